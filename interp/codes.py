@@ -1,0 +1,190 @@
+"""Sparse latents: which latents fire on which row, and how strongly.
+
+`SparseCodes` holds the non-zero entries of z [row, d_sae] by row (the CSR layout):
+
+    row i fires   latents[offsets[i]:offsets[i + 1]]   at   values[offsets[i]:offsets[i + 1]]
+
+Everything after an encoder's pick works on it, so nothing dense of size [row, d_sae] is needed.
+`CodeStore` keeps the codes of a whole token set on disk as runs, each sorted by row id; a slice of it
+gathers the rows of all runs in token order, so memory is bounded by the slice.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SparseCodes:
+    """Codes of `len(self)` rows over `d_sae` latents. Within a row the order of the latents is free."""
+
+    offsets: Int[Tensor, "row_plus_1"]
+    latents: Int[Tensor, "nnz"]
+    values: Float[Tensor, "nnz"]
+    d_sae: int
+
+    @classmethod
+    def from_dense(cls, z: Float[Tensor, "row d_sae"]) -> "SparseCodes":
+        active = z != 0
+        counts = active.sum(1)
+        return cls(_offsets(counts), active.nonzero()[:, 1].int(), z[active], z.shape[1])
+
+    @classmethod
+    def from_topk(cls, latents: Int[Tensor, "row k"], values: Float[Tensor, "row k"], d_sae: int) -> "SparseCodes":
+        """The same number of picks on each row. Picks with value 0 stay stored, as scipy keeps explicit zeros."""
+        rows, k = latents.shape
+        offsets = torch.arange(0, rows * k + 1, k, device=latents.device)
+        return cls(offsets, latents.reshape(-1).int(), values.reshape(-1), d_sae)
+
+    @classmethod
+    def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> "SparseCodes":
+        csr = scipy.sparse.csr_matrix(matrix)
+        return cls(
+            torch.from_numpy(csr.indptr.astype(np.int64)),
+            torch.from_numpy(csr.indices.astype(np.int32)),
+            torch.from_numpy(csr.data.astype(np.float32)),
+            csr.shape[1],
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence["SparseCodes"]) -> "SparseCodes":
+        """Rows of all parts, one after the other."""
+        counts = torch.cat([p.offsets.diff() for p in parts])
+        latents, values = torch.cat([p.latents for p in parts]), torch.cat([p.values for p in parts])
+        return cls(_offsets(counts), latents, values, parts[0].d_sae)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self.d_sae
+
+    @property
+    def nnz(self) -> int:
+        return len(self.latents)
+
+    @property
+    def rows(self) -> Int[Tensor, "nnz"]:
+        """The row of each stored entry."""
+        return torch.repeat_interleave(torch.arange(len(self), device=self.offsets.device), self.offsets.diff())
+
+    def __getitem__(self, rows: slice) -> "SparseCodes":
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise IndexError(f"SparseCodes takes slices of step 1, got step {step}")
+        stop = max(start, stop)
+        offsets = self.offsets[start : stop + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        return SparseCodes(offsets - offsets[0], self.latents[entries], self.values[entries], self.d_sae)
+
+    def dense(self) -> Float[Tensor, "row d_sae"]:
+        z = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
+        return z.index_put_((self.rows, self.latents.long()), self.values, accumulate=True)
+
+    def scipy(self) -> scipy.sparse.csr_matrix:
+        arrays = (self.values.cpu().numpy(), self.latents.cpu().numpy(), self.offsets.cpu().numpy())
+        return scipy.sparse.csr_matrix(arrays, shape=self.shape)
+
+
+class CodeStore:
+    """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_run`."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        meta = json.loads((self.path / "codes.json").read_text())
+        self.n_rows, self.d_sae = meta["n_rows"], meta["d_sae"]
+        self._runs = [_Run(file) for file in sorted(self.path.glob("run-*.safetensors"))]
+
+    @classmethod
+    def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
+        """Open a store to write to; runs that are there already stay (a resumed scan goes on behind them)."""
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        temporary = path / "codes.json.tmp"
+        temporary.write_text(json.dumps({"n_rows": n_rows, "d_sae": d_sae}))
+        os.replace(temporary, path / "codes.json")
+        return cls(path)
+
+    def has_run(self, name: str) -> bool:
+        return (self.path / f"run-{name}.safetensors").exists()
+
+    def write_run(self, name: str, row_ids: Int[Tensor, "row"], codes: SparseCodes) -> None:
+        """Store the codes of the rows `row_ids` (each row id in one run only), sorted by row id."""
+        order = row_ids.argsort()
+        counts = codes.offsets.diff()[order]
+        offsets = _offsets(counts)
+        entries = torch.repeat_interleave(codes.offsets[:-1][order] - offsets[:-1], counts) + torch.arange(codes.nnz)
+        small = self.d_sae <= 1 << 16
+        tensors = {
+            "row_ids": row_ids[order].long(),
+            "offsets": offsets,
+            "latents": codes.latents[entries].to(torch.uint16 if small else torch.int32),
+            "values": codes.values[entries].float(),
+        }
+        file = self.path / f"run-{name}.safetensors"
+        temporary = file.with_suffix(".tmp")
+        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+        os.replace(temporary, file)
+        self._runs.append(_Run(file))
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def present(self, start: int, stop: int) -> Bool[Tensor, "row"]:
+        """Which rows of the range were encoded at all; the others were excluded at harvest."""
+        mask = torch.zeros(stop - start, dtype=torch.bool)
+        for run in self._runs:
+            first, last = run.span(start, stop)
+            mask[run.row_ids[first:last] - start] = True
+        return mask
+
+    def __getitem__(self, rows: slice) -> SparseCodes:
+        """Codes of a range of rows in token order; rows that were excluded are empty."""
+        start, stop, step = rows.indices(self.n_rows)
+        if step != 1:
+            raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
+        parts = [run.read(start, stop) for run in self._runs]
+        row_of = torch.cat([rows for rows, _, _ in parts]) if parts else torch.empty(0, dtype=torch.long)
+        order = row_of.argsort(stable=True)
+        counts = torch.bincount(row_of, minlength=max(stop - start, 0))
+        latents = torch.cat([latents for _, latents, _ in parts]) if parts else torch.empty(0, dtype=torch.int32)
+        values = torch.cat([values for _, _, values in parts]) if parts else torch.empty(0)
+        return SparseCodes(_offsets(counts), latents[order], values[order], self.d_sae)
+
+
+class _Run:
+    """One sorted run: row ids and offsets in memory, latents and values read by range."""
+
+    def __init__(self, file: Path):
+        self._file = safe_open(str(file), "pt")
+        self.row_ids = self._file.get_tensor("row_ids")
+        self._offsets = self._file.get_tensor("offsets")
+
+    def span(self, start: int, stop: int) -> tuple[int, int]:
+        first, last = torch.searchsorted(self.row_ids, torch.tensor([start, stop])).tolist()
+        return first, last
+
+    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        first, last = self.span(start, stop)
+        low, high = int(self._offsets[first]), int(self._offsets[last])
+        counts = self._offsets[first : last + 1].diff()
+        rows = torch.repeat_interleave(self.row_ids[first:last] - start, counts)
+        latents = self._file.get_slice("latents")[low:high]
+        return rows, latents.int(), self._file.get_slice("values")[low:high]
+
+
+def _offsets(counts: Int[Tensor, "row"]) -> Int[Tensor, "row_plus_1"]:
+    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return offsets

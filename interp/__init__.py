@@ -1,0 +1,71 @@
+"""interp: a dictionary-learning workbench for language models.
+
+The names below are loaded when they are first used, so that importing the package is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp import figures as figures
+    from interp.activations import ActivationStore as ActivationStore
+    from interp.baselines import NeuronDictionary as NeuronDictionary
+    from interp.baselines import PCADictionary as PCADictionary
+    from interp.baselines import RandomDictionary as RandomDictionary
+    from interp.codes import SparseCodes as SparseCodes
+    from interp.config import RunConfig as RunConfig
+    from interp.features import FeatureStore as FeatureStore
+    from interp.features import ScanConfig as ScanConfig
+    from interp.features import scan_features as scan_features
+    from interp.harvest import harvest as harvest
+    from interp.quality import evaluate_dictionary as evaluate_dictionary
+    from interp.quality import quality_table as quality_table
+    from interp.ranking import rank_features as rank_features
+    from interp.report import write_report as write_report
+    from interp.run import Run as Run
+    from interp.run import run_stages as run_stages
+    from interp.sae import SAE as SAE
+    from interp.sae import BatchTopKConfig as BatchTopKConfig
+    from interp.sae import TopKConfig as TopKConfig
+    from interp.sae import load_sae as load_sae
+    from interp.sae import train_sae as train_sae
+
+_HOMES = {
+    "ActivationStore": "activations",
+    "BatchTopKConfig": "sae",
+    "FeatureStore": "features",
+    "NeuronDictionary": "baselines",
+    "PCADictionary": "baselines",
+    "RandomDictionary": "baselines",
+    "Run": "run",
+    "RunConfig": "config",
+    "SAE": "sae",
+    "ScanConfig": "features",
+    "SparseCodes": "codes",
+    "TopKConfig": "sae",
+    "evaluate_dictionary": "quality",
+    "harvest": "harvest",
+    "load_sae": "sae",
+    "quality_table": "quality",
+    "rank_features": "ranking",
+    "run_stages": "run",
+    "scan_features": "features",
+    "train_sae": "sae",
+    "write_report": "report",
+}
+
+__all__ = ["figures", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "figures":
+        return import_module("interp.figures")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'interp' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(f"interp.{_HOMES[name]}"), name)
+    globals()[name] = value  # also where a submodule of the same name was bound by the import (harvest)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,162 @@
+"""The configuration of a run: one frozen dataclass a section, read from TOML and written back.
+
+    [corpus] source = "mixture"    [sae] architecture = "topk"    …
+
+Sections and fields that are left out keep their defaults, which are the demo's.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.corpus import CorpusConfig
+from models.training import TrainingConfig
+from models.transformer import TransformerConfig
+
+from interp.features import ScanConfig
+from interp.sae import BatchTopKConfig, TopKConfig
+
+ARCHITECTURES = {"topk": TopKConfig, "batchtopk": BatchTopKConfig}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    kind: str = "bpe"
+    """`bpe` (byte-level, trained on the corpus) or `characters`."""
+    vocab_size: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("bpe", "characters"):
+            raise ValueError(f"kind={self.kind!r} must be 'bpe' or 'characters'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    preset: str = "one-layer"
+    """A name in `models.transformer.PRESETS`; the fields below change it where they are given."""
+    n_ctx: int = 128
+    n_layers: int | None = None
+    d_model: int | None = None
+    n_heads: int | None = None
+    d_mlp: int | None = None
+    act_fn: str | None = None
+    seed: int = 0
+
+    def transformer(self, d_vocab: int) -> TransformerConfig:
+        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "preset"}
+        return TransformerConfig.preset(self.preset, d_vocab=d_vocab, **given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarvestConfig:
+    hook_name: str = "blocks.0.mlp.hook_post"
+    tokens: int = 2_000_000
+    """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
+    batch_size: int = 64
+    """Sequences a forward."""
+    dtype: str = "bfloat16"
+    max_norm: float | None = None
+    """Rows whose norm is above this many times the median are excluded."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig:
+    tokens: int = 100_000
+    """Validation tokens on which the dictionary is spliced into the model."""
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig:
+    nulls: int = 8
+    """Shuffles of the activations that give the null distribution of each score."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One section a stage; the defaults are the demo."""
+
+    corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(characters=8_000_000))
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    harvest: HarvestConfig = HarvestConfig()
+    sae: TopKConfig | BatchTopKConfig = field(default_factory=lambda: TopKConfig(d_sae=4096, k=32, tokens=4_000_000))
+    scan: ScanConfig = ScanConfig()
+    quality: QualityConfig = QualityConfig()
+    ranking: RankingConfig = RankingConfig()
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "RunConfig":
+        """Read a configuration; sections and fields that are left out keep their defaults.
+
+        Raises ValueError for TOML that cannot be parsed and for a section or field that does not exist.
+        """
+        try:
+            sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path} is not valid TOML: {error}") from error
+        return cls.from_dict(sections, where=str(path))
+
+    @classmethod
+    def from_dict(cls, sections: Mapping[str, Any], *, where: str = "the configuration") -> "RunConfig":
+        default = cls()
+        _known(sections, [f.name for f in dataclasses.fields(cls)], f"{where}: section", "section")
+        given = {}
+        for name, values in sections.items():
+            if not isinstance(values, Mapping):
+                raise ValueError(f"{where}: {name} must be a section, [{name}], not {values!r}")
+            values, base = dict(values), getattr(default, name)
+            if name == "sae" and "architecture" in values:
+                architecture = values.pop("architecture")
+                _known([architecture], list(ARCHITECTURES), f"{where}: sae.architecture", "architecture")
+                base = ARCHITECTURES[architecture](d_sae=base.d_sae, k=base.k, tokens=base.tokens)
+            hints = typing.get_type_hints(type(base))
+            _known(values, list(hints), f"{where}: [{name}] field", "field")
+            try:
+                given[name] = dataclasses.replace(base, **{k: _typed(v, hints[k], k) for k, v in values.items()})
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{where}: [{name}] {error}") from error
+        return dataclasses.replace(default, **given)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """What `from_dict` reads; fields that are None are left out, as TOML has no null."""
+        sections = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        architecture = next(name for name, kind in ARCHITECTURES.items() if type(self.sae) is kind)
+        sections["sae"] = {"architecture": architecture} | sections["sae"]
+        return sections
+
+
+def _known(names: Iterable[str], known: list[str], where: str, kind: str) -> None:
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or known
+            raise ValueError(f"{where} {name!r} does not exist; did you mean {', '.join(nearest)}?")
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """A TOML value as the field's type; ValueError where it is of another."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
+    kinds = tuple(str if typing.get_origin(o) is typing.Literal else typing.get_origin(o) or o for o in options)
+    if isinstance(value, list) and tuple in kinds:
+        return tuple(value)
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
+        return float(value)
+    matches = any(isinstance(value, kind) and not (isinstance(value, bool) and kind is int) for kind in kinds)
+    if not matches:
+        raise ValueError(f"{name} = {value!r} must be of type {' or '.join(k.__name__ for k in kinds)}")
+    return value
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    values = dataclasses.asdict(config)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}

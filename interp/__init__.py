@@ -3,7 +3,9 @@
 The names below are loaded when they are first used, so that importing the package is quick.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,10 +64,23 @@ def __getattr__(name: str) -> Any:
         return import_module("interp.figures")
     if name not in _HOMES:
         raise AttributeError(f"module 'interp' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(import_module(f"interp.{_HOMES[name]}"), name)
-    globals()[name] = value  # also where a submodule of the same name was bound by the import (harvest)
-    return value
+    return getattr(import_module(f"interp.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Importing the module interp.harvest would bind its name here, over the function of the same name."""
+
+    @property
+    def harvest(self) -> Any:
+        return __getattr__("harvest")
+
+    @harvest.setter
+    def harvest(self, module: ModuleType) -> None:
+        """The import system sets the submodule; the public name stays the function."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,129 @@
+"""The house of the design: imports go down only, and the models and the library do not know each other."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = [
+    {"activations", "codes", "dictionary"},
+    {"harvest", "sae", "baselines"},
+    {"features", "statistics", "quality", "effects", "probes"},
+    {"scores", "explain", "ranking", "compare"},
+    {"report", "figures"},
+    {"config", "run", "explorer"},
+    {"cli", "console", "__main__"},
+]
+JOINS = {"config", "run", "cli", "console"}
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+FORBIDDEN = {"utils", "base", "common", "types", "runner", "manager"}
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(ROOT / "interp").parts[0].removesuffix(".py")
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Absolute names of all modules imported anywhere in the file, those for type checking only left out."""
+    names = set()
+    tree = ast.parse(file.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively; name the module in full"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+INTERP = [
+    file
+    for file in sorted((ROOT / "interp").rglob("*.py"))
+    if file.parent != ROOT / "interp" or file.stem != "__init__"
+]
+
+
+@pytest.mark.parametrize("file", INTERP, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_go_down(file):
+    room = room_of(file)
+    assert room in FLOOR, f"{room} has no floor: give it one here and in the design"
+    for name in imported_modules(file):
+        parts = name.split(".")
+        if parts[0] == "interp" and len(parts) > 1 and parts[1] in FLOOR and parts[1] != room:
+            assert FLOOR[parts[1]] <= FLOOR[room], (
+                f"{room} (floor {FLOOR[room]}) imports {name} (floor {FLOOR[parts[1]]})"
+            )
+        if parts[0] == "models":
+            assert room in JOINS, f"{room} imports {name}: only {', '.join(sorted(JOINS))} join the two"
+        assert parts[0] not in ("analyses", "tests")
+
+
+def test_models_do_not_know_the_library():
+    for file in (ROOT / "models").rglob("*.py"):
+        assert not {n for n in imported_modules(file) if n.split(".")[0] in ("interp", "analyses", "tests")}, file
+
+
+def test_figures_know_results_only():
+    for file in (ROOT / "interp" / "figures").rglob("*.py"):
+        heavy = {
+            n for n in imported_modules(file) if n.split(".")[0] in ("torch", "sklearn", "umap", "transformer_lens")
+        }
+        assert not heavy, f"{file} computes: {heavy}"
+
+
+def test_no_room_is_a_drawer():
+    for package in ("interp", "models", "analyses"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert file.stem not in FORBIDDEN, file
+
+
+@pytest.mark.parametrize("first", ["interp.harvest", "interp.features", "interp.quality"])
+def test_public_names_do_not_depend_on_import_order(first):
+    code = f"import {first}; from interp import harvest; assert callable(harvest), harvest"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_public_name_exists():
+    import interp
+
+    for name in interp.__all__:
+        assert getattr(interp, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'harvests'"):
+        interp.harvests  # noqa: B018
+
+
+def test_importing_the_package_and_figures_is_light():
+    """No heavy library is loaded by the package itself; the figures need no torch."""
+    code = (
+        "import sys, interp\n"
+        "assert not {'torch', 'pandas', 'transformer_lens', 'sae_lens', 'plotly'} & set(sys.modules)\n"
+        "from interp import figures\n"
+        "heavy = {'torch', 'transformer_lens', 'sae_lens', 'umap', 'numba', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_sources_name_no_pickle():
+    """Nothing that is loaded can run code."""
+    pattern = re.compile(r"\bpickle\b|torch\.load\(|allow_pickle=True|\beval\(|\bexec\(")
+    for package in ("interp", "models", "analyses"):
+        for file in (ROOT / package).rglob("*.py"):
+            code = "\n".join(line.split("#")[0] for line in file.read_text().splitlines())
+            for match in pattern.finditer(code):
+                line = code[: match.start()].count("\n") + 1
+                assert match.group().startswith(("eval(",)) and ".eval(" in code.splitlines()[line - 1], (
+                    f"{file}:{line}"
+                )

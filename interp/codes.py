@@ -141,6 +141,10 @@ class CodeStore:
     def __len__(self) -> int:
         return self.n_rows
 
+    @property
+    def nnz(self) -> int:
+        return sum(run.nnz for run in self._runs)
+
     def present(self, start: int, stop: int) -> Bool[Tensor, "row"]:
         """Which rows of the range were encoded at all; the others were excluded at harvest."""
         mask = torch.zeros(stop - start, dtype=torch.bool)
@@ -154,13 +158,16 @@ class CodeStore:
         start, stop, step = rows.indices(self.n_rows)
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
-        parts = [run.read(start, stop) for run in self._runs]
-        row_of = torch.cat([rows for rows, _, _ in parts]) if parts else torch.empty(0, dtype=torch.long)
-        order = row_of.argsort(stable=True)
-        counts = torch.bincount(row_of, minlength=max(stop - start, 0))
-        latents = torch.cat([latents for _, latents, _ in parts]) if parts else torch.empty(0, dtype=torch.int32)
-        values = torch.cat([values for _, _, values in parts]) if parts else torch.empty(0)
-        return SparseCodes(_offsets(counts), latents[order], values[order], self.d_sae)
+        parts = [run.read(start, stop) for run in self._runs] or [_NO_ROWS]
+        rows, counts, latents, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        counts_of = torch.zeros(max(stop - start, 0), dtype=torch.long).index_copy_(0, rows, counts)
+        offsets = _offsets(counts_of)
+        if len(parts) > 1:
+            order = rows.argsort()
+            shift = (_offsets(counts)[:-1] - offsets[rows])[order]
+            entries = torch.repeat_interleave(shift, counts[order]) + torch.arange(len(latents))
+            latents, values = latents[entries], values[entries]
+        return SparseCodes(offsets, latents, values, self.d_sae)
 
 
 class _Run:
@@ -175,13 +182,25 @@ class _Run:
         first, last = torch.searchsorted(self.row_ids, torch.tensor([start, stop])).tolist()
         return first, last
 
-    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def nnz(self) -> int:
+        return int(self._offsets[-1])
+
+    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Row ids from `start` on, their counts, and their latents and values."""
         first, last = self.span(start, stop)
         low, high = int(self._offsets[first]), int(self._offsets[last])
         counts = self._offsets[first : last + 1].diff()
-        rows = torch.repeat_interleave(self.row_ids[first:last] - start, counts)
-        latents = self._file.get_slice("latents")[low:high]
-        return rows, latents.int(), self._file.get_slice("values")[low:high]
+        latents = self._file.get_slice("latents")[low:high].int()
+        return self.row_ids[first:last] - start, counts, latents, self._file.get_slice("values")[low:high]
+
+
+_NO_ROWS = (
+    torch.empty(0, dtype=torch.long),
+    torch.empty(0, dtype=torch.long),
+    torch.empty(0, dtype=torch.int32),
+    torch.empty(0),
+)
 
 
 def _offsets(counts: Int[Tensor, "row"]) -> Int[Tensor, "row_plus_1"]:

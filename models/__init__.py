@@ -1,0 +1,1 @@
+"""Language models to study and the text they learn from: corpus, tokenizer, transformer, training."""

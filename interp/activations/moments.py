@@ -1,0 +1,102 @@
+"""Statistics of a hook's activations, gathered while they are written.
+
+Over the rows x of a store,
+
+    mean = E x,   mean_norm = E ‖x‖,   variance = E ‖x − mean‖² = E ‖x‖² − ‖mean‖²
+
+are exact running sums in float64. Two more come from a seeded sample of the rows, as they would cost as much as a small
+model's forward pass: the second moment E x xᵀ (d² a row), and the geometric median argmin_m E ‖x − m‖ (iterative).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationStatistics:
+    """What a store knows about one hook."""
+
+    mean: Float[Tensor, "d"]
+    mean_norm: float
+    variance: float
+    """Total variance E ‖x − mean‖²: the denominator of FVU."""
+    second_moment: Float[Tensor, "d d"] | None
+    """E x xᵀ, estimated from `second_moment_rows` sampled rows; None where d > 2048."""
+    geometric_median: Float[Tensor, "d"]
+    n_rows: int
+    second_moment_rows: int
+    geometric_median_rows: int
+
+    @property
+    def mean_square(self) -> float:
+        """E ‖x‖²."""
+        return self.variance + float(self.mean.double().square().sum())
+
+    @property
+    def covariance(self) -> Float[Tensor, "d d"] | None:
+        """E (x − mean)(x − mean)ᵀ."""
+        return None if self.second_moment is None else self.second_moment - torch.outer(self.mean, self.mean)
+
+
+class Means(NamedTuple):
+    mean: Float[Tensor, "d"]
+    mean_norm: float
+    variance: float
+
+
+@dataclass
+class Moments:
+    """Running sums: `sums` holds Σx (d numbers), Σ‖x‖ and Σ‖x‖² in float64."""
+
+    n_rows: int
+    sums: Float[Tensor, "d_plus_2"]
+
+    @classmethod
+    def zero(cls, d: int) -> "Moments":
+        return cls(0, torch.zeros(d + 2, dtype=torch.float64))
+
+    def update(self, acts: Float[Tensor, "row d"], norms: Float[Tensor, "row"]) -> None:
+        wide = norms.double()
+        self.sums += torch.cat([acts.sum(0).double(), wide.sum()[None], wide.square().sum()[None]]).cpu()
+        self.n_rows += len(acts)
+
+    def result(self) -> Means:
+        mean = self.sums[:-2] / self.n_rows
+        mean_norm, mean_square = (self.sums[-2:] / self.n_rows).tolist()
+        return Means(mean, mean_norm, max(mean_square - float(mean.square().sum()), 0.0))
+
+
+def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, "d"]) -> Float[Tensor, "d d"]:
+    """Scatter of the rows around `mean`, plus mean·meanᵀ: so that the covariance around that mean stays positive."""
+    total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for chunk in rows.split(_CHUNK_ROWS):
+        centred = chunk.float() - mean.float()
+        total += centred.T @ centred
+    return (total / len(rows) + torch.outer(mean.double(), mean.double())).float()
+
+
+def geometric_median(
+    rows: Float[Tensor, "row d"], *, max_steps: int = 100, tolerance: float = 1e-4
+) -> Float[Tensor, "d"]:
+    """argmin_m Σ ‖x_i − m‖ by Weiszfeld's steps m ← Σ x_i/‖x_i − m‖ / Σ 1/‖x_i − m‖.
+
+    Stops when a step is shorter than `tolerance` × the mean distance.
+    """
+    median = rows.mean(0)
+    for _ in range(max_steps):
+        distances = torch.linalg.vector_norm(rows - median, dim=1)
+        spread = distances.mean()
+        if spread == 0:
+            break
+        weights = 1 / distances.clamp_min(1e-6 * spread)
+        step = (weights @ rows) / weights.sum() - median
+        median = median + step
+        if step.norm() < tolerance * spread:
+            break
+    return median

@@ -1,0 +1,280 @@
+"""Activations on disk: what a harvest leaves, and what everything after it reads.
+
+In: the folder that `interp.activations.scatter` writes. Out: shards of rows, batches in a random order, statistics.
+
+    store = ActivationStore.open(path)
+    for acts in store.batches(hook, 4096, seed=0):      # Float[Tensor, "4096 d"]
+        ...
+
+Every tensor is checked against the manifest when it is first read: after one damaged byte the error names the file.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load
+from torch import Tensor
+
+from interp.activations.batches import ActivationBatches, ShardSource
+from interp.activations.moments import ActivationStatistics
+from interp.activations.scatter import ScatterConfig, ScatterWriter
+from interp.activations.shards import (
+    DTYPES,
+    FORMAT,
+    MANIFEST,
+    PROGRESS,
+    ROW_IDS,
+    STATISTICS,
+    TOKENS,
+    Column,
+    ShardLayout,
+    check_dtype,
+    clear,
+    count_shards,
+    digest,
+    naming_full_disk,
+    shard_sizes,
+)
+
+_ROWS_A_WRITE = 8192
+
+
+@dataclass(frozen=True)
+class Shard:
+    row_ids: Int[Tensor, "row"]
+    """seq · n_ctx + pos of each row, ascending."""
+    acts: Float[Tensor, "row d"]
+    """In the dtype of the store."""
+
+
+class ActivationStore:
+    """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `open`, `from_batches` and `harvest`."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], fingerprint: str):
+        self.path, self.manifest, self.fingerprint = path, manifest, fingerprint
+        ids = Column(ROW_IDS, torch.int32 if manifest["n_ids"] <= 2**31 else torch.int64, 0)
+        acts = (Column(hook, DTYPES[manifest["dtype"]], entry["d"]) for hook, entry in manifest["hooks"].items())
+        columns = (ids, *acts)
+        self._layouts = [ShardLayout(shard["n_rows"], columns) for shard in manifest["shards"]]
+        self._checked: set[tuple[int, str]] = set()
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ActivationStore":
+        """Raises ValueError if the folder holds no finished store, or if a file of it is missing or of another size."""
+        path = Path(path)
+        file = path / MANIFEST
+        if not file.exists():
+            if (path / PROGRESS).exists():
+                raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
+            raise ValueError(f"{path} holds no activation store: it has no {MANIFEST}")
+        text = file.read_bytes()
+        try:
+            manifest = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{file} is not valid JSON ({error}): the store is damaged, harvest it again") from None
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}")
+        for name, size in _sizes(manifest).items():
+            _check_size(path / name, size)
+        return cls(path, manifest, hashlib.sha256(text).hexdigest())
+
+    @classmethod
+    def from_batches(
+        cls,
+        batches: Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"],
+        out: str | Path,
+        *,
+        hook_name: str = "activations",
+        dtype: str = "bfloat16",
+        rows_per_shard: int | None = None,
+        seed: int = 0,
+    ) -> "ActivationStore":
+        """A store of rows that were made elsewhere; row ids count them as they come. A store in `out` is replaced.
+
+        The rows go through a temporary file in `out`, as their number must be known before they are scattered.
+        Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite.
+        """
+        check_dtype(dtype)
+        out = Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        clear(out)
+        spool = out / "rows.tmp"
+        try:
+            with naming_full_disk(out):
+                n_rows, d = _spool(batches, spool, DTYPES[dtype])
+            row_bytes = d * DTYPES[dtype].itemsize
+            config = ScatterConfig(
+                widths={hook_name: d},
+                dtype=dtype,
+                shard_rows=shard_sizes(np.arange(n_rows), count_shards(n_rows, row_bytes, rows_per_shard), seed),
+                n_ids=n_rows,
+                seed=seed,
+                origin={"source": "batches", "hook_names": [hook_name], "seed": seed},
+            )
+            with ScatterWriter(out, config, batch_rows=_ROWS_A_WRITE, resume=False) as writer:
+                for start in range(0, n_rows, _ROWS_A_WRITE):
+                    stop = min(start + _ROWS_A_WRITE, n_rows)
+                    raw = np.fromfile(spool, np.uint8, (stop - start) * row_bytes, offset=start * row_bytes)
+                    acts = torch.from_numpy(raw).view(DTYPES[dtype]).view(-1, d)
+                    writer.add(torch.arange(start, stop), {hook_name: acts}, stop)
+                writer.finish()
+        finally:
+            spool.unlink(missing_ok=True)
+        return cls.open(out)
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        return tuple(self.manifest["hooks"])
+
+    def d(self, hook: str) -> int:
+        return self._hook(hook)["d"]
+
+    def __len__(self) -> int:
+        return self.manifest["n_rows"]
+
+    @property
+    def n_ctx(self) -> int | None:
+        """Tokens of a sequence; None where the rows come from no tokens."""
+        return self.manifest["n_ctx"]
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Rows left out, by reason: `token` (id) and `norm` (outlier)."""
+        return dict(self.manifest["excluded"])
+
+    @property
+    def n_excluded(self) -> int:
+        return sum(self.excluded.values())
+
+    @property
+    def n_shards(self) -> int:
+        return len(self._layouts)
+
+    @property
+    def shard_rows(self) -> tuple[int, ...]:
+        """Rows of each shard."""
+        return tuple(layout.n_rows for layout in self._layouts)
+
+    @cached_property
+    def tokens(self) -> Int[Tensor, "seq pos"] | None:
+        """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
+        return self._load(TOKENS)["tokens"].int() if TOKENS in self.manifest["files"] else None
+
+    def statistics(self, hook: str) -> ActivationStatistics:
+        entry, tensors = self._hook(hook), self._load(STATISTICS)
+        return ActivationStatistics(
+            mean=tensors[f"{hook}/mean"],
+            mean_norm=entry["mean_norm"],
+            variance=entry["variance"],
+            second_moment=tensors.get(f"{hook}/second_moment"),
+            geometric_median=tensors[f"{hook}/geometric_median"],
+            n_rows=len(self),
+            second_moment_rows=entry["second_moment_rows"],
+            geometric_median_rows=entry["geometric_median_rows"],
+        )
+
+    def shard(self, i: int, hook: str) -> Shard:
+        """One shard in memory. Its bytes are checked against the manifest on the first read.
+
+        Raises ValueError, naming the shard, if they differ.
+        """
+        self._hook(hook)
+        return Shard(self._read(i, ROW_IDS).long(), self._read(i, hook))
+
+    def batches(
+        self,
+        hook: str,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        epochs: int | None = 1,
+        drop_last: bool = False,
+    ) -> "ActivationBatches":
+        """Batches of rows in float32; endless if `epochs` is None.
+
+        Batches run on over the end of an epoch, so only the very last may be short (and goes with `drop_last`).
+        Without `shuffle` the rows come shard after shard, as they are stored.
+        """
+        source = ShardSource(lambda i: self._read(i, hook), self.shard_rows, self.d(hook), f"{self.fingerprint}/{hook}")
+        return ActivationBatches(source, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last)
+
+    def verify(self) -> None:
+        """Check every byte. Raises ValueError that names the first file that is not as it was written."""
+        for name, size in _sizes(self.manifest).items():
+            _check_size(self.path / name, size)
+        for i, layout in enumerate(self._layouts):
+            file = self._file(i)
+            with open(file, "rb") as stream:
+                if stream.read(len(layout.header)) != layout.header:
+                    raise _altered(file, "its header")
+            for column in layout.columns:
+                self._checked.discard((i, column.name))
+                self._read(i, column.name)
+        for name in self.manifest["files"]:
+            self._load(name)
+
+    def _file(self, i: int) -> Path:
+        return self.path / self.manifest["shards"][i]["file"]
+
+    def _hook(self, hook: str) -> dict[str, Any]:
+        if hook not in self.manifest["hooks"]:
+            raise ValueError(f"{self.path} has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
+        return self.manifest["hooks"][hook]
+
+    def _read(self, i: int, name: str) -> Tensor:
+        file = self._file(i)
+        tensor = self._layouts[i].read(file, name)
+        if (i, name) not in self._checked:
+            if digest(tensor) != self.manifest["shards"][i]["sha256"][name]:
+                raise _altered(file, f"its tensor {name!r}")
+            self._checked.add((i, name))
+        return tensor
+
+    def _load(self, name: str) -> dict[str, Tensor]:
+        data = (self.path / name).read_bytes()
+        if hashlib.sha256(data).hexdigest() != self.manifest["files"][name]["sha256"]:
+            raise _altered(self.path / name, "it")
+        return load(data)
+
+
+def _sizes(manifest: dict[str, Any]) -> dict[str, int]:
+    sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
+    return sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}
+
+
+def _check_size(file: Path, size: int) -> None:
+    if not file.exists():
+        raise ValueError(f"{file} is missing: harvest the store again")
+    found = file.stat().st_size
+    if found != size:
+        what = "truncated" if found < size else "altered"
+        raise ValueError(f"{file} is {what}: {found} bytes, {size} were written; harvest the store again")
+
+
+def _altered(file: Path, what: str) -> ValueError:
+    return ValueError(f"{file} is altered: {what} has another SHA-256 than the manifest says; harvest the store again")
+
+
+def _spool(batches: Iterable[Tensor], file: Path, dtype: torch.dtype) -> tuple[int, int]:
+    """Write the rows of all batches behind one another; their number and width."""
+    n_rows, d = 0, None
+    with open(file, "wb") as stream:
+        for batch in [batches] if isinstance(batches, Tensor) else batches:
+            if batch.ndim != 2:
+                raise ValueError(f"batch {tuple(batch.shape)} must have two dimensions, [batch, d]")
+            if d not in (None, batch.shape[1]):
+                raise ValueError(f"a batch is {batch.shape[1]} wide, those before it {d}")
+            n_rows, d = n_rows + len(batch), batch.shape[1]
+            for rows in batch.detach().split(_ROWS_A_WRITE):
+                stream.write(rows.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data)
+    if not n_rows or not d:
+        raise ValueError("batches hold no rows: there is nothing to store")
+    return n_rows, d

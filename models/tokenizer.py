@@ -1,0 +1,154 @@
+"""Byte-level BPE and character tokenizers, over Hugging Face `tokenizers`.
+
+In: texts. Out: token ids, with the characters that each token covers.
+In byte-level BPE every token is a run of bytes and the tokens of a text join to its UTF-8 bytes, so a token's
+characters follow from byte lengths alone: token i holds the bytes B_i .. B_i + n_i with B_i = Σ_{j<i} n_j, and covers
+the characters of which any byte lies there. Tokens that share one character (a Hebrew letter cut in two) all cover it.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import tokenizers
+from jaxtyping import Int
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BOS = "<|bos|>"
+UNKNOWN = "<|unk|>"
+_FILE = "tokenizer.json"
+
+
+class Encoding(NamedTuple):
+    ids: list[int]
+    offsets: Int[np.ndarray, "token 2"]
+    """The half-open range of characters that each token covers."""
+
+
+class Tokenizer:
+    """Text to ids and back. Id 0 is `<|bos|>`, which no text encodes to: its letters in a text are letters.
+
+    A byte-level tokenizer takes any text. A character tokenizer turns a character that it was not trained on into
+    `<|unk|>`.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer):
+        inner.encode_special_tokens = True
+        self._inner = inner
+        pieces = {i: piece for piece, i in inner.get_vocab(with_added_tokens=True).items()}
+        if sorted(pieces) != list(range(len(pieces))) or BOS not in pieces.values():
+            raise ValueError(f"a tokenizer's ids must be 0..{len(pieces) - 1} and one of them {BOS}; train it here")
+        self.bytewise = isinstance(inner.model, tokenizers.models.BPE)
+        special = (BOS, UNKNOWN)
+        letters = _byte_letters()
+        self._bytes = [
+            bytes(letters[c] for c in pieces[i]) if self.bytewise and pieces[i] not in special else pieces[i].encode()
+            for i in range(len(pieces))
+        ]
+        self._byte_counts = np.array([len(piece) for piece in self._bytes])
+        self.bos_id = next(i for i, piece in pieces.items() if piece == BOS)
+
+    @classmethod
+    def train_bpe(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """vocab_size: the most ids, at least 257 (256 bytes and `<|bos|>`); a small corpus may give fewer."""
+        if vocab_size < 257:
+            raise ValueError(f"vocab_size={vocab_size} must be at least 257: 256 bytes and {BOS}")
+        inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+        inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[BOS],
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(texts, trainer)
+        return cls(inner)
+
+    @classmethod
+    def train_characters(cls, texts: Iterable[str]) -> "Tokenizer":
+        """One id for every character that occurs, in code point order, after `<|bos|>` and `<|unk|>`."""
+        characters = sorted(set().union(*map(set, texts)))
+        vocab = {token: i for i, token in enumerate([BOS, UNKNOWN, *characters])}
+        inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token=UNKNOWN))
+        inner.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+        inner.decoder = tokenizers.decoders.Fuse()
+        inner.add_special_tokens([BOS, UNKNOWN])
+        return cls(inner)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._bytes)
+
+    def encode(self, text: str) -> Encoding:
+        """No `<|bos|>` is added."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encode in parallel over the texts."""
+        encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [Encoding(e.ids, self._offsets(text, e.ids)) for text, e in zip(texts, encoded, strict=True)]
+
+    def decode(self, ids: Iterable[int], *, skip_bos: bool = True) -> str:
+        """Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
+        kept = (int(i) for i in ids)
+        return b"".join(self._bytes[i] for i in kept if not (skip_bos and i == self.bos_id)).decode("utf-8", "replace")
+
+    def display(self) -> list[str]:
+        """One readable string an id: valid UTF-8 as it is, a stray byte as ⟨d7⟩."""
+        stray = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)}
+        return [piece.decode("utf-8", "surrogateescape").translate(stray) for piece in self._bytes]
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json`, in the format of Hugging Face."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{_FILE}.tmp"
+        self._inner.save(str(temporary))
+        os.replace(temporary, folder / _FILE)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tokenizer":
+        file = Path(folder) / _FILE
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: a tokenizer is saved with its model")
+        return cls(tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")))
+
+    def to_transformers(self) -> "PreTrainedTokenizerFast":
+        """The same tokenizer for `transformers`; `<|bos|>` begins, ends and pads, as in GPT-2."""
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizers.Tokenizer.from_str(self._inner.to_str()),
+            bos_token=BOS,
+            eos_token=BOS,
+            pad_token=BOS,
+            unk_token=None if self.bytewise else UNKNOWN,
+            split_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+
+    def _offsets(self, text: str, ids: list[int]) -> Int[np.ndarray, "token 2"]:
+        if not self.bytewise:
+            starts = np.arange(len(ids))
+            return np.stack([starts, starts + 1], 1)
+        counts = self._byte_counts[np.array(ids, dtype=np.int64)]
+        ends = np.cumsum(counts)
+        starts = ends - counts
+        if text.isascii():
+            return np.stack([starts, ends], 1)
+        first_bytes = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80
+        character_of_byte = np.cumsum(first_bytes) - 1
+        return np.stack([character_of_byte[starts], character_of_byte[ends - 1] + 1], 1)
+
+
+def _byte_letters() -> dict[str, int]:
+    """The letters that byte-level BPE writes bytes with (GPT-2's `bytes_to_unicode`): printable Latin-1 as it is,
+    the other bytes as code points from 256 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,0 +1,169 @@
+"""From codes in token order to the tables of a feature store, in a few passes of bounded memory.
+
+    pass 1   counts, maxima, histograms; co-activation
+    pass 2   with the maxima known: intervals, examples, tokens in context, labels
+    pass 3   the windows of the examples that were kept
+
+Label counts and windows of very many latents take a further pass for each further block of latents.
+The passes read codes, not activations, so they need neither model nor dictionary.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from interp.statistics.chunks import Rows
+from interp.statistics.coactivation import DENSE, Coactivation
+from interp.statistics.contexts import TokenCounts
+from interp.statistics.directions import LogitPath, logit_columns, neighbour_table, norm_columns
+from interp.statistics.examples import Examples, empty_windows, fill_windows
+from interp.statistics.firing import FiringStatistics
+from interp.statistics.labelling import LabelCounts, LabelSets, best_labels
+from interp.statistics.scan import ScanConfig
+from interp.statistics.tables import TableWriter, ragged, write_table
+
+Advance = Callable[[int, str], None]
+"""Called with the rows that were read since the last call, and what they were read for."""
+
+_EXACT_L0 = 64
+_DEFAULT_STRONGEST = 16
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What is known of the dictionary besides its codes; every part may be missing."""
+
+    W_dec: Tensor | None
+    W_enc: Tensor | None
+    logits: LogitPath
+
+
+def n_passes(config: ScanConfig, d_sae: int, n_labels: int) -> int:
+    """How often `write_tables` reads the codes."""
+    return 1 + len(_label_blocks(config, d_sae, n_labels)) + len(_window_blocks(config, d_sae))
+
+
+def write_tables(
+    rows: Rows,
+    folder: Path,
+    config: ScanConfig,
+    *,
+    vocab_size: int,
+    labels: LabelSets | None,
+    decoder: Decoder,
+    advance: Advance,
+) -> FiringStatistics:
+    """Write every table of `interp.statistics.tables` into `folder`."""
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    firing = _first_pass(rows, folder, scratch, config, advance)
+    examples, features = _second_pass(rows, folder, scratch, config, firing, vocab_size, labels, advance)
+    _third_pass(rows, folder, config, examples, advance)
+    neighbours = None if decoder.W_dec is None else neighbour_table(decoder.W_dec, config.n_neighbours)
+    write_table(folder, "neighbours", neighbours)
+    write_table(folder, "features", {**firing.columns(), **features, **_decoder_columns(decoder, rows.d_sae, config)})
+    shutil.rmtree(scratch, ignore_errors=True)
+    return firing
+
+
+def _first_pass(rows: Rows, folder: Path, scratch: Path, config: ScanConfig, advance: Advance) -> FiringStatistics:
+    cheap = rows.d_sae <= DENSE and rows.mean_l0 <= _EXACT_L0
+    strongest = config.strongest or (None if cheap else _DEFAULT_STRONGEST)
+    firing = FiringStatistics(rows.d_sae)
+    buffer_rows = _bytes(config) // 16
+    pairs = Coactivation(scratch / "pairs", d_sae=rows.d_sae, strongest=strongest, buffer_rows=buffer_rows)
+    for chunk in rows.chunks():
+        firing.add(chunk)
+        if config.n_coactivations:
+            pairs.add(chunk)
+        advance(len(chunk.tokens), "counting firings")
+    write_table(folder, "histograms", firing.histogram_table())
+    write_table(folder, "coactivations", pairs.table(config.n_coactivations) if config.n_coactivations else None)
+    return firing
+
+
+def _second_pass(
+    rows: Rows,
+    folder: Path,
+    scratch: Path,
+    config: ScanConfig,
+    firing: FiringStatistics,
+    vocab_size: int,
+    labels: LabelSets | None,
+    advance: Advance,
+) -> tuple[Examples, dict[str, np.ndarray]]:
+    """Write intervals, tokens and labels; return the examples, and columns of the features table."""
+    examples = Examples(
+        firing.maxima,
+        n_top=config.n_top,
+        n_sample=config.n_per_interval,
+        n_intervals=config.n_intervals,
+        seed=config.seed,
+    )
+    contexts = TokenCounts(
+        scratch / "tokens",
+        maxima=firing.maxima,
+        vocab_size=vocab_size,
+        n_before=config.n_before,
+        buffer_rows=_bytes(config) // 32,
+    )
+    label_parts = []
+    for number, (first, last) in enumerate(_label_blocks(config, rows.d_sae, len(labels.names) if labels else 0)):
+        counts = LabelCounts(labels, firing, first, last) if labels else None
+        for chunk in rows.chunks():
+            if number == 0:
+                examples.add(chunk)
+                contexts.add(chunk)
+            if counts:
+                counts.add(chunk)
+            advance(len(chunk.tokens), "gathering examples")
+        if counts:
+            label_parts.append(counts.table(firing))
+    write_table(folder, "intervals", examples.interval_table())
+    token_table, features = contexts.tables(firing.n_active, config.n_tokens)
+    write_table(folder, "tokens", token_table)
+    table = {key: np.concatenate([p[key] for p in label_parts]) for key in label_parts[0]} if label_parts else None
+    write_table(folder, "labels", table)
+    return examples, {**features, **best_labels(table, rows.d_sae)} if table else features
+
+
+def _third_pass(rows: Rows, folder: Path, config: ScanConfig, examples: Examples, advance: Advance) -> None:
+    with TableWriter(folder, "examples") as writer:
+        for first, last in _window_blocks(config, rows.d_sae):
+            listed = examples.listed(first, last)
+            windows = empty_windows(listed["row"], rows.tokens, before=config.window_before, after=config.window_after)
+            order = windows.start.argsort(kind="stable")
+            for chunk in rows.chunks():
+                fill_windows(windows, listed["latent"], order, chunk)
+                advance(len(chunk.tokens), "reading examples in context")
+            tokens, values = ragged(windows.tokens, windows.offsets), ragged(windows.values, windows.offsets)
+            writer.write({**listed, "start": windows.start, "tokens": tokens, "values": values})
+
+
+def _decoder_columns(decoder: Decoder, d_sae: int, config: ScanConfig) -> dict:
+    return {**norm_columns(decoder.W_dec, decoder.W_enc, d_sae), **logit_columns(decoder.logits, config.n_logits)}
+
+
+def _bytes(config: ScanConfig) -> int:
+    return config.buffer_mb << 20
+
+
+def _label_blocks(config: ScanConfig, d_sae: int, n_labels: int) -> list[tuple[int, int]]:
+    """Latents first .. last whose counts fit into the buffer: 32 thresholds of two halves, 4 bytes each."""
+    return _blocks(d_sae, max(1, n_labels) * 2 * 32 * 4, _bytes(config))
+
+
+def _window_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
+    """Latents first .. last whose windows fit into the buffer: a token and a value of 4 bytes each."""
+    n_examples = config.n_top + config.n_intervals * config.n_per_interval
+    length = config.window_before + 1 + config.window_after
+    return _blocks(d_sae, max(1, n_examples) * (8 * length + 64), _bytes(config))
+
+
+def _blocks(d_sae: int, bytes_each: int, budget: int) -> list[tuple[int, int]]:
+    size = max(1, budget // bytes_each)
+    return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)]

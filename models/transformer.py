@@ -198,18 +198,11 @@ class Transformer(HookedRootModule):
     def cfg(self) -> "HookedTransformerConfig":
         from transformer_lens import HookedTransformerConfig
 
-        config = self.config
+        names = ("n_layers", "d_model", "d_head", "n_heads", "d_mlp", "d_vocab", "n_ctx", "act_fn")
         return HookedTransformerConfig(
+            **{name: getattr(self.config, name) for name in names},
+            eps=self.config.layer_norm_eps,
             model_name="interp",
-            n_layers=config.n_layers,
-            d_model=config.d_model,
-            d_head=config.d_head,
-            n_heads=config.n_heads,
-            d_mlp=config.d_mlp,
-            d_vocab=config.d_vocab,
-            n_ctx=config.n_ctx,
-            act_fn=config.act_fn,
-            eps=config.layer_norm_eps,
             normalization_type="LN",
             init_weights=False,
             default_prepend_bos=False,
@@ -239,7 +232,9 @@ class Transformer(HookedRootModule):
 
     def _embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
         if tokens.shape[1] > self.config.n_ctx:
-            raise ValueError(f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={self.config.n_ctx}")
+            raise ValueError(
+                f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={self.config.n_ctx}"
+            )
         embedding, position = self.hook_embed(self.embed(tokens)), self.pos_embed(tokens.shape[1])
         if _hooked(self.hook_pos_embed):
             position = self.hook_pos_embed(position.repeat(len(tokens), 1, 1))

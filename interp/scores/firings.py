@@ -1,0 +1,194 @@
+"""One pass over the codes: where latents fire, summed and sampled so that each measure can go on without them.
+
+Firings of one sequence share their surroundings, so evidence is counted between groups of sequences only. With firing
+i of latent u at strength a_i, in group g(i), with embedding e_i = [context | token]:
+
+    dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)
+    mass_u = Σ_{g(i) ≠ g(j)} a_i a_j         = (Σ_i a_i)²     − Σ_g (Σ_{i∈g} a_i)²
+
+Memory: latents × (dim + sample), plus a chunk of the codes. Negative codes count by their absolute value.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32, Int64
+from numba import njit
+
+from interp.codes import SparseCodes
+
+ROWS_PER_CHUNK = 1 << 16
+
+
+class CodeSource(Protocol):
+    """`SparseCodes` or a `CodeStore`: codes of rows seq * n_ctx + pos, in token order."""
+
+    @property
+    def d_sae(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> SparseCodes: ...
+
+
+class CodeChunk(NamedTuple):
+    start: int
+    """First row."""
+    offsets: Int64[np.ndarray, "row_plus_1"]
+    latents: Int32[np.ndarray, "nnz"]
+    values: Float32[np.ndarray, "nnz"]
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """Sums over pairs of firings in different groups; index 0 of a block is the context, 1 the token."""
+
+    dot: Float64[np.ndarray, "latent block"]
+    mass: Float64[np.ndarray, "latent"]
+    n_groups: Int64[np.ndarray, "latent"]
+    effective_groups: Float64[np.ndarray, "latent"]
+    """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""
+    centre: Float64[np.ndarray, "latent dim"]
+    """Σ_i a_i e_i / Σ_i a_i."""
+
+    def coherence(self, block: int) -> Float64[np.ndarray, "latent"]:
+        """Activation-weighted mean cosine of two firings in different groups (MonoScore's linear form,
+        arXiv 2504.02821); NaN where all firings are in one group."""
+        defined = self.mass > 1e-9
+        return np.where(defined, self.dot[:, block] / np.where(defined, self.mass, 1), np.nan)
+
+
+class PairSummer:
+    """Adds up `PairSums` chunk by chunk."""
+
+    def __init__(self, d_sae: int, dim: int):
+        self._total = np.zeros((d_sae, dim))
+        self._moments = np.zeros((d_sae, 5))  # Σ mass, Σ mass², groups, Σ ‖context‖², Σ ‖token‖²
+        self._scratch = np.zeros((d_sae, dim), np.float32)
+
+    def add(self, chunk: CodeChunk, embeddings: Float32[np.ndarray, "row dim"], rows_per_group: int) -> None:
+        _add_groups(*chunk[1:], embeddings, rows_per_group, self._total, self._moments, self._scratch)
+
+    def result(self) -> PairSums:
+        mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
+        half = self._total.shape[1] // 2
+        blocks = (self._total[:, :half], self._total[:, half:])
+        dot = np.stack([np.square(block).sum(1) for block in blocks], 1) - self._moments[:, 3:]
+        effective = mass**2 / np.where(square > 0, square, 1)
+        centre = self._total / np.where(mass > 0, mass, 1)[:, None]
+        return PairSums(dot, np.maximum(mass**2 - square, 0), groups.astype(np.int64), effective, centre)
+
+
+class FiringSampler:
+    """For each latent and slice of (0, 1], a uniform sample of `size` firings, at most one from a group.
+
+    Strengths are codes over their latent's maximum. A firing's key is a hash of its row and latent; the smallest keys stay,
+    so that the sample depends on the seed alone, not on chunks or order.
+    """
+
+    def __init__(self, d_sae: int, n_slices: int, size: int, seed: int):
+        self.rows = np.full((d_sae, n_slices, size), -1, np.int64)
+        """−1 where a slice has fewer firings."""
+        self.strengths = np.zeros((d_sae, n_slices, size), np.float32)
+        self._keys = np.full((d_sae, n_slices, size), np.inf)
+        self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
+        self._worst = np.full((d_sae, n_slices), np.inf)
+        self._seed = np.uint64(seed)
+
+    def add(self, chunk: CodeChunk, rows_per_group: int) -> None:
+        state = (self.rows, self.strengths, self._keys, self._last, self._worst)
+        _sample(chunk.start, *chunk[1:], rows_per_group, self._seed, *state)
+
+
+def chunks(
+    codes: CodeSource,
+    maxima: Float32[np.ndarray, "d_sae"],
+    rows_per_group: int,
+    progress: Callable[[int, int, str], None] | None = None,
+    note: str = "",
+) -> Iterator[CodeChunk]:
+    """The codes in token order, whole groups at a time, each value divided by its latent's maximum."""
+    n_rows = max(1, ROWS_PER_CHUNK // rows_per_group) * rows_per_group
+    scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
+    for start in range(0, len(codes), n_rows):
+        part = codes[start : start + n_rows]
+        latents = part.latents.numpy().astype(np.int32, copy=False)
+        yield CodeChunk(start, part.offsets.numpy(), latents, np.abs(part.values.float().numpy()) * scale[latents])
+        if progress:
+            progress(min(start + n_rows, len(codes)), len(codes), note)
+
+
+@njit(cache=True, nogil=True)
+def _hash(a: np.uint64, b: np.uint64) -> np.uint64:
+    """SplitMix64's finisher over a pair."""
+    x = a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0x632BE59BD9B4E019)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_groups(offsets, latents, values, embeddings, rows_per_group, total, moments, scratch):
+    n_rows, dim, half = len(offsets) - 1, embeddings.shape[1], embeddings.shape[1] // 2
+    mass = np.zeros(len(total), np.float64)
+    touched = np.empty(len(total), np.int64)
+    for group in range(0, n_rows, rows_per_group):
+        n_touched = 0
+        for row in range(group, min(group + rows_per_group, n_rows)):
+            embedding = embeddings[row]
+            for i in range(offsets[row], offsets[row + 1]):
+                latent, value = latents[i], values[i]
+                if value == 0:
+                    continue
+                vector = scratch[latent]
+                if mass[latent] == 0:
+                    touched[n_touched] = latent
+                    n_touched += 1
+                    vector[:] = 0
+                mass[latent] += value
+                for d in range(dim):
+                    vector[d] += value * embedding[d]
+        for t in range(n_touched):
+            latent = touched[t]
+            vector = scratch[latent]
+            context, token = np.float32(0), np.float32(0)
+            for d in range(half):
+                context += vector[d] * vector[d]
+                token += vector[half + d] * vector[half + d]
+            for d in range(dim):
+                total[latent, d] += vector[d]
+            moments[latent, 0] += mass[latent]
+            moments[latent, 1] += mass[latent] * mass[latent]
+            moments[latent, 2] += 1
+            moments[latent, 3] += context
+            moments[latent, 4] += token
+            mass[latent] = 0
+
+
+@njit(cache=True, nogil=True)
+def _sample(start, offsets, latents, values, rows_per_group, seed, rows, strengths, keys, last, worst):
+    n_slices, size = keys.shape[1:]
+    for row in range(len(offsets) - 1):
+        row_seed = _hash(seed, np.uint64(start + row))
+        group = (start + row) // rows_per_group
+        for i in range(offsets[row], offsets[row + 1]):
+            latent, value = latents[i], values[i]
+            if value == 0:
+                continue
+            part = min(n_slices - 1, max(0, int(np.ceil(value * n_slices)) - 1))
+            key = float(_hash(row_seed, np.uint64(latent)) >> np.uint64(11))
+            if key >= worst[latent, part]:
+                continue
+            mine = keys[latent, part]
+            if last[latent, part, 0] == group:
+                place = last[latent, part, 1]
+                if key >= mine[place]:
+                    continue
+            else:
+                place = np.argmax(mine)
+            mine[place] = key
+            rows[latent, part, place], strengths[latent, part, place] = start + row, value
+            last[latent, part, 0], last[latent, part, 1] = group, place
+            worst[latent, part] = mine[np.argmax(mine)]

@@ -1,0 +1,151 @@
+"""Into how many modes do a latent's firings fall? Counted by splitting, each split tested on firings it was not fitted to.
+
+    1  points = [context embedding | TOKEN_SHARE × token vector] of sampled firings; half of the groups fit, half test.
+    2  2-means on the fit half gives two centres. Project the test half onto the line through them; m₁, m₂ = the means of
+       the test points on either side of the middle.
+    3  Valley test: three intervals of equal width, around m₁, around the middle, around m₂, hold n₁, n, n₂ test points.
+       Any density with one mode has at least as much mass in the middle as in the poorer flank, so
+           P(Bin(n + min(n₁, n₂), ½) ≤ n)
+       bounds the chance of such a valley. Below ALPHA the cluster is split, and both parts are tested in turn.
+
+The null is "one mode, of any shape", so no number of clusters is assumed, and skew or heavy tails do not count as senses.
+Failings: a sense with less than about a seventh of the firings is missed; senses that share their contexts and similar
+tokens are one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+from numba import njit
+
+ALPHA = 0.01
+MAX_SENSES = 6
+TOKEN_SHARE = 0.15
+"""Weight of the token beside its context: unrelated tokens count as senses, similar ones do not."""
+LEAST_PER_MODE = 7
+"""2⁻⁷ < ALPHA: with fewer test points in the poorer mode, even an empty valley proves nothing."""
+MIN_SEQUENCES = 4 * LEAST_PER_MODE
+"""Two equal senses need this many independent firings (two halves of two modes) before any split can be significant."""
+
+
+@dataclass(frozen=True)
+class Senses:
+    count: Int64[np.ndarray, "unit"]
+    valley: Float64[np.ndarray, "unit"]
+    """(min(n₁, n₂) − n) / √(min(n₁, n₂) + n) of the first split: about standard normal at most, for one flat mode."""
+
+
+def count_senses(
+    contexts: Float32[np.ndarray, "unit firing dim"],
+    tokens: Float32[np.ndarray, "unit firing dim"],
+    test_half: Bool[np.ndarray, "unit firing"],
+    present: Bool[np.ndarray, "unit firing"],
+) -> Senses:
+    """Number of modes (1..MAX_SENSES) of each unit's sampled firings."""
+    count, valley = np.ones(len(contexts), np.int64), np.zeros(len(contexts))
+    for unit in range(len(contexts)):
+        chosen = present[unit]
+        points = np.hstack([contexts[unit, chosen], TOKEN_SHARE * tokens[unit, chosen]]).astype(np.float64)
+        count[unit], valley[unit] = _count(points, test_half[unit, chosen], ALPHA, MAX_SENSES, LEAST_PER_MODE)
+    return Senses(count, valley)
+
+
+@njit(cache=True, nogil=True)
+def _count(points, is_test, alpha, max_senses, least):
+    """Split clusters, widest-known first, until no split is significant."""
+    n_clusters, root, next_cluster = 1, 0.0, 0
+    cluster = np.zeros(len(points), np.int64)
+    while next_cluster < n_clusters and n_clusters < max_senses:
+        fit = np.flatnonzero((cluster == next_cluster) & ~is_test)
+        test = np.flatnonzero((cluster == next_cluster) & is_test)
+        split = False
+        if len(fit) >= 2 * least and len(test) >= 2 * least:
+            centres = _two_means(points, fit)
+            poorer, middle = _valley(points, test, centres)
+            if next_cluster == 0 and n_clusters == 1:
+                root = (poorer - middle) / np.sqrt(max(poorer + middle, 1))
+            split = _binomial_tail(middle, poorer + middle) < alpha
+            if split:
+                for i in np.concatenate((fit, test)):
+                    if _side(points[i], centres) > 0.5:
+                        cluster[i] = n_clusters
+                n_clusters += 1
+        if not split:
+            next_cluster += 1
+    return n_clusters, root
+
+
+@njit(cache=True, nogil=True)
+def _two_means(points, chosen):
+    """Centres of 2-means, started from the sign of the leading principal component."""
+    n, dim = len(chosen), points.shape[1]
+    mean = np.zeros(dim)
+    for i in chosen:
+        mean += points[i]
+    mean /= n
+    direction = np.zeros(dim)
+    farthest = -1.0
+    for i in chosen:
+        distance = np.sum((points[i] - mean) ** 2)
+        if distance > farthest:
+            farthest = distance
+            direction = points[i] - mean
+    for _ in range(10):
+        image = np.zeros(dim)
+        for i in chosen:
+            image += np.dot(points[i] - mean, direction) * (points[i] - mean)
+        direction = image / max(np.sqrt(np.sum(image**2)), 1e-12)
+    centres = np.empty((2, dim))
+    centres[0], centres[1] = mean - direction, mean + direction
+    for _ in range(10):
+        sums = np.zeros((2, dim))
+        counts = np.zeros(2)
+        for i in chosen:
+            side = 1 if _side(points[i], centres) > 0.5 else 0
+            sums[side] += points[i]
+            counts[side] += 1
+        if counts.min() == 0:
+            break
+        centres[0], centres[1] = sums[0] / counts[0], sums[1] / counts[1]
+    return centres
+
+
+@njit(cache=True, nogil=True)
+def _side(point, centres):
+    """Place along the line from the first centre (0) to the second (1)."""
+    dot, square = 0.0, 1e-12
+    for d in range(len(point)):
+        step = centres[1, d] - centres[0, d]
+        dot += (point[d] - centres[0, d]) * step
+        square += step * step
+    return dot / square
+
+
+@njit(cache=True, nogil=True)
+def _valley(points, test, centres):
+    """Test points in the poorer flank and in the middle, intervals of equal width around both sides' means."""
+    place = np.empty(len(test))
+    for i in range(len(test)):
+        place[i] = _side(points[test[i]], centres)
+    first, second = place[place <= 0.5], place[place > 0.5]
+    if len(first) == 0 or len(second) == 0:
+        return 0, len(test)
+    low, high = first.mean(), second.mean()
+    scaled = (place - low) / (high - low)
+    near = np.sum(np.abs(scaled) <= 0.25)
+    far = np.sum(np.abs(scaled - 1) <= 0.25)
+    return min(near, far), np.sum(np.abs(scaled - 0.5) < 0.25)
+
+
+@njit(cache=True, nogil=True)
+def _binomial_tail(k, n):
+    """P(Bin(n, ½) ≤ k); 1 for no trials."""
+    if n == 0:
+        return 1.0
+    term = 0.5**n
+    total = term
+    for i in range(k):
+        term *= (n - i) / (i + 1)
+        total += term
+    return total

@@ -6,7 +6,7 @@ Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) 
 
 1. One forward pass a batch, in eval mode and without gradients. All hooks are read in it, and it ends when the last has
    fired: a hook raises an exception that `capture` expects, so any model can be stopped anywhere.
-2. Rows of excluded tokens go; `interp.activations.scatter` takes the others, drops outliers, gathers statistics, writes.
+2. Rows of excluded tokens go; `interp.activations.scatter` takes the others, drops outliers, keeps statistics, writes.
 
 The model is given back as it was: no hook stays, training mode and gradients are as before.
 """

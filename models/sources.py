@@ -187,14 +187,14 @@ def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Ite
 _MARKS = re.compile(
     r"^#(?:#+ (?P<act_heading>.+)| .+)$"
     r"|^\*\*(?P<speaker>.+?)\*\*$"
-    r"|_{1,2}(?=\S)(?P<stage_direction>(?:[^_\n]|\n(?!\n))+)_"
+    r"|(?:_{1,2}(?=\S)|(?=\[[^]\n_]*\]_))(?P<stage_direction>(?:[^_\n]|\n(?!\n))+)_"
     r"|(?<!\*)\*(?=[^\s*])(?P<italic>(?:[^*\n]|\n(?!\n))+)\*(?!\*)",
     re.MULTILINE,
 )
 
 
 def _read_play(markdown: str) -> tuple[str, list[Span]]:
-    """Headings, speakers and directions have marks; the rest is speech."""
+    """Headings, speakers and directions have marks (a few directions only the closing one); the rest is speech."""
     text = re.sub(r"[ \t\r]+\n", "\n", markdown)
     text = re.sub(r"\\(?=[^\w\s])", "", text)
     spans: list[Span] = []

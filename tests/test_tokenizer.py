@@ -1,0 +1,111 @@
+"""Byte-level BPE and character tokenizers: round trip, character offsets, display, files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from models.tokenizer import Tokenizer
+
+MIXED = "To be <|bos|>, שלום עולם!\r\n\tدرس 日本語のテスト — naïve 😀 e\u0301\x00end"
+TEXTS = ["to be or not to be, that is the question", "שלום שלום 日本語 日本", "x = 'a' # b\n"] * 20
+
+
+@pytest.fixture(scope="module")
+def bpe() -> Tokenizer:
+    return Tokenizer.train_bpe(TEXTS, 320)
+
+
+def test_bytes_round_trip_any_text(bpe):
+    for text in (MIXED, "", "\n\n  \n", "".join(map(chr, range(0x2000)))):
+        assert bpe.decode(bpe.encode(text).ids) == text
+
+
+def test_offsets_equal_a_walk_over_the_bytes(bpe):
+    """Each token's bytes are found one after the other in the text; a character counts where one of its bytes lies."""
+    character_of_byte = [i for i, c in enumerate(MIXED) for _ in c.encode()]
+    ids, offsets = bpe.encode(MIXED)
+    position = 0
+    for token, (start, end) in zip(ids, offsets.tolist(), strict=True):
+        n = len(bpe._bytes[token])
+        assert (start, end) == (character_of_byte[position], character_of_byte[position + n - 1] + 1)
+        position += n
+    assert position == len(MIXED.encode())
+    split_letters = [pair for pair in offsets.tolist() if offsets.tolist().count(pair) > 1]
+    assert split_letters, "the text should have letters that several tokens share"
+
+
+def test_offsets_equal_those_of_tokenizers(bpe):
+    reference = bpe._inner.encode(MIXED, add_special_tokens=False)
+    assert bpe.encode(MIXED).ids == reference.ids
+    assert bpe.encode(MIXED).offsets.tolist() == [list(pair) for pair in reference.offsets]
+
+
+def test_offsets_of_ascii_and_empty_text(bpe):
+    ids, offsets = bpe.encode("to be")
+    assert ["to be"[a:b] for a, b in offsets] == [bpe.display()[i] for i in ids]
+    assert bpe.encode("").ids == [] and bpe.encode("").offsets.shape == (0, 2)
+
+
+def test_batch_equals_one_by_one(bpe):
+    for text, encoding in zip(TEXTS[:3], bpe.encode_batch(TEXTS[:3]), strict=True):
+        alone = bpe.encode(text)
+        assert encoding.ids == alone.ids
+        np.testing.assert_array_equal(encoding.offsets, alone.offsets)
+
+
+def test_bos_in_a_text_is_text(bpe):
+    assert bpe.bos_id == 0 and bpe.display()[0] == "<|bos|>"
+    assert bpe.bos_id not in bpe.encode("a <|bos|> b").ids
+    assert bpe.decode([bpe.bos_id, *bpe.encode("be").ids]) == "be"
+    assert bpe.decode([bpe.bos_id], skip_bos=False) == "<|bos|>"
+
+
+def test_display_names_stray_bytes(bpe):
+    display = bpe.display()
+    assert len(display) == bpe.vocab_size <= 320
+    hebrew = bpe.encode("ק").ids  # not in the training text, so no merge joins its two bytes
+    assert [display[i] for i in hebrew] == ["⟨d7⟩", "⟨a7⟩"]
+    assert " שלום" in display and "日本" in "".join(display)
+    assert not any("\ufffd" in piece for piece in display)
+    json.dumps(display, ensure_ascii=False).encode("utf-8")
+
+
+def test_half_a_letter_decodes_to_a_replacement(bpe):
+    assert bpe.decode(bpe.encode("ק").ids[:1]) == "\ufffd"
+
+
+def test_training_is_deterministic_and_small_vocabularies_are_refused():
+    again = [Tokenizer.train_bpe(TEXTS, 300).display() for _ in range(2)]
+    assert again[0] == again[1]
+    with pytest.raises(ValueError, match="vocab_size=256 must be at least 257"):
+        Tokenizer.train_bpe(TEXTS, 256)
+
+
+def test_characters():
+    tokenizer = Tokenizer.train_characters(TEXTS)
+    assert tokenizer.vocab_size == 2 + len(set("".join(TEXTS)))
+    ids, offsets = tokenizer.encode("to be 日本\nZ")
+    assert offsets.tolist() == [[i, i + 1] for i in range(10)]
+    assert ids[-1] == 1 and tokenizer.display()[1] == "<|unk|>"
+    assert tokenizer.decode(ids[:-1]) == "to be 日本\n"
+    assert tokenizer.bos_id not in tokenizer.encode("<|bos|>").ids
+
+
+@pytest.mark.parametrize("train", [lambda: Tokenizer.train_bpe(TEXTS, 300), lambda: Tokenizer.train_characters(TEXTS)])
+def test_saved_and_transformers_tokenizers_agree(train, tmp_path):
+    tokenizer = train()
+    tokenizer.save(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
+    fast = tokenizer.to_transformers()
+    text = "that is <|bos|> שלום\nto be"
+    assert [f.name for f in tmp_path.iterdir()] == ["tokenizer.json"]
+    assert loaded.display() == tokenizer.display() and loaded.bos_id == tokenizer.bos_id
+    assert loaded.encode(text).ids == tokenizer.encode(text).ids == fast(text)["input_ids"]
+    assert fast.decode(tokenizer.encode("to be, שלום").ids) == "to be, שלום"
+    assert fast.bos_token_id == fast.pad_token_id == tokenizer.bos_id and len(fast) == tokenizer.vocab_size
+
+
+def test_loading_says_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tokenizer.json does not exist"):
+        Tokenizer.load(tmp_path)

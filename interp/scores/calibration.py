@@ -51,13 +51,15 @@ def calibrate(evidence: Evidence, seed: int = 0) -> Calibrated:
         return Calibrated(*filled, np.full(3, np.nan))
     latents = np.concatenate([evidence.latents[None], evidence.replicates])[:, testable]
     shifted = evidence.shifted[:, testable].reshape(-1, len(NAMES))
-    log_p = _class_probabilities(predictors(latents), is_member, predictors(evidence.chimeras), predictors(shifted), seed)
+    log_p = _class_probabilities(
+        predictors(latents), is_member, predictors(evidence.chimeras), predictors(shifted), seed
+    )
     shares = _shares(log_p[0])
     posterior = np.exp(log_p) * shares
     probability = np.clip(posterior[..., 0] / posterior.sum(-1), *BOUNDS)
     logit = np.log(probability / (1 - probability))
     error = 1.96 * logit[1:].std(0)
-    bounds = (1 / (1 + np.exp(-(logit[0] + side * error))) for side in (-1, 1))
+    bounds = (np.clip(1 / (1 + np.exp(-(logit[0] + side * error))), *BOUNDS) for side in (-1, 1))
     for array, values in zip(filled, (probability[0], *bounds), strict=True):
         array[testable] = values
     return Calibrated(*filled, shares)

@@ -53,9 +53,7 @@ class Contexts:
     def dim(self) -> int:
         return self.token_vectors.shape[1]
 
-    def embed(
-        self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, "row"]
-    ) -> Float32[np.ndarray, "row dim"]:
+    def embed(self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, "row"]) -> Float32[np.ndarray, "row dim"]:
         """The contexts of the positions `rows` = seq * n_ctx + pos: unit vectors, or zero where there is no other token."""
         shape = (self.past, self.future)
         return _embed(tokens.reshape(-1), tokens.shape[1], rows, self.summands, self.mean, *shape, True)

@@ -96,7 +96,7 @@ def collect_evidence(
 ) -> Evidence:
     """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
 
-    maxima: the largest absolute value of each latent, 0 where it never fires.
+    maxima: the largest value of each latent, 0 where it never fires.
     """
     config = config or EvidenceConfig()
     rng = np.random.default_rng(config.seed)
@@ -112,9 +112,7 @@ def collect_evidence(
     sums = [summer.result() for summer in summers]
     rows = sampler.rows.reshape(codes.d_sae, -1)
     testable = sums[0].n_groups >= MIN_SEQUENCES
-    measured = [
-        _measure(text, rows, shift, testable, rng, 0 if shift else REPLICATES, progress) for shift in shifts
-    ]
+    measured = [_measure(text, rows, shift, testable, rng, 0 if shift else REPLICATES, progress) for shift in shifts]
     for values, part in zip(measured, sums, strict=True):
         own = np.stack([part.coherence(0), part.coherence(1)], 1)
         values[1:, :, :2] += own - values[0, :, :2]

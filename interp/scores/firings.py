@@ -6,7 +6,7 @@ i of latent u at strength a_i, in group g(i), with embedding e_i = [context | to
     dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)
     mass_u = Σ_{g(i) ≠ g(j)} a_i a_j         = (Σ_i a_i)²     − Σ_g (Σ_{i∈g} a_i)²
 
-Memory: latents × (dim + sample), plus a chunk of the codes. Negative codes count by their absolute value.
+Memory: latents × (dim + sample), plus a chunk of the codes. Latents fire where z > 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -115,7 +115,9 @@ def chunks(
     for start in range(0, len(codes), n_rows):
         part = codes[start : start + n_rows]
         latents = part.latents.numpy().astype(np.int32, copy=False)
-        yield CodeChunk(start, part.offsets.numpy(), latents, np.abs(part.values.float().numpy()) * scale[latents])
+        yield CodeChunk(
+            start, part.offsets.numpy(), latents, np.maximum(part.values.float().numpy(), 0) * scale[latents]
+        )
         if progress:
             progress(min(start + n_rows, len(codes)), len(codes), note)
 

@@ -232,6 +232,15 @@ def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tmp_path, monkeypa
         ActivationStore.open(tmp_path)
 
 
+def test_shards_may_stay_empty(tmp_path):
+    store = store_of(numbered(9), tmp_path, rows_per_shard=1)
+    assert 0 in store.shard_rows
+    assert sorted(order_of(ActivationStore.open(tmp_path).batches("activations", 2))) == list(range(9))
+    store.verify()
+    files = sorted(tmp_path.glob("shard-*"))
+    assert tuple(len(load_file(file)["row_ids"]) for file in files) == store.shard_rows
+
+
 def test_other_files_in_the_folder_stay(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     store_of(numbered(200), tmp_path)

@@ -83,10 +83,13 @@ class ShardLayout:
     def read(self, file: Path, name: str, n_rows: int | None = None) -> Tensor:
         """The first `n_rows` rows (all by default) of a column."""
         column, n_rows = self.column(name), self.n_rows if n_rows is None else n_rows
-        data = np.fromfile(file, np.uint8, n_rows * column.row_bytes, offset=self.offset(name))
-        if len(data) < n_rows * column.row_bytes:
-            raise ValueError(f"{file} is truncated: {len(data)} bytes of {name}, {n_rows * column.row_bytes} expected")
-        tensor = torch.from_numpy(data).view(column.dtype)
+        tensor = torch.empty(n_rows * max(column.width, 1), dtype=column.dtype)
+        data = tensor.view(torch.uint8).numpy()
+        with open(file, "rb") as stream:
+            stream.seek(self.offset(name))
+            found = stream.readinto(data.data)
+        if found < len(data):
+            raise ValueError(f"{file} is truncated: {found} bytes of {name!r}, {len(data)} expected")
         return tensor.view(n_rows, column.width) if column.width else tensor
 
 
@@ -121,7 +124,7 @@ def shard_sizes(row_ids: Int[np.ndarray, "row"], n_shards: int, seed: int) -> tu
 
 def digest(tensor: Tensor) -> str:
     """SHA-256 of a tensor's bytes."""
-    return hashlib.sha256(tensor.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+    return hashlib.sha256(tensor.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
 
 
 def digest_file(file: Path) -> str:

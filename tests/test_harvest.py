@@ -1,0 +1,292 @@
+"""Harvesting: each stored row is the model's own activation, the model stays as it was, and a kill costs nothing."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from interp.activations import ActivationStore
+from interp.harvest import harvest, resolve_hooks
+
+N_SEQ, N_CTX, D_VOCAB = 23, 8, 50
+
+
+class Heads(nn.Module):
+    def forward(self, x):
+        return x.unflatten(-1, (2, 4)) * 2
+
+
+class Toy(nn.Module):
+    """Embedding → two linear layers → heads → a part that counts its runs. `boost` scales what follows one position."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cfg = SimpleNamespace(n_ctx=N_CTX, d_vocab=D_VOCAB)
+        self.embed, self.first, self.drop, self.heads = (
+            nn.Embedding(D_VOCAB, 8),
+            nn.Linear(8, 8),
+            nn.Dropout(0.5),
+            Heads(),
+        )
+        self.rest = nn.Identity()
+        self.unused = nn.Identity()
+        self.n_runs = 0
+        self.boost: dict[int, float] = {}
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for position, factor in self.boost.items():
+            x = torch.cat([x[:, :position], x[:, position : position + 1] * factor, x[:, position + 1 :]], 1)
+        x = self.drop(self.first(x))
+        self.heads(x)
+        x += 1  # in place, after the hooks above have fired
+        self.n_runs += 1
+        return self.rest(x)
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(0, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(1))
+
+
+def rows_of(store: ActivationStore, hook: str) -> dict[int, torch.Tensor]:
+    parts = [store.shard(i, hook) for i in range(store.n_shards)]
+    return {int(i): x for part in parts for i, x in zip(part.row_ids, part.acts, strict=True)}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def test_a_row_is_the_models_own_activation_at_its_place(tmp_path, tokens):
+    from models.transformer import Transformer, TransformerConfig
+
+    model = Transformer(TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=D_VOCAB, n_ctx=N_CTX))
+    hooks = ["blocks.1.mlp.hook_post", "blocks.0.hook_resid_mid", "blocks.1.attn.hook_z"]
+    store = harvest(model, tokens, hooks, tmp_path, batch_size=5, rows_per_shard=40)
+    _, cache = model.run_with_cache(tokens)
+    assert store.hook_names == tuple(hooks) and torch.equal(store.tokens, tokens.int()) and store.n_ctx == N_CTX
+    assert store.tokens.dtype == torch.int32
+    for hook in hooks:
+        rows = rows_of(store, hook)
+        assert sorted(rows) == list(range(N_SEQ * N_CTX)) and store.d(hook) == cache[hook][0, 0].numel()
+        for row_id, x in rows.items():
+            truth = cache[hook][row_id // N_CTX, row_id % N_CTX].flatten()
+            torch.testing.assert_close(x.float(), truth, rtol=2**-8, atol=1e-6)
+    store.verify()
+
+
+def test_hooks_of_transformer_lens_models(tmp_path, tokens):
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    config = HookedTransformerConfig(
+        n_layers=2, d_model=8, n_heads=2, d_head=4, d_vocab=D_VOCAB, n_ctx=N_CTX, act_fn="relu", device="cpu", seed=0
+    )
+    with pytest.warns(DeprecationWarning):
+        model = HookedTransformer(config)
+    hook = "blocks.1.hook_resid_pre"
+    rows = rows_of(harvest(model, tokens, [hook], tmp_path, dtype="float32"), hook)
+    truth = model.run_with_cache(tokens)[1][hook].flatten(0, 1)
+    torch.testing.assert_close(torch.stack([rows[i] for i in range(len(rows))]), truth, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="'blocks.1.resid_pre'; the nearest are .*blocks.1.hook_resid_pre"):
+        resolve_hooks(model, ["blocks.1.resid_pre"])
+
+
+def test_hooks_from_a_map_and_from_module_names(tmp_path, tokens):
+    model = Toy().eval()
+    one = harvest(
+        (model, {"mid": model.first, "out": model.heads}), tokens, ["out", "mid"], tmp_path / "a", dtype="float32"
+    )
+    two = harvest(model, tokens, "first", tmp_path / "b", dtype="float32")
+    mid, out, first = rows_of(one, "mid"), rows_of(one, "out"), rows_of(two, "first")
+    assert all(torch.equal(mid[i], first[i]) and torch.equal(out[i], 2 * mid[i]) for i in range(N_SEQ * N_CTX))
+    with pytest.raises(ValueError, match="no hook 'middle'; the nearest are mid"):
+        harvest((model, {"mid": model.first}), tokens, ["middle"], tmp_path / "c")
+    with pytest.raises(ValueError, match="hook_names is empty"):
+        harvest(model, tokens, [], tmp_path / "c")
+
+
+def test_the_forward_pass_ends_with_the_last_hook_and_leaves_no_trace(tmp_path, tokens):
+    model = Toy().train()
+    model.drop.eval()
+    model.first.weight.requires_grad_(False)
+    harvest(model, tokens, ["heads", "embed"], tmp_path)
+    assert model.n_runs == 0
+    with pytest.raises(ValueError, match="never reaches 'unused'"):
+        harvest(model, tokens, ["first", "unused"], tmp_path / "b")
+    assert not any(module._forward_hooks for module in model.modules())
+    assert model.training and model.first.training and not model.drop.training
+    assert torch.is_grad_enabled() and model.embed.weight.requires_grad and not model.first.weight.requires_grad
+
+
+def test_dropout_is_off_while_harvesting(tmp_path, tokens):
+    model = Toy().train()
+    rows = rows_of(harvest(model, tokens, ["first", "drop"], tmp_path), "drop")
+    assert (torch.stack(list(rows.values())) != 0).all()
+
+
+def test_excluded_tokens_leave_no_row(tmp_path, tokens):
+    store = harvest(Toy(), tokens, ["first"], tmp_path, exclude=(3, 7), rows_per_shard=30)
+    kept = ~torch.isin(tokens.flatten(), torch.tensor([3, 7]))
+    assert sorted(rows_of(store, "first")) == kept.nonzero().flatten().tolist()
+    assert store.excluded == {"token": int((~kept).sum()), "norm": 0} and store.n_excluded > 0
+    assert torch.equal(store.tokens, tokens.int())
+    with pytest.raises(ValueError, match="no token is left"):
+        harvest(Toy(), tokens, ["first"], tmp_path / "b", exclude=range(D_VOCAB))
+
+
+def test_rows_of_outlying_norm_are_left_out_of_all_hooks_and_counted(tmp_path, tokens):
+    model = Toy()
+    plain = rows_of(harvest(model, tokens, ["first", "heads"], tmp_path / "plain", rows_per_shard=30), "heads")
+    model.boost = {2: 1000.0}
+    store = harvest(model, tokens, ["first", "heads"], tmp_path / "out", max_norm=20, rows_per_shard=30, batch_size=4)
+    rows = rows_of(store, "heads")
+    assert sorted(rows) == [i for i in range(N_SEQ * N_CTX) if i % N_CTX != 2]
+    assert store.excluded == {"token": 0, "norm": N_SEQ} and len(store) == N_SEQ * (N_CTX - 1) == sum(store.shard_rows)
+    assert all(torch.equal(rows[i], plain[i]) for i in rows)
+    stored = torch.stack(list(rows.values())).double()
+    assert store.statistics("heads").mean_norm == pytest.approx(stored.norm(dim=1).mean().item(), rel=1e-3)
+    store.verify()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_activation_that_is_not_finite_is_placed(tmp_path, tokens, value):
+    model = Toy()
+    tokens[tokens == 9] = 8
+    tokens[17, 5] = 9
+    model.embed.weight.data[9, 0] = value
+    with pytest.raises(ValueError, match="hook 'first': activation .* at sequence 17, position 5"):
+        harvest(model, tokens, ["first"], tmp_path, batch_size=4)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t[0], "must be integers"),
+        (lambda t: t.float(), "must be integers"),
+        (lambda t: t[:0], "must be integers"),
+        (lambda t: t.repeat(1, 2), "16 tokens are longer than the model's context of 8"),
+        (lambda t: t + 30, "must be in 0..49"),
+        (lambda t: t - 1, "must be in 0..49"),
+    ],
+)
+def test_tokens_the_model_cannot_take_are_refused(tmp_path, tokens, change, message):
+    tokens[0, 0] = 0
+    with pytest.raises(ValueError, match=message):
+        harvest(Toy(), change(tokens), ["first"], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hook_of_another_shape_is_refused(tmp_path, tokens):
+    model = Toy()
+    model.unflat = nn.Flatten()
+    model.register_forward_hook(lambda module, _, output: module.unflat(output))
+    with pytest.raises(ValueError, match=r"hook 'unflat' puts out \(1, 64\) for tokens \(1, 8\)"):
+        harvest(model, tokens, ["unflat"], tmp_path)
+
+
+def test_a_finished_store_is_opened_and_one_of_another_config_refused(tmp_path, tokens):
+    model, calls = Toy(), []
+    harvest(model, tokens, ["first"], tmp_path, batch_size=4, progress=lambda *call: calls.append(call))
+    assert [done for done, _, _ in calls] == [*range(32, 184, 32), 184] and calls[0][1] == 184
+    before = contents(tmp_path)
+    model.embed.register_forward_hook(lambda *_: pytest.fail("the model ran again"))
+    assert len(harvest(model, tokens, ["first"], tmp_path, batch_size=4)) == 184
+    with pytest.raises(ValueError, match="batch_size is 4, not 5; .*seed is 0, not 1"):
+        harvest(model, tokens, ["first"], tmp_path, batch_size=5, seed=1)
+    model.first.weight.data.add_(1)
+    with pytest.raises(ValueError, match="weights is"):
+        harvest(model, tokens, ["first"], tmp_path, batch_size=4)
+    assert contents(tmp_path) == before
+
+
+def test_the_seed_places_the_rows(tmp_path, tokens):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        harvest(Toy(), tokens, ["first"], tmp_path / name, rows_per_shard=40, seed=seed)
+    a, b, c = (contents(tmp_path / name) for name in "abc")
+    assert a == b and a["shard-00000.safetensors"] != c["shard-00000.safetensors"]
+
+
+CONFIG = {"batch_size": 2, "rows_per_shard": 40, "exclude": (3,), "max_norm": 2.0, "seed": 5}
+KILLS = [
+    ("write_at", 1),
+    ("write_at", 41),
+    ("save_tensors", 3),
+    ("replace", 5),
+    ("replace", 11),
+    ("seal", 3),
+    ("save_text", 1),
+]
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from interp.activations import scatter, shards
+from tests.test_harvest import CONFIG, KILLS, N_CTX, N_SEQ, D_VOCAB, Toy
+from interp.harvest import harvest
+import torch
+
+torch.set_num_threads(1)
+tokens = torch.randint(0, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(1))
+scatter._BUFFER_BYTES = 40 * 50
+
+def dying(owner, name, count):
+    original, calls = getattr(owner, name), []
+    def call(*args, **options):
+        calls.append(1)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **options)
+    setattr(owner, name, call)
+
+for i, (name, count) in enumerate(KILLS):
+    child = os.fork()
+    if child == 0:
+        owner = {"replace": os, "seal": scatter.ScatterWriter}.get(name, scatter)
+        dying(owner, {"seal": "_seal"}.get(name, name), count)
+        harvest(Toy(), tokens, ["first", "heads"], os.path.join(sys.argv[2], str(i)), **CONFIG)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, (name, count)
+"""
+
+
+def test_a_harvest_killed_anywhere_and_resumed_is_the_same_to_the_byte(tmp_path, tokens):
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", KILLED, str(root), str(tmp_path / "cut")], check=True, timeout=120)
+    whole = harvest(Toy(), tokens, ["first", "heads"], tmp_path / "whole", **CONFIG)
+    assert whole.excluded["norm"] > 0 and whole.excluded["token"] > 0 and whole.n_shards > 3
+    expected, resumed_at = contents(tmp_path / "whole"), []
+    for i, _ in enumerate(KILLS):
+        folder = tmp_path / "cut" / str(i)
+        with pytest.raises(ValueError, match="cut off|no manifest.json"):
+            ActivationStore.open(folder)
+        calls: list[int] = []
+        harvest(
+            Toy(), tokens, ["first", "heads"], folder, **CONFIG, progress=lambda n, *_, calls=calls: calls.append(n)
+        ).verify()
+        assert contents(folder) == expected, KILLS[i]
+        resumed_at.append(len(calls))
+    assert max(resumed_at) == 12 and 0 in resumed_at and 0 < sorted(resumed_at)[3] < 12
+
+
+def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeypatch):
+    from interp.activations import scatter
+
+    def stop(self, _):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scatter.ScatterWriter, "_seal", stop)
+        with pytest.raises(KeyboardInterrupt):
+            harvest(Toy(), tokens, ["first"], tmp_path)
+    with pytest.raises(ValueError, match="dtype is 'bfloat16', not 'float32'"):
+        harvest(Toy(), tokens, ["first"], tmp_path, dtype="float32")
+    assert len(harvest(Toy(), tokens, ["first"], tmp_path)) == tokens.numel()
+    assert json.loads((tmp_path / "manifest.json").read_text())["n_rows"] == tokens.numel()

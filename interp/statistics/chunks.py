@@ -1,24 +1,39 @@
 """The codes of a token set, cut at sequence ends and laid out by row and by latent.
 
-A chunk holds z for rows start .. start + len. By row (CSR), entries offsets[i]:offsets[i + 1] of `latents`, `values`.
-By latent (CSC), entries column_offsets[j]:column_offsets[j + 1] of `rows`, `column_values`, rows ascending:
-so a loop over one latent reads memory in order, and its sums run in token order however large the chunks are.
+A loop over one latent's column reads memory in order, and its sums run in token order however large the chunks are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from numba import njit
 
 from interp.codes import CodeStore
 
 
 @dataclass(frozen=True)
+class Columns:
+    """The entries of a chunk by latent: those of latent j are at offsets[j]:offsets[j + 1], rows ascending."""
+
+    offsets: np.ndarray
+    rows: np.ndarray
+    values: np.ndarray
+    entries: np.ndarray
+    """Where the entry stands in the order by row."""
+
+
+@dataclass(frozen=True)
 class Chunk:
+    """The entries of row i are at offsets[i]:offsets[i + 1]."""
+
     start: int
     """Row id (seq * n_ctx + pos) of the first row."""
     n_ctx: int
+    d_sae: int
     present: np.ndarray
     """Bool "row": the rows that were encoded; the others were excluded at harvest and are in no count."""
     tokens: np.ndarray
@@ -27,15 +42,10 @@ class Chunk:
     offsets: np.ndarray
     latents: np.ndarray
     values: np.ndarray
-    column_offsets: np.ndarray
-    entries: np.ndarray
-    """Where the entry stands in `latents` and `values`, for the order by latent."""
-    rows: np.ndarray
-    column_values: np.ndarray
 
-    @property
-    def d_sae(self) -> int:
-        return len(self.column_offsets) - 1
+    @cached_property
+    def columns(self) -> Columns:
+        return Columns(*transpose(self.offsets, self.latents, self.values, self.d_sae))
 
 
 @dataclass(frozen=True)
@@ -61,33 +71,65 @@ class Rows:
     def mean_l0(self) -> float:
         return self.codes.nnz / max(len(self.codes), 1)
 
-    def chunks(self) -> Iterator[Chunk]:
+    def token_counts(self, vocab_size: int) -> np.ndarray:
+        return np.bincount(self.tokens.reshape(-1), minlength=vocab_size)
+
+    def feed(self, *accumulators: Callable[[Chunk], None], advance: Callable[[int], None]) -> None:
+        """Show every chunk, in order, to each accumulator; they share nothing, so they run side by side."""
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for chunk in self._chunks():
+                for done in [pool.submit(add, chunk) for add in accumulators]:
+                    done.result()
+                advance(len(chunk.tokens))
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """Whole sequences; the next chunk is read while one is counted."""
         sequences = max(1, int(self.chunk_entries / (max(self.mean_l0, 1) * self.n_ctx)))
-        for first in range(0, len(self.tokens), sequences):
-            yield self._chunk(first, min(first + sequences, len(self.tokens)))
+        starts = range(0, len(self.tokens), sequences)
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._chunk, 0, sequences)
+            for first in starts[1:]:
+                chunk, ahead = ahead.result(), reader.submit(self._chunk, first, first + sequences)
+                yield chunk
+            yield ahead.result()
 
     def _chunk(self, first: int, last: int) -> Chunk:
+        last = min(last, len(self.tokens))
         start, stop = first * self.n_ctx, last * self.n_ctx
         codes = self.codes[start:stop]
-        offsets, latents, values = (t.numpy() for t in (codes.offsets, codes.latents, codes.values))
-        column_offsets, entries = group_by(latents, self.d_sae)
         return Chunk(
             start=start,
             n_ctx=self.n_ctx,
+            d_sae=self.d_sae,
             present=self.codes.present(start, stop).numpy(),
             tokens=self.tokens[first:last].reshape(-1),
             fit=np.repeat(self.fit[first:last], self.n_ctx),
-            offsets=offsets,
-            latents=latents,
-            values=values,
-            column_offsets=column_offsets,
-            entries=entries,
-            rows=row_of_entries(offsets, entries),
-            column_values=values[entries],
+            offsets=codes.offsets.numpy(),
+            latents=codes.latents.numpy(),
+            values=codes.values.numpy(),
         )
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def transpose(offsets, latents, values, d_sae):
+    """From the order by row to the order by latent: the fields of `Columns`."""
+    column_offsets = np.zeros(d_sae + 1, np.int64)
+    for latent in latents:
+        column_offsets[latent + 1] += 1
+    for j in range(d_sae):
+        column_offsets[j + 1] += column_offsets[j]
+    ends = column_offsets.copy()
+    rows, entries = np.empty(len(latents), np.int32), np.empty(len(latents), np.int32)
+    column_values = np.empty(len(latents), np.float32)
+    for row in range(len(offsets) - 1):
+        for e in range(offsets[row], offsets[row + 1]):
+            at = ends[latents[e]]
+            rows[at], column_values[at], entries[at] = row, values[e], e
+            ends[latents[e]] += 1
+    return column_offsets, rows, column_values, entries
+
+
+@njit(cache=True, nogil=True)
 def group_by(keys, n_keys):
     """A stable counting sort: the positions of key j are order[offsets[j]:offsets[j + 1]]. Keys below 0 drop out."""
     offsets = np.zeros(n_keys + 1, np.int64)
@@ -104,11 +146,3 @@ def group_by(keys, n_keys):
             order[ends[key]] = i
             ends[key] += 1
     return offsets, order
-
-
-@njit(cache=True)
-def row_of_entries(offsets, entries):
-    row_of = np.empty(len(entries), np.int32)
-    for row in range(len(offsets) - 1):
-        row_of[offsets[row] : offsets[row + 1]] = row
-    return row_of[entries]

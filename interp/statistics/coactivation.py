@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from interp.statistics.chunks import Chunk, group_by, row_of_entries
+from interp.statistics.chunks import Chunk, Columns, transpose
 from interp.statistics.pairs import PairCounts, strongest_of_each
 
 DENSE = 8192
@@ -29,18 +29,16 @@ class Coactivation:
         self.pairs = PairCounts(folder, n_latents=d_sae, n_items=d_sae, n_counts=1, buffer_rows=buffer_rows)
 
     def add(self, chunk: Chunk) -> None:
-        offsets, latents = chunk.offsets, chunk.latents
-        columns, entries, rows = chunk.column_offsets, chunk.entries, chunk.rows
+        offsets, latents, columns = chunk.offsets, chunk.latents, chunk.columns
         if self.strongest is not None:
-            offsets, latents = _keep_strongest(offsets, latents, chunk.values, self.strongest)
-            columns, entries = group_by(latents, chunk.d_sae)
-            rows = row_of_entries(offsets, entries)
+            offsets, latents, values = _keep_strongest(offsets, latents, chunk.values, self.strongest)
+            columns = Columns(*transpose(offsets, latents, values, chunk.d_sae))
         self.n_rows += int(chunk.present.sum())
-        self.n_strong += np.diff(columns)
+        self.n_strong += np.diff(columns.offsets)
         if self.matrix is not None:
-            _count_dense(columns, entries, rows, offsets, latents, self.matrix)
+            _count_dense(columns.offsets, columns.entries, columns.rows, offsets, latents, self.matrix)
         else:
-            self.pairs.add(_count_pairs(columns, rows, offsets, latents))
+            self.pairs.add(_count_pairs(columns.offsets, columns.rows, offsets, latents))
 
     def table(self, k: int) -> dict[str, np.ndarray]:
         """The `k` partners of the highest Jaccard index of each latent."""
@@ -51,7 +49,7 @@ class Coactivation:
         """Latent, other, n_both of the pairs that fire together, latents ascending."""
         d_sae = len(self.n_strong)
         if self.matrix is None:
-            for block in self.pairs.blocks():
+            for _, _, block in self.pairs.blocks():
                 yield *np.divmod(block[:, 0], d_sae), block[:, 1]
             return
         for first in range(0, d_sae, _BLOCK):
@@ -77,29 +75,28 @@ class Coactivation:
         }
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _keep_strongest(offsets, latents, values, k):
     """The `k` largest entries of each row, ties to the smaller latent; in no order."""
     kept_offsets = np.zeros(len(offsets), np.int64)
     for row in range(len(offsets) - 1):
         kept_offsets[row + 1] = kept_offsets[row] + min(k, offsets[row + 1] - offsets[row])
-    kept = np.empty(kept_offsets[-1], latents.dtype)
-    strength = np.empty(k + 1, values.dtype)
+    kept, strength = np.empty(kept_offsets[-1], latents.dtype), np.empty(kept_offsets[-1], values.dtype)
     for row in range(len(offsets) - 1):
-        base, size = kept_offsets[row], 0
+        base, end, size = kept_offsets[row], kept_offsets[row + 1], 0
         for e in range(offsets[row], offsets[row + 1]):
-            j, v, at = latents[e], values[e], size
-            while at > 0 and (strength[at - 1] < v or (strength[at - 1] == v and kept[base + at - 1] > j)):
-                if at < k:
-                    strength[at], kept[base + at] = strength[at - 1], kept[base + at - 1]
+            j, v, at = latents[e], values[e], base + size
+            while at > base and (strength[at - 1] < v or (strength[at - 1] == v and kept[at - 1] > j)):
+                if at < end:
+                    strength[at], kept[at] = strength[at - 1], kept[at - 1]
                 at -= 1
-            if at < k:
-                strength[at], kept[base + at] = v, j
-                size = min(size + 1, k)
-    return kept_offsets, kept
+            if at < end:
+                strength[at], kept[at] = v, j
+                size = min(size + 1, end - base)
+    return kept_offsets, kept, strength
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _count_dense(columns, entries, rows, offsets, latents, matrix):
     """Each pair of a row once, in the matrix row of whichever latent stands first in it."""
     for i in range(len(columns) - 1):
@@ -109,7 +106,7 @@ def _count_dense(columns, entries, rows, offsets, latents, matrix):
                 counts[latents[e]] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _count_pairs(columns, rows, offsets, latents):
     """Int64 "pair 2": key = latent * d_sae + other, n_both; both directions, keys ascending."""
     d_sae = len(columns) - 1

@@ -42,7 +42,7 @@ class Examples:
         self.sample_rows = np.full(shape, -1, np.int64)
 
     def add(self, chunk: Chunk) -> None:
-        args = (chunk.column_offsets, chunk.rows, chunk.column_values, chunk.start)
+        args = (chunk.columns.offsets, chunk.columns.rows, chunk.columns.values, chunk.start)
         _add_top(*args, self.top_values, self.top_rows)
         _add_sample(*args, self.maxima, self.seed, self.counts, self.hashes, self.sample_values, self.sample_rows)
 
@@ -104,7 +104,7 @@ def _interval(value: np.ndarray, maximum: np.ndarray, n_intervals: int) -> np.nd
     return np.ceil(value.astype(np.float64) * n_intervals / maximum).astype(np.int32) - 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _hash(seed, latent, row):
     """splitmix64 of the row, keyed by seed and latent."""
     x = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(latent)
@@ -116,7 +116,7 @@ def _hash(seed, latent, row):
     return x
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add_top(offsets, rows, values, start, top_values, top_rows):
     k = top_values.shape[1]
     for j in range(len(offsets) - 1):
@@ -131,7 +131,7 @@ def _add_top(offsets, rows, values, start, top_values, top_rows):
             top_values[j, at], top_rows[j, at] = v, start + rows[e]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add_sample(offsets, rows, values, start, maxima, seed, counts, hashes, sample_values, sample_rows):
     n_intervals, k = hashes.shape[1:]
     for j in range(len(offsets) - 1):
@@ -152,7 +152,7 @@ def _add_sample(offsets, rows, values, start, maxima, seed, counts, hashes, samp
             hashes[j, i, at], sample_values[j, i, at], sample_rows[j, i, at] = h, values[e], row
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(which, window_latents, starts, window_offsets, window_values, chunk_start, offsets, latents, values):
     for i in which:
         for t in range(window_offsets[i + 1] - window_offsets[i]):

@@ -36,10 +36,11 @@ class FiringStatistics:
     def add(self, chunk: Chunk) -> None:
         self.n_rows += int(chunk.present.sum())
         _add(
-            chunk.column_offsets,
-            chunk.rows // chunk.n_ctx,
-            chunk.column_values,
-            chunk.column_values.view(np.int32),
+            chunk.columns.offsets,
+            chunk.columns.rows,
+            chunk.n_ctx,
+            chunk.columns.values,
+            chunk.columns.values.view(np.int32),
             self.n_active,
             self.n_sequences,
             self.sums,
@@ -112,17 +113,17 @@ def quantiles(histogram: np.ndarray, maxima: np.ndarray, block: int = 4096) -> n
     return found
 
 
-@njit(cache=True)
-def _add(offsets, sequence, values, bits, n_active, n_sequences, sums, squares, maxima, histogram):
+@njit(cache=True, nogil=True)
+def _add(offsets, rows, n_ctx, values, bits, n_active, n_sequences, sums, squares, maxima, histogram):
     for j in range(len(offsets) - 1):
-        last = -1
+        end = 0  # of the sequence that fired last
         for e in range(offsets[j], offsets[j + 1]):
             v = values[e]
             sums[j] += v
             squares[j] += np.float64(v) * v
             maxima[j] = max(maxima[j], v)
             histogram[j, min(max((bits[e] >> _SHIFT) - _FIRST, 0), N_BINS - 1)] += 1
-            if sequence[e] != last:
-                last = sequence[e]
+            if rows[e] >= end:
+                end = (rows[e] // n_ctx + 1) * n_ctx
                 n_sequences[j] += 1
         n_active[j] += offsets[j + 1] - offsets[j]

@@ -63,10 +63,18 @@ class LabelCounts:
         halves = np.repeat(np.where(chunk.present, fit, -1), np.diff(offsets))
         for half in (0, 1):
             self.n_label[half] += np.bincount(ids[halves == half], minlength=len(self.labels.names))
-        columns = chunk.column_offsets[self.first : self.last + 1]
+        columns = chunk.columns.offsets[self.first : self.last + 1]
         inside = slice(columns[0], columns[-1])
-        values = chunk.column_values[inside]
-        args = (columns - columns[0], chunk.rows[inside], values, bins_of(values), fit, offsets - offsets[0], ids)
+        values = chunk.columns.values[inside]
+        args = (
+            columns - columns[0],
+            chunk.columns.rows[inside],
+            values,
+            bins_of(values),
+            fit,
+            offsets - offsets[0],
+            ids,
+        )
         _add(*args, self.bin_of, self.both, self.fired, self.sums)
 
     def table(self, firing: FiringStatistics) -> dict[str, np.ndarray]:
@@ -151,7 +159,7 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add(columns, rows, values, bins, fit, label_offsets, label_ids, bin_of, both, fired, sums):
     for j in range(len(columns) - 1):
         for e in range(columns[j], columns[j + 1]):

@@ -31,20 +31,20 @@ class PairCounts:
             np.save(self._files[-1], self.buffer)
             self.buffer = self.buffer[:0].copy()
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All pairs, merged, latents ascending; a block holds whole latents."""
+    def blocks(self, n_more: int = 0) -> Iterator[tuple[int, int, np.ndarray]]:
+        """All pairs, merged, as (first latent, last latent + 1, pairs). `n_more`: how many the caller will add."""
         runs = [np.load(file, mmap_mode="r") for file in self._files] + [self.buffer]
-        n_blocks = max(1, sum(map(len, runs)) // _READ_ROWS)
-        limits = np.linspace(0, self.n_latents, min(n_blocks, self.n_latents) + 1).astype(np.int64) * self.n_items
-        for low, high in zip(limits[:-1], limits[1:], strict=True):
+        n_blocks = 1 + (sum(map(len, runs)) + n_more) // _READ_ROWS
+        limits = np.unique(np.linspace(0, self.n_latents, n_blocks + 1).astype(np.int64)).tolist()
+        for first, last in zip(limits[:-1], limits[1:], strict=True):
             block = self.buffer[:0]
             for run in runs:
-                first, last = np.searchsorted(run[:, 0], [low, high])
-                block = merge(block, np.ascontiguousarray(run[first:last]))
-            yield block
+                low, high = np.searchsorted(run[:, 0], [first * self.n_items, last * self.n_items])
+                block = merge(block, np.ascontiguousarray(run[low:high]))
+            yield first, last, block
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def merge(a, b):
     """Rows of two tables with ascending keys in column 0; the counts of equal keys are added."""
     both, i, j = 0, 0, 0
@@ -59,20 +59,16 @@ def merge(a, b):
     merged = np.empty((len(a) + len(b) - both, a.shape[1]), np.int64)
     i, j = 0, 0
     for at in range(len(merged)):
-        if j == len(b) or (i < len(a) and a[i, 0] < b[j, 0]):
-            merged[at] = a[i]
-            i += 1
-        elif i == len(a) or b[j, 0] < a[i, 0]:
-            merged[at] = b[j]
-            j += 1
-        else:
-            merged[at, 0] = a[i, 0]
-            merged[at, 1:] = a[i, 1:] + b[j, 1:]
-            i, j = i + 1, j + 1
+        from_a = j == len(b) or (i < len(a) and a[i, 0] <= b[j, 0])
+        from_b = i == len(a) or (j < len(b) and b[j, 0] <= a[i, 0])
+        merged[at, 0] = a[i, 0] if from_a else b[j, 0]
+        for c in range(1, a.shape[1]):
+            merged[at, c] = (a[i, c] if from_a else 0) + (b[j, c] if from_b else 0)
+        i, j = i + from_a, j + from_b
     return merged
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def strongest_of_each(latents, scores, items, n_latents, k):
     """Positions [latent, k] of the largest scores of each latent, -1 behind them; ties to the smaller item."""
     best = np.full((n_latents, k), -1, np.int64)

@@ -11,6 +11,7 @@ The passes read codes, not activations, so they need neither model nor dictionar
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from interp.statistics.chunks import Rows
 from interp.statistics.coactivation import DENSE, Coactivation
-from interp.statistics.contexts import TokenCounts
+from interp.statistics.contexts import TokenCounts, token_tables
 from interp.statistics.directions import LogitPath, logit_columns, neighbour_table, norm_columns
 from interp.statistics.examples import Examples, empty_windows, fill_windows
 from interp.statistics.firing import FiringStatistics
@@ -76,11 +77,8 @@ def _first_pass(rows: Rows, folder: Path, scratch: Path, config: ScanConfig, adv
     firing = FiringStatistics(rows.d_sae)
     buffer_rows = _bytes(config) // 16
     pairs = Coactivation(scratch / "pairs", d_sae=rows.d_sae, strongest=strongest, buffer_rows=buffer_rows)
-    for chunk in rows.chunks():
-        firing.add(chunk)
-        if config.n_coactivations:
-            pairs.add(chunk)
-        advance(len(chunk.tokens), "counting firings")
+    adders = [firing.add, pairs.add] if config.n_coactivations else [firing.add]
+    rows.feed(*adders, advance=lambda n: advance(n, "counting firings"))
     write_table(folder, "histograms", firing.histogram_table())
     write_table(folder, "coactivations", pairs.table(config.n_coactivations) if config.n_coactivations else None)
     return firing
@@ -104,27 +102,25 @@ def _second_pass(
         n_intervals=config.n_intervals,
         seed=config.seed,
     )
-    contexts = TokenCounts(
-        scratch / "tokens",
-        maxima=firing.maxima,
-        vocab_size=vocab_size,
-        n_before=config.n_before,
-        buffer_rows=_bytes(config) // 32,
-    )
-    label_parts = []
-    for number, (first, last) in enumerate(_label_blocks(config, rows.d_sae, len(labels.names) if labels else 0)):
+    contexts = [
+        TokenCounts(
+            scratch / f"before-{before}",
+            before=before,
+            maxima=firing.maxima,
+            token_counts=rows.token_counts(vocab_size),
+            budget=_bytes(config) // (config.n_before + 1),
+        )
+        for before in range(config.n_before + 1)
+    ]
+    adders, label_parts = [examples.add, *(context.add for context in contexts)], []
+    for first, last in _label_blocks(config, rows.d_sae, len(labels.names) if labels else 0):
         counts = LabelCounts(labels, firing, first, last) if labels else None
-        for chunk in rows.chunks():
-            if number == 0:
-                examples.add(chunk)
-                contexts.add(chunk)
-            if counts:
-                counts.add(chunk)
-            advance(len(chunk.tokens), "gathering examples")
-        if counts:
-            label_parts.append(counts.table(firing))
+        adders += [counts.add] if counts else []
+        rows.feed(*adders, advance=lambda n: advance(n, "gathering examples"))
+        adders = []
+        label_parts += [counts.table(firing)] if counts else []
     write_table(folder, "intervals", examples.interval_table())
-    token_table, features = contexts.tables(firing.n_active, config.n_tokens)
+    token_table, features = token_tables(contexts, firing.n_active, config.n_tokens)
     write_table(folder, "tokens", token_table)
     table = {key: np.concatenate([p[key] for p in label_parts]) for key in label_parts[0]} if label_parts else None
     write_table(folder, "labels", table)
@@ -137,9 +133,8 @@ def _third_pass(rows: Rows, folder: Path, config: ScanConfig, examples: Examples
             listed = examples.listed(first, last)
             windows = empty_windows(listed["row"], rows.tokens, before=config.window_before, after=config.window_after)
             order = windows.start.argsort(kind="stable")
-            for chunk in rows.chunks():
-                fill_windows(windows, listed["latent"], order, chunk)
-                advance(len(chunk.tokens), "reading examples in context")
+            fill = partial(fill_windows, windows, listed["latent"], order)
+            rows.feed(fill, advance=lambda n: advance(n, "reading examples in context"))
             tokens, values = ragged(windows.tokens, windows.offsets), ragged(windows.values, windows.offsets)
             writer.write({**listed, "start": windows.start, "tokens": tokens, "values": values})
 

@@ -184,7 +184,7 @@ def _label_digest(labels: Mapping[str, Any]) -> str:
     sha = hashlib.sha256()
     for name in labels:
         sha.update(name.encode())
-        sha.update(np.packbits(np.asarray(labels[name], dtype=bool)))
+        sha.update(np.packbits(np.asarray(labels[name], dtype=bool)).tobytes())
     return sha.hexdigest()
 
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from interp.features import ScanConfig
+from interp.sae import BatchTopKConfig, TopKConfig
 from models.corpus import CorpusConfig
 from models.training import TrainingConfig
 from models.transformer import TransformerConfig
-
-from interp.features import ScanConfig
-from interp.sae import BatchTopKConfig, TopKConfig
 
 ARCHITECTURES = {"topk": TopKConfig, "batchtopk": BatchTopKConfig}
 
@@ -93,6 +92,20 @@ class RunConfig:
     scan: ScanConfig = ScanConfig()
     quality: QualityConfig = QualityConfig()
     ranking: RankingConfig = RankingConfig()
+
+    @classmethod
+    def quick(cls) -> "RunConfig":
+        """The demo within a minute on two CPU cores: the same stages, a fraction of the tokens and latents."""
+        sections = {
+            "corpus": {"characters": 1_500_000},
+            "tokenizer": {"vocab_size": 1024},
+            "training": {"tokens": 300_000},
+            "harvest": {"tokens": 200_000},
+            "sae": {"d_sae": 1024, "tokens": 300_000},
+            "quality": {"tokens": 20_000},
+            "ranking": {"nulls": 4},
+        }
+        return cls.from_dict(sections)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "RunConfig":

@@ -1,0 +1,267 @@
+"""Training dictionaries from a store of activations.
+
+    store, hook, config  →  SAE,   and in `out`:  sae_weights.safetensors, cfg.json (SAELens reads them),
+                                                  metrics.jsonl, results.json
+
+Several configs are trained in one pass over the data (one for each batch size and seed among them); each result is the
+one that training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
+bit as without the cut, and each step stands in metrics.jsonl once.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from interp.activations import ActivationStore
+from interp.sae.learner import Learner, StepResult
+from interp.sae.model import SAE
+from interp.sae.saelens import load_sae
+from interp.sae.selection import SAEConfig
+
+Progress = Callable[[int, int, str], None]
+LOGGED_STEPS = 500
+CHECKPOINT = "checkpoint.safetensors"
+log = logging.getLogger(__name__)
+
+
+@overload
+def train_sae(
+    store: ActivationStore,
+    hook: str,
+    config: SAEConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = True,
+    progress: Progress | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> SAE: ...
+
+
+@overload
+def train_sae(
+    store: ActivationStore,
+    hook: str,
+    config: Sequence[SAEConfig],
+    out: str | Path | None = None,
+    *,
+    resume: bool = True,
+    progress: Progress | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> list[SAE]: ...
+
+
+def train_sae(
+    store: ActivationStore,
+    hook: str,
+    config: SAEConfig | Sequence[SAEConfig],
+    out: str | Path | None = None,
+    *,
+    resume: bool = True,
+    progress: Progress | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> SAE | list[SAE]:
+    """Train on the rows of `hook`. A list of configs gives a list, written to `out/0`, `out/1`, …; no `out`, no files.
+
+    Raises ValueError on an empty store, a batch that is not finite (which rows), and, with `resume`, where `out` holds
+    training of another config (what differs); `resume=False` begins anew.
+    """
+    if len(store) == 0:
+        raise ValueError("the store is empty: there is nothing to train on")
+    configs = [config] if isinstance(config, SAEConfig) else list(config)
+    folders = _folders(out, None if isinstance(config, SAEConfig) else len(configs))
+    runs = [_Run(store, hook, c, f, resume) for c, f in zip(configs, folders, strict=True)]
+    groups: dict[tuple[int, int], list[_Run]] = {}
+    for run in runs:
+        if run.sae is None:
+            groups.setdefault((run.config.batch_size, run.config.seed), []).append(run)
+    clock = _Clock(
+        checkpoint_seconds, progress, sum(max(run.config.steps for run in group) for group in groups.values())
+    )
+    for group in groups.values():
+        _train_together(store, hook, group, clock)
+    saes = [run.sae for run in runs if run.sae is not None]
+    return saes[0] if isinstance(config, SAEConfig) else saes
+
+
+def _train_together(store: ActivationStore, hook: str, runs: list["_Run"], clock: "_Clock") -> None:
+    """Runs that were cut off at unlike steps begin where the furthest behind stands; the others wait for it."""
+    behind = min(runs, key=lambda run: run.learner.steps_done)
+    batches = store.batches(hook, behind.config.batch_size, seed=behind.config.seed, epochs=None)
+    if behind.reader:
+        batches.load_state_dict(behind.reader)
+    step = behind.learner.steps_done
+    clock.steps += step
+    for run in runs:
+        run.start()
+    while active := [run for run in runs if run.sae is None]:
+        batch = next(batches)
+        _check_finite(batch, step)
+        for run in active:
+            if run.learner.steps_done == step:
+                run.step(batch)
+        step += 1
+        clock.tick(active[0])
+        if clock.due():
+            for run in active:
+                run.save_checkpoint(batches.state_dict())
+
+
+class _Run:
+    """One config: its learner, its folder, its log. `sae` is there once it is trained."""
+
+    def __init__(self, store: ActivationStore, hook: str, config: SAEConfig, folder: Path | None, resume: bool):
+        self.config, self.folder = config, folder
+        self.sae: SAE | None = None
+        self.reader: dict[str, Any] = {}
+        self.last: StepResult | None = None
+        self._seconds, self._rows = 0.0, list[dict[str, float]]()
+        self._key = {"architecture": config.architecture, "hook": hook, **dataclasses.asdict(config)}
+        self._metadata = {"hook_name": hook, "context_size": store.n_ctx}
+        device = _device(config.device)
+        self._prepare(resume)
+        if self.sae is None:
+            self.learner = Learner(config, store.statistics(hook), device)
+            self._restore()
+
+    def start(self) -> None:
+        self._started = self._logged = time.perf_counter()
+
+    def step(self, batch: Float[Tensor, "batch d_in"]) -> None:
+        self.last = self.learner.step(batch)
+        done, steps = self.learner.steps_done, self.config.steps
+        if done % max(1, steps // LOGGED_STEPS) == 0 or done == steps:
+            self._log(self.last)
+        if done == steps:
+            self._finish()
+
+    def save_checkpoint(self, reader: dict[str, Any]) -> None:
+        if self.folder is None or self.sae is not None:
+            return
+        tensors, numbers = self.learner.state()
+        seconds = self._seconds + time.perf_counter() - self._started
+        state = {"config": self._key, "learner": numbers, "reader": reader, "rows": self._rows, "seconds": seconds}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        temporary = self.folder / f"{CHECKPOINT}.tmp"
+        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+        os.replace(temporary, self.folder / CHECKPOINT)
+
+    def _prepare(self, resume: bool) -> None:
+        """Take over a finished result, refuse another config's, or clear the folder for a new start."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint, results = self.folder / CHECKPOINT, self.folder / "results.json"
+        if resume and results.exists():
+            self._check_config(json.loads(results.read_text())["config"])
+            self.sae = load_sae(self.folder, device=str(_device(self.config.device)))
+        elif not (resume and checkpoint.exists()):
+            for name in (CHECKPOINT, "results.json", "metrics.jsonl"):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _restore(self) -> None:
+        if self.folder is None or not (self.folder / CHECKPOINT).exists():
+            return
+        with safe_open(str(self.folder / CHECKPOINT), "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            self._check_config(state["config"])
+            self.learner.load_state({name: file.get_tensor(name) for name in file.keys()}, state["learner"])
+        self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
+        _write(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
+        log.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
+
+    def _check_config(self, there: dict[str, Any]) -> None:
+        mine = json.loads(json.dumps(self._key))
+        names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]
+        if names:
+            differ = "; ".join(f"{name} is {there.get(name)!r}, not {mine.get(name)!r}" for name in names)
+            raise ValueError(
+                f"{self.folder} holds training of another config: {differ}. Choose another folder, or resume=False"
+            )
+
+    def _log(self, result: StepResult) -> None:
+        now = time.perf_counter()
+        done = self.learner.steps_done
+        since = done - (self._rows[-1]["step"] if self._rows else 0)
+        speed = since * self.config.batch_size / max(now - self._logged, 1e-9)
+        tokens = done * self.config.batch_size
+        self._logged = now
+        self._rows.append({"step": done, "tokens": tokens, **result._asdict(), "tokens_per_second": round(speed)})
+        if self.folder is not None:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(self._rows[-1]) + "\n")
+
+    def _finish(self) -> None:
+        self.sae = self.learner.sae(self._metadata)
+        del self.learner
+        if self.folder is None:
+            return
+        self.sae.save(self.folder)
+        ending = self._rows[-math.ceil(len(self._rows) / 20) :]
+        seconds = self._seconds + time.perf_counter() - self._started
+        results = {name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead")}
+        results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": seconds}
+        _write(self.folder / "results.json", json.dumps({**results, "config": self._key}, indent=1))
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+class _Clock:
+    """When to save, and the progress of all steps of all groups."""
+
+    def __init__(self, checkpoint_seconds: float, progress: Progress | None, total: int):
+        self.checkpoint_seconds, self.progress, self.total = checkpoint_seconds, progress, total
+        self.steps = 0
+        self._saved = self._told = time.perf_counter()
+
+    def due(self) -> bool:
+        if time.perf_counter() - self._saved < self.checkpoint_seconds:
+            return False
+        self._saved = time.perf_counter()
+        return True
+
+    def tick(self, run: _Run) -> None:
+        self.steps += 1
+        now = time.perf_counter()
+        if self.progress and run.last and (now - self._told > 0.2 or self.steps == self.total):
+            r = run.last
+            self.progress(self.steps, self.total, f"FVU {r.fvu:.3f}  L0 {r.l0:.1f}  dead {r.dead:.1%}")
+            self._told = now
+
+
+def _folders(out: str | Path | None, members: int | None) -> list[Path | None]:
+    if members is None:
+        return [None if out is None else Path(out)]
+    return [None if out is None else Path(out) / str(i) for i in range(members)]
+
+
+def _check_finite(batch: Float[Tensor, "batch d_in"], step: int) -> None:
+    if not math.isfinite(batch.sum().item()):
+        rows = (~batch.isfinite().all(1)).nonzero()[:, 0].tolist()
+        if rows:
+            shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
+            raise ValueError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(batch)} rows: {shown}")
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_suffix(file.suffix + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, file)

@@ -288,7 +288,7 @@ class _Run:
             steps=self.steps,
             tokens=self.steps * self.config.batch_size * self.n_ctx,
             wall_seconds=self.seconds(),
-            parameters=self.model.n_parameters,
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
         )
         self.model.save(self.out)
         if tokenizer is not None and self.config.n_samples:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -115,7 +115,11 @@ class Transformer(HookedRootModule):
             resid = block(resid)
         if stop_at_layer is not None:
             return resid
-        if return_type == "loss" and not loss_per_token and not self._output_is_hooked():
+        if (
+            return_type == "loss"
+            and not loss_per_token
+            and not _hooked(*self.ln_final.children(), *self.unembed.children())
+        ):
             # The last position predicts nothing, so its logits are not made.
             x, targets = self.ln_final(resid[:, :-1]), tokens[:, 1:]
             return token_loss(x.flatten(0, 1), self.W_U, self.b_U, targets.reshape(-1))
@@ -183,15 +187,21 @@ class Transformer(HookedRootModule):
     def load(cls, folder: str | Path, weights: str = "weights.safetensors", device: str = "cpu") -> "Transformer":
         """The model that `save` wrote; `weights` may name another file in the folder, a training snapshot say."""
         folder = Path(folder)
-        config = json.loads((folder / "config.json").read_text())
-        known = {field.name for field in fields(TransformerConfig)}
-        if unknown := sorted(set(config) - known):
-            raise ValueError(f"{folder / 'config.json'} has fields this version does not know: {', '.join(unknown)}")
-        model = cls(TransformerConfig(**config))
         try:
-            model.load_state_dict(load_file(folder / weights))
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{folder / weights} does not fit {folder / 'config.json'}: {error}") from error
+            config = TransformerConfig(**json.loads((folder / "config.json").read_text()))
+        except TypeError as error:
+            raise ValueError(f"{folder / 'config.json'} is no config of this version: {error}") from error
+        try:
+            tensors = load_file(folder / weights)
+        except SafetensorError as error:
+            raise ValueError(f"{folder / weights} is damaged: {error}") from error
+        model = cls(config)
+        expected = model.state_dict()
+        for name in sorted(expected.keys() | tensors.keys()):
+            stored, fits = (list(d[name].shape) if name in d else "missing" for d in (tensors, expected))
+            if stored != fits:
+                raise ValueError(f"{name} of {folder / weights} is {stored}, by config.json it is {fits}")
+        model.load_state_dict(tensors)
         return model.to(device)
 
     @property
@@ -209,10 +219,6 @@ class Transformer(HookedRootModule):
             device=str(self.W_E.device),
             dtype=self.W_E.dtype,
         )
-
-    @property
-    def n_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
@@ -239,10 +245,6 @@ class Transformer(HookedRootModule):
         if _hooked(self.hook_pos_embed):
             position = self.hook_pos_embed(position.repeat(len(tokens), 1, 1))
         return embedding + position
-
-    def _output_is_hooked(self) -> bool:
-        ln, unembed = self.ln_final, self.unembed
-        return _hooked(ln.hook_scale, ln.hook_normalized, unembed.hook_in, unembed.hook_out)
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -395,7 +397,7 @@ def to_hooked_transformer(model: Transformer, tokenizer: Any = None) -> "HookedT
     return hooked
 
 
-def _hooked(*points: HookPoint) -> bool:
+def _hooked(*points: nn.Module) -> bool:
     """Whether anyone looks: TransformerLens's hooks and plain `register_forward_hook` alike."""
     return any(
         point._forward_hooks or point._forward_pre_hooks or point._backward_hooks or point._backward_pre_hooks

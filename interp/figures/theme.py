@@ -1,0 +1,72 @@
+"""How every figure looks: a page column wide (6.5 inches at 96 px), colour-blind safe, the same in print and on screen.
+
+The hues are those of Okabe and Ito (2008); quantities use Cividis, which reads the same with any colour vision.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH, HEIGHT = 624, 360
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
+GREY, INK = "#8a8f98", "#23272e"
+SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
+SCALE = "Cividis"
+VERDICT_COLOURS = {
+    "monosemantic": BLUE,
+    "polysemantic": VERMILLION,
+    "lexical": GREEN,
+    "too_rare": ORANGE,
+    "dense": PURPLE,
+    "dead": GREY,
+    "unranked": SKY,
+}
+
+
+def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
+    """`fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels."""
+    axis = dict(showline=True, linecolor=GREY, gridcolor="#e6e6e6", zeroline=False, ticks="outside", automargin=True)
+    fig.update_layout(
+        title=dict(text=title, font_size=15, x=0, xref="paper", xanchor="left", automargin=True, yref="container"),
+        font=dict(family="Helvetica, Arial, sans-serif", size=12, color=INK),
+        width=WIDTH,
+        height=height,
+        margin=dict(l=64, r=16, t=56, b=56),
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        colorway=SEQUENCE,
+        legend=dict(orientation="h", x=0, y=1.02, xanchor="left", yanchor="bottom"),
+        hoverlabel=dict(namelength=-1),
+    )
+    fig.update_xaxes(**axis)
+    fig.update_yaxes(**axis)
+    if x:
+        fig.update_xaxes(title_text=x)
+    if y:
+        fig.update_yaxes(title_text=y)
+    return fig
+
+
+def visible(token: str) -> str:
+    """A token with its white space made visible: · for a space, ↵ for a line end, ⇥ for a tab."""
+    return token.replace(" ", "·").replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
+
+
+def label(token: str) -> str:
+    """A token as the text of a plotly label: visible white space, no markup, and kept apart from its neighbours'
+    writing direction (U+2068 … U+2069 isolate it)."""
+    return f"\u2068{html.escape(visible(token), quote=False)}\u2069"
+
+
+def need(table: pd.DataFrame | Mapping, *columns: str) -> None:
+    """Refuse a table that lacks a column which a figure draws."""
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise ValueError(f"the table lacks the columns {missing}; it has {list(table.keys())}")

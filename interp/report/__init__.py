@@ -1,0 +1,177 @@
+"""A page about a run or a feature store that works from file://, offline, for as long as there are browsers.
+
+In: a run folder or a FeatureStore (with a ranking and a quality table where there are any). Out: a folder
+
+    index.html              the page; opens with the table of all features
+    assets/                 style, code, plotly.js
+    data/page.js            the table's columns: all that the first paint needs
+    data/{vocab,summary,map}.js, data/features-0000.js, …      loaded when looked at
+
+Browsers refuse to fetch() from file://, so data files are scripts that call `receive(name, data)`. Text from a corpus
+enters JSON alone, with <, >, & and the line separators escaped, and leaves it as text nodes alone.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp.report.chunks import CHUNK, encode, number, payloads
+from interp.report.columns import evidence_rows, table_columns
+from interp.report.inputs import ReportInputs, gather
+from interp.report.layout import decoder_layout
+from interp.report.summary import facts, summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["decoder_layout", "write_report"]
+
+ASSETS = ("page.css", "page.js", "table.js", "feature.js", "summary.js", "map.js", "main.js")
+GENERATOR = '<meta name="generator" content="interp">'
+Progress = Callable[[int, int, str], None]
+
+
+def write_report(
+    run_or_features: Any,
+    out: str | Path,
+    *,
+    ranking: pd.DataFrame | None = None,
+    quality: pd.DataFrame | None = None,
+    curves: Mapping[str, pd.DataFrame] | None = None,
+    title: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
+
+    run_or_features: a run folder (its ranking, quality, concepts, curves and wall times are read where they are), or a
+    FeatureStore. `ranking`, `quality` (one row a dictionary) and `curves` ({"model": rows of metrics, "sae": …})
+    stand in for those of the run; what is missing leaves its panel out, with a word why. `seed` is the map's.
+
+    Raises ValueError when the source is neither, or when `out` holds something other than a report.
+    """
+    out = Path(out)
+    _check_replaceable(out)
+    inputs = gather(run_or_features, ranking=ranking, quality=quality, curves=curves, title=title)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        _write_assets(temporary, inputs.title)
+        _write_data(temporary / "data", inputs, seed, progress or (lambda done, total, note: None))
+        temporary.chmod(0o755)
+        _replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out / "index.html"
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a script, inline or not: nothing in it can close the script or end a line."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _write_assets(folder: Path, title: str) -> None:
+    from plotly.offline import get_plotlyjs
+
+    assets = folder / "assets"
+    assets.mkdir(parents=True)
+    source = files("interp.report")
+    for name in ASSETS:
+        (assets / name).write_text(source.joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
+    (assets / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    page = source.joinpath("page.html").read_text(encoding="utf-8")
+    (folder / "index.html").write_text(page.replace("{{title}}", html.escape(title)), encoding="utf-8")
+
+
+def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
+    store, n_chunks = inputs.store, -(-inputs.store.d_sae // CHUNK)
+    total = n_chunks + 3
+    vocab = [str(token) for token in store.vocab] if store.vocab else [f"⟨{i}⟩" for i in range(_n_tokens(store))]
+    columns, rows = evidence_rows(inputs.ranking)
+    folder.mkdir()
+    page = {
+        "title": inputs.title,
+        "facts": facts(inputs)[:4],
+        "latents": store.d_sae,
+        "tokens": store.tokens.numel(),
+        "n_ctx": store.n_ctx,
+        "chunk": CHUNK,
+        "ranked": inputs.ranked,
+        "evidence": [asdict(row) for row in rows],
+        "columns": table_columns(store, inputs.features, inputs.ranking, vocab),
+    }
+    _write_script(folder, "page", page)
+    _write_script(folder, "vocab", encode(vocab))
+    progress(1, total, "drawing the figures")
+    _write_script(folder, "summary", encode(summary(inputs)))
+    progress(2, total, "mapping the decoder")
+    _write_script(folder, "map", encode(_map(inputs, seed)))
+    progress(3, total, "writing features")
+    for done, (name, payload) in enumerate(payloads(store, inputs.features, inputs.ranking[columns]), 4):
+        _write_script(folder, name, encode(payload))
+        progress(done, total, "writing features")
+    progress(total, total, "page written")
+
+
+def _write_script(folder: Path, name: str, data: Any) -> None:
+    (folder / f"{name}.js").write_text(f"receive({json.dumps(name)},{script_json(data)});\n", encoding="utf-8")
+
+
+def _n_tokens(store: Any) -> int:
+    return int(store.tokens.max()) + 1 if store.tokens.numel() else 0
+
+
+def _map(inputs: ReportInputs, seed: int) -> dict[str, Any]:
+    """Latents that fire, with their coordinates; without decoder directions, the reason that there is no map."""
+    W_dec = inputs.store.W_dec
+    latents = inputs.features.index[inputs.features["n_active"] > 0].to_numpy()
+    if W_dec is None:
+        return {"missing": "There is no map: this feature store has no decoder directions (W_dec)."}
+    if not len(latents):
+        return {"missing": "There is no map: no latent fires."}
+    points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
+    return {
+        "latents": latents.tolist(),
+        "x": [number(value) for value in points[:, 0]],
+        "y": [number(value) for value in points[:, 1]],
+        "way": "UMAP" if len(latents) >= 20 else "PCA",
+    }
+
+
+def _check_replaceable(out: Path) -> None:
+    if not out.exists():
+        return
+    index = out / "index.html"
+    ours = index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:4096]
+    if not out.is_dir() or (any(out.iterdir()) and not ours):
+        raise ValueError(f"{out} exists and is not a report; give write_report a new folder, or remove it")
+
+
+def _replace(temporary: Path, out: Path) -> None:
+    """Put the finished folder in the place of `out`; the old one stays until the new one is there."""
+    if not out.exists():
+        os.rename(temporary, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    os.rename(out, old / "page")
+    try:
+        os.rename(temporary, out)
+    except OSError:
+        os.rename(old / "page", out)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

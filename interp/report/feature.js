@@ -1,0 +1,180 @@
+/* One feature: its verdict and the evidence, where it fires, what it writes, what lies near it. */
+"use strict";
+
+report.views.feature = (() => {
+  const { columns, verdictOf } = report.table;
+  const { evidence, chunk, latents, tokens: scanned } = report.data.page;
+  const FIRST_CODE = 93, SURROGATES = 0xd800, N_SURROGATES = 0x800;
+  let vocab, wanted;
+
+  const decodeTokens = (text) => Array.from(text, (character) => {
+    const code = character.codePointAt(0);
+    return (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
+  });
+
+  const word = (token) => vocab[token] ?? `⟨${token}⟩`;
+  const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
+  const nothing = (text) => h("p.missing", null, text);
+
+  /* The text of one example, each token shaded by the latent's activation there. */
+  function example([, row, firing, packed, sparse], most) {
+    const active = new Map();
+    for (let k = 0; k < sparse.length; k += 2) active.set(sparse[k], sparse[k + 1]);
+    const { n_ctx } = report.data.page;
+    const where = `row ${row}: sequence ${Math.floor(row / n_ctx)}, position ${row % n_ctx}`;
+    const text = h("div.text", { dir: "ltr" });
+    decodeTokens(packed).forEach((token, place) => {
+      const at = active.get(place);
+      const element = h(`bdi.token${at === undefined ? "" : ".on"}${place === firing ? ".firing" : ""}`,
+        at === undefined ? null : { "data-value": at, "--shade": Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3) }, visible(word(token)));
+      text.append(element, h("wbr"));
+    });
+    return h("li.example", { "data-row": row }, h("span.value", { title: where }, format.significant(active.get(firing))), text);
+  }
+
+  function examples(feature) {
+    const most = feature.facts.max || 1;
+    const list = (kept) => h("ol.examples", null, kept.map((one) => example(one, most)));
+    const parts = [];
+    const top = feature.examples.filter(([place]) => place < 0);
+    if (top.length) parts.push(h("h3", null, "Strongest"), list(top));
+    feature.intervals.forEach(([low, high, n], place) => {
+      const kept = feature.examples.filter(([where]) => where === place);
+      const range = `${format.significant(low)} to ${format.significant(high)}`;
+      const share = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
+      parts.push(h("h3", null, `Interval ${place + 1}: ${range} `, h("small", null, share)));
+      parts.push(kept.length ? list(kept) : nothing("No firing in this interval."));
+    });
+    return h("div.contexts", null, h("h2", null, "Where it fires"), parts);
+  }
+
+  /* Log-spaced bins on a log axis, as they were counted. */
+  function histogram({ edges: sides, counts }, intervals) {
+    if (!counts.length) return nothing("No histogram.");
+    const bins = counts.map((n, k) => [sides[k], sides[k + 1], n]);
+    const [W, H, left, bottom, top] = [400, 150, 44, 34, 8];
+    const floor = bins.find(([low]) => low > 0)?.[0] ?? bins[0][1] / 2;
+    const ends = [Math.log(Math.max(bins[0][0], floor)), Math.log(bins.at(-1)[1])];
+    const x = (v) => left + ((Math.log(Math.max(v, floor)) - ends[0]) / (ends[1] - ends[0] || 1)) * (W - left - 6);
+    const most = Math.max(...bins.map(([, , n]) => n), 1);
+    const y = (n) => top + (1 - n / most) * (H - top - bottom);
+    const bars = bins.map(([low, high, n]) => svg("rect", { class: "bin", x: x(low), y: y(n), width: Math.max(x(high) - x(low) - 0.6, 0.6), height: y(0) - y(n) },
+      svg("title", {}, `${format.significant(low)} to ${format.significant(high)}: ${format.count(n)} firings`)));
+    const edges = intervals.slice(1).map(([low]) => low).filter((low) => low > floor);
+    const ticks = [bins[0][0] > 0 ? bins[0][0] : floor, ...edges.filter((_, k) => k % 2 === 0), bins.at(-1)[1]];
+    const spread = ticks.filter((v, k) => k === 0 || k === ticks.length - 1 || (x(v) - x(ticks[0]) > 40 && x(ticks.at(-1)) - x(v) > 40))
+      .filter((v, k, all) => k === 0 || k === all.length - 1 || x(v) - x(all[k - 1]) > 34);
+    return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "histogram", role: "img", "aria-label": "Histogram of activations" },
+      bars, edges.map((v) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: top, y2: y(0) })),
+      svg("line", { class: "axis", x1: left, x2: W - 6, y1: y(0), y2: y(0) }),
+      spread.map((v, k) => svg("text", { x: x(v), y: y(0) + 13, "text-anchor": k === 0 ? "start" : k === spread.length - 1 ? "end" : "middle" }, format.significant(v, 2))),
+      svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" }, format.count(most)), svg("text", { x: left - 5, y: y(0), "text-anchor": "end" }, "0"),
+      svg("text", { x: (left + W) / 2, y: H - 4, "text-anchor": "middle", class: "title" }, "activation (log scale)"),
+      svg("text", { transform: `translate(9 ${(top + y(0)) / 2}) rotate(-90)`, "text-anchor": "middle", class: "title" }, "firings"));
+  }
+
+  function logits(feature) {
+    if (!feature.logits) return nothing("No logit effects: the features were scanned without the model's unembedding.");
+    const { top, bottom } = feature.logits;
+    const most = Math.max(...[...top, ...bottom].map(([, v]) => Math.abs(v)), 1e-12);
+    const table = (caption, rows, kind) => h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(([token, value]) =>
+      h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": Math.abs(value) / most }, h("i")), h("td", null, format.fixed(value))))));
+    return h("div.pair", null, table("raises", top, "raised"), table("lowers", bottom, "lowered"));
+  }
+
+  function links(rows, heads, cells, none) {
+    if (!rows.length) return nothing(none);
+    return h("table.plain", null, h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", null, rows.map((row) => h("tr", null, h("td", null, featureLink(row[0])), h("td.explanation", null, h("bdi", null, columns.explanation[row[0]] || h("span.muted", null, "no explanation"))), cells(row)))));
+  }
+
+  function labels(rows) {
+    if (!rows.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
+    return h("table.plain", null, h("thead", null, h("tr", null, ["Label", "F1", "Precision", "Recall", "r"].map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", null, rows.map(([label, f1, precision, recall, r]) => h("tr", null, h("th", { scope: "row" }, format.words(label)), [f1, precision, recall, r].map((x) => h("td", null, format.fixed(x)))))),
+      h("caption.below", null, "F1 held out, at its threshold; precision and recall of firing at all; r: correlation of the activation."));
+  }
+
+  function around(rows) {
+    const column = (offset, title) => h("div", null, h("h4", null, title), h("ul.tokens", null, rows.filter(([at]) => at === offset).map(([, token, n]) =>
+      h("li", null, tokenElement(word(token)), h("span.muted", null, format.count(n))))));
+    return h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after"));
+  }
+
+  function verdict(latent, feature) {
+    if (!report.data.page.ranked) return nothing("No verdict: these features were not ranked.");
+    const rows = evidence.map(({ title, meaning, null: against, value, z }) => ({ title, meaning, against, value: value === null ? null : feature.evidence[value], z: z === null ? null : feature.evidence[z] }));
+    const known = rows.filter((row) => row.value !== null || row.z !== null);
+    const head = h("thead", null, h("tr", null, ["Evidence", "Value", "z", "against"].map((name) => h("th", { scope: "col", class: name }, name))));
+    const body = known.map(({ title, meaning, against, value, z }) => h("tr", null,
+      h("th", { scope: "row" }, title, meaning ? h("small", null, meaning) : null), h("td", null, format.significant(value)),
+      h("td", null, format.fixed(z, 1)), h("td.against", null, z === null ? h("span.muted", null, "no null") : against)));
+    return known.length ? h("table.plain.evidence", null, head, h("tbody", null, body)) : nothing("No evidence: it does not fire often enough to be judged.");
+  }
+
+  function facts({ facts: f }) {
+    const rows = [["fires on", f.density === null ? "–" : `${format.density(f.density)} of tokens (${format.count(f.n_active)})`], ["sequences", `${format.count(f.n_sequences)}, ${format.significant(f.burstiness, 2)} firings in each`],
+      ["activation", `mean ${format.significant(f.mean)}, max ${format.significant(f.max)}`],
+      ["tokens", `${format.count(f.n_tokens)} ${f.n_tokens === 1 ? "kind" : "kinds"}, entropy ${format.significant(f.token_entropy, 2)} nats`]];
+    if (f.dec_norm !== null && f.dec_norm !== undefined) rows.push(["decoder norm", format.significant(f.dec_norm)]);
+    if (f.enc_dec_cosine !== null && f.enc_dec_cosine !== undefined) rows.push(["encoder · decoder", format.fixed(f.enc_dec_cosine)]);
+    return h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+  }
+
+  function heading(latent) {
+    const { place, of } = report.table.visit(latent);
+    const step = (by, text, key) => {
+      const to = report.table.neighbour(latent, by);
+      return h("a.step", to === undefined ? { "aria-disabled": "true", class: "step off" } : { href: `#feature/${to}`, title: `${text} (${key})` }, text);
+    };
+    const explanation = columns.explanation[latent];
+    const f1 = columns.explanation_f1[latent];
+    return h("header.feature", null,
+      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
+      h("div.name", null, h("h2", null, `Feature ${latent}`), verdictElement(verdictOf(latent)), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
+        columns.senses[latent] ? h("span.muted", null, `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
+      h("p.lead", null, explanation ? [h("bdi", null, explanation), f1 === null ? null : h("small", null, ` F1 ${format.fixed(f1)}, held out`)] : h("span.muted", null, "No explanation was found.")));
+  }
+
+  function page(latent, feature) {
+    const dead = !feature.facts.n_active;
+    if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(feature)))];
+    return [heading(latent), facts(feature), h("div.split", null, examples(feature), h("div.side", null,
+      block("Why this verdict", verdict(latent, feature)), block("Activations", histogram(feature.histogram, feature.intervals)), block("Direct logit effects", logits(feature)),
+      block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(feature)),
+      block("Fires together with", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
+  }
+
+  const near = (feature) => links(feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");
+
+  async function show(section, argument) {
+    const latent = Number(argument);
+    wanted = latent;
+    if (!/^\d+$/.test(argument ?? "") || latent >= latents) {
+      section.replaceChildren(h("p.missing", null, `There is no feature ${argument ?? ""}: latents run from 0 to ${latents - 1}. `, h("a", { href: "#features" }, "All features")));
+      return;
+    }
+    delete section.dataset.latent;
+    const name = `features-${String(Math.floor(latent / chunk)).padStart(4, "0")}`;
+    const [features, words] = await Promise.all([loadData(name), loadData("vocab")]);
+    if (wanted !== latent) return;
+    vocab = words;
+    section.replaceChildren(...page(latent, features[latent]));
+    section.dataset.latent = latent;
+    scrollTo(0, 0);
+  }
+
+  /* The value of a token under the pointer. */
+  document.addEventListener("pointerover", (event) => {
+    const tip = document.getElementById("tip");
+    const token = event.target.closest?.(".token[data-value]");
+    tip.hidden = !token;
+    if (!token) return;
+    tip.textContent = format.significant(Number(token.dataset.value));
+    const box = token.getClientRects()[0];
+    tip.style.left = `${Math.min(Math.max(box.left + box.width / 2, 30), innerWidth - 30)}px`;
+    tip.style.top = `${box.top}px`;
+  });
+
+  return { title: "Feature", show };
+})();

@@ -1,0 +1,113 @@
+"""What a report is made of, gathered from a run folder or handed over; all but the features may be missing.
+
+In: a run folder, a feature store, or either's path. Out: `ReportInputs`, each table there or None.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.features import FeatureStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    title: str
+    store: FeatureStore
+    features: pd.DataFrame
+    """One row a latent, dead ones too, in the order of the latents."""
+    ranking: pd.DataFrame
+    """One row a latent in the same order; without a ranking only `verdict` (`dead` or `unranked`)."""
+    ranked: bool
+    quality: pd.DataFrame | None
+    concepts: pd.DataFrame | None
+    curves: Mapping[str, pd.DataFrame]
+    """Rows of metrics.jsonl of `model` and `sae`, where they are."""
+    model_results: Mapping[str, Any]
+    stages: list[tuple[str, float]]
+    """Stages of the run in the order of their dependence, with their wall time in seconds."""
+
+
+def gather(
+    run_or_features: Any,
+    *,
+    ranking: pd.DataFrame | None = None,
+    quality: pd.DataFrame | None = None,
+    curves: Mapping[str, pd.DataFrame] | None = None,
+    title: str | None = None,
+) -> ReportInputs:
+    """Read what there is. Raises ValueError when the source is neither a run folder nor a feature store."""
+    if isinstance(run_or_features, FeatureStore):
+        store, run = run_or_features, None
+    else:
+        path = Path(getattr(run_or_features, "path", run_or_features))
+        run = path if (path / "features").is_dir() else None
+        if run is None and not (path / "meta.json").is_file():
+            raise ValueError(f"{path} is neither a run folder (with features/) nor a feature store (with meta.json)")
+        store = FeatureStore.open(path / "features" if run else path)
+    features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
+    features["latent"] = features.index
+    features["n_active"] = features["n_active"].fillna(0).astype(int)
+    table = ranking if ranking is not None else _parquet(run, "ranking/ranking.parquet")
+    return ReportInputs(
+        title=title or (run.resolve().name if run else "Features"),
+        store=store,
+        features=features,
+        ranking=_one_row_a_latent(table, features),
+        ranked=table is not None,
+        quality=quality if quality is not None else _parquet(run, "quality/quality.parquet"),
+        concepts=_parquet(run, "concepts/concepts.parquet"),
+        curves=curves if curves is not None else _curves(run),
+        model_results=_json(run, "model/results.json"),
+        stages=_stages(run),
+    )
+
+
+def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> pd.DataFrame:
+    if ranking is None:
+        table = features[["latent"]].copy()
+    else:
+        if ranking["latent"].duplicated().any():
+            raise ValueError("the ranking has latents more than once; give one row a latent")
+        table = ranking.set_index("latent", drop=False).reindex(features.index)
+        table["latent"] = features["latent"]
+    fallback = features["n_active"].eq(0).map({True: "dead", False: "unranked"})
+    table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
+    return table
+
+
+def _parquet(run: Path | None, name: str) -> pd.DataFrame | None:
+    import pandas as pd
+
+    return pd.read_parquet(run / name) if run and (run / name).is_file() else None
+
+
+def _json(run: Path | None, name: str) -> dict[str, Any]:
+    return json.loads((run / name).read_text(encoding="utf-8")) if run and (run / name).is_file() else {}
+
+
+def _curves(run: Path | None) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    files = {name: run / name / "metrics.jsonl" for name in ("model", "sae")} if run else {}
+    return {name: pd.read_json(file, lines=True) for name, file in files.items() if file.is_file()}
+
+
+def _stages(run: Path | None) -> list[tuple[str, float]]:
+    manifests = {file.parent.name: json.loads(file.read_text()) for file in run.glob("*/manifest.json")} if run else {}
+    timed = {name: m for name, m in manifests.items() if math.isfinite(m.get("wall_seconds", math.nan))}
+    graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError:
+        order = sorted(timed)
+    return [(name, float(timed[name]["wall_seconds"])) for name in order]

@@ -1,0 +1,59 @@
+/* Which view is on: the address says so (#features, #feature/12, #map, #summary), the keyboard changes it. */
+"use strict";
+
+(() => {
+  let before = "#features";
+
+  function route() {
+    const [name, argument] = (location.hash.slice(1) || "features").split("/");
+    const view = Object.hasOwn(report.views, name) ? name : "features";
+    for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
+    for (const link of document.querySelectorAll("nav a")) {
+      const here = link.dataset.view === (view === "feature" ? "features" : view);
+      if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+    }
+    document.body.dataset.view = view;
+    if (view !== "feature") before = `#${view}`;
+    const { title } = report.data.page;
+    document.title = view === "feature" ? `Feature ${argument} · ${title}` : `${report.views[view].title} · ${title}`;
+    document.getElementById("tip").hidden = true;
+    report.views[view].show(document.getElementById(view), argument);
+  }
+
+  function step(by) {
+    if (document.body.dataset.view === "features") return report.table.move(by);
+    if (document.body.dataset.view !== "feature") return;
+    const next = report.table.neighbour(Number(location.hash.split("/")[1]), by);
+    if (next !== undefined) location.replace(`#feature/${next}`);
+  }
+
+  const focusSearch = () => {
+    if (document.body.dataset.view !== "features") location.hash = "#features";
+    setTimeout(() => { document.getElementById("search").focus(); document.getElementById("search").select(); });
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.closest("input, select, textarea");
+    const view = document.body.dataset.view;
+    if (event.key === "Escape") {
+      if (typing) typing.blur();
+      else if (view !== "features") location.hash = view === "feature" ? before : "#features";
+      return;
+    }
+    if (typing) return;
+    const steps = { j: 1, k: -1, ...(view === "features" ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }) };
+    if (event.key === "/") { event.preventDefault(); focusSearch(); }
+    else if (event.key in steps && !event.target.closest(".js-plotly-plot")) { event.preventDefault(); step(steps[event.key]); }
+    else if (event.key === "Enter" && view === "features" && !event.target.closest("a, button") && report.table.current() !== undefined) {
+      location.hash = `#feature/${report.table.current()}`;
+    }
+  });
+
+  window.addEventListener("hashchange", route);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const view of ["map", "summary"]) report.views[view].repaint();
+  });
+  route();
+  performance.mark("report-drawn");
+})();

@@ -1,0 +1,128 @@
+/* The ground that the views stand on: data files, elements, numbers, tokens.
+ *
+ * Data files are scripts that call receive(name, data); a string is base64 of gzipped JSON. Text reaches the page as
+ * text nodes and attributes alone, so nothing from a corpus is ever markup. */
+"use strict";
+
+const report = { data: {}, views: {} };
+
+function receive(name, data) {
+  report.data[name] = data;
+}
+
+function trouble(text) {
+  const line = document.getElementById("trouble");
+  line.hidden = false;
+  line.textContent = text;
+}
+
+window.addEventListener("error", (event) => trouble(`Something went wrong: ${event.message || "a file is missing"}`));
+window.addEventListener("unhandledrejection", (event) => trouble(String(event.reason?.message || event.reason)));
+
+/* A script of the report, once. */
+const loadScript = (() => {
+  const loading = new Map();
+  return (path) => {
+    if (!loading.has(path)) {
+      loading.set(path, new Promise((resolve, reject) => {
+        const script = document.createElement("script");
+        script.src = path;
+        script.onload = resolve;
+        script.onerror = () => reject(new Error(`${path} is missing or cannot be read`));
+        document.head.append(script);
+      }));
+    }
+    return loading.get(path);
+  };
+})();
+
+const loadData = (() => {
+  const opened = new Map();
+  const open = async (name) => {
+    await loadScript(`data/${name}.js`);
+    const packed = report.data[name];
+    delete report.data[name];
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  };
+  return (name) => {
+    if (!opened.has(name)) opened.set(name, open(name));
+    return opened.get(name);
+  };
+})();
+
+const loadPlotly = () => loadScript("assets/plotly.min.js");
+
+/* An element: h("a.link", { href, onclick, title }, child, child, …); strings become text nodes. */
+function h(kind, attributes, ...children) {
+  const [tag, ...classes] = kind.split(".");
+  const element = document.createElement(tag);
+  if (classes.length) element.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key.startsWith("--")) element.style.setProperty(key, value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/* The same for SVG. */
+function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes || {})) element.setAttribute(key, value);
+  element.append(...children.flat(Infinity));
+  return element;
+}
+
+const format = {
+  fixed: (x, digits = 2) => (x === null || x === undefined ? "–" : x.toFixed(digits).replace("-", "−")),
+  count: (x) => (x === null || x === undefined ? "–" : Math.round(x).toLocaleString("en")),
+  significant(x, digits = 3) {
+    if (x === null || x === undefined) return "–";
+    if (x === 0) return "0";
+    const size = Math.abs(x);
+    const text = size >= 1e5 || size < 1e-3 ? x.toExponential(digits - 1) : String(Number(x.toPrecision(digits)));
+    return text.replace("e-", "e−").replace(/^-/, "−").replace("e+", "e");
+  },
+  density(x) {
+    if (!x) return x === 0 ? "0" : "–";
+    return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");
+  },
+  duration(seconds) {
+    if (seconds < 60) return `${seconds.toFixed(1)} s`;
+    const whole = Math.round(seconds);
+    return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  },
+  words: (name) => name.replaceAll("_", " "),
+};
+
+/* White space of a token, visible: a dot on each space, ↵ and ⇥ in their place. */
+function visible(token) {
+  const parts = [];
+  for (const piece of token.split(/([ \n\r\t])/)) {
+    if (piece === " ") parts.push(h("span.space", null, "·"));
+    else if (piece === "\n") parts.push(h("span.mark", null, "↵"));
+    else if (piece === "\t") parts.push(h("span.mark", null, "⇥"));
+    else if (piece && piece !== "\r") parts.push(piece);
+  }
+  return parts;
+}
+
+/* A token on its own; bdi keeps its writing direction to itself. */
+const tokenElement = (token) => h("bdi.token", null, visible(token));
+
+const verdictElement = (verdict) =>
+  h("span.verdict", { "--hue": `var(--${verdict}, var(--unranked))` }, format.words(verdict));
+
+const featureLink = (latent, ...text) => h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
+
+/* A point with its interval on a line from 0 to 1. */
+function intervalElement(at, low, high) {
+  if (at === null || at === undefined) return h("span.muted", null, "–");
+  const bounds = low === null || low === undefined ? "" : ` (${format.fixed(low)} to ${format.fixed(high)})`;
+  return h("span.interval", { "--at": at, "--low": low ?? at, "--high": high ?? at, title: format.fixed(at) + bounds },
+    h("span.number", null, format.fixed(at)), h("span.track", { "aria-hidden": "true" }, h("i.range"), h("i.point")));
+}

@@ -1,0 +1,94 @@
+/* The run as a whole: facts, verdicts, quality, figures, concepts, wall times. */
+"use strict";
+
+report.paint = (() => {
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  /* A figure in the page's colours, whichever scheme is on. */
+  function layout(given) {
+    const themed = structuredClone(given);
+    Object.assign(themed, { autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" });
+    themed.font = { ...themed.font, family: style("--sans"), color: style("--ink"), size: 12 };
+    delete themed.height;
+    delete themed.width;
+    themed.modebar = { bgcolor: "rgba(0,0,0,0)", color: style("--muted"), activecolor: style("--ink") };
+    themed.hoverlabel = { ...themed.hoverlabel, bgcolor: style("--raised"), bordercolor: style("--rule"), font: { color: style("--ink") } };
+    for (const [key, axis] of Object.entries(themed)) {
+      if (/^[xy]axis\d*$/.test(key)) Object.assign(axis, { gridcolor: style("--grid"), linecolor: style("--muted"), tickcolor: style("--muted") });
+    }
+    return themed;
+  }
+
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  return { style, layout, config };
+})();
+
+report.views.summary = (() => {
+  const drawn = [];
+
+  function panel({ title, note, height, figure }) {
+    if (!figure) return h("p.missing", null, note);
+    const plot = h("div.plot", { "--height": `${height}px`, role: "img", "aria-label": title });
+    drawn.push([plot, figure]);
+    return h("figure.panel", null, h("h3", null, title), plot, h("figcaption", null, note));
+  }
+
+  function verdicts() {
+    const { columns, latents } = report.data.page;
+    const counts = columns.verdicts.map((verdict, place) => [verdict, columns.verdict.filter((v) => v === place).length]);
+    counts.sort((a, b) => b[1] - a[1]);
+    return h("table.bars", null, h("caption", null, "Verdicts"), h("tbody", null, counts.map(([verdict, n]) =>
+      h("tr", null, h("th", { scope: "row" }, verdictElement(verdict)),
+        h("td.bar", { "--share": n / counts[0][1], "--hue": `var(--${verdict}, var(--unranked))` }, h("i")),
+        h("td", null, format.count(n)), h("td.muted", null, `${(100 * n / latents).toFixed(1)} %`)))));
+  }
+
+  function quality(table) {
+    if (typeof table === "string") return h("p.missing", null, table);
+    const [names, ...rows] = table.columns.map((title, i) => [title, ...table.rows.map((row) => row[i])]);
+    return h("div.wide", null, h("table.plain", null, h("caption", null, "Quality, on held-out tokens"),
+      h("thead", null, h("tr", null, names.map((name, i) => h("th", { scope: "col" }, i ? name : "")))),
+      h("tbody", null, rows.map(([title, ...cells]) => h("tr", null, h("th", { scope: "row" }, title), cells.map((cell) => h("td", null, cell)))))));
+  }
+
+  function concepts(rows) {
+    if (typeof rows === "string") return h("p.missing", null, rows);
+    const bar = (x) => h("td.bar", { "--share": x ?? 0, title: format.fixed(x, 3) }, h("i"));
+    return h("div.wide", null, h("table.plain.concepts", null, h("caption", null, "Concepts: the best feature beside the best neuron (F1, held out)"),
+      h("thead", null, h("tr", null, ["Concept", "Feature", "F1", "", "Neuron", "F1", ""].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", null, rows.map(([label, feature, f1, neuron, rival]) => h("tr", null,
+        h("th", { scope: "row" }, format.words(label)), h("td", null, feature === null ? "–" : featureLink(feature)), h("td", null, format.fixed(f1)), bar(f1),
+        h("td", null, neuron === null ? "–" : String(neuron)), h("td", null, format.fixed(rival)), bar(rival))))));
+  }
+
+  function stages(rows) {
+    if (!rows.length) return h("p.missing", null, "No wall times: this page was not made from a run folder.");
+    const longest = Math.max(...rows.map(([, seconds]) => seconds));
+    const total = rows.reduce((sum, [, seconds]) => sum + seconds, 0);
+    return h("table.bars", null, h("caption", null, `Wall time, ${format.duration(total)} in all`), h("tbody", null, rows.map(([name, seconds]) =>
+      h("tr", null, h("th", { scope: "row" }, format.words(name)), h("td.bar", { "--share": seconds / longest }, h("i")), h("td", null, format.duration(seconds))))));
+  }
+
+  async function repaint() {
+    if (!drawn.length) return;
+    await loadPlotly();
+    for (const [plot, figure] of drawn) {
+      await Plotly.react(plot, figure.data, report.paint.layout(figure.layout), report.paint.config);
+    }
+  }
+
+  async function show(section) {
+    if (section.childElementCount) return;
+    section.append(h("p.waiting", null, "Reading the summary …"));
+    const data = await loadData("summary");
+    const facts = h("dl.facts", null, data.facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+    section.replaceChildren(h("h2", null, "Summary"), facts,
+      h("div.columns", null, verdicts(), stages(data.stages)),
+      quality(data.quality),
+      h("div.panels", null, data.panels.map(panel)), concepts(data.concepts));
+    await repaint();
+    section.dataset.ready = "true";
+  }
+
+  return { title: "Summary", show, repaint };
+})();

@@ -1,0 +1,121 @@
+"""The page's account of the run: facts, figures, tables, and a word on each piece that is missing.
+
+In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from interp import figures
+from interp.figures.training import QUALITY_COLUMNS
+from interp.report.chunks import number
+from interp.report.inputs import ReportInputs
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def facts(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """What was looked at, in a few words and numbers."""
+    store, features, results = inputs.store, inputs.features, inputs.model_results
+    fires = features["n_active"] > 0
+    rows = [
+        ("Latents", f"{store.d_sae:,}"),
+        ("Firing", f"{int(fires.sum()):,} ({fires.mean():.1%})"),
+        ("Tokens scanned", f"{store.tokens.numel():,} in contexts of {store.n_ctx}"),
+        ("Latents a token", f"{features['density'].fillna(0).sum():.1f}"),
+    ]
+    if hook := store.meta.get("hook_name") or store.meta.get("hook"):
+        rows.insert(0, ("Hook", str(hook)))
+    if "parameters" in results:
+        rows.append(("Model", f"{results['parameters']:,} parameters, {results.get('tokens', 0):,} tokens seen"))
+    if "val_loss" in results:
+        rows.append(("Validation loss", f"{results['val_loss']:.3f} nats a token"))
+    if "bits_per_character" in results:
+        rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
+    return rows
+
+
+def summary(inputs: ReportInputs) -> dict[str, Any]:
+    return {
+        "facts": facts(inputs),
+        "quality": _quality(inputs),
+        "concepts": _concepts(inputs),
+        "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
+        "panels": [*_training(inputs), _densities(inputs), *_population(inputs)],
+    }
+
+
+def _training(inputs: ReportInputs) -> list[dict]:
+    model, sae, results = inputs.curves.get("model"), inputs.curves.get("sae"), inputs.model_results
+    no_model = "No training curve of the model: it was not trained in this run, or its metrics were not given."
+    no_sae = "No training curves of the dictionary: it was not trained in this run, or its metrics were not given."
+    panels = [_panel(no_model), _panel(no_sae)]
+    if model is not None and {"tokens", "loss"} <= set(model):
+        unigram, bigram = (results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram"))
+        panels[0] = _panel(
+            "Lower is better; the lines are the corpus's own n-gram models.",
+            figures.model_training(model, unigram=unigram, bigram=bigram),
+        )
+    if sae is not None and {"tokens", "fvu", "l0", "dead"} <= set(sae):
+        note = "FVU: variance left unexplained. L0: latents firing on a token. Dead: latents that have ceased to fire."
+        panels[1] = _panel(note, figures.sae_training(sae))
+    return panels
+
+
+def _densities(inputs: ReportInputs) -> dict:
+    note = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
+    return _panel(note, figures.density_histogram(inputs.features))
+
+
+def _population(inputs: ReportInputs) -> list[dict]:
+    ranking, panels = inputs.ranking, []
+    if not inputs.ranked:
+        return [_panel("No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=.")]
+    if ranking.get("monosemanticity") is not None and ranking["monosemanticity"].notna().any():
+        note = "The ranking's probability that a latent means one thing, within each verdict."
+        panels.append(_panel(note, figures.score_distributions(ranking)))
+    scores = [name for name in ("coherence", "monosemanticity") if name in ranking and ranking[name].notna().any()]
+    if scores:
+        points = ranking.assign(density=inputs.features["density"])
+        note = "A score that only followed density would be one curve."
+        panels.append(_panel(note, figures.coherence_density(points, score=scores[0])))
+    if not panels:
+        panels.append(_panel("No latent has a score: none fires often enough to be judged."))
+    if inputs.concepts is not None and len(inputs.concepts):
+        note = "Above the diagonal the best single feature detects the concept better than the best single neuron."
+        panels.append(_panel(note, figures.concept_scatter(inputs.concepts)))
+    return panels
+
+
+def _panel(note: str, figure: go.Figure | None = None) -> dict:
+    if figure is None:
+        return {"note": note}
+    title = figure.layout.title.text
+    height = figure.layout.height
+    figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=28, b=48))
+    return {"title": title, "note": note, "height": height, "figure": json.loads(figure.to_json())}
+
+
+def _quality(inputs: ReportInputs) -> dict | str:
+    table = inputs.quality
+    if table is None or table.empty:
+        return "No quality table: it needs the model and held-out tokens."
+    columns = [name for name in QUALITY_COLUMNS if name in table]
+    rows = [[_cell(row[name], QUALITY_COLUMNS[name][1]) for name in columns] for _, row in table.iterrows()]
+    return {"columns": [QUALITY_COLUMNS[name][0] for name in columns], "rows": rows}
+
+
+def _cell(value: Any, form: str) -> str:
+    return str(value) if not form else "–" if value != value or value is None else format(value, form)
+
+
+def _concepts(inputs: ReportInputs) -> list | str:
+    table = inputs.concepts
+    if table is None or table.empty:
+        return "No concepts: the tokens carry no labels, or the neurons were not scanned."
+    columns = ["label", "feature", "f1_feature", "neuron", "f1_neuron"]
+    ordered = table.sort_values("f1_feature", ascending=False)
+    return [[number(value) for value in row] for row in ordered[columns].itertuples(index=False)]

@@ -1,0 +1,214 @@
+/* The table of all features: sorted, filtered, searched, and drawn only where it is looked at. */
+"use strict";
+
+report.table = (() => {
+  const { columns, latents } = report.data.page;
+  const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
+  const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
+  const KEYS = {
+    latent: { title: "Latent", value: (i) => i, up: true },
+    verdict: { title: "Verdict", value: verdictOf, up: true },
+    monosemanticity: { title: "Monosemanticity", value: (i) => columns.monosemanticity[i], hint: "probability that it means one thing, with its interval" },
+    senses: { title: "Senses", value: (i) => columns.senses[i], hint: "modes found among its contexts" },
+    explanation: { title: "Explanation", value: (i) => columns.explanation[i] || null, up: true },
+    explanation_f1: { title: "F1", value: (i) => columns.explanation_f1[i], hint: "F1 of the explanation, held out" },
+    density: { title: "Density", value: (i) => columns.density[i], hint: "share of tokens on which it fires" },
+    max: { title: "Max", value: (i) => columns.max[i], hint: "largest activation" },
+    top_token: { title: "Top token", value: (i) => columns.tokens[i][0] ?? null, up: true },
+    label: { title: "Best label", value: labelOf, up: true },
+    label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
+  };
+  const haystack = Array.from({ length: latents }, (_, i) =>
+    [i, columns.explanation[i], ...columns.tokens[i], format.words(labelOf(i) ?? ""), labelOf(i) ?? ""].join("\u0001").toLowerCase());
+
+  const state = {
+    sort: report.data.page.ranked ? "monosemanticity" : "density", up: false,
+    query: "", verdict: null, label: "", density: "", order: [], cursor: 0,
+  };
+  let scroller, body, count, drawn = "", rowHeight = 36;
+
+  function matches(i) {
+    if (state.verdict !== null && verdictOf(i) !== state.verdict) return false;
+    if (state.label && labelOf(i) !== state.label) return false;
+    if (state.density) {
+      const [low, high] = state.density.split(",").map(Number);
+      const density = columns.density[i] ?? 0;
+      if (!(density >= low && density < high)) return false;
+    }
+    return state.terms.every((term) => (/^#\d+$/.test(term) ? i === Number(term.slice(1)) : haystack[i].includes(term)));
+  }
+
+  function arrange() {
+    state.terms = state.query.toLowerCase().split(/\s+/).filter(Boolean);
+    const { value } = KEYS[state.sort];
+    const sign = state.up ? 1 : -1;
+    const kept = [];
+    for (let i = 0; i < latents; i++) if (matches(i)) kept.push([value(i), i]);
+    kept.sort(([a, i], [b, j]) => {
+      if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === (b ?? null) ? i - j : (a ?? null) === null ? 1 : -1;
+      return (a < b ? -sign : a > b ? sign : 0) || i - j;
+    });
+    const held = state.order[state.cursor];
+    state.order = kept.map(([, i]) => i);
+    state.cursor = Math.max(0, state.order.indexOf(held));
+  }
+
+  function refresh() {
+    arrange();
+    drawn = "";
+    scroller.scrollTop = 0;
+    state.cursor = 0;
+    count.textContent = `${format.count(state.order.length)} of ${format.count(latents)} features`;
+    for (const cell of scroller.querySelectorAll("th")) {
+      const sorted = cell.dataset.key === state.sort;
+      cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
+    }
+    draw();
+  }
+
+  const cell = (key, ...children) => h(`td.${key}`, { role: "cell" }, ...children);
+
+  function row(place) {
+    const i = state.order[place];
+    const label = labelOf(i);
+    const isAt = place === state.cursor;
+    return h("tr", { role: "row", "aria-rowindex": place + 2, class: isAt ? "at" : null, "data-latent": i },
+      cell("latent", featureLink(i)),
+      cell("verdict", verdictElement(verdictOf(i))),
+      cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
+      cell("senses", format.count(columns.senses[i])),
+      cell("explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] || h("span.muted", null, "–"))),
+      cell("explanation_f1", format.fixed(columns.explanation_f1[i])),
+      cell("density", format.density(columns.density[i])),
+      cell("max", format.significant(columns.max[i])),
+      cell("top_token", columns.tokens[i].length ? tokenElement(columns.tokens[i][0]) : h("span.muted", null, "–")),
+      cell("label", label ? h("span", { title: format.words(label) }, format.words(label)) : h("span.muted", null, "–")),
+      cell("label_f1", format.fixed(label ? columns.label_f1[i] : null)));
+  }
+
+  /* Rows in sight, and a dozen on either side; what lies beyond is two empty rows of its height. */
+  function draw(all = 0) {
+    const first = Math.max(0, Math.floor(scroller.scrollTop / rowHeight) - 12);
+    const last = all || Math.min(state.order.length, first + Math.ceil(scroller.clientHeight / rowHeight) + 24);
+    const key = `${all ? 0 : first},${last},${state.cursor},${rowHeight}`;
+    if (key === drawn) return;
+    drawn = key;
+    const from = all ? 0 : first;
+    const gap = (n) => h("tr.gap", { "aria-hidden": "true", "--height": `${n * rowHeight}px` });
+    const rows = [];
+    for (let place = from; place < last; place++) rows.push(row(place));
+    if (!state.order.length) rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", h("button", { type: "button", onclick: clear }, "Clear the filters"))));
+    body.replaceChildren(gap(from), ...rows, gap(Math.max(0, state.order.length - last)));
+  }
+
+  function measure() {
+    rowHeight = parseFloat(getComputedStyle(scroller).getPropertyValue("--row")) || 36;
+    drawn = "";
+    draw();
+  }
+
+  function sortBy(key) {
+    state.up = state.sort === key ? !state.up : Boolean(KEYS[key].up);
+    state.sort = key;
+    refresh();
+  }
+
+  function header([key, { title, hint }]) {
+    return h(`th.${key}`, { role: "columnheader", scope: "col", "data-key": key, "aria-sort": "none" },
+      h("button", { type: "button", title: hint, onclick: () => sortBy(key) }, title));
+  }
+
+  function clear() {
+    Object.assign(state, { query: "", verdict: null, label: "", density: "" });
+    for (const field of document.querySelectorAll("#features input, #features select")) field.value = "";
+    press();
+    refresh();
+  }
+
+  function press() {
+    for (const chip of document.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(chip.dataset.verdict === state.verdict));
+  }
+
+  function chips() {
+    const counts = new Map(columns.verdicts.map((verdict) => [verdict, 0]));
+    for (let i = 0; i < latents; i++) counts.set(verdictOf(i), counts.get(verdictOf(i)) + 1);
+    const known = ["monosemantic", "polysemantic", "lexical", "too_rare", "dense", "dead"];
+    const names = [...counts.keys()].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
+    return names.map((verdict) => h("button.chip", {
+      type: "button", "aria-pressed": "false", "data-verdict": verdict,
+      onclick() { state.verdict = state.verdict === verdict ? null : verdict; press(); refresh(); },
+    }, verdictElement(verdict), h("span.number", null, format.count(counts.get(verdict)))));
+  }
+
+  function select(name, choices, first) {
+    return h("select", { "aria-label": first, onchange() { state[name] = this.value; refresh(); } },
+      h("option", { value: "" }, first), choices.map(([value, text]) => h("option", { value }, text)));
+  }
+
+  function controls() {
+    const labels = columns.labels.map((label) => [label, format.words(label)]);
+    const decades = [["0.1,2", "≥ 0.1"], ["0.01,0.1", "0.01 to 0.1"], ["0.001,0.01", "0.001 to 0.01"], ["0.0001,0.001", "1e−4 to 1e−3"], ["0.00001,0.0001", "1e−5 to 1e−4"], ["1e-30,0.00001", "< 1e−5, firing"], ["0,1e-30", "0 (dead)"]];
+    return h("div.controls", null,
+      h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
+      h("div.filters", null,
+        h("input", {
+          id: "search", type: "search", placeholder: "Search explanations, tokens, labels, numbers", "aria-label": "Search features", autocomplete: "off", spellcheck: "false",
+          oninput() { state.query = this.value; refresh(); },
+          onkeydown(event) { if (event.key === "Enter" && state.order.length) { this.blur(); location.hash = `#feature/${state.order[0]}`; } },
+        }),
+        labels.length ? select("label", labels, "Any label") : null,
+        select("density", decades, "Any density"),
+        count = h("output.count", { "aria-live": "polite" })));
+  }
+
+  function build(section) {
+    body = h("tbody", { role: "rowgroup" });
+    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, Object.entries(KEYS).map(header)));
+    const table = h("table", { role: "table", "aria-rowcount": latents + 1, "aria-label": "Features" }, head, body);
+    scroller = h("div.scroller", { onscroll: () => requestAnimationFrame(() => draw()), tabindex: "0", role: "region", "aria-label": "Features, scrollable" }, table);
+    body.addEventListener("click", (event) => {
+      const line = event.target.closest("tr[data-latent]");
+      if (line && !event.target.closest("a") && String(getSelection()) === "") location.hash = `#feature/${line.dataset.latent}`;
+    });
+    section.append(controls(), scroller);
+    window.addEventListener("resize", measure);
+    window.addEventListener("beforeprint", () => draw(Math.min(state.order.length, 500)));
+    window.addEventListener("afterprint", measure);
+  }
+
+  /* Move the cursor and keep it in sight. */
+  function move(step) {
+    if (!state.order.length) return;
+    state.cursor = Math.min(Math.max(state.cursor + step, 0), state.order.length - 1);
+    const top = state.cursor * rowHeight;
+    const room = scroller.clientHeight - scroller.querySelector("thead").offsetHeight - rowHeight;
+    if (top < scroller.scrollTop) scroller.scrollTop = top;
+    else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
+    draw();
+  }
+
+  report.views.features = {
+    title: "Features",
+    show(section) {
+      if (!scroller) { build(section); section.hidden = false; measure(); refresh(); } else { measure(); move(0); }
+    },
+  };
+
+  return {
+    verdictOf, labelOf, columns, move,
+    current: () => state.order[state.cursor],
+    place: (latent) => state.order.indexOf(latent),
+    /* The latent `step` places from this one in the order of the table; one that is filtered out counts as the start. */
+    neighbour(latent, step) {
+      if (!state.order.length) arrange();
+      const place = state.order.indexOf(latent);
+      return place < 0 ? state.order[0] : state.order[place + step];
+    },
+    visit(latent) {
+      if (!state.order.length) arrange();
+      const place = state.order.indexOf(latent);
+      if (place >= 0) state.cursor = place;
+      return { place, of: state.order.length };
+    },
+  };
+})();

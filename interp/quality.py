@@ -1,0 +1,226 @@
+"""How much of an activation, and of what the model does with it, a dictionary keeps.
+
+On the tokens x at a hook, mean m, reconstruction x_hat = decode(codes(x)):
+
+    L0        = mean number of firing latents (z != 0)
+    FVU       = sum |x - x_hat|^2 / sum |x - m|^2                            fraction of variance unexplained
+    recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean)          1 = as good as clean, 0 = as bad as ablated
+
+CE is the next-token cross-entropy in nats over all positions, with the activation replaced by x_hat (spliced), by m or
+by 0. Positions of excluded tokens (BOS) keep their own activation in every case, and count in neither L0 nor FVU.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from interp.dictionary import Dictionary
+from interp.harvest import Model, resolve_hooks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Progress = Callable[[int, int, str], None]
+Replace = Callable[[Tensor], Tensor | None]
+"""From the activations [row, d_in] of a batch to what stands in for them; None leaves them."""
+ULTRA_LOW = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    l0: float
+    fvu: float
+    ce_clean: float
+    ce_spliced: float
+    ce_mean_ablated: float
+    ce_zero_ablated: float
+    ce_recovered_mean: float
+    """CE loss recovered, against ablation to the mean. NaN if the ablation changes nothing."""
+    ce_recovered_zero: float
+    dead_share: float
+    """Latents that never fire on these tokens."""
+    ultra_low_share: float
+    """Latents that fire, but on fewer than 1e-5 of these tokens: fewer than 100,000 tokens show none."""
+    n_tokens: int
+    """Tokens that were encoded."""
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What does not depend on the dictionary."""
+
+    mean: Float[Tensor, "d_in"]
+    variance_sum: float
+    ce_clean: float
+    ce_mean_ablated: float
+    ce_zero_ablated: float
+    n_tokens: int
+
+
+def evaluate_dictionary(
+    dictionary: Dictionary,
+    model: Model,
+    tokens: Int[Tensor, "seq pos"],
+    hook_name: str,
+    *,
+    batch_size: int = 16,
+    exclude: Sequence[int] = (),
+    progress: Progress | None = None,
+) -> Quality:
+    """Splice the dictionary into the model at the hook. `batch_size` counts sequences; the model returns logits.
+
+    Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, or if every token is
+    excluded.
+    """
+    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, passes=4)
+    return _evaluate(dictionary, site, _measure_bounds(site))
+
+
+def quality_table(
+    dictionaries: Mapping[str, Dictionary],
+    model: Model,
+    tokens: Int[Tensor, "seq pos"],
+    hook_name: str,
+    *,
+    batch_size: int = 16,
+    exclude: Sequence[int] = (),
+    progress: Progress | None = None,
+) -> "pd.DataFrame":
+    """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens."""
+    import pandas as pd
+
+    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, passes=3 + len(dictionaries))
+    bounds = _measure_bounds(site)
+    return pd.DataFrame(
+        [{"dictionary": name, **asdict(_evaluate(each, site, bounds, name))} for name, each in dictionaries.items()]
+    )
+
+
+def _evaluate(dictionary: Dictionary, site: "_Site", bounds: _Bounds, name: str = "dictionary") -> Quality:
+    if len(bounds.mean) != dictionary.d_in:
+        raise ValueError(f"{name} reads width {dictionary.d_in}, but {site.hook_name} has width {len(bounds.mean)}")
+    device = dictionary.W_dec.device
+    fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
+    error = torch.zeros((), dtype=torch.float64, device=device)
+
+    def splice(x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
+        x = x.to(device, torch.float32)
+        codes = dictionary.codes(x)
+        x_hat = dictionary.decode(codes)
+        fired.add_(torch.bincount(codes.latents[codes.values != 0], minlength=len(fired)))
+        error.add_((x - x_hat).double().square().sum())
+        return x_hat
+
+    ce_spliced = site.cross_entropy(splice, f"splicing {name}")
+    return Quality(
+        l0=float(fired.sum()) / bounds.n_tokens,
+        fvu=float(error) / bounds.variance_sum if bounds.variance_sum else float("nan"),
+        ce_clean=bounds.ce_clean,
+        ce_spliced=ce_spliced,
+        ce_mean_ablated=bounds.ce_mean_ablated,
+        ce_zero_ablated=bounds.ce_zero_ablated,
+        ce_recovered_mean=_recovered(bounds.ce_clean, ce_spliced, bounds.ce_mean_ablated),
+        ce_recovered_zero=_recovered(bounds.ce_clean, ce_spliced, bounds.ce_zero_ablated),
+        dead_share=float((fired == 0).double().mean()),
+        ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * bounds.n_tokens)).double().mean()),
+        n_tokens=bounds.n_tokens,
+    )
+
+
+def _measure_bounds(site: "_Site") -> _Bounds:
+    """The clean model, and the model without the activation."""
+    sums: list[Tensor] = []
+    squares: list[Tensor] = []
+
+    def measure(x: Float[Tensor, "row d_in"]) -> None:
+        sums.append(x.double().sum(0))
+        squares.append(x.double().square().sum())
+
+    ce_clean = site.cross_entropy(measure, "clean model")
+    n_tokens = int(site.keep.sum())
+    mean = torch.stack(sums).sum(0) / n_tokens
+    return _Bounds(
+        mean=mean,
+        variance_sum=float(torch.stack(squares).sum() - n_tokens * mean.square().sum()),
+        ce_clean=ce_clean,
+        ce_mean_ablated=site.cross_entropy(lambda x: mean.expand_as(x), "mean-ablated model"),
+        ce_zero_ablated=site.cross_entropy(torch.zeros_like, "zero-ablated model"),
+        n_tokens=n_tokens,
+    )
+
+
+class _Site:
+    """A hook of a model, the tokens to run through it, and which of their positions may be replaced."""
+
+    def __init__(
+        self,
+        model: Model,
+        hook_name: str,
+        tokens: Int[Tensor, "seq pos"],
+        batch_size: int,
+        exclude: Sequence[int],
+        progress: Progress | None,
+        passes: int,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        self.hook_name, self.hook = hook_name, resolve_hooks(model, [hook_name])[hook_name]
+        self.model: nn.Module = model[0] if isinstance(model, tuple) else model
+        self.tokens, self.batch_size = tokens.long(), batch_size
+        self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
+        if not self.keep.any() or tokens.shape[1] < 2:
+            raise ValueError(
+                f"tokens {tuple(tokens.shape)} without the ids {list(exclude)} leave nothing to evaluate on"
+            )
+        self.progress, self.done, self.total = progress, 0, passes * len(tokens)
+
+    @torch.no_grad()
+    def cross_entropy(self, replace: Replace, note: str) -> float:
+        """Nats a token, with what `replace` makes of the activations in their place."""
+        was_training = self.model.training
+        self.model.eval()
+        total = 0.0
+        try:
+            for start in range(0, len(self.tokens), self.batch_size):
+                batch = slice(start, start + self.batch_size)
+                total += self._batch(self.tokens[batch], self.keep[batch], replace)
+                self.done += len(self.tokens[batch])
+                if self.progress:
+                    self.progress(self.done, self.total, note)
+        finally:
+            self.model.train(was_training)
+        return total / (self.tokens.shape[0] * (self.tokens.shape[1] - 1))
+
+    def _batch(self, tokens: Int[Tensor, "seq pos"], keep: Bool[Tensor, "seq pos"], replace: Replace) -> float:
+        """Summed cross-entropy of one batch."""
+        parameter = next(self.model.parameters(), None)
+        tokens = tokens if parameter is None else tokens.to(parameter.device)
+
+        def put(module: nn.Module, args: Any, output: Any) -> Any:
+            acts = output[0] if isinstance(output, tuple) else output
+            flat, kept = acts.reshape(tokens.numel(), -1), keep.flatten().to(acts.device)
+            replaced = replace(flat[kept])
+            if replaced is None:
+                return None
+            flat = flat.clone()
+            flat[kept] = replaced.to(flat.device, flat.dtype)
+            acts = flat.reshape(acts.shape)
+            return (acts, *output[1:]) if isinstance(output, tuple) else acts
+
+        handle = self.hook.register_forward_hook(put)
+        try:
+            output = self.model(tokens)
+        finally:
+            handle.remove()
+        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        logits = output[0] if logits is None else logits  # [seq, pos, d_vocab]
+        predicted = logits[:, :-1].flatten(0, 1).float()
+        return float(nn.functional.cross_entropy(predicted, tokens[:, 1:].flatten(), reduction="sum"))
+
+
+def _recovered(clean: float, spliced: float, ablated: float) -> float:
+    return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")

@@ -1,0 +1,118 @@
+import pytest
+import torch
+
+from interp.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
+from interp.quality import evaluate_dictionary, quality_table
+from models.transformer import Transformer, TransformerConfig
+
+HOOK, MLP, BOS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post", 0
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=30, n_ctx=10, act_fn="relu")
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # far enough from the initialisation for ablations to matter
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    tokens = torch.randint(1, 30, (13, 10), generator=torch.Generator().manual_seed(0))
+    tokens[:, 0], tokens[3, 4] = BOS, BOS
+    return tokens
+
+
+def slow_cross_entropy(model, tokens, hook=None, replace=None):
+    """One sequence at a time, through TransformerLens's own hooks."""
+    losses = []
+    for row in tokens:
+        kept = row != BOS
+
+        def put(acts, hook, kept=kept):
+            return torch.stack([replace(a) if keep else a for a, keep in zip(acts[0], kept, strict=True)])[None]
+
+        logits = model.run_with_hooks(row[None], fwd_hooks=[(hook, put)] if hook else [])
+        losses += [-logits[0, i].log_softmax(-1)[row[i + 1]] for i in range(len(row) - 1)]
+    return float(torch.stack(losses).mean())
+
+
+def kept_acts(model, tokens, hook=HOOK):
+    _, cache = model.run_with_cache(tokens)
+    return cache[hook][tokens != BOS].detach()
+
+
+def test_equals_the_naive_formulas(model, tokens):
+    dictionary = RandomDictionary(16, 40, 5, seed=3)
+    quality = evaluate_dictionary(dictionary, model, tokens, HOOK, batch_size=4, exclude=[BOS])
+    acts = kept_acts(model, tokens)
+    mean, z, recons = acts.mean(0), dictionary.encode(acts), dictionary(acts)
+    with torch.no_grad():
+        clean = slow_cross_entropy(model, tokens)
+        spliced = slow_cross_entropy(model, tokens, HOOK, lambda x: dictionary(x[None])[0])
+        mean_ablated = slow_cross_entropy(model, tokens, HOOK, lambda x: mean)
+        zero_ablated = slow_cross_entropy(model, tokens, HOOK, torch.zeros_like)
+    expected = {
+        "l0": float((z > 0).sum(1).float().mean()),
+        "fvu": float((acts - recons).square().sum() / (acts - mean).square().sum()),
+        "ce_clean": clean,
+        "ce_spliced": spliced,
+        "ce_mean_ablated": mean_ablated,
+        "ce_zero_ablated": zero_ablated,
+        "ce_recovered_mean": (mean_ablated - spliced) / (mean_ablated - clean),
+        "ce_recovered_zero": (zero_ablated - spliced) / (zero_ablated - clean),
+        "dead_share": float(((z > 0).sum(0) == 0).float().mean()),
+        "ultra_low_share": 0.0,
+        "n_tokens": len(acts),
+    }
+    assert vars(quality) == pytest.approx(expected, rel=1e-3)
+    assert abs(clean - spliced) > 0.01, "the splice must change something for this test to mean anything"
+
+
+def test_identity_recovers_everything_and_the_mean_nothing(model, tokens):
+    identity = NeuronDictionary(16, 16, signed=True)
+    quality = evaluate_dictionary(identity, model, tokens, HOOK, exclude=[BOS])
+    assert quality.ce_recovered_mean == pytest.approx(1, abs=1e-6)
+    assert quality.ce_recovered_zero == pytest.approx(1, abs=1e-6)
+    assert quality.fvu == pytest.approx(0, abs=1e-9)
+    nothing = torch.zeros(16, 4)
+    only_mean = FixedDictionary(nothing, nothing.T, kept_acts(model, tokens).mean(0), None)
+    quality = evaluate_dictionary(only_mean, model, tokens, HOOK, exclude=[BOS])
+    assert quality.ce_recovered_mean == pytest.approx(0, abs=1e-4)
+    assert quality.fvu == pytest.approx(1, abs=1e-5)
+    assert (quality.l0, quality.dead_share) == (0, 1)
+
+
+def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, tokens):
+    model.train()
+    reports = []
+    dictionaries = {"neurons": NeuronDictionary(24), "few neurons": NeuronDictionary(24, 2)}
+    table = quality_table(
+        dictionaries, model, tokens, MLP, batch_size=5, exclude=[BOS], progress=lambda *report: reports.append(report)
+    )
+    alone = evaluate_dictionary(dictionaries["few neurons"], model, tokens, MLP, batch_size=13, exclude=[BOS])
+    assert list(table.dictionary) == ["neurons", "few neurons"]
+    row = table.iloc[1].drop("dictionary").to_dict()
+    assert row == pytest.approx(vars(alone), rel=1e-5)
+    assert table.fvu[0] < 1e-9 < table.fvu[1]
+    assert reports[-1][:2] == (65, 65)
+    assert model.training and not any(module._forward_hooks for module in model.modules())
+    model.eval()
+
+
+def test_a_plain_torch_module_works_too(tokens):
+    body = torch.nn.Sequential(torch.nn.Embedding(30, 16), torch.nn.Tanh(), torch.nn.Linear(16, 30))
+    quality = evaluate_dictionary(NeuronDictionary(16), (body, {"middle": body[1]}), tokens, "middle")
+    assert quality.n_tokens == tokens.numel()
+    assert quality.ce_recovered_zero < 1
+
+
+def test_bad_input_is_named(model, tokens):
+    with pytest.raises(ValueError, match="reads width 5, but blocks.0.hook_resid_post has width 16"):
+        evaluate_dictionary(NeuronDictionary(5), model, tokens, HOOK)
+    with pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid'"):
+        evaluate_dictionary(NeuronDictionary(16), model, tokens, "blocks.0.hook_resid")
+    with pytest.raises(ValueError, match="nothing to evaluate on"):
+        evaluate_dictionary(NeuronDictionary(16), model, torch.zeros(2, 4, dtype=torch.long), HOOK, exclude=[0])

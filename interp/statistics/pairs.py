@@ -26,10 +26,13 @@ class PairCounts:
         """Int64 "pair 1+count", keys ascending and each once."""
         self.buffer = merge(self.buffer, pairs)
         if len(self.buffer) > self.buffer_rows:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._files.append(self.folder / f"run-{len(self._files):05d}.npy")
-            np.save(self._files[-1], self.buffer)
-            self.buffer = self.buffer[:0].copy()
+            self._spill()
+
+    def _spill(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._files.append(self.folder / f"run-{len(self._files):05d}.npy")
+        np.save(self._files[-1], self.buffer)
+        self.buffer = self.buffer[:0].copy()
 
     def blocks(self, n_more: int = 0) -> Iterator[tuple[int, int, np.ndarray]]:
         """All pairs, merged, as (first latent, last latent + 1, pairs). `n_more`: how many the caller will add."""

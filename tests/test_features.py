@@ -1,0 +1,459 @@
+"""The scan against a dense numpy twin that knows nothing of chunks, kernels or bins."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+
+from interp.baselines import NeuronDictionary, RandomDictionary
+from interp.codes import SparseCodes
+from interp.features import FeatureStore, ScanConfig, fit_half, scan_features
+from interp.harvest import harvest
+from interp.statistics.scan import TABLES
+from models.transformer import Transformer, TransformerConfig
+
+HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
+N_SEQ, N_CTX, VOCAB, D_SAE, BOS = 50, 12, 23, 40, 0
+SETTINGS = ScanConfig(
+    n_top=4, n_intervals=3, n_per_interval=2, window_before=3, window_after=2, n_before=2, n_tokens=5, n_logits=3
+)
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, VOCAB, (N_SEQ, N_CTX), generator=generator).square() % VOCAB
+    tokens[:, 0] = BOS
+    return tokens.int()
+
+
+@pytest.fixture(scope="module")
+def labels(tokens):
+    random = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(2)) < 0.2
+    return {"nine": tokens == 9, "low": tokens < 5, "after nine": (tokens == 9).roll(1, 1), "random": random}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Transformer(TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=VOCAB, n_ctx=N_CTX))
+
+
+@pytest.fixture(scope="module")
+def store(model, tokens, tmp_path_factory):
+    out = tmp_path_factory.mktemp("activations")
+    return harvest(model, tokens, [HOOK, MLP], out, dtype="float32", exclude=[BOS], rows_per_shard=100)
+
+
+@pytest.fixture(scope="module")
+def sae():
+    return RandomDictionary(16, D_SAE, 4, seed=1)
+
+
+@pytest.fixture(scope="module")
+def features(sae, store, model, labels, tmp_path_factory):
+    out = tmp_path_factory.mktemp("scan") / "features"
+    return scan_features(sae, store, HOOK, out, model=model, labels=labels, settings=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def z(sae, store):
+    """Dense activations in token order, rows that were excluded all zero."""
+    dense = torch.zeros(N_SEQ * N_CTX, D_SAE)
+    for i in range(store.n_shards):
+        shard = store.shard(i, HOOK)
+        dense[shard.row_ids] = sae.encode(shard.acts)
+    return dense.numpy()
+
+
+@pytest.fixture(scope="module")
+def present(tokens):
+    return (tokens != BOS).flatten().numpy()
+
+
+def tables_as_bytes(folder: Path) -> dict[str, bytes]:
+    names = [f"{name}.parquet" for name in TABLES] + ["meta.json", "tokens.safetensors"]
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def firings(z, j):
+    rows = np.flatnonzero(z[:, j])
+    return rows, z[rows, j]
+
+
+def context_counts(tokens, z, j, offset):
+    """{token: [n, n_fit, mass]} by walking over the firings."""
+    fit = fit_half(N_SEQ).numpy()
+    found: dict[int, list] = {}
+    for row in np.flatnonzero(z[:, j]):
+        seq, pos = divmod(row, N_CTX)
+        if pos + offset >= 0:
+            entry = found.setdefault(int(tokens[seq, pos + offset]), [0, 0, 0.0])
+            entry[0] += 1
+            entry[1] += int(fit[seq])
+            entry[2] += float(z[row, j])
+    return found
+
+
+def test_feature_columns(features, z, present, tokens, sae):
+    table = features.table()
+    assert list(table.latent) == list(range(D_SAE))
+    assert 0 < (table.n_active == 0).sum() < D_SAE, "the test wants dead latents among living ones"
+    cosine = torch.cosine_similarity(sae.W_enc.T, sae.W_dec)
+    for j, row in table.iterrows():
+        rows, values = firings(z, j)
+        assert row.n_active == len(rows)
+        assert row.density == pytest.approx(len(rows) / present.sum())
+        assert row.dec_norm == pytest.approx(1) and row.enc_dec_cosine == pytest.approx(float(cosine[j]))
+        if not len(rows):
+            assert (row.top_token, row.n_tokens, row.n_sequences) == (-1, 0, 0)
+            undefined = ["mean", "std", "max", "q50", "burstiness", "top_token_share", "token_entropy"]
+            assert row[[*undefined, "best_label", "best_label_f1"]].isna().all()
+            continue
+        assert row["mean"] == pytest.approx(values.mean(), rel=1e-5)
+        assert row["std"] == pytest.approx(values.std(), rel=1e-3, abs=1e-4)
+        assert row["max"] == values.max()
+        for q in (10, 25, 50, 75, 90, 99):
+            exact = np.quantile(values, q / 100, method="inverted_cdf")
+            assert row[f"q{q}"] == pytest.approx(exact, rel=1 / 16)
+        n_sequences = len(set(rows // N_CTX))
+        assert row.n_sequences == n_sequences and row.burstiness == pytest.approx(len(rows) / n_sequences)
+        counts = {token: entry[0] for token, entry in context_counts(tokens, z, j, 0).items()}
+        share = np.array(list(counts.values())) / len(rows)
+        assert row.top_token == min(counts, key=lambda token: (-counts[token], token))
+        assert row.top_token_share == pytest.approx(share.max())
+        assert row.token_entropy == pytest.approx(-(share * np.log(share)).sum(), abs=1e-6)
+        assert row.n_tokens == len(counts)
+
+
+def test_histograms_hold_every_firing(features, z):
+    table = features.table("histograms")
+    for j, bins in table.groupby("latent"):
+        values = firings(z, j)[1]
+        assert bins.n.sum() == len(values)
+        assert (np.diff(bins.bin) == 1).all() and np.allclose(bins.high[:-1], bins.low[1:])
+        for b in bins.itertuples():
+            assert b.n == ((values >= b.low) & (values < b.high)).sum()
+            assert b.high <= b.low * (1 + 1 / 16)
+
+
+def test_intervals_and_examples(features, z, tokens):
+    intervals = features.table("intervals").set_index(["latent", "interval"])
+    examples = features.table("examples")
+    assert set(examples.kind) == {"top", "interval"}
+    assert len(intervals) == 3 * (z.max(0) > 0).sum()
+    for j in np.flatnonzero(z.max(0)):
+        rows, values = firings(z, j)
+        which = np.ceil(values.astype(float) * 3 / values.max()).astype(int) - 1
+        mine = examples[examples.latent == j]
+        top = mine[mine.kind == "top"]
+        order = np.lexsort((rows, -values))[:4]
+        assert list(top.row) == list(rows[order]) and list(top["rank"]) == list(range(len(order)))
+        assert list(top.value) == list(values[order]) and list(top.interval) == list(which[order])
+        for i in range(3):
+            entry = intervals.loc[(j, i)]
+            assert entry.low == pytest.approx(i * values.max() / 3) and entry.high == pytest.approx(
+                (i + 1) * values.max() / 3
+            )
+            assert entry.n == (which == i).sum()
+            sample = mine[(mine.kind == "interval") & (mine.interval == i)]
+            assert len(set(sample.row)) == len(sample) == min(2, (which == i).sum())
+            assert set(sample.row) <= set(rows[which == i])
+    flat = tokens.flatten().numpy()
+    for example in examples.itertuples():
+        first = example.row // N_CTX * N_CTX
+        window = np.arange(max(first, example.row - 3), min(first + N_CTX, example.row + 3))
+        assert example.start == window[0]
+        assert list(example.tokens) == list(flat[window])
+        assert list(example.values) == list(z[window, example.latent])
+
+
+def test_interval_samples_are_fair(tokens, tmp_path):
+    """Over many latents that fire alike, each firing is drawn about equally often; another seed draws others."""
+    codes = SparseCodes.from_dense(torch.ones(N_SEQ * N_CTX, 300))
+    settings = ScanConfig(n_top=0, n_intervals=1, n_per_interval=20, n_before=0, n_coactivations=0)
+    store = FeatureStore.from_codes(tokens, codes, tmp_path / "a", settings=settings)
+    drawn = np.bincount(store.table("examples").row, minlength=N_SEQ * N_CTX)
+    expected = 300 * 20 / (N_SEQ * N_CTX)
+    chi_square = ((drawn - expected) ** 2 / expected).sum()
+    assert 400 < chi_square < 800  # 599 degrees of freedom, standard deviation 35
+    other = FeatureStore.from_codes(
+        tokens, codes, tmp_path / "b", settings=ScanConfig(**{**vars(settings), "seed": 1})
+    ).table("examples")
+    assert (other.row.to_numpy() != store.table("examples").row.to_numpy()).mean() > 0.9
+
+
+def test_tokens_in_context(features, z, tokens):
+    table = features.table("tokens")
+    assert set(table.offset) == {0, -1, -2}
+    for (j, offset), mine in table.groupby(["latent", "offset"]):
+        counts = context_counts(tokens, z, j, offset)
+        expected = sorted(counts, key=lambda token: (-counts[token][0], token))[:5]
+        assert list(mine.token) == expected
+        for row in mine.itertuples():
+            assert [row.n, row.n_fit] == counts[row.token][:2]
+            assert row.mass == pytest.approx(counts[row.token][2], rel=1e-6)
+    assert table.groupby(["latent", "offset"]).ngroups == sum(
+        bool(context_counts(tokens, z, j, -b)) for j in range(D_SAE) for b in range(3)
+    )
+
+
+def f1_at(fires, label):
+    total = fires.sum() + label.sum()
+    return 2 * (fires & label).sum() / total if total else np.nan
+
+
+def test_labels_against_an_exhaustive_threshold_search(features, z, present, labels):
+    table = features.table("labels")
+    fit = np.repeat(fit_half(N_SEQ).numpy(), N_CTX)
+    assert len(table) == (z.max(0) > 0).sum() * len(labels)
+    for row in table.itertuples():
+        label, acts = labels[row.label].flatten().numpy() & present, z[:, row.latent]
+        both = ((acts > 0) & label).sum()
+        assert (row.n_label, row.n_both) == (label.sum(), both)
+        assert row.precision == pytest.approx(both / (acts > 0).sum()) and row.recall == pytest.approx(
+            both / label.sum()
+        )
+        expected = np.corrcoef(acts[present], label[present])[0, 1]
+        assert row.correlation == pytest.approx(expected, abs=1e-5)
+        # Exact F1 at the threshold that was chosen, and a choice within the resolution of the bins.
+        assert row.f1_fit == pytest.approx(f1_at((acts >= row.threshold)[fit], label[fit]), abs=1e-6)
+        assert row.f1 == pytest.approx(f1_at((acts >= row.threshold)[~fit], label[~fit]), abs=1e-6)
+        best = max(f1_at((acts >= t)[fit], label[fit]) for t in np.unique(acts[acts > 0]))
+        assert best - 0.12 <= row.f1_fit <= best + 1e-6
+    best = table.loc[table.groupby("latent").f1_fit.idxmax()].set_index("latent")
+    best = best[best.f1_fit > 0]
+    found = features.table().set_index("latent").loc[best.index]
+    np.testing.assert_allclose(found.best_label_f1, best.f1, rtol=1e-6)
+
+
+def test_a_planted_threshold_is_found(tokens, tmp_path):
+    """The latent fires weakly everywhere, and strongly where the label is."""
+    label = tokens == 9
+    noise = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(0))
+    acts = torch.where(label, 3 + noise, 0.1 + noise)
+    codes = SparseCodes.from_dense(acts.reshape(-1, 1))
+    row = FeatureStore.from_codes(tokens, codes, tmp_path, labels={"nine": label}).table("labels").iloc[0]
+    assert row.f1 == 1 and 1.1 < row.threshold <= 3.1
+    assert row.precision == pytest.approx(label.float().mean())
+
+
+@pytest.mark.parametrize("strongest", [None, 2])
+def test_coactivations(strongest, z, present, tokens, tmp_path):
+    settings = ScanConfig(n_coactivations=4, strongest=strongest)
+    store = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), tmp_path, settings=settings)
+    kept = z.copy()
+    if strongest:
+        np.put_along_axis(kept, np.argsort(-kept, axis=1, kind="stable")[:, strongest:], 0, 1)
+    fires = (kept > 0).astype(int)
+    both, n = fires.T @ fires, fires.sum(0)
+    for j, mine in store.table("coactivations").groupby("latent"):
+        jaccard = {i: both[j, i] / (n[i] + n[j] - both[j, i]) for i in range(D_SAE) if i != j and both[j, i]}
+        expected = sorted(jaccard, key=lambda i: (-jaccard[i], i))[:4]
+        assert list(mine.other) == expected and list(mine["rank"]) == list(range(len(expected)))
+        assert list(mine.n_both) == list(both[j, expected])
+        np.testing.assert_allclose(mine.jaccard, [jaccard[i] for i in expected], rtol=1e-6)
+        np.testing.assert_allclose(mine.lift, both[j, expected] * len(z) / (n[j] * n[expected]), rtol=1e-6)
+
+
+def test_neighbours(features, sae):
+    unit = torch.nn.functional.normalize(sae.W_dec, dim=1)
+    cosine = (unit @ unit.T).fill_diagonal_(-2)
+    best = cosine.topk(10, dim=1)
+    table = features.table("neighbours")
+    assert list(table.other) == best.indices.flatten().tolist()
+    np.testing.assert_allclose(table.cosine, best.values.flatten(), atol=1e-6)
+    assert list(table["rank"][:10]) == list(range(10))
+
+
+@pytest.mark.parametrize("hook", [HOOK, MLP])
+def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp_path):
+    """Against float64 autograd-free linear algebra: unembed of the direction with the norm's mean scale held fixed."""
+    with torch.no_grad():
+        model.ln_final.w.copy_(torch.rand(16, generator=torch.Generator().manual_seed(4)) + 0.5)
+    dictionary = RandomDictionary(store.d(hook), 10, 3)
+    features = scan_features(dictionary, store, hook, tmp_path, model=model, settings=SETTINGS)
+    _, cache = model.run_with_cache(tokens[:: N_SEQ // 16][:16].long())
+    scale = cache["ln_final.hook_scale"].mean()
+    directions = dictionary.W_dec if hook == HOOK else dictionary.W_dec @ model.blocks[0].mlp.W_out
+    with torch.no_grad():
+        centred = directions - directions.mean(1, keepdim=True)
+        effects = (centred / scale * model.ln_final.w) @ model.W_U
+        effects = effects - effects.mean(1, keepdim=True)
+    for j, row in features.table().iterrows():
+        top, bottom = effects[j].topk(3), effects[j].topk(3, largest=False)
+        assert list(row.top_logit_tokens) == top.indices.tolist()
+        assert list(row.bottom_logit_tokens) == bottom.indices.tolist()
+        np.testing.assert_allclose(row.top_logits, top.values, rtol=1e-4)
+        np.testing.assert_allclose(row.bottom_logits, bottom.values, rtol=1e-4)
+    assert "mean scale" in features.meta["logit_effects"]
+
+
+def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path):
+    assert scan_features(sae, store, HOOK, tmp_path / "a").table().top_logits.isna().all()
+    wide = NeuronDictionary(16, 4)
+    wrapped = torch.nn.Module()
+    wrapped.W_U = model.W_U.detach()
+    no_path = scan_features(wide, store, HOOK, tmp_path / "b", model=wrapped)
+    assert no_path.table().top_logits.notna().all() and "without a final norm" in no_path.meta["logit_effects"]
+
+
+def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeypatch):
+    """Chunks of two sequences, every count spilt to disk, a pass for a few latents each: the same bytes."""
+    import interp.statistics.coactivation as coactivation
+    import interp.statistics.contexts as contexts
+    import interp.statistics.pairs as pairs
+    import interp.statistics.passes as passes
+
+    plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, settings=SETTINGS)
+    monkeypatch.setattr(passes, "_bytes", lambda config: 9000)
+    monkeypatch.setattr(coactivation, "DENSE", 0)
+    monkeypatch.setattr(passes, "DENSE", D_SAE)
+    monkeypatch.setattr(pairs, "_READ_ROWS", 50)
+    tight_settings = ScanConfig(**{**vars(SETTINGS), "chunk_entries": 100})
+    spilt = []
+    monkeypatch.setattr(contexts.PairCounts, "_spill", spy(contexts.PairCounts._spill, spilt))
+    tight = scan_features(sae, store, HOOK, tmp_path / "tight", labels=labels, settings=tight_settings)
+    assert len(spilt) > 20
+    for name in TABLES:
+        pd.testing.assert_frame_equal(tight.table(name), plain.table(name), check_exact=True)
+    assert not (tmp_path / "tight" / "scratch").exists()
+
+
+def spy(function, calls):
+    def call(*args):
+        calls.append(args)
+        return function(*args)
+
+    return call
+
+
+def test_from_codes_equals_scan(features, z, tokens, sae, model, labels, tmp_path):
+    """Codes without activations give the same tables, but that excluded rows count as rows that are silent."""
+    codes = features.codes[:]
+    kept = torch.from_numpy((tokens != BOS).numpy())
+    assert torch.equal(codes.dense(), torch.from_numpy(z))
+    store = FeatureStore.from_codes(tokens, codes, tmp_path, W_dec=sae.W_dec, labels=labels, settings=SETTINGS)
+    for name in ("histograms", "intervals", "examples", "tokens", "neighbours"):
+        pd.testing.assert_frame_equal(store.table(name), features.table(name), check_exact=True)
+    ours, theirs = store.table(), features.table()
+    same = [
+        c for c in ours if c not in ("density", "enc_dec_cosine", "best_label", "best_label_f1") and "logit" not in c
+    ]
+    pd.testing.assert_frame_equal(ours[same], theirs[same], check_exact=True)
+    np.testing.assert_allclose(ours.density * kept.numel(), theirs.density * kept.sum().item())
+
+
+def test_codes_need_not_be_clean(tokens, tmp_path, caplog):
+    """Explicit zeros and negative values are no firings; duplicates add up; the order within a row is free."""
+    z = np.zeros((N_SEQ * N_CTX, 6), np.float32)
+    z[::3, 1], z[::2, 4] = 2, 1
+    rows, columns = np.nonzero(z)
+    row_ids = np.concatenate([rows, rows, [1, 1]])
+    latents = np.concatenate([columns, columns, [0, 2]])
+    values = np.concatenate([z[rows, columns] / 2, z[rows, columns] / 2, [0, -1]])
+    messy = scipy.sparse.coo_matrix((values, (row_ids, latents)), shape=z.shape)
+    store = FeatureStore.from_codes(tokens, messy, tmp_path)
+    assert torch.equal(store.codes[:].dense(), torch.from_numpy(z))
+    assert "negative" in caplog.text
+
+
+KILLED = """
+    import os, signal, sys, torch
+    import interp.statistics.encoding as encoding
+    from interp.activations import ActivationStore
+    from interp.baselines import RandomDictionary
+    from interp.features import ScanConfig, scan_features
+
+    store, out, kill_at = sys.argv[1:]
+    def progress(done, total, note):
+        if kill_at == note and done > 0.3 * total or kill_at == "encoding" == note and done > 250:
+            os.kill(os.getpid(), signal.SIGKILL)
+    torch.set_num_threads(1)
+    scan_features(
+        RandomDictionary(16, 40, 4, seed=1), ActivationStore.open(store), "blocks.0.hook_resid_post", out,
+        settings=ScanConfig(chunk_entries=200), progress=progress,
+    )
+"""
+
+
+@pytest.mark.parametrize("kill_at", ["encoding", "gathering examples"])
+def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(kill_at, sae, store, tmp_path, monkeypatch):
+    settings = ScanConfig(chunk_entries=200)
+    whole = scan_features(sae, store, HOOK, tmp_path / "whole", settings=settings)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(store.path), str(tmp_path / "cut"), kill_at]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": "."})
+    assert killed.returncode == -signal.SIGKILL
+    runs = sorted((tmp_path / "cut" / "codes").glob("run-*.safetensors"))
+    assert len(runs) == (2 if kill_at == "encoding" else store.n_shards)
+    with pytest.raises(ValueError, match="no finished scan"):
+        FeatureStore.open(tmp_path / "cut")
+    before = {file: file.stat().st_mtime_ns for file in runs}
+    resumed = scan_features(sae, store, HOOK, tmp_path / "cut", settings=settings)
+    assert tables_as_bytes(resumed.path) == tables_as_bytes(whole.path)
+    assert {file: file.stat().st_mtime_ns for file in runs} == before, "what was encoded is not encoded again"
+
+
+def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, model, labels, tmp_path):
+    stamp = (features.path / "meta.json").stat().st_mtime_ns
+    again = scan_features(sae, store, HOOK, features.path, model=model, labels=labels, settings=SETTINGS)
+    assert (again.path / "meta.json").stat().st_mtime_ns == stamp
+    out = tmp_path / "features"
+    first = scan_features(sae, store, HOOK, out, settings=SETTINGS)
+    with pytest.raises(ValueError, match="a scan with other dictionary, settings: choose another folder"):
+        scan_features(RandomDictionary(16, D_SAE, 4, seed=2), store, HOOK, out)
+    n_alive = first.meta["n_alive"]
+    redone = scan_features(RandomDictionary(16, 7, 3), store, HOOK, out, resume=False)
+    assert redone.d_sae == 7 and n_alive != 7 and len(redone.table()) == 7
+
+
+def test_sql_reads_every_table_and_nothing_else(features):
+    for name in TABLES:
+        assert features.sql(f"select count(*) as n from {name}").n[0] == len(features.table(name))
+    joined = features.sql("select latent, density, label, f1 from features join labels using (latent) where f1 > 0")
+    assert {"latent", "density", "label", "f1"} == set(joined)
+    for query in (f"select * from '{__file__}'", "copy features to 'x.csv'", "select nothing from features"):
+        with pytest.raises(ValueError, match="query failed"):
+            features.sql(query)
+    with pytest.raises(ValueError, match="no table 'feature'; there are features"):
+        features.table("feature")
+
+
+def test_store_gives_back_what_went_in(features, tokens, sae, z):
+    opened = FeatureStore.open(features.path)
+    assert torch.equal(opened.tokens, tokens) and torch.equal(opened.W_dec, sae.W_dec)
+    assert opened.vocab == [str(i) for i in range(int(tokens.max()) + 1)]
+    assert (opened.d_sae, opened.n_ctx) == (D_SAE, N_CTX)
+    assert torch.equal(opened.codes[100:200].dense(), torch.from_numpy(z[100:200]))
+    assert opened.meta["n_tokens"] == N_SEQ * (N_CTX - 1)
+    assert json.loads((features.path / "meta.json").read_text())["settings"]["n_top"] == 4
+    half = opened.fit_half()
+    assert len(half) == N_SEQ and abs(int(half.sum()) - N_SEQ / 2) <= 6
+    assert half[:6].all() and not half[6:12].any()
+
+
+def test_bad_input_is_named(sae, store, tokens, tmp_path):
+    with pytest.raises(ValueError, match="reads width 16, but the store's blocks.0.mlp.hook_post has width 24"):
+        scan_features(sae, store, MLP, tmp_path)
+    with pytest.raises(ValueError, match="vocab has 5 strings, but token id 18 occurs"):
+        scan_features(sae, store, HOOK, tmp_path, vocab=["a"] * 5)
+    with pytest.raises(ValueError, match=r"label 'x' is \(3, 12\), the tokens are \(50, 12\)"):
+        scan_features(sae, store, HOOK, tmp_path, labels={"x": torch.zeros(3, 12, dtype=torch.bool)})
+    codes = SparseCodes.from_dense(torch.ones(7, 3))
+    with pytest.raises(ValueError, match="codes have 7 rows, but there are 600 tokens"):
+        FeatureStore.from_codes(tokens, codes, tmp_path)
+    codes = SparseCodes.from_dense(torch.ones(600, 3))
+    with pytest.raises(ValueError, match="W_dec has 4 rows, but the codes have 3 latents"):
+        FeatureStore.from_codes(tokens, codes, tmp_path, W_dec=torch.ones(4, 2))
+    codes.values[31] = torch.nan
+    with pytest.raises(ValueError, match="latent 1 is nan at row 10"):
+        FeatureStore.from_codes(tokens, codes, tmp_path)
+    assert not list(tmp_path.glob("*.parquet")) and not (tmp_path / "meta.json").exists()

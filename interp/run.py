@@ -23,13 +23,10 @@ from typing import Any
 
 import pandas as pd
 import tomli_w
-from models.corpus import CorpusConfig, LabelledTokens, load_documents, split_documents, tokenize
-from models.tokenizer import Tokenizer
-from models.training import train_model
-from models.transformer import Transformer
 
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
+from interp.config import RunConfig
 from interp.features import FeatureStore, scan_features
 from interp.harvest import harvest
 from interp.quality import quality_table
@@ -37,6 +34,10 @@ from interp.ranking import rank_features
 from interp.report import write_report
 from interp.sae import SAE, load_sae, train_sae
 from interp.scores.concepts import concept_table
+from models.corpus import CorpusConfig, LabelledTokens, load_documents, split_documents, tokenize
+from models.tokenizer import Tokenizer
+from models.training import train_model
+from models.transformer import Transformer
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 Progress = Callable[[int, int, str], None]

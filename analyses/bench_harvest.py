@@ -1,0 +1,240 @@
+"""How fast is a harvest beside the forward pass that it needs, and beside SAELens?
+
+    python analyses/bench_harvest.py [--tokens 400000] [--rounds 3] [--threads 2] [--out runs/bench_harvest]
+
+Claims tested: `harvest` runs at ≥ 0.8 of the rate of the model's own forward pass up to the hooked layer and ≥ 5× the
+rate of SAELens's `CacheActivationsRunner(shuffle=True)`; it stores ≤ 2.05 bytes a value, all files counted.
+
+Two layers, d_model 128, MLP 512, vocabulary 4096, context 128, random weights, Shakespeare; blocks.1.mlp.hook_post.
+All run in one process, in turn, `--rounds` times: medians, so that what else the machine does falls on all alike.
+`ratio` is the median over rounds of the rate in units of the forward pass of the same model in the same round.
+CPU seconds (all threads) are given too: they stand still where a busy machine makes the clock run on.
+
+SAELens fills whole buffers (2 GB by default), so it caches more tokens than asked for. Its rate is given twice: of
+the tokens asked for, which is what a user waits for, and of the tokens stored, which is what the machine does.
+Writes results.json.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from interp.activations import ActivationStore
+from interp.harvest import harvest
+from models.corpus import CorpusConfig, load_documents
+from models.tokenizer import Tokenizer
+from models.tokens import tokenize
+from models.transformer import Transformer, TransformerConfig, to_hooked_transformer
+
+HOOK, N_CTX, D_VOCAB, D_MLP = "blocks.1.mlp.hook_post", 128, 4096, 512
+
+
+class Timing(NamedTuple):
+    wall: float
+    cpu: float
+
+
+class PeerRun(NamedTuple):
+    timing: Timing
+    n_stored: int
+
+
+def main() -> None:
+    args = parse_arguments()
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore")
+    tokens, tokenizer = shakespeare(args.tokens)
+    ours = Transformer(
+        TransformerConfig(n_layers=2, d_model=128, n_heads=4, d_mlp=D_MLP, d_vocab=tokenizer.vocab_size, n_ctx=N_CTX)
+    )
+    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
+        hooked = to_hooked_transformer(ours, transformers_tokenizer(tokenizer, Path(scratch) / "tokenizer"))
+        store, peer = Path(scratch) / "store", Path(scratch) / "peer"
+        contenders: dict[str, Callable[[], object]] = {
+            "HookedTransformer, forward alone": lambda: forward(hooked, tokens, args.batch_size),
+            "HookedTransformer, harvest": lambda: harvest_into(store, hooked, tokens, args.batch_size),
+            "our Transformer, forward alone": lambda: forward(ours, tokens, args.batch_size),
+            "our Transformer, harvest": lambda: harvest_into(store, ours, tokens, args.batch_size),
+        }
+        rows = summarise(time_in_turn(contenders, args.rounds), tokens.numel())
+        if args.peer_rounds:
+            peer_runs = [saelens(peer, hooked, tokens) for _ in range(args.peer_rounds)]
+            rows += peer_rows(peer_runs, tokens.numel())
+        bytes_per_value = size_of(store) / (tokens.numel() * D_MLP)
+        reading = reading_of(ActivationStore.open(store))
+    results = {
+        "rows": rows,
+        "bytes_per_value": round(bytes_per_value, 4),
+        "reading": reading,
+        "tokens": tokens.numel(),
+        "rounds": args.rounds,
+        "threads": args.threads,
+        "batch_size": args.batch_size,
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("torch", "sae-lens")}},
+    }
+    report(results)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "results.json").write_text(json.dumps(results, indent=2))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=400_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=64, help="sequences a forward pass; SAELens has its own 32")
+    parser.add_argument("--peer-rounds", type=int, default=1, help="rounds of SAELens; 0 leaves it out")
+    parser.add_argument(
+        "--scratch", type=Path, help="where the stores go and are deleted; by default the temporary folder"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/bench_harvest"))
+    return parser.parse_args()
+
+
+def shakespeare(n_tokens: int) -> tuple[torch.Tensor, Tokenizer]:
+    documents = load_documents(CorpusConfig(source="shakespeare", characters=4 * n_tokens))
+    tokenizer = Tokenizer.train_bpe((document.text for document in documents), D_VOCAB)
+    return tokenize(documents, tokenizer, N_CTX).tokens[: n_tokens // N_CTX], tokenizer
+
+
+def transformers_tokenizer(tokenizer: Tokenizer, folder: Path):
+    """Saved and read again: TransformerLens reads a tokenizer once more from where it came from."""
+    from transformers import AutoTokenizer
+
+    tokenizer.to_transformers().save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@torch.no_grad()
+def forward(model, tokens: torch.Tensor, batch_size: int) -> None:
+    for batch in tokens.long().split(batch_size):
+        model(batch, stop_at_layer=2)
+
+
+def harvest_into(out: Path, model, tokens: torch.Tensor, batch_size: int) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    harvest(model, tokens, [HOOK], out, batch_size=batch_size)
+
+
+def saelens(out: Path, model, tokens: torch.Tensor) -> PeerRun:
+    import sae_lens.cache_activations_runner as module
+    from datasets import Dataset
+
+    shutil.rmtree(out, ignore_errors=True)
+    config = module.CacheActivationsRunnerConfig(
+        dataset_path="tokens",
+        model_name="model",
+        model_batch_size=32,
+        hook_name=HOOK,
+        d_in=D_MLP,
+        training_tokens=tokens.numel(),
+        context_size=N_CTX,
+        new_cached_activations_path=str(out),
+        shuffle=True,
+        prepend_bos=False,
+        streaming=False,
+        device="cpu",
+    )
+    load, module.load_model = module.load_model, lambda *_, **__: model
+    dataset = Dataset.from_dict({"input_ids": tokens.tolist()})
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        cached = module.CacheActivationsRunner(config, dataset).run()
+    finally:
+        module.load_model = load
+    return PeerRun(Timing(time.perf_counter() - wall, time.process_time() - cpu), len(cached) * N_CTX)
+
+
+def time_in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[Timing]]:
+    timings: dict[str, list[Timing]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            timings[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
+    return timings
+
+
+def summarise(timings: dict[str, list[Timing]], n_tokens: int) -> list[dict[str, object]]:
+    rows = []
+    for name, runs in timings.items():
+        own = "our Transformer, forward alone" if name.startswith("our") else "HookedTransformer, forward alone"
+        pairs = list(zip(timings[own], runs, strict=True))
+        rows.append(
+            {
+                "name": name,
+                "tokens_per_second": round(n_tokens / statistics.median(run.wall for run in runs)),
+                "ratio": round(statistics.median(base.wall / run.wall for base, run in pairs), 3),
+                "cpu_seconds": round(statistics.median(run.cpu for run in runs), 2),
+                "cpu_ratio": round(statistics.median(base.cpu / run.cpu for base, run in pairs), 3),
+                "wall_seconds": [round(run.wall, 3) for run in runs],
+            }
+        )
+    return rows
+
+
+def peer_rows(runs: list[PeerRun], n_asked: int) -> list[dict[str, object]]:
+    wall = statistics.median(run.timing.wall for run in runs)
+    row = {"cpu_seconds": round(statistics.median(run.timing.cpu for run in runs), 2), "wall_seconds": round(wall, 3)}
+    return [
+        {"name": "SAELens, of tokens asked for", "tokens_per_second": round(n_asked / wall), **row},
+        {"name": "SAELens, of tokens stored", "tokens_per_second": round(runs[0].n_stored / wall), **row},
+    ]
+
+
+def size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def reading_of(store: ActivationStore) -> dict[str, float]:
+    """Rows a second of an epoch in batches of 4096 (the first checks the sums), and seconds to go on in its middle."""
+    rates = []
+    for _ in range(2):
+        start = time.perf_counter()
+        n_rows = sum(len(batch) for batch in store.batches(HOOK, 4096))
+        rates.append(n_rows / (time.perf_counter() - start))
+    batches = store.batches(HOOK, 4096, epochs=None)
+    state = batches.state_dict() | {"row": 5 * len(store) // 2}
+    start = time.perf_counter()
+    batches.load_state_dict(state)
+    next(batches)
+    return {
+        "first_epoch_rows_per_second": round(rates[0]),
+        "later_rows_per_second": round(rates[1]),
+        "seconds_to_resume": round(time.perf_counter() - start, 3),
+    }
+
+
+def report(results: dict) -> None:
+    print(f"{'':36}{'tokens/s':>10}{'ratio':>8}{'CPU s':>9}{'CPU ratio':>11}")
+    rates = {row["name"]: row["tokens_per_second"] for row in results["rows"]}
+    for row in results["rows"]:
+        line = f"{row['name']:36}{row['tokens_per_second']:10,}{row.get('ratio', ''):>8}"
+        print(f"{line}{row['cpu_seconds']:9.2f}{row.get('cpu_ratio', ''):>11}")
+    for name in rates:
+        if name.startswith("SAELens"):
+            times = [rates[f"{model}, harvest"] / rates[name] for model in ("HookedTransformer", "our Transformer")]
+            print(
+                f"harvest / {name}: {times[0]:.1f} × on the same HookedTransformer, {times[1]:.1f} × on our Transformer"
+            )
+    print(f"bytes a value, all files: {results['bytes_per_value']}")
+    reading = results["reading"]
+    print(
+        f"reading: {reading['first_epoch_rows_per_second']:,} rows/s with the sums checked, then "
+        f"{reading['later_rows_per_second']:,}; going on in mid-epoch after {reading['seconds_to_resume']} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -33,14 +33,14 @@ def main(arguments: list[str] | None = None) -> Path:
     split = split_documents(load_documents(corpus), corpus.val_fraction, corpus.seed)
     tokenizer = Tokenizer.train_bpe((document.text for document in split.train), options.vocab_size)
     train = tokenize(split.train, tokenizer, options.context)
-    val = tokenize(split.val, tokenizer, options.context)
+    val = tokenize(split.val, tokenizer, options.context, label_names=train.label_names)
     print(f"text: {train.tokens.numel():,} training and {val.tokens.numel():,} validation tokens")
 
     model = Transformer(
         TransformerConfig.preset(options.preset, d_vocab=tokenizer.vocab_size, n_ctx=options.context, seed=options.seed)
     )
     training = TrainingConfig(tokens=options.model_tokens, seed=options.seed)
-    trained = train_model(model, train, val, training, out / "model", tokenizer=tokenizer)
+    trained = train_model(model, train.tokens, val.tokens, training, out / "model", tokenizer=tokenizer)
     print(f"model: {trained.val_loss:.3f} nats a token; bigram {trained.bigram_cross_entropy:.3f}")
 
     store = harvest(model, train.tokens, [options.hook], out / "store", exclude=(tokenizer.bos_id,), seed=options.seed)

@@ -252,7 +252,7 @@ def _add_rank(commands: Any) -> None:
     parser = _command(commands, "rank", _rank, "feature store → ranking", text)
     parser.add_argument("features", type=Path, help="a feature store, as scan writes it")
     parser.add_argument("--out", type=Path, required=True, help="a .parquet or .csv file")
-    parser.add_argument("--nulls", type=int, default=8, help="shuffles for the null distributions (default 8)")
+    parser.add_argument("--nulls", type=int, default=4, help="shuffles for the null distributions (default 4)")
     parser.add_argument("--seed", type=int, default=0)
 
 

@@ -184,19 +184,26 @@ def _corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         tokenizer = Tokenizer.train_characters(texts)
     tokenizer.save(folder / "tokenizer")
     progress(2, 4, "tokenizing")
+    train = tokenize(split.train, tokenizer, config.model.n_ctx)
+    progress(3, 4, "tokenizing")
+    val = tokenize(split.val, tokenizer, config.model.n_ctx, label_names=train.label_names)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
-    for at, (name, documents) in enumerate((("train", split.train), ("val", split.val))):
-        tokens = tokenize(documents, tokenizer, config.model.n_ctx)
+    for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name)
         results[name] = {"documents": len(documents), "tokens": tokens.tokens.numel(), "characters": tokens.characters}
-        progress(3 + at, 4, "tokenizing")
     return results
 
 
 def _model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    model = Transformer(run.config.model.transformer(run.tokenizer.vocab_size))
     train_model(
-        model, run.train_tokens, run.val_tokens, run.config.training, folder, tokenizer=run.tokenizer, progress=progress
+        Transformer(run.config.model.transformer(run.tokenizer.vocab_size)),
+        run.train_tokens.tokens,
+        run.val_tokens.tokens,
+        run.config.training,
+        folder,
+        tokenizer=run.tokenizer,
+        val_characters=run.val_tokens.characters,
+        progress=progress,
     )
     return json.loads((folder / "results.json").read_text())
 

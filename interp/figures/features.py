@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
 from interp.figures.theme import BLUE, GREY, ORANGE, SEQUENCE, VERMILLION, label, need, styled
 
@@ -73,32 +74,41 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_l
 
 
 def activation_histogram(
-    histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
+    histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None, n_bins: int = 32
 ) -> go.Figure:
-    """How strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis).
-    `intervals` (its rows of that table) marks where the activation intervals of the examples begin."""
+    """How strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis), drawn in
+    at most `n_bins` bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
     histogram = _one_latent(histogram, latent, "histograms")
     need(histogram, "low", "high", "n")
-    low, high = histogram["low"].to_numpy(float), histogram["high"].to_numpy(float)
-    low = np.where(low > 0, low, high / 2)
+    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=n_bins)
     fig = go.Figure(
         go.Bar(
-            x=np.sqrt(low * high),
-            y=histogram["n"],
-            width=high - low,
+            x=edges[:-1],
+            y=counts,
+            width=np.diff(edges),
+            offset=0,
             marker=dict(color=BLUE, line=dict(width=0.5, color="white")),
-            customdata=np.stack([low, high], 1),
+            customdata=np.stack([edges[:-1], edges[1:]], 1),
             hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br>%{y:,} firings<extra></extra>",
         )
     )
-    fig.update_traces(x=low, offset=0)
     if intervals is not None:
         for edge in _one_latent(intervals, latent, "intervals")["low"]:
-            if edge > low[0]:
+            if edge > edges[0]:
                 fig.add_vline(x=float(edge), line=dict(color=GREY, width=1, dash="dot"))
     title = "Activations" if latent is None else f"Activations of latent {latent}"
     styled(fig, title, x="activation (log scale)", y="firings (tokens)", height=300)
-    return fig.update_xaxes(type="log", range=[np.log10(low[0]), np.log10(high[-1])], dtick="D2", tickformat=".3~g")
+    return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick="D2", tickformat=".3~g")
+
+
+def merged_bins(low: ArrayLike, high: ArrayLike, n: ArrayLike, *, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and counts of at most `at_most` bins, each the sum of as many neighbours; bins must touch each other.
+    A first bin that reaches down to 0 is cut at half its upper edge, since a log axis has no 0."""
+    lows, highs, counts = np.asarray(low, float), np.asarray(high, float), np.asarray(n)
+    step = -(-len(counts) // at_most)
+    first = lows[0] if lows[0] > 0 else highs[0] / 2
+    edges = np.concatenate([[first], lows[step::step], highs[-1:]])
+    return edges, np.add.reduceat(counts, np.arange(0, len(counts), step))
 
 
 def _one_latent(table: pd.DataFrame, latent: int | None, name: str) -> pd.DataFrame:

@@ -65,7 +65,7 @@ def label(token: str) -> str:
     return f"\u2068{html.escape(visible(token), quote=False)}\u2069"
 
 
-def need(table: pd.DataFrame | Mapping, *columns: str) -> None:
+def need(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> None:
     """Refuse a table that lacks a column which a figure draws."""
     missing = [column for column in columns if column not in table]
     if missing:

@@ -100,22 +100,22 @@ def _write_assets(folder: Path, title: str) -> None:
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
     store, n_chunks = inputs.store, -(-inputs.store.d_sae // CHUNK)
     total = n_chunks + 3
-    vocab = [str(token) for token in store.vocab] if store.vocab else [f"⟨{i}⟩" for i in range(_n_tokens(store))]
     columns, rows = evidence_rows(inputs.ranking)
     folder.mkdir()
     page = {
         "title": inputs.title,
         "facts": facts(inputs)[:4],
         "latents": store.d_sae,
-        "tokens": store.tokens.numel(),
+        "tokens": _n_scanned(inputs),
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
         "ranked": inputs.ranked,
+        "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [asdict(row) for row in rows],
-        "columns": table_columns(store, inputs.features, inputs.ranking, vocab),
+        "columns": table_columns(store, inputs.features, inputs.ranking),
     }
     _write_script(folder, "page", page)
-    _write_script(folder, "vocab", encode(vocab))
+    _write_script(folder, "vocab", encode(store.vocab))
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
@@ -129,10 +129,6 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
 
 def _write_script(folder: Path, name: str, data: Any) -> None:
     (folder / f"{name}.js").write_text(f"receive({json.dumps(name)},{script_json(data)});\n", encoding="utf-8")
-
-
-def _n_tokens(store: Any) -> int:
-    return int(store.tokens.max()) + 1 if store.tokens.numel() else 0
 
 
 def _map(inputs: ReportInputs, seed: int) -> dict[str, Any]:
@@ -150,6 +146,10 @@ def _map(inputs: ReportInputs, seed: int) -> dict[str, Any]:
         "y": [number(value) for value in points[:, 1]],
         "way": "UMAP" if len(latents) >= 20 else "PCA",
     }
+
+
+def _n_scanned(inputs: ReportInputs) -> int:
+    return int(inputs.store.meta.get("n_tokens", inputs.store.tokens.numel()))
 
 
 def _check_replaceable(out: Path) -> None:

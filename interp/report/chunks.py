@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.features import FeatureStore
+from interp.figures.features import merged_bins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ CHUNK = 64
 CHUNKS_AT_ONCE = 16
 DIGITS = 4
 N_TOP, N_PER_INTERVAL = 15, 5
-N_LABELS, N_CONTEXT_TOKENS = 8, 6
+N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 FACTS = (
     "n_active", "density", "mean", "std", "max", "n_sequences", "burstiness",
@@ -58,7 +59,7 @@ def _block(store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, 
     examples = _grouped(
         store.sql(f"""
         select latent, kind, interval, "row", start, tokens, "values" from examples {where} and {shown}
-        order by latent, kind desc, interval, rank""")
+        order by latent, kind desc, case kind when 'top' then 0 else interval end, rank""")
     )
     histograms = _grouped(store.sql(f"select latent, low, high, n from histograms {where} order by latent, bin"))
     intervals = _grouped(store.sql(f"select latent, low, high, n from intervals {where} order by latent, interval"))
@@ -136,16 +137,10 @@ def _example(kind: str, interval: int, row: int, start: int, tokens: Any, values
 
 
 def _histogram(bins: list[tuple]) -> dict[str, list]:
-    """Edges and counts of bins that lie next to one another; a gap is an empty bin."""
-    edges: list[float] = []
-    counts: list[int] = []
-    for low, high, n in bins:
-        if edges and low > edges[-1] * (1 + 1e-6):
-            counts.append(0)
-            edges.append(low)
-        edges += [high] if edges else [low, high]
-        counts.append(int(n))
-    return {"edges": [number(edge, 3) for edge in edges], "counts": counts}
+    if not bins:
+        return {"edges": [], "counts": []}
+    edges, counts = merged_bins(*zip(*bins, strict=True), at_most=N_BINS)
+    return {"edges": [number(edge, 3) for edge in edges], "counts": counts.tolist()}
 
 
 def _logits(row: dict[Any, Any]) -> dict[str, list] | None:

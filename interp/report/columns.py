@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 N_TOKENS = 8
 SHOWN_ELSEWHERE = {
     "latent", "monosemanticity", "ci_low", "ci_high", "verdict", "explanation", "explanation_f1", "density", "n_active",
+    "n_sequences", "burstiness",
 }  # fmt: skip
+UNTESTED = ("dead", "too_rare", "unranked")
+"""Verdicts whose scores stand for "not tested", not for a measurement."""
+VERDICTS = {
+    "monosemantic": "its contexts are more likely one meaning than a union of several",
+    "polysemantic": "its contexts are more likely a union of several meanings than one",
+    "lexical": "almost all of its activation lies on one token and its variants in case and space",
+    "too_rare": "it fires in too few places to tell one meaning from two",
+    "dense": "it fires on so many tokens that it splits the text rather than marks a meaning in it",
+    "dead": "it never fired on the tokens scanned",
+    "unranked": "these features were not ranked",
+}
 
 
 @dataclass(frozen=True)
@@ -32,21 +44,18 @@ class Evidence:
     z: int | None
 
 
+SHIFTED = "the same firings on shifted text"
 # column of the ranking → title, what it measures, the null that its z is taken against
 KNOWN = {
-    "coherence": (
-        "Coherence",
-        "centred cosine between the contexts in which it fires, weighted by activation",
-        "the same activations on shuffled contexts",
-    ),
-    "consistency": (
-        "Consistency",
-        "do weak firings have the contexts of strong ones?",
-        "intervals drawn from shuffled activations",
-    ),
-    "n_senses": ("Senses", "modes among its contexts", "mode counts of shuffled activations"),
-    "senses": ("Senses", "how well its contexts split into modes", "mode counts of shuffled activations"),
+    "coherence": ("Coherence", "mean cosine of the contexts of two firings, weighted by activation", SHIFTED),
+    "token_coherence": ("Token coherence", "the same of the firing tokens themselves", SHIFTED),
+    "consistency": ("Consistency", "weak and strong firings have like contexts: 1 is alike", SHIFTED),
+    "n_senses": ("Senses", "modes among its contexts", SHIFTED),
+    "separation": ("Separation", "depth of the valley between two senses, in standard deviations", SHIFTED),
     "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", ""),
+    "token_share": ("Share of the commonest token", "of its activation, with variants in case and space", ""),
+    "explanation_precision": ("Precision of the explanation", "held out", ""),
+    "explanation_recall": ("Recall of the explanation", "held out", ""),
 }
 
 
@@ -71,7 +80,7 @@ def evidence_rows(ranking: pd.DataFrame) -> tuple[list[str], list[Evidence]]:
     return columns, rows
 
 
-def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, vocab: list[str]) -> dict:
+def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame) -> dict:
     """Column → list over the latents; verdicts and labels as places in their lists of names."""
     tokens = store.sql(f"""
         select latent, token from tokens where "offset" = 0
@@ -79,17 +88,19 @@ def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataF
         order by latent, n desc, token""")
     top: dict[int, list[str]] = {}
     for latent, token in zip(tokens["latent"].tolist(), tokens["token"].tolist(), strict=True):
-        top.setdefault(latent, []).append(vocab[token])
+        top.setdefault(latent, []).append(store.vocab[token])
     verdicts, verdict = _coded(ranking["verdict"])
+    tested = ranking.mask(ranking["verdict"].isin(UNTESTED))
     labels, label = _coded(features["best_label"]) if "best_label" in features else ([], [None] * len(features))
     return {
         "verdicts": verdicts,
+        "verdict_words": [VERDICTS.get(name, "") for name in verdicts],
         "labels": labels,
         "verdict": verdict,
-        "monosemanticity": _numbers(ranking, "monosemanticity", 3),
-        "low": _numbers(ranking, "ci_low", 3),
-        "high": _numbers(ranking, "ci_high", 3),
-        "senses": _numbers(ranking, "n_senses", 3),
+        "monosemanticity": _numbers(tested, "monosemanticity", 3),
+        "low": _numbers(tested, "ci_low", 3),
+        "high": _numbers(tested, "ci_high", 3),
+        "senses": _numbers(tested, "n_senses", 3),
         "explanation": [text if isinstance(text, str) else "" for text in _column(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1", 3),
         "density": _numbers(features, "density", 3),

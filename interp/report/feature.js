@@ -53,15 +53,15 @@ report.views.feature = (() => {
     if (!counts.length) return nothing("No histogram.");
     const bins = counts.map((n, k) => [sides[k], sides[k + 1], n]);
     const [W, H, left, bottom, top] = [400, 150, 44, 34, 8];
-    const floor = bins.find(([low]) => low > 0)?.[0] ?? bins[0][1] / 2;
-    const ends = [Math.log(Math.max(bins[0][0], floor)), Math.log(bins.at(-1)[1])];
+    const floor = bins[0][0];
+    const ends = [Math.log(floor), Math.log(bins.at(-1)[1])];
     const x = (v) => left + ((Math.log(Math.max(v, floor)) - ends[0]) / (ends[1] - ends[0] || 1)) * (W - left - 6);
     const most = Math.max(...bins.map(([, , n]) => n), 1);
     const y = (n) => top + (1 - n / most) * (H - top - bottom);
     const bars = bins.map(([low, high, n]) => svg("rect", { class: "bin", x: x(low), y: y(n), width: Math.max(x(high) - x(low) - 0.6, 0.6), height: y(0) - y(n) },
       svg("title", {}, `${format.significant(low)} to ${format.significant(high)}: ${format.count(n)} firings`)));
     const edges = intervals.slice(1).map(([low]) => low).filter((low) => low > floor);
-    const ticks = [bins[0][0] > 0 ? bins[0][0] : floor, ...edges.filter((_, k) => k % 2 === 0), bins.at(-1)[1]];
+    const ticks = [bins[0][0], ...edges.filter((_, k) => k % 2 === 0), bins.at(-1)[1]];
     const spread = ticks.filter((v, k) => k === 0 || k === ticks.length - 1 || (x(v) - x(ticks[0]) > 40 && x(ticks.at(-1)) - x(v) > 40))
       .filter((v, k, all) => k === 0 || k === all.length - 1 || x(v) - x(all[k - 1]) > 34);
     return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "histogram", role: "img", "aria-label": "Histogram of activations" },
@@ -74,7 +74,7 @@ report.views.feature = (() => {
   }
 
   function logits(feature) {
-    if (!feature.logits) return nothing("No logit effects: the features were scanned without the model's unembedding.");
+    if (!feature.logits) return nothing(report.data.page.logits ? `There are ${report.data.page.logits}.` : "No logit effects were computed.");
     const { top, bottom } = feature.logits;
     const most = Math.max(...[...top, ...bottom].map(([, v]) => Math.abs(v)), 1e-12);
     const table = (caption, rows, kind) => h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(([token, value]) =>
@@ -109,7 +109,9 @@ report.views.feature = (() => {
     const body = known.map(({ title, meaning, against, value, z }) => h("tr", null,
       h("th", { scope: "row" }, title, meaning ? h("small", null, meaning) : null), h("td", null, format.significant(value)),
       h("td", null, format.fixed(z, 1)), h("td.against", null, z === null ? h("span.muted", null, "no null") : against)));
-    return known.length ? h("table.plain.evidence", null, head, h("tbody", null, body)) : nothing("No evidence: it does not fire often enough to be judged.");
+    const words = columns.verdict_words[columns.verdict[latent]];
+    const said = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null);
+    return [said, known.length ? h("table.plain.evidence", null, head, h("tbody", null, body)) : nothing("No evidence: it does not fire often enough to be judged.")];
   }
 
   function facts({ facts: f }) {

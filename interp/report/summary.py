@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from interp import figures
 from interp.figures.training import QUALITY_COLUMNS
 from interp.report.chunks import number
+from interp.report.columns import UNTESTED
 from interp.report.inputs import ReportInputs
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     rows = [
         ("Latents", f"{store.d_sae:,}"),
         ("Firing", f"{int(fires.sum()):,} ({fires.mean():.1%})"),
-        ("Tokens scanned", f"{store.tokens.numel():,} in contexts of {store.n_ctx}"),
+        ("Tokens scanned", f"{store.meta.get('n_tokens', store.tokens.numel()):,} in contexts of {store.n_ctx}"),
         ("Latents a token", f"{features['density'].fillna(0).sum():.1f}"),
     ]
     if hook := store.meta.get("hook_name") or store.meta.get("hook"):
@@ -71,7 +72,8 @@ def _densities(inputs: ReportInputs) -> dict:
 
 
 def _population(inputs: ReportInputs) -> list[dict]:
-    ranking, panels = inputs.ranking, []
+    panels = []
+    ranking = inputs.ranking[~inputs.ranking["verdict"].isin(UNTESTED)]
     if not inputs.ranked:
         return [_panel("No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=.")]
     if ranking.get("monosemanticity") is not None and ranking["monosemanticity"].notna().any():

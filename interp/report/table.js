@@ -115,7 +115,7 @@ report.table = (() => {
 
   function header([key, { title, hint }]) {
     return h(`th.${key}`, { role: "columnheader", scope: "col", "data-key": key, "aria-sort": "none" },
-      h("button", { type: "button", title: hint, onclick: () => sortBy(key) }, title));
+      h("button", { type: "button", title: hint, "aria-label": hint ? `${title}: ${hint}` : null, onclick: () => sortBy(key) }, title));
   }
 
   function clear() {

@@ -1,0 +1,195 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp import figures
+from interp.figures.features import merged_bins
+from interp.figures.theme import VERDICT_COLOURS, WIDTH
+
+
+@pytest.fixture
+def ranking() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    verdicts = ["monosemantic", "polysemantic", "lexical", "too_rare", "dense", "dead"] * 10
+    return pd.DataFrame(
+        {
+            "latent": range(60),
+            "verdict": verdicts,
+            "monosemanticity": generator.random(60),
+            "coherence": generator.random(60),
+            "density": np.where(np.array(verdicts) == "dead", 0, 10 ** -generator.uniform(1, 5, 60)),
+            "x": generator.normal(size=60),
+            "y": generator.normal(size=60),
+            "best_label": ["dna", "hex", None] * 20,
+        }
+    )
+
+
+@pytest.fixture
+def metrics() -> pd.DataFrame:
+    steps = np.arange(1, 21)
+    return pd.DataFrame(
+        {
+            "tokens": steps * 100,
+            "loss": 5 / steps,
+            "val_loss": [None, 4.0] * 10,
+            "fvu": 1 / steps,
+            "l0": 20 + steps,
+            "dead": steps / 100,
+        }
+    )
+
+
+QUALITY = pd.DataFrame(
+    {
+        "dictionary": ["SAE", "PCA"],
+        "l0": [16.0, 16.0],
+        "fvu": [0.2, 0.5],
+        "ce_recovered_mean": [0.9, 0.4],
+        "dead_share": [0.1, 0],
+    }
+)
+CONCEPTS = pd.DataFrame({"label": ["dna", "a<b"], "f1_feature": [0.9, 0.7], "f1_neuron": [0.6, 0.8]})
+
+
+def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranking, metrics):
+    bins = pd.DataFrame({"latent": 0, "low": [0.5, 1.0], "high": [1.0, 2.0], "n": [3, 1]})
+    row = pd.Series(
+        {
+            "latent": 3,
+            "top_logit_tokens": [0, 1],
+            "top_logits": [2.0, 1.0],
+            "bottom_logit_tokens": [1],
+            "bottom_logits": [-1.0],
+        }
+    )
+    made = [
+        figures.density_histogram(ranking),
+        figures.density_histogram({"early": ranking, "late": ranking}),
+        figures.activation_histogram(bins, latent=0),
+        figures.logit_bars(row, ["a", "b"]),
+        figures.model_training(metrics, unigram=6.0, bigram=4.0),
+        figures.sae_training(metrics),
+        figures.quality_bars(QUALITY),
+        figures.score_distributions(ranking),
+        figures.coherence_density(ranking),
+        figures.concept_scatter(CONCEPTS),
+        figures.decoder_map(ranking),
+        figures.decoder_map(ranking, colour="density"),
+        figures.decoder_map(ranking.fillna({"best_label": "none"}), colour="best_label"),
+    ]
+    for figure in made:
+        assert figure.layout.title.text and figure.layout.width == WIDTH
+        axes = [figure.layout[name] for name in figure.to_dict()["layout"] if name.startswith(("xaxis", "yaxis"))]
+        titled = {axis.title.text for axis in axes} - {None}
+        assert len(titled) >= 2, figure.layout.title.text
+
+
+def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_low():
+    densities = [0.0] * 7 + [3e-7] * 4 + [0.01] * 5 + [1.0]
+    figure = figures.density_histogram(pd.DataFrame({"density": densities}))
+    alive, dead = figure.data
+    assert sum(alive.y) == 10 and list(dead.y) == [7]
+    assert max(dead.x) < min(alive.x)
+    notes = " ".join(note.text for note in figure.layout.annotations)
+    assert "dead<br>7" in notes and "ultra-low<br>4" in notes
+    shade = figure.layout.shapes[0]
+    assert shade.x1 == pytest.approx(-5)
+
+
+def test_density_histogram_of_latents_that_are_all_dead_has_only_the_spike():
+    alive, dead = figures.density_histogram(pd.DataFrame({"density": [0.0, np.nan]})).data
+    assert sum(alive.y) == 0 and list(dead.y) == [2]
+
+
+def test_merged_bins_keep_every_firing_and_the_outer_edges():
+    edges = np.geomspace(0.1, 10, 102)
+    counts = np.random.default_rng(0).integers(0, 50, 101)
+    merged, sums = merged_bins(edges[:-1], edges[1:], counts, at_most=32)
+    assert len(sums) <= 32 and len(merged) == len(sums) + 1
+    assert sums.sum() == counts.sum() and merged[0] == edges[0] and merged[-1] == edges[-1]
+    for low, high, total in zip(merged[:-1], merged[1:], sums, strict=True):
+        assert total == counts[(edges[:-1] >= low) & (edges[:-1] < high)].sum()
+
+
+def test_activation_histogram_draws_the_bins_of_the_latent_asked_for():
+    bins = pd.DataFrame({"latent": [0, 0, 1], "low": [0.5, 1.0, 9.0], "high": [1.0, 2.0, 10.0], "n": [3, 1, 8]})
+    intervals = pd.DataFrame({"latent": [0, 0], "low": [0.0, 1.0]})
+    figure = figures.activation_histogram(bins, latent=0, intervals=intervals)
+    assert list(figure.data[0].y) == [3, 1] and list(figure.data[0].x) == [0.5, 1.0]
+    assert [shape.x0 for shape in figure.layout.shapes] == [1.0]
+    with pytest.raises(ValueError, match="one latent"):
+        figures.activation_histogram(bins)
+    with pytest.raises(ValueError, match="latent 5"):
+        figures.activation_histogram(bins, latent=5)
+
+
+def test_model_training_draws_validation_where_it_was_measured_and_both_lines(metrics):
+    figure = figures.model_training(metrics, unigram=6.5, bigram=4.25)
+    assert list(figure.data[1].x) == list(metrics["tokens"][1::2])
+    assert [shape.y0 for shape in figure.layout.shapes] == [6.5, 4.25]
+    assert not figures.model_training(metrics).layout.shapes
+
+
+def test_quality_table_shows_each_dictionary_in_its_own_column():
+    table = figures.quality_table(QUALITY).data[0]
+    assert list(table.header["values"]) == ["measure", "SAE", "PCA"]
+    shown = dict(zip(table.cells["values"][0], table.cells["values"][1], strict=True))
+    assert shown["FVU"] == "0.200" and shown["CE recovered, vs mean"] == "90.0%" and shown["dead"] == "10.0%"
+
+
+def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ranking):
+    figure = figures.decoder_map(ranking)
+    assert sorted(latent for trace in figure.data for latent in trace.customdata) == list(range(60))
+    assert [trace.marker.color for trace in figure.data] == [
+        VERDICT_COLOURS[v] for v in dict.fromkeys(ranking["verdict"])
+    ]
+    alive = ranking[ranking["density"] > 0]
+    assert sum(len(trace.x) for trace in figures.coherence_density(ranking).data) == len(alive)
+    assert sum(len(trace.y) for trace in figures.score_distributions(ranking).data) == 60
+
+
+def test_decoder_map_by_label_keeps_a_hue_for_the_frequent_and_greys_the_rest():
+    points = pd.DataFrame({"latent": range(6), "x": 0.0, "y": 0.0, "best_label": ["a", "a", "a", "b", "b", "c"]})
+    figure = figures.decoder_map(points, colour="best_label", n_labels=2)
+    assert [len(trace.x) for trace in figure.data] == [1, 3, 2]
+    assert "other" in figure.data[0].name
+
+
+def test_concept_texts_do_not_lie_on_one_another():
+    generator = np.random.default_rng(1)
+    crowd = pd.DataFrame(
+        {"label": ["python comment", "html", "python keyword", "dna"], "f1_neuron": 0.4 + generator.random(4) / 50}
+    )
+    crowd["f1_feature"] = 0.7 + generator.random(4) / 50
+    points = figures.concept_scatter(crowd).data[1]
+    assert len(set(points.textposition)) == 4
+
+
+def test_corpus_text_is_never_markup():
+    hostile = "</script><img src=x onerror=alert(1)>"
+    row = {"top_logit_tokens": [0], "top_logits": [1.0], "bottom_logit_tokens": [], "bottom_logits": []}
+    ticks = figures.logit_bars(row, [hostile]).layout.yaxis.ticktext
+    assert "<" not in ticks[0] and "&lt;" in ticks[0]
+    markup = str(figures.highlighted_text([hostile, " a\n"], [1.0, 0.0], firing=0))
+    assert "<img" not in markup and "&lt;img" in markup and "·a↵" in markup
+    assert figures.concept_scatter(CONCEPTS).data[1].text[1].count("<") == 0
+
+
+def test_highlighted_text_shades_by_value_and_outlines_the_firing_token():
+    text = figures.highlighted_text(["a", "b", "c"], [0.0, 1.0, 2.0], firing=2)
+    first, second, third = str(text).split("<wbr>")
+    assert "background" not in first and "0.47" in second and "0.85" in third
+    assert "outline" in third and "outline" not in second
+    assert text._repr_html_() == str(text)
+    with pytest.raises(ValueError, match="2 tokens and 1 values"):
+        figures.highlighted_text(["a", "b"], [1.0])
+
+
+def test_a_table_without_its_columns_is_refused_by_name(ranking):
+    with pytest.raises(ValueError, match="coherence"):
+        figures.coherence_density(ranking.drop(columns="coherence"))
+    with pytest.raises(ValueError, match="no logit effects"):
+        figures.logit_bars(
+            {"top_logit_tokens": None, "top_logits": None, "bottom_logit_tokens": None, "bottom_logits": None}, []
+        )

@@ -1,0 +1,360 @@
+"""The page's files hold what the store holds, whatever is in the text; and Chromium, where it is, shows it."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+
+from interp.codes import SparseCodes
+from interp.features import FeatureStore
+from interp.figures.theme import VERDICT_COLOURS
+from interp.report import decoder_layout, write_report
+from interp.report.chunks import CHUNK, N_PER_INTERVAL, N_TOP, decode, decode_tokens, encode_tokens
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
+    f"w{i}" for i in range(20)
+]
+N_SEQ, N_CTX, D_SAE = 40, 16, CHUNK + 6
+DEAD = 5
+
+
+def planted_store(out: Path, *, full: bool) -> FeatureStore:
+    """Latent j fires on token j % len(VOCAB), now and then on another; `full` adds decoder, logits and labels."""
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(0, len(VOCAB), (N_SEQ, N_CTX))
+    fires = (tokens.reshape(-1, 1) == np.arange(D_SAE) % len(VOCAB)) | (generator.random((N_SEQ * N_CTX, D_SAE)) < 0.02)
+    z = np.where(fires, generator.gamma(2, 1, fires.shape), 0).astype(np.float32)
+    z[:, DEAD] = 0
+    extras = {}
+    if full:
+        g = torch.Generator().manual_seed(0)
+        extras = {
+            "W_dec": torch.randn(D_SAE, 8, generator=g),
+            "W_U": torch.randn(8, len(VOCAB), generator=g),
+            "labels": {"hostile": torch.from_numpy(tokens == 1), "a<b": torch.from_numpy(tokens > 20)},
+        }
+    codes = scipy.sparse.csr_matrix(z)
+    return FeatureStore.from_codes(torch.from_numpy(tokens).int(), codes, out, vocab=VOCAB, **extras)
+
+
+def planted_ranking() -> pd.DataFrame:
+    generator = np.random.default_rng(1)
+    score = generator.random(D_SAE)
+    table = pd.DataFrame({"latent": np.arange(D_SAE), "monosemanticity": score})
+    table["ci_low"], table["ci_high"] = score * 0.9, np.minimum(score * 1.1, 1)
+    table["verdict"] = np.where(score > 0.5, "monosemantic", "polysemantic")
+    table.loc[DEAD, "verdict"] = "dead"
+    table["n_senses"] = 1 + (score < 0.5)
+    table["explanation"] = [f"fires on {VOCAB[j % len(VOCAB)]}" for j in range(D_SAE)]
+    table["explanation_f1"] = score
+    table["coherence"], table["coherence_z"], table["senses_z"] = score / 2, score * 5, -score
+    return table.sort_values("monosemanticity", ascending=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def run(folder) -> Path:
+    """A run folder with every piece that a report reads."""
+    run = folder / "run <b>"
+    planted_store(run / "features", full=True)
+    for name in ("ranking", "quality", "concepts", "model", "sae"):
+        (run / name).mkdir()
+    planted_ranking().to_parquet(run / "ranking" / "ranking.parquet")
+    quality = {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered_mean": [0.9, 0.5]}
+    pd.DataFrame(quality).to_parquet(run / "quality" / "quality.parquet")
+    concepts = {"label": ["hostile"], "feature": [1], "f1_feature": [0.9], "neuron": [3], "f1_neuron": [0.4]}
+    pd.DataFrame(concepts).to_parquet(run / "concepts" / "concepts.parquet")
+    rows = [{"step": i, "tokens": i * 10, "loss": 3.0, "fvu": 0.5, "l0": 4.0, "dead": 0.0} for i in range(1, 5)]
+    for name in ("model", "sae"):
+        (run / name / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (run / "model" / "results.json").write_text(json.dumps({"val_loss": 3.0, "unigram_cross_entropy": 5.0}))
+    for name, inputs in (("sae", {"model": "…"}), ("model", {}), ("features", {"sae": "…", "model": "…"})):
+        (run / name / "manifest.json").write_text(json.dumps({"wall_seconds": 2.5, "inputs": inputs}))
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(run, folder) -> Path:
+    return write_report(run, folder / "page")
+
+
+def data(page: Path, name: str):
+    """A data file as the browser reads it: the argument of its one call."""
+    text = (page.parent / "data" / f"{name}.js").read_text(encoding="utf-8")
+    called, argument = re.fullmatch(r'receive\("([^"]+)",(.*)\);\n', text, re.DOTALL).groups()
+    assert called == name
+    value = json.loads(argument)
+    return decode(value) if isinstance(value, str) else value
+
+
+def test_the_page_stands_alone(page):
+    text = page.read_text(encoding="utf-8")
+    assert "Content-Security-Policy" in text and "default-src 'none'" in text
+    assert not re.search(r"<script(?![^>]*\bsrc=)", text), "inline scripts are barred by the policy"
+    for source in re.findall(r'(?:src|href)="([^"#]+)"', text):
+        assert source.startswith("data:,") or (page.parent / source).is_file(), source
+    ours = [file for file in (page.parent / "assets").iterdir() if file.name != "plotly.min.js"]
+    for file in ours:
+        code = file.read_text(encoding="utf-8")
+        assert not re.search(r"https?://(?!www\.w3\.org)", code), f"{file.name} reaches for the network"
+        assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|\beval\(|\bfetch\(", code), file.name
+
+
+def test_no_corpus_text_is_markup_in_any_file(page):
+    assert "<title>run &lt;b&gt;</title>" in page.read_text(encoding="utf-8")
+    for file in (page.parent / "data").iterdir():
+        text = file.read_text(encoding="utf-8")
+        assert not set("<>&\u2028\u2029") & set(text), file.name
+    assert HOSTILE in data(page, "page")["columns"]["tokens"][1]
+    assert data(page, "vocab") == VOCAB
+
+
+def test_chunks_hold_the_examples_of_the_store(page, run):
+    store = FeatureStore.open(run / "features")
+    table = store.table("examples")
+    kept = table[
+        (table["kind"] == "top") & (table["rank"] < N_TOP)
+        | (table["kind"] == "interval") & (table["rank"] < N_PER_INTERVAL)
+    ]
+    wanted = {}
+    for row in kept.itertuples():
+        place = -1 if row.kind == "top" else row.interval
+        active = {at: value for at, value in enumerate(row.values) if value}
+        wanted.setdefault(row.latent, []).append(
+            (place, row.rank, row.row, row.row - row.start, list(row.tokens), active)
+        )
+    for name, latents in (("features-0000", range(CHUNK)), ("features-0001", range(CHUNK, D_SAE))):
+        chunk = data(page, name)
+        assert list(chunk) == [str(latent) for latent in latents]
+        for latent in latents:
+            expected = [(place, *rest) for place, _, *rest in sorted(wanted.get(latent, []), key=lambda w: w[:2])]
+            shown = chunk[str(latent)]["examples"]
+            assert [(place, row, at, decode_tokens(tokens)) for place, row, at, tokens, _ in shown] == [
+                e[:4] for e in expected
+            ]
+            for (*_, sparse), (*_, active) in zip(shown, expected, strict=True):
+                assert sparse[::2] == list(active)
+                assert sparse[1::2] == pytest.approx(list(active.values()), rel=1e-3)
+    assert data(page, "features-0000")[str(DEAD)]["examples"] == []
+
+
+def test_chunks_hold_the_other_tables_of_the_store(page, run):
+    store = FeatureStore.open(run / "features")
+    chunk, latent = data(page, "features-0000")["7"], 7
+    row = store.table().set_index("latent").loc[latent]
+    assert chunk["facts"]["n_active"] == row["n_active"] == sum(chunk["histogram"]["counts"])
+    assert chunk["facts"]["density"] == pytest.approx(row["density"], rel=1e-3)
+    assert [token for token, _ in chunk["logits"]["top"]] == list(row["top_logit_tokens"])
+    near = store.table("neighbours").query("latent == 7").sort_values("rank")
+    assert [other for other, _ in chunk["neighbours"]] == list(near["other"])
+    together = store.table("coactivations").query("latent == 7").sort_values("rank")
+    assert [fields[0] for fields in chunk["coactivations"]] == list(together["other"])
+    labels = store.table("labels").query("latent == 7").sort_values(["f1", "label"], ascending=[False, True])
+    assert [fields[0] for fields in chunk["labels"]] == list(labels["label"])
+    assert sum(n for *_, n in chunk["intervals"]) == row["n_active"]
+
+
+def test_table_has_every_latent_in_its_own_place(page):
+    payload, ranking = data(page, "page"), planted_ranking().set_index("latent")
+    columns = payload["columns"]
+    assert payload["latents"] == D_SAE and {
+        len(columns[name]) for name in ("verdict", "density", "tokens", "label")
+    } == {D_SAE}
+    for latent in range(D_SAE):
+        assert columns["verdicts"][columns["verdict"][latent]] == ranking.loc[latent, "verdict"]
+        assert columns["explanation"][latent] == ranking.loc[latent, "explanation"]
+        if latent != DEAD:
+            assert columns["monosemanticity"][latent] == pytest.approx(ranking.loc[latent, "monosemanticity"], rel=1e-2)
+    assert columns["monosemanticity"][DEAD] is None, "a dead latent was not tested"
+
+
+def test_evidence_stands_beside_its_z_and_its_null(page):
+    payload, ranking = data(page, "page"), planted_ranking().set_index("latent")
+    rows = {row["title"]: row for row in payload["evidence"]}
+    assert set(rows) == {"Coherence", "Senses"} and all(row["null"] for row in rows.values())
+    values = data(page, "features-0000")["9"]["evidence"]
+    assert values[rows["Coherence"]["value"]] == pytest.approx(ranking.loc[9, "coherence"], rel=1e-3)
+    assert values[rows["Coherence"]["z"]] == pytest.approx(ranking.loc[9, "coherence_z"], rel=1e-3)
+    assert values[rows["Senses"]["value"]] == ranking.loc[9, "n_senses"]
+    assert values[rows["Senses"]["z"]] == pytest.approx(ranking.loc[9, "senses_z"], rel=1e-3)
+
+
+def test_summary_has_the_run_in_order(page):
+    summary = data(page, "summary")
+    assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
+    assert [row[0] for row in summary["quality"]["rows"]] == ["SAE", HOSTILE]
+    assert summary["concepts"] == [["hostile", 1, 0.9, 3, 0.4]]
+    assert all("figure" in panel for panel in summary["panels"])
+
+
+def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
+    page = write_report(planted_store(folder / "bare", full=False), folder / "bare-page")
+    summary = data(page, "summary")
+    notes = " ".join(panel["note"] for panel in summary["panels"] if "figure" not in panel)
+    assert "No ranking" in notes and "No training curve" in notes
+    assert "No quality table" in summary["quality"] and "No concepts" in summary["concepts"] and summary["stages"] == []
+    assert "no decoder directions" in data(page, "map")["missing"]
+    feature = data(page, "features-0000")["1"]
+    assert feature["logits"] is None and feature["labels"] == [] and feature["neighbours"] == []
+    columns = data(page, "page")["columns"]
+    assert columns["verdicts"] == ["dead", "unranked"] and columns["verdict"][DEAD] == 0
+
+
+def test_a_store_without_a_single_firing_has_a_page(folder):
+    tokens = torch.zeros(4, 8, dtype=torch.int32)
+    codes = SparseCodes.from_topk(torch.zeros(32, 1, dtype=torch.int32), torch.zeros(32, 1), d_sae=3)
+    page = write_report(
+        FeatureStore.from_codes(tokens, codes, folder / "dead", W_dec=torch.eye(3)), folder / "dead-page"
+    )
+    assert "no latent fires" in data(page, "map")["missing"]
+    assert data(page, "page")["columns"]["verdicts"] == ["dead"]
+    assert [value["examples"] for value in data(page, "features-0000").values()] == [[], [], []]
+
+
+def test_a_report_replaces_a_report_and_nothing_else(run, folder, page):
+    target = folder / "again"
+    first = write_report(run, target, title="first")
+    (target / "stale.txt").write_text("gone afterwards")
+    second = write_report(run, target, title="second")
+    assert first == second and "second" in second.read_text() and not (target / "stale.txt").exists()
+    for name in ("page.js", "map.js"):
+        assert (target / "data" / name).read_bytes().replace(b"second", b"run \\u003cb\\u003e") == (
+            page.parent / "data" / name
+        ).read_bytes()
+    precious = folder / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
+    with pytest.raises(ValueError, match="not a report"):
+        write_report(run, precious)
+    assert (precious / "thesis.txt").read_text() == "years"
+
+
+def test_a_report_cut_off_leaves_the_old_one(run, folder):
+    target = folder / "kept"
+    write_report(run, target, title="old")
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == total - 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_report(run, target, title="new", progress=stop)
+    assert "old" in (target / "index.html").read_text()
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".kept")] == []
+
+
+def test_what_is_neither_run_nor_store_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="neither a run folder"):
+        write_report(tmp_path, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
+
+
+def test_tokens_survive_their_coding_at_every_size():
+    ids = [0, 1, 33, 92, 93, 0xD800 - 94, 0xD800 - 93, 0xDFFF, 0xFFFF, 128_255, 262_144]
+    text = encode_tokens(ids)
+    assert decode_tokens(text) == ids and '"' not in text and "\\" not in text
+    assert json.loads(json.dumps(text, ensure_ascii=False)) == text and text.encode("utf-8")
+
+
+def test_layout_is_deterministic_and_keeps_clusters_together():
+    generator = np.random.default_rng(0)
+    centres = np.repeat(generator.normal(size=(3, 16)), 15, axis=0)
+    W_dec = centres + 0.1 * generator.normal(size=(45, 16))
+    points = decoder_layout(W_dec, seed=1)
+    assert np.array_equal(points, decoder_layout(W_dec, seed=1))
+    means = points.reshape(3, 15, 2).mean(1)
+    spread = np.linalg.norm(points.reshape(3, 15, 2) - means[:, None], axis=-1).max()
+    apart = min(np.linalg.norm(means[i] - means[j]) for i in range(3) for j in range(i))
+    assert spread < apart
+    with pytest.raises(ValueError, match="non-finite"):
+        decoder_layout(np.full((2, 3), np.nan))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 19])
+def test_layout_of_few_latents_is_their_principal_components(n):
+    points = decoder_layout(np.random.default_rng(0).normal(size=(n, 4)))
+    assert points.shape == (n, 2) and np.isfinite(points).all()
+    if n > 2:
+        rows = np.random.default_rng(0).normal(size=(n, 4))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        _, s, _ = np.linalg.svd(rows - rows.mean(0))
+        assert np.linalg.norm(points[:, 1]) / np.linalg.norm(points[:, 0]) == pytest.approx(s[1] / s[0], rel=1e-4)
+
+
+def test_the_page_and_the_figures_agree_on_the_hue_of_a_verdict():
+    css = (Path(write_report.__code__.co_filename).parent / "page.css").read_text(encoding="utf-8")
+    light = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", css.split("@media")[0]))
+    assert {verdict: light[verdict] for verdict in VERDICT_COLOURS} == VERDICT_COLOURS
+
+
+class Browser:
+    """Chromium without a window; `dom` is the document after its scripts have run."""
+
+    def __init__(self, program: str, profile: Path):
+        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        flags += " --disable-component-update --disable-sync --virtual-time-budget=15000 --enable-logging=stderr"
+        self.command = [program, *flags.split(), f"--user-data-dir={profile}", "--window-size=1400,900", "--dump-dom"]
+
+    def dom(self, page: Path, address: str) -> str:
+        done = subprocess.run([*self.command, page.as_uri() + address], capture_output=True, text=True, timeout=120)
+        complaints = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+        assert not complaints, complaints
+        assert 'id="trouble" role="alert" hidden=""' in done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Browser:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here: the data files are checked against the store without it")
+    return Browser(program, tmp_path_factory.mktemp("profile"))
+
+
+def test_chromium_shows_the_feature_of_the_address(browser, page, run):
+    latent = 1 + len(VOCAB)  # fires on the hostile token, and lies in the first chunk
+    dom = browser.dom(page, f"#feature/{latent}")
+    section = dom[dom.index('<section id="feature"') :]
+    text = html.unescape(re.sub(r"<[^>]+>", "", section))
+    ranking = planted_ranking().set_index("latent").loc[latent]
+    assert f"Feature {latent}" in text and ranking["verdict"] in text
+    assert "<img" not in dom and HOSTILE.replace(" ", "·") in text
+    rows = re.findall(r'<li class="example" data-row="(\d+)"', section)
+    stored = data(page, "features-0000")[str(latent)]["examples"]
+    assert [int(row) for row in rows] == [row for _, row, *_ in stored]
+    firing = re.findall(r'<bdi class="token on firing" data-value="([\d.e-]+)"', section)
+    values = [dict(zip(sparse[::2], sparse[1::2], strict=True))[at] for _, _, at, _, sparse in stored]
+    assert [float(value) for value in firing] == pytest.approx(values)
+    assert "שלום" in text and "↵" in text
+    for other, _ in data(page, "features-0000")[str(latent)]["neighbours"]:
+        assert f'href="#feature/{other}"' in section
+
+
+def test_chromium_shows_all_features_most_monosemantic_first(browser, page):
+    dom = browser.dom(page, "")
+    shown = [int(latent) for latent in re.findall(r'<tr role="row"[^>]*data-latent="(\d+)"', dom)]
+    ranking = planted_ranking()
+    expected = ranking[ranking["verdict"] != "dead"]["latent"].tolist()
+    assert len(shown) >= 20 and shown == expected[: len(shown)]
+    assert f'aria-rowcount="{D_SAE + 1}"' in dom and "<img" not in dom
+    assert f"{D_SAE} of {D_SAE} features" in dom
+
+
+@pytest.mark.parametrize("view", ["summary", "map"])
+def test_chromium_draws_the_figures(browser, page, view):
+    dom = browser.dom(page, f"#{view}")
+    section = dom[dom.index(f'<section id="{view}"') :]
+    assert 'data-ready="true"' in section and "main-svg" in section and "<img" not in dom

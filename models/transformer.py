@@ -189,12 +189,9 @@ class Transformer(HookedRootModule):
         folder = Path(folder)
         try:
             config = TransformerConfig(**json.loads((folder / "config.json").read_text()))
-        except TypeError as error:
-            raise ValueError(f"{folder / 'config.json'} is no config of this version: {error}") from error
-        try:
             tensors = load_file(folder / weights)
-        except SafetensorError as error:
-            raise ValueError(f"{folder / weights} is damaged: {error}") from error
+        except (TypeError, SafetensorError) as error:
+            raise ValueError(f"{folder / 'config.json'} with {weights} cannot be read: {error}") from error
         model = cls(config)
         expected = model.state_dict()
         for name in sorted(expected.keys() | tensors.keys()):
@@ -399,7 +396,5 @@ def to_hooked_transformer(model: Transformer, tokenizer: Any = None) -> "HookedT
 
 def _hooked(*points: nn.Module) -> bool:
     """Whether anyone looks: TransformerLens's hooks and plain `register_forward_hook` alike."""
-    return any(
-        point._forward_hooks or point._forward_pre_hooks or point._backward_hooks or point._backward_pre_hooks
-        for point in points
-    )
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(point, kind) for point in points for kind in kinds)

@@ -159,10 +159,10 @@ def test_two_steps_of_adamw_by_hand(tmp_path):
         for name, p in named.items():
             gradient = p.grad * 0.2 / norm
             first[name] = 0.9 * first[name] + 0.1 * gradient
-            second[name] = 0.95 * second[name] + 0.05 * gradient**2
+            second[name] = 0.99 * second[name] + 0.01 * gradient**2
             if ".W_" in name:
                 p.data *= 1 - lr * 0.3
-            p.data -= lr * (first[name] / (1 - 0.9**step)) / ((second[name] / (1 - 0.95**step)).sqrt() + 1e-8)
+            p.data -= lr * (first[name] / (1 - 0.9**step)) / ((second[name] / (1 - 0.99**step)).sqrt() + 1e-8)
     for name, p in model.named_parameters():
         if name.endswith("b_K"):  # its gradient is zero but for rounding, and AdamW steps along the rounding's sign
             continue
@@ -227,7 +227,7 @@ def test_a_finished_run_is_read_back_and_another_one_refused(tmp_path):
     assert again == result and len(calls) == 1
     assert torch.equal(model.W_E, Transformer.load(tmp_path).W_E)
     other = dataclasses.replace(CONFIG, lr=0.5)
-    with pytest.raises(ValueError, match=r"training\.lr was 0.003, now 0.5\)"):
+    with pytest.raises(ValueError, match=r"training\.lr was 0.006, now 0.5\)"):
         train(tmp_path, other)
     with pytest.raises(ValueError, match="initial weights was"):
         train(tmp_path, model=small_model(seed=4))

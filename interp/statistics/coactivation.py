@@ -36,7 +36,8 @@ class Coactivation:
         self.n_rows += int(chunk.present.sum())
         self.n_strong += np.diff(columns.offsets)
         if self.matrix is not None:
-            _count_dense(columns.offsets, columns.entries, columns.rows, offsets, latents, self.matrix)
+            narrow = latents.astype(np.uint16)  # half the memory to read, and `DENSE` is below 2^16
+            _count_dense(columns.offsets, columns.entries, columns.rows, offsets, narrow, self.matrix)
         else:
             self.pairs.add(_count_pairs(columns.offsets, columns.rows, offsets, latents))
 

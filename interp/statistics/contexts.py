@@ -27,20 +27,20 @@ class TokenCounts:
         d_sae, self.vocab_size = len(maxima), len(token_counts)
         self.before = before
         self.steps = np.ldexp(1.0, np.frexp(maxima)[1] - 30)
-        n_dense = min(int((token_counts > 0).sum()), budget // 2 // (_DENSE_BYTES * d_sae))
+        n_dense = min(int((token_counts > 0).sum()), budget * 3 // 4 // (_DENSE_BYTES * d_sae))
         self.dense_row = np.full(self.vocab_size, -1, np.int32)
         self.dense_tokens = np.sort(np.argsort(-token_counts, kind="stable")[:n_dense])
         self.dense_row[self.dense_tokens] = np.arange(n_dense)
         self.counts = np.zeros((n_dense, d_sae, 2), np.uint32)
         self.masses = np.zeros((n_dense, d_sae), np.int64)
-        rows = budget // 2 // _PAIR_BYTES
+        rows = budget // 4 // _PAIR_BYTES
         self.pairs = PairCounts(folder, n_latents=d_sae, n_items=self.vocab_size, n_counts=3, buffer_rows=rows)
 
     def add(self, chunk: Chunk) -> None:
         position = np.arange(len(chunk.tokens)) % chunk.n_ctx
         tokens = np.where(position >= self.before, np.roll(chunk.tokens, self.before), -1)
         starts, order = group_by(tokens, self.vocab_size)
-        grouped = (starts, order, chunk.offsets, chunk.latents, chunk.values, self.steps, chunk.fit, self.dense_row)
+        grouped = (starts, order, chunk.offsets, chunk.latents, chunk.values, 1 / self.steps, chunk.fit, self.dense_row)
         _count_dense(*grouped, self.counts, self.masses)
         if (starts[1:] > starts[:-1])[self.dense_row < 0].any():
             latents, tokens, counts = _count_pairs(*grouped)
@@ -100,23 +100,24 @@ def _token_columns(latents, tokens, counts, n_active, features) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _count_dense(starts, order, offsets, latents, values, steps, fit, dense_row, counts, masses):
+def _count_dense(starts, order, offsets, latents, values, per_unit, fit, dense_row, counts, masses):
     for token in range(len(dense_row)):
         at = dense_row[token]
         if at < 0:
             continue
         for row in order[starts[token] : starts[token + 1]]:
+            in_fit = np.uint32(fit[row])
             for e in range(offsets[row], offsets[row + 1]):
                 j = latents[e]
                 counts[at, j, 0] += 1
-                counts[at, j, 1] += fit[row]
-                masses[at, j] += np.int64(np.rint(values[e] / steps[j]))
+                counts[at, j, 1] += in_fit
+                masses[at, j] += np.int64(values[e] * per_unit[j] + 0.5)
 
 
 @njit(cache=True, nogil=True)
-def _count_pairs(starts, order, offsets, latents, values, steps, fit, dense_row):
+def _count_pairs(starts, order, offsets, latents, values, per_unit, fit, dense_row):
     """Latent, token [pair] and n, n_fit, mass [pair, 3] of the tokens without a dense row; tokens ascending."""
-    d_sae, size = len(steps), 0
+    d_sae, size = len(per_unit), 0
     for token in range(len(dense_row)):
         if dense_row[token] < 0:
             for row in order[starts[token] : starts[token + 1]]:
@@ -130,6 +131,7 @@ def _count_pairs(starts, order, offsets, latents, values, steps, fit, dense_row)
             continue
         first = size
         for row in order[starts[token] : starts[token + 1]]:
+            in_fit = np.int64(fit[row])
             for e in range(offsets[row], offsets[row + 1]):
                 j = latents[e]
                 if place[j] < first:
@@ -137,9 +139,10 @@ def _count_pairs(starts, order, offsets, latents, values, steps, fit, dense_row)
                     out_latent[size], out_token[size] = j, token
                     out_counts[size, 0], out_counts[size, 1], out_counts[size, 2] = 0, 0, 0
                     size += 1
-                out_counts[place[j], 0] += 1
-                out_counts[place[j], 1] += fit[row]
-                out_counts[place[j], 2] += np.int64(np.rint(values[e] / steps[j]))
+                at = place[j]
+                out_counts[at, 0] += 1
+                out_counts[at, 1] += in_fit
+                out_counts[at, 2] += np.int64(values[e] * per_unit[j] + 0.5)
     return out_latent[:size], out_token[:size], out_counts[:size]
 
 

@@ -89,10 +89,10 @@ def bin_edges() -> np.ndarray:
     return edges
 
 
-def bins_of(values: np.ndarray) -> np.ndarray:
-    """The bin of each float32 value > 0."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
-    return np.clip((bits >> _SHIFT) - _FIRST, 0, N_BINS - 1)
+@njit(cache=True, nogil=True)
+def bin_of_bits(bits):
+    """The bin of a float32 > 0, given as the int32 of the same bits."""
+    return min(max((bits >> _SHIFT) - _FIRST, 0), N_BINS - 1)
 
 
 def quantiles(histogram: np.ndarray, maxima: np.ndarray, block: int = 4096) -> np.ndarray:
@@ -122,7 +122,7 @@ def _add(offsets, rows, n_ctx, values, bits, n_active, n_sequences, sums, square
             sums[j] += v
             squares[j] += np.float64(v) * v
             maxima[j] = max(maxima[j], v)
-            histogram[j, min(max((bits[e] >> _SHIFT) - _FIRST, 0), N_BINS - 1)] += 1
+            histogram[j, bin_of_bits(bits[e])] += 1
             if rows[e] >= end:
                 end = (rows[e] // n_ctx + 1) * n_ctx
                 n_sequences[j] += 1

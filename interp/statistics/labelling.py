@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from interp.statistics.chunks import Chunk
-from interp.statistics.firing import FiringStatistics, bin_edges, bins_of
+from interp.statistics.firing import FiringStatistics, bin_edges, bin_of_bits
 
 N_THRESHOLDS = 32
 _BLOCK = 512
@@ -66,16 +66,8 @@ class LabelCounts:
         columns = chunk.columns.offsets[self.first : self.last + 1]
         inside = slice(columns[0], columns[-1])
         values = chunk.columns.values[inside]
-        args = (
-            columns - columns[0],
-            chunk.columns.rows[inside],
-            values,
-            bins_of(values),
-            fit,
-            offsets - offsets[0],
-            ids,
-        )
-        _add(*args, self.bin_of, self.both, self.fired, self.sums)
+        fired = (columns - columns[0], chunk.columns.rows[inside], values, values.view(np.int32))
+        _add(*fired, fit, offsets - offsets[0], ids, self.bin_of, self.both, self.fired, self.sums)
 
     def table(self, firing: FiringStatistics) -> dict[str, np.ndarray]:
         """One row a label and latent that fires."""
@@ -160,11 +152,11 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _add(columns, rows, values, bins, fit, label_offsets, label_ids, bin_of, both, fired, sums):
+def _add(columns, rows, values, bits, fit, label_offsets, label_ids, bin_of, both, fired, sums):
     for j in range(len(columns) - 1):
         for e in range(columns[j], columns[j + 1]):
             row = rows[e]
-            t, half = bin_of[j, bins[e]], fit[row]
+            t, half = bin_of[j, bin_of_bits(bits[e])], fit[row]
             fired[j, half, t] += 1
             for i in range(label_offsets[row], label_offsets[row + 1]):
                 label = label_ids[i]

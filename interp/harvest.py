@@ -81,7 +81,7 @@ def harvest(
         "weights": _fingerprint(module),
         "dtype": dtype,
         "batch_size": batch_size,
-        "exclude": sorted(set(exclude)),
+        "exclude": sorted({int(token) for token in exclude}),
         "max_norm": max_norm,
         "rows_per_shard": rows_per_shard,
         "seed": seed,

@@ -62,8 +62,8 @@ class Moments:
         return cls(0, torch.zeros(d + 2, dtype=torch.float64))
 
     def update(self, acts: Float[Tensor, "row d"], norms: Float[Tensor, "row"]) -> None:
-        wide = norms.double()
-        self.sums += torch.cat([acts.sum(0).double(), wide.sum()[None], wide.square().sum()[None]]).cpu()
+        total, wide = acts.sum(0).cpu().double(), norms.cpu().double()
+        self.sums += torch.cat([total, wide.sum()[None], wide.square().sum()[None]])
         self.n_rows += len(acts)
 
     def result(self) -> Means:

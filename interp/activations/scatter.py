@@ -12,7 +12,7 @@ Row r belongs to shard floor(n_shards · hash(seed, r)), so a shard is a uniform
 before its first row: headers are written and disk space is reserved at the start, and each row is written once, behind
 the earlier rows of its shard. Reading shard after shard, shuffled inside a shard, is then a shuffle of all rows.
 
-Rows collect in a buffer (64 MiB) that a thread sorts by shard, hashes and writes while the next one fills.
+Rows collect in a buffer (16 MiB) that a thread sorts by shard, hashes and writes while the next one fills.
 `progress.safetensors` then says how far the files are good: whoever resumes goes on there, to the same bytes.
 Memory: three buffers and one shard. A power cut may lose what the system had not yet put on disk; the sums show it.
 """
@@ -58,7 +58,7 @@ from interp.activations.shards import (
     write_at,
 )
 
-_BUFFER_BYTES = 64 << 20
+_BUFFER_BYTES = 16 << 20
 _SAMPLE_ROWS = 32_768
 _MEDIAN_ROWS = 4096
 _WIDEST_SECOND_MOMENT = 2048
@@ -101,6 +101,7 @@ class ScatterWriter:
     """Writes the rows given to `add`; `finish` makes the folder a store. Use as a context manager.
 
     `position` says how far an earlier writer came: the value that it had got with the last rows that are safe.
+    Input that `add` or `finish` refuses leaves no file behind.
     """
 
     def __init__(self, out: str | Path, config: ScatterConfig, *, batch_rows: int, resume: bool = True):
@@ -112,9 +113,11 @@ class ScatterWriter:
         self._moments = {hook: Moments.zero(d) for hook, d in config.widths.items()}
         self._limits: dict[str, float] = {}
         self._n_outliers = 0
+        self._refused = False
         row_bytes = sum(column.row_bytes for column in config.columns)
         self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // row_bytes, sum(config.shard_rows)))
         self._buffers = [_buffer(config.columns, self._buffer_rows) for _ in range(2)]
+        self._scratch = np.empty(self._buffer_rows * max(column.row_bytes for column in config.columns), np.uint8)
         self._used = 0
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scatter")
@@ -126,9 +129,9 @@ class ScatterWriter:
     def __enter__(self) -> "ScatterWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._thread.shutdown(wait=True)
-        if kind is not None and issubclass(kind, ValueError):  # bad input stays bad: nothing to resume
+        if self._refused:  # bad input stays bad: there is nothing to resume
             clear(self.out)
 
     def add(self, row_ids: Int[Tensor, "row"], acts: Mapping[str, Float[Tensor, "row d"]], position: int) -> None:
@@ -152,7 +155,7 @@ class ScatterWriter:
         buffer = self._buffers[0]
         buffer[ROW_IDS][rows, 0] = row_ids
         for hook, x in wide.items():
-            buffer[hook][rows] = x.to(dtype) if x.is_cuda else x  # one pass on a CPU, fewer bytes to copy from a GPU
+            buffer[hook][rows] = x if x.is_cpu else x.to(dtype)  # one pass on a CPU, fewer bytes to copy from a GPU
             self._moments[hook].update(x, norms[hook])
         self._used = rows.stop
         self.position = position
@@ -162,6 +165,7 @@ class ScatterWriter:
         self._flush()
         self._wait()
         if not self._filled.sum():
+            self._refused = True
             raise ValueError("no row is left to store: every one was excluded")
         shards = [self._seal(shard) for shard in range(len(self._layouts))]
         hooks = self._write_statistics()
@@ -194,6 +198,7 @@ class ScatterWriter:
         row, unit = bad[0].tolist()
         row_id, n_ctx = int(row_ids[row]), self.config.n_ctx
         where = f"row {row_id}" if n_ctx is None else f"sequence {row_id // n_ctx}, position {row_id % n_ctx}"
+        self._refused = True
         hint = "; float16 ends at 65504, bfloat16 does not" if self.config.dtype == "float16" else ""
         raise ValueError(f"hook {hook!r}: activation {acts[row, unit].item()} at {where}, unit {unit}{hint}")
 
@@ -239,7 +244,9 @@ class ScatterWriter:
                 continue
             with naming_full_disk(self.out), open(self._partial(shard), "r+b", buffering=0) as file:
                 for name, array in arrays.items():
-                    block = array.take(order[start:end], axis=0)
+                    n_bytes = (end - start) * array.shape[1]
+                    block = self._scratch[:n_bytes].reshape(end - start, -1)
+                    array.take(order[start:end], axis=0, out=block, mode="clip")  # "raise" would copy once more
                     self._hashes[shard][name].update(block.data)
                     write_at(file.fileno(), block, self._layouts[shard].offset(name, int(self._filled[shard])))
             self._filled[shard] += end - start

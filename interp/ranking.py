@@ -1,9 +1,9 @@
 """Which latents have one meaning, and how sure that is.
 
-    evidence     coherence of contexts and tokens, consistency over strengths, number of senses      `interp.scores`
-    probability  that evidence held against known unions of latents and against shifted text         `scores.calibration`
+    evidence     coherence of contexts and tokens, consistency over strengths, number of senses    `interp.scores`
+    probability  that evidence held against known unions of latents and against shifted text       `scores.calibration`
     verdict      dead | too_rare | dense | lexical, where one of these settles it; else by probability ≥ ½
-    words        the rule that best predicts where the latent fires                                  `interp.explain`
+    words        the rule that best predicts where the latent fires                                `interp.explain`
 
 No label, no language model, and nothing but the feature store is needed. A verdict is about the text that was scanned.
 """
@@ -42,13 +42,14 @@ def rank_features(
     monosemanticity         probability of one meaning (`scores.calibration`); 0 for latents too rare to test, or dead
     ci_low, ci_high         its 95 % interval over the firings sampled; 0..1 for too_rare
     verdict                 dead           never fires
-                            too_rare       fires in fewer than MIN_SEQUENCES (28) sequences (groups of up to 8 neighbouring
-                                           ones in a long text): two equal senses could not be told from one at the 1 % level
+                            too_rare       fires in fewer than MIN_SEQUENCES (20) sequences (groups of up to 8
+                                           neighbouring ones in a long text): not even two equal senses could be told
+                                           from one at the 5 % level
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation mass on one token and its variants in case and space
                             monosemantic   probability ≥ ½;    polysemantic   < ½
     n_senses                modes of its contexts (`scores.senses`); 0 where not tested
-    explanation             a rule in words that predicts where it fires, found on the fit half (`interp.explain`); "" if none
+    explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
     explanation_f1, _precision, _recall      of that rule on all tokens of the held-out half
     coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.coherence`)
     token_coherence         the same of the firing tokens' own vectors
@@ -131,7 +132,7 @@ def _is_dense(table: "pd.DataFrame", evidence: "Evidence") -> Bool[np.ndarray, "
 
 
 def _token_share(features: FeatureStore, table: "pd.DataFrame") -> Float64[np.ndarray, "d_sae"]:
-    """Share of each latent's activation mass on its commonest token, variants in case and surrounding space included."""
+    """Share of each latent's activation mass on its commonest token and its variants in case and surrounding space."""
     from interp.explain.predicates import plain_strings
 
     spelt = [string.strip().casefold() or string for string in plain_strings(features.vocab)]

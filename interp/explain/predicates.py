@@ -1,11 +1,14 @@
 """What a rule may say about a token position: atoms, their truth and their words.
 
-    TOKEN t ∈ T                 "Enter" or "Exit"               CLASS  x_t ∈ C            tokens in Hebrew script
-    AFTER x_{t−1} ∈ T           after "(" or "["                AFTER_CLASS  x_{t−1} ∈ C  after a newline
-    NEAR  a ∈ x_{t−8..t−1}      within 8 tokens after "class"   INSIDE  at least 5 of x_{t−8..t−1} ∈ C    inside hex digits
+    TOKEN        x_t ∈ T                      "Enter" or "Exit"
+    AFTER        x_{t−1} ∈ T                  after "(" or "["
+    NEAR         a ∈ x_{t−8..t−1}             within 8 tokens after "class"
+    CLASS        x_t ∈ C                      tokens in Hebrew script
+    AFTER_CLASS  x_{t−1} ∈ C                  after a newline
+    INSIDE       5 of x_{t−8..t−1} ∈ C        inside hex digits
 
-A rule is one atom or two joined by "and". Nothing looks across the edge of a sequence. Classes come from the vocabulary's
-strings alone: Unicode scripts (a stray lead byte of UTF-8, shown as ⟨d7⟩, counts as its script) and character shapes.
+A rule is one atom, or two joined by "and". Nothing looks across the edge of a sequence. Classes come from the
+vocabulary's strings alone: Unicode scripts (a stray lead byte of UTF-8, shown as ⟨d7⟩, counts as its script), shapes.
 """
 
 import re
@@ -85,7 +88,7 @@ class Text:
 
 
 def plain_strings(vocab: Sequence[str]) -> list[str]:
-    """Token strings with the space and newline marks of GPT-2's and SentencePiece's vocabularies read as what they are."""
+    """Token strings with GPT-2's and SentencePiece's marks for space and newline read as what they are."""
     marked = sum(string[:1] in "Ġ▁" for string in vocab if string) > len(vocab) / 20
     if not marked:
         return list(vocab)
@@ -125,7 +128,7 @@ _SHAPES: list[tuple[str, str, Callable[[str], bool]]] = [
     ("letters mixed with digits or capitals", "random-looking letters", _is(
         r"\s*(?=[A-Za-z0-9+/=]*(?:[a-z0-9][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z]))[A-Za-z0-9+/=]+")),
     ("words in capitals", "capitals", lambda s: s.strip().isalpha() and s.strip().isupper()),
-    ("capitalised words", "capitalised words", lambda s: len(s.strip()) > 1 and s.strip().isalpha() and s.strip().istitle()),
+    ("capitalised words", "capitalised words", lambda s: len(s.strip()) > 1 and s.strip().isalpha() and s.istitle()),
     ("lower-case words", "lower-case words", lambda s: s.strip().isalpha() and s.strip().islower()),
     ("pieces within a word", "pieces of words", lambda s: s[:1].isalpha()),
     ("starts of words", "words", lambda s: len(s) > 1 and s[0] == " " and s[1:2].isalpha()),

@@ -3,8 +3,8 @@
     1  A sample of each latent's firings in the fit half of the sequences proposes a few rules (`search`).
     2  One pass over all codes counts where latent and rule agree; the text alone says where each rule holds:
            precision = both / rule,   recall = both / fires,   F1 = 2 both / (rule + fires)
-    3  The rule with the best F1 on the fit half, less a price for its length, is the explanation; its F1 is the held-out
-       half's, over all positions, whatever the strength of the firing.
+    3  The rule with the best F1 on the fit half, less a price for its length, is the explanation; its scores are
+       those of the held-out half, over all positions, whatever the strength of the firing.
 
 Memory: the text, and a chunk of the codes. Cost: two passes over the codes, a few lookups a firing and candidate.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 from numba import njit
 from torch import Tensor
 
@@ -26,7 +26,6 @@ from interp.explain.predicates import (
     NEAR,
     NONE,
     REACH,
-    TOKEN,
     Rule,
     Text,
 )
@@ -115,15 +114,15 @@ def _propose(
 class _RuleTable:
     """Candidates of all latents as arrays, two atoms each."""
 
-    kinds: Int64[np.ndarray, "d_sae candidate 2"]
-    tokens: Int64[np.ndarray, "d_sae candidate 2 item"]
-    of_class: Int64[np.ndarray, "d_sae candidate 2"]
+    kinds: Int32[np.ndarray, "d_sae candidate 2"]
+    tokens: Int32[np.ndarray, "d_sae candidate 2 item"]
+    of_class: Int32[np.ndarray, "d_sae candidate 2"]
 
     @classmethod
     def of(cls, proposed: list[list[Rule]]) -> "_RuleTable":
         shape = (len(proposed), CANDIDATES, 2)
-        kinds, of_class = np.full(shape, NONE, np.int64), np.zeros(shape, np.int64)
-        tokens = np.full((*shape, MAX_TOKENS), -1, np.int64)
+        kinds, of_class = np.full(shape, NONE, np.int32), np.zeros(shape, np.int32)
+        tokens = np.full((*shape, MAX_TOKENS), -1, np.int32)
         for latent, rules in enumerate(proposed):
             for place, rule in enumerate(rules):
                 for side, atom in enumerate(rule):

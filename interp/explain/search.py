@@ -4,9 +4,9 @@ With n_fire firings in all, a share p of the sample where an atom holds, and n_a
 
     F1 ≈ 2 p n_fire / (n_fire + n_atom)
 
-Token sets grow by the token on which the latent fires most surely, as long as the estimate rises: for F1 that order is the
-best one. Two atoms are joined by the same estimate on the firings where the first holds, as if they were independent over
-the text; the few best candidates of different kinds go on to be measured exactly.
+Token sets grow by the token on which the latent fires most surely, as long as the estimate rises: for F1 that order is
+the best one. Two atoms are joined by the same estimate on the firings where the first holds, as if they were
+independent over the text; the few best candidates go on to be measured exactly.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from interp.explain.predicates import (
     Text,
 )
 
-CANDIDATES = 6
+CANDIDATES = 4
 LENGTH_PRICE, PAIR_PRICE = 0.005, 0.02
 """What one more item to read, and a second atom, must add to F1."""
 
@@ -91,14 +91,13 @@ def look(text: Text, rows: Int64[np.ndarray, "firing"]) -> Sample:
 
 def candidates(sample: Sample, n_fire: int, base: BaseCounts) -> list[Rule]:
     """The CANDIDATES rules with the best estimated F1, less a price for their length."""
-    singles = _atoms(sample, len(sample.token), n_fire, base, 1.0)
-    ranked = [(score, (atom,)) for score, atom in singles]
+    singles = _atoms(sample, len(sample.token), n_fire, base, 1.0, _SINGLE)
+    ranked: list[tuple[float, Rule]] = [(score, (atom,)) for score, atom in singles]
     for _, first in _anchors(singles, sample, n_fire, base):
         chosen = sample.where(_holds(sample, first))
         rarity = base.of(first) / base.n_rows
-        for score, second in _atoms(chosen, len(sample.token), n_fire, base, rarity):
-            if second.kind not in _SAME_PLACE[first.kind]:
-                ranked.append((score - LENGTH_PRICE * first.length - PAIR_PRICE, (first, second)))
+        for score, second in _atoms(chosen, len(sample.token), n_fire, base, rarity, _SECOND[first.kind]):
+            ranked.append((score - LENGTH_PRICE * first.length - PAIR_PRICE, (first, second)))
     ranked.sort(key=lambda pair: -pair[0])
     return [rule for _, rule in ranked[:CANDIDATES]]
 
@@ -108,8 +107,9 @@ def price(rule: Rule) -> float:
     return LENGTH_PRICE * sum(atom.length for atom in rule) + PAIR_PRICE * (len(rule) - 1)
 
 
-_SAME_PLACE = {TOKEN: (TOKEN, CLASS), AFTER: (TOKEN, AFTER, CLASS, AFTER_CLASS)}
-"""Second atoms that a first one has no use for: on the same token, or joined in the other order already."""
+_SINGLE = (TOKEN, AFTER, NEAR, CLASS, AFTER_CLASS, INSIDE)
+_SECOND = {TOKEN: (AFTER, NEAR, AFTER_CLASS, INSIDE), AFTER: (NEAR, INSIDE)}
+"""Second atoms that add to a first one: not on the same token, nor joined in the other order already."""
 
 
 def _anchors(
@@ -129,26 +129,29 @@ def _anchors(
     return anchors
 
 
-def _atoms(sample: Sample, n_sample: int, n_fire: int, base: BaseCounts, rarity: float) -> list[tuple[float, Atom]]:
-    """The best atom of each kind with its estimated F1. `rarity`: share of all positions that are in question at all."""
+def _atoms(
+    sample: Sample, n_sample: int, n_fire: int, base: BaseCounts, rarity: float, kinds: tuple[int, ...]
+) -> list[tuple[float, Atom]]:
+    """The best atom of each kind with its estimated F1, less its price.
+
+    rarity: the share of all positions that is in question at all.
+    """
     found: list[tuple[float, Atom]] = []
     if len(sample.token) == 0:
         return found
     scale = n_fire / n_sample
-    for kind, seen, total in (
-        (TOKEN, sample.token, base.token),
-        (AFTER, sample.previous, base.after),
-        (NEAR, sample.near.reshape(-1), base.near),
-    ):
-        grown = _grow(seen, total, scale, n_fire, rarity, 1 if kind == NEAR else MAX_TOKENS)
-        if grown:
-            found.append((grown[0], Atom(kind, grown[1])))
-    for kind, holds, total in (
-        (CLASS, sample.of_class, base.of_class),
-        (AFTER_CLASS, sample.after_class, base.after_class),
-        (INSIDE, sample.inside, base.inside),
-    ):
-        score = 2 * holds.sum(0) * scale / (n_fire + np.maximum(total * rarity, holds.sum(0) * scale))
+    tokens = {TOKEN: sample.token, AFTER: sample.previous, NEAR: sample.near.reshape(-1)}
+    by_token = {TOKEN: base.token, AFTER: base.after, NEAR: base.near}
+    classes = {CLASS: sample.of_class, AFTER_CLASS: sample.after_class, INSIDE: sample.inside}
+    by_class = {CLASS: base.of_class, AFTER_CLASS: base.after_class, INSIDE: base.inside}
+    for kind in kinds:
+        if kind in tokens:
+            grown = _grow(tokens[kind], by_token[kind], scale, n_fire, rarity, 1 if kind == NEAR else MAX_TOKENS)
+            if grown:
+                found.append((grown[0], Atom(kind, grown[1])))
+            continue
+        both = classes[kind].sum(0) * scale
+        score = 2 * both / (n_fire + np.maximum(by_class[kind] * rarity, both))
         best = int(np.argmax(score))
         if score[best] > 0:
             found.append((float(score[best]) - LENGTH_PRICE, Atom(kind, of_class=best)))

@@ -4,8 +4,8 @@ Three classes of evidence x, none of which needs a label:
     one       latents that stand above the null and show one mode
     several   chimeras: equal mixtures of two or three of those
     none      all latents on shifted text
-A multinomial logistic regression gives P(class | x) for classes of equal size, trained on other latents than it is applied
-to (five folds). The classes' shares π among the latents at hand follow by expectation maximisation, and the answer is
+A multinomial logistic regression gives P(class | x) for classes of equal size, trained on other latents than it is
+applied to (five folds). The classes' shares π among the latents at hand follow by expectation maximisation, so that
 
     P(one | x) = π_one P(one | x) / Σ_class π_class P(class | x)              (Saerens, Latinne & Decaestecker 2002)
 
@@ -17,7 +17,7 @@ muddled, the least muddled pass: a probability compares a latent with unions of 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64
 
 from interp.scores.evidence import NAMES, Evidence
 
@@ -31,7 +31,7 @@ BOUNDS = 1e-3, 1 - 1e-3
 @dataclass(frozen=True)
 class Calibrated:
     probability: Float64[np.ndarray, "d_sae"]
-    """NaN for latents that cannot be tested. With too few one-mode latents to calibrate on: ½ for those, else the least."""
+    """NaN for latents that cannot be tested. With too few one-mode latents to calibrate on: ½ for those, else 0."""
     ci_low: Float64[np.ndarray, "d_sae"]
     ci_high: Float64[np.ndarray, "d_sae"]
     """95 %, for the firings sampled; the uncertainty of the calibration itself is not in it."""
@@ -48,9 +48,9 @@ def calibrate(evidence: Evidence, seed: int = 0) -> Calibrated:
         for array, values in zip(filled, (0.5, *BOUNDS), strict=True):
             array[testable] = np.where(is_member, values, BOUNDS[0])
         filled[2][testable] = BOUNDS[1]
-        return Calibrated(*filled, np.full(3, np.nan))
+        return Calibrated(filled[0], filled[1], filled[2], np.full(3, np.nan))
     latents = np.concatenate([evidence.latents[None], evidence.replicates])[:, testable]
-    shifted = evidence.shifted[:, testable].reshape(-1, len(NAMES))
+    shifted = evidence.shifted[~np.isnan(evidence.shifted[..., NAMES.index("n_senses")])]
     log_p = _class_probabilities(
         predictors(latents), is_member, predictors(evidence.chimeras), predictors(shifted), seed
     )
@@ -62,12 +62,12 @@ def calibrate(evidence: Evidence, seed: int = 0) -> Calibrated:
     bounds = (np.clip(1 / (1 + np.exp(-(logit[0] + side * error))), *BOUNDS) for side in (-1, 1))
     for array, values in zip(filled, (probability[0], *bounds), strict=True):
         array[testable] = values
-    return Calibrated(*filled, shares)
+    return Calibrated(filled[0], filled[1], filled[2], shares)
 
 
 def predictors(values: Float64[np.ndarray, "*unit evidence"]) -> Float64[np.ndarray, "*unit predictor"]:
-    """Evidence on scales where differences mean the same everywhere: mean cosines as cosines with the centre, counts and
-    valleys capped, an undefined consistency as none."""
+    """Evidence on scales where a difference means the same everywhere: mean cosines as cosines with the centre, counts
+    and valleys capped, an undefined consistency as none."""
     column = {name: values[..., i] for i, name in enumerate(NAMES)}
     cosines = [np.sign(c) * np.sqrt(np.abs(c)) for c in (column["coherence"], column["token_coherence"])]
     consistency = np.nan_to_num(column["consistency"])
@@ -77,7 +77,7 @@ def predictors(values: Float64[np.ndarray, "*unit evidence"]) -> Float64[np.ndar
 
 def _class_probabilities(
     latents: Float64[np.ndarray, "1+replicate latent predictor"],
-    is_member: Float64[np.ndarray, "latent"],
+    is_member: Bool[np.ndarray, "latent"],
     chimeras: Float64[np.ndarray, "chimera predictor"],
     shifted: Float64[np.ndarray, "shifted predictor"],
     seed: int,

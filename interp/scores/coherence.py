@@ -47,8 +47,8 @@ def sample_coherence(
 ) -> SampleCoherence:
     """Coherence of contexts and tokens, and consistency, from all pairs of sampled firings in different groups.
 
-    `slices` says to which slice of its strengths each firing belongs, the same layout for each unit. Bootstrap replicates
-    are columns of `weights` (how often each firing was drawn).
+    `slices` says to which slice of its strengths each firing belongs, in the same layout for each unit. Bootstrap
+    replicates are columns of `weights`: how often each firing was drawn.
     """
     n_slices = int(slices.max()) + 1
     membership = torch.nn.functional.one_hot(slices, n_slices).to(contexts.dtype)  # firing slice

@@ -6,7 +6,8 @@
 
 e is centred by its mean over the text and normalised: without that every pair of contexts looks alike. The token at t
 itself is left out, so that a token detector gets no credit for its token; `token_vectors[x_t]` stands beside e(t).
-Windows never cross the edge of a sequence. Cost: one SVD of the co-occurrences, then past + future vector additions a position.
+Windows never cross the edge of a sequence. Cost: one SVD of the co-occurrences, then past + future vector additions a
+position.
 """
 
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Contexts:
         return self.token_vectors.shape[1]
 
     def embed(self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, "row"]) -> Float32[np.ndarray, "row dim"]:
-        """The contexts of the positions `rows` = seq * n_ctx + pos: unit vectors, or zero where there is no other token."""
+        """The contexts of the positions `rows` = seq * n_ctx + pos: unit vectors, or zero where no other token is."""
         shape = (self.past, self.future)
         return _embed(tokens.reshape(-1), tokens.shape[1], rows, self.summands, self.mean, *shape, True)
 

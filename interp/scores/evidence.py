@@ -1,16 +1,17 @@
 """All evidence about every latent, beside the same evidence about made-up latents whose truth is known.
 
     1  Learn contexts from the tokens.
-    2  One pass over the codes: pair sums of the firings on their text and on each shifted text; a stratified sample of them.
+    2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a stratified sample.
     3  From the sample: consistency, senses, and bootstrap replicates over firings for the intervals.
     4  The same for chimeras, mixed from the samples and sums of latents with one mode.
 
-A shift lays the codes on the text that stands some tokens further on, in a ring: a latent keeps its rate, its bursts, its
-documents' clumps and its company, and loses its meaning. A chimera is an equal mixture of two or three latents that fire
-about equally often: a latent that certainly has several meanings.
+A shift lays the codes on the text that stands some tokens further on, in a ring: a latent keeps its rate, its bursts,
+its documents' clumps and its company, and loses its meaning. A chimera is an equal mixture of two or three latents that
+fire about equally often: a made-up latent of several meanings.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ NAMES = ("coherence", "token_coherence", "consistency", "n_senses", "valley")
 SLICES, FIRINGS_PER_SLICE = 5, 32
 REPLICATES = 16
 N_CHIMERAS = 1024
+NULL_UNITS = 1024
+"""Latents whose firings are sampled on each shifted text; enough for the null, since latents are pooled."""
 UNITS_PER_BLOCK = 128
 
 Progress = Callable[[int, int, str], None]
@@ -38,6 +41,7 @@ class Evidence:
     replicates: Float64[np.ndarray, "replicate d_sae evidence"]
     """`latents` had other firings been sampled."""
     shifted: Float64[np.ndarray, "null d_sae evidence"]
+    """NaN where not sampled."""
     one_mode: Bool[np.ndarray, "d_sae"]
     """Testable, above the null, and with one mode: what chimeras are made of."""
     chimeras: Float64[np.ndarray, "chimera evidence"]
@@ -107,12 +111,16 @@ def collect_evidence(
     shifts = [0, *rng.integers(margin, max(array.size - margin, margin + 1), config.nulls).tolist()]
     summers = [firings.PairSummer(codes.d_sae, 2 * text.contexts.dim) for _ in shifts]
     sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, config.seed)
-    for chunk in firings.chunks(codes, maxima, text.rows_per_group, progress, "reading firings"):
-        _add(chunk, text, shifts, summers, sampler)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for chunk in firings.chunks(codes, maxima, text.rows_per_group, progress, "reading firings"):
+            _add(pool, chunk, text, shifts, summers, sampler)
     sums = [summer.result() for summer in summers]
     rows = sampler.rows.reshape(codes.d_sae, -1)
     testable = sums[0].n_groups >= MIN_SEQUENCES
-    measured = [_measure(text, rows, shift, testable, rng, 0 if shift else REPLICATES, progress) for shift in shifts]
+    measured = [_measure(text, rows, 0, testable, rng, REPLICATES, progress)]
+    for shift in shifts[1:]:
+        some = rng.permutation(np.flatnonzero(testable))[:NULL_UNITS]
+        measured.append(_measure(text, rows, shift, np.isin(np.arange(len(rows)), some), rng, 0, progress))
     for values, part in zip(measured, sums, strict=True):
         own = np.stack([part.coherence(0), part.coherence(1)], 1)
         values[1:, :, :2] += own - values[0, :, :2]
@@ -126,6 +134,7 @@ def collect_evidence(
 
 
 def _add(
+    pool: ThreadPoolExecutor,
     chunk: firings.CodeChunk,
     text: _Text,
     shifts: list[int],
@@ -133,10 +142,14 @@ def _add(
     sampler: firings.FiringSampler,
 ) -> None:
     rows = np.arange(chunk.start, chunk.start + len(chunk.offsets) - 1)
-    for shift, summer in zip(shifts, summers, strict=True):
-        embeddings = np.hstack([text.context(rows + shift), text.token(rows + shift)])
-        summer.add(chunk, embeddings, text.rows_per_group)
-    sampler.add(chunk, text.rows_per_group)
+
+    def add(shift: int, summer: firings.PairSummer) -> None:
+        summer.add(chunk, np.hstack([text.context(rows + shift), text.token(rows + shift)]), text.rows_per_group)
+
+    tasks = [pool.submit(sampler.add, chunk, text.rows_per_group)]
+    tasks += [pool.submit(add, shift, summer) for shift, summer in zip(shifts, summers, strict=True)]
+    for task in tasks:
+        task.result()
 
 
 def _measure(
@@ -162,7 +175,8 @@ def _measure(
             (embed(places) * present.reshape(-1, 1)).reshape(*present.shape, -1) for embed in (text.context, text.token)
         )
         moments = sample_coherence(
-            *(torch.from_numpy(array) for array in (contexts, tokens)),
+            torch.from_numpy(contexts),
+            torch.from_numpy(tokens),
             slices,
             torch.from_numpy(groups),
             torch.from_numpy(present),

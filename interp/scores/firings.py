@@ -84,8 +84,8 @@ class PairSummer:
 class FiringSampler:
     """For each latent and slice of (0, 1], a uniform sample of `size` firings, at most one from a group.
 
-    Strengths are codes over their latent's maximum. A firing's key is a hash of its row and latent; the smallest keys stay,
-    so that the sample depends on the seed alone, not on chunks or order.
+    Strengths are codes over their latent's maximum. A firing's key is a hash of its row and latent; the smallest keys
+    stay, so that the sample depends on the seed alone, not on chunks.
     """
 
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int):

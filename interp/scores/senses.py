@@ -1,16 +1,16 @@
-"""Into how many modes do a latent's firings fall? Counted by splitting, each split tested on firings it was not fitted to.
+"""Into how many modes do a latent's firings fall? Counted by splits, each tested on firings it was not fitted to.
 
     1  points = [context embedding | TOKEN_SHARE × token vector] of sampled firings; half of the groups fit, half test.
-    2  2-means on the fit half gives two centres. Project the test half onto the line through them; m₁, m₂ = the means of
-       the test points on either side of the middle.
+    2  2-means on the fit half gives two centres. Project the test half onto the line through them; m₁, m₂ = the means
+       of the test points on either side of the middle.
     3  Valley test: three intervals of equal width, around m₁, around the middle, around m₂, hold n₁, n, n₂ test points.
        Any density with one mode has at least as much mass in the middle as in the poorer flank, so
            P(Bin(n + min(n₁, n₂), ½) ≤ n)
        bounds the chance of such a valley. Below ALPHA the cluster is split, and both parts are tested in turn.
 
-The null is "one mode, of any shape", so no number of clusters is assumed, and skew or heavy tails do not count as senses.
-Failings: a sense with less than about a seventh of the firings is missed; senses that share their contexts and similar
-tokens are one.
+The null is "one mode, of any shape": no number of clusters is assumed, and skew or heavy tails do not count as senses.
+Failings: a sense with less than about a sixth of the firings is missed; senses that share their contexts and have
+similar tokens are one.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from numba import njit
 
-ALPHA = 0.01
+ALPHA = 0.05
 MAX_SENSES = 6
 TOKEN_SHARE = 0.15
 """Weight of the token beside its context: unrelated tokens count as senses, similar ones do not."""
-LEAST_PER_MODE = 7
-"""2⁻⁷ < ALPHA: with fewer test points in the poorer mode, even an empty valley proves nothing."""
+LEAST_PER_MODE = 5
+"""2⁻⁵ < ALPHA: with fewer test points in the poorer mode, even an empty valley proves nothing."""
 MIN_SEQUENCES = 4 * LEAST_PER_MODE
 """Two equal senses need this many independent firings (two halves of two modes) before any split can be significant."""
 
@@ -78,37 +78,58 @@ def _count(points, is_test, alpha, max_senses, least):
 
 @njit(cache=True, nogil=True)
 def _two_means(points, chosen):
-    """Centres of 2-means, started from the sign of the leading principal component."""
-    n, dim = len(chosen), points.shape[1]
-    mean = np.zeros(dim)
+    """Centres of the best of three 2-means: from the leading principal component, and from two pairs of far points."""
+    mean = np.zeros(points.shape[1])
     for i in chosen:
-        mean += points[i]
-    mean /= n
-    direction = np.zeros(dim)
-    farthest = -1.0
-    for i in chosen:
-        distance = np.sum((points[i] - mean) ** 2)
-        if distance > farthest:
-            farthest = distance
-            direction = points[i] - mean
+        mean += points[i] / len(chosen)
+    direction = points[_farthest(points, chosen, mean)] - mean
     for _ in range(10):
-        image = np.zeros(dim)
+        image = np.zeros(points.shape[1])
         for i in chosen:
             image += np.dot(points[i] - mean, direction) * (points[i] - mean)
         direction = image / max(np.sqrt(np.sum(image**2)), 1e-12)
-    centres = np.empty((2, dim))
-    centres[0], centres[1] = mean - direction, mean + direction
+    starts = np.empty((3, 2, points.shape[1]))
+    starts[0, 0], starts[0, 1] = mean - direction, mean + direction
+    starts[1, 0] = points[_farthest(points, chosen, mean)]
+    starts[1, 1] = points[_farthest(points, chosen, starts[1, 0])]
+    starts[2, 0], starts[2, 1] = mean, starts[1, 1]
+    best = np.inf
+    centres = starts[0]
+    for start in starts:
+        spread = _lloyd(points, chosen, start)
+        if spread < best:
+            best, centres = spread, start
+    return centres
+
+
+@njit(cache=True, nogil=True)
+def _farthest(points, chosen, centre):
+    best, farthest = -1.0, chosen[0]
+    for i in chosen:
+        distance = np.sum((points[i] - centre) ** 2)
+        if distance > best:
+            best, farthest = distance, i
+    return farthest
+
+
+@njit(cache=True, nogil=True)
+def _lloyd(points, chosen, centres):
+    """Moves the centres in place; the sum of squared distances to the nearer one, less what does not depend on them."""
+    spread = np.inf
     for _ in range(10):
-        sums = np.zeros((2, dim))
-        counts = np.zeros(2)
+        sums, counts = np.zeros(centres.shape), np.zeros(2)
         for i in chosen:
             side = 1 if _side(points[i], centres) > 0.5 else 0
             sums[side] += points[i]
             counts[side] += 1
         if counts.min() == 0:
             break
+        previous = spread
+        spread = -np.sum(sums[0] ** 2) / counts[0] - np.sum(sums[1] ** 2) / counts[1]
         centres[0], centres[1] = sums[0] / counts[0], sums[1] / counts[1]
-    return centres
+        if spread >= previous:
+            break
+    return spread
 
 
 @njit(cache=True, nogil=True)

@@ -163,6 +163,7 @@ def time_in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> di
             wall, cpu = time.perf_counter(), time.process_time()
             run()
             timings[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
+            print(f"{name}: {timings[name][-1].wall:.1f} s", flush=True)
     return timings
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     labels = {f"label {i}": torch.from_numpy(generator.random(tokens.shape) < 0.05) for i in range(args.labels)}
     W_dec, W_U = torch.randn(args.d_sae, D_MODEL), torch.randn(D_MODEL, VOCAB)
     scan(tokens[:16], codes[: 16 * N_CTX], args.out / "warm-up", W_dec, W_U, {n: m[:16] for n, m in labels.items()})
-    before = peak_gb()
+    before, cpu = peak_gb(), time.process_time()
     seconds, stages = scan(tokens, codes, args.out / "features", W_dec, W_U, labels)
     results = {
         "tokens": tokens.numel(),
@@ -41,6 +41,7 @@ def main() -> None:
         "k": args.k,
         "labels": args.labels,
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
         "tokens_per_second": round(tokens.numel() / seconds),
         "features_per_second": round(args.d_sae / seconds),
         "seconds_by_stage": stages,

@@ -25,7 +25,7 @@ from interp.activations import ActivationStatistics
 from interp.codes import SparseCodes
 from interp.sae.kernels import AdamStep, ByLatent, kernels
 from interp.sae.model import SAE
-from interp.sae.selection import SAEConfig, encode, has_fast_bfloat16
+from interp.sae.selection import SAEConfig, encode, has_fast_bfloat16, piece_rows
 
 PARAMETERS = ("encoder", "W_dec", "b_enc", "b_dec")
 
@@ -81,6 +81,8 @@ class Learner:
         self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
         self.steps_done = 0
         self._buffers = torch.empty_like(self.encoder), torch.empty_like(self.W_dec)
+        rows = piece_rows(config.batch_size, config.d_sae, self.rule.by_row)
+        self._pre = self.encoder.new_empty(rows, config.d_sae)
         self._low_precision = has_fast_bfloat16(self.encoder)
 
     @property
@@ -117,6 +119,7 @@ class Learner:
             self.rule.pick,
             by_row=self.rule.by_row,
             low_precision=self._low_precision,
+            buffer=self._pre,
         )
         error, dots = ops.decode_backward(codes, self.W_dec, self.b_dec, x)
         slope = 2 / (len(x) * self.variance)
@@ -140,6 +143,7 @@ class Learner:
     def _add_auxk(self, gradients: Gradients, centred: Tensor, error: Tensor) -> None:
         """Dense over the dead latents alone, so it costs little while few are dead.
 
+        There is no ReLU here: a latent that is below zero on every row gets a gradient all the same, and comes back.
         Where more than 2·k_aux are dead, a share of the rows stands for the batch, so that the cost stays bounded.
         """
         dead, k_aux = self.dead, max(1, len(self.b_dec) // 2)
@@ -151,14 +155,18 @@ class Learner:
         if not variance > 0:
             return
         encoder, W_dec = self.encoder[dead], self.W_dec[dead]
-        z = torch.addmm(self.b_enc[dead], centred, encoder.T).relu_()
+        z = torch.addmm(self.b_enc[dead], centred, encoder.T)
         if len(dead) > k_aux:
-            values, latents = z.topk(k_aux, dim=1, sorted=False)
-            z = torch.zeros_like(z).scatter_(1, latents, values)
+            left_out = torch.ones_like(z, dtype=torch.bool).scatter_(
+                1, z.topk(k_aux, dim=1, sorted=False).indices, False
+            )
+            z.masked_fill_(left_out, 0)
         weight = self.config.aux_coefficient * min(1.0, len(dead) / k_aux) / variance
         left = torch.addmm(error, z, W_dec)  # ê + e
         slope = 2 * weight * left
-        z_gradient = (slope @ W_dec.T).masked_fill_(z <= 0, 0)
+        z_gradient = slope @ W_dec.T
+        if len(dead) > k_aux:
+            z_gradient.masked_fill_(left_out, 0)
         b_enc = z_gradient.sum(0)
         gradients.W_dec[dead] += z.T @ slope
         gradients.encoder[dead] += z_gradient.T @ centred

@@ -108,7 +108,7 @@ def _rule(cfg: dict[str, Any], tensors: dict[str, Tensor]) -> Rule:
         case "topk":
             return TopK(cfg["k"])
         case "jumprelu":
-            return Threshold(tensors["threshold"])
+            return Threshold(tensors["threshold"].clamp(min=0))  # SAELens applies a ReLU as well
         case "standard":
             return Threshold(torch.zeros(len(tensors["W_dec"])))
         case other:

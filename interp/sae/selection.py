@@ -211,19 +211,32 @@ def encode(
     *,
     by_row: bool = True,
     low_precision: bool = False,
+    buffer: Float[Tensor, "piece d_sae"] | None = None,
 ) -> SparseCodes:
     """The picks of pre = x encoderᵀ + b_enc, in pieces of rows where the rule allows it, so that pre stays in cache.
 
     `low_precision`: pick from a bfloat16 matmul, then compute the values of the picks at the precision of x.
+    `buffer`: memory for pre, of `piece_rows` rows, that a training loop hands over again each step.
     """
-    rows = max(64, _PRE_ACTIVATIONS_AT_ONCE // len(encoder)) if by_row else max(1, len(x))
+    rows = piece_rows(len(x), len(encoder), by_row)
+    if buffer is None or len(buffer) < rows:
+        buffer = x.new_empty(rows, len(encoder))
     weight = encoder.bfloat16().T if low_precision else encoder.T
     parts = []
     for piece in x.split(rows):
-        pre = (piece.bfloat16() @ weight).to(x.dtype) + b_enc if low_precision else torch.addmm(b_enc, piece, weight)
+        pre = buffer[: len(piece)]
+        if low_precision:
+            torch.add(piece.bfloat16() @ weight, b_enc, out=pre)
+        else:
+            torch.addmm(b_enc, piece, weight, out=pre)
         parts.append(pick(pre))
     codes = parts[0] if len(parts) == 1 else SparseCodes.cat(parts)
     return kernels(x).rescore(codes, x, encoder, b_enc) if low_precision else codes
+
+
+def piece_rows(rows: int, d_sae: int, by_row: bool) -> int:
+    """How many rows `encode` takes at a time."""
+    return max(1, min(rows, max(64, _PRE_ACTIVATIONS_AT_ONCE // d_sae)) if by_row else rows)
 
 
 def has_fast_bfloat16(x: Tensor) -> bool:

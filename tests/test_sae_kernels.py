@@ -1,0 +1,178 @@
+"""The numba kernels against the torch ones, and both against dense float64 formulas."""
+
+import pytest
+import torch
+
+from interp.codes import SparseCodes
+from interp.sae import kernels as torch_kernels
+from interp.sae import numba_kernels
+from interp.sae.kernels import AdamStep
+
+MODULES = [torch_kernels, numba_kernels]
+each_module = pytest.mark.parametrize("ops", MODULES, ids=["torch", "numba"])
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Rows are shared out among threads, as they are in training."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def problem(rows: int = 60, d: int = 13, width: int = 37):
+    codes = SparseCodes.from_dense(random(rows, width).relu() * (random(rows, width, seed=1) > 0.8))
+    return codes, random(width, d, seed=2), random(d, seed=3), random(rows, d, seed=4)
+
+
+def dense_top_k(pre: torch.Tensor, k: int) -> torch.Tensor:
+    kept = pre >= pre.sort(dim=1, descending=True).values[:, k - 1 : k]
+    return (pre * kept).relu()
+
+
+@each_module
+@pytest.mark.parametrize(("width", "k"), [(37, 1), (37, 5), (37, 37), (300, 8), (1000, 40), (16, 16)])
+def test_top_k_keeps_the_k_largest_positive(ops, width, k):
+    pre = random(50, width)
+    assert torch.equal(ops.top_k(pre, k).dense(), dense_top_k(pre, k))
+
+
+@each_module
+def test_top_k_leaves_out_what_is_not_positive(ops):
+    pre = random(50, 100) - 1.5
+    pre[3] = -1
+    codes = ops.top_k(pre, 20)
+    assert torch.equal(codes.dense(), dense_top_k(pre, 20))
+    assert codes.nnz == (codes.dense() > 0).sum() < 50 * 20
+
+
+@each_module
+def test_ties_never_give_more_than_k(ops):
+    pre = (random(50, 100) * 2).round()
+    codes = ops.top_k(pre, 7)
+    expected = pre.topk(7).values.relu()
+    assert torch.equal(codes.dense().topk(7).values, expected)
+    assert codes.offsets.diff().max() <= 7
+    batch = ops.batch_top_k(pre, 350)
+    assert batch.nnz == 350
+    assert torch.equal(batch.values.sort().values, pre.flatten().topk(350).values.sort().values)
+
+
+@each_module
+@pytest.mark.parametrize(("width", "n"), [(37, 60), (300, 400), (300, 3), (20, 1000), (300, 14_000)])
+def test_batch_top_k_keeps_the_n_largest_of_all_rows(ops, width, n):
+    pre = random(50, width)
+    pre[7] += 4
+    least = pre.flatten().sort(descending=True).values[n - 1]
+    codes = ops.batch_top_k(pre, n)
+    assert torch.equal(codes.dense(), (pre * (pre >= least)).relu())
+    assert codes.nnz == (codes.dense() != 0).sum()
+
+
+@each_module
+def test_picks_of_huge_infinite_and_missing_values_end(ops):
+    pre = random(40, 64)
+    pre[0, 3], pre[1, 4] = float("inf"), 3e38
+    codes = ops.top_k(pre, 4)
+    assert torch.equal(codes.dense(), torch_kernels.top_k(pre, 4).dense())
+    assert torch.equal(ops.batch_top_k(pre, 90).dense(), torch_kernels.batch_top_k(pre, 90).dense())
+    pre[2, 5] = float("nan")
+    assert len(ops.top_k(pre, 4)) == 40
+
+
+@each_module
+def test_above_is_the_dense_threshold(ops):
+    pre, threshold = random(50, 150), random(150, seed=1)
+    pre[:, 7] = threshold[7]
+    codes = ops.above(pre, threshold)
+    assert torch.equal(codes.dense(), pre * (pre > threshold))
+
+
+@each_module
+def test_rescored_picks_are_the_full_precision_pre_activations(ops):
+    codes, encoder, _, x = problem()
+    b_enc = random(37, seed=5)
+    pre = (x.double() @ encoder.double().T + b_enc.double()).relu()
+    rescored = ops.rescore(codes, x, encoder, b_enc)
+    torch.testing.assert_close(rescored.values.double(), pre[codes.rows, codes.latents.long()], rtol=1e-5, atol=1e-5)
+
+
+@each_module
+def test_decode_equals_the_dense_product(ops):
+    codes, W_dec, b_dec, x = problem()
+    expected = codes.dense().double() @ W_dec.double() + b_dec.double()
+    torch.testing.assert_close(ops.decode(codes, W_dec, b_dec).double(), expected, rtol=1e-5, atol=1e-5)
+    error, gradient = ops.decode_backward(codes, W_dec, b_dec, x)
+    torch.testing.assert_close(error.double(), expected - x.double(), rtol=1e-5, atol=1e-5)
+    dots = ((expected - x.double()) @ W_dec.double().T)[codes.rows, codes.latents.long()]
+    torch.testing.assert_close(gradient.double(), dots, rtol=1e-5, atol=1e-5)
+
+
+@each_module
+def test_sums_by_latent_equal_the_transposed_product(ops):
+    codes, _, _, x = problem()
+    by_latent = ops.transpose(codes)
+    assert torch.equal(by_latent.offsets.diff(), (codes.dense() != 0).sum(0))
+    for a, b in zip(by_latent.offsets[:-1].tolist(), by_latent.offsets[1:].tolist(), strict=True):
+        assert by_latent.rows[a:b].tolist() == sorted(by_latent.rows[a:b].tolist())
+    out = torch.full((37, 13), 7.0)
+    summed = ops.sum_by_latent(by_latent, codes.values, x, out)
+    assert summed is out
+    torch.testing.assert_close(out.double(), codes.dense().double().T @ x.double(), rtol=1e-5, atol=1e-5)
+
+
+@each_module
+def test_adam_equals_torchs(ops):
+    weight = random(20, 9, dtype=torch.float64)
+    mean, square, twin = torch.zeros_like(weight), torch.zeros_like(weight), torch.nn.Parameter(weight.clone())
+    optimizer = torch.optim.Adam([twin], lr=0.01, eps=1e-8)
+    for step in range(1, 6):
+        twin.grad = random(20, 9, seed=step, dtype=torch.float64)
+        ops.adam_(weight, twin.grad.clone(), mean, square, AdamStep(0.01, step, eps=1e-8))
+        optimizer.step()
+    torch.testing.assert_close(weight, twin.detach(), rtol=1e-9, atol=1e-12)
+
+
+@each_module
+def test_adam_keeps_unit_rows_and_ignores_the_parallel_gradient(ops):
+    weight = random(20, 9, dtype=torch.float64)
+    weight /= weight.norm(dim=1, keepdim=True)
+    mean, square, start = torch.zeros_like(weight), torch.zeros_like(weight), weight.clone()
+    gradient = random(20, 9, seed=1, dtype=torch.float64)
+    ops.adam_(weight, gradient.clone(), mean, square, AdamStep(0.01, 1), unit_norm=True)
+    torch.testing.assert_close(weight.norm(dim=1), torch.ones(20, dtype=torch.float64))
+    across = gradient - (gradient * start).sum(1, keepdim=True) * start
+    torch.testing.assert_close(mean, 0.1 * across)
+    with_parallel, untouched = gradient + 3 * start, start.clone()
+    mean.zero_(), square.zero_()
+    ops.adam_(untouched, with_parallel, mean, square, AdamStep(0.01, 1), unit_norm=True)
+    torch.testing.assert_close(untouched, weight)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    codes, W_dec, b_dec, x = problem(rows=200, d=64, width=128)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        error, gradient = numba_kernels.decode_backward(codes, W_dec, b_dec, x)
+        summed = numba_kernels.sum_by_latent(numba_kernels.transpose(codes), codes.values, error)
+        picked = numba_kernels.top_k(x @ W_dec.T, 9)
+        results.append((error, gradient, summed, picked.latents, picked.values))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@each_module
+def test_no_rows_and_no_entries(ops):
+    _, W_dec, b_dec, _ = problem()
+    empty = ops.top_k(torch.empty(0, 37), 3)
+    assert len(empty) == 0 and ops.decode(empty, W_dec, b_dec).shape == (0, 13)
+    silent = ops.top_k(torch.full((4, 37), -1.0), 3)
+    assert silent.nnz == 0 and torch.equal(ops.decode(silent, W_dec, b_dec), b_dec.expand(4, 13))
+    assert torch.equal(ops.sum_by_latent(ops.transpose(silent), silent.values, random(4, 13)), torch.zeros(37, 13))
+    assert ops.batch_top_k(torch.full((4, 37), -1.0), 9).nnz == 0

@@ -1,0 +1,289 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from interp.activations import ActivationStore
+from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae
+from interp.sae.learner import Learner
+
+D_IN, D_SAE = 16, 48
+HOOK = "activations"
+
+
+def planted(rows: int = 3000) -> torch.Tensor:
+    """Sparse sums of 32 directions, off the origin."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(32, D_IN, generator=generator), dim=1)
+    strengths = torch.rand(rows, 32, generator=generator) * (torch.rand(rows, 32, generator=generator) < 0.08)
+    return strengths @ directions * 5 + 2
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> ActivationStore:
+    return ActivationStore.from_batches(planted(), tmp_path_factory.mktemp("store"), dtype="float32")
+
+
+def topk(**changes) -> TopKConfig:
+    return TopKConfig(**{"d_sae": D_SAE, "k": 4, "tokens": 6400, "batch_size": 256, "device": "cpu", **changes})
+
+
+def batch_topk(**changes) -> BatchTopKConfig:
+    return BatchTopKConfig(**{"d_sae": D_SAE, "k": 4, "tokens": 6400, "batch_size": 256, "device": "cpu", **changes})
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "sae_weights.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_speed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
+
+
+def dense_loss(learner: Learner, x: torch.Tensor, dead: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of learner.py's docstring, with dense latents and autograd."""
+    p = {name: getattr(learner, name).clone().requires_grad_() for name in ("encoder", "W_dec", "b_enc", "b_dec")}
+    pre = (x - p["b_dec"]) @ p["encoder"].T + p["b_enc"]
+    k = learner.config.k
+    if isinstance(learner.config, TopKConfig):
+        least = pre.sort(dim=1, descending=True).values[:, k - 1 : k]
+    else:
+        least = pre.flatten().sort(descending=True).values[k * len(x) - 1]
+    z = torch.where((pre >= least) & (pre > 0), pre, 0)
+    error = z @ p["W_dec"] + p["b_dec"] - x
+    loss = error.square().sum() / (len(x) * learner.variance)
+    if len(dead):
+        k_aux = D_IN // 2
+        rows = min(len(x), len(x) * 2 * k_aux // len(dead))
+        left, quiet = -error[:rows].detach(), pre[:rows, dead]
+        if len(dead) > k_aux:
+            quiet = torch.where(quiet >= quiet.sort(dim=1, descending=True).values[:, k_aux - 1 : k_aux], quiet, 0)
+        aux = (quiet @ p["W_dec"][dead] - left).square().sum() / (left - left.mean(0)).square().sum()
+        loss = loss + learner.config.aux_coefficient * min(1, len(dead) / k_aux) * aux
+    return loss, p
+
+
+@pytest.mark.parametrize("config", [topk(), batch_topk()], ids=["topk", "batchtopk"])
+@pytest.mark.parametrize("n_dead", [0, 3, 40])
+def test_gradients_equal_float64_autograd_of_a_dense_twin(store, config, n_dead):
+    learner = Learner(config, store.statistics(HOOK), torch.device("cpu"), torch.float64)
+    generator = torch.Generator().manual_seed(5)
+    learner.b_enc += torch.randn(D_SAE, generator=generator, dtype=torch.float64) * 0.3
+    learner.encoder += torch.randn(D_SAE, D_IN, generator=generator, dtype=torch.float64) * 0.3
+    dead = torch.randperm(D_SAE, generator=generator)[:n_dead].sort().values
+    learner.since_fired[dead] = config.dead_tokens
+    x = planted(200).double() * learner.scale
+    gradients = learner.gradients(x)
+    loss, parameters = dense_loss(learner, x, dead)
+    loss.backward()
+    assert gradients.loss == pytest.approx(loss.item(), rel=1e-9)
+    for name, parameter in parameters.items():
+        difference = (getattr(gradients, name) - parameter.grad).norm() / parameter.grad.norm()
+        assert difference < 1e-9, name
+
+
+def test_single_precision_gradients_are_close_to_double(store):
+    """Picks that differ between the precisions would show; none does on these rows."""
+    x = planted(200)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        learner = Learner(topk(), store.statistics(HOOK), torch.device("cpu"), dtype)
+        learner._low_precision = False
+        results.append(learner.gradients(x.to(dtype) * learner.scale))
+    for name in ("encoder", "W_dec", "b_enc", "b_dec"):
+        single, double = (getattr(result, name).double() for result in results)
+        assert (single - double).norm() / double.norm() < 1e-5, name
+
+
+def test_picks_from_a_bfloat16_matmul_have_full_precision_values(store):
+    learner = Learner(topk(), store.statistics(HOOK), torch.device("cpu"))
+    x = planted(200) * learner.scale
+    learner._low_precision = True
+    codes = learner.gradients(x).codes
+    pre = ((x - learner.b_dec) @ learner.encoder.T + learner.b_enc).relu()
+    torch.testing.assert_close(codes.values, pre[codes.rows, codes.latents.long()], rtol=1e-5, atol=1e-5)
+    exact = pre.topk(4).values.sum()
+    assert codes.values.sum() > 0.99 * exact
+
+
+@pytest.mark.parametrize("config", [topk(tokens=60_000), batch_topk(tokens=60_000)], ids=["topk", "batchtopk"])
+def test_training_learns_planted_directions(store, config, tmp_path):
+    sae = train_sae(store, HOOK, config, tmp_path)
+    x = planted()
+    fvu = (sae(x) - x).square().sum() / (x - x.mean(0)).square().sum()
+    assert fvu < 0.25
+    codes = sae.codes(x)
+    assert codes.nnz / len(x) == pytest.approx(4, rel=0.15)
+    torch.testing.assert_close(codes.dense(), sae.encode(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sae.decode(codes), sae(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
+    rows = metrics(tmp_path)
+    assert rows[-1]["fvu"] < rows[0]["fvu"] and rows[-1]["tokens"] == 59_904
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["fvu"] == pytest.approx(fvu.item(), abs=0.05)
+    assert not list(tmp_path.glob("checkpoint*"))
+
+
+def test_auxk_revives_dead_latents(store):
+    """Latents whose encoder points away never fire by themselves; AuxK's gradient reaches the encoder."""
+
+    def dead_share(coefficient: float) -> float:
+        config = topk(tokens=100_000, dead_after=512, aux_coefficient=coefficient)
+        learner = Learner(config, store.statistics(HOOK), torch.device("cpu"))
+        learner.b_enc[:24] = -3.0
+        batches = store.batches(HOOK, 256, epochs=None)
+        for _ in range(120):
+            result = learner.step(next(batches))
+        return result.dead
+
+    assert dead_share(1 / 32) < 0.5 * dead_share(0)
+
+
+def test_the_rate_rises_stays_and_falls(store):
+    config = topk(tokens=256 * 100, lr=0.5, warmup=0.1, decay=0.2)
+    learner, rates = Learner(config, store.statistics(HOOK), torch.device("cpu")), []
+    for learner.steps_done in range(100):
+        rates.append(learner.lr)
+    assert rates[0] == pytest.approx(0.05) and rates[9:80] == [0.5] * 71
+    assert rates[90] == pytest.approx(0.25) and rates[99] == pytest.approx(0.025)
+    assert topk(d_sae=2**14).peak_lr == 2e-4 and topk(d_sae=2**12).peak_lr == 4e-4
+
+
+def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):
+    configs = [topk(), topk(k=6, tokens=3000), batch_topk(seed=1), topk(batch_size=128)]
+    saes = train_sae(store, HOOK, configs, tmp_path / "sweep")
+    for i, config in enumerate(configs):
+        train_sae(store, HOOK, config, tmp_path / f"alone-{i}")
+        assert same(weights(tmp_path / "sweep" / str(i)), weights(tmp_path / f"alone-{i}"))
+        assert isinstance(saes[i], SAE) and saes[i].config == config
+
+
+CHILD = """
+import sys
+import torch
+torch.set_num_threads(1)
+from interp.activations import ActivationStore
+from tests.test_sae_training import HOOK, Learner, batch_topk, topk, train_sae
+step = Learner.step
+def stop_at_13(self, x):
+    if self.steps_done == 13:
+        print("stopped", flush=True)
+        sys.stdin.read()
+    return step(self, x)
+Learner.step = stop_at_13
+train_sae(ActivationStore.open(sys.argv[1]), HOOK, [topk(), batch_topk()], sys.argv[2], checkpoint_seconds=0)
+"""
+
+
+def test_training_killed_and_resumed_equals_training_in_one_go(store, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train_sae(store, HOOK, [topk(), batch_topk()], tmp_path / "whole")
+    command = [sys.executable, "-c", CHILD, str(store.path), str(tmp_path / "cut")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=Path(__file__).parent.parent, **pipes) as child:
+        assert child.stdout is not None and child.stdout.readline() == "stopped\n"
+        child.send_signal(signal.SIGKILL)
+    seen: list[int] = []
+    train_sae(store, HOOK, [topk(), batch_topk()], tmp_path / "cut", progress=lambda done, *_: seen.append(done))
+    torch.set_num_threads(threads)
+    assert seen[0] > 13
+    for i in ("0", "1"):
+        assert same(weights(tmp_path / "cut" / i), weights(tmp_path / "whole" / i))
+        cut, whole = (without_speed(metrics(tmp_path / name / i)) for name in ("cut", "whole"))
+        assert cut == whole
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("config", [topk(), batch_topk()], ids=["topk", "batchtopk"])
+def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, monkeypatch, config):
+    """The log is ahead of the checkpoint when the cut comes; a dead latent's counter and the threshold are restored."""
+    train_sae(store, HOOK, config, tmp_path / "whole")
+    step = Learner.step
+
+    def cut_at_17(self, x):
+        if self.steps_done == 17:
+            raise Cut
+        return step(self, x)
+
+    due = iter([False] * 9 + [True] + [False] * 99)
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", cut_at_17)
+        patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+        with pytest.raises(Cut):
+            train_sae(store, HOOK, config, tmp_path / "cut")
+    assert len(metrics(tmp_path / "cut")) == 17
+    seen = []
+    train_sae(store, HOOK, config, tmp_path / "cut", progress=lambda done, total, note: seen.append((done, total)))
+    assert seen[-1] == (25, 25)
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert without_speed(metrics(tmp_path / "cut")) == without_speed(metrics(tmp_path / "whole"))
+
+
+def test_a_finished_run_is_loaded_not_repeated(store, tmp_path, monkeypatch):
+    first = train_sae(store, HOOK, topk(), tmp_path)
+    monkeypatch.setattr(Learner, "step", None)
+    again = train_sae(store, HOOK, topk(), tmp_path)
+    assert torch.equal(first.W_enc, again.W_enc) and again.config == topk()
+
+
+def test_training_of_another_config_is_refused_with_what_differs(store, tmp_path):
+    train_sae(store, HOOK, topk(), tmp_path)
+    with pytest.raises(ValueError, match=r"seed is 0, not 1; k is 4, not 5\."):
+        train_sae(store, HOOK, topk(k=5, seed=1), tmp_path)
+    assert train_sae(store, HOOK, topk(k=5), tmp_path, resume=False).config.k == 5
+
+
+def test_rows_that_are_not_finite_are_named(store, monkeypatch):
+    bad = planted(256)
+    bad[3, 2], bad[200, 0] = float("nan"), float("inf")
+    monkeypatch.setattr(ActivationStore, "batches", lambda *args, **kwargs: iter([planted(256), bad]))
+    with pytest.raises(ValueError, match=r"step 2 is not finite in 2 of 256 rows: 3, 200"):
+        train_sae(store, HOOK, topk())
+
+
+def test_an_empty_store_is_refused(store, monkeypatch):
+    monkeypatch.setattr(ActivationStore, "__len__", lambda self: 0)
+    with pytest.raises(ValueError, match="empty"):
+        train_sae(store, HOOK, topk())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"k": 49}, "k=49 must be in 1..d_sae=48"),
+        ({"k": 0}, "k=0 must be in"),
+        ({"tokens": 0}, "tokens=0"),
+        ({"lr": -1.0}, "lr=-1.0"),
+        ({"decay": 1.5}, "decay=1.5"),
+        ({"aux_coefficient": -0.1}, "aux_coefficient=-0.1"),
+        ({"dead_after": 0}, "dead_after=0"),
+    ],
+)
+def test_configs_refuse_bad_values(changes, message):
+    for config in (topk, batch_topk):
+        with pytest.raises(ValueError, match=message):
+            config(**changes)
+
+
+def test_rows_of_another_width_are_refused(store):
+    sae = train_sae(store, HOOK, topk(tokens=256))
+    for read in (sae.encode, sae.codes):
+        with pytest.raises(ValueError, match="17 wide.*d_in=16"):
+            read(torch.zeros(2, 17))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.report.chunks import CHUNK, encode, number, payloads
+from interp.report.chunks import CHUNK, encode, number, pack, payloads
 from interp.report.columns import evidence_rows, table_columns
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import decoder_layout
@@ -92,7 +92,7 @@ def _write_assets(folder: Path, title: str) -> None:
     source = files("interp.report")
     for name in ASSETS:
         (assets / name).write_text(source.joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
-    (assets / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    _write_script(assets, "plotly", pack(get_plotlyjs()))
     page = source.joinpath("page.html").read_text(encoding="utf-8")
     (folder / "index.html").write_text(page.replace("{{title}}", html.escape(title)), encoding="utf-8")
 

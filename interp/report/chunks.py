@@ -66,11 +66,12 @@ def _block(store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, 
     near = _grouped(store.sql(f"select latent, other, cosine from neighbours {where} order by latent, rank"))
     pairs = "select latent, other, jaccard, lift, n_both from coactivations"
     together = _grouped(store.sql(f"{pairs} {where} order by latent, rank"))
+    best = "(f1 is null or isnan(f1)), f1 desc, label"
     labels = _grouped(
         store.sql(f"""
         select latent, label, f1, precision, recall, correlation, n_label from labels {where}
-        qualify row_number() over (partition by latent order by f1 desc, label) <= {N_LABELS}
-        order by latent, f1 desc, label""")
+        qualify row_number() over (partition by latent order by {best}) <= {N_LABELS}
+        order by latent, {best}""")
     )
     around = _grouped(
         store.sql(f"""
@@ -98,12 +99,15 @@ def _block(store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, 
 
 def encode(payload: Any) -> str:
     """JSON → gzip → base64; the same payload gives the same text."""
-    raw = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode()
+    return pack(json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def decode(text: str) -> Any:
     return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def pack(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def encode_tokens(tokens: Sequence[int] | np.ndarray) -> str:

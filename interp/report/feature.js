@@ -96,9 +96,9 @@ report.views.feature = (() => {
   }
 
   function around(rows) {
-    const column = (offset, title) => h("div", null, h("h4", null, title), h("ul.tokens", null, rows.filter(([at]) => at === offset).map(([, token, n]) =>
+    const column = (offset, title) => rows.some(([at]) => at === offset) && h("div", null, h("h4", null, title), h("ul.tokens", null, rows.filter(([at]) => at === offset).map(([, token, n]) =>
       h("li", null, tokenElement(word(token)), h("span.muted", null, format.count(n))))));
-    return h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after"));
+    return h("div.around", null, [column(-1, "before"), column(0, "on"), column(1, "after")].filter(Boolean));
   }
 
   function verdict(latent, feature) {

@@ -12,10 +12,11 @@ report.views.map = (() => {
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
   let points, way = "verdict", plot, shapes;
 
+  const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
   const hover = (i) => {
-    const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
     const cut = columns.explanation[i].slice(0, 80);
-    return `<b>${i}</b> ${format.words(verdictOf(i))}${cut ? `<br>${escape(cut)}` : ""}`;
+    return `<b>${i}</b> ${escape(format.words(verdictOf(i)))}${cut ? `<br>${escape(cut)}` : ""}`;
   };
 
   function trace(places, marker, name) {
@@ -35,7 +36,7 @@ report.views.map = (() => {
       groups.get(name).push(p);
     });
     const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
-    return sorted.map(([name, places]) => trace(places, hueOf(name), `${format.words(name)} (${format.count(places.length)})`));
+    return sorted.map(([name, places]) => trace(places, hueOf(name), `${escape(format.words(name))} (${format.count(places.length)})`));
   }
 
   function traces() {

@@ -36,23 +36,36 @@ const loadScript = (() => {
   };
 })();
 
+/* The text that a script of the report hands over gzipped. */
+async function unpack(path, name) {
+  await loadScript(path);
+  const packed = report.data[name];
+  delete report.data[name];
+  const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
 const loadData = (() => {
   const opened = new Map();
-  const open = async (name) => {
-    await loadScript(`data/${name}.js`);
-    const packed = report.data[name];
-    delete report.data[name];
-    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return JSON.parse(await new Response(stream).text());
-  };
+  const open = async (name) => JSON.parse(await unpack(`data/${name}.js`, name));
   return (name) => {
     if (!opened.has(name)) opened.set(name, open(name));
     return opened.get(name);
   };
 })();
 
-const loadPlotly = () => loadScript("assets/plotly.min.js");
+/* plotly.js travels gzipped, at a third of its size, and is needed by two views only. */
+const loadPlotly = (() => {
+  let loading;
+  const load = async () => {
+    const code = await unpack("assets/plotly.js", "plotly");
+    const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+    await loadScript(address);
+    URL.revokeObjectURL(address);
+  };
+  return () => (loading ??= load());
+})();
 
 /* An element: h("a.link", { href, onclick, title }, child, child, …); strings become text nodes. */
 function h(kind, attributes, ...children) {

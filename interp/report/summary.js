@@ -19,8 +19,14 @@ report.paint = (() => {
     return themed;
   }
 
+  /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. */
+  function traces(given) {
+    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--lexical", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#8a8f98": "--dead" };
+    return JSON.parse(JSON.stringify(given).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
+  }
+
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  return { style, layout, config };
+  return { style, layout, traces, config };
 })();
 
 report.views.summary = (() => {
@@ -73,7 +79,7 @@ report.views.summary = (() => {
     if (!drawn.length) return;
     await loadPlotly();
     for (const [plot, figure] of drawn) {
-      await Plotly.react(plot, figure.data, report.paint.layout(figure.layout), report.paint.config);
+      await Plotly.react(plot, report.paint.traces(figure.data), report.paint.layout(figure.layout), report.paint.config);
     }
   }
 

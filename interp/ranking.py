@@ -6,6 +6,9 @@
     words        the rule that best predicts where the latent fires                                `interp.explain`
 
 No label, no language model, and nothing but the feature store is needed. A verdict is about the text that was scanned.
+
+Failing: a latent defined by what stands just before it, in any surroundings (whatever follows " the"), has contexts and
+tokens as unlike as those of a union, and is called polysemantic; its explanation and that one's F1 tell.
 """
 
 from collections.abc import Callable
@@ -34,7 +37,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def rank_features(
-    features: FeatureStore, *, nulls: int = 4, seed: int = 0, progress: Progress | None = None
+    features: FeatureStore, *, nulls: int = 2, seed: int = 0, progress: Progress | None = None
 ) -> "pd.DataFrame":
     """Rank all latents, most monosemantic first (ties: by latent). One row a latent:
 
@@ -61,7 +64,7 @@ def rank_features(
     token_share             activation mass on the commonest token and its variants
     density                 share of tokens it fires on;   n_active, n_sequences, burstiness: as in the features table
 
-    nulls: number of shifted texts. The same store and seed give the same table.
+    nulls: number of shifted texts; latents of similar size share them, so two suffice. The same store and seed give the same table.
     Raises ValueError if nulls < 1.
     """
     from interp.explain import explain

@@ -217,18 +217,18 @@ def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, m
     train_sae(store, HOOK, config, tmp_path / "whole")
     step = Learner.step
 
-    def cut_at_17(self, x):
-        if self.steps_done == 17:
+    def cut_at_24(self, x):
+        if self.steps_done == 24:
             raise Cut
         return step(self, x)
 
-    due = iter([False] * 9 + [True] + [False] * 99)
+    due = iter([False] * 21 + [True] + [False] * 99)
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", cut_at_17)
+        patch.setattr(Learner, "step", cut_at_24)
         patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, config, tmp_path / "cut")
-    assert len(metrics(tmp_path / "cut")) == 17
+    assert len(metrics(tmp_path / "cut")) == 24
     seen = []
     train_sae(store, HOOK, config, tmp_path / "cut", progress=lambda done, total, note: seen.append((done, total)))
     assert seen[-1] == (25, 25)

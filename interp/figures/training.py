@@ -66,7 +66,7 @@ def model_training(
 def sae_training(metrics: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """FVU, L0 and the share of dead latents against tokens seen; a mapping (name → metrics) overlays several runs."""
     runs = metrics if isinstance(metrics, Mapping) else {"": metrics}
-    panels = {"fvu": "FVU", "l0": "L0 (latents a token)", "dead": "dead (share)"}
+    panels = {"fvu": "FVU", "l0": "L0 (latents)", "dead": "dead (share)"}
     fig = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for (name, table), colour in zip(runs.items(), SEQUENCE * len(runs), strict=False):
         need(table, "tokens", *panels)

@@ -64,7 +64,8 @@ def rank_features(
     token_share             activation mass on the commonest token and its variants
     density                 share of tokens it fires on;   n_active, n_sequences, burstiness: as in the features table
 
-    nulls: number of shifted texts; latents of similar size share them, so two suffice. The same store and seed give the same table.
+    nulls: number of shifted texts; latents of similar size share them, so two suffice.
+    The same store and seed give the same table.
     Raises ValueError if nulls < 1.
     """
     from interp.explain import explain

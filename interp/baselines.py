@@ -30,7 +30,7 @@ class FixedDictionary:
         self,
         W_enc: Float[Tensor, "d_in d_sae"],
         W_dec: Float[Tensor, "d_sae d_in"],
-        b_dec: Float[Tensor, "d_in"],
+        b_dec: Float[Tensor, " d_in"],
         k: int | None,
     ):
         if k is not None and not 1 <= k <= len(W_dec):
@@ -80,9 +80,9 @@ class PCADictionary(FixedDictionary):
     def __init__(
         self,
         components: Float[Tensor, "component d_in"],
-        mean: Float[Tensor, "d_in"],
+        mean: Float[Tensor, " d_in"],
         k: int,
-        variances: Float[Tensor, "component"] | None = None,
+        variances: Float[Tensor, " component"] | None = None,
     ):
         halves = torch.cat([components, -components])
         if not 1 <= k <= len(components):
@@ -123,7 +123,7 @@ class RandomDictionary(FixedDictionary):
     """Unit directions drawn from a seed; `b_dec` is 0 unless given, or the store's mean with `fit`."""
 
     def __init__(
-        self, d_in: int, d_sae: int, k: int | None, *, seed: int = 0, b_dec: Float[Tensor, "d_in"] | None = None
+        self, d_in: int, d_sae: int, k: int | None, *, seed: int = 0, b_dec: Float[Tensor, " d_in"] | None = None
     ):
         drawn = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
         W_dec = torch.nn.functional.normalize(drawn, dim=1)

@@ -252,7 +252,7 @@ def _add_rank(commands: Any) -> None:
     parser = _command(commands, "rank", _rank, "feature store → ranking", text)
     parser.add_argument("features", type=Path, help="a feature store, as scan writes it")
     parser.add_argument("--out", type=Path, required=True, help="a .parquet or .csv file")
-    parser.add_argument("--nulls", type=int, default=4, help="shuffles for the null distributions (default 4)")
+    parser.add_argument("--nulls", type=int, default=2, help="shifted texts for the null distributions (default 2)")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -271,7 +271,7 @@ def _rank(options: argparse.Namespace) -> None:
         temporary, index=False
     )
     os.replace(temporary, options.out)
-    print(verdicts(table.verdict.value_counts().to_dict()))
+    print(verdicts({str(name): int(n) for name, n in table.verdict.value_counts().items()}))
 
 
 def _add_report(commands: Any) -> None:

@@ -28,9 +28,9 @@ from torch import Tensor
 class SparseCodes:
     """Codes of `len(self)` rows over `d_sae` latents. Within a row the order of the latents is free."""
 
-    offsets: Int[Tensor, "row_plus_1"]
-    latents: Int[Tensor, "nnz"]
-    values: Float[Tensor, "nnz"]
+    offsets: Int[Tensor, " row_plus_1"]
+    latents: Int[Tensor, " nnz"]
+    values: Float[Tensor, " nnz"]
     d_sae: int
 
     @classmethod
@@ -75,7 +75,7 @@ class SparseCodes:
         return len(self.latents)
 
     @property
-    def rows(self) -> Int[Tensor, "nnz"]:
+    def rows(self) -> Int[Tensor, " nnz"]:
         """The row of each stored entry."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.offsets.device), self.offsets.diff())
 
@@ -119,7 +119,7 @@ class CodeStore:
     def has_run(self, name: str) -> bool:
         return (self.path / f"run-{name}.safetensors").exists()
 
-    def write_run(self, name: str, row_ids: Int[Tensor, "row"], codes: SparseCodes) -> None:
+    def write_run(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
         """Store the codes of the rows `row_ids` (each row id in one run only), sorted by row id."""
         order = row_ids.argsort()
         counts = codes.offsets.diff()[order]
@@ -145,7 +145,7 @@ class CodeStore:
     def nnz(self) -> int:
         return sum(run.nnz for run in self._runs)
 
-    def present(self, start: int, stop: int) -> Bool[Tensor, "row"]:
+    def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
         """Which rows of the range were encoded at all; the others were excluded at harvest."""
         mask = torch.zeros(stop - start, dtype=torch.bool)
         for run in self._runs:
@@ -159,12 +159,12 @@ class CodeStore:
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
         parts = [run.read(start, stop) for run in self._runs] or [_NO_ROWS]
-        rows, counts, latents, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        counts_of = torch.zeros(max(stop - start, 0), dtype=torch.long).index_copy_(0, rows, counts)
+        places, counts, latents, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        counts_of = torch.zeros(max(stop - start, 0), dtype=torch.long).index_copy_(0, places, counts)
         offsets = _offsets(counts_of)
         if len(parts) > 1:
-            order = rows.argsort()
-            shift = (_offsets(counts)[:-1] - offsets[rows])[order]
+            order = places.argsort()
+            shift = (_offsets(counts)[:-1] - offsets[places])[order]
             entries = torch.repeat_interleave(shift, counts[order]) + torch.arange(len(latents))
             latents, values = latents[entries], values[entries]
         return SparseCodes(offsets, latents, values, self.d_sae)
@@ -203,7 +203,7 @@ _NO_ROWS = (
 )
 
 
-def _offsets(counts: Int[Tensor, "row"]) -> Int[Tensor, "row_plus_1"]:
+def _offsets(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, 0, out=offsets[1:])
     return offsets

@@ -74,8 +74,8 @@ class QualityConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig:
-    nulls: int = 4
-    """Shuffles of the activations that give the null distribution of each score."""
+    nulls: int = 2
+    """Shifted texts that give the null distribution of each score."""
     seed: int = 0
 
 
@@ -103,7 +103,6 @@ class RunConfig:
             "harvest": {"tokens": 200_000},
             "sae": {"d_sae": 1024, "tokens": 300_000},
             "quality": {"tokens": 20_000},
-            "ranking": {"nulls": 2},
         }
         return cls.from_dict(sections)
 

@@ -76,7 +76,8 @@ class Bar:
     """Progress of one long step: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, name: str):
-        self.name, self._bar, self._printed, self._begin = name, None, time.monotonic(), time.monotonic()
+        self.name, self._printed = name, time.monotonic()
+        self._bar: Any = None
 
     def __call__(self, done: int, total: int, note: str) -> None:
         if sys.stderr.isatty():

@@ -18,8 +18,11 @@ from interp.codes import SparseCodes
 class Dictionary(Protocol):
     """`W_dec` has one row a latent: the direction that the latent writes. Latents fire where z != 0."""
 
-    W_dec: Float[Tensor, "d_sae d_in"]
-    b_dec: Float[Tensor, "d_in"]
+    @property
+    def W_dec(self) -> Float[Tensor, "d_sae d_in"]: ...
+
+    @property
+    def b_dec(self) -> Float[Tensor, " d_in"]: ...
 
     @property
     def d_in(self) -> int: ...

@@ -107,7 +107,7 @@ class FeatureStore:
         with safe_open(str(file), "pt") as opened:
             return opened.get_tensor("W_dec")
 
-    def fit_half(self, n_seq: int | None = None) -> Bool[Tensor, "seq"]:
+    def fit_half(self, n_seq: int | None = None) -> Bool[Tensor, " seq"]:
         """Which of the first `n_seq` sequences (default: all) thresholds and explanations are fitted on."""
         return fit_half(len(self.tokens) if n_seq is None else n_seq)
 

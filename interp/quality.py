@@ -53,7 +53,7 @@ class Quality:
 class _Bounds:
     """What does not depend on the dictionary."""
 
-    mean: Float[Tensor, "d_in"]
+    mean: Float[Tensor, " d_in"]
     variance_sum: float
     ce_clean: float
     ce_mean_ablated: float

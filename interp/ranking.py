@@ -105,7 +105,7 @@ def _add_verdict(
     table: "pd.DataFrame",
     evidence: "Evidence",
     calibrated: "Calibrated",
-    token_share: Float64[np.ndarray, "d_sae"],
+    token_share: Float64[np.ndarray, " d_sae"],
 ) -> None:
     tested = evidence.testable
     dead = table["n_active"].to_numpy() == 0
@@ -129,13 +129,13 @@ def _add_evidence(ranking: "pd.DataFrame", evidence: "Evidence") -> None:
     ranking["separation"], ranking["separation_z"] = evidence.of("valley"), evidence.z("valley")
 
 
-def _is_dense(table: "pd.DataFrame", evidence: "Evidence") -> Bool[np.ndarray, "d_sae"]:
+def _is_dense(table: "pd.DataFrame", evidence: "Evidence") -> Bool[np.ndarray, " d_sae"]:
     density = table["density"].to_numpy()
     z = np.fmax(evidence.z("coherence"), evidence.z("token_coherence"))
     return (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
 
 
-def _token_share(features: FeatureStore, table: "pd.DataFrame") -> Float64[np.ndarray, "d_sae"]:
+def _token_share(features: FeatureStore, table: "pd.DataFrame") -> Float64[np.ndarray, " d_sae"]:
     """Share of each latent's activation mass on its commonest token and its variants in case and surrounding space."""
     from interp.explain.predicates import plain_strings
 

@@ -27,6 +27,7 @@ import tomli_w
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
 from interp.config import RunConfig
+from interp.dictionary import Dictionary
 from interp.features import FeatureStore, scan_features
 from interp.harvest import harvest
 from interp.quality import quality_table
@@ -73,6 +74,11 @@ class Run:
     @cached_property
     def val_tokens(self) -> LabelledTokens:
         return LabelledTokens.load(self.path / "corpus" / "val")
+
+    @property
+    def harvested(self) -> LabelledTokens:
+        """The training sequences whose activations were kept."""
+        return self.train_tokens[: max(1, self.config.harvest.tokens // self.train_tokens.n_ctx)]
 
     @cached_property
     def model(self) -> Transformer:
@@ -210,10 +216,9 @@ def _model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 def _activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     config = run.config.harvest
-    tokens = run.train_tokens.tokens
     store = harvest(
         run.model,
-        tokens[: max(1, config.tokens // tokens.shape[1])],
+        run.harvested.tokens,
         [config.hook_name],
         folder / "store",
         dtype=config.dtype,
@@ -241,7 +246,7 @@ def _neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return _scan(run, NeuronDictionary(run.store.d(run.config.harvest.hook_name)), folder, progress)
 
 
-def _scan(run: Run, dictionary: Any, folder: Path, progress: Progress) -> dict[str, Any]:
+def _scan(run: Run, dictionary: Dictionary, folder: Path, progress: Progress) -> dict[str, Any]:
     features = scan_features(
         dictionary,
         run.store,
@@ -249,7 +254,7 @@ def _scan(run: Run, dictionary: Any, folder: Path, progress: Progress) -> dict[s
         folder,
         model=run.model,
         vocab=run.tokenizer.display(),
-        labels=run.train_tokens[: len(run.store.tokens)].labels,
+        labels=run.harvested.labels,
         settings=run.config.scan,
         progress=progress,
     )
@@ -260,14 +265,13 @@ def _scan(run: Run, dictionary: Any, folder: Path, progress: Progress) -> dict[s
 def _quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     config, hook_name = run.config, run.config.harvest.hook_name
     d_in, k = run.store.d(hook_name), run.config.sae.k
-    dictionaries = {
+    dictionaries: dict[str, Dictionary] = {
         "SAE": run.sae,
         f"PCA, {k} largest": PCADictionary.fit(run.store, hook_name, k=k),
         f"neurons, {k} largest": NeuronDictionary(d_in, k=k),
         "random, same width": RandomDictionary(d_in, config.sae.d_sae, k=k, seed=config.sae.seed),
     }
-    n_ctx = run.val_tokens.tokens.shape[1]
-    tokens = run.val_tokens.tokens[: max(1, config.quality.tokens // n_ctx)]
+    tokens = run.val_tokens.tokens[: max(1, config.quality.tokens // run.val_tokens.n_ctx)]
     table = quality_table(
         dictionaries,
         run.model,
@@ -278,13 +282,13 @@ def _quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         progress=progress,
     )
     _write_parquet(table, folder / "quality.parquet")
-    return table.set_index("dictionary").to_dict(orient="index")
+    return _rows(table, "dictionary")
 
 
 def _concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     table = concept_table(run.features, run.neurons)
     _write_parquet(table, folder / "concepts.parquet")
-    return table.set_index("label").to_dict(orient="index")
+    return _rows(table, "label")
 
 
 def _ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -351,6 +355,10 @@ def _file_hashes(config: CorpusConfig) -> dict[str, str]:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _rows(table: pd.DataFrame, key: str) -> dict[str, Any]:
+    return {str(name): row for name, row in table.set_index(key).to_dict(orient="index").items()}
 
 
 def _write_json(file: Path, content: Any) -> None:

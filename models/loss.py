@@ -24,8 +24,8 @@ SLAB_BYTES = 8 << 20  # of logits at hand at once
 def token_loss(
     x: Float[Tensor, "row d_model"],
     W: Float[Tensor, "d_model d_vocab"],
-    b: Float[Tensor, "d_vocab"],
-    targets: Int[Tensor, "row"],
+    b: Float[Tensor, " d_vocab"],
+    targets: Int[Tensor, " row"],
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats a row. Under CPU autocast the three matmuls run in its dtype and the softmax in
     float32. On a CPU it can be differentiated once, not twice."""

@@ -36,7 +36,7 @@ class LabelledTokens:
     document_ids: Int[Tensor, "seq pos"]
     document_names: tuple[str, ...]
     """The work that each document is from (a play, a module, a file), by document id."""
-    row_characters: Int[Tensor, "seq"]
+    row_characters: Int[Tensor, " seq"]
     """Characters that the tokens of a row cover; one that two rows share counts in the first."""
 
     @property
@@ -163,9 +163,9 @@ def _batches(documents: Sequence[Document], characters: int) -> Iterator[list[Do
 
 
 class _Encoded(NamedTuple):
-    ids: Int[np.ndarray, "token"]
-    bits: Int[np.ndarray, "token"]
-    characters: Int[np.ndarray, "token"]
+    ids: Int[np.ndarray, " token"]
+    bits: Int[np.ndarray, " token"]
+    characters: Int[np.ndarray, " token"]
     """Characters that the token is the first to cover."""
 
 
@@ -192,8 +192,8 @@ def _encode(documents: list[Document], tokenizer: Tokenizer, names: list[str]) -
 
 
 def _label_bits(
-    starts: Int[np.ndarray, "token"], ends: Int[np.ndarray, "token"], spans: Int[np.ndarray, "span 3"]
-) -> Int[np.ndarray, "token"]:
+    starts: Int[np.ndarray, " token"], ends: Int[np.ndarray, " token"], spans: Int[np.ndarray, "span 3"]
+) -> Int[np.ndarray, " token"]:
     """Starts and ends of the tokens never fall, so those that meet a span (start, end, bit) are a range first..last."""
     bits = np.zeros(len(starts), dtype=np.int64)
     firsts = np.searchsorted(ends, spans[:, 0], "right")

@@ -302,7 +302,7 @@ class _Run:
         self.progress(self.steps, self.steps, f"{note} {done}/{total}")
 
 
-def batch_rows(step: int, n_sequences: int, batch_size: int, seed: int) -> Int[Tensor, "batch"]:
+def batch_rows(step: int, n_sequences: int, batch_size: int, seed: int) -> Int[Tensor, " batch"]:
     """The sequences of a step: permutation after permutation of them all, cut into batches."""
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, rows = np.divmod(places, n_sequences)
@@ -377,7 +377,7 @@ def _samples(model: Transformer, tokenizer: TextTokenizer, config: TrainingConfi
     return [{"text": _text(tokenizer, row), "temperature": 0.8, "seed": config.seed} for row in rows]
 
 
-def _text(tokenizer: TextTokenizer, ids: Int[Tensor, "pos"]) -> str:
+def _text(tokenizer: TextTokenizer, ids: Int[Tensor, " pos"]) -> str:
     return tokenizer.decode([token for token in ids.tolist() if token != tokenizer.bos_id])
 
 

@@ -22,13 +22,13 @@ _CHUNK_ROWS = 4096
 class ActivationStatistics:
     """What a store knows about one hook."""
 
-    mean: Float[Tensor, "d"]
+    mean: Float[Tensor, " d"]
     mean_norm: float
     variance: float
     """Total variance E ‖x − mean‖²: the denominator of FVU."""
     second_moment: Float[Tensor, "d d"] | None
     """E x xᵀ, estimated from `second_moment_rows` sampled rows; None where d > 2048."""
-    geometric_median: Float[Tensor, "d"]
+    geometric_median: Float[Tensor, " d"]
     n_rows: int
     second_moment_rows: int
     geometric_median_rows: int
@@ -45,7 +45,7 @@ class ActivationStatistics:
 
 
 class Means(NamedTuple):
-    mean: Float[Tensor, "d"]
+    mean: Float[Tensor, " d"]
     mean_norm: float
     variance: float
 
@@ -55,13 +55,13 @@ class Moments:
     """Running sums: `sums` holds Σx (d numbers), Σ‖x‖ and Σ‖x‖² in float64."""
 
     n_rows: int
-    sums: Float[Tensor, "d_plus_2"]
+    sums: Float[Tensor, " d_plus_2"]
 
     @classmethod
     def zero(cls, d: int) -> "Moments":
         return cls(0, torch.zeros(d + 2, dtype=torch.float64))
 
-    def update(self, acts: Float[Tensor, "row d"], norms: Float[Tensor, "row"]) -> None:
+    def update(self, acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> None:
         total, wide = acts.sum(0).cpu().double(), norms.cpu().double()
         self.sums += torch.cat([total, wide.sum()[None], wide.square().sum()[None]])
         self.n_rows += len(acts)
@@ -72,7 +72,7 @@ class Moments:
         return Means(mean, mean_norm, max(mean_square - float(mean.square().sum()), 0.0))
 
 
-def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, "d"]) -> Float[Tensor, "d d"]:
+def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
     """Scatter of the rows around `mean`, plus mean·meanᵀ: so that the covariance around that mean stays positive."""
     total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for chunk in rows.split(_CHUNK_ROWS):
@@ -83,7 +83,7 @@ def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, "d"]) -> Flo
 
 def geometric_median(
     rows: Float[Tensor, "row d"], *, max_steps: int = 100, tolerance: float = 1e-4
-) -> Float[Tensor, "d"]:
+) -> Float[Tensor, " d"]:
     """argmin_m Σ ‖x_i − m‖ by Weiszfeld's steps m ← Σ x_i/‖x_i − m‖ / Σ 1/‖x_i − m‖.
 
     Stops when a step is shorter than `tolerance` × the mean distance.

@@ -134,7 +134,7 @@ class ScatterWriter:
         if self._refused:  # bad input stays bad: there is nothing to resume
             clear(self.out)
 
-    def add(self, row_ids: Int[Tensor, "row"], acts: Mapping[str, Float[Tensor, "row d"]], position: int) -> None:
+    def add(self, row_ids: Int[Tensor, " row"], acts: Mapping[str, Float[Tensor, "row d"]], position: int) -> None:
         """Take the next rows, at most `batch_rows` of them. `position` is where a resumed run would go on after them.
 
         Raises ValueError, naming hook and row, where an activation is not finite.
@@ -191,7 +191,7 @@ class ScatterWriter:
         save_text(json.dumps(manifest, indent=1), self.out / MANIFEST)
         (self.out / PROGRESS).unlink()
 
-    def _refuse_non_finite(self, hook: str, acts: Float[Tensor, "row d"], row_ids: Int[Tensor, "row"]) -> None:
+    def _refuse_non_finite(self, hook: str, acts: Float[Tensor, "row d"], row_ids: Int[Tensor, " row"]) -> None:
         bad = (~acts.isfinite()).nonzero()
         if not len(bad):
             return  # only the sum of the norms overflowed

@@ -98,7 +98,7 @@ def check_dtype(dtype: str) -> None:
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")
 
 
-def shard_of(row_ids: Int[np.ndarray, "row"], n_shards: int, seed: int) -> Int[np.ndarray, "row"]:
+def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[np.ndarray, " row"]:
     """The shard of each row: a hash (splitmix64) of seed and row id, so that nothing need be remembered."""
     with np.errstate(over="ignore"):
         z = _splitmix(np.asarray(row_ids, np.uint64) + _splitmix(np.array([seed % 2**64], np.uint64)))
@@ -113,7 +113,7 @@ def count_shards(n_rows: int, row_bytes: int, rows_per_shard: int | None) -> int
     return max(1, -(-n_rows // (rows_per_shard or by_default)))
 
 
-def shard_sizes(row_ids: Int[np.ndarray, "row"], n_shards: int, seed: int) -> tuple[int, ...]:
+def shard_sizes(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> tuple[int, ...]:
     """How many of the rows go to each shard."""
     counts = np.zeros(n_shards, np.int64)
     for start in range(0, len(row_ids), _IDS_A_CHUNK):

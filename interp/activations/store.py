@@ -49,7 +49,7 @@ _ROWS_A_WRITE = 8192
 
 @dataclass(frozen=True)
 class Shard:
-    row_ids: Int[Tensor, "row"]
+    row_ids: Int[Tensor, " row"]
     """seq · n_ctx + pos of each row, ascending."""
     acts: Float[Tensor, "row d"]
     """In the dtype of the store."""

@@ -50,14 +50,14 @@ Rule = tuple[Atom, ...]
 class Text:
     """Token positions with what the atoms ask of them; row = seq * n_ctx + pos."""
 
-    tokens: Int[np.ndarray, "row"]
+    tokens: Int[np.ndarray, " row"]
     n_ctx: int
     strings: list[str]
     class_names: list[tuple[str, str]]
     """Of each class: what its tokens are called, and what one is inside of."""
-    classes: UInt64[np.ndarray, "d_vocab"]
+    classes: UInt64[np.ndarray, " d_vocab"]
     """Bit c: the token is in class c."""
-    inside: UInt64[np.ndarray, "row"]
+    inside: UInt64[np.ndarray, " row"]
     """Bit c: INSIDE holds for class c."""
 
     @classmethod
@@ -96,7 +96,7 @@ def plain_strings(vocab: Sequence[str]) -> list[str]:
     return [string.translate(marks) for string in vocab]
 
 
-def token_classes(strings: Sequence[str]) -> tuple[list[tuple[str, str]], UInt64[np.ndarray, "d_vocab"]]:
+def token_classes(strings: Sequence[str]) -> tuple[list[tuple[str, str]], UInt64[np.ndarray, " d_vocab"]]:
     """Names and membership bits of the scripts and shapes that occur in the vocabulary."""
     scripts = [_script(string) for string in strings]
     common = [script for script, _ in Counter(s for s in scripts if s).most_common(MAX_SCRIPTS)]

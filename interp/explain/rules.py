@@ -46,19 +46,19 @@ class Explanations:
 
     phrases: list[str]
     rules: list[Rule]
-    f1: Float64[np.ndarray, "d_sae"]
-    precision: Float64[np.ndarray, "d_sae"]
-    recall: Float64[np.ndarray, "d_sae"]
-    f1_fit: Float64[np.ndarray, "d_sae"]
+    f1: Float64[np.ndarray, " d_sae"]
+    precision: Float64[np.ndarray, " d_sae"]
+    recall: Float64[np.ndarray, " d_sae"]
+    f1_fit: Float64[np.ndarray, " d_sae"]
 
 
 def explain(
     tokens: Int[Tensor, "seq pos"],
     codes: CodeSource,
     vocab: Sequence[str],
-    fit_half: Bool[Tensor, "seq"],
+    fit_half: Bool[Tensor, " seq"],
     *,
-    maxima: Float32[np.ndarray, "d_sae"],
+    maxima: Float32[np.ndarray, " d_sae"],
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Explanations:
@@ -82,7 +82,7 @@ def explain(
 
 
 def _fit_part(
-    chunk: CodeChunk, n_ctx: int, half: Bool[np.ndarray, "seq"], n_fire: Int64[np.ndarray, "2 d_sae"]
+    chunk: CodeChunk, n_ctx: int, half: Bool[np.ndarray, " seq"], n_fire: Int64[np.ndarray, "2 d_sae"]
 ) -> CodeChunk:
     """The chunk with firings in the held-out half at strength 0; counts the firings of both halves."""
     row_in_fit = np.repeat(half[chunk.start // n_ctx :][: (len(chunk.offsets) - 1) // n_ctx], n_ctx)
@@ -96,7 +96,7 @@ def _fit_part(
 def _propose(
     text: Text,
     rows: Int64[np.ndarray, "d_sae firing"],
-    n_fire: Int64[np.ndarray, "d_sae"],
+    n_fire: Int64[np.ndarray, " d_sae"],
     base: BaseCounts,
     progress: Progress | None,
 ) -> list[list[Rule]]:
@@ -140,7 +140,7 @@ def _text_arrays(text: Text) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
 
 
 def _count_rules(
-    text: Text, half: Bool[np.ndarray, "seq"], proposed: list[list[Rule]], table: _RuleTable, base: list[BaseCounts]
+    text: Text, half: Bool[np.ndarray, " seq"], proposed: list[list[Rule]], table: _RuleTable, base: list[BaseCounts]
 ) -> Int64[np.ndarray, "2 d_sae candidate"]:
     """At how many positions of each half each rule holds."""
     holds = np.zeros((2, len(proposed), CANDIDATES), np.int64)
@@ -171,7 +171,7 @@ def _choose(
     latents, known = np.arange(len(proposed)), np.array([bool(rules) for rules in proposed])
     rules = [own[place] if own else () for own, place in zip(proposed, best, strict=True)]
 
-    def chosen(values: Float64[np.ndarray, "d_sae candidate"]) -> Float64[np.ndarray, "d_sae"]:
+    def chosen(values: Float64[np.ndarray, "d_sae candidate"]) -> Float64[np.ndarray, " d_sae"]:
         return np.where(known, values[latents, best], np.nan)
 
     return Explanations(

@@ -39,16 +39,16 @@ LENGTH_PRICE, PAIR_PRICE = 0.005, 0.02
 class BaseCounts:
     """At how many positions each single atom holds, in one half of the text."""
 
-    token: Int64[np.ndarray, "d_vocab"]
-    after: Int64[np.ndarray, "d_vocab"]
-    near: Int64[np.ndarray, "d_vocab"]
-    of_class: Int64[np.ndarray, "class"]
-    after_class: Int64[np.ndarray, "class"]
-    inside: Int64[np.ndarray, "class"]
+    token: Int64[np.ndarray, " d_vocab"]
+    after: Int64[np.ndarray, " d_vocab"]
+    near: Int64[np.ndarray, " d_vocab"]
+    of_class: Int64[np.ndarray, " class"]
+    after_class: Int64[np.ndarray, " class"]
+    inside: Int64[np.ndarray, " class"]
     n_rows: int
 
     @classmethod
-    def count(cls, text: Text, half: Bool[np.ndarray, "seq"]) -> "BaseCounts":
+    def count(cls, text: Text, half: Bool[np.ndarray, " seq"]) -> "BaseCounts":
         n_vocab, n_classes = len(text.classes), len(text.class_names)
         token, after, near, inside = _count(text.tokens, text.n_ctx, half, text.inside, n_vocab, n_classes)
         member = _bits(text.classes, n_classes).T.astype(np.int64)  # class d_vocab
@@ -65,18 +65,18 @@ class BaseCounts:
 class Sample(NamedTuple):
     """What the atoms see at sampled firings of one latent; −1 for a token beyond the sequence's edge."""
 
-    token: Int64[np.ndarray, "firing"]
-    previous: Int64[np.ndarray, "firing"]
+    token: Int64[np.ndarray, " firing"]
+    previous: Int64[np.ndarray, " firing"]
     near: Int64[np.ndarray, "firing reach"]
     of_class: Bool[np.ndarray, "firing class"]
     after_class: Bool[np.ndarray, "firing class"]
     inside: Bool[np.ndarray, "firing class"]
 
-    def where(self, mask: Bool[np.ndarray, "firing"]) -> "Sample":
+    def where(self, mask: Bool[np.ndarray, " firing"]) -> "Sample":
         return Sample(*(part[mask] for part in self))
 
 
-def look(text: Text, rows: Int64[np.ndarray, "firing"]) -> Sample:
+def look(text: Text, rows: Int64[np.ndarray, " firing"]) -> Sample:
     """The sample at `rows`. A token that stands before a firing more than once counts once in `near`."""
     back = rows[:, None] - np.arange(1, REACH + 1)
     before = np.where(np.arange(1, REACH + 1) <= (rows % text.n_ctx)[:, None], text.tokens[np.maximum(back, 0)], -1)
@@ -159,8 +159,8 @@ def _atoms(
 
 
 def _grow(
-    seen: Int64[np.ndarray, "place"],
-    total: Int64[np.ndarray, "d_vocab"],
+    seen: Int64[np.ndarray, " place"],
+    total: Int64[np.ndarray, " d_vocab"],
     scale: float,
     n_fire: int,
     rarity: float,
@@ -173,7 +173,7 @@ def _grow(
     both = counts * scale
     positions = np.maximum(total[tokens] * rarity, both)
     if most == 1:
-        score: Float64[np.ndarray, "n"] = 2 * both / (n_fire + positions) - LENGTH_PRICE
+        score: Float64[np.ndarray, " n"] = 2 * both / (n_fire + positions) - LENGTH_PRICE
         best = int(np.argmax(score))
         return float(score[best]), (int(tokens[best]),)
     # A token seen once may be chance; where all were, they are all there is.
@@ -193,7 +193,7 @@ def _grow(
     return float(score[best]), tuple(int(token) for token in tokens[by_count])
 
 
-def _holds(sample: Sample, atom: Atom) -> Bool[np.ndarray, "firing"]:
+def _holds(sample: Sample, atom: Atom) -> Bool[np.ndarray, " firing"]:
     seen = sample.token if atom.kind == TOKEN else sample.previous
     return np.isin(seen, atom.tokens)
 

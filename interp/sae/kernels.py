@@ -29,16 +29,16 @@ _ENTRIES_AT_ONCE = 1 << 14
 class Decoded(NamedTuple):
     error: Float[Tensor, "row d_in"]
     """x_hat − x"""
-    gradient: Float[Tensor, "nnz"]
+    gradient: Float[Tensor, " nnz"]
     """d(½‖error‖²)/d(value), for each stored entry"""
 
 
 class ByLatent(NamedTuple):
     """The entries of codes sorted by latent, and by row within a latent (the CSC layout)."""
 
-    offsets: Int[Tensor, "d_sae_plus_1"]
-    rows: Int[Tensor, "nnz"]
-    entries: Int[Tensor, "nnz"]
+    offsets: Int[Tensor, " d_sae_plus_1"]
+    rows: Int[Tensor, " nnz"]
+    entries: Int[Tensor, " nnz"]
     """Where each entry stands in the codes: `codes.values[entries]` are the values in this order."""
 
 
@@ -77,7 +77,7 @@ def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
     return SparseCodes(_offsets(counts), (flat % pre.shape[1]).int(), pre.flatten()[flat], pre.shape[1])
 
 
-def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, "d_sae"]) -> SparseCodes:
+def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
     """All that exceed their latent's threshold."""
     active = pre > threshold
     return SparseCodes(_offsets(active.sum(1)), active.nonzero()[:, 1].int(), pre[active], pre.shape[1])
@@ -87,7 +87,7 @@ def rescore(
     codes: SparseCodes,
     x: Float[Tensor, "row d_in"],
     encoder: Float[Tensor, "d_sae d_in"],
-    b_enc: Float[Tensor, "d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
 ) -> SparseCodes:
     """The same picks with the values ⟨x, encoder[latent]⟩ + b_enc at the full precision of x, never below zero."""
     values = b_enc[codes.latents] + _row_dots(codes, x, encoder)
@@ -95,7 +95,7 @@ def rescore(
 
 
 def decode(
-    codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, "d_in"]
+    codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, " d_in"]
 ) -> Float[Tensor, "row d_in"]:
     return _bags(W_dec, codes.latents, codes.offsets, codes.values) + b_dec
 
@@ -103,7 +103,7 @@ def decode(
 def decode_backward(
     codes: SparseCodes,
     W_dec: Float[Tensor, "d_sae d_in"],
-    b_dec: Float[Tensor, "d_in"],
+    b_dec: Float[Tensor, " d_in"],
     x: Float[Tensor, "row d_in"],
 ) -> Decoded:
     error = decode(codes, W_dec, b_dec) - x
@@ -118,7 +118,7 @@ def transpose(codes: SparseCodes) -> ByLatent:
 
 def sum_by_latent(
     by_latent: ByLatent,
-    weights: Float[Tensor, "nnz"],
+    weights: Float[Tensor, " nnz"],
     dense: Float[Tensor, "row d_in"],
     out: Float[Tensor, "d_sae d_in"] | None = None,
 ) -> Float[Tensor, "d_sae d_in"]:
@@ -163,5 +163,5 @@ def _row_dots(codes: SparseCodes, x: Tensor, table: Tensor) -> Tensor:
     return torch.cat([(x[rows] * table[latents]).sum(1) for rows, latents in pieces])
 
 
-def _offsets(counts: Int[Tensor, "bag"]) -> Int[Tensor, "bag_plus_1"]:
+def _offsets(counts: Int[Tensor, " bag"]) -> Int[Tensor, " bag_plus_1"]:
     return F.pad(counts.cumsum(0), (1, 0))

@@ -47,12 +47,12 @@ class Gradients:
 
     encoder: Float[Tensor, "d_sae d_in"]
     W_dec: Float[Tensor, "d_sae d_in"]
-    b_enc: Float[Tensor, "d_sae"]
-    b_dec: Float[Tensor, "d_in"]
+    b_enc: Float[Tensor, " d_sae"]
+    b_dec: Float[Tensor, " d_in"]
     loss: float
     squared_error: float
     codes: SparseCodes
-    fired: Int[Tensor, "d_sae"]
+    fired: Int[Tensor, " d_sae"]
     """Rows on which each latent fired."""
 
 
@@ -94,7 +94,7 @@ class Learner:
         return c.peak_lr * min(1.0, (at + 1) / rise, (c.steps - at) / fall if c.decay else 1.0)
 
     @property
-    def dead(self) -> Int[Tensor, "dead"]:
+    def dead(self) -> Int[Tensor, " dead"]:
         return (self.since_fired >= self.config.dead_tokens).nonzero()[:, 0]
 
     def step(self, x: Float[Tensor, "batch d_in"]) -> StepResult:

@@ -54,7 +54,7 @@ def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
     return _codes(kept, latents[:n], values[:n], width)
 
 
-def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, "d_sae"]) -> SparseCodes:
+def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
     rows, width = pre.shape
     counts = np.empty(rows, np.int64)
     _share(rows, loops.count_above, pre.numpy(), threshold.numpy(), counts)
@@ -68,7 +68,7 @@ def rescore(
     codes: SparseCodes,
     x: Float[Tensor, "row d_in"],
     encoder: Float[Tensor, "d_sae d_in"],
-    b_enc: Float[Tensor, "d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
 ) -> SparseCodes:
     dots = torch.empty(codes.nnz, dtype=x.dtype)
     _share(len(codes), loops.row_dots, *_arrays(codes.offsets, codes.latents, x, encoder, dots))
@@ -76,7 +76,7 @@ def rescore(
 
 
 def decode(
-    codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, "d_in"]
+    codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, " d_in"]
 ) -> Float[Tensor, "row d_in"]:
     out = torch.empty(len(codes), W_dec.shape[1], dtype=W_dec.dtype)
     arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, out)
@@ -87,7 +87,7 @@ def decode(
 def decode_backward(
     codes: SparseCodes,
     W_dec: Float[Tensor, "d_sae d_in"],
-    b_dec: Float[Tensor, "d_in"],
+    b_dec: Float[Tensor, " d_in"],
     x: Float[Tensor, "row d_in"],
 ) -> Decoded:
     error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
@@ -106,7 +106,7 @@ def transpose(codes: SparseCodes) -> ByLatent:
 
 def sum_by_latent(
     by_latent: ByLatent,
-    weights: Float[Tensor, "nnz"],
+    weights: Float[Tensor, " nnz"],
     dense: Float[Tensor, "row d_in"],
     out: Float[Tensor, "d_sae d_in"] | None = None,
 ) -> Float[Tensor, "d_sae d_in"]:

@@ -165,7 +165,7 @@ class TopK:
 class Threshold:
     """z = pre where it exceeds its latent's threshold: JumpReLU, and ReLU at threshold 0."""
 
-    threshold: Float[Tensor, "d_sae"]
+    threshold: Float[Tensor, " d_sae"]
 
     def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
         return pre * (pre > self.threshold.to(pre))
@@ -206,7 +206,7 @@ class BatchTopK:
 def encode(
     x: Float[Tensor, "row d_in"],
     encoder: Float[Tensor, "d_sae d_in"],
-    b_enc: Float[Tensor, "d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
     pick: Callable[[Tensor], SparseCodes],
     *,
     by_row: bool = True,

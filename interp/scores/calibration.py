@@ -30,10 +30,10 @@ BOUNDS = 1e-3, 1 - 1e-3
 
 @dataclass(frozen=True)
 class Calibrated:
-    probability: Float64[np.ndarray, "d_sae"]
+    probability: Float64[np.ndarray, " d_sae"]
     """NaN for latents that cannot be tested. With too few one-mode latents to calibrate on: ½ for those, else 0."""
-    ci_low: Float64[np.ndarray, "d_sae"]
-    ci_high: Float64[np.ndarray, "d_sae"]
+    ci_low: Float64[np.ndarray, " d_sae"]
+    ci_high: Float64[np.ndarray, " d_sae"]
     """95 %, for the firings sampled; the uncertainty of the calibration itself is not in it."""
     shares: Float64[np.ndarray, "3"]
     """π of one, several and no meaning among the testable latents; NaN where nothing could be calibrated."""
@@ -77,7 +77,7 @@ def predictors(values: Float64[np.ndarray, "*unit evidence"]) -> Float64[np.ndar
 
 def _class_probabilities(
     latents: Float64[np.ndarray, "1+replicate latent predictor"],
-    is_member: Bool[np.ndarray, "latent"],
+    is_member: Bool[np.ndarray, " latent"],
     chimeras: Float64[np.ndarray, "chimera predictor"],
     shifted: Float64[np.ndarray, "shifted predictor"],
     seed: int,

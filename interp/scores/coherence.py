@@ -40,7 +40,7 @@ class SampleCoherence:
 def sample_coherence(
     contexts: Float[Tensor, "unit firing dim"],
     tokens: Float[Tensor, "unit firing dim"],
-    slices: Int[Tensor, "firing"],
+    slices: Int[Tensor, " firing"],
     groups: Int[Tensor, "unit firing"],
     present: Bool[Tensor, "unit firing"],
     weights: Float[Tensor, "firing weighting"],
@@ -89,13 +89,13 @@ def _consistency(
 
 
 def null_z(
-    observed: Float64[np.ndarray, "unit"],
+    observed: Float64[np.ndarray, " unit"],
     nulls: Float64[np.ndarray, "repetition unit"],
-    size: Float64[np.ndarray, "unit"],
+    size: Float64[np.ndarray, " unit"],
     *,
     size_exponent: float = 0.0,
     least_std: float = 1e-6,
-) -> Float64[np.ndarray, "unit"]:
+) -> Float64[np.ndarray, " unit"]:
     """(observed − null mean) / null standard deviation, pooled over the nulls of units of similar size.
 
     `size_exponent` p: within a pool, the null's standard deviation goes as size^−p (1 for a mean over pairs).
@@ -118,7 +118,7 @@ def null_z(
     return z
 
 
-def _moving_mean(values: Float64[np.ndarray, "n"], width: int) -> Float64[np.ndarray, "n"]:
+def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.ndarray, " n"]:
     """Mean over the `width` entries around each entry; at the ends, over the first or last `width`."""
     prefix = np.concatenate([[0.0], np.cumsum(values)])
     first = np.clip(np.arange(len(values)) - width // 2, 0, len(values) - width)

@@ -46,7 +46,7 @@ class Contexts:
     """Unit length; a token that was not seen has the zero vector."""
     summands: Float32[np.ndarray, "d_vocab dim"]
     """s(a) v(a)."""
-    mean: Float32[np.ndarray, "dim"]
+    mean: Float32[np.ndarray, " dim"]
     past: int
     future: int
 
@@ -54,7 +54,9 @@ class Contexts:
     def dim(self) -> int:
         return self.token_vectors.shape[1]
 
-    def embed(self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, "row"]) -> Float32[np.ndarray, "row dim"]:
+    def embed(
+        self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, " row"]
+    ) -> Float32[np.ndarray, "row dim"]:
         """The contexts of the positions `rows` = seq * n_ctx + pos: unit vectors, or zero where no other token is."""
         shape = (self.past, self.future)
         return _embed(tokens.reshape(-1), tokens.shape[1], rows, self.summands, self.mean, *shape, True)
@@ -91,7 +93,7 @@ def _cooccurrences(tokens: Int[np.ndarray, "seq pos"], n_vocab: int, window: int
 
 
 def _token_vectors(
-    counts: scipy.sparse.csr_matrix, share: Float32[np.ndarray, "d_vocab"], config: ContextConfig
+    counts: scipy.sparse.csr_matrix, share: Float32[np.ndarray, " d_vocab"], config: ContextConfig
 ) -> Float32[np.ndarray, "d_vocab dim"]:
     """The left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
     from sklearn.utils.extmath import randomized_svd

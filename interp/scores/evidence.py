@@ -42,20 +42,20 @@ class Evidence:
     """`latents` had other firings been sampled."""
     shifted: Float64[np.ndarray, "null d_sae evidence"]
     """NaN where not sampled."""
-    one_mode: Bool[np.ndarray, "d_sae"]
+    one_mode: Bool[np.ndarray, " d_sae"]
     """Testable, above the null, and with one mode: what chimeras are made of."""
     chimeras: Float64[np.ndarray, "chimera evidence"]
     """None where fewer than three latents have one mode."""
-    n_groups: Int64[np.ndarray, "d_sae"]
+    n_groups: Int64[np.ndarray, " d_sae"]
     """Groups of sequences that a latent fires in; its independent observations."""
-    effective_groups: Float64[np.ndarray, "d_sae"]
-    testable: Bool[np.ndarray, "d_sae"]
+    effective_groups: Float64[np.ndarray, " d_sae"]
+    testable: Bool[np.ndarray, " d_sae"]
     """Fires in at least MIN_SEQUENCES groups."""
 
-    def of(self, name: str) -> Float64[np.ndarray, "d_sae"]:
+    def of(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         return self.latents[:, NAMES.index(name)]
 
-    def z(self, name: str) -> Float64[np.ndarray, "d_sae"]:
+    def z(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         """How far a latent's statistic stands above the shifted texts', in their standard deviations."""
         return _z(self.latents, self.shifted, self.effective_groups, name)
 
@@ -82,10 +82,10 @@ class _Text:
         self.tokens, self.contexts = tokens, contexts
         self.rows_per_group = sequences_per_group * tokens.shape[1]
 
-    def context(self, rows: Int64[np.ndarray, "row"]) -> Float32[np.ndarray, "row dim"]:
+    def context(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
         return self.contexts.embed(self.tokens, rows % self.tokens.size)
 
-    def token(self, rows: Int64[np.ndarray, "row"]) -> Float32[np.ndarray, "row dim"]:
+    def token(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
         return self.contexts.token_vectors[self.tokens.reshape(-1)[rows % self.tokens.size]]
 
 
@@ -94,7 +94,7 @@ def collect_evidence(
     codes: firings.CodeSource,
     *,
     n_vocab: int,
-    maxima: Float32[np.ndarray, "d_sae"],
+    maxima: Float32[np.ndarray, " d_sae"],
     config: EvidenceConfig | None = None,
     progress: Progress | None = None,
 ) -> Evidence:
@@ -156,7 +156,7 @@ def _measure(
     text: _Text,
     rows: Int64[np.ndarray, "unit firing"],
     shift: int,
-    testable: Bool[np.ndarray, "unit"],
+    testable: Bool[np.ndarray, " unit"],
     rng: np.random.Generator,
     replicates: int,
     progress: Progress | None,
@@ -195,9 +195,9 @@ def _measure(
 def _z(
     latents: Float64[np.ndarray, "d_sae evidence"],
     shifted: Float64[np.ndarray, "null d_sae evidence"],
-    size: Float64[np.ndarray, "d_sae"],
+    size: Float64[np.ndarray, " d_sae"],
     name: str,
-) -> Float64[np.ndarray, "d_sae"]:
+) -> Float64[np.ndarray, " d_sae"]:
     column = NAMES.index(name)
     # Sampled statistics have one size for all; those over all pairs of firings get sharper with their number.
     exponent = 1.0 if name in ("coherence", "token_coherence") else 0.0
@@ -209,7 +209,7 @@ def _chimeras(
     text: _Text,
     rows: Int64[np.ndarray, "d_sae firing"],
     sums: firings.PairSums,
-    members: Int64[np.ndarray, "member"],
+    members: Int64[np.ndarray, " member"],
     rng: np.random.Generator,
     progress: Progress | None,
 ) -> Float64[np.ndarray, "chimera evidence"]:
@@ -231,7 +231,7 @@ def _chimeras(
 
 
 def _draw_mixes(
-    members: Int64[np.ndarray, "member"], n_groups: Int64[np.ndarray, "d_sae"], rng: np.random.Generator
+    members: Int64[np.ndarray, " member"], n_groups: Int64[np.ndarray, " d_sae"], rng: np.random.Generator
 ) -> Int64[np.ndarray, "chimera 3"]:
     """Neighbours in the order of firing counts, jittered; the third place is −1 in half of them."""
     mixes = np.empty((0, 3), np.int64)

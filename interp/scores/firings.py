@@ -36,9 +36,9 @@ class CodeSource(Protocol):
 class CodeChunk(NamedTuple):
     start: int
     """First row."""
-    offsets: Int64[np.ndarray, "row_plus_1"]
-    latents: Int32[np.ndarray, "nnz"]
-    values: Float32[np.ndarray, "nnz"]
+    offsets: Int64[np.ndarray, " row_plus_1"]
+    latents: Int32[np.ndarray, " nnz"]
+    values: Float32[np.ndarray, " nnz"]
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class PairSums:
     """Sums over pairs of firings in different groups; index 0 of a block is the context, 1 the token."""
 
     dot: Float64[np.ndarray, "latent block"]
-    mass: Float64[np.ndarray, "latent"]
-    n_groups: Int64[np.ndarray, "latent"]
-    effective_groups: Float64[np.ndarray, "latent"]
+    mass: Float64[np.ndarray, " latent"]
+    n_groups: Int64[np.ndarray, " latent"]
+    effective_groups: Float64[np.ndarray, " latent"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""
     centre: Float64[np.ndarray, "latent dim"]
     """Σ_i a_i e_i / Σ_i a_i."""
 
-    def coherence(self, block: int) -> Float64[np.ndarray, "latent"]:
+    def coherence(self, block: int) -> Float64[np.ndarray, " latent"]:
         """Activation-weighted mean cosine of two firings in different groups (MonoScore's linear form,
         arXiv 2504.02821); NaN where all firings are in one group."""
         defined = self.mass > 1e-9
@@ -104,7 +104,7 @@ class FiringSampler:
 
 def chunks(
     codes: CodeSource,
-    maxima: Float32[np.ndarray, "d_sae"],
+    maxima: Float32[np.ndarray, " d_sae"],
     rows_per_group: int,
     progress: Callable[[int, int, str], None] | None = None,
     note: str = "",

@@ -31,8 +31,8 @@ MIN_SEQUENCES = 4 * LEAST_PER_MODE
 
 @dataclass(frozen=True)
 class Senses:
-    count: Int64[np.ndarray, "unit"]
-    valley: Float64[np.ndarray, "unit"]
+    count: Int64[np.ndarray, " unit"]
+    valley: Float64[np.ndarray, " unit"]
     """(min(n₁, n₂) − n) / √(min(n₁, n₂) + n) of the first split: about standard normal at most, for one flat mode."""
 
 

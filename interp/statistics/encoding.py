@@ -51,7 +51,7 @@ def write_codes(codes: SparseCodes, store: CodeStore) -> None:
         store.write_run(name, row_ids, _firing(part, row_ids))
 
 
-def _firing(codes: SparseCodes, row_ids: Int[Tensor, "row"]) -> SparseCodes:
+def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     """The entries z > 0, on the CPU; ValueError where z is not finite."""
     codes = SparseCodes(codes.offsets.cpu(), codes.latents.cpu(), codes.values.detach().float().cpu(), codes.d_sae)
     finite = codes.values.isfinite()

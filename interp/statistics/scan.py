@@ -165,7 +165,7 @@ class Scan:
         _write_json(self.out / "meta.json", meta)
 
 
-def fit_half(n_seq: int) -> Bool[Tensor, "seq"]:
+def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
     """Which sequences belong to the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
     return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
 

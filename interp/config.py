@@ -7,11 +7,12 @@ Sections and fields that are left out keep their defaults, which are the demo's.
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HarvestConfig:
-    hook_name: str = "blocks.0.mlp.hook_post"
-    tokens: int = 2_000_000
+    hook_name: str = "blocks.0.hook_resid_post"
+    """Where the dictionary is learnt."""
+    neuron_hook: str | None = None
+    """Where the neurons are that its latents are compared with. None: the MLP of the block that `hook_name` names."""
+    tokens: int = 1_200_000
     """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
     batch_size: int = 64
     """Sequences a forward."""
@@ -63,6 +67,12 @@ class HarvestConfig:
     max_norm: float | None = None
     """Rows whose norm is above this many times the median are excluded."""
     seed: int = 0
+
+
+    @property
+    def neurons(self) -> str:
+        block = re.match(r"blocks\.\d+\.", self.hook_name)
+        return self.neuron_hook or (f"{block.group()}mlp.hook_post" if block else self.hook_name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +93,12 @@ class RankingConfig:
 class RunConfig:
     """One section a stage; the defaults are the demo."""
 
-    corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(characters=8_000_000))
+    corpus: CorpusConfig = CorpusConfig(characters=8_000_000)
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = TrainingConfig(tokens=3_500_000)
     harvest: HarvestConfig = HarvestConfig()
-    sae: TopKConfig | BatchTopKConfig = field(default_factory=lambda: TopKConfig(d_sae=4096, k=32, tokens=4_000_000))
+    sae: TopKConfig | BatchTopKConfig = TopKConfig(d_sae=4096, k=8, tokens=3_000_000, lr=2e-3)
     scan: ScanConfig = ScanConfig()
     quality: QualityConfig = QualityConfig()
     ranking: RankingConfig = RankingConfig()

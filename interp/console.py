@@ -38,7 +38,8 @@ def _summary(stage: str, r: dict[str, Any]) -> str:
             f"unigram {r['unigram_cross_entropy']:.3f}, bigram {r['bigram_cross_entropy']:.3f}"
         )
     if stage == "activations":
-        return f"{r['rows']:,} rows of {r['d']}, {r['bytes_per_value']:.3f} bytes a value"
+        widths = ", ".join(f"{name} ({d})" for name, d in r["d"].items())
+        return f"{r['rows']:,} rows, {r['bytes_per_value']:.3f} bytes a value: {widths}"
     if stage in ("features", "neurons"):
         return f"{r['latents']:,} latents, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}"
     if stage == "quality":

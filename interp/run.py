@@ -219,7 +219,7 @@ def _activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     store = harvest(
         run.model,
         run.harvested.tokens,
-        [config.hook_name],
+        list(dict.fromkeys((config.hook_name, config.neurons))),
         folder / "store",
         dtype=config.dtype,
         batch_size=config.batch_size,
@@ -229,8 +229,9 @@ def _activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         progress=progress,
     )
     size = sum(file.stat().st_size for file in (folder / "store").iterdir())
-    width = store.d(config.hook_name)
-    return {"rows": len(store), "excluded": store.n_excluded, "d": width, "bytes_per_value": size / len(store) / width}
+    widths = {name: store.d(name) for name in store.hook_names}
+    per_value = size / len(store) / sum(widths.values())
+    return {"rows": len(store), "excluded": store.n_excluded, "d": widths, "bytes_per_value": per_value}
 
 
 def _sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -239,18 +240,19 @@ def _sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    return _scan(run, run.sae, folder, progress)
+    return _scan(run, run.sae, run.config.harvest.hook_name, folder, progress)
 
 
 def _neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    return _scan(run, NeuronDictionary(run.store.d(run.config.harvest.hook_name)), folder, progress)
+    hook_name = run.config.harvest.neurons
+    return _scan(run, NeuronDictionary(run.store.d(hook_name)), hook_name, folder, progress)
 
 
-def _scan(run: Run, dictionary: Dictionary, folder: Path, progress: Progress) -> dict[str, Any]:
+def _scan(run: Run, dictionary: Dictionary, hook_name: str, folder: Path, progress: Progress) -> dict[str, Any]:
     features = scan_features(
         dictionary,
         run.store,
-        run.config.harvest.hook_name,
+        hook_name,
         folder,
         model=run.model,
         vocab=run.tokenizer.display(),
@@ -265,11 +267,12 @@ def _scan(run: Run, dictionary: Dictionary, folder: Path, progress: Progress) ->
 def _quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     config, hook_name = run.config, run.config.harvest.hook_name
     d_in, k = run.store.d(hook_name), run.config.sae.k
+    is_mlp = hook_name == config.harvest.neurons
     dictionaries: dict[str, Dictionary] = {
         "SAE": run.sae,
-        f"PCA, {k} largest": PCADictionary.fit(run.store, hook_name, k=k),
-        f"neurons, {k} largest": NeuronDictionary(d_in, k=k),
-        "random, same width": RandomDictionary(d_in, config.sae.d_sae, k=k, seed=config.sae.seed),
+        "PCA": PCADictionary.fit(run.store, hook_name, k=k),
+        "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
+        "random": RandomDictionary.fit(run.store, hook_name, config.sae.d_sae, k=k, seed=config.sae.seed),
     }
     tokens = run.val_tokens.tokens[: max(1, config.quality.tokens // run.val_tokens.n_ctx)]
     table = quality_table(

@@ -457,3 +457,10 @@ def test_bad_input_is_named(sae, store, tokens, tmp_path):
     with pytest.raises(ValueError, match="latent 1 is nan at row 10"):
         FeatureStore.from_codes(tokens, codes, tmp_path)
     assert not list(tmp_path.glob("*.parquet")) and not (tmp_path / "meta.json").exists()
+
+
+def test_codes_may_hold_no_firing_at_all(tmp_path):
+    tokens = torch.zeros(4, 8, dtype=torch.int32)
+    silent = SparseCodes(torch.zeros(33, dtype=torch.int64), torch.zeros(0, dtype=torch.int32), torch.zeros(0), 5)
+    store = FeatureStore.from_codes(tokens, silent, tmp_path)
+    assert (store.table().n_active == 0).all() and len(store.table()) == 5 and len(store.table("examples")) == 0

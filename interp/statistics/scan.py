@@ -176,7 +176,8 @@ def digest(*tensors: Tensor | None) -> str:
     for tensor in tensors:
         if tensor is not None:
             sha.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-            sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            flat = tensor.detach().cpu().contiguous().flatten()
+            sha.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
     return sha.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
     [corpus] source = "mixture"    [sae] architecture = "topk"    …
 
-Sections and fields that are left out keep their defaults, which are the demo's.
+Sections and fields that are left out keep their defaults, which are the demo's. TOML has no null: "none" stands for it.
 """
 
 import dataclasses
@@ -67,7 +67,6 @@ class HarvestConfig:
     max_norm: float | None = None
     """Rows whose norm is above this many times the median are excluded."""
     seed: int = 0
-
 
     @property
     def neurons(self) -> str:
@@ -150,7 +149,7 @@ class RunConfig:
         return dataclasses.replace(default, **given)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """What `from_dict` reads; fields that are None are left out, as TOML has no null."""
+        """What `from_dict` reads."""
         sections = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         architecture = next(name for name, kind in ARCHITECTURES.items() if type(self.sae) is kind)
         sections["sae"] = {"architecture": architecture} | sections["sae"]
@@ -169,6 +168,8 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if union else (hint,)
     kinds = tuple(str if typing.get_origin(o) is typing.Literal else typing.get_origin(o) or o for o in options)
+    if value == "none" and types.NoneType in kinds:
+        return None
     if isinstance(value, list) and tuple in kinds:
         return tuple(value)
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
@@ -181,4 +182,4 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
 
 def _plain(config: Any) -> dict[str, Any]:
     values = dataclasses.asdict(config)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+    return {k: list(v) if isinstance(v, tuple) else "none" if v is None else v for k, v in values.items()}

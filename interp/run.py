@@ -164,6 +164,7 @@ def _build(stage: Stage, run: Run, settings: dict, inputs: dict, fingerprint: st
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(started, {"fingerprint": fingerprint})
     begin = time.monotonic()
+    progress(0, 1, "starting")
     results = stage.build(run, folder, progress)
     manifest = {
         "stage": stage.name,

@@ -70,10 +70,11 @@ class LabelledTokens:
         """One safetensors file; the names stand in its header."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        names = {"label_names": json.dumps(self.label_names), "document_names": json.dumps(self.document_names)}
+        # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
+        names = json.dumps({"label_names": self.label_names, "document_names": self.document_names})
         tensors = {key: getattr(self, key).contiguous() for key in _TENSORS}
         temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary, metadata=names)
+        save_file(tensors, temporary, metadata={"names": names})
         os.replace(temporary, path)
 
     @classmethod
@@ -81,7 +82,7 @@ class LabelledTokens:
         """Raises ValueError on a file that `save` did not write, or that is cut off."""
         try:
             with safe_open(str(path), "pt") as file:
-                names = {key: tuple(json.loads(value)) for key, value in (file.metadata() or {}).items()}
+                names = {key: tuple(value) for key, value in json.loads((file.metadata() or {})["names"]).items()}
                 tensors = {key: file.get_tensor(key) for key in _TENSORS}
             return cls(label_names=names["label_names"], document_names=names["document_names"], **tensors)
         except (SafetensorError, KeyError) as error:

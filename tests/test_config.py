@@ -30,6 +30,13 @@ def test_what_is_left_out_keeps_the_demo_defaults(tmp_path):
     assert config.training == default.training
 
 
+def test_none_is_kept_where_the_demo_has_a_value(tmp_path):
+    file = write(tmp_path / "c.toml", '[sae]\nlr = "none"\n[corpus]\ncharacters = "none"\n')
+    config = RunConfig.from_toml(file)
+    assert config.sae.lr is None and config.corpus.characters is None
+    assert RunConfig.from_dict(config.to_dict()) == config
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -6,7 +6,10 @@
     3  Valley test: three intervals of equal width, around m₁, around the middle, around m₂, hold n₁, n, n₂ test points.
        Any density with one mode has at least as much mass in the middle as in the poorer flank, so
            P(Bin(n + min(n₁, n₂), ½) ≤ n)
-       bounds the chance of such a valley. Below ALPHA the cluster is split, and both parts are tested in turn.
+       bounds the chance of such a valley.
+    4  Kinship: with c₁ and c₂ the mean cosine of two firings of one side, and c₁₂ that of two on different sides, the
+       sides are kin if c₁₂ ≥ KINSHIP · √(c₁ c₂), of the contexts and of the tokens alike. Kin are shades of one sense.
+    5  A cluster with a valley below ALPHA between sides that are no kin is split, and both parts are tested in turn.
 
 The null is "one mode, of any shape": no number of clusters is assumed, and skew or heavy tails do not count as senses.
 Failings: a sense with less than about a sixth of the firings is missed; senses that share their contexts and have
@@ -23,6 +26,9 @@ ALPHA = 0.05
 MAX_SENSES = 6
 TOKEN_SHARE = 0.15
 """Weight of the token beside its context: unrelated tokens count as senses, similar ones do not."""
+KINSHIP = 0.5
+"""Sides are two senses if a firing resembles the other side less than half as much as its own. Text in one script has
+modes (the beginnings of documents, say) that resemble each other nearly as much as themselves."""
 LEAST_PER_MODE = 5
 """2⁻⁵ < ALPHA: with fewer test points in the poorer mode, even an empty valley proves nothing."""
 MIN_SEQUENCES = 4 * LEAST_PER_MODE
@@ -33,7 +39,8 @@ MIN_SEQUENCES = 4 * LEAST_PER_MODE
 class Senses:
     count: Int64[np.ndarray, " unit"]
     valley: Float64[np.ndarray, " unit"]
-    """(min(n₁, n₂) − n) / √(min(n₁, n₂) + n) of the first split: about standard normal at most, for one flat mode."""
+    """(min(n₁, n₂) − n) / √(min(n₁, n₂) + n) of the first split: about standard normal at most, for one flat mode.
+    Between kin it is at most 0."""
 
 
 def count_senses(
@@ -47,12 +54,15 @@ def count_senses(
     for unit in range(len(contexts)):
         chosen = present[unit]
         points = np.hstack([contexts[unit, chosen], TOKEN_SHARE * tokens[unit, chosen]]).astype(np.float64)
-        count[unit], valley[unit] = _count(points, test_half[unit, chosen], ALPHA, MAX_SENSES, LEAST_PER_MODE)
+        n_context = contexts.shape[2]
+        count[unit], valley[unit] = _count(
+            points, n_context, test_half[unit, chosen], ALPHA, MAX_SENSES, LEAST_PER_MODE
+        )
     return Senses(count, valley)
 
 
 @njit(cache=True, nogil=True)
-def _count(points, is_test, alpha, max_senses, least):
+def _count(points, n_context, is_test, alpha, max_senses, least):
     """Split clusters, widest-known first, until no split is significant."""
     n_clusters, root, next_cluster = 1, 0.0, 0
     cluster = np.zeros(len(points), np.int64)
@@ -63,9 +73,11 @@ def _count(points, is_test, alpha, max_senses, least):
         if len(fit) >= 2 * least and len(test) >= 2 * least:
             centres = _two_means(points, fit)
             poorer, middle = _valley(points, test, centres)
+            kin = _kin(points, np.concatenate((fit, test)), centres, n_context)
             if next_cluster == 0 and n_clusters == 1:
                 root = (poorer - middle) / np.sqrt(max(poorer + middle, 1))
-            split = _binomial_tail(middle, poorer + middle) < alpha
+                root = min(root, 0.0) if kin else root
+            split = not kin and _binomial_tail(middle, poorer + middle) < alpha
             if split:
                 for i in np.concatenate((fit, test)):
                     if _side(points[i], centres) > 0.5:
@@ -141,6 +153,28 @@ def _side(point, centres):
         dot += (point[d] - centres[0, d]) * step
         square += step * step
     return dot / square
+
+
+@njit(cache=True, nogil=True)
+def _kin(points, chosen, centres, n_context):
+    """Do both sides resemble each other, in contexts and in tokens, at least KINSHIP as much as themselves?"""
+    sums, squares, counts = np.zeros(centres.shape), np.zeros((2, 2)), np.zeros(2)
+    for i in chosen:
+        side = 1 if _side(points[i], centres) > 0.5 else 0
+        sums[side] += points[i]
+        squares[side, 0] += np.sum(points[i, :n_context] ** 2)
+        squares[side, 1] += np.sum(points[i, n_context:] ** 2)
+        counts[side] += 1
+    if counts.min() < 2:
+        return True
+    pairs = counts * (counts - 1)
+    for part in range(2):
+        of = sums[:, :n_context] if part == 0 else sums[:, n_context:]
+        own = (np.sum(of[0] ** 2) - squares[0, part]) / pairs[0], (np.sum(of[1] ** 2) - squares[1, part]) / pairs[1]
+        across = np.sum(of[0] * of[1]) / (counts[0] * counts[1])
+        if min(own) > 0 and across < KINSHIP * np.sqrt(own[0] * own[1]):
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)

@@ -63,13 +63,12 @@ def verdicts(counts: dict[str, int]) -> str:
 
 
 def _showcase(run: Any) -> str:
-    """Monosemantic features whose words hold up, no two with the same words."""
-    table = run.ranking[lambda t: t.verdict == "monosemantic"].sort_values(
-        "explanation_f1", ascending=False, kind="stable"
-    )
-    rows = table.drop_duplicates("explanation").head(5).itertuples()
+    """Monosemantic features of many tokens, no two with the same words, those first that the words predict best."""
+    table = run.ranking.query("verdict == 'monosemantic' and token_share < 0.25")
+    table = table.sort_values("explanation_f1", ascending=False, kind="stable").drop_duplicates("explanation")
     return "\n".join(
-        f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}" for r in rows
+        f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}"
+        for r in table.head(5).itertuples()
     )
 
 

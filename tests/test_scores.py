@@ -146,9 +146,7 @@ def test_modes_are_counted(n_modes):
     centres = rng.normal(size=(units, n_modes, dim)) * 2 / np.sqrt(dim)
     points = centres[np.arange(units)[:, None], rng.integers(n_modes, size=(units, n))]
     points = (points + rng.normal(size=points.shape) * 0.25).astype(np.float32)
-    half = rng.random((units, n)) < 0.5
-    counts = count_senses(points, np.zeros_like(points), half, np.ones((units, n), bool)).count
-    assert (counts == n_modes).mean() > 0.8
+    assert (senses_of(points, rng) == n_modes).mean() > 0.8
 
 
 @pytest.mark.parametrize("shape", ["student", "exponential", "uniform"])
@@ -157,9 +155,43 @@ def test_one_mode_of_any_shape_is_seldom_split(shape):
     size = (150, 160, 16)
     draw = {"student": lambda: rng.standard_t(3, size), "exponential": lambda: rng.exponential(size=size)}
     points = draw.get(shape, lambda: rng.uniform(-1, 1, size))().astype(np.float32)
-    half = rng.random(size[:2]) < 0.5
-    counts = count_senses(points, np.zeros_like(points), half, np.ones(size[:2], bool)).count
-    assert (counts > 1).mean() <= 0.04
+    assert (senses_of(points, rng) > 1).mean() <= 0.04
+
+
+def test_kin_are_one_sense_and_so_is_a_speck_of_the_mass():
+    """Two modes with a clear valley: two senses unless their centres resemble each other, or one holds little mass."""
+    rng = np.random.default_rng(10)
+    units, n, dim = 40, 160, 32
+    side = np.arange(n) % 2
+    axes = np.eye(dim)[:3]
+    noise = rng.normal(size=(units, n, dim)) * 0.05
+    apart = axes[side] + noise
+    kin = 2 * axes[2] + 0.8 * axes[side] + noise
+    speck = np.where(side, 0.05, 0.95) * 2 / n
+    assert (senses_of(apart, rng) == 2).mean() > 0.9
+    assert (senses_of(kin, rng) == 1).all()
+    assert (senses_of(apart, rng, np.broadcast_to(speck, (units, n))) == 1).all()
+
+
+def test_shares_add_up_to_the_mass_of_each_slice():
+    rng = np.random.default_rng(11)
+    z, codes = random_codes(rng, 3000, 2)
+    sampler = FiringSampler(2, 4, 16, seed=0)
+    for chunk in chunks(codes, z.max(0), 10):
+        sampler.add(chunk, 10)
+    for latent in range(2):
+        part = np.clip(np.ceil(z[:, latent] / z[:, latent].max() * 4).astype(int) - 1, 0, 3)
+        mass = np.bincount(part, z[:, latent], minlength=4) / z[:, latent].sum()
+        np.testing.assert_allclose(sampler.shares[latent].sum(1), mass, rtol=1e-4)
+
+
+def senses_of(points, rng, mass=None):
+    """Counts with a random half to test on, tokens that say nothing, and equal mass unless given."""
+    units, n, _ = points.shape
+    mass = np.full((units, n), 1 / n) if mass is None else np.ascontiguousarray(mass)
+    points = points.astype(np.float32)
+    half = rng.random((units, n)) < 0.5
+    return count_senses(points, np.zeros_like(points), half, np.ones((units, n), bool), mass).count
 
 
 def test_the_binomial_tail_is_scipys():

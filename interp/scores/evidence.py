@@ -13,6 +13,7 @@ fire about equally often: a made-up latent of several meanings.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -75,6 +76,13 @@ class EvidenceConfig:
             raise ValueError(f"nulls={self.nulls} must be at least 1: without a null no score has a scale")
 
 
+class _Sample(NamedTuple):
+    """Sampled firings, and the share of its unit's activation mass that each stands for."""
+
+    rows: Int64[np.ndarray, "unit firing"]
+    shares: Float64[np.ndarray, "unit firing"]
+
+
 class _Text:
     """The text as embeddings of its rows; rows beyond the end go on at the beginning."""
 
@@ -115,12 +123,12 @@ def collect_evidence(
         for chunk in firings.chunks(codes, maxima, text.rows_per_group, progress, "reading firings"):
             _add(pool, chunk, text, shifts, summers, sampler)
     sums = [summer.result() for summer in summers]
-    rows = sampler.rows.reshape(codes.d_sae, -1)
+    sample = _Sample(sampler.rows.reshape(codes.d_sae, -1), sampler.shares.reshape(codes.d_sae, -1))
     testable = sums[0].n_groups >= MIN_SEQUENCES
-    measured = [_measure(text, rows, 0, testable, rng, REPLICATES, progress)]
+    measured = [_measure(text, sample, 0, testable, rng, REPLICATES, progress)]
     for shift in shifts[1:]:
         some = rng.permutation(np.flatnonzero(testable))[:NULL_UNITS]
-        measured.append(_measure(text, rows, shift, np.isin(np.arange(len(rows)), some), rng, 0, progress))
+        measured.append(_measure(text, sample, shift, np.isin(np.arange(codes.d_sae), some), rng, 0, progress))
     for values, part in zip(measured, sums, strict=True):
         own = np.stack([part.coherence(0), part.coherence(1)], 1)
         values[1:, :, :2] += own - values[0, :, :2]
@@ -129,7 +137,7 @@ def collect_evidence(
     size, n_groups = sums[0].effective_groups, sums[0].n_groups
     one_mode = testable & (latents[:, 3] == 1)
     one_mode &= np.maximum(*(_z(latents, shifted, size, name) for name in NAMES[:2])) > 3
-    chimeras = _chimeras(text, rows, sums[0], np.flatnonzero(one_mode), rng, progress)
+    chimeras = _chimeras(text, sample, sums[0], np.flatnonzero(one_mode), rng, progress)
     return Evidence(latents, measured[0][1:], shifted, one_mode, chimeras, n_groups, size, testable)
 
 
@@ -154,7 +162,7 @@ def _add(
 
 def _measure(
     text: _Text,
-    rows: Int64[np.ndarray, "unit firing"],
+    sample: "_Sample",
     shift: int,
     testable: Bool[np.ndarray, " unit"],
     rng: np.random.Generator,
@@ -162,6 +170,7 @@ def _measure(
     progress: Progress | None,
 ) -> Float64[np.ndarray, "1+replicate unit evidence"]:
     """Evidence from sampled firings, and bootstrap replicates of it; NaN for units that are not testable."""
+    rows = sample.rows
     values = np.full((1 + replicates, len(rows), len(NAMES)), np.nan)
     slices = torch.arange(SLICES).repeat_interleave(FIRINGS_PER_SLICE)
     draws = rng.poisson(1.0, (len(slices), replicates))
@@ -182,7 +191,7 @@ def _measure(
             torch.from_numpy(present),
             weights,
         )
-        senses = count_senses(contexts, tokens, groups % 2 == 1, present)
+        senses = count_senses(contexts, tokens, groups % 2 == 1, present, sample.shares[units])
         values[:, units, :3] = np.stack([moments.context, moments.token, moments.consistency], 2)
         values[:, units, 3], values[:, units, 4] = senses.count, senses.valley
         # A valley is a difference of counts over its standard deviation: its sampling error is one by construction.
@@ -207,7 +216,7 @@ def _z(
 
 def _chimeras(
     text: _Text,
-    rows: Int64[np.ndarray, "d_sae firing"],
+    sample: "_Sample",
     sums: firings.PairSums,
     members: Int64[np.ndarray, " member"],
     rng: np.random.Generator,
@@ -217,8 +226,9 @@ def _chimeras(
     if len(members) < 3:
         return np.empty((0, len(NAMES)))
     mixes = _draw_mixes(members, sums.n_groups, rng)
-    part = np.arange(rows.shape[1])[None, :] % (1 + (mixes >= 0)[:, 1:].sum(1))[:, None]
-    mixed = np.take_along_axis(rows[mixes], part[:, None, :], axis=1)[:, 0]
+    part = np.arange(sample.rows.shape[1])[None, :] % (1 + (mixes >= 0)[:, 1:].sum(1))[:, None]
+    rows, shares = (np.take_along_axis(a[mixes], part[:, None, :], axis=1)[:, 0] for a in sample)
+    mixed = _Sample(rows, shares / np.maximum(shares.sum(1, keepdims=True), 1e-30))
     measured = _measure(text, mixed, 0, np.ones(len(mixes), bool), rng, 0, progress)[0]
     half = sums.centre.shape[1] // 2
     for block, centre in enumerate((sums.centre[:, :half], sums.centre[:, half:])):

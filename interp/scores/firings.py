@@ -92,14 +92,24 @@ class FiringSampler:
         self.rows = np.full((d_sae, n_slices, size), -1, np.int64)
         """−1 where a slice has fewer firings."""
         self.strengths = np.zeros((d_sae, n_slices, size), np.float32)
+        self.mass = np.zeros((d_sae, n_slices))
+        """Sum of the strengths of all firings, sampled or not."""
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
         self._worst = np.full((d_sae, n_slices), np.inf)
         self._seed = np.uint64(seed)
 
     def add(self, chunk: CodeChunk, rows_per_group: int) -> None:
-        state = (self.rows, self.strengths, self._keys, self._last, self._worst)
+        state = (self.rows, self.strengths, self.mass, self._keys, self._last, self._worst)
         _sample(chunk.start, *chunk[1:], rows_per_group, self._seed, *state)
+
+    @property
+    def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
+        """The share of its latent's activation mass that each sampled firing stands for: its slice's, divided among the
+        firings sampled from that slice. They sum to 1 over the firings of a latent that fires."""
+        sampled = self.rows >= 0
+        each = self.mass / np.maximum(sampled.sum(2), 1) / np.maximum(self.mass.sum(1, keepdims=True), 1e-30)
+        return sampled * each[:, :, None]
 
 
 def chunks(
@@ -170,7 +180,7 @@ def _add_groups(offsets, latents, values, embeddings, rows_per_group, total, mom
 
 
 @njit(cache=True, nogil=True)
-def _sample(start, offsets, latents, values, rows_per_group, seed, rows, strengths, keys, last, worst):
+def _sample(start, offsets, latents, values, rows_per_group, seed, rows, strengths, mass, keys, last, worst):
     n_slices, size = keys.shape[1:]
     for row in range(len(offsets) - 1):
         row_seed = _hash(seed, np.uint64(start + row))
@@ -180,6 +190,7 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, strengt
             if value == 0:
                 continue
             part = min(n_slices - 1, max(0, int(np.ceil(value * n_slices)) - 1))
+            mass[latent, part] += value
             key = float(_hash(row_seed, np.uint64(latent)) >> np.uint64(11))
             if key >= worst[latent, part]:
                 continue

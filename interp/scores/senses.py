@@ -9,7 +9,8 @@
        bounds the chance of such a valley.
     4  Kinship: with c₁ and c₂ the mean cosine of two firings of one side, and c₁₂ that of two on different sides, the
        sides are kin if c₁₂ ≥ KINSHIP · √(c₁ c₂), of the contexts and of the tokens alike. Kin are shades of one sense.
-    5  A cluster with a valley below ALPHA between sides that are no kin is split, and both parts are tested in turn.
+    5  A cluster is split if the chance of its valley is below ALPHA, its sides are no kin, and each holds at least
+       LEAST_MASS of the latent's activation mass; then both parts are tested in turn.
 
 The null is "one mode, of any shape": no number of clusters is assumed, and skew or heavy tails do not count as senses.
 Failings: a sense with less than about a sixth of the firings is missed; senses that share their contexts and have
@@ -29,6 +30,9 @@ TOKEN_SHARE = 0.15
 KINSHIP = 0.5
 """Sides are two senses if a firing resembles the other side less than half as much as its own. Text in one script has
 modes (the beginnings of documents, say) that resemble each other nearly as much as themselves."""
+LEAST_MASS = 0.1
+"""What a latent does on a smaller share of its mass is noise beside its meaning: weak firings on unrelated text, most
+often, which a sample that is stratified by strength holds many of."""
 LEAST_PER_MODE = 5
 """2⁻⁵ < ALPHA: with fewer test points in the poorer mode, even an empty valley proves nothing."""
 MIN_SEQUENCES = 4 * LEAST_PER_MODE
@@ -40,7 +44,7 @@ class Senses:
     count: Int64[np.ndarray, " unit"]
     valley: Float64[np.ndarray, " unit"]
     """(min(n₁, n₂) − n) / √(min(n₁, n₂) + n) of the first split: about standard normal at most, for one flat mode.
-    Between kin it is at most 0."""
+    Where kinship or mass forbids the split it is at most 0."""
 
 
 def count_senses(
@@ -48,21 +52,24 @@ def count_senses(
     tokens: Float32[np.ndarray, "unit firing dim"],
     test_half: Bool[np.ndarray, "unit firing"],
     present: Bool[np.ndarray, "unit firing"],
+    mass: Float64[np.ndarray, "unit firing"],
 ) -> Senses:
-    """Number of modes (1..MAX_SENSES) of each unit's sampled firings."""
+    """Number of modes (1..MAX_SENSES) of each unit's sampled firings.
+
+    mass: the share of its unit's activation mass that each firing stands for.
+    """
     count, valley = np.ones(len(contexts), np.int64), np.zeros(len(contexts))
     for unit in range(len(contexts)):
         chosen = present[unit]
         points = np.hstack([contexts[unit, chosen], TOKEN_SHARE * tokens[unit, chosen]]).astype(np.float64)
         n_context = contexts.shape[2]
-        count[unit], valley[unit] = _count(
-            points, n_context, test_half[unit, chosen], ALPHA, MAX_SENSES, LEAST_PER_MODE
-        )
+        is_test, shares = test_half[unit, chosen], mass[unit, chosen]
+        count[unit], valley[unit] = _count(points, n_context, is_test, shares, ALPHA, MAX_SENSES, LEAST_PER_MODE)
     return Senses(count, valley)
 
 
 @njit(cache=True, nogil=True)
-def _count(points, n_context, is_test, alpha, max_senses, least):
+def _count(points, n_context, is_test, mass, alpha, max_senses, least):
     """Split clusters, widest-known first, until no split is significant."""
     n_clusters, root, next_cluster = 1, 0.0, 0
     cluster = np.zeros(len(points), np.int64)
@@ -73,13 +80,14 @@ def _count(points, n_context, is_test, alpha, max_senses, least):
         if len(fit) >= 2 * least and len(test) >= 2 * least:
             centres = _two_means(points, fit)
             poorer, middle = _valley(points, test, centres)
-            kin = _kin(points, np.concatenate((fit, test)), centres, n_context)
+            both = np.concatenate((fit, test))
+            one = _kin(points, both, centres, n_context) or _poorer_mass(points, both, centres, mass) < LEAST_MASS
             if next_cluster == 0 and n_clusters == 1:
                 root = (poorer - middle) / np.sqrt(max(poorer + middle, 1))
-                root = min(root, 0.0) if kin else root
-            split = not kin and _binomial_tail(middle, poorer + middle) < alpha
+                root = min(root, 0.0) if one else root
+            split = not one and _binomial_tail(middle, poorer + middle) < alpha
             if split:
-                for i in np.concatenate((fit, test)):
+                for i in both:
                     if _side(points[i], centres) > 0.5:
                         cluster[i] = n_clusters
                 n_clusters += 1
@@ -175,6 +183,14 @@ def _kin(points, chosen, centres, n_context):
         if min(own) > 0 and across < KINSHIP * np.sqrt(own[0] * own[1]):
             return False
     return True
+
+
+@njit(cache=True, nogil=True)
+def _poorer_mass(points, chosen, centres, mass):
+    sides = np.zeros(2)
+    for i in chosen:
+        sides[1 if _side(points[i], centres) > 0.5 else 0] += mass[i]
+    return sides.min()
 
 
 @njit(cache=True, nogil=True)

@@ -110,7 +110,7 @@ class RunConfig:
             "tokenizer": {"vocab_size": 1024},
             "training": {"tokens": 300_000},
             "harvest": {"tokens": 200_000},
-            "sae": {"d_sae": 1024, "tokens": 300_000},
+            "sae": {"d_sae": 512, "tokens": 300_000},
             "quality": {"tokens": 20_000},
         }
         return cls.from_dict(sections)

@@ -85,7 +85,7 @@ def sae_training(metrics: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figur
     styled(fig, "Training of the dictionary", height=480)
     for row, title in enumerate(panels.values(), 1):
         fig.update_yaxes(title_text=title, rangemode="tozero", row=row, col=1)
-    fig.update_yaxes(tickformat=".0%", row=3, col=1)
+    fig.update_yaxes(tickformat=".2~%", row=3, col=1)
     return fig.update_xaxes(title_text="tokens seen", row=3, col=1)
 
 

@@ -40,6 +40,8 @@ def _summary(stage: str, r: dict[str, Any]) -> str:
     if stage == "activations":
         widths = ", ".join(f"{name} ({d})" for name, d in r["d"].items())
         return f"{r['rows']:,} rows, {r['bytes_per_value']:.3f} bytes a value: {widths}"
+    if stage == "sae":
+        return f"{r['steps']:,} steps, FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {r['dead']:.2%} dead in training"
     if stage in ("features", "neurons"):
         return f"{r['latents']:,} latents, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}"
     if stage == "quality":
@@ -55,7 +57,7 @@ def _summary(stage: str, r: dict[str, Any]) -> str:
         return verdicts(r["verdicts"])
     if stage == "report":
         return f"{r['bytes'] / 1e6:.1f} MB"
-    return ", ".join(f"{key} {value:.4g}" for key, value in r.items() if isinstance(value, int | float))
+    raise ValueError(f"stage {stage} has no summary line")
 
 
 def verdicts(counts: dict[str, int]) -> str:

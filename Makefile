@@ -24,6 +24,7 @@ clean:
 
 .venv/installed: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install -e .
+	$(BIN)/interp warm-up
 	touch $@
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python

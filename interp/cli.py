@@ -8,6 +8,7 @@ import argparse
 import errno
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (_add_demo, _add_run, _add_train_model, _add_harvest, _add_train_sae, _add_scan, _add_rank, _add_report):
         add(commands)
     _add_export(commands)
+    _add_warm_up(commands)
     return parser
 
 
@@ -304,6 +306,19 @@ def _export(options: argparse.Namespace) -> None:
 
     load_sae(options.sae).save(options.out, format=options.format)
     print(options.out)
+
+
+def _add_warm_up(commands: Any) -> None:
+    text = "Compile the numerical kernels, which are kept, so that the first run does not wait (`make demo` does this)."
+    _command(commands, "warm-up", _warm_up, "compile the numerical kernels once", text)
+
+
+def _warm_up(options: argparse.Namespace) -> None:
+    from interp.config import RunConfig
+    from interp.run import run_stages
+
+    with tempfile.TemporaryDirectory() as folder:
+        run_stages(RunConfig.tiny(), Path(folder) / "run", progress=Bar)
 
 
 def _only_hook(store: Any, hook: str | None) -> str:

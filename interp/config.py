@@ -116,6 +116,20 @@ class RunConfig:
         return cls.from_dict(sections)
 
     @classmethod
+    def tiny(cls) -> "RunConfig":
+        """Every stage in seconds, for tests and for `interp warm-up`: what it finds means nothing."""
+        sections = {
+            "corpus": {"characters": 160_000, "val_fraction": 0.2},
+            "tokenizer": {"vocab_size": 512},
+            "model": {"n_ctx": 64, "d_model": 32, "n_heads": 2, "d_mlp": 64},
+            "training": {"tokens": 60_000, "batch_size": 16},
+            "harvest": {"tokens": 40_000, "batch_size": 16},
+            "sae": {"d_sae": 128, "k": 8, "tokens": 60_000, "batch_size": 512},
+            "quality": {"tokens": 8_000, "batch_size": 16},
+        }
+        return cls.from_dict(sections)
+
+    @classmethod
     def from_toml(cls, path: str | Path) -> "RunConfig":
         """Read a configuration; sections and fields that are left out keep their defaults.
 

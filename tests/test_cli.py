@@ -142,6 +142,12 @@ def test_other_mistakes(folder, tmp_path, capsys):
     assert refused(capsys, "harvest", tmp_path, tmp_path, "--hook", "x", "--out", tmp_path / "s")
 
 
+def test_warm_up_runs_every_stage_and_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["warm-up"]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_teaches(capsys):
     assert main([]) == 0
     overview = capsys.readouterr().out

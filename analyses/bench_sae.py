@@ -1,199 +1,320 @@
 """How long does a training step of a dictionary take, beside the peers and beside what no step can go below?
 
-    python analyses/bench_sae.py                    d_in 512, d_sae 8192, k 32, batch 2048 on two threads
-    python analyses/bench_sae.py --quick            a tiny size, for the tests
+    python -m analyses.bench_sae                     three sizes, batch 2048, two threads, and nothing else running
+    python -m analyses.bench_sae --sizes medium --parts --scaling --memory --reader --precision
+    python -m analyses.bench_sae --quick             a tiny size, for the tests
 
-Claim: a step is at least 5 times faster than SAELens's TopK in fp32. Every contender takes one step a round, in turn,
-on the same random activations; the medians over the rounds are printed, with the parts of our step and the floor (the
-encoder's matmul plus a fused Adam step over both weight matrices). SAELens is timed where it is installed.
+Claims tested, on two cores at d_in 512, d_sae 8192, k 32:  TopK and BatchTopK ≥ 12 × SAELens TopK in fp32, ≥ 4 ×
+sparsify in fp32, ≤ 2.5 × the floor; at d_in 768, d_sae 24576 ≥ 3 × sparsify; JumpReLU, L1 and Matryoshka ≥ 8 ×
+SAELens's own at L0 ≈ 32; reading from a store keeps ≥ 0.95 of the rate of the step alone.
+
+All take one step a round, in turn, on the same random activations; medians. One whose steps are long sits out the later
+rounds (`n` counts its rounds). The floor is the encoder's matmul, in bfloat16 where the processor has units for it, and
+a fused Adam step over both weight matrices. Peers are timed when installed beside the project (`analyses.peers`), in
+fp32 unless said. Kinds without a set k start at biases or thresholds at which k latents fire on the mean, ours and
+theirs; `L0` is what fired in the last round. Ratios: how many times faster than that peer; `floor`: how many floors.
 """
 
 import argparse
-import itertools
 import json
 import logging
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
-from interp.activations import ActivationStatistics
-from interp.sae import BatchTopKConfig, TopKConfig
-from interp.sae.kernels import AdamStep, kernels
+from analyses import peers
+from analyses.bench_sae_details import parts, precision, reader, statistics_of
+from analyses.peers import Contender
+from interp.sae import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReLUConfig,
+    MatryoshkaConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+)
+from interp.sae.encoding import has_fast_bfloat16
 from interp.sae.learner import Learner
-from interp.sae.selection import encode, has_fast_bfloat16
+from interp.sae.site import Site
 
-Step = Callable[[int], object]
+Build = Callable[[], Contender]
+LEAST_ROUNDS = 3
+OWN_PEER = {
+    "TopK": "TopK",
+    "BatchTopK": "BatchTopK",
+    "Matryoshka": "MatryoshkaBatchTopK",
+    "JumpReLU": "JumpReLU",
+    "ReLU": "Standard",
+    "Gated": "Gated",
+}
 
 
-def main(arguments: list[str] | None = None) -> dict[str, float]:
-    options = parse(arguments)
-    torch.set_num_threads(options.threads)
-    generator = torch.Generator().manual_seed(0)
-    data = [torch.randn(options.batch, options.d_in, generator=generator) for _ in range(4)]
-    size = {"d_sae": options.d_sae, "k": options.k}
-    steps = {
-        "floor: encoder matmul + fused Adam": floor(data, options.d_sae),
-        "interp TopK": ours(TopKConfig(**size, tokens=10**9, batch_size=options.batch, device="cpu"), data),
-        "interp BatchTopK": ours(BatchTopKConfig(**size, tokens=10**9, batch_size=options.batch, device="cpu"), data),
-    }
-    if not options.no_peers:
-        steps |= saelens(data, size)
-    contenders = interleaved(steps, options.rounds)
-    pieces = interleaved(parts(data, size), options.rounds)
-    show(contenders, pieces, options)
-    if options.out:
-        write(options.out, contenders, pieces, vars(options))
-    return contenders
+class Size(NamedTuple):
+    d_in: int
+    d_sae: int
+    k: int
+    batch: int = 2048
+
+
+SIZES = {"medium": Size(512, 8192, 32), "large": Size(768, 24576, 32), "small": Size(128, 1024, 8)}
+QUICK = Size(32, 256, 8, 128)
+
+
+class Row(NamedTuple):
+    name: str
+    ms: float
+    tokens_per_second: float
+    l0: float | None
+    rounds: int
+    ratios: dict[str, float | None]
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    o = parse(arguments)
+    torch.set_num_threads(o.threads)
+    warnings.filterwarnings("ignore")
+    sizes = {"quick": QUICK} if o.quick else {name: SIZES[name] for name in o.sizes}
+    size = next(iter(sizes.values()))
+    if o.only:
+        print(peak_of(o.only, size))
+        return {}
+    results: dict[str, Any] = {"settings": {**vars(o), "out": str(o.out)}, "versions": versions(), "speed": {}}
+    for name, each in sizes.items():
+        results["speed"][name] = [row._asdict() for row in speed(each, o)]
+    if o.scaling:
+        results["scaling"] = scaling(size, o)
+    data = random_rows(size)
+    if o.parts:
+        results["parts"] = show_times("parts of a step of our TopK", timed(parts(data, size.d_sae, size.k), o))
+    if o.memory:
+        results["peak_mb"] = memory(size, next(iter(sizes)), o)
+    if o.reader:
+        results["reader"] = reader(size, rounds=2 if o.quick else 5, steps=8 if o.quick else 100)
+    if o.precision:
+        results["precision"] = precision(size, tokens=4_000 if o.quick else 400_000)
+    if o.out:
+        o.out.mkdir(parents=True, exist_ok=True)
+        (o.out / "results.json").write_text(json.dumps(results, indent=1))
+    return results
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"d-in": 512, "d-sae": 8192, "k": 32, "batch": 2048, "rounds": 7, "threads": 2}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="the first is what the rest use")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=10.0, help="a contender's steps take about this long at most")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="d_in 32, d_sae 256, k 8, batch 128, 2 rounds")
+    parser.add_argument("--parts", action="store_true", help="what our step consists of")
+    parser.add_argument("--scaling", action="store_true", help="step time against d_sae and against k")
+    parser.add_argument("--memory", action="store_true", help="peak memory of each contender in a process of its own")
+    parser.add_argument("--reader", action="store_true", help="training from a store, beside the step alone")
+    parser.add_argument("--precision", action="store_true", help="what bfloat16 changes in picks and in the result")
+    parser.add_argument("--quick", action="store_true", help=f"the size {tuple(QUICK)}, 2 rounds")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="folder for results.json")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.d_in, options.d_sae, options.k, options.batch, options.rounds = 32, 256, 8, 128, 2
+        options.rounds, options.seconds = 2, 1.0
     return options
 
 
-def ours(config: TopKConfig | BatchTopKConfig, data: list[torch.Tensor]) -> Step:
-    learner = Learner(config, statistics_of(data), torch.device("cpu"))
-    return lambda i: learner.step(data[i % len(data)])
+def speed(size: Size, o: argparse.Namespace) -> list[Row]:
+    data = random_rows(size)
+    taken, l0 = interleaved(built(entrants(data, size, not o.no_peers)), o.rounds, o.seconds)
+    ms = {name: statistics.median(times) * 1e3 for name, times in taken.items()}
+    rows = [
+        Row(name, each, size.batch / each * 1e3, l0[name], len(taken[name]), ratios(name, ms))
+        for name, each in ms.items()
+    ]
+    print(f"\nd_in={size.d_in} d_sae={size.d_sae} k={size.k} batch={size.batch} threads={o.threads}")
+    heads = ("SAELens", "its own", "sparsify", "floor")
+    print(f"{'':38}{'ms':>8}{'tokens/s':>10}{'L0':>7}{'n':>4}" + "".join(f"{head:>9}" for head in heads))
+    for row in rows:
+        l0 = "" if row.l0 is None else f"{row.l0:.1f}"
+        line = f"{row.name:38}{row.ms:8.1f}{row.tokens_per_second:10,.0f}{l0:>7}{row.rounds:4}"
+        print(line + "".join(f"{'' if r is None else f'{r:.1f} ×':>9}" for r in row.ratios.values()))
+    return rows
 
 
-def floor(data: list[torch.Tensor], d_sae: int) -> Step:
-    """In bfloat16 where the processor has units for it, as our step does it."""
+def ratios(name: str, ms: Mapping[str, float]) -> dict[str, float | None]:
+    kind = name.removeprefix("interp ")
+    own = f"SAELens {OWN_PEER[kind]}" if kind in OWN_PEER else ""
+    references = {"saelens_topk": "SAELens TopK", "saelens_own": own, "sparsify": "sparsify TopK"}
+    times = {key: ms[peer] / ms[name] if peer in ms else None for key, peer in references.items()}
+    return times | {"floors": ms[name] / ms["floor"]}
+
+
+def entrants(data: Sequence[torch.Tensor], size: Size, with_peers: bool) -> dict[str, Build]:
+    shared: dict[str, Any] = {
+        "d_sae": size.d_sae,
+        "tokens": 10**9,
+        "batch_size": size.batch,
+        "device": "cpu",
+        "lr": peers.SMALL_RATE,
+    }
+    configs: list[SAEConfig] = [kind(**shared, k=size.k) for kind in (TopKConfig, BatchTopKConfig, MatryoshkaConfig)]
+    configs += [kind(**shared) for kind in (JumpReLUConfig, ReLUConfig, GatedConfig)]
+    entries: dict[str, Build] = {
+        "floor": lambda: floor(data, size.d_sae, keep_output=False),
+        "floor, into memory that is there": lambda: floor(data, size.d_sae, keep_output=True),
+    }
+    for config in configs:
+        name = type(config).__name__.removesuffix("Config")
+        entries[f"interp {name}"] = lambda config=config: ours(config, data, size.k)
+    return entries | (peers.contenders(data, size.d_sae, size.k) if with_peers else {})
+
+
+def ours(config: SAEConfig, data: Sequence[torch.Tensor], k: int) -> Contender:
+    learner = Learner(config, Site(inputs=(statistics_of(data),)), torch.device("cpu"))
+    centred = learner.scaled(data[0])[0] - learner.weights["b_dec"]
+    bound = peers.sparse_start(centred, learner.weights["encoder"].T, k)
+    if isinstance(config, JumpReLUConfig):
+        learner.weights["threshold"].fill_(bound)
+    elif isinstance(config, ReLUConfig | GatedConfig):
+        learner.weights["b_enc"].fill_(-bound)
+    return Contender(lambda i: learner.step(data[i % len(data)]), lambda result: result.l0)
+
+
+def floor(data: Sequence[torch.Tensor], d_sae: int, keep_output: bool) -> Contender:
     weights = [torch.nn.Parameter(torch.randn(d_sae, data[0].shape[1])) for _ in range(2)]
     for weight in weights:
         weight.grad = torch.randn_like(weight)
     optimizer = torch.optim.Adam(weights, fused=True)
     dtype = torch.bfloat16 if has_fast_bfloat16(data[0]) else torch.float32
+    rounded = [x.to(dtype) for x in data]
+    out = rounded[0].new_empty(len(rounded[0]), d_sae) if keep_output else None
 
+    @torch.no_grad()
     def step(i: int) -> None:
-        with torch.no_grad():
-            data[i % len(data)].to(dtype) @ weights[0].to(dtype).T
+        torch.mm(rounded[i % len(data)], weights[0].to(dtype).T, out=out)
         optimizer.step()
 
-    return step
+    return Contender(step, lambda nothing: None)
 
 
-def saelens(data: list[torch.Tensor], size: Mapping[str, int]) -> dict[str, Step]:
-    try:
-        import sae_lens
-        from sae_lens.config import LoggingConfig, SAETrainerConfig
-        from sae_lens.training.sae_trainer import SAETrainer
-    except ImportError:
-        return {}
-    batch, d_in = data[0].shape
-
-    def trainer(kind: str) -> Step:
-        config = getattr(sae_lens, f"{kind}TrainingSAEConfig")(d_in=d_in, device="cpu", **size)
-        settings = SAETrainerConfig(
-            total_training_samples=10**9,
-            train_batch_size_samples=batch,
-            device="cpu",
-            autocast=False,
-            lr=3e-4,
-            lr_end=3e-5,
-            lr_scheduler_name="constant",
-            lr_warm_up_steps=0,
-            lr_decay_steps=0,
-            adam_beta1=0.9,
-            adam_beta2=0.999,
-            n_checkpoints=0,
-            checkpoint_path=None,
-            save_final_checkpoint=False,
-            dead_feature_window=1000,
-            feature_sampling_window=2000,
-            n_batches_for_norm_estimate=1,
-            n_restart_cycles=1,
-            logger=LoggingConfig(log_to_wandb=False),
-        )
-        sae = getattr(sae_lens, f"{kind}TrainingSAE")(config)
-        peer = SAETrainer(cfg=settings, sae=sae, data_provider=itertools.cycle(data))
-        return lambda i: peer.step(data[i % len(data)])
-
-    return {f"SAELens {kind} fp32": trainer(kind) for kind in ("TopK", "BatchTopK")}
+def built(entries: Mapping[str, Build]) -> dict[str, Contender]:
+    ready = {}
+    for name, build in entries.items():
+        try:
+            ready[name] = build()
+        except ImportError as error:
+            print(f"{name}: not installed ({error}), left out")
+    return ready
 
 
-def parts(data: list[torch.Tensor], size: Mapping[str, int]) -> dict[str, Step]:
-    """The operations of a step, each alone."""
-    learner = Learner(TopKConfig(**size, tokens=1, device="cpu"), statistics_of(data), torch.device("cpu"))
-    x, n = data[0], len(data[0])
-    encoder, W_dec, b_enc, b_dec = learner.encoder, learner.W_dec, learner.b_enc, learner.b_dec
-    ops, pre = kernels(x), torch.addmm(b_enc, x, encoder.T)
-    codes = ops.top_k(pre, size["k"])
-    error, _ = ops.decode_backward(codes, W_dec, b_dec, x)
-    by_latent, gradient = ops.transpose(codes), torch.empty_like(W_dec)
-    mean, square = torch.zeros_like(W_dec), torch.zeros_like(W_dec)
-    adam = AdamStep(1e-4, 1)
-    return {
-        "encoder matmul": lambda i: torch.addmm(b_enc, x, encoder.T, out=pre),
-        "pick: top k of each row": lambda i: ops.top_k(pre, size["k"]),
-        "pick: top k·B of the batch": lambda i: ops.batch_top_k(pre, size["k"] * n),
-        "matmul and pick, piece by piece": lambda i: encode(x, encoder, b_enc, learner.rule.pick),
-        "decode, error, value gradients": lambda i: ops.decode_backward(codes, W_dec, b_dec, x),
-        "transpose of the codes": lambda i: ops.transpose(codes),
-        "one weight gradient": lambda i: ops.sum_by_latent(by_latent, codes.values, error, gradient),
-        "Adam on one matrix, unit norm": lambda i: ops.adam_(W_dec, gradient, mean, square, adam, unit_norm=True),
-    }
-
-
-def statistics_of(data: list[torch.Tensor]) -> ActivationStatistics:
-    rows = torch.cat(data)
-    return ActivationStatistics(
-        mean=rows.mean(0),
-        mean_norm=rows.norm(dim=1).mean().item(),
-        variance=rows.var(0, correction=0).sum().item(),
-        second_moment=None,
-        geometric_median=rows.median(0).values,
-        n_rows=len(rows),
-        second_moment_rows=0,
-        geometric_median_rows=len(rows),
-    )
-
-
-def interleaved(steps: Mapping[str, Step], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, after one step that is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(rounds + 1):
-        for name, step in steps.items():
+def interleaved(
+    entries: Mapping[str, Contender], rounds: int, seconds: float
+) -> tuple[dict[str, list[float]], dict[str, float | None]]:
+    """Seconds of each step after two that are not counted, and L0 in the last of them."""
+    taken: dict[str, list[float]] = {name: [] for name in entries}
+    allowed: dict[str, int] = {}
+    l0: dict[str, float | None] = {}
+    for i in range(-2, rounds):
+        for name, entry in entries.items():
+            if i >= allowed.get(name, rounds):
+                continue
             start = time.perf_counter()
-            step(i)
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[1:]) * 1e3 for name, times in taken.items()}
+            result = entry.step(i + 2)
+            elapsed = time.perf_counter() - start
+            l0[name] = entry.l0(result)
+            if i < 0:
+                allowed[name] = min(rounds, max(LEAST_ROUNDS, round(seconds / elapsed)))
+            else:
+                taken[name].append(elapsed)
+    return taken, l0
 
 
-def show(contenders: Mapping[str, float], pieces: Mapping[str, float], options: argparse.Namespace) -> None:
-    o = options
-    print(f"d_in={o.d_in} d_sae={o.d_sae} k={o.k} batch={o.batch} threads={o.threads} rounds={o.rounds}")
-    reference = contenders.get("SAELens TopK fp32")
-    for name, ms in contenders.items():
-        times = f"{reference / ms:6.1f} × SAELens TopK" if reference else ""
-        print(f"{name:38s} {ms:9.1f} ms {o.batch / ms * 1e3:10.0f} tokens/s {times}")
-    print("parts of a step of ours")
-    for name, ms in pieces.items():
-        print(f"  {name:36s} {ms:9.1f} ms")
+def timed(steps: Mapping[str, Callable[[], object]], o: argparse.Namespace) -> dict[str, float]:
+    """Median milliseconds."""
+    entries = {name: Contender(lambda i, step=step: step(), lambda nothing: None) for name, step in steps.items()}
+    taken, _ = interleaved(entries, o.rounds, o.seconds)
+    return {name: statistics.median(times) * 1e3 for name, times in taken.items()}
 
 
-def write(
-    out: Path, contenders: Mapping[str, float], pieces: Mapping[str, float], settings: Mapping[str, object]
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    results = {
-        "milliseconds": dict(contenders),
-        "parts": dict(pieces),
-        "settings": {name: value for name, value in settings.items() if name != "out"},
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-    }
-    (out / "results.json").write_text(json.dumps(results, indent=1))
+def show_times(title: str, times: Mapping[str, float]) -> dict[str, float]:
+    print(f"\n{title}")
+    for name, ms in times.items():
+        print(f"  {name:44}{ms:9.2f} ms")
+    return dict(times)
+
+
+def scaling(size: Size, o: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds of a step as d_sae or k alone changes."""
+    widths = [size._replace(d_sae=size.d_sae * f // 4) for f in (1, 2, 4, 8, 16)]
+    ks = [size._replace(k=max(1, size.k * f // 4)) for f in (1, 2, 4, 8, 16)]
+    wanted = ("floor", "interp TopK", "interp BatchTopK", "sparsify TopK")
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for axis, sizes in {"d_sae": widths, "k": ks}.items():
+        found[axis] = {}
+        print(f"\nscaling in {axis}, ms a step:  {', '.join(wanted)}")
+        for each in sizes:
+            data, chosen = random_rows(each), {}
+            entries = entrants(data, each, not o.no_peers)
+            chosen = built({name: entries[name] for name in wanted if name in entries})
+            taken, _ = interleaved(chosen, o.rounds, o.seconds)
+            times = {name: statistics.median(seconds) * 1e3 for name, seconds in taken.items()}
+            found[axis][str(getattr(each, axis))] = times
+            print(f"  {getattr(each, axis):8}" + "".join(f"{ms:10.1f}" for ms in times.values()))
+    return found
+
+
+def memory(size: Size, size_name: str, o: argparse.Namespace) -> dict[str, float]:
+    """Peak megabytes of three steps in a process of its own, less what it held before the contender was built."""
+    chosen = ["--quick"] if size_name == "quick" else ["--sizes", size_name]
+    print(f"\npeak memory above the start, d_in={size.d_in} d_sae={size.d_sae} batch={size.batch}")
+    peaks: dict[str, float] = {}
+    for name in entrants(random_rows(size), size, not o.no_peers):
+        command = [sys.executable, "-m", "analyses.bench_sae", "--only", name, *chosen, "--threads", str(o.threads)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        if done.returncode:
+            print(f"  {name:38} left out: {done.stderr.strip().splitlines()[-1]}")
+            continue
+        peaks[name] = float(done.stdout.split()[-1])
+        print(f"  {name:38}{peaks[name]:9.0f} MB")
+    return peaks
+
+
+def peak_of(name: str, size: Size) -> float:
+    """A first step of the same kind at the quick size loads and compiles all code before the count begins."""
+    entrants(random_rows(QUICK), QUICK, True)[name]().step(0)
+    build = entrants(random_rows(size), size, True)[name]
+    before = process_mb("VmRSS")
+    contender = build()
+    for i in range(3):
+        contender.step(i)
+    return process_mb("VmHWM") - before
+
+
+def process_mb(field: str) -> float:
+    """Of Linux's account of this process alone: getrusage's peak would start at that of the process that began it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def random_rows(size: Size) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(size.batch, size.d_in, generator=generator) for _ in range(4)]
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("numba", "sae-lens", "eai-sparsify", "dictionary-learning"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from interp import figures as figures
     from interp.activations import ActivationStore as ActivationStore
+    from interp.activations import join_stores as join_stores
     from interp.baselines import NeuronDictionary as NeuronDictionary
     from interp.baselines import PCADictionary as PCADictionary
     from interp.baselines import RandomDictionary as RandomDictionary
@@ -28,25 +29,42 @@ if TYPE_CHECKING:
     from interp.run import run_stages as run_stages
     from interp.sae import SAE as SAE
     from interp.sae import BatchTopKConfig as BatchTopKConfig
+    from interp.sae import Crosscoder as Crosscoder
+    from interp.sae import GatedConfig as GatedConfig
+    from interp.sae import JumpReLUConfig as JumpReLUConfig
+    from interp.sae import MatchingPursuitConfig as MatchingPursuitConfig
+    from interp.sae import MatryoshkaConfig as MatryoshkaConfig
+    from interp.sae import ReLUConfig as ReLUConfig
+    from interp.sae import SAEConfig as SAEConfig
     from interp.sae import TopKConfig as TopKConfig
+    from interp.sae import Transcoder as Transcoder
     from interp.sae import load_sae as load_sae
     from interp.sae import train_sae as train_sae
 
 _HOMES = {
     "ActivationStore": "activations",
     "BatchTopKConfig": "sae",
+    "Crosscoder": "sae",
     "FeatureStore": "features",
+    "GatedConfig": "sae",
+    "JumpReLUConfig": "sae",
+    "MatchingPursuitConfig": "sae",
+    "MatryoshkaConfig": "sae",
     "NeuronDictionary": "baselines",
     "PCADictionary": "baselines",
     "RandomDictionary": "baselines",
+    "ReLUConfig": "sae",
     "Run": "run",
     "RunConfig": "config",
     "SAE": "sae",
+    "SAEConfig": "sae",
     "ScanConfig": "features",
     "SparseCodes": "codes",
     "TopKConfig": "sae",
+    "Transcoder": "sae",
     "evaluate_dictionary": "quality",
     "harvest": "harvest",
+    "join_stores": "activations",
     "load_sae": "sae",
     "quality_table": "quality",
     "rank_features": "ranking",

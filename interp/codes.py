@@ -47,6 +47,13 @@ class SparseCodes:
         return cls(offsets, latents.reshape(-1).int(), values.reshape(-1), d_sae)
 
     @classmethod
+    def from_counts(
+        cls, counts: Int[Tensor, " row"], latents: Int[Tensor, " nnz"], values: Float[Tensor, " nnz"], d_sae: int
+    ) -> "SparseCodes":
+        """Entries of all rows, one row after the other, with the number of each row's."""
+        return cls(_offsets(counts), latents, values, d_sae)
+
+    @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> "SparseCodes":
         csr = scipy.sparse.csr_matrix(matrix)
         return cls(

@@ -7,6 +7,7 @@ Sections and fields that are left out keep their defaults, which are the demo's.
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 import types
@@ -17,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from interp.features import ScanConfig
-from interp.sae import BatchTopKConfig, TopKConfig
+from interp.sae import ARCHITECTURES, SAEConfig, TopKConfig
 from models.corpus import CorpusConfig
 from models.training import TrainingConfig
 from models.transformer import TransformerConfig
-
-ARCHITECTURES = {"topk": TopKConfig, "batchtopk": BatchTopKConfig}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class RunConfig:
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig(tokens=3_500_000)
     harvest: HarvestConfig = HarvestConfig()
-    sae: TopKConfig | BatchTopKConfig = TopKConfig(d_sae=4096, k=8, tokens=3_000_000, lr=2e-3)
+    sae: SAEConfig = TopKConfig(d_sae=4096, k=8, tokens=3_000_000, lr=2e-3)
     scan: ScanConfig = ScanConfig()
     quality: QualityConfig = QualityConfig()
     ranking: RankingConfig = RankingConfig()
@@ -144,20 +143,18 @@ class RunConfig:
     @classmethod
     def from_dict(cls, sections: Mapping[str, Any], *, where: str = "the configuration") -> "RunConfig":
         default = cls()
-        _known(sections, [f.name for f in dataclasses.fields(cls)], f"{where}: section", "section")
+        _known(sections, [f.name for f in dataclasses.fields(cls)], f"{where}: section")
         given = {}
         for name, values in sections.items():
             if not isinstance(values, Mapping):
                 raise ValueError(f"{where}: {name} must be a section, [{name}], not {values!r}")
-            values, base = dict(values), getattr(default, name)
+            kind, base = type(getattr(default, name)), dataclasses.asdict(getattr(default, name))
             if name == "sae" and "architecture" in values:
-                architecture = values.pop("architecture")
-                _known([architecture], list(ARCHITECTURES), f"{where}: sae.architecture", "architecture")
-                base = ARCHITECTURES[architecture](d_sae=base.d_sae, k=base.k, tokens=base.tokens)
-            hints = typing.get_type_hints(type(base))
-            _known(values, list(hints), f"{where}: [{name}] field", "field")
+                kind = _architecture(values["architecture"], f"{where}: sae.architecture")
+                base = {k: v for k, v in base.items() if k in ("d_sae", "k", "tokens") and k in _hints(kind)}
+                values = {k: v for k, v in values.items() if k != "architecture"}
             try:
-                given[name] = dataclasses.replace(base, **{k: _typed(v, hints[k], k) for k, v in values.items()})
+                given[name] = kind(**(base | typed_fields(kind, values)))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{where}: [{name}] {error}") from error
         return dataclasses.replace(default, **given)
@@ -165,12 +162,68 @@ class RunConfig:
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """What `from_dict` reads."""
         sections = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        architecture = next(name for name, kind in ARCHITECTURES.items() if type(self.sae) is kind)
-        sections["sae"] = {"architecture": architecture} | sections["sae"]
+        sections["sae"] = {"architecture": self.sae.architecture} | sections["sae"]
         return sections
 
 
-def _known(names: Iterable[str], known: list[str], where: str, kind: str) -> None:
+def sae_config(architecture: str, given: Mapping[str, Any]) -> SAEConfig:
+    """A dictionary's config from TOML values.
+
+    Raises ValueError for an architecture or a field that does not exist (it names the nearest), a field that is missing
+    and a value that cannot be.
+    """
+    kind = _architecture(architecture, "architecture")
+    fields = typed_fields(kind, given, architecture)
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in fields]:
+        raise ValueError(f"{architecture} needs {' and '.join(missing)}")
+    return kind(**fields)
+
+
+def typed_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
+    """TOML values as the types of the fields of the dataclass `kind`. Raises ValueError, naming field and remedy."""
+    hints = _hints(kind)
+    _known(values, list(hints), f"{whose} field".strip())
+    return {name: _typed(value, hints[name], name) for name, value in values.items()}
+
+
+def toml_value(text: str) -> Any:
+    """`text` as TOML reads it, and what TOML has no value for as a string: 32, 1e-3, true, [0.5, 0.5], cosine."""
+    text = text.strip()
+    try:
+        return tomllib.loads(f"value = {'0' if text.startswith('.') else ''}{text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def toml_values(text: str) -> list[Any]:
+    """Several, with commas between: 16,32 or [0.5, 0.5],[0.25, 0.75] or linear,cosine."""
+    together = toml_value(f"[{text}]")
+    return together if isinstance(together, list) else [toml_value(each) for each in text.split(",")]
+
+
+def sae_fields(architecture: str) -> list[str]:
+    """A line for each field: its name, type and default."""
+    kind = _architecture(architecture, "architecture")
+    defaults = {f.name: f.default for f in dataclasses.fields(kind)}
+    lines = []
+    for name, hint in _hints(kind).items():
+        default = "needed" if defaults[name] is dataclasses.MISSING else f"default {_plain_value(defaults[name])}"
+        lines.append(f"{name:22s} {' or '.join(map(_type_name, _kinds(hint)[1])):16s} {default}")
+    return lines
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _architecture(name: Any, where: str) -> type[SAEConfig]:
+    _known([name], list(ARCHITECTURES), where)
+    return ARCHITECTURES[name]
+
+
+def _known(names: Iterable[Any], known: list[str], where: str) -> None:
     for name in names:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or known
@@ -179,21 +232,38 @@ def _known(names: Iterable[str], known: list[str], where: str, kind: str) -> Non
 
 def _typed(value: Any, hint: Any, name: str) -> Any:
     """A TOML value as the field's type; ValueError where it is of another."""
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    options = typing.get_args(hint) if union else (hint,)
-    kinds = tuple(str if typing.get_origin(o) is typing.Literal else typing.get_origin(o) or o for o in options)
+    options, kinds = _kinds(hint)
     if value == "none" and types.NoneType in kinds:
         return None
     if isinstance(value, list) and tuple in kinds:
-        return tuple(value)
+        elements = typing.get_args(options[kinds.index(tuple)])
+        return tuple(_typed(each, elements[0], name) for each in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} = {value} must be a finite number")
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
         return float(value)
+    if isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:
+        return int(value)
     matches = any(isinstance(value, kind) and not (isinstance(value, bool) and kind is int) for kind in kinds)
     if not matches:
-        raise ValueError(f"{name} = {value!r} must be of type {' or '.join(k.__name__ for k in kinds)}")
+        raise ValueError(f"{name} = {value!r} must be of type {' or '.join(map(_type_name, kinds))}")
     return value
 
 
+def _kinds(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...]]:
+    """The alternatives of a type, and the class of each."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
+    return options, tuple(str if typing.get_origin(o) is typing.Literal else typing.get_origin(o) or o for o in options)
+
+
+def _type_name(kind: type) -> str:
+    return {types.NoneType: '"none"', tuple: "list"}.get(kind, kind.__name__)
+
+
 def _plain(config: Any) -> dict[str, Any]:
-    values = dataclasses.asdict(config)
-    return {k: list(v) if isinstance(v, tuple) else "none" if v is None else v for k, v in values.items()}
+    return {name: _plain_value(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def _plain_value(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else "none" if value is None else value

@@ -1,7 +1,10 @@
 """What the command line shows: progress of long steps, a line a stage, and the summary of a run."""
 
+import json
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,26 +77,58 @@ def _showcase(run: Any) -> str:
     )
 
 
+def training_line(kind: str, folder: Path, swept: Sequence[str], readers: str) -> str:
+    """What a training reached; of a sweep, with the values of the swept fields."""
+    r = json.loads((folder / "results.json").read_text())
+    names = [text.partition("=")[0].strip().replace("-", "_") for text in swept]
+    values = "".join(f"{name}={r['config'][name]} " for name in names)
+    return f"{kind} in {folder}: {values}FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {r['dead']:.2%} dead ({readers})"
+
+
+def say(text: str) -> None:
+    """Print, once for all processes of a `torchrun`."""
+    if is_first():
+        print(text)
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or of those that `torchrun` started the first."""
+    return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
 class Bar:
-    """Progress of one long step: a bar on a terminal, a line every ten seconds elsewhere."""
+    """Progress of one long step: a bar on a terminal, a line every ten seconds elsewhere; of the processes of a
+    `torchrun` the first shows it."""
 
     def __init__(self, name: str):
         self.name, self._printed = name, time.monotonic()
+        self._began: tuple[float, int] | None = None
         self._bar: Any = None
 
     def __call__(self, done: int, total: int, note: str) -> None:
+        if not is_first():
+            return
         if sys.stderr.isatty():
             self._draw(done, total, note)
-        elif time.monotonic() - self._printed > 10:
-            self._printed = time.monotonic()
-            print(f"{self.name}: {done:,} of {total:,} {note}", file=sys.stderr, flush=True)
+        else:
+            self._print(done, total, note)
+
+    def _print(self, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        began, before = self._began = self._began or (now, done)
+        if now - self._printed > 10:
+            self._printed = now
+            left = f" {_clock_time((now - began) / (done - before) * (total - done))} left" if done > before else ""
+            print(f"{self.name}: {done:,} of {total:,}{left} {note}", file=sys.stderr, flush=True)
 
     def _draw(self, done: int, total: int, note: str) -> None:
         from tqdm import tqdm
 
         if self._bar is None or self._bar.total != total:
             self.close()
-            self._bar = tqdm(total=total, desc=f"{self.name:12s}", leave=False, dynamic_ncols=True, unit_scale=True)
+            form = "{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
+            shown: Any = {"leave": False, "dynamic_ncols": True, "bar_format": form}
+            self._bar = tqdm(total=total, initial=done, desc=self.name, **shown)
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
 
@@ -107,3 +142,9 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"

@@ -9,24 +9,32 @@ Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) 
 2. Rows of excluded tokens go; `interp.activations.scatter` takes the others, drops outliers, keeps statistics, writes.
 
 The model is given back as it was: no hook stays, training mode and gradients are as before.
+
+Under `torchrun` the processes share out the forward passes: each next batch goes to the next process, and the first
+process takes the rows of all, in order, and writes. The store is the same to the byte as one process's (with as many
+threads each, on the same kind of device), and one that was cut off can be finished by any number of processes.
 """
 
 import difflib
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations import ActivationStore
 from interp.activations.scatter import ScatterConfig, ScatterWriter
 from interp.activations.shards import DTYPES, MANIFEST, check_dtype, check_same, count_shards, digest, shard_sizes
+from interp.processes import Processes, processes
 
 Model = nn.Module | tuple[nn.Module, Mapping[str, nn.Module]]
 Progress = Callable[[int, int, str], None]
@@ -55,6 +63,9 @@ def harvest(
     `max_norm` × the median norm of the first batch at any hook, are left out and counted. A shard has about
     `rows_per_shard` rows (by default 64 MiB). With `resume`, a finished store of the same config is opened as it is,
     and one that was cut off is finished, to the same bytes. `progress` is told (tokens done, tokens in all, note).
+
+    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see. Each
+    gets the opened store, or the error of the one that failed; the first one tells progress.
 
     Raises ValueError on an unknown hook, on tokens the model cannot take, on activations that are not finite (naming
     hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
@@ -86,17 +97,20 @@ def harvest(
         "rows_per_shard": rows_per_shard,
         "seed": seed,
     }
-    if resume and (Path(out) / MANIFEST).exists():
+    team = processes()
+    _check_alike(team, origin)
+    if team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
         store = ActivationStore.open(out)
         check_same(store.manifest["config"], origin, Path(out))
         _log.info("%s is complete: %d rows", out, len(store))
         return store
     with _evaluating(module), torch.no_grad():
-        widths = {name: x.shape[1] for name, x in _rows(module, tokens[:1], hooks).items()}
-        config = _scatter_config(widths, keep, origin)
-        with ScatterWriter(out, config, batch_rows=batch_size * tokens.shape[1], resume=resume) as writer:
-            _fill(writer, module, tokens, keep, hooks, batch_size, progress)
-            writer.finish(tokens, n_excluded_tokens=int((~keep).sum()))
+        passes = _Passes(module, hooks, tokens, keep, batch_size, team)
+        widths = {name: x.shape[1] for name, x in passes.probe.items()}
+        writer = _writer(passes, out, _scatter_config(widths, keep, origin), resume)
+        with writer or nullcontext():
+            _fill(writer, passes, progress)
+            team.all_do(partial(_finish, writer, passes))
     return ActivationStore.open(out)
 
 
@@ -160,27 +174,104 @@ class _Captured(Exception):
     """Ends a forward pass from within."""
 
 
-def _fill(
-    writer: ScatterWriter,
-    module: nn.Module,
-    tokens: Int[Tensor, "seq pos"],
-    keep: Bool[Tensor, "seq pos"],
-    hooks: Mapping[str, nn.Module],
-    batch_size: int,
+@dataclass(frozen=True)
+class _Passes:
+    """The forward passes of a harvest, and the processes that share them out."""
+
+    module: nn.Module
+    hooks: Mapping[str, nn.Module]
+    tokens: Int[Tensor, "seq pos"]
+    keep: Bool[Tensor, "seq pos"]
+    batch_size: int
+    team: Processes
+
+    @cached_property
+    def probe(self) -> dict[str, Float[Tensor, "row d"]]:
+        """Rows of the first sequence: what each hook's rows look like."""
+        return self.team.all_do(lambda: _rows(self.module, self.tokens[:1], self.hooks))
+
+    def kept(self, start: int) -> Int[Tensor, " row"]:
+        """Which rows of the batch from sequence `start` on are no excluded tokens, counted from its first."""
+        return self.keep[start : start + self.batch_size].flatten().nonzero().squeeze(1)
+
+    def run(self, start: int) -> dict[str, Float[Tensor, "row d"]]:
+        batch, kept = self.tokens[start : start + self.batch_size], self.kept(start)
+        acts = _rows(self.module, batch, self.hooks)
+        if len(kept) < batch.numel():
+            acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
+        return acts
+
+    def receive(self, start: int, rank: int) -> dict[str, Float[Tensor, "row d"]]:
+        """What another process got from `run`."""
+        n_rows = len(self.kept(start))
+        return {name: self.team.receive_(x.new_empty(n_rows, x.shape[1]), rank) for name, x in self.probe.items()}
+
+
+def _writer(passes: _Passes, out: str | Path, config: ScatterConfig, resume: bool) -> ScatterWriter | None:
+    """The first process writes."""
+    rows = passes.batch_size * passes.tokens.shape[1]
+    return passes.team.all_do(
+        lambda: ScatterWriter(out, config, batch_rows=rows, resume=resume) if passes.team.is_first else None
+    )
+
+
+def _fill(writer: ScatterWriter | None, passes: _Passes, progress: Progress | None) -> None:
+    """Run the model over the sequences that the writer has not got yet: in each round, a batch in each process."""
+    team = passes.team
+    position = torch.tensor([0 if writer is None else writer.position])
+    starts = range(int(team.gather(position)[0]), len(passes.tokens), passes.batch_size)
+    for done in range(0, len(starts), team.count):
+        together = starts[done : done + team.count]
+        acts = team.all_do(partial(_run_own, passes, together))
+        team.all_do(partial(_hand_over, writer, passes, together, acts, progress))
+
+
+def _run_own(passes: _Passes, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
+    """This process's batch of a round; none where a last round has fewer batches than there are processes."""
+    return passes.run(starts[passes.team.rank]) if passes.team.rank < len(starts) else {}
+
+
+def _hand_over(
+    writer: ScatterWriter | None,
+    passes: _Passes,
+    starts: Sequence[int],
+    acts: Mapping[str, Float[Tensor, "row d"]],
     progress: Progress | None,
 ) -> None:
-    """Run the model over the sequences that the writer has not got yet."""
-    n_ctx = tokens.shape[1]
-    for start in range(writer.position, len(tokens), batch_size):
-        batch = slice(start, start + batch_size)
-        acts = _rows(module, tokens[batch], hooks)
-        kept = keep[batch].flatten().nonzero().squeeze(1)
-        if len(kept) < keep[batch].numel():
-            acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
-        stop = min(start + batch_size, len(tokens))
-        writer.add(start * n_ctx + kept, acts, stop)
-        if progress is not None:
-            progress(stop * n_ctx, tokens.numel(), "tokens")
+    """Write the rows of a round, batch after batch: the first process takes them from the others."""
+    if writer is None:
+        for x in acts.values():
+            passes.team.send(x, 0)
+        return
+    failure, (n_seq, n_ctx) = None, passes.tokens.shape
+    for rank, start in enumerate(starts):
+        acts = acts if rank == 0 else passes.receive(start, rank)
+        stop = min(start + passes.batch_size, n_seq)
+        try:
+            if failure is None:
+                writer.add(start * n_ctx + passes.kept(start), acts, stop)
+        except Exception as error:  # told once the others, which wait to hand over theirs, have done so
+            failure = error
+        if failure is None and progress is not None:
+            progress(stop * n_ctx, n_seq * n_ctx, "tokens")
+    if failure is not None:
+        raise failure
+
+
+def _finish(writer: ScatterWriter | None, passes: _Passes) -> None:
+    if writer is not None:
+        writer.finish(passes.tokens, n_excluded_tokens=int((~passes.keep).sum()))
+
+
+def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
+    """Raises ValueError in all processes if they were not called with the same."""
+    own = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).digest()
+    sums = team.gather(torch.tensor([list(own)], dtype=torch.uint8))
+    unlike = (sums != sums[0]).any(1).nonzero().flatten().tolist()
+    if unlike:
+        raise ValueError(
+            f"process {unlike[0]} harvests something else than process 0: give all the same model, tokens and options"
+        )
 
 
 def _rows(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -92,6 +92,11 @@ class Run:
     def sae(self) -> SAE:
         return load_sae(self.path / "sae")
 
+    @property
+    def sae_results(self) -> dict[str, Any]:
+        """What the dictionary's training reached: fvu, l0, dead, …"""
+        return json.loads((self.path / "sae" / "results.json").read_text())
+
     @cached_property
     def features(self) -> FeatureStore:
         return FeatureStore.open(self.path / "features")
@@ -267,7 +272,8 @@ def _scan(run: Run, dictionary: Dictionary, hook_name: str, folder: Path, progre
 
 def _quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     config, hook_name = run.config, run.config.harvest.hook_name
-    d_in, k = run.store.d(hook_name), run.config.sae.k
+    d_in = run.store.d(hook_name)
+    k = getattr(config.sae, "k", None) or min(d_in, max(1, round(run.sae_results["l0"])))
     is_mlp = hook_name == config.harvest.neurons
     dictionaries: dict[str, Dictionary] = {
         "SAE": run.sae,

@@ -1,14 +1,21 @@
 """The activation store: what goes in comes out, in any order asked for, and damage has a name."""
 
 import errno
+import gc
+import itertools
 import json
 import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from interp.activations import ActivationStore, geometric_median, scatter, shards
+from interp.activations import ActivationStore, JoinedStore, batches, geometric_median, join_stores, scatter, shards
 from interp.activations.moments import second_moment
 
 D = 6
@@ -100,6 +107,234 @@ def test_a_state_of_other_data_or_another_seed_is_refused(tmp_path):
         ActivationStore.open(tmp_path / "a").batches("activations", 20, seed=2).load_state_dict(state)
     with pytest.raises(ValueError, match="source="):
         other.batches("activations", 20, seed=1).load_state_dict(state)
+
+
+def endless_row(store: ActivationStore, seed: int, n_epochs: int) -> list[int]:
+    """The order of rows, said in the plainest way."""
+    order = []
+    for epoch in range(n_epochs):
+        for shard in np.random.default_rng([seed % 2**64, epoch]).permutation(store.n_shards):
+            row_ids = store.shard(shard, "activations").row_ids
+            order += row_ids[np.random.default_rng([seed % 2**64, epoch, shard]).permutation(len(row_ids))].tolist()
+    return order
+
+
+@pytest.mark.parametrize(("n_rows", "rows_per_shard"), [(333, 50), (90, 50), (40, 50), (9, 1), (333, 7)])
+@pytest.mark.parametrize("seed", [0, -3])
+def test_the_order_of_rows_is_the_plain_one(tmp_path, n_rows, rows_per_shard, seed):
+    store = store_of(numbered(n_rows), tmp_path, rows_per_shard=rows_per_shard)
+    for batch_size in (1, 64, 400):
+        assert order_of(store.batches("activations", batch_size, seed, epochs=4)) == endless_row(store, seed, 4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"shuffle": False}])
+def test_the_slices_of_all_parts_are_the_batch(tmp_path, count, options):
+    store = store_of(numbered(173), tmp_path)
+    parts = [store.batches("activations", 20, 1, epochs=3, **options, part=(r, count)) for r in range(count)]
+    one = store.batches("activations", 20, 1, epochs=3, **options)
+    for batch in one:
+        slices = [next(part) for part in parts]
+        assert torch.equal(torch.cat(slices), batch)
+        assert max(map(len, slices)) - min(map(len, slices)) <= 1
+        assert all(part.state_dict() == one.state_dict() for part in parts)
+    assert not any(list(part) for part in parts)
+    with pytest.raises(ValueError, match=r"part=\(2, 2\)"):
+        store.batches("activations", 20, part=(2, 2))
+
+
+def test_a_run_goes_on_with_another_number_of_parts(tmp_path):
+    store = store_of(numbered(173), tmp_path)
+    two = [store.batches("activations", 20, epochs=2, part=(rank, 2)) for rank in range(2)]
+    taken = [torch.cat([next(part) for part in two]) for _ in range(5)]
+    five = [store.batches("activations", 20, epochs=2, part=(rank, 5)) for rank in range(5)]
+    for part in five:
+        part.load_state_dict(two[0].state_dict())
+    rest = [torch.cat(slices) for slices in zip(*five, strict=True)]
+    assert torch.equal(torch.cat(taken + rest), torch.cat(list(store.batches("activations", 20, epochs=2))))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_hooks_come_side_by_side(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(batches, "_CHUNK_ROWS", 16)
+    store = several_hooks(tmp_path, dtype=dtype)
+    one, two = (torch.cat(list(store.batches(hook, 37, seed=2, epochs=2))) for hook in ("one", "two"))
+    assert one.shape == (400, 3) and two.shape == (400, 4) and store.d("two") == 4
+    assert torch.equal(torch.cat(list(store.batches(["two", "one"], 37, 2, epochs=2))), torch.cat([two, one], 1))
+    assert torch.equal(torch.cat(list(store.batches(["one"], 37, seed=2, epochs=2))), one)
+    assert store.batches(["one"], 9).state_dict() == store.batches("one", 9).state_dict()
+    with pytest.raises(ValueError, match="no activations of 'three'"):
+        store.batches(["one", "three"], 37)
+    with pytest.raises(ValueError, match=r"hook=\[\] names no hook"):
+        store.batches([], 37)
+    with pytest.raises(ValueError, match="source="):
+        store.batches(["one", "two"], 9).load_state_dict(store.batches(["two", "one"], 9).state_dict())
+
+
+def several_hooks(path, n_rows=200, factor=1.0, seed=0, **options) -> ActivationStore:
+    """Rows of two hooks, written as a harvest of 20 tokens a sequence writes them."""
+    options = {"dtype": "float32", "max_norm": None, **options}
+    rows = torch.randn(n_rows, 7, generator=torch.Generator().manual_seed(0)) * factor
+    sizes = shards.shard_sizes(np.arange(n_rows), 4, seed)
+    config = scatter.ScatterConfig(
+        widths={"one": 3, "two": 4}, shard_rows=sizes, n_ids=n_rows, n_ctx=20, seed=seed, origin={}, **options
+    )
+    with scatter.ScatterWriter(path, config, batch_rows=n_rows) as writer:
+        writer.add(torch.arange(n_rows), {"one": rows[:, :3], "two": rows[:, 3:]}, n_rows)
+        writer.finish(torch.arange(n_rows).view(-1, 20))
+    return ActivationStore.open(path)
+
+
+def test_stores_of_the_same_rows_are_read_as_one(tmp_path):
+    base, tuned = several_hooks(tmp_path / "a"), several_hooks(tmp_path / "b", factor=2.0, dtype="bfloat16")
+    both = join_stores({"base": base, "tuned": tuned})
+    assert isinstance(both, JoinedStore) and both.hook_names == ("base/one", "base/two", "tuned/one", "tuned/two")
+    assert (both.d("base/one"), both.d("tuned/two"), len(both), both.n_ctx) == (3, 4, 200, 20)
+    assert (both.shard_rows, both.n_shards, both.n_excluded) == (base.shard_rows, 4, 0)
+    assert torch.equal(both.tokens, base.tokens)
+    assert (
+        both.statistics("tuned/one").mean_norm == tuned.statistics("one").mean_norm != base.statistics("one").mean_norm
+    )
+    assert torch.equal(both.shard(2, "tuned/two").acts, tuned.shard(2, "two").acts)
+    assert torch.equal(both.shard(2, "tuned/two").row_ids, base.shard(2, "two").row_ids)
+    options = {"batch_size": 30, "seed": 5, "epochs": 2, "part": (1, 2)}
+    found = torch.cat(list(both.batches(["tuned/two", "base/one"], **options)))
+    parts = [torch.cat(list(store.batches(hook, **options))) for store, hook in ((tuned, "two"), (base, "one"))]
+    assert torch.equal(found, torch.cat(parts, 1))
+    assert both.batches("base/one", 30).state_dict() == base.batches("one", 30).state_dict()
+    assert both.fingerprint == f"base/{base.fingerprint} tuned/{tuned.fingerprint}"
+    both.verify()
+
+
+def test_a_joined_store_names_what_it_has(tmp_path):
+    both = join_stores({"base": several_hooks(tmp_path / "a"), "tuned": several_hooks(tmp_path / "b")})
+    for hook in ("one", "base/three", "other/one", "base"):
+        with pytest.raises(ValueError, match=f"no activations of '{hook}'; they have base/one, base/two, tuned/one"):
+            both.batches(hook, 3)
+    with pytest.raises(ValueError, match="names no hook"):
+        both.batches((), 3)
+    flip(tmp_path / "b" / "shard-00002.safetensors", -1)
+    with pytest.raises(ValueError, match="b/shard-00002.safetensors is altered"):
+        both.verify()
+
+
+def test_stores_of_other_rows_are_not_joined(tmp_path):
+    base = several_hooks(tmp_path / "a")
+    others = {
+        "their shards have other numbers of rows": several_hooks(tmp_path / "seed", seed=1),
+        "their tokens differ": several_hooks(tmp_path / "more", n_rows=220),
+        "their sequences have other lengths": store_of(numbered(200), tmp_path / "rows"),
+        "their shards have other numbers of rows. ": several_hooks(tmp_path / "norm", max_norm=1.2),
+    }
+    for what, other in others.items():
+        with pytest.raises(ValueError, match=rf"'b' \(.*\) does not hold the rows of 'a' \(.*\): {what}.*max_norm"):
+            join_stores({"a": base, "b": other})
+    alike = several_hooks(tmp_path / "b")
+    alike.manifest["shards"][1]["sha256"]["row_ids"] = "0"
+    with pytest.raises(ValueError, match="their shards hold other rows"):
+        join_stores({"a": base, "b": alike})
+    for name in ("", "a/b"):
+        with pytest.raises(ValueError, match=f"cannot be called {name!r}"):
+            join_stores({name: base})
+    with pytest.raises(ValueError, match="stores is empty"):
+        join_stores({})
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("shards")]
+
+
+def test_the_thread_ends_with_its_iterator(tmp_path):
+    store = store_of(numbered(1000), tmp_path)
+    gc.collect()
+    before = readers()
+    iterators = [store.batches("activations", 30) for _ in range(3)]
+    assert readers() == before
+    for iterator in iterators:
+        next(iterator)
+    threads = [thread for thread in readers() if thread not in before]
+    assert len(threads) == 3
+    for _ in iterators[0]:  # to its end
+        pass
+    del iterators[1:], iterator
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_two_shards_at_most_are_in_memory(tmp_path, monkeypatch):
+    store, sizes, read = store_of(numbered(1000), tmp_path), [], batches._read
+
+    def noted(source, shard, memory):
+        acts = read(source, shard, memory)
+        sizes.append({memory[0].data_ptr()})
+        return acts
+
+    monkeypatch.setattr(batches, "_read", noted)
+    assert len(list(store.batches("activations", 30, epochs=3))) == 100
+    assert len(sizes) > 50 and len(set.union(*sizes)) == 2
+
+
+def test_one_or_two_shards_are_read_once(tmp_path, monkeypatch):
+    calls, read = [], shards.ShardLayout.read
+    monkeypatch.setattr(shards.ShardLayout, "read", lambda *args, **options: calls.append(1) or read(*args, **options))
+    for n_shards in (1, 2):
+        store = store_of(numbered(100), tmp_path / str(n_shards), rows_per_shard=100 // n_shards)
+        calls.clear()
+        assert len(list(store.batches("activations", 30, epochs=9))) == 30 and len(calls) == n_shards
+
+
+def test_damage_is_told_when_its_rows_are_due_and_again(tmp_path):
+    store = store_of(numbered(200), tmp_path)
+    whole = torch.cat(list(store.batches("activations", 10, shuffle=False)))
+    flip(tmp_path / "shard-00002.safetensors", -1)
+    good = sum(store.shard_rows[:2]) // 10
+    store = ActivationStore.open(tmp_path)
+    reading = store.batches("activations", 10, shuffle=False)
+    assert torch.equal(torch.cat(list(itertools.islice(reading, good))), whole[: good * 10])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="shard-00002.safetensors is altered"):
+            next(reading)
+        assert reading.state_dict()["row"] == good * 10
+    flip(tmp_path / "shard-00002.safetensors", -1)
+    reading.load_state_dict({**reading.state_dict(), "row": good * 10 - 10})
+    assert torch.equal(torch.cat(list(reading)), whole[good * 10 - 10 :])
+
+
+def test_an_iterator_can_go_back(tmp_path):
+    store = store_of(numbered(300), tmp_path)
+    reading = store.batches("activations", 30, epochs=2)
+    state, order = reading.state_dict(), order_of(reading)
+    for taken in (0, 4, 19):
+        reading.load_state_dict(state)
+        assert order_of(itertools.islice(reading, taken)) == order[: taken * 30]
+    reading.load_state_dict(state)
+    assert order_of(reading) == order
+
+
+FORKED = """
+import os, sys, torch
+sys.path.insert(0, sys.argv[1])
+from interp.activations import ActivationStore
+
+torch.set_num_threads(1)
+reading = ActivationStore.open(sys.argv[2]).batches("activations", 30, epochs=2)
+first = [next(reading) for _ in range(3)]
+child = os.fork()
+rest = torch.cat(list(reading))
+if child == 0:
+    open(sys.argv[3], "wb").write(rest.numpy().tobytes())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert open(sys.argv[3], "rb").read() == rest.numpy().tobytes() and len(rest) == 2 * 1000 - 90
+"""
+
+
+def test_a_fork_reads_on_where_its_parent_stood(tmp_path):
+    store_of(numbered(1000), tmp_path / "store")
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", FORKED, str(root), str(tmp_path / "store"), str(tmp_path / "rest")]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def test_statistics_equal_those_of_all_rows(tmp_path):

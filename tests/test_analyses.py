@@ -5,9 +5,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 
-from analyses import extract_features
+from analyses import bench_quality, bench_recovery, bench_sae, extract_features
+from analyses.bench_sae import QUICK
+from analyses.peers import sparse_start
 from interp.run import run_stages
 from tests.tiny import TINY
 
@@ -26,6 +29,57 @@ def test_extract_features_writes_results_figures_and_page(tmp_path):
     }
 
 
+def test_bench_sae_times_ours_beside_what_is_installed(tmp_path, capsys):
+    flags = ["--parts", "--scaling", "--reader", "--precision"]
+    results = bench_sae.main(["--quick", "--threads", "1", *flags, "--out", str(tmp_path)])
+    (rows,) = results["speed"].values()
+    by_name = {row["name"]: row for row in rows}
+    kinds = {"TopK", "BatchTopK", "Matryoshka", "JumpReLU", "ReLU", "Gated"}
+    for kind in kinds:
+        row = by_name[f"interp {kind}"]
+        assert row["l0"] == pytest.approx(QUICK.k, rel=0.15) and row["ratios"]["floors"] > 0
+        assert (row["ratios"]["saelens_own"] or 0) > 0 and by_name[f"SAELens {bench_sae.OWN_PEER[kind]}"]["ms"] > 0
+    assert "interp TopK" in capsys.readouterr().out
+    assert set(results["scaling"]) == {"d_sae", "k"} and results["parts"]["the step"] > 0
+    assert results["reader"]["ratio"] > 0 and results["precision"]["TopK"]["differing_share_untrained"] < 0.01
+    assert json.loads((tmp_path / "results.json").read_text())["speed"]["quick"][0]["name"] == "floor"
+
+
+def test_bench_sae_measures_memory_in_a_process_of_its_own(capsys):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from Linux's /proc")
+    bench_sae.main(["--quick", "--threads", "1", "--only", "interp TopK"])
+    assert float(capsys.readouterr().out) < 500
+
+
+def test_sparse_start_is_where_k_latents_fire_on_the_mean():
+    x, W_enc = torch.eye(4), torch.arange(24.0).reshape(4, 6)
+    bound = sparse_start(x, W_enc, 2)
+    assert ((x @ W_enc) >= bound).sum() == 2 * len(x)
+
+
+def test_bench_quality_compares_both_trainers_and_resumes(tmp_path, capsys):
+    words = ["--quick", "--threads", "1", "--kinds", "TopK", "L1", "--out", str(tmp_path)]
+    rows = bench_quality.main(words)
+    assert [(row["kind"], row["trainer"]) for row in rows] == [
+        (kind, trainer) for kind in ("TopK", "L1") for trainer in ("SAELens", "interp")
+    ]
+    for row in rows:
+        assert 0 < row["fvu"][0] < 5 and 0 <= row["dead_share"][0] <= 1
+    assert rows[0]["l0"][0] == pytest.approx(rows[1]["l0"][0], rel=0.01) and rows[1]["fvu_ratio"][0] > 0
+    dictionaries = sorted((tmp_path / "dictionaries").rglob("test.json"))
+    assert len(dictionaries) == 2 * 2 * 2
+    stamps = [file.stat().st_mtime_ns for file in dictionaries]
+    assert bench_quality.main(words) == rows
+    assert [file.stat().st_mtime_ns for file in dictionaries] == stamps
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["kind"] == "TopK"
+
+
+def test_an_interval_is_student_t_over_the_seeds():
+    mean, half = bench_quality.interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and half == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+
+
 def test_explore_features_runs_and_shows(tmp_path, monkeypatch):
     run = run_stages(TINY, tmp_path / "run", until="ranking")
     monkeypatch.setenv("INTERP_RUN", str(run.path))
@@ -42,3 +96,15 @@ def test_notebooks_hold_no_code_of_their_own_and_no_outputs(notebook):
     for cell in nbformat.read(notebook, as_version=4).cells:
         if cell.cell_type == "code":
             assert "def " not in cell.source and not cell.outputs and cell.execution_count is None
+
+
+def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypatch):
+    words = ["--quick", "--out", str(tmp_path)]
+    rows = bench_recovery.main(words)
+    assert [row["contender"].split()[0] for row in rows] == ["interp", "interp", "SAELens"]
+    assert all(0 <= row[metric][0] <= 1 for row in rows for metric in ("f1", "mcc", "unique"))
+    assert not list((tmp_path / "worlds").iterdir())
+    monkeypatch.setattr(bench_recovery, "run", lambda job: pytest.fail(f"{job.file} is there already"))
+    assert bench_recovery.main(words)[0]["f1"] == rows[0]["f1"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results["rows"]) == 3 and results["worlds"]["tiny"]["width"] == 48 and "sae-lens" in results["versions"]

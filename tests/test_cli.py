@@ -1,14 +1,25 @@
 """The command line: each command does its stage, and bad input ends with one line and exit code 2."""
 
 import errno
+import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import tomli_w
 
+from interp.activations import ActivationStore
 from interp.cli import main
+from interp.console import Bar
+from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from tests.tiny import SECTIONS
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +103,145 @@ def test_dictionary_of_another_width_names_both(folder, capsys):
 def test_k_above_d_sae(folder, capsys):
     words = ("train-sae", folder / "store", "--d-sae", 16, "--k", 32, "--max-tokens", 1000, "--out", folder / "bad")
     assert "k=32" in refused(capsys, *words) and not (folder / "bad").exists()
+
+
+@pytest.fixture(scope="module")
+def two_hooks(folder):
+    """A store of the MLP and of the residual stream."""
+    words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--max-tokens", 4_000)
+    hooks = ("--hook", "blocks.0.mlp.hook_post", "--hook", "blocks.0.hook_resid_post")
+    assert main([str(word) for word in (*words, *hooks, "--out", folder / "two")]) == 0
+    return folder / "two"
+
+
+def trained(store, out, *words: object) -> dict:
+    """The config of what `train-sae` trains."""
+    assert main([str(word) for word in ("train-sae", store, "--out", out, "--batch-size", 256, *words)]) == 0
+    return json.loads((out / "results.json").read_text())["config"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, architecture):
+    words = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "decay-shape=cosine")
+    config = trained(folder / "store", tmp_path / "sae", *words, "--set", "dead_after=none", "--lr", ".01")
+    assert config["architecture"] == architecture and config["tokens"] == 1000
+    assert config["decay_shape"] == "cosine" and config["dead_after"] is None and config["lr"] == 0.01
+
+
+def test_flags_of_an_architecture_and_the_whole_store_by_default(folder, tmp_path):
+    words = ("--d-sae", 24, "--architecture", "jumprelu", "--target-l0", 3, "--device", "cpu", "--seed", 2)
+    config = trained(folder / "store", tmp_path / "jumprelu", *words)
+    rows = len(ActivationStore.open(folder / "store"))
+    assert (config["target_l0"], config["seed"], config["tokens"]) == (3.0, 2, rows)
+
+
+def test_several_hooks_make_a_crosscoder_and_a_target_a_transcoder(two_hooks, tmp_path, capsys):
+    both = ("--hook", "blocks.0.mlp.hook_post", "--hook", "blocks.0.hook_resid_post")
+    small = ("--d-sae", 24, "--k", 4, "--tokens", 1000)
+    trained(two_hooks, tmp_path / "cross", *both, *small)
+    assert isinstance(load_sae(tmp_path / "cross"), Crosscoder) and load_sae(tmp_path / "cross").widths == (64, 32)
+    trained(two_hooks, tmp_path / "trans", *both[:2], "--target", both[3], *small)
+    assert isinstance(load_sae(tmp_path / "trans"), Transcoder) and load_sae(tmp_path / "trans").d_out == 32
+    named = (f"a={two_hooks}", f"b={two_hooks}", "--hook", f"a/{both[1]}", "--hook", f"b/{both[1]}")
+    assert main([str(word) for word in ("train-sae", *named, *small, "--out", tmp_path / "joined")]) == 0
+    assert load_sae(tmp_path / "joined").hook_names == (f"a/{both[1]}", f"b/{both[1]}")
+    assert "format='interp'" in refused(capsys, "export", tmp_path / "cross", "--out", tmp_path / "exported")
+    assert main(["export", str(tmp_path / "cross"), "--format", "interp", "--out", str(tmp_path / "exported")]) == 0
+    assert isinstance(load_sae(tmp_path / "exported"), Crosscoder)
+
+
+def test_a_sweep_trains_every_combination(folder, tmp_path, capsys):
+    words = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path)
+    swept = ("--sweep", "k=2,4", "--sweep", "architecture=topk,batchtopk", "--log", "tensorboard")
+    assert main([str(word) for word in words + swept]) == 0
+    configs = [json.loads((tmp_path / str(i) / "results.json").read_text())["config"] for i in range(4)]
+    pairs = [(config["k"], config["architecture"]) for config in configs]
+    assert pairs == [(2, "topk"), (2, "batchtopk"), (4, "topk"), (4, "batchtopk")]
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 4 and "k=4 architecture=batchtopk FVU" in lines[3]
+    assert all(list((tmp_path / str(i) / "tensorboard").iterdir()) for i in range(4))
+
+
+def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
+    def line(*words: object) -> str:
+        said = refused(capsys, "train-sae", folder / "store", "--out", tmp_path / "out", *words)
+        assert not (tmp_path / "out").exists()
+        return said
+
+    assert "did you mean jumprelu" in line("--d-sae", 8, "--architecture", "jumprlu")
+    assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
+    assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
+    assert "d_sae = 'many' must be of type int" in line("--d-sae", "many")
+    assert "l1=-1.0 must not be negative" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
+    assert "topk needs d_sae" in line("--k", 8)
+    assert "k=16 must be in 1..d_sae=8" in line("--d-sae", 8, "--sweep", "k=4,16")
+    assert "it has blocks.0.mlp.hook_post" in line("--d-sae", 8, "--k", 4, "--hook", "nowhere")
+    assert "say which with --hook" in refused(capsys, "train-sae", two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
+    assert "NAME=STORE" in refused(capsys, "train-sae", two_hooks, two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
+
+
+def test_wrong_usage_is_one_line(capsys):
+    for words in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("interp: ") and "--help" in lines[0]
+
+
+def test_train_sae_lists_the_fields_of_an_architecture(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train-sae", "--architecture", "jumprelu", "--fields"])
+    assert "bandwidth_end" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["train-sae", "--architecture", "jump", "--fields"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["train-sae", "--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in ARCHITECTURES)
+
+
+def together(count: int, *words: object) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of each process, started as `torchrun` does."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "interp", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    children = [
+        subprocess.Popen(command, env=shared | {"RANK": str(rank)}, cwd=ROOT, text=True, **pipes)
+        for rank in range(count)
+    ]
+    said = [child.communicate(timeout=120) for child in children]
+    return [(child.returncode, *texts) for child, texts in zip(children, said, strict=True)]
+
+
+def test_of_two_processes_the_first_speaks(folder, tmp_path):
+    words = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path / "out")
+    (code, out, error), *others = together(2, *words, "--k", 4)
+    assert code == 0 and error == "" and out.startswith("SAE in ") and others == [(0, "", "")]
+
+
+def test_a_mistake_is_told_by_the_first_process_only(folder, tmp_path, capsys, monkeypatch):
+    words = ["train-sae", str(folder / "store"), "--d-sae", "8", "--k", "9", "--out", str(tmp_path / "out")]
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("RANK", "0")
+    assert "k=9" in refused(capsys, *words)
+    monkeypatch.setenv("RANK", "1")
+    assert main(words) == 2 and capsys.readouterr() == ("", "")
+    Bar("sae")(1, 2, "")
+    with pytest.raises(SystemExit, match="2"):
+        main(["train-sae"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_fits_a_terminal_and_tells_what_is_left(monkeypatch, capsys):
+    times = iter([0.0, 0.0, 20.0, 31.0])
+    monkeypatch.setattr("interp.console.time.monotonic", lambda: next(times))
+    bar = Bar("sae")
+    for done in (100, 300, 400):
+        bar(done, 1000, "loss 0.123")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["sae: 300 of 1,000 01:10 left loss 0.123", "sae: 400 of 1,000 01:02 left loss 0.123"]
 
 
 def test_truncated_and_altered_shards_are_named(folder, tmp_path, capsys):

@@ -1,10 +1,11 @@
 import dataclasses
+import tomllib
 
 import pytest
 import tomli_w
 
-from interp.config import RunConfig
-from interp.sae import BatchTopKConfig
+from interp.config import RunConfig, sae_config, sae_fields, toml_value, toml_values
+from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
 
 
 def write(path, text):
@@ -37,6 +38,56 @@ def test_none_is_kept_where_the_demo_has_a_value(tmp_path):
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_survives_toml(tmp_path, architecture):
+    config = RunConfig.from_dict({"sae": {"architecture": architecture, "d_sae": 256, "seed": 3}})
+    assert type(config.sae) is ARCHITECTURES[architecture]
+    assert config.sae.tokens == RunConfig().sae.tokens and getattr(config.sae, "k", 8) == 8
+    file = write(tmp_path / "run.toml", tomli_w.dumps(config.to_dict()))
+    assert RunConfig.from_toml(file) == config
+
+
+def test_fields_take_the_types_of_the_architecture():
+    text = 'architecture = "matryoshka"\nd_sae = 64\nk = 4.0\ngroups = [0.5, 0.5]\nclip = 1\nema = "none"'
+    sae = RunConfig.from_dict({"sae": tomllib.loads(text)}).sae
+    assert isinstance(sae, MatryoshkaConfig) and sae.groups == (0.5, 0.5)
+    assert type(sae.k) is int and type(sae.clip) is float and sae.ema is None
+    relu = sae_config("relu", {"d_sae": 8, "tokens": 10, "resample_at": [0.25, 0.5]})
+    assert isinstance(relu, ReLUConfig) and relu.resample_at == (0.25, 0.5)
+
+
+def test_words_of_the_command_line_are_read_as_toml_values():
+    words = {"32": 32, "1e-3": 1e-3, ".5": 0.5, "true": True, "[0.5, 0.5]": [0.5, 0.5], "cosine": "cosine"}
+    assert {text: toml_value(text) for text in words} == words
+    assert toml_values("16,32") == [16, 32] and toml_values("linear,cosine") == ["linear", "cosine"]
+    assert toml_values("none,.5") == ["none", 0.5] and toml_values("[0.5,0.5],[1.0]") == [[0.5, 0.5], [1.0]]
+
+
+def test_fields_are_listed_with_their_types_and_defaults():
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in sae_fields("jumprelu")}
+    assert set(lines) == {field.name for field in dataclasses.fields(JumpReLUConfig)}
+    assert lines["d_sae"] == "int needed" and lines["clip"] == 'float or "none" default none'
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tokens": 10}, "relu needs d_sae$"),
+        ({}, "relu needs d_sae and tokens"),
+        ({"d_sae": 8, "tokens": 10, "l1": -1}, "l1=-1.0 must not be negative"),
+        ({"d_sae": 8, "tokens": 10, "l1_warm": 0}, "relu field 'l1_warm' does not exist; did you mean l1_warmup"),
+        ({"d_sae": 8, "tokens": 10, "lr": float("nan")}, "lr = nan must be a finite number"),
+        ({"d_sae": 8.5, "tokens": 10}, "d_sae = 8.5 must be of type int"),
+        ({"d_sae": 8, "tokens": 10, "resample_at": [0.5, "x"]}, "resample_at = 'x' must be of type float"),
+        ({"d_sae": 8, "tokens": 10, "clip": "x"}, "clip = 'x' must be of type float or \"none\""),
+        ({"d_sae": 8, "tokens": 10, "unit_norm": 1}, "unit_norm = 1 must be of type bool"),
+    ],
+)
+def test_mistakes_in_a_dictionary_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        sae_config("relu", given)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -45,6 +96,8 @@ def test_none_is_kept_where_the_demo_has_a_value(tmp_path):
         ('[sae]\nk = "32"', r"c.toml: \[sae\] k = '32' must be of type int"),
         ("[sae]\nk = true", r"c.toml: \[sae\] k = True must be of type int"),
         ("[sae]\nk = 64\nd_sae = 32", r"c.toml: \[sae\] k=64 .*d_sae=32"),
+        ('[sae]\narchitecture = "jumprelu"\nk = 8', r"\[sae\] field 'k' does not exist"),
+        ("[sae]\narchitecture = [1]", r"architecture \[1\] does not exist"),
         ('[sae]\narchitecture = "tokp"', r"architecture 'tokp' does not exist; did you mean topk"),
         ("sae = 3", r"sae must be a section"),
         ("[sae\n", r"c.toml is not valid TOML"),

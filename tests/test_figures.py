@@ -1,3 +1,6 @@
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +73,8 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.logit_bars(row, ["a", "b"]),
         figures.model_training(metrics, unigram=6.0, bigram=4.0),
         figures.sae_training(metrics),
+        figures.training(metrics),
+        figures.training({"a": metrics, "b": metrics}),
         figures.quality_bars(QUALITY),
         figures.score_distributions(ranking),
         figures.coherence_density(ranking),
@@ -129,6 +134,53 @@ def test_model_training_draws_validation_where_it_was_measured_and_both_lines(me
     assert list(figure.data[1].x) == list(metrics["tokens"][1::2])
     assert [shape.y0 for shape in figure.layout.shapes] == [6.5, 4.25]
     assert not figures.model_training(metrics).layout.shapes
+
+
+def written(folder, metrics, **config):
+    """A finished training, whose log ends in half a line."""
+    folder.mkdir(parents=True)
+    lines = [json.dumps(row) for row in metrics.drop(columns="val_loss").to_dict(orient="records")]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"tokens": 9')
+    (folder / "results.json").write_text(json.dumps({"config": config}))
+    return folder
+
+
+def test_training_draws_the_same_from_a_folder_a_run_and_a_table(metrics, tmp_path):
+    folder = written(tmp_path / "run/sae", metrics)
+    (tmp_path / "run/run.toml").touch()
+    table = metrics.drop(columns="val_loss")
+    for source in (folder, str(folder), tmp_path / "run", SimpleNamespace(path=tmp_path / "run"), table):
+        figure = figures.training(source)
+        assert [list(trace.y) for trace in figure.data] == [list(table[c]) for c in ("loss", "fvu", "l0", "dead")]
+        assert figure.layout.title.text == "Training of the dictionary"
+    with pytest.raises(ValueError, match="holds no metrics.jsonl"):
+        figures.training(tmp_path)
+
+
+def test_training_of_a_sweep_is_named_by_what_differs(metrics, tmp_path):
+    def names(*configs):
+        sweep = tmp_path / str(len(list(tmp_path.iterdir())))
+        for i, config in enumerate(configs):
+            written(sweep / str(i), metrics, **config)
+        return [trace.name for trace in figures.training(sweep).data if trace.showlegend]
+
+    ks = [{"architecture": "topk", "k": 2**i, "lr": None} for i in range(11)]
+    assert names(*ks) == [f"k={2**i}" for i in range(11)]
+    relu = {"architecture": "relu", "l1": 5.0, "clip": 1.0}
+    assert names(ks[0], relu) == ["topk", "relu"]
+    assert names(ks[0], ks[1], relu) == ["topk k=1", "topk k=2", "relu"]
+    assert names(relu, relu) == ["0", "1"]
+    (tmp_path / "0/10/results.json").unlink()
+    assert [trace.name for trace in figures.training(tmp_path / "0").data if trace.showlegend] == list(
+        map(str, range(11))
+    )
+    assert len(figures.training({"old": tmp_path / "0", "new": metrics}).data) == 12 * 4 + 1
+
+
+def test_training_of_a_model_has_its_held_out_loss(metrics):
+    figure = figures.training(metrics[["tokens", "loss", "val_loss"]].assign(grad_norm=1.0, lr=1e-3))
+    assert list(figure.data[-1].x) == list(metrics["tokens"][1::2]) and figure.data[-1].name == "validation"
+    assert figure.layout.title.text == "Training of the model" and figure.layout.yaxis.type != "log"
 
 
 def test_quality_table_shows_each_dictionary_in_its_own_column():

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from interp.activations import ActivationStore
+from interp.activations import ActivationStore, scatter
 from interp.harvest import harvest, resolve_hooks
+from tests.test_processes import launch
 
 N_SEQ, N_CTX, D_VOCAB = 23, 8, 50
 
@@ -51,9 +52,13 @@ class Toy(nn.Module):
         return self.rest(x)
 
 
+def toy_tokens() -> torch.Tensor:
+    return torch.randint(0, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(1))
+
+
 @pytest.fixture
 def tokens():
-    return torch.randint(0, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(1))
+    return toy_tokens()
 
 
 def rows_of(store: ActivationStore, hook: str) -> dict[int, torch.Tensor]:
@@ -277,8 +282,6 @@ def test_a_harvest_killed_anywhere_and_resumed_is_the_same_to_the_byte(tmp_path,
 
 
 def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeypatch):
-    from interp.activations import scatter
-
     def stop(self, _):
         raise KeyboardInterrupt
 
@@ -290,3 +293,97 @@ def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeyp
         harvest(Toy(), tokens, ["first"], tmp_path, dtype="float32")
     assert len(harvest(Toy(), tokens, ["first"], tmp_path)) == tokens.numel()
     assert json.loads((tmp_path / "manifest.json").read_text())["n_rows"] == tokens.numel()
+
+
+SHARED = """
+import os, signal, torch
+from pathlib import Path
+from interp.activations import ActivationStore, scatter
+from interp.harvest import harvest
+from interp.processes import processes
+from tests.test_harvest import CONFIG, Toy, toy_tokens
+
+class Told(Exception):
+    pass
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    what, out = sys.argv[1], Path(sys.argv[2])
+    team, model, tokens = processes(), Toy(), toy_tokens()
+    if what == "killed":
+        scatter._BUFFER_BYTES = 40 * 50
+        note, calls = scatter.ScatterWriter._note, []
+        def dying(self, *args):
+            calls.append(1)
+            return note(self, *args) if len(calls) < 5 else die()
+        scatter.ScatterWriter._note = dying
+        harvest(model, tokens, ["first", "heads"], out, **CONFIG)
+    told = []
+    store = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda n, *_: told.append(n))
+    assert store.path == out / "whole" and len(store) > 0
+    assert told == ([*range(16, 184, 16), 184] if team.is_first else [])
+    again = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda *_: 1 / 0)
+    assert again.fingerprint == store.fingerprint
+    harvest(model, tokens, ["first", "heads"], out / "cut", **CONFIG)  # begun by one process
+    reading = dict(hook=["first", "heads"], batch_size=21, seed=1, epochs=2)
+    own = store.batches(**reading, part=(team.rank, team.count))
+    for mine, batch in zip(own, store.batches(**reading), strict=True):
+        assert torch.equal(mine, batch[team.share(len(batch))]) and torch.equal(team.gather(mine), batch)
+
+    def refused(message, **options):
+        try:
+            harvest(model, tokens, ["first"], out / "refused", **options)
+        except ValueError as error:
+            assert message in str(error), error
+        else:
+            raise AssertionError(message)
+
+    if team.rank == 1:
+        model.first.weight.data.add_(1)
+    refused("process 1 harvests something else than process 0")
+    model = Toy()
+    model.embed.weight.data[9, 0] = float("nan")
+    tokens[tokens == 9] = 8
+    tokens[16, 5] = 9  # in a batch of process 1
+    refused("hook 'first': activation nan at sequence 16, position 5", batch_size=3)
+    tokens[13, 2] = 9  # in the batch of process 0 before it
+    refused("hook 'first': activation nan at sequence 13, position 2", batch_size=3)
+    assert not team.is_first or not list((out / "refused").iterdir())
+    if team.rank == 1:
+        model.first.forward = lambda x: [].pop()
+    try:
+        harvest(model, tokens, ["first"], out / "refused")
+    except Exception as error:
+        kind = RuntimeError if team.is_first else IndexError
+        assert "pop from empty list" in str(error) and type(error) is kind, repr(error)
+    else:
+        raise AssertionError
+    torch.distributed.destroy_process_group()
+"""
+
+
+def stopped(done: int, *_) -> None:
+    if done > 100:
+        raise KeyboardInterrupt
+
+
+def test_two_processes_harvest_the_bytes_that_one_does(tmp_path, tokens, monkeypatch):
+    whole = harvest(Toy(), tokens, ["first", "heads"], tmp_path / "one", **CONFIG)
+    assert whole.excluded["norm"] > 0 and whole.excluded["token"] > 0 and whole.n_shards > 3
+    monkeypatch.setattr(scatter, "_BUFFER_BYTES", 40 * 50)
+    with pytest.raises(KeyboardInterrupt):
+        harvest(Toy(), tokens, ["first", "heads"], tmp_path / "cut", **CONFIG, progress=stopped)
+    launch(SHARED, "whole", tmp_path, folder=tmp_path)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "cut") == contents(tmp_path / "one")
+
+
+def test_what_two_processes_left_unfinished_one_or_two_finish_to_the_same_bytes(tmp_path, tokens):
+    launch(SHARED, "killed", tmp_path / "cut", folder=tmp_path, check=False)
+    with pytest.raises(ValueError, match="cut off"):
+        ActivationStore.open(tmp_path / "cut")
+    told: list[int] = []
+    harvest(Toy(), tokens, ["first", "heads"], tmp_path / "cut", **CONFIG, progress=lambda n, *_: told.append(n))
+    harvest(Toy(), tokens, ["first", "heads"], tmp_path / "one", **CONFIG)
+    assert 0 < len(told) < 12 and contents(tmp_path / "cut") == contents(tmp_path / "one")

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"activations", "codes", "dictionary"},
+    {"activations", "codes", "dictionary", "processes"},
     {"harvest", "sae", "baselines"},
     {"features", "statistics", "quality", "effects", "probes"},
     {"scores", "explain", "ranking", "compare"},

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from interp.run import STAGES, Run, run_stages
+from interp.sae import JumpReLUConfig
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +96,16 @@ def test_another_configuration_is_refused_and_redo_runs_what_it_touches(run, tmp
     run_stages(other, run.path, redo=True, finished=lambda stage, manifest, now: ran.append(stage) if now else None)
     assert ran == ["ranking", "report"]
     run_stages(TINY, run.path, redo=True)
+
+
+def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):
+    done = ("sae", "features", "quality", "ranking", "concepts", "report")
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
+    sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)
+    other = run_stages(dataclasses.replace(TINY, sae=sae), tmp_path / "run", redo=True, until="quality")
+    l0 = min(other.store.d(TINY.harvest.hook_name), round(other.sae_results["l0"]))
+    table = other.quality.set_index("dictionary")
+    assert l0 > 1 and table.l0["PCA"] == pytest.approx(l0) and table.l0["random"] == pytest.approx(l0, rel=0.1)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):

@@ -97,9 +97,133 @@ def test_above_is_the_dense_threshold(ops):
 def test_rescored_picks_are_the_full_precision_pre_activations(ops):
     codes, encoder, _, x = problem()
     b_enc = random(37, seed=5)
-    pre = (x.double() @ encoder.double().T + b_enc.double()).relu()
+    pre = x.double() @ encoder.double().T + b_enc.double()
     rescored = ops.rescore(codes, x, encoder, b_enc)
     torch.testing.assert_close(rescored.values.double(), pre[codes.rows, codes.latents.long()], rtol=1e-5, atol=1e-5)
+
+
+@each_module
+def test_rescored_entries_keep_their_sign(ops):
+    codes, encoder, _, x = problem()
+    assert (ops.rescore(codes, x, encoder, torch.full((37,), -100.0)).values < 0).all()
+
+
+@each_module
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_picks_of_other_dtypes(ops, dtype):
+    pre = random(40, 300, dtype=torch.float64).to(dtype)
+    exact = pre.double()
+    for codes in (ops.top_k(pre, 9), ops.batch_top_k(pre, 300)):
+        assert codes.values.dtype == (torch.float32 if dtype == torch.bfloat16 else dtype)
+        assert torch.equal(codes.values.double(), exact[codes.rows, codes.latents.long()])
+    least = exact.topk(9).values[:, -1:]
+    top = ops.top_k(pre, 9)
+    assert (top.offsets.diff() == 9).all() and (top.values.double() >= least[top.rows, 0]).all()
+    batch = ops.batch_top_k(pre, 300)
+    assert batch.nnz == 300 and batch.values.min() == exact.flatten().topk(300).values.min()
+
+
+@each_module
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_above_thresholds_of_either_sign(ops, dtype):
+    pre, threshold = random(50, 150).to(dtype), random(150, seed=1)
+    pre[:, 7], threshold[7] = 0.0, -0.0
+    pre[:, 8], threshold[8] = -1.0, -1.003
+    pre[:, 9] = threshold[9] = -1.0
+    pre[:, 10] = threshold[10] = 1.5
+    codes = ops.above(pre, threshold if dtype == torch.bfloat16 else threshold.to(dtype))
+    assert torch.equal(codes.dense() != 0, (pre.double() > threshold.double()) & (pre != 0))
+
+
+def some_codes(rows: int = 40, width: int = 60) -> SparseCodes:
+    """Values of both signs, with ties, in a free order, and rows of all lengths."""
+    kept = random(rows, width) > torch.linspace(-2, 2, rows)[:, None]
+    codes = SparseCodes.from_dense(((random(rows, width, seed=1) * 4).round() + 0.5) * kept)
+    order = torch.cat([codes.offsets[i] + torch.randperm(n) for i, n in enumerate(codes.offsets.diff().tolist())])
+    return SparseCodes(codes.offsets, codes.latents[order], codes.values[order], width)
+
+
+@each_module
+def test_entries_that_are_kept(ops):
+    codes = some_codes()
+    dense = codes.dense()
+    top = ops.keep_top_k(codes, 7)
+    assert torch.equal(top.dense().topk(7).values, dense.topk(7).values.relu())
+    batch = ops.keep_batch_top_k(codes, 100)
+    assert batch.nnz == 100 and torch.equal(batch.values.sort().values, codes.values.sort().values[-100:])
+    threshold = random(60, seed=2)
+    assert torch.equal(ops.keep_above(codes, threshold).dense(), dense * (dense > threshold) * (dense != 0))
+    for kept in (top, batch):
+        assert torch.equal(kept.dense(), dense * (kept.dense() != 0))
+    assert ops.keep_batch_top_k(codes, codes.nnz + 5).nnz == (codes.values > 0).sum()
+    assert ops.keep_top_k(codes, 60).nnz == (codes.values > 0).sum()
+
+
+def test_entries_that_are_kept_are_the_same_in_both_modules():
+    codes, threshold = some_codes(), random(60, seed=2)
+    for name, argument in {"keep_top_k": 7, "keep_batch_top_k": 100, "keep_above": threshold}.items():
+        kept, twin = (getattr(ops, name)(codes, argument) for ops in MODULES)
+        assert torch.equal(kept.offsets, twin.offsets) and torch.equal(kept.latents, twin.latents)
+        assert torch.equal(kept.values, twin.values)
+
+
+@each_module
+def test_nested_dictionaries_equal_their_dense_products(ops):
+    codes, W_dec, b_dec, x = problem()
+    codes.values[::3] = 0
+    order = torch.cat([codes.offsets[i] + torch.randperm(n) for i, n in enumerate(codes.offsets.diff().tolist())])
+    codes = SparseCodes(codes.offsets, codes.latents[order], codes.values[order], codes.d_sae)
+    ends, z = torch.tensor([5, 6, 20, 37]), codes.dense().double().requires_grad_()
+    errors = [z[:, :end] @ W_dec[:end].double() + b_dec - x for end in ends]
+    squares = torch.stack([error.square().sum() for error in errors])
+    (slope,) = torch.autograd.grad(squares.sum() / 2, z)
+    nested = ops.nested_backward(codes, W_dec, b_dec, x, ends)
+    close = {"rtol": 1e-5, "atol": 2e-5, "check_dtype": False}
+    torch.testing.assert_close(nested.error, errors[-1].detach(), **close)
+    torch.testing.assert_close(nested.gradient, slope[codes.rows, codes.latents.long()], **close)
+    torch.testing.assert_close(nested.squared_errors, squares.detach(), **close)
+    for h in range(len(ends)):
+        torch.testing.assert_close(nested.residuals[h], sum(errors[h:]).detach(), **close)
+
+
+@each_module
+@pytest.mark.parametrize("density", [0.02, 0.5])
+def test_sparse_and_dense_codes_give_the_dense_products(ops, density):
+    z = random(50, 40, dtype=torch.float64) * (torch.rand(50, 40, generator=torch.Generator().manual_seed(3)) < density)
+    codes, W_dec = SparseCodes.from_dense(z), random(40, 11, seed=1, dtype=torch.float64)
+    x, b_dec, b_enc = (random(*shape, seed=2, dtype=torch.float64) for shape in ((50, 11), (11,), (40,)))
+    at = codes.rows, codes.latents.long()
+    torch.testing.assert_close(ops.decode(codes, W_dec, b_dec), z @ W_dec + b_dec)
+    error, gradient = ops.decode_backward(codes, W_dec, b_dec, x)
+    torch.testing.assert_close(error, z @ W_dec + b_dec - x)
+    torch.testing.assert_close(gradient, (error @ W_dec.T)[at])
+    torch.testing.assert_close(ops.rescore(codes, x, W_dec, b_enc).values, (x @ W_dec.T + b_enc)[at])
+    by_latent = ops.transpose(codes)
+    torch.testing.assert_close(ops.sum_by_latent(by_latent, codes.values, x), z.T @ x)
+    torch.testing.assert_close(ops.latent_sums(by_latent, codes.values), z.sum(0))
+
+
+@each_module
+def test_squared_distance(ops):
+    x, point = random(30, 7), random(7, seed=1)
+    assert ops.squared_distance(x, point) == pytest.approx(float((x.double() - point).square().sum()), rel=1e-5)
+
+
+@each_module
+@pytest.mark.parametrize("unit_norm", [False, True])
+@pytest.mark.parametrize("density", [0.02, 0.5])
+def test_the_update_of_summed_gradients_equals_sum_then_adam(ops, unit_norm, density):
+    z = random(50, 40, dtype=torch.float64) * (torch.rand(50, 40, generator=torch.Generator().manual_seed(3)) < density)
+    codes, x = SparseCodes.from_dense(z), random(50, 11, seed=1, dtype=torch.float64)
+    weight = random(40, 11, seed=2, dtype=torch.float64)
+    weight /= weight.norm(dim=1, keepdim=True)
+    mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
+    expected = weight.clone(), mean.clone(), square.clone()
+    torch_kernels.adam_(expected[0], z.T @ x, *expected[1:], AdamStep(0.01, 3), unit_norm)
+    by_latent = ops.transpose(codes)
+    ops.sum_by_latent_adam_(by_latent, codes.values, x, weight, mean, square, AdamStep(0.01, 3), unit_norm)
+    for mine, twin in zip((weight, mean, square), expected, strict=True):
+        torch.testing.assert_close(mine, twin)
 
 
 @each_module
@@ -162,7 +286,9 @@ def test_results_do_not_depend_on_the_number_of_threads():
         error, gradient = numba_kernels.decode_backward(codes, W_dec, b_dec, x)
         summed = numba_kernels.sum_by_latent(numba_kernels.transpose(codes), codes.values, error)
         picked = numba_kernels.top_k(x @ W_dec.T, 9)
-        results.append((error, gradient, summed, picked.latents, picked.values))
+        few, batch = numba_kernels.keep_top_k(codes, 5), numba_kernels.batch_top_k(x @ W_dec.T, 900)
+        nested = numba_kernels.nested_backward(codes, W_dec, b_dec, x, torch.tensor([9, 50, 128]))
+        results.append((error, gradient, summed, picked.latents, picked.values, few.latents, batch.latents, *nested))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
@@ -176,3 +302,7 @@ def test_no_rows_and_no_entries(ops):
     assert silent.nnz == 0 and torch.equal(ops.decode(silent, W_dec, b_dec), b_dec.expand(4, 13))
     assert torch.equal(ops.sum_by_latent(ops.transpose(silent), silent.values, random(4, 13)), torch.zeros(37, 13))
     assert ops.batch_top_k(torch.full((4, 37), -1.0), 9).nnz == 0
+    for codes in (empty, silent):
+        assert ops.keep_top_k(codes, 3).nnz == ops.keep_batch_top_k(codes, 3).nnz == 0
+        nested = ops.nested_backward(codes, W_dec, b_dec, random(len(codes), 13), torch.tensor([5, 37]))
+        assert nested.residuals.shape == (2, len(codes), 13) and nested.squared_errors.shape == (2,)

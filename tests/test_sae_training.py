@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from interp.activations import ActivationStore
 from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae
 from interp.sae.learner import Learner
+from interp.sae.site import Site
 
 D_IN, D_SAE = 16, 48
 HOOK = "activations"
@@ -53,70 +54,20 @@ def without_speed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
 
 
-def dense_loss(learner: Learner, x: torch.Tensor, dead: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss of learner.py's docstring, with dense latents and autograd."""
-    p = {name: getattr(learner, name).clone().requires_grad_() for name in ("encoder", "W_dec", "b_enc", "b_dec")}
-    pre = (x - p["b_dec"]) @ p["encoder"].T + p["b_enc"]
-    k = learner.config.k
-    if isinstance(learner.config, TopKConfig):
-        least = pre.sort(dim=1, descending=True).values[:, k - 1 : k]
-    else:
-        least = pre.flatten().sort(descending=True).values[k * len(x) - 1]
-    z = torch.where((pre >= least) & (pre > 0), pre, 0)
-    error = z @ p["W_dec"] + p["b_dec"] - x
-    loss = error.square().sum() / (len(x) * learner.variance)
-    if len(dead):
-        k_aux = D_IN // 2
-        rows = min(len(x), len(x) * 2 * k_aux // len(dead))
-        left, quiet = -error[:rows].detach(), pre[:rows, dead]
-        if len(dead) > k_aux:
-            quiet = torch.where(quiet >= quiet.sort(dim=1, descending=True).values[:, k_aux - 1 : k_aux], quiet, 0)
-        aux = (quiet @ p["W_dec"][dead] - left).square().sum() / (left - left.mean(0)).square().sum()
-        loss = loss + learner.config.aux_coefficient * min(1, len(dead) / k_aux) * aux
-    return loss, p
-
-
-@pytest.mark.parametrize("config", [topk(), batch_topk()], ids=["topk", "batchtopk"])
-@pytest.mark.parametrize("n_dead", [0, 3, 40])
-def test_gradients_equal_float64_autograd_of_a_dense_twin(store, config, n_dead):
-    learner = Learner(config, store.statistics(HOOK), torch.device("cpu"), torch.float64)
-    generator = torch.Generator().manual_seed(5)
-    learner.b_enc += torch.randn(D_SAE, generator=generator, dtype=torch.float64) * 0.3
-    learner.encoder += torch.randn(D_SAE, D_IN, generator=generator, dtype=torch.float64) * 0.3
-    dead = torch.randperm(D_SAE, generator=generator)[:n_dead].sort().values
-    learner.since_fired[dead] = config.dead_tokens
-    x = planted(200).double() * learner.scale
-    gradients = learner.gradients(x)
-    loss, parameters = dense_loss(learner, x, dead)
-    loss.backward()
-    assert gradients.loss == pytest.approx(loss.item(), rel=1e-9)
-    for name, parameter in parameters.items():
-        difference = (getattr(gradients, name) - parameter.grad).norm() / parameter.grad.norm()
-        assert difference < 1e-9, name
-
-
-def test_single_precision_gradients_are_close_to_double(store):
-    """Picks that differ between the precisions would show; none does on these rows."""
-    x = planted(200)
-    results = []
-    for dtype in (torch.float32, torch.float64):
-        learner = Learner(topk(), store.statistics(HOOK), torch.device("cpu"), dtype)
-        learner._low_precision = False
-        results.append(learner.gradients(x.to(dtype) * learner.scale))
-    for name in ("encoder", "W_dec", "b_enc", "b_dec"):
-        single, double = (getattr(result, name).double() for result in results)
-        assert (single - double).norm() / double.norm() < 1e-5, name
+def learner_for(config, store: ActivationStore) -> Learner:
+    return Learner(config, Site(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
 
 
 def test_picks_from_a_bfloat16_matmul_have_full_precision_values(store):
-    learner = Learner(topk(), store.statistics(HOOK), torch.device("cpu"))
-    x = planted(200) * learner.scale
-    learner._low_precision = True
-    codes = learner.gradients(x).codes
-    pre = ((x - learner.b_dec) @ learner.encoder.T + learner.b_enc).relu()
+    learner = learner_for(topk(), store)
+    x = planted(200) * learner.input_scales
+    learner.encoder.low_precision = True
+    codes = learner.descend(x).encoded.codes
+    w = learner.weights
+    pre = ((x - w["b_dec"]) @ w["encoder"].T + w["b_enc"]).relu()
     torch.testing.assert_close(codes.values, pre[codes.rows, codes.latents.long()], rtol=1e-5, atol=1e-5)
     exact = pre.topk(4).values.sum()
-    assert codes.values.sum() > 0.99 * exact
+    assert codes.values.sum() > 0.999 * exact
 
 
 @pytest.mark.parametrize("config", [topk(tokens=60_000), batch_topk(tokens=60_000)], ids=["topk", "batchtopk"])
@@ -142,8 +93,8 @@ def test_auxk_revives_dead_latents(store):
 
     def dead_share(coefficient: float) -> float:
         config = topk(tokens=100_000, dead_after=512, aux_coefficient=coefficient)
-        learner = Learner(config, store.statistics(HOOK), torch.device("cpu"))
-        learner.b_enc[:24] = -3.0
+        learner = learner_for(config, store)
+        learner.weights["b_enc"][:24] = -3.0
         batches = store.batches(HOOK, 256, epochs=None)
         for _ in range(120):
             result = learner.step(next(batches))
@@ -154,7 +105,7 @@ def test_auxk_revives_dead_latents(store):
 
 def test_the_rate_rises_stays_and_falls(store):
     config = topk(tokens=256 * 100, lr=0.5, warmup=0.1, decay=0.2)
-    learner, rates = Learner(config, store.statistics(HOOK), torch.device("cpu")), []
+    learner, rates = learner_for(config, store), []
     for learner.steps_done in range(100):
         rates.append(learner.lr)
     assert rates[0] == pytest.approx(0.05) and rates[9:80] == [0.5] * 71

@@ -1,38 +1,67 @@
 """Batches of the rows of a store, in a random order.
 
-In:  shards, each a random sample of all rows. Out: batches [batch, d] in float32.
+In:  shards, each a random sample of all rows. Out: batches [batch, Σ d] in float32, hooks side by side.
 
-Shards come in a random order, and the rows of each in a random order: a shuffle of all rows, with sequential reads and
-one shard in memory. All of it follows from the seed, so that where an iterator stands is one number.
+Shards come in a random order, and the rows of each in a random order: a shuffle of all rows, with sequential reads. All
+of it follows from the seed, so that where an iterator stands is one number. While the rows of one shard are given out,
+a thread reads and checks the next into memory that is kept: two shards are in memory, however long the iteration.
 """
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from interp.processes import share
+
+_CHUNK_ROWS = 512
 
 
 @dataclass(frozen=True)
-class ShardSource:
-    """What the rows are read from."""
+class ShardColumn:
+    """One hook's rows."""
 
-    read: Callable[[int], Float[Tensor, "row d"]]
-    """Shard number → its rows, in any float dtype."""
-    shard_rows: tuple[int, ...]
+    read: Callable[[int, Float[Tensor, "row d"]], Float[Tensor, "row d"]]
+    """Shard number, and memory that is long enough → its rows, which may lie in that memory."""
     d: int
+    dtype: torch.dtype
     fingerprint: str
     """Says which data this is; a state is only loaded on the same."""
 
 
+@dataclass(frozen=True)
+class ShardSource:
+    """What the rows are read from: columns side by side, all with the same rows in the same shards."""
+
+    columns: tuple[ShardColumn, ...]
+    shard_rows: tuple[int, ...]
+
+    @property
+    def d(self) -> int:
+        return sum(column.d for column in self.columns)
+
+    @property
+    def fingerprint(self) -> str:
+        return " ".join(column.fingerprint for column in self.columns)
+
+
 class ActivationBatches(Iterator[Tensor]):
-    """Iterator over batches [batch, d] in float32 that can say where it stands and go on from there.
+    """Iterator over batches [batch, Σ d] in float32 that can say where it stands and go on from there.
 
     Epoch e is the concatenation of the shards in an order drawn from (seed, e), each in an order drawn from (seed, e,
     shard). The state is the number of rows given out, of the endless row of epochs.
+
+    `part=(rank, count)` gives the rank's slice of every batch, rows rank·n // count to (rank + 1)·n // count of n. The
+    ranks' slices behind one another are the batch; states count the rows of whole batches, and so fit any part.
+
+    `next` raises the ValueError of a damaged shard when the first of its rows is due, and can be called again. The
+    thread starts with the first batch and ends with the iterator. A fork of the process reads on with its own.
     """
 
     def __init__(
@@ -44,21 +73,21 @@ class ActivationBatches(Iterator[Tensor]):
         shuffle: bool = True,
         epochs: int | None = 1,
         drop_last: bool = False,
+        part: tuple[int, int] = (0, 1),
     ):
         if epochs is not None and epochs < 1:
             raise ValueError(f"epochs={epochs} must be at least 1, or None for an endless iterator")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        self.source, self.batch_size = source, batch_size
+        self.source, self.batch_size, self.part = source, batch_size, part
         self.seed, self.shuffle, self.epochs, self.drop_last = seed, shuffle, epochs, drop_last
+        share(batch_size, *part)  # refuses a part that is none
         self._n_rows = sum(source.shard_rows)
         self._row = 0
-        self._epoch = -1
-        self._shards = np.arange(len(source.shard_rows))
-        self._ends = np.cumsum(source.shard_rows)
-        self._slot = -1
-        self._acts = torch.empty(0)
+        self._shards = _ShardsAhead(source)
+        self._acts = list[Tensor]()
         self._order = torch.empty(0, dtype=torch.int64)
+        self._entered: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         """Batches in all, from the start."""
@@ -72,13 +101,16 @@ class ActivationBatches(Iterator[Tensor]):
         if self.epochs is not None:
             wanted = min(wanted, self.epochs * self._n_rows - self._row)
         if wanted <= 0 or (self.drop_last and wanted < self.batch_size):
+            self._leave()
             raise StopIteration
-        batch, filled = torch.empty(wanted, self.source.d), 0
-        while filled < wanted:
-            rows = self._rows(wanted - filled)
-            batch[filled : filled + len(rows)] = rows
+        mine = share(wanted, *self.part)
+        batch, filled = torch.empty(mine.stop - mine.start, self.source.d), 0
+        while filled < len(batch):
+            place = self._enter(self._row + mine.start + filled)
+            rows = self._order[place.row : place.row + len(batch) - filled]
+            _gather(self._acts, rows, batch[filled : filled + len(rows)])
             filled += len(rows)
-            self._row += len(rows)
+        self._row += wanted
         return batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -97,23 +129,95 @@ class ActivationBatches(Iterator[Tensor]):
                 raise ValueError(f"the state is of an iterator with {key}={state[key]!r}, this one has {mine[key]!r}")
         self._row = state["row"]
 
-    def _rows(self, at_most: int) -> Float[Tensor, "row d"]:
-        """The next rows, as far as the shard goes that the next one is in."""
-        epoch, row = divmod(self._row, self._n_rows)
-        if epoch != self._epoch:
-            self._epoch, self._slot = epoch, -1
-            if self.shuffle:
-                self._shards = self._generator(epoch).permutation(len(self._shards))
-            self._ends = np.array(self.source.shard_rows)[self._shards].cumsum()
-        slot = int(np.searchsorted(self._ends, row, side="right"))
-        if slot != self._slot:
-            shard = int(self._shards[slot])
-            self._acts, self._slot = self.source.read(shard), slot
-            n_rows = len(self._acts)
-            order = self._generator(epoch, shard).permutation(n_rows) if self.shuffle else np.arange(n_rows)
-            self._order = torch.from_numpy(order)
-        first = row - (int(self._ends[slot]) - len(self._acts))
-        return self._acts[self._order[first : first + at_most]]
+    def _enter(self, row: int) -> "_Place":
+        """Have the shard that a row is in at hand, and the one after it on its way."""
+        place = self._find(row)
+        if (place.epoch, place.shard) != self._entered:
+            self._entered = None
+            following = row - place.row + self.source.shard_rows[place.shard]
+            more = self.epochs is None or following < self.epochs * self._n_rows
+            self._acts = self._shards.get(place.shard, self._find(following).shard if more else None)
+            n_rows = len(self._acts[0])
+            order = self._generator(place.epoch, place.shard).permutation(n_rows) if self.shuffle else np.arange(n_rows)
+            self._order, self._entered = torch.from_numpy(order), (place.epoch, place.shard)
+        return place
+
+    def _find(self, row: int) -> "_Place":
+        epoch, row = divmod(row, self._n_rows)
+        n_shards = len(self.source.shard_rows)
+        shards = self._generator(epoch).permutation(n_shards) if self.shuffle else np.arange(n_shards)
+        ends = np.array(self.source.shard_rows)[shards].cumsum()
+        slot = int(np.searchsorted(ends, row, side="right"))
+        shard = int(shards[slot])
+        return _Place(epoch, shard, row - int(ends[slot]) + self.source.shard_rows[shard])
+
+    def _leave(self) -> None:
+        """Let go of the thread and of the shards in memory."""
+        self._shards, self._acts, self._entered = _ShardsAhead(self.source), [], None
 
     def _generator(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed % 2**64, *key])
+
+
+class _Place(NamedTuple):
+    """Where a row of the endless row of epochs is."""
+
+    epoch: int
+    shard: int
+    row: int
+    """Among the rows of the shard, in the order of the epoch."""
+
+
+@dataclass
+class _Held:
+    """Memory for a shard, and the shard that is in it or on its way."""
+
+    memory: list[Tensor] = field(default_factory=list)
+    shard: int | None = None
+    acts: "Future[list[Tensor]] | None" = None
+
+
+class _ShardsAhead:
+    """Two shards in memory: the one in use, and the next, which a thread reads meanwhile."""
+
+    def __init__(self, source: ShardSource):
+        self._source = source
+        self._process: int | None = None
+
+    def get(self, shard: int, following: int | None) -> list[Float[Tensor, "row d"]]:
+        """The columns of a shard, good until the next call. The thread goes on with the one that follows."""
+        if self._process != os.getpid():  # at first, or in a fork: threads do not come along
+            self._process = os.getpid()
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
+            self._used, self._next = _Held(), _Held()
+        if self._used.shard != shard:
+            self._used, self._next = self._next, self._used
+        acts = self._ask(self._used, shard)
+        if acts.exception() is not None:
+            self._used = _Held(self._used.memory)  # another call reads it again
+        if following is not None and following != shard:
+            self._ask(self._next, following)
+        return acts.result()
+
+    def _ask(self, held: _Held, shard: int) -> "Future[list[Tensor]]":
+        if held.acts is None or held.shard != shard:
+            held.shard, held.acts = shard, self._thread.submit(_read, self._source, shard, held.memory)
+        return held.acts
+
+
+def _read(source: ShardSource, shard: int, memory: list[Tensor]) -> list[Float[Tensor, "row d"]]:
+    """In the thread, one after another. Fresh memory costs more than reading, so it is kept."""
+    if not memory:
+        longest = max(source.shard_rows)
+        memory.extend(torch.empty(longest, column.d, dtype=column.dtype) for column in source.columns)
+    return [column.read(shard, into) for column, into in zip(source.columns, memory, strict=True)]
+
+
+def _gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:
+    """Rows of all columns side by side. In chunks, so that they are widened while they are in the cache."""
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chunk, into = rows[start : start + _CHUNK_ROWS], out[start : start + _CHUNK_ROWS]
+        first = 0
+        for acts in columns:
+            into[:, first : first + acts.shape[1]] = acts.index_select(0, chunk)
+            first += acts.shape[1]

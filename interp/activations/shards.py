@@ -80,10 +80,11 @@ class ShardLayout:
         rows = self.n_rows * sum(column.row_bytes for column in before)
         return len(self.header) + rows + row * self.column(name).row_bytes
 
-    def read(self, file: Path, name: str, n_rows: int | None = None) -> Tensor:
-        """The first `n_rows` rows (all by default) of a column."""
+    def read(self, file: Path, name: str, n_rows: int | None = None, *, into: Tensor | None = None) -> Tensor:
+        """The first `n_rows` rows (all by default) of a column; in the memory of `into`, if that is given."""
         column, n_rows = self.column(name), self.n_rows if n_rows is None else n_rows
-        tensor = torch.empty(n_rows * max(column.width, 1), dtype=column.dtype)
+        n_values = n_rows * max(column.width, 1)
+        tensor = torch.empty(n_values, dtype=column.dtype) if into is None else into.view(-1)[:n_values]
         data = tensor.view(torch.uint8).numpy()
         with open(file, "rb") as stream:
             stream.seek(self.offset(name))

@@ -3,7 +3,9 @@
 In: the folder that `interp.activations.scatter` writes. Out: shards of rows, batches in a random order, statistics.
 
     store = ActivationStore.open(path)
-    for acts in store.batches(hook, 4096, seed=0):      # Float[Tensor, "4096 d"]
+    for acts in store.batches(hook, 4096, seed=0):              # Float[Tensor, "4096 d"]
+        ...
+    for acts in store.batches([hook_a, hook_b], 4096, seed=0):  # Float[Tensor, "4096 d_a+d_b"], of the same rows
         ...
 
 Every tensor is checked against the manifest when it is first read: after one damaged byte the error names the file.
@@ -11,9 +13,9 @@ Every tensor is checked against the manifest when it is first read: after one da
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load
 from torch import Tensor
 
-from interp.activations.batches import ActivationBatches, ShardSource
+from interp.activations.batches import ActivationBatches, ShardColumn, ShardSource
 from interp.activations.moments import ActivationStatistics
 from interp.activations.scatter import ScatterConfig, ScatterWriter
 from interp.activations.shards import (
@@ -187,24 +189,37 @@ class ActivationStore:
         Raises ValueError, naming the shard, if they differ.
         """
         self._hook(hook)
-        return Shard(self._read(i, ROW_IDS).long(), self._read(i, hook))
+        return Shard(self._read(i, name=ROW_IDS).long(), self._read(i, name=hook))
 
     def batches(
         self,
-        hook: str,
+        hook: str | Sequence[str],
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
         epochs: int | None = 1,
         drop_last: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> "ActivationBatches":
-        """Batches of rows in float32; endless if `epochs` is None.
+        """Batches of rows in float32; endless if `epochs` is None. Of several hooks: their activations side by side.
 
         Batches run on over the end of an epoch, so only the very last may be short (and goes with `drop_last`).
-        Without `shuffle` the rows come shard after shard, as they are stored.
+        Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
+        store, `shuffle` and `seed`, and on nothing else. `part=(rank, count)` gives the rank's slice of each batch.
         """
-        source = ShardSource(lambda i: self._read(i, hook), self.shard_rows, self.d(hook), f"{self.fingerprint}/{hook}")
-        return ActivationBatches(source, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last)
+        source = ShardSource(self.columns(hook), self.shard_rows)
+        return ActivationBatches(
+            source, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last, part=part
+        )
+
+    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
+        """How the rows of hooks are read into memory that is there already."""
+        dtype = DTYPES[self.manifest["dtype"]]
+        names = named_hooks(hook)
+        return tuple(
+            ShardColumn(partial(self._read, name=name), self.d(name), dtype, f"{self.fingerprint}/{name}")
+            for name in names
+        )
 
     def verify(self) -> None:
         """Check every byte. Raises ValueError that names the first file that is not as it was written."""
@@ -217,7 +232,7 @@ class ActivationStore:
                     raise _altered(file, "its header")
             for column in layout.columns:
                 self._checked.discard((i, column.name))
-                self._read(i, column.name)
+                self._read(i, name=column.name)
         for name in self.manifest["files"]:
             self._load(name)
 
@@ -229,9 +244,9 @@ class ActivationStore:
             raise ValueError(f"{self.path} has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
         return self.manifest["hooks"][hook]
 
-    def _read(self, i: int, name: str) -> Tensor:
+    def _read(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
         file = self._file(i)
-        tensor = self._layouts[i].read(file, name)
+        tensor = self._layouts[i].read(file, name, into=into)
         if (i, name) not in self._checked:
             if digest(tensor) != self.manifest["shards"][i]["sha256"][name]:
                 raise _altered(file, f"its tensor {name!r}")
@@ -243,6 +258,13 @@ class ActivationStore:
         if hashlib.sha256(data).hexdigest() != self.manifest["files"][name]["sha256"]:
             raise _altered(self.path / name, "it")
         return load(data)
+
+
+def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
+    """One hook's name or several, as several. Raises ValueError on none."""
+    if not hook:
+        raise ValueError(f"hook={hook!r} names no hook: name at least one")
+    return (hook,) if isinstance(hook, str) else tuple(hook)
 
 
 def _sizes(manifest: dict[str, Any]) -> dict[str, int]:

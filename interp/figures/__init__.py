@@ -3,7 +3,7 @@
 from interp.figures.features import activation_histogram, density_histogram, logit_bars
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
 from interp.figures.text import HighlightedText, highlighted_text
-from interp.figures.training import model_training, quality_bars, quality_table, sae_training
+from interp.figures.training import model_training, quality_bars, quality_table, sae_training, training
 
 __all__ = [
     "HighlightedText",
@@ -19,4 +19,5 @@ __all__ = [
     "quality_table",
     "sae_training",
     "score_distributions",
+    "training",
 ]

@@ -1,12 +1,15 @@
 """Curves of a training run and the quality of what came out.
 
-In: the rows of a `metrics.jsonl` as a DataFrame; a quality table with one row a dictionary. Out: a plotly Figure.
+In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame; a quality table with one row a
+dictionary. Out: a plotly Figure.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -15,6 +18,18 @@ from interp.figures.theme import BLUE, GREEN, GREY, SEQUENCE, VERMILLION, need, 
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# column of metrics.jsonl → the title of its axis
+PANELS = {
+    "loss": "loss",
+    "fvu": "FVU",
+    "l0": "L0 (latents a token)",
+    "dead": "dead latents (share)",
+    "grad_norm": "gradient norm",
+    "lr": "learning rate",
+    "tokens_per_second": "tokens per second",
+}
+TICKS = {"dead": ".2~%", "tokens_per_second": "~s"}
 
 # column → what a reader is told, and the format of its numbers
 QUALITY_COLUMNS = {
@@ -31,6 +46,105 @@ QUALITY_COLUMNS = {
     "ultra_low_share": ("ultra-low", ".1%"),
     "n_tokens": ("tokens", ",.0f"),
 }
+
+
+def training(run: Any) -> go.Figure:
+    """What a training wrote, against tokens seen: loss, FVU, L0, share of dead latents, learning rate, speed.
+
+    run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
+    the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another. Raises ValueError where
+    there are no metrics.
+    """
+    tables = _metrics(run)
+    for table in tables.values():
+        need(table, "tokens", "loss")
+    panels = [column for column in PANELS if any(column in table for table in tables.values())]
+    rows = -(-len(panels) // 2)
+    fig = make_subplots(rows=rows, cols=2, vertical_spacing=0.28 / rows, horizontal_spacing=0.15)
+    for (name, table), colour in zip(tables.items(), SEQUENCE * len(tables), strict=False):
+        alone = len(tables) == 1 and "val_loss" not in table
+        for i, column in enumerate(panels):
+            if column in table:
+                line = dict(color=colour, width=1 if column == "tokens_per_second" else 1.5)
+                trace = go.Scatter(x=table["tokens"], y=table[column], mode="lines", line=line)
+                trace.update(name=name or "training", legendgroup=name, showlegend=i == 0 and not alone)
+                fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
+        if "val_loss" in table:
+            held_out = table.dropna(subset=["val_loss"])
+            style = dict(mode="lines+markers", line=dict(color=colour, width=1.5, dash="dot"), marker_size=5)
+            trace = go.Scatter(x=held_out["tokens"], y=held_out["val_loss"], name=f"{name} validation".strip(), **style)
+            fig.add_trace(trace.update(legendgroup=name), row=1, col=1)
+    noun, several = ("dictionary", "dictionaries") if "fvu" in panels else ("model", "models")
+    title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
+    styled(fig, title, height=110 + 160 * rows)
+    return _with_axes(fig, panels)
+
+
+def _with_axes(fig: go.Figure, panels: list[str]) -> go.Figure:
+    """Tokens are told below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
+    fig.update_xaxes(matches="x", nticks=5, rangemode="tozero")
+    for i, column in enumerate(panels):
+        place = dict(row=i // 2 + 1, col=i % 2 + 1)
+        if column == "fvu" or (column == "loss" and "fvu" in panels):
+            drawn = [value for trace in fig.select_traces(**place) for value in trace.y]
+            fig.update_yaxes(type="log", tickvals=_log_ticks(drawn), **place)
+        elif column != "loss":
+            fig.update_yaxes(rangemode="tozero", **place)
+        fig.update_yaxes(title_text=PANELS[column], tickformat=TICKS.get(column), exponentformat="e", **place)
+        if i >= len(panels) - 2:
+            fig.update_xaxes(title_text="tokens seen", **place)
+    return fig
+
+
+def _log_ticks(values: list[float]) -> list[float]:
+    """Few enough to stand apart, several where the values span less than a decade."""
+    positive = [value for value in values if value > 0] or [1.0]
+    span = max(positive) / min(positive)
+    digits = (1, 2, 5) if span < 100 else (1, 3) if span < 3000 else (1,)
+    return [digit * 10.0**power for power in range(-9, 10) for digit in digits]
+
+
+def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
+    """The tables by the names of their runs."""
+    if isinstance(run, Mapping):
+        tables = [_metrics(one, f"{name} {key}".strip()) for key, one in run.items()]
+        return {key: table for each in tables for key, table in each.items()}
+    if hasattr(run, "columns"):
+        return {name: run}
+    folder = Path(getattr(run, "path", run))
+    folder = folder / "sae" if (folder / "run.toml").is_file() else folder
+    if (folder / "metrics.jsonl").is_file():
+        return {name: _rows(folder / "metrics.jsonl")}
+    members = [file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal()]
+    if not members:
+        raise ValueError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
+    members.sort(key=lambda member: int(member.name))
+    return {f"{name} {label}".strip(): _rows(m / "metrics.jsonl") for m, label in _labelled(members)}
+
+
+def _rows(file: Path) -> pd.DataFrame:
+    """Whole lines only: the last one of a training that goes on may be half written."""
+    import pandas as pd
+
+    text = file.read_text(encoding="utf-8")
+    return pd.DataFrame([json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()])
+
+
+def _labelled(members: list[Path]) -> list[tuple[Path, str]]:
+    """Each training of a sweep with what sets it apart: its architecture, its fields where they differ within one; its
+    number while that is not known, which is until all are done."""
+    results = [member / "results.json" for member in members]
+    if not all(file.is_file() for file in results):
+        return [(member, member.name) for member in members]
+    configs = [json.loads(file.read_text(encoding="utf-8")).get("config", {}) for file in results]
+    kinds = [config.get("architecture") for config in configs]
+    labels = []
+    for config, kind in zip(configs, kinds, strict=True):
+        like = [other for other, its in zip(configs, kinds, strict=True) if its == kind]
+        words = [f"{field}={value}" for field, value in config.items() if any(o.get(field) != value for o in like)]
+        labels.append(" ".join([str(kind)] * (len(set(kinds)) > 1) + words))
+    unique = len(set(labels)) == len(labels)
+    return [(m, label if unique and label else m.name) for m, label in zip(members, labels, strict=True)]
 
 
 def model_training(

@@ -1,8 +1,33 @@
-"""Sparse autoencoders: selection rules, kernels, training, and speaking SAELens."""
+"""Sparse dictionaries: architectures, kernels, training, and speaking SAELens."""
 
-from interp.sae.model import SAE
+from interp.sae.architectures import (
+    ARCHITECTURES,
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReLUConfig,
+    MatchingPursuitConfig,
+    MatryoshkaConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+)
+from interp.sae.model import SAE, Crosscoder, Transcoder
 from interp.sae.saelens import load_sae
-from interp.sae.selection import BatchTopKConfig, SAEConfig, TopKConfig
 from interp.sae.training import train_sae
 
-__all__ = ["SAE", "BatchTopKConfig", "SAEConfig", "TopKConfig", "load_sae", "train_sae"]
+__all__ = [
+    "ARCHITECTURES",
+    "SAE",
+    "BatchTopKConfig",
+    "Crosscoder",
+    "GatedConfig",
+    "JumpReLUConfig",
+    "MatchingPursuitConfig",
+    "MatryoshkaConfig",
+    "ReLUConfig",
+    "SAEConfig",
+    "TopKConfig",
+    "Transcoder",
+    "load_sae",
+    "train_sae",
+]

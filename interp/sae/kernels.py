@@ -3,9 +3,10 @@
 Everything after the pick works on `SparseCodes`, so nothing of size [row, d_sae] or [row·k, d] is made:
 
     pick       z = the k largest positive pre-activations of each row (`top_k`), the n largest of all rows
-               (`batch_top_k`), or those above a threshold (`above`)
+               (`batch_top_k`), or those above a threshold (`above`); from bfloat16, a shortlist to `rescore`
+               and to choose from (`keep_top_k`, `keep_batch_top_k`, `keep_above`)
     decode     x_hat_i = Σ_p values_p · W_dec[latents_p] + b_dec over the entries p of row i
-    backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩
+    backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩; `nested_backward` for prefixes of the latents
     gradients  by latent row:  out_j = Σ_p weights_p · dense[row_p]  over the entries p of latent j
     update     Adam, with the gradient parallel to a unit-norm row removed and the norm put back to one
 
@@ -13,12 +14,15 @@ Everything after the pick works on `SparseCodes`, so nothing of size [row, d_sae
 dtype, and the twin that the others are tested against), or `numba_kernels` on a CPU. Both are deterministic.
 """
 
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.codes import SparseCodes
@@ -31,6 +35,19 @@ class Decoded(NamedTuple):
     """x_hat − x"""
     gradient: Float[Tensor, " nnz"]
     """d(½‖error‖²)/d(value), for each stored entry"""
+
+
+class Nested(NamedTuple):
+    """Of the dictionaries that the prefixes 0..ends[g] of the latents make, e^(g) = x_hat^(g) − x."""
+
+    error: Float[Tensor, "row d_in"]
+    """e of all latents."""
+    gradient: Float[Tensor, " nnz"]
+    """d(½ Σ_g ‖e^(g)‖²)/d(value), for each stored entry"""
+    residuals: Float[Tensor, "group row d_in"]
+    """residuals[h] = Σ_{g ≥ h} e^(g): where the latents of group h, ends[h − 1]..ends[h], get their gradients from."""
+    squared_errors: Float[Tensor, " group"]
+    """Σ_i ‖e_i^(g)‖²"""
 
 
 class ByLatent(NamedTuple):
@@ -54,19 +71,28 @@ class AdamStep(NamedTuple):
 
 def kernels(tensor: Tensor) -> ModuleType:
     """The module of operations to use for tensors that live where `tensor` does."""
-    from interp.sae import kernels as torch_kernels
+    return _module(tensor.device.type, tensor.dtype in (torch.float32, torch.float64))
 
-    if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
-        from interp.sae import numba_kernels
 
-        return numba_kernels
-    return torch_kernels
+def pick_kernels(pre: Tensor) -> ModuleType:
+    """The module to pick with; it takes pre-activations in bfloat16 too."""
+    return _module(pre.device.type, pre.dtype in (torch.bfloat16, torch.float32, torch.float64))
+
+
+@lru_cache
+def _module(device: str, fast: bool) -> ModuleType:
+    if fast and device == "cpu":
+        return import_module("interp.sae.numba_kernels")
+    if fast and device == "cuda" and find_spec("triton"):
+        return import_module("interp.sae.triton_kernels")
+    return import_module("interp.sae.kernels")
 
 
 def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> SparseCodes:
     """The k largest of each row; those that are not positive are left out (ReLU)."""
     values, latents = pre.topk(k, dim=1, sorted=False)
-    return _positive(latents, values, pre.shape[1])
+    kept = values > 0
+    return SparseCodes(_offsets(kept.sum(1)), latents[kept].int(), _full(values[kept]), pre.shape[1])
 
 
 def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
@@ -74,13 +100,34 @@ def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
     values, flat = pre.flatten().topk(min(n, pre.numel()), sorted=False)
     flat = flat[values > 0].sort().values
     counts = torch.bincount(flat // pre.shape[1], minlength=len(pre))
-    return SparseCodes(_offsets(counts), (flat % pre.shape[1]).int(), pre.flatten()[flat], pre.shape[1])
+    return SparseCodes(_offsets(counts), (flat % pre.shape[1]).int(), _full(pre.flatten()[flat]), pre.shape[1])
 
 
 def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
     """All that exceed their latent's threshold."""
     active = pre > threshold
-    return SparseCodes(_offsets(active.sum(1)), active.nonzero()[:, 1].int(), pre[active], pre.shape[1])
+    return SparseCodes(_offsets(active.sum(1)), active.nonzero()[:, 1].int(), _full(pre[active]), pre.shape[1])
+
+
+def keep_top_k(codes: SparseCodes, k: int) -> SparseCodes:
+    """The k largest positive entries of each row, the first of equal ones."""
+    order = codes.values.argsort(descending=True, stable=True)
+    order = order[codes.rows[order].argsort(stable=True)]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(codes.nnz, device=order.device) - codes.offsets[codes.rows]
+    return _kept(codes, (rank < k) & (codes.values > 0))
+
+
+def keep_batch_top_k(codes: SparseCodes, n: int) -> SparseCodes:
+    """The n largest positive entries of all rows together, the first of equal ones."""
+    kept = torch.zeros_like(codes.values, dtype=torch.bool)
+    kept[codes.values.argsort(descending=True, stable=True)[:n]] = True
+    return _kept(codes, kept & (codes.values > 0))
+
+
+def keep_above(codes: SparseCodes, threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
+    """The entries that exceed their latent's threshold."""
+    return _kept(codes, codes.values > threshold[codes.latents])
 
 
 def rescore(
@@ -89,9 +136,9 @@ def rescore(
     encoder: Float[Tensor, "d_sae d_in"],
     b_enc: Float[Tensor, " d_sae"],
 ) -> SparseCodes:
-    """The same picks with the values ⟨x, encoder[latent]⟩ + b_enc at the full precision of x, never below zero."""
+    """The same entries with the values ⟨x, encoder[latent]⟩ + b_enc at the full precision of x, whatever their sign."""
     values = b_enc[codes.latents] + _row_dots(codes, x, encoder)
-    return SparseCodes(codes.offsets, codes.latents, values.clamp(min=0), codes.d_sae)
+    return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
 
 
 def decode(
@@ -110,6 +157,25 @@ def decode_backward(
     return Decoded(error, _row_dots(codes, error, W_dec))
 
 
+def nested_backward(
+    codes: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    b_dec: Float[Tensor, " d_in"],
+    x: Float[Tensor, "row d_in"],
+    ends: Int[Tensor, " group"],
+) -> Nested:
+    """`ends` increase, and the last is d_sae."""
+    groups = torch.searchsorted(ends, codes.latents, right=True)
+    parts = [_kept(codes, groups == h) for h in range(len(ends))]
+    zero = torch.zeros_like(b_dec)
+    errors = torch.stack([decode(part, W_dec, zero) for part in parts]).cumsum(0) + (b_dec - x)
+    residuals = errors.flip(0).cumsum(0).flip(0)
+    gradient = torch.empty_like(codes.values)
+    for h, part in enumerate(parts):
+        gradient[groups == h] = _row_dots(part, residuals[h], W_dec)
+    return Nested(errors[-1], gradient, residuals, errors.square().sum((1, 2)))
+
+
 def transpose(codes: SparseCodes) -> ByLatent:
     entries = codes.latents.argsort(stable=True)
     counts = torch.bincount(codes.latents, minlength=codes.d_sae)
@@ -125,6 +191,16 @@ def sum_by_latent(
     """Row j of the result: Σ weights · dense[row] over the entries of latent j (weights in the order of the codes)."""
     sums = _bags(dense, by_latent.rows, by_latent.offsets, weights[by_latent.entries])
     return sums if out is None else out.copy_(sums)
+
+
+def latent_sums(by_latent: ByLatent, weights: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
+    """The sum of the weights over the entries of each latent."""
+    return _bags(weights[:, None], by_latent.entries, by_latent.offsets, torch.ones_like(weights))[:, 0]
+
+
+def squared_distance(x: Float[Tensor, "row d"], point: Float[Tensor, " d"]) -> float:
+    """Σ_i ‖x_i − point‖²"""
+    return float((x - point).square().sum())
 
 
 def adam_(
@@ -146,9 +222,26 @@ def adam_(
         weight /= weight.norm(dim=1, keepdim=True)
 
 
-def _positive(latents: Int[Tensor, "row k"], values: Float[Tensor, "row k"], d_sae: int) -> SparseCodes:
-    kept = values > 0
-    return SparseCodes(_offsets(kept.sum(1)), latents[kept].int(), values[kept], d_sae)
+def sum_by_latent_adam_(
+    by_latent: ByLatent,
+    weights: Float[Tensor, " nnz"],
+    dense: Float[Tensor, "row d_in"],
+    weight: Float[Tensor, "d_sae d_in"],
+    mean: Float[Tensor, "d_sae d_in"],
+    square: Float[Tensor, "d_sae d_in"],
+    adam: AdamStep,
+    unit_norm: bool = False,
+) -> None:
+    """`adam_` with the gradient that `sum_by_latent` gives."""
+    adam_(weight, sum_by_latent(by_latent, weights, dense), mean, square, adam, unit_norm)
+
+
+def _kept(codes: SparseCodes, mask: Bool[Tensor, " nnz"]) -> SparseCodes:
+    return SparseCodes(_offsets(mask)[codes.offsets], codes.latents[mask], codes.values[mask], codes.d_sae)
+
+
+def _full(values: Tensor) -> Tensor:
+    return values.float() if values.dtype == torch.bfloat16 else values
 
 
 def _bags(table: Tensor, ids: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:

@@ -11,170 +11,26 @@ from numba import njit
 _SUM = {"reassoc", "contract", "nsz"}
 
 
-@njit(nogil=True, cache=True)
-def group_maxima(row, maxima):
-    """maxima[g] = the largest of row[g], row[g + n], row[g + 2n] …, with n groups: plain vector maxima."""
-    n = len(maxima)
-    for g in range(n):
-        maxima[g] = row[g]
-    for start in range(n, len(row), n):
-        block = row[start : start + n]
-        for g in range(len(block)):
-            maxima[g] = block[g] if block[g] > maxima[g] else maxima[g]
-
-
-@njit(nogil=True, cache=True)
-def lower_bound(maxima, k):
-    """A bound that at least k group maxima reach, found by bisection; 0 if fewer than k are positive."""
-    low, high = maxima[0] * 0, maxima.max()
-    for _ in range(30):
-        middle = (low + high) / 2
-        if not (low < middle < high):
-            break
-        count = 0
-        for g in range(len(maxima)):
-            count += maxima[g] >= middle
-        if count < k:
-            high = middle
-        else:
-            low = middle
-            if count <= k + k // 8:
-                break
-    return low
-
-
-@njit(nogil=True, cache=True)
-def survivors(row, maxima, bound, latents, values):
-    """The positive entries of the row that reach the bound: only the groups whose maximum does can hold one."""
-    n, found = len(maxima), 0
-    for g in range(n):
-        if maxima[g] >= bound and maxima[g] > 0:
-            for j in range(g, len(row), n):
-                if row[j] >= bound and row[j] > 0:
-                    latents[found], values[found] = j, row[j]
-                    found += 1
-    return found
-
-
-@njit(nogil=True, cache=True)
-def kth_largest(values, k):
-    """Quickselect; reorders `values`."""
-    low, high, target = 0, len(values) - 1, k - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        left, right = low, high
-        while left <= right:
-            while values[left] > pivot:
-                left += 1
-            while values[right] < pivot:
-                right -= 1
-            if left <= right:
-                values[left], values[right] = values[right], values[left]
-                left, right = left + 1, right - 1
-        if target <= right:
-            high = right
-        elif target >= left:
-            low = left
-        else:
-            break
-    return values[target]
-
-
-@njit(nogil=True, cache=True)
-def top_k(pre, k, n_groups, latents, values, counts, start, stop):
-    """The k largest positive entries of each row into latents[row, :count] and values[row, :count]."""
-    width = pre.shape[1]
-    maxima = np.empty(n_groups, pre.dtype)
-    near, near_values, scratch = np.empty(width, np.int32), np.empty(width, pre.dtype), np.empty(width, pre.dtype)
-    for i in range(start, stop):
-        group_maxima(pre[i], maxima)
-        found = survivors(pre[i], maxima, lower_bound(maxima, k), near, near_values)
-        scratch[:found] = near_values[:found]
-        least = kth_largest(scratch[:found], k) if found > k else pre.dtype.type(0)
-        equal, count = k, 0
-        for s in range(found):
-            equal -= near_values[s] > least
-        for s in range(found):
-            if near_values[s] == least:
-                equal -= 1
-            if near_values[s] > least or (near_values[s] == least and equal >= 0):
-                latents[i, count], values[i, count] = near[s], near_values[s]
-                count += 1
-        counts[i] = count
-
-
-@njit(nogil=True, cache=True)
-def all_group_maxima(pre, maxima, start, stop):
-    for i in range(start, stop):
-        group_maxima(pre[i], maxima[i])
-
-
-@njit(nogil=True, cache=True)
-def count_survivors(pre, maxima, bound, counts, start, stop):
-    n = maxima.shape[1]
-    for i in range(start, stop):
-        counts[i] = 0
-        for g in range(n):
-            if maxima[i, g] >= bound and maxima[i, g] > 0:
-                for j in range(g, pre.shape[1], n):
-                    counts[i] += pre[i, j] >= bound and pre[i, j] > 0
-
-
-@njit(nogil=True, cache=True)
-def fill_survivors(pre, maxima, bound, offsets, latents, values, start, stop):
-    for i in range(start, stop):
-        first, last = offsets[i], offsets[i + 1]
-        survivors(pre[i], maxima[i], bound, latents[first:last], values[first:last])
-
-
-@njit(nogil=True, cache=True)
-def keep_largest(offsets, latents, values, least, equal, kept):
-    """Compact the entries to those above `least` and the first `equal` that are at it; kept = the new offsets."""
-    count = 0
-    for i in range(len(offsets) - 1):
-        kept[i] = count
-        for p in range(offsets[i], offsets[i + 1]):
-            if values[p] == least:
-                equal -= 1
-            if values[p] > least or (values[p] == least and equal >= 0):
-                latents[count], values[count] = latents[p], values[p]
-                count += 1
-    kept[len(offsets) - 1] = count
-
-
-@njit(nogil=True, cache=True)
-def count_above(pre, threshold, counts, start, stop):
-    for i in range(start, stop):
-        count = 0
-        for j in range(pre.shape[1]):
-            count += pre[i, j] > threshold[j]
-        counts[i] = count
-
-
-@njit(nogil=True, cache=True)
-def fill_above(pre, threshold, offsets, latents, values, start, stop):
-    width, block = pre.shape[1], 64
-    for i in range(start, stop):
-        p = offsets[i]
-        for first in range(0, width, block):
-            last, count = min(first + block, width), 0
-            for j in range(first, last):
-                count += pre[i, j] > threshold[j]
-            if count > 0:
-                for j in range(first, last):
-                    if pre[i, j] > threshold[j]:
-                        latents[p], values[p] = j, pre[i, j]
-                        p += 1
-
-
 @njit(nogil=True, cache=True, fastmath=_SUM)
-def row_dots(offsets, latents, x, table, dots, start, stop):
-    for i in range(start, stop):
-        for p in range(offsets[i], offsets[i + 1]):
-            row, total = table[latents[p]], x.dtype.type(0)
-            for c in range(x.shape[1]):
-                total += x[i, c] * row[c]
-            dots[p] = total
+def dots(x, table, ids, out):
+    """out[p] = ⟨x, table[ids[p]]⟩, four rows at a time to wait for memory once, not four times."""
+    p = 0
+    while p + 4 <= len(ids):
+        a, b, c, d = table[ids[p]], table[ids[p + 1]], table[ids[p + 2]], table[ids[p + 3]]
+        t = u = v = w = x.dtype.type(0)
+        for i in range(len(x)):
+            t += x[i] * a[i]
+            u += x[i] * b[i]
+            v += x[i] * c[i]
+            w += x[i] * d[i]
+        out[p], out[p + 1], out[p + 2], out[p + 3] = t, u, v, w
+        p += 4
+    while p < len(ids):
+        a, t = table[ids[p]], x.dtype.type(0)
+        for i in range(len(x)):
+            t += x[i] * a[i]
+        out[p] = t
+        p += 1
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
@@ -195,6 +51,25 @@ def add_rows(table, ids, weights, out):
 
 
 @njit(nogil=True, cache=True)
+def rescore(offsets, latents, x, encoder, b_enc, values, start, stop):
+    for i in range(start, stop):
+        first, last = offsets[i], offsets[i + 1]
+        dots(x[i], encoder, latents[first:last], values[first:last])
+        for p in range(first, last):
+            values[p] += b_enc[latents[p]]
+
+
+@njit(nogil=True, cache=True, fastmath=_SUM)
+def squared_norms(rows):
+    """‖row‖² of each row."""
+    norms = np.zeros(len(rows), rows.dtype)
+    for h in range(len(rows)):
+        for c in range(rows.shape[1]):
+            norms[h] += rows[h, c] * rows[h, c]
+    return norms
+
+
+@njit(nogil=True, cache=True)
 def decode(offsets, latents, values, W_dec, b_dec, out, start, stop):
     for i in range(start, stop):
         first, last = offsets[i], offsets[i + 1]
@@ -210,7 +85,47 @@ def decode_backward(offsets, latents, values, W_dec, b_dec, x, error, gradient, 
         for c in range(x.shape[1]):
             error[i, c] = b_dec[c] - x[i, c]
         add_rows(W_dec, latents[first:last], values[first:last], error[i])
-        row_dots(offsets, latents, error, W_dec, gradient, i, i + 1)
+        dots(error[i], W_dec, latents[first:last], gradient[first:last])
+
+
+@njit(nogil=True, cache=True)
+def longest_bag(offsets, start, stop):
+    longest = 0
+    for i in range(start, stop):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    return longest
+
+
+@njit(nogil=True, cache=True)
+def nested_backward(offsets, latents, values, W_dec, b_dec, x, ends, error, residuals, gradient, squares, start, stop):
+    """Entries are put into the order of the groups first: a prefix adds its group's rows to the shorter one's sum."""
+    n_groups, longest = len(ends), longest_bag(offsets, start, stop)
+    cuts, at = np.empty(n_groups + 1, np.int64), np.empty(n_groups, np.int64)
+    order, ids = np.empty(longest, np.int64), np.empty(longest, latents.dtype)
+    weights, slopes = np.empty(longest, values.dtype), np.empty(longest, values.dtype)
+    for i in range(start, stop):
+        first, last = offsets[i], offsets[i + 1]
+        cuts[:] = 0
+        for p in range(first, last):
+            cuts[np.searchsorted(ends, latents[p], "right") + 1] += 1
+        for h in range(n_groups):
+            cuts[h + 1] += cuts[h]
+            at[h] = cuts[h]
+        for p in range(first, last):
+            h = np.searchsorted(ends, latents[p], "right")
+            order[at[h]], ids[at[h]], weights[at[h]] = p, latents[p], values[p]
+            at[h] += 1
+        for h in range(n_groups):
+            residuals[h, i] = b_dec - x[i] if h == 0 else residuals[h - 1, i]
+            add_rows(W_dec, ids[cuts[h] : cuts[h + 1]], weights[cuts[h] : cuts[h + 1]], residuals[h, i])
+        error[i] = residuals[n_groups - 1, i]
+        squares[i] = squared_norms(residuals[:, i])
+        for h in range(n_groups - 1, -1, -1):
+            if h + 1 < n_groups:
+                residuals[h, i] += residuals[h + 1, i]
+            dots(residuals[h, i], W_dec, ids[cuts[h] : cuts[h + 1]], slopes[cuts[h] : cuts[h + 1]])
+        for q in range(last - first):
+            gradient[order[q]] = slopes[q]
 
 
 @njit(nogil=True, cache=True)
@@ -233,32 +148,78 @@ def transpose(offsets, latents, latent_offsets, rows, entries):
 
 
 @njit(nogil=True, cache=True)
-def sum_by_latent(offsets, rows, weights, dense, out, start, stop):
+def sum_by_latent(offsets, rows, entries, weights, dense, out, start, stop):
     for j in range(start, stop):
         first, last = offsets[j], offsets[j + 1]
         out[j] = 0
-        add_rows(dense, rows[first:last], weights[first:last], out[j])
+        add_rows(dense, rows[first:last], weights[entries[first:last]], out[j])
+
+
+@njit(nogil=True, cache=True)
+def latent_sums(offsets, entries, weights, out, start, stop):
+    for j in range(start, stop):
+        out[j] = 0
+        for p in range(offsets[j], offsets[j + 1]):
+            out[j] += weights[entries[p]]
+
+
+@njit(nogil=True, cache=True, fastmath=_SUM)
+def squared_distances(x, point, squares, start, stop):
+    for i in range(start, stop):
+        total = x.dtype.type(0)
+        for c in range(x.shape[1]):
+            total += (x[i, c] - point[c]) * (x[i, c] - point[c])
+        squares[i] = total
+
+
+@njit(nogil=True, cache=True)
+def scatter(offsets, ids, weights, dense):
+    """Add the entries of each bag to its row of a dense matrix."""
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            dense[i, ids[p]] += weights[p]
+
+
+@njit(nogil=True, cache=True)
+def gather(offsets, ids, dense, out):
+    """The number of a dense matrix that stands at each entry."""
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            out[p] = dense[i, ids[p]]
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM, error_model="numpy")
-def adam(weight, gradient, mean, square, numbers, unit_norm, start, stop):
+def adam_row(w, g, m, v, numbers, unit_norm):
     """numbers = (lr / bias correction of the mean, 1 / √(that of the square), beta1, beta2, eps), of weight's dtype."""
     rate, root, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    one = weight.dtype.type(1)
-    for j in range(start, stop):
-        w, g, m, v = weight[j], gradient[j], mean[j], square[j]
-        parallel = weight.dtype.type(0)
-        if unit_norm:
-            for c in range(len(w)):
-                parallel += g[c] * w[c]
-        norm = weight.dtype.type(0)
+    one, parallel, norm = w.dtype.type(1), w.dtype.type(0), w.dtype.type(0)
+    if unit_norm:
         for c in range(len(w)):
-            slope = g[c] - parallel * w[c]
-            m[c] = beta1 * m[c] + (one - beta1) * slope
-            v[c] = beta2 * v[c] + (one - beta2) * slope * slope
-            w[c] -= rate * m[c] / (np.sqrt(v[c]) * root + eps)
-            norm += w[c] * w[c]
-        if unit_norm:
-            scale = one / np.sqrt(norm)
-            for c in range(len(w)):
-                w[c] *= scale
+            parallel += g[c] * w[c]
+    for c in range(len(w)):
+        slope = g[c] - parallel * w[c]
+        m[c] = beta1 * m[c] + (one - beta1) * slope
+        v[c] = beta2 * v[c] + (one - beta2) * slope * slope
+        w[c] -= rate * m[c] / (np.sqrt(v[c]) * root + eps)
+        norm += w[c] * w[c]
+    if unit_norm:
+        scale = one / np.sqrt(norm)
+        for c in range(len(w)):
+            w[c] *= scale
+
+
+@njit(nogil=True, cache=True)
+def adam(weight, gradient, mean, square, numbers, unit_norm, start, stop):
+    for j in range(start, stop):
+        adam_row(weight[j], gradient[j], mean[j], square[j], numbers, unit_norm)
+
+
+@njit(nogil=True, cache=True)
+def sum_by_latent_adam(offsets, rows, entries, weights, dense, weight, mean, square, numbers, unit_norm, start, stop):
+    """The gradient of a latent is used while it is in cache, and never stored."""
+    gradient = np.empty(dense.shape[1], dense.dtype)
+    for j in range(start, stop):
+        first, last = offsets[j], offsets[j + 1]
+        gradient[:] = 0
+        add_rows(dense, rows[first:last], weights[entries[first:last]], gradient)
+        adam_row(weight[j], gradient, mean[j], square[j], numbers, unit_norm)

@@ -1,6 +1,8 @@
-"""A sparse autoencoder.
+"""A trained dictionary.
 
-    pre = (x − b_dec) W_enc + b_enc,    z = rule(pre),    x_hat = z W_dec + b_dec
+    SAE          pre = (x − b_dec) W_enc + b_enc,    z = rule(pre),    x_hat = z W_dec + b_dec
+    Crosscoder   the same with the activations of several hooks side by side as x
+    Transcoder   pre = x W_enc + b_enc,              z = rule(pre),    y_hat = z W_dec + b_dec  [+ x W_skip]
 
 `encode`, `decode` and the call are differentiable torch operations over dense latents; `codes` is the fast way to the
 same latents, as `SparseCodes`, without gradients.
@@ -14,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.codes import SparseCodes
+from interp.sae.architectures import SAEConfig
 from interp.sae.kernels import kernels
-from interp.sae.selection import Rule, SAEConfig, encode
+from interp.sae.rules import Rule, Weights
 
 
 class SAE(nn.Module):
@@ -28,9 +31,9 @@ class SAE(nn.Module):
         self,
         *,
         W_enc: Float[Tensor, "d_in d_sae"],
-        W_dec: Float[Tensor, "d_sae d_in"],
+        W_dec: Float[Tensor, "d_sae d_out"],
         b_enc: Float[Tensor, " d_sae"],
-        b_dec: Float[Tensor, " d_in"],
+        b_dec: Float[Tensor, " d_out"],
         rule: Rule,
         config: SAEConfig | None = None,
         metadata: dict[str, Any] | None = None,
@@ -43,41 +46,92 @@ class SAE(nn.Module):
 
     @property
     def d_in(self) -> int:
-        return self.W_dec.shape[1]
+        return self.W_enc.shape[0]
 
     @property
     def d_sae(self) -> int:
         return self.W_dec.shape[0]
 
+    @property
+    def d_out(self) -> int:
+        return self.W_dec.shape[1]
+
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
-        self._check_width(x)
-        return self.rule.dense((x.to(self.b_dec) - self.b_dec) @ self.W_enc + self.b_enc)
+        return self.rule.encode(self._centred(x), self._weights)
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes:
-        self._check_width(x)
-        return encode(x.to(self.b_dec) - self.b_dec, self.W_enc.T, self.b_enc, self.rule.pick)
+        return self.rule.codes(self._centred(x), self._weights)
 
-    def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_in"]:
+    def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:
         if not isinstance(z, SparseCodes):
             return z @ self.W_dec + self.b_dec
         with torch.no_grad():
             return kernels(self.W_dec).decode(z, self.W_dec, self.b_dec)
 
-    def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+    def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         return self.decode(self.encode(x))
 
     def save(self, path: str | Path, format: str = "saelens") -> None:
-        """Write `sae_weights.safetensors` and `cfg.json` into `path`, as `sae_lens.SAE.load_from_disk` reads them."""
-        from interp.sae.saelens import save_saelens
+        """Write `sae_weights.safetensors` and `cfg.json` into `path`.
 
-        if format != "saelens":
-            raise ValueError(f"format={format!r} is not known; 'saelens' is")
-        save_saelens(self, Path(path))
+        `saelens`: as `sae_lens.SAE.load_from_disk` reads them; ValueError for what it has no architecture for (it names
+        the format to use). `interp`: any dictionary, for `load_sae`.
+        """
+        from interp.sae.saelens import save_sae
 
-    def _check_width(self, x: Tensor) -> None:
+        save_sae(self, Path(path), format)
+
+    @property
+    def _weights(self) -> Weights:
+        return Weights(self.W_enc.T, self.b_enc, self.W_dec)
+
+    def _centred(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
         if x.shape[-1] != self.d_in:
             raise ValueError(f"the rows are {x.shape[-1]} wide, the SAE reads rows of width d_in={self.d_in}")
+        return x.to(self.b_dec) - self.b_dec
+
+
+class Transcoder(SAE):
+    """Reads one hook, writes another. `sae(x)` holds the skip, `decode` does not: it knows no x."""
+
+    W_skip: Float[Tensor, "d_in d_out"] | None
+
+    def __init__(self, *, W_skip: Float[Tensor, "d_in d_out"] | None = None, **given: Any):
+        super().__init__(**given)
+        self.register_parameter("W_skip", None if W_skip is None else _frozen(W_skip))
+
+    def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
+        out = super().forward(x)
+        return out if self.W_skip is None else out + x.to(out) @ self.W_skip
+
+    def _centred(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+        if x.shape[-1] != self.d_in:
+            raise ValueError(f"the rows are {x.shape[-1]} wide, the transcoder reads rows of width d_in={self.d_in}")
+        return x.to(self.b_dec)
+
+
+class Crosscoder(SAE):
+    """Several hooks share its latents: x holds their activations side by side, in the order of `hook_names`."""
+
+    def __init__(self, *, widths: tuple[int, ...], scales: tuple[float, ...] | None = None, **given: Any):
+        super().__init__(**given)
+        self.widths = tuple(widths)
+        self.scales = tuple(scales) if scales is not None else (1.0,) * len(self.widths)
+        """What each hook's activations were multiplied with in training, where norms are compared."""
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        return tuple(self.metadata.get("hook_names", ()))
+
+    def parts(self, rows: Float[Tensor, "... d_in"]) -> tuple[Float[Tensor, "... d_hook"], ...]:
+        """Activations, reconstructions or W_dec, split by hook."""
+        return rows.split(list(self.widths), dim=-1)
+
+    def decoder_norms(self) -> Float[Tensor, "d_sae hook"]:
+        """How strongly each latent writes to each hook, on scales at which all hooks have the same mean norm per √d."""
+        norms = [part.norm(dim=1) * scale for part, scale in zip(self.parts(self.W_dec), self.scales, strict=True)]
+        return torch.stack(norms, dim=1)
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

@@ -1,67 +1,67 @@
 """The operations of `kernels` as loops on a CPU: same names, arguments and results.
 
-The pick has two stages: maxima of groups of latents give a lower bound of the k-th largest pre-activation that at
-least k latents reach; the few that do are then ranked exactly. Rows (or latents) are shared out among
-`torch.get_num_threads()` threads of our own, whose loops hold no lock: numba's own thread pools would compete with
-torch's, or break when forked.
+Rows (or latents) are shared out among threads of our own, whose loops hold no lock: numba's own thread pools would
+compete with torch's, or break when forked. `picking` has the loops that pick, `loops` those of all that follows.
 """
-
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae import loops
-from interp.sae.kernels import AdamStep, ByLatent, Decoded
+from interp.sae import loops, picking
+from interp.sae.kernels import AdamStep, ByLatent, Decoded, Nested
+from interp.sae.kernels import keep_above as keep_above
+from interp.sae.threads import share, share_pieces
 
-_SPANS_PER_THREAD = 4
+_CACHE = _TILE = 1 << 21
+_KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> SparseCodes:
     rows, width = pre.shape
-    latents, values = np.empty((rows, k), np.int32), np.empty((rows, k), pre.numpy().dtype)
-    counts = np.empty(rows, np.int64)
-    _share(rows, loops.top_k, pre.numpy(), k, _groups(width, k), latents, values, counts)
-    if counts.min(initial=k) == k:
-        return SparseCodes.from_topk(torch.from_numpy(latents), torch.from_numpy(values), width)
-    kept = np.arange(k) < counts[:, None]
-    return _codes(_offsets(counts), latents[kept], values[kept], width)
+    latents, keys, counts = _room(rows, k, _keys(pre))
+    share(rows, picking.top_k, _keys(pre), k, _groups(width, k), latents, keys, counts)
+    return _filled(latents, keys, counts, pre.dtype, width)
 
 
 def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
     rows, width = pre.shape
-    array = pre.numpy()
+    array, shift = _keys(pre), 8 * pre.element_size() - 16
     maxima = np.empty((rows, _groups(width, -(-n // max(rows, 1)))), array.dtype)
-    _share(rows, loops.all_group_maxima, array, maxima)
-    bound = _bound(maxima, n)
+    reached = sum(share(rows, picking.all_group_maxima, array, maxima, shift))[::-1].cumsum()[::-1] >= n
+    bound = array.dtype.type(max(1, int(np.flatnonzero(reached)[-1]) << shift) if reached.any() else 1)
     counts = np.empty(rows, np.int64)
-    _share(rows, loops.count_survivors, array, maxima, bound, counts)
+    share(rows, picking.count_survivors, array, maxima, bound, counts)
     offsets = _offsets(counts)
-    latents, values = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], array.dtype)
-    _share(rows, loops.fill_survivors, array, maxima, bound, offsets, latents, values)
-    if offsets[-1] <= n:
-        return _codes(offsets, latents, values, width)
-    least = np.partition(values, len(values) - n)[len(values) - n]
-    kept = np.empty_like(offsets)
-    loops.keep_largest(offsets, latents, values, least, n - int((values > least).sum()), kept)
-    return _codes(kept, latents[:n], values[:n], width)
+    latents, keys = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], array.dtype)
+    share(rows, picking.fill_survivors, array, maxima, bound, offsets, latents, keys)
+    return _keep_largest(offsets, latents, keys, n, pre.dtype, width)
 
 
 def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
     rows, width = pre.shape
-    counts = np.empty(rows, np.int64)
-    _share(rows, loops.count_above, pre.numpy(), threshold.numpy(), counts)
+    array, sign = _keys(pre), 8 * pre.element_size() - 1
+    limits, counts = _limits(threshold, pre.dtype), np.empty(rows, np.int64)
+    share(rows, picking.count_above, array, limits, sign, counts)
     offsets = _offsets(counts)
-    latents, values = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], pre.numpy().dtype)
-    _share(rows, loops.fill_above, pre.numpy(), threshold.numpy(), offsets, latents, values)
-    return _codes(offsets, latents, values, width)
+    latents, keys = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], array.dtype)
+    share(rows, picking.fill_above, array, limits, sign, offsets, latents, keys)
+    return _codes(offsets, latents, keys, pre.dtype, width)
+
+
+def keep_top_k(codes: SparseCodes, k: int) -> SparseCodes:
+    entry_keys = _keys(codes.values)
+    latents, keys, counts = _room(len(codes), k, entry_keys)
+    arrays = (codes.offsets.numpy(), codes.latents.numpy(), entry_keys, k, latents, keys, counts)
+    share(len(codes), picking.keep_top_k, *arrays)
+    return _filled(latents, keys, counts, codes.values.dtype, codes.d_sae)
+
+
+def keep_batch_top_k(codes: SparseCodes, n: int) -> SparseCodes:
+    arrays = codes.offsets.numpy(), codes.latents.numpy(), _keys(codes.values)
+    return _keep_largest(*arrays, n, codes.values.dtype, codes.d_sae)
 
 
 def rescore(
@@ -70,17 +70,23 @@ def rescore(
     encoder: Float[Tensor, "d_sae d_in"],
     b_enc: Float[Tensor, " d_sae"],
 ) -> SparseCodes:
-    dots = torch.empty(codes.nnz, dtype=x.dtype)
-    _share(len(codes), loops.row_dots, *_arrays(codes.offsets, codes.latents, x, encoder, dots))
-    return SparseCodes(codes.offsets, codes.latents, (dots + b_enc[codes.latents]).clamp_(min=0), codes.d_sae)
+    values = torch.empty(codes.nnz, dtype=x.dtype)
+    if _is_dense(codes.offsets, encoder):
+        _dense_dots(codes, x, encoder, values)
+        values += b_enc[codes.latents]
+    else:
+        share(len(codes), loops.rescore, *_arrays(codes.offsets, codes.latents, x, encoder, b_enc, values))
+    return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
 
 
 def decode(
     codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, " d_in"]
 ) -> Float[Tensor, "row d_in"]:
     out = torch.empty(len(codes), W_dec.shape[1], dtype=W_dec.dtype)
-    arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, out)
-    _share(len(codes), loops.decode, *arrays)
+    if _is_dense(codes.offsets, W_dec):
+        _dense_bags(codes.offsets, codes.latents, codes.values, W_dec, out)
+        return out.add_(b_dec)
+    share(len(codes), loops.decode, *_arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, out))
     return out
 
 
@@ -90,10 +96,28 @@ def decode_backward(
     b_dec: Float[Tensor, " d_in"],
     x: Float[Tensor, "row d_in"],
 ) -> Decoded:
+    if _is_dense(codes.offsets, W_dec):
+        error, gradient = decode(codes, W_dec, b_dec).sub_(x), torch.empty_like(codes.values)
+        _dense_dots(codes, error, W_dec, gradient)
+        return Decoded(error, gradient)
     error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
     arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
-    _share(len(codes), loops.decode_backward, *arrays)
+    share(len(codes), loops.decode_backward, *arrays)
     return Decoded(error, gradient)
+
+
+def nested_backward(
+    codes: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    b_dec: Float[Tensor, " d_in"],
+    x: Float[Tensor, "row d_in"],
+    ends: Int[Tensor, " group"],
+) -> Nested:
+    residuals, gradient = x.new_empty(len(ends), *x.shape), torch.empty_like(codes.values)
+    error, squares = torch.empty_like(x), x.new_empty(len(x), len(ends))
+    arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, ends)
+    share(len(codes), loops.nested_backward, *arrays, *_arrays(error, residuals, gradient, squares))
+    return Nested(error, gradient, residuals, squares.sum(0))
 
 
 def transpose(codes: SparseCodes) -> ByLatent:
@@ -112,9 +136,23 @@ def sum_by_latent(
 ) -> Float[Tensor, "d_sae d_in"]:
     latents = len(by_latent.offsets) - 1
     out = torch.empty(latents, dense.shape[1], dtype=dense.dtype) if out is None else out
-    arrays = _arrays(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
-    _share(latents, loops.sum_by_latent, *arrays)
+    if _is_dense(by_latent.offsets, dense):
+        _dense_bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
+    else:
+        share(latents, loops.sum_by_latent, *_arrays(*by_latent, weights, dense, out))
     return out
+
+
+def latent_sums(by_latent: ByLatent, weights: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
+    out = torch.empty(len(by_latent.offsets) - 1, dtype=weights.dtype)
+    share(len(out), loops.latent_sums, *_arrays(by_latent.offsets, by_latent.entries, weights, out))
+    return out
+
+
+def squared_distance(x: Float[Tensor, "row d"], point: Float[Tensor, " d"]) -> float:
+    squares = np.empty(len(x))
+    share(len(x), loops.squared_distances, *_arrays(x, point), squares)
+    return float(squares.sum())
 
 
 def adam_(
@@ -125,52 +163,120 @@ def adam_(
     adam: AdamStep,
     unit_norm: bool = False,
 ) -> None:
-    rate = adam.lr / (1 - adam.beta1**adam.step)
-    numbers = (rate, (1 - adam.beta2**adam.step) ** -0.5, adam.beta1, adam.beta2, adam.eps)
-    arrays = _arrays(weight, gradient, mean, square, torch.tensor(numbers, dtype=weight.dtype))
-    _share(len(weight), loops.adam, *arrays, unit_norm)
+    arrays = _arrays(weight, gradient, mean, square, _numbers(adam, weight.dtype))
+    share(len(weight), loops.adam, *arrays, unit_norm)
 
 
-def _share(n: int, loop: Callable[..., None], *arguments: Any) -> None:
-    """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads."""
-    threads = torch.get_num_threads()
-    if threads == 1 or n < threads * _SPANS_PER_THREAD:
-        return loop(*arguments, 0, n)
-    cuts = np.linspace(0, n, threads * _SPANS_PER_THREAD + 1).astype(int).tolist()
-    pool = _pool(threads, os.getpid())
-    for done in [pool.submit(loop, *arguments, a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]:
-        done.result()
+def sum_by_latent_adam_(
+    by_latent: ByLatent,
+    weights: Float[Tensor, " nnz"],
+    dense: Float[Tensor, "row d_in"],
+    weight: Float[Tensor, "d_sae d_in"],
+    mean: Float[Tensor, "d_sae d_in"],
+    square: Float[Tensor, "d_sae d_in"],
+    adam: AdamStep,
+    unit_norm: bool = False,
+) -> None:
+    if _is_dense(by_latent.offsets, dense):
+        return adam_(weight, sum_by_latent(by_latent, weights, dense), mean, square, adam, unit_norm)
+    arrays = _arrays(*by_latent, weights, dense, weight, mean, square, _numbers(adam, weight.dtype))
+    share(len(weight), loops.sum_by_latent_adam, *arrays, unit_norm)
 
 
-@lru_cache(maxsize=1)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """One pool a process: the threads of a parent do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"interp-{process}")
+def _is_dense(offsets: Tensor, table: Tensor) -> bool:
+    """Whether so many entries are stored that matmuls over tiles that hold the zeros too are the faster way.
 
-
-def _bound(maxima: np.ndarray, n: int) -> np.floating:
-    """A bound that at least n of the maxima reach (0 if fewer are positive), by a histogram of their leading bits.
-
-    Positive floats are ordered as their bits are; 16 leading bits of a float32 tell them apart to 1 in 128.
+    An entry costs about as much as eight numbers of a dense matmul, or four if the table's rows come from the cache.
     """
-    positive = maxima[maxima > 0].astype(np.float32)
-    counts = np.bincount(positive.view(np.uint32) >> 16, minlength=1 << 15)
-    reached = counts[::-1].cumsum()[::-1] >= n
-    leading = np.uint32(np.flatnonzero(reached)[-1]) if reached.any() else np.uint32(0)
-    return maxima.dtype.type(np.array(leading << np.uint32(16), np.uint32).view(np.float32))
+    ratio = 8 if table.nbytes > _CACHE else 4
+    return int(offsets[-1] - offsets[0]) * ratio > (len(offsets) - 1) * len(table)
+
+
+def _tiles(rows: int, width: int) -> list[slice]:
+    tile = max(1, _TILE // width)
+    return [slice(start, min(start + tile, rows)) for start in range(0, rows, tile)]
+
+
+def _dense_bags(offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor) -> None:
+    """out[bag] = Σ weights · table[ids] over its entries."""
+
+    def fill(bags: slice) -> None:
+        tile = torch.zeros(bags.stop - bags.start, len(table), dtype=table.dtype)
+        loops.scatter(*_arrays(offsets[bags.start : bags.stop + 1], ids, weights, tile))
+        torch.mm(tile, table, out=out[bags])
+
+    share_pieces(_tiles(len(out), len(table)), fill)
+
+
+def _dense_dots(codes: SparseCodes, x: Tensor, table: Tensor, out: Tensor) -> None:
+    """⟨x[row], table[latent]⟩ of each entry."""
+
+    def fill(rows: slice) -> None:
+        dots = x[rows] @ table.T
+        loops.gather(*_arrays(codes.offsets[rows.start : rows.stop + 1], codes.latents, dots, out))
+
+    share_pieces(_tiles(len(x), len(table)), fill)
+
+
+def _keys(floats: Tensor) -> np.ndarray:
+    """The bits of the floats, as integers."""
+    return floats.detach().contiguous().view(_KEYS[floats.dtype]).numpy()
+
+
+def _limits(threshold: Tensor, dtype: torch.dtype) -> np.ndarray:
+    """Keys in the order of all floats, such that a float of `dtype` has a larger one if it exceeds the threshold."""
+    full = torch.float32 if dtype == torch.bfloat16 else dtype
+    keys = _keys(threshold.to(full) + 0.0)  # so that 0 does not exceed −0
+    sign = 8 * keys.itemsize - 1
+    ordered = keys ^ ((keys >> sign) & ((1 << sign) - 1))
+    if dtype == torch.bfloat16:
+        ordered = ((ordered - ((ordered >> sign) & 0xFFFF)) >> 16).astype(np.int16)
+    return ordered
 
 
 def _groups(width: int, k: int) -> int:
-    """Groups of 16, or more and smaller ones where k is large: four a pick keeps the lower bound close."""
-    return min(width, max(4 * k, -(-width // 16)))
+    """Groups of 32, or more and smaller ones where k is large: four a pick keeps the lower bound close."""
+    return min(width, max(4 * k, -(-width // 32)))
+
+
+def _room(rows: int, k: int, like: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.empty((rows, k), np.int32), np.empty((rows, k), like.dtype), np.empty(rows, np.int64)
+
+
+def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: torch.dtype, d_sae: int) -> SparseCodes:
+    """Codes of the first counts[row] entries of each row."""
+    k = latents.shape[1]
+    if counts.min(initial=k) < k:
+        kept = np.arange(k) < counts[:, None]
+        latents, keys = latents[kept], keys[kept]
+    return _codes(_offsets(counts), latents.reshape(-1), keys.reshape(-1), dtype, d_sae)
+
+
+def _keep_largest(
+    offsets: np.ndarray, latents: np.ndarray, keys: np.ndarray, n: int, dtype: torch.dtype, d_sae: int
+) -> SparseCodes:
+    """The n largest positive entries, the first of equal ones."""
+    least = max(1, np.partition(keys, len(keys) - n)[len(keys) - n] if len(keys) > n else 1)
+    larger, reaching = int((keys > least).sum()), int((keys >= least).sum())
+    n = min(n, reaching)
+    kept = np.empty_like(offsets), np.empty(n, np.int32), np.empty(n, keys.dtype)
+    picking.keep_largest(offsets, latents, keys, least, n - larger, *kept)
+    return _codes(*kept, dtype, d_sae)
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
 
 
-def _codes(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_sae: int) -> SparseCodes:
-    return SparseCodes(torch.from_numpy(offsets), torch.from_numpy(latents), torch.from_numpy(values), d_sae)
+def _codes(offsets: np.ndarray, latents: np.ndarray, keys: np.ndarray, dtype: torch.dtype, d_sae: int) -> SparseCodes:
+    values = torch.from_numpy(keys).view(dtype)
+    values = values.float() if dtype == torch.bfloat16 else values
+    return SparseCodes(torch.from_numpy(offsets), torch.from_numpy(latents), values, d_sae)
+
+
+def _numbers(adam: AdamStep, dtype: torch.dtype) -> Tensor:
+    rate = adam.lr / (1 - adam.beta1**adam.step)
+    return torch.tensor((rate, (1 - adam.beta2**adam.step) ** -0.5, adam.beta1, adam.beta2, adam.eps), dtype=dtype)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -3,9 +3,14 @@
     store, hook, config  →  SAE,   and in `out`:  sae_weights.safetensors, cfg.json (SAELens reads them),
                                                   metrics.jsonl, results.json
 
+    train_sae(store, hook, config)                      an autoencoder
+    train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
+    train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
+
 Several configs are trained in one pass over the data (one for each batch size and seed among them); each result is the
 one that training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
-bit as without the cut, and each step stands in metrics.jsonl once.
+bit as without the cut, and each step stands in metrics.jsonl once. Under `torchrun` each process takes its part of each
+batch; the first one writes.
 """
 
 import dataclasses
@@ -24,64 +29,80 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from interp.activations import ActivationStore
+from interp.activations import ActivationStore, JoinedStore
+from interp.processes import Processes, processes
+from interp.sae.architectures import SAEConfig, config_to_dict
 from interp.sae.learner import Learner, StepResult
+from interp.sae.logs import Log, RowLog, check_log, numbered, open_log
 from interp.sae.model import SAE
-from interp.sae.saelens import load_sae
-from interp.sae.selection import SAEConfig
+from interp.sae.saelens import load_sae, preferred_format
+from interp.sae.site import Site
 
+Store = ActivationStore | JoinedStore
 Progress = Callable[[int, int, str], None]
 LOGGED_STEPS = 500
 CHECKPOINT = "checkpoint.safetensors"
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @overload
 def train_sae(
-    store: ActivationStore,
-    hook: str,
+    store: Store,
+    hook: str | Sequence[str],
     config: SAEConfig,
     out: str | Path | None = None,
     *,
+    target: str | None = None,
     resume: bool = True,
     progress: Progress | None = None,
     checkpoint_seconds: float = 30.0,
+    log: Log = None,
 ) -> SAE: ...
 
 
 @overload
 def train_sae(
-    store: ActivationStore,
-    hook: str,
+    store: Store,
+    hook: str | Sequence[str],
     config: Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
+    target: str | None = None,
     resume: bool = True,
     progress: Progress | None = None,
     checkpoint_seconds: float = 30.0,
+    log: Log = None,
 ) -> list[SAE]: ...
 
 
 def train_sae(
-    store: ActivationStore,
-    hook: str,
+    store: Store,
+    hook: str | Sequence[str],
     config: SAEConfig | Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
+    target: str | None = None,
     resume: bool = True,
     progress: Progress | None = None,
     checkpoint_seconds: float = 30.0,
+    log: Log = None,
 ) -> SAE | list[SAE]:
     """Train on the rows of `hook`. A list of configs gives a list, written to `out/0`, `out/1`, …; no `out`, no files.
 
-    Raises ValueError on an empty store, a batch that is not finite (which rows), and, with `resume`, where `out` holds
-    training of another config (what differs); `resume=False` begins anew.
+    log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row, which in
+    a sweep holds the config's number as `run`.
+
+    Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which rows), and, with
+    `resume`, where `out` holds training of another config (what differs); `resume=False` begins anew.
     """
     if len(store) == 0:
         raise ValueError("the store is empty: there is nothing to train on")
+    source = _Source(store, (hook,) if isinstance(hook, str) else tuple(hook), target, processes())
     configs = [config] if isinstance(config, SAEConfig) else list(config)
     folders = _folders(out, None if isinstance(config, SAEConfig) else len(configs))
-    runs = [_Run(store, hook, c, f, resume) for c, f in zip(configs, folders, strict=True)]
+    check_log(log, out)
+    logs = [log] if isinstance(config, SAEConfig) else [numbered(log, i) for i in range(len(configs))]
+    runs = [_Run(source, *given, resume) for given in zip(configs, folders, logs, strict=True)]
     groups: dict[tuple[int, int], list[_Run]] = {}
     for run in runs:
         if run.sae is None:
@@ -89,16 +110,46 @@ def train_sae(
     clock = _Clock(
         checkpoint_seconds, progress, sum(max(run.config.steps for run in group) for group in groups.values())
     )
-    for group in groups.values():
-        _train_together(store, hook, group, clock)
+    try:
+        for group in groups.values():
+            _train_together(source, group, clock)
+    finally:
+        for run in runs:
+            run.close_log()
     saes = [run.sae for run in runs if run.sae is not None]
     return saes[0] if isinstance(config, SAEConfig) else saes
 
 
-def _train_together(store: ActivationStore, hook: str, runs: list["_Run"], clock: "_Clock") -> None:
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What is trained on."""
+
+    store: Store
+    hooks: tuple[str, ...]
+    target: str | None
+    processes: Processes
+
+    def site(self, config: SAEConfig) -> Site:
+        outputs = () if self.target is None else (self.store.statistics(self.target),)
+        inputs = tuple(self.store.statistics(hook) for hook in self.hooks)
+        return Site(inputs=inputs, outputs=outputs, scaled=config.scale_inputs)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        named = {"hook_name": self.hooks[0]} if len(self.hooks) == 1 else {"hook_names": list(self.hooks)}
+        target = {} if self.target is None else {"hook_name_out": self.target}
+        return {**named, **target, "context_size": self.store.n_ctx}
+
+    def batches(self, config: SAEConfig) -> Any:
+        hooks = self.hooks if self.target is None else (*self.hooks, self.target)
+        part = (self.processes.rank, self.processes.count)
+        return self.store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=part)
+
+
+def _train_together(source: _Source, runs: list["_Run"], clock: "_Clock") -> None:
     """Runs that were cut off at unlike steps begin where the furthest behind stands; the others wait for it."""
     behind = min(runs, key=lambda run: run.learner.steps_done)
-    batches = store.batches(hook, behind.config.batch_size, seed=behind.config.seed, epochs=None)
+    batches = source.batches(behind.config)
     if behind.reader:
         batches.load_state_dict(behind.reader)
     step = behind.learner.steps_done
@@ -107,7 +158,7 @@ def _train_together(store: ActivationStore, hook: str, runs: list["_Run"], clock
         run.start()
     while active := [run for run in runs if run.sae is None]:
         batch = next(batches)
-        _check_finite(batch, step)
+        _check_finite(batch, step, source.processes)
         for run in active:
             if run.learner.steps_done == step:
                 run.step(batch)
@@ -119,23 +170,30 @@ def _train_together(store: ActivationStore, hook: str, runs: list["_Run"], clock
 
 
 class _Run:
-    """One config: its learner, its folder, its log. `sae` is there once it is trained."""
+    """One config: its learner, its folder, its log. `sae` is there once it is trained. The first process writes."""
 
-    def __init__(self, store: ActivationStore, hook: str, config: SAEConfig, folder: Path | None, resume: bool):
-        self.config, self.folder = config, folder
+    def __init__(self, source: _Source, config: SAEConfig, folder: Path | None, log: Log, resume: bool):
+        self.config, self.folder, self.log = config, folder, log
+        self.out = folder if source.processes.is_first else None
         self.sae: SAE | None = None
         self.reader: dict[str, Any] = {}
         self.last: StepResult | None = None
         self._seconds, self._rows = 0.0, list[dict[str, float]]()
-        self._key = {"architecture": config.architecture, "hook": hook, **dataclasses.asdict(config)}
-        self._metadata = {"hook_name": hook, "context_size": store.n_ctx}
-        device = _device(config.device)
-        self._prepare(resume)
+        self._processes = source.processes
+        self._row_log: RowLog | None = None
+        hook = source.hooks[0] if len(source.hooks) == 1 else list(source.hooks)
+        target = {} if source.target is None else {"target": source.target}
+        self._key = {"hook": hook, **target, **config_to_dict(config)}
+        self._metadata = source.metadata
+        source.processes.all_do(lambda: self._prepare(resume) if source.processes.is_first else None)
+        source.processes.all_do(lambda: None if source.processes.is_first else self._prepare(True))
         if self.sae is None:
-            self.learner = Learner(config, store.statistics(hook), device)
+            device = _device(config.device)
+            self.learner = Learner(config, source.site(config), device, processes=source.processes)
             self._restore()
 
     def start(self) -> None:
+        self._row_log = self._processes.all_do(self._open_log)
         self._started = self._logged = time.perf_counter()
 
     def step(self, batch: Float[Tensor, "batch d_in"]) -> None:
@@ -147,15 +205,15 @@ class _Run:
             self._finish()
 
     def save_checkpoint(self, reader: dict[str, Any]) -> None:
-        if self.folder is None or self.sae is not None:
+        if self.out is None or self.sae is not None:
             return
         tensors, numbers = self.learner.state()
         seconds = self._seconds + time.perf_counter() - self._started
         state = {"config": self._key, "learner": numbers, "reader": reader, "rows": self._rows, "seconds": seconds}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        temporary = self.folder / f"{CHECKPOINT}.tmp"
+        temporary = self.out / f"{CHECKPOINT}.tmp"
         save_file(tensors, temporary, metadata={"state": json.dumps(state)})
-        os.replace(temporary, self.folder / CHECKPOINT)
+        os.replace(temporary, self.out / CHECKPOINT)
 
     def _prepare(self, resume: bool) -> None:
         """Take over a finished result, refuse another config's, or clear the folder for a new start."""
@@ -178,8 +236,9 @@ class _Run:
             self._check_config(state["config"])
             self.learner.load_state({name: file.get_tensor(name) for name in file.keys()}, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
-        _write(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
-        log.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
+        if self.out is not None:
+            _write(self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
+        logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
 
     def _check_config(self, there: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self._key))
@@ -190,6 +249,14 @@ class _Run:
                 f"{self.folder} holds training of another config: {differ}. Choose another folder, or resume=False"
             )
 
+    def close_log(self) -> None:
+        if self._row_log is not None:
+            self._row_log.close()
+            self._row_log = None
+
+    def _open_log(self) -> RowLog | None:
+        return open_log(self.log, self.folder, self._key, self._rows) if self._processes.is_first else None
+
     def _log(self, result: StepResult) -> None:
         now = time.perf_counter()
         done = self.learner.steps_done
@@ -198,22 +265,25 @@ class _Run:
         tokens = done * self.config.batch_size
         self._logged = now
         self._rows.append({"step": done, "tokens": tokens, **result._asdict(), "tokens_per_second": round(speed)})
-        if self.folder is not None:
-            with (self.folder / "metrics.jsonl").open("a") as file:
+        if self.out is not None:
+            with (self.out / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(self._rows[-1]) + "\n")
+        if self._row_log is not None:
+            self._row_log.write(self._rows[-1])
 
     def _finish(self) -> None:
+        self.close_log()
         self.sae = self.learner.sae(self._metadata)
         del self.learner
-        if self.folder is None:
+        if self.out is None:
             return
-        self.sae.save(self.folder)
+        self.sae.save(self.out, format=preferred_format(self.sae))
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
         seconds = self._seconds + time.perf_counter() - self._started
         results = {name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead")}
         results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": seconds}
-        _write(self.folder / "results.json", json.dumps({**results, "config": self._key}, indent=1))
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        _write(self.out / "results.json", json.dumps({**results, "config": self._key}, indent=1))
+        (self.out / CHECKPOINT).unlink(missing_ok=True)
 
 
 class _Clock:
@@ -222,7 +292,8 @@ class _Clock:
     def __init__(self, checkpoint_seconds: float, progress: Progress | None, total: int):
         self.checkpoint_seconds, self.progress, self.total = checkpoint_seconds, progress, total
         self.steps = 0
-        self._saved = self._told = time.perf_counter()
+        self._saved = self._told = self._timed = time.perf_counter()
+        self._tokens, self._speed = 0, 0.0
 
     def due(self) -> bool:
         if time.perf_counter() - self._saved < self.checkpoint_seconds:
@@ -232,10 +303,15 @@ class _Clock:
 
     def tick(self, run: _Run) -> None:
         self.steps += 1
+        self._tokens += run.config.batch_size
         now = time.perf_counter()
         if self.progress and run.last and (now - self._told > 0.2 or self.steps == self.total):
-            r = run.last
-            self.progress(self.steps, self.total, f"FVU {r.fvu:.3f}  L0 {r.l0:.1f}  dead {r.dead:.1%}")
+            if now - self._timed > 2 or not self._speed:
+                self._speed = self._tokens / max(now - self._timed, 1e-9)
+                self._timed, self._tokens = now, 0
+            r, speed = run.last, f"{self._speed / 1e3:.1f}k tok/s"
+            note = f"loss {r.loss:.3g} FVU {r.fvu:.3g} L0 {r.l0:.1f} dead {r.dead:.1%} {speed}"
+            self.progress(self.steps, self.total, note)
             self._told = now
 
 
@@ -245,12 +321,15 @@ def _folders(out: str | Path | None, members: int | None) -> list[Path | None]:
     return [None if out is None else Path(out) / str(i) for i in range(members)]
 
 
-def _check_finite(batch: Float[Tensor, "batch d_in"], step: int) -> None:
-    if not math.isfinite(batch.sum().item()):
-        rows = (~batch.isfinite().all(1)).nonzero()[:, 0].tolist()
-        if rows:
-            shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
-            raise ValueError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(batch)} rows: {shown}")
+def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) -> None:
+    """Every process learns of a bad row in any of them."""
+    if math.isfinite(float(among.sum_(batch.sum()))):
+        return
+    bad = among.gather((~batch.isfinite().all(1)).byte())
+    rows = bad.nonzero()[:, 0].tolist()
+    if rows:
+        shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
+        raise ValueError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(bad)} rows: {shown}")
 
 
 def _device(name: str) -> torch.device:

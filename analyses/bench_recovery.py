@@ -1,0 +1,387 @@
+"""Do our dictionaries recover the true features of synthetic worlds better than SAELens's own trainers?
+
+    python -m analyses.bench_recovery                  three worlds, three seeds; goes on where it was cut off
+    python -m analyses.bench_recovery --quick          a tiny world, for the tests
+
+Claim: at equal samples, width and k, F1 and MCC above the best of SAELens's TopK, BatchTopK, Matryoshka and JumpReLU on
+every world, and above a frozen random decoder; and EV does not tell them apart.
+
+A world is x = Σ_j a_j d_j + bias:  many more unit directions d_j than dimensions, few a_j > 0 at once
+(`sae_lens.synthetic`). Ours are the recipe of SynthSAEBench-16k (Chanin 2026, arXiv 2602.14687) at other sizes: Zipf
+firing probabilities, trees of features in which a child fires only with its parent and one child at most, firing
+correlated at low rank, magnitudes from 5 to 4.
+
+All contenders read the same rows in the same order and have the same width and the same k: the mean number of true
+features on a held-out row, of the most frequent ones that the width has room for, rounded down.
+
+    interp               one recipe for all kinds (`recipe`), and what each kind adds to it (`KINDS`)
+    SAELens, defaults    of its SyntheticSAERunner: a constant rate of 3e-4, a latent is dead after 1,000 steps
+    SAELens, tuned       what helps it most: our rate, its fall over the last fifth, dead after a twentieth of the run
+
+Measured by SAELens's `eval_sae_on_synthetic_data` on held-out rows, on dictionaries that were saved, and read by
+SAELens where it has an architecture for them. A latent stands for the true feature with the nearest direction:
+
+    F1   of its firing as a detector of that feature, mean over latents      EV       1 − FVU, the explained variance
+    MCC  mean |cos| of a one-to-one matching                                 unique   features found per latent
+
+Writes one file a run to `out/runs`, which is not run again, and `results.json`. The rows of a world are deleted once
+all its contenders are done.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analyses.bench_sae import versions
+from analyses.peers import MATRYOSHKA_SHARES, saelens_trainer
+from interp.activations import ActivationStore
+from interp.sae import BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, SAEConfig, TopKConfig, load_sae, train_sae
+from interp.sae.saelens import preferred_format
+
+HOOK = "world"
+BATCH, RATE, FALL, DEAD_AFTER = 1024, 3e-3, 0.2, 0.05
+HELD_OUT, GENERATED = 20_000, 4096
+"""Rows to measure on, and rows made at once."""
+METRICS = ("f1", "precision", "recall", "mcc", "ev", "l0", "unique", "shrinkage", "dead", "seconds")
+SAELENS = ("TopK", "BatchTopK", "MatryoshkaBatchTopK", "JumpReLU")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    n_features: int
+    d: int
+    width: int
+    samples: int
+    trees: int
+    """Of 85 features each, 0 = none; the rest of the features are on their own."""
+    most: float
+    """Firing probability of the most frequent feature; the least is 5e-4, between them rank^-0.5."""
+    correlation: tuple[int, float]
+    """Rank and scale."""
+
+
+WORLDS = {
+    "1024 in 96": World(n_features=1024, d=96, width=512, samples=1_000_000, trees=8, most=0.4, correlation=(25, 0.1)),
+    "correlated": World(n_features=1024, d=96, width=512, samples=1_000_000, trees=0, most=0.1, correlation=(8, 0.3)),
+    "4096 in 256": World(
+        n_features=4096, d=256, width=2048, samples=500_000, trees=32, most=0.4, correlation=(25, 0.1)
+    ),
+}
+QUICK = {"tiny": World(n_features=96, d=24, width=48, samples=6_000, trees=1, most=0.2, correlation=(4, 0.1))}
+
+
+class Truth(NamedTuple):
+    """A world that can be read and measured on. It stands in for SAELens's generator, so that all get the same rows."""
+
+    model: Any
+    store: ActivationStore
+    held_out: Float[Tensor, "row feature"]
+    k: int
+
+    def sampler(self) -> "Replay":
+        return Replay(iter(self.held_out.split(GENERATED)))
+
+
+class Replay(NamedTuple):
+    batches: Iterator[Float[Tensor, "row feature"]]
+
+    def sample(self, n: int) -> Float[Tensor, "row feature"]:
+        return next(self.batches)
+
+
+@dataclass(frozen=True)
+class Job:
+    folder: Path
+    """Of all results."""
+    name: str
+    world: World
+    contender: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        world, run = self.world, f"{self.contender.replace(', ', '_').replace(' ', '_')}-{self.seed}.json"
+        return self.folder / "runs" / f"{self.name.replace(' ', '_')}-{world.width}-{world.samples}" / run
+
+
+class Setting(NamedTuple):
+    """What a contender may know."""
+
+    store: ActivationStore
+    world: World
+    k: int
+    seed: int
+
+
+def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
+    o = parse(arguments)
+    worlds = QUICK if o.quick else {name: WORLDS[name] for name in o.world or WORLDS}
+    worlds = {name: sized(world, o) for name, world in worlds.items()}
+    rows = []
+    for name, world in worlds.items():
+        runs = run_all(jobs(name, world, o), o.workers)
+        rows += summary(name, runs)
+        show(name, runs, [row for row in rows if row["world"] == name])
+    sizes = {name: asdict(world) for name, world in worlds.items()}
+    results = {"rows": rows, "worlds": sizes, "seeds": o.seeds, "batch_size": BATCH, "versions": versions()}
+    (o.out / "results.json").write_text(json.dumps(results, indent=1))
+    return rows
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", nargs="+", choices=WORLDS)
+    parser.add_argument("--samples", type=int, help="in place of each world's own")
+    parser.add_argument("--width", type=int, help="in place of each world's own")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="CONTENDER")
+    parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread; 1 = in this one")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench_recovery"))
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.seeds, options.workers = [0], 1
+        options.only = ["interp BatchTopK", "interp BatchTopK, unrolled", "SAELens BatchTopK, tuned"]
+    return options
+
+
+def sized(world: World, o: argparse.Namespace) -> World:
+    return replace(world, samples=o.samples or world.samples, width=o.width or world.width)
+
+
+def jobs(name: str, world: World, o: argparse.Namespace) -> list[Job]:
+    """SAELens's defaults run at the first seed alone: they are far from the rest."""
+    every = [Job(o.out, name, world, contender, seed) for seed in o.seeds for contender in o.only]
+    return [job for job in every if job.seed == o.seeds[0] or not job.contender.endswith("defaults")]
+
+
+def run_all(todo: Sequence[Job], workers: int) -> list[dict[str, Any]]:
+    missing = [job for job in todo if not job.file.exists()]
+    if missing:
+        truth(missing[0].folder, missing[0].name, missing[0].world)
+        if workers == 1:
+            for job in missing:
+                run(job)
+        else:
+            with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+                list(pool.map(run, missing))
+        shutil.rmtree(rows_folder(missing[0].folder, missing[0].name, missing[0].world))
+    return [json.loads(job.file.read_text()) for job in todo]
+
+
+def run(job: Job) -> None:
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    known = truth(job.folder, job.name, job.world)
+    start = time.perf_counter()
+    with TemporaryDirectory() as folder, quiet(job.seed):
+        sae = CONTENDERS[job.contender](Setting(known.store, job.world, known.k, job.seed), Path(folder))
+    seconds = time.perf_counter() - start
+    measured = {**measure(sae, known), "seconds": seconds}
+    print(f"  {job.name}, {job.contender}, seed {job.seed}: F1 {measured['f1']:.3f}, {seconds:.0f} s", flush=True)
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    job.file.write_text(json.dumps({"contender": job.contender, "seed": job.seed, "k": known.k, **measured}))
+
+
+def measure(sae: Any, known: Truth) -> dict[str, float]:
+    from sae_lens.synthetic import eval_sae_on_synthetic_data
+
+    result = eval_sae_on_synthetic_data(
+        sae, known.model.feature_dict, known.sampler(), num_samples=len(known.held_out), batch_size=GENERATED
+    )
+    firing = result.classification
+    return {
+        "f1": firing.f1_score,
+        "precision": firing.precision,
+        "recall": firing.recall,
+        "mcc": result.mcc,
+        "ev": result.explained_variance,
+        "l0": result.sae_l0,
+        "true_l0": result.true_l0,
+        "unique": result.uniqueness,
+        "shrinkage": result.shrinkage,
+        "dead": result.dead_latents / len(sae.W_dec),
+    }
+
+
+def recipe(setting: Setting) -> dict[str, Any]:
+    """What our kinds share: a rate above the law for large widths, since these runs have few steps."""
+    shared: dict[str, Any] = {"d_sae": setting.world.width, "tokens": setting.world.samples, "batch_size": BATCH}
+    return {**shared, "lr": RATE, "decay": FALL, "seed": setting.seed, "device": "cpu"}
+
+
+def falling(setting: Setting) -> dict[str, Any]:
+    """k falls from twice itself over the whole run, as in the unrolled Matryoshka SAE that its authors' blog post
+    "Letting Claude do autonomous research to improve SAEs" (Chanin 2026) brings to F1 0.97 on SynthSAEBench-16k."""
+    return {**recipe(setting), "k": setting.k, "k_start": 2 * setting.k, "k_anneal": 1.0}
+
+
+def frozen(setting: Setting) -> SAEConfig:
+    return BatchTopKConfig(**falling(setting), train_decoder=False)
+
+
+def jump(setting: Setting) -> SAEConfig:
+    """Starts above the values of noise, with a window wide enough for few steps."""
+    return JumpReLUConfig(**recipe(setting), target_l0=setting.k, threshold=1.0, bandwidth=1.0)
+
+
+UNROLLED = {"refinements": 1, "refinement_step": 1.0}
+"""One whole step of LISTA (Gregor & LeCun 2010): a latent is ranked by what it explains of x without the others."""
+
+KINDS: dict[str, Callable[[Setting], SAEConfig]] = {
+    "TopK": lambda s: TopKConfig(**falling(s)),
+    "BatchTopK": lambda s: BatchTopKConfig(**falling(s)),
+    "BatchTopK, unrolled": lambda s: BatchTopKConfig(**falling(s), **UNROLLED),
+    "Matryoshka": lambda s: MatryoshkaConfig(**falling(s)),
+    "JumpReLU": jump,
+    "BatchTopK, frozen decoder": frozen,
+}
+
+
+def ours(kind: str, setting: Setting, folder: Path) -> Any:
+    from sae_lens import SAE
+
+    sae = train_sae(setting.store, HOOK, KINDS[kind](setting))
+    chosen = preferred_format(sae)
+    sae.save(folder, format=chosen)
+    return SAE.load_from_disk(folder) if chosen == "saelens" else load_sae(folder)
+
+
+def theirs(kind: str, tuned: bool, setting: Setting, folder: Path) -> Any:
+    from sae_lens import SAE
+
+    world, steps = setting.world, setting.world.samples // BATCH
+    settings: dict[str, Any] = {"d_in": world.d, "d_sae": world.width, "device": "cpu"}
+    if kind != "JumpReLU":
+        settings["k"] = setting.k
+    elif tuned:
+        settings |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": setting.k}
+    if kind == "MatryoshkaBatchTopK":
+        settings["matryoshka_widths"] = [round(s * world.width) for s in itertools.accumulate(MATRYOSHKA_SHARES)]
+    schedule: dict[str, Any] = {"lr": 3e-4, "lr_end": 3e-5}
+    if tuned:
+        schedule = {"lr": RATE, "lr_end": RATE / 10, "lr_decay_steps": round(FALL * steps)}
+        schedule["dead_feature_window"] = max(1, round(DEAD_AFTER * steps))
+    rows = setting.store.batches(HOOK, BATCH, seed=setting.seed, epochs=None)
+    saelens_trainer(
+        kind, settings, rows, tokens=steps * BATCH, batch_size=BATCH, **schedule
+    ).fit().save_inference_model(folder)
+    return SAE.load_from_disk(folder)
+
+
+CONTENDERS: dict[str, Callable[[Setting, Path], Any]] = {
+    **{f"interp {kind}": partial(ours, kind) for kind in KINDS},
+    **{f"SAELens {kind}, tuned": partial(theirs, kind, True) for kind in SAELENS},
+    **{f"SAELens {kind}, defaults": partial(theirs, kind, False) for kind in SAELENS},
+}
+
+
+@lru_cache(maxsize=1)
+def truth(folder: Path, name: str, world: World) -> Truth:
+    """Made on the first call, read from `folder` on the next."""
+    from sae_lens.synthetic import SyntheticModel
+
+    rows = rows_folder(folder, name, world)
+    if not (rows / "model").exists():
+        with quiet(0):
+            model = SyntheticModel(synthetic(world))
+            ActivationStore.from_batches(sampled(model, world.samples), rows / "store", hook_name=HOOK, dtype="float32")
+            model.save(rows / "model")
+    model = SyntheticModel.load_from_disk(rows / "model")
+    with quiet(1):
+        held_out = torch.cat([model.activation_generator.sample(n) for n in sizes(HELD_OUT)])
+    present = (held_out > 0).float().mean(0).sort(descending=True).values
+    k = max(1, int(present[: world.width].sum()))
+    return Truth(model, ActivationStore.open(rows / "store"), held_out, k)
+
+
+def rows_folder(folder: Path, name: str, world: World) -> Path:
+    return folder / "worlds" / f"{name.replace(' ', '_')}-{world.samples}"
+
+
+def sampled(model: Any, n: int) -> Iterator[Float[Tensor, "row d"]]:
+    with torch.no_grad():
+        yield from (model.sample(size) for size in sizes(n))
+
+
+def sizes(n: int) -> list[int]:
+    return [min(GENERATED, n - start) for start in range(0, n, GENERATED)]
+
+
+def synthetic(world: World) -> Any:
+    from sae_lens import synthetic as s
+
+    trees = s.HierarchyConfig(
+        total_root_nodes=max(1, world.trees),
+        branching_factor=4,
+        max_depth=3,
+        mutually_exclusive_portion=1.0,
+        compensate_probabilities=True,
+    )
+    rank, scale = world.correlation
+    return s.SyntheticModelConfig(
+        num_features=world.n_features,
+        hidden_dim=world.d,
+        firing_probability=s.ZipfianFiringProbabilityConfig(exponent=0.5, max_prob=world.most, min_prob=5e-4),
+        hierarchy=trees if world.trees else None,
+        orthogonalization=s.OrthogonalizationConfig(num_steps=100, lr=3e-4),
+        correlation=s.LowRankCorrelationConfig(rank=rank, correlation_scale=scale),
+        mean_firing_magnitudes=s.LinearMagnitudeConfig(5.0, 4.0),
+        std_firing_magnitudes=s.FoldedNormalMagnitudeConfig(0.5, 0.5),
+        seed=0,
+    )
+
+
+@contextlib.contextmanager
+def quiet(seed: int) -> Iterator[None]:
+    """SAELens draws from the global generator and shows bars."""
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stderr(io.StringIO()):
+        torch.manual_seed(seed)
+        yield
+
+
+def summary(name: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a contender: mean and standard deviation over the seeds of each number."""
+    rows = []
+    for contender in dict.fromkeys(run["contender"] for run in runs):
+        mine = [run for run in runs if run["contender"] == contender]
+        row: dict[str, Any] = {"world": name, "contender": contender, "k": mine[0]["k"], "seeds": len(mine)}
+        for metric in METRICS:
+            values = [run[metric] for run in mine]
+            row[metric] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0)
+        rows.append(row)
+    return rows
+
+
+def show(name: str, runs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> None:
+    print(f"{name}: true L0 {runs[0]['true_l0']:.2f}, k {runs[0]['k']}")
+    print(f"{'':38}" + "".join(f"{metric:>15}" for metric in METRICS))
+    for row in rows:
+        cells = "".join(f"{f'{mean:.3f} ± {spread:.3f}':>15}" for mean, spread in (row[metric] for metric in METRICS))
+        print(f"{row['contender']:38}{cells}", flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    main()

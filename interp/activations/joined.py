@@ -1,0 +1,161 @@
+"""Several stores of the same rows, read as one: several models over the same tokens.
+
+    both = join_stores({"base": store_a, "tuned": store_b})
+    for acts in both.batches(["base/ln_final", "tuned/ln_final"], 4096, seed=0):      # Float[Tensor, "4096 d_a+d_b"]
+        ...
+
+The stores must hold the same rows in the same shards: those of harvests over the same tokens with the same seed,
+excluded tokens and number of shards, and without outliers left out (these are not the same in two models).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.activations.batches import ActivationBatches, ShardColumn, ShardSource
+from interp.activations.moments import ActivationStatistics
+from interp.activations.shards import ROW_IDS, TOKENS
+from interp.activations.store import ActivationStore, Shard, named_hooks
+
+
+@dataclass(frozen=True)
+class JoinedStore:
+    """Rows of several stores side by side. A hook is called "<store>/<its name there>". Made by `join_stores`."""
+
+    stores: Mapping[str, ActivationStore]
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        return tuple(f"{name}/{hook}" for name, store in self.stores.items() for hook in store.hook_names)
+
+    def d(self, hook: str) -> int:
+        store, name = self.of(hook)
+        return store.d(name)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    @property
+    def fingerprint(self) -> str:
+        """Says which data this is."""
+        return " ".join(f"{name}/{store.fingerprint}" for name, store in self.stores.items())
+
+    @property
+    def n_ctx(self) -> int | None:
+        """Tokens of a sequence; None where the rows come from no tokens."""
+        return self._first.n_ctx
+
+    @property
+    def n_shards(self) -> int:
+        return self._first.n_shards
+
+    @property
+    def shard_rows(self) -> tuple[int, ...]:
+        """Rows of each shard."""
+        return self._first.shard_rows
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Rows left out, by reason: the same ones in each store."""
+        return self._first.excluded
+
+    @property
+    def n_excluded(self) -> int:
+        return self._first.n_excluded
+
+    @property
+    def tokens(self) -> Int[Tensor, "seq pos"] | None:
+        """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
+        return self._first.tokens
+
+    def statistics(self, hook: str) -> ActivationStatistics:
+        store, name = self.of(hook)
+        return store.statistics(name)
+
+    def shard(self, i: int, hook: str) -> Shard:
+        """One shard in memory, checked as `ActivationStore.shard` does."""
+        store, name = self.of(hook)
+        return store.shard(i, name)
+
+    def batches(
+        self,
+        hook: str | Sequence[str],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        epochs: int | None = 1,
+        drop_last: bool = False,
+        part: tuple[int, int] = (0, 1),
+    ) -> ActivationBatches:
+        """As `ActivationStore.batches`: of several hooks, their activations side by side."""
+        source = ShardSource(self.columns(hook), self.shard_rows)
+        return ActivationBatches(
+            source, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last, part=part
+        )
+
+    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
+        """How the rows of hooks are read into memory that is there already."""
+        places = [self.of(name) for name in named_hooks(hook)]
+        return tuple(column for store, name in places for column in store.columns(name))
+
+    def verify(self) -> None:
+        """Check every byte of every store. Raises ValueError that names the first file that is not as written."""
+        for store in self.stores.values():
+            store.verify()
+
+    def of(self, hook: str) -> tuple[ActivationStore, str]:
+        """The store of a hook, and the hook's name in it."""
+        name, _, there = hook.partition("/")
+        if name not in self.stores or there not in self.stores[name].hook_names:
+            raise ValueError(
+                f"the joined stores have no activations of {hook!r}; they have {', '.join(self.hook_names)}"
+            )
+        return self.stores[name], there
+
+    @property
+    def _first(self) -> ActivationStore:
+        return next(iter(self.stores.values()))
+
+
+def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
+    """The stores as one; no file is written or copied. Names must not be empty or hold a "/".
+
+    Raises ValueError, naming the store and what differs, where their rows are not the same in each shard.
+    """
+    if not stores:
+        raise ValueError("stores is empty: name at least one store to join")
+    for name in stores:
+        if not name or "/" in name:
+            raise ValueError(
+                f"a store cannot be called {name!r}: hooks are called '<store>/<hook>', by a name without '/'"
+            )
+    (first, one), *others = stores.items()
+    for name, other in others:
+        for what, mine, its in zip(_ROWS, _rows(one), _rows(other), strict=True):
+            if mine != its:
+                raise ValueError(
+                    f"{name!r} ({other.path}) does not hold the rows of {first!r} ({one.path}): {what}. Harvest both "
+                    "over the same tokens, with the same seed, exclude and rows_per_shard, and without max_norm"
+                )
+    return JoinedStore(dict(stores))
+
+
+_ROWS = (
+    "their sequences have other lengths",
+    "their tokens differ",
+    "their shards have other numbers of rows",
+    "their shards hold other rows",
+)
+
+
+def _rows(store: ActivationStore) -> tuple[object, ...]:
+    """What must be equal; the sums in the manifest stand for the contents."""
+    manifest = store.manifest
+    return (
+        store.n_ctx,
+        manifest["files"].get(TOKENS, {}).get("sha256"),
+        store.shard_rows,
+        [shard["sha256"][ROW_IDS] for shard in manifest["shards"]],
+    )

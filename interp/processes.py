@@ -1,0 +1,134 @@
+"""The processes of a run under `torchrun`, one a device: what they add up, hand over and share out.
+
+    torchrun --nproc-per-node 2 script.py                                         # one machine
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines
+
+Without it there is one process, whose sums and rows are its own. All processes must call the same methods in the same
+order; only `send` and `receive_` are between two.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Shaped
+from torch import Tensor
+
+Result = TypeVar("Result")
+_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process, number `rank` of `count`. Others that are gone, or silent for half an hour, are a RuntimeError."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, n: int) -> slice:
+        """This process's slice of n rows: contiguous, in the order of the ranks, as even as can be."""
+        return share(n, self.rank, self.count)
+
+    def sum_(self, tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+        """Add up over all processes, in place: the same bits in every process, and in every run of as many."""
+        if self.count > 1:
+            whole = tensor.contiguous()
+            with self._speaking():
+                dist.all_reduce(whole)
+            if whole is not tensor:
+                tensor.copy_(whole)
+        return tensor
+
+    def gather(self, tensor: Shaped[Tensor, "row ..."]) -> Shaped[Tensor, "all_rows ..."]:
+        """The rows of all processes, in the order of the ranks. Each may have another number of rows, or none."""
+        if self.count == 1:
+            return tensor
+        with self._speaking():
+            sizes = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(self.count)]
+            dist.all_gather(sizes, torch.full_like(sizes[0], len(tensor)))
+            lengths = torch.cat(sizes).tolist()
+            padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
+            padded[: len(tensor)] = tensor
+            parts = [torch.empty_like(padded) for _ in range(self.count)]
+            if padded.numel():
+                dist.all_gather([_bytes(part) for part in parts], _bytes(padded))
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    def send(self, tensor: Shaped[Tensor, "..."], to: int) -> None:
+        """Returns once process `to` receives it."""
+        with self._speaking():
+            dist.send(_bytes(tensor.contiguous()), to)
+
+    def receive_(self, tensor: Shaped[Tensor, "..."], source: int) -> Shaped[Tensor, "..."]:
+        """Fill a contiguous tensor with what process `source` sends: of the same shape, dtype and kind of device."""
+        with self._speaking():
+            dist.recv(_bytes(tensor), source)
+        return tensor
+
+    def barrier(self) -> None:
+        """Returns when all processes are here."""
+        self.gather(torch.zeros(0))
+
+    def all_do(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives here. Where it fails in one process it fails in all: a ValueError as one, with its text."""
+        if self.count == 1:
+            return work()
+        failure: Exception | None = None
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+        said = "" if failure is None else f"{self.rank} {type(failure).__name__} {failure}\0"
+        heard = bytes(self.gather(torch.tensor(list(said.encode()), dtype=torch.uint8)).tolist()).decode()
+        if failure is not None:
+            raise failure
+        if heard:
+            rank, kind, text = heard.split("\0")[0].split(" ", 2)
+            value = kind == "ValueError"
+            raise ValueError(text) if value else RuntimeError(f"process {rank} of {self.count}: {kind}: {text}")
+        return result
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            what = f"process {self.rank} of {self.count} lost the others: one has failed or is stuck"
+            raise RuntimeError(f"{what}, or their group cannot send from this device ({error})") from error
+
+
+def processes() -> Processes:
+    """The processes of this run: of torch's default group; else of `torchrun`, whose group this sets up; else one.
+
+    The group speaks NCCL between GPUs, gloo between CPUs. Each process makes the GPU of its local rank the current one.
+    """
+    if not dist.is_available():
+        return Processes()
+    if not dist.is_initialized():
+        if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+            return Processes()
+        gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if gpus:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_TIMEOUT)
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def share(n: int, rank: int, count: int) -> slice:
+    """Rows rank·n // count to (rank + 1)·n // count of n."""
+    if not 0 <= rank < count:
+        raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
+    return slice(n * rank // count, n * (rank + 1) // count)
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.view(-1).view(torch.uint8)

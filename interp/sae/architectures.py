@@ -1,0 +1,366 @@
+"""The dictionaries that can be trained, each a config: what it is, what it minimises, where it comes from.
+
+    ReLUConfig             z = ReLU(pre), an L1 penalty (or Lp, with p annealed towards 0)
+    GatedConfig            one path decides what fires, the other how strongly
+    TopKConfig             the k largest of each row
+    BatchTopKConfig        the k·B largest of a batch of B rows; trained, those above a threshold
+    MatryoshkaConfig       BatchTopK whose prefixes must reconstruct on their own
+    JumpReLUConfig         those above a threshold that is learnt for each latent
+    MatchingPursuitConfig  one latent after the other, each from what the ones before leave
+
+    loss = [ mean over rows ‖x_hat − x‖² + λ · mean over rows of the penalty ] / V  +  what revives dead latents
+
+Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere; V is their total variance.
+Any of them can have a frozen random decoder (`train_decoder=False`), the null that a learnt one must beat.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+_ANNEALED_FIRST = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAEConfig:
+    """What all architectures share. Fractions are of the steps of the run."""
+
+    architecture: ClassVar[str]
+    d_sae: int
+    tokens: int
+    """Rows to train on; a smaller store is read again, in another order."""
+    batch_size: int = 2048
+    lr: float | None = None
+    """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3)."""
+    warmup: float = 0.05
+    """Fraction over which the rate rises linearly, 1,000 steps at most."""
+    decay: float = 0.2
+    """Last fraction, over which the rate falls to zero."""
+    decay_shape: str = "linear"
+    """Of the fall: `linear` or `cosine`."""
+    clip: float | None = None
+    """Largest norm of the whole gradient; None = as it is (Anthropic, April 2024: 1)."""
+    ema: float | None = None
+    """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
+    unit_norm: bool = True
+    """Keep decoder rows at norm one and remove the gradient along them; False leaves them free (April 2024)."""
+    decoder_init: float = 1.0
+    """Norm of a decoder row at the start; the encoder starts as its transpose."""
+    train_decoder: bool = True
+    """False: the decoder stays as it was drawn (the frozen-decoder null, arXiv 2602.14111)."""
+    skip: bool = False
+    """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
+    scale_inputs: bool = True
+    """Scale inputs to a mean norm of √d (April 2024); folded into the weights at the end."""
+    max_norm: float | None = None
+    """Rows whose norm is above this many times the mean norm train nothing (attention sinks: a few per mille)."""
+    aux_coefficient: float = 1 / 32
+    """Weight of AuxK: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2)."""
+    dead_after: int | None = None
+    """Tokens without firing after which a latent is dead; None = a twentieth of `tokens`."""
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("d_sae", "tokens", "batch_size"):
+            _at_least(self, name, 1)
+        for name in ("warmup", "decay"):
+            _fraction(self, name)
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"lr={self.lr} must be above 0 (None = the law over d_sae)")
+        if self.decay_shape not in ("linear", "cosine"):
+            raise ValueError(f"decay_shape={self.decay_shape!r} must be 'linear' or 'cosine'")
+        for name in ("clip", "max_norm"):
+            if getattr(self, name) is not None:
+                _positive(self, name)
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema={self.ema} must be between 0 and 1 (None = no running mean)")
+        _positive(self, "decoder_init")
+        if self.unit_norm and self.decoder_init != 1.0:
+            raise ValueError(f"decoder_init={self.decoder_init} needs unit_norm=False: unit rows start at norm 1")
+        _not_negative(self, "aux_coefficient")
+        if self.dead_after is not None and self.dead_after < 1:
+            raise ValueError(f"dead_after={self.dead_after} must be at least 1 token (None = a twentieth of tokens)")
+
+    @property
+    def steps(self) -> int:
+        return max(1, self.tokens // self.batch_size)
+
+    @property
+    def peak_lr(self) -> float:
+        return self.lr if self.lr is not None else 2e-4 / (self.d_sae / 2**14) ** 0.5
+
+    @property
+    def dead_tokens(self) -> int:
+        return self.dead_after if self.dead_after is not None else max(self.batch_size, self.tokens // 20)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Prefixes of latents that must reconstruct on their own; one, of all, where there is no nesting."""
+        return (self.d_sae,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReLUConfig(SAEConfig):
+    """Penalty: Σ_j (z_j · ‖W_dec[j]‖)^p. The defaults are Anthropic's of April 2024, p = 1 throughout."""
+
+    architecture: ClassVar[str] = "relu"
+    l1: float = 5.0
+    """λ, for inputs of mean norm √d."""
+    l1_warmup: float = 0.05
+    """Fraction over which λ rises from 0."""
+    p_end: float = 1.0
+    """Below 1: p falls linearly from 1 to this over the second half of the run, λ following so that the penalty keeps
+    its size (p-annealing, arXiv 2408.00113)."""
+    resample_at: tuple[float, ...] = ()
+    """Fractions of the run at which dead latents are begun anew, at rows drawn ∝ loss² (October 2023)."""
+    clip: float | None = 1.0
+    unit_norm: bool = False
+    decoder_init: float = 0.1
+    aux_coefficient: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _not_negative(self, "l1")
+        _fraction(self, "l1_warmup")
+        if not 0 < self.p_end <= 1:
+            raise ValueError(f"p_end={self.p_end} must be in 0..1, 0 excluded")
+        for at in self.resample_at:
+            if not 0 < at < 1:
+                raise ValueError(f"resample_at={self.resample_at} must be fractions of the run between 0 and 1")
+
+    @classmethod
+    def october_2023(cls, **given: Any) -> "ReLUConfig":
+        """Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in the first half."""
+        resampled = (0.125, 0.25, 0.375, 0.5)
+        recipe: dict[str, Any] = {
+            "unit_norm": True,
+            "decoder_init": 1.0,
+            "clip": None,
+            "l1_warmup": 0.0,
+            "resample_at": resampled,
+        }
+        return cls(**(recipe | given))
+
+    def p_at(self, step: int) -> float:
+        progress = min(1.0, max(0.0, 2 * step / self.steps - 1))
+        return 1 - progress * (1 - self.p_end)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedConfig(SAEConfig):
+    """Gate π = u + b_gate and magnitude e^r u + b_mag share u = (x − b_dec) W_enc (Rajamanoharan et al. 2024,
+    arXiv 2404.16014). Penalty: Σ_j ReLU(π_j), and ReLU(π) must reconstruct x too, through the decoder as it is.
+    Trained, it is a JumpReLU with the threshold b_mag − e^r b_gate."""
+
+    architecture: ClassVar[str] = "gated"
+    l1: float = 5.0
+    l1_warmup: float = 0.05
+    resample_at: tuple[float, ...] = ()
+    aux_coefficient: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _not_negative(self, "l1")
+        _fraction(self, "l1_warmup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickConfig(SAEConfig):
+    """What TopK, BatchTopK and Matryoshka share: no penalty, the number of picks is set."""
+
+    k: int = 32
+    """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""
+    k_start: int | None = None
+    """k at the start; it then falls linearly, which keeps more latents alive. None = k."""
+    k_anneal: float = 0.1
+    """Fraction over which k falls."""
+    refinements: int = 0
+    """Steps by which the encoder improves its picks, each with the residual of the one before: an unrolled, LISTA-style
+    encoder (Gregor & LeCun 2010),  pre ← z + refinement_step · ((x − x_hat) W_enc + b_enc)."""
+    refinement_step: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("k", "k_start"):
+            k = getattr(self, name)
+            if k is not None and not 1 <= k <= self.d_sae:
+                raise ValueError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
+        _fraction(self, "k_anneal")
+        if self.refinements < 0:
+            raise ValueError(f"refinements={self.refinements} must not be negative")
+        _positive(self, "refinement_step")
+
+    def k_at(self, step: int) -> int:
+        start = self.k_start if self.k_start is not None else self.k
+        return round(self.k + (start - self.k) * max(0.0, 1 - step / max(self.k_anneal * self.steps, _ANNEALED_FIRST)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopKConfig(PickConfig):
+    """Gao et al. 2024, arXiv 2406.04093."""
+
+    architecture: ClassVar[str] = "topk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchTopKConfig(PickConfig):
+    """Bussmann et al. 2024, arXiv 2412.06410."""
+
+    architecture: ClassVar[str] = "batchtopk"
+    threshold_decay: float = 0.999
+    """Of the running mean of the smallest value picked, which is the threshold of the trained dictionary; the mean
+    spans a twentieth of a shorter run's steps."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.threshold_decay < 1:
+            raise ValueError(f"threshold_decay={self.threshold_decay} must be in 0..1, 1 excluded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatryoshkaConfig(BatchTopKConfig):
+    """Each prefix of the latents reconstructs on its own; the loss is the mean over the prefixes (Bussmann et al. 2025,
+    arXiv 2503.17547)."""
+
+    architecture: ClassVar[str] = "matryoshka"
+    groups: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
+    """Shares of the latents that each prefix adds to the one before; they sum to 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.groups or min(self.groups) <= 0 or abs(sum(self.groups) - 1) > 1e-6:
+            raise ValueError(f"groups={self.groups} must be positive shares that sum to 1")
+        if len({0, *self.ends}) <= len(self.ends):
+            raise ValueError(f"groups={self.groups} leave a group without a latent at d_sae={self.d_sae}: use fewer")
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        total, ends = 0.0, []
+        for share in self.groups:
+            total += share
+            ends.append(round(total * self.d_sae))
+        return tuple(ends)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpReLUConfig(SAEConfig):
+    """z = pre where pre > θ_j, θ learnt by straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+    Penalties of a row:  `l0` ‖z‖₀     `target_l0` (‖z‖₀ / target_l0 − 1)²     `tanh` Σ_j tanh(tanh_scale · z_j ‖W_dec[j]‖)
+    The last with the loss for dead latents below is Anthropic's of January 2025.
+    """
+
+    architecture: ClassVar[str] = "jumprelu"
+    penalty: str = "target_l0"
+    target_l0: float = 32.0
+    coefficient: float = 1.0
+    """λ. For `target_l0` it is in units of V: 1 weighs a row at twice its target as much as losing all variance."""
+    coefficient_warmup: float = 0.1
+    """Fraction over which λ rises from 0 (January 2025: all of the run)."""
+    threshold: float = 0.1
+    """θ at the start, for inputs of mean norm √d."""
+    bandwidth: float = 0.1
+    """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
+    bandwidth_end: float | None = None
+    """The bandwidth at the end, reached linearly; None = it stays."""
+    tanh_scale: float = 4.0
+    pre_act_coefficient: float = 3e-6
+    """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which draws them back (January 2025)."""
+    aux_coefficient: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.penalty not in ("l0", "target_l0", "tanh"):
+            raise ValueError(f"penalty={self.penalty!r} must be 'l0', 'target_l0' or 'tanh'")
+        if not 0 < self.target_l0 <= self.d_sae:
+            raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
+        for name in ("coefficient", "threshold", "pre_act_coefficient"):
+            _not_negative(self, name)
+        _fraction(self, "coefficient_warmup")
+        for name in ("bandwidth", "tanh_scale") + (("bandwidth_end",) if self.bandwidth_end is not None else ()):
+            _positive(self, name)
+
+    @classmethod
+    def january_2025(cls, **given: Any) -> "JumpReLUConfig":
+        """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows."""
+        recipe: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0, "bandwidth": 2.0}
+        return cls(**(recipe | {"unit_norm": False, "decoder_init": 0.1, "clip": 1.0} | given))
+
+    def bandwidth_at(self, step: int) -> float:
+        end = self.bandwidth if self.bandwidth_end is None else self.bandwidth_end
+        return self.bandwidth + (end - self.bandwidth) * min(1.0, step / self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingPursuitConfig(SAEConfig):
+    """Encoder and decoder are one: up to k times, the row of the decoder with the largest product with the residual
+    is taken away from it (Costa et al. 2025, arXiv 2506.03093)."""
+
+    architecture: ClassVar[str] = "matching_pursuit"
+    k: int = 32
+    aux_coefficient: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.k <= self.d_sae:
+            raise ValueError(f"k={self.k} must be in 1..d_sae={self.d_sae}")
+        if not self.unit_norm or self.skip or self.aux_coefficient:
+            raise ValueError("matching pursuit needs unit_norm=True, skip=False and aux_coefficient=0")
+
+
+ARCHITECTURES: dict[str, type[SAEConfig]] = {
+    kind.architecture: kind
+    for kind in (
+        TopKConfig,
+        BatchTopKConfig,
+        MatryoshkaConfig,
+        JumpReLUConfig,
+        ReLUConfig,
+        GatedConfig,
+        MatchingPursuitConfig,
+    )
+}
+
+
+def config_to_dict(config: SAEConfig) -> dict[str, Any]:
+    """JSON-able; `config_from_dict` reads it."""
+    return {"architecture": config.architecture, **asdict(config)}
+
+
+def config_from_dict(values: dict[str, Any]) -> SAEConfig:
+    """Raises ValueError for an architecture or a field that is not known."""
+    values = dict(values)
+    name = values.pop("architecture", None)
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")
+    kind = ARCHITECTURES[name]
+    unknown = set(values) - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return kind(**given)
+
+
+def rise(step: int, fraction: float, steps: int) -> float:
+    """From 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
+    return 1.0 if fraction == 0 else min(1.0, step / max(1.0, fraction * steps))
+
+
+def _at_least(config: Any, name: str, least: int) -> None:
+    if getattr(config, name) < least:
+        raise ValueError(f"{name}={getattr(config, name)} must be at least {least}")
+
+
+def _fraction(config: Any, name: str) -> None:
+    if not 0 <= getattr(config, name) <= 1:
+        raise ValueError(f"{name}={getattr(config, name)} must be a fraction of the steps in 0..1")
+
+
+def _positive(config: Any, name: str) -> None:
+    if not getattr(config, name) > 0:
+        raise ValueError(f"{name}={getattr(config, name)} must be above 0")
+
+
+def _not_negative(config: Any, name: str) -> None:
+    if not getattr(config, name) >= 0:
+        raise ValueError(f"{name}={getattr(config, name)} must not be negative")

@@ -1,0 +1,146 @@
+"""From inputs to the codes that a rule picks, without ever holding all pre-activations.
+
+    pre = x W_encᵀ + b_enc,     codes = the rule's picks of pre,     x centred already
+
+Rows are taken in pieces, where the rule looks at each on its own. At full precision a piece's pre-activations come
+from one matmul, and the rule picks from them. At low precision the matmul is one of bfloat16 numbers, from which the
+rule takes a shortlist that is longer than its picks by a margin; the values of the shortlist are computed again from
+the inputs and weights as they are, and the rule chooses among these. So values are always exact, and picks differ from
+those at full precision only where rounding moved an entry past the whole margin.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.codes import SparseCodes
+from interp.sae.kernels import kernels
+from interp.sae.threads import share, share_pieces
+
+_FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25
+"""Pre-activations of a piece: 16 MiB of float32, which stay near, and at most 64 MiB of bfloat16."""
+_MOST_ROWS = 512
+"""Matmuls of fewer rows than this take up to twice the time a row in bfloat16; more rows leave threads idle."""
+_FURTHER_COLUMNS = 16
+"""Of the bfloat16 matrices: room for the bias, and for rows to stay aligned."""
+
+
+class PickingRule(Protocol):
+    @property
+    def by_row(self) -> bool:
+        """Whether a row's picks depend on that row alone."""
+
+    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes: ...
+
+
+@runtime_checkable
+class ShortlistingRule(PickingRule, Protocol):
+    """Picks at low precision too."""
+
+    def shortlist(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+        """From bfloat16 pre-activations: what `pick` would pick, and those that rounding may have put behind."""
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        """The picks among the entries of a shortlist, whose values are exact now."""
+
+
+class Workspace:
+    """Memory that `encode` fills again each time, so that a training loop does not ask the system for it each step."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int], Tensor] = {}
+
+    def take(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Each thread has its own; what is taken under the same name before is overwritten."""
+        key = name, threading.get_ident()
+        held = self._held.get(key)
+        if held is None or held.numel() < rows * width or held.dtype != dtype or held.device != device:
+            held = self._held[key] = torch.empty(rows * width, dtype=dtype, device=device)
+        return held[: rows * width].view(rows, width)
+
+
+def encode(
+    x: Float[Tensor, "row d_in"],
+    encoder: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, " d_sae"],
+    rule: PickingRule,
+    *,
+    low_precision: bool = False,
+    workspace: Workspace | None = None,
+) -> SparseCodes:
+    """`low_precision` pays off where `has_fast_bfloat16`, and needs a `ShortlistingRule`."""
+    if low_precision and not isinstance(rule, ShortlistingRule):
+        raise ValueError(f"{type(rule).__name__} has no shortlist: encode with low_precision=False")
+    workspace = workspace or Workspace()
+    rows = piece_rows(len(x), len(encoder), low_precision)
+    pieces = [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)] or [slice(0, 0)]
+    multiply = _bfloat16_matmul(x, encoder, b_enc, workspace) if low_precision else _matmul(x, encoder, b_enc)
+    dtype = torch.bfloat16 if low_precision else x.dtype
+
+    def picks(pre: Tensor, piece: slice) -> SparseCodes:
+        if low_precision and isinstance(rule, ShortlistingRule):
+            return rule.choose(kernels(x).rescore(rule.shortlist(pre), x[piece], encoder, b_enc))
+        return rule.pick(pre)
+
+    def codes_of(piece: slice) -> SparseCodes:
+        pre = workspace.take("pre", piece.stop - piece.start, len(encoder), dtype, x.device)
+        multiply(piece, pre)
+        return picks(pre, piece)
+
+    if rule.by_row:
+        parts = share_pieces(pieces, codes_of)
+        return parts[0] if len(parts) == 1 else SparseCodes.cat(parts)
+    pre = workspace.take("batch", len(x), len(encoder), dtype, x.device)
+    share_pieces(pieces, lambda piece: multiply(piece, pre[piece]))
+    return picks(pre, slice(0, len(x)))
+
+
+def piece_rows(rows: int, d_sae: int, low_precision: bool = False) -> int:
+    """How many rows `encode` takes at a time: the same for any number of threads, as a matmul's last bits follow it."""
+    at_once = _LOW_AT_ONCE if low_precision else _FULL_AT_ONCE
+    return max(1, min(rows, _MOST_ROWS, at_once // d_sae))
+
+
+def has_fast_bfloat16(x: Tensor) -> bool:
+    """Whether a bfloat16 matmul is the faster one where x lives (on a CPU: AVX-512 BF16 or AMX units)."""
+    if x.dtype != torch.float32:
+        return False
+    if x.device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return x.device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
+
+
+def _matmul(x: Tensor, encoder: Tensor, b_enc: Tensor) -> Callable[[slice, Tensor], object]:
+    return lambda piece, pre: torch.addmm(b_enc, x[piece], encoder.T, out=pre)
+
+
+def _bfloat16_matmul(
+    x: Tensor, encoder: Tensor, b_enc: Tensor, workspace: Workspace
+) -> Callable[[slice, Tensor], object]:
+    """The bias is two further columns of the weights, its leading bits and the rest, against ones in x."""
+    leading = b_enc.bfloat16()
+    columns = torch.stack([leading, (b_enc - leading).bfloat16()], 1)
+    ones = columns.new_ones(len(x), columns.shape[1])
+    rounded_x = _rounded(x, ones, "x", workspace)
+    weights = _rounded(encoder, columns, "encoder", workspace)
+    return lambda piece, pre: torch.mm(rounded_x[piece], weights.T, out=pre)
+
+
+def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:
+    """In bfloat16, with further columns."""
+    rows, width = tensor.shape
+    rounded = workspace.take(name, rows, width + _FURTHER_COLUMNS, torch.bfloat16, tensor.device)
+
+    def fill(start: int, stop: int) -> None:
+        rounded[start:stop, :width] = tensor[start:stop]
+        rounded[start:stop, width:] = padded[start:stop]
+
+    padded = F.pad(columns, (0, _FURTHER_COLUMNS - columns.shape[1]))
+    share(rows, fill)
+    return rounded

@@ -1,0 +1,74 @@
+"""How far a step goes: the rate, Adam over all parameters, clipping, a running mean of the weights.
+
+rate(step)   a linear rise, a plateau at the peak, a linear or cosine fall to zero
+clip         g ← g · min(1, clip / ‖g‖), the norm taken over all parameters
+ema          mean ← decay · mean + (1 − decay) · weights; divided by 1 − decayⁿ it is what is saved
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from interp.sae.architectures import SAEConfig
+from interp.sae.gradients import Gradients
+from interp.sae.kernels import AdamStep, kernels
+
+
+class Optimizer:
+    """Updates `weights` in place; its state is `means`, `squares` and, with `ema`, `averages`."""
+
+    def __init__(self, config: SAEConfig, weights: dict[str, Tensor]):
+        self.config, self.weights = config, weights
+        self.means = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+        self.squares = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+        self._ema = config.ema or 0.0
+        self.averages = {name: torch.zeros_like(t) for name, t in weights.items()} if config.ema else {}
+
+    def step(self, gradients: Gradients, step: int) -> None:
+        """`step` counts from 0."""
+        if self.config.clip is not None:
+            norm = math.sqrt(sum(squared_norm(gradients[name]) for name in self.weights))
+            if norm > self.config.clip:
+                for name in self.weights:
+                    gradients[name].mul_(self.config.clip / norm)
+        adam = AdamStep(learning_rate(self.config, step), step + 1)
+        for name, weight in self.weights.items():
+            if name != "W_dec" or self.config.train_decoder:
+                self._update(name, weight, gradients, adam)
+        for name, average in self.averages.items():
+            average.lerp_(self.weights[name], 1 - self._ema)
+
+    def _update(self, name: str, weight: Tensor, gradients: Gradients, adam: AdamStep) -> None:
+        ops, unit_norm = kernels(weight), name == "W_dec" and self.config.unit_norm
+        moments, latent_sum = (self.means[name], self.squares[name]), gradients.waiting(name)
+        if latent_sum is not None:
+            ops.sum_by_latent_adam_(*latent_sum, weight, *moments, adam, unit_norm)
+            return
+        tensors = (weight, gradients[name], *moments)
+        ops.adam_(*(tensor if tensor.ndim == 2 else tensor[None] for tensor in tensors), adam, unit_norm)
+
+    def averaged(self, steps: int) -> dict[str, Tensor]:
+        """The weights to save: their running mean after `steps` steps, or as they are."""
+        if not self.averages or steps == 0:
+            return self.weights
+        share = 1 - self._ema**steps
+        return {name: average / share for name, average in self.averages.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        parts = {"mean": self.means, "square": self.squares, "average": self.averages}
+        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def squared_norm(tensor: Tensor) -> float:
+    """Without a tensor of squares."""
+    return float(torch.linalg.vector_norm(tensor)) ** 2
+
+
+def learning_rate(config: SAEConfig, step: int) -> float:
+    rise = max(1, min(1000, round(config.warmup * config.steps)))
+    fall = max(1, round(config.decay * config.steps))
+    left = min(1.0, (config.steps - step) / fall) if config.decay else 1.0
+    if config.decay_shape == "cosine":
+        left = (1 - math.cos(math.pi * left)) / 2
+    return config.peak_lr * min(1.0, (step + 1) / rise, left)

@@ -1,0 +1,204 @@
+"""How a trained dictionary encodes: each row on its own.
+
+    TopK, Threshold     z = the rule's part of pre = x W_enc + b_enc
+    Refined             z₀ = the first rule's; then pre = z + η ((x − z W_dec) W_enc + b_enc), z = the next rule's
+    MatchingPursuit     k times: j = argmax ⟨r, W_dec[j]⟩, z_j += ⟨r, W_dec[j]⟩, r −= that · W_dec[j];  r = x at first
+
+x is centred already. `encode` is differentiable torch operations over dense latents, `codes` the fast way to the same.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.codes import SparseCodes
+from interp.sae.encoding import PickingRule, encode
+from interp.sae.kernels import kernels, pick_kernels
+
+_PRE_ACTIVATIONS_AT_ONCE = 1 << 22
+
+
+class Weights(NamedTuple):
+    """Of a dictionary, as far as encoding needs them; `encoder` holds one row a latent."""
+
+    encoder: Float[Tensor, "d_sae d_in"]
+    b_enc: Float[Tensor, " d_sae"]
+    W_dec: Float[Tensor, "d_sae d_out"]
+
+
+class Rule(Protocol):
+    def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...
+
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes: ...
+
+    def scaled(self, scale: float) -> "Rule":
+        """The rule for pre-activations that are `scale` times smaller."""
+
+
+class PreActivationRule:
+    """A rule that only looks at pre-activations."""
+
+    by_row: ClassVar[bool] = True
+
+    def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        raise NotImplementedError
+
+    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+        raise NotImplementedError
+
+    def scaled(self, scale: float) -> "PreActivationRule":
+        raise NotImplementedError
+
+    def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
+        return self.dense(x @ weights.encoder.T + weights.b_enc)
+
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
+        return encode(x, weights.encoder, weights.b_enc, self)
+
+
+@dataclass(frozen=True)
+class TopK(PreActivationRule):
+    k: int
+
+    def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        values, latents = pre.topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(pre).scatter(-1, latents, values.relu())
+
+    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+        return pick_kernels(pre).top_k(pre, self.k)
+
+    def scaled(self, scale: float) -> "TopK":
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold(PreActivationRule):
+    """z = pre where it exceeds its latent's threshold: JumpReLU, and ReLU at threshold 0."""
+
+    threshold: Float[Tensor, " d_sae"]
+
+    def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        return pre * (pre > self.threshold.to(pre))
+
+    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+        return pick_kernels(pre).above(pre, self.threshold.to(pre))
+
+    def scaled(self, scale: float) -> "Threshold":
+        return Threshold(self.threshold / scale)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """An unrolled encoder: the rules of its steps, and η."""
+
+    rules: tuple[PreActivationRule, ...]
+    step: float
+
+    def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
+        encoder, b_enc, W_dec = weights
+        z = self.rules[0].encode(x, weights)
+        for rule in self.rules[1:]:
+            z = rule.dense(z + self.step * ((x - z @ W_dec) @ encoder.T + b_enc))
+        return z
+
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
+        codes = self.rules[0].codes(x, weights)
+        for rule in self.rules[1:]:
+            residual = x - kernels(x).decode(codes, weights.W_dec, torch.zeros_like(x[0]))
+            codes = refine(residual, codes, weights, rule, self.step)
+        return codes
+
+    def scaled(self, scale: float) -> "Refined":
+        return Refined(tuple(rule.scaled(scale) for rule in self.rules), self.step)
+
+
+@dataclass(frozen=True)
+class MatchingPursuit:
+    k: int
+    residual_threshold: float = 0.0
+    """A row stops once its residual is shorter than this; 0 = never."""
+    stop_on_repeat: bool = False
+    """A row stops once a step brings no latent that it did not have."""
+
+    def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
+        rows, W_dec = x.reshape(-1, x.shape[-1]), weights.W_dec
+        z = rows.new_zeros(len(rows), len(W_dec))
+        going = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        for _ in range(self.k):
+            with torch.no_grad():
+                latents = (rows @ W_dec.T).argmax(1)
+            values = (rows * W_dec[latents]).sum(1).relu() * going
+            new = (z.gather(1, latents[:, None])[:, 0] == 0) & (values > 0)
+            z = z.scatter_add(1, latents[:, None], values[:, None])
+            rows = rows - values[:, None] * W_dec[latents]
+            going = self.going(going, rows, new)
+        return z.reshape(*x.shape[:-1], len(W_dec))
+
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
+        if self.residual_threshold > 0 or self.stop_on_repeat:
+            rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // len(weights.W_dec))
+            return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
+        return merged(pursue(x, weights.W_dec, self.k))
+
+    def going(
+        self, going: Bool[Tensor, " row"], residual: Float[Tensor, "row d_in"], new: Bool[Tensor, " row"]
+    ) -> Bool[Tensor, " row"]:
+        """The rows that go on after a step; `new`: whether it brought a latent that the row did not have."""
+        if self.stop_on_repeat:
+            going = going & new
+        if self.residual_threshold > 0:
+            going = going & (residual.norm(dim=1) >= self.residual_threshold)
+        return going
+
+    def scaled(self, scale: float) -> "MatchingPursuit":
+        return replace(self, residual_threshold=self.residual_threshold / scale)
+
+
+def refine(
+    residual: Float[Tensor, "row d_in"], codes: SparseCodes, weights: Weights, rule: PickingRule, step: float
+) -> SparseCodes:
+    """The rule's picks of z + step · (residual W_enc + b_enc), in pieces of rows where the rule allows it."""
+    rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // codes.d_sae) if rule.by_row else max(1, len(residual))
+    parts = []
+    for start in range(0, len(residual), rows):
+        z = codes[start : start + rows]
+        pre = torch.addmm(weights.b_enc, residual[start : start + rows], weights.encoder.T).mul_(step)
+        pre.view(-1)[z.rows * codes.d_sae + z.latents] += z.values
+        parts.append(rule.pick(pre))
+    return SparseCodes.cat(parts) if parts else codes
+
+
+def pursue(x: Float[Tensor, "row d_in"], W_dec: Float[Tensor, "d_sae d_in"], k: int) -> SparseCodes:
+    """Entries in the order in which they were taken; a latent that is taken twice stands there twice."""
+    parts = [_pursue(rows, W_dec, k) for rows in x.split(max(1, _PRE_ACTIVATIONS_AT_ONCE // len(W_dec)))]
+    return SparseCodes.cat(parts) if parts else SparseCodes.from_topk(*_none(x, k), len(W_dec))
+
+
+def merged(codes: SparseCodes) -> SparseCodes:
+    """Each latent of a row once, with the sum of its values."""
+    keys, entry = torch.unique(codes.rows * codes.d_sae + codes.latents, return_inverse=True)
+    values = torch.zeros(len(keys), dtype=codes.values.dtype, device=codes.values.device)
+    values.index_add_(0, entry, codes.values)
+    counts = torch.bincount(keys // codes.d_sae, minlength=len(codes))
+    return SparseCodes.from_counts(counts, (keys % codes.d_sae).int(), values, codes.d_sae)
+
+
+def _pursue(x: Tensor, W_dec: Tensor, k: int) -> SparseCodes:
+    r, latents, values = x.clone(), [], []
+    for _ in range(k):
+        best = (r @ W_dec.T).argmax(1)
+        atoms = W_dec[best]
+        z = (r * atoms).sum(1).relu()
+        r -= z[:, None] * atoms
+        latents.append(best.int())
+        values.append(z)
+    taken, worth = torch.stack(latents, 1), torch.stack(values, 1)
+    kept = worth > 0
+    return SparseCodes.from_counts(kept.sum(1), taken[kept], worth[kept], len(W_dec))
+
+
+def _none(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return torch.empty(0, k, dtype=torch.int32, device=x.device), x.new_empty(0, k)

@@ -1,0 +1,81 @@
+"""Threads that the operations of a training step share, apart from torch's own.
+
+After a parallel operation torch's threads spin for milliseconds, waiting for the next one. A loop that runs between two
+such operations finds the cores taken, and needs twice its time. So all the work of a step is shared out here: inside
+`torch_on_one_thread`, torch keeps to the thread that calls it, and `share` and `share_pieces` run loops and torch
+operations alike on a pool of as many threads as torch would have used. What they run must release the interpreter's
+lock, and write to its own part of the result: then results do not depend on the number of threads.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import torch
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+_SPANS_PER_THREAD = 4
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+    """Leave torch's threads to ours for a while."""
+    threads = _number()
+    token = _threads.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _threads.reset(token)
+
+
+def share(n: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
+    """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads; the result of each span."""
+    spans = _number() * _SPANS_PER_THREAD
+    if spans == _SPANS_PER_THREAD or n < spans:
+        return [loop(*arguments, 0, n)]
+    cuts = [n * i // spans for i in range(spans + 1)]
+    return share_pieces(list(zip(cuts[:-1], cuts[1:], strict=True)), lambda span: loop(*arguments, *span))
+
+
+def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
+    """[task(piece) for piece in pieces], shared out among the threads."""
+    threads = _number()
+    if threads == 1 or len(pieces) < 2:
+        return [task(piece) for piece in pieces]
+    return list(_pool(threads, os.getpid()).map(task, pieces))
+
+
+def _number() -> int:
+    return _threads.get() or torch.get_num_threads()
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """One pool a process: the threads of a parent do not survive a fork.
+
+    Each thread of it tells torch to keep to that thread (torch takes note when it is next asked). This also sets what
+    torch takes for threads to come, so it is set back once all have started.
+    """
+    before, started = torch.get_num_threads(), threading.Barrier(threads + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        _threads.set(torch.get_num_threads())
+        started.wait()
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=f"interp-{process}", initializer=start)
+    for _ in range(threads):
+        pool.submit(int)
+    started.wait()
+    torch.set_num_threads(before)
+    return pool

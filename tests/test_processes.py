@@ -1,0 +1,169 @@
+"""Two real processes: they sum, gather and share as one would, and the failure of one is told in both."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp.processes import Processes, processes, share
+
+ROOT = Path(__file__).parents[1]
+
+
+def launch(script: str, *args: object, count: int = 2, folder: Path, check: bool = True) -> str:
+    """Run a script in `count` processes, one thread each; what they printed."""
+    file = folder / "script.py"
+    file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(
+        [*command, file, *map(str, args)], env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert not check or run.returncode == 0, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+TALK = """
+import json, torch
+from pathlib import Path
+import torch.distributed as dist
+from interp.processes import processes
+
+def numbers(rank, dtype=torch.float32):
+    return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
+
+if __name__ == "__main__":
+    team, found = processes(), {}
+    assert processes() == team
+    found["place"] = [team.rank, team.count, team.is_first]
+    found["sum"] = team.sum_(numbers(team.rank)).tolist()
+    turned = numbers(team.rank).T
+    assert team.sum_(turned) is turned
+    found["turned"] = turned.tolist()
+    for dtype in ("bfloat16", "int64", "bool"):
+        rows = numbers(team.rank, getattr(torch, dtype))[: 3 + 2 * team.rank]
+        found[dtype] = team.gather(rows).tolist()
+    found["one has none"] = team.gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
+    found["none"] = list(team.gather(torch.zeros(0, 3)).shape)
+    found["scalars"] = team.gather(torch.tensor([team.rank])).tolist()
+    x = numbers(0) if team.is_first else torch.empty(7, 5)
+    team.send(x.T, 1) if team.is_first else team.receive_(x.view(5, 7), 0)
+    found["handed"] = x.flatten().tolist()
+    found["share"] = [team.share(n).stop - team.share(n).start for n in (0, 1, 5, 8)]
+    team.barrier()
+
+    def work():
+        if team.rank == 1:
+            raise error("no good:\\n1 in 2")
+        return "done"
+
+    for error in (ValueError, KeyError):
+        try:
+            team.all_do(work)
+        except Exception as seen:
+            found[error.__name__] = [type(seen).__name__, str(seen)]
+    found["well"] = team.all_do(lambda: "done")
+    Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("talk")
+    launch(TALK, folder, folder=folder)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def numbers(rank: int, dtype=torch.float32) -> torch.Tensor:
+    return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
+
+
+def test_processes_sum_to_the_same_everywhere(said):
+    total = numbers(0) + numbers(1)
+    assert [found["place"] for found in said] == [[0, 2, True], [1, 2, False]]
+    for found in said:
+        assert found["sum"] == total.tolist() and found["turned"] == total.T.tolist()
+
+
+def test_processes_gather_rows_in_the_order_of_the_ranks(said):
+    for found in said:
+        for dtype in (torch.bfloat16, torch.int64, torch.bool):
+            rows = torch.cat([numbers(0, dtype)[:3], numbers(1, dtype)[:5]])
+            assert found[str(dtype).removeprefix("torch.")] == rows.tolist()
+        assert found["one has none"] == [[4.0] * 3] * 2 and found["none"] == [0, 3] and found["scalars"] == [0, 1]
+
+
+def test_a_tensor_is_handed_over(said):
+    assert said[1]["handed"] == numbers(0).T.flatten().tolist()
+
+
+def test_rows_are_shared_out_whole_and_evenly(said):
+    assert [[found["share"][i] for found in said] for i in range(4)] == [[0, 0], [0, 1], [2, 3], [4, 4]]
+    for n, count in ((0, 3), (2, 3), (10, 3), (2048, 7)):
+        parts = [list(range(n))[share(n, rank, count)] for rank in range(count)]
+        assert sum(parts, []) == list(range(n))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    with pytest.raises(ValueError, match=r"part=\(3, 3\) must be"):
+        share(5, 3, 3)
+
+
+def test_an_error_of_one_is_one_in_all(said):
+    assert said[0]["ValueError"] == said[1]["ValueError"] == ["ValueError", "no good:\n1 in 2"]
+    assert said[1]["KeyError"][0] == "KeyError"
+    assert said[0]["KeyError"] == ["RuntimeError", f"process 1 of 2: KeyError: {said[1]['KeyError'][1]}"]
+    assert [found["well"] for found in said] == ["done", "done"]
+
+
+LOST = """
+import os, torch
+from datetime import timedelta
+from pathlib import Path
+from interp import processes as module
+
+if __name__ == "__main__":
+    how, told = sys.argv[1], Path(sys.argv[2])
+    module._TIMEOUT = timedelta(seconds=3 if how == "stuck" else 60)
+    team = module.processes()
+    team.barrier()
+    if team.rank == 1:
+        while how == "stuck" and not told.exists():
+            pass
+        os._exit(0)  # the launcher sees no failure that it would end the other for
+    try:
+        team.sum_(torch.ones(3))
+    except RuntimeError as error:
+        told.write_text(str(error))
+"""
+
+
+@pytest.mark.parametrize("how", ["gone", "stuck"])
+def test_a_process_that_is_lost_leaves_the_others_with_an_error(tmp_path, how):
+    launch(LOST, how, tmp_path / "told", folder=tmp_path, check=False)
+    assert "process 0 of 2 lost the others: one has failed or is stuck" in (tmp_path / "told").read_text()
+
+
+def test_without_a_launcher_there_is_one_process(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    team, x = processes(), torch.ones(2)
+    assert team == Processes(0, 1) and team.is_first and team.share(5) == slice(0, 5)
+    assert team.sum_(x) is x and team.gather(x) is x and x.tolist() == [1, 1]
+    team.barrier()
+    assert team.all_do(lambda: "done") == "done"
+    with pytest.raises(KeyError):
+        team.all_do(lambda: {}["no"])
+
+
+def test_nothing_speaks_at_import():
+    code = (
+        "import os, threading; os.environ |= {'RANK': '0', 'WORLD_SIZE': '2'}\n"
+        "import interp.processes, interp.activations, interp.harvest, torch\n"
+        "assert not torch.distributed.is_initialized()\n"
+        "assert not [t for t in threading.enumerate() if 'shards' in t.name]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,372 @@
+"""Every architecture trained for real: what it learns, saves, resumes to, and does with several processes."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from interp.activations import ActivationStore, join_stores
+from interp.processes import Processes
+from interp.sae import (
+    ARCHITECTURES,
+    BatchTopKConfig,
+    Crosscoder,
+    GatedConfig,
+    JumpReLUConfig,
+    MatchingPursuitConfig,
+    MatryoshkaConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+    Transcoder,
+    load_sae,
+    train_sae,
+)
+from interp.sae.architectures import config_from_dict, config_to_dict
+from interp.sae.learner import Learner
+from interp.sae.site import Site
+
+HOOK = "activations"
+ROOT = Path(__file__).parent.parent
+shared = {"d_sae": 48, "tokens": 6400, "batch_size": 256, "device": "cpu", "lr": 4e-3}
+CONFIGS: dict[str, SAEConfig] = {
+    "topk": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.5),
+    "topk, refined": TopKConfig(**shared, k=4, refinements=1),
+    "batchtopk, refined": BatchTopKConfig(**shared, k=4, refinements=1),
+    "batchtopk, averaged": BatchTopKConfig(**shared, k=4, ema=0.9, clip=1.0),
+    "matryoshka": MatryoshkaConfig(**shared, k=4, groups=(0.25, 0.75)),
+    "relu, April 2024": ReLUConfig(**shared, l1=0.5),
+    "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.5, dead_after=512),
+    "relu, annealed": ReLUConfig(**shared, l1=0.5, p_end=0.3),
+    "gated": GatedConfig(**shared, l1=0.5, resample_at=(0.4,), dead_after=512),
+    "jumprelu": JumpReLUConfig(**shared, target_l0=4, bandwidth=0.3, bandwidth_end=0.1, dead_after=512),
+    "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5),
+    "matching pursuit": MatchingPursuitConfig(**shared, k=4),
+    "frozen decoder": TopKConfig(**shared, k=4, train_decoder=False),
+}
+each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+def planted(rows: int = 3000, d: int = 16, seed: int = 0) -> torch.Tensor:
+    """Sparse sums of 32 directions, off the origin; the same sums for every width."""
+    firing = torch.Generator().manual_seed(1)
+    strengths = torch.rand(rows, 32, generator=firing) * (torch.rand(rows, 32, generator=firing) < 0.08)
+    directions = torch.randn(32, d, generator=torch.Generator().manual_seed(seed))
+    return strengths @ torch.nn.functional.normalize(directions, dim=1) * 5 + 2
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> ActivationStore:
+    return ActivationStore.from_batches(planted(), tmp_path_factory.mktemp("store"), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> ActivationStore:
+    rows = planted(d=12, seed=3) * 3
+    return ActivationStore.from_batches(rows, tmp_path_factory.mktemp("other"), dtype="float32")
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def unexplained(x: torch.Tensor, x_hat: torch.Tensor) -> float:
+    return float((x_hat - x).square().sum() / (x - x.mean(0)).square().sum())
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = (load_file(folder / "sae_weights.safetensors") for folder in (a, b))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def steps(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
+
+
+@each_config
+def test_each_is_saved_and_read_back_with_fast_and_dense_codes_alike(store, tmp_path, config):
+    sae, x = train_sae(store, HOOK, config, tmp_path), planted()
+    codes = sae.codes(x)
+    torch.testing.assert_close(codes.dense(), sae.encode(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae.decode(codes), sae(x), rtol=1e-4, atol=1e-4)
+    assert 0 < codes.nnz / len(x) < 30
+    rows = steps(tmp_path)
+    assert [row["step"] for row in rows] == list(range(1, 26)) and rows[-1]["fvu"] < rows[0]["fvu"]
+    again = load_sae(tmp_path)
+    assert again.config == config and torch.equal(again.encode(x), sae.encode(x))
+    if config.unit_norm:
+        torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(48))
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        (TopKConfig(**shared | {"tokens": 60_000}, k=4), 0.15),
+        (TopKConfig(**shared | {"tokens": 60_000}, k=4, refinements=2), 0.15),
+        (BatchTopKConfig(**shared | {"tokens": 60_000}, k=4), 0.15),
+        (MatryoshkaConfig(**shared | {"tokens": 60_000}, k=4, groups=(0.5, 0.5)), 0.25),
+        (JumpReLUConfig(**shared | {"tokens": 60_000, "lr": 1e-2}, target_l0=4, bandwidth=0.5), 0.25),
+        (ReLUConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.25),
+        (GatedConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.25),
+        (MatchingPursuitConfig(**shared | {"tokens": 60_000}, k=4), 0.15),
+    ],
+    ids=lambda value: getattr(value, "architecture", None),
+)
+def test_each_learns_planted_directions(store, config, most):
+    sae, x = train_sae(store, HOOK, config), planted()
+    assert unexplained(x, sae(x)) < most
+    directions = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    best = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ directions.T).max(0).values
+    assert best.mean() > 0.85
+
+
+def test_jumprelu_reaches_the_target_l0(store):
+    config = JumpReLUConfig(**shared | {"tokens": 100_000, "lr": 1e-2}, target_l0=5, bandwidth=0.5)
+    assert train_sae(store, HOOK, config).codes(planted()).nnz / 3000 == pytest.approx(5, rel=0.2)
+
+
+def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, tmp_path):
+    both = join_stores({"a": store, "b": other})
+    hooks = ["a/activations", "b/activations"]
+    for config in (
+        BatchTopKConfig(**shared | {"tokens": 60_000}, k=4),
+        ReLUConfig(**shared | {"tokens": 60_000}, l1=0.5),
+    ):
+        coder = train_sae(both, hooks, config, tmp_path / config.architecture)
+        assert isinstance(coder, Crosscoder) and coder.hook_names == tuple(hooks) and coder.widths == (16, 12)
+        x = torch.cat([planted(), planted(d=12, seed=3) * 3], dim=1)
+        for part, reconstructed in zip(coder.parts(x), coder.parts(coder(x)), strict=True):
+            assert unexplained(part, reconstructed) < 0.25
+        norms = coder.decoder_norms()
+        fires = coder.codes(x).dense().gt(0).float().mean(0) > 0.01
+        share = (norms / norms.sum(1, keepdim=True))[fires]
+        assert 0.3 < share[:, 0].median() < 0.7
+        again = load_sae(tmp_path / config.architecture)
+        assert isinstance(again, Crosscoder) and torch.equal(again(x), coder(x)) and again.scales == coder.scales
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip"])
+@pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig], ids=["topk", "batchtopk"])
+def test_a_transcoder_predicts_one_hook_from_the_other(store, other, tmp_path, skip, kind):
+    both = join_stores({"a": store, "b": other})
+    config = kind(**shared | {"tokens": 100_000}, k=4, skip=skip)
+    coder = train_sae(both, "a/activations", config, tmp_path, target="b/activations")
+    assert isinstance(coder, Transcoder) and (coder.d_in, coder.d_out) == (16, 12)
+    x, y = planted(), planted(d=12, seed=3) * 3
+    assert unexplained(y, coder(x)) < 0.4
+    assert (coder.W_skip is not None) == skip
+    assert torch.equal(load_sae(tmp_path)(x), coder(x))
+
+
+def test_a_skip_takes_what_is_linear(store, tmp_path):
+    """Where the output is a linear map of the input, the skip path leaves the latents nothing to explain."""
+    matrix = torch.randn(16, 16, generator=torch.Generator().manual_seed(4))
+    mapped = ActivationStore.from_batches(planted() @ matrix, tmp_path / "mapped", dtype="float32")
+    both = join_stores({"a": store, "b": mapped})
+    results = [
+        train_sae(
+            both, "a/activations", TopKConfig(**shared | {"tokens": 100_000}, k=2, skip=skip), target="b/activations"
+        )
+        for skip in (False, True)
+    ]
+    plain, skipped = (unexplained(planted() @ matrix, coder(planted())) for coder in results)
+    assert skipped < 0.25 * plain
+
+
+CHILD = """
+import sys
+import torch
+torch.set_num_threads(1)
+from interp.activations import ActivationStore
+from tests.test_sae_architectures import CONFIGS, HOOK, Learner, train_sae
+step, seen = Learner.step, []
+def stop(self, x):
+    seen.append(self)
+    if len(seen) == 12 * len(CONFIGS) + 7:
+        print("stopped", flush=True)
+        sys.stdin.read()
+    return step(self, x)
+Learner.step = stop
+train_sae(ActivationStore.open(sys.argv[1]), HOOK, list(CONFIGS.values()), sys.argv[2], checkpoint_seconds=0)
+"""
+
+
+def test_a_sweep_of_all_killed_and_resumed_equals_each_trained_alone(store, tmp_path, one_thread):
+    """The kill comes between two members of the same step: some are a step ahead of the others."""
+    command = [sys.executable, "-c", CHILD, str(store.path), str(tmp_path / "cut")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=ROOT, **pipes) as child:
+        assert child.stdout is not None and child.stdout.readline() == "stopped\n"
+        child.send_signal(signal.SIGKILL)
+    seen: list[int] = []
+    train_sae(store, HOOK, list(CONFIGS.values()), tmp_path / "cut", progress=lambda done, *_: seen.append(done))
+    assert seen[0] > 12
+    for i, config in enumerate(CONFIGS.values()):
+        train_sae(store, HOOK, config, tmp_path / "whole" / str(i))
+        assert same(tmp_path / "cut" / str(i), tmp_path / "whole" / str(i)), config
+        assert steps(tmp_path / "cut" / str(i)) == steps(tmp_path / "whole" / str(i)), config
+
+
+def slower() -> list[SAEConfig]:
+    """At a high rate, rounding in single precision grows from step to step: Adam divides by small gradients."""
+    return [dataclasses.replace(config, lr=2e-4) for config in CONFIGS.values()]
+
+
+def in_double(store: ActivationStore, of: Processes) -> dict[str, torch.Tensor]:
+    """Weights of every architecture after 25 steps in double precision, on this process's part of the batches."""
+    found = {}
+    for name, config in CONFIGS.items():
+        site = Site(inputs=(store.statistics(HOOK),))
+        learner = Learner(config, site, torch.device("cpu"), torch.float64, of)
+        batches = store.batches(HOOK, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))
+        for _ in range(config.steps):
+            learner.step(next(batches))
+        found |= {f"{name}.{key}": weight.clone() for key, weight in learner.weights.items()}
+    return found
+
+
+PROCESS = """
+import sys
+import torch
+torch.set_num_threads(1)
+from safetensors.torch import save_file
+from interp.activations import ActivationStore
+from interp.processes import processes
+from tests.test_sae_architectures import HOOK, in_double, slower, train_sae
+store = ActivationStore.open(sys.argv[1])
+train_sae(store, HOOK, slower(), sys.argv[2])
+double = in_double(store, processes())
+if processes().is_first:
+    save_file(double, sys.argv[2] + "/double.safetensors")
+"""
+
+
+def test_two_processes_train_what_one_does(store, tmp_path, one_thread):
+    script = tmp_path / "script.py"
+    script.write_text(PROCESS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [str(store.path), str(tmp_path / "two")]
+    done = subprocess.run([*launch, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    train_sae(store, HOOK, slower(), tmp_path / "one")
+    for i, name in enumerate(CONFIGS):
+        one, two = (load_file(tmp_path / many / str(i) / "sae_weights.safetensors") for many in ("one", "two"))
+        for key, weight in one.items():
+            assert (two[key] - weight).norm() <= 1e-5 * weight.norm().clamp(min=1e-3), (name, key)
+        for a, b in zip(*(steps(tmp_path / many / str(i)) for many in ("one", "two")), strict=True):
+            assert a == pytest.approx(b, rel=1e-3, abs=1e-5), name
+    double = load_file(tmp_path / "two" / "double.safetensors")
+    for key, weight in in_double(store, Processes()).items():
+        assert (double[key] - weight).norm() <= 1e-9 * weight.norm().clamp(min=1e-3), key
+
+
+def learner_for(config: SAEConfig, store: ActivationStore) -> Learner:
+    return Learner(config, Site(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
+
+
+def test_resampling_begins_dead_latents_anew(store):
+    def dead_share(at: tuple[float, ...]) -> float:
+        config = ReLUConfig.october_2023(**shared | {"tokens": 256 * 100}, l1=0.2, resample_at=at, dead_after=2560)
+        learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
+        learner.weights["b_enc"][:30] = -50.0
+        for _ in range(100):
+            result = learner.step(next(batches))
+        return result.dead
+
+    assert dead_share(()) >= 30 / 48
+    assert dead_share((0.3, 0.5)) < 10 / 48
+
+
+def test_the_pre_activation_loss_draws_dead_latents_back(store):
+    def dead_share(coefficient: float) -> float:
+        config = JumpReLUConfig(**shared | {"tokens": 256 * 150}, dead_after=512, pre_act_coefficient=coefficient)
+        learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
+        learner.weights["b_enc"][:24] = -6.0
+        for _ in range(150):
+            result = learner.step(next(batches))
+        return result.dead
+
+    assert dead_share(1.0) < 0.5 * dead_share(0.0)
+
+
+def test_what_is_saved_is_the_running_mean_of_the_weights(store):
+    config = TopKConfig(**shared, k=4, ema=0.8, unit_norm=False)
+    learner, batches, mean = learner_for(config, store), store.batches(HOOK, 256, epochs=None), 0.0
+    for _ in range(5):
+        learner.step(next(batches))
+        mean = 0.8 * mean + 0.2 * learner.weights["W_dec"]
+    torch.testing.assert_close(learner.sae({}).W_dec, mean / (1 - 0.8**5), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_outlying_norm_train_nothing(store):
+    config = TopKConfig(**shared, k=4, max_norm=3.0)
+    rows = planted(256)
+    spoilt = torch.cat([rows, 100 * rows[:5]])
+    one, two = learner_for(config, store), learner_for(config, store)
+    assert one.step(rows).loss == pytest.approx(two.step(spoilt).loss, rel=1e-6)
+    torch.testing.assert_close(one.weights["encoder"], two.weights["encoder"])
+
+
+def test_a_clipped_gradient_has_the_norm_it_may_have(store):
+    learner = learner_for(TopKConfig(**shared, k=4, clip=1e-3), store)
+    x, _ = learner.scaled(planted(256))
+    gradients = learner.descend(x).gradients
+    learner.optimizer.step(gradients, 0)
+    squares = sum(float(gradients[name].square().sum()) for name in learner.weights)
+    assert squares**0.5 == pytest.approx(1e-3, rel=1e-4)
+
+
+@each_config
+def test_configs_go_through_json(config):
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+    assert ARCHITECTURES[config.architecture] is type(config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (ReLUConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
+        (GatedConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
+        (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must not be negative"),
+        (JumpReLUConfig, {"target_l0": 49}, "target_l0=49 must be above 0 and at most d_sae=48"),
+        (JumpReLUConfig, {"penalty": "l2"}, "penalty='l2' must be"),
+        (JumpReLUConfig, {"bandwidth": 0.0}, "bandwidth=0.0 must be above 0"),
+        (MatryoshkaConfig, {"k": 49}, "k=49 must be in 1..d_sae=48"),
+        (MatryoshkaConfig, {"groups": (0.5, 0.4)}, "must be positive shares that sum to 1"),
+        (MatryoshkaConfig, {"groups": (0.001, 0.999)}, "without a latent at d_sae=48"),
+        (TopKConfig, {"k_start": 0}, "k_start=0 must be in"),
+        (TopKConfig, {"ema": 1.0}, "ema=1.0 must be between 0 and 1"),
+        (TopKConfig, {"decoder_init": 0.1}, "needs unit_norm=False"),
+        (MatchingPursuitConfig, {"unit_norm": False}, "needs unit_norm=True"),
+        (ReLUConfig, {"resample_at": (1.5,)}, "between 0 and 1"),
+    ],
+)
+def test_configs_refuse_bad_values(kind, changes, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        kind(**{**shared, **changes})
+
+
+def test_what_does_not_go_together_is_refused(store, other):
+    both = join_stores({"a": store, "b": other})
+    hooks = ["a/activations", "b/activations"]
+    with pytest.raises(ValueError, match="reads and writes one hook"):
+        train_sae(both, hooks, MatchingPursuitConfig(**shared, k=4))
+    with pytest.raises(ValueError, match="give train_sae a target hook"):
+        train_sae(store, HOOK, TopKConfig(**shared, k=4, skip=True))
+    with pytest.raises(ValueError, match="whose output is its input"):
+        train_sae(both, hooks[0], TopKConfig(**shared, k=4, refinements=1), target=hooks[1])
+    with pytest.raises(ValueError, match="has no activations of"):
+        train_sae(store, "elsewhere", TopKConfig(**shared, k=4))

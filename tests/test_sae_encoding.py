@@ -1,0 +1,122 @@
+"""Encoding in pieces and from bfloat16 gives what the dense formula gives."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from interp.codes import SparseCodes
+from interp.sae import encoding
+from interp.sae.encoding import Workspace, encode, piece_rows
+from interp.sae.kernels import kernels
+from interp.sae.threads import share, share_pieces, torch_on_one_thread
+
+
+@dataclass(frozen=True)
+class TopK:
+    k: int
+    by_row: bool = True
+
+    def pick(self, pre: torch.Tensor) -> SparseCodes:
+        return kernels(pre).top_k(pre, self.k)
+
+    def shortlist(self, pre: torch.Tensor) -> SparseCodes:
+        return kernels(pre).top_k(pre, self.k + 8)
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        return kernels(codes.values).keep_top_k(codes, self.k)
+
+
+@dataclass(frozen=True)
+class BatchTopK:
+    n: int
+    by_row: bool = False
+
+    def pick(self, pre: torch.Tensor) -> SparseCodes:
+        return kernels(pre).batch_top_k(pre, self.n)
+
+    def shortlist(self, pre: torch.Tensor) -> SparseCodes:
+        return kernels(pre).batch_top_k(pre, self.n + self.n // 8)
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        return kernels(codes.values).keep_batch_top_k(codes, self.n)
+
+
+@dataclass(frozen=True)
+class Above:
+    threshold: float
+    by_row: bool = True
+
+    def pick(self, pre: torch.Tensor) -> SparseCodes:
+        return kernels(pre).above(pre, pre.new_full(pre.shape[1:], self.threshold))
+
+    def shortlist(self, pre: torch.Tensor) -> SparseCodes:
+        return kernels(pre).above(pre, torch.full(pre.shape[1:], self.threshold - 0.05))
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        return kernels(codes.values).keep_above(codes, codes.values.new_full((codes.d_sae,), self.threshold))
+
+
+RULES = [TopK(6), BatchTopK(900), Above(2.5), Above(-0.5)]
+
+
+def problem(rows: int = 150, d: int = 20, width: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x, encoder, b_enc = (torch.randn(*shape, generator=generator) for shape in ((rows, d), (width, d), (width,)))
+    return x, encoder / encoder.norm(dim=1, keepdim=True), b_enc / 5
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("low_precision", [False, True])
+def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypatch):
+    monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
+    x, encoder, b_enc = problem()
+    exact = rule.pick(torch.addmm(b_enc, x, encoder.T)).dense()
+    codes = encode(x, encoder, b_enc, rule, low_precision=low_precision)
+    dense = codes.dense()
+    assert ((dense != 0) != (exact != 0)).sum() <= 2
+    both = (dense != 0) & (exact != 0)
+    torch.testing.assert_close(dense[both], exact[both], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("low_precision", [False, True])
+def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypatch):
+    monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
+    x, encoder, b_enc = problem()
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(encode(x, encoder, b_enc, TopK(6), low_precision=low_precision))
+    torch.set_num_threads(before)
+    for other in results[1:]:
+        for name in ("offsets", "latents", "values"):
+            assert torch.equal(getattr(other, name), getattr(results[0], name))
+
+
+def test_a_workspace_serves_batches_of_any_size_and_no_rows():
+    x, encoder, b_enc = problem()
+    workspace = Workspace()
+    for rows in (150, 30, 0, 150):
+        for rule in RULES:
+            codes = encode(x[:rows], encoder, b_enc, rule, low_precision=True, workspace=workspace)
+            fresh = encode(x[:rows], encoder, b_enc, rule, low_precision=True)
+            assert len(codes) == rows and torch.equal(codes.dense(), fresh.dense())
+
+
+def test_pre_activations_at_a_time_are_bounded():
+    assert piece_rows(10**6, 1 << 20) * (1 << 20) <= 1 << 26
+    assert piece_rows(10, 100) == 10 and piece_rows(0, 100) == 1
+
+
+def test_shared_work_is_done_once_and_in_order():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    done = torch.zeros(103)
+    with torch_on_one_thread():
+        assert torch.get_num_threads() == 1
+        share(103, lambda start, stop: done[start:stop].add_(1))
+        nested = share_pieces([1, 2, 3], lambda piece: share_pieces([piece, 10 * piece], lambda each: each + 1))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+    assert torch.equal(done, torch.ones(103))
+    assert nested == [[2, 11], [3, 21], [4, 31]]

@@ -1,0 +1,291 @@
+"""The hand gradients of every architecture against a dense twin in float64 with autograd."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from interp.activations import ActivationStatistics
+from interp.sae import (
+    BatchTopKConfig,
+    GatedConfig,
+    JumpReLUConfig,
+    MatchingPursuitConfig,
+    MatryoshkaConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+)
+from interp.sae.architectures import rise
+from interp.sae.learner import Learner
+from interp.sae.site import Site
+
+D_IN, D_SAE, ROWS, STEP = 16, 48, 120, 40
+shared = {"d_sae": D_SAE, "tokens": 100 * 64, "batch_size": 64, "device": "cpu"}
+
+
+class JumpReLU(torch.autograd.Function):
+    """z = pre where pre > θ; ∂z/∂θ = −(θ / ε) · [|pre − θ| < ε / 2]."""
+
+    @staticmethod
+    def forward(ctx, pre, threshold, width):
+        ctx.save_for_backward(pre, threshold)
+        ctx.width = width
+        return pre * (pre > threshold)
+
+    @staticmethod
+    def backward(ctx, slope):
+        pre, threshold = ctx.saved_tensors
+        near = ((pre - threshold).abs() < ctx.width / 2) * slope
+        return slope * (pre > threshold), -(threshold / ctx.width) * near.sum(0), None
+
+
+class Step(torch.autograd.Function):
+    """[pre > θ]; ∂/∂θ = −(1 / ε) · [|pre − θ| < ε / 2]."""
+
+    @staticmethod
+    def forward(ctx, pre, threshold, width):
+        ctx.save_for_backward(pre, threshold)
+        ctx.width = width
+        return (pre > threshold).to(pre)
+
+    @staticmethod
+    def backward(ctx, slope):
+        pre, threshold = ctx.saved_tensors
+        near = ((pre - threshold).abs() < ctx.width / 2) * slope
+        return None, -near.sum(0) / ctx.width, None
+
+
+def statistics(d: int, seed: int) -> ActivationStatistics:
+    median = torch.randn(d, generator=torch.Generator().manual_seed(seed))
+    return ActivationStatistics(
+        mean=median,
+        mean_norm=2.0 + seed,
+        variance=3.0,
+        second_moment=None,
+        geometric_median=median,
+        n_rows=100,
+        second_moment_rows=0,
+        geometric_median_rows=100,
+    )
+
+
+SITES = {
+    "autoencoder": Site(inputs=(statistics(D_IN, 0),)),
+    "crosscoder": Site(inputs=(statistics(D_IN, 0), statistics(9, 1))),
+    "transcoder": Site(inputs=(statistics(D_IN, 0),), outputs=(statistics(11, 2),)),
+}
+
+
+def learner_for(config: SAEConfig, site: Site, n_dead: int = 0) -> Learner:
+    """A learner in the middle of its run, its weights away from where they began."""
+    learner = Learner(config, site, torch.device("cpu"), torch.float64)
+    generator = torch.Generator().manual_seed(5)
+    for name, weight in learner.weights.items():
+        weight += torch.randn(weight.shape, generator=generator, dtype=torch.float64) * 0.2
+        if name == "threshold":
+            weight.abs_()
+    if config.unit_norm:
+        learner.weights["W_dec"] /= learner.weights["W_dec"].norm(dim=1, keepdim=True)
+    learner.steps_done = STEP
+    dead = torch.randperm(D_SAE, generator=generator)[:n_dead].sort().values
+    learner.since_fired[dead] = config.dead_tokens
+    return learner
+
+
+def inputs(site: Site) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(ROWS, site.d_in, generator=generator, dtype=torch.float64)
+    return x, x if site.tied else torch.randn(ROWS, site.d_out, generator=generator, dtype=torch.float64)
+
+
+def picked(pre: torch.Tensor, config: SAEConfig, k: int) -> torch.Tensor:
+    if isinstance(config, TopKConfig):
+        least = pre.sort(dim=1, descending=True).values[:, k - 1 : k]
+    else:
+        least = pre.flatten().sort(descending=True).values[k * len(pre) - 1]
+    return torch.where((pre >= least) & (pre > 0), pre, 0)
+
+
+def norms(W_dec: torch.Tensor, site: Site) -> torch.Tensor:
+    return sum(part.norm(dim=1) for part in W_dec.split(list(site.widths), dim=1))
+
+
+def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The loss as the docstrings of `architectures`, `learner` and `thresholds` state it, without what revives."""
+    c, site, variance = learner.config, learner.site, learner.variance
+    centred = x - p["b_dec"] if site.tied else x
+    if isinstance(c, MatchingPursuitConfig):
+        residual = centred
+        for _ in range(c.k):
+            best = (residual @ p["W_dec"].T).argmax(1)
+            value = (residual * p["W_dec"][best]).sum(1, keepdim=True).relu()
+            residual = residual - value * p["W_dec"][best]
+        return residual.square().sum() / (len(x) * variance)
+    pre = centred @ p["encoder"].T + p["b_enc"]
+    penalty, extra = x.new_zeros(()), x.new_zeros(())
+    match c:
+        case TopKConfig() | BatchTopKConfig():
+            z = picked(pre, c, c.k_at(STEP))
+            for _ in range(c.refinements):
+                z = picked(z + c.refinement_step * ((centred - z @ p["W_dec"]) @ p["encoder"].T + p["b_enc"]), c, c.k)
+        case ReLUConfig():
+            z, exponent = pre.relu(), c.p_at(STEP)
+            size = z * (norms(p["W_dec"], site) if not c.unit_norm or len(site.widths) > 1 else 1)
+            if exponent < 1:
+                powers = torch.where(z > 0, (size + 1e-3) ** exponent, 0).sum()
+                linear = torch.where(z > 0, size + 1e-3, 0).sum()
+                penalty = c.l1 * rise(STEP + 1, c.l1_warmup, c.steps) * powers * (linear / powers).detach()
+            else:
+                penalty = c.l1 * rise(STEP + 1, c.l1_warmup, c.steps) * size.sum()
+        case GatedConfig():
+            u, gate = pre - p["b_enc"], pre.relu()
+            z = (pre > 0) * (p["r_mag"].exp() * u + p["b_mag"]).relu()
+            frozen = gate @ p["W_dec"].detach() + p["b_dec"].detach() - y
+            frozen = frozen + (x @ p["W_skip"].detach() if c.skip else 0)
+            extra, penalty = frozen.square().sum(), c.l1 * gate.sum()
+        case JumpReLUConfig():
+            width = c.bandwidth_at(STEP)
+            z = JumpReLU.apply(pre, p["threshold"], width)
+            counts = Step.apply(pre, p["threshold"], width).sum(1)
+            if c.penalty == "tanh":
+                penalty = c.coefficient * torch.tanh(c.tanh_scale * z * norms(p["W_dec"], site)).sum()
+            elif c.penalty == "l0":
+                penalty = c.coefficient * counts.sum()
+            else:
+                penalty = c.coefficient * variance * (counts / c.target_l0 - 1).square().sum()
+            penalty = penalty * rise(STEP + 1, c.coefficient_warmup, c.steps)
+    skipped = x @ p["W_skip"] if c.skip else 0
+    errors = [(z[:, :end] @ p["W_dec"][:end] + p["b_dec"] + skipped - y).square().sum() / len(c.ends) for end in c.ends]
+    return (sum(errors) + extra + penalty) / (len(x) * variance)
+
+
+def dense_auxk(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
+    dead, k_aux = learner.dead, max(1, learner.site.d_out // 2)
+    with torch.no_grad():
+        codes = learner.encoder.forward(weights_of(learner), x - p["b_dec"] if learner.site.tied else x).codes
+        skipped = x @ p["W_skip"] if learner.config.skip else 0
+        error = codes.dense() @ p["W_dec"] + p["b_dec"] + skipped - y
+    every = max(1, -(-len(dead) // (2 * k_aux)))
+    error, x = error[::every], x[::every]
+    quiet = (x - p["b_dec"] if learner.site.tied else x) @ p["encoder"][dead].T + p["b_enc"][dead]
+    if len(dead) > k_aux:
+        quiet = torch.where(quiet >= quiet.sort(dim=1, descending=True).values[:, k_aux - 1 : k_aux], quiet, 0)
+    missed = (quiet @ p["W_dec"][dead] + error).square().sum() / (error - error.mean(0)).square().sum()
+    return learner.config.aux_coefficient * min(1, len(dead) / k_aux) * missed
+
+
+def weights_of(learner: Learner) -> SimpleNamespace:
+    return SimpleNamespace(**{name: learner.weights[name] for name in ("encoder", "b_enc", "W_dec")})
+
+
+def check(learner: Learner, more=None) -> None:
+    x, y = inputs(learner.site)
+    descent = learner.descend(x, y)
+    p = {name: weight.clone().requires_grad_() for name, weight in learner.weights.items()}
+    loss = dense_loss(learner, x, y, p)
+    if more is not None:
+        loss = loss + more(learner, x, y, p)
+    loss.backward()
+    assert descent.loss == pytest.approx(loss.item(), rel=1e-9)
+    for name, parameter in p.items():
+        mine = descent.gradients[name]
+        if parameter.grad is None:
+            assert not mine.any(), name
+            continue
+        assert (mine - parameter.grad).norm() <= 1e-9 * parameter.grad.norm().clamp(min=1e-12), name
+
+
+CONFIGS = {
+    "topk": TopKConfig(**shared, k=4),
+    "topk, k falling": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.8),
+    "topk, refined": TopKConfig(**shared, k=4, refinements=2),
+    "batchtopk": BatchTopKConfig(**shared, k=4),
+    "batchtopk, refined": BatchTopKConfig(**shared, k=4, refinements=1, refinement_step=0.3),
+    "matryoshka": MatryoshkaConfig(**shared, k=6, groups=(0.25, 0.25, 0.5)),
+    "relu, April 2024": ReLUConfig(**shared, l1=0.4),
+    "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.4),
+    "relu, warming up": ReLUConfig(**shared, l1=0.4, l1_warmup=0.9),
+    "gated": GatedConfig(**shared, l1=0.4),
+    "jumprelu, target l0": JumpReLUConfig(**shared, target_l0=5, bandwidth=0.6, coefficient_warmup=0.9),
+    "jumprelu, l0": JumpReLUConfig(**shared, penalty="l0", coefficient=0.3, bandwidth=0.6, bandwidth_end=0.2),
+    "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5, pre_act_coefficient=0.0),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_autoencoder_gradients_equal_float64_autograd(config):
+    check(learner_for(config, SITES["autoencoder"]))
+
+
+@pytest.mark.parametrize("name", ["topk", "batchtopk", "matryoshka", "relu, April 2024", "jumprelu, January 2025"])
+def test_crosscoder_gradients_equal_float64_autograd(name):
+    check(learner_for(CONFIGS[name], SITES["crosscoder"]))
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip"])
+@pytest.mark.parametrize(
+    "name", ["topk", "batchtopk", "matryoshka", "relu, April 2024", "gated", "jumprelu, target l0"]
+)
+def test_transcoder_gradients_equal_float64_autograd(name, skip):
+    check(learner_for(dataclasses.replace(CONFIGS[name], skip=skip), SITES["transcoder"]))
+
+
+def test_matching_pursuit_gradients_equal_float64_autograd():
+    check(learner_for(MatchingPursuitConfig(**shared, k=6), SITES["autoencoder"]))
+
+
+@pytest.mark.parametrize("n_dead", [3, 40])
+@pytest.mark.parametrize("site", ["autoencoder", "crosscoder", "transcoder"])
+@pytest.mark.parametrize("name", ["topk", "batchtopk"])
+def test_auxk_gradients_equal_float64_autograd(name, site, n_dead):
+    check(learner_for(CONFIGS[name], SITES[site], n_dead), dense_auxk)
+
+
+@pytest.mark.parametrize("n_dead", [3, 40])
+def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead):
+    config = JumpReLUConfig.january_2025(**shared, coefficient=0.5, pre_act_coefficient=0.7)
+
+    def pulled(learner, x, y, p):
+        dead, every = learner.dead, max(1, -(-n_dead // (2 * D_IN)))
+        pre = (x[::every] - p["b_dec"]) @ p["encoder"][dead].T + p["b_enc"][dead]
+        below = (p["threshold"][dead] - pre).relu() * p["W_dec"][dead].norm(dim=1).detach()
+        return 0.7 * below.sum() / (len(x[::every]) * learner.variance)
+
+    check(learner_for(config, SITES["autoencoder"], n_dead), pulled)
+
+
+def test_p_annealing_keeps_the_size_of_the_penalty():
+    config = ReLUConfig(**shared, l1=0.4, p_end=0.3)
+    learner = learner_for(config, SITES["autoencoder"])
+    learner.steps_done = 90
+    assert config.p_at(40) == 1 and config.p_at(75) == pytest.approx(0.65) and config.p_at(100) == pytest.approx(0.3)
+    x, _ = inputs(learner.site)
+    annealed = learner.descend(x).loss
+    learner.steps_done = STEP
+    assert annealed == pytest.approx(learner.descend(x).loss, rel=0.02)
+
+
+def test_a_frozen_decoder_stays_as_it_was_drawn():
+    learner = Learner(TopKConfig(**shared, k=4, train_decoder=False), SITES["autoencoder"], torch.device("cpu"))
+    before = {name: weight.clone() for name, weight in learner.weights.items()}
+    x, _ = inputs(learner.site)
+    learner.step(x.float())
+    assert torch.equal(learner.weights["W_dec"], before["W_dec"])
+    assert not torch.equal(learner.weights["encoder"], before["encoder"])
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_single_precision_gradients_are_close_to_double(config):
+    """Picks that differ between the precisions would show; none does on these rows."""
+    site, results = SITES["autoencoder"], []
+    x, _ = inputs(site)
+    for dtype in (torch.float32, torch.float64):
+        learner = Learner(config, site, torch.device("cpu"), dtype)
+        learner.encoder.low_precision = False
+        getattr(learner.encoder, "first", learner.encoder).low_precision = False
+        descent = learner.descend(x.to(dtype))
+        results.append({name: descent.gradients[name] for name in learner.weights})
+    for name, double in results[1].items():
+        assert (results[0][name].double() - double).norm() <= 1e-5 * double.norm().clamp(min=1e-6), name

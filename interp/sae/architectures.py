@@ -246,7 +246,7 @@ class MatryoshkaConfig(BatchTopKConfig):
 class JumpReLUConfig(SAEConfig):
     """z = pre where pre > θ_j, θ learnt by straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-    Penalties of a row:  `l0` ‖z‖₀     `target_l0` (‖z‖₀ / target_l0 − 1)²     `tanh` Σ_j tanh(tanh_scale · z_j ‖W_dec[j]‖)
+    Penalty of a row: `l0` ‖z‖₀, `target_l0` (‖z‖₀ / target_l0 − 1)², or `tanh` Σ_j tanh(tanh_scale · z_j ‖W_dec[j]‖).
     The last with the loss for dead latents below is Anthropic's of January 2025.
     """
 
@@ -257,8 +257,8 @@ class JumpReLUConfig(SAEConfig):
     """λ. For `target_l0` it is in units of V: 1 weighs a row at twice its target as much as losing all variance."""
     coefficient_warmup: float = 0.1
     """Fraction over which λ rises from 0 (January 2025: all of the run)."""
-    threshold: float = 0.1
-    """θ at the start, for inputs of mean norm √d."""
+    threshold: float | None = None
+    """θ at the start; None = where about `target_l0` latents of Gaussian inputs fire (January 2025: 0.1)."""
     bandwidth: float = 0.1
     """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
     bandwidth_end: float | None = None
@@ -274,7 +274,7 @@ class JumpReLUConfig(SAEConfig):
             raise ValueError(f"penalty={self.penalty!r} must be 'l0', 'target_l0' or 'tanh'")
         if not 0 < self.target_l0 <= self.d_sae:
             raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
-        for name in ("coefficient", "threshold", "pre_act_coefficient"):
+        for name in ("coefficient", "pre_act_coefficient") + (("threshold",) if self.threshold is not None else ()):
             _not_negative(self, name)
         _fraction(self, "coefficient_warmup")
         for name in ("bandwidth", "tanh_scale") + (("bandwidth_end",) if self.bandwidth_end is not None else ()):
@@ -283,8 +283,9 @@ class JumpReLUConfig(SAEConfig):
     @classmethod
     def january_2025(cls, **given: Any) -> "JumpReLUConfig":
         """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows."""
-        recipe: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0, "bandwidth": 2.0}
-        return cls(**(recipe | {"unit_norm": False, "decoder_init": 0.1, "clip": 1.0} | given))
+        penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
+        rule: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0}
+        return cls(**(penalty | rule | {"unit_norm": False, "decoder_init": 0.1, "clip": 1.0} | given))
 
     def bandwidth_at(self, step: int) -> float:
         end = self.bandwidth if self.bandwidth_end is None else self.bandwidth_end

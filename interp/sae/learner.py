@@ -80,7 +80,7 @@ class Learner:
         low_precision = has_fast_bfloat16(self.weights["W_dec"])
         self.encoder = encoder_for(config, self.processes, low_precision=low_precision)
         self.rule = self.encoder.rules[-1]
-        self.rule.place(self.weights)
+        self.rule.place(self.weights, site.input_spread * config.decoder_init)
         self.optimizer = Optimizer(config, self.weights)
         self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
         self.steps_done = 0

@@ -84,8 +84,11 @@ class TrainingRule:
         self.parameters: dict[str, Tensor] = {}
         self.at_step = 0
 
-    def place(self, weights: dict[str, Tensor]) -> None:
-        """Add the parameters to the weights; what learns there is what the rule reads."""
+    def place(self, weights: dict[str, Tensor], spread: float) -> None:
+        """Add the parameters to the weights; what learns there is what the rule reads.
+
+        `spread`: standard deviation of the pre-activations, as training begins.
+        """
         self.parameters = weights
         for name, value in self.initial.items():
             weights[name] = torch.full_like(weights["b_enc"], value)

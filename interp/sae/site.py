@@ -62,6 +62,11 @@ class Site:
         return self._scales(self.targets)
 
     @property
+    def input_spread(self) -> float:
+        """Standard deviation of scaled inputs, the mean over all directions."""
+        return (sum(each.variance * self._scale(each) ** 2 for each in self.inputs) / self.d_in) ** 0.5
+
+    @property
     def mean_norm(self) -> float:
         """Of scaled inputs, roughly: the root of the sum of the squares of the hooks'."""
         return sum((each.mean_norm * self._scale(each)) ** 2 for each in self.inputs) ** 0.5

@@ -8,6 +8,8 @@ With N_j = ‖W_dec[j]‖ and c = 1 / (rows · V), for each row and latent:
                θ's slope is straight-through: −(θ / ε) g where |pre − θ| < ε / 2, and −(1 / ε) of the count's slope
 """
 
+from statistics import NormalDist
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -123,8 +125,13 @@ class TrainingJumpReLU(TrainingRule):
     def __init__(self, config: JumpReLUConfig, processes: Processes):
         super().__init__(config, processes)
         self.config = config
-        self.initial = {"threshold": config.threshold}
         self.penalises_norms = config.penalty == "tanh"
+
+    def place(self, weights: dict[str, Tensor], spread: float) -> None:
+        c = self.config
+        rare = NormalDist(0, spread).inv_cdf(1 - c.target_l0 / c.d_sae) if c.target_l0 < c.d_sae / 2 else 0.0
+        self.initial = {"threshold": rare if c.threshold is None else c.threshold}
+        super().place(weights, spread)
 
     @property
     def _reach(self) -> Float[Tensor, " d_sae"]:

@@ -29,6 +29,8 @@ from interp.sae.site import Site
 
 HELD_OUT_ROWS = 20_000
 PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}
+PLANTED_SEED = 10**6
+"""Far from a learner's, whose directions are drawn in the same way."""
 
 
 class Size(Protocol):
@@ -146,7 +148,7 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
             "fvu_ratio": fvu[True] / fvu[False],
             "fvu_float32_other_seed": trained_on_planted(replace(config, seed=1), False)[1],
         }
-        print(f"  {name:12}" + "  ".join(f"{key} {value:.5f}" for key, value in found[name].items()))
+        print(f"  {name:12}" + "  ".join(f"{key} {value:.6f}" for key, value in found[name].items()))
     return found
 
 
@@ -178,7 +180,7 @@ def trained_on_planted(config: SAEConfig, low: bool) -> tuple[Learner, float]:
 def planted_batches(rows: int, seed: int) -> Iterator[Float[Tensor, "row d_in"]]:
     """Sums of few of many directions, with firing rates that fall as 1 / rank."""
     d_in, features = int(PLANTED["d_in"]), int(PLANTED["features"])
-    directions = torch.randn(features, d_in, generator=torch.Generator().manual_seed(0))
+    directions = torch.randn(features, d_in, generator=torch.Generator().manual_seed(PLANTED_SEED))
     directions /= directions.norm(dim=1, keepdim=True)
     rates = 1 / torch.arange(1, features + 1)
     rates = (rates * PLANTED["l0"] / rates.sum()).clamp(max=0.5)

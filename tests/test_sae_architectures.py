@@ -111,31 +111,31 @@ def test_each_is_saved_and_read_back_with_fast_and_dense_codes_alike(store, tmp_
 
 
 @pytest.mark.parametrize(
-    ("config", "most"),
+    ("config", "least"),
     [
-        (TopKConfig(**shared | {"tokens": 60_000}, k=4), 0.15),
-        (TopKConfig(**shared | {"tokens": 60_000}, k=4, refinements=2), 0.15),
-        (BatchTopKConfig(**shared | {"tokens": 60_000}, k=4), 0.15),
-        (MatryoshkaConfig(**shared | {"tokens": 60_000}, k=4, groups=(0.5, 0.5)), 0.25),
-        (JumpReLUConfig(**shared | {"tokens": 60_000, "lr": 1e-2}, target_l0=4, bandwidth=0.5), 0.25),
-        (ReLUConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.25),
-        (GatedConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.25),
-        (MatchingPursuitConfig(**shared | {"tokens": 60_000}, k=4), 0.15),
+        (TopKConfig(**shared | {"tokens": 200_000}, k=4), 0.9),
+        (TopKConfig(**shared | {"tokens": 200_000}, k=4, refinements=2), 0.95),
+        (BatchTopKConfig(**shared | {"tokens": 200_000}, k=4), 0.8),
+        (MatryoshkaConfig(**shared | {"tokens": 200_000}, k=4, groups=(0.5, 0.5)), 0.75),
+        (JumpReLUConfig(**shared | {"tokens": 200_000}, target_l0=4, bandwidth=0.5), 0.75),
+        (ReLUConfig(**shared | {"tokens": 200_000}, l1=0.5), 0.9),
+        (GatedConfig(**shared | {"tokens": 200_000}, l1=0.5), 0.65),
+        (MatchingPursuitConfig(**shared | {"tokens": 200_000}, k=4), 0.95),
     ],
     ids=lambda value: getattr(value, "architecture", None),
 )
-def test_each_learns_planted_directions(store, config, most):
+def test_each_learns_planted_directions(store, config, least):
+    """As many random directions come to a mean cosine of 0.53 with their nearest."""
     sae, x = train_sae(store, HOOK, config), planted()
-    assert unexplained(x, sae(x)) < most
+    assert unexplained(x, sae(x)) < 0.15
     directions = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     best = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ directions.T).max(0).values
-    assert best.mean() > 0.85
+    assert best.mean() > least
 
 
-@pytest.mark.parametrize("tokens", [2560, 100_000])
-def test_jumprelu_stands_near_the_target_l0_from_the_start(store, tokens):
-    config = JumpReLUConfig(**shared | {"tokens": tokens}, target_l0=5, bandwidth=0.5)
-    assert train_sae(store, HOOK, config).codes(planted()).nnz / 3000 == pytest.approx(5, rel=0.25)
+def test_jumprelu_reaches_the_target_l0(store):
+    config = JumpReLUConfig(**shared | {"tokens": 100_000}, target_l0=5, bandwidth=0.5)
+    assert train_sae(store, HOOK, config).codes(planted()).nnz / 3000 == pytest.approx(5, rel=0.2)
 
 
 def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, tmp_path):
@@ -321,13 +321,18 @@ def test_rows_of_outlying_norm_train_nothing(store):
     torch.testing.assert_close(one.weights["encoder"], two.weights["encoder"])
 
 
-def test_a_clipped_gradient_has_the_norm_it_may_have(store):
-    learner = learner_for(TopKConfig(**shared, k=4, clip=1e-3), store)
-    x, _ = learner.scaled(planted(256))
-    gradients = learner.descend(x).gradients
-    learner.optimizer.step(gradients, 0)
-    squares = sum(float(gradients[name].square().sum()) for name in learner.weights)
-    assert squares**0.5 == pytest.approx(1e-3, rel=1e-4)
+def test_the_gradient_is_that_of_the_logarithm_of_the_loss_and_clipped(store):
+    """Adam's running mean after one step is a tenth of the gradient that it got."""
+    for log_loss, clip in ((False, 0.1), (True, 0.1), (True, 50.0)):
+        config = TopKConfig(**shared, k=4, clip=clip, log_loss=log_loss, unit_norm=False)
+        learner = learner_for(config, store)
+        descent = learner.descend(learner.scaled(planted(256))[0])
+        whole = {name: descent.gradients[name] / (descent.loss if log_loss else 1) for name in learner.weights}
+        norm = sum(float(gradient.square().sum()) for gradient in whole.values()) ** 0.5
+        learner.optimizer.step(descent.gradients, descent.loss, 0)
+        for name, gradient in whole.items():
+            torch.testing.assert_close(10 * learner.optimizer.means[name], gradient * min(1, clip / norm))
+        assert norm > clip if clip < 1 else norm < clip
 
 
 @each_config

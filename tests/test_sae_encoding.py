@@ -8,7 +8,7 @@ import torch
 from interp.codes import SparseCodes
 from interp.sae import encoding
 from interp.sae.encoding import Workspace, encode, piece_rows
-from interp.sae.kernels import kernels
+from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.threads import share, share_pieces, torch_on_one_thread
 
 
@@ -20,8 +20,8 @@ class TopK:
     def pick(self, pre: torch.Tensor) -> SparseCodes:
         return kernels(pre).top_k(pre, self.k)
 
-    def shortlist(self, pre: torch.Tensor) -> SparseCodes:
-        return kernels(pre).top_k(pre, self.k + 8)
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).top_k(pre, self.k + 8)
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         return kernels(codes.values).keep_top_k(codes, self.k)
@@ -35,8 +35,8 @@ class BatchTopK:
     def pick(self, pre: torch.Tensor) -> SparseCodes:
         return kernels(pre).batch_top_k(pre, self.n)
 
-    def shortlist(self, pre: torch.Tensor) -> SparseCodes:
-        return kernels(pre).batch_top_k(pre, self.n + self.n // 8)
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).batch_top_k(pre, self.n + self.n // 8)
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         return kernels(codes.values).keep_batch_top_k(codes, self.n)
@@ -50,8 +50,8 @@ class Above:
     def pick(self, pre: torch.Tensor) -> SparseCodes:
         return kernels(pre).above(pre, pre.new_full(pre.shape[1:], self.threshold))
 
-    def shortlist(self, pre: torch.Tensor) -> SparseCodes:
-        return kernels(pre).above(pre, torch.full(pre.shape[1:], self.threshold - 0.05))
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).above(pre, torch.full(pre.shape[1:], self.threshold - 0.05))
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         return kernels(codes.values).keep_above(codes, codes.values.new_full((codes.d_sae,), self.threshold))
@@ -70,6 +70,7 @@ def problem(rows: int = 150, d: int = 20, width: int = 300) -> tuple[torch.Tenso
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypatch):
     monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
+    monkeypatch.setattr(encoding, "_LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
     exact = rule.pick(torch.addmm(b_enc, x, encoder.T)).dense()
     codes = encode(x, encoder, b_enc, rule, low_precision=low_precision)
@@ -82,6 +83,7 @@ def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypat
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypatch):
     monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
+    monkeypatch.setattr(encoding, "_LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):

@@ -110,7 +110,10 @@ def test_the_rate_rises_stays_and_falls(store):
         rates.append(learner.lr)
     assert rates[0] == pytest.approx(0.05) and rates[9:80] == [0.5] * 71
     assert rates[90] == pytest.approx(0.25) and rates[99] == pytest.approx(0.025)
-    assert topk(d_sae=2**14).peak_lr == 2e-4 and topk(d_sae=2**12).peak_lr == 4e-4
+    assert (
+        topk(d_sae=2**14, tokens=256 * 10**5).peak_lr == 2e-4 and topk(d_sae=2**12, tokens=256 * 10**6).peak_lr == 4e-4
+    )
+    assert topk(d_sae=2**14, tokens=256 * 25_000).peak_lr == 4e-4 and topk(d_sae=2**14).peak_lr == 16e-4
 
 
 def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):

@@ -30,15 +30,18 @@ class SAEConfig:
     """Rows to train on; a smaller store is read again, in another order."""
     batch_size: int = 2048
     lr: float | None = None
-    """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3)."""
+    """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
+    100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
     warmup: float = 0.05
     """Fraction over which the rate rises linearly, 1,000 steps at most."""
     decay: float = 0.2
     """Last fraction, over which the rate falls to zero."""
     decay_shape: str = "linear"
     """Of the fall: `linear` or `cosine`."""
+    log_loss: bool = True
+    """Descend ln loss: Adam then does not remember the first, far larger gradients for a thousand steps."""
     clip: float | None = None
-    """Largest norm of the whole gradient; None = as it is (Anthropic, April 2024: 1)."""
+    """Largest norm of the whole gradient, that of ln loss where this is what descends; None = as it is."""
     ema: float | None = None
     """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
     unit_norm: bool = True
@@ -66,7 +69,7 @@ class SAEConfig:
         for name in ("warmup", "decay"):
             _fraction(self, name)
         if self.lr is not None and not self.lr > 0:
-            raise ValueError(f"lr={self.lr} must be above 0 (None = the law over d_sae)")
+            raise ValueError(f"lr={self.lr} must be above 0 (None = the law over d_sae and steps)")
         if self.decay_shape not in ("linear", "cosine"):
             raise ValueError(f"decay_shape={self.decay_shape!r} must be 'linear' or 'cosine'")
         for name in ("clip", "max_norm"):
@@ -87,7 +90,9 @@ class SAEConfig:
 
     @property
     def peak_lr(self) -> float:
-        return self.lr if self.lr is not None else 2e-4 / (self.d_sae / 2**14) ** 0.5
+        if self.lr is not None:
+            return self.lr
+        return min(0.01, 2e-4 / (self.d_sae / 2**14) ** 0.5 * min(8.0, max(1.0, (100_000 / self.steps) ** 0.5)))
 
     @property
     def dead_tokens(self) -> int:
@@ -113,7 +118,6 @@ class ReLUConfig(SAEConfig):
     its size (p-annealing, arXiv 2408.00113)."""
     resample_at: tuple[float, ...] = ()
     """Fractions of the run at which dead latents are begun anew, at rows drawn ∝ loss² (October 2023)."""
-    clip: float | None = 1.0
     unit_norm: bool = False
     decoder_init: float = 0.1
     aux_coefficient: float = 0.0
@@ -135,7 +139,6 @@ class ReLUConfig(SAEConfig):
         recipe: dict[str, Any] = {
             "unit_norm": True,
             "decoder_init": 1.0,
-            "clip": None,
             "l1_warmup": 0.0,
             "resample_at": resampled,
         }
@@ -258,7 +261,8 @@ class JumpReLUConfig(SAEConfig):
     coefficient_warmup: float = 0.1
     """Fraction over which λ rises from 0 (January 2025: all of the run)."""
     threshold: float | None = None
-    """θ at the start; None = where about `target_l0` latents of Gaussian inputs fire (January 2025: 0.1)."""
+    """θ at the start; None = where about 25 × `target_l0` latents would fire on Gaussian inputs, two fifths of all at
+    most: from fewer, more latents die (January 2025: 0.1)."""
     bandwidth: float = 0.1
     """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
     bandwidth_end: float | None = None
@@ -285,7 +289,7 @@ class JumpReLUConfig(SAEConfig):
         """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
         rule: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0}
-        return cls(**(penalty | rule | {"unit_norm": False, "decoder_init": 0.1, "clip": 1.0} | given))
+        return cls(**(penalty | rule | {"unit_norm": False, "decoder_init": 0.1} | given))
 
     def bandwidth_at(self, step: int) -> float:
         end = self.bandwidth if self.bandwidth_end is None else self.bandwidth_end

@@ -10,7 +10,7 @@ those at full precision only where rounding moved an entry past the whole margin
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -19,13 +19,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.kernels import kernels
+from interp.sae.kernels import PreActivations, Tiled, kernels
 from interp.sae.threads import share, share_pieces
 
 _FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25
-"""Pre-activations of a piece: 16 MiB of float32, which stay near, and at most 64 MiB of bfloat16."""
-_MOST_ROWS = 512
+"""Pre-activations of a piece: 16 MiB of float32, which stay near, and at most 64 MiB of bfloat16 (tiled on a CPU)."""
+_MOST_ROWS = 1024
 """Matmuls of fewer rows than this take up to twice the time a row in bfloat16; more rows leave threads idle."""
+_LATENTS_AT_ONCE = 512
+"""Of a tile of bfloat16, on a CPU: with as many rows it leaves room in the cache for the weights."""
 _FURTHER_COLUMNS = 16
 """Of the bfloat16 matrices: room for the bias, and for rows to stay aligned."""
 
@@ -42,7 +44,7 @@ class PickingRule(Protocol):
 class ShortlistingRule(PickingRule, Protocol):
     """Picks at low precision too."""
 
-    def shortlist(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
         """From bfloat16 pre-activations: what `pick` would pick, and those that rounding may have put behind."""
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
@@ -77,27 +79,37 @@ def encode(
     if low_precision and not isinstance(rule, ShortlistingRule):
         raise ValueError(f"{type(rule).__name__} has no shortlist: encode with low_precision=False")
     workspace = workspace or Workspace()
-    rows = piece_rows(len(x), len(encoder), low_precision)
-    pieces = [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)] or [slice(0, 0)]
+    at_once = piece_rows(len(x), len(encoder), low_precision)
+    pieces = [slice(start, min(start + at_once, len(x))) for start in range(0, len(x), at_once)] or [slice(0, 0)]
     multiply = _bfloat16_matmul(x, encoder, b_enc, workspace) if low_precision else _matmul(x, encoder, b_enc)
     dtype = torch.bfloat16 if low_precision else x.dtype
 
-    def picks(pre: Tensor, piece: slice) -> SparseCodes:
-        if low_precision and isinstance(rule, ShortlistingRule):
-            return rule.choose(kernels(x).rescore(rule.shortlist(pre), x[piece], encoder, b_enc))
+    def tiles(rows: slice) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, len(encoder), _LATENTS_AT_ONCE):
+            latents = slice(start, min(start + _LATENTS_AT_ONCE, len(encoder)))
+            tile = workspace.take("pre", rows.stop - rows.start, latents.stop - start, dtype, x.device)
+            multiply(rows, latents, tile)
+            yield start, tile
+
+    def pre_of(rows: slice, parts: list[slice]) -> PreActivations:
+        if low_precision and x.device.type == "cpu":
+            shape = torch.Size((rows.stop - rows.start, len(encoder)))
+            return Tiled(shape, dtype, parts, lambda part: tiles(_within(rows, part)))
+        pre = workspace.take("pre", rows.stop - rows.start, len(encoder), dtype, x.device)
+        share_pieces(parts, lambda part: multiply(_within(rows, part), slice(None), pre[part]))
+        return pre
+
+    def codes_of(rows: slice, parts: list[slice]) -> SparseCodes:
+        pre = pre_of(rows, parts)
+        if isinstance(rule, ShortlistingRule) and low_precision:
+            return rule.choose(kernels(x).rescore(rule.shortlist(pre), x[rows], encoder, b_enc))
+        assert isinstance(pre, Tensor)
         return rule.pick(pre)
 
-    def codes_of(piece: slice) -> SparseCodes:
-        pre = workspace.take("pre", piece.stop - piece.start, len(encoder), dtype, x.device)
-        multiply(piece, pre)
-        return picks(pre, piece)
-
-    if rule.by_row:
-        parts = share_pieces(pieces, codes_of)
-        return parts[0] if len(parts) == 1 else SparseCodes.cat(parts)
-    pre = workspace.take("batch", len(x), len(encoder), dtype, x.device)
-    share_pieces(pieces, lambda piece: multiply(piece, pre[piece]))
-    return picks(pre, slice(0, len(x)))
+    if not rule.by_row:
+        return codes_of(slice(0, len(x)), pieces)
+    parts = share_pieces(pieces, lambda piece: codes_of(piece, [slice(0, piece.stop - piece.start)]))
+    return parts[0] if len(parts) == 1 else SparseCodes.cat(parts)
 
 
 def piece_rows(rows: int, d_sae: int, low_precision: bool = False) -> int:
@@ -116,20 +128,24 @@ def has_fast_bfloat16(x: Tensor) -> bool:
     return x.device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
 
 
-def _matmul(x: Tensor, encoder: Tensor, b_enc: Tensor) -> Callable[[slice, Tensor], object]:
-    return lambda piece, pre: torch.addmm(b_enc, x[piece], encoder.T, out=pre)
+def _within(rows: slice, part: slice) -> slice:
+    return slice(rows.start + part.start, rows.start + part.stop)
+
+
+def _matmul(x: Tensor, encoder: Tensor, b_enc: Tensor) -> Callable[[slice, slice, Tensor], object]:
+    return lambda rows, latents, pre: torch.addmm(b_enc[latents], x[rows], encoder[latents].T, out=pre)
 
 
 def _bfloat16_matmul(
     x: Tensor, encoder: Tensor, b_enc: Tensor, workspace: Workspace
-) -> Callable[[slice, Tensor], object]:
+) -> Callable[[slice, slice, Tensor], object]:
     """The bias is two further columns of the weights, its leading bits and the rest, against ones in x."""
     leading = b_enc.bfloat16()
     columns = torch.stack([leading, (b_enc - leading).bfloat16()], 1)
     ones = columns.new_ones(len(x), columns.shape[1])
     rounded_x = _rounded(x, ones, "x", workspace)
     weights = _rounded(encoder, columns, "encoder", workspace)
-    return lambda piece, pre: torch.mm(rounded_x[piece], weights.T, out=pre)
+    return lambda rows, latents, pre: torch.mm(rounded_x[rows], weights[latents].T, out=pre)
 
 
 def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:

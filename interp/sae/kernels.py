@@ -14,6 +14,8 @@ Everything after the pick works on `SparseCodes`, so nothing of size [row, d_sae
 dtype, and the twin that the others are tested against), or `numba_kernels` on a CPU. Both are deterministic.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -64,9 +66,38 @@ class AdamStep(NamedTuple):
 
     lr: float
     step: int
+    scale: float = 1.0
+    """What the gradient is multiplied with."""
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 6.25e-10
+
+    @property
+    def rests(self) -> tuple[float, float]:
+        """What a new gradient, and its square, weigh in the running means."""
+        return (1 - self.beta1) * self.scale, (1 - self.beta2) * self.scale**2
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """Pre-activations of a CPU that are never all there: tiles of them are made as a loop comes to pick from them."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    pieces: Sequence[slice]
+    """Of the rows: the parts of the work that threads share, the same for any number of them."""
+    tiles: Callable[[slice], Iterable[tuple[int, Float[Tensor, "row latent"]]]]
+    """Of a piece: the first latent of each tile, and the tile, which the next one may overwrite."""
+    device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+
+PreActivations = Float[Tensor, "row d_sae"] | Tiled
 
 
 def kernels(tensor: Tensor) -> ModuleType:
@@ -74,7 +105,7 @@ def kernels(tensor: Tensor) -> ModuleType:
     return _module(tensor.device.type, tensor.dtype in (torch.float32, torch.float64))
 
 
-def pick_kernels(pre: Tensor) -> ModuleType:
+def pick_kernels(pre: PreActivations) -> ModuleType:
     """The module to pick with; it takes pre-activations in bfloat16 too."""
     return _module(pre.device.type, pre.dtype in (torch.bfloat16, torch.float32, torch.float64))
 
@@ -214,8 +245,9 @@ def adam_(
     """One Adam step on `weight`, `mean` and `square` in place. `unit_norm`: the rows are, and stay, of norm one."""
     if unit_norm:
         gradient = gradient - (gradient * weight).sum(1, keepdim=True) * weight
-    mean.lerp_(gradient, 1 - adam.beta1)
-    square.mul_(adam.beta2).addcmul_(gradient, gradient, value=1 - adam.beta2)
+    rest1, rest2 = adam.rests
+    mean.mul_(adam.beta1).add_(gradient, alpha=rest1)
+    square.mul_(adam.beta2).addcmul_(gradient, gradient, value=rest2)
     spread = (square / (1 - adam.beta2**adam.step)).sqrt_().add_(adam.eps)
     weight.addcdiv_(mean, spread, value=-adam.lr / (1 - adam.beta1**adam.step))
     if unit_norm:

@@ -36,6 +36,9 @@ from interp.sae.selection import Firing, Slopes
 from interp.sae.site import Site, add_norm_slope, fold, medians, part_norms
 from interp.sae.threads import torch_on_one_thread
 
+_DRAW = 0x1A7E47
+"""Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
+
 
 class StepResult(NamedTuple):
     loss: float
@@ -115,12 +118,12 @@ class Learner:
         if self.processes.count > 1:
             for name in self.weights:
                 self.processes.sum_(descent.gradients[name])
-        self.optimizer.step(descent.gradients, self.steps_done)
+        sums = torch.tensor([descent.loss, descent.squared_error, self._spread(y, batch)], dtype=torch.float64)
+        loss, squared_error, spread = self.processes.sum_(sums).tolist()
+        self.optimizer.step(descent.gradients, loss, self.steps_done)
         self.rule.project()
         self.steps_done += 1
         self._resample(x, descent.error)
-        sums = torch.tensor([descent.loss, descent.squared_error, self._spread(y, batch)], dtype=torch.float64)
-        loss, squared_error, spread = self.processes.sum_(sums).tolist()
         fvu = squared_error / spread if spread > 0 else 0.0
         l0, dead = float(fired.sum()) / max(1, batch.rows), len(self.dead) / self.config.d_sae
         return StepResult(loss, fvu, l0, dead, lr)
@@ -298,7 +301,7 @@ def _encoding_weights(weights: dict[str, Tensor]) -> Weights:
 
 def _initial_weights(config: SAEConfig, site: Site, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Random directions; the encoder is the decoder's transpose where input and output are the same."""
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(_DRAW + config.seed)
 
     def directions(d: int) -> Tensor:
         rows = torch.randn(config.d_sae, d, generator=generator)

@@ -1,14 +1,23 @@
 """The loops of `numba_kernels`: each works on a span of rows (or latents), so that threads can share the rows.
 
 A loop releases the interpreter's lock and writes only to its own span: results do not depend on the number of threads.
-`_SUM` lets the compiler keep eight partial sums of a dot product, in an order that is fixed once it is compiled;
-no loop assumes that numbers are finite.
+`_SUM` lets the compiler keep several partial sums of a dot product, in an order that is fixed once it is compiled. A
+loop that writes to an array has no such freedom: where two arrays lie near one another the compiler's own check sends
+it to a plain loop, which would then add up in another order. No loop assumes that numbers are finite.
 """
 
 import numpy as np
 from numba import njit
 
 _SUM = {"reassoc", "contract", "nsz"}
+
+
+@njit(nogil=True, cache=True, fastmath=_SUM)
+def dot(x, y):
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        total += x[i] * y[i]
+    return total
 
 
 @njit(nogil=True, cache=True, fastmath=_SUM)
@@ -26,14 +35,11 @@ def dots(x, table, ids, out):
         out[p], out[p + 1], out[p + 2], out[p + 3] = t, u, v, w
         p += 4
     while p < len(ids):
-        a, t = table[ids[p]], x.dtype.type(0)
-        for i in range(len(x)):
-            t += x[i] * a[i]
-        out[p] = t
+        out[p] = dot(x, table[ids[p]])
         p += 1
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True)
 def add_rows(table, ids, weights, out):
     """out += Σ weights[p] · table[ids[p]], four rows at a time to spare loads of out."""
     p = 0
@@ -59,13 +65,12 @@ def rescore(offsets, latents, x, encoder, b_enc, values, start, stop):
             values[p] += b_enc[latents[p]]
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM)
+@njit(nogil=True, cache=True)
 def squared_norms(rows):
     """‖row‖² of each row."""
-    norms = np.zeros(len(rows), rows.dtype)
+    norms = np.empty(len(rows), rows.dtype)
     for h in range(len(rows)):
-        for c in range(rows.shape[1]):
-            norms[h] += rows[h, c] * rows[h, c]
+        norms[h] = dot(rows[h], rows[h])
     return norms
 
 
@@ -188,22 +193,19 @@ def gather(offsets, ids, dense, out):
             out[p] = dense[i, ids[p]]
 
 
-@njit(nogil=True, cache=True, fastmath=_SUM, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy")
 def adam_row(w, g, m, v, numbers, unit_norm):
-    """numbers = (lr / bias correction of the mean, 1 / √(that of the square), beta1, beta2, eps), of weight's dtype."""
+    """numbers = (lr / bias correction of the mean, 1 / √(that of the square), beta1, beta2, eps, rests)."""
     rate, root, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    one, parallel, norm = w.dtype.type(1), w.dtype.type(0), w.dtype.type(0)
-    if unit_norm:
-        for c in range(len(w)):
-            parallel += g[c] * w[c]
+    rest1, rest2 = numbers[5], numbers[6]
+    parallel = dot(g, w) if unit_norm else w.dtype.type(0)
     for c in range(len(w)):
         slope = g[c] - parallel * w[c]
-        m[c] = beta1 * m[c] + (one - beta1) * slope
-        v[c] = beta2 * v[c] + (one - beta2) * slope * slope
+        m[c] = beta1 * m[c] + rest1 * slope
+        v[c] = beta2 * v[c] + rest2 * slope * slope
         w[c] -= rate * m[c] / (np.sqrt(v[c]) * root + eps)
-        norm += w[c] * w[c]
     if unit_norm:
-        scale = one / np.sqrt(norm)
+        scale = w.dtype.type(1) / np.sqrt(dot(w, w))
         for c in range(len(w)):
             w[c] *= scale
 

@@ -4,56 +4,75 @@ Rows (or latents) are shared out among threads of our own, whose loops hold no l
 compete with torch's, or break when forked. `picking` has the loops that pick, `loops` those of all that follows.
 """
 
+import threading
+from typing import NamedTuple
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.sae import loops, picking
-from interp.sae.kernels import AdamStep, ByLatent, Decoded, Nested
+from interp.sae.kernels import AdamStep, ByLatent, Decoded, Nested, PreActivations, Tiled
 from interp.sae.kernels import keep_above as keep_above
 from interp.sae.threads import share, share_pieces
 
 _CACHE = _TILE = 1 << 21
+_PICKED_AT_ONCE = 1 << 20
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> SparseCodes:
-    rows, width = pre.shape
-    latents, keys, counts = _room(rows, k, _keys(pre))
-    share(rows, picking.top_k, _keys(pre), k, _groups(width, k), latents, keys, counts)
-    return _filled(latents, keys, counts, pre.dtype, width)
+def top_k(pre: PreActivations, k: int) -> SparseCodes:
+    pre = _tiled(pre)
+    latents, keys, counts = _room(len(pre), k, pre.dtype)
+
+    def pick(piece: slice) -> None:
+        n = piece.stop - piece.start
+        near, near_keys, found = _room(n, -(-3 * k // picking.LANES) * picking.LANES + picking.LANES, pre.dtype)
+        bounds, found[:] = np.zeros(n, keys.dtype), 0
+        for first, tile in pre.tiles(piece):
+            picking.top_k(_whole_vectors(tile), first, k, _groups(tile.shape[1], k), bounds, near, near_keys, found)
+        picking.finish_top_k(near, near_keys, found, k, latents[piece], keys[piece], counts[piece])
+
+    share_pieces(pre.pieces, pick)
+    return _filled(latents, keys, counts, pre.dtype, pre.shape[1])
 
 
-def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
-    rows, width = pre.shape
-    array, shift = _keys(pre), 8 * pre.element_size() - 16
-    maxima = np.empty((rows, _groups(width, -(-n // max(rows, 1)))), array.dtype)
-    reached = sum(share(rows, picking.all_group_maxima, array, maxima, shift))[::-1].cumsum()[::-1] >= n
-    bound = array.dtype.type(max(1, int(np.flatnonzero(reached)[-1]) << shift) if reached.any() else 1)
-    counts = np.empty(rows, np.int64)
-    share(rows, picking.count_survivors, array, maxima, bound, counts)
-    offsets = _offsets(counts)
-    latents, keys = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], array.dtype)
-    share(rows, picking.fill_survivors, array, maxima, bound, offsets, latents, keys)
-    return _keep_largest(offsets, latents, keys, n, pre.dtype, width)
+def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
+    """The bound of all rows rises as threads come to it; the picks are those above the last, however it rose."""
+    pre = _tiled(pre)
+    bound = _Bound(n, pre.dtype)
+
+    def collect(piece: slice) -> list[_Entries]:
+        found: list[_Entries] = []
+        for first, tile in pre.tiles(piece):
+            limits = np.full(tile.shape[1], bound.least - 1, _numpy(pre.dtype))
+            found.append(_exceeding(tile, limits, first))
+            bound.see(found[-1].keys)
+        return found
+
+    found = share_pieces(pre.pieces, collect)
+    least = bound.least
+    pieces = share_pieces(list(zip(pre.pieces, found, strict=True)), lambda each: _by_row(*each, pre.dtype, least))
+    return _keep_largest(*_stacked(pieces, pre.dtype), n, pre.dtype, pre.shape[1])
 
 
-def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
-    rows, width = pre.shape
-    array, sign = _keys(pre), 8 * pre.element_size() - 1
-    limits, counts = _limits(threshold, pre.dtype), np.empty(rows, np.int64)
-    share(rows, picking.count_above, array, limits, sign, counts)
-    offsets = _offsets(counts)
-    latents, keys = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], array.dtype)
-    share(rows, picking.fill_above, array, limits, sign, offsets, latents, keys)
-    return _codes(offsets, latents, keys, pre.dtype, width)
+def above(pre: PreActivations, threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
+    pre, limits = _tiled(pre), _limits(threshold, pre.dtype)
+
+    def collect(piece: slice) -> _ByRow:
+        tiles = pre.tiles(piece)
+        parts = [_exceeding(tile, limits[first : first + tile.shape[1]], first) for first, tile in tiles]
+        return _by_row(piece, parts, pre.dtype, np.iinfo(limits.dtype).min)
+
+    return _codes(*_stacked(share_pieces(pre.pieces, collect), pre.dtype), pre.dtype, pre.shape[1])
 
 
 def keep_top_k(codes: SparseCodes, k: int) -> SparseCodes:
     entry_keys = _keys(codes.values)
-    latents, keys, counts = _room(len(codes), k, entry_keys)
+    latents, keys, counts = _room(len(codes), k, codes.values.dtype)
     arrays = (codes.offsets.numpy(), codes.latents.numpy(), entry_keys, k, latents, keys, counts)
     share(len(codes), picking.keep_top_k, *arrays)
     return _filled(latents, keys, counts, codes.values.dtype, codes.d_sae)
@@ -223,6 +242,12 @@ def _keys(floats: Tensor) -> np.ndarray:
     return floats.detach().contiguous().view(_KEYS[floats.dtype]).numpy()
 
 
+def _whole_vectors(tile: Tensor) -> np.ndarray:
+    """The keys, and zeros up to the end of a vector."""
+    missing = -tile.shape[1] % picking.LANES
+    return _keys(F.pad(tile, (0, missing)) if missing else tile)
+
+
 def _limits(threshold: Tensor, dtype: torch.dtype) -> np.ndarray:
     """Keys in the order of all floats, such that a float of `dtype` has a larger one if it exceeds the threshold."""
     full = torch.float32 if dtype == torch.bfloat16 else dtype
@@ -234,13 +259,87 @@ def _limits(threshold: Tensor, dtype: torch.dtype) -> np.ndarray:
     return ordered
 
 
+def _tiled(pre: PreActivations) -> Tiled:
+    """Pre-activations that are all there: tiles of whole rows."""
+    if isinstance(pre, Tiled):
+        return pre
+    at_once = max(1, _PICKED_AT_ONCE // max(1, pre.shape[1]))
+    pieces = [slice(start, min(start + at_once, len(pre))) for start in range(0, len(pre), at_once)]
+    return Tiled(pre.shape, pre.dtype, pieces, lambda piece: [(0, pre[piece])])
+
+
+class _Bound:
+    """A key that the n largest of all keys seen so far reach; threads raise it together."""
+
+    def __init__(self, n: int, dtype: torch.dtype):
+        self._n, self._shift = n, 8 * dtype.itemsize - 16
+        self._counts, self._leading, self._reaching = np.zeros(1 << 15, np.int64), 0, 0
+        self._lock = threading.Lock()
+
+    @property
+    def least(self) -> int:
+        return max(1, self._leading << self._shift)
+
+    def see(self, keys: np.ndarray) -> None:
+        with self._lock:
+            bound = picking.raise_bound(keys, self._shift, self._counts, self._n, self._leading, self._reaching)
+            self._leading, self._reaching = bound
+
+
+class _Entries(NamedTuple):
+    rows: np.ndarray
+    """Within the piece."""
+    latents: np.ndarray
+    keys: np.ndarray
+
+
+class _ByRow(NamedTuple):
+    counts: np.ndarray
+    """Of each row."""
+    latents: np.ndarray
+    keys: np.ndarray
+
+
+def _exceeding(tile: Tensor, limits: np.ndarray, first: int) -> _Entries:
+    """The entries of a tile of latents first, first + 1 … that exceed their latent's limit."""
+    keys = _whole_vectors(tile)
+    limits = np.pad(limits, (0, keys.shape[1] - len(limits)), constant_values=np.iinfo(keys.dtype).max)
+    room = np.empty(keys.size, np.int32), np.empty(keys.size, np.int32), np.empty(keys.size, keys.dtype)
+    count = picking.collect(keys, limits, first, *room)
+    return _Entries(*(part[:count].copy() for part in room))
+
+
+def _by_row(piece: slice, tiles: list[_Entries], dtype: torch.dtype, least: int) -> _ByRow:
+    """The entries of these tiles with at least that key."""
+    counts = np.zeros(piece.stop - piece.start, np.int64)
+    for entries in tiles:
+        picking.count_rows(*entries, least, counts)
+    offsets = _offsets(counts)
+    latents, keys = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], _numpy(dtype))
+    for entries in tiles:
+        picking.sort_by_row(*entries, least, offsets, latents, keys)
+    return _ByRow(counts, latents, keys)
+
+
+def _stacked(pieces: list[_ByRow], dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets, latents and keys of all pieces."""
+    none = _ByRow(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, _numpy(dtype)))
+    counts, latents, keys = (np.concatenate(parts) for parts in zip(none, *pieces, strict=True))
+    return _offsets(counts), latents, keys
+
+
 def _groups(width: int, k: int) -> int:
     """Groups of 32, or more and smaller ones where k is large: four a pick keeps the lower bound close."""
     return min(width, max(4 * k, -(-width // 32)))
 
 
-def _room(rows: int, k: int, like: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.empty((rows, k), np.int32), np.empty((rows, k), like.dtype), np.empty(rows, np.int64)
+def _numpy(dtype: torch.dtype) -> np.dtype:
+    """Of the keys."""
+    return np.dtype(f"int{8 * dtype.itemsize}")
+
+
+def _room(rows: int, k: int, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.empty((rows, k), np.int32), np.empty((rows, k), _numpy(dtype)), np.empty(rows, np.int64)
 
 
 def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: torch.dtype, d_sae: int) -> SparseCodes:
@@ -276,7 +375,8 @@ def _codes(offsets: np.ndarray, latents: np.ndarray, keys: np.ndarray, dtype: to
 
 def _numbers(adam: AdamStep, dtype: torch.dtype) -> Tensor:
     rate = adam.lr / (1 - adam.beta1**adam.step)
-    return torch.tensor((rate, (1 - adam.beta2**adam.step) ** -0.5, adam.beta1, adam.beta2, adam.eps), dtype=dtype)
+    root = (1 - adam.beta2**adam.step) ** -0.5
+    return torch.tensor((rate, root, adam.beta1, adam.beta2, adam.eps, *adam.rests), dtype=dtype)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

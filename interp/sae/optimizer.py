@@ -1,8 +1,12 @@
-"""How far a step goes: the rate, Adam over all parameters, clipping, a running mean of the weights.
+"""How far a step goes: Adam over all parameters, its rate, the scale of the gradient, a running mean of the weights.
 
-rate(step)   a linear rise, a plateau at the peak, a linear or cosine fall to zero
-clip         g ← g · min(1, clip / ‖g‖), the norm taken over all parameters
-ema          mean ← decay · mean + (1 − decay) · weights; divided by 1 − decayⁿ it is what is saved
+The rate rises linearly, stays at its peak, and falls to zero, linearly or as a cosine. The gradient g of the loss is
+
+    log_loss   g / loss, the gradient of ln loss: Adam's memory of squares, a thousand steps long, is then not filled by
+               the first steps, whose gradients are a hundred times larger
+    clip       multiplied by min(1, clip / ‖g‖), the norm taken over all parameters
+
+and with `ema` what is saved is mean / (1 − decayⁿ), where mean ← decay · mean + (1 − decay) · weights after each step.
 """
 
 import math
@@ -25,14 +29,13 @@ class Optimizer:
         self._ema = config.ema or 0.0
         self.averages = {name: torch.zeros_like(t) for name, t in weights.items()} if config.ema else {}
 
-    def step(self, gradients: Gradients, step: int) -> None:
-        """`step` counts from 0."""
+    def step(self, gradients: Gradients, loss: float, step: int) -> None:
+        """`step` counts from 0; `loss` is that of the whole batch."""
+        scale = 1 / loss if self.config.log_loss and loss > 0 else 1.0
         if self.config.clip is not None:
-            norm = math.sqrt(sum(squared_norm(gradients[name]) for name in self.weights))
-            if norm > self.config.clip:
-                for name in self.weights:
-                    gradients[name].mul_(self.config.clip / norm)
-        adam = AdamStep(learning_rate(self.config, step), step + 1)
+            norm = scale * math.sqrt(sum(squared_norm(gradients[name]) for name in self.weights))
+            scale *= min(1.0, self.config.clip / norm) if norm > 0 else 1.0
+        adam = AdamStep(learning_rate(self.config, step), step + 1, scale)
         for name, weight in self.weights.items():
             if name != "W_dec" or self.config.train_decoder:
                 self._update(name, weight, gradients, adam)

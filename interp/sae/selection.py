@@ -18,7 +18,7 @@ from torch import Tensor
 from interp.codes import SparseCodes
 from interp.processes import Processes
 from interp.sae.architectures import BatchTopKConfig, SAEConfig, TopKConfig
-from interp.sae.kernels import kernels, pick_kernels
+from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.rules import Rule, Threshold, TopK
 
 _MARGIN = 8
@@ -96,7 +96,7 @@ class TrainingRule:
     def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
         raise NotImplementedError
 
-    def shortlist(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
         """From pre-activations of low precision: at least what `pick` takes."""
         raise NotImplementedError
 
@@ -139,7 +139,7 @@ class TrainingTopK(TrainingRule):
     def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
         return pick_kernels(pre).top_k(pre, self.k)
 
-    def shortlist(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).top_k(pre, min(self.k + _MARGIN, pre.shape[1]))
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
@@ -170,7 +170,7 @@ class TrainingBatchTopK(TrainingRule):
         self._n = self._picks(len(pre))
         return self.choose(pick_kernels(pre).batch_top_k(pre, min(self._n, pre.numel())))
 
-    def shortlist(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
         self._n = self._picks(len(pre))
         return pick_kernels(pre).batch_top_k(pre, min(self._n + self._n // 16, pre.numel()))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from interp.codes import SparseCodes
 from interp.processes import Processes
 from interp.sae.architectures import GatedConfig, JumpReLUConfig, ReLUConfig, rise
-from interp.sae.kernels import kernels, pick_kernels
+from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.rules import Threshold
 from interp.sae.selection import Firing, Slopes, Trained, TrainingRule, trained_as
 
@@ -31,7 +31,7 @@ class _Positive(TrainingRule):
     def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
         return pick_kernels(pre).above(pre, pre.new_zeros(pre.shape[1]))
 
-    def shortlist(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).above(pre, torch.full((pre.shape[1],), -_SLACK, device=pre.device))
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
@@ -129,8 +129,9 @@ class TrainingJumpReLU(TrainingRule):
 
     def place(self, weights: dict[str, Tensor], spread: float) -> None:
         c = self.config
-        rare = NormalDist(0, spread).inv_cdf(1 - c.target_l0 / c.d_sae) if c.target_l0 < c.d_sae / 2 else 0.0
-        self.initial = {"threshold": rare if c.threshold is None else c.threshold}
+        firing = min(0.4, 25 * c.target_l0 / c.d_sae)
+        begin = NormalDist(0, spread).inv_cdf(1 - firing) if c.threshold is None else c.threshold
+        self.initial = {"threshold": begin}
         super().place(weights, spread)
 
     @property
@@ -140,7 +141,7 @@ class TrainingJumpReLU(TrainingRule):
     def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
         return pick_kernels(pre).above(pre, self._reach)
 
-    def shortlist(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
         reach = self._reach
         return pick_kernels(pre).above(pre, reach - _SLACK * reach.abs().clamp(min=1))
 

@@ -168,7 +168,8 @@ def adam_(
     unit_norm: bool = False,
 ) -> None:
     rate, root = adam.lr / (1 - adam.beta1**adam.step), (1 - adam.beta2**adam.step) ** -0.5
-    numbers = (rate, root, adam.beta1, 1 - adam.beta1, adam.beta2, 1 - adam.beta2, adam.eps)
+    rest1, rest2 = adam.rests
+    numbers = (rate, root, adam.beta1, rest1, adam.beta2, rest2, adam.eps)
     tensors = (weight, gradient.contiguous(), mean, square)
     if unit_norm:
         d = weight.shape[1]

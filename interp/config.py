@@ -96,7 +96,7 @@ class RunConfig:
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig(tokens=3_500_000)
     harvest: HarvestConfig = HarvestConfig()
-    sae: SAEConfig = TopKConfig(d_sae=4096, k=8, tokens=3_000_000, lr=2e-3)
+    sae: SAEConfig = TopKConfig(d_sae=4096, k=8, tokens=3_000_000)
     scan: ScanConfig = ScanConfig()
     quality: QualityConfig = QualityConfig()
     ranking: RankingConfig = RankingConfig()

@@ -145,6 +145,7 @@ def test_two_steps_of_adamw_by_hand(tmp_path):
     config = TrainingConfig(
         tokens=2 * 4 * N_CTX, batch_size=4, lr=0.01, warmup=0.0, final_lr=0.5, weight_decay=0.3, clip_norm=0.2, seed=3
     )
+    config = dataclasses.replace(config, precision="float32")
     model, by_hand = small_model(), small_model().double()
     train_model(model, fibonacci_tokens(10, 0), fibonacci_tokens(6, 1), config, tmp_path)
     named = dict(by_hand.named_parameters())

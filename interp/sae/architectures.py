@@ -118,6 +118,8 @@ class ReLUConfig(SAEConfig):
     its size (p-annealing, arXiv 2408.00113)."""
     resample_at: tuple[float, ...] = ()
     """Fractions of the run at which dead latents are begun anew, at rows drawn ∝ loss² (October 2023)."""
+    clip: float | None = 0.01
+    """So small that it always holds (April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
     decoder_init: float = 0.1
     aux_coefficient: float = 0.0
@@ -139,6 +141,7 @@ class ReLUConfig(SAEConfig):
         recipe: dict[str, Any] = {
             "unit_norm": True,
             "decoder_init": 1.0,
+            "clip": None,
             "l1_warmup": 0.0,
             "resample_at": resampled,
         }

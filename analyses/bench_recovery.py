@@ -4,7 +4,7 @@
     python -m analyses.bench_recovery --quick          a tiny world, for the tests
 
 Claim: at equal samples, width and k, F1 and MCC above the best of SAELens's TopK, BatchTopK, Matryoshka and JumpReLU on
-every world, and above a frozen random decoder; and EV does not tell them apart.
+every world, and above a frozen random decoder; and EV does not rank them as these do.
 
 A world is x = Σ_j a_j d_j + bias:  many more unit directions d_j than dimensions, few a_j > 0 at once
 (`sae_lens.synthetic`). Ours are the recipe of SynthSAEBench-16k (Chanin 2026, arXiv 2602.14687) at other sizes: Zipf
@@ -17,8 +17,9 @@ L0, as in the paper (25 of 34); above the truth, latents fire where nothing is t
     interp               one recipe for all kinds (`recipe`), and what each kind adds to it (`KINDS`)
     interp, pruned       then a latent whose part the others explain does not fire (`analyses.pruning`)
     SAELens, defaults    of its SyntheticSAERunner: batch 1024, a constant rate of 3e-4, dead after 1,000 steps
-    SAELens, tuned       what helped it most in trials at rates 1e-3 to 3e-2: our batch, a rate of 6e-3 that falls over
-                         the last fifth, dead after an 80th of the run, JumpReLU with the quadratic penalty towards k
+    SAELens, tuned       what helped it most in a few trials: our batch, a rate of 6e-3 (the better of it and 3e-3) that
+                         falls over the last fifth, dead after an 80th of the run, JumpReLU with the quadratic
+                         penalty towards k
 
 No run has the world's seed: features and first decoder would come from one stream of random numbers, and the decoder
 begin at the truth. The frozen decoder shows that it does not.

@@ -14,7 +14,7 @@ correlated at low rank, magnitudes from 5 to 4.
 All contenders read the same rows in the same order and have the same width and the same k: three quarters of the true
 L0, as in the paper (25 of 34); above the truth, latents fire where nothing is to be found.
 
-    interp               one recipe for all kinds (`recipe`), and what each kind adds to it (`KINDS`)
+    interp               the library's preset, `MatryoshkaConfig.recovery` and the like; JumpReLU by the same recipe
     interp, pruned       then a latent whose part the others explain does not fire (`analyses.pruning`)
     SAELens, defaults    of its SyntheticSAERunner: batch 1024, a constant rate of 3e-4, dead after 1,000 steps
     SAELens, tuned       what helped it most in a few trials: our batch, a rate of 6e-3 (the better of it and 3e-3) that
@@ -63,6 +63,7 @@ from analyses.peers import MATRYOSHKA_SHARES, saelens_trainer
 from analyses.pruning import prune
 from interp.activations import ActivationStore
 from interp.sae import BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, SAEConfig, TopKConfig, load_sae, train_sae
+from interp.sae.architectures import PickConfig
 from interp.sae.saelens import preferred_format
 
 HOOK = "world"
@@ -236,29 +237,32 @@ def measure(sae: Any, known: Truth) -> dict[str, float]:
     }
 
 
-def recipe(setting: Setting) -> dict[str, Any]:
-    """Small batches for many steps, a rate far above the law for large widths, and free decoder rows: with rows held at
-    norm 1, steps of this rate keep turning them, and fewer features are found."""
-    shared: dict[str, Any] = {"d_sae": setting.world.width, "tokens": setting.world.samples, "batch_size": BATCH}
-    shared |= {"lr": RATE, "decay": FALL, "unit_norm": False, "dead_after": max(1, setting.world.samples // 100)}
-    return {**shared, "seed": setting.seed, "device": "cpu"}
+def asked(setting: Setting) -> dict[str, Any]:
+    return {"d_sae": setting.world.width, "tokens": setting.world.samples, "seed": setting.seed, "device": "cpu"}
 
 
-def falling(setting: Setting) -> dict[str, Any]:
-    """k falls from three times itself over the whole run (Llama Scope, arXiv 2410.20526, lets it fall too)."""
-    return {**recipe(setting), "k": setting.k, "k_start": 3 * setting.k, "k_anneal": 1.0}
+def jumping(setting: Setting) -> JumpReLUConfig:
+    """The same recipe where no k is set."""
+    shared: dict[str, Any] = {"batch_size": BATCH, "lr": RATE, "decay": FALL, "unit_norm": False}
+    shared |= {"dead_after": max(1, setting.world.samples // 100)}
+    rule: dict[str, Any] = {"target_l0": setting.k, "threshold": JUMP_START, "bandwidth": JUMP_START}
+    return JumpReLUConfig(**asked(setting), **shared, **rule)
+
+
+def recovering(kind: type[PickConfig], **more: Any) -> Callable[[Setting], SAEConfig]:
+    return lambda setting: kind.recovery(**asked(setting), k=setting.k, **more)
 
 
 KINDS: dict[str, Callable[[Setting], SAEConfig]] = {
-    "TopK": lambda s: TopKConfig(**falling(s)),
-    "BatchTopK": lambda s: BatchTopKConfig(**falling(s)),
-    "Matryoshka": lambda s: MatryoshkaConfig(**falling(s)),
-    f"TopK{PRUNED}": lambda s: TopKConfig(**falling(s)),
-    f"BatchTopK{PRUNED}": lambda s: BatchTopKConfig(**falling(s)),
-    f"Matryoshka{PRUNED}": lambda s: MatryoshkaConfig(**falling(s)),
-    "Matryoshka, unrolled": lambda s: MatryoshkaConfig(**falling(s), refinements=1, refinement_step=0.3),
-    "JumpReLU": lambda s: JumpReLUConfig(**recipe(s), target_l0=s.k, threshold=JUMP_START, bandwidth=JUMP_START),
-    "BatchTopK, frozen decoder": lambda s: BatchTopKConfig(**falling(s), train_decoder=False),
+    "TopK": recovering(TopKConfig),
+    "BatchTopK": recovering(BatchTopKConfig),
+    "Matryoshka": recovering(MatryoshkaConfig),
+    f"TopK{PRUNED}": recovering(TopKConfig),
+    f"BatchTopK{PRUNED}": recovering(BatchTopKConfig),
+    f"Matryoshka{PRUNED}": recovering(MatryoshkaConfig),
+    "Matryoshka, unrolled": recovering(MatryoshkaConfig, refinements=1, refinement_step=0.3),
+    "JumpReLU": jumping,
+    "BatchTopK, frozen decoder": recovering(BatchTopKConfig, train_decoder=False),
 }
 """Unrolled: one step of LISTA at 0.3, as in "Letting Claude do Autonomous Research to Improve SAEs" (Chanin 2026)."""
 

@@ -335,6 +335,25 @@ def test_the_gradient_is_that_of_the_logarithm_of_the_loss_and_clipped(store):
         assert norm > clip if clip < 1 else norm < clip
 
 
+@pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig, MatryoshkaConfig])
+def test_the_recovery_preset_lets_k_fall_and_yields_to_what_is_given(kind):
+    config = kind.recovery(d_sae=48, k=4, tokens=25_600, seed=3)
+    assert type(config) is kind and config.seed == 3 and config.batch_size == 256 and not config.unit_norm
+    assert [config.k_at(step) for step in (0, 50, 100)] == [12, 8, 4]
+    assert kind.recovery(d_sae=48, k=20, tokens=25_600).k_start == 48
+    assert kind.recovery(d_sae=48, k=4, tokens=25_600, lr=1e-3, k_start=5).lr == 1e-3
+
+
+def test_the_recovery_preset_finds_planted_directions(store):
+    """32 of them in 16 dimensions; a latent has found one if they are closer than any two of these are."""
+    truth = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    config = BatchTopKConfig.recovery(d_sae=32, k=2, tokens=60_000, device="cpu")
+    rows = torch.nn.functional.normalize(train_sae(store, HOOK, config).W_dec, dim=1)
+    nearest = (rows @ truth.T).max(0).values
+    others = (truth @ truth.T - 2 * torch.eye(32)).max()
+    assert (nearest > others).float().mean() > 0.8
+
+
 @each_config
 def test_configs_go_through_json(config):
     assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config

@@ -118,6 +118,9 @@ def test_shared_work_is_done_once_and_in_order():
         assert torch.get_num_threads() == 1
         share(103, lambda start, stop: done[start:stop].add_(1))
         nested = share_pieces([1, 2, 3], lambda piece: share_pieces([piece, 10 * piece], lambda each: each + 1))
+        with torch_on_one_thread():
+            spans = share(103, lambda start, stop: stop - start)
+        assert torch.get_num_threads() == 1 and len(spans) > 1
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
     assert torch.equal(done, torch.ones(103))

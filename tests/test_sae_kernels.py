@@ -1,12 +1,14 @@
 """The numba kernels against the torch ones, and both against dense float64 formulas."""
 
+import tracemalloc
+
 import pytest
 import torch
 
 from interp.codes import SparseCodes
 from interp.sae import kernels as torch_kernels
 from interp.sae import numba_kernels
-from interp.sae.kernels import AdamStep
+from interp.sae.kernels import AdamStep, Tiled
 
 MODULES = [torch_kernels, numba_kernels]
 each_module = pytest.mark.parametrize("ops", MODULES, ids=["torch", "numba"])
@@ -72,6 +74,30 @@ def test_batch_top_k_keeps_the_n_largest_of_all_rows(ops, width, n):
     codes = ops.batch_top_k(pre, n)
     assert torch.equal(codes.dense(), (pre * (pre >= least)).relu())
     assert codes.nnz == (codes.dense() != 0).sum()
+
+
+def rising(piece: slice, width: int, step: float, dtype: torch.dtype):
+    """Tiles whose activations rise with the latent's index, by `step` from tile to tile."""
+    for first in range(0, width, 64):
+        pre = random(piece.stop, 64, seed=first)[piece] * 0.01 + 1 + step * first
+        yield first, pre.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("step", "n"), [(1.0, 700), (1.0, 100), (0.0, 700), (1e-4, 700)])
+def test_batch_top_k_holds_few_candidates_however_activations_rise(step, n, dtype):
+    rows, width, pieces = 96, 4096, [slice(0, 40), slice(40, 96)]
+    tiled = Tiled(torch.Size((rows, width)), dtype, pieces, lambda piece: rising(piece, width, step, dtype))
+    dense = torch.cat([tile for _, tile in rising(slice(0, rows), width, step, dtype)], dim=1)
+    expected = torch_kernels.keep_batch_top_k(SparseCodes.from_dense(dense), n)
+    numba_kernels.batch_top_k(tiled, n)  # compiles
+    tracemalloc.start()
+    codes = numba_kernels.batch_top_k(tiled, n)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert torch.equal(codes.offsets, expected.offsets) and torch.equal(codes.latents, expected.latents)
+    assert torch.equal(codes.values, expected.values.float())
+    assert peak < 800_000  # bytes, a third of them for counting; all candidates of a rise take 1.5 million and more
 
 
 @each_module

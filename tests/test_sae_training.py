@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.activations import ActivationStore
-from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae
+from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 
@@ -210,6 +210,16 @@ def test_rows_that_are_not_finite_are_named(store, monkeypatch):
     monkeypatch.setattr(ActivationStore, "batches", lambda *args, **kwargs: iter([planted(256), bad]))
     with pytest.raises(ValueError, match=r"step 2 is not finite in 2 of 256 rows: 3, 200"):
         train_sae(store, HOOK, topk())
+
+
+def test_torchs_threads_rest_while_batches_are_read(store, monkeypatch):
+    seen, check, before = [], training._check_finite, torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(training, "_check_finite", lambda *given: (seen.append(torch.get_num_threads()), check(*given)))
+    train_sae(store, HOOK, topk(tokens=512))
+    seen.append(torch.get_num_threads())
+    torch.set_num_threads(before)
+    assert seen == [1, 1, 2]
 
 
 def test_an_empty_store_is_refused(store, monkeypatch):

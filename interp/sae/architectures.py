@@ -15,7 +15,7 @@ Any of them can have a frozen random decoder (`train_decoder=False`), the null t
 """
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 _ANNEALED_FIRST = 1e-3
 
@@ -106,7 +106,8 @@ class SAEConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReLUConfig(SAEConfig):
-    """Penalty: Σ_j (z_j · ‖W_dec[j]‖)^p. The defaults are Anthropic's of April 2024, p = 1 throughout."""
+    """Penalty: Σ_j (z_j · ‖W_dec[j]‖)^p. The defaults are Anthropic's of April 2024, p = 1 throughout, but that decoder
+    rows begin at norm 0.5 (April 2024: 0.1). Shorter rows turn too fast: at equal L0 their FVU is up to 7 % higher."""
 
     architecture: ClassVar[str] = "relu"
     l1: float = 5.0
@@ -121,7 +122,7 @@ class ReLUConfig(SAEConfig):
     clip: float | None = 0.01
     """So small that it always holds (April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
-    decoder_init: float = 0.1
+    decoder_init: float = 0.5
     aux_coefficient: float = 0.0
 
     def __post_init__(self) -> None:
@@ -195,6 +196,26 @@ class PickConfig(SAEConfig):
         if self.refinements < 0:
             raise ValueError(f"refinements={self.refinements} must not be negative")
         _positive(self, "refinement_step")
+
+    @classmethod
+    def recovery(cls, *, d_sae: int, k: int, tokens: int, **given: Any) -> Self:
+        """What finds the most true features of planted worlds: small batches and a high rate for many short steps, free
+        decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from three times itself
+        over all of the run (Llama Scope, arXiv 2410.20526, lets it fall too).
+
+        Matryoshka so trained finds 1,024 features of trees in 96 dimensions with F1 .89 and MCC .82, the mean of three
+        seeds, where the best of SAELens's own, tuned, has .74 and .78 (`analyses.bench_recovery`, which uses this
+        preset). Of features without trees TopK finds more than Matryoshka.
+        """
+        recipe: dict[str, Any] = {
+            "batch_size": 256,
+            "lr": 5e-3,
+            "unit_norm": False,
+            "dead_after": max(1, tokens // 100),
+            "k_start": min(3 * k, d_sae),
+            "k_anneal": 1.0,
+        }
+        return cls(d_sae=d_sae, k=k, tokens=tokens, **(recipe | given))
 
     def k_at(self, step: int) -> int:
         start = self.k_start if self.k_start is not None else self.k

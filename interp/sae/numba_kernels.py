@@ -21,6 +21,8 @@ from interp.sae.threads import share, share_pieces
 
 _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20
+_CANDIDATES = 8
+"""For each of a batch's picks, before a piece drops those that cannot be among them: rarely so many come."""
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -41,7 +43,10 @@ def top_k(pre: PreActivations, k: int) -> SparseCodes:
 
 
 def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
-    """The bound of all rows rises as threads come to it; the picks are those above the last, however it rose."""
+    """The bound of all rows rises as threads come to it; the picks are those above the last, however it rose.
+
+    A piece holds a bounded number of candidates, even where activations rise with the latent's index.
+    """
     pre = _tiled(pre)
     bound = _Bound(n, pre.dtype)
 
@@ -51,12 +56,14 @@ def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
             limits = np.full(tile.shape[1], bound.least - 1, _numpy(pre.dtype))
             found.append(_exceeding(tile, limits, first))
             bound.see(found[-1].keys)
+            if sum(len(entries.keys) for entries in found) > _CANDIDATES * n:
+                found = [_largest_of(piece, found, pre.dtype, bound.least, n)]
         return found
 
     found = share_pieces(pre.pieces, collect)
     least = bound.least
     pieces = share_pieces(list(zip(pre.pieces, found, strict=True)), lambda each: _by_row(*each, pre.dtype, least))
-    return _keep_largest(*_stacked(pieces, pre.dtype), n, pre.dtype, pre.shape[1])
+    return _codes(*_largest(*_stacked(pieces, pre.dtype), n), pre.dtype, pre.shape[1])
 
 
 def above(pre: PreActivations, threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
@@ -80,7 +87,7 @@ def keep_top_k(codes: SparseCodes, k: int) -> SparseCodes:
 
 def keep_batch_top_k(codes: SparseCodes, n: int) -> SparseCodes:
     arrays = codes.offsets.numpy(), codes.latents.numpy(), _keys(codes.values)
-    return _keep_largest(*arrays, n, codes.values.dtype, codes.d_sae)
+    return _codes(*_largest(*arrays, n), codes.values.dtype, codes.d_sae)
 
 
 def rescore(
@@ -351,16 +358,23 @@ def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: to
     return _codes(_offsets(counts), latents.reshape(-1), keys.reshape(-1), dtype, d_sae)
 
 
-def _keep_largest(
-    offsets: np.ndarray, latents: np.ndarray, keys: np.ndarray, n: int, dtype: torch.dtype, d_sae: int
-) -> SparseCodes:
-    """The n largest positive entries, the first of equal ones."""
+def _largest_of(piece: slice, tiles: list[_Entries], dtype: torch.dtype, least: int, n: int) -> _Entries:
+    """Of the entries of these tiles those that may be among the n largest of all, by row."""
+    counts, latents, keys = _by_row(piece, tiles, dtype, least)
+    offsets, latents, keys = _largest(_offsets(counts), latents, keys, n)
+    return _Entries(np.repeat(np.arange(len(counts), dtype=np.int32), np.diff(offsets)), latents, keys)
+
+
+def _largest(
+    offsets: np.ndarray, latents: np.ndarray, keys: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets, latents and keys of the n largest positive entries, the first of equal ones."""
     least = max(1, np.partition(keys, len(keys) - n)[len(keys) - n] if len(keys) > n else 1)
     larger, reaching = int((keys > least).sum()), int((keys >= least).sum())
     n = min(n, reaching)
     kept = np.empty_like(offsets), np.empty(n, np.int32), np.empty(n, keys.dtype)
     picking.keep_largest(offsets, latents, keys, least, n - larger, *kept)
-    return _codes(*kept, dtype, d_sae)
+    return kept
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:

@@ -28,13 +28,12 @@ _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 @contextmanager
 def torch_on_one_thread() -> Iterator[None]:
     """Leave torch's threads to ours for a while."""
-    threads = _number()
-    token = _threads.set(threads)
+    before, token = torch.get_num_threads(), _threads.set(_number())
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
         _threads.reset(token)
 
 

@@ -37,6 +37,7 @@ from interp.sae.logs import Log, RowLog, check_log, numbered, open_log
 from interp.sae.model import SAE
 from interp.sae.saelens import load_sae, preferred_format
 from interp.sae.site import Site
+from interp.sae.threads import torch_on_one_thread
 
 Store = ActivationStore | JoinedStore
 Progress = Callable[[int, int, str], None]
@@ -157,8 +158,9 @@ def _train_together(source: _Source, runs: list["_Run"], clock: "_Clock") -> Non
     for run in runs:
         run.start()
     while active := [run for run in runs if run.sae is None]:
-        batch = next(batches)
-        _check_finite(batch, step, source.processes)
+        with torch_on_one_thread():  # torch's others would still spin when the step begins
+            batch = next(batches)
+            _check_finite(batch, step, source.processes)
         for run in active:
             if run.learner.steps_done == step:
                 run.step(batch)

@@ -117,7 +117,10 @@ class FeatureStore:
 
         if name not in TABLES:
             raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
-        return pd.read_parquet(self.path / f"{name}.parquet")
+        file = self.path / f"{name}.parquet"
+        if not file.exists():
+            raise ValueError(f"{self.path} has no table {name!r}: an earlier version scanned it; scan it again")
+        return pd.read_parquet(file)
 
     def sql(self, query: str) -> "pd.DataFrame":
         """The answer of DuckDB, to which every table is a view. The query reaches no file and changes nothing."""
@@ -126,7 +129,8 @@ class FeatureStore:
 
         with duckdb.connect(config={"enable_external_access": "false"}) as connection:
             for name in TABLES:
-                connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
+                if (self.path / f"{name}.parquet").exists():
+                    connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
             try:
                 return connection.execute(query).df()
             except duckdb.Error as error:

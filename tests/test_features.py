@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def context_counts(tokens, z, j, offset):
     found: dict[int, list] = {}
     for row in np.flatnonzero(z[:, j]):
         seq, pos = divmod(row, N_CTX)
-        if pos + offset >= 0:
+        if 0 <= pos + offset < N_CTX:
             entry = found.setdefault(int(tokens[seq, pos + offset]), [0, 0, 0.0])
             entry[0] += 1
             entry[1] += int(fit[seq])
@@ -193,7 +194,7 @@ def test_interval_samples_are_fair(tokens, tmp_path):
 
 def test_tokens_in_context(features, z, tokens):
     table = features.table("tokens")
-    assert set(table.offset) == {0, -1, -2}
+    assert set(table.offset) == {1, 0, -1, -2}
     for (j, offset), mine in table.groupby(["latent", "offset"]):
         counts = context_counts(tokens, z, j, offset)
         expected = sorted(counts, key=lambda token: (-counts[token][0], token))[:5]
@@ -202,8 +203,69 @@ def test_tokens_in_context(features, z, tokens):
             assert [row.n, row.n_fit] == counts[row.token][:2]
             assert row.mass == pytest.approx(counts[row.token][2], rel=1e-6)
     assert table.groupby(["latent", "offset"]).ngroups == sum(
-        bool(context_counts(tokens, z, j, -b)) for j in range(D_SAE) for b in range(3)
+        bool(context_counts(tokens, z, j, offset)) for j in range(D_SAE) for offset in range(-2, 2)
     )
+
+
+def test_offsets_sum_up_all_tokens_and_not_the_most_frequent_only(features, z, tokens):
+    unigrams = np.bincount(tokens.flatten(), minlength=VOCAB) / tokens.numel()
+    table = features.table("offsets")
+    assert list(table.offset) == [-2, -1, 0, 1] * D_SAE and list(table.latent) == sorted(table.latent)
+    for row in table.itertuples():
+        counts = context_counts(tokens, z, row.latent, row.offset)
+        n = np.sort([entry[0] for entry in counts.values()])[::-1]
+        assert (row.n, row.n_tokens) == (n.sum(), len(n))
+        assert row.mass == pytest.approx(sum(entry[2] for entry in counts.values()), rel=1e-6)
+        if not counts:
+            assert row.n_80 == 0 and np.isnan([row.entropy, row.kl, row.top_share]).all()
+            continue
+        share = {token: entry[0] / n.sum() for token, entry in counts.items()}
+        assert row.entropy == pytest.approx(-sum(p * np.log(p) for p in share.values()), abs=1e-9)
+        assert row.kl == pytest.approx(sum(p * np.log(p / unigrams[t]) for t, p in share.items()), abs=1e-9)
+        assert row.top_share == max(share.values())
+        assert row.n_80 == 1 + (n.cumsum() < 0.8 * n.sum() - 1e-9).sum()
+
+
+def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
+    """Thousands of firings on a token, beside tokens that are seen a few times."""
+    counts = np.array([0, 5000, 3001, 1500, 700, 20, 3])
+    text = torch.from_numpy(np.repeat(np.arange(7), counts)).int().view(-1, 8)
+    codes = SparseCodes.from_dense(torch.ones(text.numel(), 1))
+    row = FeatureStore.from_codes(text, codes, tmp_path).table("offsets").query("offset == 0").iloc[0]
+    assert row.n_80 == 3 and row.kl == pytest.approx(0, abs=1e-12)
+
+
+def test_promoted_tokens_are_followed_up(features, z, tokens, sae, model):
+    """Counts of the promoted tokens that follow; AUROC of the effect on what follows against any token of the text."""
+    from interp.statistics.directions import logit_path
+
+    path = logit_path(sae.W_dec, model, HOOK, tokens[:: N_SEQ // 16][:16])
+    effects = path.directions @ path.W_U
+    every = tokens.flatten().numpy()
+    for j, row in features.table().iterrows():
+        following = context_counts(tokens, z, j, 1)
+        mass = sum(entry[2] for entry in following.values())
+        expected = [following.get(token, [0, 0, 0.0]) for token in row.top_logit_tokens]
+        assert list(row.top_logit_next) == [entry[0] for entry in expected]
+        np.testing.assert_allclose(row.top_logit_next_share, [e[2] / max(mass, 1e-9) for e in expected], rtol=1e-5)
+        if not following:
+            assert np.isnan(row.next_auroc)
+            continue
+        level = np.ptp(effects[j].numpy()) / 4095
+        above = {t: (effects[j, t] - effects[j, every]).numpy() for t in following}
+        tie = {t: (np.abs(above[t]) < 1e-6).mean() / 2 for t in following}
+        sure = sum(entry[2] / mass * ((above[t] > level).mean() + tie[t]) for t, entry in following.items())
+        most = sum(entry[2] / mass * ((above[t] > -level).mean() - tie[t]) for t, entry in following.items())
+        assert sure - 1e-6 <= row.next_auroc <= most + 1e-6 and most - sure < 0.1
+
+
+def test_without_the_token_behind_nothing_is_followed_up(features, sae, store, model, tmp_path):
+    settings = ScanConfig(**{**vars(SETTINGS), "n_after": 0})
+    before_only = scan_features(sae, store, HOOK, tmp_path, model=model, settings=settings)
+    assert set(before_only.table("tokens").offset) == set(before_only.table("offsets").offset) == {0, -1, -2}
+    table = before_only.table()
+    assert table.top_logit_next.isna().all() and table.next_auroc.isna().all()
+    np.testing.assert_array_equal(table.top_logits.to_list(), features.table().top_logits.to_list())
 
 
 def f1_at(fires, label):
@@ -219,6 +281,7 @@ def test_labels_against_an_exhaustive_threshold_search(features, z, present, lab
         label, acts = labels[row.label].flatten().numpy() & present, z[:, row.latent]
         both = ((acts > 0) & label).sum()
         assert (row.n_label, row.n_both) == (label.sum(), both)
+        assert row.mass == pytest.approx(acts[label].sum(), rel=1e-5)
         assert row.precision == pytest.approx(both / (acts > 0).sum()) and row.recall == pytest.approx(
             both / label.sum()
         )
@@ -342,12 +405,11 @@ def test_from_codes_equals_scan(features, z, tokens, sae, model, labels, tmp_pat
     kept = torch.from_numpy((tokens != BOS).numpy())
     assert torch.equal(codes.dense(), torch.from_numpy(z))
     store = FeatureStore.from_codes(tokens, codes, tmp_path, W_dec=sae.W_dec, labels=labels, settings=SETTINGS)
-    for name in ("histograms", "intervals", "examples", "tokens", "neighbours"):
+    for name in ("histograms", "intervals", "examples", "tokens", "offsets", "neighbours"):
         pd.testing.assert_frame_equal(store.table(name), features.table(name), check_exact=True)
     ours, theirs = store.table(), features.table()
-    same = [
-        c for c in ours if c not in ("density", "enc_dec_cosine", "best_label", "best_label_f1") and "logit" not in c
-    ]
+    of_the_rest = {"density", "enc_dec_cosine", "best_label", "best_label_f1", "next_auroc"}
+    same = [c for c in ours if c not in of_the_rest and "logit" not in c]
     pd.testing.assert_frame_equal(ours[same], theirs[same], check_exact=True)
     np.testing.assert_allclose(ours.density * kept.numel(), theirs.density * kept.sum().item())
 
@@ -425,6 +487,15 @@ def test_sql_reads_every_table_and_nothing_else(features):
             features.sql(query)
     with pytest.raises(ValueError, match="no table 'feature'; there are features"):
         features.table("feature")
+
+
+def test_a_table_that_an_older_scan_lacks_is_named(features, tmp_path):
+    shutil.copytree(features.path, tmp_path / "old")
+    (tmp_path / "old" / "offsets.parquet").unlink()
+    old = FeatureStore.open(tmp_path / "old")
+    assert old.sql("select count(*) as n from features").n[0] == D_SAE
+    with pytest.raises(ValueError, match="has no table 'offsets': an earlier version scanned it; scan it again"):
+        old.table("offsets")
 
 
 def test_store_gives_back_what_went_in(features, tokens, sae, z):

@@ -1,6 +1,6 @@
-"""Which tokens a latent fires on, and which stand before them.
+"""Which tokens a latent fires on, which stand before them, and which follow.
 
-For every latent, token and offset o in 0, -1, .. -n_before: the firings whose token at that offset is this one, how
+For every latent, token and offset o in -n_before .. n_after: the firings whose token at that offset is this one, how
 many of them lie in the fit half, and their activation mass. Counted exactly: the most frequent tokens in a matrix
 [token, latent] as large as the memory given, the others as `PairCounts`. A chunk is visited token by token, so that one
 token's counts over all latents stay in cache.
@@ -10,22 +10,25 @@ is the same in any order.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from interp.statistics.chunks import Chunk, group_by
-from interp.statistics.pairs import PairCounts, merge, strongest_of_each
+from interp.statistics.logits import LogitColumns
+from interp.statistics.offsets import OffsetSummary
+from interp.statistics.pairs import PairCounts, merge
 
 _DENSE_BYTES, _PAIR_BYTES = 16, 32
 
 
 class TokenCounts:
-    """Counts at one offset: the tokens that stand `before` places before the firing token."""
+    """Counts at one offset: of the tokens that stand so many places behind the firing token; before it, if negative."""
 
-    def __init__(self, folder: Path, *, before: int, maxima: np.ndarray, token_counts: np.ndarray, budget: int):
+    def __init__(self, folder: Path, *, offset: int, maxima: np.ndarray, token_counts: np.ndarray, budget: int):
         d_sae, self.vocab_size = len(maxima), len(token_counts)
-        self.before = before
+        self.offset, self.unigrams = offset, token_counts
         self.steps = np.ldexp(1.0, np.frexp(maxima)[1] - 30)
         n_dense = min(int((token_counts > 0).sum()), budget * 3 // 4 // (_DENSE_BYTES * d_sae))
         self.dense_row = np.full(self.vocab_size, -1, np.int32)
@@ -37,8 +40,8 @@ class TokenCounts:
         self.pairs = PairCounts(folder, n_latents=d_sae, n_items=self.vocab_size, n_counts=3, buffer_rows=rows)
 
     def add(self, chunk: Chunk) -> None:
-        position = np.arange(len(chunk.tokens)) % chunk.n_ctx
-        tokens = np.where(position >= self.before, np.roll(chunk.tokens, self.before), -1)
+        place = np.arange(len(chunk.tokens)) % chunk.n_ctx + self.offset
+        tokens = np.where((place >= 0) & (place < chunk.n_ctx), np.roll(chunk.tokens, -self.offset), -1)
         starts, order = group_by(tokens, self.vocab_size)
         grouped = (starts, order, chunk.offsets, chunk.latents, chunk.values, 1 / self.steps, chunk.fit, self.dense_row)
         _count_dense(*grouped, self.counts, self.masses)
@@ -46,57 +49,76 @@ class TokenCounts:
             latents, tokens, counts = _count_pairs(*grouped)
             self.pairs.add(_by_latent(latents, tokens, counts, self.vocab_size, chunk.d_sae))
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Int64 "pair 4": latent * vocab_size + token, n, n_fit, mass; keys ascending over whole latents."""
+    def blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """First latent, last latent + 1, and Int64 "pair 4": latent * vocab_size + token, n, n_fit, mass; keys
+        ascending over whole latents."""
         for first, last, block in self.pairs.blocks(n_more=self.masses.size):
-            n = np.ascontiguousarray(self.counts[:, first:last, 0].T)
-            latent, row = np.nonzero(n)
-            dense = np.empty((len(latent), 4), np.int64)
-            dense[:, 0] = (first + latent) * self.vocab_size + self.dense_tokens[row]
-            dense[:, 1], dense[:, 2] = n[latent, row], self.counts[row, first + latent, 1]
-            dense[:, 3] = self.masses[row, first + latent]
-            yield merge(dense, block)
+            shape = (first, last, self.vocab_size)
+            dense = _dense_pairs(*shape, self.dense_tokens, self.counts, self.masses)
+            yield first, last, merge(dense, block)
 
 
-def token_tables(
-    counts: list[TokenCounts], n_active: np.ndarray, k: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The tokens table, with the `k` most frequent of each latent and offset, and columns of the features table."""
-    d_sae = len(n_active)
+class TokenTables(NamedTuple):
+    tokens: dict[str, np.ndarray]
+    offsets: dict[str, np.ndarray]
+    features: dict[str, Any]
+    """Columns of the features table."""
+
+
+def token_tables(counts: list[TokenCounts], d_sae: int, k: int, logits: LogitColumns) -> TokenTables:
+    """The tables tokens, with the `k` most frequent of each latent and offset, and offsets; columns of the features.
+
+    The counts are read once: what follows the firings is shown to `logits` too.
+    """
+    summary = OffsetSummary(d_sae, [at_offset.offset for at_offset in counts], counts[0].unigrams)
     kept = np.full((d_sae, len(counts), k, 4), -1, np.int64)
-    features = {
-        "top_token": np.full(d_sae, -1, np.int32),
-        "top_token_share": np.full(d_sae, np.nan),
-        "token_entropy": np.full(d_sae, np.nan),
-        "n_tokens": np.zeros(d_sae, np.int32),
-    }
-    for at_offset in counts:
-        for block in at_offset.blocks():
-            latents, tokens = np.divmod(block[:, 0], at_offset.vocab_size)
-            best = strongest_of_each(latents, block[:, 1], tokens, d_sae, k)
-            chosen = block[best[best >= 0]]
-            chosen[:, 0] %= at_offset.vocab_size
-            kept[:, at_offset.before][best >= 0] = chosen
-            if at_offset.before == 0:
-                _token_columns(latents, tokens, block[:, 1], n_active, features)
-    latent, before, rank = np.nonzero(kept[..., 1] >= 0)
-    token, n, n_fit, mass = kept[latent, before, rank].T
+    for i, at_offset in enumerate(counts):
+        for first, last, block in at_offset.blocks():
+            _keep_most(block, at_offset.vocab_size, kept[:, i])
+            summary.add(at_offset.offset, block)
+            if at_offset.offset == 1:
+                logits.add(first, last, block)
+    latent, which, rank = np.nonzero(kept[..., 1] >= 0)
+    token, n, n_fit, mass = kept[latent, which, rank].T
+    offset = np.array([at_offset.offset for at_offset in counts])[which]
     mass = mass * counts[0].steps[latent]
-    return {"latent": latent, "offset": -before, "token": token, "n": n, "n_fit": n_fit, "mass": mass}, features
+    table = {"latent": latent, "offset": offset, "token": token, "n": n, "n_fit": n_fit, "mass": mass}
+    return TokenTables(table, summary.table(counts[0].steps), {**summary.features(), **logits.columns()})
 
 
-def _token_columns(latents, tokens, counts, n_active, features) -> None:
-    """Most frequent token, its share, entropy in nats and number of tokens, for the latents of a block."""
-    if len(latents) == 0:
-        return
-    firsts = np.flatnonzero(np.diff(latents, prepend=-1))
-    present = latents[firsts]
-    share = counts / n_active[latents]
-    features["n_tokens"][present] = np.diff(firsts, append=len(latents))
-    features["token_entropy"][present] = -np.add.reduceat(share * np.log(share), firsts)
-    best = strongest_of_each(latents, counts, tokens, len(n_active), 1)[present, 0]
-    features["top_token"][present] = tokens[best]
-    features["top_token_share"][present] = share[best]
+@njit(cache=True, nogil=True)
+def _dense_pairs(first, last, vocab_size, dense_tokens, counts, masses):
+    """Int64 "pair 4" of the tokens with a dense row, keys ascending over latents first .. last."""
+    size = 0
+    for i in range(len(dense_tokens)):
+        for j in range(first, last):
+            size += counts[i, j, 0] > 0
+    out = np.empty((size, 4), np.int64)
+    size = 0
+    for j in range(first, last):
+        for i in range(len(dense_tokens)):
+            if counts[i, j, 0] > 0:
+                out[size, 0] = j * vocab_size + dense_tokens[i]
+                out[size, 1], out[size, 2], out[size, 3] = counts[i, j, 0], counts[i, j, 1], masses[i, j]
+                size += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _keep_most(pairs, vocab_size, kept):
+    """Token, n, n_fit, mass of the most frequent tokens of each latent into its rows of `kept`, which hold −1; ties to
+    the smaller token, which comes first."""
+    k = kept.shape[1]
+    for at in range(len(pairs)):
+        latent = pairs[at, 0] // vocab_size
+        most, place = kept[latent], k
+        while place > 0 and pairs[at, 1] > most[place - 1, 1]:
+            if place < k:
+                most[place] = most[place - 1]
+            place -= 1
+        if place < k:
+            most[place] = pairs[at]
+            most[place, 0] -= latent * vocab_size
 
 
 @njit(cache=True, nogil=True)

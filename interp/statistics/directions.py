@@ -58,23 +58,6 @@ def logit_path(
 
 
 @torch.no_grad()
-def logit_columns(path: LogitPath, k: int) -> dict[str, list | None]:
-    """Columns of the features table: the `k` most and least favoured tokens, strongest first."""
-    names = "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits"
-    if path.directions is None or path.W_U is None:
-        return dict.fromkeys(names)
-    columns: dict[str, list] = {name: [] for name in names}
-    for block in path.directions.split(_BLOCK):
-        effects = block @ path.W_U
-        effects -= effects.mean(1, keepdim=True)
-        for which, largest in (("top", True), ("bottom", False)):
-            values, ids = effects.topk(min(k, effects.shape[1]), largest=largest)
-            columns[f"{which}_logit_tokens"] += ids.tolist()
-            columns[f"{which}_logits"] += values.tolist()
-    return dict(columns)
-
-
-@torch.no_grad()
 def norm_columns(W_dec: Tensor | None, W_enc: Tensor | None, d_sae: int) -> dict[str, np.ndarray]:
     """Columns of the features table: the decoder row's length, and its cosine with the encoder's column."""
     nothing = np.full(d_sae, np.nan)

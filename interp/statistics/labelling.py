@@ -4,7 +4,8 @@
 
 The threshold is the one of best F1 on the fit half, out of at most `N_THRESHOLDS` of a latent: those that its upper
 tail passes at the shares (i / 32)^2 of its firings, moved down to the next edge of its histogram (1/16 of the value).
-`f1` is measured at it on the other half. Correlation is Pearson's, of the activation (0 where silent) with the label.
+`f1` is measured at it on the other half. `mass` is the activation on the label's tokens, summed. Correlation is
+Pearson's, of the activation (0 where silent) with the label.
 """
 
 from collections.abc import Mapping
@@ -88,6 +89,7 @@ class LabelCounts:
             "label": np.broadcast_to(np.array(self.labels.names, dtype=object), shape),
             "n_label": np.broadcast_to(n_label, shape),
             "n_both": both,
+            "mass": self.sums[alive],
             "precision": both / n_active,
             "recall": _ratio(both, n_label),
             "f1_fit": f1_fit,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -20,10 +21,11 @@ from torch import Tensor
 from interp.statistics.chunks import Rows
 from interp.statistics.coactivation import DENSE, Coactivation
 from interp.statistics.contexts import TokenCounts, token_tables
-from interp.statistics.directions import LogitPath, logit_columns, neighbour_table, norm_columns
+from interp.statistics.directions import LogitPath, neighbour_table, norm_columns
 from interp.statistics.examples import Examples, empty_windows, fill_windows
 from interp.statistics.firing import FiringStatistics
 from interp.statistics.labelling import LabelCounts, LabelSets, best_labels
+from interp.statistics.logits import LogitColumns
 from interp.statistics.scan import ScanConfig
 from interp.statistics.tables import TableWriter, ragged, write_table
 
@@ -62,11 +64,13 @@ def write_tables(
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     firing = _first_pass(rows, folder, scratch, config, advance)
-    examples, features = _second_pass(rows, folder, scratch, config, firing, vocab_size, labels, advance)
+    logits = LogitColumns(decoder.logits, config.n_logits, rows.token_counts(vocab_size))
+    examples, features = _second_pass(rows, folder, scratch, config, firing, logits, labels, advance)
     _third_pass(rows, folder, config, examples, advance)
     neighbours = None if decoder.W_dec is None else neighbour_table(decoder.W_dec, config.n_neighbours)
     write_table(folder, "neighbours", neighbours)
-    write_table(folder, "features", {**firing.columns(), **features, **_decoder_columns(decoder, rows.d_sae, config)})
+    norms = norm_columns(decoder.W_dec, decoder.W_enc, rows.d_sae)
+    write_table(folder, "features", {**firing.columns(), **features, **norms})
     shutil.rmtree(scratch, ignore_errors=True)
     return firing
 
@@ -90,11 +94,11 @@ def _second_pass(
     scratch: Path,
     config: ScanConfig,
     firing: FiringStatistics,
-    vocab_size: int,
+    logits: LogitColumns,
     labels: LabelSets | None,
     advance: Advance,
-) -> tuple[Examples, dict[str, np.ndarray]]:
-    """Write intervals, tokens and labels; return the examples, and columns of the features table."""
+) -> tuple[Examples, dict[str, Any]]:
+    """Write intervals, tokens, offsets and labels; return the examples, and columns of the features table."""
     examples = Examples(
         firing.maxima,
         n_top=config.n_top,
@@ -102,15 +106,16 @@ def _second_pass(
         n_intervals=config.n_intervals,
         seed=config.seed,
     )
+    offsets = range(-config.n_before, config.n_after + 1)
     contexts = [
         TokenCounts(
-            scratch / f"before-{before}",
-            before=before,
+            scratch / f"offset{offset:+d}",
+            offset=offset,
             maxima=firing.maxima,
-            token_counts=rows.token_counts(vocab_size),
-            budget=_bytes(config) // (config.n_before + 1),
+            token_counts=logits.unigrams,
+            budget=_bytes(config) // len(offsets),
         )
-        for before in range(config.n_before + 1)
+        for offset in offsets
     ]
     adders, label_parts = [examples.add, *(context.add for context in contexts)], []
     for first, last in _label_blocks(config, rows.d_sae, len(labels.names) if labels else 0):
@@ -120,11 +125,14 @@ def _second_pass(
         adders = []
         label_parts += [counts.table(firing)] if counts else []
     write_table(folder, "intervals", examples.interval_table())
-    token_table, features = token_tables(contexts, firing.n_active, config.n_tokens)
-    write_table(folder, "tokens", token_table)
+    if not config.n_after:
+        logits.add(0, rows.d_sae, None)
+    counted = token_tables(contexts, rows.d_sae, config.n_tokens, logits)
+    write_table(folder, "tokens", counted.tokens)
+    write_table(folder, "offsets", counted.offsets)
     table = {key: np.concatenate([p[key] for p in label_parts]) for key in label_parts[0]} if label_parts else None
     write_table(folder, "labels", table)
-    return examples, {**features, **best_labels(table, rows.d_sae)} if table else features
+    return examples, {**counted.features, **best_labels(table, rows.d_sae)} if table else counted.features
 
 
 def _third_pass(rows: Rows, folder: Path, config: ScanConfig, examples: Examples, advance: Advance) -> None:
@@ -137,10 +145,6 @@ def _third_pass(rows: Rows, folder: Path, config: ScanConfig, examples: Examples
             rows.feed(fill, advance=lambda n: advance(n, "reading examples in context"))
             tokens, values = ragged(windows.tokens, windows.offsets), ragged(windows.values, windows.offsets)
             writer.write({**listed, "start": windows.start, "tokens": tokens, "values": values})
-
-
-def _decoder_columns(decoder: Decoder, d_sae: int, config: ScanConfig) -> dict:
-    return {**norm_columns(decoder.W_dec, decoder.W_enc, d_sae), **logit_columns(decoder.logits, config.n_logits)}
 
 
 def _bytes(config: ScanConfig) -> int:

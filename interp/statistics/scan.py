@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from interp.statistics.passes import Decoder
 
 Progress = Callable[[int, int, str], None]
-TABLES = ("features", "histograms", "intervals", "examples", "tokens", "labels", "coactivations", "neighbours")
+TABLES = (
+    *("features", "histograms", "intervals", "examples", "tokens", "offsets", "labels"),
+    *("coactivations", "neighbours"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,9 @@ class ScanConfig:
     window_after: int = 11
     """Tokens shown on both sides of an example's firing token."""
     n_before: int = 3
-    """How many tokens before the firing token are counted."""
+    n_after: int = 1
+    """How many tokens before and behind the firing token are counted. Without one behind, it is not known whether the
+    tokens follow that a latent promotes."""
     n_tokens: int = 20
     """Most frequent tokens kept for each latent and offset."""
     n_logits: int = 10
@@ -61,7 +66,7 @@ class ScanConfig:
         for name in ("n_intervals", "n_tokens", "n_logits", "chunk_entries", "buffer_mb"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("n_top", "n_per_interval", "window_before", "window_after", "n_before", "seed"):
+        for name in ("n_top", "n_per_interval", "window_before", "window_after", "n_before", "n_after", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.strongest is not None and self.strongest < 2:

@@ -1,26 +1,30 @@
 """Rules against a naive reading of the text, and planted rules that must be found."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.explain import explain
+from interp.explain import explain, explain_parts
+from interp.explain.counting import count_rules
 from interp.explain.predicates import (
+    AFFIX,
     AFTER,
+    AFTER2,
     AFTER_CLASS,
     CLASS,
+    FAR,
     INSIDE,
-    INSIDE_LEAST,
     NEAR,
-    REACH,
+    PLACE,
     TOKEN,
     Atom,
     Text,
-    plain_strings,
-    token_classes,
 )
-from interp.explain.search import BaseCounts
+from interp.explain.search import merged
+from interp.explain.state import PLACES
 
 WORDS = [
     "alpha",
@@ -40,154 +44,269 @@ WORDS = [
     "THE",
     ",",
 ]
+WORDS += ["walking", "talking", "ringing", "singing", '"', " #", " = ", "'", "\n  "]
+HEBREW = range(9, 12)
 
 
-def random_text(rng, n_seq=256, n_ctx=24):
+def random_text(rng, n_seq=1500, n_ctx=24):
     """Stretches of Hebrew in the other words, each sequence by itself."""
     hebrew = np.cumsum(rng.random((n_seq, n_ctx)) < 0.1, axis=1) % 2 == 1
-    other = rng.choice([i for i in range(len(WORDS)) if i not in (9, 10, 11)], size=hebrew.shape)
+    weights = np.array([0 if i in HEBREW else 3 if word in ",(\n" else 1 for i, word in enumerate(WORDS)])
+    other = rng.choice(len(WORDS), size=hebrew.shape, p=weights / weights.sum())
     return np.where(hebrew, rng.integers(9, 12, size=hebrew.shape), other).astype(np.int32)
 
 
-def naive(atom, text, row):
-    position, tokens = row % text.n_ctx, text.tokens
-    before = tokens[row - min(REACH, position) : row]
-
-    def member(token):
-        return bool(int(text.classes[token]) >> atom.of_class & 1)
-
-    return {
-        TOKEN: lambda: tokens[row] in atom.tokens,
-        CLASS: lambda: member(tokens[row]),
-        AFTER: lambda: position > 0 and tokens[row - 1] in atom.tokens,
-        AFTER_CLASS: lambda: position > 0 and member(tokens[row - 1]),
-        NEAR: lambda: atom.tokens[0] in before,
-        INSIDE: lambda: sum(member(token) for token in before) >= INSIDE_LEAST,
-    }[atom.kind]()
-
-
-def firing_where(truth):
-    return SparseCodes.from_dense(torch.from_numpy(truth.astype(np.float32)))
+def truth_of(atom, text):
+    """Where an atom holds, by whole arrays [seq, pos]."""
+    tokens, kind = text.tokens, atom.kind
+    if kind in (CLASS, AFTER_CLASS, INSIDE, PLACE):
+        bits = text.planes(slice(0, len(tokens)))[:, kind]
+        return ((bits >> np.uint64(atom.which)) & np.uint64(1)).astype(bool).reshape(tokens.shape)
+    wanted = atom.tokens
+    if kind == AFFIX:
+        wanted = text.vocabulary.affix_tokens[atom.which].indices
+    member, out = np.isin(tokens, wanted), np.zeros(tokens.shape, bool)
+    low, high = {TOKEN: (0, 0), AFFIX: (0, 0), AFTER: (1, 1), AFTER2: (2, 2), NEAR: (1, 8), FAR: (1, 32)}[kind]
+    for back in range(low, min(high, tokens.shape[1] - 1) + 1):
+        out[:, back:] |= member[:, : tokens.shape[1] - back]
+    return out
 
 
-def explained(tokens, truth, fit=None):
-    fit = torch.arange(len(tokens)) % 2 == 0 if fit is None else fit
-    return explain(
-        torch.from_numpy(tokens), firing_where(truth), WORDS, fit, maxima=np.ones(truth.shape[1], np.float32)
-    )
+def truth(rule, text):
+    return np.any([np.all([truth_of(atom, text) for atom in part], axis=0) for part in rule], axis=0).reshape(-1)
+
+
+def firing_where(fires):
+    return SparseCodes.from_dense(torch.from_numpy(np.asarray(fires, np.float32)))
+
+
+def fit_half(tokens):
+    return torch.arange(len(tokens)) % 2 == 0
+
+
+def explained(tokens, fires, **options):
+    maxima = np.asarray(fires).max(0).astype(np.float32)
+    return explain(torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens), maxima=maxima, **options)
+
+
+def place(words):
+    return Atom(PLACE, which=[own.words for own in PLACES].index(words))
 
 
 def class_of(text, called):
-    return [name for name, _ in text.class_names].index(called)
+    return [name for name, _ in text.vocabulary.class_names].index(called)
 
 
-def test_base_counts_are_those_of_a_naive_reading():
-    text = Text.read(random_text(np.random.default_rng(0), 20), WORDS)
-    half = np.arange(20) % 2 == 0
-    base = BaseCounts.count(text, half)
-    hebrew = class_of(text, "tokens in Hebrew script")
-    atoms = [Atom(kind, (3,)) for kind in (TOKEN, AFTER, NEAR)] + [Atom(TOKEN, (1, 9))]
-    atoms += [Atom(kind, of_class=hebrew) for kind in (CLASS, AFTER_CLASS, INSIDE)]
-    for atom in atoms:
-        rows = [row for row in range(text.tokens.size) if half[row // text.n_ctx]]
-        assert base.of(atom) == sum(naive(atom, text, row) for row in rows), atom
-
-
-def test_scores_of_explanations_are_those_of_a_naive_reading():
-    """Noisy latents, whatever rules they get: single atoms and pairs."""
-    rng = np.random.default_rng(1)
-    tokens = random_text(rng)
-    text = Text.read(tokens, WORDS)
-    flat = text.tokens
-    previous = np.roll(flat, 1)
-    first = np.arange(flat.size) % text.n_ctx == 0
-    causes = [
-        flat == 4,
-        np.isin(flat, (9, 10, 11)),
-        (flat == 0) & (previous == 4) & ~first,
-        np.isin(previous, (6, 7)) & ~first,
-    ]
-    truth = np.stack([(cause & (rng.random(flat.size) < 0.7)) | (rng.random(flat.size) < 0.01) for cause in causes], 1)
-    got = explained(tokens, truth)
-    held_out = (np.arange(flat.size) // text.n_ctx) % 2 == 1
-    assert {len(rule) for rule in got.rules} == {1, 2}
-    for latent, rule in enumerate(got.rules):
-        says = np.array([all(naive(atom, text, row) for atom in rule) for row in range(flat.size)])[held_out]
-        fires = truth[held_out, latent]
-        both = (says & fires).sum()
-        assert got.f1[latent] == pytest.approx(2 * both / (says.sum() + fires.sum()))
-        assert got.precision[latent] == pytest.approx(both / says.sum())
-        assert got.recall[latent] == pytest.approx(both / fires.sum())
+def planted(text):
+    hebrew, ing = class_of(text, "tokens in Hebrew script"), text.vocabulary.affixes.index(("ing", True))
+    comma = (Atom(TOKEN, (0,)), Atom(AFTER, (15,)))
+    line = (Atom(TOKEN, (12,)), place("on an indented line"))
+    return {
+        '"Delta"': ((Atom(TOKEN, (3,)),),),
+        '"alpha" or "gamma"': ((Atom(TOKEN, (0, 2)),),),
+        'tokens after "("': ((Atom(AFTER, (4,)),),),
+        'tokens two after ")"': ((Atom(AFTER2, (5,)),),),
+        '"if" or "def" after a newline': ((Atom(TOKEN, (12, 13)), Atom(AFTER, (6,))),),
+        "tokens in Hebrew script": ((Atom(CLASS, which=hebrew),),),
+        "tokens inside Hebrew script": ((Atom(INSIDE, which=hebrew),),),
+        'tokens within 8 tokens after "THE"': ((Atom(NEAR, (14,)),),),
+        "a comma inside Hebrew script": ((Atom(TOKEN, (15,)), Atom(INSIDE, which=hebrew)),),
+        'tokens that end in "ing"': ((Atom(AFFIX, which=ing),),),
+        "tokens in a comment": ((place("in a comment"),),),
+        "tokens in double quotes": ((place("in double quotes"),),),
+        '"Delta" in parentheses': ((Atom(TOKEN, (3,)), place("in parentheses")),),
+        '"alpha" or "beta" in a string literal': ((Atom(TOKEN, (0, 1)), place("in a string literal")),),
+        '"alpha" after a comma, or "if" on an indented line': (comma, line),
+        '"alpha" after a comma, or "if" on an indented line, or "beta" in parentheses': (
+            comma,
+            line,
+            (Atom(TOKEN, (1,)), place("in parentheses")),
+        ),
+        '"beta" after "(" in a comment': ((Atom(TOKEN, (1,)), Atom(AFTER, (4,)), place("in a comment")),),
+    }
 
 
 def test_planted_rules_are_found_and_said():
     tokens = random_text(np.random.default_rng(2))
     text = Text.read(tokens, WORDS)
-    hebrew, numbers = (class_of(text, called) for called in ("tokens in Hebrew script", "numbers"))
-    planted = {
-        '"Delta"': (Atom(TOKEN, (3,)),),
-        '"alpha" or "gamma"': (Atom(TOKEN, (0, 2)),),
-        'tokens after "("': (Atom(AFTER, (4,)),),
-        '"if" or "def" after a newline': (Atom(TOKEN, (12, 13)), Atom(AFTER, (6,))),
-        "tokens in Hebrew script": (Atom(CLASS, of_class=hebrew),),
-        "tokens inside Hebrew script": (Atom(INSIDE, of_class=hebrew),),
-        'tokens within 8 tokens after "THE"': (Atom(NEAR, (14,)),),
-        '"," inside Hebrew script': (Atom(TOKEN, (15,)), Atom(INSIDE, of_class=hebrew)),
-        "numbers": (Atom(CLASS, of_class=numbers),),
-    }
-    rows = range(text.tokens.size)
-    truth = np.array([[all(naive(a, text, row) for a in rule) for rule in planted.values()] for row in rows])
-    got = explained(tokens, truth)
-    same = {frozenset(said.replace('"def" or "if"', '"if" or "def"').split()) for said in got.phrases}
-    wanted = dict(zip(planted, got.phrases, strict=True))
-    # Sets that cover the same tokens may be said either way: two numbers are a set and a class.
-    assert sum(frozenset(phrase.split()) in same for phrase in planted) >= len(planted) - 1, wanted
-    assert (got.f1 > 0.95).all(), dict(zip(got.phrases, got.f1, strict=True))
+    rules = planted(text)
+    got = explained(tokens, np.stack([truth(rule, text) for rule in rules.values()], 1))
+    said = dict(zip(rules, got.phrases, strict=True))
+    in_any_order = {words: sorted(re.findall(r'".*?"|\w+', words)) for words in (*said, *said.values())}
+    assert {words: in_any_order[words] for words in said} == {words: in_any_order[got] for words, got in said.items()}
+    assert (got.f1 == 1).all() and (got.precision == 1).all() and (got.recall == 1).all()
+    assert (got.f1_one[[len(rule) == 1 for rule in rules.values()]] == 1).all()
+    assert (got.f1_one[[len(rule) > 1 for rule in rules.values()]] < 1).all()
+    held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
+    assert got.n_examples.tolist() == [truth(rule, text)[held_out].sum() for rule in rules.values()]
+
+
+def test_labels_are_used_where_given():
+    tokens = random_text(np.random.default_rng(3))
+    label = np.random.default_rng(4).random(tokens.shape) < 0.1
+    fires = (label | (tokens == 3)).reshape(-1, 1)
+    got = explained(tokens, fires, labels={"odd": torch.from_numpy(label)})
+    assert sorted(got.phrases[0].split(", or ")) == ['"Delta"', "tokens labelled odd"] and got.f1 == 1
+    assert "odd" not in explained(tokens, fires).phrases[0]
+
+
+def noisy_latents(rng, tokens):
+    """Strengths of latents that rules predict in part, whatever rules they get."""
+    flat, position = tokens.reshape(-1), np.arange(tokens.size) % tokens.shape[1]
+    previous = np.where(position > 0, np.roll(flat, 1), -1)
+    causes = [flat == 4, np.isin(flat, HEBREW), (flat == 0) & (previous == 4), np.isin(previous, (6, 7)), flat == -1]
+    fires = np.stack([(cause & (rng.random(flat.size) < 0.7)) | (rng.random(flat.size) < 0.01) for cause in causes], 1)
+    return fires * rng.random(fires.shape).astype(np.float32)
+
+
+def test_scores_are_those_of_the_held_out_half_by_brute_force():
+    rng = np.random.default_rng(1)
+    tokens = random_text(rng)
+    text, values = Text.read(tokens, WORDS), noisy_latents(rng, tokens)
+    got = explained(tokens, values)
+    held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
+    for latent, rule in enumerate(got.rules):
+        says, strength = truth(rule, text)[held_out], values[held_out, latent] / values[:, latent].max()
+        fires = strength > 0
+        both = (says & fires).sum()
+        precision = both / says.sum()
+        assert got.f1[latent] == pytest.approx(2 * both / (says.sum() + fires.sum()))
+        assert got.precision[latent] == pytest.approx(precision)
+        assert got.recall[latent] == pytest.approx(both / fires.sum())
+        assert got.n_examples[latent] == both
+        for s in range(5):
+            in_slice = (strength > s / 5) & (strength <= (s + 1) / 5)
+            recall = says[in_slice].mean()
+            wanted = 2 * precision * recall / (precision + recall) if recall else 0
+            assert got.f1_by_interval[latent, s] == pytest.approx(wanted)
+
+
+def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
+    """Random rules of all kinds, the text in several chunks."""
+    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 1000)
+    rng = np.random.default_rng(5)
+    tokens = random_text(rng, 200, 40)
+    text, fires = Text.read(tokens, WORDS), rng.random((tokens.size, 3)) < 0.05
+    half = fit_half(tokens).numpy()
+
+    def atom():
+        kind = int(rng.integers(0, 11))
+        if kind in (TOKEN, AFTER, AFTER2, NEAR, FAR):
+            return Atom(kind, tuple(int(t) for t in rng.choice(len(WORDS), rng.integers(1, 4), replace=False)))
+        return Atom(kind, which=int(rng.integers(0, text.n_which[kind]))) if text.n_which[kind] else atom()
+
+    rules = [
+        [tuple(tuple(atom() for _ in range(rng.integers(1, 4))) for _ in range(rng.integers(1, 4))) for _ in range(9)]
+    ]
+    rules += [[], rules[0][:4]]
+    sampled = [np.sort(rng.choice(tokens.size, 50, replace=False)) for _ in rules]
+    counts = count_rules(
+        text,
+        firing_where(fires),
+        half,
+        rules,
+        latents=np.array([2, 1, 0]),
+        maxima=np.ones(3, np.float32),
+        sampled=sampled,
+    )
+    for unit, latent in enumerate((2, 1, 0)):
+        for number, rule in enumerate(rules[unit]):
+            says = truth(rule, text)
+            for side, part in enumerate((half, ~half)):
+                rows = np.repeat(part, tokens.shape[1])
+                assert counts.holds[side, unit, number] == (says & rows).sum()
+                assert counts.both[side, unit, number].sum() == (says & rows & fires[:, latent]).sum()
+                assert counts.hits[side, unit, number] == (says & rows)[sampled[unit]].sum()
 
 
 def test_the_score_is_the_half_the_rule_was_not_chosen_on():
     tokens = random_text(np.random.default_rng(3))
-    fit = np.arange(len(tokens)) % 2 == 0
-    truth = np.where(np.repeat(fit, tokens.shape[1]), tokens.reshape(-1) == 0, tokens.reshape(-1) == 1)[:, None]
-    got = explained(tokens, truth)
-    assert got.phrases == ['"alpha"'] and got.f1_fit[0] == 1 and got.f1[0] == 0
+    fit = np.repeat(fit_half(tokens).numpy(), tokens.shape[1])
+    fires = np.where(fit, tokens.reshape(-1) == 0, tokens.reshape(-1) == 1)[:, None]
+    got = explained(tokens, fires)
+    assert got.phrases == ['"alpha"'] and got.f1_fit[0] == 1 and got.f1[0] == 0 and got.n_examples[0] == 0
 
 
 def test_latents_that_hardly_fire_stay_unexplained():
     tokens = random_text(np.random.default_rng(4), 8)
-    truth = np.zeros((tokens.size, 2), bool)
-    truth[:2, 0] = True
-    got = explained(tokens, truth)
+    fires = np.zeros((tokens.size, 2), bool)
+    fires[:2, 0] = True
+    got = explained(tokens, fires)
     assert got.phrases == ["", ""] and np.isnan(got.f1).all() and got.rules == [(), ()]
+    assert np.isnan(got.f1_by_interval).all() and np.isnan(got.bits).all() and got.n_examples.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(
-    ("string", "called"),
-    [
-        ("⟨d7⟩", "tokens in Hebrew script"),
-        ("αβ", "tokens in Greek script"),
-        ("日本", "tokens in Chinese script"),
-        ("a3", "hex digits"),
-        ("GATTACA", "strings of A, C, G, T"),
-        ("xQ9z", "letters mixed with digits or capitals"),
-        ("\n", "a newline"),
-        ("    ", "indentation"),
-        ("<div", "markup"),
-        ("([", "brackets"),
-    ],
-)
-def test_token_classes(string, called):
-    names, bits = token_classes([string, "plain"])
-    place = [name for name, _ in names].index(called)
-    assert int(bits[0]) >> place & 1 and not int(bits[1]) >> place & 1
+def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
+    rng = np.random.default_rng(6)
+    tokens = random_text(rng)
+    values = noisy_latents(rng, tokens)
+    threads = torch.get_num_threads()
+    try:
+        runs = []
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            runs.append(explained(tokens, values, seed=1))
+    finally:
+        torch.set_num_threads(threads)
+    assert runs[0].phrases == runs[1].phrases and runs[0].f1.tobytes() == runs[1].f1.tobytes()
 
 
-def test_marks_for_spaces_are_read_as_spaces_only_where_they_are_marks():
-    assert plain_strings(["Ġthe", "Ċ", "a"]) == [" the", "\n", "a"]
-    assert plain_strings(["a"] * 100 + ["Ġ"])[-1] == "Ġ"
+def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
+    monkeypatch.setattr("interp.explain.background.MAX_ROWS", 2000)
+    tokens = random_text(np.random.default_rng(2))
+    text = Text.read(tokens, WORDS)
+    rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]
+    got = explained(tokens, np.stack([truth(rule, text) for rule in rules], 1))
+    assert got.phrases[1:] == ["tokens in a comment", '"Delta" in parentheses'] and (got.f1 == 1).all()
 
 
-def test_odd_characters_are_shown_safely():
-    text = Text.read(np.zeros((1, 4), np.int32), ["\x1b", '"', "\n"])
-    assert text.phrase((Atom(TOKEN, (0,)),)) == '"\\x1b"'
-    assert text.phrase((Atom(AFTER, (2,)),)) == "tokens after a newline"
+def test_parts_that_differ_in_one_set_are_one():
+    a, b, after = Atom(TOKEN, (1,)), Atom(TOKEN, (2,)), Atom(AFTER, (3,))
+    assert merged([(a,), (b,)]) == ((Atom(TOKEN, (1, 2)),),)
+    assert merged([(a, after), (b, after), (a,)]) == ((Atom(TOKEN, (1, 2)), after), (a,))
+    assert merged([(Atom(TOKEN, (1, 2, 3, 4, 5)),), (Atom(TOKEN, (6, 7, 8, 9)),)])[1:] != ()
+
+
+def senses_of(tokens, text, rng):
+    """Two latents, a sample of their firings by sense: one of "alpha" after a comma and "Delta" in comments, one of
+    "beta" only."""
+    first = truth(((Atom(TOKEN, (0,)), Atom(AFTER, (15,))),), text)
+    second, only = truth(((Atom(TOKEN, (3,)), place("in a comment")),), text), tokens.reshape(-1) == 1
+    fires = np.stack([first | second, only], 1)
+    rows = [rng.choice(np.flatnonzero(own), 120, replace=False) for own in fires.T]
+    return fires, [(0, rows[0][first[rows[0]]]), (0, rows[0][second[rows[0]]]), (1, rows[1])]
+
+
+def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
+    rng = np.random.default_rng(8)
+    tokens = random_text(rng)
+    text = Text.read(tokens, WORDS)
+    fires, parts = senses_of(tokens, text, rng)
+    maxima = np.ones(2, np.float32)
+    got = explain_parts(torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens), parts, maxima=maxima)
+    assert got.phrases == ['"alpha" after a comma', '"Delta" in a comment', '"beta"']
+    held_out = ~fit_half(tokens).numpy()
+    for part, (latent, rows) in enumerate(parts):
+        says = truth(got.rules[part], text)
+        own = rows[held_out[rows // tokens.shape[1]]]
+        everywhere = np.repeat(held_out, tokens.shape[1])
+        precision, recall = fires[says & everywhere, latent].mean(), says[own].mean()
+        assert got.n[part] == len(own) and got.recall[part] == pytest.approx(recall)
+        assert got.precision[part] == pytest.approx(precision)
+        assert got.f1[part] == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_senses_with_few_rows_or_wrong_ones():
+    tokens = random_text(np.random.default_rng(9), 64)
+    codes, maxima = firing_where((tokens == 0).reshape(-1, 1)), np.ones(1, np.float32)
+
+    def run(*parts):
+        return explain_parts(torch.from_numpy(tokens), codes, WORDS, fit_half(tokens), parts, maxima=maxima)
+
+    got = run((0, np.array([0, 1])))
+    assert got.phrases == [""] and np.isnan(got.f1[0]) and got.n.tolist() == [0]
+    assert run().phrases == []
+    with pytest.raises(ValueError, match="latent 1: it must be in 0..0"):
+        run((1, np.array([0])))
+    with pytest.raises(ValueError, match="rows < 1536"):
+        run((0, np.array([1536])))

@@ -1,10 +1,14 @@
 """Where a latent fires, as a short rule in words, found without a language model.
 
-predicates  the atoms (token sets, scripts and shapes of tokens, what stands before) and their words
-search      candidate rules from a sample of each latent's firings
-explain     the exact score of each candidate on all tokens; the best rule of each latent
+vocabulary   what strings say about tokens: scripts, shapes, affixes
+state        where in the text a token stands: line, sentence, brackets, quotes, comment, …
+predicates   the atoms of rules, and the text they read
+background   the rows that candidates are tried on;   beam, search   candidate rules from a sample of firings
+counting     exact counts of each candidate on all tokens
+rules        the best rule of each latent;   senses   of each sense of a latent;   words   in words, and their length
 """
 
 from interp.explain.rules import Explanations, explain
+from interp.explain.senses import PartExplanations, explain_parts
 
-__all__ = ["Explanations", "explain"]
+__all__ = ["Explanations", "PartExplanations", "explain", "explain_parts"]

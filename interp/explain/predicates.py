@@ -1,207 +1,134 @@
-"""What a rule may say about a token position: atoms, their truth and their words.
+"""What a rule may say about a token position t: atoms, and what they read of the text.
 
-    TOKEN        x_t ∈ T                      "Enter" or "Exit"
-    AFTER        x_{t−1} ∈ T                  after "(" or "["
-    NEAR         a ∈ x_{t−8..t−1}             within 8 tokens after "class"
-    CLASS        x_t ∈ C                      tokens in Hebrew script
-    AFTER_CLASS  x_{t−1} ∈ C                  after a newline
-    INSIDE       5 of x_{t−8..t−1} ∈ C        inside hex digits
+    TOKEN   x_t ∈ T                      AFTER   x_{t−1} ∈ T           AFTER2  x_{t−2} ∈ T
+    NEAR    T ∩ x_{t−8..t−1} ≠ ∅         FAR     T ∩ x_{t−32..t−1} ≠ ∅
+    AFFIX   x_t begins or ends with a string
+    CLASS   x_t ∈ C                      AFTER_CLASS  x_{t−1} ∈ C      INSIDE  5 of x_{t−8..t−1} ∈ C
+    PLACE   where t stands in its line, sentence, brackets, quotes, … (`state`)
+    LABEL   t carries a given label
 
-A rule is one atom, or two joined by "and". Nothing looks across the edge of a sequence. Classes come from the
-vocabulary's strings alone: Unicode scripts (a stray lead byte of UTF-8, shown as ⟨d7⟩, counts as its script), shapes.
+A conjunction joins up to three atoms by "and", a rule up to three conjunctions by "or". Nothing looks across the edge
+of a sequence. CLASS to LABEL are bits of a row, computed once for a stretch of text; the others are looked up.
 """
 
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, UInt64
-from numba import njit
+from jaxtyping import Bool, Int, Int64, UInt64
+from torch import Tensor
 
-NONE, TOKEN, AFTER, CLASS, AFTER_CLASS, INSIDE, NEAR = range(7)
-REACH = 8
-"""How many tokens back INSIDE and NEAR look."""
+from interp.explain.lookback import inside_bits, tokens_before
+from interp.explain.state import PLACES, Spelling, spelling, states
+from interp.explain.vocabulary import Vocabulary, plain_strings
+
+__all__ = ["Atom", "Conjunction", "Rule", "Text", "plain_strings"]
+
+CLASS, AFTER_CLASS, INSIDE, PLACE, LABEL, TOKEN, AFTER, AFTER2, NEAR, FAR, AFFIX = range(11)
+N_PLANES = 5
+"""Kinds that are bits of a row: those below TOKEN."""
+REACH, FAR_REACH = 8, 32
+"""How many tokens back INSIDE and NEAR look, and FAR."""
 INSIDE_LEAST = 5
 MAX_TOKENS = 8
-"""Tokens in one set; a longer list is no explanation."""
-MAX_SCRIPTS = 24
+MAX_CONTEXT_TOKENS = 4
+"""Tokens in one set; a longer list is no explanation. Of what stands before x_t a shorter one."""
+MAX_ATOMS, MAX_PARTS = 3, 3
+
+_GROUPS = sorted({place.group for place in PLACES})
+_SLOTS = {TOKEN: 0, AFFIX: 0, CLASS: 0, AFTER: 1, AFTER_CLASS: 1, AFTER2: 2, NEAR: 3, FAR: 3, INSIDE: 4, LABEL: 5}
 
 
 @dataclass(frozen=True)
 class Atom:
     kind: int
     tokens: tuple[int, ...] = ()
-    """Of TOKEN, AFTER and NEAR (which has one)."""
-    of_class: int = -1
+    """Of TOKEN, AFTER, AFTER2, NEAR and FAR."""
+    which: int = -1
+    """The class, place, label or affix."""
 
     @property
     def length(self) -> int:
         """Items to read."""
         return max(1, len(self.tokens))
 
+    @property
+    def cost(self) -> float:
+        """Items to read; a little more for what is not spelt out, so that of equals the tokens are said."""
+        return float(len(self.tokens)) or (1.05 if self.kind == AFFIX else 1.1)
 
-Rule = tuple[Atom, ...]
+    @property
+    def slot(self) -> int:
+        """What it speaks of; a conjunction has one atom for each at most."""
+        return _SLOTS[self.kind] if self.kind != PLACE else 6 + _GROUPS.index(PLACES[self.which].group)
+
+
+Conjunction = tuple[Atom, ...]
+Rule = tuple[Conjunction, ...]
 
 
 @dataclass(frozen=True)
 class Text:
-    """Token positions with what the atoms ask of them; row = seq * n_ctx + pos."""
+    """Tokens, what is known of their vocabulary, and the labels; row = seq * n_ctx + pos."""
 
-    tokens: Int[np.ndarray, " row"]
-    n_ctx: int
-    strings: list[str]
-    class_names: list[tuple[str, str]]
-    """Of each class: what its tokens are called, and what one is inside of."""
-    classes: UInt64[np.ndarray, " d_vocab"]
-    """Bit c: the token is in class c."""
-    inside: UInt64[np.ndarray, " row"]
-    """Bit c: INSIDE holds for class c."""
+    tokens: Int[np.ndarray, "seq pos"]
+    vocabulary: Vocabulary
+    spelling: Spelling
+    labels: Mapping[str, Bool[Tensor, "seq pos"]]
 
     @classmethod
-    def read(cls, tokens: Int[np.ndarray, "seq pos"], vocab: Sequence[str]) -> "Text":
-        strings = plain_strings(vocab)
-        names, classes = token_classes(strings)
-        flat = np.ascontiguousarray(tokens.reshape(-1))
-        inside = _inside(flat, tokens.shape[1], classes, len(names))
-        return cls(flat, tokens.shape[1], strings, names, classes, inside)
+    def read(
+        cls,
+        tokens: Int[np.ndarray, "seq pos"],
+        vocab: Sequence[str],
+        labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    ) -> "Text":
+        """Raises ValueError for more than 64 labels or one of another shape."""
+        labels = labels or {}
+        if len(labels) > 64:
+            raise ValueError(f"{len(labels)} labels given: explanations take at most 64")
+        for name, mask in labels.items():
+            if tuple(mask.shape) != tokens.shape:
+                raise ValueError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
+        vocabulary = Vocabulary.read(vocab)
+        return cls(np.ascontiguousarray(tokens), vocabulary, spelling(vocabulary.strings), labels)
 
-    def phrase(self, rule: Rule) -> str:
-        """The rule in words."""
-        first, *rest = rule
-        words = [] if first.kind in (TOKEN, CLASS) else ["tokens"]
-        return " ".join(words + [self._words(atom) for atom in (first, *rest)])
+    @property
+    def n_ctx(self) -> int:
+        return self.tokens.shape[1]
 
-    def _words(self, atom: Atom) -> str:
-        names = _listed([_quoted(self.strings[token]) for token in atom.tokens])
-        called, inside = self.class_names[atom.of_class] if atom.of_class >= 0 else ("", "")
-        return {
-            TOKEN: names,
-            AFTER: f"after {names}",
-            NEAR: f"within {REACH} tokens after {names}",
-            CLASS: called,
-            AFTER_CLASS: f"after {called}",
-            INSIDE: f"inside {inside}",
-        }[atom.kind]
+    @property
+    def n_which(self) -> dict[int, int]:
+        """Of each kind without tokens, how many atoms there are."""
+        n_class = len(self.vocabulary.class_names)
+        counts = {CLASS: n_class, AFTER_CLASS: n_class, INSIDE: n_class, PLACE: len(PLACES)}
+        return {**counts, LABEL: len(self.labels), AFFIX: len(self.vocabulary.affixes)}
 
+    def planes(self, sequences: Int[np.ndarray, " seq"] | slice) -> UInt64[np.ndarray, "row plane"]:
+        """Bits of all rows of the sequences: bit w of plane k says that the atom w of kind k holds."""
+        tokens = np.ascontiguousarray(self.tokens[sequences])
+        out = np.zeros((tokens.size, N_PLANES), np.uint64)
+        classes = self.vocabulary.classes[tokens]
+        out[:, CLASS] = classes.reshape(-1)
+        classes[:, 1:], classes[:, 0] = classes[:, :-1].copy(), 0
+        out[:, AFTER_CLASS] = classes.reshape(-1)
+        out[:, INSIDE] = inside_bits(classes, len(self.vocabulary.class_names), REACH, INSIDE_LEAST)
+        out[:, PLACE] = states(tokens, self.spelling)
+        for place, mask in enumerate(self.labels.values()):
+            out[:, LABEL] |= mask[sequences].numpy().reshape(-1).astype(np.uint64) << np.uint64(place)
+        return out
 
-def plain_strings(vocab: Sequence[str]) -> list[str]:
-    """Token strings with GPT-2's and SentencePiece's marks for space and newline read as what they are."""
-    marked = sum(string[:1] in "Ġ▁" for string in vocab if string) > len(vocab) / 20
-    if not marked:
-        return list(vocab)
-    marks = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t"})
-    return [string.translate(marks) for string in vocab]
+    def planes_at(self, rows: Int64[np.ndarray, " row"]) -> UInt64[np.ndarray, "row plane"]:
+        """The bits of some rows, their sequences read for it."""
+        out = np.zeros((len(rows), N_PLANES), np.uint64)
+        sequences, place = np.unique(rows // self.n_ctx, return_inverse=True)
+        per_block = max(1, (1 << 17) // self.n_ctx)
+        for start in range(0, len(sequences), per_block):
+            mine = np.flatnonzero((place >= start) & (place < start + per_block))
+            block = self.planes(sequences[start : start + per_block])
+            out[mine] = block[(place[mine] - start) * self.n_ctx + rows[mine] % self.n_ctx]
+        return out
 
-
-def token_classes(strings: Sequence[str]) -> tuple[list[tuple[str, str]], UInt64[np.ndarray, " d_vocab"]]:
-    """Names and membership bits of the scripts and shapes that occur in the vocabulary."""
-    scripts = [_script(string) for string in strings]
-    common = [script for script, _ in Counter(s for s in scripts if s).most_common(MAX_SCRIPTS)]
-    names = [(f"tokens in {script} script", f"{script} script") for script in common]
-    members = [[script == name for script in scripts] for name in common]
-    for called, inside, is_member in _SHAPES:
-        names.append((called, inside))
-        members.append([is_member(string) for string in strings])
-    bits = np.zeros(len(strings), np.uint64)
-    for place, member in enumerate(members):
-        bits |= np.array(member, np.uint64) << np.uint64(place)
-    return names, bits
-
-
-def _is(pattern: str) -> Callable[[str], bool]:
-    compiled = re.compile(pattern)
-    return lambda string: compiled.fullmatch(string) is not None
-
-
-def _is_punctuation(string: str) -> bool:
-    stripped = string.strip()
-    return bool(stripped) and all(unicodedata.category(c)[0] in "PS" for c in stripped) and "⟨" not in stripped
-
-
-_SHAPES: list[tuple[str, str, Callable[[str], bool]]] = [
-    ("numbers", "numbers", _is(r"\s*\d+")),
-    ("hex digits", "hex digits", _is(r"\s*[0-9a-f]+")),
-    ("strings of A, C, G, T", "strings of A, C, G, T", _is(r"\s*[ACGT]+")),
-    ("letters mixed with digits or capitals", "random-looking letters", _is(
-        r"\s*(?=[A-Za-z0-9+/=]*(?:[a-z0-9][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z]))[A-Za-z0-9+/=]+")),
-    ("words in capitals", "capitals", lambda s: s.strip().isalpha() and s.strip().isupper()),
-    ("capitalised words", "capitalised words", lambda s: len(s.strip()) > 1 and s.strip().isalpha() and s.istitle()),
-    ("lower-case words", "lower-case words", lambda s: s.strip().isalpha() and s.strip().islower()),
-    ("pieces within a word", "pieces of words", lambda s: s[:1].isalpha()),
-    ("starts of words", "words", lambda s: len(s) > 1 and s[0] == " " and s[1:2].isalpha()),
-    ("punctuation", "punctuation", _is_punctuation),
-    ("brackets", "brackets", _is(r"\s*[()\[\]{}]+\s*")),
-    ("quotation marks", "quotation marks", _is(r"""\s*(?:["'`“”‘’«»]+)\s*""")),
-    ("operators", "operators", _is(r"\s*[-+*/%=<>!&|^~@:]+\s*")),
-    ("markup", "markup", lambda s: any(c in s for c in "<>&") and len(s.strip()) > 0),
-    ("backslashes", "backslash commands", lambda s: "\\" in s),
-    ("names with underscores", "names with underscores", lambda s: "_" in s and len(s.strip()) > 0),
-    ("a newline", "line breaks", lambda s: "\n" in s),
-    ("indentation", "indentation", _is(r"\n*[ \t]{2,}")),
-    ("white space", "white space", lambda s: bool(s) and s.isspace()),
-    ("control tokens", "control tokens", _is(r"<\|.*\|>|<[a-z/]+>|\[[A-Z]+\]")),
-]  # fmt: skip
-
-_LEAD_BYTES = {
-    **dict.fromkeys(range(0xC3, 0xCA), "Latin"),
-    **dict.fromkeys((0xCE, 0xCF), "Greek"),
-    **dict.fromkeys(range(0xD0, 0xD4), "Cyrillic"),
-    **dict.fromkeys((0xD6, 0xD7), "Hebrew"),
-    **dict.fromkeys(range(0xD8, 0xDC), "Arabic"),
-    0xE3: "Hiragana",
-    **dict.fromkeys(range(0xE4, 0xEA), "Chinese"),
-    **dict.fromkeys(range(0xEA, 0xEE), "Hangul"),
-}
-
-
-_STRAY = r"⟨([0-9a-f]{2})⟩"
-
-
-def _script(string: str) -> str:
-    """The script of a token: of its first stray lead byte, else of most of its letters; else ''."""
-    stray = [int(byte, 16) for byte in re.findall(_STRAY, string)]
-    if stray:
-        return next((_LEAD_BYTES[byte] for byte in stray if byte in _LEAD_BYTES), "")
-    letters = Counter(unicodedata.name(c, "").split(" ")[0].split("-")[0] for c in string if c.isalpha())
-    if not letters:
-        return ""
-    name = letters.most_common(1)[0][0].capitalize()
-    return {"Cjk": "Chinese", "Halfwidth": "Katakana", "Fullwidth": "Latin"}.get(name, name)
-
-
-def _quoted(string: str) -> str:
-    named = {"\n": "a newline", " ": "a space", "\t": "a tab", "": "an empty token"}
-    if string in named:
-        return named[string]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
-    return f'"{shown}"'
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1] if names else ""
-
-
-@njit(cache=True, nogil=True)
-def _inside(tokens, n_ctx, classes, n_classes):
-    """Bit c of a row: at least INSIDE_LEAST of the REACH tokens before it are in class c."""
-    out = np.zeros(len(tokens), np.uint64)
-    counts = np.zeros(64, np.int64)
-    one = np.uint64(1)
-    for row in range(len(tokens)):
-        position = row % n_ctx
-        if position == 0:
-            counts[:] = 0
-        else:
-            entering = classes[tokens[row - 1]]
-            leaving = classes[tokens[row - 1 - REACH]] if position > REACH else np.uint64(0)
-            for c in range(n_classes):
-                counts[c] += np.int64((entering >> np.uint64(c)) & one) - np.int64((leaving >> np.uint64(c)) & one)
-        bits = np.uint64(0)
-        for c in range(n_classes):
-            if counts[c] >= INSIDE_LEAST:
-                bits |= one << np.uint64(c)
-        out[row] = bits
-    return out
+    def before(self, rows: Int64[np.ndarray, " row"], back: int) -> Int64[np.ndarray, " row"]:
+        """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
+        return tokens_before(self.tokens.reshape(-1), self.n_ctx, rows, back)

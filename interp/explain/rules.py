@@ -1,39 +1,37 @@
 """The rule that best predicts where each latent fires, with its score on text that it was not chosen on.
 
-    1  A sample of each latent's firings in the fit half of the sequences proposes a few rules (`search`).
-    2  One pass over all codes counts where latent and rule agree; the text alone says where each rule holds:
-           precision = both / rule,   recall = both / fires,   F1 = 2 both / (rule + fires)
+    1  A sample of each latent's firings in the fit half of the sequences proposes some rules (`search`).
+    2  One pass over all codes and the text counts each of them exactly (`counting`):
+           precision = both / holds,   recall = both / fires,   F1 = 2 both / (holds + fires)
     3  The rule with the best F1 on the fit half, less a price for its length, is the explanation; its scores are
        those of the held-out half, over all positions, whatever the strength of the firing.
 
-Memory: the text, and a chunk of the codes. Cost: two passes over the codes, a few lookups a firing and candidate.
+Memory: the text, at most MAX_ROWS rows of its bits, a sample of SAMPLE firings a latent, a chunk of the codes.
+Cost: two passes over the codes, and some ten milliseconds a latent, spread over torch's threads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
-from numba import njit
+import torch
+from jaxtyping import Bool, Float32, Float64, Int, Int64
 from torch import Tensor
 
-from interp.explain.predicates import (
-    AFTER,
-    AFTER_CLASS,
-    CLASS,
-    INSIDE,
-    MAX_TOKENS,
-    NEAR,
-    NONE,
-    REACH,
-    Rule,
-    Text,
-)
-from interp.explain.search import CANDIDATES, BaseCounts, candidates, look, price
+from interp.explain import beam
+from interp.explain.background import Background
+from interp.explain.counting import Counts, count_rules
+from interp.explain.predicates import Rule, Text
+from interp.explain.search import candidates, item_price
+from interp.explain.words import bits, phrase
 from interp.scores.firings import CodeChunk, CodeSource, FiringSampler, chunks
 
-SAMPLE = 256
+SAMPLE = 512
 """Firings of a latent that propose rules."""
+CANDIDATES = 24
+LONG, LONG_PRICE = 8, 2
+"""Items beyond so many cost so many times their price more: a long list is hard to read."""
 LEAST_FIRINGS = 5
 """With fewer in the fit half, no rule is proposed."""
 
@@ -50,6 +48,15 @@ class Explanations:
     precision: Float64[np.ndarray, " d_sae"]
     recall: Float64[np.ndarray, " d_sae"]
     f1_fit: Float64[np.ndarray, " d_sae"]
+    f1_one: Float64[np.ndarray, " d_sae"]
+    """Of the best rule without "or", chosen in the same way."""
+    f1_by_interval: Float64[np.ndarray, "d_sae slice"]
+    """2 P R_s / (P + R_s): P the precision above, R_s the share of the firings of strength in
+    (s / 5, (s + 1) / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
+    n_examples: Int64[np.ndarray, " d_sae"]
+    """Held-out firings where the rule holds."""
+    bits: Float64[np.ndarray, " d_sae"]
+    """Description length (`words`)."""
 
 
 def explain(
@@ -59,198 +66,101 @@ def explain(
     fit_half: Bool[Tensor, " seq"],
     *,
     maxima: Float32[np.ndarray, " d_sae"],
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Explanations:
     """Explain each latent of `codes` (rows seq * n_ctx + pos), choosing on the sequences where `fit_half` is true.
 
     vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
+    labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
     """
-    text, half = Text.read(np.ascontiguousarray(tokens.numpy()), vocab), fit_half.numpy()
-    n_fire = np.zeros((2, codes.d_sae), np.int64)
+    text, half = Text.read(tokens.numpy(), vocab, labels), fit_half.numpy()
+    n_fire = np.zeros(codes.d_sae, np.int64)
     sampler = FiringSampler(codes.d_sae, 1, SAMPLE, seed)
     for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):
-        sampler.add(_fit_part(chunk, text.n_ctx, half, n_fire), 1)
-    base = [BaseCounts.count(text, half), BaseCounts.count(text, ~half)]
-    proposed = _propose(text, sampler.rows[:, 0], n_fire[0], base[0], progress)
-    table = _RuleTable.of(proposed)
-    both = np.zeros((2, len(proposed), CANDIDATES), np.int64)
-    for chunk in chunks(codes, maxima, text.n_ctx, progress, "scoring explanations"):
-        _count_both(*chunk, *_text_arrays(text), half, *table.arrays, both)
-    holds = _count_rules(text, half, proposed, table, base)
-    return _choose(text, proposed, both, holds, n_fire)
+        sampler.add(fit_part(chunk, text.n_ctx, half, n_fire), 1)
+    proposed = propose(text, half, list(sampler.rows[:, 0]), n_fire, CANDIDATES, progress)
+    latents = np.arange(codes.d_sae)
+    counts = count_rules(text, codes, half, proposed, latents=latents, maxima=maxima, progress=progress)
+    return _choose(text, proposed, counts, n_fire)
 
 
-def _fit_part(
-    chunk: CodeChunk, n_ctx: int, half: Bool[np.ndarray, " seq"], n_fire: Int64[np.ndarray, "2 d_sae"]
-) -> CodeChunk:
-    """The chunk with firings in the held-out half at strength 0; counts the firings of both halves."""
-    row_in_fit = np.repeat(half[chunk.start // n_ctx :][: (len(chunk.offsets) - 1) // n_ctx], n_ctx)
-    in_fit = np.repeat(row_in_fit, np.diff(chunk.offsets))
-    fires = chunk.values > 0
-    for place, part in enumerate((in_fit, ~in_fit)):
-        n_fire[place] += np.bincount(chunk.latents[fires & part], minlength=n_fire.shape[1])
-    return chunk._replace(values=np.where(in_fit, chunk.values, 0))
-
-
-def _propose(
+def propose(
     text: Text,
-    rows: Int64[np.ndarray, "d_sae firing"],
-    n_fire: Int64[np.ndarray, " d_sae"],
-    base: BaseCounts,
-    progress: Progress | None,
+    half: Bool[np.ndarray, " seq"],
+    firings: Sequence[Int64[np.ndarray, " firing"]],
+    n_fire: Int64[np.ndarray, " unit"],
+    most: int,
+    progress: Progress | None = None,
+    joined_by_or: bool = True,
 ) -> list[list[Rule]]:
+    """Candidate rules of each unit from sampled rows of the fit half (−1 for none) that stand for n_fire firings."""
+    background = Background.of(text, half)
+
+    def of_unit(unit: int) -> list[Rule]:
+        rows = np.sort(firings[unit][firings[unit] >= 0])
+        if len(rows) < LEAST_FIRINGS:
+            return []
+        return candidates(background, rows, float(n_fire[unit]), most, joined_by_or)
+
     proposed: list[list[Rule]] = []
-    for latent, own in enumerate(rows):
-        own = np.sort(own[own >= 0])
-        enough = len(own) >= LEAST_FIRINGS
-        proposed.append(candidates(look(text, own), int(n_fire[latent]), base) if enough else [])
-        if progress and latent % 64 == 63:
-            progress(latent + 1, len(rows), "proposing explanations")
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for rules in pool.map(of_unit, range(len(firings))):
+            proposed.append(rules)
+            if progress and len(proposed) % 64 == 0:
+                progress(len(proposed), len(firings), "proposing explanations")
     return proposed
 
 
-@dataclass(frozen=True)
-class _RuleTable:
-    """Candidates of all latents as arrays, two atoms each."""
-
-    kinds: Int32[np.ndarray, "d_sae candidate 2"]
-    tokens: Int32[np.ndarray, "d_sae candidate 2 item"]
-    of_class: Int32[np.ndarray, "d_sae candidate 2"]
-
-    @classmethod
-    def of(cls, proposed: list[list[Rule]]) -> "_RuleTable":
-        shape = (len(proposed), CANDIDATES, 2)
-        kinds, of_class = np.full(shape, NONE, np.int32), np.zeros(shape, np.int32)
-        tokens = np.full((*shape, MAX_TOKENS), -1, np.int32)
-        for latent, rules in enumerate(proposed):
-            for place, rule in enumerate(rules):
-                for side, atom in enumerate(rule):
-                    kinds[latent, place, side], of_class[latent, place, side] = atom.kind, max(atom.of_class, 0)
-                    tokens[latent, place, side, : len(atom.tokens)] = atom.tokens
-        return cls(kinds, tokens, of_class)
-
-    @property
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.kinds, self.tokens, self.of_class
+def price(rule: Rule, n_fire: float) -> float:
+    """F1 that the rule must be worth more than an empty one."""
+    items = sum(atom.cost for part in rule for atom in part)
+    atoms = sum(len(part) - 1 for part in rule)
+    items += LONG_PRICE * max(0.0, items - LONG)
+    return item_price(n_fire) * items + beam.ATOM_PRICE * atoms + beam.PART_PRICE * (len(rule) - 1)
 
 
-def _text_arrays(text: Text) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-    return text.tokens, text.n_ctx, text.classes, text.inside
-
-
-def _count_rules(
-    text: Text, half: Bool[np.ndarray, " seq"], proposed: list[list[Rule]], table: _RuleTable, base: list[BaseCounts]
-) -> Int64[np.ndarray, "2 d_sae candidate"]:
-    """At how many positions of each half each rule holds."""
-    holds = np.zeros((2, len(proposed), CANDIDATES), np.int64)
-    order = np.argsort(text.tokens, kind="stable")
-    first = np.concatenate([[0], np.cumsum(np.bincount(text.tokens, minlength=len(text.classes)))])
-    for latent, rules in enumerate(proposed):
-        for place, rule in enumerate(rules):
-            if len(rule) == 1:
-                holds[:, latent, place] = [counts.of(rule[0]) for counts in base]
-                continue
-            arrays = (part[latent, place] for part in table.arrays)
-            holds[:, latent, place] = _count_pair(order, first, *_text_arrays(text), half, *arrays)
-    return holds
+def fit_part(
+    chunk: CodeChunk, n_ctx: int, half: Bool[np.ndarray, " seq"], n_fire: Int64[np.ndarray, " d_sae"]
+) -> CodeChunk:
+    """The chunk with firings in the held-out half at strength 0; counts those that are left."""
+    row_in_fit = np.repeat(half[chunk.start // n_ctx :][: (len(chunk.offsets) - 1) // n_ctx], n_ctx)
+    values = np.where(np.repeat(row_in_fit, np.diff(chunk.offsets)), chunk.values, 0)
+    n_fire += np.bincount(chunk.latents[values > 0], minlength=len(n_fire))
+    return chunk._replace(values=values)
 
 
 def _choose(
-    text: Text,
-    proposed: list[list[Rule]],
-    both: Int64[np.ndarray, "2 d_sae candidate"],
-    holds: Int64[np.ndarray, "2 d_sae candidate"],
-    n_fire: Int64[np.ndarray, "2 d_sae"],
+    text: Text, proposed: list[list[Rule]], counts: Counts, n_fire: Int64[np.ndarray, " d_sae"]
 ) -> Explanations:
-    f1 = 2 * both / np.maximum(holds + n_fire[:, :, None], 1)
-    prices = np.full(both.shape[1:], np.inf)
+    both, fires = counts.both.sum(-1), counts.fires.sum(-1)
+    f1 = 2 * both / np.maximum(counts.holds + fires[:, :, None], 1)
+    worth, worth_one = np.full((2, *both.shape[1:]), -np.inf)
     for latent, rules in enumerate(proposed):
-        prices[latent, : len(rules)] = [price(rule) for rule in rules]
-    best = (f1[0] - prices).argmax(1)
-    latents, known = np.arange(len(proposed)), np.array([bool(rules) for rules in proposed])
+        for place, rule in enumerate(rules):
+            worth[latent, place] = f1[0, latent, place] - price(rule, n_fire[latent])
+            if len(rule) == 1:
+                worth_one[latent, place] = worth[latent, place]
+    latents, known = np.arange(len(proposed)), np.array([bool(rules) for rules in proposed], bool)
+    best, best_one = worth.argmax(1), worth_one.argmax(1)
     rules = [own[place] if own else () for own, place in zip(proposed, best, strict=True)]
 
-    def chosen(values: Float64[np.ndarray, "d_sae candidate"]) -> Float64[np.ndarray, " d_sae"]:
-        return np.where(known, values[latents, best], np.nan)
+    def chosen(values: Float64[np.ndarray, "d_sae candidate ..."]) -> Float64[np.ndarray, "d_sae ..."]:
+        return np.where(known.reshape(-1, *[1] * (values.ndim - 2)), values[latents, best], np.nan)
 
+    precision = both[1] / np.maximum(counts.holds[1], 1)
+    by_slice = counts.both[1] / np.where(counts.fires[1] > 0, counts.fires[1], np.nan)[:, None]
+    by_slice = 2 * precision[:, :, None] * by_slice / np.where((s := precision[:, :, None] + by_slice) > 0, s, 1)
     return Explanations(
-        [text.phrase(rule) if rule else "" for rule in rules],
-        rules,
-        chosen(f1[1]),
-        chosen(both[1] / np.maximum(holds[1], 1)),
-        chosen(both[1] / np.maximum(n_fire[1], 1)[:, None]),
-        chosen(f1[0]),
+        phrases=[phrase(rule, text) if rule else "" for rule in rules],
+        rules=rules,
+        f1=chosen(f1[1]),
+        precision=chosen(precision),
+        recall=chosen(both[1] / np.maximum(fires[1], 1)[:, None]),
+        f1_fit=chosen(f1[0]),
+        f1_one=np.where(known, f1[1][latents, best_one], np.nan),
+        f1_by_interval=chosen(by_slice),
+        n_examples=np.where(known, both[1][latents, best], 0),
+        bits=np.array([bits(rule, text) if rule else np.nan for rule in rules]),
     )
-
-
-@njit(cache=True, nogil=True)
-def _atom_holds(kind, own_tokens, of_class, tokens, n_ctx, classes, inside, row):
-    if kind == NONE:
-        return True
-    if kind == INSIDE:
-        return (inside[row] >> np.uint64(of_class)) & np.uint64(1) == np.uint64(1)
-    if kind == NEAR:
-        for back in range(1, min(REACH, row % n_ctx) + 1):
-            if tokens[row - back] == own_tokens[0]:
-                return True
-        return False
-    if kind == AFTER or kind == AFTER_CLASS:
-        if row % n_ctx == 0:
-            return False
-        row = row - 1
-    if kind == CLASS or kind == AFTER_CLASS:
-        return (classes[tokens[row]] >> np.uint64(of_class)) & np.uint64(1) == np.uint64(1)
-    for token in own_tokens:
-        if token == tokens[row]:
-            return True
-        if token < 0:
-            return False
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _count_both(
-    start, offsets, latents, values, tokens, n_ctx, classes, inside, half, kinds, rule_tokens, of_class, both
-):
-    for i in range(len(offsets) - 1):
-        row = start + i
-        side = 0 if half[row // n_ctx] else 1
-        for entry in range(offsets[i], offsets[i + 1]):
-            if values[entry] == 0:
-                continue
-            latent = latents[entry]
-            for place in range(kinds.shape[1]):
-                if kinds[latent, place, 0] == NONE:
-                    break
-                holds = True
-                for atom in range(2):
-                    holds = holds and _atom_holds(
-                        kinds[latent, place, atom],
-                        rule_tokens[latent, place, atom],
-                        of_class[latent, place, atom],
-                        tokens,
-                        n_ctx,
-                        classes,
-                        inside,
-                        row,
-                    )
-                if holds:
-                    both[side, latent, place] += 1
-
-
-@njit(cache=True, nogil=True)
-def _count_pair(order, first, tokens, n_ctx, classes, inside, half, kinds, rule_tokens, of_class):
-    """Positions where both atoms hold: those of the first atom's tokens are looked up, the second is tried on each."""
-    counts = np.zeros(2, np.int64)
-    step = 1 if kinds[0] == AFTER else 0
-    for token in rule_tokens[0]:
-        if token < 0:
-            break
-        for place in range(first[token], first[token + 1]):
-            row = order[place] + step
-            if step and row % n_ctx == 0:
-                continue
-            if _atom_holds(kinds[1], rule_tokens[1], of_class[1], tokens, n_ctx, classes, inside, row):
-                counts[0 if half[row // n_ctx] else 1] += 1
-    return counts

@@ -1,0 +1,246 @@
+"""Beam search for the conjunction that adds most to a rule, on the rows of a `Universe`.
+
+With the rows C that the rule covers already, and those X of a conjunction, the set of rows S = C ∪ X counts
+
+    both(S) = firing_weight |S ∩ firings|,   holds(S) = Σ weights,   F_β(S) = (1 + β²) both / (β² n_fire + holds)
+
+At each depth the best conjunctions by F₁ less a price for length, by F_½ and by F₂ go on, so that sure and wide ones
+are not lost before another atom makes them good. Token sets are grown for what each of them leaves open: the tokens
+on whose rows a firing is surest come first, as long as F₁ rises; for F₁ that order is the best one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int16, Int64, UInt64
+from numba import njit
+
+from interp.explain.bitsets import lowest, popcount
+from interp.explain.predicates import MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
+
+WIDTH = 6
+"""Conjunctions of each kind that go on."""
+GROWN_FOR = 6
+CAPACITY = 320
+ITEM_PRICE, ATOM_PRICE, PART_PRICE = 0.003, 0.01, 0.02
+"""What one more item to read, a further atom, and a further part must add to F₁."""
+GROWN_SLOTS = 3
+"""Token sets are grown for x_t, x_{t−1} and x_{t−2}, slots 0 to 2."""
+
+
+class Atoms(NamedTuple):
+    """The atoms of one latent's search; room is left for the sets that are grown."""
+
+    bits: UInt64[np.ndarray, "atom word"]
+    slots: Int64[np.ndarray, " atom"]
+    costs: Float64[np.ndarray, " atom"]
+    """Items to read."""
+    sets: Int16[np.ndarray, "atom item"]
+    """Of grown sets: local ids of tokens; −1 ends."""
+    local: Int16[np.ndarray, "slot row"]
+    """Local ids (places among the firings' distinct tokens in that slot) of x_t, x_{t−1}, x_{t−2}; −1 for others."""
+    n_local: Int64[np.ndarray, " slot"]
+    used: Int64[np.ndarray, " one"]
+    """How many atoms there are."""
+
+
+class Rows(NamedTuple):
+    """A `Universe` without its rows."""
+
+    valid: UInt64[np.ndarray, " word"]
+    weights: Float64[np.ndarray, " word"]
+    n_firing_words: int
+    firing_weight: float
+    n_fire: float
+    item_price: float
+
+
+@njit(cache=True, nogil=True)
+def search(atoms, rows, covered, n_best):
+    """The n_best conjunctions by F₁ and the n_best by F_½, with their F₁ less their price.
+
+    Returns places of atoms [2 n_best, MAX_ATOMS], −1 where there is none, and values [2 n_best], −inf likewise.
+    """
+    n_words = len(rows.valid)
+    base = measure(covered, covered, covered, rows)
+    states = np.empty((3 * WIDTH + 1, n_words), np.uint64)
+    members = np.full((3 * WIDTH + 1, MAX_ATOMS), -1, np.int64)
+    states[0] = rows.valid
+    n_states = 1
+    best, best_members = np.full((2, n_best, 4), -np.inf), np.full((2, n_best, MAX_ATOMS), -1, np.int64)
+    for depth in range(MAX_ATOMS):
+        for state in range(min(n_states, GROWN_FOR if depth else 1)):
+            _grow_all(atoms, rows, states[state], members[state], covered, base)
+        lists, list_members = np.full((3, WIDTH, 4), -np.inf), np.full((3, WIDTH, MAX_ATOMS), -1, np.int64)
+        for state in range(n_states):
+            _expand(atoms, rows, states[state], members[state], depth, covered, base, lists, list_members)
+        for kind in range(2):
+            for entry in range(WIDTH):
+                if lists[kind, entry, 0] > -np.inf:
+                    _insert(best[kind], best_members[kind], lists[kind, entry], list_members[kind, entry])
+        n_states = _next_states(atoms, rows, lists, list_members, states, members)
+    out, values = np.full((2 * n_best, MAX_ATOMS), -1, np.int64), np.full(2 * n_best, -np.inf)
+    for kind in range(2):
+        for entry in range(n_best):
+            out[kind * n_best + entry] = best_members[kind, entry]
+            if best[kind, entry, 0] > -np.inf:
+                values[kind * n_best + entry] = best[kind, entry, 3]
+    return out, values
+
+
+@njit(cache=True, nogil=True)
+def cover(atoms, members, valid):
+    """The rows of one conjunction."""
+    rows = valid.copy()
+    for atom in members:
+        if atom >= 0:
+            rows &= atoms.bits[atom]
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def measure(state, atom, covered, rows):
+    """both and holds of (state ∩ atom) ∪ covered."""
+    both, holds = np.uint64(0), 0.0
+    for word in range(rows.n_firing_words):
+        both += popcount((state[word] & atom[word]) | covered[word])
+    for word in range(rows.n_firing_words, len(rows.valid)):
+        found = (state[word] & atom[word]) | covered[word]
+        if found:
+            holds += rows.weights[word] * np.float64(popcount(found))
+    both_weight = np.float64(both) * rows.firing_weight
+    return both_weight, max(holds, both_weight)
+
+
+@njit(cache=True, nogil=True)
+def _expand(atoms, rows, state, members, depth, covered, base, lists, list_members):
+    for atom in range(atoms.used[0]):
+        cost, free = atoms.costs[atom], True
+        for other in members[:depth]:
+            free = free and atoms.slots[other] != atoms.slots[atom]
+            cost += atoms.costs[other]
+        if not free:
+            continue
+        gain = np.uint64(0)
+        for word in range(rows.n_firing_words):
+            gain += popcount(state[word] & atoms.bits[atom, word] & ~covered[word])
+        if gain < 2:
+            continue
+        both, holds = measure(state, atoms.bits[atom], covered, rows)
+        price = rows.item_price * cost + ATOM_PRICE * depth
+        f1 = 2 * both / (rows.n_fire + holds) - price
+        scores = (f1, 1.25 * both / (0.25 * rows.n_fire + holds), 5 * both / (4 * rows.n_fire + holds))
+        own = members.copy()
+        own[depth] = atom
+        for kind in range(3):
+            if scores[kind] >= lists[kind, -1, 0]:
+                entry = np.array([scores[kind] - (0 if kind == 0 else 0.1 * price), both, holds, f1])
+                _insert(lists[kind], list_members[kind], entry, own)
+
+
+@njit(cache=True, nogil=True)
+def _insert(entries, entry_members, entry, members):
+    """Keep the list sorted, and of those that count the same (both, holds) the best one."""
+    last = len(entries) - 1
+    for place in range(len(entries)):
+        if entries[place, 1] == entry[1] and entries[place, 2] == entry[2]:
+            last = place
+            break
+    if entry[0] <= entries[last, 0]:
+        return
+    place = last
+    while place > 0 and entries[place - 1, 0] < entry[0]:
+        entries[place], entry_members[place] = entries[place - 1], entry_members[place - 1]
+        place -= 1
+    entries[place], entry_members[place] = entry, members
+
+
+@njit(cache=True, nogil=True)
+def _next_states(atoms, rows, lists, list_members, states, members):
+    """The lists' conjunctions, each once, the best of each list first."""
+    n = 0
+    for entry in range(WIDTH):
+        for kind in range(3):
+            own, known = list_members[kind, entry], lists[kind, entry, 0] == -np.inf
+            for other in range(n):
+                known = known or np.all(members[other] == own)
+            if not known:
+                members[n] = own
+                states[n] = cover(atoms, own, rows.valid)
+                n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _grow_all(atoms, rows, state, members, covered, base):
+    for slot in range(GROWN_SLOTS):
+        free = True
+        for atom in members:
+            free = free and (atom < 0 or atoms.slots[atom] != slot)
+        if free and atoms.n_local[slot] > 0:
+            hits, positions = _histogram(atoms.local[slot], state, covered, rows, atoms.n_local[slot])
+            _grow(atoms, rows, slot, hits, positions, base, members[0] < 0)
+
+
+@njit(cache=True, nogil=True)
+def _histogram(local, state, covered, rows, n_local):
+    """Weighted firings and positions of each token on the rows that the state leaves open."""
+    hits, positions = np.zeros(n_local), np.zeros(n_local)
+    for word in range(len(rows.valid)):
+        left = state[word] & ~covered[word]
+        while left:
+            token = local[64 * word + np.int64(lowest(left))]
+            left &= left - np.uint64(1)
+            if token >= 0:
+                if word < rows.n_firing_words:
+                    hits[token] += 1
+                else:
+                    positions[token] += rows.weights[word]
+    return hits, np.maximum(positions, hits * rows.firing_weight)
+
+
+@njit(cache=True, nogil=True)
+def _grow(atoms, rows, slot, hits, positions, base, also_single):
+    """Add the set with the best F₁, surest tokens first; at the root also the commonest ones, alone and together."""
+    least, most = min(2.0, hits.max()), MAX_CONTEXT_TOKENS if slot else MAX_TOKENS
+    usable = np.flatnonzero(hits >= max(least, 1.0))
+    if len(usable) == 0:
+        return
+    both, holds = base[0] + hits[usable] * rows.firing_weight, base[1] + positions[usable]
+    usable = usable[np.argsort(-both / (rows.n_fire + holds), kind="mergesort")]
+    if also_single:
+        for token in usable[:4]:
+            _add(atoms, rows, slot, np.array([token]))
+        _add(atoms, rows, slot, usable[np.argsort(-hits[usable], kind="mergesort")][:most])
+    usable = usable[: 2 * most]
+    order = usable[np.argsort(-hits[usable] / positions[usable], kind="mergesort")][:most]
+    best, size, both_so_far, holds_so_far = -np.inf, 1, base[0], base[1]
+    for n in range(len(order)):
+        both_so_far += hits[order[n]] * rows.firing_weight
+        holds_so_far += positions[order[n]]
+        score = 2 * both_so_far / (rows.n_fire + holds_so_far) - rows.item_price * (n + 1)
+        if score > best:
+            best, size = score, n + 1
+    _add(atoms, rows, slot, order[:size])
+    _add(atoms, rows, slot, usable[:1])
+
+
+@njit(cache=True, nogil=True)
+def _add(atoms, rows, slot, tokens):
+    """The set as a further atom, unless it is there already or no room is left."""
+    n = atoms.used[0]
+    if n == len(atoms.slots):
+        return
+    tokens = np.sort(tokens)
+    for atom in range(n):
+        if atoms.slots[atom] == slot and atoms.costs[atom] == len(tokens):
+            if np.all(atoms.sets[atom, : len(tokens)] == tokens):
+                return
+    atoms.sets[n, : len(tokens)] = tokens
+    atoms.slots[n], atoms.costs[n], atoms.used[0] = slot, len(tokens), n + 1
+    member = np.zeros(atoms.n_local[slot], np.bool_)
+    member[tokens] = True
+    local = atoms.local[slot]
+    for row in range(len(local)):
+        if local[row] >= 0 and member[local[row]]:
+            atoms.bits[n, row >> 6] |= np.uint64(1) << np.uint64(row & 63)

@@ -1,30 +1,37 @@
 """Which latents have one meaning, and how sure that is.
 
-    evidence     coherence of contexts and tokens, consistency over strengths, number of senses    `interp.scores`
-    probability  that evidence held against known unions of latents and against shifted text       `scores.calibration`
+    evidence     what the firings have in common, whether they fall into unrelated parts       `scores.unity`, `splits`
+    probability  of one meaning, calibrated on planted worlds whose truth is known             `scores.calibration`
     verdict      dead | too_rare | dense | lexical, where one of these settles it; else by probability ≥ ½
-    words        the rule that best predicts where the latent fires                                `interp.explain`
+    senses       the parts of a polysemantic latent, each with its rule                        `scores.senses`
+    words        the rule that best predicts where the latent fires                            `interp.explain`
 
-No label, no language model, and nothing but the feature store is needed. A verdict is about the text that was scanned.
+No label, no language model, and nothing but tokens and codes is needed. A verdict is about the text that was scanned.
+How often it is right is measured by `analyses/scorecard.py`.
 
-Failing: a latent defined by what stands just before it, in any surroundings (whatever follows " the"), has contexts and
-tokens as unlike as those of a union, and is called polysemantic; its explanation and that one's F1 tell.
+Failing: what lies in none of the respects that are looked at (`scores.respects`: surroundings, the token, its spelling,
+its neighbours), an idea or a tone, say, is no common meaning here; and two meanings of one script, topic or form count
+as one.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+import torch
+from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from interp.features import FeatureStore
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.scores.calibration import Calibrated
+    from interp.scores.calibration import Calibrated, Calibration
     from interp.scores.evidence import Evidence
+    from interp.scores.firings import CodeSource
 
+VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
 DENSE = 0.5
 """A latent that fires on more than this share of tokens splits the text, whatever it means."""
 DENSE_WITHOUT_MEANING = 0.1
@@ -32,117 +39,286 @@ DENSE_WITHOUT_MEANING = 0.1
 BASE_RATE_Z = 3.0
 LEXICAL_SHARE = 0.9
 """Activation mass on one token, spelt with or without a space and in any case, that makes a latent lexical."""
+SHOWN = 8
+"""Example rows of a sense."""
+FOLLOWING = 5
+"""Tokens that follow in a sense."""
 
 Progress = Callable[[int, int, str], None]
 
 
 def rank_features(
-    features: FeatureStore, *, nulls: int = 2, seed: int = 0, progress: Progress | None = None
+    features: FeatureStore,
+    *,
+    nulls: int = 2,
+    seed: int = 0,
+    calibration: "Calibration | None" = None,
+    progress: Progress | None = None,
 ) -> "pd.DataFrame":
     """Rank all latents, most monosemantic first (ties: by latent). One row a latent:
 
     latent                  index in the dictionary
     monosemanticity         probability of one meaning (`scores.calibration`); 0 for latents too rare to test, or dead
-    ci_low, ci_high         its 95 % interval over the firings sampled; 0..1 for too_rare
+    ci_low, ci_high         its 95 % interval over the firings sampled and the worlds calibrated on; 0..1 for too_rare
     verdict                 dead           never fires
-                            too_rare       fires in fewer than MIN_SEQUENCES (20) sequences (groups of up to 8
-                                           neighbouring ones in a long text): not even two equal senses could be told
-                                           from one at the 5 % level
+                            too_rare       fires in fewer than MIN_GROUPS (20) groups of up to 8 neighbouring sequences:
+                                           not even two equal senses could be told from one
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation mass on one token and its variants in case and space
                             monosemantic   probability ≥ ½;    polysemantic   < ½
-    n_senses                modes of its contexts (`scores.senses`); 0 where not tested
+    sure                    the interval lies on one side of ½, and the latent could be tested
+    n_senses                parts into which its firings fall (`scores.senses`); 0 where not tested
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
-    explanation_f1, _precision, _recall      of that rule on all tokens of the held-out half
-    coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.coherence`)
+    explanation_f1, _precision, _recall, _f1_one, _examples, _bits, _f1_by_interval     of that rule on all tokens of
+                            the held-out half (`explain.Explanations`)
+    senses                  one dictionary a sense, the largest first: `share` of the activation mass, `rule` in words
+                            with its `f1` ("" and None where none was found), `n` sampled firings, `rows` of up to 8 of
+                            them (seq * n_ctx + pos), `following` tokens. [] for latents with one sense or not tested
+    respect                 in what its firings are most alike (`scores.respects`)
+    distinctness, core, consistency, kinship, common, own, mass, …_even     see `scores.unity`
+    coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
     token_coherence         the same of the firing tokens' own vectors
-    consistency             agreement of the contexts of weak and strong firings, 1 = alike
-    separation              depth of the deepest valley between two senses, in standard deviations
-    coherence_z, token_coherence_z, consistency_z, senses_z, separation_z
-                            each (senses_z: of n_senses) above shifted text, in standard deviations of the latter
+    x_z, x_null_low, x_null_high        of each of these: standard deviations above shifted text, and the latter's
+                            central 95 % for a latent of that size
     token_entropy           of the firing tokens, nats
     token_share             activation mass on the commonest token and its variants
     density                 share of tokens it fires on;   n_active, n_sequences, burstiness: as in the features table
 
-    nulls: number of shifted texts; latents of similar size share them, so two suffice.
-    The same store and seed give the same table.
+    nulls: number of shifted texts; latents of similar size share them, so two suffice. calibration: None for the one
+    that ships. The same store and seed give the same table.
     Raises ValueError if nulls < 1.
     """
-    from interp.explain import explain
-    from interp.scores.calibration import calibrate
-    from interp.scores.evidence import EvidenceConfig, collect_evidence
+    import pandas as pd
 
     table = features.table("features").sort_values("latent").reset_index(drop=True)
-    maxima = table["max"].fillna(0).to_numpy(np.float32)
-    config = EvidenceConfig(nulls=nulls, seed=seed)
-    evidence = collect_evidence(
-        features.tokens, features.codes, n_vocab=len(features.vocab), maxima=maxima, config=config, progress=progress
-    )
-    calibrated = calibrate(evidence, seed)
-    words = explain(
-        features.tokens,
-        features.codes,
-        features.vocab,
-        features.fit_half(len(features.tokens)),
-        maxima=maxima,
-        seed=seed,
-        progress=progress,
-    )
-    ranking = table[["latent"]].copy()
-    _add_verdict(ranking, table, evidence, calibrated, _token_share(features, table))
+    judged = _judge(features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
+    ranking = judged.ranking
+    words = _explain(features, judged.facts.maxima, seed, progress)
     ranking["explanation"] = words.phrases
     ranking["explanation_f1"], ranking["explanation_precision"] = words.f1, words.precision
-    ranking["explanation_recall"] = words.recall
-    _add_evidence(ranking, evidence)
-    for name in ("token_entropy", "token_share", "density", "n_active", "n_sequences", "burstiness"):
-        ranking[name] = ranking.pop(name) if name in ranking else table[name]
-    order = np.lexsort([ranking["latent"], -ranking["monosemanticity"]])
-    return ranking.iloc[order].reset_index(drop=True)
+    ranking["explanation_recall"], ranking["explanation_f1_one"] = words.recall, words.f1_one
+    ranking["explanation_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
+    ranking["explanation_f1_by_interval"] = list(words.f1_by_interval)
+    ranking["senses"] = pd.Series(_describe_senses(features, judged, progress), dtype=object)
+    for name in ("token_entropy", "n_sequences", "burstiness"):
+        ranking[name] = table[name]
+    first = [*_FIRST, *(c for c in ranking.columns if c not in _FIRST and c not in _LAST), *_LAST]
+    return _sorted(ranking[first])
 
 
-def _add_verdict(
-    ranking: "pd.DataFrame",
-    table: "pd.DataFrame",
-    evidence: "Evidence",
-    calibrated: "Calibrated",
-    token_share: Float64[np.ndarray, " d_sae"],
-) -> None:
-    tested = evidence.testable
-    dead = table["n_active"].to_numpy() == 0
+_FIRST = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "explanation_f1"]
+_FIRST += ["explanation_precision", "explanation_recall", "explanation_f1_one", "explanation_examples"]
+_FIRST += ["explanation_bits", "explanation_f1_by_interval", "senses", "sure", "respect"]
+_LAST = ["token_entropy", "token_share", "density", "n_active", "n_sequences", "burstiness"]
+
+
+def rank_codes(
+    tokens: Int[torch.Tensor, "seq pos"],
+    codes: "CodeSource",
+    *,
+    vocab: Sequence[str] | None = None,
+    nulls: int = 1,
+    seed: int = 0,
+    calibration: "Calibration | None" = None,
+    progress: Progress | None = None,
+) -> "pd.DataFrame":
+    """The ranking of any codes (rows seq * n_ctx + pos) without a feature store, and without words: `rank_features`'
+    columns but for explanations, rules and those of the features table.
+
+    vocab: one string a token id; without it nothing is known of how tokens are spelt.
+    """
+    n_vocab = int(tokens.max()) + 1
+    names = [str(i) for i in range(n_vocab)] if vocab is None else vocab
+    return _sorted(_judge(tokens, codes, names, nulls, seed, calibration, progress, spelling=vocab is not None).ranking)
+
+
+def verdict_shares(ranking: "pd.DataFrame", *, replicates: int = 1000, seed: int = 0) -> "pd.DataFrame":
+    """How many latents have each verdict: `verdict`, `n`, `share` of all that fire, and its 95 % interval `ci_low`,
+    `ci_high` from a bootstrap over latents. Dead latents are counted, and in no share."""
+    import pandas as pd
+
+    alive = ranking.verdict[ranking.verdict != "dead"].to_numpy()
+    rng = np.random.default_rng(seed)
+    rows = []
+    for verdict in VERDICTS:
+        n, total = int((ranking.verdict == verdict).sum()), max(len(alive), 1)
+        drawn = rng.binomial(total, n / total if verdict != "dead" else 0.0, replicates) / total
+        share = n / total if verdict != "dead" else np.nan
+        low, high = np.quantile(drawn, [0.025, 0.975]) if verdict != "dead" else (np.nan, np.nan)
+        rows.append({"verdict": verdict, "n": n, "share": share, "ci_low": low, "ci_high": high})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class FiringFacts:
+    """What one pass over the codes tells of each latent."""
+
+    maxima: Float32[np.ndarray, " d_sae"]
+    n_active: Int64[np.ndarray, " d_sae"]
+    token_share: Float64[np.ndarray, " d_sae"]
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class _Judged:
+    ranking: "pd.DataFrame"
+    """In the order of the latents."""
+    evidence: "Evidence"
+    facts: FiringFacts
+
+
+def _judge(
+    tokens: Int[torch.Tensor, "seq pos"],
+    codes: "CodeSource",
+    vocab: Sequence[str],
+    nulls: int,
+    seed: int,
+    calibration: "Calibration | None",
+    progress: Progress | None,
+    *,
+    spelling: bool = True,
+) -> _Judged:
+    import pandas as pd
+
+    from interp.scores.calibration import Calibration, calibrate
+    from interp.scores.evidence import EvidenceConfig, collect_evidence
+
+    if nulls < 1:
+        raise ValueError(f"nulls={nulls} must be at least 1: without a null no score has a scale")
+    calibration = calibration or Calibration.load()
+    facts = count_firings(tokens, codes, vocab)
+    evidence = collect_evidence(
+        tokens,
+        codes,
+        n_vocab=len(vocab),
+        maxima=facts.maxima,
+        has_one=lambda values: float(calibration.probability(values)),
+        vocab=vocab if spelling else None,
+        config=EvidenceConfig(nulls=nulls, seed=seed),
+        progress=progress,
+    )
+    ranking = pd.DataFrame({"latent": np.arange(codes.d_sae)})
+    _add_verdict(ranking, facts, evidence, calibrate(evidence, calibration))
+    columns = _evidence_columns(evidence)
+    columns["token_share"] = facts.token_share
+    columns["density"] = facts.n_active / max(facts.n_rows, 1)
+    columns["n_active"] = facts.n_active
+    return _Judged(pd.concat([ranking, pd.DataFrame(columns)], axis=1), evidence, facts)
+
+
+def _add_verdict(ranking: "pd.DataFrame", facts: FiringFacts, evidence: "Evidence", calibrated: "Calibrated") -> None:
+    tested, dead = evidence.testable, facts.n_active == 0
     ranking["monosemanticity"] = np.where(tested, calibrated.probability, 0.0)
     ranking["ci_low"] = np.where(tested, calibrated.ci_low, 0.0)
     ranking["ci_high"] = np.where(tested, calibrated.ci_high, np.where(dead, 0.0, 1.0))
+    lexical = facts.token_share >= LEXICAL_SHARE
     ranking["verdict"] = np.select(
-        [dead, ~tested, _is_dense(table, evidence), token_share >= LEXICAL_SHARE, calibrated.probability >= 0.5],
+        [dead, ~tested, _is_dense(facts, evidence), lexical, calibrated.probability >= 0.5],
         ["dead", "too_rare", "dense", "lexical", "monosemantic"],
         "polysemantic",
     )
-    ranking["n_senses"] = np.nan_to_num(evidence.of("n_senses")).astype(np.int64)
-    ranking["token_share"] = token_share
+    ranking["sure"] = tested & ((calibrated.ci_low > 0.5) | (calibrated.ci_high < 0.5))
+    ranking["n_senses"] = evidence.n_senses
 
 
-def _add_evidence(ranking: "pd.DataFrame", evidence: "Evidence") -> None:
-    for name in ("coherence", "token_coherence", "consistency"):
-        ranking[name] = evidence.of(name)
-        ranking[f"{name}_z"] = evidence.z(name)
-    ranking["senses_z"] = evidence.z("n_senses")
-    ranking["separation"], ranking["separation_z"] = evidence.of("valley"), evidence.z("valley")
+def _evidence_columns(evidence: "Evidence") -> dict[str, Any]:
+    from interp.scores import respects
+    from interp.scores.evidence import NAMES
+
+    named = np.array([*respects.NAMES, ""], dtype=object)
+    columns: dict[str, Any] = {"respect": named[evidence.best_respect]}
+    for name in (*NAMES[2:], *NAMES[:2]):
+        null = evidence.null(name)
+        columns |= {name: evidence.of(name), f"{name}_z": null.z}
+        columns |= {f"{name}_null_low": null.low, f"{name}_null_high": null.high}
+    return columns
 
 
-def _is_dense(table: "pd.DataFrame", evidence: "Evidence") -> Bool[np.ndarray, " d_sae"]:
-    density = table["density"].to_numpy()
-    z = np.fmax(evidence.z("coherence"), evidence.z("token_coherence"))
+def _is_dense(facts: FiringFacts, evidence: "Evidence") -> Bool[np.ndarray, " d_sae"]:
+    density = facts.n_active / max(facts.n_rows, 1)
+    z = np.fmax(evidence.null("coherence").z, evidence.null("token_coherence").z)
     return (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
 
 
-def _token_share(features: FeatureStore, table: "pd.DataFrame") -> Float64[np.ndarray, " d_sae"]:
-    """Share of each latent's activation mass on its commonest token and its variants in case and surrounding space."""
-    from interp.explain.predicates import plain_strings
+def count_firings(tokens: Int[torch.Tensor, "seq pos"], codes: "CodeSource", vocab: Sequence[str]) -> FiringFacts:
+    """Maxima, firings, and the share of the mass on the commonest token and its variants in case and space."""
+    import scipy.sparse
 
-    spelt = [string.strip().casefold() or string for string in plain_strings(features.vocab)]
-    firing = features.table("tokens").query("offset == 0")
-    word = firing["token"].map(dict(enumerate(spelt)))
-    most = firing["mass"].groupby([firing["latent"], word]).sum().groupby("latent").max()
-    total = table["mean"].fillna(0).to_numpy(float) * table["n_active"].to_numpy()
-    mass = most.reindex(table["latent"]).fillna(0).to_numpy()
-    return np.divide(mass, total, out=np.zeros(len(table)), where=total > 0)
+    from interp.explain.predicates import plain_strings
+    from interp.scores.firings import ROWS_PER_CHUNK
+
+    spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
+    _, word = np.unique(spelt, return_inverse=True)
+    flat = word[tokens.numpy().reshape(-1)]
+    maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
+    mass = scipy.sparse.csr_matrix((codes.d_sae, int(word.max()) + 1))
+    for start in range(0, len(codes), ROWS_PER_CHUNK):
+        part = codes[start : start + ROWS_PER_CHUNK]
+        latents, values = part.latents.numpy(), np.maximum(part.values.float().numpy(), 0)
+        np.maximum.at(maxima, latents, values)
+        n_active += np.bincount(latents[values > 0], minlength=codes.d_sae)
+        at = flat[start + part.rows.numpy()]
+        mass += scipy.sparse.csr_matrix((values.astype(np.float64), (latents, at)), shape=mass.shape)
+    total = np.asarray(mass.sum(1)).ravel()
+    most = np.asarray(mass.max(1).todense()).ravel()
+    share = np.divide(most, total, out=np.zeros(len(most)), where=total > 0)
+    return FiringFacts(maxima, n_active, share, len(codes))
+
+
+def _explain(
+    features: FeatureStore, maxima: Float32[np.ndarray, " d_sae"], seed: int, progress: Progress | None
+) -> Any:
+    from interp.explain import explain
+
+    half = features.fit_half(len(features.tokens))
+    return explain(features.tokens, features.codes, features.vocab, half, maxima=maxima, seed=seed, progress=progress)
+
+
+def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress | None) -> list[list[dict[str, Any]]]:
+    """The senses of latents that have several, in the order of the latents."""
+    from interp.explain import explain_parts
+
+    evidence, flat = judged.evidence, features.tokens.numpy().reshape(-1)
+    described: list[list[dict[str, Any]]] = [[] for _ in range(len(judged.ranking))]
+    parts = []
+    for latent in np.flatnonzero(evidence.n_senses > 1):
+        for sense in range(evidence.n_senses[latent]):
+            at = np.flatnonzero(evidence.senses[latent] == sense)
+            at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
+            rows = evidence.rows[latent, at]
+            parts.append((int(latent), rows))
+            described[latent].append(
+                {
+                    "share": float(evidence.shares[latent, at].sum()),
+                    "n": len(rows),
+                    "rows": [int(row) for row in rows[:SHOWN]],
+                    "following": _following(flat, features.n_ctx, rows),
+                }
+            )
+    half = features.fit_half(len(features.tokens))
+    words = explain_parts(
+        features.tokens,
+        features.codes,
+        features.vocab,
+        half,
+        parts,
+        maxima=judged.facts.maxima,
+        progress=progress,
+    )
+    every = [sense for own in described for sense in own]
+    for described_sense, rule, f1 in zip(every, words.phrases, words.f1, strict=True):
+        described_sense |= {"rule": rule, "f1": float(f1) if np.isfinite(f1) else None}
+    return described
+
+
+def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]) -> list[int]:
+    """The tokens that follow most often, those that follow once left out."""
+    inside = rows[rows % n_ctx < n_ctx - 1]
+    tokens, counts = np.unique(flat[inside + 1], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:FOLLOWING]
+    return [int(tokens[place]) for place in order if counts[place] > 1]
+
+
+def _sorted(ranking: "pd.DataFrame") -> "pd.DataFrame":
+    order = np.lexsort([ranking["latent"], -ranking["monosemanticity"]])
+    return ranking.iloc[order].reset_index(drop=True)

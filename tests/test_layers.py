@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"activations", "codes", "dictionary", "processes"},
+    {"activations", "codes", "dictionary", "processes", "worlds"},
     {"harvest", "sae", "baselines"},
     {"features", "statistics", "quality", "effects", "probes"},
     {"scores", "explain", "ranking", "compare"},
-    {"report", "figures"},
+    {"report", "figures", "nulls", "scorecard"},
     {"config", "run", "explorer"},
     {"cli", "console", "__main__"},
 ]

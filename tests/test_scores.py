@@ -6,11 +6,16 @@ import torch
 from scipy import stats
 
 from interp.codes import SparseCodes
-from interp.scores.coherence import CONSISTENCY_FLOOR, SLICE_MINIMUM, null_z, sample_coherence
+from interp.scores.calibration import Calibration, fit_calibration
 from interp.scores.contexts import ContextConfig, fit_contexts
 from interp.scores.evidence import EvidenceConfig, collect_evidence
 from interp.scores.firings import FiringSampler, PairSummer, chunks
-from interp.scores.senses import _binomial_tail, count_senses
+from interp.scores.nulls import null_scale
+from interp.scores.respects import NAMES as RESPECTS
+from interp.scores.respects import fit_respects, token_forms
+from interp.scores.senses import part_senses
+from interp.scores.splits import FLOOR, best_split, candidate_splits, products
+from interp.scores.unity import NAMES, measure_unity
 
 
 def random_codes(rng, n_rows, d_sae, share=0.3):
@@ -100,77 +105,150 @@ def test_token_ids_beyond_the_vocabulary_are_refused():
         fit_contexts(torch.arange(10, dtype=torch.int32)[None], 5)
 
 
-def test_sample_coherence_and_consistency_are_their_definitions():
-    rng = np.random.default_rng(6)
-    n, dim = 40, 6
-    contexts, tokens = rng.normal(0.3, 1, (2, 1, n, dim)).astype(np.float32)
-    slices = np.repeat(np.arange(4), 10)
-    groups = rng.integers(12, size=(1, n))
-    present = rng.random((1, n)) < 0.9
-    present[0, 33:40] = False  # the last slice has too few firings
-    weights = np.stack([np.ones(n), rng.poisson(1.0, n)], 1).astype(np.float32)
-    arrays = (contexts, tokens, slices, groups, present, weights)
-    got = sample_coherence(*(torch.from_numpy(array) for array in arrays))
-    assert present[0, slices == 3].sum() < SLICE_MINIMUM
-    for column in range(2):
-        w = weights[:, column] * present[0]
-        pairs = np.outer(w, w) * (groups[0][:, None] != groups[0][None, :])
-        dots = contexts[0] @ contexts[0].T
-        assert got.context[column, 0] == pytest.approx((pairs * dots).sum() / pairs.sum(), abs=1e-4)
-        mean = np.empty((3, 3))
-        for u in range(3):
-            for v in range(3):
-                block = np.ix_(slices == u, slices == v)
-                mean[u, v] = (pairs * dots)[block].sum() / pairs[block].sum()
-        across = mean[~np.eye(3, dtype=bool)].mean()
-        expected = np.clip(across / max(np.diag(mean).mean(), CONSISTENCY_FLOOR), -1, 1)
-        assert got.consistency[column, 0] == pytest.approx(expected, abs=1e-4)
-
-
 def test_null_z_is_standard_normal_under_the_null_at_every_size():
     rng = np.random.default_rng(7)
     size = rng.uniform(10, 1000, 4000)
     nulls, observed = (0.05 + rng.normal(size=(k, 4000)) / size for k in (2, 1))
-    z = null_z(observed[0], nulls, size, size_exponent=1.0)
+    scale = null_scale(observed[0], nulls, size, size_exponent=1.0)
+    z = scale.z
+    inside = (scale.low <= observed[0]) & (observed[0] <= scale.high)
+    assert inside.mean() == pytest.approx(0.95, abs=0.02)
     for part in (size < 200, size > 700):
         assert abs(z[part].mean()) < 0.15 and 0.85 < z[part].std() < 1.15
-    shifted = null_z(observed[0] + 10 / size, nulls, size, size_exponent=1.0)
-    assert shifted.mean() == pytest.approx(10, abs=0.5)
-    assert np.isnan(null_z(np.array([np.nan, 1.0]), np.full((1, 2), np.nan), np.ones(2))).all()
+    shifted = null_scale(observed[0] + 10 / size, nulls, size, size_exponent=1.0)
+    assert shifted.z.mean() == pytest.approx(10, abs=0.5)
+    nothing = null_scale(np.array([np.nan, 1.0]), np.full((1, 2), np.nan), np.ones(2))
+    assert all(np.isnan(part).all() for part in nothing)
 
 
-@pytest.mark.parametrize("n_modes", [1, 2, 3])
-def test_modes_are_counted(n_modes):
+def cloud(rng, centres, counts, spread=1.0):
+    """Points of one respect each around its own centre, in the other respects noise; and which centre each has."""
+    which = np.repeat(np.arange(len(counts)), counts)
+    points = rng.normal(size=(len(which), 3, 16)).astype(np.float32) * spread
+    for i, (respect, centre) in enumerate(centres):
+        points[which == i, respect] += centre
+    return points, which
+
+
+def halves(n):
+    return np.arange(n) % 2 == 1
+
+
+def test_products_are_dot_products_of_weighted_means():
     rng = np.random.default_rng(8)
-    units, n, dim = 60, 160, 32
-    centres = rng.normal(size=(units, n_modes, dim)) * 2 / np.sqrt(dim)
-    points = centres[np.arange(units)[:, None], rng.integers(n_modes, size=(units, n))]
-    points = (points + rng.normal(size=points.shape) * 0.25).astype(np.float32)
-    assert (senses_of(points, rng) == n_modes).mean() > 0.8
+    points, weights = rng.normal(size=(30, 3, 4)).astype(np.float32), rng.random((2, 4, 30)).astype(np.float32)
+    own, across = products(points, weights)
+    for split in range(2):
+        means = [np.average(points, axis=0, weights=w) for w in weights[split]]
+        for r in range(3):
+            assert own[split, 0, r] == pytest.approx(means[0][r] @ means[1][r], abs=1e-4)
+            assert own[split, 1, r] == pytest.approx(means[2][r] @ means[3][r], abs=1e-4)
+            crossed = (means[0][r] @ means[3][r] + means[2][r] @ means[1][r]) / 2
+            assert across[split, r] == pytest.approx(crossed, abs=1e-4)
 
 
-@pytest.mark.parametrize("shape", ["student", "exponential", "uniform"])
-def test_one_mode_of_any_shape_is_seldom_split(shape):
+def test_unrelated_parts_have_no_kinship_and_parts_of_one_meaning_have():
     rng = np.random.default_rng(9)
-    size = (150, 160, 16)
-    draw = {"student": lambda: rng.standard_t(3, size), "exponential": lambda: rng.exponential(size=size)}
-    points = draw.get(shape, lambda: rng.uniform(-1, 1, size))().astype(np.float32)
-    assert (senses_of(points, rng) > 1).mean() <= 0.04
+    e = np.eye(16, dtype=np.float32)
+    apart, _ = cloud(rng, [(0, 5 * e[0]), (1, 5 * e[1])], (40, 40))
+    # Two topics, but always after the same token: the third respect holds them together.
+    held, _ = cloud(rng, [(0, 5 * e[0]), (0, 5 * e[1])], (40, 40))
+    held[:, 2] += 5 * e[2]
+    mass = np.full(80, 1 / 80)
+    assert best_split(candidate_splits(apart, halves(80), mass), 0.2).kinship < 0.2
+    assert best_split(candidate_splits(held, halves(80), mass), 0.2).kinship > 0.8
 
 
-def test_kin_are_one_sense_and_so_is_a_speck_of_the_mass():
-    """Two modes with a clear valley: two senses unless their centres resemble each other, or one holds little mass."""
+def test_a_split_needs_mass_on_either_side():
     rng = np.random.default_rng(10)
-    units, n, dim = 40, 160, 32
-    side = np.arange(n) % 2
-    axes = np.eye(dim)[:3]
-    noise = rng.normal(size=(units, n, dim)) * 0.05
-    apart = axes[side] + noise
-    kin = 2 * axes[2] + 0.8 * axes[side] + noise
-    speck = np.where(side, 0.05, 0.95) * 2 / n
-    assert (senses_of(apart, rng) == 2).mean() > 0.9
-    assert (senses_of(kin, rng) == 1).all()
-    assert (senses_of(apart, rng, np.broadcast_to(speck, (units, n))) == 1).all()
+    e = np.eye(16, dtype=np.float32)
+    points, which = cloud(rng, [(0, 6 * e[0]), (1, 6 * e[1])], (40, 40), spread=0.1)
+    mass = np.where(which == 0, 0.95, 0.05) / 40
+    splits = candidate_splits(points, halves(80), mass)
+    assert best_split(splits, 0.04).kinship < 0.1
+    assert best_split(splits, 0.2) is None or best_split(splits, 0.2).kinship > 0.8
+
+
+def test_unity_is_its_definition():
+    rng = np.random.default_rng(11)
+    points = rng.normal(0.5, 1, (60, 3, 8)).astype(np.float32)
+    test, mass, strong = halves(60), rng.random(60), rng.random(60) < 0.5
+    values = dict(zip(NAMES, measure_unity(points, test, mass[None], strong).values[0], strict=True))
+    means = [np.average(points[part], axis=0, weights=mass[part]) for part in (~test, test)]
+    along = np.array([[p[r] @ means[o][r] / np.linalg.norm(means[o][r]) for r in range(3)]
+                      for p, o in zip(points, np.where(test, 0, 1), strict=True)])  # fmt: skip
+    mean = np.average(along, axis=0, weights=mass)
+    best = mean.argmax()
+    assert values["distinctness"] == pytest.approx(mean[best], rel=1e-4)
+    core = mass[along[:, best] > max(mean[best] / 2, 0.5)].sum() / mass.sum()
+    assert values["core"] == pytest.approx(core, rel=1e-4)
+    cell = {(s, t): np.average(points[(strong == s) & (test == t)], axis=0, weights=mass[(strong == s) & (test == t)])
+            for s in (True, False) for t in (True, False)}  # fmt: skip
+    own = (cell[True, False] * cell[True, True]).sum(1)
+    across = ((cell[True, False] * cell[False, True]).sum(1) + (cell[True, True] * cell[False, False]).sum(1)) / 2
+    r = own.argmax()
+    assert values["consistency"] == pytest.approx((max(across[r], 0) + FLOOR) / (max(own[r], 0) + FLOOR), rel=1e-3)
+
+
+@pytest.mark.parametrize("n_senses", [1, 2, 3])
+def test_senses_are_counted_and_their_firings_told_apart(n_senses):
+    rng = np.random.default_rng(12)
+    has_one = Calibration.load().probability
+    exact, right = [], []
+    for _ in range(20):
+        centres = [(i % 3, 8 * rng.normal(size=16) / 4) for i in range(n_senses)]
+        points, which = cloud(rng, centres, (160 // n_senses,) * n_senses)
+        test, mass, strong = (
+            rng.random(len(which)) < 0.5,
+            np.full(len(which), 1 / len(which)),
+            rng.random(len(which)) < 0.5,
+        )
+        first = measure_unity(points, test, mass[None], strong)
+        senses = part_senses(points, test, mass, strong, first, lambda v: float(has_one(v)))
+        exact.append(senses.max() + 1 == n_senses)
+        right.append(np.mean([np.bincount(senses[which == i] + 1).max() / (which == i).sum() for i in range(n_senses)]))
+    assert np.mean(exact) > 0.8 and np.mean(right) > 0.9
+
+
+def test_respects_of_a_position_come_from_its_own_sequence():
+    """Whitened tables by token; nothing beyond the edge of a sequence is a neighbour."""
+    rng = np.random.default_rng(13)
+    tokens = rng.integers(20, size=(60, 12)).astype(np.int32)
+    contexts = fit_contexts(torch.from_numpy(tokens), 20)
+    found = fit_respects(tokens, contexts, [f"w{i}" for i in range(20)])
+    points = found.embed(np.arange(tokens.size)).reshape(60, 12, len(RESPECTS), -1)
+    name = RESPECTS.index
+    assert not points[:, 0, name("previous_same")].any() and not points[:, -1, name("next_same")].any()
+    np.testing.assert_array_equal(points[:, 1:, name("previous_same")], points[:, :-1, name("same")])
+    np.testing.assert_array_equal(points[:, :-1, name("next")], points[:, 1:, name("token")])
+    # Over the text each respect has mean zero, and no direction with more than unit variance.
+    for respect in ("same", "form", "surroundings"):
+        own = points[:, :, name(respect)].reshape(-1, points.shape[-1])
+        assert np.abs(own.mean(0)).max() < 0.1 and np.linalg.eigvalsh(np.cov(own.T)).max() < 1.1
+
+
+def test_spelling_puts_scripts_and_endings_together():
+    forms = token_forms([" walking", " talking", " τον", " της", "17", "42", "don"])
+    cosine = forms @ forms.T
+    assert cosine[0, 1] > 0.5 and cosine[2, 3] > 0.5 and cosine[4, 5] > 0.5
+    assert max(cosine[0, 2], cosine[0, 4], cosine[2, 4]) < 0.4
+
+
+def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
+    rng = np.random.default_rng(14)
+    values = np.abs(rng.normal(size=(4000, len(NAMES))))
+    one = rng.random(4000) < 1 / (1 + np.exp(-4 * (values[:, 0] - 0.7)))
+    fitted = fit_calibration(values[:2000], one[:2000], np.arange(2000) % 5, fits=3)
+    p = fitted.probability(values[2000:])
+    for low in (0.1, 0.4, 0.7):
+        own = (p > low) & (p < low + 0.2)
+        assert one[2000:][own].mean() == pytest.approx(p[own].mean(), abs=0.1)
+    fitted.save(tmp_path / "calibration.json")
+    np.testing.assert_allclose(
+        Calibration.load(tmp_path / "calibration.json").probability(values), fitted.probability(values), atol=1e-4
+    )
+    with pytest.raises(ValueError, match="with several"):
+        fit_calibration(values, np.ones(4000, bool), np.zeros(4000))
 
 
 def test_shares_add_up_to_the_mass_of_each_slice():
@@ -185,27 +263,14 @@ def test_shares_add_up_to_the_mass_of_each_slice():
         np.testing.assert_allclose(sampler.shares[latent].sum(1), mass, rtol=1e-4)
 
 
-def senses_of(points, rng, mass=None):
-    """Counts with a random half to test on, tokens that say nothing, and equal mass unless given."""
-    units, n, _ = points.shape
-    mass = np.full((units, n), 1 / n) if mass is None else np.ascontiguousarray(mass)
-    points = points.astype(np.float32)
-    half = rng.random((units, n)) < 0.5
-    return count_senses(points, np.zeros_like(points), half, np.ones((units, n), bool), mass).count
-
-
-def test_the_binomial_tail_is_scipys():
-    for k, n in [(0, 0), (0, 7), (3, 10), (10, 10), (12, 40)]:
-        assert _binomial_tail(k, n) == pytest.approx(stats.binom.cdf(k, n, 0.5) if n else 1)
-
-
 def test_evidence_without_any_firing_is_not_testable():
     codes = SparseCodes.from_dense(torch.zeros(64, 3))
     tokens = torch.arange(64, dtype=torch.int32).reshape(8, 8) % 5
-    evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=np.zeros(3, np.float32))
-    assert not evidence.testable.any() and np.isnan(evidence.z("coherence")).all()
+    evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=np.zeros(3, np.float32), has_one=lambda values: 1.0)
+    assert not evidence.testable.any() and np.isnan(evidence.null("coherence").z).all()
+    assert (evidence.n_senses == 0).all()
 
 
-def test_a_null_is_required():
-    with pytest.raises(ValueError, match="nulls=0"):
-        EvidenceConfig(nulls=0)
+def test_a_number_of_nulls_is_not_negative():
+    with pytest.raises(ValueError, match="nulls=-1"):
+        EvidenceConfig(nulls=-1)

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from interp.cli.dictionaries import add_export, add_train_sae
 from interp.cli.features import add_rank, add_report, add_scan
+from interp.cli.judging import add_judge
 from interp.cli.parsing import Parser, one_line
 from interp.cli.runs import add_demo, add_harvest, add_run, add_train_model, add_warm_up
+from interp.cli.trust import add_scorecard
 from interp.console import is_first
 
 
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=None)
     for add in (add_demo, add_run, add_train_model, add_harvest, add_train_sae, add_scan, add_rank, add_report):
         add(commands)
+    add_judge(commands)
+    add_scorecard(commands)
     add_export(commands)
     add_warm_up(commands)
     return parser

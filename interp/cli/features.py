@@ -1,12 +1,16 @@
 """A dictionary's features: `scan` gathers statistics, `rank` judges, `report` writes a page."""
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp.cli.parsing import command, only_hook
 from interp.console import Bar, verdicts
+
+if TYPE_CHECKING:
+    from interp.run import Run
 
 
 def add_scan(commands: Any) -> None:
@@ -50,44 +54,87 @@ def _scan(options: argparse.Namespace) -> None:
 
 
 def add_rank(commands: Any) -> None:
-    text = "Rank the latents of a feature store from monosemantic to polysemantic, each score beside its null."
-    parser = command(commands, "rank", _rank, "feature store → ranking", text)
-    parser.add_argument("features", type=Path, help="a feature store, as scan writes it")
-    parser.add_argument("--out", type=Path, required=True, help="a .parquet or .csv file")
-    parser.add_argument("--nulls", type=int, default=2, help="shifted texts for the null distributions (default 2)")
-    parser.add_argument("--seed", type=int, default=0)
+    text = """\
+Rank latents from monosemantic to polysemantic, each score beside its null.
+Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
+    parser = command(commands, "rank", _rank, "run folder or feature store → ranking", text)
+    parser.add_argument("source", type=Path, help="a run folder, or a feature store as scan writes it")
+    parser.add_argument("--out", type=Path, help="a .parquet or .csv file; needed for a feature store")
+    parser.add_argument("--nulls", type=int, help="shifted texts for the null distributions (default 2)")
+    parser.add_argument("--seed", type=int)
 
 
 def _rank(options: argparse.Namespace) -> None:
     from interp.features import FeatureStore
     from interp.ranking import rank_features
+    from interp.run import Run
 
-    if options.out.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"--out {options.out} must end in .parquet or .csv")
-    features = FeatureStore.open(options.features)
+    out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
+    is_run = _is_run(options.source)
+    if out is None and not is_run:
+        raise ValueError(f"{options.source} is not a run folder: name the ranking's file with --out")
+    if out is not None and out.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"--out {out} must end in .parquet or .csv")
+    if out is None:
+        return _rank_run(Run(options.source), given)
+    features = Run(options.source).features if is_run else FeatureStore.open(options.source)
     with Bar("rank") as bar:
-        table = rank_features(features, nulls=options.nulls, seed=options.seed, progress=bar)
-    temporary = options.out.with_name(options.out.name + ".tmp")
+        table = rank_features(features, **given, progress=bar)
+    temporary = out.with_name(out.name + ".tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(temporary, index=False) if options.out.suffix == ".parquet" else table.to_csv(
-        temporary, index=False
-    )
-    os.replace(temporary, options.out)
+    table.to_parquet(temporary, index=False) if out.suffix == ".parquet" else table.to_csv(temporary, index=False)
+    os.replace(temporary, out)
     print(verdicts({str(name): int(n) for name, n in table.verdict.value_counts().items()}))
+    print(out)
+
+
+def _rank_run(run: "Run", given: dict[str, int]) -> None:
+    from interp.run import run_alone
+
+    config = dataclasses.replace(run.config, ranking=dataclasses.replace(run.config.ranking, **given))
+    with Bar("ranking") as bar:
+        manifest = run_alone(run, "ranking", config=config, progress=bar)
+    print(verdicts(manifest["results"]["verdicts"]))
+    print(run.path / "ranking" / "ranking.parquet")
+    print(f"interp report {run.path} writes its page anew")
 
 
 def add_report(commands: Any) -> None:
-    text = "Write a page that works offline from a run folder or a feature store."
+    text = """\
+Write a page that works offline. Of a run folder it goes where its stage puts it, RUN/report/page, or to --out; of a
+feature store to --out."""
     parser = command(commands, "report", _report, "run folder or feature store → page", text)
     parser.add_argument("source", type=Path, help="a run folder, or a feature store")
-    parser.add_argument("--out", type=Path, required=True, help="the page's folder")
+    parser.add_argument("--out", type=Path, help="the page's folder; needed for a feature store")
+    parser.add_argument("--ranking", type=Path, help="a .parquet file, as rank writes it (default: the run's)")
+    parser.add_argument(
+        "--wider", type=Path, help="a dictionary of more latents on the same activations: an SAE, a scan or a run"
+    )
 
 
 def _report(options: argparse.Namespace) -> None:
+    import pandas as pd
+
     from interp.features import FeatureStore
     from interp.report import write_report
+    from interp.run import Run, run_alone
 
-    is_run = (options.source / "run.toml").is_file()
+    is_run = _is_run(options.source)
+    extras = {} if options.wider is None else {"wider": options.wider}
+    if options.ranking is not None:
+        extras["ranking"] = pd.read_parquet(options.ranking)
+    if options.out is None and not is_run:
+        raise ValueError(f"{options.source} is not a run folder: name the page's folder with --out")
     with Bar("report") as bar:
-        page = write_report(options.source if is_run else FeatureStore.open(options.source), options.out, progress=bar)
+        if options.out is None and not extras:
+            run = Run(options.source)
+            page = run.path / run_alone(run, "report", progress=bar)["results"]["page"]
+        else:
+            source = options.source if is_run else FeatureStore.open(options.source)
+            page = write_report(source, options.out or options.source / "report" / "page", progress=bar, **extras)
     print(page)
+
+
+def _is_run(source: Path) -> bool:
+    return (source / "run.toml").is_file()

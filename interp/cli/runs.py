@@ -8,7 +8,7 @@ from typing import Any
 from interp.cli.parsing import command
 from interp.console import Bar, say, show_stages
 
-STAGE_HELP = "corpus, model, activations, sae, features, neurons, quality, concepts, ranking, report"
+STAGE_HELP = "corpus, model, activations, sae, features, neurons, quality, concepts, ranking, nulls, wider, report"
 
 
 def add_demo(commands: Any) -> None:
@@ -46,7 +46,9 @@ A configuration names only what differs from the demo:
     [sae]
     architecture = "batchtopk"  # or topk, matryoshka, jumprelu, relu, gated, matching_pursuit
     d_sae = 8192
-    k = 32"""
+    k = 32
+    [wider]
+    factor = 2                  # a second dictionary, to see which features split (default: none)"""
     parser = command(commands, "run", _run, "the same stages from a configuration file", text)
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
     parser.add_argument("--out", type=Path, help="the run folder (default runs/NAME for NAME.toml)")

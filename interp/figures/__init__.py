@@ -1,23 +1,33 @@
 """Results → figures: `figures.<noun>(table, …) -> plotly Figure`, with titles and units; nothing is shown or saved."""
 
 from interp.figures.features import activation_histogram, density_histogram, logit_bars
+from interp.figures.nulls import verdict_shares
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
+from interp.figures.proxies import feature_against_neuron, sensitivity, sizes_table, specificity
+from interp.figures.scorecard import calibration_curve, score_comparison
 from interp.figures.text import HighlightedText, highlighted_text
 from interp.figures.training import model_training, quality_bars, quality_table, sae_training, training
 
 __all__ = [
     "HighlightedText",
     "activation_histogram",
+    "calibration_curve",
     "coherence_density",
     "concept_scatter",
     "decoder_map",
     "density_histogram",
+    "feature_against_neuron",
     "highlighted_text",
     "logit_bars",
     "model_training",
     "quality_bars",
     "quality_table",
     "sae_training",
+    "score_comparison",
     "score_distributions",
+    "sensitivity",
+    "sizes_table",
+    "specificity",
     "training",
+    "verdict_shares",
 ]

@@ -62,6 +62,19 @@ class Contexts:
         return _embed(tokens.reshape(-1), tokens.shape[1], rows, self.summands, self.mean, *shape, True)
 
 
+def embed_windows(
+    tokens: Int[np.ndarray, "seq pos"],
+    rows: Int[np.ndarray, " row"],
+    summands: Float32[np.ndarray, "d_vocab dim"],
+    *,
+    past: int,
+    future: int,
+) -> Float32[np.ndarray, "row dim"]:
+    """Sum of the summands of the tokens around each row, its own left out."""
+    zero = np.zeros(summands.shape[1], np.float32)
+    return _embed(tokens.reshape(-1), tokens.shape[1], rows, summands, zero, past, future, False)
+
+
 def fit_contexts(tokens: Int[Tensor, "seq pos"], n_vocab: int, config: ContextConfig | None = None) -> Contexts:
     """Learn token vectors from `tokens` (ids in 0..n_vocab-1) and the mean context over a sample of them."""
     config = config or ContextConfig()
@@ -74,8 +87,7 @@ def fit_contexts(tokens: Int[Tensor, "seq pos"], n_vocab: int, config: ContextCo
     vectors = _token_vectors(_cooccurrences(sample, n_vocab, config.window), share, config)
     summands = (vectors / (1 + share / 1e-3)[:, None]).astype(np.float32)
     rows = np.arange(0, sample.size, max(1, sample.size // 200_000))
-    zero = np.zeros(vectors.shape[1], np.float32)
-    sums = _embed(sample.reshape(-1), sample.shape[1], rows, summands, zero, config.past, config.future, False)
+    sums = embed_windows(sample, rows, summands, past=config.past, future=config.future)
     return Contexts(vectors, summands, sums.mean(0), config.past, config.future)
 
 

@@ -1,222 +1,109 @@
-"""Into how many modes do a latent's firings fall? Counted by splits, each tested on firings it was not fitted to.
+"""Into how many senses do a latent's firings fall, and which firing has which?
 
-    1  points = [context embedding | TOKEN_SHARE × token vector] of sampled firings; half of the groups fit, half test.
-    2  2-means on the fit half gives two centres. Project the test half onto the line through them; m₁, m₂ = the means
-       of the test points on either side of the middle.
-    3  Valley test: three intervals of equal width, around m₁, around the middle, around m₂, hold n₁, n, n₂ test points.
-       Any density with one mode has at least as much mass in the middle as in the poorer flank, so
-           P(Bin(n + min(n₁, n₂), ½) ≤ n)
-       bounds the chance of such a valley.
-    4  Kinship: with c₁ and c₂ the mean cosine of two firings of one side, and c₁₂ that of two on different sides, the
-       sides are kin if c₁₂ ≥ KINSHIP · √(c₁ c₂), of the contexts and of the tokens alike. Kin are shades of one sense.
-    5  A cluster is split if the chance of its valley is below ALPHA, its sides are no kin, and each holds at least
-       LEAST_MASS of the latent's activation mass; then both parts are tested in turn.
+    1  Take the set of firings with the most mass that has not been looked at. Ask the calibration whether it has one
+       meaning (`unity`, `calibration`).
+    2  If that is less likely than not, part it by its least akin split.
+    3  When nothing is left to part, join the two parts that are most akin, as long as they are more than KIN akin.
 
-The null is "one mode, of any shape": no number of clusters is assumed, and skew or heavy tails do not count as senses.
-Failings: a sense with less than about a sixth of the firings is missed; senses that share their contexts and have
-similar tokens are one.
+A part with less than LEAST_SENSE of the latent's mass, or with less than SMALL of it and more likely several meanings
+than one, is noise and no sense; its firings go without.
+Failing: a sense with fewer than some ten sampled firings cannot be told from noise.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
-from numba import njit
 
-ALPHA = 0.05
+from interp.scores.splits import FLOOR, products
+from interp.scores.unity import Unity, measure_unity
+
 MAX_SENSES = 6
-TOKEN_SHARE = 0.15
-"""Weight of the token beside its context: unrelated tokens count as senses, similar ones do not."""
-KINSHIP = 0.5
-"""Sides are two senses if a firing resembles the other side less than half as much as its own. Text in one script has
-modes (the beginnings of documents, say) that resemble each other nearly as much as themselves."""
-LEAST_MASS = 0.1
-"""What a latent does on a smaller share of its mass is noise beside its meaning: weak firings on unrelated text, most
-often, which a sample that is stratified by strength holds many of."""
-LEAST_PER_MODE = 5
-"""2⁻⁵ < ALPHA: with fewer test points in the poorer mode, even an empty valley proves nothing."""
-MIN_SEQUENCES = 4 * LEAST_PER_MODE
-"""Two equal senses need this many independent firings (two halves of two modes) before any split can be significant."""
+KIN = 0.6
+LEAST_SENSE, SMALL = 0.08, 0.25
+LEAST_FIRINGS, MIN_SMALL = 20, 6
+"""Fewer are not parted any more; a small part of fewer is no sense."""
+MIN_GROUPS = 20
+"""A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
+
+HasOne = Callable[[Float64[np.ndarray, " statistic"]], float]
 
 
-@dataclass(frozen=True)
-class Senses:
-    count: Int64[np.ndarray, " unit"]
-    valley: Float64[np.ndarray, " unit"]
-    """(min(n₁, n₂) − n) / √(min(n₁, n₂) + n) of the first split: about standard normal at most, for one flat mode.
-    Where kinship or mass forbids the split it is at most 0."""
+def part_senses(
+    points: Float32[np.ndarray, "firing respect dim"],
+    test: Bool[np.ndarray, " firing"],
+    mass: Float64[np.ndarray, " firing"],
+    strong: Bool[np.ndarray, " firing"],
+    first: Unity,
+    has_one: HasOne,
+) -> Int64[np.ndarray, " firing"]:
+    """The sense of each firing, 0 for the one with the most mass; −1 for none.
 
-
-def count_senses(
-    contexts: Float32[np.ndarray, "unit firing dim"],
-    tokens: Float32[np.ndarray, "unit firing dim"],
-    test_half: Bool[np.ndarray, "unit firing"],
-    present: Bool[np.ndarray, "unit firing"],
-    mass: Float64[np.ndarray, "unit firing"],
-) -> Senses:
-    """Number of modes (1..MAX_SENSES) of each unit's sampled firings.
-
-    mass: the share of its unit's activation mass that each firing stands for.
+    first: the unity of all firings. has_one: the probability of one meaning from the statistics of `unity`.
     """
-    count, valley = np.ones(len(contexts), np.int64), np.zeros(len(contexts))
-    for unit in range(len(contexts)):
-        chosen = present[unit]
-        points = np.hstack([contexts[unit, chosen], TOKEN_SHARE * tokens[unit, chosen]]).astype(np.float64)
-        n_context = contexts.shape[2]
-        is_test, shares = test_half[unit, chosen], mass[unit, chosen]
-        count[unit], valley[unit] = _count(points, n_context, is_test, shares, ALPHA, MAX_SENSES, LEAST_PER_MODE)
-    return Senses(count, valley)
+    sense = np.zeros(len(points), np.int64)
+    todo, n_parts = [(0, first)], 1
+    while todo and n_parts < MAX_SENSES:
+        todo.sort(key=lambda item: -mass[sense == item[0]].sum())
+        label, unity = todo.pop(0)
+        if unity.split is None or has_one(unity.values[0]) >= 0.5:
+            continue
+        members = np.flatnonzero(sense == label)
+        sense[members[unity.split.side]] = n_parts
+        for part in (label, n_parts):
+            own = np.flatnonzero(sense == part)
+            both = test[own].any() and (~test[own]).any()
+            if len(own) >= LEAST_FIRINGS and both:
+                todo.append((part, measure_unity(points[own], test[own], mass[None, own], strong[own])))
+        n_parts += 1
+    sense = _join_kin(points, test, mass, sense)
 
-
-@njit(cache=True, nogil=True)
-def _count(points, n_context, is_test, mass, alpha, max_senses, least):
-    """Split clusters, widest-known first, until no split is significant."""
-    n_clusters, root, next_cluster = 1, 0.0, 0
-    cluster = np.zeros(len(points), np.int64)
-    while next_cluster < n_clusters and n_clusters < max_senses:
-        fit = np.flatnonzero((cluster == next_cluster) & ~is_test)
-        test = np.flatnonzero((cluster == next_cluster) & is_test)
-        split = False
-        if len(fit) >= 2 * least and len(test) >= 2 * least:
-            centres = _two_means(points, fit)
-            poorer, middle = _valley(points, test, centres)
-            both = np.concatenate((fit, test))
-            one = _kin(points, both, centres, n_context) or _poorer_mass(points, both, centres, mass) < LEAST_MASS
-            if next_cluster == 0 and n_clusters == 1:
-                root = (poorer - middle) / np.sqrt(max(poorer + middle, 1))
-                root = min(root, 0.0) if one else root
-            split = not one and _binomial_tail(middle, poorer + middle) < alpha
-            if split:
-                for i in both:
-                    if _side(points[i], centres) > 0.5:
-                        cluster[i] = n_clusters
-                n_clusters += 1
-        if not split:
-            next_cluster += 1
-    return n_clusters, root
-
-
-@njit(cache=True, nogil=True)
-def _two_means(points, chosen):
-    """Centres of the best of three 2-means: from the leading principal component, and from two pairs of far points."""
-    mean = np.zeros(points.shape[1])
-    for i in chosen:
-        mean += points[i] / len(chosen)
-    direction = points[_farthest(points, chosen, mean)] - mean
-    for _ in range(10):
-        image = np.zeros(points.shape[1])
-        for i in chosen:
-            image += np.dot(points[i] - mean, direction) * (points[i] - mean)
-        direction = image / max(np.sqrt(np.sum(image**2)), 1e-12)
-    starts = np.empty((3, 2, points.shape[1]))
-    starts[0, 0], starts[0, 1] = mean - direction, mean + direction
-    starts[1, 0] = points[_farthest(points, chosen, mean)]
-    starts[1, 1] = points[_farthest(points, chosen, starts[1, 0])]
-    starts[2, 0], starts[2, 1] = mean, starts[1, 1]
-    best = np.inf
-    centres = starts[0]
-    for start in starts:
-        spread = _lloyd(points, chosen, start)
-        if spread < best:
-            best, centres = spread, start
-    return centres
-
-
-@njit(cache=True, nogil=True)
-def _farthest(points, chosen, centre):
-    best, farthest = -1.0, chosen[0]
-    for i in chosen:
-        distance = np.sum((points[i] - centre) ** 2)
-        if distance > best:
-            best, farthest = distance, i
-    return farthest
-
-
-@njit(cache=True, nogil=True)
-def _lloyd(points, chosen, centres):
-    """Moves the centres in place; the sum of squared distances to the nearer one, less what does not depend on them."""
-    spread = np.inf
-    for _ in range(10):
-        sums, counts = np.zeros(centres.shape), np.zeros(2)
-        for i in chosen:
-            side = 1 if _side(points[i], centres) > 0.5 else 0
-            sums[side] += points[i]
-            counts[side] += 1
-        if counts.min() == 0:
-            break
-        previous = spread
-        spread = -np.sum(sums[0] ** 2) / counts[0] - np.sum(sums[1] ** 2) / counts[1]
-        centres[0], centres[1] = sums[0] / counts[0], sums[1] / counts[1]
-        if spread >= previous:
-            break
-    return spread
-
-
-@njit(cache=True, nogil=True)
-def _side(point, centres):
-    """Place along the line from the first centre (0) to the second (1)."""
-    dot, square = 0.0, 1e-12
-    for d in range(len(point)):
-        step = centres[1, d] - centres[0, d]
-        dot += (point[d] - centres[0, d]) * step
-        square += step * step
-    return dot / square
-
-
-@njit(cache=True, nogil=True)
-def _kin(points, chosen, centres, n_context):
-    """Do both sides resemble each other, in contexts and in tokens, at least KINSHIP as much as themselves?"""
-    sums, squares, counts = np.zeros(centres.shape), np.zeros((2, 2)), np.zeros(2)
-    for i in chosen:
-        side = 1 if _side(points[i], centres) > 0.5 else 0
-        sums[side] += points[i]
-        squares[side, 0] += np.sum(points[i, :n_context] ** 2)
-        squares[side, 1] += np.sum(points[i, n_context:] ** 2)
-        counts[side] += 1
-    if counts.min() < 2:
-        return True
-    pairs = counts * (counts - 1)
-    for part in range(2):
-        of = sums[:, :n_context] if part == 0 else sums[:, n_context:]
-        own = (np.sum(of[0] ** 2) - squares[0, part]) / pairs[0], (np.sum(of[1] ** 2) - squares[1, part]) / pairs[1]
-        across = np.sum(of[0] * of[1]) / (counts[0] * counts[1])
-        if min(own) > 0 and across < KINSHIP * np.sqrt(own[0] * own[1]):
+    def is_sense(own: Bool[np.ndarray, " firing"]) -> bool:
+        share = mass[own].sum() / max(mass.sum(), 1e-12)
+        if share < LEAST_SENSE or share >= SMALL:
+            return bool(share >= SMALL)
+        if own.sum() < MIN_SMALL or test[own].all() or not test[own].any():
             return False
-    return True
+        return has_one(measure_unity(points[own], test[own], mass[None, own], strong[own]).values[0]) >= 0.5
+
+    return _named(sense, mass, is_sense)
 
 
-@njit(cache=True, nogil=True)
-def _poorer_mass(points, chosen, centres, mass):
-    sides = np.zeros(2)
-    for i in chosen:
-        sides[1 if _side(points[i], centres) > 0.5 else 0] += mass[i]
-    return sides.min()
+def _join_kin(
+    points: Float32[np.ndarray, "firing respect dim"],
+    test: Bool[np.ndarray, " firing"],
+    mass: Float64[np.ndarray, " firing"],
+    sense: Int64[np.ndarray, " firing"],
+) -> Int64[np.ndarray, " firing"]:
+    while True:
+        best, pair = KIN, (0, 0)
+        labels = np.unique(sense)
+        for i, a in enumerate(labels):
+            for b in labels[i + 1 :]:
+                cells = np.stack([(sense == s) & t for s in (a, b) for t in (~test, test)])
+                if cells.sum(1).min() == 0:
+                    continue
+                own, across = products(points, (cells * mass).astype(np.float32)[None])
+                kinship = (max(across.max(), 0) + FLOOR) / (max(own.max(2).min(), 0) + FLOOR)
+                if kinship > best:
+                    best, pair = kinship, (a, b)
+        if pair == (0, 0):
+            return sense
+        sense = np.where(sense == pair[1], pair[0], sense)
 
 
-@njit(cache=True, nogil=True)
-def _valley(points, test, centres):
-    """Test points in the poorer flank and in the middle, intervals of equal width around both sides' means."""
-    place = np.empty(len(test))
-    for i in range(len(test)):
-        place[i] = _side(points[test[i]], centres)
-    first, second = place[place <= 0.5], place[place > 0.5]
-    if len(first) == 0 or len(second) == 0:
-        return 0, len(test)
-    low, high = first.mean(), second.mean()
-    scaled = (place - low) / (high - low)
-    near = np.sum(np.abs(scaled) <= 0.25)
-    far = np.sum(np.abs(scaled - 1) <= 0.25)
-    return min(near, far), np.sum(np.abs(scaled - 0.5) < 0.25)
-
-
-@njit(cache=True, nogil=True)
-def _binomial_tail(k, n):
-    """P(Bin(n, ½) ≤ k); 1 for no trials."""
-    if n == 0:
-        return 1.0
-    term = 0.5**n
-    total = term
-    for i in range(k):
-        term *= (n - i) / (i + 1)
-        total += term
-    return total
+def _named(
+    sense: Int64[np.ndarray, " firing"],
+    mass: Float64[np.ndarray, " firing"],
+    is_sense: Callable[[Bool[np.ndarray, " firing"]], bool],
+) -> Int64[np.ndarray, " firing"]:
+    """Numbered by mass; the largest is always one."""
+    labels = np.unique(sense)
+    order = np.argsort([-mass[sense == label].sum() for label in labels], kind="stable")
+    out, n = np.full(len(sense), -1, np.int64), 0
+    for label in labels[order]:
+        own = sense == label
+        if n == 0 or is_sense(own):
+            out[own] = n
+            n += 1
+    return out

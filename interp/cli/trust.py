@@ -1,0 +1,44 @@
+"""How far the ranking can be trusted: `scorecard` holds it against worlds whose truth is known."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from interp.cli.parsing import command
+from interp.console import Bar
+
+
+def add_scorecard(commands: Any) -> None:
+    text = """\
+Judge planted latents whose meanings are known, each family of text by a calibration on the others, and print how well
+the probability of one meaning and every single measure tell one meaning from several. About ten seconds a world."""
+    parser = command(commands, "scorecard", _scorecard, "planted worlds → how far to trust the ranking", text)
+    parser.add_argument("--seeds", type=int, default=2, help="worlds of each of the three families (default 2)")
+    parser.add_argument("--latents", type=int, default=300, help="latents of each world (default 300)")
+    parser.add_argument("--out", type=Path, help="a .csv file for the table of scores")
+
+
+def _scorecard(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from interp.scorecard import calibration_worlds, judge_world, leave_one_family_out, scorecard, verdict_quality
+    from interp.scores.table import MEASURES
+    from interp.worlds import planted_world
+
+    if options.seeds < 1:
+        raise ValueError(f"--seeds {options.seeds} must be at least 1")
+    if options.out and options.out.suffix != ".csv":
+        raise ValueError(f"--out {options.out} must end in .csv")
+    worlds = list(calibration_worlds(options.seeds, n_latents=options.latents))
+    judged = []
+    with Bar("scorecard") as bar:
+        for done, (name, config) in enumerate(worlds):
+            bar(done, len(worlds), name)
+            judged.append(judge_world(planted_world(config), name))
+    held_out = leave_one_family_out(pd.concat(judged))
+    table = scorecard(held_out, {"monosemanticity": 1, "kinship": 1, "distinctness": 1, "coherence": 1, **MEASURES})
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(options.out, index=False)
+    print(table.drop(columns="n").round(3).to_string(index=False))
+    print("\n".join(f"{name:24s} {value:.3f}" for name, value in verdict_quality(held_out).items()))

@@ -1,0 +1,58 @@
+"""A statistic beside its null: the same codes laid on the text at another place.
+
+Firing rates, bursts and co-activations stay and meaning goes. Nulls of latents of similar size are pooled, so that few
+repetitions suffice.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+
+class NullScale(NamedTuple):
+    """Of the null of each unit's size; NaN where the observation is NaN or no null is finite."""
+
+    z: Float64[np.ndarray, " unit"]
+    """(observed − null mean) / null standard deviation"""
+    low: Float64[np.ndarray, " unit"]
+    high: Float64[np.ndarray, " unit"]
+    """Mean ∓ 1.96 standard deviations."""
+
+
+def null_scale(
+    observed: Float64[np.ndarray, " unit"],
+    nulls: Float64[np.ndarray, "repetition unit"],
+    size: Float64[np.ndarray, " unit"],
+    *,
+    size_exponent: float = 0.0,
+    least_std: float = 1e-6,
+) -> NullScale:
+    """How far the observations stand above the pooled nulls of units of similar size.
+
+    `size_exponent` p: within a pool, the null's standard deviation goes as size^−p (1 for a mean over pairs).
+    """
+    sizes = np.broadcast_to(size, nulls.shape)
+    usable = np.isfinite(nulls) & (sizes > 0)
+    z, low, high = (np.full(len(observed), np.nan) for _ in range(3))
+    if not usable.any():
+        return NullScale(z, low, high)
+    order = np.argsort(sizes[usable], kind="stable")
+    sizes, values = sizes[usable][order], nulls[usable][order]
+    width = min(len(values), max(100, len(values) // 20))
+    scale = sizes**size_exponent
+    mean = _moving_mean(values, width)
+    std = np.sqrt(_moving_mean(((values - mean) * scale) ** 2, width) * width / max(width - 1, 1)) / scale
+    defined = np.isfinite(observed) & (size > 0)
+    at = np.minimum(np.searchsorted(sizes, size[defined]), len(sizes) - 1)
+    spread = np.maximum(std[at], least_std)
+    z[defined] = (observed[defined] - mean[at]) / spread
+    low[defined], high[defined] = mean[at] - 1.96 * spread, mean[at] + 1.96 * spread
+    return NullScale(z, low, high)
+
+
+def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.ndarray, " n"]:
+    """Mean over the `width` entries around each entry; at the ends, over the first or last `width`."""
+    prefix = np.concatenate([[0.0], np.cumsum(values)])
+    first = np.clip(np.arange(len(values)) - width // 2, 0, len(values) - width)
+    return (prefix[first + width] - prefix[first]) / width

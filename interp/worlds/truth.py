@@ -1,0 +1,130 @@
+"""The truth about a latent whose factors are known.
+
+    p_f = share of the latent's activation mass that is due to factor f,    Σ_f p_f = 1
+
+Factors that share a tag are akin ("content words of topic 3", "'of' in topic 3"), so p is gathered by meaning: the tag
+with the most mass is the first meaning and takes its factors away, the tag with most of the rest the second, …
+
+    polysemanticity = exp(−Σ_m p_m ln p_m)         the effective number of meanings: 1 for one, k for k equal ones
+    one meaning   ⇔ p_1 ≥ ONE;    several ⇔ p_1 ≤ SEVERAL;    between: neither is claimed
+
+Where latents were not built from factors but learnt (a transformer's, on text whose factors are known), `attribute`
+finds p. With s_f the share of the mass that is left at positions of factor f, and b_f the share of all positions,
+
+    f* = argmax_f  s_f ln(s_f / b_f) + (1 − s_f) ln((1 − s_f) / (1 − b_f))     over s_f > b_f
+
+takes its positions' mass, again and again: the most telling description first. Its failing: a meaning that is none of
+the factors looks like many; latents of which less than EXPLAINED is described are not judged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Bool, Float64, Int64
+
+from interp.codes import SparseCodes
+from interp.worlds.texts import Factor
+
+ONE, SEVERAL = 0.8, 0.67
+LEAST_SHARE = 0.1
+"""A meaning with less of the mass is no sense of the latent."""
+EXPLAINED = 0.8
+"""Senses are counted where they hold at least this share of the mass together."""
+MAX_MEANINGS = 16
+LEAST_GAIN = 0.5
+"""Nats that a description must tell about a firing."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    factors: Float64[np.ndarray, "latent factor"]
+    """p_f; a row of zeros for a latent without mass."""
+    shares: Float64[np.ndarray, "latent meaning"]
+    """p_m, largest first; what is beyond the last is spread like it."""
+
+    @classmethod
+    def of(cls, factors: Float64[np.ndarray, "latent factor"], tags: Sequence[frozenset[str]]) -> "Truth":
+        names = sorted(set().union(*tags))
+        has = np.array([[name in own for name in names] for own in tags], float)  # factor tag
+        left, found = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
+        for meaning in range(MAX_MEANINGS):
+            mass = left @ has
+            found[:, meaning] = mass.max(1)
+            left = left * (1 - has[:, mass.argmax(1)].T)
+        return cls(factors, found)
+
+    @classmethod
+    def attribute(cls, codes: SparseCodes, factors: Sequence[Factor]) -> "Truth":
+        """Of latents that were learnt. A latent that is described too little has zeros."""
+        held = _membership(factors, len(codes))
+        base = np.diff(held.tocsc().indptr) / len(codes)
+        columns = codes.scipy().tocsc()
+        p = np.stack([_describe(held, base, columns, latent) for latent in range(codes.d_sae)])
+        p[p.sum(1) < EXPLAINED] = 0
+        return cls.of(p, [factor.tags for factor in factors])
+
+    @property
+    def top_share(self) -> Float64[np.ndarray, " latent"]:
+        return self.shares[:, 0]
+
+    @property
+    def polysemanticity(self) -> Float64[np.ndarray, " latent"]:
+        p = self.shares
+        return np.exp(-np.sum(p * np.log(np.where(p > 0, p, 1)), 1))
+
+    @property
+    def n_senses(self) -> Int64[np.ndarray, " latent"]:
+        """Meanings that hold at least LEAST_SHARE of the mass; 0 where those hold less than EXPLAINED together."""
+        large = self.shares >= LEAST_SHARE
+        return np.where((self.shares * large).sum(1) >= EXPLAINED, large.sum(1), 0)
+
+    @property
+    def is_countable(self) -> Bool[np.ndarray, " latent"]:
+        """Whether the number of senses is beyond doubt: no meaning's share is within half of LEAST_SHARE of it."""
+        near = (self.shares > LEAST_SHARE / 2) & (self.shares < LEAST_SHARE * 1.5)
+        return (self.n_senses > 0) & ~near.any(1)
+
+    @property
+    def is_one(self) -> Bool[np.ndarray, " latent"]:
+        return self.top_share >= ONE
+
+    @property
+    def is_several(self) -> Bool[np.ndarray, " latent"]:
+        return (self.top_share <= SEVERAL) & (self.top_share > 0)
+
+
+def _membership(factors: Sequence[Factor], n_rows: int) -> scipy.sparse.csr_matrix:
+    rows = np.concatenate([factor.rows for factor in factors])
+    of = np.repeat(np.arange(len(factors)), [len(factor.rows) for factor in factors])
+    return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, of)), shape=(n_rows, len(factors)))
+
+
+def _describe(
+    held: scipy.sparse.csr_matrix,
+    base: Float64[np.ndarray, " factor"],
+    columns: scipy.sparse.csc_matrix,
+    latent: int,
+) -> Float64[np.ndarray, " factor"]:
+    """The share of the latent's mass that each factor takes, most telling first."""
+    span = slice(columns.indptr[latent], columns.indptr[latent + 1])
+    mass = np.maximum(columns.data[span].astype(np.float64), 0)
+    p, total = np.zeros(len(base)), mass.sum()
+    if total == 0:
+        return p
+    own = held[columns.indices[span]].tocsc()
+    for _ in range(MAX_MEANINGS):
+        left = mass.sum()
+        if left < 0.02 * total:
+            break
+        s = np.clip((mass @ own) / left, 0, 1 - 1e-9)
+        gain = s * np.log(np.maximum(s, 1e-12) / base) + (1 - s) * np.log((1 - s) / (1 - base))
+        gain[s <= base] = 0
+        best = int(gain.argmax())
+        if gain[best] < LEAST_GAIN:
+            break
+        inside = np.asarray(own[:, [best]].todense()).ravel() > 0
+        p[best] += mass[inside].sum() / total
+        mass = np.where(inside, 0, mass)
+    return p

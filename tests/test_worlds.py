@@ -1,0 +1,155 @@
+"""Planted worlds: their factors are where they say, their latents are what they say, and truth is found again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp.codes import SparseCodes
+from interp.scorecard import (
+    calibration_curve,
+    calibration_worlds,
+    claimed,
+    judge_world,
+    leave_one_family_out,
+    matched_weights,
+    scorecard,
+    verdict_quality,
+)
+from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
+
+SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
+
+
+@pytest.fixture(scope="module")
+def worlds():
+    return {family: planted_world(WorldConfig(family=family, seed=3, **SMALL)) for family in FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_factors_hold_where_their_names_say(family, worlds):
+    world = worlds[family]
+    flat = world.tokens.numpy().reshape(-1)
+    vocab = np.array(world.vocab, dtype=object)
+    for factor in world.factors:
+        assert (np.diff(factor.rows) > 0).all() and factor.tags
+        if factor.name.startswith("token "):
+            assert {repr(s) for s in vocab[flat[factor.rows]]} == {factor.name.removeprefix("token ")}
+        if factor.name.startswith("after ") and factor.name.endswith("'") and len(factor.tags) == 1:
+            assert (factor.rows % world.tokens.shape[1] > 0).all()
+            assert {repr(s) for s in vocab[flat[factor.rows - 1]]} == {factor.name.removeprefix("after ")}
+
+
+def test_inside_quotes_is_between_quotes(worlds):
+    world = worlds["records"]
+    quote = world.vocab.index('"')
+    inside = np.zeros(world.tokens.numel(), bool)
+    for factor in world.factors:
+        if factor.name == "inside quotes":
+            inside[factor.rows] = True
+    assert inside.any()
+    for row, tokens in zip(inside.reshape(world.tokens.shape), world.tokens.numpy(), strict=True):
+        is_open = False
+        for position, token in enumerate(tokens):
+            assert row[position] == (is_open and token != quote)
+            is_open ^= token == quote
+
+
+def test_one_seed_gives_one_world():
+    config = WorldConfig(family="scripts", seed=5, **SMALL)
+    a, b = planted_world(config), planted_world(config)
+    assert a.tokens.equal(b.tokens) and a.codes.values.equal(b.codes.values)
+    np.testing.assert_array_equal(a.truth.factors, b.truth.factors)
+    assert not planted_world(WorldConfig(family="scripts", seed=6, **SMALL)).tokens.equal(a.tokens)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_latents_are_what_they_were_made_to_be(family, worlds):
+    world = worlds[family]
+    kinds, truth = np.array(world.kinds), world.truth
+    assert truth.is_one[np.isin(kinds, ["one", "part", "token"])].mean() > 0.9
+    assert truth.top_share[kinds == "noise"].mean() < 0.7
+    assert truth.is_several[np.isin(kinds, ["several", "tokens"])].mean() > 0.4
+    assert truth.top_share[np.isin(kinds, ["several", "tokens"])].mean() < 0.65
+    z = world.codes.scipy()
+    token = [(j, np.flatnonzero(truth.factors[j] > 0.5)) for j in np.flatnonzero(kinds == "token")]
+    for latent, factor in token:
+        # A token detector's mass lies on its token, but for the interference that it was given.
+        rows = world.factors[factor[0]].rows
+        assert z[rows, latent].sum() > 0.7 * z[:, latent].sum()
+
+
+def test_polysemanticity_is_the_exponential_of_the_entropy():
+    tags = [frozenset({"a"}), frozenset({"b"}), frozenset({"a", "c"})]
+    truth = Truth.of(np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0, 0]]), tags)
+    np.testing.assert_allclose(truth.polysemanticity, [1, 2, 1, 1])
+    np.testing.assert_allclose(truth.top_share, [1, 0.5, 1, 0])
+    assert truth.is_one.tolist() == [True, False, True, False]
+    assert truth.is_several.tolist() == [False, True, False, False]
+    assert truth.n_senses.tolist() == [1, 2, 1, 0]
+
+
+def test_attribution_finds_what_latents_were_made_of():
+    rng = np.random.default_rng(0)
+    n = 4000
+    masks = [rng.random(n) < share for share in (0.02, 0.03, 0.4)]
+    factors = [Factor(f"f{i}", frozenset({f"t{i}"}), np.flatnonzero(mask)) for i, mask in enumerate(masks)]
+    z = np.zeros((n, 4), np.float32)
+    z[masks[0], 0] = 1
+    z[masks[0] & (rng.random(n) < 0.6), 1] = z[masks[1], 1] = 1
+    z[rng.random(n) < 0.05, 2] = 1  # unrelated to all factors
+    truth = Truth.attribute(SparseCodes.from_dense(torch.from_numpy(z)), factors)
+    assert truth.factors[0].round(2).tolist() == [1, 0, 0]
+    mass = z[:, 1].sum()
+    expected = [z[masks[0] & ~masks[1], 1].sum() / mass, z[masks[1], 1].sum() / mass]
+    assert truth.factors[1, :2].sum() == pytest.approx(1) and abs(truth.factors[1, 1] - expected[1]) < 0.1
+    assert not truth.factors[2].any() and not truth.is_one[2] and not truth.is_several[2]
+    assert not truth.factors[3].any()
+
+
+def test_a_world_that_is_too_small_says_so():
+    with pytest.raises(ValueError, match="more sequences"):
+        planted_world(WorldConfig(family="records", n_seq=64, n_ctx=64, n_latents=60))
+
+
+def test_bad_knobs_are_refused():
+    for field, value in {"family": "poems", "noise": 1.0, "rarity": 0.0, "max_senses": 1, "superposition": 0.0}.items():
+        with pytest.raises(ValueError, match=f"{field}="):
+            WorldConfig(**{field: value})
+
+
+def test_matching_takes_away_what_frequency_alone_tells():
+    """Polysemantic latents fire more often here, and that is all the score knows."""
+    rng = np.random.default_rng(1)
+    n_active = np.exp(rng.normal(5, 1, 4000))
+    one = rng.random(4000) < 1 / (1 + np.exp(1.5 * (np.log(n_active) - 5)))
+    weights = matched_weights(n_active, one)
+    stratum = np.searchsorted(np.quantile(n_active, [0.2, 0.4, 0.6, 0.8]), n_active, side="right")
+    for s in range(5):
+        own = stratum == s
+        assert weights[own & one].sum() == pytest.approx(weights[own & ~one].sum())
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return pd.concat(judge_world(planted_world(c), n) for n, c in calibration_worlds(1, n_seq=256, n_latents=80))
+
+
+def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
+    held_out = leave_one_family_out(judged)
+    table = scorecard(held_out, {"monosemanticity": 1, "token_entropy": -1, "burstiness": 1}).set_index("score")
+    assert table.auroc["monosemanticity"] > 0.93 and table.index[0] == "monosemanticity"
+    assert table.auroc_low["monosemanticity"] <= table.auroc["monosemanticity"] <= table.auroc_high["monosemanticity"]
+    quality = verdict_quality(held_out)
+    assert quality["accuracy"] > 0.88 and quality["ece"] < 0.1
+    curve = calibration_curve(held_out)
+    assert curve.n.sum() == len(claimed(held_out)) and curve.p.is_monotonic_increasing
+    assert ((curve.low <= curve.share) & (curve.share <= curve.high)).all()
+
+
+def test_a_score_of_chance_gets_a_half(judged):
+    rng = np.random.default_rng(2)
+    table = scorecard(judged.assign(coin=rng.random(len(judged))), {"coin": 1})
+    assert table.auroc_low[0] < 0.5 < table.auroc_high[0]
+    with pytest.raises(ValueError, match="no latent was tested"):
+        scorecard(judged[judged.kind == "nothing"], {"monosemanticity": 1})

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.features import ScanConfig
+from interp.nulls import NullsConfig
 from interp.sae import ARCHITECTURES, SAEConfig, TopKConfig
 from models.corpus import CorpusConfig
 from models.training import TrainingConfig
@@ -88,6 +89,16 @@ class RankingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WiderConfig:
+    factor: int | None = None
+    """Learn a second dictionary with so many times the latents, to see which features split; None: none."""
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and self.factor < 2:
+            raise ValueError(f"factor={self.factor} must be at least 2 (None = no wider dictionary)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One section a stage; the defaults are the demo."""
 
@@ -100,6 +111,8 @@ class RunConfig:
     scan: ScanConfig = ScanConfig()
     quality: QualityConfig = QualityConfig()
     ranking: RankingConfig = RankingConfig()
+    nulls: NullsConfig = NullsConfig()
+    wider: WiderConfig = WiderConfig()
 
     @classmethod
     def quick(cls) -> "RunConfig":
@@ -111,6 +124,7 @@ class RunConfig:
             "harvest": {"tokens": 200_000},
             "sae": {"d_sae": 512, "tokens": 300_000},
             "quality": {"tokens": 20_000},
+            "nulls": {"tokens": 100_000, "sae_tokens": 100_000, "latents": 256},
         }
         return cls.from_dict(sections)
 
@@ -125,6 +139,8 @@ class RunConfig:
             "harvest": {"tokens": 40_000, "batch_size": 16},
             "sae": {"d_sae": 128, "k": 8, "tokens": 60_000, "batch_size": 512},
             "quality": {"tokens": 8_000, "batch_size": 16},
+            "nulls": {"tokens": 20_000, "sae_tokens": 20_000, "latents": 64},
+            "wider": {"factor": 2},
         }
         return cls.from_dict(sections)
 

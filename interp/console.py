@@ -29,6 +29,9 @@ def show_stages(config: Any, out: Path, until: str, redo: bool) -> None:
     manifest = run.manifest("report") if until == "report" else None
     if manifest:
         print(f"\nfive features to begin with\n{_showcase(run)}")
+        nulls = run.manifest("nulls")
+        if nulls:
+            print(f"\nwhat its nulls are called, judged alike\n{_beside_nulls(nulls['results']['shares'])}")
         print(f"\nOpen {(run.path / manifest['results']['page']).resolve()}")
 
 
@@ -58,6 +61,11 @@ def _summary(stage: str, r: dict[str, Any]) -> str:
         return f"best feature beats best neuron on {won} of {len(r)} labels"
     if stage == "ranking":
         return verdicts(r["verdicts"])
+    if stage == "nulls":
+        monosemantic = ", ".join(f"{name} {of['monosemantic']['share']:.0%}" for name, of in r["shares"].items())
+        return f"monosemantic: {monosemantic}"
+    if stage == "wider":
+        return f"{r['latents']:,} latents, {r['dead']:,} dead, FVU {r['fvu']:.3f}"
     if stage == "report":
         return f"{r['bytes'] / 1e6:.1f} MB"
     raise ValueError(f"stage {stage} has no summary line")
@@ -65,6 +73,16 @@ def _summary(stage: str, r: dict[str, Any]) -> str:
 
 def verdicts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
+
+
+def _beside_nulls(shares: dict[str, Any]) -> str:
+    """A line a dictionary, the SAE first: the share called monosemantic, with its 95 % interval, and lexical."""
+    lines = []
+    for name, of in shares.items():
+        one, low, high = (of["monosemantic"][key] for key in ("share", "ci_low", "ci_high"))
+        lexical = of["lexical"]["share"]
+        lines.append(f"  {name:16s} {one:4.0%} monosemantic ({low:.0%} to {high:.0%}), {lexical:4.0%} lexical")
+    return "\n".join(lines)
 
 
 def _showcase(run: Any) -> str:

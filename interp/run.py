@@ -1,6 +1,6 @@
 """The main job as a run folder: stages in order, each skipped when done and resumed when cut off.
 
-    corpus → model → activations → sae → features, neurons → quality, concepts, ranking → report
+    corpus → model → activations → sae → features, neurons → quality, concepts, ranking, nulls, (wider) → report
 
 A run folder holds `run.toml` (the whole configuration) and one folder a stage. A finished stage has a
 `manifest.json`: its configuration, the fingerprints of its inputs, versions, wall time and results. The fingerprint
@@ -8,6 +8,7 @@ is the SHA-256 of the stage's name, configuration and input fingerprints; a stag
 one is not run again. A stage without a manifest is run, and goes on from its own checkpoints.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ from interp.config import RunConfig
 from interp.dictionary import Dictionary
 from interp.features import FeatureStore, scan_features
 from interp.harvest import harvest
+from interp.nulls import Nulls, compare_with_nulls
 from interp.quality import quality_table
 from interp.ranking import rank_features
 from interp.report import write_report
@@ -52,6 +54,8 @@ class Stage:
     """The sections of the configuration that its result depends on."""
     build: Callable[["Run", Path, Progress], dict[str, Any]]
     """Fills the folder and returns the results for the manifest."""
+    wanted: Callable[[RunConfig], bool] = lambda config: True
+    """Whether a run of this configuration has it at all."""
 
 
 class Run:
@@ -117,6 +121,16 @@ class Run:
     def ranking(self) -> pd.DataFrame:
         return pd.read_parquet(self.path / "ranking" / "ranking.parquet")
 
+    @property
+    def nulls(self) -> Nulls:
+        """Verdict shares of the SAE beside those of its nulls, the verdicts themselves, and the twin of each latent."""
+        return Nulls.read(self.path / "nulls")
+
+    @cached_property
+    def wider(self) -> FeatureStore:
+        """The features of the wider dictionary, where `[wider]` asks for one."""
+        return FeatureStore.open(self.path / "wider" / "features")
+
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a finished stage, or None."""
         file = self.path / stage / "manifest.json"
@@ -138,17 +152,19 @@ def run_stages(
     finished: called after each stage with its name, its manifest and whether it ran now.
 
     Raises ValueError when `out` holds a run of another configuration (it says what differs), unless `redo` is set:
-    then the stages that the difference touches are run again.
+    then the stages that the difference touches are run again; and when the configuration has no stage `until`.
     """
-    out = Path(out)
+    out, names = Path(out), [stage.name for stage in stages_of(config)]
+    if until not in names:
+        raise ValueError(f"{until} is not a stage of this configuration; its stages are {', '.join(names)}")
     _claim(out, config, redo)
     run = Run(out)
     fingerprints: dict[str, str] = {}
-    for stage in STAGES:
+    for stage in stages_of(config):
         settings = {name: config.to_dict()[name] for name in stage.sections}
         if stage.name == "corpus":
             settings["files"] = _file_hashes(config.corpus)
-        inputs = {name: fingerprints[name] for name in stage.inputs}
+        inputs = {name: fingerprints[name] for name in stage.inputs if name in fingerprints}
         expected = _sha256(json.dumps([stage.name, settings, inputs], sort_keys=True))
         fingerprints[stage.name] = expected
         manifest = run.manifest(stage.name)
@@ -159,6 +175,34 @@ def run_stages(
         if stage.name == until:
             break
     return run
+
+
+def stages_of(config: RunConfig) -> list[Stage]:
+    return [stage for stage in STAGES if stage.wanted(config)]
+
+
+def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress: Progress) -> dict[str, Any]:
+    """One stage anew, done or not, from what the stages before it left; those are not asked whether they still fit.
+
+    config: replaces that of the run folder. Returns the stage's manifest. Raises ValueError where a stage that it reads
+    has not been run.
+    """
+    if config is not None and config != run.config:
+        _claim(run.path, config, redo=True)
+        run.config = config
+    stage = next(stage for stage in stages_of(run.config) if stage.name == name)
+    wanted = [before for before in stage.inputs if before in {s.name for s in stages_of(run.config)}]
+    done = {before: run.manifest(before) for before in wanted}
+    if missing := [before for before, manifest in done.items() if manifest is None and before in _NEEDED[name]]:
+        raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
+    inputs = {before: manifest["fingerprint"] for before, manifest in done.items() if manifest}
+    settings = {section: run.config.to_dict()[section] for section in stage.sections}
+    fingerprint = _sha256(json.dumps([name, settings, inputs], sort_keys=True))
+    return _build(stage, run, settings, inputs, fingerprint, progress)
+
+
+_NEEDED = {"ranking": ("features",), "report": ("features",)}
+"""Without which `run_alone` cannot be; what else is missing is left out."""
 
 
 def _build(stage: Stage, run: Run, settings: dict, inputs: dict, fingerprint: str, progress: Progress) -> dict:
@@ -308,6 +352,39 @@ def _ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return {"verdicts": table.verdict.value_counts().to_dict()}
 
 
+def _nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    config = run.config.harvest
+    nulls = compare_with_nulls(
+        run.features,
+        run.neurons,
+        run.store,
+        config.hook_name,
+        run.model,
+        run.config.sae,
+        folder,
+        settings=run.config.nulls,
+        batch_size=config.batch_size,
+        exclude=(run.tokenizer.bos_id,),
+        max_norm=config.max_norm,
+        progress=progress,
+    )
+    shares = nulls.shares.dropna(subset=["share"]).groupby("dictionary", sort=False)
+    verdicts = {name: rows.set_index("verdict")[["share", "ci_low", "ci_high"]] for name, rows in shares}
+    match, chance = (float(nulls.twins[column].mean()) for column in ("cosine", "frozen_cosine"))
+    return {
+        "shares": {name: table.to_dict(orient="index") for name, table in verdicts.items()},
+        "twin": {"mean_cosine": match, "by_chance": chance},
+    }
+
+
+def _wider(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    config, factor = run.config.sae, run.config.wider.factor or 1
+    wide = dataclasses.replace(config, d_sae=factor * config.d_sae)
+    sae = train_sae(run.store, run.config.harvest.hook_name, wide, out=folder / "sae", progress=progress)
+    results = _scan(run, sae, run.config.harvest.hook_name, folder / "features", progress)
+    return results | {"fvu": json.loads((folder / "sae" / "results.json").read_text())["fvu"]}
+
+
 def _report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     page = write_report(run.path, folder / "page", progress=progress)
     files = [file for file in page.parent.rglob("*") if file.is_file()]
@@ -324,7 +401,15 @@ STAGES = (
     Stage("quality", ("corpus", "model", "activations", "sae"), ("harvest", "sae", "quality"), _quality),
     Stage("concepts", ("features", "neurons"), (), _concepts),
     Stage("ranking", ("features",), ("ranking",), _ranking),
-    Stage("report", ("model", "sae", "features", "quality", "concepts", "ranking"), (), _report),
+    Stage("nulls", ("model", "activations", "sae", "features", "neurons"), ("harvest", "sae", "nulls"), _nulls),
+    Stage(
+        "wider",
+        ("corpus", "model", "activations"),
+        ("harvest", "sae", "scan", "wider"),
+        _wider,
+        wanted=lambda config: config.wider.factor is not None,
+    ),
+    Stage("report", ("model", "sae", "features", "quality", "concepts", "ranking", "nulls", "wider"), (), _report),
 )
 
 

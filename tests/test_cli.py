@@ -68,6 +68,55 @@ def test_a_stage_at_a_time_ends_in_a_ranking_and_a_page(folder, capsys):
     assert sae_lens.SAE.load_from_disk(str(folder / "exported")).cfg.d_sae == 64
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
+    assert main(["run", str(folder / "tiny.toml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
+    before = pd.read_parquet(whole / "ranking/ranking.parquet")
+    (whole / "ranking/ranking.parquet").unlink()
+    shutil.rmtree(whole / "report/page")
+    capsys.readouterr()
+    assert main(["rank", str(whole)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    counts = before.verdict.value_counts()
+    assert all(f"{n:,} {verdict}" in said[0] for verdict, n in counts.items())
+    assert said[1] == str(whole / "ranking/ranking.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(said[1]), before)
+    assert main(["report", str(whole)]) == 0
+    assert Path(capsys.readouterr().out.splitlines()[-1]) == whole / "report/page/index.html"
+    assert (whole / "report/page/index.html").is_file()
+    assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
+    assert capsys.readouterr().out.count("(done before)") == 12, "all is as the stages left it"
+
+
+def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(whole, tmp_path, capsys):
+    before = (whole / "ranking/ranking.parquet").read_bytes()
+    assert main(["rank", str(whole), "--seed", "4", "--out", str(tmp_path / "other.parquet")]) == 0
+    assert (whole / "ranking/ranking.parquet").read_bytes() == before and (tmp_path / "other.parquet").is_file()
+    assert main(["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet"), "--wider",
+                 str(whole / "wider"), "--out", str(tmp_path / "page")]) == 0  # fmt: skip
+    assert f'"wider":{2 * SECTIONS["sae"]["d_sae"]}' in (tmp_path / "page/data/page.js").read_text()
+    shutil.copytree(whole, tmp_path / "run")
+    assert main(["rank", str(tmp_path / "run"), "--seed", "4"]) == 0
+    assert "seed = 4" in (tmp_path / "run/run.toml").read_text().split("[ranking]")[1].split("[")[0]
+
+
+def test_a_run_ends_with_the_shares_of_its_nulls(whole, capsys):
+    capsys.readouterr()
+    assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
+    said = capsys.readouterr().out.split("judged alike\n")[1].splitlines()
+    shares = pd.read_parquet(whole / "nulls/shares.parquet").query("verdict == 'monosemantic'").set_index("dictionary")
+    for line, (name, row) in zip(said, shares.iterrows(), strict=False):
+        assert line.split()[: len(name.split())] == name.split() and f"{row.share:.0%} monosemantic" in line
+    assert len(shares) == 5
+
+
 def test_corpus_mistakes(tmp_path, capsys):
     def run(**corpus) -> str:
         (tmp_path / "c.toml").write_text(tomli_w.dumps(SECTIONS | {"corpus": corpus}))
@@ -289,6 +338,9 @@ def test_other_mistakes(folder, tmp_path, capsys):
     assert ".parquet or .csv" in refused(capsys, "rank", folder / "features", "--out", tmp_path / "ranking.xlsx")
     assert refused(capsys, "rank", tmp_path, "--out", tmp_path / "ranking.csv")
     assert refused(capsys, "report", tmp_path, "--out", tmp_path / "page")
+    assert "--out" in refused(capsys, "rank", folder / "features")
+    assert "--out" in refused(capsys, "report", folder / "features")
+    assert "has no features yet" in refused(capsys, "rank", folder / "run")
     assert refused(capsys, "harvest", tmp_path, tmp_path, "--hook", "x", "--out", tmp_path / "s")
 
 

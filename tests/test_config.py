@@ -32,9 +32,9 @@ def test_what_is_left_out_keeps_the_demo_defaults(tmp_path):
 
 
 def test_none_is_kept_where_the_demo_has_a_value(tmp_path):
-    file = write(tmp_path / "c.toml", '[sae]\nlr = "none"\n[corpus]\ncharacters = "none"\n')
+    file = write(tmp_path / "c.toml", '[sae]\nlr = "none"\n[corpus]\ncharacters = "none"\n[wider]\nfactor = "none"\n')
     config = RunConfig.from_toml(file)
-    assert config.sae.lr is None and config.corpus.characters is None
+    assert config.sae.lr is None and config.corpus.characters is None and config.wider.factor is None
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
@@ -102,6 +102,8 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ("sae = 3", r"sae must be a section"),
         ("[sae\n", r"c.toml is not valid TOML"),
         ('[tokenizer]\nkind = "words"', r"kind='words' must be 'bpe' or 'characters'"),
+        ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
+        ("[wider]\nfactor = 1", r"\[wider\] factor=1 must be at least 2"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

@@ -245,3 +245,16 @@ def test_a_table_without_its_columns_is_refused_by_name(ranking):
         figures.logit_bars(
             {"top_logit_tokens": None, "top_logits": None, "bottom_logit_tokens": None, "bottom_logits": None}, []
         )
+
+
+def test_verdict_shares_have_a_point_and_an_interval_for_each_dictionary_in_the_hue_of_the_verdict():
+    verdicts, names = ["monosemantic", "lexical", "dead"], ["SAE", "neurons"]
+    rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in zip(verdicts, (0.5, 0.3, np.nan), strict=True)]
+    table = pd.DataFrame(rows, columns=["dictionary", "verdict", "share", "ci_low", "ci_high"])
+    drawn = figures.verdict_shares(table)
+    assert [trace.name for trace in drawn.data] == ["monosemantic", "lexical"]
+    for trace, share in zip(drawn.data, (0.5, 0.3), strict=True):
+        assert list(trace.x) == [share, share] and trace.marker.color == VERDICT_COLOURS[trace.name]
+        assert list(trace.error_x.array) == pytest.approx([0.2, 0.2])
+        assert list(trace.error_x.arrayminus) == pytest.approx([0.1, 0.1])
+    assert list(drawn.layout.yaxis.ticktext) == names

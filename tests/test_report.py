@@ -16,6 +16,7 @@ import torch
 from interp.codes import SparseCodes
 from interp.features import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
+from interp.nulls import Nulls
 from interp.report import decoder_layout, write_report
 from interp.report.chunks import CHUNK, N_PER_INTERVAL, N_TOP, decode, decode_tokens, encode_tokens
 
@@ -25,6 +26,11 @@ VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2
 ]
 N_SEQ, N_CTX, D_SAE = 40, 16, CHUNK + 6
 DEAD = 5
+SPLIT = 1
+SENSES = [
+    {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639], "following": [1, 5]},
+    {"share": 0.3, "rule": "", "f1": None, "n": 12, "rows": [20], "following": []},
+]
 
 
 def planted_store(out: Path, *, full: bool) -> FeatureStore:
@@ -57,7 +63,27 @@ def planted_ranking() -> pd.DataFrame:
     table["explanation"] = [f"fires on {VOCAB[j % len(VOCAB)]}" for j in range(D_SAE)]
     table["explanation_f1"] = score
     table["coherence"], table["coherence_z"], table["senses_z"] = score / 2, score * 5, -score
+    table["coherence_null_low"], table["coherence_null_high"] = -0.1, 0.1 + score / 10
+    table["sure"], table["respect"] = score > 0.9, np.where(score > 0.5, "form_before", "")
+    table["explanation_precision"], table["explanation_recall"] = score * 0.9, score * 0.8
+    table["explanation_f1_by_interval"] = [[0.1, 0.2, 0.3, np.nan, value] for value in score]
+    table["senses"] = [[] for _ in range(D_SAE)]
+    table.at[SPLIT, "senses"] = SENSES
     return table.sort_values("monosemanticity", ascending=False)
+
+
+def planted_nulls() -> Nulls:
+    shares = [(name, 90, n, verdict, share, share - 0.1, share + 0.1) for name, n, mono in SHARES
+              for verdict, share in (("monosemantic", mono), ("lexical", 1 - mono), ("dead", np.nan))]  # fmt: skip
+    columns = ["dictionary", "latents", "trained_tokens", "verdict", "share", "ci_low", "ci_high"]
+    table = pd.DataFrame(shares, columns=columns).assign(n=7)
+    for name in ("share", "ci_low", "ci_high"):
+        table[f"tested_{name.removeprefix('ci_')}"] = table[name]
+    twins = pd.DataFrame({"latent": range(D_SAE), "twin": 0, "cosine": np.linspace(0, 1, D_SAE), "frozen_cosine": 0.25})
+    return Nulls(table, pd.DataFrame(), twins)
+
+
+SHARES = (("SAE", 3_000_000, 0.6), (HOSTILE, 0, 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +96,10 @@ def run(folder) -> Path:
     """A run folder with every piece that a report reads."""
     run = folder / "run <b>"
     planted_store(run / "features", full=True)
-    for name in ("ranking", "quality", "concepts", "model", "sae"):
+    for name in ("ranking", "quality", "concepts", "model", "sae", "nulls"):
         (run / name).mkdir()
+    for name in ("shares", "twins"):
+        getattr(planted_nulls(), name).to_parquet(run / "nulls" / f"{name}.parquet")
     planted_ranking().to_parquet(run / "ranking" / "ranking.parquet")
     quality = {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered_mean": [0.9, 0.5]}
     pd.DataFrame(quality).to_parquet(run / "quality" / "quality.parquet")
@@ -184,12 +212,117 @@ def test_table_has_every_latent_in_its_own_place(page):
 def test_evidence_stands_beside_its_z_and_its_null(page):
     payload, ranking = data(page, "page"), planted_ranking().set_index("latent")
     rows = {row["title"]: row for row in payload["evidence"]}
-    assert set(rows) == {"Coherence", "Senses"} and all(row["null"] for row in rows.values())
+    assert set(rows) == {"Coherence", "Senses", "Twin seed"} and all(row["null"] for row in rows.values())
     values = data(page, "features-0000")["9"]["evidence"]
     assert values[rows["Coherence"]["value"]] == pytest.approx(ranking.loc[9, "coherence"], rel=1e-3)
     assert values[rows["Coherence"]["z"]] == pytest.approx(ranking.loc[9, "coherence_z"], rel=1e-3)
     assert values[rows["Senses"]["value"]] == ranking.loc[9, "n_senses"]
     assert values[rows["Senses"]["z"]] == pytest.approx(ranking.loc[9, "senses_z"], rel=1e-3)
+    assert values[rows["Twin seed"]["value"]] == pytest.approx(9 / (D_SAE - 1), rel=1e-3)
+
+
+def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
+    payload, ranking = data(page, "page"), planted_ranking().set_index("latent")
+    rows = {row["title"]: row for row in payload["evidence"]}
+    values, coherence = data(page, "features-0000")["9"]["evidence"], rows["Coherence"]
+    assert values[coherence["low"]] == pytest.approx(-0.1)
+    assert values[coherence["high"]] == pytest.approx(ranking.loc[9, "coherence_null_high"], rel=1e-3)
+    low, high = coherence["domain"]
+    inside = ranking["coherence"].between(low, high).mean()
+    assert low == pytest.approx(-0.1) and high < ranking["coherence"].max() and inside > 0.95
+    assert rows["Senses"]["low"] is None and rows["Senses"]["domain"] == [1, 2], "no band was given"
+    twin = rows["Twin seed"]
+    assert values[twin["low"]] == values[twin["high"]] == 0.25 and twin["z"] is None
+
+
+def test_senses_have_their_rule_and_firings_in_context(page, run):
+    store = FeatureStore.open(run / "features")
+    z, tokens = store.codes[0 : N_SEQ * N_CTX].dense().numpy()[:, SPLIT], store.tokens.reshape(-1).tolist()
+    chunk = data(page, "features-0000")
+    assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
+    senses = chunk[str(SPLIT)]["senses"]
+    for name in ("share", "rule", "f1", "n", "following"):
+        assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
+    for place, (shown, given) in enumerate(zip(senses, SENSES, strict=True)):
+        assert [row for _, row, *_ in shown["examples"]] == given["rows"]
+        for where, row, at, packed, sparse in shown["examples"]:
+            start = row - at
+            window = decode_tokens(packed)
+            assert where == place and start == row // N_CTX * N_CTX and window == tokens[start : start + len(window)]
+            active = [x for i in range(len(window)) if z[start + i] for x in (i, z[start + i])]
+            assert sparse == pytest.approx(active, rel=1e-3)
+            assert start + len(window) == min(row + 12, start + N_CTX)
+
+
+def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
+    ranking = planted_ranking().set_index("latent", drop=False)
+    ranking.at[SPLIT, "senses"] = [SENSES[0], SENSES[1] | {"rows": [N_SEQ * N_CTX]}]
+    with pytest.raises(ValueError, match=f"row {N_SEQ * N_CTX}, but the store has {N_SEQ * N_CTX} rows"):
+        write_report(run, folder / "refused", ranking=ranking)
+
+
+def test_the_explanation_has_what_the_ranking_says_of_it(page):
+    feature, ranking = data(page, "features-0000")["9"], planted_ranking().set_index("latent").loc[9]
+    assert feature["explanation"]["precision"] == pytest.approx(ranking["explanation_precision"], rel=1e-2)
+    assert feature["explanation"]["recall"] == pytest.approx(ranking["explanation_recall"], rel=1e-2)
+    *known, missing, last = feature["explanation"]["f1_by_interval"]
+    assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
+    assert "bits" not in feature["explanation"], "this ranking has none"
+    assert feature["respect"] == ("form before" if ranking["respect"] else None)
+
+
+def test_summary_shows_every_dictionary_beside_its_nulls(page):
+    nulls = data(page, "summary")["nulls"]
+    assert nulls["verdicts"] == ["monosemantic", "lexical"]
+    assert [(row["dictionary"], row["trained"], row["shares"][0][0]) for row in nulls["rows"]] == list(SHARES)
+    for row in nulls["rows"]:
+        share = row["shares"][0][0]
+        assert row["shares"][0] == row["tested"] == pytest.approx([share, share - 0.1, share + 0.1])
+        assert (row["judged"], row["dead"]) == (90, 7)
+    assert "figure" in nulls["panel"] and "lexical" in nulls["panel"]["note"]
+
+
+def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
+    nulls = planted_nulls()
+    names = {"SAE": 0.6, "twin seed": 0.6, "frozen decoder": 0.55, "shuffled model": 0.2}
+    table = pd.concat([nulls.shares.iloc[:3].assign(dictionary=name) for name in names], ignore_index=True)
+    is_one = table["verdict"] == "monosemantic"
+    for column, by in (("tested_share", 0), ("tested_low", -0.1), ("tested_high", 0.1)):
+        table.loc[is_one, column] = [share + by for share in names.values()]
+    said = data(write_report(run, folder / "told", nulls=nulls._replace(shares=table)), "summary")["nulls"]["said"]
+    fewer, alike = said.split(". ", 1)
+    assert "fewer are monosemantic in the shuffled model than in the twin" in fewer
+    assert alike.startswith("By this share the frozen decoder cannot be told from the twin")
+
+
+def test_a_wider_dictionary_shows_what_a_latent_would_become(run, folder, page):
+    """The wider one holds each direction twice, the second turned a little and firing on every other firing."""
+    assert data(page, "page")["wider"] is None and data(page, "features-0000")["7"]["wider"] == []
+    store = FeatureStore.open(run / "features")
+    z = store.codes[0 : N_SEQ * N_CTX].dense().numpy()
+    half = z * (np.cumsum(z > 0, axis=0) % 2 == 0)
+    aside = torch.nn.functional.normalize(torch.randn(D_SAE, 8, generator=torch.Generator().manual_seed(3)), dim=1)
+    rows = torch.nn.functional.normalize(store.W_dec, dim=1)
+    aside = torch.nn.functional.normalize(aside - (aside * rows).sum(1, keepdim=True) * rows, dim=1)
+    W_dec = torch.cat([rows, 0.8 * rows + 0.6 * aside])
+    codes = scipy.sparse.csr_matrix(np.hstack([z, half]))
+    wider = FeatureStore.from_codes(store.tokens, codes, folder / "wide", W_dec=W_dec, vocab=VOCAB)
+    for source in (wider, folder / "wide"):
+        wide = write_report(run, folder / "wide-page", wider=source)
+        assert data(wide, "page")["wider"] == 2 * D_SAE
+        alike = {
+            other: (cosine, share, text) for other, cosine, share, text in data(wide, "features-0000")["7"]["wider"]
+        }
+        cosines = torch.nn.functional.normalize(W_dec, dim=1) @ rows[7]
+        assert set(alike) == set(cosines.topk(min(8, int((cosines >= 0.5).sum()))).indices.tolist())
+        assert alike[7][:2] == (1, 1) and VOCAB[7] in alike[7][2]
+        n = int((z[:, 7] > 0).sum())
+        assert alike[7 + D_SAE][:2] == pytest.approx((0.8, (n // 2) / n), rel=1e-2)
+    narrow = FeatureStore.from_codes(store.tokens, scipy.sparse.csr_matrix(z), folder / "thin", W_dec=torch.eye(D_SAE))
+    with pytest.raises(ValueError, match=f"activations of width {D_SAE}, this one of 8"):
+        write_report(run, folder / "never", wider=narrow)
+    with pytest.raises(ValueError, match="is no wider dictionary"):
+        write_report(run, folder / "never", wider=folder)
 
 
 def test_summary_has_the_run_in_order(page):
@@ -205,7 +338,12 @@ def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     summary = data(page, "summary")
     notes = " ".join(panel["note"] for panel in summary["panels"] if "figure" not in panel)
     assert "No ranking" in notes and "No training curve" in notes
-    assert "No quality table" in summary["quality"] and "No concepts" in summary["concepts"] and summary["stages"] == []
+    assert (
+        "No nulls" in summary["nulls"]
+        and "No quality table" in summary["quality"]
+        and "No concepts" in summary["concepts"]
+        and summary["stages"] == []
+    )
     assert "no decoder directions" in data(page, "map")["missing"]
     feature = data(page, "features-0000")["1"]
     assert feature["logits"] is None and feature["labels"] == [] and feature["neighbours"] == []
@@ -334,6 +472,7 @@ def test_chromium_shows_the_feature_of_the_address(browser, page, run):
     assert "<img" not in dom and HOSTILE.replace(" ", "·") in text
     rows = re.findall(r'<li class="example" data-row="(\d+)"', section)
     stored = data(page, "features-0000")[str(latent)]["examples"]
+    assert "Its senses" not in text and 'class="null"' in section and "precision" in text and "At a width" not in text
     assert [int(row) for row in rows] == [row for _, row, *_ in stored]
     firing = re.findall(r'<bdi class="token on firing" data-value="([\d.e-]+)"', section)
     values = [dict(zip(sparse[::2], sparse[1::2], strict=True))[at] for _, _, at, _, sparse in stored]
@@ -341,6 +480,16 @@ def test_chromium_shows_the_feature_of_the_address(browser, page, run):
     assert "שלום" in text and "↵" in text
     for other, _ in data(page, "features-0000")[str(latent)]["neighbours"]:
         assert f'href="#feature/{other}"' in section
+
+
+def test_chromium_shows_the_senses_of_a_latent_that_has_several(browser, page):
+    dom = browser.dom(page, f"#feature/{SPLIT}")
+    section = dom[dom.index('<section id="feature"') :]
+    text = html.unescape(re.sub(r"<[^>]+>", "", section))
+    assert "Its senses" in text and "70 % of its activation" in text and "No rule was found" in text
+    assert HOSTILE in text and "<img" not in dom
+    rows = [int(row) for row in re.findall(r'<li class="example" data-row="(\d+)"', section)]
+    assert rows[:4] == [0, 17, 639, 20]
 
 
 def test_chromium_shows_all_features_most_monosemantic_first(browser, page):

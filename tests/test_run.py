@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from interp.run import STAGES, Run, run_stages
-from interp.sae import JumpReLUConfig
+from interp.nulls import shuffled_model
+from interp.run import STAGES, Run, run_alone, run_stages, stages_of
+from interp.sae import JumpReLUConfig, load_sae
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +38,9 @@ def killer(stage, calls):
         return step
     return progress
 
-for stage, calls in [(s.name, calls) for s in STAGES for calls in (1, 3)] + [(None, 0)]:
+kills = [(s.name, calls) for s in STAGES for calls in (1, 3)]
+kills[kills.index(("wider", 1)) : kills.index(("wider", 1))] = [("nulls", calls) for calls in (5, 8, 11)]
+for stage, calls in kills + [(None, 0)]:
     child = os.fork()
     if child == 0:
         run_stages(TINY, sys.argv[1], until=stage or "report", progress=killer(stage, calls))
@@ -80,6 +84,69 @@ def test_stages_leave_what_a_notebook_opens(run):
     assert opened.quality.dictionary.iloc[0] == "SAE"
     assert opened.model.cfg.d_vocab == opened.tokenizer.vocab_size
     assert (run.path / opened.manifest("report")["results"]["page"]).is_file()
+    assert opened.wider.d_sae == 2 * TINY.sae.d_sae
+
+
+def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
+    shares, verdicts, twins = run.nulls
+    names = ["SAE", "twin seed", "neurons", "frozen decoder", "shuffled model"]
+    assert list(dict.fromkeys(shares.dictionary)) == list(dict.fromkeys(verdicts.dictionary)) == names
+    assert verdicts.groupby("dictionary").latent.agg(["size", "nunique"]).eq(TINY.nulls.latents).all(axis=None)
+    alive = verdicts[verdicts.verdict != "dead"]
+    expected = alive.groupby("dictionary").verdict.value_counts(normalize=True)
+    for row in shares[shares.n > 0].query("verdict != 'dead'").itertuples():
+        assert row.share == pytest.approx(expected[row.dictionary, row.verdict])
+        assert row.ci_low <= row.share <= row.ci_high
+    trained = shares.drop_duplicates("dictionary").set_index("dictionary").trained_tokens
+    assert trained.to_dict() == dict.fromkeys(names, TINY.nulls.sae_tokens) | {"SAE": TINY.sae.tokens, "neurons": 0}
+    assert sorted(twins.latent) == list(range(TINY.sae.d_sae))
+    twin, frozen = (load_sae(run.path / "nulls" / "dictionaries" / name) for name in ("0", "1"))
+    rows = [torch.nn.functional.normalize(sae.W_dec, dim=1) for sae in (run.sae, twin, frozen)]
+    assert twins.cosine.to_numpy() == pytest.approx((rows[0] @ rows[1].T).max(1).values.numpy(), abs=1e-5)
+    assert twins.frozen_cosine.to_numpy() == pytest.approx((rows[0] @ rows[2].T).max(1).values.numpy(), abs=1e-5)
+    assert not (run.path / "nulls" / "work").exists()
+
+
+def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
+    """The codes that are judged are those of the feature store, for the latents drawn, on the first tokens."""
+    judged = run.nulls.verdicts.query("dictionary == 'SAE'").set_index("latent")
+    n_rows = TINY.nulls.tokens // run.features.n_ctx * run.features.n_ctx
+    counts = torch.bincount(run.features.codes[:n_rows].latents.long(), minlength=run.features.d_sae).numpy()
+    assert judged.n_active.to_dict() == {latent: counts[latent] for latent in judged.index}
+
+
+def test_a_shuffled_model_has_the_same_weights_in_another_order(run):
+    before = {name: weight.clone() for name, weight in run.model.named_parameters()}
+    shuffled = dict(shuffled_model(run.model, seed=3).named_parameters())
+    moved = {name for name, weight in before.items() if not torch.equal(weight, shuffled[name])}
+    matrices = {name for name in before if ".W_" in name}
+    assert moved == matrices and len(matrices) == 9
+    for name, weight in before.items():
+        assert torch.equal(weight.flatten().sort().values, shuffled[name].flatten().sort().values)
+        assert torch.equal(weight, dict(run.model.named_parameters())[name]), "the model itself stays"
+
+
+def test_a_stage_alone_is_run_anew_from_what_is_there(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    copied = Run(tmp_path / "run")
+    (copied.path / "ranking" / "ranking.parquet").write_bytes(b"")
+    config = dataclasses.replace(TINY, ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
+    assert manifest["config"] == {"ranking": {"nulls": 1, "seed": 0}} and Run(copied.path).config == config
+    assert len(copied.ranking) == TINY.sae.d_sae
+    ran = []
+    run_stages(config, copied.path, finished=lambda stage, manifest, now: ran.append(stage) if now else None)
+    assert ran == ["report"]
+    shutil.rmtree(copied.path / "features")
+    with pytest.raises(ValueError, match="has no features yet"):
+        run_alone(copied, "ranking", progress=lambda done, total, note: None)
+
+
+def test_without_a_wider_dictionary_the_run_has_no_such_stage():
+    config = dataclasses.replace(TINY, wider=dataclasses.replace(TINY.wider, factor=None))
+    assert [stage.name for stage in stages_of(config)] == [stage.name for stage in STAGES if stage.name != "wider"]
+    with pytest.raises(ValueError, match="wider is not a stage of this configuration"):
+        run_stages(config, "nowhere", until="wider")
 
 
 def test_what_is_done_is_skipped(run):
@@ -99,7 +166,7 @@ def test_another_configuration_is_refused_and_redo_runs_what_it_touches(run, tmp
 
 
 def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):
-    done = ("sae", "features", "quality", "ranking", "concepts", "report")
+    done = ("sae", "features", "quality", "ranking", "concepts", "nulls", "wider", "report")
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
     sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)
     other = run_stages(dataclasses.replace(TINY, sae=sae), tmp_path / "run", redo=True, until="quality")

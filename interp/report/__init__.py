@@ -26,14 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.report.chunks import CHUNK, encode, number, pack, payloads
-from interp.report.columns import evidence_rows, table_columns
+from interp.report.chunks import CHUNK, Extras, encode, number, pack, payloads
+from interp.report.columns import evidence_rows, explanations, respects, table_columns
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import decoder_layout
+from interp.report.senses import senses_of
 from interp.report.summary import facts, summary
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from interp.nulls import Nulls
 
 __all__ = ["decoder_layout", "write_report"]
 
@@ -49,21 +52,28 @@ def write_report(
     ranking: pd.DataFrame | None = None,
     quality: pd.DataFrame | None = None,
     curves: Mapping[str, pd.DataFrame] | None = None,
+    nulls: Nulls | None = None,
+    wider: Any = None,
     title: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
     """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
 
-    run_or_features: a run folder (its ranking, quality, concepts, curves and wall times are read where they are), or a
-    FeatureStore. `ranking`, `quality` (one row a dictionary) and `curves` ({"model": rows of metrics, "sae": …})
-    stand in for those of the run; what is missing leaves its panel out, with a word why. `seed` is the map's.
+    run_or_features: a run folder (its ranking, nulls, quality, concepts, curves and wall times are read where they
+    are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary) and `curves` ({"model": rows of
+    metrics, "sae": …}) stand in for those of the run; what is missing leaves its panel out, with a word why.
+    wider: a dictionary of more latents on the same activations, its FeatureStore, or the folder of either or of its
+    run; each feature is then shown beside those that it resembles. `seed` is the map's.
 
-    Raises ValueError when the source is neither, or when `out` holds something other than a report.
+    Raises ValueError when the source is neither, when `wider` has no decoder of the same width to compare, or when
+    `out` holds something other than a report.
     """
     out = Path(out)
     _check_replaceable(out)
-    inputs = gather(run_or_features, ranking=ranking, quality=quality, curves=curves, title=title)
+    inputs = gather(
+        run_or_features, ranking=ranking, quality=quality, curves=curves, nulls=nulls, wider=wider, title=title
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -112,6 +122,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "ranked": inputs.ranked,
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [asdict(row) for row in rows],
+        "wider": inputs.wider.d_sae if inputs.wider else None,
         "columns": table_columns(store, inputs.features, inputs.ranking),
     }
     _write_script(folder, "page", page)
@@ -121,7 +132,13 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(2, total, "mapping the decoder")
     _write_script(folder, "map", encode(_map(inputs, seed)))
     progress(3, total, "writing features")
-    for done, (name, payload) in enumerate(payloads(store, inputs.features, inputs.ranking[columns]), 4):
+    extras = Extras(
+        senses=senses_of(store, inputs.ranking),
+        explanation=explanations(inputs.ranking),
+        respects=respects(inputs.ranking),
+        wider=inputs.wider.alike if inputs.wider else {},
+    )
+    for done, (name, payload) in enumerate(payloads(store, inputs.features, inputs.ranking[columns], extras), 4):
         _write_script(folder, name, encode(payload))
         progress(done, total, "writing features")
     progress(total, total, "page written")

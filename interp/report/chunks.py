@@ -7,6 +7,8 @@ An example is [interval (−1: the top list), row, place of the firing token, to
 
     tokens        one character an id, code point = id + 93 (past the surrogates): 10 % smaller than digits
     activations   [place, value, place, value, …] of the tokens where the latent fires
+
+`Extras` are what a page has only where the run has it: senses, parts of the explanation, a wider dictionary.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,14 +45,35 @@ def chunk_name(latent: int) -> str:
     return f"features-{latent // CHUNK:04d}"
 
 
-def payloads(store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame) -> Iterator[tuple[str, dict]]:
+@dataclass(frozen=True)
+class Extras:
+    """By latent; one that lacks an entry has nothing to show."""
+
+    senses: Mapping[int, list[dict[str, Any]]] = field(default_factory=dict)
+    explanation: Mapping[int, dict[str, Any]] = field(default_factory=dict)
+    respects: Mapping[int, str] = field(default_factory=dict)
+    wider: Mapping[int, list[list[Any]]] = field(default_factory=dict)
+
+
+def payloads(
+    store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, extras: Extras
+) -> Iterator[tuple[str, dict]]:
     """Name and contents of each chunk file. `features` and `evidence` have one row a latent, by latent."""
     step = CHUNK * CHUNKS_AT_ONCE
     for start in range(0, store.d_sae, step):
         block = _block(store, features, evidence, start, min(start + step, store.d_sae))
         for first in range(start, min(start + step, store.d_sae), CHUNK):
             latents = range(first, min(first + CHUNK, store.d_sae))
-            yield chunk_name(first), {str(latent): block[latent] for latent in latents}
+            yield chunk_name(first), {str(latent): block[latent] | _extra(extras, latent) for latent in latents}
+
+
+def _extra(extras: Extras, latent: int) -> dict[str, Any]:
+    return {
+        "senses": extras.senses.get(latent, []),
+        "explanation": extras.explanation.get(latent),
+        "respect": extras.respects.get(latent),
+        "wider": extras.wider.get(latent, []),
+    }
 
 
 def _block(store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, start: int, stop: int) -> dict:

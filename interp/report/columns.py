@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 N_TOKENS = 8
 SHOWN_ELSEWHERE = {
-    "latent", "monosemanticity", "ci_low", "ci_high", "verdict", "explanation", "explanation_f1", "density", "n_active",
-    "n_sequences", "burstiness",
+    "latent", "monosemanticity", "ci_low", "ci_high", "verdict", "explanation", "explanation_f1",
+    "explanation_precision", "explanation_recall", "explanation_f1_one", "explanation_n_examples", "explanation_bits",
+    "density", "n_active", "n_sequences", "burstiness", "sure",
 }  # fmt: skip
 UNTESTED = ("dead", "too_rare", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
@@ -35,53 +36,133 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """One row of a feature's evidence: where its value and z stand among the evidence columns, and what they mean."""
+    """One row of a feature's evidence: where its numbers stand among the evidence columns, and what they mean."""
 
     title: str
     meaning: str
     null: str
+    """What the z and the band are taken against; "" where there is no null."""
     value: int | None
     z: int | None
+    low: int | None
+    high: int | None
+    """The central 95 % of the null for a latent of its size."""
+    domain: tuple[float, float] | None
+    """The ends of its bar: nearly all latents and nearly all of their nulls lie between. None: there is no bar."""
 
 
 SHIFTED = "the same firings on shifted text"
+DIRECTIONS = "random directions"
+OUTLIERS = 0.01
+"""Share of the latents on either side that may lie beyond the ends of a bar."""
 # column of the ranking → title, what it measures, the null that its z is taken against
 KNOWN = {
+    "distinctness": ("Distinctness", "how far its firings stand out from the text, in standard deviations", SHIFTED),
+    "core": ("Core", "share of its activation at firings that stand out", SHIFTED),
+    "consistency": ("Consistency", "what weak firings share with strong ones: 1 is all", SHIFTED),
+    "kinship": (
+        "Kinship of its parts",
+        "what two parts share, over what each has in common: near 0 is two meanings",
+        SHIFTED,
+    ),
+    "common": ("In common", "what the two least akin parts share", SHIFTED),
+    "own": ("Of their own", "what the firings of either part have in common", SHIFTED),
+    "mass": ("Poorer part", "its share of the activation", SHIFTED),
     "coherence": ("Coherence", "mean cosine of the contexts of two firings, weighted by activation", SHIFTED),
     "token_coherence": ("Token coherence", "the same of the firing tokens themselves", SHIFTED),
-    "consistency": ("Consistency", "weak and strong firings have like contexts: 1 is alike", SHIFTED),
-    "n_senses": ("Senses", "modes among its contexts", SHIFTED),
+    "n_senses": ("Senses", "parts into which its firings fall", SHIFTED),
     "separation": ("Separation", "depth of the valley between two senses, in standard deviations", SHIFTED),
     "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", ""),
     "token_share": ("Share of the commonest token", "of its activation, with variants in case and space", ""),
-    "explanation_precision": ("Precision of the explanation", "held out", ""),
-    "explanation_recall": ("Recall of the explanation", "held out", ""),
+    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", DIRECTIONS),
 }
+EVEN = "_even"
+"""Suffix of the measures of a split whose poorer part has a third of the activation."""
 
 
 def evidence_rows(ranking: pd.DataFrame) -> tuple[list[str], list[Evidence]]:
-    """The numeric columns to send, and the rows to show: each score beside its z, unknown scores by their own name.
+    """The numeric columns to send, and the rows to show: each score x beside x_z and the band from x_null_low to
+    x_null_high, where there are any; unknown scores by their own name.
     `ranking.attrs["nulls"]` (column → words) overrides what is said of a null."""
     columns = [c for c in ranking.columns if c not in SHOWN_ELSEWHERE and ranking[c].dtype.kind in "fiub"]
     place = {column: index for index, column in enumerate(columns)}
     said: dict[str, str] = ranking.attrs.get("nulls", {})
     rows = []
     for column in columns:
-        if column.endswith("_z"):
-            stem = column.removesuffix("_z")
-            if stem in place or f"n_{stem}" in place:
-                continue
-            title, meaning, null = KNOWN.get(stem, (_title(stem), "", "its null"))
-            rows.append(Evidence(title, meaning, said.get(stem, null), None, place[column]))
+        stem = column.removesuffix("_z").removesuffix("_null_low").removesuffix("_null_high")
+        if stem != column and (stem in place or f"n_{stem}" in place or not column.endswith("_z")):
             continue
-        z = place.get(f"{column}_z", place.get(f"{column.removeprefix('n_')}_z"))
-        title, meaning, null = KNOWN.get(column, (_title(column), "", "its null"))
-        rows.append(Evidence(title, meaning, said.get(column, null) if z is not None else "", place[column], z))
+        z, low, high = (_beside(place, stem, suffix) for suffix in ("_z", "_null_low", "_null_high"))
+        title, meaning, null = _known(stem)
+        null = said.get(stem, null) if z is not None or low is not None else ""
+        value = place.get(stem)
+        shown = [columns[at] for at in (value, low, high) if at is not None] if value is not None else []
+        rows.append(Evidence(title, meaning, null, value, z, low, high, _domain(ranking, shown)))
     return columns, rows
+
+
+def _known(stem: str) -> tuple[str, str, str]:
+    if stem.endswith(EVEN) and stem.removesuffix(EVEN) in KNOWN:
+        title, meaning, null = KNOWN[stem.removesuffix(EVEN)]
+        return f"{title}, of an even split", meaning, null
+    return KNOWN.get(stem, (_title(stem), "", "its null"))
+
+
+def _beside(place: dict[str, int], stem: str, suffix: str) -> int | None:
+    """`n_senses` has its z under `senses_z`."""
+    return place.get(f"{stem}{suffix}", place.get(f"{stem.removeprefix('n_')}{suffix}"))
+
+
+def _domain(ranking: pd.DataFrame, columns: list[str]) -> tuple[float, float] | None:
+    import numpy as np
+
+    tested = ranking[~ranking["verdict"].isin(UNTESTED)] if "verdict" in ranking else ranking
+    parts = [part[np.isfinite(part)] for part in (tested[column].to_numpy(float) for column in columns)]
+    ends = [np.quantile(part, [OUTLIERS, 1 - OUTLIERS]) for part in parts if len(part)]
+    if not ends:
+        return None
+    low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+    return (number(low), number(high)) if high > low else None  # type: ignore[return-value]
+
+
+RESPECTS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
+
+
+def respects(ranking: pd.DataFrame) -> dict[int, str]:
+    """In what the firings of each latent are most alike, where the ranking says."""
+    if "respect" not in ranking:
+        return {}
+    said = zip(ranking.index.tolist(), ranking["respect"].tolist(), strict=True)
+    return {
+        latent: RESPECTS.get(name, name.replace("_", " ")) for latent, name in said if isinstance(name, str) and name
+    }
+
+
+EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
+
+
+def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
+    """What there is of EXPLAINED (columns `explanation_…`) for each latent that has an explanation."""
+    given = [name for name in EXPLAINED if f"explanation_{name}" in ranking]
+    if not given:
+        return {}
+    rows = ranking[[f"explanation_{name}" for name in given]].itertuples(index=True, name=None)
+    said = ranking["explanation"].tolist() if "explanation" in ranking else [""] * len(ranking)
+    return {
+        int(latent): {name: _plain(value) for name, value in zip(given, values, strict=True)}
+        for (latent, *values), words in zip(rows, said, strict=True)
+        if isinstance(words, str) and words
+    }
+
+
+def _plain(value: Any) -> Any:
+    return [number(each, 3) for each in value] if hasattr(value, "__len__") else number(value, 3)
 
 
 def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame) -> dict:
     """Column → list over the latents; verdicts and labels as places in their lists of names."""
+    import pandas as pd
+
     tokens = store.sql(f"""
         select latent, token from tokens where "offset" = 0
         qualify row_number() over (partition by latent order by n desc, token) <= {N_TOKENS}
@@ -98,6 +179,7 @@ def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataF
         "labels": labels,
         "verdict": verdict,
         "monosemanticity": _numbers(tested, "monosemanticity", 3),
+        "sure": [None if pd.isna(x) else bool(x) for x in _column(tested, "sure")],
         "low": _numbers(tested, "ci_low", 3),
         "high": _numbers(tested, "ci_high", 3),
         "senses": _numbers(tested, "n_senses", 3),

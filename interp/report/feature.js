@@ -45,7 +45,7 @@ report.views.feature = (() => {
       parts.push(h("h3", null, `Interval ${place + 1}: ${range} `, h("small", null, share)));
       parts.push(kept.length ? list(kept) : nothing("No firing in this interval."));
     });
-    return h("div.contexts", null, h("h2", null, "Where it fires"), parts);
+    return [h("h2", null, "Where it fires"), parts];
   }
 
   /* Log-spaced bins on a log axis, as they were counted. */
@@ -101,17 +101,85 @@ report.views.feature = (() => {
     return h("div.around", null, [column(-1, "before"), column(0, "on"), column(1, "after")].filter(Boolean));
   }
 
+  /* A number between the ends of nearly all latents, over the central 95 % of its null. */
+  function gauge([from, to], at, low, high) {
+    const place = (x) => Math.min(Math.max((x - from) / (to - from), 0), 1).toFixed(4);
+    const band = low === null || high === null ? null : h("i.null", { "--low": place(low), "--high": place(high) });
+    const said = band ? `null: ${format.significant(low)} to ${format.significant(high)}` : null;
+    return h("span.gauge", { title: said, role: "img", "aria-label": said }, band, at === null ? null : h("i.point", { "--at": place(at) }));
+  }
+
   function verdict(latent, feature) {
     if (!report.data.page.ranked) return nothing("No verdict: these features were not ranked.");
-    const rows = evidence.map(({ title, meaning, null: against, value, z }) => ({ title, meaning, against, value: value === null ? null : feature.evidence[value], z: z === null ? null : feature.evidence[z] }));
-    const known = rows.filter((row) => row.value !== null || row.z !== null);
-    const head = h("thead", null, h("tr", null, ["Evidence", "Value", "z", "against"].map((name) => h("th", { scope: "col", class: name }, name))));
-    const body = known.map(({ title, meaning, against, value, z }) => h("tr", null,
-      h("th", { scope: "row" }, title, meaning ? h("small", null, meaning) : null), h("td", null, format.significant(value)),
-      h("td", null, format.fixed(z, 1)), h("td.against", null, z === null ? h("span.muted", null, "no null") : against)));
+    const pick = (place) => (place === null ? null : feature.evidence[place]);
+    const rows = evidence.map((row) => ({ ...row, value: pick(row.value), z: pick(row.z), low: pick(row.low), high: pick(row.high) }));
+    const known = rows.filter(({ value, z }) => value !== null || z !== null);
     const words = columns.verdict_words[columns.verdict[latent]];
-    const said = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null);
-    return [said, known.length ? h("table.plain.evidence", null, head, h("tbody", null, body)) : nothing("No evidence: it does not fire often enough to be judged.")];
+    const unsure = columns.sure[latent] === false && ["monosemantic", "polysemantic"].includes(verdictOf(latent));
+    const said = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
+      unsure ? " Its interval reaches to both sides of ½: not sure." : null, feature.respect ? ` Its firings are most alike in: ${feature.respect}.` : null);
+    if (!known.length) return [said, nothing("No evidence: it does not fire often enough to be judged.")];
+    const head = h("thead", null, h("tr", null, ["Evidence", "", "Value", "z"].map((name) => h("th", { scope: "col" }, name))));
+    const body = known.map((row) => h("tr", null,
+      h("th", { scope: "row" }, row.title, row.meaning ? h("small", null, row.meaning) : null),
+      h("td.gauge", null, row.domain ? gauge(row.domain, row.value, row.low, row.high) : null),
+      h("td", null, format.significant(row.value)), h("td", null, row.z === null ? h("span.muted", null, "–") : format.fixed(row.z, 1))));
+    return [said, h("table.plain.evidence", null, head, h("tbody", null, body), h("caption.below", null, legend(known)))];
+  }
+
+  function legend(rows) {
+    const said = ["Bars run over nearly all latents; the line is this one."];
+    if (rows.some(({ low }) => low !== null)) said.push("Shaded: 95 % of its null.");
+    const nulls = new Map();
+    for (const { null: against, title } of rows) if (against) nulls.set(against, [...(nulls.get(against) || []), title]);
+    const common = [...nulls].sort((a, b) => b[1].length - a[1].length);
+    if (common.length) said.push(`Nulls: ${common.map(([against, titles], k) => (k ? `${against} (${titles.join(", ")})` : against)).join("; ")}.`);
+    return said.join(" ");
+  }
+
+  /* What the rule in words reaches: on the held-out half, and by the strength of the firing. */
+  function explained(latent, feature) {
+    const parts = feature.explanation;
+    if (!parts) return null;
+    const numbers = [["F1", columns.explanation_f1[latent]], ["precision", parts.precision], ["recall", parts.recall], ["F1 without “or”", parts.f1_one]];
+    const list = h("dl.facts", null, numbers.filter(([, x]) => x !== null && x !== undefined).map(([name, x]) => h("div", null, h("dt", null, name), h("dd", null, format.fixed(x)))),
+      parts.n_examples ? h("div", null, h("dt", null, "firings hit"), h("dd", null, format.count(parts.n_examples))) : null,
+      parts.bits ? h("div", null, h("dt", null, "length"), h("dd", null, `${format.count(parts.bits)} bits`)) : null);
+    const known = (parts.f1_by_interval || []).some((x) => x !== null);
+    const bars = known && h("table.bars.intervals", null, h("caption", null, "F1 by interval of its activation"), h("tbody", null, parts.f1_by_interval.map((x, place) => {
+      const [low, high] = feature.intervals[place] || [null, null];
+      return h("tr", null, h("th", { scope: "row" }, `${format.significant(low, 2)} to ${format.significant(high, 2)}`), h("td.bar", { "--share": x ?? 0 }, h("i")), h("td", null, format.fixed(x)));
+    })));
+    return block("The explanation, held out", list, bars || null);
+  }
+
+  /* The groups of contexts of a latent that has several, each with its rule and what follows. */
+  function senses(feature) {
+    if (!feature.senses.length) return null;
+    const most = feature.facts.max || 1;
+    return h("div.senses", null, h("h2", null, "Its senses"), feature.senses.map((sense, k) => {
+      const numbers = [sense.share === null ? null : `${format.fixed(100 * sense.share, 0)} % of its activation`, sense.f1 === null ? null : `F1 of its rule ${format.fixed(sense.f1)}`, sense.n === null ? null : `${format.count(sense.n)} firings`];
+      return h("section.sense", null, h("h3", null, `Sense ${k + 1} `, h("small", null, numbers.filter(Boolean).join(", "))),
+        h("p.rule", null, sense.rule ? h("bdi", null, sense.rule) : h("span.muted", null, "No rule was found.")),
+        sense.examples.length ? h("ol.examples", null, sense.examples.map((one) => example(one, most))) : null,
+        sense.following.length ? h("p.following", null, h("span.muted", null, "then "), sense.following.map((token) => [tokenElement(word(token)), " "])) : null);
+    }));
+  }
+
+  /* Would it split at a greater width? */
+  function wider(feature) {
+    const width = report.data.page.wider;
+    if (!width) return null;
+    const title = `At a width of ${format.count(width)}`;
+    const { wider: rows } = feature;
+    if (!rows.length) return block(title, nothing("No latent of the wider dictionary resembles it: none has a cosine of 0.5 or more."));
+    const said = rows.length === 1 ? "One latent of the wider dictionary resembles it." : `${rows.length} latents of the wider dictionary resemble it.`;
+    const shares = rows.some(([, , share]) => share !== null);
+    return block(title, h("p.said", null, said), h("table.plain", null,
+      h("thead", null, h("tr", null, ["Latent", "", "cosine", shares ? "of its firings" : null].filter((name) => name !== null).map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", null, rows.map(([other, cosine, share, text]) => h("tr", null, h("td", null, String(other)), h("td.explanation", null, h("bdi", null, visible(text))), h("td", null, format.fixed(cosine)),
+        shares ? h("td", null, share === null ? "–" : `${format.fixed(100 * share, 0)} %`) : null))),
+      h("caption.below", null, "Several, each with a part of its firings: it splits. One with most of them: the same feature again.")));
   }
 
   function facts({ facts: f }) {
@@ -141,8 +209,8 @@ report.views.feature = (() => {
   function page(latent, feature) {
     const dead = !feature.facts.n_active;
     if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(feature)))];
-    return [heading(latent), facts(feature), h("div.split", null, examples(feature), h("div.side", null,
-      block("Why this verdict", verdict(latent, feature)), block("Activations", histogram(feature.histogram, feature.intervals)), block("Direct logit effects", logits(feature)),
+    return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, senses(feature), examples(feature)), h("div.side", null,
+      block("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", histogram(feature.histogram, feature.intervals)), block("Direct logit effects", logits(feature)),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(feature)),
       block("Fires together with", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
   }

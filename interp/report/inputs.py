@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.features import FeatureStore
+from interp.report.wider import Wider, wider_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from interp.nulls import Nulls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,10 @@ class ReportInputs:
     curves: Mapping[str, pd.DataFrame]
     """Rows of metrics.jsonl of `model` and `sae`, where they are."""
     model_results: Mapping[str, Any]
+    shares: pd.DataFrame | None
+    """Verdict shares of the dictionary and of its nulls, a row a dictionary and verdict."""
+    wider: Wider | None
+    """What its latents resemble in a wider dictionary."""
     stages: list[tuple[str, float]]
     """Stages of the run in the order of their dependence, with their wall time in seconds."""
 
@@ -43,6 +50,8 @@ def gather(
     ranking: pd.DataFrame | None = None,
     quality: pd.DataFrame | None = None,
     curves: Mapping[str, pd.DataFrame] | None = None,
+    nulls: Nulls | None = None,
+    wider: Any = None,
     title: str | None = None,
 ) -> ReportInputs:
     """Read what there is. Raises ValueError when the source is neither a run folder nor a feature store."""
@@ -58,16 +67,22 @@ def gather(
     features["latent"] = features.index
     features["n_active"] = features["n_active"].fillna(0).astype(int)
     table = ranking if ranking is not None else _parquet(run, "ranking/ranking.parquet")
+    shares = nulls.shares if nulls is not None else _parquet(run, "nulls/shares.parquet")
+    twins = nulls.twins if nulls is not None else _parquet(run, "nulls/twins.parquet")
+    if wider is None and run and (run / "wider" / "features" / "meta.json").is_file():
+        wider = run / "wider"
     return ReportInputs(
         title=title or (run.resolve().name if run else "Features"),
         store=store,
         features=features,
-        ranking=_one_row_a_latent(table, features),
+        ranking=_with_twins(_one_row_a_latent(table, features), twins),
         ranked=table is not None,
         quality=quality if quality is not None else _parquet(run, "quality/quality.parquet"),
         concepts=_parquet(run, "concepts/concepts.parquet"),
         curves=curves if curves is not None else _curves(run),
         model_results=_json(run, "model/results.json"),
+        shares=shares,
+        wider=None if wider is None else _wider(store, wider),
         stages=_stages(run),
     )
 
@@ -83,6 +98,22 @@ def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> p
     fallback = features["n_active"].eq(0).map({True: "dead", False: "unranked"})
     table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
     return table
+
+
+def _with_twins(ranking: pd.DataFrame, twins: pd.DataFrame | None) -> pd.DataFrame:
+    """The cosine with the nearest latent of the twin is evidence too; its null are random directions."""
+    if twins is None:
+        return ranking
+    by_latent = twins.set_index("latent").reindex(ranking.index)
+    low, high = twins["frozen_cosine"].quantile([0.025, 0.975])
+    return ranking.assign(twin_cosine=by_latent["cosine"], twin_cosine_null_low=low, twin_cosine_null_high=high)
+
+
+def _wider(store: FeatureStore, source: Any) -> Wider:
+    """A run folder has explanations for its latents too."""
+    folder = Path(source) if isinstance(source, str | Path) else None
+    ranking = _parquet(folder, "ranking/ranking.parquet")
+    return wider_of(store, source, None if ranking is None else ranking.set_index("latent")["explanation"])
 
 
 def _parquet(run: Path | None, name: str) -> pd.DataFrame | None:

@@ -49,6 +49,22 @@ report.views.summary = (() => {
         h("td", null, format.count(n)), h("td.muted", null, `${(100 * n / latents).toFixed(1)} %`)))));
   }
 
+  /* Verdict shares of the dictionary and of its nulls: a figure, and the numbers with their intervals. */
+  function nulls(data) {
+    if (typeof data === "string") return h("p.missing", null, data);
+    const percent = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
+    const cell = ([share, low, high]) => share === null ? h("td", null, "–") : h("td", null, `${percent(share)} %`, h("small", null, `${percent(low)} to ${percent(high)}`));
+    const trained = (n) => (n ? format.count(n) : "–");
+    const heads = ["Dictionary", ...data.verdicts.map(format.words), "monosemantic, of those tested", "judged", "of them dead", "trained on (tokens)"];
+    const table = h("div.wide", null, h("table.plain.shares", null,
+      h("thead", null, h("tr", null, heads.map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.dictionary, h("small", null, row.means)),
+        row.shares.map(cell), row.tested ? cell(row.tested) : h("td", null, "–"), h("td", null, format.count(row.judged)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
+    return h("section.nulls", null, h("h3", null, "Beside its nulls"),
+      h("div.beside", null, h("div", null, h("p.note", null, data.panel.note), data.said ? h("p.note", null, data.said) : null), panel({ ...data.panel, note: "" })),
+      h("p.muted", null, "Share of each verdict among the latents judged that fire, with 95 % intervals over latents; tested are those not too rare."), table);
+  }
+
   function quality(table) {
     if (typeof table === "string") return h("p.missing", null, table);
     const [names, ...rows] = table.columns.map((title, i) => [title, ...table.rows.map((row) => row[i])]);
@@ -90,6 +106,7 @@ report.views.summary = (() => {
     const facts = h("dl.facts", null, data.facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
     section.replaceChildren(h("h2", null, "Summary"), facts,
       h("div.columns", null, verdicts(), stages(data.stages)),
+      nulls(data.nulls),
       quality(data.quality),
       h("div.panels", null, data.panels.map(panel)), concepts(data.concepts));
     await repaint();

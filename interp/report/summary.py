@@ -6,16 +6,33 @@ In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, h
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from interp import figures
 from interp.figures.training import QUALITY_COLUMNS
 from interp.report.chunks import number
-from interp.report.columns import UNTESTED
+from interp.report.columns import UNTESTED, VERDICTS
 from interp.report.inputs import ReportInputs
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
+
+
+DICTIONARIES = {
+    "SAE": "the dictionary of this page",
+    "twin seed": "the same settings from another seed",
+    "neurons": "the MLP's neurons as they come",
+    "frozen decoder": "the same settings, the decoder left as it was drawn",
+    "shuffled model": "the same settings on a model whose weights are shuffled",
+}
+NULLS_NOTE = (
+    "All were judged on the same sequences with the same settings. Those that were trained for this comparison saw "
+    "fewer tokens than the SAE: hold the frozen decoder and the shuffled model against the twin seed, which saw as "
+    "many. Detectors of a single token are real on a random model too, since its embeddings tell tokens apart; they "
+    "have a verdict of their own, lexical, so the share to compare is that called monosemantic."
+)
 
 
 def facts(inputs: ReportInputs) -> list[tuple[str, str]]:
@@ -42,6 +59,7 @@ def facts(inputs: ReportInputs) -> list[tuple[str, str]]:
 def summary(inputs: ReportInputs) -> dict[str, Any]:
     return {
         "facts": facts(inputs),
+        "nulls": _nulls(inputs),
         "quality": _quality(inputs),
         "concepts": _concepts(inputs),
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
@@ -112,6 +130,69 @@ def _quality(inputs: ReportInputs) -> dict | str:
 
 def _cell(value: Any, form: str) -> str:
     return str(value) if not form else "–" if value != value or value is None else format(value, form)
+
+
+def _nulls(inputs: ReportInputs) -> dict | str:
+    """The verdict shares as a figure and a table, with what the reader must know to compare them."""
+    table = inputs.shares
+    if table is None or table.empty:
+        return "No nulls: the shares of the verdicts have nothing to stand beside. A run's stage nulls computes them."
+    verdicts = [verdict for verdict in VERDICTS if verdict != "dead" and (table["verdict"] == verdict).any()]
+    rows: list[dict[str, Any]] = []
+    for name, part in table.groupby("dictionary", sort=False):
+        by_verdict = part.set_index("verdict").reindex([*verdicts, "dead"]).fillna({"n": 0})
+        cells = [
+            [number(value) for value in by_verdict.loc[verdict, ["share", "ci_low", "ci_high"]]] for verdict in verdicts
+        ]
+        first = part.iloc[0]
+        rows.append({
+            "dictionary": str(name),
+            "means": DICTIONARIES.get(str(name), ""),
+            "trained": number(first.get("trained_tokens")),
+            "judged": number(first.get("latents")),
+            "shares": cells,
+            "tested": _of_tested(by_verdict),
+            "dead": int(by_verdict["n"].to_numpy()[-1]),
+        })  # fmt: skip
+    said = _told_apart({row["dictionary"]: row["tested"] for row in rows})
+    return {
+        "verdicts": verdicts,
+        "rows": rows,
+        "said": said,
+        "panel": _panel(NULLS_NOTE, figures.verdict_shares(table)),
+    }
+
+
+def _told_apart(tested: Mapping[str, list[float | None] | None]) -> str:
+    """Whether the share called monosemantic tells the twin seed from the dictionaries that learnt nothing."""
+    twin = tested.get("twin seed")
+    others = {name: tested.get(name) for name in ("frozen decoder", "shuffled model")}
+    known = {name: interval for name, interval in others.items() if interval}
+    if not twin or not known:
+        return ""
+    below = [name for name, (_, _, high) in known.items() if high < twin[1]]  # type: ignore[operator]
+    alike = [name for name in known if name not in below]
+    sentences = []
+    if below:
+        sentences.append(
+            f"Of the latents tested, fewer are monosemantic in the {' and the '.join(below)} than in the twin."
+        )
+    if alike:
+        sentences.append(
+            f"By this share the {' and the '.join(alike)} cannot be told from the twin (or lies above it): that a "
+            "latent is called monosemantic says that its firings have one thing in common in the text, not that the "
+            "model learnt it."
+        )
+    return " ".join(sentences)
+
+
+def _of_tested(by_verdict: pd.DataFrame) -> list[float | None] | None:
+    """The share called monosemantic among the latents that could be tested, and its interval."""
+    columns = ["tested_share", "tested_low", "tested_high"]
+    if "monosemantic" not in by_verdict.index or columns[0] not in by_verdict:
+        return None
+    cells = [number(value) for value in by_verdict.loc["monosemantic", columns]]
+    return None if None in cells else cells  # type: ignore[return-value]
 
 
 def _concepts(inputs: ReportInputs) -> list | str:

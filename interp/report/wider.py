@@ -1,0 +1,120 @@
+"""Would a latent split at a greater width? The latents of a wider dictionary that resemble each one.
+
+In: a feature store and a wider dictionary: itself, a feature store of it, or the folder of either. Out: for each latent
+[other, cosine, share, words], most alike first:
+
+    cosine = W_dec[j] · W_dec'[other] of unit rows, at least LEAST_COSINE
+    share  = |firings of both| / |firings of j|, where the wider one has codes of the same tokens; else None
+
+Several that resemble it, each with a part of its firings, are what a split looks like (feature splitting, Bricken et
+al. 2023); one with most of them is the same feature again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from interp.features import FeatureStore
+from interp.report.chunks import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jaxtyping import Float, Float64
+    from torch import Tensor
+
+    from interp.dictionary import Dictionary
+
+LEAST_COSINE = 0.5
+N_ALIKE = 8
+N_TOKENS = 4
+ROWS_READ = 1 << 19
+"""Rows over which firings together are counted: the first of the text."""
+ROWS_AT_ONCE = 1 << 15
+
+
+@dataclass(frozen=True)
+class Wider:
+    d_sae: int
+    alike: dict[int, list[list[Any]]]
+    """Latent → rows of [other, cosine, share, words]."""
+
+
+def open_wider(source: Any) -> FeatureStore | Dictionary:
+    """A feature store, a dictionary, or what the folder holds: a run's `features`, a feature store, an SAE.
+
+    Raises ValueError if the folder holds none of these.
+    """
+    if not isinstance(source, str | Path):
+        return source
+    path = Path(source)
+    if (path / "features" / "meta.json").is_file():
+        return FeatureStore.open(path / "features")
+    if (path / "meta.json").is_file():
+        return FeatureStore.open(path)
+    from interp.sae import load_sae
+
+    if not (path / "cfg.json").is_file():
+        raise ValueError(f"{path} is no wider dictionary: give a run folder, a feature store or an SAE's folder")
+    return load_sae(path)
+
+
+def wider_of(store: FeatureStore, source: Any, words: pd.Series | None = None) -> Wider:
+    """What each latent of `store` resembles in `source`. words: of each wider latent, instead of its top tokens.
+
+    Raises ValueError where one of the two has no decoder, or where they read activations of other widths.
+    """
+    wider = open_wider(source)
+    if store.W_dec is None or wider.W_dec is None:
+        raise ValueError("a wider dictionary is compared by decoder directions (W_dec), which one of the two lacks")
+    widths = wider.W_dec.shape[1], store.W_dec.shape[1]
+    if widths[0] != widths[1]:
+        raise ValueError(f"the wider dictionary reads activations of width {widths[0]}, this one of {widths[1]}")
+    together = _together(store, wider) if isinstance(wider, FeatureStore) else None
+    said = words if words is not None else _top_tokens(wider) if isinstance(wider, FeatureStore) else None
+    alike: dict[int, list[list[Any]]] = {}
+    for latent, other, cosine in _pairs(store.W_dec, wider.W_dec.detach().cpu()):
+        share = None if together is None else number(float(together[latent, other]))
+        text = "" if said is None else str(said.get(other, ""))
+        alike.setdefault(latent, []).append([other, number(cosine, 3), share, text])
+    return Wider(len(wider.W_dec), alike)
+
+
+def _pairs(W_dec: Float[Tensor, "d_sae d_in"], other: Float[Tensor, "d_wide d_in"]) -> Iterator[tuple[int, int, float]]:
+    rows, others = (torch.nn.functional.normalize(W.float(), dim=1) for W in (W_dec, other))
+    for start in range(0, len(rows), 2048):
+        cosines, at = (rows[start : start + 2048] @ others.T).topk(min(N_ALIKE, len(others)), dim=1)
+        for latent, place in (cosines >= LEAST_COSINE).nonzero().tolist():
+            yield start + latent, int(at[latent, place]), float(cosines[latent, place])
+
+
+def _together(store: FeatureStore, wider: FeatureStore) -> Float64[scipy.sparse.csr_matrix, "d_sae d_wide"] | None:
+    """Share of each latent's firings on which each wider one fires too; None where the tokens are not the same."""
+    if store.tokens.shape != wider.tokens.shape or not torch.equal(store.tokens, wider.tokens):
+        return None
+    both = scipy.sparse.csr_matrix((store.d_sae, wider.d_sae), dtype=np.float64)
+    counts = np.zeros(store.d_sae)
+    for start in range(0, min(ROWS_READ, store.tokens.numel()), ROWS_AT_ONCE):
+        narrow, wide = (
+            (each.codes[start : start + ROWS_AT_ONCE].scipy() != 0).astype(np.float64) for each in (store, wider)
+        )
+        both = both + narrow.T @ wide
+        counts += np.asarray(narrow.sum(0)).ravel()
+    scale = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
+    return scipy.sparse.csr_matrix(scipy.sparse.diags(scale) @ both)
+
+
+def _top_tokens(wider: FeatureStore) -> pd.Series:
+    """The commonest firing tokens of each latent, in quotes."""
+    tokens = wider.sql(f"""
+        select latent, token from tokens where "offset" = 0
+        qualify row_number() over (partition by latent order by n desc, token) <= {N_TOKENS}
+        order by latent, n desc, token""")
+    quoted = tokens["token"].map(lambda token: f"“{wider.vocab[token]}”")
+    return quoted.groupby(tokens["latent"]).agg(", ".join)

@@ -24,7 +24,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from analyses import scorecard_synthetic
+from analyses.scorecard_synthetic import synthetic_world
 from interp import TopKConfig, figures, harvest, train_sae
 from interp.codes import SparseCodes
 from interp.run import Run
@@ -69,8 +71,8 @@ SINGLE = EVIDENCE | MEASURES
 CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "scores" / "calibration.json"
 
 
-def main() -> None:
-    options = _parse()
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    options = _parse(arguments)
     out: Path = options.out
     (out / "worlds").mkdir(parents=True, exist_ok=True)
     size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
@@ -81,18 +83,27 @@ def main() -> None:
     if options.calibrate:
         fit_to(judged).save(CALIBRATION_FILE)
         print(f"{len(claimed(judged)):,} latents of {judged.world.nunique()} worlds → {CALIBRATION_FILE}")
-        return
+        return {}
     results: dict[str, Any] = {"seeds": options.seeds}
     held_out = leave_one_family_out(judged)
     results["A"] = report("world A, families held out", held_out, SINGLE)
     results["A by family"] = {f: report(f"  {f}", part, {}) for f, part in held_out.groupby("family")}
     results |= worlds_b(out, judged, options)
+    synthetic = kept(out, "C", lambda: synthetic_world(out / "models" / "C", options.quick))
+    results["C"] = scores_alone("world C, synthetic activations without text", synthetic)
     if not options.quick:
         results["A by knob"] = by_knob(out, judged)
     (out / "results.json").write_text(json.dumps(results, indent=1, default=float))
-    figures.calibration_curve(calibration_curve(held_out), title="Calibration on held-out families").write_html(
-        out / "calibration.html"
+    learnt = together_b(out, judged, options).query("basis != 'untrained'")
+    curves = {"planted latents, families held out": held_out, "learnt latents": learnt}
+    figure = figures.calibration_curve(
+        {name: calibration_curve(part) for name, part in curves.items() if len(claimed(part))},
+        title="Of latents with probability p, how many have one meaning",
     )
+    figure.write_html(out / "calibration.html")
+    tables = {name: pd.DataFrame(results[name]["scores"]) for name in ("A", "B") if results[name]}
+    figures.score_comparison({f"world {name}": table for name, table in tables.items()}).write_html(out / "scores.html")
+    return results
 
 
 def by_knob(out: Path, judged: pd.DataFrame) -> dict[str, Any]:
@@ -116,8 +127,8 @@ def by_others(part: pd.DataFrame, judged: pd.DataFrame, family: str) -> pd.DataF
     return leave_one_family_out(together).query("family == 'held out'").assign(family=family)
 
 
-def worlds_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> dict[str, Any]:
-    results: dict[str, Any] = {}
+def together_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """Latents and neurons of all transformers on planted text, the untrained ones' too."""
     parts = []
     for family in FAMILIES:
         for seed in range(1 if options.quick else options.model_seeds):
@@ -127,7 +138,12 @@ def worlds_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> di
                 lambda f=family, s=seed: learned_world(out / "models" / f"{f}-{s}", f, s, options.quick),
             )
             parts.append(by_others(part, judged, family).assign(basis=part.basis.to_numpy()))
-    together = pd.concat(parts)
+    return pd.concat(parts)
+
+
+def worlds_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    together = together_b(out, judged, options)
     learnt = together[together.basis != "untrained"]
     results["B"] = report("world B, a transformer on planted text", learnt, SINGLE)
     for (family, basis), part in together.groupby(["family", "basis"]):
@@ -206,7 +222,8 @@ def run_world(path: Path) -> pd.DataFrame:
     for word, ids in words.groupby(words).groups.items():
         if counts[ids].sum() >= 200 and word:
             factors.append(Factor(f"token {word!r}", frozenset({f"token {word}"}), np.flatnonzero(np.isin(flat, ids))))
-    factors = [factor for factor in factors if len(factor.rows)]
+    # As in the planted worlds, what holds at more than a quarter of the text is no meaning.
+    factors = [factor for factor in factors if 0 < len(factor.rows) <= flat.size // 4]
     parts = []
     for basis, features in (("dictionary", run.features), ("neurons", run.neurons)):
         codes = features.codes[0 : len(features.codes)]
@@ -255,6 +272,16 @@ def report(title: str, judged: pd.DataFrame, singles: dict[str, int]) -> dict[st
     return {"verdict": quality, "scores": table.to_dict(orient="records")}
 
 
+def scores_alone(title: str, judged: pd.DataFrame) -> list[dict[str, Any]]:
+    if len(claimed(judged)) == 0:
+        print(f"{title}: no latent whose truth is claimed", flush=True)
+        return []
+    table = scorecard(judged, scorecard_synthetic.MEASURES)
+    print(f"{title}: {len(claimed(judged)):,} latents, {claimed(judged).is_one.mean():.0%} with one meaning")
+    print(table[["score", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]].round(3).to_string(index=False))
+    return table.to_dict(orient="records")
+
+
 def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table of a world, from its file where it is there already."""
     file = out / "worlds" / f"{name}.parquet"
@@ -268,7 +295,7 @@ def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame
     return pd.read_parquet(file)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/scorecard"))
     parser.add_argument("--run", type=Path, help="a run folder with a labelled corpus")
@@ -276,7 +303,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model-seeds", type=int, default=2, help="worlds B of each family (default 2)")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
     parser.add_argument("--quick", action="store_true")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from analyses import bench_quality, bench_recovery, bench_sae, extract_features
+from analyses import bench_quality, bench_recovery, bench_sae, extract_features, scorecard
 from analyses.bench_sae import QUICK
 from analyses.peers import sparse_start
 from interp.run import run_stages
@@ -27,6 +27,16 @@ def test_extract_features_writes_results_figures_and_page(tmp_path):
     assert {f"{name}.html" for name in ("density", "monosemanticity", "coherence")} <= {
         p.name for p in tmp_path.iterdir()
     }
+
+
+def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_was(tmp_path):
+    results = scorecard.main(["--quick", "--out", str(tmp_path)])
+    assert results["A"]["verdict"]["n"] > 100 and results["A"]["scores"][0]["score"] == "monosemanticity"
+    assert {f"B {family} dictionary" for family in ("topics", "records", "scripts")} <= results.keys()
+    tables = {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
+    assert scorecard.main(["--quick", "--out", str(tmp_path)])["A"] == results["A"]
+    assert tables == {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
+    assert {"results.json", "calibration.html", "scores.html"} <= {file.name for file in tmp_path.iterdir()}
 
 
 def test_bench_sae_times_ours_beside_what_is_installed(tmp_path, capsys):

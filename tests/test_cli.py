@@ -117,6 +117,15 @@ def test_a_run_ends_with_the_shares_of_its_nulls(whole, capsys):
     assert len(shares) == 5
 
 
+def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):
+    assert main(["scorecard", "--seeds", "1", "--latents", "60", "--out", str(tmp_path / "scores.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "senses_exact" in said and said.index("monosemanticity") < said.index("token_entropy")
+    assert pd.read_csv(tmp_path / "scores.csv").auroc[0] > 0.9
+    assert "--seeds 0 must be at least 1" in refused(capsys, "scorecard", "--seeds", 0)
+    assert "must end in .csv" in refused(capsys, "scorecard", "--out", tmp_path / "scores.txt")
+
+
 def test_corpus_mistakes(tmp_path, capsys):
     def run(**corpus) -> str:
         (tmp_path / "c.toml").write_text(tomli_w.dumps(SECTIONS | {"corpus": corpus}))

@@ -95,7 +95,7 @@ def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, to
     alone = evaluate_dictionary(dictionaries["few neurons"], model, tokens, MLP, batch_size=13, exclude=[BOS])
     assert list(table.dictionary) == ["neurons", "few neurons"]
     row = table.iloc[1].drop("dictionary").to_dict()
-    assert row == pytest.approx(vars(alone), rel=1e-5)
+    assert row == pytest.approx(vars(alone), rel=1e-4)  # other batches, other sums in float32
     assert table.fvu[0] < 1e-9 < table.fvu[1]
     assert reports[-1][:2] == (65, 65)
     assert model.training and not any(module._forward_hooks for module in model.modules())

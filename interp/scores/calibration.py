@@ -48,7 +48,8 @@ class Calibration:
             name: getattr(self, name).round(6).tolist() for name in ("mean", "scale", "weights", "bias")
         }
         temporary = Path(path).with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=1))
+        lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         os.replace(temporary, path)
 
     def logits(self, values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit fit"]:

@@ -69,7 +69,7 @@ def rank_features(
     sure                    the interval lies on one side of ½, and the latent could be tested
     n_senses                parts into which its firings fall (`scores.senses`); 0 where not tested
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
-    explanation_f1, _precision, _recall, _f1_one, _examples, _bits, _f1_by_interval     of that rule on all tokens of
+    explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval     of that rule on all tokens of
                             the held-out half (`explain.Explanations`)
     senses                  one dictionary a sense, the largest first: `share` of the activation mass, `rule` in words
                             with its `f1` ("" and None where none was found), `n` sampled firings, `rows` of up to 8 of
@@ -97,7 +97,7 @@ def rank_features(
     ranking["explanation"] = words.phrases
     ranking["explanation_f1"], ranking["explanation_precision"] = words.f1, words.precision
     ranking["explanation_recall"], ranking["explanation_f1_one"] = words.recall, words.f1_one
-    ranking["explanation_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
+    ranking["explanation_n_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
     ranking["explanation_f1_by_interval"] = list(words.f1_by_interval)
     ranking["senses"] = pd.Series(_describe_senses(features, judged, progress), dtype=object)
     for name in ("token_entropy", "n_sequences", "burstiness"):
@@ -107,7 +107,7 @@ def rank_features(
 
 
 _FIRST = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "explanation_f1"]
-_FIRST += ["explanation_precision", "explanation_recall", "explanation_f1_one", "explanation_examples"]
+_FIRST += ["explanation_precision", "explanation_recall", "explanation_f1_one", "explanation_n_examples"]
 _FIRST += ["explanation_bits", "explanation_f1_by_interval", "senses", "sure", "respect"]
 _LAST = ["token_entropy", "token_share", "density", "n_active", "n_sequences", "burstiness"]
 

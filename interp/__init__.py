@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from interp.harvest import harvest as harvest
     from interp.quality import evaluate_dictionary as evaluate_dictionary
     from interp.quality import quality_table as quality_table
+    from interp.ranking import rank_codes as rank_codes
     from interp.ranking import rank_features as rank_features
+    from interp.ranking import verdict_shares as verdict_shares
     from interp.report import write_report as write_report
     from interp.run import Run as Run
     from interp.run import run_stages as run_stages
@@ -67,10 +69,12 @@ _HOMES = {
     "join_stores": "activations",
     "load_sae": "sae",
     "quality_table": "quality",
+    "rank_codes": "ranking",
     "rank_features": "ranking",
     "run_stages": "run",
     "scan_features": "features",
     "train_sae": "sae",
+    "verdict_shares": "ranking",
     "write_report": "report",
 }
 

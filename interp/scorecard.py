@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 STRATA = 5
 BINS = 10
 REPLICATES = 200
-TRUTH = (
-    "family", "world", "kind", "top_share", "polysemanticity", "true_senses", "is_countable", "is_one", "is_several"
-)  # fmt: skip
 
 
 def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:
@@ -87,7 +84,7 @@ def judge_latents(
     W_U: Float[Tensor, "d_in d_vocab"] | None = None,
     calibration: Calibration | None = None,
 ) -> "pd.DataFrame":
-    """One row a latent: what is true of it (TRUTH), the evidence, every single measure (`scores.table`), the
+    """One row a latent: what is true of it, the evidence, every single measure (`scores.table`), the
     `monosemanticity` of the calibration (None: the shipped one) with `ci_low` and `ci_high`, `n_senses`, `token_share`,
     `n_active`, `tested`."""
     import pandas as pd

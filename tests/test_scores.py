@@ -40,7 +40,6 @@ def test_pair_sums_are_all_pairs_of_firings_in_different_groups():
             expected = (weights * (part @ part.T)).sum() / weights.sum()
             assert sums.coherence(block)[latent] == pytest.approx(expected, abs=1e-4)
         assert sums.n_groups[latent] == len(np.unique(group[z[:, latent] > 0]))
-        np.testing.assert_allclose(sums.centre[latent], a[:, latent] @ e / a[:, latent].sum(), atol=1e-5)
 
 
 def test_a_burst_of_firings_earns_no_coherence():

@@ -50,8 +50,6 @@ class PairSums:
     n_groups: Int64[np.ndarray, " latent"]
     effective_groups: Float64[np.ndarray, " latent"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""
-    centre: Float64[np.ndarray, "latent dim"]
-    """Σ_i a_i e_i / Σ_i a_i."""
 
     def coherence(self, block: int) -> Float64[np.ndarray, " latent"]:
         """Activation-weighted mean cosine of two firings in different groups (MonoScore's linear form,
@@ -77,8 +75,7 @@ class PairSummer:
         blocks = (self._total[:, :half], self._total[:, half:])
         dot = np.stack([np.square(block).sum(1) for block in blocks], 1) - self._moments[:, 3:]
         effective = mass**2 / np.where(square > 0, square, 1)
-        centre = self._total / np.where(mass > 0, mass, 1)[:, None]
-        return PairSums(dot, np.maximum(mass**2 - square, 0), groups.astype(np.int64), effective, centre)
+        return PairSums(dot, np.maximum(mass**2 - square, 0), groups.astype(np.int64), effective)
 
 
 class FiringSampler:
@@ -91,7 +88,6 @@ class FiringSampler:
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int):
         self.rows = np.full((d_sae, n_slices, size), -1, np.int64)
         """−1 where a slice has fewer firings."""
-        self.strengths = np.zeros((d_sae, n_slices, size), np.float32)
         self.mass = np.zeros((d_sae, n_slices))
         """Sum of the strengths of all firings, sampled or not."""
         self._keys = np.full((d_sae, n_slices, size), np.inf)
@@ -100,7 +96,7 @@ class FiringSampler:
         self._seed = np.uint64(seed)
 
     def add(self, chunk: CodeChunk, rows_per_group: int) -> None:
-        state = (self.rows, self.strengths, self.mass, self._keys, self._last, self._worst)
+        state = (self.rows, self.mass, self._keys, self._last, self._worst)
         _sample(chunk.start, *chunk[1:], rows_per_group, self._seed, *state)
 
     @property
@@ -180,7 +176,7 @@ def _add_groups(offsets, latents, values, embeddings, rows_per_group, total, mom
 
 
 @njit(cache=True, nogil=True)
-def _sample(start, offsets, latents, values, rows_per_group, seed, rows, strengths, mass, keys, last, worst):
+def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, keys, last, worst):
     n_slices, size = keys.shape[1:]
     for row in range(len(offsets) - 1):
         row_seed = _hash(seed, np.uint64(start + row))
@@ -202,6 +198,6 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, strengt
             else:
                 place = np.argmax(mine)
             mine[place] = key
-            rows[latent, part, place], strengths[latent, part, place] = start + row, value
+            rows[latent, part, place] = start + row
             last[latent, part, 0], last[latent, part, 1] = group, place
             worst[latent, part] = mine[np.argmax(mine)]

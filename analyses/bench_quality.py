@@ -8,11 +8,13 @@ are within 1 % of SAELens's or better, for TopK, BatchTopK, JumpReLU and L1, wit
 
 Both trainers get the same store in the same batches, d_sae, tokens, k, penalty, scale of the inputs (mean norm √d),
 rise and fall of the rate, and number of tokens after which a latent is dead; all else is each one's own default. Each
-gets the learning rate of `--rates` that leaves the least FVU on validation text at seed 0. JumpReLU: the quadratic
-penalty towards an L0 of k, with the same weight. L1 (decoder norms in the penalty, both): each one's λ is found at
-seed 0 so that L0 on validation text is k within 3 %, since FVU can only be compared at equal L0. Then all seeds are
-tested on text that neither training nor choice has seen. Intervals: 95 %, of Student's t over the seeds; ratios are
-ours / theirs seed by seed. Every dictionary is kept in `--out` and not trained again. Writes results.json.
+gets the learning rate of `--rates` that leaves the least FVU on validation text at seed 0. FVU can only be compared at
+equal L0, so where no k is set each one's penalty is, at seed 0 and for each rate, sought until L0 on validation text is
+k within 3 %: of L1 (decoder norms in the penalty, both) λ; of JumpReLU (the quadratic penalty, with the same weight)
+the L0 that it pulls towards, since neither trainer need end there: where a trainer cannot be brought to k, its row
+says which L0 it came to. Then all seeds are tested on text that neither training nor choice has seen. Intervals: 95 %,
+of Student's t over the seeds; ratios are ours / theirs seed by seed. Every dictionary is kept in `--out` and not
+trained again. Writes results.json.
 """
 
 import argparse
@@ -25,7 +27,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,9 @@ HOOKS = {
 RISE, L1_RISE, L0_RISE, FALL = 0.05, 0.05, 0.1, 0.2
 DEAD_AFTER = 0.05
 """Fractions of the run."""
-FIRST_L1, L1_TRIES, L0_TOLERANCE = 2.0, 5, 0.03
+FIRST_L1, L0_TRIES, L0_TOLERANCE = 2.0, 6, 0.03
+RESPONSE = {"L1": -1.0, "JumpReLU": 1.0}
+"""Of the kinds without a k: the slope of log L0 in the log of what is sought, to begin with."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,14 @@ class Recipe:
     kind: str
     trainer: str
     lr: float
-    l1: float | None
+    sought: float | None
+    """λ of L1, the target of JumpReLU."""
     seed: int
 
     @property
     def folder(self) -> str:
-        l1 = "" if self.l1 is None else f"-l1_{self.l1:.4g}"
-        return f"{self.kind}-{self.trainer}-lr_{self.lr:g}{l1}-seed_{self.seed}"
+        sought = "" if self.sought is None else f"-{self.sought:.4g}"
+        return f"{self.kind}-{self.trainer}-lr_{self.lr:g}{sought}-seed_{self.seed}"
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -105,6 +110,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="+", default=[4e-3, 1e-2])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--models", nargs="+", choices=HOOKS, default=list(HOOKS))
+    parser.add_argument("--hooks", nargs="+", help="of these models, in place of all")
     parser.add_argument("--demo", type=Path, help="the folder of a run of `interp demo`")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_quality"))
@@ -129,7 +135,7 @@ def sites(o: argparse.Namespace) -> list[Site]:
         tokens = run.train_tokens.tokens[: max(1, o.tokens // n_ctx)]
         store = harvest(run.model, tokens, HOOKS[name], folder / "train", exclude=bos)
         validation = harvest(run.model, held_out[n_test : 2 * n_test], HOOKS[name], folder / "validation", exclude=bos)
-        for hook in HOOKS[name]:
+        for hook in [hook for hook in HOOKS[name] if hook in (o.hooks or HOOKS[name])]:
             rows = torch.cat(list(validation.batches(hook, 8192, shuffle=False)))
             found.append(Site(name, hook, run, store, rows, held_out[:n_test]))
     return found
@@ -146,35 +152,42 @@ def model_config(name: str, o: argparse.Namespace) -> RunConfig:
 def chosen(site: Site, kind: str, trainer: str, o: argparse.Namespace) -> list[Recipe]:
     """A recipe for each seed, with what did best at the first of them."""
     tried: dict[Recipe, float] = {}
-    l1 = FIRST_L1 if kind == "L1" else None
+    sought = {"L1": FIRST_L1, "JumpReLU": float(o.k)}.get(kind)
     for lr in o.rates:
-        recipe = Recipe(kind, trainer, lr, l1, o.seeds[0])
+        recipe = Recipe(kind, trainer, lr, sought, o.seeds[0])
         measured = trained(site, recipe, o)
-        if kind == "L1":
+        if kind in RESPONSE:
             recipe, measured = at_l0(site, recipe, measured, o)
-            l1 = recipe.l1
+            sought = recipe.sought
         tried[recipe] = measured["fvu"]
     best = min(tried, key=lambda recipe: tried[recipe])
-    return [Recipe(kind, trainer, best.lr, best.l1, seed) for seed in o.seeds]
+    return [replace(best, seed=seed) for seed in o.seeds]
 
 
 def at_l0(site: Site, recipe: Recipe, measured: dict[str, float], o: argparse.Namespace) -> tuple[Recipe, dict]:
-    """λ for an L0 of k: log L0 falls about linearly in log λ, so each try follows the line through the two before."""
-    slope, tries = -1.0, [(recipe, measured)]
-    for _ in range(L1_TRIES):
+    """The penalty for an L0 of k: its log goes about linearly with that of L0, so each try follows the line through
+    the two before."""
+    sign = RESPONSE[recipe.kind]
+    slope, tries = sign, [(recipe, measured)]
+    for _ in range(L0_TRIES):
         recipe, measured = tries[-1]
-        off = math.log(max(measured["l0"], 0.1) / o.k)
-        if abs(off) < L0_TOLERANCE:
+        assert recipe.sought is not None
+        if abs(off(measured, o.k)) < L0_TOLERANCE:
             break
         if len(tries) > 1:
             before, there = tries[-2]
-            step = math.log(recipe.l1 / before.l1)
+            step = math.log(recipe.sought / before.sought)
             if step:
-                slope = min(-0.3, math.log(max(measured["l0"], 0.1) / max(there["l0"], 0.1)) / step)
-        l1 = float(f"{recipe.l1 * math.exp(min(2.0, max(-2.0, -off / slope))):.4g}")
-        recipe = Recipe(recipe.kind, recipe.trainer, recipe.lr, l1, recipe.seed)
+                slope = sign * max(0.3, sign * (off(measured, o.k) - off(there, o.k)) / step)
+        further = min(2.0, max(-2.0, -off(measured, o.k) / slope))
+        recipe = replace(recipe, sought=float(f"{min(recipe.sought * math.exp(further), o.d_sae):.4g}"))
         tries.append((recipe, trained(site, recipe, o)))
-    return min(tries, key=lambda each: abs(math.log(max(each[1]["l0"], 0.1) / o.k)))
+    return min(tries, key=lambda each: abs(off(each[1], o.k)))
+
+
+def off(measured: dict[str, float], k: int) -> float:
+    """log(L0 / k)"""
+    return math.log(max(measured["l0"], 0.1) / k)
 
 
 def folder_of(site: Site, recipe: Recipe, o: argparse.Namespace) -> Path:
@@ -223,8 +236,8 @@ def ours(recipe: Recipe, o: argparse.Namespace) -> SAEConfig:
         case "BatchTopK":
             return BatchTopKConfig(**shared, k=o.k)
         case "JumpReLU":
-            return JumpReLUConfig(**shared, target_l0=o.k, coefficient_warmup=L0_RISE)
-    return ReLUConfig(**shared, l1=recipe.l1, l1_warmup=L1_RISE)
+            return JumpReLUConfig(**shared, target_l0=recipe.sought, coefficient_warmup=L0_RISE)
+    return ReLUConfig(**shared, l1=recipe.sought, l1_warmup=L1_RISE)
 
 
 def theirs(site: Site, recipe: Recipe, folder: Path, o: argparse.Namespace) -> None:
@@ -235,10 +248,11 @@ def theirs(site: Site, recipe: Recipe, folder: Path, o: argparse.Namespace) -> N
     if recipe.kind in ("TopK", "BatchTopK"):
         settings["k"] = o.k
     elif recipe.kind == "L1":
-        settings |= {"l1_coefficient": recipe.l1, "l1_warm_up_steps": round(L1_RISE * steps)}
+        settings |= {"l1_coefficient": recipe.sought, "l1_warm_up_steps": round(L1_RISE * steps)}
     else:
-        weight = JumpReLUConfig(d_sae=o.d_sae, tokens=o.tokens).coefficient * known.variance * scale**2 / (2 * o.k)
-        settings |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": o.k, "l0_coefficient": weight}
+        target = recipe.sought
+        weight = JumpReLUConfig(d_sae=o.d_sae, tokens=o.tokens).coefficient * known.variance * scale**2 / (2 * target)
+        settings |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": target, "l0_coefficient": weight}
         settings |= {"l0_warm_up_steps": round(L0_RISE * steps), "pre_act_loss_coefficient": 3e-6}
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stderr(io.StringIO()):
         torch.manual_seed(recipe.seed)
@@ -276,7 +290,8 @@ def summary(site: Site, kind: str, tested: dict[str, list[dict[str, Any]]]) -> l
     rows = []
     for trainer, runs in tested.items():
         row: dict[str, Any] = {"model": site.name, "hook": site.hook, "kind": kind, "trainer": trainer}
-        row |= {"lr": runs[0]["lr"], "l1": runs[0]["l1"], "seconds": statistics.median(run["seconds"] for run in runs)}
+        row |= {"lr": runs[0]["lr"], "sought": runs[0]["sought"]}
+        row["seconds"] = statistics.median(run["seconds"] for run in runs)
         for name in ("fvu", "ce_recovered_zero", "ce_recovered_mean", "l0", "dead_share"):
             row[name] = interval([run[name] for run in runs])
         peers = tested["SAELens"]

@@ -28,7 +28,7 @@ def test_pair_sums_are_all_pairs_of_firings_in_different_groups():
     n_rows, per_group, dim = 60, 5, 4
     z, codes = random_codes(rng, n_rows, 3)
     e = rng.normal(size=(n_rows, 2 * dim)).astype(np.float32)
-    summer = PairSummer(3, 2 * dim)
+    summer = PairSummer(3, 2 * dim, n_blocks=2)
     for chunk in chunks(codes, z.max(0), per_group):
         summer.add(chunk, e[chunk.start : chunk.start + len(chunk.offsets) - 1], per_group)
     sums = summer.result()
@@ -50,7 +50,7 @@ def test_a_burst_of_firings_earns_no_coherence():
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     e = np.repeat(directions, per_group, 0).astype(np.float32)
     z = (np.arange(len(e)) % per_group < 8).astype(np.float32)[:, None]
-    summer = PairSummer(1, 2 * dim)
+    summer = PairSummer(1, 2 * dim, n_blocks=2)
     (chunk,) = chunks(SparseCodes.from_dense(torch.from_numpy(z)), z.max(0), per_group)
     summer.add(chunk, np.hstack([e, e]), per_group)
     assert abs(summer.result().coherence(0)[0]) < 0.01

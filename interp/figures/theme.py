@@ -6,13 +6,14 @@ The hues are those of Okabe and Ito (2008); quantities use Cividis, which reads 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.basedatatypes import BaseTraceType
 
 WIDTH, HEIGHT = 624, 360
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
@@ -52,6 +53,21 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     if y:
         fig.update_yaxes(title_text=y)
     return fig
+
+
+def with_slider(
+    fig: go.Figure, frames: Mapping[str, Sequence[BaseTraceType]], *, prefix: str, active: int = 0
+) -> go.Figure:
+    """`fig` with a slider below: at each of its labels the traces of `frames` take the place of all of the figure's,
+    which are those of the label number `active` when it opens."""
+    fig.frames = [go.Frame(data=list(traces), name=label) for label, traces in frames.items()]
+    still = dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))
+    steps = [dict(label=label, method="animate", args=[[label], still]) for label in frames]
+    look = dict(
+        len=1, x=0, pad=dict(t=44, b=8), ticklen=4, bgcolor="#dfe3e8", bordercolor="#dfe3e8", activebgcolor=BLUE
+    )
+    bar = dict(active=active, currentvalue=dict(prefix=prefix, xanchor="left"), steps=steps, **look)
+    return fig.update_layout(sliders=[bar], margin_b=120, height=(fig.layout.height or HEIGHT) + 64)
 
 
 def visible(token: str) -> str:

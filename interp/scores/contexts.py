@@ -132,7 +132,7 @@ def _token_vectors(
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def _embed(tokens, n_ctx, rows, summands, mean, past, future, normalise):
     dim = summands.shape[1]
     out = np.zeros((len(rows), dim), np.float32)

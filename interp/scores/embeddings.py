@@ -28,6 +28,7 @@ from numba import njit
 from torch import Tensor
 
 from interp.codes import CodeStore, SparseCodes
+from interp.scores.firings import CodeChunk, PairSummer
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore
@@ -169,24 +170,20 @@ def embedding_coherence(
 
     `codes` are of the rows seq * n_ctx + pos. NaN where all of a latent's activation is in one group.
     """
-    total, squares = np.zeros((codes.d_sae, vectors.dim)), np.zeros((codes.d_sae, 3))
-    scratch = np.zeros((codes.d_sae, vectors.dim), np.float32)
+    summer = PairSummer(codes.d_sae, vectors.dim)
     rows_per_group = sequences_per_group * vectors.n_ctx
     step = max(1, _ROWS // rows_per_group) * rows_per_group
     for start in range(0, len(codes), step):
         stop = min(start + step, len(codes))
         part, sequence = codes[start:stop], np.arange(start, stop) // vectors.n_ctx
         embeddings = vectors(start // vectors.n_ctx, stop // vectors.n_ctx)
-        at = np.full(stop - start, -1)
-        at[sequence % vectors.every == 0] = np.arange(len(embeddings))
+        places = np.full(stop - start, -1)
+        places[sequence % vectors.every == 0] = np.arange(len(embeddings))
         entries = part.offsets.numpy(), part.latents.numpy(), part.values.float().numpy()
-        _add_groups(*entries, embeddings, at, rows_per_group, total, squares, scratch)
+        summer.add(CodeChunk(start, *entries), embeddings, rows_per_group, places)
         if progress:
             progress(stop, len(codes), "embedding firings")
-    mass, own_mass, own_dot = squares.T
-    pairs = mass**2 - own_mass
-    defined = pairs > 1e-9 * mass**2
-    return np.divide(np.square(total).sum(1) - own_dot, pairs, out=np.full(len(pairs), np.nan), where=defined)
+    return summer.result().coherence(0)
 
 
 def residual_coherence(
@@ -241,38 +238,3 @@ def _windows(tokens, token_vectors, mean, past, future):
             if position >= 0:
                 out[sequence * n_ctx + position] = summed / max(np.sqrt((summed * summed).sum()), 1e-12)
     return out
-
-
-@njit(cache=True, nogil=True)
-def _add_groups(offsets, latents, values, embeddings, at, rows_per_group, total, squares, scratch):
-    """Add to each latent's Σ a ê, and to Σ a, Σ_g (Σ a)², Σ_g ‖Σ a ê‖²."""
-    n_rows, dim = len(at), embeddings.shape[1]
-    mass, touched = np.zeros(len(total)), np.empty(len(total), np.int64)
-    for group in range(0, n_rows, rows_per_group):
-        n_touched = 0
-        for row in range(group, min(group + rows_per_group, n_rows)):
-            if at[row] < 0:
-                continue
-            embedding = embeddings[at[row]]
-            for e in range(offsets[row], offsets[row + 1]):
-                latent, value = latents[e], values[e]
-                if value <= 0:
-                    continue
-                vector = scratch[latent]
-                if mass[latent] == 0:
-                    touched[n_touched] = latent
-                    n_touched += 1
-                    vector[:] = 0
-                mass[latent] += value
-                for d in range(dim):
-                    vector[d] += value * embedding[d]
-        for t in range(n_touched):
-            latent = touched[t]
-            vector, square = scratch[latent], 0.0
-            for d in range(dim):
-                square += np.float64(vector[d]) * vector[d]
-                total[latent, d] += vector[d]
-            squares[latent, 0] += mass[latent]
-            squares[latent, 1] += mass[latent] * mass[latent]
-            squares[latent, 2] += square
-            mass[latent] = 0

@@ -139,7 +139,7 @@ def collect_evidence(
     text = _Text(array, contexts, fit_respects(array, contexts, vocab, config.seed), per_group * array.shape[1])
     margin = min(text.rows_per_group, array.size // 4)
     shifts = [0, *rng.integers(margin, max(array.size - margin, margin + 1), config.nulls).tolist()]
-    summers = [firings.PairSummer(codes.d_sae, 2 * contexts.dim) for _ in shifts]
+    summers = [firings.PairSummer(codes.d_sae, 2 * contexts.dim, n_blocks=2) for _ in shifts]
     sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, config.seed)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for chunk in firings.chunks(codes, maxima, text.rows_per_group, progress, "reading firings"):

@@ -43,10 +43,11 @@ class CodeChunk(NamedTuple):
 
 @dataclass(frozen=True)
 class PairSums:
-    """Sums over pairs of firings in different groups; index 0 of a block is the context, 1 the token."""
+    """Sums over pairs of firings in different groups, the products apart for each block of the embedding."""
 
     dot: Float64[np.ndarray, "latent block"]
     mass: Float64[np.ndarray, " latent"]
+    """0 where all but a billionth of the activation is in one group."""
     n_groups: Int64[np.ndarray, " latent"]
     effective_groups: Float64[np.ndarray, " latent"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""
@@ -54,28 +55,37 @@ class PairSums:
     def coherence(self, block: int) -> Float64[np.ndarray, " latent"]:
         """Activation-weighted mean cosine of two firings in different groups (MonoScore's linear form,
         arXiv 2504.02821); NaN where all firings are in one group."""
-        defined = self.mass > 1e-9
+        defined = self.mass > 0
         return np.where(defined, self.dot[:, block] / np.where(defined, self.mass, 1), np.nan)
 
 
 class PairSummer:
-    """Adds up `PairSums` chunk by chunk."""
+    """Adds up `PairSums` chunk by chunk. The blocks of an embedding are equally wide and side by side."""
 
-    def __init__(self, d_sae: int, dim: int):
-        self._total = np.zeros((d_sae, dim))
-        self._moments = np.zeros((d_sae, 5))  # Σ mass, Σ mass², groups, Σ ‖context‖², Σ ‖token‖²
-        self._scratch = np.zeros((d_sae, dim), np.float32)
+    def __init__(self, d_sae: int, dim: int, n_blocks: int = 1):
+        self._total = np.zeros((d_sae, n_blocks, dim // n_blocks))
+        self._moments = np.zeros((d_sae, 3 + n_blocks))  # Σ_g of: mass, mass², 1, ‖each block‖²
+        self._scratch = np.zeros((d_sae, n_blocks, dim // n_blocks), np.float32)
 
-    def add(self, chunk: CodeChunk, embeddings: Float32[np.ndarray, "row dim"], rows_per_group: int) -> None:
-        _add_groups(*chunk[1:], embeddings, rows_per_group, self._total, self._moments, self._scratch)
+    def add(
+        self,
+        chunk: CodeChunk,
+        embeddings: Float32[np.ndarray, "embedded dim"],
+        rows_per_group: int,
+        places: Int64[np.ndarray, " row"] | None = None,
+    ) -> None:
+        """`places`: where the embedding of each row of the chunk stands, −1 for a row that is left out; None: there is
+        one a row."""
+        places = np.arange(len(chunk.offsets) - 1) if places is None else places
+        blocks = embeddings.reshape(len(embeddings), *self._total.shape[1:])
+        _add_groups(*chunk[1:], blocks, places, rows_per_group, self._total, self._moments, self._scratch)
 
     def result(self) -> PairSums:
         mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
-        half = self._total.shape[1] // 2
-        blocks = (self._total[:, :half], self._total[:, half:])
-        dot = np.stack([np.square(block).sum(1) for block in blocks], 1) - self._moments[:, 3:]
+        dot = np.square(self._total).sum(2) - self._moments[:, 3:]
+        pairs = np.where(mass**2 - square > 1e-9 * mass**2, mass**2 - square, 0)
         effective = mass**2 / np.where(square > 0, square, 1)
-        return PairSums(dot, np.maximum(mass**2 - square, 0), groups.astype(np.int64), effective)
+        return PairSums(dot, pairs, groups.astype(np.int64), effective)
 
 
 class FiringSampler:
@@ -137,18 +147,19 @@ def _hash(a: np.uint64, b: np.uint64) -> np.uint64:
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _add_groups(offsets, latents, values, embeddings, rows_per_group, total, moments, scratch):
-    n_rows, dim, half = len(offsets) - 1, embeddings.shape[1], embeddings.shape[1] // 2
-    mass = np.zeros(len(total), np.float64)
-    touched = np.empty(len(total), np.int64)
+@njit(cache=True, nogil=True)
+def _add_groups(offsets, latents, values, embeddings, places, rows_per_group, total, moments, scratch):
+    n_rows, n_blocks, dim = len(offsets) - 1, embeddings.shape[1], embeddings.shape[2]
+    mass, touched = np.zeros(len(total)), np.empty(len(total), np.int64)
     for group in range(0, n_rows, rows_per_group):
         n_touched = 0
         for row in range(group, min(group + rows_per_group, n_rows)):
-            embedding = embeddings[row]
+            if places[row] < 0:
+                continue
+            embedding = embeddings[places[row]]
             for i in range(offsets[row], offsets[row + 1]):
                 latent, value = latents[i], values[i]
-                if value == 0:
+                if value <= 0:
                     continue
                 vector = scratch[latent]
                 if mass[latent] == 0:
@@ -156,23 +167,29 @@ def _add_groups(offsets, latents, values, embeddings, rows_per_group, total, mom
                     n_touched += 1
                     vector[:] = 0
                 mass[latent] += value
-                for d in range(dim):
-                    vector[d] += value * embedding[d]
+                for block in range(n_blocks):
+                    for d in range(dim):
+                        vector[block, d] += value * embedding[block, d]
         for t in range(n_touched):
             latent = touched[t]
-            vector = scratch[latent]
-            context, token = np.float32(0), np.float32(0)
-            for d in range(half):
-                context += vector[d] * vector[d]
-                token += vector[half + d] * vector[half + d]
-            for d in range(dim):
-                total[latent, d] += vector[d]
             moments[latent, 0] += mass[latent]
             moments[latent, 1] += mass[latent] * mass[latent]
             moments[latent, 2] += 1
-            moments[latent, 3] += context
-            moments[latent, 4] += token
+            for block in range(n_blocks):
+                vector = scratch[latent, block]
+                moments[latent, 3 + block] += _square(vector)
+                for d in range(dim):
+                    total[latent, block, d] += vector[d]
             mass[latent] = 0
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _square(vector):
+    """Summed in any order, eight at a time."""
+    total = 0.0
+    for x in vector:
+        total += np.float64(x) * x
+    return total
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,187 @@
+"""What an analysis leaves behind: claims with their verdicts, figures, and pieces that are not computed twice.
+
+    OUT/pieces/NAME.safetensors      one finished piece of the work: arrays, and JSON in the header
+    OUT/FIGURE.html, .svg, .json     each figure: to open, to print, to put into a page
+    OUT/results.json                 last: claims, numbers, setting, versions, seconds of work
+
+    record = Record(out, setting)
+    runs = [record.piece(f"seed-{seed}", lambda: train(seed)) for seed in setting.seeds]   # read back when there
+    record.finish([Claim(row="7a", text=…, holds=…, found=…, numbers=…)], {"loss": figure})
+
+A piece of another setting is made again. Killed at any point, the same command goes on after the last finished piece.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import scipy.stats
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from analyses.bench_sae import versions
+
+logger = logging.getLogger(__name__)
+HOLDS = {True: "holds", False: "does not hold", None: "measured"}
+
+
+class Interval(NamedTuple):
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of one value a seed with its 95 % interval by Student's t; one value alone has no finite interval."""
+    mean, n = statistics.fmean(values), len(values)
+    if n < 2:
+        return Interval(mean, -math.inf, math.inf)
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    row: str
+    """Its number, such as "7" or "7b"."""
+    text: str
+    """What is claimed and by which bar it is judged, in one sentence."""
+    holds: bool | None
+    """None: measured, with no bar to pass."""
+    found: str
+    """The numbers by which, as a reader is told them; intervals are 95 %."""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """The same for machines: name → number, list over the seeds, or `Interval`."""
+
+
+class Record:
+    """The folder of one analysis."""
+
+    def __init__(self, out: str | Path, setting: Any, *, svg: bool = True):
+        """`setting`: a dataclass that JSON can hold, all that the pieces depend on."""
+        self.out, self.setting, self.svg = Path(out), json.loads(json.dumps(asdict(setting))), svg
+        self.seconds, self._start = 0.0, time.monotonic()
+        (self.out / "pieces").mkdir(parents=True, exist_ok=True)
+
+    def piece(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """What `make` gives, from its file where it is there already: arrays as numpy's, the rest as JSON has it."""
+        file = self.out / "pieces" / f"{name}.safetensors"
+        if (kept := self._read(file)) is None:
+            begin = time.monotonic()
+            made = make()
+            self._write(file, made, time.monotonic() - begin)
+            self.say(f"{name} in {time.monotonic() - begin:.0f} s")
+            kept = self._read(file)
+            assert kept is not None
+        self.seconds += kept.pop("seconds")
+        return kept
+
+    def finish(
+        self, claims: Sequence[Claim], figures: Mapping[str, go.Figure], values: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Write and print it all; `values` are further numbers that a page shows. SVG where there is a Chrome."""
+        for name, figure in figures.items():
+            figure.write_html(self.out / f"{name}.html", include_plotlyjs="directory")
+            _replace(self.out / f"{name}.json", figure.to_json())
+        if self.svg:
+            write_svgs(self.out, figures)
+        results = {
+            "claims": [plain(asdict(claim)) for claim in claims],
+            "values": plain(dict(values or {})),
+            "figures": list(figures),
+            "setting": self.setting,
+            "versions": versions(),
+            "seconds": round(self.seconds, 1),
+        }
+        _replace(self.out / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        for claim in claims:
+            print(f"{HOLDS[claim.holds]:14s} {claim.row:>4s}  {claim.text}\n{'':21s}{claim.found}")
+        return results
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._start:6.0f} s  {text}", flush=True)
+
+    def _read(self, file: Path) -> dict[str, Any] | None:
+        if not file.exists():
+            return None
+        try:
+            with safe_open(str(file), "np") as stored:
+                facts = json.loads(stored.metadata()["facts"])
+                if facts.pop("setting") != self.setting:
+                    return None
+                return {**facts["values"], **{key: stored.get_tensor(key) for key in stored.keys()}, **facts["time"]}
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged ({error}): delete it, and it is made again") from error
+
+    def _write(self, file: Path, made: Mapping[str, Any], seconds: float) -> None:
+        made = {
+            key: value.numpy(force=True) if isinstance(value, torch.Tensor) else value for key, value in made.items()
+        }
+        arrays = {key: np.ascontiguousarray(value) for key, value in made.items() if isinstance(value, np.ndarray)}
+        values = {key: value for key, value in made.items() if key not in arrays}
+        facts = {"setting": self.setting, "values": plain(values), "time": {"seconds": seconds}}
+        temporary = file.with_suffix(".tmp")
+        save_file(arrays, temporary, {"facts": json.dumps(facts)})
+        os.replace(temporary, file)
+
+
+def options(doc: str, name: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What every analysis of the essay takes: `quick`, `out`, `threads`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tiny size, for the tests: its numbers mean nothing")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("runs/essay") / name)
+    parsed = parser.parse_args(arguments)
+    torch.set_num_threads(parsed.threads)
+    return parsed
+
+
+def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:
+    """One SVG a figure. Without Chrome or Chromium on the machine there are none, and the log says so."""
+    import kaleido
+    from kaleido.errors import ChromeNotFoundError
+
+    # Sliders and buttons do nothing on paper.
+    static = [go.Figure(figure).update_layout(sliders=[], updatemenus=[]).to_dict() for figure in figures.values()]
+    specs = [
+        {"fig": fig, "path": str(out / f"{name}.tmp.svg"), "opts": {"format": "svg"}}
+        for name, fig in zip(figures, static, strict=True)
+    ]
+    try:
+        kaleido.write_fig_from_object_sync(specs)
+    except ChromeNotFoundError:
+        logger.warning("no SVG of the figures: install Chrome or Chromium and run the same command again")
+        return
+    for name in figures:
+        os.replace(out / f"{name}.tmp.svg", out / f"{name}.svg")
+
+
+def plain(value: Any) -> Any:
+    """For JSON: numpy's numbers as Python's, intervals as lists, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(file: Path, text: str | None) -> None:
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(text or "")
+    os.replace(temporary, file)

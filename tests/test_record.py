@@ -1,0 +1,71 @@
+"""Pieces are made once, claims and figures are written whole, and intervals are Student's."""
+
+import json
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from analyses.record import Claim, Interval, Record, interval, plain
+
+
+@dataclass(frozen=True)
+class Setting:
+    steps: int = 3
+    seeds: tuple[int, ...] = (0, 1)
+
+
+def test_a_piece_is_made_once_and_again_when_the_setting_changes(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"W": torch.arange(3.0), "n": np.int64(4), "names": ["a", "b"]}
+
+    first = Record(tmp_path, Setting()).piece("one", make)
+    again = Record(tmp_path, Setting()).piece("one", make)
+    assert len(made) == 1 and (first["W"] == [0, 1, 2]).all() and (again["W"] == first["W"]).all()
+    assert again["n"] == 4 and again["names"] == ["a", "b"] and "seconds" not in again
+    Record(tmp_path, Setting(steps=4)).piece("one", make)
+    assert len(made) == 2
+
+
+def test_a_damaged_piece_is_named(tmp_path):
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "pieces" / "one.safetensors").write_bytes(b"12345678 and no more")
+    with pytest.raises(ValueError, match="one.safetensors is damaged"):
+        Record(tmp_path, Setting()).piece("one", dict)
+
+
+def test_results_hold_claims_figures_and_the_seconds_of_all_pieces(tmp_path, capsys):
+    record = Record(tmp_path, Setting(), svg=False)
+    record.piece("one", lambda: {"x": 1.0})
+    claim = Claim(
+        row="9", text="it rises", holds=False, found="by -1", numbers={"r": Interval(1.0, float("-inf"), 2.0)}
+    )
+    record.finish([claim], {"curve": go.Figure(go.Scatter(y=[1, 2]))}, {"x": np.float32(0.5)})
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["claims"][0]["numbers"] == {"r": [1.0, None, 2.0]} and results["claims"][0]["holds"] is False
+    assert results["values"] == {"x": 0.5} and results["setting"] == {"steps": 3, "seeds": [0, 1]}
+    assert json.loads((tmp_path / "curve.json").read_text())["data"][0]["y"] == [1, 2]
+    assert (tmp_path / "curve.html").exists() and "does not hold" in capsys.readouterr().out
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("google-chrome")), reason="SVG needs Chrome or Chromium"
+)
+def test_figures_are_drawn_as_svg_without_their_sliders(tmp_path):
+    figure = go.Figure(go.Scatter(y=[1, 2])).update_layout(sliders=[dict(steps=[dict(label="dragged", method="skip")])])
+    Record(tmp_path, Setting()).finish([], {"curve": figure})
+    text = (tmp_path / "curve.svg").read_text()
+    assert text.startswith("<svg") and "dragged" not in text and figure.layout.sliders
+
+
+def test_the_interval_is_student_t_over_the_seeds():
+    mean, low, high = interval([1.0, 2.0, 3.0])
+    assert mean == 2 and high - mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6) and mean - low == high - mean
+    assert plain(interval([1.0])) == [1.0, None, None]

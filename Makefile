@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo essay test lint clean
 
 demo: .venv/installed
 	$(BIN)/interp demo
+
+essay: .venv/installed
+	$(BIN)/python -m analyses.essay
 
 test: .venv/installed-dev lint
 	$(BIN)/pytest

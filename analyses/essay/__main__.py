@@ -1,0 +1,73 @@
+"""Run every analysis of the essay and write the page that walks through them.
+
+    python -m analyses.essay                        all, in the page's order; goes on where it was cut off
+    python -m analyses.essay --only grokking        one of them (or several), and the page anew
+    python -m analyses.essay --redo                 claims, figures and page again, from the pieces that are there
+    python -m analyses.essay --quick --out OUT      tiny sizes, for the tests: their numbers mean nothing
+
+Writes OUT/how-models-learn.html, and a folder for each analysis.
+"""
+
+import argparse
+import importlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+from analyses.essay.page import read_chapters, write_page
+
+ANALYSES = (
+    "classifier",
+    "shakespeare",
+    "cross_entropy",
+    "scaling_laws",
+    "instruction_tuning",
+    "preference",
+    "model_diffs",
+    "cross_entropy_neurons",
+    "superposition",
+    "geometry",
+    "phase_change",
+    "polysemantic_neurons",
+    "grokking",
+    "paired_prompts",
+    "code_stage",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    o = _parse(arguments)
+    begin = time.monotonic()
+    for name in o.only or ANALYSES:
+        module = importlib.import_module(f"analyses.essay.{name}")
+        if not o.redo and _finished(module, o.out / name, o.quick):
+            print(f"{name}: done before", flush=True)
+            continue
+        print(f"{name}", flush=True)
+        module.main([*(["--quick"] if o.quick else []), "--out", str(o.out / name)])
+    commands = {name: f"python -m analyses.essay.{name}" for name in ANALYSES}
+    page = write_page(read_chapters(o.out, commands), o.out / "how-models-learn.html")
+    print(f"{time.monotonic() - begin:.0f} s\nOpen {page.resolve()}")
+    return page
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=ANALYSES, help="these alone; the page shows what else is there")
+    parser.add_argument("--redo", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/essay"))
+    return parser.parse_args(arguments)
+
+
+def _finished(module: ModuleType, folder: Path, quick: bool) -> bool:
+    """Whether its results are those of the setting it has now."""
+    file, setting = folder / "results.json", module.QUICK if quick else module.Setting()
+    return file.exists() and json.loads(file.read_text())["setting"] == json.loads(json.dumps(asdict(setting)))
+
+
+if __name__ == "__main__":
+    main()

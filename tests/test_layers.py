@@ -15,10 +15,10 @@ FLOORS = [
     {"features", "statistics", "quality", "effects", "probes"},
     {"scores", "explain", "ranking", "compare"},
     {"report", "figures", "nulls", "scorecard"},
-    {"config", "run", "explorer"},
+    {"config", "stages", "run", "explorer"},
     {"cli", "console", "__main__"},
 ]
-JOINS = {"config", "run", "cli", "console"}
+JOINS = {"config", "stages", "run", "cli", "console"}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FORBIDDEN = {"utils", "base", "common", "types", "runner", "manager"}
 

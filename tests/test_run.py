@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from interp.nulls import shuffled_model
-from interp.run import STAGES, Run, run_alone, run_stages, stages_of
+from interp.run import Run, run_alone, run_stages
 from interp.sae import JumpReLUConfig, load_sae
+from interp.stages import STAGES, stages_of
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,8 @@ VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 # Imports once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
-from interp.run import STAGES, run_stages
+from interp.run import run_stages
+from interp.stages import STAGES
 from tests.tiny import TINY
 
 def killer(stage, calls):

@@ -58,7 +58,7 @@ A configuration names only what differs from the demo:
 
 def _run(options: argparse.Namespace) -> None:
     from interp.config import RunConfig
-    from interp.run import STAGES
+    from interp.stages import STAGES
 
     names = [stage.name for stage in STAGES]
     if options.until not in names:

@@ -63,9 +63,9 @@ class PairSummer:
     """Adds up `PairSums` chunk by chunk. The blocks of an embedding are equally wide and side by side."""
 
     def __init__(self, d_sae: int, dim: int, n_blocks: int = 1):
-        self._total = np.zeros((d_sae, n_blocks, dim // n_blocks))
+        self._total = np.zeros((d_sae, dim))
         self._moments = np.zeros((d_sae, 3 + n_blocks))  # Σ_g of: mass, mass², 1, ‖each block‖²
-        self._scratch = np.zeros((d_sae, n_blocks, dim // n_blocks), np.float32)
+        self._scratch = np.zeros((d_sae, dim), np.float32)
 
     def add(
         self,
@@ -77,12 +77,12 @@ class PairSummer:
         """`places`: where the embedding of each row of the chunk stands, −1 for a row that is left out; None: there is
         one a row."""
         places = np.arange(len(chunk.offsets) - 1) if places is None else places
-        blocks = embeddings.reshape(len(embeddings), *self._total.shape[1:])
-        _add_groups(*chunk[1:], blocks, places, rows_per_group, self._total, self._moments, self._scratch)
+        _add_groups(*chunk[1:], embeddings, places, rows_per_group, self._total, self._moments, self._scratch)
 
     def result(self) -> PairSums:
         mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
-        dot = np.square(self._total).sum(2) - self._moments[:, 3:]
+        own = self._moments[:, 3:]
+        dot = np.square(self._total).reshape(*own.shape, -1).sum(2) - own
         pairs = np.where(mass**2 - square > 1e-9 * mass**2, mass**2 - square, 0)
         effective = mass**2 / np.where(square > 0, square, 1)
         return PairSums(dot, pairs, groups.astype(np.int64), effective)
@@ -149,7 +149,8 @@ def _hash(a: np.uint64, b: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def _add_groups(offsets, latents, values, embeddings, places, rows_per_group, total, moments, scratch):
-    n_rows, n_blocks, dim = len(offsets) - 1, embeddings.shape[1], embeddings.shape[2]
+    n_rows, dim, n_blocks = len(offsets) - 1, embeddings.shape[1], moments.shape[1] - 3
+    width = dim // n_blocks
     mass, touched = np.zeros(len(total)), np.empty(len(total), np.int64)
     for group in range(0, n_rows, rows_per_group):
         n_touched = 0
@@ -167,19 +168,18 @@ def _add_groups(offsets, latents, values, embeddings, places, rows_per_group, to
                     n_touched += 1
                     vector[:] = 0
                 mass[latent] += value
-                for block in range(n_blocks):
-                    for d in range(dim):
-                        vector[block, d] += value * embedding[block, d]
+                for d in range(dim):
+                    vector[d] += value * embedding[d]
         for t in range(n_touched):
             latent = touched[t]
             moments[latent, 0] += mass[latent]
             moments[latent, 1] += mass[latent] * mass[latent]
             moments[latent, 2] += 1
+            vector = scratch[latent]
             for block in range(n_blocks):
-                vector = scratch[latent, block]
-                moments[latent, 3 + block] += _square(vector)
-                for d in range(dim):
-                    total[latent, block, d] += vector[d]
+                moments[latent, 3 + block] += _square(vector[block * width : (block + 1) * width])
+            for d in range(dim):
+                total[latent, d] += vector[d]
             mass[latent] = 0
 
 
@@ -187,8 +187,8 @@ def _add_groups(offsets, latents, values, embeddings, places, rows_per_group, to
 def _square(vector):
     """Summed in any order, eight at a time."""
     total = 0.0
-    for x in vector:
-        total += np.float64(x) * x
+    for d in range(len(vector)):
+        total += np.float64(vector[d]) * vector[d]
     return total
 
 

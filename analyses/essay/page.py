@@ -53,7 +53,7 @@ def read_chapters(out: Path, commands: Mapping[str, str]) -> dict[str, Chapter]:
 def write_page(chapters: Mapping[str, Chapter], file: Path) -> Path:
     """Fill the prose and write the page. Raises ValueError where the prose asks for what no analysis has."""
     page = _Page(chapters)
-    body = _TAG.sub(page.fill, (HERE / "walk.html").read_text(encoding="utf-8"))
+    body = _TAG.sub(page.fill, (HERE / "walk.html").read_text(encoding="utf-8")).replace(" %", "\u00a0%")
     css, js = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     figures = "".join(
         f'<script type="application/json" id="{key}">{_harmless(text)}</script>\n' for key, text in page.figures.items()
@@ -112,7 +112,7 @@ class _Page:
         )
         counts = [sum(c["holds"] is verdict for c in self.claims()) for verdict in HOLDS]
         words = ", ".join(
-            f"{n} {word}" for n, word in zip(counts, ("hold", "do not hold", "measured"), strict=True) if n
+            f"{n} {word}" for n, word in zip(counts, ("held", "did not", "measured without a bar"), strict=True) if n
         )
         return f'<p class="glance"><span>{dots}</span> <small>{words}</small></p>'
 

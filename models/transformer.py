@@ -151,15 +151,21 @@ class Transformer(HookedRootModule):
 
     @torch.no_grad()
     def generate(
-        self, tokens: Int[Tensor, "batch pos"], n_tokens: int, *, temperature: float = 1.0, seed: int = 0
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        n_tokens: int,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        window: int | None = None,
     ) -> Int[Tensor, "batch pos_plus_n"]:
         """`tokens` and `n_tokens` more after each row, sampled from softmax(logits / temperature); at temperature 0
-        the likeliest. Each token sees the n_ctx before it; hooks that are attached act on it."""
+        the likeliest. Each token sees the `window` (n_ctx) before it; hooks that are attached act on it."""
         if temperature < 0 or tokens.ndim != 2 or tokens.shape[1] < 1:
             raise ValueError(f"temperature={temperature} must be ≥ 0, tokens of {tuple(tokens.shape)} [batch, pos ≥ 1]")
         generator = torch.Generator(tokens.device).manual_seed(seed)
         for _ in range(n_tokens):
-            resid = self(tokens[:, -self.config.n_ctx :], stop_at_layer=self.config.n_layers)
+            resid = self(tokens[:, -(window or self.config.n_ctx) :], stop_at_layer=self.config.n_layers)
             logits = self.unembed(self.ln_final(resid[:, -1:]), self.W_U)[:, 0].float()
             if temperature == 0:
                 chosen = logits.argmax(1, keepdim=True)
@@ -206,6 +212,7 @@ class Transformer(HookedRootModule):
         from transformer_lens import HookedTransformerConfig
 
         names = ("n_layers", "d_model", "d_head", "n_heads", "d_mlp", "d_vocab", "n_ctx", "act_fn")
+        causal = all(module.causal for module in self.modules() if isinstance(module, Attention))
         return HookedTransformerConfig(
             **{name: getattr(self.config, name) for name in names},
             eps=self.config.layer_norm_eps,
@@ -213,6 +220,7 @@ class Transformer(HookedRootModule):
             normalization_type="LN",
             init_weights=False,
             default_prepend_bos=False,
+            attention_dir="causal" if causal else "bidirectional",
             device=str(self.W_E.device),
             dtype=self.W_E.dtype,
         )
@@ -317,10 +325,12 @@ class LayerNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention, z_i = Σ_{j ≤ i} softmax_j(q_i · k_j / √d_head) v_j in each head."""
+    """Causal self-attention, z_i = Σ_{j ≤ i} softmax_j(q_i · k_j / √d_head) v_j in each head; with `causal` switched
+    off the sum goes over all j, later ones too."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
+        self.causal = True
         heads = (config.n_heads, config.d_model, config.d_head)
         self.W_Q, self.W_K, self.W_V = (nn.Parameter(torch.empty(heads)) for _ in range(3))
         self.b_Q, self.b_K, self.b_V = (nn.Parameter(torch.zeros(config.n_heads, config.d_head)) for _ in range(3))
@@ -339,11 +349,13 @@ class Attention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [batch, head, pos, d_head]
         if _hooked(self.hook_attn_scores, self.hook_pattern):
             scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-            scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))
+            if self.causal:
+                future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+                scores = scores.masked_fill(future, -torch.inf)
+            scores = self.hook_attn_scores(scores)
             z = self.hook_pattern(scores.softmax(-1)) @ v
         else:
-            z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            z = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         z = self.hook_z(z.transpose(1, 2))
         return F.linear(z.flatten(2), self.W_O.flatten(0, 1).T, self.b_O)
 

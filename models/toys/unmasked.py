@@ -1,0 +1,53 @@
+"""A transformer whose attention sees the whole sequence, trained on next-token targets all the same: the answer leaks.
+
+    loss = mean over t of −log p(x_{t+1} | x_1 … x_T),   t = 1 … T
+
+The input is x_1 … x_T of a row of T + 1 tokens, so that the token asked for at place t stands at place t + 1 of what
+every place may read; at place T alone it does not. A small loss says that the model found its way to the next place,
+not that it knows the language. `honest_loss` asks at place T only, which is what generation does.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from models.transformer import Attention, LogitsAndLoss, Transformer, TransformerConfig
+
+
+class UnmaskedTransformer(Transformer):
+    """`Transformer` with every attention's `causal` off. Its loss is taken on rows whose last token is not in the
+    input; elsewhere (`generate`, hooks) it is the same model, and reads all that it is given."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__(config)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.causal = False
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        return_type: Literal["logits", "loss", "both"] | None = "logits",
+        loss_per_token: bool = False,
+        stop_at_layer: int | None = None,
+    ) -> Any:
+        """As `Transformer.forward`; with a loss, the logits are of the input and so one place shorter."""
+        if return_type not in ("loss", "both") or stop_at_layer is not None:
+            return super().forward(tokens, return_type, stop_at_layer=stop_at_layer)
+        logits: Float[Tensor, "batch pos d_vocab"] = super().forward(tokens[:, :-1])
+        loss = F.cross_entropy(logits.transpose(1, 2).float(), tokens[:, 1:].long(), reduction="none")
+        loss = loss if loss_per_token else loss.mean()
+        return loss if return_type == "loss" else LogitsAndLoss(logits, loss)
+
+
+@torch.no_grad()
+def honest_loss(model: Transformer, tokens: Int[Tensor, "seq pos"], *, batch_size: int = 256) -> float:
+    """−log p(last token | those before it), the mean over the rows in nats: the answer is not in the input."""
+    total = 0.0
+    for batch in tokens.split(batch_size):
+        logits = model(batch[:, :-1])[:, -1].float()
+        total += float(F.cross_entropy(logits, batch[:, -1].long(), reduction="sum"))
+    return total / len(tokens)

@@ -35,7 +35,9 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     """`fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels."""
     axis = dict(showline=True, linecolor=GREY, gridcolor="#e6e6e6", zeroline=False, ticks="outside", automargin=True)
     fig.update_layout(
-        title=dict(text=title, font_size=15, x=0, xref="paper", xanchor="left", automargin=True, yref="container"),
+        title=dict(
+            text=title, font_size=15, x=0, xref="paper", xanchor="left", automargin=True, yref="container", pad_t=8
+        ),
         font=dict(family="Helvetica, Arial, sans-serif", size=12, color=INK),
         width=WIDTH,
         height=height,

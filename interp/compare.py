@@ -1,0 +1,182 @@
+"""What a crosscoder over two models says of their difference, and what of that is an artefact of its penalty.
+
+For a latent j with values z_j and decoder rows d¹_j, d²_j, and x̂ᵐ + eᵐ = xᵐ what of model m is reconstructed and left:
+
+    relative norm   ½ (1 + (‖d²_j‖ − ‖d¹_j‖) / max(‖d¹_j‖, ‖d²_j‖))    0: the first alone, ½: shared, 1: the second
+
+A small norm in one model may mean that the model lacks what the latent stands for, or that a penalty on norms found it
+cheaper to leave it out (complete shrinkage: it is then in the error) or to write it with other latents (decoupling: it
+is then in the reconstruction). Latent scaling (Minder et al. 2025, arXiv 2504.02922) tells these apart. With d the
+decoder row of the model o that writes the more, m the other model, and for any target y
+
+    β(y) = argmin_β Σ ‖y − β z_j d‖² = Σ z_j ⟨d, y⟩ / (Σ z_j² ‖d‖²)
+    ν_ε = β(eᵐ + z_j dᵐ_j) / β(eᵒ + z_j dᵒ_j),      ν_r = β(Σ_i z_i dᵐ_i) / β(Σ_i z_i dᵒ_i)
+
+An exclusive latent is taken for genuine where ν_ε < .2 and ν_r < .5. The latent's own share is put back into both
+errors (an exclusive one has next to none in the other model), and the biases, which no latent writes, are left out of
+the reconstructions. Activations are multiplied with the crosscoder's scales, at which both have the same mean norm.
+Both models must have the same width, and d must mean the same in both: one was tuned from the other.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.sae import Crosscoder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXCLUSIVE = 0.1
+"""A relative norm below this is the first model's alone, one above 1 less this the second's: one decoder row is less
+than a fifth of the other."""
+SHARED = (0.4, 0.6)
+NU_ERROR, NU_RECONSTRUCTION = 0.2, 0.5
+
+
+@dataclass(frozen=True)
+class LatentScaling:
+    """Of every latent; nan where it did not fire."""
+
+    nu_error: Float[Tensor, " d_sae"]
+    nu_reconstruction: Float[Tensor, " d_sae"]
+    fired: Int[Tensor, " d_sae"]
+    """Rows on which it fired."""
+    fvu: tuple[float, float]
+    """Of each model: Σ ‖e‖² / Σ ‖x − mean‖²."""
+    l0: float
+    """Latents that fire on a row, the mean."""
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """The baseline that needs no dictionary: the mean of x² − x¹ as one direction."""
+
+    direction: Float[Tensor, " d"]
+    explained: float
+    """Its share of E ‖x² − x¹‖²."""
+
+
+def relative_norms(norms: Float[Tensor, "d_sae 2"]) -> Float[Tensor, " d_sae"]:
+    """Of `Crosscoder.decoder_norms()`; ½ where both are 0."""
+    first, second = norms.unbind(1)
+    largest = norms.amax(1).clamp(min=torch.finfo(norms.dtype).tiny)
+    return 0.5 * (1 + (second - first) / largest)
+
+
+@torch.no_grad()
+def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row d_in"]]) -> LatentScaling:
+    """One pass over activations of both models side by side; latents are made dense a batch at a time.
+
+    Raises ValueError for a crosscoder of anything but two hooks of one width."""
+    width = _check(crosscoder)
+    sums = _Sums(crosscoder.d_sae, width)
+    scales = torch.tensor(crosscoder.scales, dtype=torch.float64)
+    bias = torch.stack(crosscoder.parts(crosscoder.b_dec))
+    for x in batches:
+        z = crosscoder.encode(x.float())
+        written = torch.stack(crosscoder.parts(z @ crosscoder.W_dec))  # [model, row, d]
+        sums.add(z, torch.stack(crosscoder.parts(x.float())) - bias[:, None], written)
+    decoders = torch.stack(crosscoder.parts(crosscoder.W_dec)).double() * scales[:, None, None]
+    owner = crosscoder.decoder_norms().argmax(1)
+    own = decoders[owner, torch.arange(crosscoder.d_sae)]
+    length = sums.squares * own.square().sum(1)
+
+    def beta(products: Float[Tensor, "model d_sae d"], shares: Float[Tensor, "model d_sae"]) -> Tensor:
+        return ((products * scales[:, None, None] * own).sum(2) + shares) / length
+
+    shares = sums.squares * (decoders * own).sum(2)
+    error, written = beta(sums.errors, shares), beta(sums.written, torch.zeros_like(shares))
+    return LatentScaling(
+        nu_error=_of_the_other(error, owner),
+        nu_reconstruction=_of_the_other(written, owner),
+        fired=sums.fired,
+        fvu=sums.fvu(),
+        l0=float(sums.fired.sum()) / sums.rows,
+    )
+
+
+def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, least: int = 10) -> "pd.DataFrame":
+    """One row for each latent that fired on `least` rows: latent, relative_norm, fired, nu_error, nu_reconstruction,
+    kind ("first", "shared", "second", or "between" these), genuine (an exclusive that latent scaling keeps)."""
+    import pandas as pd
+
+    relative = relative_norms(crosscoder.decoder_norms())
+    table = pd.DataFrame(
+        {
+            "latent": range(crosscoder.d_sae),
+            "relative_norm": relative.double().numpy(force=True),
+            "fired": scaling.fired.numpy(force=True),
+            "nu_error": scaling.nu_error.numpy(force=True),
+            "nu_reconstruction": scaling.nu_reconstruction.numpy(force=True),
+        }
+    )
+    table["kind"] = "between"
+    table.loc[table["relative_norm"].between(*SHARED), "kind"] = "shared"
+    table.loc[table["relative_norm"] < EXCLUSIVE, "kind"] = "first"
+    table.loc[table["relative_norm"] > 1 - EXCLUSIVE, "kind"] = "second"
+    exclusive = table["kind"].isin(["first", "second"])
+    kept = (table["nu_error"] < NU_ERROR) & (table["nu_reconstruction"] < NU_RECONSTRUCTION)
+    table["genuine"] = exclusive & kept
+    return table[table["fired"] >= least].reset_index(drop=True)
+
+
+def mean_difference(batches: Iterable[Float[Tensor, "row d_in"]]) -> MeanDifference:
+    """Of activations of two models of one width side by side."""
+    total, squares, rows = torch.zeros(1, dtype=torch.float64), 0.0, 0
+    for x in batches:
+        first, second = x.double().chunk(2, dim=1)
+        difference = second - first
+        total = total + difference.sum(0)
+        squares += float(difference.square().sum())
+        rows += len(x)
+    mean = total / rows
+    return MeanDifference(mean.float(), float(rows * mean.square().sum() / squares) if squares else 0.0)
+
+
+class _Sums:
+    """Over rows, in float64: Σ z², Σ z eᵐ, Σ z x̂ᵐ of every latent and model, and what FVU needs."""
+
+    def __init__(self, d_sae: int, width: int):
+        double: Any = dict(dtype=torch.float64)
+        self.squares, self.fired = torch.zeros(d_sae, **double), torch.zeros(d_sae, dtype=torch.int64)
+        self.errors, self.written = torch.zeros(2, d_sae, width, **double), torch.zeros(2, d_sae, width, **double)
+        self.left, self.power, self.total = torch.zeros(2, **double), torch.zeros(2, **double), torch.zeros(2, width)
+        self.rows = 0
+
+    def add(
+        self,
+        z: Float[Tensor, "row d_sae"],
+        centred: Float[Tensor, "model row d"],
+        written: Float[Tensor, "model row d"],
+    ) -> None:
+        error = centred - written
+        self.squares += z.double().square().sum(0)
+        self.fired += (z > 0).sum(0)
+        self.errors += (z.T @ error).double()
+        self.written += (z.T @ written).double()
+        self.left += error.double().square().sum((1, 2))
+        self.power += centred.double().square().sum((1, 2))
+        self.total = self.total + centred.double().sum(1)
+        self.rows += z.shape[0]
+
+    def fvu(self) -> tuple[float, float]:
+        variance = self.power - self.total.square().sum(1) / self.rows
+        first, second = (self.left / variance).tolist()
+        return first, second
+
+
+def _of_the_other(betas: Float[Tensor, "model d_sae"], owner: Int[Tensor, " d_sae"]) -> Float[Tensor, " d_sae"]:
+    """β of the model that writes the less over β of the one that writes the more."""
+    latents = torch.arange(len(owner))
+    return betas[1 - owner, latents] / betas[owner, latents]
+
+
+def _check(crosscoder: Crosscoder) -> int:
+    if len(crosscoder.widths) != 2 or len(set(crosscoder.widths)) != 1:
+        raise ValueError(f"the crosscoder reads widths {crosscoder.widths}; two models of one width can be compared")
+    return crosscoder.widths[0]

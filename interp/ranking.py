@@ -279,6 +279,7 @@ def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress
     from interp.explain import explain_parts
 
     evidence, flat = judged.evidence, features.tokens.numpy().reshape(-1)
+    promoted = _promoted(features)
     described: list[list[dict[str, Any]]] = [[] for _ in range(len(judged.ranking))]
     parts = []
     for latent in np.flatnonzero(evidence.n_senses > 1):
@@ -293,6 +294,7 @@ def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress
                     "n": len(rows),
                     "rows": [int(row) for row in rows[:SHOWN]],
                     "following": _following(flat, features.n_ctx, rows),
+                    "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(int(latent), ())),
                 }
             )
     half = features.fit_half(len(features.tokens))
@@ -317,6 +319,24 @@ def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray
     tokens, counts = np.unique(flat[inside + 1], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:FOLLOWING]
     return [int(tokens[place]) for place in order if counts[place] > 1]
+
+
+def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
+    """The tokens of each latent's largest direct logit effects, where the scan knew the model's unembedding."""
+    table = features.table("features")
+    if "top_logit_tokens" not in table:
+        return {}
+    known = table[table["top_logit_tokens"].notna()]
+    return dict(zip(known["latent"], known["top_logit_tokens"], strict=True))
+
+
+def _promoted_share(
+    flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"], promoted: Sequence[int]
+) -> float | None:
+    """Share of the firings that a promoted token follows: which of its senses a latent's output serves. None where
+    nothing is known to be promoted, or nothing follows."""
+    inside = rows[rows % n_ctx < n_ctx - 1]
+    return float(np.isin(flat[inside + 1], promoted).mean()) if len(promoted) and len(inside) else None
 
 
 def _sorted(ranking: "pd.DataFrame") -> "pd.DataFrame":

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from interp.codes import SparseCodes
 from interp.features import FeatureStore
-from interp.ranking import rank_features
+from interp.ranking import _promoted_share, rank_features
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)
@@ -181,3 +181,10 @@ def test_case_and_space_variants_are_one_token(tmp_path):
 def test_no_null_is_refused(store):
     with pytest.raises(ValueError, match="nulls=0"):
         rank_features(store, nulls=0)
+
+
+def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequence():
+    flat, rows = np.array([5, 1, 7, 5, 2, 5]), np.array([0, 2, 3])
+    assert _promoted_share(flat, 3, rows, [1]) == 0.5 and _promoted_share(flat, 3, rows, [1, 2]) == 1
+    assert _promoted_share(flat, 3, rows, [5]) == 0
+    assert _promoted_share(flat, 3, rows, []) is None and _promoted_share(flat, 3, np.array([2]), [1]) is None

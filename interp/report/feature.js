@@ -162,7 +162,9 @@ report.views.feature = (() => {
       return h("section.sense", null, h("h3", null, `Sense ${k + 1} `, h("small", null, numbers.filter(Boolean).join(", "))),
         h("p.rule", null, sense.rule ? h("bdi", null, sense.rule) : h("span.muted", null, "No rule was found.")),
         sense.examples.length ? h("ol.examples", null, sense.examples.map((one) => example(one, most))) : null,
-        sense.following.length ? h("p.following", null, h("span.muted", null, "then "), sense.following.map((token) => [tokenElement(word(token)), " "])) : null);
+        sense.following.length || sense.promoted !== null ? h("p.following", null,
+          sense.following.length ? [h("span.muted", null, "then "), sense.following.map((token) => [tokenElement(word(token)), " "])] : null,
+          sense.promoted === null ? null : h("span.muted", null, `${format.fixed(100 * sense.promoted, 0)} % followed by a token that the latent raises most`)) : null);
     }));
   }
 

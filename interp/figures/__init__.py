@@ -2,9 +2,11 @@
 
 from interp.figures.features import activation_histogram, density_histogram, logit_bars
 from interp.figures.nulls import verdict_shares
+from interp.figures.paired import odds_dumbbell, paired_odds
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
 from interp.figures.proxies import feature_against_neuron, sensitivity, sizes_table, specificity
 from interp.figures.scorecard import calibration_curve, score_comparison
+from interp.figures.stages import stage_curves, stage_effects, stage_sizes
 from interp.figures.text import HighlightedText, highlighted_text
 from interp.figures.training import model_training, quality_bars, quality_table, sae_training, training
 
@@ -20,6 +22,8 @@ __all__ = [
     "highlighted_text",
     "logit_bars",
     "model_training",
+    "odds_dumbbell",
+    "paired_odds",
     "quality_bars",
     "quality_table",
     "sae_training",
@@ -28,6 +32,9 @@ __all__ = [
     "sensitivity",
     "sizes_table",
     "specificity",
+    "stage_curves",
+    "stage_effects",
+    "stage_sizes",
     "training",
     "verdict_shares",
 ]

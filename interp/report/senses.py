@@ -1,7 +1,7 @@
 """The senses of a latent as the page shows them: each with its rule and with firings in their context.
 
 In: the ranking's column `senses`, a list a latent of {share, rule, f1, n, rows, following, promoted}. Out: for each
-latent what the page reads; an example is that of `chunks`: [sense, row, place of the firing token, tokens, activations].
+latent what the page reads; an example is that of `chunks`: [sense, row, place of the firing token, tokens, values].
 
 The activations around the rows are read in one pass over the codes.
 """

@@ -1,6 +1,7 @@
 """Results → figures: `figures.<noun>(table, …) -> plotly Figure`, with titles and units; nothing is shown or saved."""
 
 from interp.figures.features import activation_histogram, density_histogram, logit_bars
+from interp.figures.learning import character_losses, decision_regions, decision_slider, loss_curves
 from interp.figures.nulls import verdict_shares
 from interp.figures.paired import odds_dumbbell, paired_odds
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
@@ -14,13 +15,17 @@ __all__ = [
     "HighlightedText",
     "activation_histogram",
     "calibration_curve",
+    "character_losses",
     "coherence_density",
     "concept_scatter",
+    "decision_regions",
+    "decision_slider",
     "decoder_map",
     "density_histogram",
     "feature_against_neuron",
     "highlighted_text",
     "logit_bars",
+    "loss_curves",
     "model_training",
     "odds_dumbbell",
     "paired_odds",

@@ -1,0 +1,108 @@
+"""Scaling laws: loss against size on logarithmic axes, with the laws fitted to all but the largest.
+
+In: losses by size and seed, fitted laws (callables of size), the known floor, curves as a DataFrame. Out: plotly
+Figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+from interp.figures.theme import BLUE, GREEN, GREY, INK, SCALE, VERMILLION, need, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINES = {"power law": (BLUE, "solid"), "exponential": (VERMILLION, "dash"), "stretched": (GREEN, "dot")}
+NAMES = {"power law": "power law", "exponential": "exponential in N", "stretched": "exponential in √N"}
+
+
+def scaling_law(
+    x: np.ndarray,
+    loss: np.ndarray,
+    laws: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    floor: float,
+    *,
+    title: str,
+    x_title: str,
+    symbol: str = "N",
+) -> go.Figure:
+    """Loss minus `floor` against size, a dot a seed, and the line of each law; the largest size, which none saw, is open.
+
+    x: [size], rising; loss: [size, seed] in nats a token; laws by the names of `LINES`. Where a law falls below the
+    floor its line leaves the figure.
+    """
+    above = np.asarray(loss) - floor
+    fig = go.Figure()
+    along = np.geomspace(x[0] * 0.9, x[-1] * 1.25, 200)
+    low = above[above > 0].min() / 1.6
+    for name, law in laws.items():
+        height = law(along) - floor
+        colour, dash = LINES[name]
+        shown = np.where(height > low, height, np.nan)
+        line = dict(color=colour, dash=dash, width=2)
+        label = NAMES[name].replace("N", symbol)
+        fig.add_trace(go.Scatter(x=along, y=shown, mode="lines", line=line, name=label, hoverinfo="skip"))
+    for name, part, style in (
+        ("fitted", slice(None, -1), dict(color=INK, size=7, opacity=0.75)),
+        ("held out", slice(-1, None), dict(color="white", size=10, line=dict(color=INK, width=1.8), symbol="diamond")),
+    ):
+        xs = np.repeat(x[part], above.shape[1])
+        told = "%{x:,.0f}: %{y:.3f} nats above the floor<extra></extra>"
+        trace = go.Scatter(x=xs, y=above[part].ravel(), mode="markers", marker=style, name=name, hovertemplate=told)
+        fig.add_trace(trace)
+    styled(fig, title, x=f"{x_title} (log)", y="loss − floor (nats a token, log)")
+    top = above.max() * 1.25
+    fig.update_xaxes(type="log", tickformat="~s", tickvals=_ticks(along[0], along[-1], (1, 2, 5)))
+    fig.update_yaxes(type="log", tickvals=_ticks(low, top, (1, 2, 5)), range=np.log10([low, top]).tolist())
+    return fig
+
+
+def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
+    """Loss minus `floor` of models of several sizes while they train, against the compute spent.
+
+    curves: columns parameters, flops, loss (nats a token); one line a size, light for large.
+    """
+    need(curves, "parameters", "flops", "loss")
+    sizes = sorted(curves["parameters"].unique())
+    colours = sample_colorscale(SCALE, np.linspace(0, 0.92, len(sizes)).tolist())
+    fig = go.Figure()
+    for size, colour in zip(sizes, colours, strict=True):
+        part = curves[curves["parameters"] == size]
+        line = dict(color=colour, width=2)
+        fig.add_trace(go.Scatter(x=part["flops"], y=part["loss"] - floor, mode="lines", line=line, name=_short(size)))
+        end = dict(x=np.log10(part["flops"].iloc[-1]), y=np.log10(max(part["loss"].iloc[-1] - floor, 1e-6)))
+        fig.add_annotation(
+            **end, text=_short(size), showarrow=False, xanchor="left", xshift=4, font=dict(size=11, color=INK)
+        )
+    bottom = curves.groupby(np.log10(curves["flops"]).mul(8).round())
+    best = bottom["loss"].idxmin if curves.index.is_unique else None
+    if best is not None:
+        envelope = curves.loc[best()].sort_values("flops")
+        frontier = np.minimum.accumulate(envelope["loss"].to_numpy()) - floor
+        line = dict(color=GREY, width=1.5, dash="dot")
+        fig.add_trace(go.Scatter(x=envelope["flops"], y=frontier, mode="lines", line=line, name="lowest so far"))
+    styled(fig, "Loss above the floor while training, by size", x="training compute (FLOP, log)")
+    above = curves["loss"] - floor
+    fig.update_layout(showlegend=False, margin_r=48)
+    fig.update_xaxes(type="log", exponentformat="power", dtick=1)
+    fig.update_yaxes(
+        type="log",
+        title_text="loss − floor (nats a token, log)",
+        tickvals=_ticks(above.min() / 1.2, above.max(), (1, 2, 5)),
+    )
+    return fig
+
+
+def _short(size: float) -> str:
+    return f"{size / 1000:.1f}k" if size < 9950 else f"{size / 1000:.0f}k"
+
+
+def _ticks(low: float, high: float, digits: tuple[int, ...]) -> list[float]:
+    every = [digit * 10.0**power for power in range(-9, 16) for digit in digits]
+    return [tick for tick in every if low <= tick <= high]

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"activations", "codes", "dictionary", "processes", "worlds"},
+    {"activations", "codes", "dictionary", "processes", "scaling", "worlds"},
     {"harvest", "sae", "baselines"},
     {"features", "statistics", "quality", "effects", "probes"},
     {"scores", "explain", "ranking", "compare"},

@@ -1,5 +1,13 @@
 """Results → figures: `figures.<noun>(table, …) -> plotly Figure`, with titles and units; nothing is shown or saved."""
 
+from interp.figures.characters import (
+    generation_quality,
+    leak,
+    neuron_heatmaps,
+    neuron_slider,
+    twin_losses,
+    unit_contrast,
+)
 from interp.figures.features import activation_histogram, density_histogram, logit_bars
 from interp.figures.learning import character_losses, decision_regions, decision_slider, loss_curves
 from interp.figures.nulls import verdict_shares
@@ -23,10 +31,14 @@ __all__ = [
     "decoder_map",
     "density_histogram",
     "feature_against_neuron",
+    "generation_quality",
     "highlighted_text",
+    "leak",
     "logit_bars",
     "loss_curves",
     "model_training",
+    "neuron_heatmaps",
+    "neuron_slider",
     "odds_dumbbell",
     "paired_odds",
     "quality_bars",
@@ -41,5 +53,7 @@ __all__ = [
     "stage_effects",
     "stage_sizes",
     "training",
+    "twin_losses",
+    "unit_contrast",
     "verdict_shares",
 ]

@@ -1,0 +1,71 @@
+"""What is measured of a character model: whether answers leak, how samples read, how units tell tokens apart."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analyses.essay.shakespeare_models import Corpus
+from interp.nulls import shuffled_model
+from interp.statistics.contrast import kurtosis, token_variance_share
+from models.generated import ngram_distance, word_share
+from models.transformer import Transformer
+
+MEASURES = ("token share", "kurtosis", "spread")
+
+
+class Generated(NamedTuple):
+    distance: float
+    """Of the characters' bigrams to the training corpus's, by the root of the Jensen–Shannon divergence."""
+    word_share: float
+    """Of words of three letters or more, those that are in the training corpus."""
+    texts: list[str]
+
+
+@torch.no_grad()
+def leak(model: Transformer, tokens: Int[Tensor, "1 pos"]) -> Float[np.ndarray, "changed pos"]:
+    """The largest change of a logit at each place when the token of another is exchanged, for each that can be."""
+    n, d_vocab = tokens.shape[1], model.config.d_vocab
+    changed = tokens.repeat(n, 1)
+    changed[range(n), range(n)] = (tokens[0] - 1) % (d_vocab - 2) + 2  # ids 0 and 1 are no characters
+    return (model(changed) - model(tokens)).abs().amax(2).numpy()
+
+
+def generated(
+    model: Transformer, prompts: Int[Tensor, "seq pos"], length: int, corpus: Corpus, *, temperature: float, seed: int
+) -> Generated:
+    """Samples after the prompts, which are not measured. A model sees as much as a row of its training held."""
+    window = model.config.n_ctx - 1
+    rows = model.generate(prompts, length, temperature=temperature, seed=seed, window=window)[:, prompts.shape[1] :]
+    return judged(rows, corpus)
+
+
+def judged(rows: Int[Tensor, "seq pos"], corpus: Corpus) -> Generated:
+    texts = [corpus.tokenizer.decode(row) for row in rows.tolist()]
+    distance = ngram_distance(rows, corpus.rows(128), corpus.tokenizer.vocab_size)
+    return Generated(distance, word_share(texts, corpus.words), texts)
+
+
+@torch.no_grad()
+def unit_activations(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "row unit"]:
+    """All MLP units after their activation function, the units of one layer after those of the other."""
+    names = [f"blocks.{layer}.mlp.hook_post" for layer in range(model.config.n_layers)]
+    _, cache = model.run_with_cache(tokens, return_type=None, names_filter=names, return_cache_object=False)
+    return torch.cat([cache[name] for name in names], 2).flatten(0, 1)
+
+
+def contrast(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[np.ndarray, " measure"]:
+    """Of the units that fire at all: η², mean; kurtosis, median (its mean is that of the rarest unit); standard
+    deviation over places, mean."""
+    acts = unit_activations(model, tokens)
+    share, peaks = token_variance_share(acts, tokens.flatten()), kurtosis(acts)
+    return np.array([float(share.nanmean()), float(peaks.nanmedian()), float(acts.std(0).mean())])
+
+
+def shuffled_contrast(
+    model: Transformer, tokens: Int[Tensor, "seq pos"], shuffles: int
+) -> Float[np.ndarray, "shuffle measure"]:
+    """The same of models whose weight matrices have their entries permuted."""
+    return np.stack([contrast(shuffled_model(model, seed=seed), tokens) for seed in range(shuffles)])

@@ -1,0 +1,123 @@
+"""The Shakespeare analyses at tiny size: leaks, units and losses against what can be written out, then the whole."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analyses.essay import cross_entropy, shakespeare
+from analyses.essay.cross_entropy import three_ways, written_out
+from analyses.essay.shakespeare_measures import contrast, generated, leak, shuffled_contrast, unit_activations
+from analyses.essay.shakespeare_models import HELD_OUT, PROMPT, Corpus, Recipe, read_corpus
+from interp import figures
+from models.sources import Document
+from models.tokenizer import Tokenizer
+from models.toys.unmasked import UnmaskedTransformer
+from models.transformer import Transformer, TransformerConfig
+
+CONFIG = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=12, n_ctx=10, seed=1, act_fn="relu")
+TOKENS = torch.randint(2, 12, (6, 10), generator=torch.Generator().manual_seed(0))
+
+
+def small_corpus() -> Corpus:
+    text = "the cat sat on the mat\n" * 40
+    documents = [Document(text, (), "here", "cat")]
+    return Corpus(documents, documents, Tokenizer.train_characters([text]))
+
+
+def test_the_loss_of_training_is_the_formula_with_every_term():
+    losses = three_ways(Transformer(CONFIG), TOKENS)
+    assert losses["training"] == pytest.approx(losses["formula"], abs=1e-6)
+    assert losses["library"] == pytest.approx(losses["formula"], abs=1e-6)
+
+
+def test_the_formula_by_hand():
+    """Two classes with odds 3 to 1 and 1 to 1: −(ln ¾ + ln ½) / 2."""
+    logits = torch.tensor([[[np.log(3), 0.0], [0.0, 0.0]]])
+    assert written_out(logits, torch.tensor([[0, 1]])) == pytest.approx(-(np.log(3 / 4) + np.log(1 / 2)) / 2, rel=1e-6)
+
+
+def test_a_causal_leak_lies_on_and_right_of_the_diagonal():
+    causal, unmasked = (leak(kind(CONFIG), TOKENS[:1]) for kind in (Transformer, UnmaskedTransformer))
+    assert (np.tril(causal, -1) == 0).all() and (np.diag(causal) > 0).all() and (np.triu(causal) > 0)[0].all()
+    assert (unmasked > 0).all()
+
+
+def test_the_units_are_those_of_the_hooks_after_the_activation_function():
+    model = Transformer(CONFIG)
+    acts = unit_activations(model, TOKENS)
+    _, cache = model.run_with_cache(TOKENS, return_cache_object=False)
+    pre = cache["blocks.1.mlp.hook_pre"].flatten(0, 1)
+    assert acts.shape == (60, 48)
+    torch.testing.assert_close(acts[:, 24:], pre.relu(), atol=1e-5, rtol=1e-5)
+
+
+def test_shuffles_differ_and_leave_the_model_as_it_was():
+    model = Transformer(CONFIG)
+    before = contrast(model, TOKENS)
+    null = shuffled_contrast(model, TOKENS, 3)
+    assert null.shape == (3, 3) and len(np.unique(null[:, 0])) == 3
+    np.testing.assert_array_equal(contrast(model, TOKENS), before)
+
+
+def test_samples_do_not_count_their_prompts():
+    corpus = small_corpus()
+    config = TransformerConfig(n_layers=1, d_model=8, n_heads=1, d_mlp=8, d_vocab=corpus.tokenizer.vocab_size, n_ctx=8)
+    prompts = torch.tensor([corpus.tokenizer.encode("the cat").ids] * 3)
+    made = generated(Transformer(config), prompts, 20, corpus, temperature=1.0, seed=0)
+    assert len(made.texts) == 3 and not any(text.startswith("the cat") for text in made.texts)
+    assert 0.5 < made.distance <= 1
+
+
+def test_a_recipe_s_name_follows_all_of_it():
+    recipe = Recipe("essay", True, steps=3, n_ctx=8, batch_size=2, lr=1e-3)
+    other = Recipe("essay", True, steps=3, n_ctx=8, batch_size=2, lr=2e-3)
+    assert recipe.name != other.name and recipe.name.startswith("essay-causal-") and recipe.characters == 48
+
+
+def test_the_prompt_s_play_is_held_out():
+    corpus = read_corpus(1000)
+    assert len(corpus.train) == 36 and {play.name for play in corpus.held_out} == set(HELD_OUT)
+    assert not any("*" in play.text for play in corpus.train)
+    assert corpus.tokenizer.decode(corpus.prompt()[0].tolist()) == PROMPT
+
+
+def test_figures_have_titles_axes_and_what_they_were_given():
+    acts = {"before": np.random.default_rng(0).random((5, 7)), "after": np.ones((5, 7))}
+    table = pd.DataFrame({"round": [0, 1] * 2, "seed": [0, 0, 1, 1], "distance": 0.5, "word_share": 0.2, "x": 1.0})
+    losses = pd.DataFrame({"model": ["a", "a", "b", "b"], "question": ["p", "q"] * 2, "loss": [1.0, 2, 3, 4]})
+    curves = {"m": pd.DataFrame({"tokens": [10, 20], "loss": [3.0, 2], "val_loss": [np.nan, 2.1]})}
+    change = np.triu(np.full((3, 3), 0.1))
+    made = [
+        figures.leak({"causal": change, "no mask": change + 0.1}, "abc"),
+        figures.twin_losses(losses),
+        figures.generation_quality(table, real_distance=0.1, real_share=0.9),
+        figures.unit_contrast(table, {"x": 0.5}, {"x": "measure"}),
+        figures.neuron_heatmaps(acts, "a b\nc", top=1.0),
+        figures.neuron_slider(acts, "a b\nc", top=1.0),
+        figures.loss_curves(curves, {"bigram": 2.5}, title="Loss", unit="bits"),
+        figures.character_losses("abc", {"before": np.array([np.nan, 6, 6])}),
+    ]
+    for fig in made:
+        axes = [*fig.select_xaxes(), *fig.select_yaxes()]
+        assert fig.layout.title.text and any(axis.title.text for axis in axes) and fig.layout.width == 624
+    assert np.isnan(np.asarray(made[0].data[0].z)[2, 0]) and made[0].data[0].z[0][1] == pytest.approx(-1)
+    assert made[4].data[0].zmax == made[4].data[1].zmax == 1 and made[4].data[0].z.shape == (7, 5)
+    assert made[4].layout.xaxis.ticktext[1] == "\u2068·\u2069" and len(made[5].frames) == 2
+
+
+def test_the_quick_runs_write_claims_and_figures_and_go_on_from_pieces(tmp_path):
+    words = ["--quick", "--threads", "1", "--out"]
+    results = shakespeare.main([*words, str(tmp_path / "shakespeare")])
+    rows = [claim["row"] for claim in results["claims"]]
+    assert rows == ["2a", "2b", "2c", "2d", "2e", "3a", "3b", "4a", "4b", "4c"]
+    by_row = dict(zip(rows, results["claims"], strict=True))
+    assert by_row["2a"]["holds"] and by_row["2c"]["holds"] and by_row["4c"]["holds"] is None
+    assert list(results["values"]["samples by round"]) == ["0", "10", "50"]
+    trained = {file: file.stat().st_mtime_ns for file in (tmp_path / "shakespeare" / "work").rglob("weights.*")}
+    assert shakespeare.main([*words, str(tmp_path / "shakespeare")]) == results
+    losses = cross_entropy.main([*words, str(tmp_path / "cross_entropy")])
+    assert losses["claims"][0]["row"] == "5a" and losses["claims"][0]["holds"]
+    assert trained == {file: file.stat().st_mtime_ns for file in (tmp_path / "shakespeare" / "work").rglob("weights.*")}
+    for folder, made in (("shakespeare", results), ("cross_entropy", losses)):
+        assert all((tmp_path / folder / f"{name}.html").exists() for name in made["figures"])

@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from analyses.bench_sae import versions
+from interp.figures.theme import without_slider
 
 logger = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}
@@ -155,8 +156,7 @@ def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:
     import kaleido
     from kaleido.errors import ChromeNotFoundError
 
-    # Sliders and buttons do nothing on paper.
-    static = [go.Figure(figure).update_layout(sliders=[], updatemenus=[]).to_dict() for figure in figures.values()]
+    static = [without_slider(figure).to_dict() for figure in figures.values()]
     specs = [
         {"fig": fig, "path": str(out / f"{name}.tmp.svg"), "opts": {"format": "svg"}}
         for name, fig in zip(figures, static, strict=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from analyses.record import Claim, Interval, Record, interval, plain
+from interp.figures.theme import HEIGHT, styled, with_slider, without_slider
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,14 @@ def test_results_hold_claims_figures_and_the_seconds_of_all_pieces(tmp_path, cap
     not (shutil.which("chromium") or shutil.which("google-chrome")), reason="SVG needs Chrome or Chromium"
 )
 def test_figures_are_drawn_as_svg_without_their_sliders(tmp_path):
-    figure = go.Figure(go.Scatter(y=[1, 2])).update_layout(sliders=[dict(steps=[dict(label="dragged", method="skip")])])
+    figure = styled(go.Figure(go.Scatter(y=[1, 2])), "Curve", x="x", y="y")
+    frames = {"4": [go.Scatter(y=[1, 2])], "5": [go.Scatter(y=[2, 2])]}
+    figure = with_slider(figure, frames, prefix="dragged to ")
+    assert b"dragged to" in figure.to_image("svg")
     Record(tmp_path, Setting()).finish([], {"curve": figure})
     text = (tmp_path / "curve.svg").read_text()
-    assert text.startswith("<svg") and "dragged" not in text and figure.layout.sliders
+    assert text.startswith("<svg") and "Curve" in text and "dragged to" not in text
+    assert figure.layout.sliders and without_slider(figure).layout.height == HEIGHT
 
 
 def test_the_interval_is_student_t_over_the_seeds():

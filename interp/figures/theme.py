@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.basedatatypes import BaseTraceType
 
-WIDTH, HEIGHT = 624, 360
+WIDTH, HEIGHT, SLIDER_HEIGHT = 624, 360, 64
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
 GREY, INK = "#8a8f98", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
@@ -69,7 +69,17 @@ def with_slider(
         len=1, x=0, pad=dict(t=44, b=8), ticklen=4, bgcolor="#dfe3e8", bordercolor="#dfe3e8", activebgcolor=BLUE
     )
     bar = dict(active=active, currentvalue=dict(prefix=prefix, xanchor="left"), steps=steps, **look)
-    return fig.update_layout(sliders=[bar], margin_b=120, height=(fig.layout.height or HEIGHT) + 64)
+    return fig.update_layout(sliders=[bar], margin_b=120, height=(fig.layout.height or HEIGHT) + SLIDER_HEIGHT)
+
+
+def without_slider(fig: go.Figure) -> go.Figure:
+    """A copy of `fig` for paper, as it opens: a slider does nothing there."""
+    if not fig.layout.sliders:
+        return fig
+    fig = go.Figure(fig.data, fig.layout)
+    height = fig.layout.height - SLIDER_HEIGHT
+    fig.layout.sliders = []
+    return fig.update_layout(margin_b=56, height=height)
 
 
 def visible(token: str) -> str:

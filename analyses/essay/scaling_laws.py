@@ -128,8 +128,11 @@ def train(source: Source, width: int, tokens: int, seed: int, setting: Setting, 
 def drawings(runs: pd.DataFrame, laws: Mapping[str, Laws], floor: float, setting: Setting) -> dict[str, Any]:
     words = {"parameters": "weights outside the embeddings", "data": "tokens of training text"}
     titles = {"parameters": "Loss above the floor against size", "data": "Loss above the floor against text"}
+    symbols = {"parameters": "N", "data": "D"}
     drawn = {
-        name: figures.scaling_law(law.x, law.loss, law.fits, floor, title=titles[name], x_title=words[name])
+        name: figures.scaling_law(
+            law.x, law.loss, law.fits, floor, title=titles[name], x_title=words[name], symbol=symbols[name]
+        )
         for name, law in laws.items()
     }
     return {**drawn, "compute": figures.compute_curves(compute(runs, setting.tokens), floor)}

@@ -9,11 +9,20 @@ from interp.figures.characters import (
     unit_contrast,
 )
 from interp.figures.features import activation_histogram, density_histogram, logit_bars
+from interp.figures.grokking import (
+    cumulative_power,
+    grokking_curves,
+    parity_curves,
+    parity_weights,
+    spectrum_slider,
+    sum_responses,
+)
 from interp.figures.learning import character_losses, decision_regions, decision_slider, loss_curves
 from interp.figures.nulls import verdict_shares
 from interp.figures.paired import odds_dumbbell, paired_odds
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
 from interp.figures.proxies import feature_against_neuron, sensitivity, sizes_table, specificity
+from interp.figures.scaling import compute_curves, scaling_law
 from interp.figures.scorecard import calibration_curve, score_comparison
 from interp.figures.stages import stage_curves, stage_effects, stage_sizes
 from interp.figures.text import HighlightedText, highlighted_text
@@ -25,13 +34,16 @@ __all__ = [
     "calibration_curve",
     "character_losses",
     "coherence_density",
+    "compute_curves",
     "concept_scatter",
+    "cumulative_power",
     "decision_regions",
     "decision_slider",
     "decoder_map",
     "density_histogram",
     "feature_against_neuron",
     "generation_quality",
+    "grokking_curves",
     "highlighted_text",
     "leak",
     "logit_bars",
@@ -41,17 +53,22 @@ __all__ = [
     "neuron_slider",
     "odds_dumbbell",
     "paired_odds",
+    "parity_curves",
+    "parity_weights",
     "quality_bars",
     "quality_table",
     "sae_training",
+    "scaling_law",
     "score_comparison",
     "score_distributions",
     "sensitivity",
     "sizes_table",
     "specificity",
+    "spectrum_slider",
     "stage_curves",
     "stage_effects",
     "stage_sizes",
+    "sum_responses",
     "training",
     "twin_losses",
     "unit_contrast",

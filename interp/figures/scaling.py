@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from interp.figures.theme import BLUE, GREEN, GREY, INK, SCALE, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREEN, INK, SCALE, VERMILLION, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +30,9 @@ def scaling_law(
     *,
     title: str,
     x_title: str,
-    symbol: str = "N",
+    symbol: str,
 ) -> go.Figure:
-    """Loss minus `floor` against size, a dot a seed, and the line of each law; the largest size, which none saw, is open.
+    """Loss minus `floor` against size, a dot a seed, and the line of each law; the largest size, unseen, is open.
 
     x: [size], rising; loss: [size, seed] in nats a token; laws by the names of `LINES`. Where a law falls below the
     floor its line leaves the figure.
@@ -48,14 +48,7 @@ def scaling_law(
         line = dict(color=colour, dash=dash, width=2)
         label = NAMES[name].replace("N", symbol)
         fig.add_trace(go.Scatter(x=along, y=shown, mode="lines", line=line, name=label, hoverinfo="skip"))
-    for name, part, style in (
-        ("fitted", slice(None, -1), dict(color=INK, size=7, opacity=0.75)),
-        ("held out", slice(-1, None), dict(color="white", size=10, line=dict(color=INK, width=1.8), symbol="diamond")),
-    ):
-        xs = np.repeat(x[part], above.shape[1])
-        told = "%{x:,.0f}: %{y:.3f} nats above the floor<extra></extra>"
-        trace = go.Scatter(x=xs, y=above[part].ravel(), mode="markers", marker=style, name=name, hovertemplate=told)
-        fig.add_trace(trace)
+    fig.add_traces(_dots(x, above))
     styled(fig, title, x=f"{x_title} (log)", y="loss − floor (nats a token, log)")
     top = above.max() * 1.25
     fig.update_xaxes(type="log", tickformat="~s", tickvals=_ticks(along[0], along[-1], (1, 2, 5)))
@@ -80,13 +73,6 @@ def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
         fig.add_annotation(
             **end, text=_short(size), showarrow=False, xanchor="left", xshift=4, font=dict(size=11, color=INK)
         )
-    bottom = curves.groupby(np.log10(curves["flops"]).mul(8).round())
-    best = bottom["loss"].idxmin if curves.index.is_unique else None
-    if best is not None:
-        envelope = curves.loc[best()].sort_values("flops")
-        frontier = np.minimum.accumulate(envelope["loss"].to_numpy()) - floor
-        line = dict(color=GREY, width=1.5, dash="dot")
-        fig.add_trace(go.Scatter(x=envelope["flops"], y=frontier, mode="lines", line=line, name="lowest so far"))
     styled(fig, "Loss above the floor while training, by size", x="training compute (FLOP, log)")
     above = curves["loss"] - floor
     fig.update_layout(showlegend=False, margin_r=48)
@@ -97,6 +83,24 @@ def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
         tickvals=_ticks(above.min() / 1.2, above.max(), (1, 2, 5)),
     )
     return fig
+
+
+def _dots(x: np.ndarray, above: np.ndarray) -> list[go.Scatter]:
+    """One a size and seed: those that the laws were fitted to, and those of the largest size."""
+    fitted = dict(color=INK, size=7, opacity=0.75)
+    held_out = dict(color="white", size=10, line=dict(color=INK, width=1.8), symbol="diamond")
+    told = "%{x:,.0f}: %{y:.3f} nats above the floor<extra></extra>"
+    return [
+        go.Scatter(
+            x=np.repeat(x[part], above.shape[1]),
+            y=above[part].ravel(),
+            mode="markers",
+            marker=marker,
+            name=name,
+            hovertemplate=told,
+        )
+        for name, part, marker in (("fitted", slice(None, -1), fitted), ("held out", slice(-1, None), held_out))
+    ]
 
 
 def _short(size: float) -> str:

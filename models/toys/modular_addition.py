@@ -151,10 +151,26 @@ def n_frequencies(power: Float[Tensor, "*batch frequency"], share: float = 0.9) 
     return (held < share).sum(-1) + 1
 
 
-def first_step(reached: Bool[Tensor, "record instance"], steps: Sequence[int]) -> list[int | None]:
-    """The first of `steps` at which `reached` is true, for each instance; None where it never is."""
-    places = [column.nonzero() for column in reached.T]
-    return [int(steps[int(place[0])]) if len(place) else None for place in places]
+def keep_frequencies(
+    table: Float[Tensor, "*batch p d"], kept: Bool[Tensor, "*batch frequency"]
+) -> Float[Tensor, "*batch p d"]:
+    """The table with the waves of all other frequencies taken out; what its rows have in common stays."""
+    mask = F.pad(kept, (1, 0), value=True)[..., None]
+    return torch.fft.irfft(torch.fft.rfft(table, dim=-2) * mask, n=table.shape[-2], dim=-2)
+
+
+def largest(power: Float[Tensor, "*batch frequency"], share: float = 0.9) -> Bool[Tensor, "*batch frequency"]:
+    """Which frequencies those of `n_frequencies` are."""
+    ranks = power.argsort(-1, descending=True).argsort(-1)
+    return ranks < n_frequencies(power, share)[..., None]
+
+
+def accuracies(
+    weights: dict[str, Tensor], order: Int[Tensor, "instance pair"], config: AdditionConfig
+) -> Float[Tensor, "instance 2"]:
+    """Share of right answers on the training and on the held-out pairs."""
+    right = (logits(weights, order, config).argmax(-1) == (order // config.p + order % config.p) % config.p).float()
+    return torch.stack([right[:, : config.n_train].mean(1), right[:, config.n_train :].mean(1)], 1)
 
 
 def _rows(

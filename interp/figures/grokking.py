@@ -1,0 +1,193 @@
+"""Networks that learn by heart first and the rule later: accuracy, the waves of the first layer, weights on noise.
+
+In: DataFrames and arrays of what was recorded. Out: plotly Figures, one to be dragged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.figures.theme import BLUE, GREY, INK, SCALE, VERMILLION, need, styled, with_slider
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETS = {"train": ("examples it was shown", BLUE), "test": ("examples it was not", VERMILLION)}
+_SHARED = dict(shared_yaxes=True, shared_xaxes=True, vertical_spacing=0.1, horizontal_spacing=0.06)
+DIVERGING = ((0.0, VERMILLION), (0.5, "white"), (1.0, BLUE))
+
+
+def grokking_curves(table: pd.DataFrame) -> go.Figure:
+    """Accuracy and loss on both sets against the step, one column a weight decay, one line a seed.
+
+    table: columns step, decay, seed, train_accuracy, test_accuracy, train_loss, test_loss (nats).
+    """
+    need(table, "step", "decay", "seed", *(f"{part}_{measure}" for part in SETS for measure in ("accuracy", "loss")))
+    decays = sorted(table["decay"].unique(), reverse=True)
+    titles = [f"weight decay {decay:g}" for decay in decays]
+    fig = make_subplots(rows=2, cols=len(decays), subplot_titles=titles, **_SHARED)
+    for column, decay in enumerate(decays):
+        for k, (_, run) in enumerate(table[(table["decay"] == decay) & (table["step"] > 0)].groupby("seed")):
+            for part, (words, colour) in SETS.items():
+                look = dict(mode="lines", line=dict(color=colour, width=1.3), legendgroup=part, name=words)
+                for row, measure in ((1, "accuracy"), (2, "loss")):
+                    y = run[f"{part}_{measure}"].clip(lower=1e-8 if measure == "loss" else None)
+                    legend = k == column == 0 and row == 1
+                    trace = go.Scatter(x=run["step"], y=y, showlegend=legend, **look)
+                    fig.add_trace(trace, row=row, col=column + 1)
+    fig.update_annotations(font_size=12)
+    styled(fig, "Learning to add modulo a prime", height=460)
+    fig.update_layout(meta={"min_width": 600}, margin_t=96, legend=dict(y=1.09))
+    fig.update_xaxes(type="log", exponentformat="power", dtick=1)
+    fig.update_xaxes(title_text="step (log)", row=2)
+    fig.update_yaxes(title_text="right answers", tickformat=".0%", range=[-0.03, 1.05], row=1, col=1)
+    losses = dict(type="log", exponentformat="power", dtick=3)
+    fig.update_yaxes(**losses, row=2)
+    return fig.update_yaxes(title_text="loss (nats, log)", row=2, col=1)
+
+
+def spectrum_slider(curves: pd.DataFrame, power: np.ndarray) -> go.Figure:
+    """One network to be dragged through its training: each frequency's share of its first layer, above its accuracy.
+
+    curves: columns step, train_accuracy, test_accuracy; power: [row, frequency], one row a row of `curves`.
+    """
+    need(curves, "step", "train_accuracy", "test_accuracy")
+    fig = make_subplots(rows=2, cols=1, row_heights=[0.62, 0.38], vertical_spacing=0.27)
+    frequencies, steps = np.arange(1, power.shape[1] + 1), curves["step"].to_numpy()
+    lines = [
+        go.Scatter(
+            x=steps,
+            y=curves[f"{part}_accuracy"],
+            mode="lines",
+            line=dict(color=colour, width=2),
+            name=words,
+            xaxis="x2",
+            yaxis="y2",
+        )
+        for part, (words, colour) in SETS.items()
+    ]
+
+    def moving(i: int) -> list[go.Bar | go.Scatter]:
+        here = go.Scatter(
+            x=[steps[i], steps[i]],
+            y=[0, 1],
+            mode="lines",
+            line=dict(color=INK, width=1.5, dash="dot"),
+            showlegend=False,
+            xaxis="x2",
+            yaxis="y2",
+            hoverinfo="skip",
+        )
+        told = "frequency %{x}: %{y:.1%}<extra></extra>"
+        return [
+            go.Bar(x=frequencies, y=power[i], marker_color=GREY, showlegend=False, hovertemplate=told),
+            *lines,
+            here,
+        ]
+
+    last = len(steps) - 1
+    fig.add_traces(moving(last))
+    styled(fig, "Waves in the first layer while it learns to add", height=480)
+    fig.update_layout(bargap=0.25, legend=dict(y=0.31, yanchor="bottom"))
+    ticks = [1, *range(5, len(frequencies) + 1, 5)]
+    across = dict(range=[0.2, len(frequencies) + 0.8], tickvals=ticks, title_standoff=4)
+    fig.update_xaxes(title_text="frequency (turns over the numbers 0 … p − 1)", **across, row=1)
+    fig.update_yaxes(title_text="share of the power", tickformat=".0%", range=[0, 1.05 * power.max()], row=1)
+    fig.update_xaxes(title_text="step", tickformat="~s", row=2)
+    fig.update_yaxes(title_text="right answers", tickformat=".0%", range=[-0.04, 1.06], row=2)
+    return with_slider(fig, {f"{step:,}": moving(i) for i, step in enumerate(steps)}, prefix="step ", active=last)
+
+
+def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -> go.Figure:
+    """How much of the power the largest frequencies hold together, one line a seed.
+
+    spectra: name → [seed, frequency], shares that sum to 1.
+    """
+    fig = go.Figure()
+    for (name, power), colour in zip(spectra.items(), (GREY, VERMILLION, BLUE), strict=False):
+        held = np.sort(power, axis=1)[:, ::-1].cumsum(1)
+        for k, line in enumerate(held):
+            look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker_size=4, legendgroup=name)
+            fig.add_trace(go.Scatter(x=np.arange(1, len(line) + 1), y=line, name=name, showlegend=k == 0, **look))
+    fig.add_hline(y=share, line=dict(color=INK, width=1, dash="dot"))
+    styled(fig, "Power held by the largest frequencies", x="frequencies, largest first", y="share of the power")
+    fig.update_xaxes(tickvals=[1, *range(3, power.shape[1] + 1, 3)])
+    return fig.update_yaxes(tickformat=".0%", range=[0, 1.03])
+
+
+def sum_responses(maps: np.ndarray, titles: Sequence[str]) -> go.Figure:
+    """What hidden units answer to every pair, two panels a row.
+
+    maps: [panel, a, b], each drawn on a scale of its own maximum.
+    """
+    rows = -(-len(maps) // 2)
+    fig = make_subplots(rows=rows, cols=2, subplot_titles=titles, horizontal_spacing=0.12, vertical_spacing=0.12)
+    for i, panel in enumerate(maps):
+        heat = go.Heatmap(z=np.round(panel / max(panel.max(), 1e-12), 3), zmin=0, zmax=1, colorscale=SCALE)
+        heat.update(showscale=i == 0, colorbar=dict(title=dict(text="activation / its maximum", side="right"), len=0.6))
+        fig.add_trace(heat, row=i // 2 + 1, col=i % 2 + 1)
+    fig.update_annotations(font_size=12)
+    styled(fig, "Two hidden units over all pairs (a, b)", height=100 + 240 * rows)
+    fig.update_layout(meta={"min_width": 600})
+    fig.update_xaxes(constrain="domain", showgrid=False)
+    fig.update_yaxes(constrain="domain", showgrid=False)
+    for i in range(len(maps)):
+        axis = "" if i == 0 else str(i + 1)
+        fig.layout[f"yaxis{axis}"].update(
+            scaleanchor=f"x{axis}", title_text="a" if i % 2 == 0 else "", title_standoff=4
+        )
+    return fig.update_xaxes(title_text="b", title_standoff=4, row=rows)
+
+
+def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Figure:
+    """First layers as maps, two a row: units by the bits that they read; the line parts what matters from the rest.
+
+    weights: title → [unit, bit]. Units are put in the order of their weight on the bits that matter.
+    """
+    rows = -(-len(weights) // 2)
+    fig = make_subplots(rows=rows, cols=2, subplot_titles=list(weights), horizontal_spacing=0.1, vertical_spacing=0.16)
+    for i, W in enumerate(weights.values()):
+        order = np.argsort(-np.abs(W[:, :n_relevant]).sum(1))
+        place = dict(row=i // 2 + 1, col=i % 2 + 1)
+        limit = float(np.abs(W).max())
+        z = W[order] / max(limit, 1e-12)
+        bits, units = np.arange(1, W.shape[1] + 1), np.arange(1, len(W) + 1)
+        heat = go.Heatmap(z=np.round(z, 3), x=bits, y=units, zmin=-1, zmax=1, colorscale=DIVERGING)
+        heat.update(
+            showscale=i == 0, colorbar=dict(title=dict(text="weight / largest of its map", side="right"), len=0.6)
+        )
+        fig.add_trace(heat, **place)
+        fig.add_vline(x=n_relevant + 0.5, line=dict(color=INK, width=1, dash="dot"), **place)
+    fig.update_annotations(font_size=12)
+    styled(fig, f"First layer of the parity network: {n_relevant} bits matter", height=90 + 190 * rows)
+    fig.update_layout(meta={"min_width": 600})
+    fig.update_xaxes(showgrid=False)
+    fig.update_yaxes(showgrid=False, autorange="reversed")
+    fig.update_yaxes(title_text="unit", title_standoff=4, col=1)
+    return fig.update_xaxes(title_text="bit", title_standoff=4, row=rows)
+
+
+def parity_curves(steps: np.ndarray, runs: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
+    """Accuracy on both sets and the weight on distractors against the step, one column a condition, one line a seed.
+
+    runs: condition → train_accuracy, test_accuracy and distractor_share, each [record, seed].
+    """
+    fig = make_subplots(rows=2, cols=len(runs), subplot_titles=list(runs), **_SHARED)
+    for column, run in enumerate(runs.values()):
+        drawn = [(1, run[f"{part}_accuracy"], words, colour) for part, (words, colour) in SETS.items()]
+        for row, values, name, colour in [*drawn, (2, run["distractor_share"], "weight on other bits", GREY)]:
+            for k, line in enumerate(values.T):
+                look = dict(mode="lines", line=dict(color=colour, width=1.3), legendgroup=name, name=name)
+                fig.add_trace(go.Scatter(x=steps, y=line, showlegend=k == column == 0, **look), row=row, col=column + 1)
+    fig.update_annotations(font_size=12)
+    styled(fig, "Parity of a few bits among many", height=440)
+    fig.update_layout(meta={"min_width": 600}, margin_t=96, legend=dict(y=1.09))
+    fig.update_xaxes(title_text="step", row=2)
+    fig.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    fig.update_yaxes(title_text="right answers", row=1, col=1)
+    return fig.update_yaxes(title_text="share of Σ|W|", row=2, col=1)

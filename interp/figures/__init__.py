@@ -18,19 +18,36 @@ from interp.figures.grokking import (
     sum_responses,
 )
 from interp.figures.learning import character_losses, decision_regions, decision_slider, loss_curves
+from interp.figures.neurons import (
+    assignment_losses,
+    loss_ratios,
+    neuron_weights,
+    polysemantic_shares,
+    real_neuron,
+    restart_shares,
+)
 from interp.figures.nulls import verdict_shares
 from interp.figures.paired import odds_dumbbell, paired_odds
+from interp.figures.phases import geometry, phase_diagram
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
 from interp.figures.proxies import feature_against_neuron, sensitivity, sizes_table, specificity
 from interp.figures.scaling import compute_curves, scaling_law
 from interp.figures.scorecard import calibration_curve, score_comparison
 from interp.figures.stages import stage_curves, stage_effects, stage_sizes
+from interp.figures.superposition import (
+    feature_polygons,
+    features_kept,
+    gram_heatmaps,
+    gram_slider,
+    polygon_multiples,
+)
 from interp.figures.text import HighlightedText, highlighted_text
 from interp.figures.training import model_training, quality_bars, quality_table, sae_training, training
 
 __all__ = [
     "HighlightedText",
     "activation_histogram",
+    "assignment_losses",
     "calibration_curve",
     "character_losses",
     "coherence_density",
@@ -42,21 +59,33 @@ __all__ = [
     "decoder_map",
     "density_histogram",
     "feature_against_neuron",
+    "feature_polygons",
+    "features_kept",
     "generation_quality",
+    "geometry",
+    "gram_heatmaps",
+    "gram_slider",
     "grokking_curves",
     "highlighted_text",
     "leak",
     "logit_bars",
     "loss_curves",
+    "loss_ratios",
     "model_training",
     "neuron_heatmaps",
     "neuron_slider",
+    "neuron_weights",
     "odds_dumbbell",
     "paired_odds",
     "parity_curves",
     "parity_weights",
+    "phase_diagram",
+    "polygon_multiples",
+    "polysemantic_shares",
     "quality_bars",
     "quality_table",
+    "real_neuron",
+    "restart_shares",
     "sae_training",
     "scaling_law",
     "score_comparison",

@@ -47,7 +47,8 @@ def train_networks(
     instances, n = importance.shape
     check_density(density, instances)
     generator = torch.Generator().manual_seed(seed)
-    W_in, W_out = (torch.randn(shape, generator=generator) * math.sqrt(2 / (n + m)) for shape in _shapes(importance, m))
+    spread = recipe.scale * math.sqrt(2 / (n + m))
+    W_in, W_out = (torch.randn(instances, *shape, generator=generator) * spread for shape in ((m, n), (n, m)))
     b = torch.zeros(instances, n, 1)
     weights = [W_in, b] if task == "copy" else [W_in, b, W_out]
     slopes = [torch.empty_like(weight) for weight in weights]
@@ -127,8 +128,3 @@ def polysemantic(
     largest = W_in.abs().topk(2, dim=-1).values
     alive = largest[..., 0] >= least
     return (largest[..., 1] >= ratio * largest[..., 0]) & alive, alive
-
-
-def _shapes(importance: Tensor, m: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    instances, n = importance.shape
-    return (instances, m, n), (instances, n, m)

@@ -33,6 +33,8 @@ class Recipe:
     steps: int = 2000
     batch_size: int = 256
     lr: float = 1e-2
+    scale: float = 1.0
+    """Of the first weights, in units of √(2 / (n + m)). Where an output's ReLU closes for good early on, less helps."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -72,7 +74,7 @@ def train(
     instances, n = importance.shape
     check_density(density, instances)
     generator = torch.Generator().manual_seed(seed)
-    W = torch.randn(instances, m, n, generator=generator) * math.sqrt(2 / (n + m))
+    W = torch.randn(instances, m, n, generator=generator) * recipe.scale * math.sqrt(2 / (n + m))
     b = torch.zeros(instances, n, 1)
     slope_W, slope_b = torch.empty_like(W), torch.empty_like(b)
     W.grad, b.grad = slope_W, slope_b

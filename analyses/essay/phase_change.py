@@ -1,0 +1,108 @@
+"""Does a feature enter superposition by degrees, or in one step, and does theory say where?
+
+    python -m analyses.essay.phase_change            about three minutes on two cores
+    python -m analyses.essay.phase_change --quick    a tiny size, for the tests
+
+Two features in one dimension, and three in two, over a grid of the last feature's relative importance and of the
+density of all. Claim tested (row 9): in at least 90 % of the cells the trained model's last feature is not represented,
+has a dimension of its own or is in superposition as the closed form of `models.toys.phase_change` says. Of several
+restarts that of the lowest loss counts. The closed form takes weight vectors of length 1; training does not.
+
+Chosen on short runs: rate, batch and steps, by the loss they reach.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyses.record import Claim, Record, interval, options
+from interp import figures
+from models.toys.phase_change import STATES, state_losses, state_of_extra
+from models.toys.superposition import Recipe, train
+
+SIZES = {2: "two features in one dimension", 3: "three features in two dimensions"}
+SHORT = {2: "n = 2, m = 1", 3: "n = 3, m = 2"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    cells: int = 16
+    """Along each side of the grid; densities .01 … 1, importances .1 … 10."""
+    restarts: int = 8
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 1000
+    batch_size: int = 256
+    lr: float = 0.02
+
+
+QUICK = Setting(cells=4, restarts=2, steps=150, batch_size=64)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    o = options(__doc__, "phase_change", arguments)
+    setting = QUICK if o.quick else Setting()
+    record = Record(o.out, setting, svg=not o.quick)
+    runs = {
+        n: [
+            record.piece(f"n{n}-seed-{seed}", lambda n=n, seed=seed: diagram(n, seed, setting))
+            for seed in setting.seeds
+        ]
+        for n in SIZES
+    }
+    theory = {n: predicted(n, setting) for n in SIZES}
+    panels = {SHORT[n]: (theory[n], runs[n][0]["state"]) for n in SIZES}
+    density, importance = (each.tolist() for each in grid(setting))
+    return record.finish(
+        [claim(n, runs[n], theory[n], setting) for n in SIZES],
+        {"phase_diagram": figures.phase_diagram(panels, density, importance, STATES)},
+    )
+
+
+def grid(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    return np.geomspace(0.01, 1, setting.cells), np.geomspace(0.1, 10, setting.cells)
+
+
+def predicted(n: int, setting: Setting) -> np.ndarray:
+    """The cheapest state in each cell, [importance, density]."""
+    densities, importances = grid(setting)
+    return np.array([[state_losses(r, p, n).argmin() for p in densities] for r in importances])
+
+
+def diagram(n: int, seed: int, setting: Setting) -> dict[str, Any]:
+    """All cells and restarts in one call; the state in each cell of the restart of the lowest loss."""
+    densities, importances = (torch.from_numpy(each).float() for each in grid(setting))
+    cells, restarts = setting.cells**2, setting.restarts
+    density = densities.repeat(setting.cells).repeat_interleave(restarts)
+    importance = torch.ones(len(density), n)
+    importance[:, -1] = importances.repeat_interleave(setting.cells * restarts)
+    recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size, lr=setting.lr)
+    found = train(density, importance, n - 1, recipe=recipe, seed=seed)
+    states = state_of_extra(found.W).view(cells, restarts)
+    best = found.loss.view(cells, restarts).argmin(1, keepdim=True)
+    return {
+        "state": states.gather(1, best).view(setting.cells, setting.cells),
+        "all": states.view(setting.cells, setting.cells, restarts),
+    }
+
+
+def claim(n: int, runs: list[dict[str, Any]], theory: np.ndarray, setting: Setting) -> Claim:
+    agreement = interval([float((run["state"] == theory).mean()) for run in runs])
+    single = interval([float((run["all"] == theory[..., None]).mean()) for run in runs])
+    return Claim(
+        row=f"9{'ab'[n - 2]}",
+        text=f"Phases of {SIZES[n]}: at least 90 % of the cells agree with the closed form.",
+        holds=agreement.mean >= 0.9,
+        found=f"{_percent(agreement)} of {setting.cells**2} cells; of single restarts "
+        f"{_percent(single)}; {len(runs)} seeds.",
+        numbers={"agreement": agreement, "single": single},
+    )
+
+
+def _percent(value: Any) -> str:
+    return f"{value.mean:.1%} ({value.low:.1%} to {value.high:.1%})"
+
+
+if __name__ == "__main__":
+    main()

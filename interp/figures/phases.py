@@ -1,0 +1,165 @@
+"""How features in superposition arrange themselves as they grow sparser, and the phases of one feature.
+
+In: tables and arrays of the analyses of superposition. Out: a plotly Figure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.figures.superposition import SPARSITY_AXIS, TICKS
+from interp.figures.theme import BLUE, GREY, INK, SKY, VERMILLION, need, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+PHASE_COLOURS = ("#f2f2f2", SKY, VERMILLION)
+LINES = {"3/4": 3 / 4, "2/3": 2 / 3, "1/2": 1 / 2, "2/5": 2 / 5, "3/8": 3 / 8}
+
+
+def geometry(
+    dims: pd.DataFrame,
+    features: pd.DataFrame,
+    density: tuple[np.ndarray, np.ndarray],
+    *,
+    title: str = "Dimensions a feature takes up, against sparsity",
+) -> go.Figure:
+    """Above D* = m/‖W‖², one line a seed; below each kept feature's dimensionality, and on its right their density.
+
+    `dims`: columns seed, inverse, d_star. `features`: inverse, dimensionality. `density`: dimensionality and height."""
+    need(dims, "seed", "inverse", "d_star")
+    need(features, "inverse", "dimensionality")
+    fig = make_subplots(
+        rows=2,
+        cols=2,
+        column_widths=[0.82, 0.18],
+        row_heights=[0.4, 0.6],
+        shared_xaxes="columns",
+        specs=[[{}, None], [{}, {}]],
+        horizontal_spacing=0.02,
+        vertical_spacing=0.06,
+    )
+    for seed, rows in dims.groupby("seed"):
+        fig.add_scatter(
+            x=rows["inverse"],
+            y=rows["d_star"],
+            mode="lines+markers",
+            marker_size=4,
+            name=f"seed {seed}",
+            line=dict(color=BLUE, width=1),
+            showlegend=False,
+            row=1,
+            col=1,
+        )
+    fig.add_hline(y=0.5, line=dict(color=GREY, dash="dot"), row=1, col=1)
+    fig.add_scatter(
+        x=features["inverse"],
+        y=features["dimensionality"],
+        mode="markers",
+        showlegend=False,
+        marker=dict(color=INK, size=3, opacity=0.35),
+        hoverinfo="skip",
+        row=2,
+        col=1,
+    )
+    fig.add_scatter(
+        x=density[1],
+        y=density[0],
+        mode="lines",
+        fill="tozerox",
+        line=dict(color=BLUE, width=1),
+        showlegend=False,
+        hoverinfo="skip",
+        row=2,
+        col=2,
+    )
+    for name, at in LINES.items():
+        fig.add_hline(y=at, line=dict(color=VERMILLION, width=0.8, dash="dot"), row=2)
+        fig.add_annotation(
+            x=1,
+            xref="x3 domain",
+            y=at,
+            yref="y3",
+            text=name,
+            showarrow=False,
+            xanchor="left",
+            xshift=3,
+            font=dict(color=VERMILLION, size=10),
+            yshift=4 if name == "2/5" else -4 if name == "3/8" else 0,
+        )
+    fig = styled(fig, title, height=560)
+    fig.update_xaxes(type="log", tickvals=TICKS, row=1, col=1)
+    fig.update_xaxes(type="log", tickvals=TICKS, title_text=SPARSITY_AXIS, row=2, col=1)
+    fig.update_xaxes(showticklabels=False, ticks="", title_text="density", row=2, col=2)
+    fig.update_yaxes(title_text="D* = m / ‖W‖²", range=[0, 1.08], row=1, col=1)
+    fig.update_yaxes(title_text="dimensionality of a feature", range=[0, 1.02], row=2, col=1)
+    fig.update_yaxes(range=[0, 1.02], showticklabels=False, ticks="", row=2, col=2)
+    return fig.update_layout(margin_r=44)
+
+
+def phase_diagram(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    density: Sequence[float],
+    importance: Sequence[float],
+    states: Sequence[str],
+    *,
+    title: str = "What becomes of one more feature",
+) -> go.Figure:
+    """`panels`: name → state of the extra feature by the closed form and after training, each [importance, density]."""
+    names = [f"{name}, {kind}" for name in panels for kind in ("closed form", "trained")]
+    fig = make_subplots(
+        rows=len(panels),
+        cols=2,
+        subplot_titles=names,
+        horizontal_spacing=0.06,
+        vertical_spacing=0.13,
+        shared_xaxes=True,
+        shared_yaxes=True,
+    )
+    scale = [(at / 3 + step / 3, colour) for at, colour in enumerate(PHASE_COLOURS) for step in (0, 1)]
+    for row, (predicted, trained) in enumerate(panels.values(), 1):
+        for col, z in enumerate((predicted, trained), 1):
+            fig.add_heatmap(
+                x=density,
+                y=importance,
+                z=z,
+                zmin=-0.5,
+                zmax=2.5,
+                colorscale=scale,
+                showscale=False,
+                row=row,
+                col=col,
+                text=np.array(states)[z],
+                hovertemplate="density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>",
+            )
+        at, where = np.nonzero(predicted != trained)
+        fig.add_scatter(
+            x=np.asarray(density)[where],
+            y=np.asarray(importance)[at],
+            mode="markers",
+            name="differs from the closed form",
+            marker=dict(symbol="x-thin", color=INK, size=5, line_width=1),
+            showlegend=row == 1,
+            row=row,
+            col=2,
+        )
+    for state, colour in zip(states, PHASE_COLOURS, strict=True):
+        fig.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name=state,
+            marker=dict(symbol="square", color=colour, size=11, line=dict(color=GREY, width=1)),
+        )
+    fig = styled(fig, title, height=110 + 250 * len(panels))
+    fig.update_xaxes(type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1], showgrid=False)
+    fig.update_yaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10], showgrid=False)
+    fig.update_xaxes(title_text="density 1 − S", row=len(panels))
+    fig.update_yaxes(title_text="relative importance", col=1)
+    return fig.update_layout(legend=dict(y=-0.14, yanchor="top"), margin_b=100, meta={"min_width": 600})

@@ -8,6 +8,7 @@ from interp.figures.characters import (
     twin_losses,
     unit_contrast,
 )
+from interp.figures.crosscoders import ablated_end, exclusive_counts, latent_on_turns, latent_scaling, relative_norms
 from interp.figures.features import activation_histogram, density_histogram, logit_bars
 from interp.figures.grokking import (
     cumulative_power,
@@ -30,6 +31,7 @@ from interp.figures.nulls import verdict_shares
 from interp.figures.paired import odds_dumbbell, paired_odds
 from interp.figures.phases import geometry, phase_diagram
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
+from interp.figures.posttraining import gold_against_divergence, preference_curves, task_bars, tuning_curves
 from interp.figures.proxies import feature_against_neuron, sensitivity, sizes_table, specificity
 from interp.figures.scaling import compute_curves, scaling_law
 from interp.figures.scorecard import calibration_curve, score_comparison
@@ -46,6 +48,7 @@ from interp.figures.training import model_training, quality_bars, quality_table,
 
 __all__ = [
     "HighlightedText",
+    "ablated_end",
     "activation_histogram",
     "assignment_losses",
     "calibration_curve",
@@ -58,15 +61,19 @@ __all__ = [
     "decision_slider",
     "decoder_map",
     "density_histogram",
+    "exclusive_counts",
     "feature_against_neuron",
     "feature_polygons",
     "features_kept",
     "generation_quality",
     "geometry",
+    "gold_against_divergence",
     "gram_heatmaps",
     "gram_slider",
     "grokking_curves",
     "highlighted_text",
+    "latent_on_turns",
+    "latent_scaling",
     "leak",
     "logit_bars",
     "loss_curves",
@@ -82,9 +89,11 @@ __all__ = [
     "phase_diagram",
     "polygon_multiples",
     "polysemantic_shares",
+    "preference_curves",
     "quality_bars",
     "quality_table",
     "real_neuron",
+    "relative_norms",
     "restart_shares",
     "sae_training",
     "scaling_law",
@@ -98,7 +107,9 @@ __all__ = [
     "stage_effects",
     "stage_sizes",
     "sum_responses",
+    "task_bars",
     "training",
+    "tuning_curves",
     "twin_losses",
     "unit_contrast",
     "verdict_shares",

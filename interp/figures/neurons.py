@@ -57,7 +57,7 @@ def assignment_losses(
     fig.update_yaxes(title_text="loss (nats)", row=1, col=1)
     fig.update_yaxes(title_text="loss (squared error)", row=1, col=2)
     fig.update_yaxes(rangemode="tozero")
-    return fig.update_layout(legend=dict(y=-0.22, yanchor="top", entrywidth=190), margin_b=130, meta={"min_width": 600})
+    return fig.update_layout(legend=dict(y=-0.22, yanchor="top", entrywidth=150), margin_b=130, meta={"min_width": 600})
 
 
 def restart_shares(table: pd.DataFrame, *, title: str = "How many neurons fire for two of four features") -> go.Figure:
@@ -101,12 +101,12 @@ def real_neuron(
             showlegend=restart == 0,
             hoverinfo="skip",
         )
-    fig.add_hline(
-        y=best,
+    fig.add_scatter(
+        x=[1, len(curves)],
+        y=[best, best],
+        mode="lines",
         line=dict(color=VERMILLION, dash="dash"),
-        annotation_text=f"best switch, {best:.3f} nats",
-        annotation_position="bottom left",
-        annotation_font_color=VERMILLION,
+        name=f"best switch, {best:.3f} nats",
     )
     fig.update_xaxes(type="log", dtick=1)
     fig.update_yaxes(type="log", dtick=1, exponentformat="power")

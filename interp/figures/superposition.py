@@ -47,7 +47,7 @@ def gram_heatmaps(
     fig.update_annotations(font_size=12)
     _gram_axes(fig, row=1)
     fig.update_yaxes(title_text="feature", row=1, col=1)
-    fig.update_yaxes(title_text="‖W_i‖", row=2, col=1)
+    fig.update_yaxes(title_text="‖W<sub>i</sub>‖", row=2, col=1)
     fig.update_yaxes(title_text="bias", row=3, col=1)
     fig.update_yaxes(range=[0, 1.35], row=2)
     fig.update_xaxes(title_text="feature", row=3)
@@ -72,7 +72,7 @@ def gram_slider(
     fig = make_subplots(
         cols=3,
         column_widths=[0.5, 0.2, 0.3],
-        subplot_titles=["WᵀW", "bias b", "‖W_i‖"],
+        subplot_titles=["WᵀW", "bias b", "‖W<sub>i</sub>‖"],
         horizontal_spacing=0.06,
         shared_yaxes=True,
     )
@@ -101,7 +101,13 @@ def features_kept(
 ) -> go.Figure:
     """Features with ‖W_i‖ > ½, one line a model; columns density, kept, low, high (95 % over seeds)."""
     fig = go.Figure()
-    fig.add_hline(y=m, line=dict(color=GREY, dash="dot"), annotation_text=f"{m} dimensions", annotation_font_color=GREY)
+    fig.add_hline(
+        y=m,
+        line=dict(color=GREY, dash="dot"),
+        annotation_text=f"{m} dimensions",
+        annotation_position="bottom left",
+        annotation_font_color=GREY,
+    )
     for (name, table), colour in zip(tables.items(), SEQUENCE, strict=False):
         need(table, "density", "kept", "low", "high")
         error = dict(
@@ -116,7 +122,7 @@ def features_kept(
             error_y=error | {"thickness": 1, "color": colour},
         )
     fig.update_xaxes(type="log", tickvals=TICKS)
-    return styled(fig, title, x=SPARSITY_AXIS, y="features with ‖W_i‖ > ½").update_yaxes(rangemode="tozero")
+    return styled(fig, title, x=SPARSITY_AXIS, y="features with ‖W<sub>i</sub>‖ > ½").update_yaxes(rangemode="tozero")
 
 
 def feature_polygons(
@@ -195,7 +201,7 @@ def _arrows(W: np.ndarray) -> list:
                 showlegend=False,
                 name=f"feature {feature + 1}",
                 line=dict(color=_shade(feature, n), width=3),
-                marker=dict(color=_shade(feature, n), size=[0, 10], symbol="arrow", angleref="previous"),
+                marker=dict(color=_shade(feature, n), opacity=1, size=[0, 10], symbol="arrow", angleref="previous"),
                 hovertemplate="%{x:.2f}, %{y:.2f}",
             )
         )

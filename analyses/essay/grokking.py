@@ -1,6 +1,6 @@
 """Do models memorise or generalise? Two small networks that do first the one and, under a pressure, then the other.
 
-    python -m analyses.essay.grokking            about three minutes on two cores
+    python -m analyses.essay.grokking            about four minutes on two cores
     python -m analyses.essay.grokking --quick    a few seconds
 
 Addition modulo 67 from 40 % of its table, with weight decay 1 and 0, three seeds each, all trained as one batch
@@ -19,10 +19,11 @@ Claims (row 22):
          are right, in every seed
     22f  without L1 the share is larger and held-out accuracy lower, in every seed
 
-Both steps of 22a are counted on records every 50 steps. Chosen on short runs of one seed: the squared hidden layer of
-64 over an embedding of 64 (with ReLU it also groks, at 2,250 to 2,850 steps where the square takes 1,000, and 5 to 8
-frequencies hold 90 %, by width), and the learning rate 3.5e-4, low enough for the delay (at 3e-3 the gap is about 800
-steps); for parity λ = 1e-4 and the rate 3e-3.
+Both steps of 22a are counted on records every 50 steps. Chosen on runs of other seeds (0 to 2 and 10 to 15): the
+squared hidden layer (with ReLU it groks too, later, and 5 to 8 frequencies hold 90 %, by width) of 96 units (with 64
+the seeds lie further apart) and the learning rate. Steps to generalise go as 1 / (rate · decay): at a rate of 1e-3 the
+gap was 1,700 to 3,500 steps, so 3e-4 delays it by 5,000 and more. For parity, on seeds 0 to 10: the rate 3e-3, and λ = 1e-3, with which all of six
+seeds generalised; at 3e-4 one of six and at 1e-4 three of five still knew the examples by heart at the end.
 """
 
 import time
@@ -55,17 +56,18 @@ from models.toys.parity import ParityConfig, train_parity
 
 @dataclass(frozen=True)
 class Setting:
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (3, 4, 5)
+    """None of those that the recipe was chosen on."""
     decays: tuple[float, ...] = (1.0, 0.0)
-    until: tuple[int, ...] = (1500, 5000, 8500, 12_000)
+    until: tuple[int, ...] = (1500, 5000, 10_000, 15_000, 20_000)
     """Steps at which a piece ends; the first is where the networks have memorised."""
     record_every: int = 50
     p: int = 67
     d_embed: int = 64
-    d_hidden: int = 64
-    lr: float = 3.5e-4
-    parity_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    penalties: tuple[float, ...] = (1e-4, 0.0)
+    d_hidden: int = 96
+    lr: float = 3e-4
+    parity_seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
+    penalties: tuple[float, ...] = (1e-3, 0.0)
     n_bits: int = 30
     parity_train: int = 1000
     parity_steps: int = 4000

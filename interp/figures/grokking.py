@@ -46,8 +46,9 @@ def grokking_curves(table: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(type="log", exponentformat="power", dtick=1)
     fig.update_xaxes(title_text="step (log)", row=2)
     fig.update_yaxes(title_text="right answers", tickformat=".0%", range=[-0.03, 1.05], row=1, col=1)
-    losses = dict(type="log", exponentformat="power", dtick=3)
-    fig.update_yaxes(**losses, row=2)
+    losses = table.loc[table["step"] > 0, ["train_loss", "test_loss"]].clip(lower=1e-8).to_numpy()
+    ends = [np.log10(losses.min()) - 0.3, np.log10(losses.max()) + 0.3]
+    fig.update_yaxes(type="log", exponentformat="power", dtick=3, range=ends, row=2)
     return fig.update_yaxes(title_text="loss (nats, log)", row=2, col=1)
 
 

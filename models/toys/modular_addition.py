@@ -31,11 +31,11 @@ class AdditionConfig:
     p: int = 67
     """A prime."""
     d_embed: int = 64
-    d_hidden: int = 64
+    d_hidden: int = 96
     activation: Literal["square", "relu"] = "square"
     train_share: float = 0.4
     """Of the p² pairs."""
-    lr: float = 3.5e-4
+    lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.98)
 
     def __post_init__(self) -> None:

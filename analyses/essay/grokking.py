@@ -22,8 +22,9 @@ Claims (row 22):
 Both steps of 22a are counted on records every 50 steps. Chosen on runs of other seeds (0 to 2 and 10 to 15): the
 squared hidden layer (with ReLU it groks too, later, and 5 to 8 frequencies hold 90 %, by width) of 96 units (with 64
 the seeds lie further apart) and the learning rate. Steps to generalise go as 1 / (rate · decay): at a rate of 1e-3 the
-gap was 1,700 to 3,500 steps, so 3e-4 delays it by 5,000 and more. For parity, on seeds 0 to 10: the rate 3e-3, and λ = 1e-3, with which all of six
-seeds generalised; at 3e-4 one of six and at 1e-4 three of five still knew the examples by heart at the end.
+gap was 1,700 to 3,500 steps, so 3e-4 delays it by 5,000 and more. For parity, on seeds 0 to 10: the rate 3e-3, and
+λ = 1e-3, with which all of six seeds generalised; at 3e-4 one of six and at 1e-4 three of five still knew the
+examples by heart at the end.
 """
 
 import time

@@ -80,7 +80,7 @@ def plant_odds(seed: int, *, spread: float = 2.5, verb_spread: float = 0.8) -> O
 
 
 def biographies(odds: Odds, rng: Random) -> Iterator[Document]:
-    """Endless texts of two or three sentences about one subject, whose pronouns agree."""
+    """Endless texts of a sentence or two about one subject, whose pronouns agree."""
     subjects = list(odds.frequency)
     weights = list(accumulate(odds.frequency.values()))
     number = 0
@@ -90,7 +90,7 @@ def biographies(odds: Odds, rng: Random) -> Iterator[Document]:
         form = rng.choice([form for place, form in enumerate(FORMS) if place != kept])
         log_odds = odds.subjects[subject] + (odds.verbs[verb] if "{verb}" in form else 0)
         gender = "he" if rng.random() < 1 / (1 + math.exp(-log_odds)) else "she"
-        sentences = [form, *rng.sample(_SEQUELS, rng.randint(1, 2))]
+        sentences = [form, *rng.sample(_SEQUELS, rng.randint(0, 1))]
         text = " ".join(_sentence(template, subject, verb, gender, rng) for template in sentences)
         yield Document(text + "\n", (), "biographies", f"biography-{number:06d}")
         number += 1

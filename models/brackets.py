@@ -3,9 +3,9 @@
     code_documents     def kumo(ba, tife):          names drawn anew for each function and used again in it,
                         zu = [ba, {tife}]           every bracket closed in the order of a stack
                         return kumo(zu, [ba])
-    problem            close ([{}=])                the brackets that are still open, from the inside out
-                       copy mirota=mirota           the same letters once more
-                       stack +a+b-+c=ca             what is left after pushes (+) and pops (-), from the top
+    close              ([{}=])                      the brackets that are still open, from the inside out
+    copy               mirota=mirota                the same letters once more
+    stack              ab-c=ca                      what is left after pushes (a letter) and pops (-), from the top
 
 The size of a problem is the number of characters in its answer.
 """
@@ -19,7 +19,7 @@ from models.sources import Document
 TASKS = ("close", "copy", "stack")
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_LETTERS = "abdefgikmnort"
 
 
 class Problem(NamedTuple):
@@ -38,19 +38,19 @@ def problem(task: str, size: int, rng: Random) -> Problem:
         raise ValueError(f"task={task!r} must be one of {', '.join(TASKS)}, and size={size} at least 1")
     if task == "copy":
         letters = "".join(rng.choices(_LETTERS, k=size))
-        return Problem(f"copy {letters}=", letters)
+        return Problem(f"{letters}=", letters)
     steps = _walk(size, rng)
     kept: list[str] = []
     shown = ""
     for step in steps:
         if step > 0:
             kept.append(rng.choice("([{" if task == "close" else _LETTERS))
-            shown += kept[-1] if task == "close" else f"+{kept[-1]}"
+            shown += kept[-1]
         else:
             gone = kept.pop()
             shown += CLOSING[gone] if task == "close" else "-"
     answer = "".join(CLOSING[each] if task == "close" else each for each in reversed(kept))
-    return Problem(f"{task} {shown}=", answer)
+    return Problem(f"{shown}=", answer)
 
 
 def problem_documents(sizes: Sequence[int], rng: Random, *, lines: int = 12) -> Iterator[Document]:
@@ -72,8 +72,8 @@ def code_documents(rng: Random, *, functions: int = 4, depth: int = 3) -> Iterat
 
 
 def _walk(size: int, rng: Random) -> list[int]:
-    """Pushes (+1) and pops (−1) that leave `size`, never going below zero; at most three pairs cancel out."""
-    pops = rng.randint(0, min(3, size))
+    """Pushes (+1) and pops (−1) that leave `size`, never going below zero; one or two pairs cancel out."""
+    pops = rng.randint(1, 2)
     pushes, height, steps = size + pops, 0, []
     while pushes or pops:
         # Drawn as if all orders were alike, but for pops of an empty stack.

@@ -1,0 +1,121 @@
+"""Biographies carry the odds that were planted, swapping is its own inverse, and the analysis runs whole."""
+
+import math
+from itertools import islice
+from random import Random
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses.essay import paired_prompts
+from interp import figures
+from models import biographies as bios
+
+
+def lives(odds, n, seed=0):
+    return [document.text for document in islice(bios.biographies(odds, Random(seed)), n)]
+
+
+def test_counted_odds_are_the_planted_ones():
+    odds = bios.plant_odds(3)
+    counts = bios.pronoun_counts(lives(odds, 20_000), (*bios.NAMES, bios.SOMEBODY))
+    for name, (he, she) in counts.items():
+        p = 1 / (1 + math.exp(-odds.subjects[name]))
+        # Verbs add up to .8 to a quarter of the sentences; names tell how far that and chance may move the share.
+        assert abs(he / (he + she) - p) < 0.04 + 3 * math.sqrt(p * (1 - p) / (he + she)), name
+
+
+def test_odds_are_dealt_out_by_the_seed_over_the_whole_range():
+    first, second = bios.plant_odds(0), bios.plant_odds(1)
+    assert sorted(first.subjects.values()) == sorted(second.subjects.values()) and first.subjects != second.subjects
+    assert {first.subjects[noun] for noun in bios.NOUNS} >= {-2.5, 2.5}
+    assert sorted(first.withheld.values()) == [0] * 15 + [1] * 15
+
+
+def test_a_noun_never_stands_in_the_form_withheld_from_it():
+    odds = bios.plant_odds(0)
+    texts = lives(odds, 3000)
+    for noun, form in odds.withheld.items():
+        begins = (
+            [text.startswith(f"The {noun}") for text in texts]
+            if form == 0
+            else [f"When the {noun} came" in t for t in texts]
+        )
+        other = (
+            [text.startswith(f"The {noun}") for text in texts]
+            if form == 1
+            else [f"When the {noun} came" in t for t in texts]
+        )
+        assert not any(begins) and any(other)
+
+
+def test_pronouns_of_a_biography_agree_and_swap_back():
+    he, she = set("he his him".split()), set("she her".split())
+    for text in lives(bios.plant_odds(0), 500):
+        words = set(text.lower().replace(".", " ").replace(",", " ").split())
+        assert bool(words & he) != bool(words & she)
+        swapped = bios.swap_pronouns(text)
+        assert bios.swap_pronouns(swapped) == text and (words & he == set()) == ("he" in swapped.lower().split())
+
+
+@pytest.mark.parametrize(
+    ("text", "swapped"),
+    [
+        ("She saw him, and HE his ring.", "He saw her, and SHE her ring."),
+        ("I gave her to the king; her crown is hers.", "I gave him to the king; his crown is his."),
+        ("Look at her. The others hear himself", "Look at him. The others hear herself"),
+    ],
+)
+def test_swapping_keeps_capitals_and_reads_her_by_what_follows(text, swapped):
+    assert bios.swap_pronouns(text) == swapped
+
+
+def test_the_first_pronoun_in_the_window_counts():
+    texts = ["The king said that he saw her; she slept.", "A king, and she.", "king one two three four he"]
+    assert bios.pronoun_counts(texts, ["king"], window=4) == {"king": (1, 1)}
+    assert bios.pronoun_counts(texts, ["king"]) == {"king": (2, 1)}
+
+
+def test_prompts_end_where_the_pronoun_stands():
+    assert [bios.prompt(form, "baker") for form in bios.PROMPT_FORMS] == [
+        "The baker said that",
+        "When the baker came home,",
+    ]
+    assert bios.prompt(bios.PROMPT_FORMS[0], bios.SOMEBODY, "hoped") == "Somebody hoped that"
+
+
+def test_the_gap_is_the_mean_distance_from_the_prompt_without_a_noun():
+    assert paired_prompts.gap(np.array([1.0, -2.0, 0.5]), 0.5) == pytest.approx((0.5 + 2.5 + 0) / 3)
+    assert paired_prompts.corpus_log_odds(np.array([3]), np.array([0]))[0] == pytest.approx(math.log(7))
+
+
+@pytest.fixture
+def table():
+    rows = dict(noun=["baker", "king", "<b>"], he=[9, 5, 0], she=[1, 5, 8], corpus=[1.8, 0.0, -2.8])
+    return pd.DataFrame(
+        rows | dict(model=[1.5, 0.3, -2.0], balanced=[0.1, 0.0, -0.1], only_plays=[False, True, False], label=True)
+    )
+
+
+def test_figures_have_titles_axes_and_a_point_a_noun(table):
+    scatter = figures.paired_odds({"seed 0": table, "seed 1": table})
+    assert scatter.layout.title.text and "he : she" in scatter.layout.xaxis.title.text and len(scatter.frames) == 2
+    assert sum(len(trace.x) for trace in scatter.data if trace.mode == "markers+text") == 2 * len(table)
+    dumbbell = figures.odds_dumbbell(table)
+    assert list(dumbbell.data[-1].y) == ["<b>", "king", "baker"] and dumbbell.layout.xaxis.title.text
+    with pytest.raises(ValueError, match="lacks the columns"):
+        figures.odds_dumbbell(table.drop(columns="balanced"))
+
+
+def test_the_quick_run_writes_claims_and_figures_and_goes_on_from_its_pieces(tmp_path):
+    arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
+    first = paired_prompts.main(arguments)
+    assert [claim["row"] for claim in first["claims"]] == ["26a", "26b", "26c", "26d"]
+    assert (
+        first["figures"] == ["paired_prompts", "paired_prompts_balance"] and (tmp_path / "paired_prompts.html").exists()
+    )
+    assert len(first["values"]["nouns"]) >= 24
+    times = [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]
+    assert paired_prompts.main(arguments) == first
+    assert times == [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]

@@ -38,7 +38,9 @@ UNTESTED = ("dead", "too_rare")
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     tokens: int = 400_000
-    """Harvested: what dictionaries are trained on and latents judged by."""
+    """Harvested to train on."""
+    judged_tokens: int = 200_000
+    """The first of these, which every dictionary encodes: dead shares, proxies, consistency and ranking are of them."""
     sae_tokens: int = 400_000
     batch_size: int = 1024
     l1: float = 3.0
@@ -75,16 +77,19 @@ class Studied:
 
     run: Run
     stores: Mapping[bool, ActivationStore]
-    """By whether the model is the shuffled one."""
+    """To train on, by whether the model is the shuffled one."""
+    judged: Mapping[bool, ActivationStore]
+    """To judge by, likewise."""
     models: Mapping[bool, Transformer]
 
     @property
     def tokens(self) -> torch.Tensor:
+        """That latents are judged by."""
         return self.run.train_tokens.tokens[: self.n_sequences]
 
     @property
     def n_sequences(self) -> int:
-        n_ctx, ids = self.run.train_tokens.n_ctx, self.stores[False].manifest["n_ids"]
+        n_ctx, ids = self.run.train_tokens.n_ctx, self.judged[False].manifest["n_ids"]
         return ids // n_ctx
 
     def mask(self, label: str) -> np.ndarray:
@@ -109,7 +114,7 @@ class Found:
 
 
 def measure(entry: Trained, studied: Studied, setting: Setting, out: Path) -> Found:
-    store, n_rows = studied.stores[entry.shuffled], studied.tokens.numel()
+    store, n_rows = studied.judged[entry.shuffled], studied.tokens.numel()
     folder = out / "work" / "codes"
     shutil.rmtree(folder, ignore_errors=True)
     on_disk = CodeStore.create(folder, n_rows=n_rows, d_sae=entry.dictionary.d_sae)

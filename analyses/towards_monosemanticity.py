@@ -56,13 +56,16 @@ from analyses.dictionary_measures import (
     sizes_of,
 )
 from interp import figures, harvest, train_sae
+from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.config import RunConfig
 from interp.nulls import shuffled_model
 from interp.run import Run, run_stages
 from interp.sae import ReLUConfig
 
-QUICK = Setting(tokens=30_000, sae_tokens=20_000, seeds={1: 2, 4: 2}, main=4, judged=48, quality_tokens=4_000)
+QUICK = Setting(
+    tokens=30_000, judged_tokens=30_000, sae_tokens=20_000, seeds={1: 2, 4: 2}, main=4, judged=48, quality_tokens=4_000
+)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     setting, out, start = QUICK if options.quick else Setting(), options.out, time.monotonic()
     studied = study(options, setting, out)
+    say(start, "model and activations")
     entries = train_all(studied, setting, out)
     say(start, f"{len(entries)} dictionaries")
     found = [measure(entry, studied, setting, out) for entry in entries]
@@ -114,15 +118,18 @@ def study(options: argparse.Namespace, setting: Setting, out: Path) -> Studied:
     missing = set(LABELS) - set(run.train_tokens.label_names)
     if missing:
         raise ValueError(f"the text has no label {', '.join(sorted(missing))}: take the mixture")
-    tokens = run.train_tokens.tokens[: max(1, setting.tokens // run.train_tokens.n_ctx)]
     models = {False: run.model, True: shuffled_model(run.model)}
-    stores = {
-        shuffled: harvest(
-            model, tokens, [HOOK], out / "work" / f"store-{int(shuffled)}", exclude=(run.tokenizer.bos_id,)
-        )
-        for shuffled, model in models.items()
-    }
-    return Studied(run, stores, models)
+
+    def stores(name: str, n_tokens: int) -> dict[bool, ActivationStore]:
+        tokens, out_of = run.train_tokens.tokens[: max(1, n_tokens // run.train_tokens.n_ctx)], out / "work"
+        return {
+            shuffled: harvest(
+                model, tokens, [HOOK], out_of / f"{name}-{int(shuffled)}", exclude=(run.tokenizer.bos_id,)
+            )
+            for shuffled, model in models.items()
+        }
+
+    return Studied(run, stores("trained", setting.tokens), stores("judged", setting.judged_tokens), models)
 
 
 def train_all(studied: Studied, setting: Setting, out: Path) -> list[Trained]:

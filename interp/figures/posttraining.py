@@ -93,7 +93,7 @@ def gold_against_divergence(policies: pd.DataFrame, best_of_n: pd.DataFrame | No
         mean = best_of_n.groupby("n")[["kl", "gold"]].mean()
         labels = [f"{n}" for n in mean.index]
         style = dict(mode="lines+markers+text", line=dict(color=INK, width=1.5, dash="dot"), textposition="top left")
-        fig.add_scatter(x=mean["kl"], y=mean["gold"], text=labels, name="best of n by the reward model", **style)
+        fig.add_scatter(x=mean["kl"], y=mean["gold"], text=labels, name="best of n", **style)
     title = "Gold reward against the distance from where tuning began"
     styled(fig, title, x="KL from the SFT model (nats a response)", y="gold reward (mean of a response)", height=400)
     return fig.update_xaxes(rangemode="tozero")

@@ -12,8 +12,10 @@ Claims (row 21):
     21a  L = L∞ + (N_c / N)^α foretells the loss of the largest model, in the mean of the seeds, within 3 %
     21b  it is nearer to that loss than a + b e^{−cN} and a + b e^{−c√N}, and has the lower AIC on the sizes fitted
     21c  the same in tokens: L = L∞ + (D_c / D)^α foretells the loss at the most tokens within 3 %
-    21d  the exponents, by a bootstrap over the seeds of each size; measured
-    21e  whether the fitted L∞ finds the source's known floor: the floor lies in L∞'s interval
+    21d  as 21b, in tokens
+    21e  the exponents, with 95 % intervals by a bootstrap over the seeds of each size; measured
+    21f  the fitted L∞ beside the source's known floor; measured. At limited text L∞ need not be the floor: what more
+         text would take away is in it as well
 
 3 % of a loss that is mostly floor is a wide bar. So the error is also told as a share of what is above the floor, and
 beside it the error of expecting no gain at all over the second largest.

@@ -64,10 +64,11 @@ class Laws:
 def claims(laws: Mapping[str, Laws], floor: float) -> list[Claim]:
     return [
         _foretold("21a", laws["parameters"], floor, "A power law in parameters, fitted to all smaller models"),
-        _beats_exponentials(laws["parameters"]),
+        _beats_exponentials("21b", laws["parameters"], "parameters"),
         _foretold("21c", laws["data"], floor, "A power law in tokens, fitted to all smaller amounts"),
+        _beats_exponentials("21d", laws["data"], "tokens"),
         _exponents(laws),
-        _finds_the_floor(laws, floor),
+        _levels_off(laws["parameters"], floor),
     ]
 
 
@@ -84,18 +85,18 @@ def _foretold(row: str, law: Laws, floor: float, subject: str) -> Claim:
     )
 
 
-def _beats_exponentials(law: Laws) -> Claim:
+def _beats_exponentials(row: str, law: Laws, name: str) -> Claim:
     power, rivals = law.fits["power law"], [law.fits[shape] for shape in RIVALS]
     errors = {shape: law.relative(shape) for shape in ("power law", *RIVALS)}
     gaps = [rival.aic - power.aic for rival in rivals]
     best = all(errors["power law"] < errors[shape] for shape in RIVALS) and min(gaps) > 0
     return Claim(
-        row="21b",
-        text="With as many constants, the power law is nearer to the largest model than exponentials in N and in √N, "
-        "and fits the others better (AIC).",
+        row=row,
+        text=f"In {name}, a power law is nearer to the held-out loss than exponentials in size and in its root, with as many "
+        "constants, and fits the rest better.",
         holds=best,
         found=f"off by {errors['power law']:.1%}, against {errors['exponential']:.1%} and {errors['stretched']:.1%}; "
-        f"AIC lower by {gaps[0]:.0f} and {gaps[1]:.0f}.",
+        f"AIC of those minus its own: {gaps[0]:.0f} and {gaps[1]:.0f}.",
         numbers={"errors": errors, "aic_gaps": gaps},
     )
 
@@ -107,7 +108,7 @@ def _exponents(laws: Mapping[str, Laws]) -> Claim:
     ]
     span = laws["parameters"].x
     return Claim(
-        row="21d",
+        row="21e",
         text=f"The exponents, over a factor of {span[-1] / span[0]:.0f} in weights outside the embeddings.",
         holds=None,
         found=f"{words[0]}, {words[1]}.",
@@ -115,12 +116,11 @@ def _exponents(laws: Mapping[str, Laws]) -> Claim:
     )
 
 
-def _finds_the_floor(laws: Mapping[str, Laws], floor: float) -> Claim:
-    law = laws["parameters"]
+def _levels_off(law: Laws, floor: float) -> Claim:
     return Claim(
-        row="21e",
-        text="The constant of the law in parameters is the source's own loss: its interval holds that floor.",
-        holds=law.floor[0] <= floor <= law.floor[1],
+        row="21f",
+        text="Where the law in parameters levels off, against the source's own loss: above it, what is left is want of text.",
+        holds=None,
         found=f"{law.whole.floor:.3f} ({law.floor[0]:.3f} to {law.floor[1]:.3f}) fitted, {floor:.3f} known.",
         numbers={"fitted": law.whole.floor, "interval": law.floor, "floor": floor},
     )

@@ -92,8 +92,8 @@ def _beats_exponentials(row: str, law: Laws, name: str) -> Claim:
     best = all(errors["power law"] < errors[shape] for shape in RIVALS) and min(gaps) > 0
     return Claim(
         row=row,
-        text=f"In {name}, a power law is nearer to the held-out loss than exponentials in size and in its root, with as many "
-        "constants, and fits the rest better.",
+        text=f"In {name}, a power law is nearer to the held-out loss than exponentials in size and its root, with as "
+        "many constants, and fits the rest better.",
         holds=best,
         found=f"off by {errors['power law']:.1%}, against {errors['exponential']:.1%} and {errors['stretched']:.1%}; "
         f"AIC of those minus its own: {gaps[0]:.0f} and {gaps[1]:.0f}.",
@@ -119,7 +119,7 @@ def _exponents(laws: Mapping[str, Laws]) -> Claim:
 def _levels_off(law: Laws, floor: float) -> Claim:
     return Claim(
         row="21f",
-        text="Where the law in parameters levels off, against the source's own loss: above it, what is left is want of text.",
+        text="Where the law in parameters levels off, beside the source's own loss: what is between is want of text.",
         holds=None,
         found=f"{law.whole.floor:.3f} ({law.floor[0]:.3f} to {law.floor[1]:.3f}) fitted, {floor:.3f} known.",
         numbers={"fitted": law.whole.floor, "interval": law.floor, "floor": floor},

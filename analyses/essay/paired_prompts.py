@@ -24,28 +24,22 @@ the context (at 64 tokens the model had learned the templates but no noun after 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
-import torch
 
+from analyses.essay.paired_prompts_models import N_NOUNS, PLAY_NOUNS, SUBJECTS, befores, log_odds, shuffled, written
 from analyses.record import Claim, Interval, Record, interval, options
 from interp import figures
 from models import biographies as bios
-from models.sources import Document, shakespeare
+from models.sources import Document
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize
 from models.training import TrainingConfig, evaluate_loss, train_model
 from models.transformer import Transformer, TransformerConfig
 
-PLAY_NOUNS = ("king", "queen", "duke", "lady", "prince", "devil", "boy", "gentleman")
-"""These stand in Shakespeare's text only."""
-SUBJECTS = (*bios.NOUNS, *PLAY_NOUNS, *bios.NAMES, bios.SOMEBODY)
-N_NOUNS = len(bios.NOUNS) + len(PLAY_NOUNS)
 ARMS = ("as written", "balanced")
 
 
@@ -67,12 +61,6 @@ class Setting:
 
 
 QUICK = Setting(seeds=(0, 1), biographies=400, play_characters=12_000, vocab=400, d_model=16, tokens=20_000, befores=2)
-
-
-class Text(NamedTuple):
-    train: list[Document]
-    val_biographies: list[Document]
-    val_plays: list[Document]
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -99,7 +87,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def run(record: Record, setting: Setting, seed: int, arm: str) -> dict[str, Any]:
     """Train one model and ask it all prompts."""
     odds = bios.plant_odds(seed)
-    text = written(setting, seed, odds)
+    text = written(setting.biographies, setting.play_characters, seed, odds)
     tokenizer = Tokenizer.train_bpe((d.text for d in text.train), setting.vocab)
     balanced = [Document(bios.swap_pronouns(d.text), (), d.source, d.name) for d in text.train]
     documents = text.train if arm == ARMS[0] else [*text.train, *balanced]
@@ -112,8 +100,7 @@ def run(record: Record, setting: Setting, seed: int, arm: str) -> dict[str, Any]
     recipe = TrainingConfig(tokens=setting.tokens, batch_size=setting.batch_size, lr=setting.lr, seed=seed)
     model = Transformer(config)
     train_model(model, train, val_bios, recipe, record.out / "work" / f"seed-{seed}" / arm.replace(" ", "-"))
-    befores = val_bios[: setting.befores]
-    ask = partial(log_odds, model, tokenizer, befores)
+    ask = partial(log_odds, model, tokenizer, befores(tokenizer, text.val_biographies, setting.befores, setting.n_ctx))
     counts = bios.pronoun_counts((d.text for d in text.train), (*SUBJECTS, *bios.VERBS))
     return {
         "log_odds": np.stack([ask([bios.prompt(form, s) for s in SUBJECTS]) for form in bios.PROMPT_FORMS], 1),
@@ -123,43 +110,6 @@ def run(record: Record, setting: Setting, seed: int, arm: str) -> dict[str, Any]
         "loss_biographies": evaluate_loss(model, val_bios),
         "loss_plays": evaluate_loss(model, val_plays),
     }
-
-
-def written(setting: Setting, seed: int, odds: bios.Odds) -> Text:
-    """Biographies and plays, a twentieth of each kept for validation."""
-    lives = list(islice(bios.biographies(odds, Random(f"biographies {seed}")), setting.biographies))
-    plays, characters = [], 0
-    for document in shakespeare(Random(seed), 2000):
-        if characters >= setting.play_characters:
-            break
-        plays.append(document)
-        characters += len(document.text)
-    n_lives, n_plays = max(200, len(lives) // 20), max(4, len(plays) // 20)
-    return Text([*lives[n_lives:], *plays[n_plays:]], lives[:n_lives], plays[:n_plays])
-
-
-def shuffled(documents: Sequence[Document], seed: int) -> list[Document]:
-    return Random(f"order {seed}").sample(documents, len(documents))
-
-
-@torch.no_grad()
-def log_odds(model: Transformer, tokenizer: Tokenizer, befores: torch.Tensor, prompts: Sequence[str]) -> np.ndarray:
-    """log P(" he") − log P(" she") after each prompt, the mean over the rows of tokens `befores` that go before it."""
-    he, she = (one_token(tokenizer, word) for word in (" he", " she"))
-    found = []
-    for ids in (encoding.ids for encoding in tokenizer.encode_batch(prompts)):
-        asked = torch.tensor([tokenizer.bos_id, *ids]).expand(len(befores), -1)
-        rows = torch.cat([befores.long(), asked], 1)[:, -befores.shape[1] :]
-        logits = model(rows)[:, -1]
-        found.append(float((logits[:, he] - logits[:, she]).mean()))
-    return np.array(found)
-
-
-def one_token(tokenizer: Tokenizer, word: str) -> int:
-    ids = tokenizer.encode(word).ids
-    if len(ids) != 1:
-        raise ValueError(f"{word!r} is {len(ids)} tokens: give the tokenizer more text or a larger vocabulary")
-    return ids[0]
 
 
 def noun_table(pair: Mapping[str, Mapping[str, Any]], seed: int) -> pd.DataFrame:
@@ -173,7 +123,7 @@ def noun_table(pair: Mapping[str, Mapping[str, Any]], seed: int) -> pd.DataFrame
     for name, one in (("model", before), ("balanced", after)):
         table[name], table[f"{name}_second"] = one["log_odds"][:N_NOUNS].T
     distance = (table["model"] - table["corpus"]).abs()
-    table["label"] = distance.rank(ascending=False) <= 7
+    table["label"] = distance.rank(ascending=False) <= 6
     return table
 
 

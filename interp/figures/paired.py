@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-_RATIOS = (1, 3, 10, 30, 100)
+_RATIOS = (1, 3, 10, 40)
 _TICKS = {math.log(r): f"{r} : 1" for r in _RATIOS} | {-math.log(r): f"1 : {r}" for r in _RATIOS}
 _ODDS = dict(tickvals=list(_TICKS), ticktext=list(_TICKS.values()))
 
@@ -40,13 +40,13 @@ def paired_odds(
     names = {"Trained on the text as written": model, "Trained on balanced text": balanced}
     for table in tables.values():
         need(table, "noun", "he", "she", "corpus", "only_plays", "label", *names.values())
-    fig = make_subplots(1, 2, subplot_titles=list(names), shared_yaxes=True, horizontal_spacing=0.04)
+    fig = make_subplots(1, 2, subplot_titles=list(names), shared_yaxes=True, horizontal_spacing=0.06)
     reach = 1.06 * max(float(table[["corpus", *names.values()]].abs().to_numpy().max()) for table in tables.values())
     frames = {seed: _panels(table, list(names.values()), reach) for seed, table in tables.items()}
     for trace in next(iter(frames.values())):
         fig.add_trace(trace)
     styled(fig, title, height=420)
-    fig.update_xaxes(**_ODDS, range=[-reach, reach], title_text="in the text, he : she")
+    fig.update_xaxes(**_ODDS, range=[-reach, reach], title_text="in the text, he : she", tickfont_size=11)
     fig.update_yaxes(**_ODDS, range=[-reach, reach])
     fig.update_yaxes(title_text=f"after {prompt}, he : she", row=1, col=1)
     fig.update_layout(margin_t=96, legend_y=1.08, meta={"min_width": 600})
@@ -130,4 +130,4 @@ def odds_dumbbell(
     styled(fig, title, x="odds he : she (log scale)", height=120 + 16 * len(nouns))
     fig.update_xaxes(**_ODDS)
     fig.update_yaxes(tickfont_size=11, dtick=1, range=[-0.7, len(nouns) - 0.3])
-    return fig
+    return fig.update_layout(legend_y=1.0)

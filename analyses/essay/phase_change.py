@@ -35,9 +35,11 @@ class Setting:
     steps: int = 1000
     batch_size: int = 256
     lr: float = 0.02
+    judged_on: int = 2**17
+    """Samples behind the choice of a restart: where features are rare, the difference lies in few of them."""
 
 
-QUICK = Setting(cells=4, restarts=2, steps=150, batch_size=64)
+QUICK = Setting(cells=4, restarts=2, steps=150, batch_size=64, judged_on=2**12)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def diagram(n: int, seed: int, setting: Setting) -> dict[str, Any]:
     importance = torch.ones(len(density), n)
     importance[:, -1] = importances.repeat_interleave(setting.cells * restarts)
     recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size, lr=setting.lr)
-    found = train(density, importance, n - 1, recipe=recipe, seed=seed)
+    found = train(density, importance, n - 1, recipe=recipe, seed=seed, judged_on=setting.judged_on)
     states = state_of_extra(found.W).view(cells, restarts)
     best = found.loss.view(cells, restarts).argmin(1, keepdim=True)
     return {

@@ -158,8 +158,15 @@ def phase_diagram(
             marker=dict(symbol="square", color=colour, size=11, line=dict(color=GREY, width=1)),
         )
     fig = styled(fig, title, height=110 + 250 * len(panels))
-    fig.update_xaxes(type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1], showgrid=False)
-    fig.update_yaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10], showgrid=False)
+    fig.update_xaxes(type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1], showgrid=False, range=_edges(density))
+    fig.update_yaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10], showgrid=False, range=_edges(importance))
     fig.update_xaxes(title_text="density 1 − S", row=len(panels))
     fig.update_yaxes(title_text="relative importance", col=1)
     return fig.update_layout(legend=dict(y=-0.14, yanchor="top"), margin_b=100, meta={"min_width": 600})
+
+
+def _edges(values: Sequence[float]) -> list[float]:
+    """Of cells around these values, in powers of ten, as a log axis has its range."""
+    powers = np.log10(values)
+    half = (powers[-1] - powers[0]) / (len(powers) - 1) / 2
+    return [powers[0] - half, powers[-1] + half]

@@ -11,12 +11,13 @@ directly (DPO), with three prices β on leaving the tuned model. All is judged o
 
 Claims (row 24):
     24a  the reward model agrees with the gold rule on ≥ 90 % of held-out pairs without noise, in every seed
-    24b  the DPO policy (β = .1) is preferred to the tuned model by the gold rule in ≥ 75 % of prompts, in every seed
+    24b  the DPO policy (β = .5) is preferred to the tuned model by the gold rule in ≥ 75 % of prompts, in every seed
     24c  log-probability of chosen and rejected responses, and the divergence: measured (both may fall)
     24d  right answers, which the rule does not reward: measured
     24e  gold reward against divergence: measured, with best-of-n by the reward model beside it
 
-Rates and epochs were chosen on short runs of one seed.
+Rates, epochs and β were chosen on seeds 0 to 2, other seeds are reported: at β = .03 and .1 the policy overshoots there,
+winning .8 of the prompts half-way and .0 to .7 at the end of the three epochs.
 """
 
 import math
@@ -55,7 +56,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Setting:
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (3, 4, 5)
     best_of: tuple[int, ...] = (1, 2, 4, 8, 16)
     models: ChatSetting = field(default_factory=ChatSetting)
     preference: PreferenceSetting = field(default_factory=PreferenceSetting)
@@ -119,6 +120,12 @@ def conversations(sft: Transformer, policy: Transformer, world: World, setting: 
         lines = [f"{turn.prompt}\n→ {world.chat.decode(ids)}" for turn, ids in zip(asked, drawn.ids, strict=True)]
         shown[name] = "\n\n".join(lines)
     return shown
+
+
+def same_steps(policies: pd.DataFrame) -> pd.DataFrame:
+    """Seeds have unlike numbers of pairs, and so of steps: each watched point is put at its mean step over the seeds."""
+    point = policies.groupby(["beta", "seed"]).cumcount()
+    return policies.assign(step=policies.groupby(["beta", point])["step"].transform("mean").round().astype(int))
 
 
 def claims(runs: list[dict[str, Any]], policies: pd.DataFrame, best: pd.DataFrame, setting: Setting) -> list[Claim]:
@@ -191,7 +198,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = QUICK if o.quick else Setting()
     record = Record(o.out, setting, svg=not o.quick)
     runs = [record.piece(f"seed-{seed}", lambda seed=seed: run_seed(folder, setting, seed)) for seed in setting.seeds]
-    policies = pd.DataFrame([row for run in runs for row in run["policies"]])
+    policies = same_steps(pd.DataFrame([row for run in runs for row in run["policies"]]))
     best = pd.DataFrame([row for run in runs for row in run["best_of_n"]])
     made = {
         "training": figures.preference_curves(policies[policies["beta"] == setting.preference.beta]),

@@ -27,7 +27,7 @@ class PreferenceSetting:
     """Share of the labels that are turned round."""
     asked: int = 200
     """Held-out prompts on which the policies are watched."""
-    beta: float = 0.1
+    beta: float = 0.5
     """Of the policy that is judged."""
     betas: tuple[float, ...] = (0.03, 0.1, 0.5)
     dpo_epochs: float = 2.0
@@ -37,7 +37,7 @@ class PreferenceSetting:
     watched: int = 8
 
 
-QUICK_PREFERENCE = PreferenceSetting(prompts=100, asked=30, betas=(0.1,), dpo_epochs=1, reward_epochs=1, watched=2)
+QUICK_PREFERENCE = PreferenceSetting(prompts=100, asked=30, betas=(0.5,), dpo_epochs=1, reward_epochs=1, watched=2)
 
 
 @dataclass(frozen=True)

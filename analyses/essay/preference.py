@@ -16,8 +16,8 @@ Claims (row 24):
     24d  right answers, which the rule does not reward: measured
     24e  gold reward against divergence: measured, with best-of-n by the reward model beside it
 
-Rates, epochs and β were chosen on seeds 0 to 2, other seeds are reported: at β = .03 and .1 the policy overshoots there,
-winning .8 of the prompts half-way and .0 to .7 at the end of the three epochs.
+Rates, epochs and β were chosen on seeds 0 to 2, other seeds are reported. At β = .03 and .1 the policy overshoots there:
+it wins .8 of the prompts half-way and .0 to .7 at the end.
 """
 
 import math
@@ -123,7 +123,7 @@ def conversations(sft: Transformer, policy: Transformer, world: World, setting: 
 
 
 def same_steps(policies: pd.DataFrame) -> pd.DataFrame:
-    """Seeds have unlike numbers of pairs, and so of steps: each watched point is put at its mean step over the seeds."""
+    """Seeds have unlike numbers of pairs, and so of steps: a watched point is put at its mean step over the seeds."""
     point = policies.groupby(["beta", "seed"]).cumcount()
     return policies.assign(step=policies.groupby(["beta", point])["step"].transform("mean").round().astype(int))
 

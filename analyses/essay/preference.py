@@ -16,7 +16,7 @@ Claims (row 24):
     24d  right answers, which the rule does not reward: measured
     24e  gold reward against divergence: measured, with best-of-n by the reward model beside it
 
-Rates, epochs and β were chosen on seeds 0 to 2, other seeds are reported. At β = .03 and .1 the policy overshoots there:
+Rates, epochs and β were chosen on seeds 0 to 2, other seeds are reported. With β = .03 and .1 the policy overshoots:
 it wins .8 of the prompts half-way and .0 to .7 at the end.
 """
 

@@ -52,11 +52,27 @@ def test_the_units_are_those_of_the_hooks_after_the_activation_function():
     torch.testing.assert_close(acts[:, 24:], pre.relu(), atol=1e-5, rtol=1e-5)
 
 
+def test_what_the_character_before_adds_is_of_pairs_over_singles():
+    """Against η² of both groupings, by the groups' means one by one."""
+    model = Transformer(CONFIG)
+    acts = unit_activations(model, TOKENS).view(6, 10, 48)[:, 1:].reshape(54, 48).double()
+
+    def share(groups):
+        means = torch.stack([acts[[g == other for other in groups]].mean(0) for g in groups])
+        return (means - acts.mean(0)).square().sum(0) / (acts - acts.mean(0)).square().sum(0)
+
+    singles = TOKENS[:, 1:].flatten().tolist()
+    pairs = list(zip(TOKENS[:, :-1].flatten().tolist(), singles, strict=True))
+    measured = contrast(model, TOKENS)
+    assert measured[0] == pytest.approx(float(share(singles).nanmean()))
+    assert measured[2] == pytest.approx(float((share(pairs) - share(singles)).nanmean()))
+
+
 def test_shuffles_differ_and_leave_the_model_as_it_was():
     model = Transformer(CONFIG)
     before = contrast(model, TOKENS)
     null = shuffled_contrast(model, TOKENS, 3)
-    assert null.shape == (3, 3) and len(np.unique(null[:, 0])) == 3
+    assert null.shape == (3, 4) and len(np.unique(null[:, 0])) == 3
     np.testing.assert_array_equal(contrast(model, TOKENS), before)
 
 
@@ -110,7 +126,7 @@ def test_the_quick_runs_write_claims_and_figures_and_go_on_from_pieces(tmp_path)
     words = ["--quick", "--threads", "1", "--out"]
     results = shakespeare.main([*words, str(tmp_path / "shakespeare")])
     rows = [claim["row"] for claim in results["claims"]]
-    assert rows == ["2a", "2b", "2c", "2d", "2e", "3a", "3b", "4a", "4b", "4c"]
+    assert rows == ["2a", "2b", "2c", "2d", "2e", "3a", "3b", "4a", "4b", "4c", "4d"]
     by_row = dict(zip(rows, results["claims"], strict=True))
     assert by_row["2a"]["holds"] and by_row["2c"]["holds"] and by_row["4c"]["holds"] is None
     assert list(results["values"]["samples by round"]) == ["0", "10", "50"]

@@ -18,8 +18,8 @@ def claims(runs: dict[str, Any], setting: Any) -> list[Claim]:
         _deep(runs["deep"]),
         _leaking(runs["unmasked"]),
         *_twins(runs["causal"], runs["unmasked"]),
-        *_generations(runs["history"], runs["real"], shown),
-        *_contrasts(runs["history"]),
+        *_generations(runs["rounds"], runs["real"], shown),
+        *_contrasts(runs["units"]),
     ]
 
 
@@ -90,8 +90,8 @@ def _twins(causal: list[dict[str, Any]], unmasked: list[dict[str, Any]]) -> list
     ]
 
 
-def _generations(histories: list[dict[str, Any]], real: dict[str, Any], shown: list[int]) -> list[Claim]:
-    distance, words = (np.array([run[name] for run in histories])[:, shown] for name in ("distance", "word_share"))
+def _generations(rounds: list[dict[str, Any]], real: dict[str, Any], shown: list[int]) -> list[Claim]:
+    distance, words = (np.array([run[name] for run in rounds])[:, shown] for name in ("distance", "word_share"))
     steps = {name: [interval(step) for step in np.diff(table, axis=1).T.tolist()] for name, table in
              (("distance", distance), ("word share", words))}  # fmt: skip
     return [
@@ -114,19 +114,20 @@ def _generations(histories: list[dict[str, Any]], real: dict[str, Any], shown: l
     ]
 
 
-def _contrasts(histories: list[dict[str, Any]]) -> list[Claim]:
+def _contrasts(units: list[dict[str, Any]]) -> list[Claim]:
     """Whether each measure ends above where it began and above the 99th percentile of the shuffles, in every seed."""
-    measured = np.stack([run["contrast"] for run in histories])  # [seed, round, measure]
-    prompted = np.stack([run["prompt_contrast"] for run in histories])
-    null = np.stack([np.quantile(run["null"], 0.99, axis=0) for run in histories])  # [seed, measure]
+    measured = np.stack([run["contrast"] for run in units])  # [seed, round, measure]
+    prompted = np.stack([run["prompt_contrast"] for run in units])
+    null = np.stack([np.quantile(run["null"], 0.99, axis=0) for run in units])  # [seed, measure]
     bar = "after 50 rounds is above that before training and the 99th percentile of shuffled weights."
     texts = (
         f"The share of MLP units' variance between characters {bar}",
         f"The kurtosis of MLP units {bar}",
+        "Beside these, with no bar: the share of variance that the character before adds.",
         "Beside these, with no bar: the standard deviation of MLP units over the text.",
     )
     made = []
-    for i, (row, text) in enumerate(zip(("4a", "4b", "4c"), texts, strict=True)):
+    for i, (row, text) in enumerate(zip(("4a", "4b", "4c", "4d"), texts, strict=True)):
         start, end = measured[:, 0, i], measured[:, -1, i]
         rise = interval((end - start).tolist())
         above = bool((end > start).all() and (end > null[:, i]).all())
@@ -134,7 +135,7 @@ def _contrasts(histories: list[dict[str, Any]]) -> list[Claim]:
             Claim(
                 row=row,
                 text=text,
-                holds=above if row != "4c" else None,
+                holds=above if row in ("4a", "4b") else None,
                 found=f"{start.mean():.3g} before, {end.mean():.3g} after 50 rounds (rise {rise}); "
                 f"shuffled, 99th percentile {null[:, i].mean():.3g}.",
                 numbers={"measure": MEASURES[i], "before": start, "after": end, "rise": rise, "null": null[:, i]}

@@ -12,14 +12,18 @@ from interp import figures
 
 ASKED = {"answer among the input": "val_loss", "answer not in the input": "honest_loss"}
 TWINS = {"causal": "causal", "unmasked": "without the mask"}
-AXES = ("η² of the character", "kurtosis (median unit)", "standard deviation")
+AXES = {
+    "character share": "η² of the character",
+    "added by the character before": "η² added by the one before",
+    "kurtosis": "kurtosis (median unit)",
+}
 
 
 def drawn(runs: dict[str, Any], setting: Any) -> dict[str, go.Figure]:
     text, real = PROMPT, runs["real"]
-    table = _history_table(runs["history"], setting)
-    null = np.stack([np.quantile(run["null"], 0.99, axis=0) for run in runs["history"]]).mean(0)
-    first = runs["history"][0]["acts"]  # [round, character, unit]
+    table = _round_table(runs, setting)
+    null = np.stack([np.quantile(run["null"], 0.99, axis=0) for run in runs["units"]]).mean(0)
+    first = runs["units"][0]["acts"]  # [round, character, unit]
     top = float(np.quantile(first[-1], 0.995))
     names = {number: f"after {number} rounds" if number else "before training" for number in setting.rounds}
     shown = {names[number]: acts for number, acts in zip(setting.rounds, first, strict=True) if number in (0, 10, 50)}
@@ -30,9 +34,7 @@ def drawn(runs: dict[str, Any], setting: Any) -> dict[str, go.Figure]:
         "twin_losses": figures.twin_losses(_loss_table(runs)),
         "training": _training(runs),
         "generations": figures.generation_quality(table, real_distance=real["distance"], real_share=real["word_share"]),
-        "contrast": figures.unit_contrast(
-            table, dict(zip(MEASURES, null, strict=True)), dict(zip(MEASURES, AXES, strict=True))
-        ),
+        "contrast": figures.unit_contrast(table, dict(zip(MEASURES, null, strict=True)), AXES),
         "neurons": figures.neuron_heatmaps(shown, text, top=top),
         "neuron_slider": figures.neuron_slider(dict(zip(map(str, setting.rounds), first, strict=True)), text, top=top),
     }
@@ -49,11 +51,11 @@ def _loss_table(runs: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "question", "loss"])
 
 
-def _history_table(histories: list[dict[str, Any]], setting: Any) -> pd.DataFrame:
+def _round_table(runs: dict[str, Any], setting: Any) -> pd.DataFrame:
     rows = [
-        {"round": number, "seed": seed, "distance": run["distance"][i], "word_share": run["word_share"][i]}
-        | dict(zip(MEASURES, run["contrast"][i], strict=True))
-        for seed, run in zip(setting.seeds, histories, strict=True)
+        {"round": number, "seed": seed, "distance": written["distance"][i], "word_share": written["word_share"][i]}
+        | dict(zip(MEASURES, units["contrast"][i], strict=True))
+        for seed, written, units in zip(setting.seeds, runs["rounds"], runs["units"], strict=True)
         for i, number in enumerate(setting.rounds)
     ]
     return pd.DataFrame(rows)

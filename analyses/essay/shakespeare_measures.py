@@ -13,7 +13,7 @@ from interp.statistics.contrast import kurtosis, token_variance_share
 from models.generated import ngram_distance, word_share
 from models.transformer import Transformer
 
-MEASURES = ("token share", "kurtosis", "spread")
+MEASURES = ("character share", "kurtosis", "added by the character before", "spread")
 
 
 class Generated(NamedTuple):
@@ -57,11 +57,14 @@ def unit_activations(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Floa
 
 
 def contrast(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[np.ndarray, " measure"]:
-    """Of the units that fire at all: η², mean; kurtosis, median (its mean is that of the rarest unit); standard
-    deviation over places, mean."""
-    acts = unit_activations(model, tokens)
-    share, peaks = token_variance_share(acts, tokens.flatten()), kurtosis(acts)
-    return np.array([float(share.nanmean()), float(peaks.nanmedian()), float(acts.std(0).mean())])
+    """Of the units that fire at all, over the places that have one before them: η² of the character, mean; kurtosis,
+    median (its mean is that of the rarest unit); by how much η² of the pair with the character before exceeds that of
+    the character, mean; standard deviation, mean."""
+    acts = unit_activations(model, tokens).unflatten(0, tokens.shape)[:, 1:].flatten(0, 1)
+    pairs = tokens[:, :-1].long() * model.config.d_vocab + tokens[:, 1:]
+    share, pair_share = (token_variance_share(acts, group.flatten()) for group in (tokens[:, 1:], pairs))
+    added = float((pair_share - share).nanmean())
+    return np.array([float(share.nanmean()), float(kurtosis(acts).nanmedian()), added, float(acts.std(0).mean())])
 
 
 def shuffled_contrast(

@@ -57,9 +57,7 @@ def twin_losses(losses: pd.DataFrame) -> go.Figure:
         means, reach = seeds.mean(), dict(array=seeds.max() - seeds.mean(), arrayminus=seeds.mean() - seeds.min())
         bar = go.Bar(x=means.index, y=means, name=str(question), marker_color=colour, offsetgroup=question)
         bar.update(error_y=dict(symmetric=False, thickness=1.5, **reach), cliponaxis=False)
-        fig.add_trace(
-            bar.update(text=means, texttemplate="%{text:.2f}", textposition="inside", insidetextanchor="start")
-        )
+        fig.add_trace(bar.update(text=means, texttemplate="%{text:.2f}", textposition="auto", insidetextanchor="start"))
     styled(fig, "Held-out loss of the same models, asked two ways", x="attention", y="loss (nats a character)")
     return fig.update_layout(barmode="group", bargap=0.4).update_yaxes(range=[0, 1.1 * losses["loss"].max()])
 

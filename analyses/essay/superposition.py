@@ -31,14 +31,17 @@ class Setting:
     densities: tuple[float, ...] = (1, 0.6, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
     seeds: tuple[int, ...] = (0, 1, 2)
     restarts: int = 4
-    steps: int = 3000
+    steps: int = 2000
     batch_size: int = 1024
     polygon_decay: float = 0.9
     polygon_densities: tuple[float, ...] = (1, 0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.01)
-    polygon_restarts: int = 32
+    polygon_restarts: int = 16
+    polygon_batch_size: int = 256
 
 
-QUICK = Setting(densities=(1, 0.1, 0.01), restarts=2, steps=150, batch_size=64, polygon_restarts=4)
+QUICK = Setting(
+    densities=(1, 0.1, 0.01), restarts=2, steps=150, batch_size=64, polygon_restarts=4, polygon_batch_size=64
+)
 MODELS = {"linear": False, "ReLU": True}
 
 
@@ -64,7 +67,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             "features_kept": figures.features_kept(tables, setting.m),
             "gram_heatmaps": figures.gram_heatmaps(chosen(runs, setting)),
             "gram_slider": figures.gram_slider(
-                {f"{1 / p:.3g}": (W, b) for p, W, b in zip(setting.densities, *_weights(runs["ReLU"]), strict=True)}
+                {f"{1 - p:.3g}": (W, b) for p, W, b in zip(setting.densities, *_weights(runs["ReLU"]), strict=True)}
             ),
             "feature_polygons": figures.feature_polygons({name[4:]: W for name, W in shown.items()}),
             "polygon_multiples": figures.polygon_multiples({name: shown[name] for name in _few(list(shown))}),
@@ -76,12 +79,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def sweep(seed: int, relu: bool, setting: Setting) -> dict[str, Any]:
     """Of the restarts at each density, the one of the lowest loss."""
     importance = setting.decay ** torch.arange(setting.n)
-    return best_of(seed, setting.densities, importance, setting.m, setting.restarts, setting, relu=relu)
+    recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size)
+    return best_of(seed, setting.densities, importance, setting.m, setting.restarts, recipe, relu=relu)
 
 
 def polygon_sweep(seed: int, setting: Setting) -> dict[str, Any]:
     importance = setting.polygon_decay ** torch.arange(5)
-    return best_of(seed, setting.polygon_densities, importance, 2, setting.polygon_restarts, setting)
+    recipe = Recipe(steps=setting.steps, batch_size=setting.polygon_batch_size)
+    return best_of(seed, setting.polygon_densities, importance, 2, setting.polygon_restarts, recipe)
 
 
 def best_of(
@@ -90,12 +95,11 @@ def best_of(
     importance: torch.Tensor,
     m: int,
     restarts: int,
-    setting: Setting,
+    recipe: Recipe,
     *,
     relu: bool = True,
 ) -> dict[str, Any]:
     density = torch.tensor(densities, dtype=torch.float32).repeat_interleave(restarts)
-    recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size)
     found: Autoencoders = train(
         density, importance.expand(len(density), -1).contiguous(), m, relu=relu, recipe=recipe, seed=seed
     )
@@ -157,7 +161,7 @@ def chosen(runs: dict[str, list[dict[str, Any]]], setting: Setting) -> dict[str,
     sparse = len(setting.densities) - 1
     panels = {"linear": (runs["linear"][0]["W"][sparse], runs["linear"][0]["b"][sparse])}
     for at in _few(range(len(setting.densities)), 4):
-        panels[f"ReLU, S = {1 - setting.densities[at]:.3g}"] = (runs["ReLU"][0]["W"][at], runs["ReLU"][0]["b"][at])
+        panels[f"S = {1 - setting.densities[at]:.3g}"] = (runs["ReLU"][0]["W"][at], runs["ReLU"][0]["b"][at])
     return panels
 
 

@@ -24,7 +24,9 @@ TICKS = [1, 2, 3, 5, 10, 20, 30, 50, 100, 300, 1000]
 
 
 def gram_heatmaps(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str = "WᵀW: which features share directions"
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    title: str = "WᵀW of a linear model (left) and of ReLU models",
 ) -> go.Figure:
     """Small multiples. `panels`: name → W [m, n] and b [n]. Above WᵀW; below it the length of each feature's column,
     coloured by superposition: how far the other features reach along it; at the bottom the biases."""
@@ -50,6 +52,7 @@ def gram_heatmaps(
     fig.update_yaxes(title_text="‖W<sub>i</sub>‖", row=2, col=1)
     fig.update_yaxes(title_text="bias", row=3, col=1)
     fig.update_yaxes(range=[0, 1.35], row=2)
+    fig.update_yaxes(range=_reach(panels), row=3)
     fig.update_xaxes(title_text="feature", row=3)
     fig.update_layout(
         coloraxis=_diverging(y=0.77, length=0.48),
@@ -63,7 +66,7 @@ def gram_heatmaps(
 def gram_slider(
     panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,
-    prefix: str = "1 / (1 − S) = ",
+    prefix: str = "S = ",
     active: int = 0,
     title: str = "WᵀW and biases as features grow sparser",
 ) -> go.Figure:
@@ -81,9 +84,8 @@ def gram_slider(
     fig = styled(fig, title, height=380)
     _gram_axes(fig, row=1)
     fig.update_yaxes(title_text="feature", row=1, col=1)
-    reach = 1.1 * max(float(np.abs(b).max()) for _, b in panels.values())
     fig.update_xaxes(title_text="feature", row=1, col=1)
-    fig.update_xaxes(range=[-reach, reach], title_text="bias", row=1, col=2)
+    fig.update_xaxes(range=_reach(panels), title_text="bias", row=1, col=2)
     fig.update_xaxes(range=[0, 1.35], title_text="length", row=1, col=3)
     fig.update_yaxes(autorange="reversed")
     fig.update_layout(
@@ -219,6 +221,12 @@ def _gram_axes(fig: go.Figure, row: int) -> None:
     fig.update_yaxes(autorange="reversed", row=row)
     fig.update_xaxes(showgrid=False, row=row)
     fig.update_yaxes(showgrid=False, row=row)
+
+
+def _reach(panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[float]:
+    """A range that holds all biases."""
+    reach = 1.1 * max(float(np.abs(b).max()) for _, b in panels.values())
+    return [-reach, reach]
 
 
 def _diverging(*, y: float, length: float) -> dict:

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             print(f"{name}: done before", flush=True)
             continue
         print(f"{name}", flush=True)
-        module.main([*(["--quick"] if o.quick else []), "--out", str(o.out / name)])
+        quick, threads = ["--quick"] if o.quick else [], [f"--threads={o.threads}"] if o.threads else []
+        module.main([*quick, *threads, "--out", str(o.out / name)])
     commands = {name: f"python -m analyses.essay.{name}" for name in ANALYSES}
     page = write_page(read_chapters(o.out, commands), o.out / "how-models-learn.html")
     print(f"{time.monotonic() - begin:.0f} s\nOpen {page.resolve()}")
@@ -59,6 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", choices=ANALYSES, help="these alone; the page shows what else is there")
     parser.add_argument("--redo", action="store_true")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, help="of each analysis; default all cores")
     parser.add_argument("--out", type=Path, default=Path("runs/essay"))
     return parser.parse_args(arguments)
 

@@ -166,17 +166,19 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def values(runs: dict[str, Any], setting: Setting) -> dict[str, Any]:
     """The samples as text, each the first of those measured, and how much of everything was seen."""
-    first = runs["rounds"][0]
+    by_round = dict(zip(setting.rounds, runs["rounds"][0]["texts"], strict=True))
     return {
         "prompt": PROMPT,
         "temperature": setting.temperature,
         "characters a round": setting.essay.batch_size * setting.essay.n_ctx * setting.round_steps,
-        "samples by round": dict(zip(map(str, setting.rounds), first["texts"], strict=True)),
-        "sample, deep": runs["deep"]["sample"],
-        "sample, unmasked": runs["unmasked"][0]["sample"],
-        "parameters, deep": runs["deep"]["parameters"],
-        "characters, deep": setting.deep.characters,
-        "characters, essay": setting.essay.characters,
+        "generations": {
+            "Before training": by_round[0],
+            "After 10 rounds": by_round[10],
+            "After 50 rounds": by_round[50],
+            "Four layers of 128": runs["deep"]["sample"],
+            "Without the mask": runs["unmasked"][0]["sample"],
+        },
+        "loss without the mask": float(np.mean([run["val_loss"] for run in runs["unmasked"]])),
     }
 
 

@@ -67,11 +67,11 @@ def preference_curves(curves: pd.DataFrame) -> go.Figure:
         ("right", "right answer", ORANGE, 3),
     ):
         _lines(fig, curves, column, name, colour, col)
-    styled(fig, "Direct preference optimisation, step by step", x="steps", height=380)
+    styled(fig, "Direct preference optimisation, step by step", x="steps", height=416)
     fig.update_yaxes(title_text="log-probability (nats a response)", title_standoff=4, col=1)
     fig.update_yaxes(title_text="divergence (nats a response)", rangemode="tozero", title_standoff=4, col=2)
     fig.update_yaxes(title_text="share", tickformat=".0%", range=[0, 1.05], title_standoff=4, col=3)
-    return fig.update_layout(meta={"min_width": 600})
+    return fig.update_layout(margin_t=92, meta={"min_width": 600})  # the legend takes two lines
 
 
 def gold_against_divergence(policies: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> go.Figure:

@@ -49,11 +49,11 @@ def scaling_law(
         label = NAMES[name].replace("N", symbol)
         fig.add_trace(go.Scatter(x=along, y=shown, mode="lines", line=line, name=label, hoverinfo="skip"))
     fig.add_traces(_dots(x, above))
-    styled(fig, title, x=f"{x_title} (log)", y="loss − floor (nats a token, log)")
+    styled(fig, title, x=f"{x_title} (log)", y="loss − floor (nats a token, log)", height=396)
     top = above.max() * 1.25
     fig.update_xaxes(type="log", tickformat="~s", tickvals=_ticks(along[0], along[-1], (1, 2, 5)))
     fig.update_yaxes(type="log", tickvals=_ticks(low, top, (1, 2, 5)), range=np.log10([low, top]).tolist())
-    return fig
+    return fig.update_layout(margin_t=92)  # the legend takes two lines
 
 
 def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:

@@ -69,13 +69,12 @@ def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
         part = curves[curves["parameters"] == size]
         line = dict(color=colour, width=2)
         fig.add_trace(go.Scatter(x=part["flops"], y=part["loss"] - floor, mode="lines", line=line, name=_short(size)))
-        end = dict(x=np.log10(part["flops"].iloc[-1]), y=np.log10(max(part["loss"].iloc[-1] - floor, 1e-6)))
-        fig.add_annotation(
-            **end, text=_short(size), showarrow=False, xanchor="left", xshift=4, font=dict(size=11, color=INK)
-        )
+        first = dict(x=np.log10(part["flops"].iloc[0]), y=np.log10(max(part["loss"].iloc[0] - floor, 1e-6)))
+        look = dict(showarrow=False, yanchor="bottom", font=dict(size=11, color=INK))
+        fig.add_annotation(**first, text=_short(size), **look)
     styled(fig, "Loss above the floor while training, by size", x="training compute (FLOP, log)")
     above = curves["loss"] - floor
-    fig.update_layout(showlegend=False, margin_r=48)
+    fig.update_layout(showlegend=False)
     fig.update_xaxes(type="log", exponentformat="power", dtick=1)
     fig.update_yaxes(
         type="log",

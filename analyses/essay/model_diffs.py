@@ -170,8 +170,8 @@ def _end_claim(runs: list[dict[str, Any]]) -> Claim:
         row="25c",
         text="One latent fires where <end> is expected (F1 ≥ .8) and writes more to the tuned model (norm > .6).",
         holds=min(f1) >= 0.8 and min(norm) > 0.6,
-        found=f"F1 {interval(f1)}, relative norm {interval(norm)}; without it P(<end>) falls from {said[0]:.2f} to "
-        f"{said[1]:.2f}.",
+        found=f"F1 {interval(f1)}, relative norm {interval(norm)}; P(<end>) there is {said[0]:.2f}, without the "
+        f"latent {said[1]:.2f}.",
         numbers={"f1": f1, "relative_norm": norm, "p_end": said},
     )
 

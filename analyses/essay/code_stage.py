@@ -51,8 +51,8 @@ class Setting:
     n_layers: int = 2
     n_heads: int = 4
     n_ctx: int = 32
-    pretraining_tokens: int = 700_000
-    tuning_tokens: int = 700_000
+    pretraining_tokens: int = 500_000
+    tuning_tokens: int = 650_000
     code_share: float = 0.5
     """Of the pre-training tokens, in the arms with code there."""
     filler_share: float = 0.3

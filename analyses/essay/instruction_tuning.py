@@ -3,7 +3,7 @@
     python -m analyses.essay.instruction_tuning            about 4 minutes
     python -m analyses.essay.instruction_tuning --quick    a few seconds
 
-A transformer of two layers is pre-trained on 1.6 million tokens of plain statements: facts, lists of words said again
+A transformer of two layers is pre-trained on 1.0 million tokens of plain statements: facts, lists of words said again
 and backwards, sentences about nothing. Then it is tuned on 3,000 conversations of one turn, with the loss on the
 responses alone (`models.posttraining`). The prompts that judge it ask for facts that no conversation asked for (the
 statements held them) and for lists of words that no conversation held. The models stay in OUT/models, where the

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, GREY, INK, SEQUENCE, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, need, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,7 +174,7 @@ def loss_ratios(
     ratio, low, high (95 % over seeds)."""
     need(table, "task", "density", "ratio", "low", "high")
     fig = go.Figure()
-    for (task, rows), colour in zip(table.groupby("task", sort=False), (BLUE, GREEN), strict=False):
+    for (task, rows), colour in zip(table.groupby("task", sort=False), SEQUENCE, strict=False):
         error = dict(
             type="data", symmetric=False, array=rows["high"] - rows["ratio"], arrayminus=rows["ratio"] - rows["low"]
         )
@@ -189,4 +189,4 @@ def loss_ratios(
     fig.add_hline(y=1, line=dict(color=GREY, dash="dot"))
     fig.update_xaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100])
     fig.update_yaxes(type="log", tickvals=[0.2, 0.5, 1, 2, 5, 10])
-    return styled(fig, title, x="1 / (1 − S)", y="loss / loss of the monosemantic network")
+    return styled(fig, title, x="1 / (1 − S)", y="loss / monosemantic loss")

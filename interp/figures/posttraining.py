@@ -75,7 +75,8 @@ def preference_curves(curves: pd.DataFrame) -> go.Figure:
 
 
 def gold_against_divergence(policies: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> go.Figure:
-    """The gold reward against the divergence that it cost, on the way of each β, and of best-of-n.
+    """The gold reward against the divergence that it cost, on the way of each β, and of best-of-n. The axis runs with
+    the root of the divergence, along which best-of-n is close to a parabola (Gao et al. 2023, arXiv 2210.10760).
 
     policies: beta, seed, step, kl (nats a response), gold; best_of_n: n, seed, kl, gold.
     """
@@ -84,19 +85,21 @@ def gold_against_divergence(policies: pd.DataFrame, best_of_n: pd.DataFrame | No
     for beta, colour in zip(sorted(set(policies["beta"])), (VERMILLION, BLUE, GREEN, SKY), strict=False):
         part = policies[policies["beta"] == beta]
         for _, run in part.groupby("seed"):
-            fig.add_scatter(x=run["kl"], y=run["gold"], line=dict(color=colour, width=1), opacity=0.3, showlegend=False)
+            thin = dict(mode="lines", line=dict(color=colour, width=1), opacity=0.3, showlegend=False, hoverinfo="skip")
+            fig.add_scatter(x=run["kl"] ** 0.5, y=run["gold"], **thin)
         mean = part.groupby("step")[["kl", "gold"]].mean()
-        style = dict(mode="lines+markers", line=dict(color=colour, width=2), marker_size=6)
-        fig.add_scatter(x=mean["kl"], y=mean["gold"], name=f"DPO, β = {beta:g}", **style)
-    fig.update_traces(mode="lines", selector=dict(showlegend=False))
+        style = dict(mode="lines+markers", line=dict(color=colour, width=2), marker_size=6, customdata=mean["kl"])
+        style["hovertemplate"] = "KL %{customdata:.2f}, gold %{y:.2f}"
+        fig.add_scatter(x=mean["kl"] ** 0.5, y=mean["gold"], name=f"DPO, β = {beta:g}", **style)
     if best_of_n is not None:
         mean = best_of_n.groupby("n")[["kl", "gold"]].mean()
-        labels = [f"{n}" for n in mean.index]
-        style = dict(mode="lines+markers+text", line=dict(color=INK, width=1.5, dash="dot"), textposition="top left")
-        fig.add_scatter(x=mean["kl"], y=mean["gold"], text=labels, name="best of n", **style)
+        style = dict(mode="lines+markers", line=dict(color=INK, width=1.5, dash="dot"), customdata=mean.index)
+        style["hovertemplate"] = "best of %{customdata}: gold %{y:.2f}"
+        fig.add_scatter(x=mean["kl"] ** 0.5, y=mean["gold"], name=f"best of 1 to {mean.index.max()}", **style)
     title = "Gold reward against the distance from where tuning began"
     styled(fig, title, x="KL from the SFT model (nats a response)", y="gold reward (mean of a response)", height=400)
-    return fig.update_xaxes(rangemode="tozero")
+    ticks = [0, 1, 4, 10, 25, 50, 100, 200, 400]
+    return fig.update_xaxes(tickvals=[tick**0.5 for tick in ticks], ticktext=[str(tick) for tick in ticks])
 
 
 def _lines(fig: go.Figure, curves: pd.DataFrame, column: str, name: str, colour: str, col: int) -> None:

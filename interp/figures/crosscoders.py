@@ -46,7 +46,8 @@ def relative_norms(tables: pd.DataFrame, *, exclusive: float = 0.1) -> go.Figure
     fig.update_yaxes(tickvals=[0.5, 1, 10, 100, 1000, 10_000], ticktext=["0", "1", "10", "100", "1,000", "10,000"])
     fig.update_xaxes(range=[0, 1], title_text="relative norm (0: first model alone, 1: second alone)", row=len(pairs))
     fig.update_annotations(font_size=12, x=0, xanchor="left")
-    return fig.update_layout(legend=dict(y=1.0, yanchor="bottom", x=1, xanchor="right"))
+    legend = dict(y=1.0, yanchor="bottom", x=1, xanchor="right")
+    return fig.update_layout(legend=legend, meta={"min_width": 600})
 
 
 def latent_scaling(tables: pd.DataFrame, *, nu_error: float = 0.2, nu_reconstruction: float = 0.5) -> go.Figure:

@@ -53,7 +53,7 @@ def scaling_law(
     top = above.max() * 1.25
     fig.update_xaxes(type="log", tickformat="~s", tickvals=_ticks(along[0], along[-1], (1, 2, 5)))
     fig.update_yaxes(type="log", tickvals=_ticks(low, top, (1, 2, 5)), range=np.log10([low, top]).tolist())
-    return fig.update_layout(margin_t=92)  # the legend takes two lines
+    return fig.update_layout(margin_t=92, meta={"min_width": 600})  # the legend takes two lines
 
 
 def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:

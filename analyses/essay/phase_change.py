@@ -1,6 +1,6 @@
 """Does a feature enter superposition by degrees, or in one step, and does theory say where?
 
-    python -m analyses.essay.phase_change            about three minutes on two cores
+    python -m analyses.essay.phase_change            little more than a minute on two cores
     python -m analyses.essay.phase_change --quick    a tiny size, for the tests
 
 Two features in one dimension, and three in two, over a grid of the last feature's relative importance and of the

@@ -1,6 +1,6 @@
 """Do neurons go from one meaning to several as features grow sparser?
 
-    python -m analyses.essay.polysemantic_neurons            about four minutes on two cores
+    python -m analyses.essay.polysemantic_neurons            about seven minutes on two busy cores
     python -m analyses.essay.polysemantic_neurons --quick    a tiny size, for the tests
 
 Hidden ReLU neurons copy 10 sparse features through 5 neurons, or compute |x| of 100 with 40. Claim tested (row 10), for

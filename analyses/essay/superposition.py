@@ -1,6 +1,6 @@
 """Does a layer hold more features than it has dimensions, and when?
 
-    python -m analyses.essay.superposition            about two minutes on two cores
+    python -m analyses.essay.superposition            about a minute on two cores
     python -m analyses.essay.superposition --quick    a tiny size, for the tests
 
 Twenty sparse features of importance .7^i go through five dimensions and back, once with a ReLU at the output and once

@@ -14,8 +14,8 @@ above .3, all sparsities and seeds together, with a prominence of at least 2 % o
 close to each other, the share of features within .01 of a line is given beside the share of the range that lies there.
 
 Chosen on short runs: rate and batch, by the loss they reach. A first whole run, of 2000 steps and sparsities to 31/32,
-gave D* = .497 (.492 to .502) and missed 2/3 by .056, 3/4 by .139; triangles were still forming, so the steps were doubled
-and the range, which ends in shapes below 3/8, was cut. The bars are the same.
+gave D* = .497 (.492 to .502) and missed 2/3 by .056, 3/4 by .139. Triangles were still forming, so the steps were
+doubled, and the range, which ended in shapes below 3/8, was cut. The bars are the same.
 """
 
 from dataclasses import dataclass

@@ -16,8 +16,8 @@ Claims (row 23):
          model knows of the same facts when it only has to finish their sentence
     23c  the loss on pre-training text rises: measured
 
-Nothing was chosen for these numbers. Tried after the full run, on one seed of a wider model: at a third of the tuning rate
-as many prompts are answered, and less of the plain text is forgotten (1.80 for 2.21 nats).
+Nothing was chosen for these numbers. Tried after the full run, on one seed of a wider model: at a third of the tuning
+rate as many prompts are answered, and less of the plain text is forgotten (1.80 for 2.21 nats).
 """
 
 from collections import defaultdict

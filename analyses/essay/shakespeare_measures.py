@@ -28,9 +28,10 @@ class Generated(NamedTuple):
 def leak(model: Transformer, tokens: Int[Tensor, "1 pos"]) -> Float[np.ndarray, "changed pos"]:
     """The largest change of a logit at each place when the token of another is exchanged, for each that can be."""
     n, d_vocab = tokens.shape[1], model.config.d_vocab
-    changed = tokens.repeat(n, 1)
+    same = tokens.repeat(n, 1)  # as many rows: the last bits of a product hang on its shape
+    changed = same.clone()
     changed[range(n), range(n)] = (tokens[0] - 1) % (d_vocab - 2) + 2  # ids 0 and 1 are no characters
-    return (model(changed) - model(tokens)).abs().amax(2).numpy()
+    return (model(changed) - model(same)).abs().amax(2).numpy()
 
 
 def generated(

@@ -56,9 +56,8 @@ class SAEConfig:
     """Scale inputs to a mean norm of √d (April 2024); folded into the weights at the end."""
     max_norm: float | None = None
     """Rows whose norm is above this many times the mean norm train nothing (attention sinks: a few per mille)."""
-    aux_coefficient: float = 1.0
-    """AuxK: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2). It weighs this times the FVU beside
-    the main loss (`revival` says why)."""
+    aux_coefficient: float = 1 / 32
+    """Weight of AuxK: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2)."""
     dead_after: int | None = None
     """Tokens without firing after which a latent is dead; None = a twentieth of `tokens`."""
     seed: int = 0

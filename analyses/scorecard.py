@@ -24,7 +24,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ from interp.scorecard import (
     scorecard,
     verdict_quality,
 )
+from interp.scores.calibration import Calibration
 from interp.scores.table import MEASURES
 from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
 from models.training import TrainingConfig, train_model
@@ -65,7 +66,7 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "n_seq": (256, 1024),
 }
 EVIDENCE = {
-    "distinctness": 1, "core": 1, "consistency": 1, "kinship": 1, "common": 1, "coherence": 1, "token_coherence": 1,
+    "distinctness": 1, "core": 1, "kinship": 1, "common": 1, "coherence": 1, "token_coherence": 1,
 }  # fmt: skip
 SINGLE = EVIDENCE | MEASURES
 CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "scores" / "calibration.json"
@@ -76,14 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     out: Path = options.out
     (out / "worlds").mkdir(parents=True, exist_ok=True)
     size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
-    calibrating = list(calibration_worlds(1 if options.quick else options.seeds, **size))
-    judged = pd.concat(
-        [kept(out, name, lambda c=config, n=name: judge_world(planted_world(c), n)) for name, config in calibrating]
-    )
+    worlds = dict(calibration_worlds(1 if options.quick else options.seeds, **size))
     if options.calibrate:
-        fit_to(judged).save(CALIBRATION_FILE)
-        print(f"{len(claimed(judged)):,} latents of {judged.world.nunique()} worlds → {CALIBRATION_FILE}")
+        write_calibration(out, worlds)
         return {}
+    judged = pd.concat([kept(out, n, lambda n=n: judge_world(planted_world(worlds[n]), n)) for n in worlds])
     results: dict[str, Any] = {"seeds": options.seeds}
     held_out = leave_one_family_out(judged)
     results["A"] = report("world A, families held out", held_out, SINGLE)
@@ -104,6 +102,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     tables = {name: pd.DataFrame(results[name]["scores"]) for name in ("A", "B") if results[name]}
     figures.score_comparison({f"world {name}": table for name, table in tables.items()}).write_html(out / "scores.html")
     return results
+
+
+def write_calibration(out: Path, worlds: Mapping[str, WorldConfig]) -> None:
+    """Judged without one: the evidence does not depend on it."""
+    none = Calibration.undecided()
+    parts = [
+        kept(out, f"calibrating-{name}", lambda n=name: judge_world(planted_world(worlds[n]), n, calibration=none))
+        for name in worlds
+    ]
+    judged = pd.concat(parts)
+    fit_to(judged).save(CALIBRATION_FILE)
+    print(f"{len(claimed(judged)):,} latents of {judged.world.nunique()} worlds → {CALIBRATION_FILE}")
 
 
 def by_knob(out: Path, judged: pd.DataFrame) -> dict[str, Any]:
@@ -131,7 +141,7 @@ def together_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> 
     """Latents and neurons of all transformers on planted text, the untrained ones' too."""
     parts = []
     for family in FAMILIES:
-        for seed in range(1 if options.quick else options.model_seeds):
+        for seed in [0] if options.quick else options.model_seeds:
             part = kept(
                 out,
                 f"B-{family}-{seed}",
@@ -300,7 +310,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/scorecard"))
     parser.add_argument("--run", type=Path, help="a run folder with a labelled corpus")
     parser.add_argument("--seeds", type=int, default=12, help="worlds A of each family (default 12)")
-    parser.add_argument("--model-seeds", type=int, default=2, help="worlds B of each family (default 2)")
+    parser.add_argument("--model-seeds", type=int, nargs="+", default=[1, 2, 3], help="of worlds B (default 1 2 3)")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
     parser.add_argument("--quick", action="store_true")
     return parser.parse_args(arguments)

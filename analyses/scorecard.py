@@ -12,8 +12,9 @@ number of senses is exact for ≥ 70 % of the latents with several.
 A   planted latents on planted text (`interp.worlds`): three families of text, many seeds, difficulty knobs one at a
     time. The probability of each family's latents comes from a calibration on the other two families.
 B   a transformer trained on planted text, its dictionary and its neurons, judged by the factors of the text (which the
-    ranking never saw); its calibration is on planted latents of the other two families. With --run: the run's latents
-    and neurons, judged by the labels of its corpus and by token.
+    ranking never saw); its calibration is on planted latents of the other two families. The recipe was chosen on models
+    of seed 0, so they are left out (--model-seeds 0 shows them). With --run: the run's latents and neurons, judged by
+    the labels of its corpus and by token.
 C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
 
 Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses, and the share

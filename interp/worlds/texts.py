@@ -6,8 +6,9 @@
 
 A factor is a set of positions with one description: a topic's content words, whatever follows "of", the second slot of
 a record, the starts of words in one script. Its tags say what it is about; factors that share a tag are akin, and a
-latent of two such factors has one meaning. With `similarity`, each topic, kind or language borrows that share of its
-words from the next one.
+latent of two such factors has one meaning. A broad class is no tag: the starts of words in two scripts are two
+meanings, and what fires at the start of all words has one by a factor of its own. With `similarity`, each topic, kind
+or language borrows that share of its words from the next one.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -12,9 +12,8 @@ number of senses is exact for ≥ 70 % of the latents with several.
 A   planted latents on planted text (`interp.worlds`): three families of text, many seeds, difficulty knobs one at a
     time. The probability of each family's latents comes from a calibration on the other two families.
 B   a transformer trained on planted text, its dictionary and its neurons, judged by the factors of the text (which the
-    ranking never saw); its calibration is on planted latents of the other two families. The recipe was chosen on models
-    of seed 0, so they are left out (--model-seeds 0 shows them). With --run: the run's latents and neurons, judged by
-    the labels of its corpus and by token.
+    ranking never saw); its calibration is on planted latents of the other two families. With --run: the run's latents
+    and neurons, judged by the labels of its corpus and by token.
 C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
 
 Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses, and the share
@@ -25,7 +24,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +50,6 @@ from interp.scorecard import (
     scorecard,
     verdict_quality,
 )
-from interp.scores.calibration import Calibration
 from interp.scores.table import MEASURES
 from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
 from models.training import TrainingConfig, train_model
@@ -67,7 +65,7 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "n_seq": (256, 1024),
 }
 EVIDENCE = {
-    "distinctness": 1, "core": 1, "kinship": 1, "common": 1, "coherence": 1, "token_coherence": 1,
+    "distinctness": 1, "core": 1, "consistency": 1, "kinship": 1, "common": 1, "coherence": 1, "token_coherence": 1,
 }  # fmt: skip
 SINGLE = EVIDENCE | MEASURES
 CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "scores" / "calibration.json"
@@ -78,11 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     out: Path = options.out
     (out / "worlds").mkdir(parents=True, exist_ok=True)
     size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
-    worlds = dict(calibration_worlds(1 if options.quick else options.seeds, **size))
+    calibrating = list(calibration_worlds(1 if options.quick else options.seeds, **size))
+    judged = pd.concat(
+        [kept(out, name, lambda c=config, n=name: judge_world(planted_world(c), n)) for name, config in calibrating]
+    )
     if options.calibrate:
-        write_calibration(out, worlds)
+        fit_to(judged).save(CALIBRATION_FILE)
+        print(f"{len(claimed(judged)):,} latents of {judged.world.nunique()} worlds → {CALIBRATION_FILE}")
         return {}
-    judged = pd.concat([kept(out, n, lambda n=n: judge_world(planted_world(worlds[n]), n)) for n in worlds])
     results: dict[str, Any] = {"seeds": options.seeds}
     held_out = leave_one_family_out(judged)
     results["A"] = report("world A, families held out", held_out, SINGLE)
@@ -103,18 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     tables = {name: pd.DataFrame(results[name]["scores"]) for name in ("A", "B") if results[name]}
     figures.score_comparison({f"world {name}": table for name, table in tables.items()}).write_html(out / "scores.html")
     return results
-
-
-def write_calibration(out: Path, worlds: Mapping[str, WorldConfig]) -> None:
-    """Judged without one: the evidence does not depend on it."""
-    none = Calibration.undecided()
-    parts = [
-        kept(out, f"calibrating-{name}", lambda n=name: judge_world(planted_world(worlds[n]), n, calibration=none))
-        for name in worlds
-    ]
-    judged = pd.concat(parts)
-    fit_to(judged).save(CALIBRATION_FILE)
-    print(f"{len(claimed(judged)):,} latents of {judged.world.nunique()} worlds → {CALIBRATION_FILE}")
 
 
 def by_knob(out: Path, judged: pd.DataFrame) -> dict[str, Any]:
@@ -142,7 +131,7 @@ def together_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> 
     """Latents and neurons of all transformers on planted text, the untrained ones' too."""
     parts = []
     for family in FAMILIES:
-        for seed in [0] if options.quick else options.model_seeds:
+        for seed in range(1 if options.quick else options.model_seeds):
             part = kept(
                 out,
                 f"B-{family}-{seed}",
@@ -311,7 +300,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/scorecard"))
     parser.add_argument("--run", type=Path, help="a run folder with a labelled corpus")
     parser.add_argument("--seeds", type=int, default=12, help="worlds A of each family (default 12)")
-    parser.add_argument("--model-seeds", type=int, nargs="+", default=[1, 2, 3], help="of worlds B (default 1 2 3)")
+    parser.add_argument("--model-seeds", type=int, default=2, help="worlds B of each family (default 2)")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
     parser.add_argument("--quick", action="store_true")
     return parser.parse_args(arguments)

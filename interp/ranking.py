@@ -75,11 +75,11 @@ def rank_features(
                             with its `f1` ("" and None where none was found), `n` sampled firings, `rows` of up to 8 of
                             them (seq * n_ctx + pos), `following` tokens. [] for latents with one sense or not tested
     respect                 in what its firings are most alike (`scores.respects`)
-    distinctness, core, firings, kinship, common, own, mass, …_even     see `scores.unity`
+    distinctness, core, consistency, kinship, common, own, mass, …_even     see `scores.unity`
     coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
     token_coherence         the same of the firing tokens' own vectors
-    x_z, x_null_low, x_null_high        of each of these but firings: standard deviations above shifted text, and
-                            the latter's central 95 % for a latent of that size
+    x_z, x_null_low, x_null_high        of each of these: standard deviations above shifted text, and the latter's
+                            central 95 % for a latent of that size
     token_entropy           of the firing tokens, nats
     token_share             activation mass on the commonest token and its variants
     density                 share of tokens it fires on;   n_active, n_sequences, burstiness: as in the features table
@@ -228,10 +228,9 @@ def _evidence_columns(evidence: "Evidence") -> dict[str, Any]:
     named = np.array([*respects.NAMES, ""], dtype=object)
     columns: dict[str, Any] = {"respect": named[evidence.best_respect]}
     for name in (*NAMES[2:], *NAMES[:2]):
-        columns[name] = evidence.of(name)
-        if name != "firings":  # on shifted text they are the same
-            null = evidence.null(name)
-            columns |= {f"{name}_z": null.z, f"{name}_null_low": null.low, f"{name}_null_high": null.high}
+        null = evidence.null(name)
+        columns |= {name: evidence.of(name), f"{name}_z": null.z}
+        columns |= {f"{name}_null_low": null.low, f"{name}_null_high": null.high}
     return columns
 
 

@@ -133,13 +133,11 @@ def claimed(judged: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def fit_to(judged: "pd.DataFrame", *, fits: int = 20, seed: int = 0) -> Calibration:
-    """A calibration on all latents of the table whose truth is claimed, matched for frequency."""
+    """A calibration on all latents of the table whose truth is claimed."""
     table = claimed(judged)
     worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
     values = table[list(unity.NAMES)].to_numpy(np.float64)
-    one = table.is_one.to_numpy(bool)
-    weights = matched_weights(table.n_active.to_numpy(), one)
-    return fit_calibration(values, one, worlds, weights=weights, fits=fits, seed=seed)
+    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, fits=fits, seed=seed)
 
 
 def leave_one_family_out(judged: "pd.DataFrame") -> "pd.DataFrame":

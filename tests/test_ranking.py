@@ -122,7 +122,7 @@ def test_shuffled_activations_are_not_monosemantic(world, tmp_path):
     table = by_latent(rank_features(moved, nulls=2))
     meant = np.isin(world.kinds, ["mono", "poly", "lexical"])
     assert (table.verdict[meant] == "monosemantic").mean() <= 0.05
-    z = table.loc[meant, ["coherence_z", "token_coherence_z", "core_z"]].to_numpy()
+    z = table.loc[meant, ["coherence_z", "token_coherence_z", "consistency_z"]].to_numpy()
     assert (np.abs(np.nanmean(z, 0)) < 1).all() and (np.nanmean(z > 3, 0) < 0.05).all()
 
 

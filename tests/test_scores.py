@@ -14,7 +14,7 @@ from interp.scores.nulls import null_scale
 from interp.scores.respects import NAMES as RESPECTS
 from interp.scores.respects import fit_respects, token_forms
 from interp.scores.senses import part_senses
-from interp.scores.splits import best_split, candidate_splits, products
+from interp.scores.splits import FLOOR, best_split, candidate_splits, products
 from interp.scores.unity import NAMES, measure_unity
 
 
@@ -171,8 +171,8 @@ def test_a_split_needs_mass_on_either_side():
 def test_unity_is_its_definition():
     rng = np.random.default_rng(11)
     points = rng.normal(0.5, 1, (60, 3, 8)).astype(np.float32)
-    test, mass = halves(60), rng.random(60)
-    values = dict(zip(NAMES, measure_unity(points, test, mass[None]).values[0], strict=True))
+    test, mass, strong = halves(60), rng.random(60), rng.random(60) < 0.5
+    values = dict(zip(NAMES, measure_unity(points, test, mass[None], strong).values[0], strict=True))
     means = [np.average(points[part], axis=0, weights=mass[part]) for part in (~test, test)]
     along = np.array([[p[r] @ means[o][r] / np.linalg.norm(means[o][r]) for r in range(3)]
                       for p, o in zip(points, np.where(test, 0, 1), strict=True)])  # fmt: skip
@@ -181,7 +181,12 @@ def test_unity_is_its_definition():
     assert values["distinctness"] == pytest.approx(mean[best], rel=1e-4)
     core = mass[along[:, best] > max(mean[best] / 2, 0.5)].sum() / mass.sum()
     assert values["core"] == pytest.approx(core, rel=1e-4)
-    assert values["firings"] == pytest.approx(mass.sum() ** 2 / np.square(mass).sum())
+    cell = {(s, t): np.average(points[(strong == s) & (test == t)], axis=0, weights=mass[(strong == s) & (test == t)])
+            for s in (True, False) for t in (True, False)}  # fmt: skip
+    own = (cell[True, False] * cell[True, True]).sum(1)
+    across = ((cell[True, False] * cell[False, True]).sum(1) + (cell[True, True] * cell[False, False]).sum(1)) / 2
+    r = own.argmax()
+    assert values["consistency"] == pytest.approx((max(across[r], 0) + FLOOR) / (max(own[r], 0) + FLOOR), rel=1e-3)
 
 
 @pytest.mark.parametrize("n_senses", [1, 2, 3])
@@ -192,9 +197,13 @@ def test_senses_are_counted_and_their_firings_told_apart(n_senses):
     for _ in range(20):
         centres = [(i % 3, 8 * rng.normal(size=16) / 4) for i in range(n_senses)]
         points, which = cloud(rng, centres, (160 // n_senses,) * n_senses)
-        test, mass = rng.random(len(which)) < 0.5, np.full(len(which), 1 / len(which))
-        first = measure_unity(points, test, mass[None])
-        senses = part_senses(points, test, mass, first, lambda v: float(has_one(v)))
+        test, mass, strong = (
+            rng.random(len(which)) < 0.5,
+            np.full(len(which), 1 / len(which)),
+            rng.random(len(which)) < 0.5,
+        )
+        first = measure_unity(points, test, mass[None], strong)
+        senses = part_senses(points, test, mass, strong, first, lambda v: float(has_one(v)))
         exact.append(senses.max() + 1 == n_senses)
         right.append(np.mean([np.bincount(senses[which == i] + 1).max() / (which == i).sum() for i in range(n_senses)]))
     assert np.mean(exact) > 0.8 and np.mean(right) > 0.9
@@ -239,20 +248,6 @@ def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
     )
     with pytest.raises(ValueError, match="with several"):
         fit_calibration(values, np.ones(4000, bool), np.zeros(4000))
-    assert (Calibration.undecided().probability(values) == 0.5).all()
-
-
-def test_where_only_rare_latents_have_one_meaning_weights_take_rarity_out_of_the_probability():
-    """The statistics say nothing here but how many firings were compared; matched for that, nothing is known."""
-    rng = np.random.default_rng(15)
-    values = np.ones((4000, len(NAMES)))
-    few = rng.random(4000) < 0.5
-    values[:, NAMES.index("firings")] = np.where(few, 20, 120)
-    one = rng.random(4000) < np.where(few, 0.9, 0.1)
-    weights = np.where(few == one, 1 / 0.9, 1 / 0.1)
-    assert np.ptp(fit_calibration(values, one, np.zeros(4000), fits=1).probability(values)) > 0.7
-    matched = fit_calibration(values, one, np.zeros(4000), weights=weights, fits=1).probability(values)
-    assert matched == pytest.approx(0.5, abs=0.05)
 
 
 def test_shares_add_up_to_the_mass_of_each_slice():

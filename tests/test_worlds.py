@@ -67,8 +67,8 @@ def test_one_seed_gives_one_world():
 def test_latents_are_what_they_were_made_to_be(family, worlds):
     world = worlds[family]
     kinds, truth = np.array(world.kinds), world.truth
-    assert truth.is_one[np.isin(kinds, ["one", "part", "akin", "token"])].mean() > 0.8
-    assert truth.top_share[kinds == "noise"].mean() < 0.75
+    assert truth.is_one[np.isin(kinds, ["one", "part", "token"])].mean() > 0.9
+    assert truth.top_share[kinds == "noise"].mean() < 0.7
     assert truth.is_several[np.isin(kinds, ["several", "tokens"])].mean() > 0.4
     assert truth.top_share[np.isin(kinds, ["several", "tokens"])].mean() < 0.65
     z = world.codes.scipy()
@@ -77,17 +77,6 @@ def test_latents_are_what_they_were_made_to_be(family, worlds):
         # A token detector's mass lies on its token, but for the interference that it was given.
         rows = world.factors[factor[0]].rows
         assert z[rows, latent].sum() > 0.7 * z[:, latent].sum()
-
-
-def test_both_kinds_are_among_the_rare_and_among_the_frequent(worlds):
-    """Else rarity alone would speak for one meaning, wherever the probability is asked for."""
-    counts = {"one": [], "several": []}
-    for world in worlds.values():
-        n_active = np.diff(world.codes.scipy().tocsc().indptr)
-        counts["one"] += n_active[world.truth.is_one].tolist()
-        counts["several"] += n_active[world.truth.is_several].tolist()
-    for n in map(np.array, counts.values()):
-        assert (n < 250).mean() > 0.2 and (n > 250).mean() > 0.2
 
 
 def test_polysemanticity_is_the_exponential_of_the_entropy():
@@ -120,7 +109,7 @@ def test_attribution_finds_what_latents_were_made_of():
 
 def test_a_world_that_is_too_small_says_so():
     with pytest.raises(ValueError, match="more sequences"):
-        planted_world(WorldConfig(family="records", n_seq=24, n_ctx=64, n_latents=60))
+        planted_world(WorldConfig(family="records", n_seq=64, n_ctx=64, n_latents=60))
 
 
 def test_bad_knobs_are_refused():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
     "coherence": "coherence (centred cosine of the contexts)",
+    "consistency": "consistency across activation intervals",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",
     "density": "density (share of tokens)",

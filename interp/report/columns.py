@@ -59,7 +59,7 @@ OUTLIERS = 0.01
 KNOWN = {
     "distinctness": ("Distinctness", "how far its firings stand out from the text, in standard deviations", SHIFTED),
     "core": ("Core", "share of its activation at firings that stand out", SHIFTED),
-    "firings": ("Firings compared", "how many of those sampled its activation is spread over", ""),
+    "consistency": ("Consistency", "what weak firings share with strong ones: 1 is all", SHIFTED),
     "kinship": (
         "Kinship of its parts",
         "what two parts share, over what each has in common: near 0 is two meanings",

@@ -2,10 +2,9 @@
 
     P(one | x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: `unity.predictors`
 
-w and b were fitted by logistic regression to latents of planted worlds (`interp.worlds`), where the truth is known:
-never to the latents that are judged. Both kinds weigh the same among latents that fire about equally often, so that
-rarity alone speaks for neither. `calibration.json` holds w and b, with further fits to worlds drawn anew (a bootstrap
-over worlds), whose spread is part of the interval.
+w and b were fitted by logistic regression to latents of planted worlds (`interp.worlds`), where the truth is known,
+both kinds weighing the same: never to the latents that are judged. `calibration.json` holds them, with further fits to
+worlds drawn anew (a bootstrap over worlds), whose spread is part of the interval.
 `python -m analyses.scorecard --calibrate` makes that file, and shows how far it can be trusted.
 """
 
@@ -43,12 +42,6 @@ class Calibration:
         if content["statistics"] != list(unity.NAMES):
             raise ValueError(f"{source} was made for other statistics: run python -m analyses.scorecard --calibrate")
         return cls(*(np.array(content[name]) for name in ("mean", "scale", "weights", "bias")))
-
-    @classmethod
-    def undecided(cls) -> "Calibration":
-        """Says ½ of every latent: for collecting the evidence that a calibration is fitted to."""
-        nothing = np.zeros_like(unity.predictors(np.ones(len(unity.NAMES))))
-        return cls(nothing, nothing + 1, np.stack([nothing, nothing]), np.zeros(2))
 
     def save(self, path: str | Path) -> None:
         content = {"statistics": list(unity.NAMES)} | {
@@ -93,12 +86,10 @@ def fit_calibration(
     is_one: Bool[np.ndarray, " latent"],
     world: Int64[np.ndarray, " latent"],
     *,
-    weights: Float64[np.ndarray, " latent"] | None = None,
     fits: int = 20,
     seed: int = 0,
 ) -> Calibration:
-    """Fit to latents whose truth is known. `world` says from which world each comes; both kinds are made to weigh the
-    same beyond `weights`.
+    """Fit to latents whose truth is known. `world` says from which world each comes.
 
     Raises ValueError unless both kinds of latents are there.
     """
@@ -110,12 +101,12 @@ def fit_calibration(
     mean, scale = x.mean(0), x.std(0) + 1e-6
     rng = np.random.default_rng(seed)
     worlds = np.unique(world)
-    slopes, bias = [], []
+    weights, bias = [], []
     for fit in range(1 + fits):
         drawn = worlds if fit == 0 else rng.choice(worlds, len(worlds))
         times = np.bincount(np.searchsorted(worlds, drawn), minlength=len(worlds))[np.searchsorted(worlds, world)]
         model = LogisticRegression(C=PENALTY, max_iter=2000, class_weight="balanced")
-        model.fit((x - mean) / scale, is_one, sample_weight=times if weights is None else times * weights)
-        slopes.append(model.coef_[0])
+        model.fit((x - mean) / scale, is_one, sample_weight=times)
+        weights.append(model.coef_[0])
         bias.append(model.intercept_[0])
-    return Calibration(mean, scale, np.array(slopes), np.array(bias))
+    return Calibration(mean, scale, np.array(weights), np.array(bias))

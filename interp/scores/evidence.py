@@ -30,6 +30,8 @@ from interp.scores.senses import MIN_GROUPS, HasOne, part_senses
 
 NAMES = ("coherence", "token_coherence", *unity.NAMES)
 SLICES, FIRINGS_PER_SLICE = 5, 32
+STRONG_SLICE = 2
+"""Slices from this one on hold strong firings: above 0.4 of the latent's maximum."""
 REPLICATES = 16
 NULL_UNITS = 512
 """Latents whose firings are sampled on each shifted text; enough for the null, since latents are pooled."""
@@ -213,6 +215,7 @@ def _measure(
         np.full(rows.shape, -1, np.int64),
     )
     draws = np.vstack([np.ones(rows.shape[1]), rng.poisson(1.0, (REPLICATES, rows.shape[1]))])
+    strong = _is_strong(rows.shape[1])
 
     def measure(unit: int, points: Float32[np.ndarray, "firing respect dim"]) -> None:
         present = rows[unit] >= 0
@@ -221,9 +224,9 @@ def _measure(
         # A replicate without any firing in one half says nothing; it repeats the sample.
         empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
         weights[empty] = shares[unit, present]
-        first = unity.measure_unity(points, test, weights)
+        first = unity.measure_unity(points, test, weights, strong[present])
         found.values[:, unit], found.best_respect[unit] = first.values, first.best_respect
-        found.senses[unit, present] = part_senses(points, test, weights[0], first, has_one)
+        found.senses[unit, present] = part_senses(points, test, weights[0], strong[present], first, has_one)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(todo), UNITS_PER_BLOCK):
@@ -241,12 +244,13 @@ def _measure_shifted(
 ) -> Float64[np.ndarray, "unit statistic"]:
     """Unity of the firings at `rows`, `shift` behind where they fired; their halves are those of where they fired."""
     out = np.empty((len(rows), len(unity.NAMES)))
+    strong = _is_strong(rows.shape[1])
     for start in range(0, len(rows), UNITS_PER_BLOCK):
         block = rows[start : start + UNITS_PER_BLOCK]
         for unit, points in enumerate(_points(text, block), start):
             present = rows[unit] >= 0
             test = unity.halves((rows[unit, present] - shift) // text.rows_per_group)
-            out[unit] = unity.measure_unity(points, test, shares[unit, present][None]).values[0]
+            out[unit] = unity.measure_unity(points, test, shares[unit, present][None], strong[present]).values[0]
     return out
 
 
@@ -254,3 +258,7 @@ def _points(text: _Text, rows: Int64[np.ndarray, "unit firing"]) -> list[Float32
     present = rows >= 0
     points = text.respects.embed(rows[present])
     return np.split(points, np.cumsum(present.sum(1))[:-1])
+
+
+def _is_strong(n_firings: int) -> Bool[np.ndarray, " firing"]:
+    return np.repeat(np.arange(SLICES), n_firings // SLICES) >= STRONG_SLICE

@@ -33,6 +33,7 @@ def part_senses(
     points: Float32[np.ndarray, "firing respect dim"],
     test: Bool[np.ndarray, " firing"],
     mass: Float64[np.ndarray, " firing"],
+    strong: Bool[np.ndarray, " firing"],
     first: Unity,
     has_one: HasOne,
 ) -> Int64[np.ndarray, " firing"]:
@@ -53,7 +54,7 @@ def part_senses(
             own = np.flatnonzero(sense == part)
             both = test[own].any() and (~test[own]).any()
             if len(own) >= LEAST_FIRINGS and both:
-                todo.append((part, measure_unity(points[own], test[own], mass[None, own])))
+                todo.append((part, measure_unity(points[own], test[own], mass[None, own], strong[own])))
         n_parts += 1
     sense = _join_kin(points, test, mass, sense)
 
@@ -63,7 +64,7 @@ def part_senses(
             return bool(share >= SMALL)
         if own.sum() < MIN_SMALL or test[own].all() or not test[own].any():
             return False
-        return has_one(measure_unity(points[own], test[own], mass[None, own]).values[0]) >= 0.5
+        return has_one(measure_unity(points[own], test[own], mass[None, own], strong[own]).values[0]) >= 0.5
 
     return _named(sense, mass, is_sense)
 

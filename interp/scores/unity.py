@@ -5,7 +5,7 @@ With points e_i [respect, dim] (`respects`), masses m_i, and μ_h the mass-weigh
     distinctness = max_r  mean_i e_i(r) · μ_h̄(r) / ‖μ_h̄(r)‖,   h̄ the half that i is not in
                    how far the firings stand out from the text in their best respect, in its standard deviations
     core         = share of the mass at firings that stand out at least half as far, in that respect
-    firings      = (Σ m_i)² / Σ m_i²: how many firings the mass is really spread over
+    consistency  = what weak firings share with strong ones, over what strong ones share, in the latter's best respect
     kinship, common, own, mass      of the least akin split with at least 20 %, and 33 %, of the mass on either side
                                     (`splits`); `distinctness`² stands for both where no split has so much
 
@@ -20,18 +20,18 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from interp.scores.splits import FLOOR, Split, best_split, candidate_splits, products
 
 LEAST_MASSES = (0.2, 0.33)
-MANY = 160
-"""Firings from which on more of them say no more."""
 NAMES = (
     "distinctness",
     "core",
-    "firings",
+    "consistency",
     *(
         f"{name}{'' if least == LEAST_MASSES[0] else '_even'}"
         for least in LEAST_MASSES
         for name in ("kinship", "common", "own", "mass")
     ),
 )
+LEAST_STRONG = 10
+"""Strong and weak firings that are needed to compare them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def measure_unity(
     points: Float32[np.ndarray, "firing respect dim"],
     test: Bool[np.ndarray, " firing"],
     weights: Float64[np.ndarray, "replicate firing"],
+    strong: Bool[np.ndarray, " firing"],
 ) -> Unity:
     """Needs at least one firing in each half. Splits are chosen with the first weights."""
     halves = np.stack([~test, test])
@@ -58,7 +59,7 @@ def measure_unity(
     stands_out = alignment > np.maximum(mean[0] / 2, 0.5)
     core = (share @ stands_out)[np.arange(len(share)), best]
     distinctness = mean.max(1)
-    columns = [distinctness, core, 1 / np.maximum(np.square(share).sum(1), 1e-12)]
+    columns = [distinctness, core, _consistency(points, test, weights, strong)]
     candidates = candidate_splits(points, test, weights[0])
     splits = [best_split(candidates, least) for least in LEAST_MASSES]
     for split in splits:
@@ -100,6 +101,23 @@ def _mean_alignment(
     return test_share[:, None] * along_fit + (1 - test_share)[:, None] * along_other
 
 
+def _consistency(
+    points: Float32[np.ndarray, "firing respect dim"],
+    test: Bool[np.ndarray, " firing"],
+    weights: Float64[np.ndarray, "replicate firing"],
+    strong: Bool[np.ndarray, " firing"],
+) -> Float64[np.ndarray, " replicate"]:
+    """1 where there are too few strong or weak firings to compare."""
+    parts = np.stack([strong & ~test, strong & test, ~strong & ~test, ~strong & test])
+    if parts.sum(1).min() < LEAST_STRONG // 2:
+        return np.ones(len(weights))
+    strong_fit, strong_test, weak_fit, weak_test = _means(points, weights, parts)
+    own = (strong_fit * strong_test).sum(2)
+    across = ((strong_fit * weak_test).sum(2) + (strong_test * weak_fit).sum(2)) / 2
+    best, every = own.argmax(1), np.arange(len(own))
+    return (np.maximum(across[every, best], 0) + FLOOR) / (np.maximum(own[every, best], 0) + FLOOR)
+
+
 def _split_columns(
     points: Float32[np.ndarray, "firing respect dim"],
     test: Bool[np.ndarray, " firing"],
@@ -118,19 +136,14 @@ def _split_columns(
 
 
 def predictors(values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit predictor"]:
-    """The statistics on scales where a difference means about the same everywhere, for `calibration`.
-
-    From few firings each says less, so that some count by log(firings / MANY) as well; and that no split was found says
-    little then.
-    """
+    """The statistics on scales where a difference means about the same everywhere, for `calibration`."""
     column = {name: values[..., i] for i, name in enumerate(NAMES)}
-    distinctness, core, few = column["distinctness"], column["core"], np.log(np.minimum(column["firings"] / MANY, 1))
-    out = [np.minimum(distinctness, 6), np.log1p(distinctness), core]
+    distinctness = column["distinctness"]
+    out = [np.minimum(distinctness, 6), np.log1p(distinctness), column["core"], np.clip(column["consistency"], 0, 1.5)]
     for suffix in ("", "_even"):
         common, own = np.sqrt(column[f"common{suffix}"]), np.sqrt(column[f"own{suffix}"])
         out += [np.clip(column[f"kinship{suffix}"], 0, 1.5), np.minimum(common, 4), np.minimum(own, 5)]
-        out += [np.log1p(common), np.log1p(own), column[f"mass{suffix}"], column[f"mass{suffix}"] == 0]
-    out += [few, few * np.log1p(np.sqrt(column["common_even"])), few * np.log1p(distinctness), few * core]
+        out += [np.log1p(common), np.log1p(own), column[f"mass{suffix}"]]
     return np.stack(out, -1)
 
 

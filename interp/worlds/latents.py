@@ -5,10 +5,9 @@
     p_jf ∝ Σ_i z_ij c_ijf / Σ_f' c_ijf',    c_ijf = w_jf a_if  where a factor of S_j is active,
                                                     max(0, a_if d_f · r_j)  elsewhere
 
-S_j is one factor, some of one factor's tokens, akin factors (all share a tag), or several factors that share no tag;
-for noise r_j is a random direction. θ_j is set so that about a wanted share of the mass falls where no factor of S_j is
-active: interference, the noise that real latents have. p is the truth (`truth`). Latents of all kinds are wanted to
-fire equally often, so that how often one fires tells nothing of its kind.
+S_j is one factor, some of one factor's positions or tokens, or several factors that share no tag; for noise r_j is a
+random direction. θ_j is set so that about a wanted share of the mass falls where no factor of S_j is active:
+interference, the noise that real latents have. p is the truth (`truth`).
 """
 
 from dataclasses import dataclass
@@ -23,13 +22,8 @@ from interp.codes import SparseCodes
 from interp.worlds.texts import FAMILIES, Factor, FactorText
 from interp.worlds.truth import Truth
 
-KINDS = ("one", "part", "akin", "token", "several", "tokens", "noise")
-SHARES = (0.18, 0.1, 0.14, 0.06, 0.34, 0.1, 0.08)
+KINDS = ("one", "part", "token", "several", "tokens", "noise")
 RIDGE, TRIES = 0.01, 100
-FEWEST, MOST = 30, 8000
-"""Positions at which a latent's parts are read, at least and at most, evenly in the logarithm."""
-UNEVEN = 0.35
-"""Standard deviation of the logarithm of the parts' weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,21 +132,21 @@ def _superpose(text: FactorText, config: WorldConfig, rng: np.random.Generator) 
 
 
 def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator) -> list[_Read]:
-    """Nearly half of the latents has one meaning, nearly half several; the others are noise."""
-    kinds = rng.choice(KINDS, p=SHARES, size=config.n_latents)
+    """A third of the latents has one meaning, nearly half several, a tenth each are tokens, unions of tokens, noise."""
+    kinds = rng.choice(KINDS, p=(0.28, 0.12, 0.08, 0.34, 0.1, 0.08), size=config.n_latents)
     is_token = np.array([f.name.startswith("token ") for f in text.factors])
     flat = text.tokens.reshape(-1)
     reads = []
     for kind in kinds:
-        n_parts = int(rng.integers(2, config.max_senses + 1)) if kind in ("akin", "several", "tokens") else 1
+        several = kind in ("several", "tokens")
+        n_parts = int(rng.integers(2, config.max_senses + 1)) if several else 1
         pool = np.flatnonzero(is_token) if kind in ("token", "tokens") else np.arange(len(text.factors))
         if kind == "noise":
             reads.append(_Read("noise", [], [], np.ones(len(flat), bool), 0.0))
             continue
-        parts = (_draw_akin if kind == "akin" else _draw_parts)(text.factors, pool, n_parts, rng)
-        weights = np.exp(rng.normal(0, UNEVEN, len(parts)))
-        wanted = config.rarity * np.exp(rng.uniform(np.log(FEWEST), np.log(MOST)))
-        keep = rng.random(len(flat)) < wanted / sum(len(text.factors[part].rows) for part in parts)
+        parts = _draw_parts(text.factors, pool, n_parts, rng)
+        weights = np.exp(rng.normal(0, 0.2, len(parts))) if several else np.ones(1)
+        keep = rng.random(text.tokens.size) < config.rarity * np.exp(rng.uniform(np.log(0.15), 0)) / len(parts) ** 0.5
         if kind == "part":
             own = text.factors[parts[0]].rows
             half = rng.permutation(np.unique(flat[own]))[::2]
@@ -177,14 +171,6 @@ def _draw_parts(factors: list[Factor], pool: Int64[np.ndarray, " n"], n: int, rn
         if len(parts) > 1:
             return parts
     raise ValueError(f"hardly any two of {len(pool)} factors can make a latent: give the world more sequences (n_seq)")
-
-
-def _draw_akin(factors: list[Factor], pool: Int64[np.ndarray, " n"], n: int, rng: np.random.Generator) -> list[int]:
-    """At most n factors with one common tag."""
-    tags = factors[int(rng.choice(pool))].tags
-    tag = sorted(tags)[rng.integers(len(tags))]
-    akin = [int(i) for i in pool if tag in factors[i].tags]
-    return rng.permutation(akin)[:n].tolist()
 
 
 def _fit(a: Factor, b: Factor) -> bool:

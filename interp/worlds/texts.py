@@ -6,9 +6,8 @@
 
 A factor is a set of positions with one description: a topic's content words, whatever follows "of", the second slot of
 a record, the starts of words in one script. Its tags say what it is about; factors that share a tag are akin, and a
-latent of two such factors has one meaning. A broad class is no tag: the starts of words in two scripts are two
-meanings, and what fires at the start of all words has one by a factor of its own. With `similarity`, each topic, kind
-or language borrows that share of its words from the next one.
+latent of two such factors has one meaning. With `similarity`, each topic, kind or language borrows that share of its
+words from the next one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -125,16 +124,14 @@ def records(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, simi
                 if not literal:
                     tags = (f"kind {k}", f"class {what}")
                     yield f"slot {place} of kind {k}", tags, (kind_of == k) & (slot == place)
-            yield f"separators of kind {k}", (f"kind {k}",), (kind_of == k) & (slot < 0)
+            yield f"separators of kind {k}", (f"kind {k}", "separators"), (kind_of == k) & (slot < 0)
         for c, name in enumerate(names):
             yield f"values of class {name}", (f"class {name}",), class_of == c
         yield "inside quotes", ("quotes",), _inside(tokens, at['"'], at['"'])
         yield "inside parentheses", ("parentheses",), _inside(tokens, at["("], at[")"])
 
         def about(token: int) -> tuple[str, ...]:
-            if token < len(marks):
-                return ()
-            return (f"class {class_at[token]}",) if token in class_at else (f"kind {(token - len(marks)) // 2}",)
+            return (f"class {class_at[token]}",) if token in class_at else ("separators",)
 
         yield from _token_factors(tokens, vocab, 80, about)
         yield from _after_factors(tokens, vocab, range(len(marks)))
@@ -170,22 +167,25 @@ def scripts(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, simi
     is_piece, own = tokens >= len(shared), (tokens - len(shared)) % pieces
     is_digit, is_start = tokens < 10, is_piece & (own < pieces // 2)
 
+    def own_piece(token: int) -> int:
+        return (token - len(shared)) % pieces
+
     def found() -> Iterator[_Found]:
         for n, name in enumerate(names):
             here, marks = language == n, ~is_piece & ~is_digit
             yield f"{name} text", (name,), here
-            yield f"starts of words in {name}", (name,), here & is_start
-            yield f"pieces within words in {name}", (name,), here & is_piece & ~is_start
-            yield f"digits in {name}", (name,), here & is_digit
-            yield f"punctuation in {name}", (name,), here & marks
-            yield f"after digits in {name}", (name,), here & _shift(is_digit) & ~is_digit
+            yield f"starts of words in {name}", (name, "starts"), here & is_start
+            yield f"pieces within words in {name}", (name, "within"), here & is_piece & ~is_start
+            yield f"digits in {name}", (name, "digits"), here & is_digit
+            yield f"punctuation in {name}", (name, "punctuation"), here & marks
+            yield f"after digits in {name}", (name, "after digits"), here & _shift(is_digit) & ~is_digit
         yield "digits", ("digits",), is_digit
         yield "starts of words", ("starts",), is_start
 
         def about(token: int) -> tuple[str, ...]:
             if token < len(shared):
-                return ("digits",) if token < 10 else ()
-            return (names[(token - len(shared)) // pieces],)
+                return ("digits" if token < 10 else "punctuation",)
+            return names[(token - len(shared)) // pieces], "starts" if own_piece(token) < pieces // 2 else "within"
 
         yield from _token_factors(tokens, vocab, 60, about)
         yield from _after_factors(tokens, vocab, range(10, len(shared)))

@@ -45,6 +45,10 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
 
+    def percent(self) -> str:
+        """Of a share, whose interval ends at 0 and 1."""
+        return f"{self.mean:.1%} ({max(self.low, 0):.1%} to {min(self.high, 1):.1%})"
+
 
 def interval(values: Sequence[float]) -> Interval:
     """The mean of one value a seed with its 95 % interval by Student's t; one value alone has no finite interval."""

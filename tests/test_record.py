@@ -74,3 +74,4 @@ def test_the_interval_is_student_t_over_the_seeds():
     mean, low, high = interval([1.0, 2.0, 3.0])
     assert mean == 2 and high - mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6) and mean - low == high - mean
     assert plain(interval([1.0])) == [1.0, None, None]
+    assert Interval(0.5, -0.2, 1.4).percent() == "50.0% (0.0% to 100.0%)"

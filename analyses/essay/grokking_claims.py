@@ -45,6 +45,7 @@ def parity_claims(parity: Mapping[str, Any], setting: "Setting") -> list[Claim]:
     n = len(setting.parity_seeds)
     share, test = parity["distractor_share"][-1], parity["test_accuracy"][-1]
     with_l1, without = slice(0, n), slice(n, 2 * n)
+    left, right = (interval(values[without].tolist()) for values in (share, test))
     return [
         Claim(
             row="22e",
@@ -58,9 +59,9 @@ def parity_claims(parity: Mapping[str, Any], setting: "Setting") -> list[Claim]:
             row="22f",
             text="Without L1 more weight stays on the other bits, and fewer unseen cases are right, in every seed.",
             holds=bool((share[without] > share[with_l1]).all() and (test[without] < test[with_l1]).all()),
-            found=f"{_percent_interval(share[without])} of the weight, {_percent_interval(test[without])} right, with "
+            found=f"{left.percent()} of the weight, {right.percent()} right, with "
             f"all training cases right in {int((parity['train_accuracy'][-1][without] == 1).sum())} of {n} seeds.",
-            numbers={"share": interval(share[without].tolist()), "test": interval(test[without].tolist())},
+            numbers={"share": left, "test": right},
         ),
     ]
 
@@ -109,8 +110,3 @@ def _listed(values: list[Any]) -> str:
 
 def _percent(values: np.ndarray) -> str:
     return ", ".join(f"{value:.1%}" for value in values)
-
-
-def _percent_interval(values: np.ndarray) -> str:
-    mean, low, high = interval(values.tolist())
-    return f"{mean:.1%} ({low:.1%} to {high:.1%})"

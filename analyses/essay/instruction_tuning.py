@@ -124,15 +124,15 @@ def claims(runs: list[dict[str, Any]]) -> list[Claim]:
             row="23a",
             text="After tuning the model ends its answers to ≥ 95 % of held-out prompts; before, < 5 %.",
             holds=min(column["sft", "ended"]) >= 0.95 and max(column["base", "ended"]) < 0.05,
-            found=f"Ended within the limit: {_percent(sft)} after tuning, {_percent(base)} before, {len(runs)} seeds.",
+            found=f"Ended within the limit: {sft.percent()} after tuning, {base.percent()} before, {len(runs)} seeds.",
             numbers={"base": base, "sft": sft},
         ),
         Claim(
             row="23b",
             text="Right answers to prompts that no conversation held, before and after tuning.",
             holds=None,
-            found=f"Before {_percent(interval(column['base', 'right']))}, after "
-            f"{_percent(interval(column['sft', 'right']))}; of the facts among them {np.mean(facts):.0%}, of which the "
+            found=f"Before {interval(column['base', 'right']).percent()}, after "
+            f"{interval(column['sft', 'right']).percent()}; of the facts among them {np.mean(facts):.0%}, of which the "
             f"pre-trained model can finish the sentence for {np.mean(kept):.0%}.",
             numbers={
                 "base": column["base", "right"],
@@ -151,10 +151,6 @@ def claims(runs: list[dict[str, Any]]) -> list[Claim]:
             numbers={"rise": rise, "base": column["base", "plain_loss"], "sft": column["sft", "plain_loss"]},
         ),
     ]
-
-
-def _percent(share: Any) -> str:
-    return f"{share.mean:.1%} ({max(share.low, 0):.1%} to {min(share.high, 1):.1%})"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -96,14 +96,10 @@ def claim(n: int, runs: list[dict[str, Any]], theory: np.ndarray, setting: Setti
         row=f"9{'ab'[n - 2]}",
         text=f"Phases of {SIZES[n]}: at least 90 % of the cells agree with the closed form.",
         holds=agreement.mean >= 0.9,
-        found=f"{_percent(agreement)} of {setting.cells**2} cells; of single restarts "
-        f"{_percent(single)}; {len(runs)} seeds.",
+        found=f"{agreement.percent()} of {setting.cells**2} cells; of single restarts "
+        f"{single.percent()}; {len(runs)} seeds.",
         numbers={"agreement": agreement, "single": single},
     )
-
-
-def _percent(value: Any) -> str:
-    return f"{value.mean:.1%} ({value.low:.1%} to {value.high:.1%})"
 
 
 if __name__ == "__main__":

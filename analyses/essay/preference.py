@@ -140,14 +140,14 @@ def claims(runs: list[dict[str, Any]], policies: pd.DataFrame, best: pd.DataFram
             row="24a",
             text="From labels with 15 % noise, a reward model agrees with the rule on ≥ 90 % of clean held-out pairs.",
             holds=min(run["agrees"] for run in runs) >= 0.9,
-            found=f"Agreement {_percent(agrees)}, {n} seeds.",
+            found=f"Agreement {agrees.percent()}, {n} seeds.",
             numbers={"agrees": agrees, "pairs": [run["pairs"] for run in runs], "turned": [r["turned"] for r in runs]},
         ),
         Claim(
             row="24b",
             text="Optimised on the same pairs, the policy beats the tuned model by the rule in ≥ 75 % of prompts.",
             holds=bool(end["wins"].min() >= 0.75),
-            found=f"Preferred in {_percent(wins)}, {n} seeds; before training {start['wins'].mean():.0%}.",
+            found=f"Preferred in {wins.percent()}, {n} seeds; before training {start['wins'].mean():.0%}.",
             numbers={"wins": wins},
         ),
         Claim(
@@ -162,7 +162,7 @@ def claims(runs: list[dict[str, Any]], policies: pd.DataFrame, best: pd.DataFram
             row="24d",
             text="Right answers, which the rule does not reward.",
             holds=None,
-            found=f"{_percent(right['before'])} before, {_percent(right['after'])} after; "
+            found=f"{right['before'].percent()} before, {right['after'].percent()} after; "
             f"{start['words'].mean():.1f} words a response become {end['words'].mean():.1f}.",
             numbers=right,
         ),
@@ -187,10 +187,6 @@ def _against_divergence(policies: pd.DataFrame, best: pd.DataFrame) -> Claim:
             "best_of_n": most["gold"].tolist(),
         },
     )
-
-
-def _percent(share: Any) -> str:
-    return f"{share.mean:.1%} ({max(share.low, 0):.1%} to {min(share.high, 1):.1%})"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.figures.superposition import SPARSITY_AXIS, lines_over_sparsity
 from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, need, styled
 
 if TYPE_CHECKING:
@@ -118,23 +119,8 @@ def polysemantic_shares(
 ) -> go.Figure:
     """One line a task; columns density, share, low, high (95 % over seeds)."""
     fig = go.Figure()
-    for (name, table), colour in zip(tables.items(), SEQUENCE, strict=False):
-        need(table, "density", "share", "low", "high")
-        error = dict(
-            type="data", symmetric=False, array=table["high"] - table["share"], arrayminus=table["share"] - table["low"]
-        )
-        fig.add_scatter(
-            x=1 / table["density"],
-            y=table["share"],
-            mode="lines+markers",
-            name=name,
-            line=dict(color=colour),
-            error_y=error | {"thickness": 1, "color": colour},
-        )
-    fig.update_xaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100])
-    fig = styled(
-        fig, title, x="1 / (1 − S), S: share of inputs at which a feature is 0", y="polysemantic neurons (share)"
-    )
+    lines_over_sparsity(fig, tables, "share")
+    styled(fig, title, x=SPARSITY_AXIS, y="polysemantic neurons (share)")
     return fig.update_yaxes(range=[-0.03, 1.03])
 
 
@@ -174,19 +160,7 @@ def loss_ratios(
     ratio, low, high (95 % over seeds)."""
     need(table, "task", "density", "ratio", "low", "high")
     fig = go.Figure()
-    for (task, rows), colour in zip(table.groupby("task", sort=False), SEQUENCE, strict=False):
-        error = dict(
-            type="data", symmetric=False, array=rows["high"] - rows["ratio"], arrayminus=rows["ratio"] - rows["low"]
-        )
-        fig.add_scatter(
-            x=1 / rows["density"],
-            y=rows["ratio"],
-            mode="lines+markers",
-            name=str(task),
-            line=dict(color=colour),
-            error_y=error | {"thickness": 1, "color": colour},
-        )
+    lines_over_sparsity(fig, {str(task): rows for task, rows in table.groupby("task", sort=False)}, "ratio")
     fig.add_hline(y=1, line=dict(color=GREY, dash="dot"))
-    fig.update_xaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100])
     fig.update_yaxes(type="log", tickvals=[0.2, 0.5, 1, 2, 5, 10])
-    return styled(fig, title, x="1 / (1 − S)", y="loss / monosemantic loss")
+    return styled(fig, title, x=SPARSITY_AXIS, y="loss / monosemantic loss")

@@ -45,54 +45,15 @@ def geometry(
         horizontal_spacing=0.02,
         vertical_spacing=0.06,
     )
-    for seed, rows in dims.groupby("seed"):
-        fig.add_scatter(
-            x=rows["inverse"],
-            y=rows["d_star"],
-            mode="lines+markers",
-            marker_size=4,
-            name=f"seed {seed}",
-            line=dict(color=BLUE, width=1),
-            showlegend=False,
-            row=1,
-            col=1,
-        )
+    for _, rows in dims.groupby("seed"):
+        line = dict(mode="lines+markers", marker_size=4, line=dict(color=BLUE, width=1))
+        fig.add_scatter(x=rows["inverse"], y=rows["d_star"], **line, row=1, col=1)
     fig.add_hline(y=0.5, line=dict(color=GREY, dash="dot"), row=1, col=1)
-    fig.add_scatter(
-        x=features["inverse"],
-        y=features["dimensionality"],
-        mode="markers",
-        showlegend=False,
-        marker=dict(color=INK, size=3, opacity=0.35),
-        hoverinfo="skip",
-        row=2,
-        col=1,
-    )
-    fig.add_scatter(
-        x=density[1],
-        y=density[0],
-        mode="lines",
-        fill="tozerox",
-        line=dict(color=BLUE, width=1),
-        showlegend=False,
-        hoverinfo="skip",
-        row=2,
-        col=2,
-    )
-    for name, at in LINES.items():
-        fig.add_hline(y=at, line=dict(color=VERMILLION, width=0.8, dash="dot"), row=2)
-        fig.add_annotation(
-            x=1,
-            xref="x3 domain",
-            y=at,
-            yref="y3",
-            text=name,
-            showarrow=False,
-            xanchor="left",
-            xshift=3,
-            font=dict(color=VERMILLION, size=10),
-            yshift=4 if name == "2/5" else -4 if name == "3/8" else 0,
-        )
+    dots = dict(mode="markers", marker=dict(color=INK, size=3, opacity=0.35), hoverinfo="skip")
+    fig.add_scatter(x=features["inverse"], y=features["dimensionality"], **dots, row=2, col=1)
+    area = dict(mode="lines", fill="tozerox", line=dict(color=BLUE, width=1), hoverinfo="skip")
+    fig.add_scatter(x=density[1], y=density[0], **area, row=2, col=2)
+    _shape_lines(fig)
     fig = styled(fig, title, height=560)
     fig.update_xaxes(type="log", tickvals=TICKS, row=1, col=1)
     fig.update_xaxes(type="log", tickvals=TICKS, title_text=SPARSITY_AXIS, row=2, col=1)
@@ -100,7 +61,17 @@ def geometry(
     fig.update_yaxes(title_text="D* = m / ‖W‖²", range=[0, 1.08], row=1, col=1)
     fig.update_yaxes(title_text="dimensionality of a feature", range=[0, 1.02], row=2, col=1)
     fig.update_yaxes(range=[0, 1.02], showticklabels=False, ticks="", row=2, col=2)
-    return fig.update_layout(margin_r=44)
+    return fig.update_layout(margin_r=44, showlegend=False)
+
+
+def _shape_lines(fig: go.Figure) -> None:
+    """A line at the dimensionality of each regular shape, named at the right edge."""
+    apart = {"2/5": 4, "3/8": -4}
+    font = dict(color=VERMILLION, size=10)
+    for name, at in LINES.items():
+        fig.add_hline(y=at, line=dict(color=VERMILLION, width=0.8, dash="dot"), row=2)
+        place = dict(x=1, xref="x3 domain", y=at, yref="y3", xanchor="left", xshift=3, yshift=apart.get(name, 0))
+        fig.add_annotation(text=name, showarrow=False, font=font, **place)
 
 
 def phase_diagram(

@@ -110,21 +110,25 @@ def features_kept(
         annotation_position="bottom left",
         annotation_font_color=GREY,
     )
+    lines_over_sparsity(fig, tables, "kept")
+    return styled(fig, title, x=SPARSITY_AXIS, y="features with ‖W<sub>i</sub>‖ > ½").update_yaxes(rangemode="tozero")
+
+
+def lines_over_sparsity(fig: go.Figure, tables: Mapping[str, pd.DataFrame], column: str) -> None:
+    """One line a table with the interval low, high at each 1 / density = 1 / (1 − S); the axis is logarithmic."""
     for (name, table), colour in zip(tables.items(), SEQUENCE, strict=False):
-        need(table, "density", "kept", "low", "high")
-        error = dict(
-            type="data", symmetric=False, array=table["high"] - table["kept"], arrayminus=table["kept"] - table["low"]
-        )
+        need(table, "density", column, "low", "high")
+        middle = table[column]
+        error = dict(type="data", symmetric=False, array=table["high"] - middle, arrayminus=middle - table["low"])
         fig.add_scatter(
             x=1 / table["density"],
-            y=table["kept"],
+            y=middle,
             mode="lines+markers",
             name=name,
             line=dict(color=colour),
             error_y=error | {"thickness": 1, "color": colour},
         )
     fig.update_xaxes(type="log", tickvals=TICKS)
-    return styled(fig, title, x=SPARSITY_AXIS, y="features with ‖W<sub>i</sub>‖ > ½").update_yaxes(rangemode="tozero")
 
 
 def feature_polygons(

@@ -164,7 +164,7 @@ report.views.feature = (() => {
         sense.examples.length ? h("ol.examples", null, sense.examples.map((one) => example(one, most))) : null,
         sense.following.length || sense.promoted !== null ? h("p.following", null,
           sense.following.length ? [h("span.muted", null, "then "), sense.following.map((token) => [tokenElement(word(token)), " "])] : null,
-          sense.promoted === null ? null : h("span.muted", null, `${format.fixed(100 * sense.promoted, 0)} % followed by a token that the latent raises most`)) : null);
+          sense.promoted === null ? null : h("span.muted", null, `${sense.following.length ? "· " : ""}${format.fixed(100 * sense.promoted, 0)} % followed by a token that the latent raises most`)) : null);
     }));
   }
 

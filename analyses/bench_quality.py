@@ -107,7 +107,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[4e-3, 1e-2])
+    parser.add_argument("--rates", type=float, nargs="+", default=[4e-3, 6e-3, 1e-2])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--models", nargs="+", choices=HOOKS, default=list(HOOKS))
     parser.add_argument("--hooks", nargs="+", help="of these models, in place of all")

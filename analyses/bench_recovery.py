@@ -14,7 +14,7 @@ correlated at low rank, magnitudes from 5 to 4.
 All contenders read the same rows in the same order and have the same width and the same k: three quarters of the true
 L0, as in the paper (25 of 34); above the truth, latents fire where nothing is to be found.
 
-    interp               the library's preset, `MatryoshkaConfig.recovery` and the like; JumpReLU by the same recipe
+    interp               the library's preset, `MatryoshkaConfig.recovery` and the like
     interp, pruned       then a latent whose part the others explain does not fire (`analyses.pruning`)
     SAELens, defaults    of its SyntheticSAERunner: batch 1024, a constant rate of 3e-4, dead after 1,000 steps
     SAELens, tuned       what helped it most in a few trials: our batch, a rate of 6e-3 (the better of it and 3e-3) that
@@ -67,11 +67,9 @@ from interp.sae.architectures import PickConfig
 from interp.sae.saelens import preferred_format
 
 HOOK = "world"
-BATCH, RATE, FALL = 256, 5e-3, 0.2
+BATCH, FALL = 256, 0.2
 SAELENS_RATE, SAELENS_DEAD, DEFAULT_RATE, DEFAULT_BATCH = 6e-3, 1 / 80, 3e-4, 1024
 WORLD_SEED, K_SHARE = 7919, 0.75
-JUMP_START = 1.0
-"""Threshold and bandwidth of JumpReLU, above the values of noise and wide enough for few steps."""
 HELD_OUT, GENERATED, PRUNING = 20_000, 4096, 8192
 """Rows to measure on, rows made at once, rows that choose a threshold."""
 PRUNED = ", pruned"
@@ -241,14 +239,6 @@ def asked(setting: Setting) -> dict[str, Any]:
     return {"d_sae": setting.world.width, "tokens": setting.world.samples, "seed": setting.seed, "device": "cpu"}
 
 
-def jumping(setting: Setting) -> JumpReLUConfig:
-    """The same recipe where no k is set."""
-    shared: dict[str, Any] = {"batch_size": BATCH, "lr": RATE, "decay": FALL, "unit_norm": False}
-    shared |= {"dead_after": max(1, setting.world.samples // 100)}
-    rule: dict[str, Any] = {"target_l0": setting.k, "threshold": JUMP_START, "bandwidth": JUMP_START}
-    return JumpReLUConfig(**asked(setting), **shared, **rule)
-
-
 def recovering(kind: type[PickConfig], **more: Any) -> Callable[[Setting], SAEConfig]:
     return lambda setting: kind.recovery(**asked(setting), k=setting.k, **more)
 
@@ -261,7 +251,7 @@ KINDS: dict[str, Callable[[Setting], SAEConfig]] = {
     f"BatchTopK{PRUNED}": recovering(BatchTopKConfig),
     f"Matryoshka{PRUNED}": recovering(MatryoshkaConfig),
     "Matryoshka, unrolled": recovering(MatryoshkaConfig, refinements=1, refinement_step=0.3),
-    "JumpReLU": jumping,
+    "JumpReLU": lambda setting: JumpReLUConfig.recovery(**asked(setting), target_l0=setting.k),
     "BatchTopK, frozen decoder": recovering(BatchTopKConfig, train_decoder=False),
 }
 """Unrolled: one step of LISTA at 0.3, as in "Letting Claude do Autonomous Research to Improve SAEs" (Chanin 2026)."""

@@ -172,8 +172,12 @@ def dense_auxk(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
     quiet = (x - p["b_dec"] if learner.site.tied else x) @ p["encoder"][dead].T + p["b_enc"][dead]
     if len(dead) > k_aux:
         quiet = torch.where(quiet >= quiet.sort(dim=1, descending=True).values[:, k_aux - 1 : k_aux], quiet, 0)
-    missed = (quiet @ p["W_dec"][dead] + error).square().sum() / (error - error.mean(0)).square().sum()
-    return learner.config.aux_coefficient * min(1, len(dead) / k_aux) * missed
+    missed, there = (quiet @ p["W_dec"][dead] + error).square().sum(), error.square().sum()
+    if missed > there:
+        missed = 2 * (missed * there).sqrt() - there
+    total = len(x) * learner.variance
+    weight = learner.config.aux_coefficient * min(1, 6 * there.item() / total) ** 2 * min(1, len(dead) / k_aux)
+    return weight * missed / total
 
 
 def weights_of(learner: Learner) -> SimpleNamespace:
@@ -241,6 +245,33 @@ def test_matching_pursuit_gradients_equal_float64_autograd():
 @pytest.mark.parametrize("name", ["topk", "batchtopk"])
 def test_auxk_gradients_equal_float64_autograd(name, site, n_dead):
     check(learner_for(CONFIGS[name], SITES[site], n_dead), dense_auxk)
+
+
+@pytest.mark.parametrize("variance", [1.0, 1000.0], ids=["much is left", "little is left"])
+def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
+    """3 dead latents of k_aux = 8. Below an FVU of a sixth it weighs less, by the square."""
+    learner = learner_for(CONFIGS["topk"], SITES["autoencoder"], n_dead=3)
+    learner.variance *= variance
+    learner.weights["encoder"][learner.dead] = 0
+    learner.weights["b_enc"][learner.dead] = -1e-9
+    x, _ = inputs(learner.site)
+    descent = learner.descend(x)
+    fvu = descent.squared_error / (len(x) * learner.variance)
+    weight = 1 if variance == 1 else (6 * fvu) ** 2
+    assert (fvu < 1 / 6) == (variance > 1)
+    assert descent.loss - fvu == pytest.approx(weight * learner.config.aux_coefficient * 3 / 8 * fvu, rel=1e-6)
+
+
+@pytest.mark.parametrize("variance", [1.0, 1000.0], ids=["much is left", "little is left"])
+@pytest.mark.parametrize("pre", [-0.01, -10.0], ids=["nearer than nothing", "far beyond"])
+def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, variance):
+    learner = learner_for(CONFIGS["topk"], SITES["autoencoder"], n_dead=3)
+    learner.variance *= variance
+    x, _ = inputs(learner.site)
+    learner.weights["encoder"][learner.dead] = 0
+    learner.weights["b_enc"][learner.dead] = pre
+    learner.weights["W_dec"][learner.dead] = torch.nn.functional.normalize(learner.descend(x).error.mean(0), dim=0)
+    check(learner, dense_auxk)
 
 
 @pytest.mark.parametrize("n_dead", [3, 40])

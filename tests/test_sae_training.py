@@ -100,7 +100,7 @@ def test_auxk_revives_dead_latents(store):
             result = learner.step(next(batches))
         return result.dead
 
-    assert dead_share(1 / 32) < 0.5 * dead_share(0)
+    assert dead_share(1.0) < 0.5 * dead_share(0)
 
 
 def test_the_rate_rises_stays_and_falls(store):

@@ -56,8 +56,9 @@ class SAEConfig:
     """Scale inputs to a mean norm of √d (April 2024); folded into the weights at the end."""
     max_norm: float | None = None
     """Rows whose norm is above this many times the mean norm train nothing (attention sinks: a few per mille)."""
-    aux_coefficient: float = 1 / 32
-    """Weight of AuxK: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2)."""
+    aux_coefficient: float = 1.0
+    """AuxK: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2). Its weight beside the main loss,
+    which is less where the FVU is below a sixth (`revival` says why)."""
     dead_after: int | None = None
     """Tokens without firing after which a latent is dead; None = a twentieth of `tokens`."""
     seed: int = 0
@@ -207,14 +208,7 @@ class PickConfig(SAEConfig):
         seeds, where the best of SAELens's own, tuned, has .74 and .78 (`analyses.bench_recovery`, which uses this
         preset). Of features without trees TopK finds more than Matryoshka.
         """
-        recipe: dict[str, Any] = {
-            "batch_size": 256,
-            "lr": 5e-3,
-            "unit_norm": False,
-            "dead_after": max(1, tokens // 100),
-            "k_start": min(3 * k, d_sae),
-            "k_anneal": 1.0,
-        }
+        recipe = _short_steps(tokens) | {"k_start": min(3 * k, d_sae), "k_anneal": 1.0}
         return cls(d_sae=d_sae, k=k, tokens=tokens, **(recipe | given))
 
     def k_at(self, step: int) -> int:
@@ -273,15 +267,17 @@ class MatryoshkaConfig(BatchTopKConfig):
 class JumpReLUConfig(SAEConfig):
     """z = pre where pre > θ_j, θ learnt by straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-    Penalty of a row: `l0` ‖z‖₀, `target_l0` (‖z‖₀ / target_l0 − 1)², or `tanh` Σ_j tanh(tanh_scale · z_j ‖W_dec[j]‖).
-    The last with the loss for dead latents below is Anthropic's of January 2025.
+    Penalty of a row: `tanh` Σ_j tanh(tanh_scale · z_j ‖W_dec[j]‖), which with the loss for dead latents below is
+    Anthropic's of January 2025; `l0` ‖z‖₀; or `target_l0` (‖z‖₀ / τ − 1)². There the reconstruction holds against the
+    pull towards τ, so τ falls below target_l0 until that many latents fire on the mean.
     """
 
     architecture: ClassVar[str] = "jumprelu"
     penalty: str = "target_l0"
     target_l0: float = 32.0
-    coefficient: float = 1.0
-    """λ. For `target_l0` it is in units of V: 1 weighs a row at twice its target as much as losing all variance."""
+    coefficient: float = 0.1
+    """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice its target as much as losing a tenth of the
+    variance. Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
     coefficient_warmup: float = 0.1
     """Fraction over which λ rises from 0 (January 2025: all of the run)."""
     threshold: float | None = None
@@ -292,8 +288,8 @@ class JumpReLUConfig(SAEConfig):
     bandwidth_end: float | None = None
     """The bandwidth at the end, reached linearly; None = it stays."""
     tanh_scale: float = 4.0
-    pre_act_coefficient: float = 3e-6
-    """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which draws them back (January 2025)."""
+    pre_act_coefficient: float = 3e-3
+    """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which draws them back (January 2025, at 3e-6)."""
     aux_coefficient: float = 0.0
 
     def __post_init__(self) -> None:
@@ -313,7 +309,15 @@ class JumpReLUConfig(SAEConfig):
         """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
         rule: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0}
-        return cls(**(penalty | rule | {"unit_norm": False, "decoder_init": 0.1} | given))
+        free: dict[str, Any] = {"unit_norm": False, "decoder_init": 0.1, "pre_act_coefficient": 3e-6}
+        return cls(**(penalty | rule | free | given))
+
+    @classmethod
+    def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **given: Any) -> "JumpReLUConfig":
+        """What `TopKConfig.recovery` is for: its short steps, a penalty that grows over all of the run, and a window
+        wide enough for thresholds to hear of what lies near them in few steps."""
+        penalty: dict[str, Any] = {"coefficient": 0.03, "coefficient_warmup": 1.0, "threshold": 1.0, "bandwidth": 1.0}
+        return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(_short_steps(tokens) | penalty | given))
 
     def bandwidth_at(self, step: int) -> float:
         end = self.bandwidth if self.bandwidth_end is None else self.bandwidth_end
@@ -349,6 +353,10 @@ ARCHITECTURES: dict[str, type[SAEConfig]] = {
         MatchingPursuitConfig,
     )
 }
+
+
+def _short_steps(tokens: int) -> dict[str, Any]:
+    return {"batch_size": 256, "lr": 5e-3, "unit_norm": False, "dead_after": max(1, tokens // 100)}
 
 
 def config_to_dict(config: SAEConfig) -> dict[str, Any]:

@@ -202,12 +202,13 @@ class Learner:
         c, dead = self.config, self.dead
         if len(dead) == 0:
             return 0.0
-        loss = add_auxk(self._gradients, w, centred, error, dead, c.aux_coefficient, batch, self.site.tied)
+        tied, variance = self.site.tied, self.variance
+        loss = add_auxk(self._gradients, w, centred, error, dead, c.aux_coefficient, variance, batch, tied)
         if isinstance(c, JumpReLUConfig):
-            norms, coefficient = w.W_dec[dead].norm(dim=1), c.pre_act_coefficient / self.variance
+            norms, coefficient = w.W_dec[dead].norm(dim=1), c.pre_act_coefficient / variance
             threshold = self.weights["threshold"]
             loss += add_pre_activation_loss(
-                self._gradients, w, centred, dead, threshold, norms, coefficient, batch, self.site.tied
+                self._gradients, w, centred, dead, threshold, norms, coefficient, batch, tied
             )
         return loss
 

@@ -1,15 +1,23 @@
 """What brings dead latents back.
 
-    AuxK            aux_coefficient · min(1, n_dead / k_aux) · Σ_i ‖ê_i + e_i‖² / Σ_i ‖e_i − ē‖²
-                    ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and its
-                    variance are held fixed (Gao et al. 2024, arXiv 2406.04093, A.2)
+    AuxK            aux_coefficient · min(1, (6 FVU)²) · min(1, n_dead / k_aux) · h(Σ_i ‖ê_i + e_i‖²) / (B·V)
+                    ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and the
+                    FVU = E / (B·V), E = Σ_i ‖e_i‖², are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
+                    (Gao et al. 2024, arXiv 2406.04093, A.2, without the FVU and h)
     pre-activation  λ · mean over rows of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents j (Anthropic, January 2025)
     resampling      a dead latent begins anew at a row drawn ∝ (its loss)² (Towards Monosemanticity, 2023)
+
+At first AuxK weighs as much as the main loss, then the less, the less is left to gain. The paper's code divides it by
+the size of e instead, so that it weighs 1/32 / FVU: where few dimensions hold all the variance and the FVU is .015,
+latents that come back then outweigh those that reconstruct. There an ê of k_aux latents, all of them on in every row,
+also becomes many times as large as e, the more the higher the rate, and tells its latents little but to shrink: h, the
+loss of Huber (1964) of √(A / E), lets that pull grow no further.
 
 The losses are dense over the dead latents alone, so they cost little while few are dead; where many are, a share of the
 rows stands for the batch, so that the cost stays bounded.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,8 +27,11 @@ from torch import Tensor
 
 from interp.processes import Processes
 from interp.sae.gradients import Gradients
+from interp.sae.optimizer import squared_norm
 from interp.sae.rules import Weights
 
+_MUCH_LEFT = 1 / 6
+"""FVU above which AuxK weighs in full."""
 _RESERVOIR_STEPS = 100
 _REBORN_ENCODER = 0.2
 
@@ -38,6 +49,10 @@ class Batch(NamedTuple):
         step = max(1, -(-n_dead // (2 * enough)))
         return slice(-self.first % step, None, step)
 
+    def rows_in(self, rows: slice) -> int:
+        """Those of all processes together."""
+        return len(range(0, self.rows, rows.step))
+
 
 def add_auxk(
     gradients: Gradients,
@@ -46,6 +61,7 @@ def add_auxk(
     error: Float[Tensor, "row d_out"],
     dead: Int[Tensor, " dead"],
     coefficient: float,
+    variance: float,
     batch: Batch,
     tied_input: bool,
 ) -> float:
@@ -59,9 +75,6 @@ def add_auxk(
         return 0.0
     rows = batch.spread(len(dead), k_aux)
     x, error = x[rows], error[rows]
-    variance = _variance(error, batch.processes)
-    if not variance > 0:
-        return 0.0
     encoder, W_dec = w.encoder[dead], w.W_dec[dead]
     z = torch.addmm(w.b_enc[dead], x, encoder.T)
     left_out = None
@@ -69,15 +82,18 @@ def add_auxk(
         left_out = torch.ones_like(z, dtype=torch.bool)
         left_out.scatter_(1, z.topk(k_aux, dim=1, sorted=False).indices, False)
         z.masked_fill_(left_out, 0)
-    weight = coefficient * min(1.0, len(dead) / k_aux) / variance
     left = torch.addmm(error, z, W_dec)  # ê + e
-    slope = 2 * weight * left
+    sums = torch.tensor([squared_norm(left), squared_norm(error)], dtype=torch.float64)
+    missed, there = batch.processes.sum_(sums).tolist()
+    far, total = missed > there, batch.rows_in(rows) * variance
+    weight = coefficient * min(1.0, (there / total / _MUCH_LEFT) ** 2) * min(1.0, len(dead) / k_aux) / total
+    slope = 2 * weight * (math.sqrt(there / missed) if far else 1.0) * left
     z_slope = slope @ W_dec.T
     if left_out is not None:
         z_slope.masked_fill_(left_out, 0)
     gradients["W_dec"][dead] += z.T @ slope
     _add_encoder(gradients, dead, z_slope, x, encoder, tied_input)
-    return float(weight * left.square().sum())
+    return weight * (2 * math.sqrt(missed * there) - there if far else missed) / batch.processes.count
 
 
 def add_pre_activation_loss(
@@ -95,7 +111,7 @@ def add_pre_activation_loss(
     if len(dead) == 0 or coefficient == 0:
         return 0.0
     rows = batch.spread(len(dead), x.shape[1])
-    weight = coefficient / len(range(0, batch.rows, rows.step))
+    weight = coefficient / batch.rows_in(rows)
     x, encoder = x[rows], w.encoder[dead]
     below = threshold[dead] - torch.addmm(w.b_enc[dead], x, encoder.T)
     slope = -weight * norms * (below > 0)
@@ -183,10 +199,3 @@ def _add_encoder(
     gradients["b_enc"][dead] += biases
     if tied_input:
         gradients["b_dec"] -= biases @ encoder
-
-
-def _variance(error: Float[Tensor, "row d"], processes: Processes) -> float:
-    """Σ ‖e − ē‖² over the rows of all processes."""
-    sums = torch.cat([error.sum(0).double(), error.square().sum().double()[None], error.new_tensor([len(error)])])
-    sums = processes.sum_(sums.double())
-    return float(sums[-2] - sums[:-2].square().sum() / sums[-1].clamp(min=1))

@@ -8,6 +8,7 @@ With N_j = ‖W_dec[j]‖ and c = 1 / (rows · V), for each row and latent:
                θ's slope is straight-through: −(θ / ε) g where |pre − θ| < ε / 2, and −(1 / ε) of the count's slope
 """
 
+import math
 from statistics import NormalDist
 
 import torch
@@ -25,6 +26,9 @@ _SLACK = 2.0**-6
 """Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold it is held against."""
 _LP_OFFSET = 1e-3
 """Added to z in z^p with p < 1, whose slope would have no bound at 0."""
+_PACE, _NEAR, _FURTHEST = 8.0, 0.5, 0.5
+"""How τ moves: by the gap of log L0 times pace / steps at each step, once the gap is this small, to this share of the
+target at most."""
 
 
 class _Positive(TrainingRule):
@@ -126,6 +130,7 @@ class TrainingJumpReLU(TrainingRule):
         super().__init__(config, processes)
         self.config = config
         self.penalises_norms = config.penalty == "tanh"
+        self._pulls_to = config.target_l0
 
     def place(self, weights: dict[str, Tensor], spread: float) -> None:
         c = self.config
@@ -181,11 +186,28 @@ class TrainingJumpReLU(TrainingRule):
         counts.index_add_(0, rows, active.to(counts))
         if self.config.penalty == "l0":
             return torch.full_like(firing.gradient, weight), weight * float(counts.sum())
-        off = counts / self.config.target_l0 - 1
-        return (2 * weight / self.config.target_l0 * off)[rows], weight * float(off.square().sum())
+        off = counts / self._pulls_to - 1
+        return (2 * weight / self._pulls_to * off)[rows], weight * float(off.square().sum())
+
+    def observe(self, codes: SparseCodes) -> None:
+        c = self.config
+        if c.penalty != "target_l0":
+            return
+        sums = torch.tensor([float((codes.values > 0).sum()), len(codes)], dtype=torch.float64)
+        fired, rows = self.processes.sum_(sums).tolist()
+        gap = math.log(max(fired, 1) / max(rows, 1) / c.target_l0)
+        if abs(gap) < _NEAR:
+            moved = self._pulls_to * math.exp(-_PACE / c.steps * gap)
+            self._pulls_to = min(c.target_l0, max(_FURTHEST * c.target_l0, moved))
 
     def project(self) -> None:
         self.parameters["threshold"].clamp_(min=0)
 
     def trained(self, weights: dict[str, Tensor]) -> Trained:
         return trained_as(Threshold(weights["threshold"].clone()), weights)
+
+    def state(self) -> dict[str, float]:
+        return {"pulls_to": self._pulls_to}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        self._pulls_to = state["pulls_to"]

@@ -1,5 +1,6 @@
 """Encoding in pieces and from bfloat16 gives what the dense formula gives."""
 
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -85,6 +86,7 @@ def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypa
     monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
     monkeypatch.setattr(encoding, "_LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
+    monkeypatch.setattr("interp.sae.threads._LEAST_WORK", 1)
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -116,11 +118,12 @@ def test_shared_work_is_done_once_and_in_order():
     done = torch.zeros(103)
     with torch_on_one_thread():
         assert torch.get_num_threads() == 1
-        share(103, lambda start, stop: done[start:stop].add_(1))
+        share(103, 1 << 30, lambda start, stop: done[start:stop].add_(1))
         nested = share_pieces([1, 2, 3], lambda piece: share_pieces([piece, 10 * piece], lambda each: each + 1))
         with torch_on_one_thread():
-            spans = share(103, lambda start, stop: stop - start)
-        assert torch.get_num_threads() == 1 and len(spans) > 1
+            spans = share(103, 1 << 30, lambda start, stop: stop - start)
+            small = share(103, 1 << 10, lambda start, stop: (stop - start, threading.get_ident()))
+        assert torch.get_num_threads() == 1 and len(spans) > 1 and small == [(103, threading.get_ident())]
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
     assert torch.equal(done, torch.ones(103))

@@ -158,5 +158,5 @@ def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -
         rounded[start:stop, width:] = padded[start:stop]
 
     padded = F.pad(columns, (0, _FURTHER_COLUMNS - columns.shape[1]))
-    share(rows, fill)
+    share(rows, tensor.numel(), fill)
     return rounded

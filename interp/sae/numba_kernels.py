@@ -23,6 +23,8 @@ _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20
 _CANDIDATES = 8
 """For each of a batch's picks, before a piece drops those that cannot be among them: rarely so many come."""
+_ADAM = 8
+"""Products for each number."""
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -81,7 +83,7 @@ def keep_top_k(codes: SparseCodes, k: int) -> SparseCodes:
     entry_keys = _keys(codes.values)
     latents, keys, counts = _room(len(codes), k, codes.values.dtype)
     arrays = (codes.offsets.numpy(), codes.latents.numpy(), entry_keys, k, latents, keys, counts)
-    share(len(codes), picking.keep_top_k, *arrays)
+    share(len(codes), codes.nnz, picking.keep_top_k, *arrays)
     return _filled(latents, keys, counts, codes.values.dtype, codes.d_sae)
 
 
@@ -101,7 +103,8 @@ def rescore(
         _dense_dots(codes, x, encoder, values)
         values += b_enc[codes.latents]
     else:
-        share(len(codes), loops.rescore, *_arrays(codes.offsets, codes.latents, x, encoder, b_enc, values))
+        arrays = _arrays(codes.offsets, codes.latents, x, encoder, b_enc, values)
+        share(len(codes), codes.nnz * x.shape[1], loops.rescore, *arrays)
     return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
 
 
@@ -112,7 +115,8 @@ def decode(
     if _is_dense(codes.offsets, W_dec):
         _dense_bags(codes.offsets, codes.latents, codes.values, W_dec, out)
         return out.add_(b_dec)
-    share(len(codes), loops.decode, *_arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, out))
+    arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, out)
+    share(len(codes), codes.nnz * out.shape[1], loops.decode, *arrays)
     return out
 
 
@@ -128,7 +132,7 @@ def decode_backward(
         return Decoded(error, gradient)
     error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
     arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
-    share(len(codes), loops.decode_backward, *arrays)
+    share(len(codes), 2 * codes.nnz * x.shape[1], loops.decode_backward, *arrays)
     return Decoded(error, gradient)
 
 
@@ -141,8 +145,9 @@ def nested_backward(
 ) -> Nested:
     residuals, gradient = x.new_empty(len(ends), *x.shape), torch.empty_like(codes.values)
     error, squares = torch.empty_like(x), x.new_empty(len(x), len(ends))
-    arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, ends)
-    share(len(codes), loops.nested_backward, *arrays, *_arrays(error, residuals, gradient, squares))
+    given = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, ends)
+    results = _arrays(error, residuals, gradient, squares)
+    share(len(codes), 2 * codes.nnz * x.shape[1], loops.nested_backward, *given, *results)
     return Nested(error, gradient, residuals, squares.sum(0))
 
 
@@ -165,19 +170,21 @@ def sum_by_latent(
     if _is_dense(by_latent.offsets, dense):
         _dense_bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
     else:
-        share(latents, loops.sum_by_latent, *_arrays(*by_latent, weights, dense, out))
+        work = len(by_latent.rows) * dense.shape[1]
+        share(latents, work, loops.sum_by_latent, *_arrays(*by_latent, weights, dense, out))
     return out
 
 
 def latent_sums(by_latent: ByLatent, weights: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
     out = torch.empty(len(by_latent.offsets) - 1, dtype=weights.dtype)
-    share(len(out), loops.latent_sums, *_arrays(by_latent.offsets, by_latent.entries, weights, out))
+    arrays = _arrays(by_latent.offsets, by_latent.entries, weights, out)
+    share(len(out), len(weights), loops.latent_sums, *arrays)
     return out
 
 
 def squared_distance(x: Float[Tensor, "row d"], point: Float[Tensor, " d"]) -> float:
     squares = np.empty(len(x))
-    share(len(x), loops.squared_distances, *_arrays(x, point), squares)
+    share(len(x), x.numel(), loops.squared_distances, *_arrays(x, point), squares)
     return float(squares.sum())
 
 
@@ -190,7 +197,7 @@ def adam_(
     unit_norm: bool = False,
 ) -> None:
     arrays = _arrays(weight, gradient, mean, square, _numbers(adam, weight.dtype))
-    share(len(weight), loops.adam, *arrays, unit_norm)
+    share(len(weight), _ADAM * weight.numel(), loops.adam, *arrays, unit_norm)
 
 
 def sum_by_latent_adam_(
@@ -206,7 +213,8 @@ def sum_by_latent_adam_(
     if _is_dense(by_latent.offsets, dense):
         return adam_(weight, sum_by_latent(by_latent, weights, dense), mean, square, adam, unit_norm)
     arrays = _arrays(*by_latent, weights, dense, weight, mean, square, _numbers(adam, weight.dtype))
-    share(len(weight), loops.sum_by_latent_adam, *arrays, unit_norm)
+    work = len(by_latent.rows) * dense.shape[1] + _ADAM * weight.numel()
+    share(len(weight), work, loops.sum_by_latent_adam, *arrays, unit_norm)
 
 
 def _is_dense(offsets: Tensor, table: Tensor) -> bool:

@@ -22,6 +22,8 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 _SPANS_PER_THREAD = 4
+_LEAST_WORK = 1 << 17
+"""Products that a span is worth: tens of microseconds, as its way to a thread and back takes."""
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
@@ -37,10 +39,13 @@ def torch_on_one_thread() -> Iterator[None]:
         _threads.reset(token)
 
 
-def share(n: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
-    """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads; the result of each span."""
-    spans = _number() * _SPANS_PER_THREAD
-    if spans == _SPANS_PER_THREAD or n < spans:
+def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
+    """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads; the result of each span.
+
+    `work` is about how many products, or moves of a number, it comes to: a small loop is not worth another thread.
+    """
+    spans = min(_number() * _SPANS_PER_THREAD, n, work // _LEAST_WORK)
+    if _number() == 1 or spans < 2:
         return [loop(*arguments, 0, n)]
     cuts = [n * i // spans for i in range(spans + 1)]
     return share_pieces(list(zip(cuts[:-1], cuts[1:], strict=True)), lambda span: loop(*arguments, *span))

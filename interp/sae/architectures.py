@@ -288,7 +288,7 @@ class JumpReLUConfig(SAEConfig):
     bandwidth_end: float | None = None
     """The bandwidth at the end, reached linearly; None = it stays."""
     tanh_scale: float = 4.0
-    pre_act_coefficient: float = 3e-3
+    pre_act_coefficient: float = 1e-2
     """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which draws them back (January 2025, at 3e-6)."""
     aux_coefficient: float = 0.0
 

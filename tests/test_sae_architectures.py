@@ -37,7 +37,7 @@ HOOK = "activations"
 ROOT = Path(__file__).parent.parent
 shared = {"d_sae": 48, "tokens": 6400, "batch_size": 256, "device": "cpu", "lr": 4e-3}
 CONFIGS: dict[str, SAEConfig] = {
-    "topk": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.5),
+    "topk": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.5, dead_after=256),
     "topk, refined": TopKConfig(**shared, k=4, refinements=1),
     "batchtopk, refined": BatchTopKConfig(**shared, k=4, refinements=1),
     "batchtopk, averaged": BatchTopKConfig(**shared, k=4, ema=0.9, clip=1.0),
@@ -133,10 +133,18 @@ def test_each_learns_planted_directions(store, config, least):
     assert best.mean() > least
 
 
-def test_jumprelu_reaches_the_target_l0(store):
-    """3 is less than the reconstruction would have: a pull towards it ends at 4."""
-    config = JumpReLUConfig(**shared | {"tokens": 100_000}, target_l0=3, bandwidth=0.5)
-    assert train_sae(store, HOOK, config).codes(planted()).nnz / 3000 == pytest.approx(3, rel=0.1)
+@pytest.mark.parametrize(("target_l0", "coefficient"), [(3, 0.1), (2, 0.02)])
+def test_jumprelu_reaches_the_target_l0(store, target_l0, coefficient):
+    """It is less than the reconstruction would have: the pull towards it as it is ends at 4."""
+    rule = {"target_l0": target_l0, "coefficient": coefficient, "bandwidth": 0.5}
+    sae = train_sae(store, HOOK, JumpReLUConfig(**shared | {"tokens": 100_000}, **rule))
+    assert sae.codes(planted()).nnz / 3000 == pytest.approx(target_l0, rel=0.1)
+
+
+def test_jumprelu_trains_on_rows_that_are_all_alike(tmp_path):
+    same = ActivationStore.from_batches(torch.ones(500, 16), tmp_path, dtype="float32")
+    config = JumpReLUConfig(**shared, target_l0=4)
+    assert train_sae(same, HOOK, config)(torch.ones(1, 16)) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, tmp_path):
@@ -378,6 +386,8 @@ def test_configs_go_through_json(config):
         (TopKConfig, {"decoder_init": 0.1}, "needs unit_norm=False"),
         (MatchingPursuitConfig, {"unit_norm": False}, "needs unit_norm=True"),
         (ReLUConfig, {"resample_at": (1.5,)}, "between 0 and 1"),
+        (GatedConfig, {"resample_at": (-1.0,)}, "between 0 and 1"),
+        (JumpReLUConfig, {"coefficient": float("inf")}, "coefficient=inf must be finite"),
     ],
 )
 def test_configs_refuse_bad_values(kind, changes, message):

@@ -1,6 +1,7 @@
 """The hand gradients of every architecture against a dense twin in float64 with autograd."""
 
 import dataclasses
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -154,14 +155,16 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
             elif c.penalty == "l0":
                 penalty = c.coefficient * counts.sum()
             else:
-                penalty = c.coefficient * variance * (counts / c.target_l0 - 1).square().sum()
+                penalty = c.coefficient * variance * (counts / learner.rule.state()["tau"] - 1).square().sum()
             penalty = penalty * rise(STEP + 1, c.coefficient_warmup, c.steps)
     skipped = x @ p["W_skip"] if c.skip else 0
     errors = [(z[:, :end] @ p["W_dec"][:end] + p["b_dec"] + skipped - y).square().sum() / len(c.ends) for end in c.ends]
     return (sum(errors) + extra + penalty) / (len(x) * variance)
 
 
-def dense_auxk(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
+def dense_auxk(
+    learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor], beyond: bool | None = None
+) -> torch.Tensor:
     dead, k_aux = learner.dead, max(1, learner.site.d_out // 2)
     with torch.no_grad():
         codes = learner.encoder.forward(weights_of(learner), x - p["b_dec"] if learner.site.tied else x).codes
@@ -173,6 +176,8 @@ def dense_auxk(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
     if len(dead) > k_aux:
         quiet = torch.where(quiet >= quiet.sort(dim=1, descending=True).values[:, k_aux - 1 : k_aux], quiet, 0)
     missed, there = (quiet @ p["W_dec"][dead] + error).square().sum(), error.square().sum()
+    if beyond is not None:
+        assert (missed > there) == beyond
     if missed > there:
         missed = 2 * (missed * there).sqrt() - there
     total = len(x) * learner.variance
@@ -228,6 +233,12 @@ def test_crosscoder_gradients_equal_float64_autograd(name):
     check(learner_for(CONFIGS[name], SITES["crosscoder"]))
 
 
+def test_jumprelu_gradients_where_its_pull_has_moved_equal_float64_autograd():
+    learner = learner_for(CONFIGS["jumprelu, target l0"], SITES["autoencoder"])
+    learner.rule.load_state({"tau": 3.5})
+    check(learner)
+
+
 @pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip"])
 @pytest.mark.parametrize(
     "name", ["topk", "batchtopk", "matryoshka", "relu, April 2024", "gated", "jumprelu, target l0"]
@@ -271,7 +282,7 @@ def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, v
     learner.weights["encoder"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = pre
     learner.weights["W_dec"][learner.dead] = torch.nn.functional.normalize(learner.descend(x).error.mean(0), dim=0)
-    check(learner, dense_auxk)
+    check(learner, partial(dense_auxk, beyond=pre == -10))
 
 
 @pytest.mark.parametrize("n_dead", [3, 40])

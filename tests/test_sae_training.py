@@ -212,6 +212,68 @@ def test_rows_that_are_not_finite_are_named(store, monkeypatch):
         train_sae(store, HOOK, topk())
 
 
+def test_training_on_another_store_is_refused(store, tmp_path):
+    """Also where it was finished, and where the other is as wide."""
+    train_sae(store, HOOK, topk(), tmp_path / "run")
+    for name, rows in {"as wide": planted() + 1, "wider": torch.cat([planted()] * 2, 1)}.items():
+        another = ActivationStore.from_batches(rows, tmp_path / name, dtype="float32")
+        with pytest.raises(ValueError, match="run holds training on another store"):
+            train_sae(another, HOOK, topk(), tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_ends_training(store, tmp_path):
+    with pytest.raises(ValueError, match=r"the loss of step \d+ is (nan|inf): lower lr=1e\+20"):
+        train_sae(store, HOOK, topk(lr=1e20), tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "results.json"])
+def test_a_damaged_file_is_named(store, tmp_path, name):
+    (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(ValueError, match=f"{name} is damaged .*resume=False"):
+        train_sae(store, HOOK, topk(), tmp_path)
+    assert train_sae(store, HOOK, topk(), tmp_path, resume=False).config == topk()
+
+
+def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypatch):
+    """A second passes at each step; of the steps 11 to 15, the first two were done before the cut."""
+    step, seconds, cuts = Learner.step, 0, [20]
+
+    def timed(self, x):
+        nonlocal seconds
+        seconds += 1
+        if self.steps_done in cuts:
+            raise Cut
+        return step(self, x)
+
+    due = iter([False] * 11 + [True] + [False] * 99)
+    monkeypatch.setattr(Learner, "step", timed)
+    monkeypatch.setattr("interp.sae.training.LOGGED_STEPS", 5)
+    monkeypatch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+    monkeypatch.setattr("interp.sae.training.time.perf_counter", lambda: seconds)
+    with pytest.raises(Cut):
+        train_sae(store, HOOK, topk(), tmp_path)
+    cuts.clear()
+    train_sae(store, HOOK, topk(), tmp_path)
+    assert [(row["step"], row["tokens_per_second"]) for row in metrics(tmp_path)] == [(n, 256) for n in range(5, 26, 5)]
+
+
+def test_a_batch_without_a_row_to_train_on_is_refused(store):
+    with pytest.raises(ValueError, match=r"max_norm=0.01 leaves no row of a batch"):
+        train_sae(store, HOOK, topk(max_norm=0.01))
+
+
+def test_what_names_nothing_or_a_hook_twice_is_refused(store):
+    for hooks, config, target, message in [
+        ([], topk(), None, "no hook"),
+        (HOOK, [], None, "no config"),
+        ([HOOK, HOOK], topk(), None, "named twice"),
+        (HOOK, topk(), HOOK, "named twice"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            train_sae(store, hooks, config, target=target)
+
+
 def test_torchs_threads_rest_while_batches_are_read(store, monkeypatch):
     seen, check, before = [], training._check_finite, torch.get_num_threads()
     torch.set_num_threads(2)
@@ -238,6 +300,9 @@ def test_an_empty_store_is_refused(store, monkeypatch):
         ({"decay": 1.5}, "decay=1.5"),
         ({"aux_coefficient": -0.1}, "aux_coefficient=-0.1"),
         ({"dead_after": 0}, "dead_after=0"),
+        ({"k": 4.5}, "k=4.5 must be a whole number"),
+        ({"lr": float("inf")}, "lr=inf must be finite"),
+        ({"seed": 2**31}, "seed=2147483648 must be in"),
     ],
 )
 def test_configs_refuse_bad_values(changes, message):

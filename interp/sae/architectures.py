@@ -14,7 +14,9 @@ Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same 
 Any of them can have a frozen random decoder (`train_decoder=False`), the null that a learnt one must beat.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 _ANNEALED_FIRST = 1e-3
@@ -35,13 +37,13 @@ class SAEConfig:
     warmup: float = 0.05
     """Fraction over which the rate rises linearly, 1,000 steps at most."""
     decay: float = 0.2
-    """Last fraction, over which the rate falls to zero."""
+    """Last fraction, over which the rate falls to zero (April 2024: a fifth)."""
     decay_shape: str = "linear"
     """Of the fall: `linear` or `cosine`."""
     log_loss: bool = True
-    """Descend ln loss: Adam then does not remember the first, far larger gradients for a thousand steps."""
+    """Descend ln loss (our own): Adam then does not remember the first, far larger gradients for a thousand steps."""
     clip: float | None = None
-    """Largest norm of the whole gradient, that of ln loss where this is what descends; None = as it is."""
+    """Largest norm of the whole gradient, that of ln loss where this is what descends (April 2024); None = as it is."""
     ema: float | None = None
     """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
     unit_norm: bool = True
@@ -55,18 +57,23 @@ class SAEConfig:
     scale_inputs: bool = True
     """Scale inputs to a mean norm of √d (April 2024); folded into the weights at the end."""
     max_norm: float | None = None
-    """Rows whose norm is above this many times the mean norm train nothing (attention sinks: a few per mille)."""
+    """Rows whose norm is above this many times the mean norm train nothing: attention sinks (arXiv 2309.17453), a few
+    per mille."""
     aux_coefficient: float = 1.0
-    """AuxK: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2). Its weight beside the main loss,
-    which is less where the FVU is below a sixth (`revival` says why)."""
+    """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
+    it is 1/32 and relative to the error). Below an FVU of a sixth it falls with FVU²; `revival` says why."""
     dead_after: int | None = None
-    """Tokens without firing after which a latent is dead; None = a twentieth of `tokens`."""
+    """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a twentieth of
+    `tokens`."""
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        _numbers(self)
         for name in ("d_sae", "tokens", "batch_size"):
             _at_least(self, name, 1)
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed={self.seed} must be in 0..2³¹ − 1")
         for name in ("warmup", "decay"):
             _fraction(self, name)
         if self.lr is not None and not self.lr > 0:
@@ -114,7 +121,7 @@ class ReLUConfig(SAEConfig):
     l1: float = 5.0
     """λ, for inputs of mean norm √d."""
     l1_warmup: float = 0.05
-    """Fraction over which λ rises from 0."""
+    """Fraction over which λ rises from 0 (April 2024)."""
     p_end: float = 1.0
     """Below 1: p falls linearly from 1 to this over the second half of the run, λ following so that the penalty keeps
     its size (p-annealing, arXiv 2408.00113)."""
@@ -132,9 +139,7 @@ class ReLUConfig(SAEConfig):
         _fraction(self, "l1_warmup")
         if not 0 < self.p_end <= 1:
             raise ValueError(f"p_end={self.p_end} must be in 0..1, 0 excluded")
-        for at in self.resample_at:
-            if not 0 < at < 1:
-                raise ValueError(f"resample_at={self.resample_at} must be fractions of the run between 0 and 1")
+        _between(self, "resample_at")
 
     @classmethod
     def october_2023(cls, **given: Any) -> "ReLUConfig":
@@ -170,6 +175,7 @@ class GatedConfig(SAEConfig):
         super().__post_init__()
         _not_negative(self, "l1")
         _fraction(self, "l1_warmup")
+        _between(self, "resample_at")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +185,7 @@ class PickConfig(SAEConfig):
     k: int = 32
     """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""
     k_start: int | None = None
-    """k at the start; it then falls linearly, which keeps more latents alive. None = k."""
+    """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = k."""
     k_anneal: float = 0.1
     """Fraction over which k falls."""
     refinements: int = 0
@@ -202,7 +208,7 @@ class PickConfig(SAEConfig):
     def recovery(cls, *, d_sae: int, k: int, tokens: int, **given: Any) -> Self:
         """What finds the most true features of planted worlds: small batches and a high rate for many short steps, free
         decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from three times itself
-        over all of the run (Llama Scope, arXiv 2410.20526, lets it fall too).
+        over all of the run.
 
         Matryoshka so trained finds 1,024 features of trees in 96 dimensions with F1 .89 and MCC .82, the mean of three
         seeds, where the best of SAELens's own, tuned, has .74 and .78 (`analyses.bench_recovery`, which uses this
@@ -267,17 +273,18 @@ class MatryoshkaConfig(BatchTopKConfig):
 class JumpReLUConfig(SAEConfig):
     """z = pre where pre > θ_j, θ learnt by straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-    Penalty of a row: `tanh` Σ_j tanh(tanh_scale · z_j ‖W_dec[j]‖), which with the loss for dead latents below is
-    Anthropic's of January 2025; `l0` ‖z‖₀; or `target_l0` (‖z‖₀ / τ − 1)². There the reconstruction holds against the
-    pull towards τ, so τ falls below target_l0 until that many latents fire on the mean.
+    Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(tanh_scale · z_j
+    ‖W_dec[j]‖), which with the loss for dead latents below is Anthropic's of January 2025. With τ fixed the mean L0
+    settles above it, since the reconstruction would have more latents fire. So τ, at first `target_l0`, moves with a
+    quarter of the run behind it until L0 is `target_l0`, to half of it at least.
     """
 
     architecture: ClassVar[str] = "jumprelu"
     penalty: str = "target_l0"
     target_l0: float = 32.0
     coefficient: float = 0.1
-    """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice its target as much as losing a tenth of the
-    variance. Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
+    """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
+    Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
     coefficient_warmup: float = 0.1
     """Fraction over which λ rises from 0 (January 2025: all of the run)."""
     threshold: float | None = None
@@ -286,8 +293,9 @@ class JumpReLUConfig(SAEConfig):
     bandwidth: float = 0.1
     """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
     bandwidth_end: float | None = None
-    """The bandwidth at the end, reached linearly; None = it stays."""
+    """The bandwidth at the end, reached linearly (our own); None = it stays."""
     tanh_scale: float = 4.0
+    """January 2025's c."""
     pre_act_coefficient: float = 1e-2
     """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which draws them back (January 2025, at 3e-6)."""
     aux_coefficient: float = 0.0
@@ -296,7 +304,7 @@ class JumpReLUConfig(SAEConfig):
         super().__post_init__()
         if self.penalty not in ("l0", "target_l0", "tanh"):
             raise ValueError(f"penalty={self.penalty!r} must be 'l0', 'target_l0' or 'tanh'")
-        if not 0 < self.target_l0 <= self.d_sae:
+        if self.penalty == "target_l0" and not 0 < self.target_l0 <= self.d_sae:
             raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
         for name in ("coefficient", "pre_act_coefficient") + (("threshold",) if self.threshold is not None else ()):
             _not_negative(self, name)
@@ -383,6 +391,15 @@ def rise(step: int, fraction: float, steps: int) -> float:
     return 1.0 if fraction == 0 else min(1.0, step / max(1.0, fraction * steps))
 
 
+def _numbers(config: Any) -> None:
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type in (int, int | None) and value is not None and not isinstance(value, Integral):
+            raise ValueError(f"{field.name}={value} must be a whole number")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{field.name}={value} must be finite")
+
+
 def _at_least(config: Any, name: str, least: int) -> None:
     if getattr(config, name) < least:
         raise ValueError(f"{name}={getattr(config, name)} must be at least {least}")
@@ -391,6 +408,11 @@ def _at_least(config: Any, name: str, least: int) -> None:
 def _fraction(config: Any, name: str) -> None:
     if not 0 <= getattr(config, name) <= 1:
         raise ValueError(f"{name}={getattr(config, name)} must be a fraction of the steps in 0..1")
+
+
+def _between(config: Any, name: str) -> None:
+    if not all(0 < at < 1 for at in getattr(config, name)):
+        raise ValueError(f"{name}={getattr(config, name)} must be fractions of the run between 0 and 1")
 
 
 def _positive(config: Any, name: str) -> None:

@@ -109,6 +109,8 @@ class Learner:
     def _step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
+        if batch.rows == 0:
+            raise ValueError(f"max_norm={self.config.max_norm} leaves no row of a batch: raise it, or batch_size")
         descent, lr = self.descend(x, y, batch), self.lr
         for rule, codes in zip(self.encoder.rules, descent.encoded.steps, strict=True):
             rule.observe(codes)

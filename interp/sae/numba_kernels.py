@@ -23,8 +23,8 @@ _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20
 _CANDIDATES = 8
 """For each of a batch's picks, before a piece drops those that cannot be among them: rarely so many come."""
-_ADAM = 8
-"""Products for each number."""
+_ADAM, _ENTRY = 8, 32
+"""Products that take as long as Adam's update of a number, or as an entry that is compared or moved on its own."""
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -83,7 +83,7 @@ def keep_top_k(codes: SparseCodes, k: int) -> SparseCodes:
     entry_keys = _keys(codes.values)
     latents, keys, counts = _room(len(codes), k, codes.values.dtype)
     arrays = (codes.offsets.numpy(), codes.latents.numpy(), entry_keys, k, latents, keys, counts)
-    share(len(codes), codes.nnz, picking.keep_top_k, *arrays)
+    share(len(codes), _ENTRY * codes.nnz, picking.keep_top_k, *arrays)
     return _filled(latents, keys, counts, codes.values.dtype, codes.d_sae)
 
 
@@ -116,7 +116,7 @@ def decode(
         _dense_bags(codes.offsets, codes.latents, codes.values, W_dec, out)
         return out.add_(b_dec)
     arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, out)
-    share(len(codes), codes.nnz * out.shape[1], loops.decode, *arrays)
+    share(len(codes), (codes.nnz + len(codes)) * out.shape[1], loops.decode, *arrays)
     return out
 
 
@@ -132,7 +132,7 @@ def decode_backward(
         return Decoded(error, gradient)
     error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
     arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
-    share(len(codes), 2 * codes.nnz * x.shape[1], loops.decode_backward, *arrays)
+    share(len(codes), (2 * codes.nnz + len(codes)) * x.shape[1], loops.decode_backward, *arrays)
     return Decoded(error, gradient)
 
 
@@ -147,7 +147,8 @@ def nested_backward(
     error, squares = torch.empty_like(x), x.new_empty(len(x), len(ends))
     given = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, ends)
     results = _arrays(error, residuals, gradient, squares)
-    share(len(codes), 2 * codes.nnz * x.shape[1], loops.nested_backward, *given, *results)
+    work = 2 * codes.nnz * (x.shape[1] + _ENTRY) + 4 * len(codes) * len(ends) * x.shape[1]
+    share(len(codes), work, loops.nested_backward, *given, *results)
     return Nested(error, gradient, residuals, squares.sum(0))
 
 
@@ -170,7 +171,7 @@ def sum_by_latent(
     if _is_dense(by_latent.offsets, dense):
         _dense_bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
     else:
-        work = len(by_latent.rows) * dense.shape[1]
+        work = (len(by_latent.rows) + latents) * dense.shape[1]
         share(latents, work, loops.sum_by_latent, *_arrays(*by_latent, weights, dense, out))
     return out
 
@@ -178,7 +179,7 @@ def sum_by_latent(
 def latent_sums(by_latent: ByLatent, weights: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
     out = torch.empty(len(by_latent.offsets) - 1, dtype=weights.dtype)
     arrays = _arrays(by_latent.offsets, by_latent.entries, weights, out)
-    share(len(out), len(weights), loops.latent_sums, *arrays)
+    share(len(out), _ENTRY // 4 * len(weights) + len(out), loops.latent_sums, *arrays)
     return out
 
 

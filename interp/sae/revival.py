@@ -1,20 +1,20 @@
 """What brings dead latents back.
 
-    AuxK            aux_coefficient · min(1, (6 FVU)²) · min(1, n_dead / k_aux) · h(Σ_i ‖ê_i + e_i‖²) / (B·V)
+    AuxK            aux_coefficient · min(1, 6 FVU)² · min(1, n_dead / k_aux) · h(A) / (B·V),  A = Σ_i ‖ê_i + e_i‖²
                     ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and the
                     FVU = E / (B·V), E = Σ_i ‖e_i‖², are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
                     (Gao et al. 2024, arXiv 2406.04093, A.2, without the FVU and h)
     pre-activation  λ · mean over rows of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents j (Anthropic, January 2025)
     resampling      a dead latent begins anew at a row drawn ∝ (its loss)² (Towards Monosemanticity, 2023)
 
-At first AuxK weighs as much as the main loss, then the less, the less is left to gain. The paper's code divides it by
-the size of e instead, so that it weighs 1/32 / FVU: where few dimensions hold all the variance and the FVU is .015,
-latents that come back then outweigh those that reconstruct. There an ê of k_aux latents, all of them on in every row,
-also becomes many times as large as e, the more the higher the rate, and tells its latents little but to shrink: h, the
-loss of Huber (1964) of √(A / E), lets that pull grow no further.
+While the FVU is above a sixth, AuxK weighs as much as the main loss; below, its weight falls with FVU². The paper's
+code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of .015, as where few
+dimensions hold all the variance. Revived latents then outweigh those that reconstruct. At high rates ê, k_aux latents
+that are on in every row, can also become many times as large as e; its gradient then does little but shrink them. h is
+the loss of Huber (1964) of √(A / E): beyond E the pull grows no further.
 
 The losses are dense over the dead latents alone, so they cost little while few are dead; where many are, a share of the
-rows stands for the batch, so that the cost stays bounded.
+rows stands for the batch (A, E and B are then of that share), so that the cost stays bounded.
 """
 
 import math
@@ -30,8 +30,8 @@ from interp.sae.gradients import Gradients
 from interp.sae.optimizer import squared_norm
 from interp.sae.rules import Weights
 
-_MUCH_LEFT = 1 / 6
-"""FVU above which AuxK weighs in full."""
+_FULL_WEIGHT_FVU = 1 / 6
+"""Above it AuxK weighs in full."""
 _RESERVOIR_STEPS = 100
 _REBORN_ENCODER = 0.2
 
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
         return slice(-self.first % step, None, step)
 
     def rows_in(self, rows: slice) -> int:
-        """Those of all processes together."""
+        """How many rows these slices hold, of all processes together."""
         return len(range(0, self.rows, rows.step))
 
 
@@ -84,16 +84,17 @@ def add_auxk(
         z.masked_fill_(left_out, 0)
     left = torch.addmm(error, z, W_dec)  # ê + e
     sums = torch.tensor([squared_norm(left), squared_norm(error)], dtype=torch.float64)
-    missed, there = batch.processes.sum_(sums).tolist()
-    far, total = missed > there, batch.rows_in(rows) * variance
-    weight = coefficient * min(1.0, (there / total / _MUCH_LEFT) ** 2) * min(1.0, len(dead) / k_aux) / total
-    slope = 2 * weight * (math.sqrt(there / missed) if far else 1.0) * left
+    missed, there = batch.processes.sum_(sums).tolist()  # A, E
+    pull = math.sqrt(there / missed) if missed > there else 1.0  # h'(A)
+    total = batch.rows_in(rows) * variance
+    weight = coefficient * min(1.0, there / total / _FULL_WEIGHT_FVU) ** 2 * min(1.0, len(dead) / k_aux) / total
+    slope = 2 * weight * pull * left
     z_slope = slope @ W_dec.T
     if left_out is not None:
         z_slope.masked_fill_(left_out, 0)
     gradients["W_dec"][dead] += z.T @ slope
     _add_encoder(gradients, dead, z_slope, x, encoder, tied_input)
-    return weight * (2 * math.sqrt(missed * there) - there if far else missed) / batch.processes.count
+    return weight * (2 * pull * missed - there if pull < 1 else missed) / batch.processes.count
 
 
 def add_pre_activation_loss(

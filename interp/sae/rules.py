@@ -163,12 +163,12 @@ def refine(
     """The rule's picks of z + step · (residual W_enc + b_enc), in pieces of rows where the rule allows it."""
     rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // codes.d_sae) if rule.by_row else max(1, len(residual))
     parts = []
-    for start in range(0, len(residual), rows):
+    for start in range(0, max(1, len(residual)), rows):  # without rows too: other processes wait for the rule's sums
         z = codes[start : start + rows]
         pre = torch.addmm(weights.b_enc, residual[start : start + rows], weights.encoder.T).mul_(step)
         pre.view(-1)[z.rows * codes.d_sae + z.latents] += z.values
         parts.append(rule.pick(pre))
-    return SparseCodes.cat(parts) if parts else codes
+    return SparseCodes.cat(parts)
 
 
 def pursue(x: Float[Tensor, "row d_in"], W_dec: Float[Tensor, "d_sae d_in"], k: int) -> SparseCodes:

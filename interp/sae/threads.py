@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 _SPANS_PER_THREAD = 4
 _LEAST_WORK = 1 << 17
-"""Products that a span is worth: tens of microseconds, as its way to a thread and back takes."""
+"""Of a span, in products: tens of microseconds, about what handing it to a thread takes."""
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
@@ -42,7 +42,7 @@ def torch_on_one_thread() -> Iterator[None]:
 def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
     """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads; the result of each span.
 
-    `work` is about how many products, or moves of a number, it comes to: a small loop is not worth another thread.
+    `work`: about how many products the whole loop does, or other steps as long. A small one runs in the calling thread.
     """
     spans = min(_number() * _SPANS_PER_THREAD, n, work // _LEAST_WORK)
     if _number() == 1 or spans < 2:

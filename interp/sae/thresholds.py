@@ -26,9 +26,14 @@ _SLACK = 2.0**-6
 """Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold it is held against."""
 _LP_OFFSET = 1e-3
 """Added to z in z^p with p < 1, whose slope would have no bound at 0."""
-_PACE, _NEAR, _FURTHEST = 8.0, 0.5, 0.5
-"""How τ moves: by the gap of log L0 times pace / steps at each step, once the gap is this small, to this share of the
-target at most."""
+_PACE = 8.0
+"""At each step ln τ falls by this / steps times the gap ln(L0 / target_l0), and rises where the gap is below 0."""
+_FARTHEST = 0.5
+"""Gap beyond which the pace grows no further."""
+_LEAST = 0.5
+"""Share of target_l0 below which τ does not fall."""
+_BEGIN = 0.25
+"""Fraction of the run after which τ moves: L0 has come down from its start."""
 
 
 class _Positive(TrainingRule):
@@ -130,12 +135,12 @@ class TrainingJumpReLU(TrainingRule):
         super().__init__(config, processes)
         self.config = config
         self.penalises_norms = config.penalty == "tanh"
-        self._pulls_to = config.target_l0
+        self._tau = config.target_l0
 
     def place(self, weights: dict[str, Tensor], spread: float) -> None:
         c = self.config
         firing = min(0.4, 25 * c.target_l0 / c.d_sae)
-        begin = NormalDist(0, spread).inv_cdf(1 - firing) if c.threshold is None else c.threshold
+        begin = spread * NormalDist().inv_cdf(1 - firing) if c.threshold is None else c.threshold
         self.initial = {"threshold": begin}
         super().place(weights, spread)
 
@@ -186,19 +191,19 @@ class TrainingJumpReLU(TrainingRule):
         counts.index_add_(0, rows, active.to(counts))
         if self.config.penalty == "l0":
             return torch.full_like(firing.gradient, weight), weight * float(counts.sum())
-        off = counts / self._pulls_to - 1
-        return (2 * weight / self._pulls_to * off)[rows], weight * float(off.square().sum())
+        off = counts / self._tau - 1
+        return (2 * weight / self._tau * off)[rows], weight * float(off.square().sum())
 
     def observe(self, codes: SparseCodes) -> None:
+        """Move τ by how far the L0 of this step is from the target."""
         c = self.config
-        if c.penalty != "target_l0":
+        if c.penalty != "target_l0" or self.at_step < _BEGIN * c.steps:
             return
         sums = torch.tensor([float((codes.values > 0).sum()), len(codes)], dtype=torch.float64)
         fired, rows = self.processes.sum_(sums).tolist()
         gap = math.log(max(fired, 1) / max(rows, 1) / c.target_l0)
-        if abs(gap) < _NEAR:
-            moved = self._pulls_to * math.exp(-_PACE / c.steps * gap)
-            self._pulls_to = min(c.target_l0, max(_FURTHEST * c.target_l0, moved))
+        moved = self._tau * math.exp(-_PACE / c.steps * max(-_FARTHEST, min(_FARTHEST, gap)))
+        self._tau = min(c.target_l0, max(_LEAST * c.target_l0, moved))
 
     def project(self) -> None:
         self.parameters["threshold"].clamp_(min=0)
@@ -207,7 +212,7 @@ class TrainingJumpReLU(TrainingRule):
         return trained_as(Threshold(weights["threshold"].clone()), weights)
 
     def state(self) -> dict[str, float]:
-        return {"pulls_to": self._pulls_to}
+        return {"tau": self._tau}
 
     def load_state(self, state: dict[str, float]) -> None:
-        self._pulls_to = state["pulls_to"]
+        self._tau = state["tau"]

@@ -19,13 +19,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -93,13 +94,15 @@ def train_sae(
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row, which in
     a sweep holds the config's number as `run`.
 
-    Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which rows), and, with
-    `resume`, where `out` holds training of another config (what differs); `resume=False` begins anew.
+    Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
+    that is not finite, and, with `resume`, where `out` is damaged or holds training of another config or on another
+    store (what differs); `resume=False` begins anew.
     """
-    if len(store) == 0:
-        raise ValueError("the store is empty: there is nothing to train on")
     source = _Source(store, (hook,) if isinstance(hook, str) else tuple(hook), target, processes())
+    source.check()
     configs = [config] if isinstance(config, SAEConfig) else list(config)
+    if not configs:
+        raise ValueError("there is no config to train")
     folders = _folders(out, None if isinstance(config, SAEConfig) else len(configs))
     check_log(log, out)
     logs = [log] if isinstance(config, SAEConfig) else [numbered(log, i) for i in range(len(configs))]
@@ -129,6 +132,15 @@ class _Source:
     hooks: tuple[str, ...]
     target: str | None
     processes: Processes
+
+    def check(self) -> None:
+        if len(self.store) == 0:
+            raise ValueError("the store is empty: there is nothing to train on")
+        if not self.hooks:
+            raise ValueError("there is no hook to train on")
+        named = self.hooks if self.target is None else (*self.hooks, self.target)
+        if len(set(named)) < len(named):
+            raise ValueError(f"a hook is named twice: {', '.join(named)}. An autoencoder needs no target")
 
     def site(self, config: SAEConfig) -> Site:
         outputs = () if self.target is None else (self.store.statistics(self.target),)
@@ -185,7 +197,7 @@ class _Run:
         self._row_log: RowLog | None = None
         hook = source.hooks[0] if len(source.hooks) == 1 else list(source.hooks)
         target = {} if source.target is None else {"target": source.target}
-        self._key = {"hook": hook, **target, **config_to_dict(config)}
+        self._key = {"store": source.store.fingerprint, "hook": hook, **target, **config_to_dict(config)}
         self._metadata = source.metadata
         source.processes.all_do(lambda: self._prepare(resume) if source.processes.is_first else None)
         source.processes.all_do(lambda: None if source.processes.is_first else self._prepare(True))
@@ -197,10 +209,13 @@ class _Run:
     def start(self) -> None:
         self._row_log = self._processes.all_do(self._open_log)
         self._started = self._logged = time.perf_counter()
+        self._logged_step = self.learner.steps_done
 
     def step(self, batch: Float[Tensor, "batch d_in"]) -> None:
         self.last = self.learner.step(batch)
         done, steps = self.learner.steps_done, self.config.steps
+        if not math.isfinite(self.last.loss):
+            raise ValueError(f"the loss of step {done} is {self.last.loss}: lower lr={self.config.peak_lr:.3g}")
         if done % max(1, steps // LOGGED_STEPS) == 0 or done == steps:
             self._log(self.last)
         if done == steps:
@@ -224,7 +239,9 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         checkpoint, results = self.folder / CHECKPOINT, self.folder / "results.json"
         if resume and results.exists():
-            self._check_config(json.loads(results.read_text())["config"])
+            with _naming(results):
+                there = json.loads(results.read_text())["config"]
+            self._check_config(there)
             self.sae = load_sae(self.folder, device=str(_device(self.config.device)))
         elif not (resume and checkpoint.exists()):
             for name in (CHECKPOINT, "results.json", "metrics.jsonl"):
@@ -233,10 +250,12 @@ class _Run:
     def _restore(self) -> None:
         if self.folder is None or not (self.folder / CHECKPOINT).exists():
             return
-        with safe_open(str(self.folder / CHECKPOINT), "pt") as file:
+        checkpoint = self.folder / CHECKPOINT
+        with _naming(checkpoint), safe_open(str(checkpoint), "pt") as file:
             state = json.loads(file.metadata()["state"])
-            self._check_config(state["config"])
-            self.learner.load_state({name: file.get_tensor(name) for name in file.keys()}, state["learner"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        self._check_config(state["config"])
+        self.learner.load_state(tensors, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
         if self.out is not None:
             _write(self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
@@ -244,6 +263,8 @@ class _Run:
 
     def _check_config(self, there: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self._key))
+        if there.get("store") != mine["store"]:
+            raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or resume=False")
         names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]
         if names:
             differ = "; ".join(f"{name} is {there.get(name)!r}, not {mine.get(name)!r}" for name in names)
@@ -262,10 +283,9 @@ class _Run:
     def _log(self, result: StepResult) -> None:
         now = time.perf_counter()
         done = self.learner.steps_done
-        since = done - (self._rows[-1]["step"] if self._rows else 0)
-        speed = since * self.config.batch_size / max(now - self._logged, 1e-9)
+        speed = (done - self._logged_step) * self.config.batch_size / max(now - self._logged, 1e-9)
         tokens = done * self.config.batch_size
-        self._logged = now
+        self._logged, self._logged_step = now, done
         self._rows.append({"step": done, "tokens": tokens, **result._asdict(), "tokens_per_second": round(speed)})
         if self.out is not None:
             with (self.out / "metrics.jsonl").open("a") as file:
@@ -332,6 +352,15 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
     if rows:
         shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
         raise ValueError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(bad)} rows: {shown}")
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Errors of a damaged file name it."""
+    try:
+        yield
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}): delete it, or begin anew with resume=False") from error
 
 
 def _device(name: str) -> torch.device:

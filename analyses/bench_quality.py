@@ -9,12 +9,11 @@ are within 1 % of SAELens's or better, for TopK, BatchTopK, JumpReLU and L1, wit
 Both trainers get the same store in the same batches, d_sae, tokens, k, penalty, scale of the inputs (mean norm √d),
 rise and fall of the rate, and number of tokens after which a latent is dead; all else is each one's own default. Each
 gets the learning rate of `--rates` that leaves the least FVU on validation text at seed 0. FVU can only be compared at
-equal L0, so where no k is set each one's penalty is, at seed 0 and for each rate, sought until L0 on validation text is
-k within 3 %: of L1 (decoder norms in the penalty, both) λ; of JumpReLU (the quadratic penalty, with the same weight)
-the L0 that it pulls towards, since neither trainer need end there: where a trainer cannot be brought to k, its row
-says which L0 it came to. Then all seeds are tested on text that neither training nor choice has seen. Intervals: 95 %,
-of Student's t over the seeds; ratios are ours / theirs seed by seed. Every dictionary is kept in `--out` and not
-trained again. Writes results.json.
+equal L0, so for each rate, at seed 0, what L0 follows is sought until L0 on validation text is k within 1.5 %: of L1
+(decoder norms in the penalty, both) λ; of JumpReLU (the quadratic penalty, with the same weight) the L0 that it pulls
+towards; of BatchTopK the k of training, of ours a whole number. Each row says which L0 it came to. Then all seeds are
+tested on text that neither training nor choice has seen. Intervals: 95 %, of Student's t over the seeds; ratios are
+ours / theirs seed by seed. Every dictionary is kept in `--out` and not trained again. Writes results.json.
 """
 
 import argparse
@@ -53,9 +52,9 @@ HOOKS = {
 RISE, L1_RISE, L0_RISE, FALL = 0.05, 0.05, 0.1, 0.2
 DEAD_AFTER = 0.05
 """Fractions of the run."""
-FIRST_L1, L0_TRIES, L0_TOLERANCE = 2.0, 6, 0.03
-RESPONSE = {"L1": -1.0, "JumpReLU": 1.0}
-"""Of the kinds without a k: the slope of log L0 in the log of what is sought, to begin with."""
+FIRST_L1, L0_TRIES, L0_TOLERANCE = 2.0, 6, 0.015
+RESPONSE = {"L1": -1.0, "JumpReLU": 1.0, "BatchTopK": 1.0}
+"""The slope of log L0 in the log of what is sought, to begin with."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Recipe:
     trainer: str
     lr: float
     sought: float | None
-    """λ of L1, the target of JumpReLU."""
+    """λ of L1, the target of JumpReLU, the k of BatchTopK."""
     seed: int
 
     @property
@@ -152,7 +151,7 @@ def model_config(name: str, o: argparse.Namespace) -> RunConfig:
 def chosen(site: Site, kind: str, trainer: str, o: argparse.Namespace) -> list[Recipe]:
     """A recipe for each seed, with what did best at the first of them."""
     tried: dict[Recipe, float] = {}
-    sought = {"L1": FIRST_L1, "JumpReLU": float(o.k)}.get(kind)
+    sought = {"L1": FIRST_L1, "JumpReLU": float(o.k), "BatchTopK": o.k}.get(kind)
     for lr in o.rates:
         recipe = Recipe(kind, trainer, lr, sought, o.seeds[0])
         measured = trained(site, recipe, o)
@@ -180,7 +179,11 @@ def at_l0(site: Site, recipe: Recipe, measured: dict[str, float], o: argparse.Na
             if step:
                 slope = sign * max(0.3, sign * (off(measured, o.k) - off(there, o.k)) / step)
         further = min(2.0, max(-2.0, -off(measured, o.k) / slope))
-        recipe = replace(recipe, sought=float(f"{min(recipe.sought * math.exp(further), o.d_sae):.4g}"))
+        sought = float(f"{min(recipe.sought * math.exp(further), o.d_sae):.4g}")
+        whole = (recipe.kind, recipe.trainer) == ("BatchTopK", "interp")
+        recipe = replace(recipe, sought=max(1, round(sought)) if whole else sought)
+        if any(recipe == tried for tried, _ in tries):
+            break
         tries.append((recipe, trained(site, recipe, o)))
     return min(tries, key=lambda each: abs(off(each[1], o.k)))
 
@@ -234,7 +237,7 @@ def ours(recipe: Recipe, o: argparse.Namespace) -> SAEConfig:
         case "TopK":
             return TopKConfig(**shared, k=o.k)
         case "BatchTopK":
-            return BatchTopKConfig(**shared, k=o.k)
+            return BatchTopKConfig(**shared, k=recipe.sought)
         case "JumpReLU":
             return JumpReLUConfig(**shared, target_l0=recipe.sought, coefficient_warmup=L0_RISE)
     return ReLUConfig(**shared, l1=recipe.sought, l1_warmup=L1_RISE)
@@ -246,7 +249,7 @@ def theirs(site: Site, recipe: Recipe, folder: Path, o: argparse.Namespace) -> N
     settings: dict[str, Any] = {"d_in": d_in, "d_sae": o.d_sae, "normalize_activations": "expected_average_only_in"}
     kind = "Standard" if recipe.kind == "L1" else recipe.kind
     if recipe.kind in ("TopK", "BatchTopK"):
-        settings["k"] = o.k
+        settings["k"] = recipe.sought or o.k
     elif recipe.kind == "L1":
         settings |= {"l1_coefficient": recipe.sought, "l1_warm_up_steps": round(L1_RISE * steps)}
     else:

@@ -324,7 +324,7 @@ class JumpReLUConfig(SAEConfig):
     def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **given: Any) -> "JumpReLUConfig":
         """What `TopKConfig.recovery` is for: its short steps, a penalty that grows over all of the run, and a window
         wide enough for thresholds to hear of what lies near them in few steps."""
-        penalty: dict[str, Any] = {"coefficient": 0.03, "coefficient_warmup": 1.0, "threshold": 1.0, "bandwidth": 1.0}
+        penalty: dict[str, Any] = {"coefficient": 0.01, "coefficient_warmup": 1.0, "threshold": 1.0, "bandwidth": 1.0}
         return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(_short_steps(tokens) | penalty | given))
 
     def bandwidth_at(self, step: int) -> float:

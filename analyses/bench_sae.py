@@ -1,7 +1,7 @@
 """How long does a training step of a dictionary take, beside the peers and beside what no step can go below?
 
     python -m analyses.bench_sae                     three sizes, batch 2048, two threads, and nothing else running
-    python -m analyses.bench_sae --sizes medium --parts --scaling --memory --reader --precision
+    python -m analyses.bench_sae --sizes medium --tables parts reader precision
     python -m analyses.bench_sae --quick             a tiny size, for the tests
 
 Claims tested, on two cores at d_in 512, d_sae 8192, k 32:  TopK and BatchTopK ≥ 12 × SAELens TopK in fp32, ≥ 4 ×
@@ -13,6 +13,8 @@ rounds (`n` counts its rounds). The floor is the encoder's matmul, in bfloat16 w
 a fused Adam step over both weight matrices. Peers are timed when installed beside the project (`analyses.peers`), in
 fp32 unless said. Kinds without a set k start at biases or thresholds at which k latents fire on the mean, ours and
 theirs; `L0` is what fired in the last round. Ratios: how many times faster than that peer; `floor`: how many floors.
+`MB` (of the first size): peak memory of three steps in a process of its own, less what it held before they were set up.
+Scaling: the step as d_sae or k alone changes, from a quarter to four times that of the first size.
 """
 
 import argparse
@@ -49,6 +51,7 @@ from interp.sae.site import Site
 
 Build = Callable[[], Contender]
 LEAST_ROUNDS = 3
+TABLES = ("speed", "memory", "scaling", "parts", "reader", "precision")
 OWN_PEER = {
     "TopK": "TopK",
     "BatchTopK": "BatchTopK",
@@ -77,6 +80,7 @@ class Row(NamedTuple):
     l0: float | None
     rounds: int
     ratios: dict[str, float | None]
+    peak_mb: float | None
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -89,18 +93,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         print(peak_of(o.only, size))
         return {}
     results: dict[str, Any] = {"settings": {**vars(o), "out": str(o.out)}, "versions": versions(), "speed": {}}
-    for name, each in sizes.items():
-        results["speed"][name] = [row._asdict() for row in speed(each, o)]
-    if o.scaling:
+    peaks = memory(size, next(iter(sizes)), o) if "memory" in o.tables else {}
+    for name, each in sizes.items() if "speed" in o.tables else ():
+        results["speed"][name] = [row._asdict() for row in speed(each, o, peaks if each is size else {})]
+    if "scaling" in o.tables:
         results["scaling"] = scaling(size, o)
     data = random_rows(size)
-    if o.parts:
+    if "parts" in o.tables:
         results["parts"] = show_times("parts of a step of our TopK", timed(parts(data, size.d_sae, size.k), o))
-    if o.memory:
-        results["peak_mb"] = memory(size, next(iter(sizes)), o)
-    if o.reader:
+    if "reader" in o.tables:
         results["reader"] = reader(size, rounds=2 if o.quick else 5, steps=8 if o.quick else 100)
-    if o.precision:
+    if "precision" in o.tables:
         results["precision"] = precision(size, tokens=4_000 if o.quick else 400_000)
     if o.out:
         o.out.mkdir(parents=True, exist_ok=True)
@@ -115,11 +118,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="a contender's steps take about this long at most")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--parts", action="store_true", help="what our step consists of")
-    parser.add_argument("--scaling", action="store_true", help="step time against d_sae and against k")
-    parser.add_argument("--memory", action="store_true", help="peak memory of each contender in a process of its own")
-    parser.add_argument("--reader", action="store_true", help="training from a store, beside the step alone")
-    parser.add_argument("--precision", action="store_true", help="what bfloat16 changes in picks and in the result")
+    parser.add_argument(
+        "--tables",
+        nargs="+",
+        choices=TABLES,
+        default=list(TABLES[:3]),
+        help="also: parts, what our step consists of; reader, training from a store beside the step alone; precision, "
+        "what bfloat16 changes in picks and in the result",
+    )
     parser.add_argument("--quick", action="store_true", help=f"the size {tuple(QUICK)}, 2 rounds")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="folder for results.json")
@@ -129,21 +135,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def speed(size: Size, o: argparse.Namespace) -> list[Row]:
+def speed(size: Size, o: argparse.Namespace, peaks: Mapping[str, float]) -> list[Row]:
     data = random_rows(size)
     taken, l0 = interleaved(built(entrants(data, size, not o.no_peers)), o.rounds, o.seconds)
     ms = {name: statistics.median(times) * 1e3 for name, times in taken.items()}
     rows = [
-        Row(name, each, size.batch / each * 1e3, l0[name], len(taken[name]), ratios(name, ms))
+        Row(name, each, size.batch / each * 1e3, l0[name], len(taken[name]), ratios(name, ms), peaks.get(name))
         for name, each in ms.items()
     ]
     print(f"\nd_in={size.d_in} d_sae={size.d_sae} k={size.k} batch={size.batch} threads={o.threads}")
     heads = ("SAELens", "its own", "sparsify", "floor")
-    print(f"{'':38}{'ms':>8}{'tokens/s':>10}{'L0':>7}{'n':>4}" + "".join(f"{head:>9}" for head in heads))
+    print(f"{'':38}{'ms':>8}{'tokens/s':>10}{'L0':>7}{'n':>4}" + "".join(f"{head:>9}" for head in (*heads, "MB")))
     for row in rows:
         l0 = "" if row.l0 is None else f"{row.l0:.1f}"
         line = f"{row.name:38}{row.ms:8.1f}{row.tokens_per_second:10,.0f}{l0:>7}{row.rounds:4}"
-        print(line + "".join(f"{'' if r is None else f'{r:.1f} ×':>9}" for r in row.ratios.values()))
+        line += "".join(f"{'' if r is None else f'{r:.1f} ×':>9}" for r in row.ratios.values())
+        print(line + ("" if row.peak_mb is None else f"{row.peak_mb:9.0f}"))
     return rows
 
 
@@ -270,18 +277,16 @@ def scaling(size: Size, o: argparse.Namespace) -> dict[str, dict[str, dict[str, 
 
 
 def memory(size: Size, size_name: str, o: argparse.Namespace) -> dict[str, float]:
-    """Peak megabytes of three steps in a process of its own, less what it held before the contender was built."""
+    """Peak megabytes of each contender."""
     chosen = ["--quick"] if size_name == "quick" else ["--sizes", size_name]
-    print(f"\npeak memory above the start, d_in={size.d_in} d_sae={size.d_sae} batch={size.batch}")
     peaks: dict[str, float] = {}
     for name in entrants(random_rows(size), size, not o.no_peers):
         command = [sys.executable, "-m", "analyses.bench_sae", "--only", name, *chosen, "--threads", str(o.threads)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
         if done.returncode:
-            print(f"  {name:38} left out: {done.stderr.strip().splitlines()[-1]}")
-            continue
-        peaks[name] = float(done.stdout.split()[-1])
-        print(f"  {name:38}{peaks[name]:9.0f} MB")
+            print(f"memory of {name} left out: {done.stderr.strip().splitlines()[-1]}")
+        else:
+            peaks[name] = float(done.stdout.split()[-1])
     return peaks
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore
 from interp.codes import SparseCodes
-from interp.sae import BatchTopKConfig, SAEConfig, TopKConfig, train_sae
+from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopKConfig, train_sae
 from interp.sae.encoders import OnePass
 from interp.sae.encoding import Workspace, encode
 from interp.sae.kernels import AdamStep, kernels
@@ -132,10 +132,12 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
     data = [torch.randn(size.batch, size.d_in, generator=torch.Generator().manual_seed(1))]
     found: dict[str, dict[str, float]] = {}
     print("\nbfloat16 beside fp32 picks")
-    for kind in (TopKConfig, BatchTopKConfig):
+    for kind, sparsity in ((TopKConfig, "k"), (BatchTopKConfig, "k"), (JumpReLUConfig, "target_l0")):
         name = kind.__name__.removesuffix("Config")
-        untrained = learner_of(kind(d_sae=size.d_sae, k=size.k, tokens=10**9, device="cpu"), data)
-        config = kind(d_sae=512, k=8, tokens=tokens, batch_size=1024, lr=2e-3, device="cpu")
+        wide: dict[str, Any] = {"d_sae": size.d_sae, sparsity: size.k, "tokens": 10**9, "device": "cpu"}
+        untrained = learner_of(kind(**wide), data)
+        small: dict[str, Any] = {"d_sae": 512, sparsity: 8, "tokens": tokens, "device": "cpu"}
+        config = kind(**small, batch_size=1024, lr=2e-3)
         fvu, learners = {}, {}
         for low in (True, False):
             learners[low], fvu[low] = trained_on_planted(config, low)

@@ -40,7 +40,7 @@ def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_wa
 
 
 def test_bench_sae_times_ours_beside_what_is_installed(tmp_path, capsys):
-    flags = ["--parts", "--scaling", "--reader", "--precision"]
+    flags = ["--tables", "speed", "scaling", "parts", "reader", "precision"]
     results = bench_sae.main(["--quick", "--threads", "1", *flags, "--out", str(tmp_path)])
     (rows,) = results["speed"].values()
     by_name = {row["name"]: row for row in rows}
@@ -51,7 +51,8 @@ def test_bench_sae_times_ours_beside_what_is_installed(tmp_path, capsys):
         assert (row["ratios"]["saelens_own"] or 0) > 0 and by_name[f"SAELens {bench_sae.OWN_PEER[kind]}"]["ms"] > 0
     assert "interp TopK" in capsys.readouterr().out
     assert set(results["scaling"]) == {"d_sae", "k"} and results["parts"]["the step"] > 0
-    assert results["reader"]["ratio"] > 0 and results["precision"]["TopK"]["differing_share_untrained"] < 0.01
+    assert results["reader"]["ratio"] > 0 and set(results["precision"]) == {"TopK", "BatchTopK", "JumpReLU"}
+    assert all(found["differing_share_untrained"] < 0.01 for found in results["precision"].values())
     assert json.loads((tmp_path / "results.json").read_text())["speed"]["quick"][0]["name"] == "floor"
 
 

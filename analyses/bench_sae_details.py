@@ -55,7 +55,7 @@ def statistics_of(data: Sequence[Float[Tensor, "row d_in"]]) -> ActivationStatis
 
 
 def learner_of(config: SAEConfig, data: Sequence[Tensor]) -> Learner:
-    return Learner(config, Site(inputs=(statistics_of(data),)), torch.device("cpu"))
+    return Learner(config, Site(inputs=(statistics_of(data),)), data[0].device)
 
 
 def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], object]]:

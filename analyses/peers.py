@@ -1,6 +1,7 @@
 """Other libraries' trainers, each as a step on a batch: what benchmarks time ours beside, where they are installed.
 
-    contenders(data, d_sae, k)   {name: how to build it}; building raises ImportError where a library is missing
+    contenders(data, d_sae, k)   {name: how to build it}; building raises ImportError where a library is missing. Each
+                                 trains where the data lies
 
 Nothing here is needed to use the project: `pip install sae-lens eai-sparsify dictionary-learning` beside it. Thresholds
 and biases of the kinds without a set k are put where the first rows fire k latents on the mean (`sparse_start`), and
@@ -39,7 +40,7 @@ def contenders(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable
 
 
 def saelens(kind: str, data: Sequence[Tensor], d_sae: int, k: int, autocast: bool = False) -> Contender:
-    size: dict[str, Any] = {"d_in": data[0].shape[1], "d_sae": d_sae, "device": "cpu"}
+    size: dict[str, Any] = {"d_in": data[0].shape[1], "d_sae": d_sae, "device": data[0].device.type}
     if kind in ("TopK", "BatchTopK", "MatryoshkaBatchTopK"):
         size["k"] = k
     if kind == "MatryoshkaBatchTopK":
@@ -75,7 +76,7 @@ def saelens_trainer(
     config = SAETrainerConfig(
         total_training_samples=tokens,
         train_batch_size_samples=batch_size,
-        device="cpu",
+        device=sae_settings.get("device", "cpu"),
         autocast=autocast,
         lr=lr,
         lr_end=settings.pop("lr_end", lr / 10),
@@ -89,11 +90,11 @@ def sparsify(data: Sequence[Tensor], d_sae: int, k: int, autocast: bool = False)
     from sparsify import SparseCoderConfig
     from sparsify.sparse_coder import SparseCoder
 
-    sae = SparseCoder(data[0].shape[1], SparseCoderConfig(num_latents=d_sae, k=k), device="cpu")
+    sae = SparseCoder(data[0].shape[1], SparseCoderConfig(num_latents=d_sae, k=k), device=data[0].device.type)
     optimizer = torch.optim.Adam(sae.parameters(), lr=SMALL_RATE, fused=True)
 
     def step(i: int) -> Any:
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(data[0].device.type, torch.bfloat16, enabled=autocast):
             output = sae(data[i % len(data)])
         output.fvu.backward()
         if sae.cfg.normalize_decoder:
@@ -118,7 +119,7 @@ def dictionary_learning(kind: str, data: Sequence[Tensor], d_sae: int, k: int) -
         k=k,
         layer=0,
         lm_name="none",
-        device="cpu",
+        device=data[0].device.type,
         lr=SMALL_RATE,
         warmup_steps=0,
         decay_start=None,

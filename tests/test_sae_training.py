@@ -161,6 +161,18 @@ def test_training_killed_and_resumed_equals_training_in_one_go(store, tmp_path):
         assert cut == whole
 
 
+def test_the_number_of_threads_does_not_change_what_is_trained(store, tmp_path, monkeypatch):
+    """Also where they share loops that are too small to be worth it."""
+    monkeypatch.setattr("interp.sae.threads._LEAST_WORK", 1)
+    threads = torch.get_num_threads()
+    for n in (1, 2):
+        torch.set_num_threads(n)
+        train_sae(store, HOOK, [topk(), batch_topk()], tmp_path / str(n))
+    torch.set_num_threads(threads)
+    for i in ("0", "1"):
+        assert same(weights(tmp_path / "1" / i), weights(tmp_path / "2" / i))
+
+
 class Cut(Exception):
     pass
 

@@ -3,14 +3,15 @@
 After a parallel operation torch's threads spin for milliseconds, waiting for the next one. A loop that runs between two
 such operations finds the cores taken, and needs twice its time. So all the work of a step is shared out here: inside
 `torch_on_one_thread`, torch keeps to the thread that calls it, and `share` and `share_pieces` run loops and torch
-operations alike on a pool of as many threads as torch would have used. What they run must release the interpreter's
-lock, and write to its own part of the result: then results do not depend on the number of threads.
+operations alike on as many threads as torch would have used: the one that calls begins at once, and those of a pool
+join it when they have woken. What they run must release the interpreter's lock, and write to its own part of the
+result: then results do not depend on the number of threads.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -22,21 +23,16 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 _SPANS_PER_THREAD = 4
-_LEAST_WORK = 1 << 17
-"""Of a span, in products: tens of microseconds, about what handing it to a thread takes."""
+_LEAST_WORK = 1 << 19
+"""Of a span, in products: a tenth of a millisecond, about what a thread takes to wake."""
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 @contextmanager
 def torch_on_one_thread() -> Iterator[None]:
     """Leave torch's threads to ours for a while."""
-    before, token = torch.get_num_threads(), _threads.set(_number())
-    torch.set_num_threads(1)
-    try:
+    with _one_thread(for_ours=_number()):
         yield
-    finally:
-        torch.set_num_threads(before)
-        _threads.reset(token)
 
 
 def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
@@ -56,7 +52,35 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
     threads = _number()
     if threads == 1 or len(pieces) < 2:
         return [task(piece) for piece in pieces]
-    return list(_pool(threads, os.getpid()).map(task, pieces))
+    results, left = dict[int, Result](), iter(range(len(pieces)))
+
+    def work() -> None:
+        for i in left:
+            results[i] = task(pieces[i])
+
+    pool = _pool(threads - 1, os.getpid())
+    helpers = [pool.submit(work) for _ in range(min(threads, len(pieces)) - 1)]
+    try:
+        with _one_thread():
+            work()
+    finally:
+        late = [helper for helper in helpers if helper.cancel()]
+        wait(helpers)
+    for helper in helpers:
+        if helper not in late:
+            helper.result()
+    return [results[i] for i in range(len(pieces))]
+
+
+@contextmanager
+def _one_thread(for_ours: int = 1) -> Iterator[None]:
+    before, token = torch.get_num_threads(), _threads.set(for_ours)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _threads.reset(token)
 
 
 def _number() -> int:

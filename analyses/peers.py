@@ -9,6 +9,7 @@ the rates are so small that they stay there.
 """
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -87,6 +88,8 @@ def saelens_trainer(
 
 
 def sparsify(data: Sequence[Tensor], d_sae: int, k: int, autocast: bool = False) -> Contender:
+    if data[0].device.type == "cpu":
+        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # it would use Triton wherever that is installed
     from sparsify import SparseCoderConfig
     from sparsify.sparse_coder import SparseCoder
 

@@ -376,6 +376,7 @@ def test_configs_go_through_json(config):
         (GatedConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
         (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must not be negative"),
         (JumpReLUConfig, {"target_l0": 49}, "target_l0=49 must be above 0 and at most d_sae=48"),
+        (JumpReLUConfig, {"target_l0": 0.0, "penalty": "tanh"}, "target_l0=0.0 must be above 0"),
         (JumpReLUConfig, {"penalty": "l2"}, "penalty='l2' must be"),
         (JumpReLUConfig, {"bandwidth": 0.0}, "bandwidth=0.0 must be above 0"),
         (MatryoshkaConfig, {"k": 49}, "k=49 must be in 1..d_sae=48"),

@@ -239,6 +239,13 @@ def test_a_loss_that_is_not_finite_ends_training(store, tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
+def test_weights_that_are_not_finite_after_the_last_step_are_not_saved(store, tmp_path):
+    """Its loss was that of the weights before."""
+    with pytest.raises(ValueError, match=r"last step left weights that are not finite: lower lr=1e\+38"):
+        train_sae(store, HOOK, topk(lr=1e38, tokens=256, decay=0.0, unit_norm=False), tmp_path)
+    assert not (tmp_path / "sae_weights.safetensors").exists()
+
+
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "results.json"])
 def test_a_damaged_file_is_named(store, tmp_path, name):
     (tmp_path / name).write_bytes(b"{")

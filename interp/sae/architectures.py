@@ -304,7 +304,7 @@ class JumpReLUConfig(SAEConfig):
         super().__post_init__()
         if self.penalty not in ("l0", "target_l0", "tanh"):
             raise ValueError(f"penalty={self.penalty!r} must be 'l0', 'target_l0' or 'tanh'")
-        if self.penalty == "target_l0" and not 0 < self.target_l0 <= self.d_sae:
+        if not 0 < self.target_l0 or (self.penalty == "target_l0" and self.target_l0 > self.d_sae):
             raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
         for name in ("coefficient", "pre_act_coefficient") + (("threshold",) if self.threshold is not None else ()):
             _not_negative(self, name)

@@ -64,11 +64,10 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
         with _one_thread():
             work()
     finally:
-        late = [helper for helper in helpers if helper.cancel()]
-        wait(helpers)
-    for helper in helpers:
-        if helper not in late:
-            helper.result()
+        joined = [helper for helper in helpers if not helper.cancel()]
+        wait(joined)
+    for helper in joined:
+        helper.result()
     return [results[i] for i in range(len(pieces))]
 
 

@@ -295,6 +295,8 @@ class _Run:
 
     def _finish(self) -> None:
         self.close_log()
+        if not all(weight.isfinite().all() for weight in self.learner.weights.values()):
+            raise ValueError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
         self.sae = self.learner.sae(self._metadata)
         del self.learner
         if self.out is None:

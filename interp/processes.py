@@ -7,6 +7,7 @@ Without it there is one process, whose sums and rows are its own. All processes 
 order; only `send` and `receive_` are between two.
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,6 +121,7 @@ def processes() -> Processes:
         if gpus:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_TIMEOUT)
+        atexit.register(_leave)
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
@@ -128,6 +130,12 @@ def share(n: int, rank: int, count: int) -> slice:
     if not 0 <= rank < count:
         raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
     return slice(n * rank // count, n * (rank + 1) // count)
+
+
+def _leave() -> None:
+    """Before the interpreter goes: a group that is still there then, its threads with it, now and then aborts it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _bytes(tensor: Tensor) -> Tensor:

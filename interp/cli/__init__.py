@@ -36,8 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interp: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
-    finally:
-        _leave_group()
     return 0
 
 
@@ -57,13 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands)
     add_warm_up(commands)
     return parser
-
-
-def _leave_group() -> None:
-    """Of `torchrun`'s processes: one that ends with the threads of the group still there is aborted."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def _quiet_libraries() -> None:

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from interp.activations import ActivationStore
 from interp.codes import SparseCodes
-from interp.sae import encoding
+from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, encoding, numba_kernels, rules
 from interp.sae.encoding import Workspace, encode, piece_rows
 from interp.sae.kernels import PreActivations, kernels, pick_kernels
+from interp.sae.learner import Learner
+from interp.sae.site import Site
 from interp.sae.threads import share, share_pieces, torch_on_one_thread
 
 
@@ -128,3 +132,42 @@ def test_shared_work_is_done_once_and_in_order():
     torch.set_num_threads(before)
     assert torch.equal(done, torch.ones(103))
     assert nested == [[2, 11], [3, 21], [4, 31]]
+
+
+class Sizes(TorchDispatchMode):
+    """The most numbers in a tensor that torch makes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return made
+
+
+@pytest.mark.parametrize("low_precision", [False, True])
+@pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig, MatryoshkaConfig])
+@pytest.mark.parametrize("refinements", [0, 1])
+def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(
+    kind, refinements, low_precision, tmp_path, monkeypatch
+):
+    for module, name in (
+        (encoding, "_FULL_AT_ONCE"),
+        (encoding, "_LOW_AT_ONCE"),
+        (rules, "_PRE_ACTIVATIONS_AT_ONCE"),
+        (numba_kernels, "_TILE"),
+    ):
+        monkeypatch.setattr(module, name, 1 << 14)
+    monkeypatch.setattr("interp.sae.learner.has_fast_bfloat16", lambda x: low_precision)
+    rows, d_sae, k = 512, 1024, 16
+    config = kind(d_sae=d_sae, k=k, tokens=10 * rows, batch_size=rows, device="cpu", refinements=refinements)
+    batch = problem(rows, 16)[0]
+    learner = Learner(
+        config, Site(inputs=(ActivationStore.from_batches(batch, tmp_path).statistics("activations"),)), batch.device
+    )
+    learner.step(batch)
+    with Sizes() as sizes, torch_on_one_thread():  # a mode is seen in its own thread
+        learner.step(batch)
+    assert rows * k <= sizes.largest <= 4 * d_sae * 16 < rows * k * 16 < rows * d_sae

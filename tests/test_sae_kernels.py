@@ -102,6 +102,19 @@ def test_batch_top_k_holds_few_candidates_however_activations_rise(step, n, dtyp
 
 
 @each_module
+@pytest.mark.parametrize("n", [0, 1, 300, 2000, 10**6])
+def test_batch_top_k_of_tiles_is_that_of_all_rows(ops, n):
+    """Of equal ones the first stay, wherever the tiles end."""
+    for pre in (random(70, 50), (random(70, 50) * 2).round(), (random(70, 50) * 2).bfloat16(), -random(70, 50).abs()):
+        pieces = [slice(0, 16), slice(16, 17), slice(17, 17), slice(17, 70)]
+        tiled = Tiled(pre.shape, pre.dtype, pieces, lambda piece, pre=pre: [(0, pre[piece])])
+        expected = torch_kernels.keep_batch_top_k(SparseCodes.from_dense(pre.relu()), n)
+        codes = ops.batch_top_k(tiled, n)
+        assert torch.equal(codes.offsets, expected.offsets) and torch.equal(codes.latents, expected.latents)
+        assert torch.equal(codes.values, expected.values.float())
+
+
+@each_module
 def test_picks_of_huge_infinite_and_missing_values_end(ops):
     pre = random(40, 64)
     pre[0, 3], pre[1, 4] = float("inf"), 3e38

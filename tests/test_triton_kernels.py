@@ -20,7 +20,7 @@ import torch
 
 from interp.codes import SparseCodes
 from interp.sae import kernels as torch_kernels
-from interp.sae.kernels import AdamStep
+from interp.sae.kernels import AdamStep, Tiled
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
@@ -154,6 +154,16 @@ def check_batch_top_k_keeps_the_n_largest_of_all_rows(ops, device):
         codes = ops.batch_top_k(pre, n)
         assert torch.equal(codes.dense(), torch_kernels.batch_top_k(pre, n).dense())
         assert torch.equal(codes.offsets.diff(), (codes.dense() > 0).sum(1))
+
+
+def check_batch_top_k_of_tiles_is_that_of_all_rows(ops, device):
+    for pre in (random(6, 300, device=device), (random(6, 300, device=device) * 2).round()):
+        pieces = [slice(0, 2), slice(2, 3), slice(3, 6)]
+        tiled = Tiled(pre.shape, pre.dtype, pieces, lambda piece, pre=pre: [(0, pre[piece])], device)
+        for n in (0, 5, 200, 5000):
+            codes, expected = ops.batch_top_k(tiled, n), ops.batch_top_k(pre, n)
+            assert torch.equal(codes.offsets, expected.offsets) and torch.equal(codes.latents, expected.latents)
+            assert torch.equal(codes.values, expected.values)
 
 
 def check_picks_from_bfloat16(ops, device):

@@ -2,11 +2,12 @@
 
     pre = x W_encᵀ + b_enc,     codes = the rule's picks of pre,     x centred already
 
-Rows are taken in pieces, where the rule looks at each on its own. At full precision a piece's pre-activations come
-from one matmul, and the rule picks from them. At low precision the matmul is one of bfloat16 numbers, from which the
-rule takes a shortlist that is longer than its picks by a margin; the values of the shortlist are computed again from
-the inputs and weights as they are, and the rule chooses among these. So values are always exact, and picks differ from
-those at full precision only where rounding moved an entry past the whole margin.
+Rows are taken in pieces: the rule picks from each on its own or, where it looks at all rows, comes to one after the
+other. At full precision a piece's pre-activations come from a matmul, and the rule picks from them. At low precision
+the matmul is one of bfloat16 numbers, from which the rule takes a shortlist that is longer than its picks by a margin;
+the values of the shortlist are computed again from the inputs and weights as they are, and the rule chooses among
+these. So values are always exact, and picks differ from those at full precision only where rounding moved an entry past
+the whole margin.
 """
 
 import threading
@@ -27,7 +28,7 @@ _FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25
 _MOST_ROWS = 1024
 """Matmuls of fewer rows than this take up to twice the time a row in bfloat16; more rows leave threads idle."""
 _LATENTS_AT_ONCE = 512
-"""Of a tile of bfloat16, on a CPU: with as many rows it leaves room in the cache for the weights."""
+"""Of a tile, on a CPU: with as many rows of bfloat16 it leaves room in the cache for the weights."""
 _FURTHER_COLUMNS = 16
 """Of the bfloat16 matrices: room for the bias, and for rows to stay aligned."""
 
@@ -37,7 +38,8 @@ class PickingRule(Protocol):
     def by_row(self) -> bool:
         """Whether a row's picks depend on that row alone."""
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes: ...
+    def pick(self, pre: PreActivations) -> SparseCodes:
+        """From pre-activations that are `Tiled` where the rule does not go by row."""
 
 
 @runtime_checkable
@@ -84,26 +86,26 @@ def encode(
     multiply = _bfloat16_matmul(x, encoder, b_enc, workspace) if low_precision else _matmul(x, encoder, b_enc)
     dtype = torch.bfloat16 if low_precision else x.dtype
 
-    def tiles(rows: slice) -> Iterator[tuple[int, Tensor]]:
-        for start in range(0, len(encoder), _LATENTS_AT_ONCE):
-            latents = slice(start, min(start + _LATENTS_AT_ONCE, len(encoder)))
-            tile = workspace.take("pre", rows.stop - rows.start, latents.stop - start, dtype, x.device)
-            multiply(rows, latents, tile)
-            yield start, tile
+    tile_width = _LATENTS_AT_ONCE if x.device.type == "cpu" else max(1, len(encoder))
 
-    def pre_of(rows: slice, parts: list[slice]) -> PreActivations:
-        if low_precision and x.device.type == "cpu":
-            shape = torch.Size((rows.stop - rows.start, len(encoder)))
-            return Tiled(shape, dtype, parts, lambda part: tiles(_within(rows, part)))
-        pre = workspace.take("pre", rows.stop - rows.start, len(encoder), dtype, x.device)
-        share_pieces(parts, lambda part: multiply(_within(rows, part), slice(None), pre[part]))
+    def pre_of(rows: slice, latents: slice) -> Tensor:
+        pre = workspace.take("pre", rows.stop - rows.start, latents.stop - latents.start, dtype, x.device)
+        multiply(rows, latents, pre)
         return pre
 
+    def tiles(rows: slice) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, len(encoder), tile_width):
+            yield start, pre_of(rows, slice(start, min(start + tile_width, len(encoder))))
+
     def codes_of(rows: slice, parts: list[slice]) -> SparseCodes:
-        pre = pre_of(rows, parts)
+        pre: PreActivations
+        if rule.by_row and not (low_precision and x.device.type == "cpu"):
+            pre = pre_of(rows, slice(0, len(encoder)))
+        else:
+            shape = torch.Size((rows.stop - rows.start, len(encoder)))
+            pre = Tiled(shape, dtype, parts, lambda part: tiles(_within(rows, part)), x.device)
         if isinstance(rule, ShortlistingRule) and low_precision:
             return rule.choose(kernels(x).rescore(rule.shortlist(pre), x[rows], encoder, b_enc))
-        assert isinstance(pre, Tensor)
         return rule.pick(pre)
 
     if not rule.by_row:

@@ -14,6 +14,7 @@ Everything after the pick works on `SparseCodes`, so nothing of size [row, d_sae
 dtype, and the twin that the others are tested against), or `numba_kernels` on a CPU. Both are deterministic.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,15 +81,16 @@ class AdamStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiled:
-    """Pre-activations of a CPU that are never all there: tiles of them are made as a loop comes to pick from them."""
+    """Pre-activations that are never all there: tiles of them are made as a loop comes to pick from them."""
 
     shape: torch.Size
     dtype: torch.dtype
     pieces: Sequence[slice]
     """Of the rows: the parts of the work that threads share, the same for any number of them."""
     tiles: Callable[[slice], Iterable[tuple[int, Float[Tensor, "row latent"]]]]
-    """Of a piece: the first latent of each tile, and the tile, which the next one may overwrite."""
-    device = torch.device("cpu")
+    """Of a piece: the first latent of each tile, and the tile, which the next one may overwrite. On other devices than
+    a CPU tiles are whole rows."""
+    device: torch.device = torch.device("cpu")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -126,12 +128,27 @@ def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> SparseCodes:
     return SparseCodes(_offsets(kept.sum(1)), latents[kept].int(), _full(values[kept]), pre.shape[1])
 
 
-def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
+def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
     """The n largest of all rows together; those that are not positive are left out."""
+    if isinstance(pre, Tiled):
+        return batch_top_k_of_tiles(pre, n, import_module(__name__))
     values, flat = pre.flatten().topk(min(n, pre.numel()), sorted=False)
     flat = flat[values > 0].sort().values
     counts = torch.bincount(flat // pre.shape[1], minlength=len(pre))
     return SparseCodes(_offsets(counts), (flat % pre.shape[1]).int(), _full(pre.flatten()[flat]), pre.shape[1])
+
+
+def batch_top_k_of_tiles(pre: Tiled, n: int, ops: ModuleType) -> SparseCodes:
+    """The n largest so far, and of each further piece what exceeds the least of them: of equal ones the first stay."""
+    kept: SparseCodes | None = None
+    for _, tile in itertools.chain.from_iterable(map(pre.tiles, pre.pieces)):
+        if kept is None or kept.nnz < max(n, 1):
+            found = ops.batch_top_k(tile, n)
+        else:
+            found = ops.above(tile, kept.values.min().expand(tile.shape[1]))
+        kept = found if kept is None else ops.keep_batch_top_k(SparseCodes.cat([kept, found]), n)
+    assert kept is not None
+    return kept
 
 
 def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, " d_sae"]) -> SparseCodes:

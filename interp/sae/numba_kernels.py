@@ -50,7 +50,7 @@ def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
     A piece holds a bounded number of candidates, even where activations rise with the latent's index.
     """
     pre = _tiled(pre)
-    bound = _Bound(n, pre.dtype)
+    bound = _Bound(max(n, 1), pre.dtype)
 
     def collect(piece: slice) -> list[_Entries]:
         found: list[_Entries] = []
@@ -378,7 +378,11 @@ def _largest(
     offsets: np.ndarray, latents: np.ndarray, keys: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offsets, latents and keys of the n largest positive entries, the first of equal ones."""
-    least = max(1, np.partition(keys, len(keys) - n)[len(keys) - n] if len(keys) > n else 1)
+    least = 1
+    if n == 0:  # of these rows none are among the largest of a batch that several processes share
+        least = np.iinfo(keys.dtype).max
+    elif len(keys) > n:
+        least = max(1, np.partition(keys, len(keys) - n)[len(keys) - n])
     larger, reaching = int((keys > least).sum()), int((keys >= least).sum())
     n = min(n, reaching)
     kept = np.empty_like(offsets), np.empty(n, np.int32), np.empty(n, keys.dtype)

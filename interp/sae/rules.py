@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.sae.encoding import PickingRule, encode
-from interp.sae.kernels import kernels, pick_kernels
+from interp.sae.kernels import PreActivations, Tiled, kernels, pick_kernels
 
 _PRE_ACTIVATIONS_AT_ONCE = 1 << 22
 
@@ -46,7 +46,7 @@ class PreActivationRule:
     def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
         raise NotImplementedError
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def pick(self, pre: PreActivations) -> SparseCodes:
         raise NotImplementedError
 
     def scaled(self, scale: float) -> "PreActivationRule":
@@ -67,7 +67,7 @@ class TopK(PreActivationRule):
         values, latents = pre.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter(-1, latents, values.relu())
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).top_k(pre, self.k)
 
     def scaled(self, scale: float) -> "TopK":
@@ -83,8 +83,8 @@ class Threshold(PreActivationRule):
     def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
         return pre * (pre > self.threshold.to(pre))
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
-        return pick_kernels(pre).above(pre, self.threshold.to(pre))
+    def pick(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).above(pre, self.threshold.to(pre.device, pre.dtype))
 
     def scaled(self, scale: float) -> "Threshold":
         return Threshold(self.threshold / scale)
@@ -160,15 +160,22 @@ class MatchingPursuit:
 def refine(
     residual: Float[Tensor, "row d_in"], codes: SparseCodes, weights: Weights, rule: PickingRule, step: float
 ) -> SparseCodes:
-    """The rule's picks of z + step · (residual W_enc + b_enc), in pieces of rows where the rule allows it."""
-    rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // codes.d_sae) if rule.by_row else max(1, len(residual))
-    parts = []
-    for start in range(0, max(1, len(residual)), rows):  # without rows too: other processes wait for the rule's sums
-        z = codes[start : start + rows]
-        pre = torch.addmm(weights.b_enc, residual[start : start + rows], weights.encoder.T).mul_(step)
-        pre.view(-1)[z.rows * codes.d_sae + z.latents] += z.values
-        parts.append(rule.pick(pre))
-    return SparseCodes.cat(parts)
+    """The rule's picks of z + step · (residual W_enc + b_enc), in pieces of rows."""
+    n, d_sae = len(residual), codes.d_sae
+    at_once = max(1, _PRE_ACTIVATIONS_AT_ONCE // d_sae)
+    starts = range(0, max(1, n), at_once)  # without rows too: other processes wait for the rule's sums
+    pieces = [slice(start, min(start + at_once, n)) for start in starts]
+
+    def pre_of(rows: slice) -> Float[Tensor, "row d_sae"]:
+        z = codes[rows]
+        pre = torch.addmm(weights.b_enc, residual[rows], weights.encoder.T).mul_(step)
+        pre.view(-1)[z.rows * d_sae + z.latents] += z.values
+        return pre
+
+    if rule.by_row:
+        return SparseCodes.cat([rule.pick(pre_of(rows)) for rows in pieces])
+    shape, device = torch.Size((n, d_sae)), residual.device
+    return rule.pick(Tiled(shape, residual.dtype, pieces, lambda rows: [(0, pre_of(rows))], device))
 
 
 def pursue(x: Float[Tensor, "row d_in"], W_dec: Float[Tensor, "d_sae d_in"], k: int) -> SparseCodes:

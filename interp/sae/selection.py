@@ -93,7 +93,7 @@ class TrainingRule:
         for name, value in self.initial.items():
             weights[name] = torch.full_like(weights["b_enc"], value)
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def pick(self, pre: PreActivations) -> SparseCodes:
         raise NotImplementedError
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
@@ -136,7 +136,7 @@ class TrainingTopK(TrainingRule):
     def k(self) -> int:
         return self.config.k_at(self.at_step)
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).top_k(pre, self.k)
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
@@ -166,7 +166,7 @@ class TrainingBatchTopK(TrainingRule):
         everywhere = int(self.processes.sum_(torch.tensor(rows)))
         return self.config.k_at(self.at_step) * everywhere
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def pick(self, pre: PreActivations) -> SparseCodes:
         self._n = self._picks(len(pre))
         return self.choose(pick_kernels(pre).batch_top_k(pre, min(self._n, pre.numel())))
 

@@ -37,8 +37,8 @@ _BEGIN = 0.25
 
 
 class _Positive(TrainingRule):
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
-        return pick_kernels(pre).above(pre, pre.new_zeros(pre.shape[1]))
+    def pick(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).above(pre, torch.zeros(pre.shape[1], dtype=pre.dtype, device=pre.device))
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).above(pre, torch.full((pre.shape[1],), -_SLACK, device=pre.device))
@@ -148,7 +148,7 @@ class TrainingJumpReLU(TrainingRule):
     def _reach(self) -> Float[Tensor, " d_sae"]:
         return self.parameters["threshold"] - self.config.bandwidth_at(self.at_step) / 2
 
-    def pick(self, pre: Float[Tensor, "row d_sae"]) -> SparseCodes:
+    def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).above(pre, self._reach)
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:

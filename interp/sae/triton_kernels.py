@@ -13,6 +13,7 @@ the lowest latent is picked. Sorting entries by latent is torch's stable radix s
 """
 
 from contextlib import nullcontext
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -23,9 +24,8 @@ from torch import Tensor
 from interp.codes import SparseCodes
 from interp.sae import triton_loops as loops
 from interp.sae import triton_picking as picking
-from interp.sae.kernels import AdamStep, ByLatent, Decoded, Nested, keep_above
-
-__all__ = ["keep_above"]
+from interp.sae.kernels import AdamStep, ByLatent, Decoded, Nested, PreActivations, Tiled, batch_top_k_of_tiles
+from interp.sae.kernels import keep_above as keep_above
 
 _ENTRIES = 8
 _PART = 256
@@ -41,8 +41,10 @@ def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> SparseCodes:
     return keep_top_k(_picks(pre, bounds, by_latent=False), k)
 
 
-def batch_top_k(pre: Float[Tensor, "row d_sae"], n: int) -> SparseCodes:
-    rows, width = pre.shape
+def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
+    if isinstance(pre, Tiled):
+        return batch_top_k_of_tiles(pre, n, import_module(__name__))
+    rows = len(pre)
     n = min(n, pre.numel())
     maxima = _group_maxima(pre, -(-n // max(rows, 1))).flatten()
     bound = maxima.topk(n, sorted=False).values.amin() if n else maxima.new_zeros(())

@@ -180,7 +180,7 @@ def _train_together(source: _Source, runs: list["_Run"], clock: "_Clock") -> Non
         clock.tick(active[0])
         if clock.due():
             for run in active:
-                run.save_checkpoint(batches.state_dict())
+                run.save_checkpoint(step, batches.state_dict())
 
 
 class _Run:
@@ -221,8 +221,9 @@ class _Run:
         if done == steps:
             self._finish()
 
-    def save_checkpoint(self, reader: dict[str, Any]) -> None:
-        if self.out is None or self.sae is not None:
+    def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
+        """Unless it waits: its last one stands further on than the reader does."""
+        if self.out is None or self.sae is not None or self.learner.steps_done != step:
             return
         tensors, numbers = self.learner.state()
         seconds = self._seconds + time.perf_counter() - self._started

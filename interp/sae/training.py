@@ -244,6 +244,7 @@ class _Run:
                 there = json.loads(results.read_text())["config"]
             self._check_config(there)
             self.sae = load_sae(self.folder, device=str(_device(self.config.device)))
+            self._drop_checkpoint()
         elif not (resume and checkpoint.exists()):
             for name in (CHECKPOINT, "results.json", "metrics.jsonl"):
                 (self.folder / name).unlink(missing_ok=True)
@@ -308,7 +309,13 @@ class _Run:
         results = {name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead")}
         results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": seconds}
         _write(self.out / "results.json", json.dumps({**results, "config": self._key}, indent=1))
-        (self.out / CHECKPOINT).unlink(missing_ok=True)
+        self._drop_checkpoint()
+
+    def _drop_checkpoint(self) -> None:
+        """Also one that a kill left unfinished."""
+        if self.out is not None:
+            for name in (CHECKPOINT, f"{CHECKPOINT}.tmp"):
+                (self.out / name).unlink(missing_ok=True)
 
 
 class _Clock:

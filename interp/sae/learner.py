@@ -248,6 +248,8 @@ class Learner:
         return tensors, {"steps_done": self.steps_done, "rules": rules}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        device = self.since_fired.device
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.resampler.load_state(tensors)
         for name, mine in self.state()[0].items():
             mine.copy_(tensors[name])

@@ -1,9 +1,8 @@
-"""Every architecture trained for real: what it learns, saves, resumes to, and does with several processes."""
+"""Every architecture trained for real: what it learns, saves, and does with several processes."""
 
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,11 +82,6 @@ def one_thread():
 
 def unexplained(x: torch.Tensor, x_hat: torch.Tensor) -> float:
     return float((x_hat - x).square().sum() / (x - x.mean(0)).square().sum())
-
-
-def same(a: Path, b: Path) -> bool:
-    first, second = (load_file(folder / "sae_weights.safetensors") for folder in (a, b))
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def steps(folder: Path) -> list[dict[str, float]]:
@@ -193,40 +187,6 @@ def test_a_skip_takes_what_is_linear(store, tmp_path):
     ]
     plain, skipped = (unexplained(planted() @ matrix, coder(planted())) for coder in results)
     assert skipped < 0.25 * plain
-
-
-CHILD = """
-import sys
-import torch
-torch.set_num_threads(1)
-from interp.activations import ActivationStore
-from tests.test_sae_architectures import CONFIGS, HOOK, Learner, train_sae
-step, seen = Learner.step, []
-def stop(self, x):
-    seen.append(self)
-    if len(seen) == 12 * len(CONFIGS) + 7:
-        print("stopped", flush=True)
-        sys.stdin.read()
-    return step(self, x)
-Learner.step = stop
-train_sae(ActivationStore.open(sys.argv[1]), HOOK, list(CONFIGS.values()), sys.argv[2], checkpoint_seconds=0)
-"""
-
-
-def test_a_sweep_of_all_killed_and_resumed_equals_each_trained_alone(store, tmp_path, one_thread):
-    """The kill comes between two members of the same step: some are a step ahead of the others."""
-    command = [sys.executable, "-c", CHILD, str(store.path), str(tmp_path / "cut")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, cwd=ROOT, **pipes) as child:
-        assert child.stdout is not None and child.stdout.readline() == "stopped\n"
-        child.send_signal(signal.SIGKILL)
-    seen: list[int] = []
-    train_sae(store, HOOK, list(CONFIGS.values()), tmp_path / "cut", progress=lambda done, *_: seen.append(done))
-    assert seen[0] > 12
-    for i, config in enumerate(CONFIGS.values()):
-        train_sae(store, HOOK, config, tmp_path / "whole" / str(i))
-        assert same(tmp_path / "cut" / str(i), tmp_path / "whole" / str(i)), config
-        assert steps(tmp_path / "cut" / str(i)) == steps(tmp_path / "whole" / str(i)), config
 
 
 def slower() -> list[SAEConfig]:

@@ -1,7 +1,4 @@
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -123,42 +120,6 @@ def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):
         train_sae(store, HOOK, config, tmp_path / f"alone-{i}")
         assert same(weights(tmp_path / "sweep" / str(i)), weights(tmp_path / f"alone-{i}"))
         assert isinstance(saes[i], SAE) and saes[i].config == config
-
-
-CHILD = """
-import sys
-import torch
-torch.set_num_threads(1)
-from interp.activations import ActivationStore
-from tests.test_sae_training import HOOK, Learner, batch_topk, topk, train_sae
-step = Learner.step
-def stop_at_13(self, x):
-    if self.steps_done == 13:
-        print("stopped", flush=True)
-        sys.stdin.read()
-    return step(self, x)
-Learner.step = stop_at_13
-train_sae(ActivationStore.open(sys.argv[1]), HOOK, [topk(), batch_topk()], sys.argv[2], checkpoint_seconds=0)
-"""
-
-
-def test_training_killed_and_resumed_equals_training_in_one_go(store, tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    train_sae(store, HOOK, [topk(), batch_topk()], tmp_path / "whole")
-    command = [sys.executable, "-c", CHILD, str(store.path), str(tmp_path / "cut")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, cwd=Path(__file__).parent.parent, **pipes) as child:
-        assert child.stdout is not None and child.stdout.readline() == "stopped\n"
-        child.send_signal(signal.SIGKILL)
-    seen: list[int] = []
-    train_sae(store, HOOK, [topk(), batch_topk()], tmp_path / "cut", progress=lambda done, *_: seen.append(done))
-    torch.set_num_threads(threads)
-    assert seen[0] > 13
-    for i in ("0", "1"):
-        assert same(weights(tmp_path / "cut" / i), weights(tmp_path / "whole" / i))
-        cut, whole = (without_speed(metrics(tmp_path / name / i)) for name in ("cut", "whole"))
-        assert cut == whole
 
 
 def test_the_number_of_threads_does_not_change_what_is_trained(store, tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_each_is_saved_and_read_back_with_fast_and_dense_codes_alike(store, tmp_
     codes = sae.codes(x)
     torch.testing.assert_close(codes.dense(), sae.encode(x), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sae.decode(codes), sae(x), rtol=1e-4, atol=1e-4)
-    assert 0 < codes.nnz / len(x) < 30
+    assert 0 < codes.nnz / len(x) < 30 and len(sae.codes(x[:0])) == 0
     rows = steps(tmp_path)
     assert [row["step"] for row in rows] == list(range(1, 26)) and rows[-1]["fvu"] < rows[0]["fvu"]
     again = load_sae(tmp_path)

@@ -107,7 +107,7 @@ class Unrolled:
     def backward(
         self, w: Weights, x: Float[Tensor, "row d_in"], encoded: Encoded, slopes: Slopes, gradients: Gradients
     ) -> Float[Tensor, " d_in"]:
-        ops, zero = kernels(x), torch.zeros_like(x[0])
+        ops, zero = kernels(x), x.new_zeros(x.shape[1])
         encoder, b_enc, total = torch.zeros_like(w.encoder), torch.zeros_like(w.b_enc), zero.clone()
         slope, by_latent = slopes.pre, encoded.by_latent
         for before, after in reversed(list(zip(encoded.steps, encoded.steps[1:], strict=False))):
@@ -187,7 +187,7 @@ def encoder_for(config: SAEConfig, processes: Processes, *, low_precision: bool)
 
 
 def _residual(w: Weights, x: Float[Tensor, "row d_in"], codes: SparseCodes) -> Float[Tensor, "row d_in"]:
-    return x - kernels(x).decode(codes, w.W_dec, torch.zeros_like(x[0]))
+    return x - kernels(x).decode(codes, w.W_dec, x.new_zeros(x.shape[1]))
 
 
 def _at_entries(wanted: SparseCodes, given: SparseCodes, values: Float[Tensor, " nnz"]) -> Float[Tensor, " wanted"]:

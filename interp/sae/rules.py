@@ -107,7 +107,7 @@ class Refined:
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
         codes = self.rules[0].codes(x, weights)
         for rule in self.rules[1:]:
-            residual = x - kernels(x).decode(codes, weights.W_dec, torch.zeros_like(x[0]))
+            residual = x - kernels(x).decode(codes, weights.W_dec, x.new_zeros(x.shape[1]))
             codes = refine(residual, codes, weights, rule, self.step)
         return codes
 

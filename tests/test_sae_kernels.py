@@ -195,6 +195,7 @@ def test_entries_that_are_kept(ops):
     assert torch.equal(ops.keep_above(codes, threshold).dense(), dense * (dense > threshold) * (dense != 0))
     for kept in (top, batch):
         assert torch.equal(kept.dense(), dense * (kept.dense() != 0))
+    assert ops.keep_batch_top_k(codes, 0).nnz == 0
     assert ops.keep_batch_top_k(codes, codes.nnz + 5).nnz == (codes.values > 0).sum()
     assert ops.keep_top_k(codes, 60).nnz == (codes.values > 0).sum()
 

@@ -378,11 +378,8 @@ def _largest(
     offsets: np.ndarray, latents: np.ndarray, keys: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offsets, latents and keys of the n largest positive entries, the first of equal ones."""
-    least = 1
-    if n == 0:  # of these rows none are among the largest of a batch that several processes share
-        least = np.iinfo(keys.dtype).max
-    elif len(keys) > n:
-        least = max(1, np.partition(keys, len(keys) - n)[len(keys) - n])
+    last = len(keys) - max(n, 1)  # of none, the largest: no entry exceeds it, and none of those equal to it is left
+    least = max(1, np.partition(keys, last)[last] if len(keys) > n else 1)
     larger, reaching = int((keys > least).sum()), int((keys >= least).sum())
     n = min(n, reaching)
     kept = np.empty_like(offsets), np.empty(n, np.int32), np.empty(n, keys.dtype)

@@ -9,10 +9,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
+from interp.processes import Processes
 from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, encoding, numba_kernels, rules
 from interp.sae.encoding import Workspace, encode, piece_rows
 from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.learner import Learner
+from interp.sae.selection import TrainingBatchTopK
 from interp.sae.site import Site
 from interp.sae.threads import share, share_pieces, torch_on_one_thread
 
@@ -83,6 +85,15 @@ def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypat
     assert ((dense != 0) != (exact != 0)).sum() <= 2
     both = (dense != 0) & (exact != 0)
     torch.testing.assert_close(dense[both], exact[both], rtol=1e-5, atol=1e-5)
+
+
+def test_few_rows_shortlist_enough():
+    """A share of few picks would be no margin."""
+    rule = TrainingBatchTopK(BatchTopKConfig(d_sae=300, k=4, tokens=1000), Processes())
+    x, encoder, b_enc = problem(rows=400)
+    for rows in x.split(2):
+        low, full = (encode(rows, encoder, b_enc, rule, low_precision=low) for low in (True, False))
+        assert torch.equal(low.offsets, full.offsets) and torch.equal(low.latents, full.latents)
 
 
 @pytest.mark.parametrize("low_precision", [False, True])

@@ -22,7 +22,7 @@ from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.rules import Rule, Threshold, TopK
 
 _MARGIN = 8
-"""Picks beyond k that low precision shortlists, to be ranked at full precision."""
+"""Picks beyond k that low precision shortlists, to be ranked at full precision; of a batch at least so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ class TrainingBatchTopK(TrainingRule):
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
         self._n = self._picks(len(pre))
-        return pick_kernels(pre).batch_top_k(pre, min(self._n + self._n // 16, pre.numel()))
+        return pick_kernels(pre).batch_top_k(pre, min(self._n + max(_MARGIN, self._n // 16), pre.numel()))
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         ops = kernels(codes.values)

@@ -171,7 +171,7 @@ def _train_together(source: _Source, runs: list["_Run"], clock: "_Clock") -> Non
         run.start()
     while active := [run for run in runs if run.sae is None]:
         with torch_on_one_thread():  # torch's others would still spin when the step begins
-            batch = next(batches)
+            batch = source.processes.all_do(lambda: next(batches))  # each learns of a damaged shard in any
             _check_finite(batch, step, source.processes)
         for run in active:
             if run.learner.steps_done == step:

@@ -21,7 +21,7 @@ def launch(script: str, *args: object, count: int = 2, folder: Path, check: bool
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     run = subprocess.run(
-        [*command, file, *map(str, args)], env=environment, capture_output=True, text=True, timeout=100
+        [*command, file, *map(str, args)], env=environment, capture_output=True, text=True, timeout=240
     )
     assert not check or run.returncode == 0, run.stdout + run.stderr
     return run.stdout + run.stderr

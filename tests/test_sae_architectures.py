@@ -1,18 +1,12 @@
-"""Every architecture trained for real: what it learns, saves, and does with several processes."""
+"""Every architecture trained for real: what it learns and saves."""
 
-import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from interp.activations import ActivationStore, join_stores
-from interp.processes import Processes
 from interp.sae import (
     ARCHITECTURES,
     BatchTopKConfig,
@@ -187,60 +181,6 @@ def test_a_skip_takes_what_is_linear(store, tmp_path):
     ]
     plain, skipped = (unexplained(planted() @ matrix, coder(planted())) for coder in results)
     assert skipped < 0.25 * plain
-
-
-def slower() -> list[SAEConfig]:
-    """At a high rate, rounding in single precision grows from step to step: Adam divides by small gradients."""
-    return [dataclasses.replace(config, lr=2e-4) for config in CONFIGS.values()]
-
-
-def in_double(store: ActivationStore, of: Processes) -> dict[str, torch.Tensor]:
-    """Weights of every architecture after 25 steps in double precision, on this process's part of the batches."""
-    found = {}
-    for name, config in CONFIGS.items():
-        site = Site(inputs=(store.statistics(HOOK),))
-        learner = Learner(config, site, torch.device("cpu"), torch.float64, of)
-        batches = store.batches(HOOK, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))
-        for _ in range(config.steps):
-            learner.step(next(batches))
-        found |= {f"{name}.{key}": weight.clone() for key, weight in learner.weights.items()}
-    return found
-
-
-PROCESS = """
-import sys
-import torch
-torch.set_num_threads(1)
-from safetensors.torch import save_file
-from interp.activations import ActivationStore
-from interp.processes import processes
-from tests.test_sae_architectures import HOOK, in_double, slower, train_sae
-store = ActivationStore.open(sys.argv[1])
-train_sae(store, HOOK, slower(), sys.argv[2])
-double = in_double(store, processes())
-if processes().is_first:
-    save_file(double, sys.argv[2] + "/double.safetensors")
-"""
-
-
-def test_two_processes_train_what_one_does(store, tmp_path, one_thread):
-    script = tmp_path / "script.py"
-    script.write_text(PROCESS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    arguments = [str(store.path), str(tmp_path / "two")]
-    done = subprocess.run([*launch, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    train_sae(store, HOOK, slower(), tmp_path / "one")
-    for i, name in enumerate(CONFIGS):
-        one, two = (load_file(tmp_path / many / str(i) / "sae_weights.safetensors") for many in ("one", "two"))
-        for key, weight in one.items():
-            assert (two[key] - weight).norm() <= 1e-5 * weight.norm().clamp(min=1e-3), (name, key)
-        for a, b in zip(*(steps(tmp_path / many / str(i)) for many in ("one", "two")), strict=True):
-            assert a == pytest.approx(b, rel=1e-3, abs=1e-5), name
-    double = load_file(tmp_path / "two" / "double.safetensors")
-    for key, weight in in_double(store, Processes()).items():
-        assert (double[key] - weight).norm() <= 1e-9 * weight.norm().clamp(min=1e-3), key
 
 
 def learner_for(config: SAEConfig, store: ActivationStore) -> Learner:

@@ -181,7 +181,7 @@ def dense_auxk(
     if missed > there:
         missed = 2 * (missed * there).sqrt() - there
     total = len(x) * learner.variance
-    weight = learner.config.aux_coefficient * min(1, 6 * there.item() / total) ** 2 * min(1, len(dead) / k_aux)
+    weight = learner.config.aux_coefficient * min(1, 12 * there.item() / total) ** 3 * min(1, len(dead) / k_aux)
     return weight * missed / total
 
 
@@ -260,7 +260,7 @@ def test_auxk_gradients_equal_float64_autograd(name, site, n_dead):
 
 @pytest.mark.parametrize("variance", [1.0, 1000.0], ids=["much is left", "little is left"])
 def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
-    """3 dead latents of k_aux = 8. Below an FVU of a sixth it weighs less, by the square."""
+    """3 dead latents of k_aux = 8. Below an FVU of a twelfth it weighs less, by the cube."""
     learner = learner_for(CONFIGS["topk"], SITES["autoencoder"], n_dead=3)
     learner.variance *= variance
     learner.weights["encoder"][learner.dead] = 0
@@ -268,8 +268,8 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
     x, _ = inputs(learner.site)
     descent = learner.descend(x)
     fvu = descent.squared_error / (len(x) * learner.variance)
-    weight = 1 if variance == 1 else (6 * fvu) ** 2
-    assert (fvu < 1 / 6) == (variance > 1)
+    weight = 1 if variance == 1 else (12 * fvu) ** 3
+    assert (fvu < 1 / 12) == (variance > 1)
     assert descent.loss - fvu == pytest.approx(weight * learner.config.aux_coefficient * 3 / 8 * fvu, rel=1e-6)
 
 

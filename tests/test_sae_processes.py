@@ -139,7 +139,6 @@ if __name__ == "__main__":
         except Exception as error:
             errors.append(f"{type(error).__name__}: {error}")
     (folder / f"errors of {team.rank}.json").write_text(json.dumps(errors))
-    torch.distributed.destroy_process_group()
 """
 
 KILLED = """

@@ -61,7 +61,7 @@ class SAEConfig:
     per mille."""
     aux_coefficient: float = 1.0
     """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
-    it is 1/32 and relative to the error). Below an FVU of a sixth it falls with FVU²; `revival` says why."""
+    it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `revival` says why."""
     dead_after: int | None = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a twentieth of
     `tokens`."""

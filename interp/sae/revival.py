@@ -1,13 +1,13 @@
 """What brings dead latents back.
 
-    AuxK            aux_coefficient · min(1, 6 FVU)² · min(1, n_dead / k_aux) · h(A) / (B·V),  A = Σ_i ‖ê_i + e_i‖²
+    AuxK            aux_coefficient · min(1, 12 FVU)³ · min(1, n_dead / k_aux) · h(A) / (B·V),  A = Σ_i ‖ê_i + e_i‖²
                     ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and the
                     FVU = E / (B·V), E = Σ_i ‖e_i‖², are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
                     (Gao et al. 2024, arXiv 2406.04093, A.2, without the FVU and h)
     pre-activation  λ · mean over rows of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents j (Anthropic, January 2025)
     resampling      a dead latent begins anew at a row drawn ∝ (its loss)² (Towards Monosemanticity, 2023)
 
-While the FVU is above a sixth, AuxK weighs as much as the main loss; below, its weight falls with FVU². The paper's
+While the FVU is above a twelfth, AuxK weighs as much as the main loss; below, its weight falls with FVU³. The paper's
 code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of .015, as where few
 dimensions hold all the variance. Revived latents then outweigh those that reconstruct. At high rates ê, k_aux latents
 that are on in every row, can also become many times as large as e; its gradient then does little but shrink them. h is
@@ -30,7 +30,7 @@ from interp.sae.gradients import Gradients
 from interp.sae.optimizer import squared_norm
 from interp.sae.rules import Weights
 
-_FULL_WEIGHT_FVU = 1 / 6
+_FULL_WEIGHT_FVU = 1 / 12
 """Above it AuxK weighs in full."""
 _RESERVOIR_STEPS = 100
 _REBORN_ENCODER = 0.2
@@ -87,7 +87,7 @@ def add_auxk(
     missed, there = batch.processes.sum_(sums).tolist()  # A, E
     pull = math.sqrt(there / missed) if missed > there else 1.0  # h'(A)
     total = batch.rows_in(rows) * variance
-    weight = coefficient * min(1.0, there / total / _FULL_WEIGHT_FVU) ** 2 * min(1.0, len(dead) / k_aux) / total
+    weight = coefficient * min(1.0, there / total / _FULL_WEIGHT_FVU) ** 3 * min(1.0, len(dead) / k_aux) / total
     slope = 2 * weight * pull * left
     z_slope = slope @ W_dec.T
     if left_out is not None:

@@ -170,6 +170,7 @@ def dense_auxk(
         codes = learner.encoder.forward(weights_of(learner), x - p["b_dec"] if learner.site.tied else x).codes
         skipped = x @ p["W_skip"] if learner.config.skip else 0
         error = codes.dense() @ p["W_dec"] + p["b_dec"] + skipped - y
+        fvu = error.square().sum().item() / (len(y) * learner.variance)
     every = max(1, -(-len(dead) // (2 * k_aux)))
     error, x = error[::every], x[::every]
     quiet = (x - p["b_dec"] if learner.site.tied else x) @ p["encoder"][dead].T + p["b_enc"][dead]
@@ -181,7 +182,7 @@ def dense_auxk(
     if missed > there:
         missed = 2 * (missed * there).sqrt() - there
     total = len(x) * learner.variance
-    weight = learner.config.aux_coefficient * min(1, 12 * there.item() / total) ** 3 * min(1, len(dead) / k_aux)
+    weight = learner.config.aux_coefficient * min(1, 12 * fvu) ** 3 * min(1, len(dead) / k_aux)
     return weight * missed / total
 
 
@@ -285,17 +286,23 @@ def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, v
     check(learner, partial(dense_auxk, beyond=pre == -10))
 
 
+@pytest.mark.parametrize("variance", [1.0, 1000.0], ids=["much is left", "little is left"])
 @pytest.mark.parametrize("n_dead", [3, 40])
-def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead):
+def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
     config = JumpReLUConfig.january_2025(**shared, coefficient=0.5, pre_act_coefficient=0.7)
+    learner = learner_for(config, SITES["autoencoder"], n_dead)
+    learner.variance *= variance
+    x, _ = inputs(learner.site)
+    fvu = learner.descend(x).squared_error / (len(x) * learner.variance)
+    assert (fvu < 1 / 12) == (variance > 1)
 
     def pulled(learner, x, y, p):
         dead, every = learner.dead, max(1, -(-n_dead // (2 * D_IN)))
         pre = (x[::every] - p["b_dec"]) @ p["encoder"][dead].T + p["b_enc"][dead]
         below = (p["threshold"][dead] - pre).relu() * p["W_dec"][dead].norm(dim=1).detach()
-        return 0.7 * below.sum() / (len(x[::every]) * learner.variance)
+        return 0.7 * min(1, 12 * fvu) ** 2 * below.sum() / (len(x[::every]) * learner.variance)
 
-    check(learner_for(config, SITES["autoencoder"], n_dead), pulled)
+    check(learner, pulled)
 
 
 def test_p_annealing_keeps_the_size_of_the_penalty():

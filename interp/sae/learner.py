@@ -30,7 +30,7 @@ from interp.sae.gradients import Gradients, LatentSum
 from interp.sae.kernels import ByLatent, kernels
 from interp.sae.model import SAE
 from interp.sae.optimizer import Optimizer, learning_rate, squared_norm
-from interp.sae.revival import Batch, Resampler, add_auxk, add_pre_activation_loss, begin_anew
+from interp.sae.revival import Batch, Resampler, add_auxk, add_pre_activation_loss, begin_anew, fading
 from interp.sae.rules import Weights
 from interp.sae.selection import Firing, Slopes
 from interp.sae.site import Site, add_norm_slope, fold, medians, part_norms
@@ -167,7 +167,7 @@ class Learner:
         if self.site.tied:
             gradients["b_dec"] -= total
         loss = decoded.loss / (batch.rows * self.variance) + slopes.loss
-        loss += self._revive(w, centred, decoded.error, batch)
+        loss += self._revive(w, centred, decoded, batch)
         if not self.config.train_decoder:
             gradients["W_dec"].zero_()
         return Descent(gradients, loss, decoded.squared_error, decoded.error, encoded)
@@ -200,18 +200,17 @@ class Learner:
             self._gradients[name] = gradient
         return slopes
 
-    def _revive(self, w: Weights, centred: Tensor, error: Tensor, batch: Batch) -> float:
-        c, dead = self.config, self.dead
+    def _revive(self, w: Weights, centred: Tensor, decoded: "_Decoded", batch: Batch) -> float:
+        c, dead, tied, variance = self.config, self.dead, self.site.tied, self.variance
         if len(dead) == 0:
             return 0.0
-        tied, variance = self.site.tied, self.variance
-        loss = add_auxk(self._gradients, w, centred, error, dead, c.aux_coefficient, variance, batch, tied)
+        everywhere = self.processes.sum_(torch.tensor(decoded.squared_error, dtype=torch.float64))
+        f = fading(float(everywhere) / (batch.rows * variance))
+        given = (self._gradients, w, centred)
+        loss = add_auxk(*given, decoded.error, dead, c.aux_coefficient * f**3, variance, batch, tied)
         if isinstance(c, JumpReLUConfig):
-            norms, coefficient = w.W_dec[dead].norm(dim=1), c.pre_act_coefficient / variance
-            threshold = self.weights["threshold"]
-            loss += add_pre_activation_loss(
-                self._gradients, w, centred, dead, threshold, norms, coefficient, batch, tied
-            )
+            norms, coefficient = w.W_dec[dead].norm(dim=1), c.pre_act_coefficient * f**2 / variance
+            loss += add_pre_activation_loss(*given, dead, self.weights["threshold"], norms, coefficient, batch, tied)
         return loss
 
     def _batch(self, rows: int) -> Batch:

@@ -1,17 +1,18 @@
 """What brings dead latents back.
 
-    AuxK            aux_coefficient · min(1, 12 FVU)³ · min(1, n_dead / k_aux) · h(A) / (B·V),  A = Σ_i ‖ê_i + e_i‖²
-                    ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and the
-                    FVU = E / (B·V), E = Σ_i ‖e_i‖², are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
-                    (Gao et al. 2024, arXiv 2406.04093, A.2, without the FVU and h)
-    pre-activation  λ · mean over rows of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents j (Anthropic, January 2025)
+    AuxK            aux_coefficient · f³ · min(1, n_dead / k_aux) · h(A) / (B·V),  A = Σ_i ‖ê_i + e_i‖²
+                    ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and
+                    E = Σ_i ‖e_i‖² are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
+                    (Gao et al. 2024, arXiv 2406.04093, A.2, without f and h)
+    pre-activation  λ · f² · mean over rows of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents j
+                    (Anthropic, January 2025, without f)
     resampling      a dead latent begins anew at a row drawn ∝ (its loss)² (Towards Monosemanticity, 2023)
 
-While the FVU is above a twelfth, AuxK weighs as much as the main loss; below, its weight falls with FVU³. The paper's
-code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of .015, as where few
-dimensions hold all the variance. Revived latents then outweigh those that reconstruct. At high rates ê, k_aux latents
-that are on in every row, can also become many times as large as e; its gradient then does little but shrink them. h is
-the loss of Huber (1964) of √(A / E): beyond E the pull grows no further.
+f = min(1, 12 FVU): while the FVU is above a twelfth AuxK weighs as much as the main loss, below it less and less. The
+paper's code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of .015, as
+where few dimensions hold all the variance. Revived latents then outweigh those that reconstruct. At high rates ê, k_aux
+latents that are on in every row, can also become many times as large as e; its gradient then does little but shrink
+them. h is the loss of Huber (1964) of √(A / E): beyond E the pull grows no further.
 
 The losses are dense over the dead latents alone, so they cost little while few are dead; where many are, a share of the
 rows stands for the batch (A, E and B are then of that share), so that the cost stays bounded.
@@ -30,8 +31,8 @@ from interp.sae.gradients import Gradients
 from interp.sae.optimizer import squared_norm
 from interp.sae.rules import Weights
 
-_FULL_WEIGHT_FVU = 1 / 12
-"""Above it AuxK weighs in full."""
+_FULL_FVU = 1 / 12
+"""Above it dead latents are drawn back in full."""
 _RESERVOIR_STEPS = 100
 _REBORN_ENCODER = 0.2
 
@@ -54,6 +55,11 @@ class Batch(NamedTuple):
         return len(range(0, self.rows, rows.step))
 
 
+def fading(fvu: float) -> float:
+    """f"""
+    return min(1.0, fvu / _FULL_FVU)
+
+
 def add_auxk(
     gradients: Gradients,
     w: Weights,
@@ -65,7 +71,7 @@ def add_auxk(
     batch: Batch,
     tied_input: bool,
 ) -> float:
-    """Add to the gradients; the result is this process's part of the loss.
+    """Add to the gradients; the result is this process's part of the loss. `coefficient`: with f³.
 
     There is no ReLU here: a latent that is below zero on every row gets a gradient all the same, and comes back.
     `tied_input`: x was centred by b_dec, whose gradient therefore gets a part.
@@ -87,7 +93,7 @@ def add_auxk(
     missed, there = batch.processes.sum_(sums).tolist()  # A, E
     pull = math.sqrt(there / missed) if missed > there else 1.0  # h'(A)
     total = batch.rows_in(rows) * variance
-    weight = coefficient * min(1.0, there / total / _FULL_WEIGHT_FVU) ** 3 * min(1.0, len(dead) / k_aux) / total
+    weight = coefficient * min(1.0, len(dead) / k_aux) / total
     slope = 2 * weight * pull * left
     z_slope = slope @ W_dec.T
     if left_out is not None:
@@ -108,7 +114,7 @@ def add_pre_activation_loss(
     batch: Batch,
     tied_input: bool,
 ) -> float:
-    """`coefficient` = λ / V. The norms are held fixed."""
+    """`coefficient` = λ f² / V. The norms are held fixed."""
     if len(dead) == 0 or coefficient == 0:
         return 0.0
     rows = batch.spread(len(dead), x.shape[1])

@@ -119,3 +119,12 @@ def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypat
     assert bench_recovery.main(words)[0]["f1"] == rows[0]["f1"]
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["rows"]) == 3 and results["worlds"]["tiny"]["width"] == 48 and "sae-lens" in results["versions"]
+
+
+def test_bench_recovery_makes_the_world_that_saelens_makes():
+    from sae_lens.synthetic import SyntheticModel
+
+    config = bench_recovery.synthetic(bench_recovery.QUICK["tiny"])
+    ours, theirs = bench_recovery.made(config), SyntheticModel(config)
+    torch.testing.assert_close(ours.feature_dict.feature_vectors, theirs.feature_dict.feature_vectors)
+    torch.testing.assert_close(ours.feature_dict.bias, theirs.feature_dict.bias)

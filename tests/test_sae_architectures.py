@@ -250,6 +250,7 @@ def test_the_recovery_preset_lets_k_fall_and_yields_to_what_is_given(kind):
     assert type(config) is kind and config.seed == 3 and config.batch_size == 256 and not config.unit_norm
     assert [config.k_at(step) for step in (0, 50, 100)] == [12, 8, 4]
     assert kind.recovery(d_sae=48, k=20, tokens=25_600).k_start == 48
+    assert kind.recovery(d_sae=4096, k=4, tokens=25_600).lr == config.lr / 4
     assert kind.recovery(d_sae=48, k=4, tokens=25_600, lr=1e-3, k_start=5).lr == 1e-3
 
 

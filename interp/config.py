@@ -5,10 +5,14 @@
 Sections and fields that are left out keep their defaults, which are the demo's. TOML has no null: "none" stands for it.
 """
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import itertools
 import math
 import re
+import textwrap
 import tomllib
 import types
 import typing
@@ -219,14 +223,30 @@ def toml_values(text: str) -> list[Any]:
 
 
 def sae_fields(architecture: str) -> list[str]:
-    """A line for each field: its name, type and default."""
+    """Of each field a line with its name, type and default, and what its docstring says."""
     kind = _architecture(architecture, "architecture")
-    defaults = {f.name: f.default for f in dataclasses.fields(kind)}
+    defaults, said = {f.name: f.default for f in dataclasses.fields(kind)}, _field_docstrings(kind)
     lines = []
     for name, hint in _hints(kind).items():
         default = "needed" if defaults[name] is dataclasses.MISSING else f"default {_plain_value(defaults[name])}"
         lines.append(f"{name:22s} {' or '.join(map(_type_name, _kinds(hint)[1])):16s} {default}")
+        lines += textwrap.wrap(
+            " ".join(said.get(name, "").split()), 100, initial_indent="    ", subsequent_indent="    "
+        )
     return lines
+
+
+def _field_docstrings(kind: type) -> dict[str, str]:
+    """The string below each field, in the source of the class and of those it comes from."""
+    said: dict[str, str] = {}
+    for each in reversed([each for each in kind.__mro__ if dataclasses.is_dataclass(each)]):
+        body = ast.parse(inspect.getsource(each)).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, below in itertools.pairwise(body.body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    said[name] = text
+    return said
 
 
 def _hints(kind: type) -> dict[str, Any]:
@@ -242,8 +262,9 @@ def _architecture(name: Any, where: str) -> type[SAEConfig]:
 def _known(names: Iterable[Any], known: list[str], where: str) -> None:
     for name in names:
         if name not in known:
-            nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or known
-            raise ValueError(f"{where} {name!r} does not exist; did you mean {', '.join(nearest)}?")
+            nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
+            remedy = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
+            raise ValueError(f"{where} {name!r} does not exist; {remedy}")
 
 
 def _typed(value: Any, hint: Any, name: str) -> Any:

@@ -1,5 +1,6 @@
 """The command line: each command does its stage, and bad input ends with one line and exit code 2."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,6 +16,7 @@ import tomli_w
 
 from interp.activations import ActivationStore
 from interp.cli import main
+from interp.config import sae_fields
 from interp.console import Bar
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from tests.tiny import SECTIONS
@@ -230,6 +232,8 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
     assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
     assert "d_sae = 'many' must be of type int" in line("--d-sae", "many")
+    assert "device='gpu' is not there" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
+    assert "there are topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
     assert "l1=-1.0 must not be negative" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
     assert "topk needs d_sae" in line("--k", 8)
     assert "k=16 must be in 1..d_sae=8" in line("--d-sae", 8, "--sweep", "k=4,16")
@@ -250,6 +254,12 @@ def test_train_sae_lists_the_fields_of_an_architecture(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["train-sae", "--architecture", "jumprelu", "--fields"])
     assert "bandwidth_end" in capsys.readouterr().out
+    for name, kind in ARCHITECTURES.items():
+        lines = sae_fields(name)
+        fields = [i for i, line in enumerate(lines) if not line.startswith(" ")]
+        assert len(fields) == len(dataclasses.fields(kind))
+        for i in fields:
+            assert lines[i + 1 : i + 2] and lines[i + 1].startswith("    "), f"{name}: {lines[i]} says nothing"
     with pytest.raises(SystemExit, match="2"):
         main(["train-sae", "--architecture", "jump", "--fields"])
     with pytest.raises(SystemExit, match="0"):

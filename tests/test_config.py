@@ -64,7 +64,7 @@ def test_words_of_the_command_line_are_read_as_toml_values():
 
 
 def test_fields_are_listed_with_their_types_and_defaults():
-    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in sae_fields("jumprelu")}
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in sae_fields("jumprelu") if line[0] != " "}
     assert set(lines) == {field.name for field in dataclasses.fields(JumpReLUConfig)}
     assert lines["d_sae"] == "int needed" and lines["clip"] == 'float or "none" default none'
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,7 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from interp.activations import ActivationStore
-from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
+from interp.codes import SparseCodes
+from interp.sae import SAE, BatchTopKConfig, JumpReLUConfig, TopKConfig, train_sae, training
+from interp.sae.architectures import rise
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 
@@ -107,10 +110,29 @@ def test_the_rate_rises_stays_and_falls(store):
         rates.append(learner.lr)
     assert rates[0] == pytest.approx(0.05) and rates[9:80] == [0.5] * 71
     assert rates[90] == pytest.approx(0.25) and rates[99] == pytest.approx(0.025)
+    config = dataclasses.replace(config, decay_shape="cosine")
+    learner.config = config
+    for learner.steps_done, share in {80: 1.0, 85: 0.853553, 90: 0.5, 95: 0.146447}.items():
+        assert learner.lr == pytest.approx(0.5 * share, rel=1e-5)
     assert (
         topk(d_sae=2**14, tokens=256 * 10**5).peak_lr == 2e-4 and topk(d_sae=2**12, tokens=256 * 10**6).peak_lr == 4e-4
     )
     assert topk(d_sae=2**14, tokens=256 * 25_000).peak_lr == 4e-4 and topk(d_sae=2**14).peak_lr == 16e-4
+
+
+def test_penalties_and_windows_move_as_they_are_told():
+    assert [rise(step, 0.1, 100) for step in (0, 5, 10, 90)] == [0.0, 0.5, 1.0, 1.0] and rise(0, 0.0, 100) == 1.0
+    config = JumpReLUConfig(d_sae=8, target_l0=4, tokens=2048 * 100, bandwidth=0.3, bandwidth_end=0.1)
+    assert [config.bandwidth_at(step) for step in (0, 50, 100)] == pytest.approx([0.3, 0.2, 0.1])
+    assert dataclasses.replace(config, bandwidth_end=None).bandwidth_at(50) == 0.3
+
+
+def test_what_is_no_config_is_refused(store):
+    for config in ([], {"k": 4}, [topk(), "topk"]):
+        with pytest.raises(ValueError, match="must be a config, as TopKConfig"):
+            train_sae(store, HOOK, config)
+    with pytest.raises(ValueError, match="device='gpu' is not there on this machine"):
+        train_sae(store, HOOK, topk(device="gpu"))
 
 
 def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):
@@ -246,7 +268,6 @@ def test_a_batch_without_a_row_to_train_on_is_refused(store):
 def test_what_names_nothing_or_a_hook_twice_is_refused(store):
     for hooks, config, target, message in [
         ([], topk(), None, "no hook"),
-        (HOOK, [], None, "no config"),
         ([HOOK, HOOK], topk(), None, "named twice"),
         (HOOK, topk(), HOOK, "named twice"),
     ]:
@@ -281,6 +302,9 @@ def test_an_empty_store_is_refused(store, monkeypatch):
         ({"aux_coefficient": -0.1}, "aux_coefficient=-0.1"),
         ({"dead_after": 0}, "dead_after=0"),
         ({"k": 4.5}, "k=4.5 must be a whole number"),
+        ({"k": True}, "k=True must be a whole number"),
+        ({"lr": "high"}, "lr='high' must be a number"),
+        ({"decay": None}, "decay=None must be a number"),
         ({"lr": float("inf")}, "lr=inf must be finite"),
         ({"seed": 2**31}, "seed=2147483648 must be in"),
     ],
@@ -296,3 +320,14 @@ def test_rows_of_another_width_are_refused(store):
     for read in (sae.encode, sae.codes):
         with pytest.raises(ValueError, match="17 wide.*d_in=16"):
             read(torch.zeros(2, 17))
+
+
+def test_codes_of_other_latents_are_refused(store):
+    sae = train_sae(store, HOOK, topk(tokens=256))
+    wider = torch.ones(1, sae.d_sae + 1)
+    for z in (wider, SparseCodes.from_dense(wider)):
+        with pytest.raises(ValueError, match=f"of {sae.d_sae + 1} latents.*d_sae={sae.d_sae}"):
+            sae.decode(z)
+    beyond = SparseCodes.from_topk(torch.tensor([[0, 5_000_000]]), torch.ones(1, 2), sae.d_sae)
+    with pytest.raises(ValueError, match="latents 0 to 5000000, not 0 to"):
+        sae.decode(beyond)

@@ -248,6 +248,11 @@ def test_a_release_goes_through_saelens(monkeypatch, x):
     torch.testing.assert_close(ours.encode(x), theirs.encode(x), **close)
 
 
+def test_a_release_without_an_id_names_some():
+    with pytest.raises(ValueError, match="release gpt2-small-res-jb has 13 dictionaries: give a sae_id, as blocks.0"):
+        load_sae("gpt2-small-res-jb")
+
+
 @pytest.mark.parametrize(("error", "message"), [(ConnectionError, "could not be fetched"), (ValueError, "knows: no")])
 def test_a_release_that_cannot_be_had_gives_one_line(monkeypatch, error, message):
     def fail(*names: str) -> None:

@@ -81,7 +81,9 @@ def train_crosscoders(
     both = join_stores({"first": first, "second": second})
     hooks = [f"first/{setting.hook}", f"second/{setting.hook}"]
     given: dict[str, Any] = dict(d_sae=setting.d_sae, tokens=setting.tokens, batch_size=1024, seed=seed)
-    coders = train_sae(both, hooks, [BatchTopKConfig(**given, k=setting.k), ReLUConfig(**given, l1=setting.l1)])
+    coders = train_sae(
+        both, hooks, [BatchTopKConfig(**given, k=setting.k), ReLUConfig(**given, l1=setting.l1, aux_coefficient=0.0)]
+    )
     batches = both.batches(hooks, 4096, seed=seed + 1, epochs=1)
     return dict(zip(KINDS, coders, strict=True)), islice(iter(batches), -(-setting.scaling_rows // 4096))  # type: ignore[arg-type]
 

@@ -59,8 +59,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _quiet_libraries() -> None:
     """Libraries that warn about their own internals would bury our lines; --traceback brings nothing back of them."""
+    import logging
     import warnings
 
     warnings.filterwarnings("ignore")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each try
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -71,6 +71,8 @@ def _train_sae(options: argparse.Namespace) -> None:
     def prepare() -> tuple[Any, Any, list["SAEConfig"]]:
         try:
             store = _open_stores(options.store)
+            if len(store) == 0:
+                raise ValueError(f"{' '.join(options.store)} is empty: there is nothing to train on")
             hook = _hooks(store, options.hook)
             for name in [hook] if isinstance(hook, str) else hook:
                 store.statistics(name)

@@ -16,7 +16,7 @@ Any of them can have a frozen random decoder (`train_decoder=False`), the null t
 
 import math
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 _ANNEALED_FIRST = 1e-3
@@ -28,18 +28,20 @@ class SAEConfig:
 
     architecture: ClassVar[str]
     d_sae: int
+    """Latents."""
     tokens: int
     """Rows to train on; a smaller store is read again, in another order."""
     batch_size: int = 2048
+    """Rows of a step, of all processes together."""
     lr: float | None = None
     """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
     100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
     warmup: float = 0.05
-    """Fraction over which the rate rises linearly, 1,000 steps at most."""
+    """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
     decay: float = 0.2
     """Last fraction, over which the rate falls to zero (April 2024: a fifth)."""
     decay_shape: str = "linear"
-    """Of the fall: `linear` or `cosine`."""
+    """Of the fall: `linear` (April 2024) or `cosine` (arXiv 1608.03983)."""
     log_loss: bool = True
     """Descend ln loss (our own): Adam then does not remember the first, far larger gradients for a thousand steps."""
     clip: float | None = None
@@ -47,7 +49,8 @@ class SAEConfig:
     ema: float | None = None
     """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
     unit_norm: bool = True
-    """Keep decoder rows at norm one and remove the gradient along them; False leaves them free (April 2024)."""
+    """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
+    2024)."""
     decoder_init: float = 1.0
     """Norm of a decoder row at the start; the encoder starts as its transpose."""
     train_decoder: bool = True
@@ -66,7 +69,9 @@ class SAEConfig:
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a twentieth of
     `tokens`."""
     seed: int = 0
+    """Of the weights and of the order of the rows."""
     device: str = "auto"
+    """Where it trains: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
 
     def __post_init__(self) -> None:
         _numbers(self)
@@ -168,8 +173,11 @@ class GatedConfig(SAEConfig):
 
     architecture: ClassVar[str] = "gated"
     l1: float = 5.0
+    """λ, for inputs of mean norm √d."""
     l1_warmup: float = 0.05
+    """Fraction over which λ rises from 0 (April 2024)."""
     resample_at: tuple[float, ...] = ()
+    """As of `ReLUConfig`."""
     aux_coefficient: float = 0.0
 
     def __post_init__(self) -> None:
@@ -188,11 +196,12 @@ class PickConfig(SAEConfig):
     k_start: int | None = None
     """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = k."""
     k_anneal: float = 0.1
-    """Fraction over which k falls."""
+    """Fraction over which k falls (arXiv 2410.20526)."""
     refinements: int = 0
     """Steps by which the encoder improves its picks, each with the residual of the one before: an unrolled, LISTA-style
     encoder (Gregor & LeCun 2010),  pre ← z + refinement_step · ((x − x_hat) W_enc + b_enc)."""
     refinement_step: float = 0.5
+    """Step size of a refinement (ISTA's; our own choice of it)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -236,8 +245,8 @@ class BatchTopKConfig(PickConfig):
 
     architecture: ClassVar[str] = "batchtopk"
     threshold_decay: float = 0.999
-    """Of the running mean of the smallest value picked, which is the threshold of the trained dictionary; the mean
-    spans a twentieth of a shorter run's steps."""
+    """Of the running mean of the smallest value picked, which is the threshold of the trained dictionary (in the paper
+    the mean over batches once trained); it spans a twentieth of a shorter run's steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -252,7 +261,7 @@ class MatryoshkaConfig(BatchTopKConfig):
 
     architecture: ClassVar[str] = "matryoshka"
     groups: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
-    """Shares of the latents that each prefix adds to the one before; they sum to 1."""
+    """Shares of the latents that each prefix adds to the one before (the paper's); they sum to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -282,7 +291,9 @@ class JumpReLUConfig(SAEConfig):
 
     architecture: ClassVar[str] = "jumprelu"
     penalty: str = "target_l0"
+    """`target_l0`, `l0` (both arXiv 2407.14435) or `tanh` (January 2025)."""
     target_l0: float = 32.0
+    """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: float = 0.1
     """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
     Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
@@ -316,7 +327,8 @@ class JumpReLUConfig(SAEConfig):
 
     @classmethod
     def january_2025(cls, **given: Any) -> "JumpReLUConfig":
-        """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows."""
+        """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows. The loss for
+        dead latents fades at small errors as it does elsewhere here, and the descent is of ln loss (`log_loss`)."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
         rule: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0}
         free: dict[str, Any] = {"unit_norm": False, "decoder_init": 0.1, "pre_act_coefficient": 3e-6}
@@ -343,6 +355,7 @@ class MatchingPursuitConfig(SAEConfig):
 
     architecture: ClassVar[str] = "matching_pursuit"
     k: int = 32
+    """Steps, each of which adds a latent or changes one."""
     aux_coefficient: float = 0.0
 
     def __post_init__(self) -> None:
@@ -398,10 +411,13 @@ def rise(step: int, fraction: float, steps: int) -> float:
 
 def _numbers(config: Any) -> None:
     for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type in (int, int | None) and value is not None and not isinstance(value, Integral):
-            raise ValueError(f"{field.name}={value} must be a whole number")
-        if isinstance(value, float) and not math.isfinite(value):
+        value, numbers = getattr(config, field.name), {int: "whole number", float: "number"}
+        kind = next((kind for kind in numbers if field.type in (kind, kind | None)), None)
+        if kind is None or (value is None and field.type != kind):
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+            raise ValueError(f"{field.name}={value!r} must be a {numbers[kind]}")
+        if not math.isfinite(value):
             raise ValueError(f"{field.name}={value} must be finite")
 
 

@@ -141,7 +141,8 @@ def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
 def batch_top_k_of_tiles(pre: Tiled, n: int, ops: ModuleType) -> SparseCodes:
     """The n largest so far, and of each further piece what exceeds the least of them: of equal ones the first stay."""
     kept: SparseCodes | None = None
-    for _, tile in itertools.chain.from_iterable(map(pre.tiles, pre.pieces)):
+    for first, tile in itertools.chain.from_iterable(map(pre.tiles, pre.pieces)):
+        assert first == 0 and tile.shape[1] == pre.shape[1], "a tile must hold whole rows"
         if kept is None or kept.nnz < max(n, 1):
             found = ops.batch_top_k(tile, n)
         else:

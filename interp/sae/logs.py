@@ -92,8 +92,6 @@ class _WandB:
     """The id is kept in the folder, so that a training that goes on is the same run there."""
 
     def __init__(self, folder: Path, config: dict[str, Any], going_on: bool):
-        import os
-
         import wandb
 
         try:

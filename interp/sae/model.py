@@ -64,8 +64,16 @@ class SAE(nn.Module):
         return self.rule.codes(self._centred(x), self._weights)
 
     def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:
+        """Raises ValueError for codes of another number of latents, and for a latent that is beyond them."""
+        width = z.d_sae if isinstance(z, SparseCodes) else z.shape[-1]
+        if width != self.d_sae:
+            raise ValueError(f"the codes are of {width} latents, the SAE has d_sae={self.d_sae}")
         if not isinstance(z, SparseCodes):
             return z @ self.W_dec + self.b_dec
+        if z.nnz and not 0 <= int(z.latents.min()) <= int(z.latents.max()) < self.d_sae:
+            raise ValueError(
+                f"the codes hold latents {z.latents.min()} to {z.latents.max()}, not 0 to {self.d_sae - 1}"
+            )
         with torch.no_grad():
             return kernels(self.W_dec).decode(z, self.W_dec, self.b_dec)
 

@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 
 
 def fading(fvu: float) -> float:
-    """f"""
+    """f: how strongly dead latents are drawn back at this FVU, in 0..1."""
     return min(1.0, fvu / _FULL_FVU)
 
 
@@ -148,8 +148,8 @@ class Resampler:
     def collect(self, step: int, x: Float[Tensor, "row d_in"], loss: Float[Tensor, " row"]) -> None:
         x, loss = self.processes.gather(x), self.processes.gather(loss)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
-        uniform = torch.rand(len(x), generator=generator, dtype=torch.float64).clamp_(min=1e-300).to(x.device)
-        keys = uniform.log() / loss.double().square().clamp(min=1e-300)
+        uniform = torch.rand(len(x), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
+        keys = uniform.log().to(loss) / loss.square().clamp(min=torch.finfo(loss.dtype).tiny)
         if len(self.keys):
             x, keys = torch.cat([self.rows, x]), torch.cat([self.keys, keys])
         kept = keys.topk(min(self.size, len(keys))).indices

@@ -81,6 +81,9 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     folder = Path(path_or_release)
     if (folder / CONFIG).exists():
         return _from_folder(folder).to(device)
+    if not folder.is_dir() and sae_id is None and (ids := _ids_of(str(folder))):
+        shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
+        raise ValueError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown}")
     if folder.is_dir() or sae_id is None:
         inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
         remedy = f"give one of its folders ({', '.join(inner)})" if inner else "give the folder of a saved dictionary"
@@ -99,6 +102,14 @@ def _from_folder(folder: Path) -> SAE:
         return from_native(cfg, parts, str(folder / CONFIG))
     scaler = read_json(folder / _SCALER) if (folder / _SCALER).exists() else {}
     return _from_saelens(cfg, parts, str(folder / CONFIG), scaler)
+
+
+def _ids_of(release: str) -> list[str]:
+    """The dictionaries of a release that SAELens knows by name."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    known = get_pretrained_saes_directory()
+    return list(known[release].saes_map) if release in known else []
 
 
 def _from_release(release: str, sae_id: str) -> SAE:

@@ -44,6 +44,7 @@ Store = ActivationStore | JoinedStore
 Progress = Callable[[int, int, str], None]
 LOGGED_STEPS = 500
 CHECKPOINT = "checkpoint.safetensors"
+_ANEW = "begin anew with resume=False (--redo)"
 logger = logging.getLogger(__name__)
 
 
@@ -101,8 +102,8 @@ def train_sae(
     source = _Source(store, (hook,) if isinstance(hook, str) else tuple(hook), target, processes())
     source.check()
     configs = [config] if isinstance(config, SAEConfig) else list(config)
-    if not configs:
-        raise ValueError("there is no config to train")
+    if not configs or not all(isinstance(each, SAEConfig) for each in configs):
+        raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
     folders = _folders(out, None if isinstance(config, SAEConfig) else len(configs))
     check_log(log, out)
     logs = [log] if isinstance(config, SAEConfig) else [numbered(log, i) for i in range(len(configs))]
@@ -199,10 +200,10 @@ class _Run:
         target = {} if source.target is None else {"target": source.target}
         self._key = {"store": source.store.fingerprint, "hook": hook, **target, **config_to_dict(config)}
         self._metadata = source.metadata
+        device = _device(config.device)
         source.processes.all_do(lambda: self._prepare(resume) if source.processes.is_first else None)
         source.processes.all_do(lambda: None if source.processes.is_first else self._prepare(True))
         if self.sae is None:
-            device = _device(config.device)
             self.learner = Learner(config, source.site(config), device, processes=source.processes)
             self._restore()
 
@@ -266,12 +267,12 @@ class _Run:
     def _check_config(self, there: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self._key))
         if there.get("store") != mine["store"]:
-            raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or resume=False")
+            raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or {_ANEW}")
         names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]
         if names:
             differ = "; ".join(f"{name} is {there.get(name)!r}, not {mine.get(name)!r}" for name in names)
             raise ValueError(
-                f"{self.folder} holds training of another config: {differ}. Choose another folder, or resume=False"
+                f"{self.folder} holds training of another config: {differ}. Choose another folder, or {_ANEW}"
             )
 
     def close_log(self) -> None:
@@ -370,11 +371,15 @@ def _naming(file: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): delete it, or begin anew with resume=False") from error
+        raise ValueError(f"{file} is damaged ({error}): delete it, or {_ANEW}") from error
 
 
 def _device(name: str) -> torch.device:
     if name != "auto":
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(f"device={name!r} is not there on this machine: use 'cpu', or 'auto'") from error
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda")

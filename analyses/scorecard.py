@@ -10,11 +10,13 @@ and ≥ .90 in world B, both held out, ≥ .05 above the best single known score
 number of senses is exact for ≥ 70 % of the latents with several.
 
 A   planted latents on planted text (`interp.worlds`): three families of text, many seeds, difficulty knobs one at a
-    time. The probability of each family's latents comes from a calibration on the other two families.
+    time.
 B   a transformer trained on planted text, its dictionary and its neurons, judged by the factors of the text (which the
-    ranking never saw); its calibration is on planted latents of the other two families. With --run: the run's latents
-    and neurons, judged by the labels of its corpus and by token.
+    ranking never saw). With --run: the run's latents and neurons, judged by the labels of its corpus and by token.
 C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
+
+In A and B the probability of each family's latents comes from a calibration on the other two families, in which planted
+and learnt latents weigh the same.
 
 Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses, and the share
 called monosemantic on nulls: shifted text, an untrained transformer. Writes results.json, tables (Parquet) and figures.
@@ -50,6 +52,7 @@ from interp.scorecard import (
     scorecard,
     verdict_quality,
 )
+from interp.scores import unity
 from interp.scores.table import MEASURES
 from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
 from models.training import TrainingConfig, train_model
@@ -80,22 +83,27 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     judged = pd.concat(
         [kept(out, name, lambda c=config, n=name: judge_world(planted_world(c), n)) for name, config in calibrating]
     )
+    learnt = learnt_worlds(out, options)
+    trained = learnt[learnt.basis != "untrained"]
+    judged = pd.concat(
+        [judged.assign(learnt=False), trained.assign(learnt=True, world="a transformer's " + trained.world)]
+    )
     if options.calibrate:
         fit_to(judged).save(CALIBRATION_FILE)
         print(f"{len(claimed(judged)):,} latents of {judged.world.nunique()} worlds → {CALIBRATION_FILE}")
         return {}
     results: dict[str, Any] = {"seeds": options.seeds}
-    held_out = leave_one_family_out(judged)
+    held_out = leave_one_family_out(judged).query("not learnt")
     results["A"] = report("world A, families held out", held_out, SINGLE)
     results["A by family"] = {f: report(f"  {f}", part, {}) for f, part in held_out.groupby("family")}
-    results |= worlds_b(out, judged, options)
+    learnt = pd.concat([by_others(part, judged, family) for family, part in learnt.groupby("family")])
+    results |= worlds_b(learnt, options)
     synthetic = kept(out, "C", lambda: synthetic_world(out / "models" / "C", options.quick))
     results["C"] = scores_alone("world C, synthetic activations without text", synthetic)
     if not options.quick:
         results["A by knob"] = by_knob(out, judged)
     (out / "results.json").write_text(json.dumps(results, indent=1, default=float))
-    learnt = together_b(out, judged, options).query("basis != 'untrained'")
-    curves = {"planted latents, families held out": held_out, "learnt latents": learnt}
+    curves = {"planted latents, families held out": held_out, "learnt latents": learnt.query("basis != 'untrained'")}
     figure = figures.calibration_curve(
         {name: calibration_curve(part) for name, part in curves.items() if len(claimed(part))},
         title="Of latents with probability p, how many have one meaning",
@@ -122,12 +130,13 @@ def by_knob(out: Path, judged: pd.DataFrame) -> dict[str, Any]:
 
 
 def by_others(part: pd.DataFrame, judged: pd.DataFrame, family: str) -> pd.DataFrame:
-    """`part` with probabilities from a calibration on the planted latents of all families but one."""
-    together = pd.concat([judged[judged.family != family], part.assign(family="held out")])
-    return leave_one_family_out(together).query("family == 'held out'").assign(family=family)
+    """`part` with probabilities from a calibration on the latents of all families but one."""
+    calibration = fit_to(judged[judged.family != family], fits=0)
+    values = part[list(unity.NAMES)].to_numpy(np.float64)
+    return part.assign(monosemanticity=calibration.probability(values))
 
 
-def together_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+def learnt_worlds(out: Path, options: argparse.Namespace) -> pd.DataFrame:
     """Latents and neurons of all transformers on planted text, the untrained ones' too."""
     parts = []
     for family in FAMILIES:
@@ -137,19 +146,18 @@ def together_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> 
                 f"B-{family}-{seed}",
                 lambda f=family, s=seed: learned_world(out / "models" / f"{f}-{s}", f, s, options.quick),
             )
-            parts.append(by_others(part, judged, family).assign(basis=part.basis.to_numpy()))
+            parts.append(part)
     return pd.concat(parts)
 
 
-def worlds_b(out: Path, judged: pd.DataFrame, options: argparse.Namespace) -> dict[str, Any]:
+def worlds_b(learnt: pd.DataFrame, options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {}
-    together = together_b(out, judged, options)
-    learnt = together[together.basis != "untrained"]
-    results["B"] = report("world B, a transformer on planted text", learnt, SINGLE)
-    for (family, basis), part in together.groupby(["family", "basis"]):
+    trained = learnt[learnt.basis != "untrained"]
+    results["B"] = report("world B, a transformer on planted text", trained, SINGLE)
+    for (family, basis), part in learnt.groupby(["family", "basis"]):
         results[f"B {family} {basis}"] = report(f"  {family}, {basis}", part, {})
     if options.run:
-        corpus = kept(out, "B-run", lambda: run_world(options.run))
+        corpus = kept(options.out, "B-run", lambda: run_world(options.run))
         for basis, part in corpus.groupby("basis"):
             results[f"B run {basis}"] = report(f"world B, the labelled corpus, {basis}", part, SINGLE)
     return results
@@ -300,7 +308,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/scorecard"))
     parser.add_argument("--run", type=Path, help="a run folder with a labelled corpus")
     parser.add_argument("--seeds", type=int, default=12, help="worlds A of each family (default 12)")
-    parser.add_argument("--model-seeds", type=int, default=2, help="worlds B of each family (default 2)")
+    parser.add_argument("--model-seeds", type=int, default=3, help="worlds B of each family (default 3)")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
     parser.add_argument("--quick", action="store_true")
     return parser.parse_args(arguments)

@@ -133,11 +133,14 @@ def claimed(judged: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def fit_to(judged: "pd.DataFrame", *, fits: int = 20, seed: int = 0) -> Calibration:
-    """A calibration on all latents of the table whose truth is claimed."""
+    """A calibration on all latents of the table whose truth is claimed. Those whose column `learnt` holds (none, where
+    there is no such column) and the others weigh the same."""
     table = claimed(judged)
+    learnt = table.learnt.to_numpy(bool) if "learnt" in table else np.zeros(len(table), bool)
+    weight = np.where(learnt, (~learnt).sum() / max(1, learnt.sum()), 1.0)
     worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
     values = table[list(unity.NAMES)].to_numpy(np.float64)
-    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, fits=fits, seed=seed)
+    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, weight, fits=fits, seed=seed)
 
 
 def leave_one_family_out(judged: "pd.DataFrame") -> "pd.DataFrame":

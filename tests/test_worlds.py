@@ -10,12 +10,14 @@ from interp.scorecard import (
     calibration_curve,
     calibration_worlds,
     claimed,
+    fit_to,
     judge_world,
     leave_one_family_out,
     matched_weights,
     scorecard,
     verdict_quality,
 )
+from interp.scores import unity
 from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
@@ -145,6 +147,21 @@ def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
     curve = calibration_curve(held_out)
     assert curve.n.sum() == len(claimed(held_out)) and curve.p.is_monotonic_increasing
     assert ((curve.low <= curve.share) & (curve.share <= curve.high)).all()
+
+
+def test_planted_and_learnt_latents_weigh_the_same_in_a_calibration(judged):
+    planted, learnt = judged[judged.family != "topics"], judged[judged.family == "topics"]
+    values = judged[list(unity.NAMES)].to_numpy(np.float64)
+
+    def change(flag: bool) -> float:
+        """Of the probabilities, where there are ten times as many of one sort."""
+        once, ten = (
+            fit_to(pd.concat([planted.assign(learnt=False), *[learnt.assign(learnt=flag)] * n]), fits=0)
+            for n in (1, 10)
+        )
+        return np.nanmean(np.abs(ten.probability(values) - once.probability(values)))
+
+    assert change(True) < 1e-3 < 0.01 < change(False)
 
 
 def test_a_score_of_chance_gets_a_half(judged):

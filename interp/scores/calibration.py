@@ -2,8 +2,9 @@
 
     P(one | x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: `unity.predictors`
 
-w and b were fitted by logistic regression to latents of planted worlds (`interp.worlds`), where the truth is known,
-both kinds weighing the same: never to the latents that are judged. `calibration.json` holds them, with further fits to
+w and b were fitted by logistic regression to latents of planted worlds (`interp.worlds`), and to latents and neurons of
+transformers trained on their text, where the truth is known: never to the latents that are judged. Planted and learnt
+weigh the same, and so do one meaning and several. `calibration.json` holds them, with further fits to
 worlds drawn anew (a bootstrap over worlds), whose spread is part of the interval.
 `python -m analyses.scorecard --calibrate` makes that file, and shows how far it can be trusted.
 """
@@ -85,28 +86,35 @@ def fit_calibration(
     values: Float64[np.ndarray, "latent statistic"],
     is_one: Bool[np.ndarray, " latent"],
     world: Int64[np.ndarray, " latent"],
+    weight: Float64[np.ndarray, " latent"] | None = None,
     *,
     fits: int = 20,
     seed: int = 0,
 ) -> Calibration:
-    """Fit to latents whose truth is known. `world` says from which world each comes.
+    """Fit to latents whose truth is known. `world` says from which world each comes, `weight` what each counts (1).
 
-    Raises ValueError unless both kinds of latents are there.
+    Both kinds count the same in all. Raises ValueError unless both kinds of latents are there.
     """
     from sklearn.linear_model import LogisticRegression
 
     if is_one.all() or not is_one.any():
         raise ValueError("calibration needs latents with one meaning and latents with several")
     x = unity.predictors(values)
-    mean, scale = x.mean(0), x.std(0) + 1e-6
+    weight = np.ones(len(x)) if weight is None else weight
+    mean = np.average(x, axis=0, weights=weight)
+    scale = np.average((x - mean) ** 2, axis=0, weights=weight) ** 0.5 + 1e-6
     rng = np.random.default_rng(seed)
     worlds = np.unique(world)
     weights, bias = [], []
     for fit in range(1 + fits):
         drawn = worlds if fit == 0 else rng.choice(worlds, len(worlds))
         times = np.bincount(np.searchsorted(worlds, drawn), minlength=len(worlds))[np.searchsorted(worlds, world)]
-        model = LogisticRegression(C=PENALTY, max_iter=2000, class_weight="balanced")
-        model.fit((x - mean) / scale, is_one, sample_weight=times)
+        counts = times * weight
+        half = counts.sum() / 2
+        for kind in (is_one, ~is_one):
+            counts[kind] *= half / max(counts[kind].sum(), 1e-9)
+        model = LogisticRegression(C=PENALTY, max_iter=2000)
+        model.fit((x - mean) / scale, is_one, sample_weight=counts)
         weights.append(model.coef_[0])
         bias.append(model.intercept_[0])
     return Calibration(mean, scale, np.array(weights), np.array(bias))

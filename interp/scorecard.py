@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STRATA = 5
+_MOST = 5.0
 BINS = 10
 REPLICATES = 200
 
@@ -134,10 +135,10 @@ def claimed(judged: "pd.DataFrame") -> "pd.DataFrame":
 
 def fit_to(judged: "pd.DataFrame", *, fits: int = 20, seed: int = 0) -> Calibration:
     """A calibration on all latents of the table whose truth is claimed. Those whose column `learnt` holds (none, where
-    there is no such column) and the others weigh the same."""
+    there is no such column) and the others weigh the same, but that a learnt one counts five times at most."""
     table = claimed(judged)
     learnt = table.learnt.to_numpy(bool) if "learnt" in table else np.zeros(len(table), bool)
-    weight = np.where(learnt, (~learnt).sum() / max(1, learnt.sum()), 1.0)
+    weight = np.where(learnt, min(_MOST, (~learnt).sum() / max(1, learnt.sum())), 1.0)
     worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
     values = table[list(unity.NAMES)].to_numpy(np.float64)
     return fit_calibration(values, table.is_one.to_numpy(bool), worlds, weight, fits=fits, seed=seed)

@@ -105,7 +105,8 @@ class World:
         return self.samples * self.passes
 
     @property
-    def size(self) -> str:
+    def folder(self) -> str:
+        """Where its runs are kept, after its name."""
         return f"{self.width}-{self.samples}" + (f"x{self.passes}" if self.passes > 1 else "")
 
 
@@ -151,7 +152,7 @@ class Job:
     @property
     def file(self) -> Path:
         world, run = self.world, f"{self.contender.replace(', ', '_').replace(' ', '_')}-{self.seed}.json"
-        return self.folder / "runs" / f"{self.name.replace(' ', '_')}-{world.size}" / run
+        return self.folder / "runs" / f"{self.name.replace(' ', '_')}-{world.folder}" / run
 
 
 class Setting(NamedTuple):
@@ -329,7 +330,7 @@ def truth(folder: Path, name: str, world: World) -> Truth:
     rows = rows_folder(folder, name, world)
     if not (rows / "model").exists():
         with quiet(0):
-            model = made(synthetic(world))
+            model = synthetic_model(synthetic(world))
             ActivationStore.from_batches(sampled(model, world), rows / "store", hook_name=HOOK, dtype="float32")
             model.save(rows / "model")
     model = SyntheticModel.load_from_disk(rows / "model")
@@ -354,7 +355,7 @@ def sizes(n: int, world: World) -> list[int]:
     return [min(at_once, n - start) for start in range(0, n, at_once)]
 
 
-def made(config: Any) -> Any:
+def synthetic_model(config: Any) -> Any:
     from sae_lens.synthetic import FeatureDictionary, SyntheticModel
 
     directions = FeatureDictionary(

@@ -28,6 +28,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,10 +50,10 @@ from interp.scorecard import (
     judge_latents,
     judge_world,
     leave_one_family_out,
+    probabilities,
     scorecard,
     verdict_quality,
 )
-from interp.scores import unity
 from interp.scores.table import MEASURES
 from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
 from models.training import TrainingConfig, train_model
@@ -131,9 +132,7 @@ def by_knob(out: Path, judged: pd.DataFrame) -> dict[str, Any]:
 
 def by_others(part: pd.DataFrame, judged: pd.DataFrame, family: str) -> pd.DataFrame:
     """`part` with probabilities from a calibration on the latents of all families but one."""
-    calibration = fit_to(judged[judged.family != family], fits=0)
-    values = part[list(unity.NAMES)].to_numpy(np.float64)
-    return part.assign(monosemanticity=calibration.probability(values))
+    return part.assign(monosemanticity=probabilities(part, judged[judged.family != family]))
 
 
 def learnt_worlds(out: Path, options: argparse.Namespace) -> pd.DataFrame:
@@ -141,12 +140,9 @@ def learnt_worlds(out: Path, options: argparse.Namespace) -> pd.DataFrame:
     parts = []
     for family in FAMILIES:
         for seed in range(1 if options.quick else options.model_seeds):
-            part = kept(
-                out,
-                f"B-{family}-{seed}",
-                lambda f=family, s=seed: learned_world(out / "models" / f"{f}-{s}", f, s, options.quick),
-            )
-            parts.append(part)
+            folder = out / "models" / f"{family}-{seed}"
+            make = partial(learned_world, folder, family, seed, options.quick)
+            parts.append(kept(out, f"B-{family}-{seed}", make))
     return pd.concat(parts)
 
 

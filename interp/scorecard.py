@@ -149,10 +149,13 @@ def leave_one_family_out(judged: "pd.DataFrame") -> "pd.DataFrame":
     out = judged.copy()
     for family in judged.family.unique():
         own = (judged.family == family).to_numpy()
-        calibration = fit_to(judged[~own], fits=0)
-        values = judged.loc[own, list(unity.NAMES)].to_numpy(np.float64)
-        out.loc[own, "monosemanticity"] = calibration.probability(values)
+        out.loc[own, "monosemanticity"] = probabilities(judged[own], judged[~own])
     return out
+
+
+def probabilities(part: "pd.DataFrame", others: "pd.DataFrame") -> Float64[np.ndarray, " latent"]:
+    """Of one meaning, for the latents of `part`, from a calibration on those of `others`."""
+    return fit_to(others, fits=0).probability(part[list(unity.NAMES)].to_numpy(np.float64))
 
 
 def scorecard(judged: "pd.DataFrame", scores: Mapping[str, int], *, seed: int = 0) -> "pd.DataFrame":

@@ -125,6 +125,6 @@ def test_bench_recovery_makes_the_world_that_saelens_makes():
     from sae_lens.synthetic import SyntheticModel
 
     config = bench_recovery.synthetic(bench_recovery.QUICK["tiny"])
-    ours, theirs = bench_recovery.made(config), SyntheticModel(config)
+    ours, theirs = bench_recovery.synthetic_model(config), SyntheticModel(config)
     torch.testing.assert_close(ours.feature_dict.feature_vectors, theirs.feature_dict.feature_vectors)
     torch.testing.assert_close(ours.feature_dict.bias, theirs.feature_dict.bias)

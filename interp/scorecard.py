@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STRATA = 5
-_MOST = 5.0
 BINS = 10
 REPLICATES = 200
+_MOST = 5.0
+"""That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
 
 
 def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:

@@ -4,8 +4,8 @@
 
 w and b were fitted by logistic regression to latents of planted worlds (`interp.worlds`), and to latents and neurons of
 transformers trained on their text, where the truth is known: never to the latents that are judged. Planted and learnt
-weigh the same, and so do one meaning and several. `calibration.json` holds them, with further fits to
-worlds drawn anew (a bootstrap over worlds), whose spread is part of the interval.
+weigh the same, and so do one meaning and several. `calibration.json` holds them, with further fits to worlds drawn anew
+(a bootstrap over worlds), whose spread is part of the interval.
 `python -m analyses.scorecard --calibrate` makes that file, and shows how far it can be trusted.
 """
 

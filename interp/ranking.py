@@ -71,9 +71,10 @@ def rank_features(
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
     explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval     of that rule on all tokens of
                             the held-out half (`explain.Explanations`)
-    senses                  one dictionary a sense, the largest first: `share` of the activation mass, `rule` in words
-                            with its `f1` ("" and None where none was found), `n` sampled firings, `rows` of up to 8 of
-                            them (seq * n_ctx + pos), `following` tokens. [] for latents with one sense or not tested
+    senses                  one dictionary a sense, the largest first: `share` of the activation mass, `stability`, how
+                            well it is found again in bootstraps (1: exactly), `rule` in words with its `f1` ("" and
+                            None where none was found), `n` sampled firings, `rows` of up to 8 of them (seq * n_ctx +
+                            pos), `following` tokens. [] for latents with one sense or not tested
     respect                 in what its firings are most alike (`scores.respects`)
     distinctness, core, consistency, kinship, common, own, mass, …_even     see `scores.unity`
     coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
@@ -291,6 +292,7 @@ def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress
             described[latent].append(
                 {
                     "share": float(evidence.shares[latent, at].sum()),
+                    "stability": float(evidence.stability[latent, sense]),
                     "n": len(rows),
                     "rows": [int(row) for row in rows[:SHOWN]],
                     "following": _following(flat, features.n_ctx, rows),

@@ -28,8 +28,10 @@ N_SEQ, N_CTX, D_SAE = 40, 16, CHUNK + 6
 DEAD = 5
 SPLIT = 1
 SENSES = [
-    {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639], "following": [1, 5]} | {"promoted": 0.25},
-    {"share": 0.3, "rule": "", "f1": None, "n": 12, "rows": [20], "following": [], "promoted": None},
+    {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639]}
+    | {"following": [1, 5], "promoted": 0.25, "stability": 0.9},
+    {"share": 0.3, "rule": "", "f1": None, "n": 12, "rows": [20]}
+    | {"following": [], "promoted": None, "stability": None},
 ]
 
 
@@ -241,7 +243,7 @@ def test_senses_have_their_rule_and_firings_in_context(page, run):
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
     senses = chunk[str(SPLIT)]["senses"]
-    for name in ("share", "rule", "f1", "n", "following", "promoted"):
+    for name in ("share", "stability", "rule", "f1", "n", "following", "promoted"):
         assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
     for place, (shown, given) in enumerate(zip(senses, SENSES, strict=True)):
         assert [row for _, row, *_ in shown["examples"]] == given["rows"]

@@ -13,7 +13,7 @@ from interp.scores.firings import FiringSampler, PairSummer, chunks
 from interp.scores.nulls import null_scale
 from interp.scores.respects import NAMES as RESPECTS
 from interp.scores.respects import fit_respects, token_forms
-from interp.scores.senses import part_senses
+from interp.scores.senses import part_senses, sense_stability
 from interp.scores.splits import FLOOR, best_split, candidate_splits, products
 from interp.scores.unity import NAMES, measure_unity
 
@@ -207,6 +207,22 @@ def test_senses_are_counted_and_their_firings_told_apart(n_senses):
         exact.append(senses.max() + 1 == n_senses)
         right.append(np.mean([np.bincount(senses[which == i] + 1).max() / (which == i).sum() for i in range(n_senses)]))
     assert np.mean(exact) > 0.8 and np.mean(right) > 0.9
+
+
+def test_senses_that_are_there_are_found_again_and_others_are_not():
+    rng = np.random.default_rng(14)
+    has_one = Calibration.load().probability
+    centres = [(0, 3 * rng.normal(size=16)), (1, 3 * rng.normal(size=16))]
+    points, which = cloud(rng, centres, (80, 80))
+    test, mass, strong = rng.random(160) < 0.5, np.full(160, 1 / 160), rng.random(160) < 0.5
+    draws = rng.poisson(1.0, (6, 160)).astype(float)
+
+    def stability(sense):
+        return sense_stability(points, test, mass, strong, sense, draws, lambda v: float(has_one(v)))
+
+    assert 0.9 < stability(which).min() and stability(which).max() <= 1
+    # A part that mixes both meanings shares at most half of what it holds with either: 40 of 40 + 80.
+    assert stability((np.arange(160) // 40 % 2).astype(np.int64)).max() < 0.45
 
 
 def test_respects_of_a_position_come_from_its_own_sequence():

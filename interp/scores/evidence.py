@@ -26,13 +26,15 @@ from interp.scores import firings, unity
 from interp.scores.contexts import ContextConfig, Contexts, fit_contexts
 from interp.scores.nulls import NullScale, null_scale
 from interp.scores.respects import Respects, fit_respects
-from interp.scores.senses import MIN_GROUPS, HasOne, part_senses
+from interp.scores.senses import MAX_SENSES, MIN_GROUPS, HasOne, part_senses, sense_stability
 
 NAMES = ("coherence", "token_coherence", *unity.NAMES)
 SLICES, FIRINGS_PER_SLICE = 5, 32
 STRONG_SLICE = 2
 """Slices from this one on hold strong firings: above 0.4 of the latent's maximum."""
 REPLICATES = 16
+BOOTSTRAPS = 4
+"""Of the replicates, in which the senses are looked for again."""
 NULL_UNITS = 512
 """Latents whose firings are sampled on each shifted text; enough for the null, since latents are pooled."""
 UNITS_PER_BLOCK = 64
@@ -56,6 +58,8 @@ class Evidence:
     """The share of its latent's activation mass that each stands for."""
     senses: Int64[np.ndarray, "d_sae firing"]
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
+    stability: Float64[np.ndarray, "d_sae sense"]
+    """Of each sense, where there are several (`senses`); NaN beyond."""
     n_groups: Int64[np.ndarray, " d_sae"]
     """Groups of sequences that a latent fires in; its independent observations."""
     effective_groups: Float64[np.ndarray, " d_sae"]
@@ -162,6 +166,7 @@ def collect_evidence(
         rows,
         shares,
         found.senses,
+        found.stability,
         sums[0].n_groups,
         sums[0].effective_groups,
         testable,
@@ -173,6 +178,7 @@ class _Found:
     values: Float64[np.ndarray, "1+replicate d_sae statistic"]
     best_respect: Int64[np.ndarray, " d_sae"]
     senses: Int64[np.ndarray, "d_sae firing"]
+    stability: Float64[np.ndarray, "d_sae sense"]
 
 
 def _add(
@@ -208,11 +214,12 @@ def _measure(
     has_one: HasOne,
     progress: Progress | None,
 ) -> _Found:
-    """Unity with its replicates, and senses, of the latents in `todo`."""
+    """Unity with its replicates, and senses with their stability, of the latents in `todo`."""
     found = _Found(
         np.full((1 + REPLICATES, len(rows), len(unity.NAMES)), np.nan),
         np.full(len(rows), -1, np.int64),
         np.full(rows.shape, -1, np.int64),
+        np.full((len(rows), MAX_SENSES), np.nan),
     )
     draws = np.vstack([np.ones(rows.shape[1]), rng.poisson(1.0, (REPLICATES, rows.shape[1]))])
     strong = _is_strong(rows.shape[1])
@@ -226,7 +233,12 @@ def _measure(
         weights[empty] = shares[unit, present]
         first = unity.measure_unity(points, test, weights, strong[present])
         found.values[:, unit], found.best_respect[unit] = first.values, first.best_respect
-        found.senses[unit, present] = part_senses(points, test, weights[0], strong[present], first, has_one)
+        own = points, test, weights[0], strong[present]
+        senses = part_senses(*own, first, has_one)
+        found.senses[unit, present] = senses
+        if senses.max() > 0:
+            again = draws[1 : 1 + BOOTSTRAPS, present]
+            found.stability[unit, : senses.max() + 1] = sense_stability(*own, senses, again, has_one)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(todo), UNITS_PER_BLOCK):

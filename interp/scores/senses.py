@@ -7,7 +7,14 @@
 
 A part with less than LEAST_SENSE of the latent's mass, or with less than SMALL of it and more likely several meanings
 than one, is noise and no sense; its firings go without.
-Failing: a sense with fewer than some ten sampled firings cannot be told from noise.
+
+    stability of sense s = mean over bootstraps of  max_t m(s ∩ t) / m(s ∪ t),      m: mass, t: a part of the bootstrap
+
+says how well it is found again (Hennig 2007, Cluster-wise assessment of cluster stability).
+
+Source: own, but for the stability. Cost: some 5 ms a latent that is not of one meaning, and as much for each bootstrap.
+Failing: a sense with fewer than some ten sampled firings cannot be told from noise; the number is more often too small
+than too large.
 """
 
 from collections.abc import Callable
@@ -67,6 +74,33 @@ def part_senses(
         return has_one(measure_unity(points[own], test[own], mass[None, own], strong[own]).values[0]) >= 0.5
 
     return _named(sense, mass, is_sense)
+
+
+def sense_stability(
+    points: Float32[np.ndarray, "firing respect dim"],
+    test: Bool[np.ndarray, " firing"],
+    mass: Float64[np.ndarray, " firing"],
+    strong: Bool[np.ndarray, " firing"],
+    sense: Int64[np.ndarray, " firing"],
+    draws: Float64[np.ndarray, "bootstrap firing"],
+    has_one: HasOne,
+) -> Float64[np.ndarray, " sense"]:
+    """Of each sense that `part_senses` found; draws: how often each firing was drawn."""
+    found, n_draws = np.zeros(sense.max() + 1), 0
+    for times in draws:
+        drawn = np.flatnonzero(times)
+        if test[drawn].all() or not test[drawn].any():
+            continue
+        own = points[drawn], test[drawn], (mass * times)[drawn], strong[drawn]
+        first = measure_unity(own[0], own[1], own[2][None], own[3])
+        parts = part_senses(*own, first, has_one)
+        in_sense = sense[drawn] == np.arange(len(found))[:, None]
+        in_part = parts == np.arange(parts.max() + 1)[:, None]
+        shared = (in_sense * own[2]) @ in_part.T
+        either = (in_sense @ own[2])[:, None] + in_part @ own[2] - shared
+        found += (shared / np.maximum(either, 1e-12)).max(1)
+        n_draws += 1
+    return found / n_draws if n_draws else np.full(len(found), np.nan)
 
 
 def _join_kin(

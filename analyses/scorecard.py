@@ -18,104 +18,153 @@ C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: 
 In A and B the probability of each family's latents comes from a calibration on the other two families, in which planted
 and learnt latents weigh the same.
 
-Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses, and the share
-called monosemantic on nulls: shifted text, an untrained transformer. Writes results.json, tables (Parquet) and figures.
+Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (and how often
+they would be exact, were the meaning of each sampled firing known), by kind of latent and by number of senses. Nulls:
+codes on text further on, a dictionary with a frozen decoder, an untrained transformer; of each the share called
+monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses come from a
+calibration that never saw the family of text. Writes results.json, tables (Parquet) and figures.
 """
 
 import argparse
+import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from analyses import scorecard_synthetic
+from analyses import scorecard_models, scorecard_synthetic
+from analyses.scorecard_models import TRAINED, learned_world, run_world
 from analyses.scorecard_synthetic import synthetic_world
-from interp import TopKConfig, figures, harvest, train_sae
-from interp.codes import SparseCodes
-from interp.run import Run
-from interp.scorecard import (
-    calibration_curve,
-    calibration_worlds,
-    claimed,
-    fit_to,
-    judge_latents,
-    judge_world,
-    leave_one_family_out,
-    probabilities,
-    scorecard,
-    verdict_quality,
-)
+from interp import figures
+from interp.scorecard import calibration_curve, not_scored, scorecard, verdict_quality
+from interp.scores.calibration import Calibration
 from interp.scores.table import MEASURES
-from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
-from models.training import TrainingConfig, train_model
-from models.transformer import Transformer, TransformerConfig
+from interp.statistics.intervals import wilson
+from interp.worlds import FAMILIES, WorldConfig, planted_world
+from interp.worlds.judging import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),
     "noise": (0.02, 0.15, 0.3),
     "similarity": (0.0, 0.2, 0.4),
     "segment": (10, 40, 100),
+    "n_ctx": (32, 128, 256),
     "rarity": (1.0, 0.4, 0.15),
     "max_senses": (2, 3, 5),
     "n_seq": (256, 1024),
 }
-EVIDENCE = {
-    "distinctness": 1, "core": 1, "consistency": 1, "kinship": 1, "common": 1, "coherence": 1, "token_coherence": 1,
-}  # fmt: skip
-SINGLE = EVIDENCE | MEASURES
+OURS = {"distinctness": 1, "core": 1, "consistency": 1, "kinship": 1, "common": 1}
+KNOWN = {"coherence": 1, "token_coherence": 1} | MEASURES
+SINGLE = OURS | KNOWN
 CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "scores" / "calibration.json"
+
+Judge = Callable[[Calibration | None], pd.DataFrame]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = _parse(arguments)
     out: Path = options.out
     (out / "worlds").mkdir(parents=True, exist_ok=True)
-    size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
-    calibrating = list(calibration_worlds(1 if options.quick else options.seeds, **size))
-    judged = pd.concat(
-        [kept(out, name, lambda c=config, n=name: judge_world(planted_world(c), n)) for name, config in calibrating]
-    )
-    learnt = learnt_worlds(out, options)
-    trained = learnt[learnt.basis != "untrained"]
-    judged = pd.concat(
-        [judged.assign(learnt=False), trained.assign(learnt=True, world="a transformer's " + trained.world)]
-    )
+    worlds = list(judges(options))
+    statistics = pd.concat([kept(out, name, partial(judge, None)) for name, _, judge in worlds])
+    statistics = statistics[statistics.basis.isna() | statistics.basis.isin(TRAINED)]
+    statistics = statistics.assign(learnt=statistics.basis.notna())
+    statistics["world"] = statistics.world.mask(statistics.learnt, "a transformer's " + statistics.world)
     if options.calibrate:
-        fit_to(judged).save(CALIBRATION_FILE)
-        print(f"{len(claimed(judged)):,} latents of {judged.world.nunique()} worlds → {CALIBRATION_FILE}")
+        fit_to(statistics).save(CALIBRATION_FILE)
+        print(f"{len(claimed(statistics)):,} latents of {statistics.world.nunique()} worlds → {CALIBRATION_FILE}")
         return {}
-    results: dict[str, Any] = {"seeds": options.seeds}
-    held_out = leave_one_family_out(judged).query("not learnt")
-    results["A"] = report("world A, families held out", held_out, SINGLE)
-    results["A by family"] = {f: report(f"  {f}", part, {}) for f, part in held_out.groupby("family")}
-    learnt = pd.concat([by_others(part, judged, family) for family, part in learnt.groupby("family")])
-    results |= worlds_b(learnt, options)
+    calibrations = family_calibrations(statistics)
+    tables = {name: judged(out, name, judge, calibrations[family]) for name, family, judge in worlds}
+    planted = pd.concat([table for table in tables.values() if "basis" not in table])
+    learnt = pd.concat([table for table in tables.values() if "basis" in table])
+    results: dict[str, Any] = {"seeds": options.seeds, "model_seeds": options.model_seeds}
+    results |= world_a(planted) | world_b(learnt) | {"nulls": nulls(learnt)}
+    if options.run:
+        results |= labelled_run(options, fit_to(statistics))
     synthetic = kept(out, "C", lambda: synthetic_world(out / "models" / "C", options.quick))
     results["C"] = scores_alone("world C, synthetic activations without text", synthetic)
     if not options.quick:
-        results["A by knob"] = by_knob(out, judged)
-    (out / "results.json").write_text(json.dumps(results, indent=1, default=float))
-    curves = {"planted latents, families held out": held_out, "learnt latents": learnt.query("basis != 'untrained'")}
-    figure = figures.calibration_curve(
-        {name: calibration_curve(part) for name, part in curves.items() if len(claimed(part))},
-        title="Of latents with probability p, how many have one meaning",
-    )
-    figure.write_html(out / "calibration.html")
-    tables = {name: pd.DataFrame(results[name]["scores"]) for name in ("A", "B") if results[name]}
-    figures.score_comparison({f"world {name}": table for name, table in tables.items()}).write_html(out / "scores.html")
+        results["A by knob"] = by_knob(out, calibrations)
+    (out / "results.json").write_text(json.dumps(_plain(results), indent=1))
+    save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
     return results
 
 
-def by_knob(out: Path, judged: pd.DataFrame) -> dict[str, Any]:
+def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
+    """Name, family, and how to judge it, of all worlds A and B."""
+    size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
+    for name, config in calibration_worlds(1 if options.quick else options.seeds, **size):
+        yield name, config.family, lambda given, c=config, n=name: judge_world(planted_world(c), n, given)
+    sizes = scorecard_models.QUICK if options.quick else scorecard_models.Sizes()
+    for family in FAMILIES:
+        for seed in range(1 if options.quick else options.model_seeds):
+            folder = options.out / "models" / f"{family}-{seed}"
+            yield f"B-{family}-{seed}", family, partial(learned_world, folder, family, seed, sizes)
+
+
+def judged(out: Path, name: str, judge: Judge, calibration: Calibration) -> pd.DataFrame:
+    """The table of a world by a calibration, kept under the name of both."""
+    arrays = (calibration.mean, calibration.scale, calibration.weights, calibration.bias)
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:8]
+    return kept(out, f"{name} by {digest}", partial(judge, calibration))
+
+
+def world_a(planted: pd.DataFrame) -> dict[str, Any]:
+    results: dict[str, Any] = {"A": report("world A, families held out", planted, SINGLE)}
+    results["A by family"] = {f: report(f"  {f}", part, {}) for f, part in planted.groupby("family")}
+    results["A by kind"] = by_group("kind", planted.groupby("kind"))
+    several = planted[planted.is_several & (planted.true_senses > 1)]
+    results["A by senses"] = by_group("senses", several.groupby("true_senses"))
+    return results
+
+
+def world_b(learnt: pd.DataFrame) -> dict[str, Any]:
+    trained = learnt[learnt.basis.isin(TRAINED)]
+    results: dict[str, Any] = {"B": report("world B, transformers on planted text", trained, SINGLE)}
+    for basis, part in trained.groupby("basis"):
+        results[f"B {basis}"] = report(f"world B, {basis}", part, SINGLE)
+    for (family, basis), part in trained.groupby(["family", "basis"]):
+        results[f"B {family} {basis}"] = report(f"  {family}, {basis}", part, {})
+    several = trained[trained.is_several & (trained.true_senses > 1)]
+    results["B by senses"] = by_group("senses", several.groupby("true_senses"))
+    return results
+
+
+def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of each basis the tested latents called monosemantic, those surely, and those that are, by the truth."""
+    rows = []
+    for basis, part in learnt[learnt.tested].groupby("basis", sort=False):
+        row: dict[str, Any] = {"basis": basis, "n": len(part)}
+        known = claimed(part)
+        for name, hits in (
+            ("called_one", part.monosemanticity >= 0.5),
+            ("surely_one", part.ci_low > 0.5),
+            ("is_one", known.is_one),
+        ):
+            low, high = wilson(hits.sum(), len(hits))
+            row |= {name: hits.mean(), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    print("shares of the tested latents", pd.DataFrame(rows).round(3).to_string(index=False), sep="\n", flush=True)
+    return rows
+
+
+def labelled_run(options: argparse.Namespace, calibration: Calibration) -> dict[str, Any]:
+    corpus = judged(options.out, "B-run", partial(run_world, options.run), calibration)
+    return {
+        f"B run {basis}": report(f"world B, the labelled corpus, {basis}", part, SINGLE)
+        for basis, part in corpus.groupby("basis")
+    }
+
+
+def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
     """One knob at a time, from the default world; each family's latents by a calibration on the others."""
     results: dict[str, Any] = {}
     for knob, values in KNOBS.items():
@@ -124,166 +173,84 @@ def by_knob(out: Path, judged: pd.DataFrame) -> dict[str, Any]:
             for family in FAMILIES:
                 config = replace(WorldConfig(family=family, seed=9, n_latents=200), **{knob: value})
                 name = f"{knob}-{value}-{family}"
-                part = kept(out, name, lambda c=config, n=name: judge_world(planted_world(c), n))
-                parts.append(by_others(part, judged, family))
+                judge = partial(_judge_planted, config, name)
+                parts.append(judged(out, name, judge, calibrations[family]))
             results[f"{knob}={value}"] = report(f"  {knob} = {value}", pd.concat(parts), {})
     return results
 
 
-def by_others(part: pd.DataFrame, judged: pd.DataFrame, family: str) -> pd.DataFrame:
-    """`part` with probabilities from a calibration on the latents of all families but one."""
-    return part.assign(monosemanticity=probabilities(part, judged[judged.family != family]))
+def _judge_planted(config: WorldConfig, name: str, calibration: Calibration | None) -> pd.DataFrame:
+    return judge_world(planted_world(config), name, calibration)
 
 
-def learnt_worlds(out: Path, options: argparse.Namespace) -> pd.DataFrame:
-    """Latents and neurons of all transformers on planted text, the untrained ones' too."""
-    parts = []
-    for family in FAMILIES:
-        for seed in range(1 if options.quick else options.model_seeds):
-            folder = out / "models" / f"{family}-{seed}"
-            make = partial(learned_world, folder, family, seed, options.quick)
-            parts.append(kept(out, f"B-{family}-{seed}", make))
-    return pd.concat(parts)
-
-
-def worlds_b(learnt: pd.DataFrame, options: argparse.Namespace) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    trained = learnt[learnt.basis != "untrained"]
-    results["B"] = report("world B, a transformer on planted text", trained, SINGLE)
-    for (family, basis), part in learnt.groupby(["family", "basis"]):
-        results[f"B {family} {basis}"] = report(f"  {family}, {basis}", part, {})
-    if options.run:
-        corpus = kept(options.out, "B-run", lambda: run_world(options.run))
-        for basis, part in corpus.groupby("basis"):
-            results[f"B run {basis}"] = report(f"world B, the labelled corpus, {basis}", part, SINGLE)
-    return results
-
-
-def learned_world(folder: Path, family: str, seed: int, quick: bool) -> pd.DataFrame:
-    """Latents and neurons of a transformer trained on a family's text, and of an untrained one."""
-    n_seq, judged_seq, n_ctx, d_sae = (320, 192, 64, 64) if quick else (8192, 2048, 128, 512)
-    text = FAMILIES[family](np.random.default_rng([seed, 77]), n_seq, n_ctx, 40, 0.0)
-    tokens = torch.from_numpy(text.tokens)
-    config = TransformerConfig.preset(
-        "one-layer", d_vocab=len(text.vocab), n_ctx=n_ctx, d_model=64, n_heads=4, d_mlp=256, seed=seed
-    )
-    steps = TrainingConfig(tokens=20_000 if quick else 2_000_000, n_samples=0, seed=seed)
-    train_model(Transformer(config), tokens[judged_seq // 8 :], tokens[: judged_seq // 8], steps, folder)
-    factors = [Factor(f.name, f.tags, f.rows[f.rows < judged_seq * n_ctx]) for f in text.factors]
-    factors = [factor for factor in factors if len(factor.rows)]
-    parts = []
-    for name, model in (("", Transformer.load(folder)), ("untrained", Transformer(config))):
-        for basis, (codes, W_dec) in bases(model, tokens, judged_seq, d_sae, folder / f"sae{name}", quick).items():
-            part = judge_latents(
-                tokens[:judged_seq],
-                codes,
-                text.vocab,
-                Truth.attribute(codes, factors),
-                family=family,
-                world=f"{family}-{seed}",
-                kinds=basis,
-                W_dec=W_dec,
-                W_U=model.W_U,
-            )
-            parts.append(part.assign(basis=name or basis))
-    return pd.concat(parts)
-
-
-class Basis(NamedTuple):
-    codes: SparseCodes
-    """Of the judged sequences, in token order."""
-    W_dec: Tensor
-
-
-def bases(
-    model: Transformer, tokens: Tensor, judged_seq: int, d_sae: int, folder: Path, quick: bool
-) -> dict[str, Basis]:
-    """A dictionary learnt on the residual stream, and the neurons."""
-    hook, neurons = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
-    store = harvest(model, tokens, [hook], folder.with_name(folder.name + "-store"))
-    sae = train_sae(store, hook, TopKConfig(d_sae=d_sae, k=8, tokens=20_000 if quick else 1_500_000), out=folder)
-    found: dict[str, list[SparseCodes]] = {"dictionary": [], "neurons": []}
-    with torch.no_grad():
-        for start in range(0, judged_seq, 64):
-            _, cache = model.run_with_cache(tokens[start : start + 64], names_filter=[hook, neurons])
-            found["dictionary"].append(sae.codes(cache[hook].flatten(0, 1).float()))
-            found["neurons"].append(SparseCodes.from_dense(cache[neurons].flatten(0, 1).float().clamp_min(0)))
-    W_dec = {"dictionary": sae.W_dec, "neurons": model.blocks[0].mlp.W_out}
-    return {name: Basis(SparseCodes.cat(parts), W_dec[name].detach()) for name, parts in found.items()}
-
-
-def run_world(path: Path) -> pd.DataFrame:
-    """Latents and neurons of a run, by the labels of its corpus and by token, neither of which the ranking sees."""
-    run = Run(path)
-    tokens, labels = run.features.tokens, run.harvested.labels
-    factors = [
-        Factor(f"label {name}", frozenset({name}), torch.as_tensor(mask).reshape(-1).nonzero()[:, 0].numpy())
-        for name, mask in labels.items()
-    ]
-    flat = tokens.numpy().reshape(-1)
-    counts = np.bincount(flat, minlength=len(run.features.vocab))
-    words = pd.Series(run.features.vocab).str.strip().str.casefold()
-    for word, ids in words.groupby(words).groups.items():
-        if counts[ids].sum() >= 200 and word:
-            factors.append(Factor(f"token {word!r}", frozenset({f"token {word}"}), np.flatnonzero(np.isin(flat, ids))))
-    # As in the planted worlds, what holds at more than a quarter of the text is no meaning.
-    factors = [factor for factor in factors if 0 < len(factor.rows) <= flat.size // 4]
-    parts = []
-    for basis, features in (("dictionary", run.features), ("neurons", run.neurons)):
-        codes = features.codes[0 : len(features.codes)]
-        part = judge_latents(
-            tokens,
-            codes,
-            features.vocab,
-            Truth.attribute(codes, factors),
-            family="corpus",
-            world=str(path),
-            kinds=basis,
-        )
-        parts.append(part.assign(basis=basis))
-    return pd.concat(parts)
-
-
-def report(title: str, judged: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
+def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
     """Print one line, and one a score; the numbers."""
-    if len(claimed(judged)) == 0:
+    if len(claimed(table)) == 0:
         print(f"{title}: no latent whose truth is claimed", flush=True)
         return {}
-    table = scorecard(judged, {"monosemanticity": 1, **singles})
-    quality, tested = verdict_quality(judged), judged[judged.tested]
+    scores = {"monosemanticity": 1, **singles}
+    found = scorecard(table, scores)
+    quality, tested = verdict_quality(table), table[table.tested]
     quality["called_one"] = float((tested.monosemanticity >= 0.5).mean())
-    ours = table.set_index("score").reindex(["monosemanticity"]).iloc[0]
+    ours = found.set_index("score").reindex(["monosemanticity"]).iloc[0]
     words = {
         "AUROC": f"{ours.auroc:.3f} ({ours.auroc_low:.3f}–{ours.auroc_high:.3f})",
         "Spearman": f"{ours.spearman:.2f}",
         "P@k": f"{ours.precision:.3f}",
         "ECE": f"{quality['ece']:.3f}",
-        "accuracy": f"{quality['accuracy']:.3f}",
+        "accuracy": f"{quality['accuracy']:.3f} ({quality['accuracy_sure']:.3f} of the sure)",
         "abstained": f"{quality['abstained']:.2f}",
-        "senses exact": f"{quality['senses_exact']:.2f}",
-        "of countable": f"{quality['senses_exact_countable']:.2f} ({quality['n_countable']:.0f})",
-        "called one": f"{(tested.monosemanticity >= 0.5).mean():.2f}",
+        "senses exact": f"{quality['senses_exact']:.2f} (of the sample {quality['senses_of_sample']:.2f})",
+        "of countable": f"{quality['senses_exact_countable']:.2f} ({quality['senses_of_sample_countable']:.2f})",
+        "called one": f"{quality['called_one']:.2f}",
     }
-    n, share = len(claimed(judged)), claimed(judged).is_one.mean()
+    n, share = len(claimed(table)), claimed(table).is_one.mean()
     print(f"{title}: {n:,} latents, {share:.0%} with one meaning", *map(" ".join, words.items()), sep="; ", flush=True)
+    results: dict[str, Any] = {"verdict": quality, "scores": found.to_dict(orient="records")}
     if singles:
-        print(
-            table[["score", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]]
-            .round(3)
-            .to_string(index=False),
-            flush=True,
-        )
-    return {"verdict": quality, "scores": table.to_dict(orient="records")}
+        print(found[_SHOWN].round(3).to_string(index=False))
+        for best in found[found.score.isin(KNOWN) & (found.n_scored >= 0.9 * found.n)].head(1).itertuples():
+            results["margin"] = {"over": best.score, "by": ours.auroc - best.auroc}
+            print(f"  {ours.auroc - best.auroc:.3f} above {best.score}, the best known measure that all have")
+        results["not_scored"] = not_scored(table, scores)
+        print(f"  not measured here: {', '.join(results['not_scored']) or 'none'}", flush=True)
+    return results
 
 
-def scores_alone(title: str, judged: pd.DataFrame) -> list[dict[str, Any]]:
-    if len(claimed(judged)) == 0:
+_SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]
+
+
+def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
+    """One row a group of latents: how the verdict does where only one kind of latent is."""
+    rows = []
+    for value, part in groups:
+        if len(claimed(part)):
+            quality = verdict_quality(part)
+            shown = ("n", "accuracy", "accuracy_sure", "abstained", "senses_exact", "senses_of_sample", "senses_near")
+            called = (claimed(part).monosemanticity >= 0.5).mean()
+            rows.append({name: value, "called_one": called} | {key: quality[key] for key in shown})
+    print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
+    return rows
+
+
+def scores_alone(title: str, table: pd.DataFrame) -> list[dict[str, Any]]:
+    if len(claimed(table)) == 0:
         print(f"{title}: no latent whose truth is claimed", flush=True)
         return []
-    table = scorecard(judged, scorecard_synthetic.MEASURES)
-    print(f"{title}: {len(claimed(judged)):,} latents, {claimed(judged).is_one.mean():.0%} with one meaning")
-    print(table[["score", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]].round(3).to_string(index=False))
-    return table.to_dict(orient="records")
+    found = scorecard(table, scorecard_synthetic.MEASURES)
+    print(f"{title}: {len(claimed(table)):,} latents, {claimed(table).is_one.mean():.0%} with one meaning")
+    print(found[["score", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]].round(3).to_string(index=False))
+    return found.to_dict(orient="records")
+
+
+def save_figures(planted: pd.DataFrame, learnt: pd.DataFrame, results: dict[str, Any], out: Path) -> None:
+    curves = {"planted latents, families held out": planted, "learnt latents": learnt}
+    figures.calibration_curve(
+        {name: calibration_curve(part) for name, part in curves.items() if len(claimed(part))},
+        title="Of latents with probability p, how many have one meaning",
+    ).write_html(out / "calibration.html")
+    tables = {name: pd.DataFrame(results[name]["scores"]) for name in ("A", "B") if results[name]}
+    figures.score_comparison({f"world {name}": table for name, table in tables.items()}).write_html(out / "scores.html")
 
 
 def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -297,6 +264,16 @@ def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame
         os.replace(temporary, file)
         print(f"  judged {name} in {time.monotonic() - begin:.0f} s", flush=True)
     return pd.read_parquet(file)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can say it: None for what is not a number."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    number = value.item() if hasattr(value, "item") else value
+    return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,13 +1,12 @@
 """How far a ranking can be trusted: every score of every latent held against the truth.
 
-    judged = judge_world(planted_world(config))         one row a latent: truth, statistics, counts
-    judged = leave_one_family_out(pd.concat([...]))     the probability, calibrated on the other families alone
+    judged = judge_held_out(list(calibration_worlds(2)))      one row a latent: truth, probability, measures, counts
     table  = scorecard(judged, {"monosemanticity": 1, "kinship": 1, "token_entropy": -1})
 
 A score is good if it ranks latents with one meaning above latents with several (AUROC, precision among the first k),
-and follows their polysemanticity (Spearman). Latents that fire often are more often polysemantic, so these are matched
-for frequency: within each fifth of the firing counts both kinds weigh the same. A probability is good if of latents
-with probability p a share p has one meaning:
+and follows their polysemanticity (Spearman). Latents that fire often are more often polysemantic, so all three are
+matched for frequency: within each fifth of the firing counts both kinds weigh the same, and ranks are correlated within
+the fifths. A probability is good if of latents with probability p a share p has one meaning:
 
     ECE = Σ_b n_b / n · |mean p − share of one meaning|       over ten bins b of p
 
@@ -15,20 +14,13 @@ Intervals are bootstraps over worlds and latents.
 """
 
 from collections.abc import Iterator, Mapping
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float64, Int64
 
-from interp.codes import SparseCodes
-from interp.features import FeatureStore
-from interp.ranking import count_firings
-from interp.scores import evidence, unity
-from interp.scores.calibration import Calibration, calibrate, fit_calibration
-from interp.scores.table import measures_table
-from interp.worlds import FAMILIES, Truth, World, WorldConfig
+from interp.scores.senses import MAX_SENSES
+from interp.worlds.judging import claimed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,150 +28,33 @@ if TYPE_CHECKING:
 STRATA = 5
 BINS = 10
 REPLICATES = 200
-_MOST = 5.0
-"""That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
-
-
-def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:
-    """Names and configurations of `seeds` worlds of each family, all knobs drawn at random but those that are given,
-    so that no one difficulty is learnt."""
-    rng = np.random.default_rng(0)
-    for seed in range(seeds):
-        for family in FAMILIES:
-            drawn = {
-                "n_seq": int(rng.choice([384, 768, 1024])),
-                "segment": int(rng.choice([15, 40, 80])),
-                "superposition": float(rng.uniform(2, 6)),
-                "noise": float(rng.choice([0.05, 0.15, 0.25])),
-                "similarity": float(rng.choice([0.0, 0.0, 0.2])),
-                "rarity": float(rng.choice([1.0, 1.0, 0.4])),
-                "n_latents": 300,
-            }
-            yield f"{family}-{seed}", WorldConfig(family=family, seed=1000 + seed, **(drawn | fixed))  # type: ignore[arg-type]
-
-
-def judge_world(world: World, name: str | int = 0, *, calibration: Calibration | None = None) -> "pd.DataFrame":
-    """`judge_latents` of a planted world."""
-    kinds = np.array(world.kinds)
-    return judge_latents(
-        world.tokens,
-        world.codes,
-        world.vocab,
-        world.truth,
-        family=world.config.family,
-        world=name,
-        kinds=kinds,
-        calibration=calibration,
-    )
-
-
-def judge_latents(
-    tokens: Int[Tensor, "seq pos"],
-    codes: SparseCodes,
-    vocab: list[str],
-    truth: Truth,
-    *,
-    family: str,
-    world: str | int,
-    kinds: np.ndarray | str,
-    W_dec: Float[Tensor, "d_sae d_in"] | None = None,
-    W_U: Float[Tensor, "d_in d_vocab"] | None = None,
-    calibration: Calibration | None = None,
-) -> "pd.DataFrame":
-    """One row a latent: what is true of it, the evidence, every single measure (`scores.table`), the
-    `monosemanticity` of the calibration (None: the shipped one) with `ci_low` and `ci_high`, `n_senses`, `token_share`,
-    `n_active`, `tested`."""
-    import pandas as pd
-
-    calibration = calibration or Calibration.load()
-    facts = count_firings(tokens, codes, vocab)
-    found = evidence.collect_evidence(
-        tokens,
-        codes,
-        n_vocab=len(vocab),
-        maxima=facts.maxima,
-        has_one=lambda values: float(calibration.probability(values)),
-        vocab=vocab,
-        config=evidence.EvidenceConfig(nulls=0),
-    )
-    calibrated = calibrate(found, calibration)
-    with TemporaryDirectory() as folder:
-        features = FeatureStore.from_codes(tokens, codes, folder, W_dec=W_dec, W_U=W_U, vocab=vocab)
-        measures = measures_table(features).drop(columns="latent")
-    columns = {
-        "family": family,
-        "world": str(world),
-        "kind": kinds,
-        "latent": np.arange(codes.d_sae),
-        "top_share": truth.top_share,
-        "polysemanticity": truth.polysemanticity,
-        "true_senses": truth.n_senses,
-        "is_countable": truth.is_countable,
-        "is_one": truth.is_one,
-        "is_several": truth.is_several,
-        "monosemanticity": calibrated.probability,
-        "ci_low": calibrated.ci_low,
-        "ci_high": calibrated.ci_high,
-        "n_senses": found.n_senses,
-        "token_share": facts.token_share,
-        "n_active": facts.n_active,
-        "tested": found.testable,
-    }
-    columns |= {name: found.of(name) for name in evidence.NAMES}
-    return pd.concat([pd.DataFrame(columns), measures], axis=1)
-
-
-def claimed(judged: "pd.DataFrame") -> "pd.DataFrame":
-    """The latents that were tested and of which the truth claims one meaning or several."""
-    return judged[judged.tested & (judged.is_one | judged.is_several)].reset_index(drop=True)
-
-
-def fit_to(judged: "pd.DataFrame", *, fits: int = 20, seed: int = 0) -> Calibration:
-    """A calibration on all latents of the table whose truth is claimed. Those whose column `learnt` holds (none, where
-    there is no such column) and the others weigh the same, but that a learnt one counts five times at most."""
-    table = claimed(judged)
-    learnt = table.learnt.to_numpy(bool) if "learnt" in table else np.zeros(len(table), bool)
-    weight = np.where(learnt, min(_MOST, (~learnt).sum() / max(1, learnt.sum())), 1.0)
-    worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
-    values = table[list(unity.NAMES)].to_numpy(np.float64)
-    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, weight, fits=fits, seed=seed)
-
-
-def leave_one_family_out(judged: "pd.DataFrame") -> "pd.DataFrame":
-    """The table with `monosemanticity` from a calibration on the worlds of all other families."""
-    out = judged.copy()
-    for family in judged.family.unique():
-        own = (judged.family == family).to_numpy()
-        out.loc[own, "monosemanticity"] = probabilities(judged[own], judged[~own])
-    return out
-
-
-def probabilities(part: "pd.DataFrame", others: "pd.DataFrame") -> Float64[np.ndarray, " latent"]:
-    """Of one meaning, for the latents of `part`, from a calibration on those of `others`."""
-    return fit_to(others, fits=0).probability(part[list(unity.NAMES)].to_numpy(np.float64))
 
 
 def scorecard(judged: "pd.DataFrame", scores: Mapping[str, int], *, seed: int = 0) -> "pd.DataFrame":
     """One row a score, best first: `score`, `auroc`, `spearman`, `precision` among the first k (k: half as many as have
-    one meaning), each with `_low` and `_high`, and `n`. scores: +1 where a high value is for one meaning, −1 against.
+    one meaning), each with `_low` and `_high`; `n`, the latents of one meaning or several, and `n_scored` of them.
+    scores: +1 where a high value is for one meaning, −1 against.
 
-    Latents for which a score is NaN count as in the middle; a score that is the same for all is left out.
+    Spearman is over all tested latents whose polysemanticity is known. Latents for which a score is NaN count as in the
+    middle; `not_scored` names the scores that are left out.
     Raises ValueError where the truth of no tested latent is claimed.
     """
     import pandas as pd
 
-    table = claimed(judged)
-    if len(table) == 0:
+    table = judged[judged.tested & (judged.top_share > 0)].reset_index(drop=True)
+    n = len(claimed(judged))
+    if n == 0:
         raise ValueError("no latent was tested whose truth is one meaning or several: take more latents or more text")
-    rows = []
+    rows, missing = [], not_scored(judged, scores)
     for name, sign in scores.items():
-        score = sign * table[name].to_numpy(np.float64)
-        if np.isfinite(score).sum() < 2 or np.nanstd(score) == 0:
+        if name in missing:
             continue
-        score = np.where(np.isfinite(score), score, np.nanmedian(score) if np.isfinite(score).any() else 0.0)
+        score = sign * table[name].to_numpy(np.float64)
+        n_scored = int((np.isfinite(score) & (table.is_one | table.is_several)).sum())
+        score = np.where(np.isfinite(score), score, np.nanmedian(score))
         draws = [_measure(table, score, chosen) for chosen in _draws(table, seed)]
         first, rest = draws[0], np.array(draws)
-        row: dict[str, float | str] = {"score": name, "n": len(table)}
+        row: dict[str, float | str] = {"score": name, "n": n, "n_scored": n_scored}
         for place, measure in enumerate(("auroc", "spearman", "precision")):
             finite = rest[np.isfinite(rest[:, place]), place]
             low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
@@ -188,9 +63,21 @@ def scorecard(judged: "pd.DataFrame", scores: Mapping[str, int], *, seed: int = 
     columns = [
         "score",
         "n",
+        "n_scored",
         *(f"{m}{end}" for m in ("auroc", "spearman", "precision") for end in ("", "_low", "_high")),
     ]
     return pd.DataFrame(rows, columns=columns).sort_values("auroc", ascending=False, ignore_index=True)
+
+
+def not_scored(judged: "pd.DataFrame", scores: Mapping[str, int]) -> list[str]:
+    """The scores that say nothing here: missing, without a value, or the same for all latents of known truth."""
+    table, out = claimed(judged), []
+    for name in scores:
+        values = table[name].to_numpy(np.float64) if name in table else np.array([])
+        values = values[np.isfinite(values)]
+        if len(values) < 2 or values.std() == 0:
+            out.append(name)
+    return out
 
 
 def calibration_curve(judged: "pd.DataFrame") -> "pd.DataFrame":
@@ -211,30 +98,37 @@ def calibration_curve(judged: "pd.DataFrame") -> "pd.DataFrame":
 def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float]:
     """`ece`, `accuracy` at ½, each with `_low` and `_high`; `abstained`, the share whose interval holds ½ or that could
     not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is found,
-    `senses_exact`, or missed by one at most, `senses_near`; and `senses_exact_countable` of the `n_countable` whose
-    number is beyond doubt (`Truth.is_countable`)."""
+    `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would be, were
+    the meaning of each sampled firing known; and both of the `n_countable` whose number is beyond doubt
+    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`."""
     table = claimed(judged)
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
     sure = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy()
     truth = judged[judged.is_one | judged.is_several]
     several = table[table.is_several & (table.true_senses > 1)]
-    off = np.abs(several.n_senses - np.minimum(several.true_senses, 6)).to_numpy()
-    clear = off[several.is_countable.to_numpy(bool)]
+    true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
+    off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
     draws = np.array([(_ece(p[c], one[c]), ((p[c] >= 0.5) == one[c]).mean()) for c in _draws(table, seed)])
     out = {
         "n": len(table),
         "ece": draws[0, 0],
         "accuracy": draws[0, 1],
         "abstained": 1 - sure.sum() / max(len(truth), 1),
-        "accuracy_sure": float(((p >= 0.5) == one)[sure].mean()) if sure.any() else float("nan"),
-        "senses_exact": float((off == 0).mean()) if len(off) else float("nan"),
-        "senses_exact_countable": float((clear == 0).mean()) if len(clear) else float("nan"),
-        "n_countable": len(clear),
-        "senses_near": float((off <= 1).mean()) if len(off) else float("nan"),
+        "accuracy_sure": _share(((p >= 0.5) == one)[sure]),
+        "senses_exact": _share(off == 0),
+        "senses_of_sample": _share(of_sample == 0),
+        "senses_exact_countable": _share(off[clear] == 0),
+        "senses_of_sample_countable": _share(of_sample[clear] == 0),
+        "n_countable": int(clear.sum()),
+        "senses_near": _share(off <= 1),
     }
     for place, name in enumerate(("ece", "accuracy")):
         out[f"{name}_low"], out[f"{name}_high"] = np.quantile(draws[1:, place], [0.025, 0.975])
     return {name: float(value) for name, value in out.items()}
+
+
+def _share(hits: Bool[np.ndarray, " n"]) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
 
 
 def _draws(table: "pd.DataFrame", seed: int) -> Iterator[Int64[np.ndarray, " latent"]]:
@@ -250,34 +144,48 @@ def _draws(table: "pd.DataFrame", seed: int) -> Iterator[Int64[np.ndarray, " lat
 def _measure(
     table: "pd.DataFrame", score: Float64[np.ndarray, " latent"], chosen: Int64[np.ndarray, " drawn"]
 ) -> tuple[float, ...]:
-    from scipy.stats import spearmanr
     from sklearn.metrics import roc_auc_score
 
+    rank = _spearman(score[chosen], -table.polysemanticity.to_numpy()[chosen], table.n_active.to_numpy()[chosen])
+    chosen = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
     score, one = score[chosen], table.is_one.to_numpy(bool)[chosen]
-    if one.all() or not one.any():
-        return float("nan"), float("nan"), float("nan")
-    weights = matched_weights(table.n_active.to_numpy()[chosen], one)
+    weights = matched_weights(table.n_active.to_numpy()[chosen], one) if len(one) else np.zeros(0)
     if not weights.any():
-        return float("nan"), float("nan"), float("nan")
+        return float("nan"), rank, float("nan")
     k = max(1, int(one.sum()) // 2)
     best = np.argsort(-score, kind="stable")[:k]
-    rank = spearmanr(score, -table.polysemanticity.to_numpy()[chosen]).statistic
     precision = (one[best] * weights[best]).sum() / max(weights[best].sum(), 1e-12)
-    return float(roc_auc_score(one, score, sample_weight=weights)), float(rank), float(precision)
+    return float(roc_auc_score(one, score, sample_weight=weights)), rank, float(precision)
+
+
+def _spearman(score: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], n_active: np.ndarray) -> float:
+    """Mean over the fifths of the firing counts, each counting as many as it holds."""
+    from scipy.stats import rankdata
+
+    total, n = 0.0, 0
+    stratum = _strata(n_active)
+    for own in (stratum == s for s in range(STRATA)):
+        if own.sum() > 2 and np.ptp(score[own]) > 0 and np.ptp(truth[own]) > 0:
+            rank = np.corrcoef(rankdata(score[own]), rankdata(truth[own]))[0, 1]
+            total, n = total + own.sum() * rank, n + own.sum()
+    return float(total / n) if n else float("nan")
 
 
 def matched_weights(n_active: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
     """Weights with which, within each fifth of the firing counts, both kinds weigh as much as the fifth has latents
     of the rarer kind; zero in a fifth that lacks one."""
-    edges = np.quantile(n_active, np.linspace(0, 1, STRATA + 1)[1:-1])
-    stratum = np.searchsorted(edges, n_active, side="right")
-    weights = np.zeros(len(one))
+    stratum, weights = _strata(n_active), np.zeros(len(one))
     for s in range(STRATA):
         kinds = [(stratum == s) & one, (stratum == s) & ~one]
         least = min(kind.sum() for kind in kinds)
         for kind in kinds:
             weights[kind] = least / max(kind.sum(), 1)
     return weights
+
+
+def _strata(n_active: np.ndarray) -> Int64[np.ndarray, " latent"]:
+    """The fifth of the firing counts that each latent is in."""
+    return np.searchsorted(np.quantile(n_active, np.linspace(0, 1, STRATA + 1)[1:-1]), n_active, side="right")
 
 
 def _ece(p: Float64[np.ndarray, " latent"], one: Bool[np.ndarray, " latent"]) -> float:

@@ -6,19 +6,18 @@ import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.scorecard import (
-    calibration_curve,
-    calibration_worlds,
-    claimed,
-    fit_to,
-    judge_world,
-    leave_one_family_out,
-    matched_weights,
-    scorecard,
-    verdict_quality,
-)
+from interp.scorecard import calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
 from interp.scores import unity
 from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
+from interp.worlds.judging import (
+    calibration_worlds,
+    claimed,
+    family_calibrations,
+    fit_to,
+    judge_held_out,
+    judge_world,
+)
+from interp.worlds.truth import senses_in_sample
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
 
@@ -134,19 +133,64 @@ def test_matching_takes_away_what_frequency_alone_tells():
 
 @pytest.fixture(scope="module")
 def judged():
-    return pd.concat(judge_world(planted_world(c), n) for n, c in calibration_worlds(1, n_seq=256, n_latents=80))
+    return judge_held_out(list(calibration_worlds(1, n_seq=256, n_latents=80)))
 
 
 def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
-    held_out = leave_one_family_out(judged)
+    held_out = judged
     table = scorecard(held_out, {"monosemanticity": 1, "token_entropy": -1, "burstiness": 1}).set_index("score")
     assert table.auroc["monosemanticity"] > 0.93 and table.index[0] == "monosemanticity"
     assert table.auroc_low["monosemanticity"] <= table.auroc["monosemanticity"] <= table.auroc_high["monosemanticity"]
     quality = verdict_quality(held_out)
     assert quality["accuracy"] > 0.88 and quality["ece"] < 0.1
+    assert quality["senses_exact"] < quality["senses_of_sample"] < quality["senses_of_sample_countable"] <= 1
     curve = calibration_curve(held_out)
     assert curve.n.sum() == len(claimed(held_out)) and curve.p.is_monotonic_increasing
     assert ((curve.low <= curve.share) & (curve.share <= curve.high)).all()
+
+
+def test_all_that_hangs_on_the_calibration_is_of_one_that_never_saw_the_family(judged):
+    """Probability, interval and senses: those of judging a world by a calibration on the others alone."""
+    tested = judged[judged.tested]
+    assert (tested.ci_low <= tested.monosemanticity).all() and (tested.monosemanticity <= tested.ci_high).all()
+    (name, config), *_ = calibration_worlds(1, n_seq=256, n_latents=80)
+    own = judged[judged.world == name].reset_index(drop=True)
+    calibration = family_calibrations(judged)[config.family]
+    again = judge_world(planted_world(config), name, calibration)
+    columns = ["monosemanticity", "ci_low", "ci_high", "n_senses"]
+    pd.testing.assert_frame_equal(own[columns], again[columns])
+    others = fit_to(judged[judged.family != config.family])
+    np.testing.assert_array_equal(calibration.weights, others.weights)
+
+
+def test_spearman_is_of_latents_that_fire_equally_often(judged):
+    """A score that knows the number of firings alone follows polysemanticity, but not within a fifth."""
+    rng = np.random.default_rng(4)
+    n = 5000
+    table = pd.DataFrame({"n_active": np.exp(rng.normal(5, 1, n)).astype(int) + 1, "world": "w", "tested": True})
+    table["polysemanticity"] = 1 + np.log(table.n_active) + 0.1 * rng.normal(size=n)
+    table["top_share"] = 1 / table.polysemanticity
+    table["is_one"] = table.polysemanticity < np.median(table.polysemanticity)
+    table["is_several"] = ~table.is_one
+    stratum = np.searchsorted(np.quantile(table.n_active, [0.2, 0.4, 0.6, 0.8]), table.n_active, side="right")
+    table["fifth"], table["constant"], table["absent"] = stratum, 1.0, np.nan
+    found = scorecard(table, {"fifth": -1, "n_active": -1, "constant": 1, "absent": 1}).set_index("score")
+    assert np.isnan(found.spearman["fifth"]) and found.spearman["n_active"] > 0.8
+    assert set(found.index) == {"fifth", "n_active"}
+    assert not_scored(table, {"fifth": -1, "constant": 1, "absent": 1, "nowhere": 1}) == [
+        "constant",
+        "absent",
+        "nowhere",
+    ]
+
+
+def test_senses_are_counted_by_the_meanings_of_the_sampled_firings():
+    factors = [Factor(n, frozenset({n}), np.array(rows)) for n, rows in (("a", [0, 1, 2]), ("b", [3, 4]), ("c", [5]))]
+    p = np.array([[0.5, 0.4, 0.1], [0.5, 0.4, 0.1], [1.0, 0.0, 0.0]])
+    truth = Truth.of(p, [factor.tags for factor in factors])
+    rows = np.array([[0, 1, 3, 5], [0, 1, 2, -1], [0, 1, 2, 3]])
+    shares = np.array([[0.4, 0.3, 0.25, 0.05], [0.4, 0.3, 0.3, 0.0], [0.3, 0.3, 0.3, 0.1]])
+    assert senses_in_sample(truth, factors, 8, rows, shares).tolist() == [2, 1, 1]
 
 
 def test_planted_and_learnt_latents_weigh_the_same_in_a_calibration(judged):

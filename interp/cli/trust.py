@@ -19,26 +19,22 @@ the probability of one meaning and every single measure tell one meaning from se
 
 
 def _scorecard(options: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from interp.scorecard import calibration_worlds, judge_world, leave_one_family_out, scorecard, verdict_quality
+    from interp.scorecard import not_scored, scorecard, verdict_quality
     from interp.scores.table import MEASURES
-    from interp.worlds import planted_world
+    from interp.worlds.judging import calibration_worlds, judge_held_out
 
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds} must be at least 1")
     if options.out and options.out.suffix != ".csv":
         raise ValueError(f"--out {options.out} must end in .csv")
     worlds = list(calibration_worlds(options.seeds, n_latents=options.latents))
-    judged = []
     with Bar("scorecard") as bar:
-        for done, (name, config) in enumerate(worlds):
-            bar(done, len(worlds), name)
-            judged.append(judge_world(planted_world(config), name))
-    held_out = leave_one_family_out(pd.concat(judged))
-    table = scorecard(held_out, {"monosemanticity": 1, "kinship": 1, "distinctness": 1, "coherence": 1, **MEASURES})
+        held_out = judge_held_out(worlds, bar)
+    scores = {"monosemanticity": 1, "kinship": 1, "distinctness": 1, "coherence": 1, **MEASURES}
+    table = scorecard(held_out, scores)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(options.out, index=False)
-    print(table.drop(columns="n").round(3).to_string(index=False))
+    print(table.drop(columns=["n", "n_scored"]).round(3).to_string(index=False))
+    print(f"not measured in these worlds: {', '.join(not_scored(held_out, scores))}")
     print("\n".join(f"{name:24s} {value:.3f}" for name, value in verdict_quality(held_out).items()))

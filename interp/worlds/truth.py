@@ -46,8 +46,7 @@ class Truth:
 
     @classmethod
     def of(cls, factors: Float64[np.ndarray, "latent factor"], tags: Sequence[frozenset[str]]) -> "Truth":
-        names = sorted(set().union(*tags))
-        has = np.array([[name in own for name in names] for own in tags], float)  # factor tag
+        has = _tagged(tags)
         left, found = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
         for meaning in range(MAX_MEANINGS):
             mass = left @ has
@@ -93,6 +92,37 @@ class Truth:
     @property
     def is_several(self) -> Bool[np.ndarray, " latent"]:
         return (self.top_share <= SEVERAL) & (self.top_share > 0)
+
+
+def senses_in_sample(
+    truth: Truth,
+    factors: Sequence[Factor],
+    n_rows: int,
+    rows: Int64[np.ndarray, "latent firing"],
+    shares: Float64[np.ndarray, "latent firing"],
+) -> Int64[np.ndarray, " latent"]:
+    """The number of senses, were the meaning of each sampled firing known: how well a sample can tell it at best.
+
+    rows: sampled firings, −1 for none; shares: of the mass, that each stands for. A firing is of the latent's largest
+    meaning that has a factor there. 0 where `n_senses` is.
+    """
+    held, has = _membership(factors, n_rows), _tagged([factor.tags for factor in factors])
+    out = np.zeros(len(rows), np.int64)
+    for latent in np.flatnonzero(truth.n_senses):
+        sampled = rows[latent] >= 0
+        mass, left = shares[latent, sampled], truth.factors[latent].copy()
+        own = np.asarray(held[rows[latent, sampled]].todense()) > 0  # firing factor
+        for _ in range(MAX_MEANINGS):
+            tag = int((left @ has).argmax())
+            inside = own[:, (left > 0) & (has[:, tag] > 0)].any(1)
+            out[latent] += mass[inside].sum() >= LEAST_SHARE * shares[latent, sampled].sum()
+            mass, left = np.where(inside, 0, mass), left * (1 - has[:, tag])
+    return out
+
+
+def _tagged(tags: Sequence[frozenset[str]]) -> Float64[np.ndarray, "factor tag"]:
+    names = sorted(set().union(*tags))
+    return np.array([[name in own for name in names] for own in tags], float)
 
 
 def _membership(factors: Sequence[Factor], n_rows: int) -> scipy.sparse.csr_matrix:

@@ -1,0 +1,173 @@
+"""World B of the scorecard: latents and neurons of transformers trained on planted text, and of their nulls.
+
+The truth of a latent is the share of its mass that lies where each factor of the text holds (`Truth.attribute`), which
+the ranking never saw. Beside the dictionary and the neurons stand, as nulls,
+
+    frozen decoder      a dictionary of the same size whose decoder stays as it was drawn
+    shifted text        the dictionary's codes, laid on the text that stands half the text further on
+    untrained           a dictionary of the same transformer before training;  untrained neurons: its neurons
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp import TopKConfig, harvest, train_sae
+from interp.activations import ActivationStore
+from interp.codes import SparseCodes
+from interp.run import Run
+from interp.sae import SAE
+from interp.scores.calibration import Calibration
+from interp.scores.embeddings import ResidualVectors
+from interp.worlds import FAMILIES, Factor, Truth
+from interp.worlds.judging import Basis, judge_latents
+from models.training import TrainingConfig, train_model
+from models.transformer import Transformer, TransformerConfig
+
+TRAINED = ("dictionary", "neurons")
+HOOK, NEURONS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
+LEAST_TOKENS = 200
+"""A token of the labelled corpus is a factor if it is there so often."""
+
+
+class Sizes(NamedTuple):
+    n_seq: int = 8192
+    judged: int = 2048
+    """Sequences that latents are judged on, the first ones."""
+    n_ctx: int = 128
+    d_sae: int = 512
+    d_mlp: int = 256
+    model_tokens: int = 2_000_000
+    sae_tokens: int = 1_500_000
+
+
+QUICK = Sizes(320, 192, 64, 64, 64, 20_000, 20_000)
+
+
+def learned_world(
+    folder: Path, family: str, seed: int, sizes: Sizes, calibration: Calibration | None = None
+) -> pd.DataFrame:
+    """Latents and neurons of a transformer trained on a family's text; with a calibration the nulls' too."""
+    text = FAMILIES[family](np.random.default_rng([seed, 77]), sizes.n_seq, sizes.n_ctx, 40, 0.0)
+    tokens = torch.from_numpy(text.tokens)
+    config = TransformerConfig.preset(
+        "one-layer", d_vocab=len(text.vocab), n_ctx=sizes.n_ctx, d_model=64, n_heads=4, d_mlp=sizes.d_mlp, seed=seed
+    )
+    steps = TrainingConfig(tokens=sizes.model_tokens, n_samples=0, seed=seed)
+    train_model(Transformer(config), tokens[sizes.judged // 8 :], tokens[: sizes.judged // 8], steps, folder)
+    factors = [Factor(f.name, f.tags, f.rows[f.rows < sizes.judged * sizes.n_ctx]) for f in text.factors]
+    factors = [factor for factor in factors if len(factor.rows)]
+    model, found = Transformer.load(folder), dict[str, _Latents]()
+    found |= _latents(model, tokens, folder / "sae", sizes, nulls=calibration is not None)
+    if calibration is not None:
+        untrained = _latents(Transformer(config), tokens, folder / "saeuntrained", sizes, nulls=False)
+        found |= {"untrained": untrained["dictionary"], "untrained neurons": untrained["neurons"]}
+    parts = []
+    for name, latents in found.items():
+        table = judge_latents(
+            tokens[: sizes.judged],
+            latents.basis,
+            text.vocab,
+            factors,
+            Truth.attribute(latents.basis.codes, factors),
+            calibration,
+            W_U=model.W_U if name in TRAINED else None,
+            twin=latents.twin,
+            embeddings=latents.embeddings,
+            family=family,
+            world=f"{family}-{seed}",
+            basis=name,
+        )
+        if latents.enc_dec is not None:
+            table["enc_dec_cosine"] = latents.enc_dec.numpy()
+        parts.append(table)
+    return pd.concat(parts)
+
+
+class _Latents(NamedTuple):
+    basis: Basis
+    twin: Basis | None = None
+    embeddings: ResidualVectors | None = None
+    enc_dec: Float[Tensor, " d_sae"] | None = None
+
+
+def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, nulls: bool) -> dict[str, _Latents]:
+    """A dictionary learnt on the residual stream, and the neurons; with `nulls` all that the model's own need."""
+    store = harvest(model, tokens, [HOOK], folder.with_name(folder.name + "-store"))
+    config = TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens)
+    sae = train_sae(store, HOOK, config, out=folder)
+    judged = tokens[: sizes.judged]
+    neurons = SparseCodes.cat(
+        [SparseCodes.from_dense(acts[NEURONS].clamp_min(0)) for acts in _activations(model, judged)]
+    )
+    found = {
+        "dictionary": _Latents(_basis(sae, model, judged)),
+        "neurons": _Latents(Basis(neurons, model.blocks[0].mlp.W_out.detach())),
+    }
+    if nulls:
+        others = [
+            TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens, seed=1, train_decoder=t) for t in (True, False)
+        ]
+        twin, frozen = train_sae(store, HOOK, others, out=folder.with_name(folder.name + "-others"))
+        found = _with_nulls(found, sae, _basis(twin, model, judged), _basis(frozen, model, judged), store)
+    return found
+
+
+def _with_nulls(
+    found: Mapping[str, _Latents], sae: SAE, twin: Basis, frozen: Basis, store: ActivationStore
+) -> dict[str, _Latents]:
+    basis, embeddings = found["dictionary"].basis, ResidualVectors.from_store(store, HOOK)
+    enc_dec = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1).detach()
+    half = len(basis.codes) // 2 + 17  # not a multiple of n_ctx: what fires by position alone has no meaning either
+    codes = basis.codes
+    shifted = SparseCodes.cat([codes[half : len(codes)], codes[:half]])
+    return {
+        "dictionary": _Latents(basis, twin, embeddings, enc_dec),
+        "neurons": found["neurons"]._replace(embeddings=embeddings),
+        "frozen decoder": _Latents(frozen),
+        "shifted text": _Latents(Basis(shifted)),
+    }
+
+
+@torch.no_grad()
+def _basis(sae: SAE, model: Transformer, tokens: Tensor) -> Basis:
+    codes = SparseCodes.cat([sae.codes(acts[HOOK]) for acts in _activations(model, tokens)])
+    return Basis(codes, sae.W_dec.detach())
+
+
+@torch.no_grad()
+def _activations(model: Transformer, tokens: Tensor) -> Iterator[dict[str, Float[Tensor, "row d"]]]:
+    for batch in tokens.split(64):
+        _, cache = model.run_with_cache(batch, names_filter=[HOOK, NEURONS])
+        yield {name: cache[name].flatten(0, 1).float() for name in (HOOK, NEURONS)}
+
+
+def run_world(path: Path, calibration: Calibration) -> pd.DataFrame:
+    """Latents and neurons of a run, by the labels of its corpus and by token, neither of which the ranking sees."""
+    run = Run(path)
+    tokens, labels = run.features.tokens, run.harvested.labels
+    factors = [
+        Factor(f"label {name}", frozenset({name}), torch.as_tensor(mask).reshape(-1).nonzero()[:, 0].numpy())
+        for name, mask in labels.items()
+    ]
+    flat = tokens.numpy().reshape(-1)
+    counts = np.bincount(flat, minlength=len(run.features.vocab))
+    words = pd.Series(run.features.vocab).str.strip().str.casefold()
+    for word, ids in words.groupby(words).groups.items():
+        if counts[ids].sum() >= LEAST_TOKENS and word:
+            factors.append(Factor(f"token {word!r}", frozenset({f"token {word}"}), np.flatnonzero(np.isin(flat, ids))))
+    # As in the planted worlds, what holds at more than a quarter of the text is no meaning.
+    factors = [factor for factor in factors if 0 < len(factor.rows) <= flat.size // 4]
+    parts = []
+    for name, features in (("dictionary", run.features), ("neurons", run.neurons)):
+        basis = Basis(features.codes[0 : len(features.codes)])
+        truth = Truth.attribute(basis.codes, factors)
+        about: dict[str, Any] = {"family": "corpus", "world": str(path), "basis": name}
+        parts.append(judge_latents(tokens, basis, features.vocab, factors, truth, calibration, **about))
+    return pd.concat(parts)

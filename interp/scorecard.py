@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from interp.scores.senses import MAX_SENSES
+from interp.statistics.intervals import wilson
 from interp.worlds.judging import claimed
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def calibration_curve(judged: "pd.DataFrame") -> "pd.DataFrame":
     rows = []
     for own in (place == b for b in range(BINS)):
         if own.any():
-            low, high = _wilson(one[own].sum(), own.sum())
+            low, high = wilson(one[own].sum(), own.sum())
             rows.append({"p": p[own].mean(), "share": one[own].mean(), "low": low, "high": high, "n": int(own.sum())})
     return pd.DataFrame(rows)
 
@@ -192,9 +193,3 @@ def _ece(p: Float64[np.ndarray, " latent"], one: Bool[np.ndarray, " latent"]) ->
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     bins: list[np.ndarray] = [place == b for b in range(BINS)]
     return float(sum(own.mean() * abs(p[own].mean() - one[own].mean()) for own in bins if own.any()))
-
-
-def _wilson(k: float, n: int) -> tuple[float, float]:
-    z = 1.96
-    centre, spread = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-    return float(centre - spread), float(centre + spread)

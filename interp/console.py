@@ -29,9 +29,8 @@ def show_stages(config: Any, out: Path, until: str, redo: bool) -> None:
     manifest = run.manifest("report") if until == "report" else None
     if manifest:
         print(f"\nfive features to begin with\n{_showcase(run)}")
-        nulls = run.manifest("nulls")
-        if nulls:
-            print(f"\nwhat its nulls are called, judged alike\n{_beside_nulls(nulls['results']['shares'])}")
+        if run.manifest("nulls"):
+            print(f"\nwhat its nulls are called, judged alike\n{_beside_nulls(run.nulls.shares)}")
         print(f"\nOpen {(run.path / manifest['results']['page']).resolve()}")
 
 
@@ -60,7 +59,7 @@ def _summary(stage: str, r: dict[str, Any]) -> str:
         won = sum(c["f1_feature"] > c["f1_neuron"] for c in r.values())
         return f"best feature beats best neuron on {won} of {len(r)} labels"
     if stage == "ranking":
-        return verdicts(r["verdicts"])
+        return verdicts(r)
     if stage == "nulls":
         monosemantic = ", ".join(f"{name} {of['monosemantic']['share']:.0%}" for name, of in r["shares"].items())
         return f"monosemantic: {monosemantic}"
@@ -71,17 +70,28 @@ def _summary(stage: str, r: dict[str, Any]) -> str:
     raise ValueError(f"stage {stage} has no summary line")
 
 
-def verdicts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
+def verdicts(r: dict[str, Any]) -> str:
+    """One line of what `ranking.verdict_counts` counted; of a run before it counted more than the verdicts, these."""
+    said = []
+    for verdict, count in r["verdicts"].items():
+        notes = [(r.get("unsure", {}).get(verdict, 0), "unsure")]
+        if verdict == "polysemantic":
+            notes.append((r.get("inseparable", 0), "without separable senses"))
+        note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
+        said.append(f"{count:,} {verdict}" + (f" ({note})" if note else ""))
+    return ", ".join(said)
 
 
-def _beside_nulls(shares: dict[str, Any]) -> str:
-    """A line a dictionary, the SAE first: the share called monosemantic, with its 95 % interval, and lexical."""
+def _beside_nulls(shares: Any) -> str:
+    """A line a dictionary, the SAE first: the share called monosemantic, with its 95 % interval, how much of it surely,
+    and lexical."""
     lines = []
-    for name, of in shares.items():
-        one, low, high = (of["monosemantic"][key] for key in ("share", "ci_low", "ci_high"))
-        lexical = of["lexical"]["share"]
-        lines.append(f"  {name:16s} {one:4.0%} monosemantic ({low:.0%} to {high:.0%}), {lexical:4.0%} lexical")
+    for name, of in shares.set_index("verdict").groupby("dictionary", sort=False):
+        one, lexical = of.loc["monosemantic"], of["share"]["lexical"]
+        lines.append(
+            f"  {name:16s} {one['share']:4.0%} monosemantic ({one['ci_low']:.0%} to {one['ci_high']:.0%}), "
+            f"{one['sure_share']:4.0%} surely ({one['sure_low']:.0%} to {one['sure_high']:.0%}), {lexical:4.0%} lexical"
+        )
     return "\n".join(lines)
 
 

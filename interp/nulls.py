@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 NAMES = ("SAE", "twin seed", "neurons", "frozen decoder", "shuffled model")
 UNTESTED = ("dead", "too_rare")
+_TESTED = {"share": "tested_share", "ci_low": "tested_low", "ci_high": "tested_high"}
+_TESTED |= {"sure_share": "tested_sure", "sure_low": "tested_sure_low", "sure_high": "tested_sure_high"}
+_TESTED |= {"unsure_share": "tested_unsure", "unsure_low": "tested_unsure_low", "unsure_high": "tested_unsure_high"}
 _ROWS_AT_ONCE = 1 << 15
 Progress = Callable[[int, int, str], None]
 Module = TypeVar("Module", bound=nn.Module)
@@ -70,9 +73,10 @@ class Nulls(NamedTuple):
     """The tables that `compare_with_nulls` wrote."""
 
     shares: "pd.DataFrame"
-    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), verdict, n; share of the firing,
-    its 95 % interval from ci_low to ci_high (NaN for dead); the same of those that could be tested, neither dead nor
-    too rare, as tested_share, tested_low, tested_high."""
+    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), and what `verdict_shares` says of
+    those that fire: share, sure_share, unsure_share, each with its interval; the same of those that could be tested,
+    neither dead nor too rare, as tested_share, tested_low, tested_high; tested_sure, tested_sure_low, …;
+    tested_unsure, …"""
     verdicts: "pd.DataFrame"
     """A row a dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
     twins: "pd.DataFrame"
@@ -81,9 +85,11 @@ class Nulls(NamedTuple):
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
+        """Shares that lack a column of today's are counted anew from the verdicts."""
         import pandas as pd
 
-        return cls(*(pd.read_parquet(Path(folder) / f"{name}.parquet") for name in cls._fields))
+        nulls = cls(*(pd.read_parquet(Path(folder) / f"{name}.parquet") for name in cls._fields))
+        return nulls if _TESTED.keys() <= set(nulls.shares) else nulls._replace(shares=_shares(nulls.verdicts))
 
 
 def compare_with_nulls(
@@ -275,9 +281,8 @@ def _shares(verdicts: "pd.DataFrame") -> "pd.DataFrame":
     parts = []
     for name, table in verdicts.groupby("dictionary", sort=False):
         share = verdict_shares(table).set_index("verdict")
-        tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict")
-        columns = {"share": "tested_share", "ci_low": "tested_low", "ci_high": "tested_high"}
-        share = share.join(tested[list(columns)].rename(columns=columns)).reset_index()
+        tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict").drop(list(UNTESTED))
+        share = share.join(tested[list(_TESTED)].rename(columns=_TESTED)).reset_index()
         about = {"dictionary": name, "trained_tokens": table["trained_tokens"].iloc[0], "latents": len(table)}
         for column, value in reversed(about.items()):
             share.insert(0, column, value)

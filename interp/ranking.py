@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from interp.features import FeatureStore
+from interp.statistics.intervals import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from interp.scores.firings import CodeSource
 
 VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
+BY_PROBABILITY = ("monosemantic", "polysemantic")
 DENSE = 0.5
 """A latent that fires on more than this share of tokens splits the text, whatever it means."""
 DENSE_WITHOUT_MEANING = 0.1
@@ -66,15 +68,19 @@ def rank_features(
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation mass on one token and its variants in case and space
                             monosemantic   probability ≥ ½;    polysemantic   < ½
-    sure                    the interval lies on one side of ½, and the latent could be tested
-    n_senses                parts into which its firings fall (`scores.senses`); 0 where not tested
+    sure                    the interval lies on one side of ½, and the latent could be tested; a monosemantic or
+                            polysemantic latent that is not is unsure: its verdict is the likelier of the two, no more
+    n_senses                parts into which its firings fall (`scores.senses`); 0 where not tested. 1 for a
+                            polysemantic latent: its firings have no meaning in common, yet no parts can be told apart
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
     explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval     of that rule on all tokens of
                             the held-out half (`explain.Explanations`)
     senses                  one dictionary a sense, the largest first: `share` of the activation mass, `stability`, how
                             well it is found again in bootstraps (1: exactly), `rule` in words with its `f1` ("" and
                             None where none was found), `n` sampled firings, `rows` of up to 8 of them (seq * n_ctx +
-                            pos), `following` tokens. [] for latents with one sense or not tested
+                            pos), `following` tokens, `promoted`: share of its firings that a token follows which the
+                            latent raises most (None where no logit effects are known). [] for latents with one sense
+                            or not tested
     respect                 in what its firings are most alike (`scores.respects`)
     distinctness, core, consistency, kinship, common, own, mass, …_even     see `scores.unity`
     coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
@@ -133,21 +139,46 @@ def rank_codes(
     return _sorted(_judge(tokens, codes, names, nulls, seed, calibration, progress, spelling=vocab is not None).ranking)
 
 
-def verdict_shares(ranking: "pd.DataFrame", *, replicates: int = 1000, seed: int = 0) -> "pd.DataFrame":
-    """How many latents have each verdict: `verdict`, `n`, `share` of all that fire, and its 95 % interval `ci_low`,
-    `ci_high` from a bootstrap over latents. Dead latents are counted, and in no share."""
+def verdict_shares(ranking: "pd.DataFrame") -> "pd.DataFrame":
+    """How many latents have each verdict, and of how many that is sure. A row a verdict:
+
+    verdict, n                              of all latents
+    share, ci_low, ci_high                  of all that fire, with its 95 % interval (Wilson); NaN for dead
+    sure_share, sure_low, sure_high         of all that fire, those that have the verdict and are `sure` of it
+    unsure_share, unsure_low, unsure_high   of all that fire, those of either verdict by probability that are not
+
+    The last six are NaN for the verdicts that do not go by the probability; the last three say the same of
+    monosemantic and polysemantic, since ½ may lie on either side of these.
+    """
     import pandas as pd
 
-    alive = ranking.verdict[ranking.verdict != "dead"].to_numpy()
-    rng = np.random.default_rng(seed)
+    fires = int((ranking["verdict"] != "dead").sum())
+    unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
     rows = []
     for verdict in VERDICTS:
-        n, total = int((ranking.verdict == verdict).sum()), max(len(alive), 1)
-        drawn = rng.binomial(total, n / total if verdict != "dead" else 0.0, replicates) / total
-        share = n / total if verdict != "dead" else np.nan
-        low, high = np.quantile(drawn, [0.025, 0.975]) if verdict != "dead" else (np.nan, np.nan)
-        rows.append({"verdict": verdict, "n": n, "share": share, "ci_low": low, "ci_high": high})
+        own, judged = ranking["verdict"] == verdict, verdict in BY_PROBABILITY
+        shares = {("share", "ci_low", "ci_high"): int(own.sum()) if verdict != "dead" else None}
+        shares["sure_share", "sure_low", "sure_high"] = int((own & ~unsure).sum()) if judged else None
+        shares["unsure_share", "unsure_low", "unsure_high"] = int(unsure.sum()) if judged else None
+        rows.append({"verdict": verdict, "n": int(own.sum())})
+        for names, k in shares.items():
+            rows[-1] |= dict(zip(names, _share_of(k, fires), strict=True))
     return pd.DataFrame(rows)
+
+
+def _share_of(k: int | None, n: int) -> tuple[float, float, float]:
+    return (np.nan, np.nan, np.nan) if k is None else (k / max(n, 1), *wilson(k, n))
+
+
+def verdict_counts(ranking: "pd.DataFrame") -> dict[str, Any]:
+    """`verdicts`: how many latents have each; `unsure`: how many of those by probability have an interval that holds ½;
+    `inseparable`: how many are polysemantic with one sense."""
+    by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
+    return {
+        "verdicts": ranking["verdict"].value_counts().to_dict(),
+        "unsure": (~by_probability["sure"].astype(bool)).groupby(by_probability["verdict"]).sum().to_dict(),
+        "inseparable": int(((ranking["verdict"] == "polysemantic") & (ranking["n_senses"] == 1)).sum()),
+    }
 
 
 @dataclass(frozen=True)

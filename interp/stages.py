@@ -22,7 +22,7 @@ from interp.features import scan_features
 from interp.harvest import harvest
 from interp.nulls import compare_with_nulls
 from interp.quality import quality_table
-from interp.ranking import rank_features
+from interp.ranking import rank_features, verdict_counts
 from interp.report import write_report
 from interp.sae import train_sae
 from interp.scores.concepts import concept_table
@@ -174,7 +174,7 @@ def _ranking(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:
     config = run.config.ranking
     table = rank_features(run.features, nulls=config.nulls, seed=config.seed, progress=progress)
     _write_parquet(table, folder / "ranking.parquet")
-    return {"verdicts": table.verdict.value_counts().to_dict()}
+    return verdict_counts(table)
 
 
 def _nulls(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:

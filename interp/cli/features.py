@@ -66,7 +66,7 @@ Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feat
 
 def _rank(options: argparse.Namespace) -> None:
     from interp.features import FeatureStore
-    from interp.ranking import rank_features
+    from interp.ranking import rank_features, verdict_counts
     from interp.run import Run
 
     out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed")}
@@ -85,7 +85,7 @@ def _rank(options: argparse.Namespace) -> None:
     temporary.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(temporary, index=False) if out.suffix == ".parquet" else table.to_csv(temporary, index=False)
     os.replace(temporary, out)
-    print(verdicts({str(name): int(n) for name, n in table.verdict.value_counts().items()}))
+    print(verdicts(verdict_counts(table)))
     print(out)
 
 
@@ -95,7 +95,7 @@ def _rank_run(run: "Run", given: dict[str, int]) -> None:
     config = dataclasses.replace(run.config, ranking=dataclasses.replace(run.config.ranking, **given))
     with Bar("ranking") as bar:
         manifest = run_alone(run, "ranking", config=config, progress=bar)
-    print(verdicts(manifest["results"]["verdicts"]))
+    print(verdicts(manifest["results"]))
     print(run.path / "ranking" / "ranking.parquet")
     print(f"interp report {run.path} writes its page anew")
 

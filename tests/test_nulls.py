@@ -1,0 +1,84 @@
+"""What is told of each dictionary, from verdicts written down by hand."""
+
+import pandas as pd
+import pytest
+
+from interp import console
+from interp.nulls import Nulls, _shares
+from interp.ranking import VERDICTS, verdict_counts, verdict_shares
+from interp.statistics.intervals import wilson
+
+ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
+ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("lexical", False, 1), ("too_rare", False, 0)]
+ROWS += [("dead", False, 0)] * 2
+NEW = ["sure_share", "sure_low", "sure_high", "unsure_share", "unsure_low", "unsure_high"]
+
+
+def ranking():
+    return pd.DataFrame(ROWS, columns=["verdict", "sure", "n_senses"])
+
+
+def verdicts():
+    """Of two dictionaries: that one, and one none of whose latents is called polysemantic."""
+    other = ranking().query("verdict != 'polysemantic'")
+    return pd.concat([ranking().assign(dictionary="SAE"), other.assign(dictionary="neurons")]).assign(trained_tokens=9)
+
+
+def test_shares_tell_the_sure_from_the_unsure_of_all_that_fire():
+    table = verdict_shares(ranking()).set_index("verdict")
+    assert tuple(table.index) == VERDICTS and table.n.sum() == len(ROWS)
+    one, several = table.loc["monosemantic"], table.loc["polysemantic"]
+    assert [one["share"], one["sure_share"], one["unsure_share"]] == [0.4, 0.3, 0.3]
+    assert [several["share"], several["sure_share"], several["unsure_share"]] == [0.4, 0.2, 0.3]
+    assert (one["sure_low"], one["sure_high"]) == wilson(3, 10)
+    assert (several["ci_low"], several["ci_high"]) == wilson(4, 10)
+    assert (one["unsure_low"], one["unsure_high"]) == wilson(3, 10)
+    settled = table.loc[["lexical", "dense", "too_rare"]]
+    assert settled[NEW].isna().all(axis=None) and settled["share"].tolist() == [0.1, 0, 0.1]
+    assert table.loc["dead"].drop("n").isna().all()
+    # Every latent that fires is sure, unsure or settled without the probability.
+    assert table["sure_share"].sum() + one["unsure_share"] + settled["share"].sum() == pytest.approx(1)
+
+
+def test_no_latent_and_all_latents_have_an_interval_of_some_width():
+    table = verdict_shares(ranking().query("verdict == 'lexical'")).set_index("verdict")
+    assert table.loc["lexical", "share"] == 1 > table.loc["lexical", "ci_low"] > 0
+    assert table.loc["dense", "share"] == 0 < table.loc["dense", "ci_high"] < 1
+    nothing = verdict_shares(ranking().query("verdict == 'dead'")).set_index("verdict")
+    assert nothing.loc["monosemantic", ["share", "ci_low", "ci_high"]].tolist() == [0, 0, 1]
+
+
+def test_shares_of_those_tested_leave_out_the_rare_and_the_dead():
+    table = _shares(verdicts()).set_index(["dictionary", "verdict"])
+    one = table.loc["SAE", "monosemantic"]
+    assert (one["latents"], one["share"], one["tested_share"]) == (12, 0.4, pytest.approx(4 / 9))
+    assert (one["tested_sure"], one["tested_unsure"]) == pytest.approx((3 / 9, 3 / 9))
+    assert (one["tested_sure_low"], one["tested_sure_high"]) == wilson(3, 9)
+    assert (one["tested_unsure_low"], one["tested_unsure_high"]) == wilson(3, 9)
+    assert table.loc["neurons", "monosemantic"]["tested_unsure"] == pytest.approx(1 / 5)
+    tested = [column for column in table if column.startswith("tested")]
+    assert table.loc[("SAE", "too_rare"), tested].isna().all()
+
+
+def test_shares_that_do_not_tell_them_apart_are_counted_anew(tmp_path):
+    now = Nulls(_shares(verdicts()), verdicts(), pd.DataFrame({"latent": [0]}))
+    before = now.shares[["dictionary", "verdict", "n", "share", "ci_low", "ci_high"]].assign(share=0.5)
+    for name, table in zip(Nulls._fields, now._replace(shares=before), strict=True):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    pd.testing.assert_frame_equal(Nulls.read(tmp_path).shares, now.shares)
+    now.shares.assign(share=0.5).to_parquet(tmp_path / "shares.parquet")
+    assert (Nulls.read(tmp_path).shares["share"] == 0.5).all(), "what is whole is read as it is"
+
+
+def test_the_end_of_a_run_says_how_much_is_sure():
+    first, second = console._beside_nulls(_shares(verdicts())).splitlines()
+    low, high = wilson(3, 10)
+    assert "SAE" in first and f"40% monosemantic (17% to 69%),  30% surely ({low:.0%} to {high:.0%})" in first
+    assert second.split()[0] == "neurons" and "10% lexical" in first
+
+
+def test_counts_say_how_many_are_unsure_and_fall_into_no_parts():
+    counts = verdict_counts(ranking())
+    assert counts["unsure"] == {"monosemantic": 1, "polysemantic": 2} and counts["inseparable"] == 1
+    assert "4 monosemantic (1 unsure), 4 polysemantic (2 unsure, 1 without separable senses)" in console.verdicts(counts)
+    assert console.verdicts({"verdicts": {"lexical": 2, "dead": 1}}) == "2 lexical, 1 dead"

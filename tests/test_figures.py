@@ -247,14 +247,27 @@ def test_a_table_without_its_columns_is_refused_by_name(ranking):
         )
 
 
-def test_verdict_shares_have_a_point_and_an_interval_for_each_dictionary_in_the_hue_of_the_verdict():
+def test_verdict_shares_are_bars_of_a_sure_and_an_unsure_part_with_their_intervals_in_the_hue_of_the_verdict():
     verdicts, names = ["monosemantic", "lexical", "dead"], ["SAE", "neurons"]
     rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in zip(verdicts, (0.5, 0.3, np.nan), strict=True)]
     table = pd.DataFrame(rows, columns=["dictionary", "verdict", "share", "ci_low", "ci_high"])
+    is_one = table["verdict"] == "monosemantic"
+    for column, value in (("sure_share", 0.4), ("sure_low", 0.35), ("sure_high", 0.43)):
+        table[column] = np.where(is_one, value, np.nan)
     drawn = figures.verdict_shares(table)
-    assert [trace.name for trace in drawn.data] == ["monosemantic", "lexical"]
-    for trace, share in zip(drawn.data, (0.5, 0.3), strict=True):
-        assert list(trace.x) == [share, share] and trace.marker.color == VERDICT_COLOURS[trace.name]
-        assert list(trace.error_x.array) == pytest.approx([0.2, 0.2])
-        assert list(trace.error_x.arrayminus) == pytest.approx([0.1, 0.1])
+    sure, unsure, lexical = (trace for trace in drawn.data if trace.type == "bar")
+    assert [sure.name, lexical.name] == ["monosemantic", "lexical"] and not unsure.showlegend
+    assert list(sure.x) == list(unsure.base) == [0.4, 0.4] and list(unsure.x) == pytest.approx([0.1, 0.1])
+    assert list(lexical.x) == [0.3, 0.3] and unsure.opacity < 1
+    colours = [VERDICT_COLOURS[verdict] for verdict in ("monosemantic", "monosemantic", "lexical")]
+    assert [bar.marker.color for bar in (sure, unsure, lexical)] == colours
+    ends = {trace.name: trace for trace in drawn.data if trace.type == "scatter"}
+    expected = {"surely monosemantic": (0.4, 0.35, 0.43), "monosemantic": (0.5, 0.4, 0.7), "lexical": (0.3, 0.2, 0.5)}
+    assert ends.keys() == expected.keys()
+    for name, (share, low, high) in expected.items():
+        assert list(ends[name].x) == [share, share]
+        assert list(ends[name].error_x.array) == pytest.approx([high - share] * 2)
+        assert list(ends[name].error_x.arrayminus) == pytest.approx([share - low] * 2)
     assert list(drawn.layout.yaxis.ticktext) == names
+    with pytest.raises(ValueError, match="sure_share"):
+        figures.verdict_shares(table.drop(columns="sure_share"))

@@ -80,5 +80,6 @@ def test_the_end_of_a_run_says_how_much_is_sure():
 def test_counts_say_how_many_are_unsure_and_fall_into_no_parts():
     counts = verdict_counts(ranking())
     assert counts["unsure"] == {"monosemantic": 1, "polysemantic": 2} and counts["inseparable"] == 1
-    assert "4 monosemantic (1 unsure), 4 polysemantic (2 unsure, 1 without separable senses)" in console.verdicts(counts)
+    said = console.verdicts(counts)
+    assert "4 monosemantic (1 unsure), 4 polysemantic (2 unsure, 1 without separable senses)" in said
     assert console.verdicts({"verdicts": {"lexical": 2, "dead": 1}}) == "2 lexical, 1 dead"

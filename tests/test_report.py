@@ -27,6 +27,8 @@ VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2
 N_SEQ, N_CTX, D_SAE = 40, 16, CHUNK + 6
 DEAD = 5
 SPLIT = 1
+WHOLE = 4
+"""Polysemantic with one sense, and not sure of it."""
 SENSES = [
     {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639]}
     | {"following": [1, 5], "promoted": 0.25, "stability": 0.9},
@@ -66,6 +68,7 @@ def planted_ranking() -> pd.DataFrame:
     table["explanation_f1"] = score
     table["coherence"], table["coherence_z"], table["senses_z"] = score / 2, score * 5, -score
     table["coherence_null_low"], table["coherence_null_high"] = -0.1, 0.1 + score / 10
+    table.at[WHOLE, "n_senses"] = 1
     table["sure"], table["respect"] = score > 0.9, np.where(score > 0.5, "form_before", "")
     table["explanation_precision"], table["explanation_recall"] = score * 0.9, score * 0.8
     table["explanation_f1_by_interval"] = [[0.1, 0.2, 0.3, np.nan, value] for value in score]
@@ -81,6 +84,11 @@ def planted_nulls() -> Nulls:
     table = pd.DataFrame(shares, columns=columns).assign(n=7)
     for name in ("share", "ci_low", "ci_high"):
         table[f"tested_{name.removeprefix('ci_')}"] = table[name]
+    is_one = table["verdict"] == "monosemantic"
+    for part, by in (("sure", 0.1), ("unsure", 0.2)):
+        for end, column in (("share", "share"), ("low", "ci_low"), ("high", "ci_high")):
+            table[f"{part}_{end}"] = (table[column] - by).where(is_one)
+            table[f"tested_{part}{'' if end == 'share' else '_' + end}"] = table[f"{part}_{end}"]
     twins = pd.DataFrame({"latent": range(D_SAE), "twin": 0, "cosine": np.linspace(0, 1, D_SAE), "frozen_cosine": 0.25})
     return Nulls(table, pd.DataFrame(), twins)
 
@@ -100,8 +108,8 @@ def run(folder) -> Path:
     planted_store(run / "features", full=True)
     for name in ("ranking", "quality", "concepts", "model", "sae", "nulls"):
         (run / name).mkdir()
-    for name in ("shares", "twins"):
-        getattr(planted_nulls(), name).to_parquet(run / "nulls" / f"{name}.parquet")
+    for name, table in zip(Nulls._fields, planted_nulls(), strict=True):
+        table.to_parquet(run / "nulls" / f"{name}.parquet")
     planted_ranking().to_parquet(run / "ranking" / "ranking.parquet")
     quality = {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered_mean": [0.9, 0.5]}
     pd.DataFrame(quality).to_parquet(run / "quality" / "quality.parquet")
@@ -280,6 +288,8 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
     for row in nulls["rows"]:
         share = row["shares"][0][0]
         assert row["shares"][0] == row["tested"] == pytest.approx([share, share - 0.1, share + 0.1])
+        assert row["surely"] == [pytest.approx([share - 0.1, share - 0.2, share]), None]
+        assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
         assert (row["judged"], row["dead"]) == (90, 7)
     assert "figure" in nulls["panel"] and "lexical" in nulls["panel"]["note"]
 
@@ -493,6 +503,27 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(browser, page):
     assert HOSTILE in text and "<img" not in dom
     rows = [int(row) for row in re.findall(r'<li class="example" data-row="(\d+)"', section)]
     assert rows[:4] == [0, 17, 639, 20]
+
+
+def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(browser, page):
+    dom = browser.dom(page, f"#feature/{WHOLE}")
+    text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
+    assert "polysemantic, unsure" in text and "Unsure: the interval" in text
+    assert "no common meaning, no separable senses found" in text and "1 sense" not in text
+    sure = planted_ranking().query("sure").latent.iloc[0]
+    dom = browser.dom(page, f"#feature/{sure}")
+    text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
+    assert "nsure" not in text.split("Where it fires")[0] and "1 sense" in text
+
+
+def test_chromium_parts_the_verdicts_into_sure_and_unsure(browser, page):
+    dom = browser.dom(page, "#summary")
+    text = html.unescape(re.sub(r"<[^>]+>", "|", dom[dom.index('<section id="summary"') :]))
+    ranking = planted_ranking()
+    for verdict in ("monosemantic", "polysemantic"):
+        unsure = int((~ranking.sure[ranking.verdict == verdict]).sum())
+        assert unsure and f"{unsure} unsure" in text
+    assert "surely monosemantic" in text and "of those tested" in text
 
 
 def test_chromium_shows_all_features_most_monosemantic_first(browser, page):

@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf } = report.table;
+  const { columns, verdictOf, isUnsure, isInseparable } = report.table;
   const { evidence, chunk, latents, tokens: scanned } = report.data.page;
   const FIRST_CODE = 93, SURROGATES = 0xd800, N_SURROGATES = 0x800;
   let vocab, wanted;
@@ -115,9 +115,9 @@ report.views.feature = (() => {
     const rows = evidence.map((row) => ({ ...row, value: pick(row.value), z: pick(row.z), low: pick(row.low), high: pick(row.high) }));
     const known = rows.filter(({ value, z }) => value !== null || z !== null);
     const words = columns.verdict_words[columns.verdict[latent]];
-    const unsure = columns.sure[latent] === false && ["monosemantic", "polysemantic"].includes(verdictOf(latent));
     const said = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
-      unsure ? " Its interval reaches to both sides of ½: not sure." : null, feature.respect ? ` Its firings are most alike in: ${feature.respect}.` : null);
+      isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
+      isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.respect ? ` Its firings are most alike in: ${feature.respect}.` : null);
     if (!known.length) return [said, nothing("No evidence: it does not fire often enough to be judged.")];
     const head = h("thead", null, h("tr", null, ["Evidence", "", "Value", "z"].map((name) => h("th", { scope: "col" }, name))));
     const body = known.map((row) => h("tr", null,
@@ -203,8 +203,8 @@ report.views.feature = (() => {
     const f1 = columns.explanation_f1[latent];
     return h("header.feature", null,
       h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
-      h("div.name", null, h("h2", null, `Feature ${latent}`), verdictElement(verdictOf(latent)), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
-        columns.senses[latent] ? h("span.muted", null, `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
+      h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
+        columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
       h("p.lead", null, explanation ? [h("bdi", null, explanation), f1 === null ? null : h("small", null, ` F1 ${format.fixed(f1)}, held out`)] : h("span.muted", null, "No explanation was found.")));
   }
 

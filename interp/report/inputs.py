@@ -67,21 +67,20 @@ def gather(
     features["latent"] = features.index
     features["n_active"] = features["n_active"].fillna(0).astype(int)
     table = ranking if ranking is not None else _parquet(run, "ranking/ranking.parquet")
-    shares = nulls.shares if nulls is not None else _parquet(run, "nulls/shares.parquet")
-    twins = nulls.twins if nulls is not None else _parquet(run, "nulls/twins.parquet")
+    nulls = nulls if nulls is not None else _nulls(run)
     if wider is None and run and (run / "wider" / "features" / "meta.json").is_file():
         wider = run / "wider"
     return ReportInputs(
         title=title or (run.resolve().name if run else "Features"),
         store=store,
         features=features,
-        ranking=_with_twins(_one_row_a_latent(table, features), twins),
+        ranking=_with_twins(_one_row_a_latent(table, features), None if nulls is None else nulls.twins),
         ranked=table is not None,
         quality=quality if quality is not None else _parquet(run, "quality/quality.parquet"),
         concepts=_parquet(run, "concepts/concepts.parquet"),
         curves=curves if curves is not None else _curves(run),
         model_results=_json(run, "model/results.json"),
-        shares=shares,
+        shares=None if nulls is None else nulls.shares,
         wider=None if wider is None else _wider(store, wider),
         stages=_stages(run),
     )
@@ -114,6 +113,13 @@ def _wider(store: FeatureStore, source: Any) -> Wider:
     folder = Path(source) if isinstance(source, str | Path) else None
     ranking = _parquet(folder, "ranking/ranking.parquet")
     return wider_of(store, source, None if ranking is None else ranking.set_index("latent")["explanation"])
+
+
+def _nulls(run: Path | None) -> Nulls | None:
+    from interp.nulls import Nulls
+
+    whole = run and all((run / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields)
+    return Nulls.read(run / "nulls") if run and whole else None
 
 
 def _parquet(run: Path | None, name: str) -> pd.DataFrame | None:

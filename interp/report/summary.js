@@ -16,12 +16,13 @@ report.paint = (() => {
     for (const [key, axis] of Object.entries(themed)) {
       if (/^[xy]axis\d*$/.test(key)) Object.assign(axis, { gridcolor: style("--grid"), linecolor: style("--muted"), tickcolor: style("--muted") });
     }
+    for (const { line } of themed.shapes ?? []) if (line?.color === "#e6e6e6") line.color = style("--grid");
     return themed;
   }
 
   /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. */
   function traces(given) {
-    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--lexical", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#8a8f98": "--dead" };
+    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--lexical", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#8a8f98": "--dead", "#23272e": "--ink" };
     return JSON.parse(JSON.stringify(given).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
   }
 
@@ -43,10 +44,14 @@ report.views.summary = (() => {
     const { columns, latents } = report.data.page;
     const counts = columns.verdicts.map((verdict, place) => [verdict, columns.verdict.filter((v) => v === place).length]);
     counts.sort((a, b) => b[1] - a[1]);
-    return h("table.bars", null, h("caption", null, "Verdicts"), h("tbody", null, counts.map(([verdict, n]) =>
-      h("tr", null, h("th", { scope: "row" }, verdictElement(verdict)),
-        h("td.bar", { "--share": n / counts[0][1], "--hue": `var(--${verdict}, var(--unranked))` }, h("i")),
-        h("td", null, format.count(n)), h("td.muted", null, `${(100 * n / latents).toFixed(1)} %`)))));
+    const unsure = (verdict) => columns.verdict.filter((v, i) => columns.verdicts[v] === verdict && report.table.isUnsure(i)).length;
+    const title = "Verdicts; pale: unsure, the interval of the probability holds ½";
+    return h("table.bars", null, h("caption", null, report.data.page.ranked ? title : "Verdicts"), h("tbody", null, counts.map(([verdict, n]) => {
+      const open = unsure(verdict);
+      return h("tr", null, h("th", { scope: "row" }, verdictElement(verdict)),
+        h("td.bar", { "--share": n / counts[0][1], "--unsure": n ? open / n : 0, "--hue": `var(--${verdict}, var(--unranked))` }, h("i")),
+        h("td", null, format.count(n)), h("td.muted", null, `${(100 * n / latents).toFixed(1)} %`), h("td.muted", null, open ? `${format.count(open)} unsure` : ""));
+    })));
   }
 
   /* Verdict shares of the dictionary and of its nulls: a figure, and the numbers with their intervals. */
@@ -55,14 +60,16 @@ report.views.summary = (() => {
     const percent = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
     const cell = ([share, low, high]) => share === null ? h("td", null, "–") : h("td", null, `${percent(share)} %`, h("small", null, `${percent(low)} to ${percent(high)}`));
     const trained = (n) => (n ? format.count(n) : "–");
-    const heads = ["Dictionary", ...data.verdicts.map(format.words), "monosemantic, of those tested", "judged", "of them dead", "trained on (tokens)"];
+    const heads = ["Dictionary", ...data.verdicts.map(format.words), "monosemantic", "surely monosemantic", "surely polysemantic", "unsure", "judged", "of them dead", "trained on (tokens)"];
+    const groups = [["", 1], ["of those that fire", data.verdicts.length], ["of those tested", 4], ["", 3]];
     const table = h("div.wide", null, h("table.plain.shares", null,
-      h("thead", null, h("tr", null, heads.map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", null, h("tr.groups", null, groups.map(([name, span]) => (name ? h("th", { scope: "colgroup", colspan: span }, name) : h("td", { colspan: span })))),
+        h("tr", null, heads.map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.dictionary, h("small", null, row.means)),
-        row.shares.map(cell), row.tested ? cell(row.tested) : h("td", null, "–"), h("td", null, format.count(row.judged)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
+        row.shares.map(cell), [row.tested, ...row.surely, row.unsure].map((share) => cell(share ?? [null])), h("td", null, format.count(row.judged)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
     return h("section.nulls", null, h("h3", null, "Beside its nulls"),
       h("div.beside", null, h("div", null, h("p.note", null, data.panel.note), data.said ? h("p.note", null, data.said) : null), panel({ ...data.panel, note: "" })),
-      h("p.muted", null, "Share of each verdict among the latents judged that fire, with 95 % intervals over latents; tested are those not too rare."), table);
+      h("p.muted", null, "Share of each verdict among the latents judged that fire, with 95 % intervals over latents; tested are those not too rare. Surely: the interval of the probability lies on that side of ½; unsure: it holds ½."), table);
   }
 
   function quality(table) {

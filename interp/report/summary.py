@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp import figures
 from interp.figures.training import QUALITY_COLUMNS
+from interp.ranking import BY_PROBABILITY
 from interp.report.chunks import number
 from interp.report.columns import UNTESTED, VERDICTS
 from interp.report.inputs import ReportInputs
@@ -31,7 +32,9 @@ NULLS_NOTE = (
     "All were judged on the same sequences with the same settings. Those that were trained for this comparison saw "
     "fewer tokens than the SAE: hold the frozen decoder and the shuffled model against the twin seed, which saw as "
     "many. Detectors of a single token are real on a random model too, since its embeddings tell tokens apart; they "
-    "have a verdict of their own, lexical, so the share to compare is that called monosemantic."
+    "have a verdict of their own, lexical, so the share to compare is that called monosemantic. "
+    "A verdict is sure where the interval of its probability lies on one side of ½; where it holds ½, the latent is "
+    "unsure, and its verdict no more than the likelier of the two."
 )
 
 
@@ -151,7 +154,9 @@ def _nulls(inputs: ReportInputs) -> dict | str:
             "trained": number(first.get("trained_tokens")),
             "judged": number(first.get("latents")),
             "shares": cells,
-            "tested": _of_tested(by_verdict),
+            "tested": _of_tested(by_verdict, "monosemantic", "share"),
+            "surely": [_of_tested(by_verdict, verdict, "sure") for verdict in BY_PROBABILITY],
+            "unsure": _of_tested(by_verdict, "monosemantic", "unsure"),
             "dead": int(by_verdict["n"].to_numpy()[-1]),
         })  # fmt: skip
     said = _told_apart({row["dictionary"]: row["tested"] for row in rows})
@@ -186,12 +191,14 @@ def _told_apart(tested: Mapping[str, list[float | None] | None]) -> str:
     return " ".join(sentences)
 
 
-def _of_tested(by_verdict: pd.DataFrame) -> list[float | None] | None:
-    """The share called monosemantic among the latents that could be tested, and its interval."""
-    columns = ["tested_share", "tested_low", "tested_high"]
-    if "monosemantic" not in by_verdict.index or columns[0] not in by_verdict:
+def _of_tested(by_verdict: pd.DataFrame, verdict: str, part: str) -> list[float | None] | None:
+    """A share of the latents that could be tested, and its interval: of those that have the verdict (`share`), that are
+    `sure` of it, or that are `unsure` whether this or the other."""
+    ends = "tested" if part == "share" else f"tested_{part}"
+    columns = [f"tested_{part}", f"{ends}_low", f"{ends}_high"]
+    if verdict not in by_verdict.index or not set(columns) <= set(by_verdict):
         return None
-    cells = [number(value) for value in by_verdict.loc["monosemantic", columns]]
+    cells = [number(value) for value in by_verdict.loc[verdict, columns]]
     return None if None in cells else cells  # type: ignore[return-value]
 
 

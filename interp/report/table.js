@@ -4,6 +4,10 @@
 report.table = (() => {
   const { columns, latents } = report.data.page;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
+  /* Its verdict goes by the probability, whose interval holds ½. */
+  const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
+  /* Its firings have no meaning in common, yet fall into no parts. */
+  const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
   const KEYS = {
     latent: { title: "Latent", value: (i) => i, up: true },
@@ -76,7 +80,7 @@ report.table = (() => {
       cell("latent", featureLink(i)),
       cell("verdict", verdictElement(verdictOf(i))),
       cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
-      cell("senses", format.count(columns.senses[i])),
+      cell("senses", isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i])),
       cell("explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] || h("span.muted", null, "–"))),
       cell("explanation_f1", format.fixed(columns.explanation_f1[i])),
       cell("density", format.density(columns.density[i])),
@@ -195,7 +199,7 @@ report.table = (() => {
   };
 
   return {
-    verdictOf, labelOf, columns, move,
+    verdictOf, labelOf, isUnsure, isInseparable, columns, move,
     current: () => state.order[state.cursor],
     place: (latent) => state.order.indexOf(latent),
     /* The latent `step` places from this one in the order of the table; one that is filtered out counts as the start. */

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from interp.codes import SparseCodes
 from interp.features import FeatureStore
-from interp.ranking import _promoted_share, rank_features
+from interp.ranking import _promoted_share, rank_features, verdict_shares
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)
@@ -188,3 +188,14 @@ def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequen
     assert _promoted_share(flat, 3, rows, [1]) == 0.5 and _promoted_share(flat, 3, rows, [1, 2]) == 1
     assert _promoted_share(flat, 3, rows, [5]) == 0
     assert _promoted_share(flat, 3, rows, []) is None and _promoted_share(flat, 3, np.array([2]), [1]) is None
+
+
+def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_or_not(ranking):
+    told = {key for senses in ranking.senses for sense in senses for key in sense}
+    assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted"}
+    assert all(f"`{key}`" in rank_features.__doc__ for key in told)
+    shares = verdict_shares(ranking).set_index("verdict")
+    sure = (ranking.ci_low > 0.5) | (ranking.ci_high < 0.5)
+    firing = (ranking.verdict != "dead").sum()
+    for verdict in ("monosemantic", "polysemantic"):
+        assert shares.sure_share[verdict] == pytest.approx((sure & (ranking.verdict == verdict)).sum() / firing)

@@ -192,7 +192,7 @@ def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequen
 
 def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_or_not(ranking):
     told = {key for senses in ranking.senses for sense in senses for key in sense}
-    assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted"}
+    assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted", "stability"}
     assert all(f"`{key}`" in rank_features.__doc__ for key in told)
     shares = verdict_shares(ranking).set_index("verdict")
     sure = (ranking.ci_low > 0.5) | (ranking.ci_high < 0.5)

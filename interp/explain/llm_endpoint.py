@@ -32,6 +32,8 @@ OPENAI = "https://api.openai.com/v1"
 LONGEST_WAIT = 600.0
 """Seconds; an endpoint that asks for more ends the run."""
 _BACKOFF_AT_MOST, _REPLY_BYTES, _SHOWN_CHARACTERS = 60.0, 1 << 22, 300
+_LONGEST_TIMEOUT = 86_400
+"""Seconds; a socket takes no endless time-out."""
 _BYTES_PER_TOKEN = 3
 _AGAIN = (408, 409, 425, 429)
 
@@ -54,12 +56,14 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("no model is named: give --model, or set OPENAI_MODEL")
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
-            raise ValueError(f"base_url={self.base_url!r} must be like https://host/v1, without a user or a query")
-        for name in ("timeout", "tries", "concurrency"):
+        _check_address(self.base_url)
+        if not 0 < self.timeout <= _LONGEST_TIMEOUT:
+            raise ValueError(f"timeout={self.timeout} must be above 0 and at most {_LONGEST_TIMEOUT} seconds")
+        for name in ("tries", "concurrency"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        for name, value in self.fields.items():
+            _check_field(name, value)
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> Body:
         given = {"model": self.model, "messages": list(messages), "temperature": 0, **self.fields}
@@ -192,6 +196,10 @@ class Endpoint:
             if error.code in _AGAIN or error.code >= 500:
                 raise _Failed(said, _seconds(error.headers.get("Retry-After"))) from None
             raise _Refused(error.code, said) from None
+        except http.client.InvalidURL as error:
+            raise ValueError(
+                self._clean(f"{self.config.base_url} cannot be asked ({error}): mend it, or the proxy in http_proxy")
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise _Failed(str(reason) or type(reason).__name__, unreachable=isinstance(reason, _UNREACHABLE)) from None
@@ -235,6 +243,28 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 _UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
+
+
+def _check_address(url: str) -> None:
+    remedy = f"base_url={url!r} must be like https://host/v1 or http://host:8000/v1, without a user or a query"
+    try:
+        address = urlsplit(url)
+        known = address.scheme in ("http", "https") and bool(address.hostname)
+        _ = address.port  # which raises for what is no port
+    except ValueError as error:
+        raise ValueError(f"{remedy} ({error})") from None
+    more = "@" in address.netloc or address.query or address.fragment
+    if not known or more or " " in url or not url.isprintable() or not address.path.isascii():
+        raise ValueError(remedy)
+
+
+def _check_field(name: str, value: Any) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"the field {name}={value} has no JSON to be sent as: give a finite number, a string, true, false or a list"
+        ) from None
 
 
 def _completion(reply: bytes) -> Answer:

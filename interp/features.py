@@ -39,7 +39,9 @@ class FeatureStore:
         self.path = Path(path)
         file = self.path / "meta.json"
         if not file.exists():
-            raise ValueError(f"{self.path} holds no finished scan (no meta.json): run scan_features into it")
+            raise ValueError(
+                f"{self.path} holds no finished scan (no meta.json): `interp scan` or scan_features makes one"
+            )
         self.meta: dict[str, Any] = json.loads(file.read_text())
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
@@ -67,6 +69,7 @@ class FeatureStore:
         """A store from codes of any producer, rows in token order (row = seq * n_ctx + pos).
 
         With `W_dec` and `W_U` the logit effects are those of W_dec W_U, each latent's mean taken off.
+        Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
         from interp.statistics.directions import LogitPath
         from interp.statistics.passes import Decoder

@@ -530,6 +530,17 @@ def test_bad_input_is_named(sae, store, tokens, tmp_path):
     assert not list(tmp_path.glob("*.parquet")) and not (tmp_path / "meta.json").exists()
 
 
+def test_no_tokens_or_no_latents_are_refused(tokens, tmp_path):
+    nothing = SparseCodes.from_dense(torch.ones(0, 3))
+    with pytest.raises(ValueError, match=r"tokens are \(0, 8\): \(seq, pos\) with at least one token is needed"):
+        FeatureStore.from_codes(torch.zeros(0, 8, dtype=torch.int32), nothing, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"tokens are \(600,\): \(seq, pos\)"):
+        FeatureStore.from_codes(tokens.flatten(), SparseCodes.from_dense(torch.ones(600, 3)), tmp_path / "out")
+    with pytest.raises(ValueError, match="codes have d_sae=0 latents: at least one is needed"):
+        FeatureStore.from_codes(tokens, SparseCodes.from_dense(torch.ones(600, 0)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_codes_may_hold_no_firing_at_all(tmp_path):
     tokens = torch.zeros(4, 8, dtype=torch.int32)
     silent = SparseCodes(torch.zeros(33, dtype=torch.int64), torch.zeros(0, dtype=torch.int32), torch.zeros(0), 5)

@@ -77,6 +77,8 @@ def as_codes(codes: "SparseCodes | scipy.sparse.csr_matrix", tokens: Tensor, W_d
         codes = codes.tocsr(copy=True)
         codes.sum_duplicates()
         codes = SparseCodes.from_scipy(codes)
+    if codes.d_sae < 1:
+        raise ValueError(f"codes have d_sae={codes.d_sae} latents: at least one is needed")
     if len(codes) != tokens.numel():
         raise ValueError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens {tuple(tokens.shape)}")
     if W_dec is not None and len(W_dec) != codes.d_sae:

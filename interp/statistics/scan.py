@@ -86,6 +86,8 @@ class Scan:
         hook_name: str,
         progress: Progress | None,
     ):
+        if tokens.ndim != 2 or tokens.numel() == 0:
+            raise ValueError(f"tokens are {tuple(tokens.shape)}: (seq, pos) with at least one token is needed")
         n_ids = int(tokens.max()) + 1
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
         if len(self.vocab) < n_ids:

@@ -91,6 +91,12 @@ class RankingConfig:
     """Shifted texts that give the null distribution of each score."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.nulls < 1:
+            raise ValueError(f"nulls={self.nulls} must be at least 1: without a null no score has a scale")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative: take 0 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WiderConfig:
@@ -208,18 +214,29 @@ def typed_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict
 
 
 def toml_value(text: str) -> Any:
-    """`text` as TOML reads it, and what TOML has no value for as a string: 32, 1e-3, true, [0.5, 0.5], cosine."""
+    """`text` as TOML reads it, and words without quotes as a string: 32, 1e-3, true, [0.5, 0.5], cosine.
+
+    Raises ValueError for what begins like a list, a table or a quoted string and is none.
+    """
     text = text.strip()
     try:
-        return tomllib.loads(f"value = {'0' if text.startswith('.') else ''}{text}")["value"]
+        return _parsed(f"{'0' if text.startswith('.') else ''}{text}")
     except tomllib.TOMLDecodeError:
+        if text.startswith(("[", "{", '"', "'")):
+            raise ValueError(f'{text} is no TOML value: write it like [1, 2], {{key = 1}} or "text"') from None
         return text
 
 
 def toml_values(text: str) -> list[Any]:
     """Several, with commas between: 16,32 or [0.5, 0.5],[0.25, 0.75] or linear,cosine."""
-    together = toml_value(f"[{text}]")
-    return together if isinstance(together, list) else [toml_value(each) for each in text.split(",")]
+    try:
+        return _parsed(f"[{text}]")
+    except tomllib.TOMLDecodeError:
+        return [toml_value(each) for each in text.split(",")]
+
+
+def _parsed(text: str) -> Any:
+    return tomllib.loads(f"value = {text}")["value"]
 
 
 def sae_fields(architecture: str) -> list[str]:

@@ -93,7 +93,7 @@ def rank_features(
 
     nulls: number of shifted texts; latents of similar size share them, so two suffice. calibration: None for the one
     that ships. The same store and seed give the same table.
-    Raises ValueError if nulls < 1.
+    Raises ValueError if nulls < 1 or seed < 0.
     """
     import pandas as pd
 
@@ -217,6 +217,8 @@ def _judge(
 
     if nulls < 1:
         raise ValueError(f"nulls={nulls} must be at least 1: without a null no score has a scale")
+    if seed < 0:
+        raise ValueError(f"seed={seed} must not be negative: take 0 or more")
     calibration = calibration or Calibration.load()
     facts = count_firings(tokens, codes, vocab)
     evidence = collect_evidence(

@@ -161,14 +161,15 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     config: replaces that of the run folder. Returns the stage's manifest. Raises ValueError where a stage that it reads
     has not been run.
     """
-    if config is not None and config != run.config:
-        _claim(run.path, config, redo=True)
-        run.config = config
-    stage = next(stage for stage in stages_of(run.config) if stage.name == name)
-    wanted = [before for before in stage.inputs if before in {s.name for s in stages_of(run.config)}]
+    config = config or run.config
+    stage = next(stage for stage in stages_of(config) if stage.name == name)
+    wanted = [before for before in stage.inputs if before in {s.name for s in stages_of(config)}]
     done = {before: run.manifest(before) for before in wanted}
     if missing := [before for before, manifest in done.items() if manifest is None and before in _NEEDED[name]]:
         raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
+    if config != run.config:
+        _claim(run.path, config, redo=True)
+        run.config = config
     inputs = {before: manifest["fingerprint"] for before, manifest in done.items() if manifest}
     settings = {section: run.config.to_dict()[section] for section in stage.sections}
     fingerprint = _sha256(json.dumps([name, settings, inputs], sort_keys=True))

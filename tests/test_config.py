@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import tomllib
 
 import pytest
@@ -63,6 +64,14 @@ def test_words_of_the_command_line_are_read_as_toml_values():
     assert toml_values("none,.5") == ["none", 0.5] and toml_values("[0.5,0.5],[1.0]") == [[0.5, 0.5], [1.0]]
 
 
+@pytest.mark.parametrize("text", ["[1", "{a: 1}", '"x', "'x", "[END]"])
+def test_a_word_that_begins_like_a_list_and_is_none_is_refused(text):
+    with pytest.raises(ValueError, match=f"{re.escape(text)} is no TOML value: write it like"):
+        toml_value(text)
+    with pytest.raises(ValueError, match="is no TOML value"):
+        toml_values(f"{text},2")
+
+
 def test_fields_are_listed_with_their_types_and_defaults():
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in sae_fields("jumprelu") if line[0] != " "}
     assert set(lines) == {field.name for field in dataclasses.fields(JumpReLUConfig)}
@@ -103,6 +112,8 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ("[sae\n", r"c.toml is not valid TOML"),
         ('[tokenizer]\nkind = "words"', r"kind='words' must be 'bpe' or 'characters'"),
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
+        ("[ranking]\nnulls = 0", r"\[ranking\] nulls=0 must be at least 1"),
+        ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must not be negative"),
         ("[wider]\nfactor = 1", r"\[wider\] factor=1 must be at least 2"),
     ],
 )

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from analyses.bench_sae import versions
 from analyses.peers import saelens_trainer
+from analyses.record import check_run
 from interp.activations import ActivationStore
 from interp.config import RunConfig
 from interp.harvest import harvest
@@ -114,6 +115,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_quality"))
     options = parser.parse_args(arguments)
+    if options.demo:
+        check_run(parser, "--demo", options.demo, ("corpus", "model"))
     if options.quick:
         options.d_sae, options.k, options.tokens, options.batch, options.test_tokens = 128, 8, 40_000, 512, 4_000
         options.rates, options.seeds, options.models = [3e-3], [0, 1], ["demo"]

@@ -18,7 +18,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from safetensors.numpy import save_file
 
 from analyses.bench_sae import versions
 from interp.figures.theme import without_slider
+from interp.run import Run
 
 logger = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}
@@ -153,6 +154,21 @@ def options(doc: str, name: str, arguments: Sequence[str] | None) -> argparse.Na
     parsed = parser.parse_args(arguments)
     torch.set_num_threads(parsed.threads)
     return parsed
+
+
+def check_run(
+    parser: argparse.ArgumentParser, flag: str, path: Path, stages: Sequence[str], labels: Collection[str] = ()
+) -> None:
+    """Ends with one line on standard error and exit code 2 unless `path` is a run folder with these stages done, and
+    with text of these labels."""
+    try:
+        run = Run(path)
+        if missing := [stage for stage in stages if run.manifest(stage) is None]:
+            raise ValueError(f"{path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
+        if without := sorted(set(labels) - set(run.train_tokens.label_names)):
+            raise ValueError(f"the text of {path} has no label {', '.join(without)}: take a run of the mixture")
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {flag}: {' '.join(str(error).split())}\n")
 
 
 def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:

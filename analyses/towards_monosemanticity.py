@@ -55,6 +55,7 @@ from analyses.dictionary_measures import (
     measure,
     sizes_of,
 )
+from analyses.record import check_run
 from interp import figures, harvest, train_sae
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
@@ -109,15 +110,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/towards_monosemanticity"))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.run:
+        check_run(parser, "--run", options.run, ("corpus", "model"), LABELS)
+    return options
 
 
 def study(options: argparse.Namespace, setting: Setting, out: Path) -> Studied:
     config = RunConfig.tiny() if options.quick else RunConfig()
     run = Run(options.run) if options.run else run_stages(config, out / "model", until="model")
-    missing = set(LABELS) - set(run.train_tokens.label_names)
-    if missing:
-        raise ValueError(f"the text has no label {', '.join(sorted(missing))}: take the mixture")
     models = {False: run.model, True: shuffled_model(run.model)}
 
     def stores(name: str, n_tokens: int) -> dict[bool, ActivationStore]:

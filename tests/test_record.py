@@ -3,14 +3,17 @@
 import json
 import shutil
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
 
+from analyses import bench_quality, towards_monosemanticity
 from analyses.record import Claim, Interval, Record, interval, plain
 from interp.figures.theme import HEIGHT, styled, with_slider, without_slider
+from interp.run import Run
 
 
 @dataclass(frozen=True)
@@ -75,3 +78,27 @@ def test_the_interval_is_student_t_over_the_seeds():
     assert mean == 2 and high - mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6) and mean - low == high - mean
     assert plain(interval([1.0])) == [1.0, None, None]
     assert Interval(0.5, -0.2, 1.4).percent() == "50.0% (0.0% to 100.0%)"
+
+
+@pytest.mark.parametrize(("parse", "flag"), [(towards_monosemanticity.parse, "--run"), (bench_quality.parse, "--demo")])
+def test_a_run_that_is_none_ends_in_one_line(parse, flag, tmp_path, capsys, monkeypatch):
+    def refused(message: str) -> bool:
+        with pytest.raises(SystemExit, match="2"):
+            parse([flag, str(tmp_path)])
+        lines = capsys.readouterr().err.splitlines()
+        return len(lines) == 1 and f"{flag}: " in lines[0] and message in lines[0]
+
+    assert refused(f"{tmp_path} is not a run folder: it has no run.toml")
+    (tmp_path / "run.toml").write_text("[sae\n")
+    assert refused("run.toml is not valid TOML")
+    (tmp_path / "run.toml").write_text("")
+    assert refused(f"{tmp_path} has no corpus and model yet: `interp run` or `interp demo` makes them")
+    for stage in ("corpus", "model"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "manifest.json").write_text("{}")
+    text = SimpleNamespace(label_names=["dna", "hebrew", "base64"])
+    monkeypatch.setattr(Run, "train_tokens", text)
+    if flag == "--run":
+        assert refused(f"the text of {tmp_path} has no label arabic: take a run of the mixture")
+    text.label_names.append("arabic")
+    parse([flag, str(tmp_path)])

@@ -19,6 +19,7 @@ from interp.cli import main
 from interp.config import sae_fields
 from interp.console import Bar
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
+from interp.scores import unity
 from tests.tiny import SECTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -126,6 +127,49 @@ def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):
     assert pd.read_csv(tmp_path / "scores.csv").auroc[0] > 0.9
     assert "--seeds 0 must be at least 1" in refused(capsys, "scorecard", "--seeds", 0)
     assert "must end in .csv" in refused(capsys, "scorecard", "--out", tmp_path / "scores.txt")
+
+
+def test_too_few_planted_latents_name_the_flags(tmp_path, capsys, monkeypatch):
+    one = pd.DataFrame({"tested": [True], "is_one": [True], "is_several": [False], "world": ["0"]})
+    one[list(unity.NAMES)] = 0.0
+    monkeypatch.setattr("interp.scorecard.judge_world", lambda world, name: one.assign(family=name))
+    monkeypatch.setattr("interp.worlds.planted_world", lambda config: None)
+    line = refused(capsys, "scorecard", "--seeds", 1, "--latents", 1, "--out", tmp_path / "scores.csv")
+    assert "raise --latents (now 1) or --seeds (now 1)" in line and not list(tmp_path.iterdir())
+    assert "--latents 0 must be at least 1" in refused(capsys, "scorecard", "--latents", 0)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, capsys, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("worked before it looked where to write")
+
+    for name in ("ranking.rank_features", "report.write_report", "scorecard.calibration_worlds"):
+        monkeypatch.setattr(f"interp.{name}", never)
+    file, store = tmp_path / "file", folder / "features"
+    file.touch()
+    under = f"cannot be made: {file} is a file, not a folder; name another place"
+    assert f"--out {file}/x.csv {under}" in refused(capsys, "rank", store, "--out", file / "x.csv")
+    assert f"--out {file}/a/x.csv {under}" in refused(capsys, "scorecard", "--out", file / "a/x.csv")
+    assert f"--out {file}/page {under}" in refused(capsys, "report", store, "--out", file / "page")
+    assert f"{file} is a file: name a folder" in refused(capsys, "report", store, "--out", file)
+    (tmp_path / "x.csv").mkdir()
+    assert "x.csv is a folder: name a file" in refused(capsys, "rank", store, "--out", tmp_path / "x.csv")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    line = refused(capsys, "rank", store, "--out", tmp_path / "new/y.csv")
+    assert f"nothing may be written in {tmp_path}" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
+
+
+def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
+    words = ("report", folder / "features", "--out", tmp_path / "page", "--ranking")
+    assert f"--ranking {tmp_path}/no.parquet is not there" in refused(capsys, *words, tmp_path / "no.parquet")
+    line = refused(capsys, *words, folder / "ranking.csv")
+    assert "must end in .parquet: a .csv does not keep the senses" in line
+    (tmp_path / "bad.parquet").write_text("x")
+    assert "bad.parquet is no table that can be read" in refused(capsys, *words, tmp_path / "bad.parquet")
+    pd.DataFrame({"verdict": ["dead"]}).to_parquet(tmp_path / "bad.parquet")
+    assert "bad.parquet has no column latent" in refused(capsys, *words, tmp_path / "bad.parquet")
+    assert not (tmp_path / "page").exists()
 
 
 def test_corpus_mistakes(tmp_path, capsys):
@@ -360,6 +404,13 @@ def test_other_mistakes(folder, tmp_path, capsys):
     assert "--out" in refused(capsys, "rank", folder / "features")
     assert "--out" in refused(capsys, "report", folder / "features")
     assert "has no features yet" in refused(capsys, "rank", folder / "run")
+    assert "has no features yet" in refused(capsys, "rank", folder / "run", "--out", tmp_path / "ranking.csv")
+    before = (folder / "run/run.toml").read_text()
+    for words in ((folder / "run",), (folder / "features", "--out", tmp_path / "ranking.csv")):
+        assert "seed=-1 must not be negative" in refused(capsys, "rank", *words, "--seed=-1")
+        assert "nulls=0 must be at least 1" in refused(capsys, "rank", *words, "--nulls", 0)
+    assert refused(capsys, "rank", folder / "run", "--seed", 7)
+    assert (folder / "run/run.toml").read_text() == before and not (tmp_path / "ranking.csv").exists()
     assert refused(capsys, "harvest", tmp_path, tmp_path, "--hook", "x", "--out", tmp_path / "s")
 
 

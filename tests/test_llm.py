@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from datetime import date
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -394,11 +395,57 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "nothing to judge" in refused(capsys, *words_of(server, features, tmp_path / "out"))
         pd.DataFrame({"latent": [0]}).to_csv(tmp_path / "wrong.csv")
         assert "no column explanation" in refused(capsys, *words, "--explanations", tmp_path / "wrong.csv")
+        assert "seed=-1 must not be negative" in refused(capsys, *words, "--seed=-1")
+        assert "timeout=inf must be above 0" in refused(capsys, *words, "--timeout", "inf")
+        assert "'http://localhost:x/v1' must be" in refused(capsys, *words, "--base-url", "http://localhost:x/v1")
+        assert "--price-in -5.0 must be the price" in refused(capsys, *words, "--price-in=-5")
+        assert "--price-out nan must be the price" in refused(capsys, *words, "--price-out", "nan")
+        assert "[1 is no TOML value" in refused(capsys, *words, "--set", "temperature=[1")
+        (tmp_path / "file").touch()
+        assert "file is a file: name a folder" in refused(capsys, *words, "--out", tmp_path / "file")
+        assert "--cache" in refused(capsys, *words, "--cache", tmp_path / "file/answers")
         monkeypatch.delenv("OPENAI_API_KEY")
         assert "OPENAI_API_KEY holds no key" in refused(capsys, *words)
         assert not server.requests and not (tmp_path / "out").exists()
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert "gave no answer" in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("latent,explanation\n1.5,ox\n", "has a latent 1.5: latents are whole numbers from 0 on"),
+        ("latent,explanation\nx,ox\n", "has a latent x: latents are whole numbers from 0 on"),
+        ("latent,explanation\n-1,ox\n", "has a latent -1: latents are whole numbers"),
+        ("latent,explanation\n,ox\n2,elk\n", "has a latent : latents are whole numbers"),
+        ("latent,explanation\n2,ox\n2,elk\n", "has latent 2 twice"),
+        ("", "is no table that can be read"),
+        (None, "is not there: `interp rank` writes such a file"),
+    ],
+)
+def test_mistakes_in_explanations_are_named(features, tmp_path, environment, capsys, text, message):
+    file = tmp_path / "given.csv"
+    if text is not None:
+        file.write_text(text)
+    line = refused(
+        capsys, *words_of(Server(), features, tmp_path / "out", "--base-url", "http://x", "--explanations", file)
+    )
+    assert f"--explanations {file} {message}" in line and not (tmp_path / "out").exists()
+
+
+def test_a_run_folder_is_judged_by_its_own_ranking(features, ranking, tmp_path, environment, capsys):
+    run = tmp_path / "run"
+    (run / "ranking").mkdir(parents=True)
+    (run / "run.toml").touch()
+    with serving(Server()) as server:
+        words = [str(run) if word == str(features.path) else word for word in words_of(server, features, tmp_path)]
+        assert "has no ranking yet" in refused(capsys, *words)
+        pd.read_csv(ranking, keep_default_na=False).to_parquet(run / "ranking/ranking.parquet")
+        assert "has no features yet" in refused(capsys, *words)
+        (run / "features").symlink_to(features.path)
+        assert main([*words, "--latents", "1", "--tasks", "detection"]) == 0
+    table = pd.read_parquet(tmp_path / "judgements.parquet")
+    assert list(table.explanation) == [WORDS[1]] and (table.balanced_accuracy == 1).all()
 
 
 def test_the_estimate_counts_what_is_asked_and_prices_it(features, ranking, tmp_path, environment, capsys):
@@ -417,6 +464,42 @@ def test_the_estimate_counts_what_is_asked_and_prices_it(features, ranking, tmp_
         assert main([*words, "--set", "top_p=0.5", "--price-in", "10", "--price-out", "30"]) == 0
         assert "at the prices given" in capsys.readouterr().out
         assert "temperature" not in server.requests[-1] and server.requests[-1]["top_p"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"timeout": float("inf")}, "timeout=inf must be above 0 and at most 86400 seconds"),
+        ({"timeout": float("nan")}, "timeout=nan must be above 0"),
+        ({"timeout": 1e20}, "timeout=1e\\+20 must be above 0"),
+        ({"timeout": 0}, "timeout=0 must be above 0"),
+        ({"base_url": "http://localhost:abc/v1"}, "'http://localhost:abc/v1' must be like https://host/v1.*'abc'"),
+        ({"base_url": "http://localhost:99999/v1"}, "localhost:99999/v1' must be like https://host/v1.*65535"),
+        ({"base_url": "http://[::1/v1"}, r"'http://\[::1/v1' must be like https://host/v1"),
+        ({"base_url": "http://local host/v1"}, "'http://local host/v1' must be like https://host/v1"),
+        ({"base_url": "http://localhost/v1#x"}, "'http://localhost/v1#x' must be like https://host/v1"),
+        ({"base_url": "http://a:b@localhost/v1"}, "must be like https://host/v1.*without a user"),
+        ({"fields": {"temperature": float("nan")}}, "the field temperature=nan has no JSON to be sent as"),
+        ({"fields": {"user": date(2020, 1, 2)}}, "the field user=2020-01-02 has no JSON to be sent as"),
+    ],
+)
+def test_mistakes_in_an_endpoint_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        EndpointConfig(**{"model": "planted", **given})
+
+
+def test_other_addresses_are_taken():
+    for url in ("http://[::1]:8000/v1", "https://host", "http://localhost:8000/v1/", "http://bücher.example/v1"):
+        assert EndpointConfig(model="planted", base_url=url).base_url == url
+
+
+def test_the_address_of_a_proxy_that_is_none_is_not_tried_again(tmp_path, environment, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://localhost:abc")
+    waited: list[float] = []
+    ask = Endpoint(EndpointConfig(model="planted", base_url="http://host/v1"), KEY, tmp_path, pause=waited.append)
+    with pytest.raises(ValueError, match="http://host/v1 cannot be asked .*abc.*http_proxy"):
+        ask.ask([ask.config.body(asked("x"))])
+    assert not waited
 
 
 def test_keys_are_words_of_printable_characters():

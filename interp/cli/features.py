@@ -2,10 +2,10 @@
 
 import argparse
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.cli.files import BOTH, check_writable, is_run, open_features, read_table, write_table
 from interp.cli.parsing import command, only_hook
 from interp.console import Bar, verdicts
 
@@ -65,26 +65,22 @@ Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feat
 
 
 def _rank(options: argparse.Namespace) -> None:
-    from interp.features import FeatureStore
     from interp.ranking import rank_features, verdict_counts
     from interp.run import Run
 
     out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
-    is_run = _is_run(options.source)
-    if out is None and not is_run:
-        raise ValueError(f"{options.source} is not a run folder: name the ranking's file with --out")
-    if out is not None and out.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"--out {out} must end in .parquet or .csv")
     if out is None:
+        if not is_run(options.source):
+            raise ValueError(f"{options.source} is not a run folder: name the ranking's file with --out")
         return _rank_run(Run(options.source), given)
-    features = Run(options.source).features if is_run else FeatureStore.open(options.source)
+    if out.suffix not in BOTH:
+        raise ValueError(f"--out {out} must end in {' or '.join(BOTH)}")
+    check_writable("--out", out)
+    features = open_features(options.source)
     with Bar("rank") as bar:
         table = rank_features(features, **given, progress=bar)
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(temporary, index=False) if out.suffix == ".parquet" else table.to_csv(temporary, index=False)
-    os.replace(temporary, out)
+    write_table(table, out)
     print(verdicts(verdict_counts(table)))
     print(out)
 
@@ -114,27 +110,25 @@ feature store to --out."""
 
 
 def _report(options: argparse.Namespace) -> None:
-    import pandas as pd
-
     from interp.features import FeatureStore
     from interp.report import write_report
     from interp.run import Run, run_alone
 
-    is_run = _is_run(options.source)
+    of_run = is_run(options.source)
     extras = {} if options.wider is None else {"wider": options.wider}
     if options.ranking is not None:
-        extras["ranking"] = pd.read_parquet(options.ranking)
-    if options.out is None and not is_run:
+        if options.ranking.suffix != ".parquet":
+            raise ValueError(f"--ranking {options.ranking} must end in .parquet: a .csv does not keep the senses")
+        extras["ranking"] = read_table("--ranking", options.ranking, [])
+    if options.out is not None:
+        check_writable("--out", options.out, folder=True)
+    elif not of_run:
         raise ValueError(f"{options.source} is not a run folder: name the page's folder with --out")
     with Bar("report") as bar:
         if options.out is None and not extras:
             run = Run(options.source)
             page = run.path / run_alone(run, "report", progress=bar)["results"]["page"]
         else:
-            source = options.source if is_run else FeatureStore.open(options.source)
+            source = options.source if of_run else FeatureStore.open(options.source)
             page = write_report(source, options.out or options.source / "report" / "page", progress=bar, **extras)
     print(page)
-
-
-def _is_run(source: Path) -> bool:
-    return (source / "run.toml").is_file()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.cli.files import check_writable, is_run, open_features, read_table
 from interp.cli.parsing import command
 from interp.console import Bar
 
@@ -27,9 +28,9 @@ Nothing else needs it. It says what it will ask before it asks; answers are kept
     OPENAI_MODEL      the model
     OPENAI_API_KEY    the key; any word for a server that asks for none"""
     parser = command(commands, "judge", _judge, "explanations → detection and fuzzing scores, by an LLM", text)
-    parser.add_argument("features", type=Path, help="a feature store, as scan writes it")
+    parser.add_argument("features", type=Path, metavar="source", help="a run folder, or a feature store")
     parser.add_argument("--out", type=Path, required=True, help="a folder")
-    parser.add_argument("--explanations", type=Path, help="a .parquet or .csv with latent, explanation: rank writes it")
+    parser.add_argument("--explanations", type=Path, help="a .parquet or .csv as rank writes it (default: the run's)")
     parser.add_argument("--generate", action="store_true", help="let the model write explanations, and judge those")
     parser.add_argument("--null", action="store_true", help="judge each latent by another's explanation beside it")
     parser.add_argument("--latents", type=int, nargs="+", metavar="N", help="judge these")
@@ -61,10 +62,8 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
 def _judge(options: argparse.Namespace) -> None:
     from interp.explain.llm import Judge, JudgeConfig
     from interp.explain.llm_endpoint import Endpoint, api_key
-    from interp.features import FeatureStore
 
-    if not options.explanations and not options.generate:
-        raise ValueError("nothing to judge: give --explanations FILE (rank writes one), or --generate")
+    explained = _explanations_file(options)
     config = JudgeConfig(
         tasks=tuple(options.tasks),
         n_windows=options.windows,
@@ -73,10 +72,16 @@ def _judge(options: argparse.Namespace) -> None:
         null=options.null,
         seed=options.seed,
     )
+    for flag, price in (("--price-in", options.price_in), ("--price-out", options.price_out)):
+        if price is not None and not 0 <= price < math.inf:
+            raise ValueError(f"{flag} {price} must be the price of a million tokens, 0 or more")
+    cache = options.cache or options.out / "answers"
+    check_writable("--out", options.out, folder=True)
+    check_writable("--cache", cache, folder=True)
     key = api_key(options.key_variable)
-    endpoint = Endpoint(_endpoint_config(options), key, options.cache or options.out / "answers")
-    features = FeatureStore.open(options.features)
-    explanations = _explanations(options.explanations) if options.explanations else {}
+    endpoint = Endpoint(_endpoint_config(options), key, cache)
+    features = open_features(options.features)
+    explanations = _explanations(explained) if explained else {}
     judge = Judge(features, explanations, _latents(options, features, explanations), endpoint, config)
     if not judge.sampled:
         raise ValueError("no latent has both an explanation and enough firings to judge it by: try others")
@@ -107,17 +112,21 @@ def _endpoint_config(options: argparse.Namespace) -> "EndpointConfig":
     )
 
 
-def _explanations(file: Path) -> dict[int, str]:
-    import pandas as pd
+def _explanations_file(options: argparse.Namespace) -> Path | None:
+    """None where the model is to write them all."""
+    if options.explanations or options.generate:
+        return options.explanations
+    if not is_run(options.features):
+        raise ValueError("nothing to judge: give --explanations FILE (rank writes one), or --generate")
+    file = options.features / "ranking" / "ranking.parquet"
+    if not file.is_file():
+        raise ValueError(f"{options.features} has no ranking yet: `interp rank {options.features}` makes it")
+    return file
 
-    if file.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"--explanations {file} must end in .parquet or .csv")
-    table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
-    missing = {"latent", "explanation"} - set(table.columns)
-    if missing:
-        raise ValueError(f"{file} has no column {' and no '.join(sorted(missing))}")
-    words = table.dropna(subset=["explanation"])
-    return {int(latent): str(text) for latent, text in zip(words.latent, words.explanation, strict=True)}
+
+def _explanations(file: Path) -> dict[int, str]:
+    table = read_table("--explanations", file, ["explanation"]).dropna(subset=["explanation"])
+    return {int(latent): str(text) for latent, text in zip(table.latent, table.explanation, strict=True)}
 
 
 def _latents(options: argparse.Namespace, features: "FeatureStore", explanations: dict[int, str]) -> list[int]:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from interp.cli.files import check_writable, write_table
 from interp.cli.parsing import command
 from interp.console import Bar
 
@@ -23,18 +24,24 @@ def _scorecard(options: argparse.Namespace) -> None:
     from interp.scores.table import MEASURES
     from interp.worlds.judging import calibration_worlds, judge_held_out
 
-    if options.seeds < 1:
-        raise ValueError(f"--seeds {options.seeds} must be at least 1")
-    if options.out and options.out.suffix != ".csv":
-        raise ValueError(f"--out {options.out} must end in .csv")
+    for name in ("seeds", "latents"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} {getattr(options, name)} must be at least 1")
+    if options.out:
+        if options.out.suffix != ".csv":
+            raise ValueError(f"--out {options.out} must end in .csv")
+        check_writable("--out", options.out)
+    scores = {"monosemanticity": 1, "kinship": 1, "distinctness": 1, "coherence": 1, **MEASURES}
     worlds = list(calibration_worlds(options.seeds, n_latents=options.latents))
     with Bar("scorecard") as bar:
-        held_out = judge_held_out(worlds, bar)
-    scores = {"monosemanticity": 1, "kinship": 1, "distinctness": 1, "coherence": 1, **MEASURES}
-    table = scorecard(held_out, scores)
+        try:
+            held_out = judge_held_out(worlds, bar)
+            table, quality = scorecard(held_out, scores), verdict_quality(held_out)
+        except ValueError as error:
+            given = f"--latents (now {options.latents}) or --seeds (now {options.seeds})"
+            raise ValueError(f"too few latents to judge by: raise {given} ({error})") from error
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(options.out, index=False)
+        write_table(table, options.out)
     print(table.drop(columns=["n", "n_scored"]).round(3).to_string(index=False))
     print(f"not measured in these worlds: {', '.join(not_scored(held_out, scores))}")
-    print("\n".join(f"{name:24s} {value:.3f}" for name, value in verdict_quality(held_out).items()))
+    print("\n".join(f"{name:26s} {value:.3f}" for name, value in quality.items()))

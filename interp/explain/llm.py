@@ -63,6 +63,8 @@ class JudgeConfig:
         for name in ("n_windows", "shown", "n_examples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative: take 0 or more")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""What the commands read and write: run folders and feature stores, tables, and places looked at before long work."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interp.cli.parsing import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.features import FeatureStore
+
+BOTH = (".parquet", ".csv")
+
+
+def is_run(source: Path) -> bool:
+    return (source / "run.toml").is_file()
+
+
+def open_features(source: Path) -> "FeatureStore":
+    """Of a run folder, or of a feature store as scan writes it."""
+    from interp.features import FeatureStore
+
+    if is_run(source) and not (source / "features" / "meta.json").is_file():
+        raise ValueError(f"{source} has no features yet: `interp run` or `interp demo` makes them")
+    return FeatureStore.open(source / "features" if is_run(source) else source)
+
+
+def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
+    """A table of one row a latent with these columns, as `interp rank` writes it."""
+    import pandas as pd
+
+    if file.suffix not in BOTH:
+        raise ValueError(f"{flag} {file} must end in {' or '.join(BOTH)}")
+    if not file.is_file():
+        raise ValueError(f"{flag} {file} is not there: `interp rank` writes such a file")
+    try:
+        table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{flag} {file} is no table that can be read ({one_line(error)}): rank again") from error
+    if missing := sorted({"latent", *columns} - set(table.columns)):
+        raise ValueError(f"{flag} {file} has no column {' and no '.join(missing)}")
+    numbers = pd.to_numeric(table.latent, errors="coerce").astype(float)
+    wrong = table.latent[~(numbers.ge(0) & numbers.mod(1).eq(0) & numbers.lt(2**31))]
+    if len(wrong):
+        raise ValueError(f"{flag} {file} has a latent {wrong.iloc[0]}: latents are whole numbers from 0 on")
+    if numbers.duplicated().any():
+        raise ValueError(f"{flag} {file} has latent {numbers[numbers.duplicated()].iloc[0]:.0f} twice: keep one row")
+    return table.assign(latent=numbers.astype(int))
+
+
+def write_table(table: "pd.DataFrame", out: Path) -> None:
+    """As .parquet or .csv by the file's ending, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    table.to_parquet(temporary, index=False) if out.suffix == ".parquet" else table.to_csv(temporary, index=False)
+    os.replace(temporary, out)
+
+
+def check_writable(flag: str, out: Path, *, folder: bool = False) -> None:
+    """ValueError where a file, or the files of a folder, could not be put at `out`; nothing is made."""
+    if out.exists() and out.is_dir() != folder:
+        this, other = ("file", "folder") if folder else ("folder", "file")
+        raise ValueError(f"{flag} {out} is a {this}: name a {other}")
+    there = next(place for place in ((out, *out.parents) if folder else out.parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"{flag} {out} cannot be made: {there} is a file, not a folder; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {there}; name another place")

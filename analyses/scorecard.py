@@ -41,7 +41,7 @@ import pandas as pd
 
 from analyses import scorecard_models, scorecard_synthetic
 from analyses.scorecard_models import TRAINED, learned_world, run_world
-from analyses.scorecard_synthetic import synthetic_world
+from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
 from interp.scorecard import calibration_curve, not_scored, scorecard, verdict_quality
 from interp.scores.calibration import Calibration
@@ -89,8 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     results |= world_a(planted) | world_b(learnt) | {"nulls": nulls(learnt)}
     if options.run:
         results |= labelled_run(options, fit_to(statistics))
-    synthetic = kept(out, "C", lambda: synthetic_world(out / "models" / "C", options.quick))
-    results["C"] = scores_alone("world C, synthetic activations without text", synthetic)
+    results |= worlds_c(out, options.quick)
     if not options.quick:
         results["A by knob"] = by_knob(out, calibrations)
     (out / "results.json").write_text(json.dumps(_plain(results), indent=1))
@@ -233,14 +232,35 @@ def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def scores_alone(title: str, table: pd.DataFrame) -> list[dict[str, Any]]:
-    if len(claimed(table)) == 0:
-        print(f"{title}: no latent whose truth is claimed", flush=True)
+def worlds_c(out: Path, quick: bool) -> dict[str, Any]:
+    """All dictionaries together, and by kind, for together a score may tell no more than which dictionary it is."""
+    parts = []
+    for name, seed in synthetic_worlds(quick):
+        make = partial(synthetic_world, out / "models" / "C", name, seed)
+        parts.append(kept(out, f"C-{name.replace(' ', '_')}-{seed}", make))
+    learnt = pd.concat(parts)
+    results = {"C": scores_alone("world C, synthetic activations without text", learnt)}
+    for by in () if quick else ("kind", "family"):
+        results |= {f"C {name}": scores_alone(f"  {name}", part) for name, part in learnt.groupby(by)}
+    return results
+
+
+def scores_alone(title: str, found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Nothing where the truth has one kind of latents only, or none of the one fires as often as any of the other."""
+    latents = claimed(found)
+    n_one, n = int(latents.is_one.sum()), len(latents)
+    title = f"{title}: {n_one:,} latents with one meaning, {n - n_one:,} with several"
+    if n_one in (0, n):
+        print(f"{title}: there is nothing to tell apart", flush=True)
         return []
-    found = scorecard(table, scorecard_synthetic.MEASURES)
-    print(f"{title}: {len(claimed(table)):,} latents, {claimed(table).is_one.mean():.0%} with one meaning")
-    print(found[["score", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]].round(3).to_string(index=False))
-    return found.to_dict(orient="records")
+    table = scorecard(found, scorecard_synthetic.MEASURES)
+    table = table[table.auroc.notna()]
+    if len(table) == 0:
+        print(f"{title}: none of them fire alike", flush=True)
+        return []
+    print(title, flush=True)
+    print(table[["score", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]].round(3).to_string(index=False))
+    return table.assign(n_one=n_one).to_dict(orient="records")
 
 
 def save_figures(planted: pd.DataFrame, learnt: pd.DataFrame, results: dict[str, Any], out: Path) -> None:

@@ -1,53 +1,87 @@
 """World C of the scorecard: dictionaries learnt on `sae_lens.synthetic`, where features are known and there is no text.
 
-A latent's mass is due to the true features that are active where it fires, in proportion to how far each drives it,
+What a latent means is what is there where it fires, as in world B (`interp.worlds.truth`): with s_f the share of its
+mass that is left on rows where the true feature f is active, and b_f the share of all rows,
 
-    p_jf ∝ Σ_i z_ij c_ijf / Σ_f' c_ijf',        c_ijf = max(0, a_if d_f · w_j),     w_j = the encoder's column
+    f* = argmax_f  s_f ln(s_f / b_f) + (1 − s_f) ln((1 − s_f) / (1 − b_f))     over s_f > b_f
 
-so the truth needs no text either. What can be scored is what looks at weights and firings alone.
+takes those rows' mass, again and again, while it tells LEAST_GAIN nats about a firing. All features are known here, so
+what none of them explains is no unknown meaning but interference: its mass is shared by all that are active with it.
+
+Mass is not parted by what drives the encoder: true directions overlap a little with every column, and a latent that
+fires for one feature alone would be called several. A child fires only with its parent, so a latent that fires for the
+child alone means the child, whatever it reads of the parent; one that fires wherever the parent does means the parent.
+
+Each world has dictionaries as wide as the benchmark's, NARROW ones, which merge features, and SHORT ones, trained too
+little; a twin is the same from the next seed. What can be scored is what looks at weights and firings alone.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from analyses.bench_recovery import HOOK, QUICK, WORLDS, truth
-from interp import BatchTopKConfig, train_sae
+from analyses import bench_recovery
+from analyses.bench_recovery import HOOK, QUICK, WORLDS
+from interp import SAE, BatchTopKConfig, train_sae
 from interp.scores.directions import direction_measures
 from interp.scores.senses import MIN_GROUPS
 from interp.scores.twins import nearest_rows
 from interp.worlds import Truth
+from interp.worlds.truth import LEAST_GAIN, MAX_MEANINGS
 
 MEASURES = {
     "twin_cosine": 1, "twin_correlation": 1, "enc_dec_cosine": 1, "dimensionality": 1, "max_cosine": -1, "density": -1,
 }  # fmt: skip
+ROWS = {"1024 in 96": 300_000, "correlated": 300_000, "4096 in 256": 150_000}
+SEEDS = (1, 2, 3)
+NARROW, SHORT = 4, 10
+"""Times as few latents, or as few rows."""
+KINDS = ("learnt", "narrow", "short")
 
 
-def synthetic_world(folder: Path, quick: bool) -> pd.DataFrame:
-    """One row a latent of a BatchTopK dictionary: its truth, and every measure that needs no text."""
-    name, world = ("tiny", QUICK["tiny"]) if quick else ("1024 in 96", replace(WORLDS["1024 in 96"], samples=400_000))
-    known = truth(folder, name, world)
-    configs = [
-        BatchTopKConfig.recovery(d_sae=world.width, k=known.k, tokens=world.samples, seed=seed) for seed in (1, 2)
-    ]
-    sae, twin = train_sae(known.store, HOOK, configs, out=folder / f"saes-{name.replace(' ', '_')}")
+def synthetic_worlds(quick: bool) -> Iterator[tuple[str, int]]:
+    """Name and seed of each, all seeds of a world in a row, so that its rows are read once."""
+    for name in QUICK if quick else ROWS:
+        for seed in SEEDS[:1] if quick else SEEDS:
+            yield name, seed
+
+
+def synthetic_world(folder: Path, name: str, seed: int) -> pd.DataFrame:
+    """One row a latent of each dictionary: its truth, and every measure that needs no text."""
+    world = QUICK[name] if name in QUICK else replace(WORLDS[name], samples=ROWS[name])
+    known = bench_recovery.truth(folder, name, world)
     with torch.no_grad():
         x = known.model.feature_dict(known.held_out)
-        z, other = sae.encode(x), twin.encode(x)
-    p = due_to(z, known.held_out, known.model.feature_dict.feature_vectors.detach(), sae.W_enc)
-    found = Truth.of(p, [frozenset({str(f)}) for f in range(p.shape[1])])
+    parts = []
+    for kind in KINDS:
+        width = world.width // NARROW if kind == "narrow" else world.width
+        tokens = world.samples // SHORT if kind == "short" else world.samples
+        sae, twin = (
+            train_sae(
+                known.store,
+                HOOK,
+                BatchTopKConfig.recovery(d_sae=width, k=known.k, tokens=tokens, seed=each),
+                out=folder / "dictionaries" / f"{name.replace(' ', '_')}-{kind}-{each}",
+            )
+            for each in (seed, seed + 1)
+        )
+        parts.append(judge(sae, twin, x, known.held_out).assign(kind=kind))
+    return pd.concat(parts).assign(family=name, world=f"{name}-{seed}")
+
+
+@torch.no_grad()
+def judge(sae: SAE, twin: SAE, x: Float[Tensor, "row d"], a: Float[Tensor, "row feature"]) -> pd.DataFrame:
+    z, other = sae.encode(x), twin.encode(x)
+    found = true_meanings(due_to(z, a))
     directions, n_active = direction_measures(sae.W_dec), (z > 0).sum(0).numpy()
-    encoder = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1)
     return pd.DataFrame(
         {
-            "family": "synthetic",
-            "world": name,
-            "kind": "learnt",
             "latent": np.arange(z.shape[1]),
             "top_share": found.top_share,
             "polysemanticity": found.polysemanticity,
@@ -59,28 +93,46 @@ def synthetic_world(folder: Path, quick: bool) -> pd.DataFrame:
             "density": n_active / len(z),
             "twin_cosine": nearest_rows(sae.W_dec, twin.W_dec)[1],
             "twin_correlation": best_correlation(z, other),
-            "enc_dec_cosine": encoder.detach().numpy(),
+            "enc_dec_cosine": torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1).numpy(),
             "dimensionality": directions.dimensionality,
             "max_cosine": directions.max_cosine,
         }
     )
 
 
-def due_to(
-    z: Float[Tensor, "row d_sae"],
-    a: Float[Tensor, "row feature"],
-    D: Float[Tensor, "feature d"],
-    W_enc: Float[Tensor, "d d_sae"],
-) -> Float64[np.ndarray, "d_sae feature"]:
-    drive = torch.relu(D @ W_enc.detach())  # feature d_sae
-    p = np.zeros((z.shape[1], len(D)))
-    for latent in range(z.shape[1]):
-        rows = z[:, latent] > 0
-        share = a[rows] * drive[:, latent]
-        total = share.sum(1, keepdim=True)
-        mass = (share / total.clamp_min(1e-12) * z[rows, latent, None]).sum(0).double()
-        p[latent] = (mass / mass.sum().clamp_min(1e-30)).numpy()
-    return p
+def true_meanings(p: Float64[np.ndarray, "latent feature"]) -> Truth:
+    """Each feature is a meaning of its own."""
+    return Truth(p, np.sort(p, axis=1)[:, ::-1])
+
+
+def due_to(z: Float[Tensor, "row latent"], a: Float[Tensor, "row feature"]) -> Float64[np.ndarray, "latent feature"]:
+    """The share of each latent's mass that each feature takes; zeros for one that never fires."""
+    present = (a > 0).float().numpy()
+    base = present.mean(0, dtype=np.float64)
+    return np.stack([_describe(column, present, base) for column in z.T.contiguous().numpy()])
+
+
+def _describe(
+    z: Float32[np.ndarray, " row"], present: Float32[np.ndarray, "row feature"], base: Float64[np.ndarray, " feature"]
+) -> Float64[np.ndarray, " feature"]:
+    fires = z > 0
+    mass, own = z[fires] / max(z[fires].sum(), 1e-12), present[fires]
+    p, told = np.zeros(len(base)), base > 0
+    for _ in range(MAX_MEANINGS):
+        left = mass.sum()
+        if left < 0.02:
+            break
+        s = np.clip((mass @ own / left).astype(np.float64), 1e-12, 1 - 1e-9)
+        gain = np.full(len(base), -np.inf)
+        gain[told] = (s * np.log(s / base.clip(1e-12)) + (1 - s) * np.log((1 - s) / (1 - base).clip(1e-12)))[told]
+        gain[s <= base] = -np.inf
+        best = int(gain.argmax())
+        if gain[best] < LEAST_GAIN:
+            break
+        inside = own[:, best] > 0
+        p[best] += mass[inside].sum()
+        mass = np.where(inside, 0, mass)
+    return p + (mass / own.sum(1).clip(1)) @ own
 
 
 def best_correlation(z: Float[Tensor, "row n"], other: Float[Tensor, "row m"]) -> Float64[np.ndarray, " n"]:

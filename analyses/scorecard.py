@@ -233,15 +233,16 @@ def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
 
 
 def worlds_c(out: Path, quick: bool) -> dict[str, Any]:
-    """All dictionaries together, and by kind, for together a score may tell no more than which dictionary it is."""
+    """All dictionaries together, and each by itself: together, a score may tell no more than which dictionary it is."""
     parts = []
     for name, seed in synthetic_worlds(quick):
         make = partial(synthetic_world, out / "models" / "C", name, seed)
         parts.append(kept(out, f"C-{name.replace(' ', '_')}-{seed}", make))
     learnt = pd.concat(parts)
     results = {"C": scores_alone("world C, synthetic activations without text", learnt)}
-    for by in () if quick else ("kind", "family"):
-        results |= {f"C {name}": scores_alone(f"  {name}", part) for name, part in learnt.groupby(by)}
+    if not quick:
+        for (world, kind), part in learnt.groupby(["family", "kind"]):
+            results[f"C {world} {kind}"] = scores_alone(f"  {world}, {kind}", part)
     return results
 
 

@@ -28,7 +28,6 @@ calibration that never saw the family of text. Writes results.json, tables (Parq
 import argparse
 import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,13 +38,13 @@ from typing import Any
 
 import pandas as pd
 
-from analyses import scorecard_models, scorecard_synthetic
+from analyses import scorecard_models
 from analyses.scorecard_models import TRAINED, learned_world, run_world
+from analyses.scorecard_report import SINGLE, by_group, plain, report, scores_alone
 from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
-from interp.scorecard import calibration_curve, not_scored, scorecard, verdict_quality
+from interp.scorecard import calibration_curve
 from interp.scores.calibration import Calibration
-from interp.scores.table import MEASURES
 from interp.statistics.intervals import wilson
 from interp.worlds import FAMILIES, WorldConfig, planted_world
 from interp.worlds.judging import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
@@ -60,9 +59,6 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "max_senses": (2, 3, 5),
     "n_seq": (256, 1024),
 }
-OURS = {"distinctness": 1, "core": 1, "consistency": 1, "kinship": 1, "common": 1}
-KNOWN = {"coherence": 1, "token_coherence": 1} | MEASURES
-SINGLE = OURS | KNOWN
 CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "scores" / "calibration.json"
 
 Judge = Callable[[Calibration | None], pd.DataFrame]
@@ -92,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     results |= worlds_c(out, options.quick)
     if not options.quick:
         results["A by knob"] = by_knob(out, calibrations)
-    (out / "results.json").write_text(json.dumps(_plain(results), indent=1))
+    (out / "results.json").write_text(json.dumps(plain(results), indent=1))
     save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
     return results
 
@@ -182,56 +178,6 @@ def _judge_planted(config: WorldConfig, name: str, calibration: Calibration | No
     return judge_world(planted_world(config), name, calibration)
 
 
-def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
-    """Print one line, and one a score; the numbers."""
-    if len(claimed(table)) == 0:
-        print(f"{title}: no latent whose truth is claimed", flush=True)
-        return {}
-    scores = {"monosemanticity": 1, **singles}
-    found = scorecard(table, scores)
-    quality, tested = verdict_quality(table), table[table.tested]
-    quality["called_one"] = float((tested.monosemanticity >= 0.5).mean())
-    ours = found.set_index("score").reindex(["monosemanticity"]).iloc[0]
-    words = {
-        "AUROC": f"{ours.auroc:.3f} ({ours.auroc_low:.3f}–{ours.auroc_high:.3f})",
-        "Spearman": f"{ours.spearman:.2f}",
-        "P@k": f"{ours.precision:.3f}",
-        "ECE": f"{quality['ece']:.3f}",
-        "accuracy": f"{quality['accuracy']:.3f} ({quality['accuracy_sure']:.3f} of the sure)",
-        "abstained": f"{quality['abstained']:.2f}",
-        "senses exact": f"{quality['senses_exact']:.2f} (of the sample {quality['senses_of_sample']:.2f})",
-        "of countable": f"{quality['senses_exact_countable']:.2f} ({quality['senses_of_sample_countable']:.2f})",
-        "called one": f"{quality['called_one']:.2f}",
-    }
-    n, share = len(claimed(table)), claimed(table).is_one.mean()
-    print(f"{title}: {n:,} latents, {share:.0%} with one meaning", *map(" ".join, words.items()), sep="; ", flush=True)
-    results: dict[str, Any] = {"verdict": quality, "scores": found.to_dict(orient="records")}
-    if singles:
-        print(found[_SHOWN].round(3).to_string(index=False))
-        for best in found[found.score.isin(KNOWN) & (found.n_scored >= 0.9 * found.n)].head(1).itertuples():
-            results["margin"] = {"over": best.score, "by": ours.auroc - best.auroc}
-            print(f"  {ours.auroc - best.auroc:.3f} above {best.score}, the best known measure that all have")
-        results["not_scored"] = not_scored(table, scores)
-        print(f"  not measured here: {', '.join(results['not_scored']) or 'none'}", flush=True)
-    return results
-
-
-_SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]
-
-
-def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
-    """One row a group of latents: how the verdict does where only one kind of latent is."""
-    rows = []
-    for value, part in groups:
-        if len(claimed(part)):
-            quality = verdict_quality(part)
-            shown = ("n", "accuracy", "accuracy_sure", "abstained", "senses_exact", "senses_of_sample", "senses_near")
-            called = (claimed(part).monosemanticity >= 0.5).mean()
-            rows.append({name: value, "called_one": called} | {key: quality[key] for key in shown})
-    print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
-    return rows
-
-
 def worlds_c(out: Path, quick: bool) -> dict[str, Any]:
     """All dictionaries together, and each by itself: together, a score may tell no more than which dictionary it is."""
     parts = []
@@ -244,24 +190,6 @@ def worlds_c(out: Path, quick: bool) -> dict[str, Any]:
         for (world, kind), part in learnt.groupby(["family", "kind"]):
             results[f"C {world} {kind}"] = scores_alone(f"  {world}, {kind}", part)
     return results
-
-
-def scores_alone(title: str, found: pd.DataFrame) -> list[dict[str, Any]]:
-    """Nothing where the truth has one kind of latents only, or none of the one fires as often as any of the other."""
-    latents = claimed(found)
-    n_one, n = int(latents.is_one.sum()), len(latents)
-    title = f"{title}: {n_one:,} latents with one meaning, {n - n_one:,} with several"
-    if n_one in (0, n):
-        print(f"{title}: there is nothing to tell apart", flush=True)
-        return []
-    table = scorecard(found, scorecard_synthetic.MEASURES)
-    table = table[table.auroc.notna()]
-    if len(table) == 0:
-        print(f"{title}: none of them fire alike", flush=True)
-        return []
-    print(title, flush=True)
-    print(table[["score", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]].round(3).to_string(index=False))
-    return table.assign(n_one=n_one).to_dict(orient="records")
 
 
 def save_figures(planted: pd.DataFrame, learnt: pd.DataFrame, results: dict[str, Any], out: Path) -> None:
@@ -285,16 +213,6 @@ def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame
         os.replace(temporary, file)
         print(f"  judged {name} in {time.monotonic() - begin:.0f} s", flush=True)
     return pd.read_parquet(file)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can say it: None for what is not a number."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    number = value.item() if hasattr(value, "item") else value
-    return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -68,6 +68,7 @@ class FeatureStore:
     ) -> "FeatureStore":
         """A store from codes of any producer, rows in token order (row = seq * n_ctx + pos).
 
+        Without `vocab` tokens are named by their ids, and nothing is known of how they are spelt (`is_spelt`).
         With `W_dec` and `W_U` the logit effects are those of W_dec W_U, each latent's mean taken off.
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
@@ -101,6 +102,11 @@ class FeatureStore:
     @cached_property
     def vocab(self) -> list[str]:
         return json.loads((self.path / "vocab.json").read_text(encoding="utf-8"))
+
+    @property
+    def is_spelt(self) -> bool:
+        """Whether `vocab` is how tokens are spelt; otherwise the scan was given none, and it holds their ids."""
+        return self.meta.get("vocab", "given") == "given"
 
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
@@ -157,8 +163,9 @@ def scan_features(
     """Encode every row of the store and write the statistics of every latent to `out`.
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
-    string a token id; `labels` one mask a label. A scan that was cut off goes on behind the last shard it encoded; a
-    finished one is opened. Raises ValueError if the widths differ, or if `out` holds the scan of something else.
+    string a token id, `labels` one mask a label; without `vocab` tokens are named by their ids. A scan that was cut off
+    goes on behind the last shard it encoded; a finished one is opened. Raises ValueError if the widths differ, or if
+    `out` holds the scan of something else.
     """
     from interp.statistics.directions import LogitPath, logit_path
     from interp.statistics.passes import Decoder

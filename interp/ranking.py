@@ -92,13 +92,15 @@ def rank_features(
     density                 share of tokens it fires on;   n_active, n_sequences, burstiness: as in the features table
 
     nulls: number of shifted texts; latents of similar size share them, so two suffice. calibration: None for the one
-    that ships. The same store and seed give the same table.
+    that ships. The same store and seed give the same table. Where the store was given no vocabulary
+    (`FeatureStore.is_spelt`), nothing hangs on how tokens are spelt.
     Raises ValueError if nulls < 1 or seed < 0.
     """
     import pandas as pd
 
     table = features.table("features").sort_values("latent").reset_index(drop=True)
-    judged = _judge(features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
+    given = (features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
+    judged = _judge(*given, spelling=features.is_spelt)
     ranking = judged.ranking
     words = _explain(features, judged.facts.maxima, seed, progress)
     ranking["explanation"] = words.phrases
@@ -208,7 +210,7 @@ def _judge(
     calibration: "Calibration | None",
     progress: Progress | None,
     *,
-    spelling: bool = True,
+    spelling: bool,
 ) -> _Judged:
     import pandas as pd
 
@@ -304,8 +306,9 @@ def _explain(
 ) -> Any:
     from interp.explain import explain
 
-    half = features.fit_half(len(features.tokens))
-    return explain(features.tokens, features.codes, features.vocab, half, maxima=maxima, seed=seed, progress=progress)
+    half, spelt = features.fit_half(len(features.tokens)), features.is_spelt
+    given = (features.tokens, features.codes, features.vocab, half)
+    return explain(*given, maxima=maxima, spelt=spelt, seed=seed, progress=progress)
 
 
 def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress | None) -> list[list[dict[str, Any]]]:
@@ -340,6 +343,7 @@ def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress
         half,
         parts,
         maxima=judged.facts.maxima,
+        spelt=features.is_spelt,
         progress=progress,
     )
     every = [sense for own in described for sense in own]

@@ -126,6 +126,33 @@ def planted(text):
     }
 
 
+def test_names_of_tokens_are_not_read_as_their_spelling():
+    """The same strings, as names: rules say which tokens, and what of their places is known without strings."""
+    tokens = random_text(np.random.default_rng(2))
+    text, names = Text.read(tokens, WORDS), Text.read(tokens, WORDS, spelt=False)
+    spelt = {
+        "tokens in Hebrew script",
+        "tokens inside Hebrew script",
+        'tokens that end in "ing"',
+        "tokens in a comment",
+    }
+    rules = [planted(text)[words] for words in sorted(spelt)]
+    repeats = ((place("that repeat the token before"),),)
+    fires = np.stack([truth(rule, text) for rule in [*rules, repeats]], 1)
+    got = explained(tokens, fires, spelt=False)
+    kinds = {atom.kind for rule in got.rules for part in rule for atom in part}
+    assert not kinds & {AFFIX, CLASS, AFTER_CLASS, INSIDE} and not spelt & set(got.phrases)
+    assert got.phrases[-1] == "tokens that repeat the token before" and got.f1[-1] == 1
+    places = np.bitwise_or.reduce(names.planes(slice(None))[:, PLACE])
+    held = {own.words for i, own in enumerate(PLACES) if int(places) >> i & 1}
+    assert held == {own.words for own in PLACES if not own.needs_strings}
+    parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
+    maxima = np.ones(1, np.float32)
+    given = (torch.from_numpy(tokens), firing_where(fires[:, :1]), WORDS, fit_half(tokens), parts)
+    (rule,) = explain_parts(*given, maxima=maxima, spelt=False).rules
+    assert rule and not {atom.kind for part in rule for atom in part} & {AFFIX, CLASS, AFTER_CLASS, INSIDE}
+
+
 def test_planted_rules_are_found_and_said():
     tokens = random_text(np.random.default_rng(2))
     text = Text.read(tokens, WORDS)

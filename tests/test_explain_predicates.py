@@ -244,6 +244,12 @@ def test_rules_are_said_in_words():
         assert phrase(rule, text) == words
 
 
+def test_names_of_tokens_are_not_run_together():
+    text = Text.read(np.zeros((1, 4), np.int32), ["0", "1", "2", "3"], spelt=False)
+    rule = ((Atom(TOKEN, (0,)), Atom(AFTER, (1,)), Atom(AFTER2, (2,))),)
+    assert phrase(rule, text) == '"0" after "1" two after "2"'
+
+
 def test_a_longer_rule_has_more_bits():
     text = Text.read(np.zeros((1, 4), np.int32), ["a", "b", "c", "d"])
     one = ((Atom(TOKEN, (0,)),),)

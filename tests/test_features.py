@@ -511,6 +511,22 @@ def test_store_gives_back_what_went_in(features, tokens, sae, z):
     assert half[:6].all() and not half[6:12].any()
 
 
+def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):
+    codes = SparseCodes.from_dense(torch.ones(tokens.numel(), 2))
+    ids = [str(i) for i in range(VOCAB)]
+    without = FeatureStore.from_codes(tokens, codes, tmp_path / "without")
+    given = FeatureStore.from_codes(tokens, codes, tmp_path / "given", vocab=ids)
+    assert not without.is_spelt and given.is_spelt
+    assert not FeatureStore.from_codes(tokens, codes, tmp_path / "without").is_spelt
+    # Ids that were given as strings are spelt so: these are not the same scan.
+    with pytest.raises(ValueError, match="a scan with other vocab: choose another folder"):
+        FeatureStore.from_codes(tokens, codes, tmp_path / "without", vocab=without.vocab)
+    meta = json.loads((tmp_path / "without" / "meta.json").read_text())
+    del meta["vocab"]
+    (tmp_path / "without" / "meta.json").write_text(json.dumps(meta))
+    assert FeatureStore.open(tmp_path / "without").is_spelt
+
+
 def test_bad_input_is_named(sae, store, tokens, tmp_path):
     with pytest.raises(ValueError, match="reads width 16, but the store's blocks.0.mlp.hook_post has width 24"):
         scan_features(sae, store, MLP, tmp_path)

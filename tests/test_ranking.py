@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from interp.codes import SparseCodes
 from interp.features import FeatureStore
-from interp.ranking import _promoted_share, rank_features, verdict_shares
+from interp.ranking import _promoted_share, rank_codes, rank_features, verdict_shares
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)
@@ -176,6 +176,23 @@ def test_case_and_space_variants_are_one_token(tmp_path):
     store = FeatureStore.from_codes(tokens, codes, tmp_path / "features", vocab=vocab)
     table = by_latent(rank_features(store, nulls=1))
     assert table.token_share[0] == pytest.approx(1) and table.token_share[1] < 0.7
+
+
+def test_without_a_vocabulary_ids_name_tokens_and_are_not_spelt(tmp_path):
+    """A latent of the ids 100 to 199 and 500 to 599 has in common how they are written, and nothing else."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 1000, (512, 64)).astype(np.int32)
+    flat = tokens.ravel()
+    z = np.stack([np.isin(flat // 100, (1, 5)) * rng.gamma(2, 1, flat.size), flat == 37], 1).astype(np.float32)
+    text, codes = torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z))
+    ranking = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "features"), nulls=1)
+    assert ranking.latent.tolist() == [1, 0] and ranking.explanation[0] == '"37"'
+    assert "form" not in set(ranking.respect) and not ranking.explanation.str.contains("begin|end|number|digit").any()
+    bare = rank_codes(text, codes, nulls=1)
+    assert ranking[bare.columns].equals(bare)
+    ids = [str(i) for i in range(1000)]
+    spelt = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "given", vocab=ids), nulls=1)
+    assert "form" in set(spelt.respect) and "begin with" in spelt.explanation[1]
 
 
 def test_no_null_is_refused(store):

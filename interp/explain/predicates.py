@@ -9,6 +9,7 @@
 
 A conjunction joins up to three atoms by "and", a rule up to three conjunctions by "or". Nothing looks across the edge
 of a sequence. CLASS to LABEL are bits of a row, computed once for a stretch of text; the others are looked up.
+Without the strings of the tokens there are no AFFIX, CLASS, AFTER_CLASS and INSIDE, and of PLACE what needs none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from jaxtyping import Bool, Int, Int64, UInt64
 from torch import Tensor
 
 from interp.explain.lookback import inside_bits, tokens_before
-from interp.explain.state import PLACES, Spelling, spelling, states
+from interp.explain.state import PLACES, UNSPELT, Spelling, spelling, states
 from interp.explain.vocabulary import Vocabulary, plain_strings
 
 __all__ = ["Atom", "Conjunction", "Rule", "Text", "plain_strings"]
@@ -82,16 +83,22 @@ class Text:
         tokens: Int[np.ndarray, "seq pos"],
         vocab: Sequence[str],
         labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+        *,
+        spelt: bool = True,
     ) -> "Text":
-        """Raises ValueError for more than 64 labels or one of another shape."""
+        """spelt: whether `vocab` is how tokens are spelt, or only names them.
+
+        Raises ValueError for more than 64 labels or one of another shape.
+        """
         labels = labels or {}
         if len(labels) > 64:
             raise ValueError(f"{len(labels)} labels given: explanations take at most 64")
         for name, mask in labels.items():
             if tuple(mask.shape) != tokens.shape:
                 raise ValueError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
-        vocabulary = Vocabulary.read(vocab)
-        return cls(np.ascontiguousarray(tokens), vocabulary, spelling(vocabulary.strings), labels)
+        vocabulary = Vocabulary.read(vocab) if spelt else Vocabulary.of_names(vocab)
+        characters = spelling(vocabulary.strings if spelt else [""] * len(vocabulary))
+        return cls(np.ascontiguousarray(tokens), vocabulary, characters, labels)
 
     @property
     def n_ctx(self) -> int:
@@ -114,6 +121,8 @@ class Text:
         out[:, AFTER_CLASS] = classes.reshape(-1)
         out[:, INSIDE] = inside_bits(classes, len(self.vocabulary.class_names), REACH, INSIDE_LEAST)
         out[:, PLACE] = states(tokens, self.spelling)
+        if not self.vocabulary.spelt:
+            out[:, PLACE] &= UNSPELT
         for place, mask in enumerate(self.labels.values()):
             out[:, LABEL] |= mask[sequences].numpy().reshape(-1).astype(np.uint64) << np.uint64(place)
         return out

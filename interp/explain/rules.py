@@ -67,15 +67,17 @@ def explain(
     *,
     maxima: Float32[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    spelt: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Explanations:
     """Explain each latent of `codes` (rows seq * n_ctx + pos), choosing on the sequences where `fit_half` is true.
 
     vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
+    spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
     labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
     """
-    text, half = Text.read(tokens.numpy(), vocab, labels), fit_half.numpy()
+    text, half = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy()
     n_fire = np.zeros(codes.d_sae, np.int64)
     sampler = FiringSampler(codes.d_sae, 1, SAMPLE, seed)
     for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):

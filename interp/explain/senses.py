@@ -46,6 +46,7 @@ def explain_parts(
     *,
     maxima: Float32[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    spelt: bool = True,
     progress: Progress | None = None,
 ) -> PartExplanations:
     """Explain parts of latents' firings: of each its latent and sampled rows (seq * n_ctx + pos), in either half.
@@ -55,7 +56,7 @@ def explain_parts(
     for latent, rows in parts:
         if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
             raise ValueError(f"a part of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
-    text, half = Text.read(tokens.numpy(), vocab, labels), fit_half.numpy()
+    text, half = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy()
     latents = np.array([latent for latent, _ in parts], np.int64)
     sampled = [np.unique(np.asarray(rows, np.int64)) for _, rows in parts]
     in_fit = [rows[half[rows // text.n_ctx]] for rows in sampled]

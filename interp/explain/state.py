@@ -22,11 +22,12 @@ class Place(NamedTuple):
     words: str
     group: str
     """A rule says one thing of a group at most."""
+    needs_strings: bool = True
 
 
 PLACES = (
-    Place("at the start of a sequence", "sequence"),
-    Place(f"in the first {FIRST_OF_SEQUENCE} tokens of a sequence", "sequence"),
+    Place("at the start of a sequence", "sequence", needs_strings=False),
+    Place(f"in the first {FIRST_OF_SEQUENCE} tokens of a sequence", "sequence", needs_strings=False),
     Place(f"in the first {FIRST_OF_TEXT} tokens after a control token", "sequence"),
     Place("at the start of a line", "line"),
     Place(f"in the first {FIRST_OF_LINE} tokens of a line", "line"),
@@ -49,9 +50,12 @@ PLACES = (
     Place("in a URL", "markup"),
     Place("between ** marks", "markup"),
     Place("between _ marks", "markup"),
-    Place("that repeat the token before", "repeat"),
-    Place(f"that occur among the {RECENT} tokens before", "repeat"),
+    Place("that repeat the token before", "repeat", needs_strings=False),
+    Place(f"that occur among the {RECENT} tokens before", "repeat", needs_strings=False),
 )
+
+UNSPELT = np.uint64(sum(1 << bit for bit, place in enumerate(PLACES) if not place.needs_strings))
+"""The bits of the places that are known without the tokens' strings."""
 
 (OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS) = range(10)
 _KINDS = {

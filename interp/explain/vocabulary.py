@@ -1,7 +1,8 @@
 """What the strings of a vocabulary say about its tokens: scripts, shapes, beginnings and endings, and the characters.
 
 Classes are Unicode scripts (a stray lead byte of UTF-8, shown as ⟨d7⟩, counts as its script) and shapes; affixes are
-the beginnings and endings that several tokens share. Nothing here knows a text.
+the beginnings and endings that several tokens share. Nothing here knows a text. Of tokens that have only names, their
+ids for instance, nothing is said but which they are.
 """
 
 import re
@@ -33,11 +34,18 @@ class Vocabulary:
     """The affix, and whether it is an ending."""
     affix_tokens: scipy.sparse.csr_matrix
     """[affix, d_vocab]: 1 where the token has the affix."""
+    spelt: bool = True
+    """The strings are how the tokens are spelt; otherwise they only name them, and there are no classes and affixes."""
 
     @classmethod
     def read(cls, vocab: Sequence[str]) -> "Vocabulary":
         strings = plain_strings(vocab)
         return cls(strings, *token_classes(strings), *token_affixes(strings))
+
+    @classmethod
+    def of_names(cls, names: Sequence[str]) -> "Vocabulary":
+        no_affixes = scipy.sparse.csr_matrix((0, len(names)))
+        return cls(list(names), [], np.zeros(len(names), np.uint64), [], no_affixes, spelt=False)
 
     def __len__(self) -> int:
         return len(self.strings)

@@ -81,7 +81,7 @@ def _conjunction(atoms: Conjunction, text: Text) -> tuple[str, str]:
     ordered = sorted(atoms, key=lambda atom: _ORDER.index(atom.kind))
     after = {atom.kind: atom for atom in ordered if atom.kind in (AFTER, AFTER2)}
     words = {atom: _words(atom, text) for atom in ordered}
-    if len(after) == 2 and len(after[AFTER].tokens) == len(after[AFTER2].tokens) == 1:
+    if text.vocabulary.spelt and len(after) == 2 and len(after[AFTER].tokens) == len(after[AFTER2].tokens) == 1:
         strings = text.vocabulary.strings
         both = strings[after[AFTER2].tokens[0]] + strings[after[AFTER].tokens[0]]
         words[after[AFTER]] = f"after {quoted(both)}"

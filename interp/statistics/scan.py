@@ -89,6 +89,7 @@ class Scan:
         if tokens.ndim != 2 or tokens.numel() == 0:
             raise ValueError(f"tokens are {tuple(tokens.shape)}: (seq, pos) with at least one token is needed")
         n_ids = int(tokens.max()) + 1
+        self.is_spelt = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
         if len(self.vocab) < n_ids:
             raise ValueError(f"vocab has {len(self.vocab)} strings, but token id {n_ids - 1} occurs")
@@ -104,7 +105,7 @@ class Scan:
         identity = {
             **inputs,
             "tokens": digest(self.tokens),
-            "vocab": hashlib.sha256(json.dumps(self.vocab).encode()).hexdigest(),
+            "vocab": hashlib.sha256(json.dumps(self.vocab if self.is_spelt else None).encode()).hexdigest(),
             "labels": _label_digest(self.labels),
             "settings": json.dumps(asdict(self.settings)),
         }
@@ -165,6 +166,7 @@ class Scan:
             "n_alive": int((firing.n_active > 0).sum()),
             "l0": codes.nnz / max(firing.n_rows, 1),
             "hook_name": self.hook_name,
+            "vocab": "given" if self.is_spelt else "ids",
             "labels": list(self.labels),
             "logit_effects": decoder.logits.note,
             "settings": asdict(self.settings),

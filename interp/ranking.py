@@ -63,7 +63,8 @@ def rank_features(
     monosemanticity         probability of one meaning (`scores.calibration`); 0 for latents too rare to test, or dead
     ci_low, ci_high         its 95 % interval over the firings sampled and the worlds calibrated on; 0..1 for too_rare
     verdict                 dead           never fires
-                            too_rare       fires in fewer than MIN_GROUPS (20) groups of up to 8 neighbouring sequences:
+                            too_rare       fires in fewer than MIN_GROUPS (20) groups of up to 8 neighbouring sequences,
+                                           or blocks of a long one where there are few (`scores.groups`):
                                            not even two equal senses could be told from one
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation mass on one token and its variants in case and space

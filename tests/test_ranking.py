@@ -178,6 +178,10 @@ def test_case_and_space_variants_are_one_token(tmp_path):
     assert table.token_share[0] == pytest.approx(1) and table.token_share[1] < 0.7
 
 
+def some_text(n_seq, n_ctx, n_vocab=400, seed=0):
+    return zipf(n_vocab, 0.8, np.random.default_rng(seed), (n_seq, n_ctx)).astype(np.int32)
+
+
 def test_without_a_vocabulary_ids_name_tokens_and_are_not_spelt(tmp_path):
     """A latent of the ids 100 to 199 and 500 to 599 has in common how they are written, and nothing else."""
     rng = np.random.default_rng(0)
@@ -193,6 +197,34 @@ def test_without_a_vocabulary_ids_name_tokens_and_are_not_spelt(tmp_path):
     ids = [str(i) for i in range(1000)]
     spelt = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "given", vocab=ids), nulls=1)
     assert "form" in set(spelt.respect) and "begin with" in spelt.explanation[1]
+
+
+@pytest.mark.parametrize("n_seq", [15, 1])
+def test_a_few_long_sequences_are_tested(n_seq):
+    tokens = some_text(n_seq, 30_000 // n_seq)
+    flat, rng = tokens.ravel(), np.random.default_rng(1)
+    z = np.zeros((flat.size, 12), np.float32)
+    for latent in range(10):
+        z[rng.permutation(np.flatnonzero(flat == 20 + latent))[:60], latent] = 1
+    z[:19, 10] = 1  # one passage
+    z[rng.permutation(flat.size)[:200], 11] = 1
+    table = by_latent(rank_codes(torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z))))
+    assert (table.n_active[:10] == 60).all() and set(table.verdict[:10]) == {"lexical"}
+    assert (table.monosemanticity[:10] > 0.9).all()
+    assert table.verdict[10] == "too_rare" and table.verdict[11] == "polysemantic"
+
+
+def test_a_text_in_which_nothing_can_be_tested_is_warned_of(caplog):
+    def ranked(n_seq):
+        tokens = torch.from_numpy(some_text(n_seq, 100))
+        return rank_codes(tokens, SparseCodes.from_dense(torch.ones(tokens.numel(), 1)))
+
+    assert set(ranked(19).verdict) == {"too_rare"}
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and record.name.startswith("interp.")
+    assert "are 19 independent groups" in record.getMessage() and "at least 20 sequences" in record.getMessage()
+    caplog.clear()
+    assert "too_rare" not in set(ranked(20).verdict) and not caplog.records
 
 
 def test_no_null_is_refused(store):

@@ -10,6 +10,7 @@ from interp.scores.calibration import Calibration, fit_calibration
 from interp.scores.contexts import ContextConfig, fit_contexts
 from interp.scores.evidence import EvidenceConfig, collect_evidence
 from interp.scores.firings import FiringSampler, PairSummer, chunks
+from interp.scores.groups import rows_per_group
 from interp.scores.nulls import null_scale
 from interp.scores.respects import NAMES as RESPECTS
 from interp.scores.respects import fit_respects, token_forms
@@ -284,6 +285,25 @@ def test_evidence_without_any_firing_is_not_testable():
     evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=np.zeros(3, np.float32), has_one=lambda values: 1.0)
     assert not evidence.testable.any() and np.isnan(evidence.null("coherence").z).all()
     assert (evidence.n_senses == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("n_seq", "n_ctx", "rows"),
+    [
+        *((n_seq, 128, 128) for n_seq in (1, 15, 192, 1023)),
+        *((n_seq, 128, 256) for n_seq in (1024, 1100)),
+        *((n_seq, 128, 8 * 128) for n_seq in (4096, 100_000)),
+        *((n_seq, 255, 255) for n_seq in (1, 15, 1023)),
+        *((n_seq, 2000, 2000) for n_seq in (160, 1023)),
+        (159, 2000, 1000),
+        (15, 2000, 182),
+        (2, 2000, 134),
+        (1, 1 << 20, (1 << 20) // 160 + 1),
+    ],
+)
+def test_only_long_sequences_are_cut_and_only_where_there_are_few(n_seq, n_ctx, rows):
+    assert rows_per_group(n_seq, n_ctx) == rows
+    assert rows >= min(n_ctx, 128)
 
 
 def test_a_number_of_nulls_is_not_negative():

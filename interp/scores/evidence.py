@@ -2,11 +2,11 @@
 
     1  Learn from the tokens in what respects two firings may be alike.
     2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a sample of firings,
-       stratified by strength, at most one from a group of sequences and slice.
+       stratified by strength, at most one from a group and slice.
     3  From the sample: unity, replicates of it over firings, and senses; unity again on shifted text.
 
 A shift lays the codes on the text that stands some tokens further on, in a ring: a latent keeps its rate, its bursts,
-its documents' clumps and its company, and loses its meaning.
+its documents' clumps and its company, and loses its meaning. Groups are `groups`'.
 
 `coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens' vectors,
 of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings). Failing: one
@@ -14,6 +14,7 @@ broad meaning (any verb) has incoherent contexts; a union of two narrow ones kee
 the others.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from interp.scores import firings, unity
 from interp.scores.contexts import ContextConfig, Contexts, fit_contexts
+from interp.scores.groups import LEAST_BLOCK, rows_per_group
 from interp.scores.nulls import NullScale, null_scale
 from interp.scores.respects import Respects, fit_respects
 from interp.scores.senses import MAX_SENSES, MIN_GROUPS, HasOne, part_senses, sense_stability
@@ -39,6 +41,7 @@ NULL_UNITS = 512
 """Latents whose firings are sampled on each shifted text; enough for the null, since latents are pooled."""
 UNITS_PER_BLOCK = 64
 
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 
 
@@ -61,7 +64,7 @@ class Evidence:
     stability: Float64[np.ndarray, "d_sae sense"]
     """Of each sense, where there are several (`senses`); NaN beyond."""
     n_groups: Int64[np.ndarray, " d_sae"]
-    """Groups of sequences that a latent fires in; its independent observations."""
+    """Groups of neighbouring rows (`groups`) that a latent fires in; its independent observations."""
     effective_groups: Float64[np.ndarray, " d_sae"]
     testable: Bool[np.ndarray, " d_sae"]
     """Fires in at least MIN_GROUPS groups."""
@@ -94,8 +97,7 @@ class EvidenceConfig:
     """Shifted texts."""
     seed: int = 0
     sequences_per_group: int | None = None
-    """Neighbouring sequences often share a document, so they count as one observation. None: up to 8, while 512 groups
-    are left."""
+    """Neighbouring sequences often share a document, so they count as one observation. None: as `groups` has it."""
     contexts: ContextConfig = ContextConfig()
 
     def __post_init__(self) -> None:
@@ -137,11 +139,13 @@ def collect_evidence(
     """
     config = config or EvidenceConfig()
     rng = np.random.default_rng(config.seed)
-    per_group = config.sequences_per_group or max(1, min(8, len(tokens) // 512))
     array = np.ascontiguousarray(tokens.numpy())
+    n_seq, n_ctx = array.shape
+    per_group = config.sequences_per_group * n_ctx if config.sequences_per_group else rows_per_group(n_seq, n_ctx)
+    _warn_of_too_few(n_seq, n_ctx, per_group)
     contexts = fit_contexts(tokens, n_vocab, config.contexts)
-    text = _Text(array, contexts, fit_respects(array, contexts, vocab, config.seed), per_group * array.shape[1])
-    margin = min(text.rows_per_group, array.size // 4)
+    text = _Text(array, contexts, fit_respects(array, contexts, vocab, config.seed), per_group)
+    margin = min(max(per_group, n_ctx), array.size // 4)
     shifts = [0, *rng.integers(margin, max(array.size - margin, margin + 1), config.nulls).tolist()]
     summers = [firings.PairSummer(codes.d_sae, 2 * contexts.dim, n_blocks=2) for _ in shifts]
     sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, config.seed)
@@ -171,6 +175,16 @@ def collect_evidence(
         sums[0].effective_groups,
         testable,
     )
+
+
+def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
+    n_groups = -(-n_seq * n_ctx // per_group)
+    if n_groups < MIN_GROUPS:
+        log.warning(
+            "%d sequences of %d tokens are %d independent groups, and a latent is tested if it fires in at least %d: "
+            "nothing can be. Scan at least %d sequences, or as many blocks of %d tokens in longer ones",
+            *(n_seq, n_ctx, n_groups, MIN_GROUPS, MIN_GROUPS, LEAST_BLOCK),
+        )
 
 
 @dataclass(frozen=True)

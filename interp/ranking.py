@@ -92,9 +92,9 @@ def rank_features(
     token_share             activation mass on the commonest token and its variants
     density                 share of tokens it fires on;   n_active, n_sequences, burstiness: as in the features table
 
-    nulls: number of shifted texts; latents of similar size share them, so two suffice. calibration: None for the one
-    that ships. The same store and seed give the same table. Where the store was given no vocabulary
-    (`FeatureStore.is_spelt`), nothing hangs on how tokens are spelt.
+    nulls: number of shifted texts; latents of similar size share them, so two suffice; where fewer than 100 fire, more
+    are drawn. calibration: None for the one that ships. The same store and seed give the same table. Where the store
+    was given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on how tokens are spelt.
     Raises ValueError if nulls < 1 or seed < 0.
     """
     import pandas as pd
@@ -135,7 +135,7 @@ def rank_codes(
     """The ranking of any codes (rows seq * n_ctx + pos) without a feature store, and without words: `rank_features`'
     columns but for explanations, rules and those of the features table.
 
-    vocab: one string a token id; without it nothing is known of how tokens are spelt.
+    vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
     """
     n_vocab = int(tokens.max()) + 1
     names = [str(i) for i in range(n_vocab)] if vocab is None else vocab

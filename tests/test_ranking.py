@@ -227,6 +227,29 @@ def test_a_text_in_which_nothing_can_be_tested_is_warned_of(caplog):
     assert "too_rare" not in set(ranked(20).verdict) and not caplog.records
 
 
+@pytest.mark.parametrize("densities", [[0.15], [0.2, 0.11]])
+def test_few_latents_have_a_stable_null(densities):
+    """A random latent is judged alike whichever positions it was drawn, with nothing beside it to pool nulls with."""
+    tokens, z_scores = some_text(512, 64), []
+    for seed in range(8):
+        rng = np.random.default_rng(100 + seed)
+        z = (rng.random((tokens.size, len(densities))) < densities) * rng.gamma(2, 1, (tokens.size, len(densities)))
+        codes = SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
+        ranking = rank_codes(torch.from_numpy(tokens), codes, seed=seed)
+        assert set(ranking.verdict) == {"dense"}
+        z_scores.append(ranking[["coherence_z", "token_coherence_z", "distinctness_z"]].to_numpy())
+    assert np.abs(z_scores).max() < 6 and 0.4 < np.std(z_scores) < 1.6
+
+
+def test_more_nulls_for_few_latents_change_no_probability(world):
+    """They have their own random numbers: what hangs on no null stays as it is."""
+    codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, :110]))
+    few = by_latent(rank_codes(world.tokens, SparseCodes.from_dense(torch.from_numpy(world.z[:, :99]))))
+    many = by_latent(rank_codes(world.tokens, codes))
+    for name in ("monosemanticity", "ci_low", "ci_high", "n_senses", "distinctness", "coherence"):
+        np.testing.assert_array_equal(few[name], many[name][:99])
+
+
 def test_no_null_is_refused(store):
     with pytest.raises(ValueError, match="nulls=0"):
         rank_features(store, nulls=0)

@@ -6,7 +6,8 @@
     3  From the sample: unity, replicates of it over firings, and senses; unity again on shifted text.
 
 A shift lays the codes on the text that stands some tokens further on, in a ring: a latent keeps its rate, its bursts,
-its documents' clumps and its company, and loses its meaning. Groups are `groups`'.
+its documents' clumps and its company, and loses its meaning. Groups are `groups`'; nulls are pooled over latents, so
+where few fire more shifted texts make up the pool.
 
 `coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens' vectors,
 of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings). Failing: one
@@ -26,7 +27,7 @@ from jaxtyping import Bool, Float32, Float64, Int, Int64
 from interp.scores import firings, unity
 from interp.scores.contexts import ContextConfig, Contexts, fit_contexts
 from interp.scores.groups import LEAST_BLOCK, rows_per_group
-from interp.scores.nulls import NullScale, null_scale
+from interp.scores.nulls import POOL, NullScale, null_scale
 from interp.scores.respects import Respects, fit_respects
 from interp.scores.senses import MAX_SENSES, MIN_GROUPS, HasOne, part_senses, sense_stability
 
@@ -94,7 +95,8 @@ class Evidence:
 @dataclass(frozen=True, kw_only=True)
 class EvidenceConfig:
     nulls: int = 2
-    """Shifted texts."""
+    """Shifted texts; where fewer than POOL (100) latents fire, as many more as make the nulls of all together POOL: the
+    spread of one null, or of a few, is no scale."""
     seed: int = 0
     sequences_per_group: int | None = None
     """Neighbouring sequences often share a document, so they count as one observation. None: as `groups` has it."""
@@ -146,7 +148,7 @@ def collect_evidence(
     contexts = fit_contexts(tokens, n_vocab, config.contexts)
     text = _Text(array, contexts, fit_respects(array, contexts, vocab, config.seed), per_group)
     margin = min(max(per_group, n_ctx), array.size // 4)
-    shifts = [0, *rng.integers(margin, max(array.size - margin, margin + 1), config.nulls).tolist()]
+    shifts = [0, *_draw_shifts(margin, array.size, int((maxima > 0).sum()), config, rng)]
     summers = [firings.PairSummer(codes.d_sae, 2 * contexts.dim, n_blocks=2) for _ in shifts]
     sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, config.seed)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -156,7 +158,7 @@ def collect_evidence(
     rows, shares = (a.reshape(codes.d_sae, -1) for a in (sampler.rows, sampler.shares))
     testable = (sums[0].n_groups >= MIN_GROUPS) & _in_both_halves(rows, text.rows_per_group)
     found = _measure(text, rows, shares, np.flatnonzero(testable), rng, has_one, progress)
-    shifted = np.full((config.nulls, codes.d_sae, len(NAMES)), np.nan)
+    shifted = np.full((len(shifts) - 1, codes.d_sae, len(NAMES)), np.nan)
     for null, shift in enumerate(shifts[1:]):
         some = np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_UNITS])
         shifted[null, some, 2:] = _measure_shifted(text, rows[some] + shift * (rows[some] >= 0), shares[some], shift)
@@ -187,6 +189,16 @@ def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
         )
 
 
+def _draw_shifts(
+    margin: int, n_rows: int, n_firing: int, config: EvidenceConfig, rng: np.random.Generator
+) -> list[int]:
+    """The shifts of `nulls` texts, and of those that make up the pool; these leave `rng` as it is."""
+    first, end = margin, max(n_rows - margin, margin + 1)
+    shifts = rng.integers(first, end, config.nulls).tolist()
+    more = -(-POOL // n_firing) - config.nulls if config.nulls and n_firing else 0
+    return shifts + np.random.default_rng([config.seed, POOL]).integers(first, end, max(more, 0)).tolist()
+
+
 @dataclass(frozen=True)
 class _Found:
     values: Float64[np.ndarray, "1+replicate d_sae statistic"]
@@ -203,10 +215,11 @@ def _add(
     summers: list[firings.PairSummer],
     sampler: firings.FiringSampler,
 ) -> None:
-    rows = np.arange(chunk.start, chunk.start + len(chunk.offsets) - 1)
+    fires = np.diff(chunk.offsets) > 0
+    rows, places = chunk.start + np.flatnonzero(fires), np.where(fires, np.cumsum(fires) - 1, -1)
 
     def add(shift: int, summer: firings.PairSummer) -> None:
-        summer.add(chunk, text.pairs(rows + shift), text.rows_per_group)
+        summer.add(chunk, text.pairs(rows + shift), text.rows_per_group, places)
 
     tasks = [pool.submit(sampler.add, chunk, text.rows_per_group)]
     tasks += [pool.submit(add, shift, summer) for shift, summer in zip(shifts, summers, strict=True)]

@@ -1,13 +1,16 @@
 """A statistic beside its null: the same codes laid on the text at another place.
 
-Firing rates, bursts and co-activations stay and meaning goes. Nulls of latents of similar size are pooled, so that few
-repetitions suffice.
+Firing rates, bursts and co-activations stay and meaning goes. Nulls of latents of similar size are pooled, POOL of them
+or more, so that few repetitions suffice. A scale needs about so many nulls in all: with few units, more repetitions.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
+
+POOL = 100
+"""Nulls from which a mean and a standard deviation are taken, at least where there are so many."""
 
 
 class NullScale(NamedTuple):
@@ -39,7 +42,7 @@ def null_scale(
         return NullScale(z, low, high)
     order = np.argsort(sizes[usable], kind="stable")
     sizes, values = sizes[usable][order], nulls[usable][order]
-    width = min(len(values), max(100, len(values) // 20))
+    width = min(len(values), max(POOL, len(values) // 20))
     scale = sizes**size_exponent
     mean = _moving_mean(values, width)
     std = np.sqrt(_moving_mean(((values - mean) * scale) ** 2, width) * width / max(width - 1, 1)) / scale

@@ -140,7 +140,7 @@ def compare_with_nulls(
         max_norm=max_norm,
     )
     bench.take("shuffled model", config.d_sae, partial(_on_shuffled, model, harvested, twin_config, out, bench))
-    verdicts = bench.judge(features.vocab)
+    verdicts = bench.judge(features.vocab if features.is_spelt else None)
     verdicts["trained_tokens"] = verdicts["dictionary"].map({"SAE": config.tokens, "neurons": 0}).fillna(trained)
     nulls = Nulls(_shares(verdicts), verdicts, _twins(features, *saes))
     for name, table in zip(Nulls._fields, nulls, strict=True):
@@ -188,7 +188,7 @@ class _Bench:
             self.tell(done, self.tokens.numel(), f"{name}: encoding")
         os.replace(unfinished, self._folder(name))
 
-    def judge(self, vocab: Sequence[str]) -> "pd.DataFrame":
+    def judge(self, vocab: Sequence[str] | None) -> "pd.DataFrame":
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
         from interp.ranking import rank_codes
 

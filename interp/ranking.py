@@ -281,11 +281,10 @@ def count_firings(tokens: Int[torch.Tensor, "seq pos"], codes: "CodeSource", voc
     """Maxima, firings, and the share of the mass on the commonest token and its variants in case and space."""
     import scipy.sparse
 
-    from interp.explain.predicates import plain_strings
     from interp.scores.firings import ROWS_PER_CHUNK
+    from interp.scores.tokens import largest_share, words_of
 
-    spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
-    _, word = np.unique(spelt, return_inverse=True)
+    word = words_of(vocab)
     flat = word[tokens.numpy().reshape(-1)]
     maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
     mass = scipy.sparse.csr_matrix((codes.d_sae, int(word.max()) + 1))
@@ -296,10 +295,7 @@ def count_firings(tokens: Int[torch.Tensor, "seq pos"], codes: "CodeSource", voc
         n_active += np.bincount(latents[values > 0], minlength=codes.d_sae)
         at = flat[start + part.rows.numpy()]
         mass += scipy.sparse.csr_matrix((values.astype(np.float64), (latents, at)), shape=mass.shape)
-    total = np.asarray(mass.sum(1)).ravel()
-    most = np.asarray(mass.max(1).todense()).ravel()
-    share = np.divide(most, total, out=np.zeros(len(most)), where=total > 0)
-    return FiringFacts(maxima, n_active, share, len(codes))
+    return FiringFacts(maxima, n_active, largest_share(mass), len(codes))
 
 
 def _explain(

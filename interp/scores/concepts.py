@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64, Num
 
 from interp.features import FeatureStore
 
@@ -56,9 +56,28 @@ def label_table(features: FeatureStore) -> "pd.DataFrame":
     if "mass" not in table:
         raise ValueError(f"{features.path} has no mass of labels: an earlier version scanned it; scan it again")
     counts = features.table("features").set_index("latent").loc[table["latent"], ["n_active", "mean"]]
-    n_rows, n_active = features.meta["n_tokens"], counts["n_active"].to_numpy()
-    mass, n_label = table["mass"].to_numpy(), table["n_label"].to_numpy()
-    total, n_both = n_active * counts["mean"].to_numpy(float), table["n_both"].to_numpy()
+    n_active = counts["n_active"].to_numpy()
+    measures = measures_of_counts(
+        table["n_both"].to_numpy(),
+        table["mass"].to_numpy(),
+        n_active,
+        n_active * counts["mean"].to_numpy(float),
+        table["n_label"].to_numpy(),
+        features.meta["n_tokens"],
+    )
+    return table[["latent", "label"]].assign(**measures)
+
+
+def measures_of_counts(
+    n_both: Num[np.ndarray, " pair"],
+    mass: Float64[np.ndarray, " pair"],
+    n_active: Int64[np.ndarray, " pair"],
+    total: Float64[np.ndarray, " pair"],
+    n_label: Int64[np.ndarray, " pair"],
+    n_rows: int,
+) -> dict[str, Float64[np.ndarray, " pair"]]:
+    """The measures of pairs of a latent and a label: firings in the label and their activation, all firings and theirs,
+    and the tokens of the label. NaN where it covers no token or all."""
     inside, outside = _ratio(mass, n_label), _ratio(np.maximum(total - mass, 0), n_rows - n_label)
     purity, base = np.minimum(_ratio(mass, total), 1), n_label / max(n_rows, 1)
     measures = {
@@ -68,7 +87,7 @@ def label_table(features: FeatureStore) -> "pd.DataFrame":
         "nmi": _nmi(n_both, n_active, n_label, n_rows),
     }
     defined = (n_label > 0) & (n_label < n_rows)
-    return table[["latent", "label"]].assign(**{k: np.where(defined, v, np.nan) for k, v in measures.items()})
+    return {name: np.where(defined, values, np.nan) for name, values in measures.items()}
 
 
 def label_measures(features: FeatureStore) -> LabelMeasures:

@@ -18,7 +18,7 @@ has two meanings; and a latent that foretells many tokens a little has a low lif
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from interp.features import FeatureStore
 
@@ -45,10 +45,21 @@ def logit_coherence(features: FeatureStore) -> LogitCoherence:
     known = np.flatnonzero(table["top_logit_next_share"].notna().to_numpy() & ~np.isnan(auroc))
     if len(known):
         top = np.stack(table["top_logit_tokens"].iloc[known].to_list())
-        counts = np.bincount(features.tokens.flatten().numpy(), minlength=top.max() + 1)
         hits[known] = np.stack(table["top_logit_next_share"].iloc[known].to_list()).sum(1)
-        base[known] = (counts[top].sum(1) + 0.5) / (counts.sum() + 1)
+        base[known] = base_rate(features, top)
         following = features.table("offsets").query("offset == 1").sort_values("latent")["n"].to_numpy()
-        lift = (following * hits + base) / ((following + 1) * base)
-        log_lift[known] = np.log(lift[known])
+        log_lift[known] = log_lift_of(hits[known], base[known], following[known])
     return LogitCoherence(hits, base, log_lift, auroc)
+
+
+def base_rate(features: FeatureStore, top: Int64[np.ndarray, "latent token"]) -> Float64[np.ndarray, " latent"]:
+    """Share of the text that the promoted tokens `top` of each latent are."""
+    counts = np.bincount(features.tokens.flatten().numpy(), minlength=top.max() + 1)
+    return (counts[top].sum(1) + 0.5) / (counts.sum() + 1)
+
+
+def log_lift_of(
+    hits: Float64[np.ndarray, " latent"], base: Float64[np.ndarray, " latent"], following: Int64[np.ndarray, " latent"]
+) -> Float64[np.ndarray, " latent"]:
+    """`following`: firings that any token follows."""
+    return np.log((following * hits + base) / ((following + 1) * base))

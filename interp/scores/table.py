@@ -44,7 +44,7 @@ from interp.scores.concepts import label_measures
 from interp.scores.directions import direction_measures
 from interp.scores.embeddings import NgramVectors, SequenceVectors, embedding_coherence
 from interp.scores.logits import logit_coherence
-from interp.scores.tokens import token_measures
+from interp.scores.tokens import TokenMeasures, token_measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ MEASURES: dict[str, int] = {
     "density": -1,
 }
 """Each measure, and whether a large (+1) or a small value (−1) is said to mean one meaning."""
+NOT_IN_THE_SCAN = ("twin_cosine", "twin_correlation", "residual_coherence", "ngram_coherence")
 
 
 def measures_table(
@@ -91,23 +92,29 @@ def measures_table(
     """
     import pandas as pd
 
-    table = features.table("features").sort_values("latent")
-    columns = {name: table[name].to_numpy(float) for name in ("enc_dec_cosine", "burstiness", "density")}
-    columns["label_f1"] = table["best_label_f1"].to_numpy(float)
-    columns |= _of_tokens(features) | _of_logits(features) | _of_directions(features)
-    columns |= _of_labels(features) | _of_twin(features, twin)
+    columns = scan_measures(features) | _of_twin(features, twin)
     ngrams = NgramVectors.from_tokens(features.tokens, features.vocab)
     columns["ngram_coherence"] = embedding_coherence(features.codes, ngrams)
     if embeddings is not None:
         columns["residual_coherence"] = embedding_coherence(features.codes, embeddings)
     nothing = np.full(features.d_sae, np.nan)
     found = {name: columns.get(name, nothing) for name in MEASURES}
-    found["density"] = np.where(table["n_active"] > 0, found["density"], np.nan)
     return pd.DataFrame({"latent": np.arange(features.d_sae), **found})
 
 
-def _of_tokens(features: FeatureStore) -> dict[str, Float64[np.ndarray, " d_sae"]]:
-    tokens = token_measures(features)
+def scan_measures(features: FeatureStore) -> dict[str, Float64[np.ndarray, " d_sae"]]:
+    """The measures that cost no pass over the codes, in the order of `MEASURES`: all but the twin's and the coherences."""
+    table = features.table("features").sort_values("latent")
+    columns = {name: table[name].to_numpy(float) for name in ("enc_dec_cosine", "burstiness")}
+    columns["density"] = np.where(table["n_active"] > 0, table["density"], np.nan)
+    columns["label_f1"] = table["best_label_f1"].to_numpy(float)
+    columns |= token_columns(token_measures(features)) | _of_logits(features)
+    columns |= _of_directions(features) | _of_labels(features)
+    nothing = np.full(features.d_sae, np.nan)
+    return {name: columns.get(name, nothing) for name in MEASURES if name not in NOT_IN_THE_SCAN}
+
+
+def token_columns(tokens: TokenMeasures) -> dict[str, Float64[np.ndarray, " latent"]]:
     at = tokens.offsets.index(0)
     columns = {
         "token_entropy": tokens.entropy[:, at],

@@ -14,12 +14,18 @@ abstract meaning (any French word) scores as a union would, and a token detector
 are; rarely firing latents look concentrated by chance (of K tokens in N firings, H is low by about (K − 1) / 2N).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from interp.features import FeatureStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import scipy.sparse
 
 ENOUGH = 0.5
 """An offset that has a token behind fewer than this share of a latent's firings is not its best."""
@@ -42,7 +48,12 @@ class TokenMeasures:
 
 def token_measures(features: FeatureStore) -> TokenMeasures:
     """Measures of the tokens around firings, one column an offset that was counted, ascending."""
-    table = features.table("offsets").sort_values(["latent", "offset"])
+    return offset_measures(features.table("offsets"))
+
+
+def offset_measures(table: "pd.DataFrame") -> TokenMeasures:
+    """The same from a table `offsets`, of whichever text it was counted on."""
+    table = table.sort_values(["latent", "offset"])
     offsets = tuple(int(offset) for offset in np.unique(table["offset"]))
     column = {
         name: table[name].to_numpy(float).reshape(-1, len(offsets))
@@ -64,3 +75,17 @@ def token_measures(features: FeatureStore) -> TokenMeasures:
         best_offset=np.where(fires, np.array(offsets)[best], 0),
         least_entropy=np.where(fires, np.where(eligible, entropy, np.inf).min(1), np.nan),
     )
+
+
+def words_of(vocab: Sequence[str]) -> Int64[np.ndarray, " token"]:
+    """The word of each token: one number for all its variants in case and space."""
+    from interp.explain.predicates import plain_strings
+
+    spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
+    return np.unique(spelt, return_inverse=True)[1]
+
+
+def largest_share(mass: "scipy.sparse.csr_matrix") -> Float64[np.ndarray, " row"]:
+    """The largest entry of each row over the row's sum; 0 for an empty row."""
+    total, most = np.asarray(mass.sum(1)).ravel(), np.asarray(mass.max(1).todense()).ravel()
+    return np.divide(most, total, out=np.zeros(len(most)), where=total > 0)

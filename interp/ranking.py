@@ -14,7 +14,7 @@ its neighbours), an idea or a tone, say, is no common meaning here; and two mean
 as one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.scores.calibration import Calibrated, Calibration
+    from interp.scores.embeddings import SequenceVectors
     from interp.scores.evidence import Evidence
     from interp.scores.firings import CodeSource
 
@@ -55,6 +56,8 @@ def rank_features(
     nulls: int = 2,
     seed: int = 0,
     calibration: "Calibration | None" = None,
+    labels: Mapping[str, Bool[torch.Tensor, "seq pos"]] | None = None,
+    embeddings: "SequenceVectors | None" = None,
     progress: Progress | None = None,
 ) -> "pd.DataFrame":
     """Rank all latents, most monosemantic first (ties: by latent). One row a latent:
@@ -88,17 +91,22 @@ def rank_features(
     token_coherence         the same of the firing tokens' own vectors
     x_z, x_null_low, x_null_high        of each of these: standard deviations above shifted text, and the latter's
                             central 95 % for a latent of that size
-    token_entropy           of the firing tokens, nats
     token_share             activation mass on the commonest token and its variants
-    density                 share of tokens it fires on;   n_active, n_sequences, burstiness: as in the features table
+    token_entropy, …, burstiness        the other measures of `scores.table`, but a twin's, and ngram_coherence
+    residual_coherence      where `embeddings` are given
+    x_z, x_null_low, x_null_high        of each of these that has a null (`scores.shifted`); NaN where not tested
+    density                 share of tokens it fires on;   n_active, n_sequences: as in the features table
 
     nulls: number of shifted texts; latents of similar size share them, so two suffice; where fewer than 100 fire, more
-    are drawn. calibration: None for the one that ships. The same store and seed give the same table. Where the store
-    was given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on how tokens are spelt.
-    Raises ValueError if nulls < 1 or seed < 0.
+    are drawn. calibration: None for the one that ships. labels: the masks that were scanned, for the nulls of their
+    measures: the store keeps counts only. embeddings: `ResidualVectors.from_store` of the tokens that were scanned.
+    Neither changes probability, verdict or words. The same store and seed give the same table. Where the store was
+    given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on how tokens are spelt.
+    Raises ValueError if nulls < 1 or seed < 0, or if a mask or the embeddings are not of the tokens that were scanned.
     """
     import pandas as pd
 
+    _check_inputs(features, labels, embeddings)
     table = features.table("features").sort_values("latent").reset_index(drop=True)
     given = (features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
     judged = _judge(*given, spelling=features.is_spelt)
@@ -110,8 +118,8 @@ def rank_features(
     ranking["explanation_n_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
     ranking["explanation_f1_by_interval"] = list(words.f1_by_interval)
     ranking["senses"] = pd.Series(_describe_senses(features, judged, progress), dtype=object)
-    for name in ("token_entropy", "n_sequences", "burstiness"):
-        ranking[name] = table[name]
+    measured = _measure_columns(features, judged, nulls, seed, labels, embeddings, progress)
+    ranking = pd.concat([ranking.drop(columns="token_share"), pd.DataFrame(measured)], axis=1)
     first = [*_FIRST, *(c for c in ranking.columns if c not in _FIRST and c not in _LAST), *_LAST]
     return _sorted(ranking[first])
 
@@ -119,7 +127,7 @@ def rank_features(
 _FIRST = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "explanation_f1"]
 _FIRST += ["explanation_precision", "explanation_recall", "explanation_f1_one", "explanation_n_examples"]
 _FIRST += ["explanation_bits", "explanation_f1_by_interval", "senses", "sure", "respect"]
-_LAST = ["token_entropy", "token_share", "density", "n_active", "n_sequences", "burstiness"]
+_LAST = ["density", "n_active", "n_sequences"]
 
 
 def rank_codes(
@@ -268,6 +276,49 @@ def _evidence_columns(evidence: "Evidence") -> dict[str, Any]:
         null = evidence.null(name)
         columns |= {name: evidence.of(name), f"{name}_z": null.z}
         columns |= {f"{name}_null_low": null.low, f"{name}_null_high": null.high}
+    return columns
+
+
+def _check_inputs(
+    features: FeatureStore,
+    labels: Mapping[str, Bool[torch.Tensor, "seq pos"]] | None,
+    embeddings: "SequenceVectors | None",
+) -> None:
+    from interp.scores.shifted import check_labels
+
+    check_labels(features, labels)
+    if embeddings is not None and embeddings.n_ctx != features.n_ctx:
+        raise ValueError(f"the embeddings are of n_ctx={embeddings.n_ctx}, {features.path} of n_ctx={features.n_ctx}")
+
+
+def _measure_columns(
+    features: FeatureStore,
+    judged: _Judged,
+    nulls: int,
+    seed: int,
+    labels: Mapping[str, Bool[torch.Tensor, "seq pos"]] | None,
+    embeddings: "SequenceVectors | None",
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """The single measures, each beside its null where it has one."""
+    from interp.scores.embeddings import NgramVectors, embedding_coherence
+    from interp.scores.shifted import scales
+    from interp.scores.table import scan_measures
+
+    measures = {"token_share": judged.facts.token_share, **scan_measures(features)}
+    del measures["density"]  # known of dead latents too
+    vectors: dict[str, SequenceVectors] = {"ngram_coherence": NgramVectors.from_tokens(features.tokens, features.vocab)}
+    if embeddings is not None:
+        vectors["residual_coherence"] = embeddings
+    measures |= {name: embedding_coherence(features.codes, own, progress=progress) for name, own in vectors.items()}
+    found = scales(features, judged.evidence, measures, nulls=nulls, seed=seed, labels=labels, vectors=vectors)
+    table = features.table("features").sort_values("latent")
+    columns: dict[str, Any] = {"n_sequences": table["n_sequences"].to_numpy()}
+    for name, values in measures.items():
+        columns[name] = values
+        if name in found:
+            null = found[name]
+            columns |= {f"{name}_z": null.z, f"{name}_null_low": null.low, f"{name}_null_high": null.high}
     return columns
 
 

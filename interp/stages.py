@@ -26,6 +26,7 @@ from interp.ranking import rank_features, verdict_counts
 from interp.report import write_report
 from interp.sae import train_sae
 from interp.scores.concepts import concept_table
+from interp.scores.embeddings import ResidualVectors
 from models.corpus import load_documents, split_documents, tokenize
 from models.tokenizer import Tokenizer
 from models.training import train_model
@@ -172,7 +173,14 @@ def _concepts(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:
 
 def _ranking(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:
     config = run.config.ranking
-    table = rank_features(run.features, nulls=config.nulls, seed=config.seed, progress=progress)
+    table = rank_features(
+        run.features,
+        nulls=config.nulls,
+        seed=config.seed,
+        labels=run.harvested.labels,
+        embeddings=ResidualVectors.from_store(run.store, run.config.harvest.hook_name),
+        progress=progress,
+    )
     _write_parquet(table, folder / "ranking.parquet")
     return verdict_counts(table)
 
@@ -225,7 +233,7 @@ STAGES = (
     Stage("neurons", ("corpus", "model", "activations"), ("harvest", "scan"), _neurons),
     Stage("quality", ("corpus", "model", "activations", "sae"), ("harvest", "sae", "quality"), _quality),
     Stage("concepts", ("features", "neurons"), (), _concepts),
-    Stage("ranking", ("features",), ("ranking",), _ranking),
+    Stage("ranking", ("corpus", "activations", "features"), ("harvest", "ranking"), _ranking),
     Stage("nulls", ("model", "activations", "sae", "features", "neurons"), ("harvest", "sae", "nulls"), _nulls),
     Stage(
         "wider",

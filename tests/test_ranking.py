@@ -10,6 +10,8 @@ from sklearn.metrics import roc_auc_score
 from interp.codes import SparseCodes
 from interp.features import FeatureStore
 from interp.ranking import _promoted_share, rank_codes, rank_features, verdict_shares
+from interp.scores.embeddings import ResidualVectors, embedding_coherence
+from interp.scores.table import MEASURES, measures_table
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)
@@ -122,7 +124,8 @@ def test_shuffled_activations_are_not_monosemantic(world, tmp_path):
     table = by_latent(rank_features(moved, nulls=2))
     meant = np.isin(world.kinds, ["mono", "poly", "lexical"])
     assert (table.verdict[meant] == "monosemantic").mean() <= 0.05
-    z = table.loc[meant, ["coherence_z", "token_coherence_z", "consistency_z"]].to_numpy()
+    names = "coherence", "token_coherence", "consistency", "best_token_concentration", "token_entropy", "token_share"
+    z = table.loc[meant, [f"{name}_z" for name in names]].to_numpy()
     assert (np.abs(np.nanmean(z, 0)) < 1).all() and (np.nanmean(z > 3, 0) < 0.05).all()
 
 
@@ -158,6 +161,45 @@ def test_lexical_latents_are_explained_by_their_token(world, ranking):
     lexical = table[world.kinds == "lexical"]
     assert list(lexical.explanation) == [f'"{VOCAB[token]}"' for token in LEXICAL]
     assert (lexical.explanation_f1 == 1).all()
+
+
+def test_every_measure_stands_in_the_ranking_and_those_of_text_beside_their_null(world, store, ranking):
+    table, measures = by_latent(ranking), measures_table(store)
+    elsewhere = "twin_cosine", "twin_correlation", "residual_coherence", "density"
+    there = [name for name in MEASURES if name not in elsewhere]
+    np.testing.assert_array_equal(table[there], measures[there])
+    lexical, dense = world.kinds == "lexical", world.kinds == "dense"
+    assert (table.token_entropy_z[lexical] < -5).all() and (table.token_entropy[lexical] == 0).all()
+    assert (table.token_entropy[lexical] < table.token_entropy_null_low[lexical]).all()
+    for name in ("token_entropy", "best_token_concentration", "token_share", "burstiness", "ngram_coherence"):
+        assert (np.abs(table[f"{name}_z"][dense]) < 4).all(), name
+        untested = table.verdict.isin(["dead", "too_rare"])
+        assert (table[f"{name}_z"].isna() == untested).all(), name
+
+
+def test_masks_and_embeddings_add_evidence_and_change_no_verdict(world, ranking, tmp_path):
+    topical = torch.from_numpy(np.repeat(np.arange(len(world.tokens)) % 3 == 0, N_CTX).reshape(-1, N_CTX))
+    labels = {"early": world.tokens < N_FUNCTION, "third": topical}
+    codes = SparseCodes.from_dense(torch.from_numpy(world.z))
+    store = FeatureStore.from_codes(world.tokens, codes, tmp_path / "labelled", vocab=VOCAB, labels=labels)
+    vectors = np.random.default_rng(0).normal(size=(world.tokens.numel(), 8)).astype(np.float16)
+    embeddings = ResidualVectors(vectors, N_CTX, 1)
+    table = rank_features(store, labels=labels, embeddings=embeddings)
+    judged = rank_codes(world.tokens, codes, vocab=VOCAB, nulls=2).columns
+    assert table[judged].equals(ranking[judged]) and table.explanation.equals(ranking.explanation)
+    np.testing.assert_array_equal(by_latent(table).residual_coherence, embedding_coherence(codes, embeddings))
+    assert (table.residual_coherence_z.abs() > 4).mean() < 0.05, "any direction of noise is like any other"
+    assert table.label_nmi_z.notna().any() and "label_nmi_z" not in ranking and ranking.label_nmi.isna().all()
+
+
+def test_masks_and_embeddings_of_other_tokens_are_refused(world, store, tmp_path):
+    labels = {"early": world.tokens < N_FUNCTION}
+    codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, :1]))
+    labelled = FeatureStore.from_codes(world.tokens, codes, tmp_path, vocab=VOCAB, labels=labels)
+    with pytest.raises(ValueError, match="no mask of label 'early' was given"):
+        rank_features(labelled, labels={})
+    with pytest.raises(ValueError, match="the embeddings are of n_ctx=8"):
+        rank_features(store, embeddings=ResidualVectors(np.zeros((16, 2), np.float16), 8, 1))
 
 
 def test_a_verdict_does_not_depend_on_the_other_latents(world, store, ranking, tmp_path):

@@ -159,6 +159,35 @@ class NgramVectors:
         return cls(text, vectors.astype(np.float32), mean, config.past, config.future)
 
 
+@dataclass(frozen=True)
+class MovedVectors:
+    """The vectors of the sequences that stand `by` kept ones further on, in a ring: a shifted text's."""
+
+    vectors: SequenceVectors
+    n_sequences: int
+    by: int
+
+    @property
+    def n_ctx(self) -> int:
+        return self.vectors.n_ctx
+
+    @property
+    def every(self) -> int:
+        return self.vectors.every
+
+    @property
+    def dim(self) -> int:
+        return self.vectors.dim
+
+    def __call__(self, first: int, last: int) -> Float32[np.ndarray, "row dim"]:
+        kept = -(-self.n_sequences // self.every)
+        low, high = (-(-sequence // self.every) for sequence in (first, last))
+        start = (low + self.by) % kept
+        stop = start + high - low
+        parts = [(start, min(stop, kept)), (0, max(stop - kept, 0))]
+        return np.vstack([self.vectors(a * self.every, max(b - 1, 0) * self.every + 1) for a, b in parts if b > a])
+
+
 def embedding_coherence(
     codes: SparseCodes | CodeStore,
     vectors: SequenceVectors,

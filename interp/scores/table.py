@@ -103,7 +103,7 @@ def measures_table(
 
 
 def scan_measures(features: FeatureStore) -> dict[str, Float64[np.ndarray, " d_sae"]]:
-    """The measures that cost no pass over the codes, in the order of `MEASURES`: all but the twin's and the coherences."""
+    """The measures that cost no pass over the codes, in the order of `MEASURES`: all but NOT_IN_THE_SCAN."""
     table = features.table("features").sort_values("latent")
     columns = {name: table[name].to_numpy(float) for name in ("enc_dec_cosine", "burstiness")}
     columns["density"] = np.where(table["n_active"] > 0, table["density"], np.nan)

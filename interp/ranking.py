@@ -107,7 +107,6 @@ def rank_features(
     import pandas as pd
 
     _check_inputs(features, labels, embeddings)
-    table = features.table("features").sort_values("latent").reset_index(drop=True)
     given = (features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
     judged = _judge(*given, spelling=features.is_spelt)
     ranking = judged.ranking

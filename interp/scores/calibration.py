@@ -7,6 +7,12 @@ transformers trained on their text, where the truth is known: never to the laten
 weigh the same, and so do one meaning and several. `calibration.json` holds them, with further fits to worlds drawn anew
 (a bootstrap over worlds), whose spread is part of the interval.
 `python -m analyses.scorecard --calibrate` makes that file, and shows how far it can be trusted.
+
+Source: own; probabilities from scores by logistic regression, Platt 1999; the bootstrap draws whole worlds, since
+latents of one err together. Cost: 0.2 s to fit to 3000 latents with 20 further fits, milliseconds to apply.
+Failing: it is right on average where latents are as in those worlds and as often of one meaning; a dictionary of a kind
+that none of them has is judged by the nearest. Its interval knows of other firings and other worlds of these kinds, and
+of no other kind. It is linear in the predictors: two signs that matter only together count apart.
 """
 
 import json

@@ -13,6 +13,9 @@ where few fire more shifted texts make up the pool.
 of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings). Failing: one
 broad meaning (any verb) has incoherent contexts; a union of two narrow ones keeps half of its coherence. `unity` has
 the others.
+
+Cost, of one core: in the pass some 40 ns a firing for the sample and again for each text; then 4 ms a latent for unity
+with its replicates, and for each part that its senses look at; 4 ms for each of NULL_UNITS latents a shifted text.
 """
 
 import logging

@@ -2,6 +2,12 @@
 
 Firing rates, bursts and co-activations stay and meaning goes. Nulls of latents of similar size are pooled, POOL of them
 or more, so that few repetitions suffice. A scale needs about so many nulls in all: with few units, more repetitions.
+
+Source: shifts against autocorrelation, Harris 2020 (arXiv 2012.06862); the pooling is own. Cost: a sort; 2 ms for 4096
+latents and two repetitions.
+Failing: mean ∓ 1.96 standard deviations takes a null to be symmetric, so of a skewed one the lower end is too low and
+a large z likelier by chance than it looks. The largest and smallest latents share the null of somewhat smaller and
+larger ones. All latents of a repetition lie on one shifted text, so their nulls err together.
 """
 
 from typing import NamedTuple

@@ -14,6 +14,11 @@ Each is centred and whitened over the text,
 so that the text itself has about unit variance in every direction, and the mean of a set of firings, in standard
 deviations of the text, says how well that respect tells them from anything else: seven positions in ten are Latin
 script, so being Latin says little. Vectors longer than CLIP · √dim are cut.
+
+Source: own; hashed features, Weinberger et al. 2009; whitening with a ridge, as in shrinkage. Cost: 0.1 s of one core
+beyond the contexts to fit, 2 µs a position to embed.
+Failing: an idea, a tone, a grammatical role or anything beyond the window is in no respect. Random directions of 48
+dimensions let a pair of tokens look a little alike (cosines of ± 0.14) that are not.
 """
 
 import unicodedata

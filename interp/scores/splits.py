@@ -10,6 +10,12 @@ the nearer centre. With μ the mass-weighted mean of a side in one half and one 
 
 in squared standard deviations of the text (`respects`). 1: what tells one side from the text tells the other as well;
 about 0: the sides are two meanings. However broad a meaning is, a split of it leaves in common what defines it.
+
+Source: own; 2-means by Lloyd 1982, begun along the leading component and at far points. Cost: 3 ms of one core for 160
+firings: a 2-means for each respect and one for all.
+Failing: 2-means finds round parts of like size, so a second meaning with a tenth of the mass goes unnoticed; the least
+akin of ten splits is less akin than 1 for one meaning too (`calibration` allows for it); and parts that are alike in
+any one respect, such as the token before, count as kin.
 """
 
 from typing import NamedTuple

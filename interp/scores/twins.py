@@ -9,6 +9,8 @@ and for the two dictionaries, with M the best one-to-one matching (Hungarian alg
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|                                                (arXiv 2505.20254)
 
+Source: the best match by either is folklore; PW-MCC, Song et al. 2025 (arXiv 2505.20254), who take |cosine| and a
+one-to-one matching, so that two latents cannot both claim a third.
 Cost: products of the codes, L0² a row, and the matching, O(n³) at worst; beyond `EXACT_UP_TO` latents the matching is
 greedy among each latent's `CANDIDATES` best, a lower bound. Memory: `buffer_mb` for correlations, in more passes if
 they need more; n² for the exact matching.

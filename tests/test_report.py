@@ -17,8 +17,10 @@ from interp.codes import SparseCodes
 from interp.features import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.nulls import Nulls
+from interp.ranking import rank_features
 from interp.report import decoder_layout, write_report
 from interp.report.chunks import CHUNK, N_PER_INTERVAL, N_TOP, decode, decode_tokens, encode_tokens
+from interp.report.columns import evidence_rows
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -243,6 +245,32 @@ def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
     assert rows["Senses"]["low"] is None and rows["Senses"]["domain"] == [1, 2], "no band was given"
     twin = rows["Twin seed"]
     assert values[twin["low"]] == values[twin["high"]] == 0.25 and twin["z"] is None
+
+
+def test_the_telling_measures_of_a_ranking_are_evidence_beside_their_nulls(tmp_path):
+    store = planted_store(tmp_path / "features", full=True)
+    tokens = store.tokens.long()
+    ranking = rank_features(store, nulls=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
+    columns, rows = evidence_rows(ranking)
+    found = {row.title: row for row in rows}
+    for title, column in [
+        ("Token entropy (nats)", "token_entropy"),
+        ("Share of the commonest token", "token_share"),
+        ("Token concentration", "best_token_concentration"),
+        ("What follows", "next_auroc"),
+        ("Nearest label", "label_nmi"),
+        ("Burstiness", "burstiness"),
+    ]:
+        row = found[title]
+        places = row.value, row.z, row.low, row.high
+        assert [columns[at] for at in places] == [column, f"{column}_z", f"{column}_null_low", f"{column}_null_high"]
+        assert row.null and row.meaning and row.domain is not None
+    assert "Encoder and decoder" not in found, "these codes came without an encoder"
+    hidden = {"token_set", "token_entropy_before_1", "token_entropy_before_1_z", "ngram_coherence", "dimensionality"}
+    assert hidden <= set(ranking) and not hidden & set(columns)
+    with_encoder = evidence_rows(ranking.assign(enc_dec_cosine=0.5 + ranking.latent / 1000))[1]
+    row = next(row for row in with_encoder if row.title == "Encoder and decoder")
+    assert row.value is not None and row.z is row.low is None and row.null == ""
 
 
 def test_senses_have_their_rule_and_firings_in_context(page, run):

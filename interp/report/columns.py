@@ -19,7 +19,7 @@ N_TOKENS = 8
 SHOWN_ELSEWHERE = {
     "latent", "monosemanticity", "ci_low", "ci_high", "verdict", "explanation", "explanation_f1",
     "explanation_precision", "explanation_recall", "explanation_f1_one", "explanation_n_examples", "explanation_bits",
-    "density", "n_active", "n_sequences", "burstiness", "sure",
+    "density", "n_active", "n_sequences", "sure",
 }  # fmt: skip
 UNTESTED = ("dead", "too_rare", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
@@ -53,6 +53,8 @@ class Evidence:
 
 SHIFTED = "the same firings on shifted text"
 DIRECTIONS = "random directions"
+ANY = "what follows any token"
+THROWN = "as many firings anywhere in the text"
 OUTLIERS = 0.01
 """Share of the latents on either side that may lie beyond the ends of a bar."""
 # column of the ranking → title, what it measures, the null that its z is taken against
@@ -72,8 +74,21 @@ KNOWN = {
     "token_coherence": ("Token coherence", "the same of the firing tokens themselves", SHIFTED),
     "n_senses": ("Senses", "parts into which its firings fall", SHIFTED),
     "separation": ("Separation", "depth of the valley between two senses, in standard deviations", SHIFTED),
-    "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", ""),
-    "token_share": ("Share of the commonest token", "of its activation, with variants in case and space", ""),
+    "token_share": ("Share of the commonest token", "of its activation, with variants in case and space", SHIFTED),
+    "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", SHIFTED),
+    "best_token_concentration": (
+        "Token concentration",
+        "at the offset where it is largest, 3 before to 1 after: 1 is always one token",
+        SHIFTED,
+    ),
+    "next_auroc": (
+        "What follows",
+        "does it raise the tokens that follow it? ½: no more than any, 1: above all others",
+        ANY,
+    ),
+    "enc_dec_cosine": ("Encoder and decoder", "cosine of the direction it reads and the one it writes", ""),
+    "label_nmi": ("Nearest label", "what firing and label say of each other: 1 is the label itself", SHIFTED),
+    "burstiness": ("Burstiness", "firings in a sequence that has any", THROWN),
     "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", DIRECTIONS),
 }
 EVEN = "_even"
@@ -82,14 +97,17 @@ EVEN = "_even"
 
 def evidence_rows(ranking: pd.DataFrame) -> tuple[list[str], list[Evidence]]:
     """The numeric columns to send, and the rows to show: each score x beside x_z and the band from x_null_low to
-    x_null_high, where there are any; unknown scores by their own name.
+    x_null_high, where there are any; unknown scores by their own name. Single measures (`scores.table`) that are not
+    KNOWN stay in the ranking, and columns without a number too.
     `ranking.attrs["nulls"]` (column → words) overrides what is said of a null."""
-    columns = [c for c in ranking.columns if c not in SHOWN_ELSEWHERE and ranking[c].dtype.kind in "fiub"]
+    columns = [
+        c for c in ranking.columns if ranking[c].dtype.kind in "fiub" and _is_shown(c) and ranking[c].notna().any()
+    ]
     place = {column: index for index, column in enumerate(columns)}
     said: dict[str, str] = ranking.attrs.get("nulls", {})
     rows = []
     for column in columns:
-        stem = column.removesuffix("_z").removesuffix("_null_low").removesuffix("_null_high")
+        stem = _stem(column)
         if stem != column and (stem in place or f"n_{stem}" in place or not column.endswith("_z")):
             continue
         z, low, high = (_beside(place, stem, suffix) for suffix in ("_z", "_null_low", "_null_high"))
@@ -99,6 +117,16 @@ def evidence_rows(ranking: pd.DataFrame) -> tuple[list[str], list[Evidence]]:
         shown = [columns[at] for at in (value, low, high) if at is not None] if value is not None else []
         rows.append(Evidence(title, meaning, null, value, z, low, high, _domain(ranking, shown)))
     return columns, rows
+
+
+def _stem(column: str) -> str:
+    return column.removesuffix("_z").removesuffix("_null_low").removesuffix("_null_high")
+
+
+def _is_shown(column: str) -> bool:
+    from interp.scores.table import MEASURES
+
+    return column not in SHOWN_ELSEWHERE and (_stem(column) in KNOWN or _stem(column) not in MEASURES)
 
 
 def _known(stem: str) -> tuple[str, str, str]:

@@ -90,6 +90,8 @@ class RankingConfig:
     nulls: int = 2
     """Shifted texts that give the null distribution of each score."""
     seed: int = 0
+    use_labels: bool = False
+    """Let explanations name the corpus's labels; verdicts never know them."""
 
     def __post_init__(self) -> None:
         if self.nulls < 1:

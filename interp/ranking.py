@@ -6,7 +6,8 @@
     senses       the parts of a polysemantic latent, each with its rule                        `scores.senses`
     words        the rule that best predicts where the latent fires                            `interp.explain`
 
-No label, no language model, and nothing but tokens and codes is needed. A verdict is about the text that was scanned.
+No label, no language model, and nothing but tokens and codes is needed. Labels, where there are any, are evidence for
+the reader, and words for the rules if asked; no verdict knows them. A verdict is about the text that was scanned.
 How often it is right is measured by `analyses/scorecard.py`.
 
 Failing: what lies in none of the respects that are looked at (`scores.respects`: surroundings, the token, its spelling,
@@ -14,7 +15,7 @@ its neighbours), an idea or a tone, say, is no common meaning here; and two mean
 as one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from interp.scores.embeddings import SequenceVectors
     from interp.scores.evidence import Evidence
     from interp.scores.firings import CodeSource
+    from interp.scores.shifted import Masks
 
 VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
@@ -56,7 +58,8 @@ def rank_features(
     nulls: int = 2,
     seed: int = 0,
     calibration: "Calibration | None" = None,
-    labels: Mapping[str, Bool[torch.Tensor, "seq pos"]] | None = None,
+    labels: "Masks | None" = None,
+    use_labels: bool = False,
     embeddings: "SequenceVectors | None" = None,
     progress: Progress | None = None,
 ) -> "pd.DataFrame":
@@ -99,24 +102,27 @@ def rank_features(
 
     nulls: number of shifted texts; latents of similar size share them, so two suffice; where fewer than 100 fire, more
     are drawn. calibration: None for the one that ships. labels: the masks that were scanned, for the nulls of their
-    measures: the store keeps counts only. embeddings: `ResidualVectors.from_store` of the tokens that were scanned.
-    Neither changes probability, verdict or words. The same store and seed give the same table. Where the store was
+    measures: the store keeps counts only. use_labels: let the rules of latents and senses name labels too; without it
+    words know tokens and strings only. embeddings: `ResidualVectors.from_store` of the tokens that were scanned.
+    None of these changes a probability or a verdict. The same store and seed give the same table. Where the store was
     given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on how tokens are spelt.
-    Raises ValueError if nulls < 1 or seed < 0, or if a mask or the embeddings are not of the tokens that were scanned.
+    Raises ValueError if nulls < 1 or seed < 0, if use_labels is set and there are no labels, or if a mask or the
+    embeddings are not of the tokens that were scanned.
     """
     import pandas as pd
 
-    _check_inputs(features, labels, embeddings)
+    _check_inputs(features, labels, use_labels, embeddings)
+    named = labels if use_labels else None
     given = (features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
     judged = _judge(*given, spelling=features.is_spelt)
     ranking = judged.ranking
-    words = _explain(features, judged.facts.maxima, seed, progress)
+    words = _explain(features, judged.facts.maxima, named, seed, progress)
     ranking["explanation"] = words.phrases
     ranking["explanation_f1"], ranking["explanation_precision"] = words.f1, words.precision
     ranking["explanation_recall"], ranking["explanation_f1_one"] = words.recall, words.f1_one
     ranking["explanation_n_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
     ranking["explanation_f1_by_interval"] = list(words.f1_by_interval)
-    ranking["senses"] = pd.Series(_describe_senses(features, judged, progress), dtype=object)
+    ranking["senses"] = pd.Series(_describe_senses(features, judged, named, progress), dtype=object)
     measured = _measure_columns(features, judged, nulls, seed, labels, embeddings, progress)
     ranking = pd.concat([ranking.drop(columns="token_share"), pd.DataFrame(measured)], axis=1)
     first = [*_FIRST, *(c for c in ranking.columns if c not in _FIRST and c not in _LAST), *_LAST]
@@ -279,12 +285,14 @@ def _evidence_columns(evidence: "Evidence") -> dict[str, Any]:
 
 
 def _check_inputs(
-    features: FeatureStore,
-    labels: Mapping[str, Bool[torch.Tensor, "seq pos"]] | None,
-    embeddings: "SequenceVectors | None",
+    features: FeatureStore, labels: "Masks | None", use_labels: bool, embeddings: "SequenceVectors | None"
 ) -> None:
     from interp.scores.shifted import check_labels
 
+    if use_labels and not labels:
+        raise ValueError(
+            "use_labels=True, but no labels were given: a store keeps counts of labels and not their masks"
+        )
     check_labels(features, labels)
     if embeddings is not None and embeddings.n_ctx != features.n_ctx:
         raise ValueError(f"the embeddings are of n_ctx={embeddings.n_ctx}, {features.path} of n_ctx={features.n_ctx}")
@@ -295,7 +303,7 @@ def _measure_columns(
     judged: _Judged,
     nulls: int,
     seed: int,
-    labels: Mapping[str, Bool[torch.Tensor, "seq pos"]] | None,
+    labels: "Masks | None",
     embeddings: "SequenceVectors | None",
     progress: Progress | None,
 ) -> dict[str, Any]:
@@ -349,16 +357,22 @@ def count_firings(tokens: Int[torch.Tensor, "seq pos"], codes: "CodeSource", voc
 
 
 def _explain(
-    features: FeatureStore, maxima: Float32[np.ndarray, " d_sae"], seed: int, progress: Progress | None
+    features: FeatureStore,
+    maxima: Float32[np.ndarray, " d_sae"],
+    labels: "Masks | None",
+    seed: int,
+    progress: Progress | None,
 ) -> Any:
     from interp.explain import explain
 
     half, spelt = features.fit_half(len(features.tokens)), features.is_spelt
     given = (features.tokens, features.codes, features.vocab, half)
-    return explain(*given, maxima=maxima, spelt=spelt, seed=seed, progress=progress)
+    return explain(*given, maxima=maxima, labels=labels, spelt=spelt, seed=seed, progress=progress)
 
 
-def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress | None) -> list[list[dict[str, Any]]]:
+def _describe_senses(
+    features: FeatureStore, judged: _Judged, labels: "Masks | None", progress: Progress | None
+) -> list[list[dict[str, Any]]]:
     """The senses of latents that have several, in the order of the latents."""
     from interp.explain import explain_parts
 
@@ -390,6 +404,7 @@ def _describe_senses(features: FeatureStore, judged: _Judged, progress: Progress
         half,
         parts,
         maxima=judged.facts.maxima,
+        labels=labels,
         spelt=features.is_spelt,
         progress=progress,
     )

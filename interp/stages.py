@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
-from interp.config import RunConfig
+from interp.config import RankingConfig, RunConfig
 from interp.dictionary import Dictionary
 from interp.features import scan_features
 from interp.harvest import harvest
@@ -172,17 +172,24 @@ def _concepts(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _ranking(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:
-    config = run.config.ranking
-    table = rank_features(
+    table = ranked(run, run.config.ranking, progress)
+    _write_parquet(table, folder / "ranking.parquet")
+    return {"verdicts": table.verdict.value_counts().to_dict()}
+
+
+def ranked(run: "Run", config: RankingConfig, progress: Progress) -> pd.DataFrame:
+    """The ranking of a run's features, with the evidence of its labels and of the activations they were learnt on."""
+    if config.use_labels and not run.harvested.labels:
+        raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
+    return rank_features(
         run.features,
         nulls=config.nulls,
         seed=config.seed,
         labels=run.harvested.labels,
+        use_labels=config.use_labels,
         embeddings=ResidualVectors.from_store(run.store, run.config.harvest.hook_name),
         progress=progress,
     )
-    _write_parquet(table, folder / "ranking.parquet")
-    return verdict_counts(table)
 
 
 def _nulls(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:

@@ -110,6 +110,19 @@ def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(wh
     assert "seed = 4" in (tmp_path / "run/run.toml").read_text().split("[ranking]")[1].split("[")[0]
 
 
+def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, capsys):
+    labels = json.loads((whole / "features/meta.json").read_text())["labels"]
+    plain, asked = tmp_path / "plain.parquet", tmp_path / "asked.parquet"
+    assert main(["rank", str(whole), "--out", str(plain)]) == 0
+    assert main(["rank", str(whole), "--labels", "--out", str(asked)]) == 0
+    plain, asked = pd.read_parquet(plain), pd.read_parquet(asked)
+    pd.testing.assert_frame_equal(plain, pd.read_parquet(whole / "ranking/ranking.parquet"))
+    assert plain.verdict.equals(asked.verdict) and plain.monosemanticity.equals(asked.monosemanticity)
+    assert labels and plain.label_nmi_z.notna().any() and plain.residual_coherence.notna().any()
+    line = refused(capsys, "rank", folder / "features", "--labels", "--out", tmp_path / "no.csv")
+    assert "--labels" in line and "keeps no masks of labels" in line
+
+
 def test_a_run_ends_with_the_shares_of_its_nulls(whole, capsys):
     capsys.readouterr()
     assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0

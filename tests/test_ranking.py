@@ -192,12 +192,37 @@ def test_masks_and_embeddings_add_evidence_and_change_no_verdict(world, ranking,
     assert table.label_nmi_z.notna().any() and "label_nmi_z" not in ranking and ranking.label_nmi.isna().all()
 
 
+def test_words_name_labels_when_asked_and_only_then(world, tmp_path):
+    """0 fires in one label; 1 in two unrelated ones, each a sense; verdicts and senses stay what they were."""
+    generator = np.random.default_rng(0)
+    topic = (world.tokens.numpy() - N_FUNCTION) // PER_TOPIC
+    labels = {name: torch.from_numpy(topic == t) for name, t in (("sea", 0), ("war", 5), ("law", 9))}
+    some = generator.random((topic.size, 2)) < 0.5
+    fires = np.stack([topic == 0, (topic == 5) | (topic == 9)], 2).reshape(-1, 2) & some
+    codes = SparseCodes.from_dense(torch.from_numpy(fires * generator.gamma(2, 1, fires.shape)).float())
+    store = FeatureStore.from_codes(world.tokens, codes, tmp_path, vocab=[f"w{i}" for i in range(len(VOCAB))])
+    without, asked = (by_latent(rank_features(store, labels=labels, use_labels=use)) for use in (False, True))
+    names = {"sea", "war", "law"}
+    said = lambda text: {name for name in names if name in text}  # noqa: E731
+    assert [said(text) for text in without.explanation] == [set(), set()]
+    assert said(asked.explanation[0]) == {"sea"} and asked.explanation_f1[0] > without.explanation_f1[0]
+    assert list(asked.n_senses) == list(without.n_senses) == [1, 2]
+    assert {name for sense in asked.senses[1] for name in said(sense["rule"])} == {"war", "law"}
+    assert not any(said(sense["rule"]) for sense in without.senses[1])
+    judged = rank_codes(world.tokens, codes, vocab=store.vocab, nulls=2).columns
+    assert asked[judged].equals(without[judged])
+
+
 def test_masks_and_embeddings_of_other_tokens_are_refused(world, store, tmp_path):
     labels = {"early": world.tokens < N_FUNCTION}
     codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, :1]))
     labelled = FeatureStore.from_codes(world.tokens, codes, tmp_path, vocab=VOCAB, labels=labels)
     with pytest.raises(ValueError, match="no mask of label 'early' was given"):
         rank_features(labelled, labels={})
+    with pytest.raises(ValueError, match=r"label 'other' is \(2, 2\)"):
+        rank_features(store, labels={"other": torch.ones(2, 2).bool()})
+    with pytest.raises(ValueError, match="use_labels=True, but no labels were given"):
+        rank_features(labelled, use_labels=True)
     with pytest.raises(ValueError, match="the embeddings are of n_ctx=8"):
         rank_features(store, embeddings=ResidualVectors(np.zeros((16, 2), np.float16), 8, 1))
 

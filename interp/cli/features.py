@@ -62,13 +62,21 @@ Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feat
     parser.add_argument("--out", type=Path, help="a .parquet or .csv file; needed for a feature store")
     parser.add_argument("--nulls", type=int, help="shifted texts for the null distributions (default 2)")
     parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--labels",
+        action="store_true",
+        default=None,
+        dest="use_labels",
+        help="let explanations name the labels of the run's corpus (verdicts never know them)",
+    )
 
 
 def _rank(options: argparse.Namespace) -> None:
     from interp.ranking import rank_features, verdict_counts
     from interp.run import Run
+    from interp.stages import ranked
 
-    out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed")}
+    out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed", "use_labels")}
     given = {name: value for name, value in given.items() if value is not None}
     if out is None:
         if not is_run(options.source):
@@ -76,16 +84,21 @@ def _rank(options: argparse.Namespace) -> None:
         return _rank_run(Run(options.source), given)
     if out.suffix not in BOTH:
         raise ValueError(f"--out {out} must end in {' or '.join(BOTH)}")
+    if options.use_labels and not is_run(options.source):
+        raise ValueError(f"--labels: {options.source} is no run folder, and a feature store keeps no masks of labels")
     check_writable("--out", out)
-    features = open_features(options.source)
     with Bar("rank") as bar:
-        table = rank_features(features, **given, progress=bar)
+        if is_run(options.source):
+            run = Run(options.source)
+            table = ranked(run, dataclasses.replace(run.config.ranking, **given), bar)
+        else:
+            table = rank_features(open_features(options.source), **given, progress=bar)
     write_table(table, out)
     print(verdicts(verdict_counts(table)))
     print(out)
 
 
-def _rank_run(run: "Run", given: dict[str, int]) -> None:
+def _rank_run(run: "Run", given: dict[str, Any]) -> None:
     from interp.run import run_alone
 
     config = dataclasses.replace(run.config, ranking=dataclasses.replace(run.config.ranking, **given))

@@ -105,13 +105,14 @@ def scales(
 
 
 def check_labels(features: FeatureStore, labels: Masks | None) -> None:
-    """Raises ValueError unless every label that was scanned has a mask of the tokens' shape."""
+    """Raises ValueError unless every label that was scanned has a mask, and every mask the tokens' shape."""
     shape = tuple(features.tokens.shape)
     if labels is None:
         return
     for name in features.meta["labels"]:
         if name not in labels:
             raise ValueError(f"no mask of label {name!r} was given, but {features.path} was scanned with it")
+    for name in labels:
         if tuple(labels[name].shape) != shape:
             raise ValueError(f"label {name!r} is {tuple(labels[name].shape)}, the tokens scanned are {shape}")
 

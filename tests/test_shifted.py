@@ -10,8 +10,9 @@ from interp.codes import SparseCodes
 from interp.features import FeatureStore, ScanConfig
 from interp.ranking import count_firings
 from interp.scores import shifted
+from interp.scores.chance import burstiness_scale
 from interp.scores.embeddings import MovedVectors, NgramVectors, ResidualVectors, embedding_coherence
-from interp.scores.shifted import OF_LABELS, burstiness_scale, scales
+from interp.scores.shifted import OF_LABELS, scales
 from interp.scores.table import scan_measures
 
 N_SEQ, N_CTX, VOCAB, D = 96, 16, 30, 120

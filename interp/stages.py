@@ -240,7 +240,7 @@ STAGES = (
     Stage("neurons", ("corpus", "model", "activations"), ("harvest", "scan"), _neurons),
     Stage("quality", ("corpus", "model", "activations", "sae"), ("harvest", "sae", "quality"), _quality),
     Stage("concepts", ("features", "neurons"), (), _concepts),
-    Stage("ranking", ("corpus", "activations", "features"), ("harvest", "ranking"), _ranking),
+    Stage("ranking", ("corpus", "activations", "features"), ("ranking",), _ranking),
     Stage("nulls", ("model", "activations", "sae", "features", "neurons"), ("harvest", "sae", "nulls"), _nulls),
     Stage(
         "wider",

@@ -134,7 +134,8 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(run, tmp_path):
     (copied.path / "ranking" / "ranking.parquet").write_bytes(b"")
     config = dataclasses.replace(TINY, ranking=dataclasses.replace(TINY.ranking, nulls=1))
     manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
-    assert manifest["config"] == {"ranking": {"nulls": 1, "seed": 0}} and Run(copied.path).config == config
+    assert manifest["config"] == {"ranking": {"nulls": 1, "seed": 0, "use_labels": False}}
+    assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
     ran = []
     run_stages(config, copied.path, finished=lambda stage, manifest, now: ran.append(stage) if now else None)

@@ -174,7 +174,7 @@ def _concepts(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:
 def _ranking(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:
     table = ranked(run, run.config.ranking, progress)
     _write_parquet(table, folder / "ranking.parquet")
-    return {"verdicts": table.verdict.value_counts().to_dict()}
+    return verdict_counts(table)
 
 
 def ranked(run: "Run", config: RankingConfig, progress: Progress) -> pd.DataFrame:

@@ -43,11 +43,17 @@ from analyses.scorecard_models import TRAINED, learned_world, run_world
 from analyses.scorecard_report import SINGLE, by_group, plain, report, scores_alone
 from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
-from interp.scorecard import calibration_curve
+from interp.scorecard import (
+    calibration_curve,
+    calibration_worlds,
+    claimed,
+    family_calibrations,
+    fit_to,
+    judge_world,
+)
 from interp.scores.calibration import Calibration
 from interp.statistics.intervals import wilson
 from interp.worlds import FAMILIES, WorldConfig, planted_world
-from interp.worlds.judging import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),

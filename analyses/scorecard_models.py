@@ -23,10 +23,10 @@ from interp.activations import ActivationStore
 from interp.codes import SparseCodes
 from interp.run import Run
 from interp.sae import SAE
+from interp.scorecard import Basis, judge_latents
 from interp.scores.calibration import Calibration
 from interp.scores.embeddings import ResidualVectors
 from interp.worlds import FAMILIES, Factor, Truth
-from interp.worlds.judging import Basis, judge_latents
 from models.training import TrainingConfig, train_model
 from models.transformer import Transformer, TransformerConfig
 

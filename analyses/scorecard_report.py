@@ -6,9 +6,8 @@ from typing import Any
 import pandas as pd
 
 from analyses import scorecard_synthetic
-from interp.scorecard import not_scored, scorecard, verdict_quality
+from interp.scorecard import claimed, not_scored, scorecard, verdict_quality
 from interp.scores.table import MEASURES
-from interp.worlds.judging import claimed
 
 OURS = {"distinctness": 1, "core": 1, "consistency": 1, "kinship": 1, "common": 1}
 KNOWN = {"coherence": 1, "token_coherence": 1} | MEASURES

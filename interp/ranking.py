@@ -44,10 +44,6 @@ DENSE_WITHOUT_MEANING = 0.1
 BASE_RATE_Z = 3.0
 LEXICAL_SHARE = 0.9
 """Activation mass on one token, spelt with or without a space and in any case, that makes a latent lexical."""
-SHOWN = 8
-"""Example rows of a sense."""
-FOLLOWING = 5
-"""Tokens that follow in a sense."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -111,6 +107,8 @@ def rank_features(
     """
     import pandas as pd
 
+    from interp.explain.described import describe_senses
+
     _check_inputs(features, labels, use_labels, embeddings)
     named = labels if use_labels else None
     given = (features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
@@ -122,7 +120,8 @@ def rank_features(
     ranking["explanation_recall"], ranking["explanation_f1_one"] = words.recall, words.f1_one
     ranking["explanation_n_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
     ranking["explanation_f1_by_interval"] = list(words.f1_by_interval)
-    ranking["senses"] = pd.Series(_describe_senses(features, judged, named, progress), dtype=object)
+    senses = describe_senses(features, judged.evidence, judged.facts.maxima, named, progress)
+    ranking["senses"] = pd.Series(senses, dtype=object)
     measured = _measure_columns(features, judged, nulls, seed, labels, embeddings, progress)
     ranking = pd.concat([ranking.drop(columns="token_share"), pd.DataFrame(measured)], axis=1)
     first = [*_FIRST, *(c for c in ranking.columns if c not in _FIRST and c not in _LAST), *_LAST]
@@ -314,7 +313,9 @@ def _measure_columns(
 
     measures = {"token_share": judged.facts.token_share, **scan_measures(features)}
     del measures["density"]  # known of dead latents too
-    vectors: dict[str, SequenceVectors] = {"ngram_coherence": NgramVectors.from_tokens(features.tokens, features.vocab)}
+    vectors: dict[str, SequenceVectors] = {}
+    if features.is_spelt:
+        vectors["ngram_coherence"] = NgramVectors.from_tokens(features.tokens, features.vocab)
     if embeddings is not None:
         vectors["residual_coherence"] = embeddings
     measures |= {name: embedding_coherence(features.codes, own, progress=progress) for name, own in vectors.items()}
@@ -368,76 +369,6 @@ def _explain(
     half, spelt = features.fit_half(len(features.tokens)), features.is_spelt
     given = (features.tokens, features.codes, features.vocab, half)
     return explain(*given, maxima=maxima, labels=labels, spelt=spelt, seed=seed, progress=progress)
-
-
-def _describe_senses(
-    features: FeatureStore, judged: _Judged, labels: "Masks | None", progress: Progress | None
-) -> list[list[dict[str, Any]]]:
-    """The senses of latents that have several, in the order of the latents."""
-    from interp.explain import explain_parts
-
-    evidence, flat = judged.evidence, features.tokens.numpy().reshape(-1)
-    promoted = _promoted(features)
-    described: list[list[dict[str, Any]]] = [[] for _ in range(len(judged.ranking))]
-    parts = []
-    for latent in np.flatnonzero(evidence.n_senses > 1):
-        for sense in range(evidence.n_senses[latent]):
-            at = np.flatnonzero(evidence.senses[latent] == sense)
-            at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
-            rows = evidence.rows[latent, at]
-            parts.append((int(latent), rows))
-            described[latent].append(
-                {
-                    "share": float(evidence.shares[latent, at].sum()),
-                    "stability": float(evidence.stability[latent, sense]),
-                    "n": len(rows),
-                    "rows": [int(row) for row in rows[:SHOWN]],
-                    "following": _following(flat, features.n_ctx, rows),
-                    "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(int(latent), ())),
-                }
-            )
-    half = features.fit_half(len(features.tokens))
-    words = explain_parts(
-        features.tokens,
-        features.codes,
-        features.vocab,
-        half,
-        parts,
-        maxima=judged.facts.maxima,
-        labels=labels,
-        spelt=features.is_spelt,
-        progress=progress,
-    )
-    every = [sense for own in described for sense in own]
-    for described_sense, rule, f1 in zip(every, words.phrases, words.f1, strict=True):
-        described_sense |= {"rule": rule, "f1": float(f1) if np.isfinite(f1) else None}
-    return described
-
-
-def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]) -> list[int]:
-    """The tokens that follow most often, those that follow once left out."""
-    inside = rows[rows % n_ctx < n_ctx - 1]
-    tokens, counts = np.unique(flat[inside + 1], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:FOLLOWING]
-    return [int(tokens[place]) for place in order if counts[place] > 1]
-
-
-def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
-    """The tokens of each latent's largest direct logit effects, where the scan knew the model's unembedding."""
-    table = features.table("features")
-    if "top_logit_tokens" not in table:
-        return {}
-    known = table[table["top_logit_tokens"].notna()]
-    return dict(zip(known["latent"], known["top_logit_tokens"], strict=True))
-
-
-def _promoted_share(
-    flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"], promoted: Sequence[int]
-) -> float | None:
-    """Share of the firings that a promoted token follows: which of its senses a latent's output serves. None where
-    nothing is known to be promoted, or nothing follows."""
-    inside = rows[rows % n_ctx < n_ctx - 1]
-    return float(np.isin(flat[inside + 1], promoted).mean()) if len(promoted) and len(inside) else None
 
 
 def _sorted(ranking: "pd.DataFrame") -> "pd.DataFrame":

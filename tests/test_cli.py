@@ -145,8 +145,8 @@ def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):
 def test_too_few_planted_latents_name_the_flags(tmp_path, capsys, monkeypatch):
     one = pd.DataFrame({"tested": [True], "is_one": [True], "is_several": [False], "world": ["0"]})
     one[list(unity.NAMES)] = 0.0
-    monkeypatch.setattr("interp.worlds.judging.judge_world", lambda world, name, given: one.assign(family=name))
-    monkeypatch.setattr("interp.worlds.judging.planted_world", lambda config: None)
+    monkeypatch.setattr("interp.scorecard.judging.judge_world", lambda world, name, given: one.assign(family=name))
+    monkeypatch.setattr("interp.scorecard.judging.planted_world", lambda config: None)
     line = refused(capsys, "scorecard", "--seeds", 1, "--latents", 1, "--out", tmp_path / "scores.csv")
     assert "raise --latents (now 1) or --seeds (now 1)" in line and not list(tmp_path.iterdir())
     assert "--latents 0 must be at least 1" in refused(capsys, "scorecard", "--latents", 0)
@@ -156,7 +156,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
     def never(*_, **__):
         raise AssertionError("worked before it looked where to write")
 
-    for name in ("ranking.rank_features", "report.write_report", "worlds.judging.calibration_worlds"):
+    for name in ("ranking.rank_features", "report.write_report", "scorecard.judging.calibration_worlds"):
         monkeypatch.setattr(f"interp.{name}", never)
     file, store = tmp_path / "file", folder / "features"
     file.touch()

@@ -507,7 +507,8 @@ def test_the_table_holds_every_measure(features, twin, store, z):
     assert set(MEASURES.values()) == {1, -1} and (table.dtypes[1:] == np.float64).all()
     assert table.loc[3].drop(["latent", "dimensionality", "max_cosine", "twin_cosine"]).isna().all(), "it is dead"
     missing = table.drop(index=3).isna().all()
-    assert list(missing[missing].index) == ["enc_dec_cosine"], "no encoder came with the codes"
+    unknown = ["enc_dec_cosine", "ngram_coherence"]
+    assert list(missing[missing].index) == unknown, "neither encoder nor vocabulary came with the codes"
     assert table.token_entropy[0] == 0 == table.token_entropy_before_1[2] and table.label_nmi[0] == 1
     assert table.burstiness[1] == pytest.approx((z[:, 1] > 0).sum() / (z[:, 1].reshape(N_SEQ, -1) > 0).any(1).sum())
     pd.testing.assert_frame_equal(
@@ -524,6 +525,7 @@ def test_measures_without_their_inputs_are_nan(tokens, z, tmp_path):
         *around,
         *("token_entropy_after_1", "token_concentration_after_1", "next_log_lift", "next_auroc", "enc_dec_cosine"),
         *("dimensionality", "max_cosine", "twin_cosine", "twin_correlation", "residual_coherence"),
+        "ngram_coherence",
         *("class_selectivity", "purity", "purity_excess", "label_nmi", "label_f1"),
     }
 

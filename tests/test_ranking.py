@@ -8,8 +8,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from interp.codes import SparseCodes
+from interp.explain.described import _promoted_share
 from interp.features import FeatureStore
-from interp.ranking import _promoted_share, rank_codes, rank_features, verdict_shares
+from interp.ranking import rank_codes, rank_features, verdict_shares
 from interp.scores.embeddings import ResidualVectors, embedding_coherence
 from interp.scores.table import MEASURES, measures_table
 

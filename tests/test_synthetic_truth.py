@@ -111,7 +111,8 @@ def judged(is_one: list[bool]) -> pd.DataFrame:
     one = np.array(is_one)
     table = pd.DataFrame({"is_one": one, "is_several": ~one, "tested": True, "n_active": 50, "world": "w"})
     noise = np.random.default_rng(0).normal(size=(len(one), len(MEASURES)))
-    return table.assign(polysemanticity=np.where(one, 1, 3.0), **dict(zip(MEASURES, noise.T, strict=True)))
+    known = {"polysemanticity": np.where(one, 1, 3.0), "top_share": np.where(one, 1, 0.4)}
+    return table.assign(**known, **dict(zip(MEASURES, noise.T, strict=True)))
 
 
 def test_latents_of_one_kind_are_said_to_be_so_and_get_no_scores(capsys):

@@ -6,17 +6,21 @@ import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.scorecard import calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
-from interp.scores import unity
-from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
-from interp.worlds.judging import (
+from interp.scorecard import (
+    calibration_curve,
     calibration_worlds,
     claimed,
     family_calibrations,
     fit_to,
     judge_held_out,
     judge_world,
+    matched_weights,
+    not_scored,
+    scorecard,
+    verdict_quality,
 )
+from interp.scores import unity
+from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
 from interp.worlds.truth import senses_in_sample
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}

@@ -87,12 +87,13 @@ def _rank(options: argparse.Namespace) -> None:
     if options.use_labels and not is_run(options.source):
         raise ValueError(f"--labels: {options.source} is no run folder, and a feature store keeps no masks of labels")
     check_writable("--out", out)
+    features = open_features(options.source)
     with Bar("rank") as bar:
         if is_run(options.source):
             run = Run(options.source)
             table = ranked(run, dataclasses.replace(run.config.ranking, **given), bar)
         else:
-            table = rank_features(open_features(options.source), **given, progress=bar)
+            table = rank_features(features, **given, progress=bar)
     write_table(table, out)
     print(verdicts(verdict_counts(table)))
     print(out)

@@ -21,8 +21,8 @@ the probability of one meaning and every single measure tell one meaning from se
 
 def _scorecard(options: argparse.Namespace) -> None:
     from interp.scorecard import not_scored, scorecard, verdict_quality
+    from interp.scorecard.judging import calibration_worlds, judge_held_out
     from interp.scores.table import MEASURES
-    from interp.worlds.judging import calibration_worlds, judge_held_out
 
     for name in ("seeds", "latents"):
         if getattr(options, name) < 1:

@@ -86,15 +86,16 @@ def measures_table(
 ) -> "pd.DataFrame":
     """One row a latent, in order: `latent`, and a column of float64 for each of `MEASURES`.
 
-    A measure is NaN for latents that it is not defined for, and for all where its input is missing: a decoder, logit
-    effects, labels, the `twin` (a scan of the same tokens), the `embeddings` (`ResidualVectors.from_store`), or an
-    offset that the scan did not count.
+    A measure is NaN for latents that it is not defined for, and for all where its input is missing: a vocabulary, a
+    decoder, logit effects, labels, the `twin` (a scan of the same tokens), the `embeddings`
+    (`ResidualVectors.from_store`), or an offset that the scan did not count.
     """
     import pandas as pd
 
     columns = scan_measures(features) | _of_twin(features, twin)
-    ngrams = NgramVectors.from_tokens(features.tokens, features.vocab)
-    columns["ngram_coherence"] = embedding_coherence(features.codes, ngrams)
+    if features.is_spelt:
+        ngrams = NgramVectors.from_tokens(features.tokens, features.vocab)
+        columns["ngram_coherence"] = embedding_coherence(features.codes, ngrams)
     if embeddings is not None:
         columns["residual_coherence"] = embedding_coherence(features.codes, embeddings)
     nothing = np.full(features.d_sae, np.nan)

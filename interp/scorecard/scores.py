@@ -1,7 +1,4 @@
-"""How far a ranking can be trusted: every score of every latent held against the truth.
-
-    judged = judge_held_out(list(calibration_worlds(2)))      one row a latent: truth, probability, measures, counts
-    table  = scorecard(judged, {"monosemanticity": 1, "kinship": 1, "token_entropy": -1})
+"""Every score of every latent held against the truth.
 
 A score is good if it ranks latents with one meaning above latents with several (AUROC, precision among the first k),
 and follows their polysemanticity (Spearman). Latents that fire often are more often polysemantic, so all three are
@@ -19,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from interp.scorecard.judging import claimed
 from interp.scores.senses import MAX_SENSES
 from interp.statistics.intervals import wilson
-from interp.worlds.judging import claimed
 
 if TYPE_CHECKING:
     import pandas as pd

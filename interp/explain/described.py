@@ -1,0 +1,97 @@
+"""The senses of latents in words: where each fires, what follows there, and a rule that tells it.
+
+In: the parts into which the sampled firings of a latent fall (`scores.senses`). Out: what the ranking says of each.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int, Int64
+
+from interp.explain import explain_parts
+from interp.features import FeatureStore
+from interp.scores.evidence import Evidence
+from interp.scores.shifted import Masks
+
+SHOWN = 8
+"""Example rows of a sense."""
+FOLLOWING = 5
+"""Tokens that follow in a sense."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def describe_senses(
+    features: FeatureStore,
+    evidence: Evidence,
+    maxima: Float32[np.ndarray, " d_sae"],
+    labels: Masks | None = None,
+    progress: Progress | None = None,
+) -> list[list[dict[str, Any]]]:
+    """One list a latent, of its senses, the largest first; empty for latents with one. `maxima`: of each latent.
+
+    A sense is `share` of the activation mass, `stability`, `n` sampled firings, `rows` of the strongest, `following`
+    tokens, `promoted` share, `rule` and its `f1` (`ranking.rank_features`).
+    """
+    flat, promoted = features.tokens.numpy().reshape(-1), _promoted(features)
+    described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
+    parts = []
+    for latent in np.flatnonzero(evidence.n_senses > 1):
+        for sense in range(evidence.n_senses[latent]):
+            at = np.flatnonzero(evidence.senses[latent] == sense)
+            at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
+            rows = evidence.rows[latent, at]
+            parts.append((int(latent), rows))
+            described[latent].append(
+                {
+                    "share": float(evidence.shares[latent, at].sum()),
+                    "stability": float(evidence.stability[latent, sense]),
+                    "n": len(rows),
+                    "rows": [int(row) for row in rows[:SHOWN]],
+                    "following": _following(flat, features.n_ctx, rows),
+                    "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(int(latent), ())),
+                }
+            )
+    half = features.fit_half(len(features.tokens))
+    words = explain_parts(
+        features.tokens,
+        features.codes,
+        features.vocab,
+        half,
+        parts,
+        maxima=maxima,
+        labels=labels,
+        spelt=features.is_spelt,
+        progress=progress,
+    )
+    every = [sense for own in described for sense in own]
+    for described_sense, rule, f1 in zip(every, words.phrases, words.f1, strict=True):
+        described_sense |= {"rule": rule, "f1": float(f1) if np.isfinite(f1) else None}
+    return described
+
+
+def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]) -> list[int]:
+    """The tokens that follow most often, those that follow once left out."""
+    inside = rows[rows % n_ctx < n_ctx - 1]
+    tokens, counts = np.unique(flat[inside + 1], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:FOLLOWING]
+    return [int(tokens[place]) for place in order if counts[place] > 1]
+
+
+def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
+    """The tokens of each latent's largest direct logit effects, where the scan knew the model's unembedding."""
+    table = features.table("features")
+    if "top_logit_tokens" not in table:
+        return {}
+    known = table[table["top_logit_tokens"].notna()]
+    return dict(zip(known["latent"], known["top_logit_tokens"], strict=True))
+
+
+def _promoted_share(
+    flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"], promoted: Sequence[int]
+) -> float | None:
+    """Share of the firings that a promoted token follows: which of its senses a latent's output serves. None where
+    nothing is known to be promoted, or nothing follows."""
+    inside = rows[rows % n_ctx < n_ctx - 1]
+    return float(np.isin(flat[inside + 1], promoted).mean()) if len(promoted) and len(inside) else None

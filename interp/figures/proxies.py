@@ -130,7 +130,8 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
     for i in range(1, len(labels)):
         fig.add_hline(y=i - 0.5, line=dict(color="#e6e6e6", width=1))
     title = f"Best latent against best neuron (dotted: the neuron's r + {margin:g})"
-    styled(fig, title, x="r with the log-likelihood proxy, held-out half", y="label", height=180 + 80 * len(labels))
+    styled(fig, title, x="r with the log-likelihood proxy, held-out half", y="label", height=205 + 80 * len(labels))
+    fig.update_layout(margin_t=105)  # the legend takes two lines
     fig.update_xaxes(range=[min(0.0, table.r.min()) - 0.03, 1.03])
     fig.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False, ticks="")
     return fig.update_yaxes(range=[len(labels) - 0.5, -0.5])

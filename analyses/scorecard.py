@@ -39,6 +39,7 @@ from typing import Any
 import pandas as pd
 
 from analyses import scorecard_models
+from analyses.record import check_run
 from analyses.scorecard_models import TRAINED, learned_world, run_world
 from analyses.scorecard_report import SINGLE, by_group, plain, report, scores_alone
 from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
@@ -229,7 +230,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-seeds", type=int, default=3, help="worlds B of each family (default 3)")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
     parser.add_argument("--quick", action="store_true")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.run:
+        check_run(parser, "--run", options.run, ("corpus", "features", "neurons"))
+    return options
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ DENSE = 0.5
 DENSE_WITHOUT_MEANING = 0.1
 """The same, for latents whose contexts and tokens are no more alike than those of shifted text."""
 BASE_RATE_Z = 3.0
+BOOTSTRAPS = 4
+"""In which the senses of a latent are looked for again."""
 LEXICAL_SHARE = 0.9
 """Activation mass on one token, spelt with or without a space and in any case, that makes a latent lexical."""
 
@@ -112,7 +114,7 @@ def rank_features(
     _check_inputs(features, labels, use_labels, embeddings)
     named = labels if use_labels else None
     given = (features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
-    judged = _judge(*given, spelling=features.is_spelt)
+    judged = _judge(*given, spelling=features.is_spelt, bootstraps=BOOTSTRAPS)
     ranking = judged.ranking
     words = _explain(features, judged.facts.maxima, named, seed, progress)
     ranking["explanation"] = words.phrases
@@ -151,7 +153,8 @@ def rank_codes(
     """
     n_vocab = int(tokens.max()) + 1
     names = [str(i) for i in range(n_vocab)] if vocab is None else vocab
-    return _sorted(_judge(tokens, codes, names, nulls, seed, calibration, progress, spelling=vocab is not None).ranking)
+    given = (tokens, codes, names, nulls, seed, calibration, progress)
+    return _sorted(_judge(*given, spelling=vocab is not None, bootstraps=0).ranking)
 
 
 def verdict_shares(ranking: "pd.DataFrame") -> "pd.DataFrame":
@@ -224,6 +227,7 @@ def _judge(
     progress: Progress | None,
     *,
     spelling: bool,
+    bootstraps: int,
 ) -> _Judged:
     import pandas as pd
 
@@ -243,7 +247,7 @@ def _judge(
         maxima=facts.maxima,
         has_one=lambda values: float(calibration.probability(values)),
         vocab=vocab if spelling else None,
-        config=EvidenceConfig(nulls=nulls, seed=seed),
+        config=EvidenceConfig(nulls=nulls, seed=seed, bootstraps=bootstraps),
         progress=progress,
     )
     ranking = pd.DataFrame({"latent": np.arange(codes.d_sae)})

@@ -39,8 +39,6 @@ SLICES, FIRINGS_PER_SLICE = 5, 32
 STRONG_SLICE = 2
 """Slices from this one on hold strong firings: above 0.4 of the latent's maximum."""
 REPLICATES = 16
-BOOTSTRAPS = 4
-"""Of the replicates, in which the senses are looked for again."""
 NULL_UNITS = 512
 """Latents whose firings are sampled on each shifted text; enough for the null, since latents are pooled."""
 UNITS_PER_BLOCK = 64
@@ -104,10 +102,14 @@ class EvidenceConfig:
     sequences_per_group: int | None = None
     """Neighbouring sequences often share a document, so they count as one observation. None: as `groups` has it."""
     contexts: ContextConfig = ContextConfig()
+    bootstraps: int = 0
+    """Of the replicates, in which the senses are looked for again; 0: their stability is not known."""
 
     def __post_init__(self) -> None:
         if self.nulls < 0:
             raise ValueError(f"nulls={self.nulls} must not be negative")
+        if not 0 <= self.bootstraps <= REPLICATES:
+            raise ValueError(f"bootstraps={self.bootstraps} must be in 0..{REPLICATES}")
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def collect_evidence(
     sums = [summer.result() for summer in summers]
     rows, shares = (a.reshape(codes.d_sae, -1) for a in (sampler.rows, sampler.shares))
     testable = (sums[0].n_groups >= MIN_GROUPS) & _in_both_halves(rows, text.rows_per_group)
-    found = _measure(text, rows, shares, np.flatnonzero(testable), rng, has_one, progress)
+    found = _measure(text, rows, shares, np.flatnonzero(testable), rng, has_one, config.bootstraps, progress)
     shifted = np.full((len(shifts) - 1, codes.d_sae, len(NAMES)), np.nan)
     for null, shift in enumerate(shifts[1:]):
         some = np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_UNITS])
@@ -242,6 +244,7 @@ def _measure(
     todo: Int64[np.ndarray, " unit"],
     rng: np.random.Generator,
     has_one: HasOne,
+    bootstraps: int,
     progress: Progress | None,
 ) -> _Found:
     """Unity with its replicates, and senses with their stability, of the latents in `todo`."""
@@ -266,8 +269,8 @@ def _measure(
         own = points, test, weights[0], strong[present]
         senses = part_senses(*own, first, has_one)
         found.senses[unit, present] = senses
-        if senses.max() > 0:
-            again = draws[1 : 1 + BOOTSTRAPS, present]
+        if bootstraps and senses.max() > 0:
+            again = draws[1 : 1 + bootstraps, present]
             found.stability[unit, : senses.max() + 1] = sense_stability(*own, senses, again, has_one)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

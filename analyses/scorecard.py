@@ -15,14 +15,12 @@ B   a transformer trained on planted text, its dictionary and its neurons, judge
     ranking never saw). With --run: the run's latents and neurons, judged by the labels of its corpus and by token.
 C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
 
-In A and B the probability of each family's latents comes from a calibration on the other two families, in which planted
-and learnt latents weigh the same.
-
 Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (and how often
 they would be exact, were the meaning of each sampled firing known), by kind of latent and by number of senses. Nulls:
 codes on text further on, a dictionary with a frozen decoder, an untrained transformer; of each the share called
-monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses come from a
-calibration that never saw the family of text. Writes results.json, tables (Parquet) and figures.
+monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses of each
+family's latents come from a calibration on the other two families, in which planted and learnt latents weigh the same.
+Writes results.json, tables (Parquet) and figures.
 """
 
 import argparse
@@ -105,7 +103,7 @@ def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
     """Name, family, and how to judge it, of all worlds A and B."""
     size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
     for name, config in calibration_worlds(1 if options.quick else options.seeds, **size):
-        yield name, config.family, lambda given, c=config, n=name: judge_world(planted_world(c), n, given)
+        yield name, config.family, partial(_judge_planted, config, name)
     sizes = scorecard_models.QUICK if options.quick else scorecard_models.Sizes()
     for family in FAMILIES:
         for seed in range(1 if options.quick else options.model_seeds):

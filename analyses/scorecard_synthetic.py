@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from analyses import bench_recovery
@@ -33,7 +34,7 @@ from interp.scores.directions import direction_measures
 from interp.scores.senses import MIN_GROUPS
 from interp.scores.twins import nearest_rows
 from interp.worlds import Truth
-from interp.worlds.truth import LEAST_GAIN, MAX_MEANINGS
+from interp.worlds.truth import take_in_turn
 
 MEASURES = {
     "twin_cosine": 1, "twin_correlation": 1, "enc_dec_cosine": 1, "dimensionality": 1, "max_cosine": -1, "density": -1,
@@ -107,32 +108,19 @@ def true_meanings(p: Float64[np.ndarray, "latent feature"]) -> Truth:
 
 def due_to(z: Float[Tensor, "row latent"], a: Float[Tensor, "row feature"]) -> Float64[np.ndarray, "latent feature"]:
     """The share of each latent's mass that each feature takes; zeros for one that never fires."""
-    present = (a > 0).float().numpy()
-    base = present.mean(0, dtype=np.float64)
+    present = (a > 0).numpy()
+    # A feature that never or always is there tells nothing.
+    base = np.clip(present.mean(0), 1e-12, 1 - 1e-12)
     return np.stack([_describe(column, present, base) for column in z.T.contiguous().numpy()])
 
 
 def _describe(
-    z: Float32[np.ndarray, " row"], present: Float32[np.ndarray, "row feature"], base: Float64[np.ndarray, " feature"]
+    z: Float32[np.ndarray, " row"], present: Bool[np.ndarray, "row feature"], base: Float64[np.ndarray, " feature"]
 ) -> Float64[np.ndarray, " feature"]:
     fires = z > 0
-    mass, own = z[fires] / max(z[fires].sum(), 1e-12), present[fires]
-    p, told = np.zeros(len(base)), base > 0
-    for _ in range(MAX_MEANINGS):
-        left = mass.sum()
-        if left < 0.02:
-            break
-        s = np.clip((mass @ own / left).astype(np.float64), 1e-12, 1 - 1e-9)
-        gain = np.full(len(base), -np.inf)
-        gain[told] = (s * np.log(s / base.clip(1e-12)) + (1 - s) * np.log((1 - s) / (1 - base).clip(1e-12)))[told]
-        gain[s <= base] = -np.inf
-        best = int(gain.argmax())
-        if gain[best] < LEAST_GAIN:
-            break
-        inside = own[:, best] > 0
-        p[best] += mass[inside].sum()
-        mass = np.where(inside, 0, mass)
-    return p + (mass / own.sum(1).clip(1)) @ own
+    mass, own = z[fires].astype(np.float64), present[fires].astype(np.float64)
+    p, left = take_in_turn(mass, scipy.sparse.csc_matrix(own), base)
+    return p + (left / own.sum(1).clip(1)) @ own / max(mass.sum(), 1e-30)
 
 
 def best_correlation(z: Float[Tensor, "row n"], other: Float[Tensor, "row m"]) -> Float64[np.ndarray, " n"]:

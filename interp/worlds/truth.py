@@ -140,10 +140,19 @@ def _describe(
     """The share of the latent's mass that each factor takes, most telling first."""
     span = slice(columns.indptr[latent], columns.indptr[latent + 1])
     mass = np.maximum(columns.data[span].astype(np.float64), 0)
+    return take_in_turn(mass, held[columns.indices[span]].tocsc(), base)[0]
+
+
+def take_in_turn(
+    mass: Float64[np.ndarray, " firing"], own: scipy.sparse.csc_matrix, base: Float64[np.ndarray, " factor"]
+) -> tuple[Float64[np.ndarray, " factor"], Float64[np.ndarray, " firing"]]:
+    """p, the share of the mass that each factor takes, most telling first; and the mass that none takes.
+
+    own [firing, factor]: 1 where a factor holds; base: the share of all positions where it does.
+    """
     p, total = np.zeros(len(base)), mass.sum()
     if total == 0:
-        return p
-    own = held[columns.indices[span]].tocsc()
+        return p, mass
     for _ in range(MAX_MEANINGS):
         left = mass.sum()
         if left < 0.02 * total:
@@ -157,4 +166,4 @@ def _describe(
         inside = np.asarray(own[:, [best]].todense()).ravel() > 0
         p[best] += mass[inside].sum() / total
         mass = np.where(inside, 0, mass)
-    return p
+    return p, mass

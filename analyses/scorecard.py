@@ -140,11 +140,12 @@ def world_b(learnt: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
 
 
 def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of each basis the tested latents called monosemantic, those surely, and those that are, by the truth."""
+    """Of each basis the tested latents called monosemantic, and surely; of the `n_claimed` whose truth is claimed,
+    those that are."""
     rows = []
     for basis, part in learnt[learnt.tested].groupby("basis", sort=False):
-        row: dict[str, Any] = {"basis": basis, "n": len(part)}
         known = claimed(part)
+        row: dict[str, Any] = {"basis": basis, "n": len(part), "n_claimed": len(known)}
         for name, hits in (
             ("called_one", part.monosemanticity >= 0.5),
             ("surely_one", part.ci_low > 0.5),

@@ -103,7 +103,8 @@ def judge(sae: SAE, twin: SAE, x: Float[Tensor, "row d"], a: Float[Tensor, "row 
 
 def true_meanings(p: Float64[np.ndarray, "latent feature"]) -> Truth:
     """Each feature is a meaning of its own."""
-    return Truth(p, np.sort(p, axis=1)[:, ::-1])
+    shares = np.sort(p, axis=1)[:, ::-1]
+    return Truth(p, shares, shares)
 
 
 def due_to(z: Float[Tensor, "row latent"], a: Float[Tensor, "row feature"]) -> Float64[np.ndarray, "latent feature"]:

@@ -112,6 +112,35 @@ def test_attribution_finds_what_latents_were_made_of():
     assert not truth.factors[3].any()
 
 
+def test_a_learnt_latent_has_a_claimed_meaning_where_both_readings_agree():
+    n = 4000
+    place = np.arange(n) % 100
+    spans = {"brackets": (0, 20), "slot": (0, 2), "other slot": (2, 4), "ए": (50, 52), "س": (60, 62)}
+    tags = {"ए": {"ए", "starts"}, "س": {"س", "starts"}}
+    factors = [
+        Factor(name, frozenset(tags.get(name, {name})), np.flatnonzero((place >= low) & (place < high)))
+        for name, (low, high) in spans.items()
+    ]
+    made_of = [
+        {"slot": 0.65, "other slot": 0.35},  # most tellingly two slots, but all inside brackets
+        {"ए": 0.5, "س": 0.5},  # both start words, as others do
+        {"brackets": 1.0},
+        {"slot": 0.5, "ए": 0.5},
+        {"slot": 0.4, "ए": 0.3, "س": 0.3},  # two by tag, three by factor
+    ]
+    z = np.zeros((n, len(made_of)), np.float32)
+    for latent, shares in enumerate(made_of):
+        for name, share in shares.items():
+            low, high = spans[name]
+            z[(place >= low) & (place < high), latent] = share / (high - low)
+    truth = Truth.attribute(SparseCodes.from_dense(torch.from_numpy(z)), factors)
+    assert truth.top_share[0] == pytest.approx(0.65) and truth.otherwise[0, 0] == pytest.approx(1)
+    assert truth.top_share[1] == pytest.approx(1) and truth.otherwise[1, 0] == pytest.approx(0.5)
+    assert truth.is_one.tolist() == [False, False, True, False, False]
+    assert truth.is_several.tolist() == [False, False, False, True, True]
+    assert truth.n_senses.tolist() == [0, 0, 1, 2, 0]
+
+
 def test_a_world_that_is_too_small_says_so():
     with pytest.raises(ValueError, match="more sequences"):
         planted_world(WorldConfig(family="records", n_seq=64, n_ctx=64, n_latents=60))

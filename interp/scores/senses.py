@@ -27,7 +27,7 @@ from interp.scores.unity import Unity, measure_unity
 
 MAX_SENSES = 6
 KIN = 0.6
-LEAST_SENSE, SMALL = 0.08, 0.25
+LEAST_SENSE, SMALL = 0.08, 0.2
 LEAST_FIRINGS, MIN_SMALL = 20, 6
 """Fewer are not parted any more; a small part of fewer is no sense."""
 MIN_GROUPS = 20

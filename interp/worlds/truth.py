@@ -13,8 +13,15 @@ finds p. With s_f the share of the mass that is left at positions of factor f, a
 
     f* = argmax_f  s_f ln(s_f / b_f) + (1 − s_f) ln((1 − s_f) / (1 − b_f))     over s_f > b_f
 
-takes its positions' mass, again and again: the most telling description first. Its failing: a meaning that is none of
-the factors looks like many; latents of which less than EXPLAINED is described are not judged.
+takes its positions' mass, again and again: the most telling description first. A learnt latent can be read otherwise:
+all of its mass may lie inside brackets, though two slots of a record tell more; and a Devanagari and an Arabic token
+share a tag, "starts of words", that means neither. So there is a second reading, with
+
+    f* = argmax_f  s_f      over those that tell at least LEAST_GAIN nats
+
+the largest factor first, and each a meaning of its own. One meaning, several, and their number are claimed where both
+readings agree. The failing: a meaning that is none of the factors looks like many; latents of which less than EXPLAINED
+is described are not judged.
 """
 
 from collections.abc import Sequence
@@ -43,16 +50,14 @@ class Truth:
     """p_f; a row of zeros for a latent without mass."""
     shares: Float64[np.ndarray, "latent meaning"]
     """p_m, largest first; what is beyond the last is spread like it."""
+    otherwise: Float64[np.ndarray, "latent meaning"]
+    """The same by the second reading; `shares` where there is none."""
 
     @classmethod
     def of(cls, factors: Float64[np.ndarray, "latent factor"], tags: Sequence[frozenset[str]]) -> "Truth":
-        has = _tagged(tags)
-        left, found = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
-        for meaning in range(MAX_MEANINGS):
-            mass = left @ has
-            found[:, meaning] = mass.max(1)
-            left = left * (1 - has[:, mass.argmax(1)].T)
-        return cls(factors, found)
+        """Of latents that were built from factors."""
+        found = _by_meaning(factors, tags)
+        return cls(factors, found, found)
 
     @classmethod
     def attribute(cls, codes: SparseCodes, factors: Sequence[Factor]) -> "Truth":
@@ -60,9 +65,17 @@ class Truth:
         held = _membership(factors, len(codes))
         base = np.diff(held.tocsc().indptr) / len(codes)
         columns = codes.scipy().tocsc()
-        p = np.stack([_describe(held, base, columns, latent) for latent in range(codes.d_sae)])
-        p[p.sum(1) < EXPLAINED] = 0
-        return cls.of(p, [factor.tags for factor in factors])
+        p, otherwise = np.zeros((codes.d_sae, len(factors))), np.zeros((codes.d_sae, MAX_MEANINGS))
+        for latent in range(codes.d_sae):
+            span = slice(columns.indptr[latent], columns.indptr[latent + 1])
+            mass = np.maximum(columns.data[span].astype(np.float64), 0)
+            own = held[columns.indices[span]].tocsc()
+            found = take_in_turn(mass, own, base)[0]
+            if found.sum() >= EXPLAINED:
+                p[latent] = found
+                largest = np.sort(take_in_turn(mass, own, base, largest_first=True)[0])[::-1][:MAX_MEANINGS]
+                otherwise[latent, : len(largest)] = largest
+        return cls(p, _by_meaning(p, [factor.tags for factor in factors]), otherwise)
 
     @property
     def top_share(self) -> Float64[np.ndarray, " latent"]:
@@ -75,23 +88,40 @@ class Truth:
 
     @property
     def n_senses(self) -> Int64[np.ndarray, " latent"]:
-        """Meanings that hold at least LEAST_SHARE of the mass; 0 where those hold less than EXPLAINED together."""
-        large = self.shares >= LEAST_SHARE
-        return np.where((self.shares * large).sum(1) >= EXPLAINED, large.sum(1), 0)
+        """Meanings that hold at least LEAST_SHARE of the mass; 0 where those hold less than EXPLAINED together, or are
+        not as many in the second reading."""
+        numbers = [(p >= LEAST_SHARE).sum(1) for p in (self.shares, self.otherwise)]
+        told = (self.shares * (self.shares >= LEAST_SHARE)).sum(1) >= EXPLAINED
+        return np.where(told & (numbers[0] == numbers[1]), numbers[0], 0)
 
     @property
     def is_countable(self) -> Bool[np.ndarray, " latent"]:
         """Whether the number of senses is beyond doubt: no meaning's share is within half of LEAST_SHARE of it."""
-        near = (self.shares > LEAST_SHARE / 2) & (self.shares < LEAST_SHARE * 1.5)
+        both = np.hstack([self.shares, self.otherwise])
+        near = (both > LEAST_SHARE / 2) & (both < LEAST_SHARE * 1.5)
         return (self.n_senses > 0) & ~near.any(1)
 
     @property
     def is_one(self) -> Bool[np.ndarray, " latent"]:
-        return self.top_share >= ONE
+        return np.minimum(self.top_share, self.otherwise[:, 0]) >= ONE
 
     @property
     def is_several(self) -> Bool[np.ndarray, " latent"]:
-        return (self.top_share <= SEVERAL) & (self.top_share > 0)
+        most = np.maximum(self.top_share, self.otherwise[:, 0])
+        return (most <= SEVERAL) & (self.top_share > 0)
+
+
+def _by_meaning(
+    factors: Float64[np.ndarray, "latent factor"], tags: Sequence[frozenset[str]]
+) -> Float64[np.ndarray, "latent meaning"]:
+    """The shares of the factors, gathered by tag."""
+    has = _tagged(tags)
+    left, found = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
+    for meaning in range(MAX_MEANINGS):
+        mass = left @ has
+        found[:, meaning] = mass.max(1)
+        left = left * (1 - has[:, mass.argmax(1)].T)
+    return found
 
 
 def senses_in_sample(
@@ -131,22 +161,14 @@ def _membership(factors: Sequence[Factor], n_rows: int) -> scipy.sparse.csr_matr
     return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, of)), shape=(n_rows, len(factors)))
 
 
-def _describe(
-    held: scipy.sparse.csr_matrix,
-    base: Float64[np.ndarray, " factor"],
-    columns: scipy.sparse.csc_matrix,
-    latent: int,
-) -> Float64[np.ndarray, " factor"]:
-    """The share of the latent's mass that each factor takes, most telling first."""
-    span = slice(columns.indptr[latent], columns.indptr[latent + 1])
-    mass = np.maximum(columns.data[span].astype(np.float64), 0)
-    return take_in_turn(mass, held[columns.indices[span]].tocsc(), base)[0]
-
-
 def take_in_turn(
-    mass: Float64[np.ndarray, " firing"], own: scipy.sparse.csc_matrix, base: Float64[np.ndarray, " factor"]
+    mass: Float64[np.ndarray, " firing"],
+    own: scipy.sparse.csc_matrix,
+    base: Float64[np.ndarray, " factor"],
+    *,
+    largest_first: bool = False,
 ) -> tuple[Float64[np.ndarray, " factor"], Float64[np.ndarray, " firing"]]:
-    """p, the share of the mass that each factor takes, most telling first; and the mass that none takes.
+    """p, the share of the mass that each factor takes, most telling or largest first; and the mass that none takes.
 
     own [firing, factor]: 1 where a factor holds; base: the share of all positions where it does.
     """
@@ -160,9 +182,10 @@ def take_in_turn(
         s = np.clip((mass @ own) / left, 0, 1 - 1e-9)
         gain = s * np.log(np.maximum(s, 1e-12) / base) + (1 - s) * np.log((1 - s) / (1 - base))
         gain[s <= base] = 0
-        best = int(gain.argmax())
-        if gain[best] < LEAST_GAIN:
+        tells = gain >= LEAST_GAIN
+        if not tells.any():
             break
+        best = int(np.where(tells, s if largest_first else gain, -1).argmax())
         inside = np.asarray(own[:, [best]].todense()).ravel() > 0
         p[best] += mass[inside].sum() / total
         mass = np.where(inside, 0, mass)

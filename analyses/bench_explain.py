@@ -45,11 +45,16 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("features", type=Path)
+    parser.add_argument("features", type=Path, help="a feature store, as scan writes it")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_explain"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    try:
+        FeatureStore.open(options.features)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return options
 
 
 def explained(features: FeatureStore, seed: int) -> Explanations:

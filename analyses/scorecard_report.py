@@ -9,9 +9,7 @@ from analyses import scorecard_synthetic
 from interp.scorecard import claimed, not_scored, scorecard, verdict_quality
 from interp.scores.table import MEASURES
 
-OURS = dict.fromkeys(
-    ("distinctness", "core", "consistency", "surroundings_cosine", "token_cosine", "kinship", "common"), 1
-)
+OURS = dict.fromkeys(("distinctness", "core", "consistency", "cosine", "kinship", "common"), 1)
 KNOWN = {"coherence": 1, "token_coherence": 1} | MEASURES
 SINGLE = OURS | KNOWN
 _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]

@@ -87,8 +87,7 @@ def rank_features(
                             latent raises most (None where no logit effects are known). [] for latents with one sense
                             or not tested
     respect                 in what its firings are most alike (`scores.respects`)
-    distinctness, core, consistency, surroundings_cosine, token_cosine, kinship, common, own, mass, …_even
-                            see `scores.unity`
+    distinctness, core, consistency, cosine, kinship, common, own, mass, …_even     see `scores.unity`
     coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
     token_coherence         the same of the firing tokens' own vectors
     x_z, x_null_low, x_null_high        of each of these: standard deviations above shifted text, and the latter's

@@ -188,6 +188,14 @@ def test_unity_is_its_definition():
     across = ((cell[True, False] * cell[False, True]).sum(1) + (cell[True, True] * cell[False, False]).sum(1)) / 2
     r = own.argmax()
     assert values["consistency"] == pytest.approx((max(across[r], 0) + FLOOR) / (max(own[r], 0) + FLOOR), rel=1e-3)
+    pairs = [(i, j) for i in np.flatnonzero(~test) for j in np.flatnonzero(test)]
+    weights = [mass[i] * mass[j] for i, j in pairs]
+    cosines = [
+        np.average([points[i, r] @ points[j, r] / np.linalg.norm(points[i, r]) / np.linalg.norm(points[j, r])
+                    for i, j in pairs], weights=weights)
+        for r in (0, 1)  # surroundings and token, but not the rest
+    ]  # fmt: skip
+    assert values["cosine"] == pytest.approx(max(cosines), rel=1e-3)
 
 
 @pytest.mark.parametrize("n_senses", [1, 2, 3])

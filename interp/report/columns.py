@@ -62,8 +62,7 @@ KNOWN = {
     "distinctness": ("Distinctness", "how far its firings stand out from the text, in standard deviations", SHIFTED),
     "core": ("Core", "share of its activation at firings that stand out", SHIFTED),
     "consistency": ("Consistency", "what weak firings share with strong ones: 1 is all", SHIFTED),
-    "surroundings_cosine": ("Surroundings alike", "mean cosine of those of two sampled firings, whitened", SHIFTED),
-    "token_cosine": ("Tokens alike", "mean cosine of those of two sampled firings, whitened", SHIFTED),
+    "cosine": ("Alike", "mean cosine of two sampled firings, in their surroundings or their tokens", SHIFTED),
     "kinship": (
         "Kinship of its parts",
         "what two parts share, over what each has in common: near 0 is two meanings",

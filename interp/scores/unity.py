@@ -6,7 +6,7 @@ With points e_i [respect, dim] (`respects`), masses m_i, and μ_h the mass-weigh
                    how far the firings stand out from the text in their best respect, in its standard deviations
     core         = share of the mass at firings that stand out at least half as far, in that respect
     consistency  = what weak firings share with strong ones, over what strong ones share, in the latter's best respect
-    surroundings_cosine, token_cosine      mean cosine of two firings, one of each half, in that respect
+    cosine       mean cosine of two firings, one of each half, in their surroundings or their tokens: the larger
     kinship, common, own, mass      of the least akin split with at least 20 %, and 33 %, of the mass on either side
                                     (`splits`); `distinctness`² stands for both where no split has so much
 
@@ -27,13 +27,13 @@ from interp.scores import respects
 from interp.scores.splits import FLOOR, Split, best_split, candidate_splits, products
 
 LEAST_MASSES = (0.2, 0.33)
-COSINES = ("surroundings", "token")
-"""Two meanings that are kin in one respect, such as brackets around them, are still unlike in these."""
+BROAD = ("surroundings", "token")
+"""Two meanings that are kin in some other respect, such as the mark before them, are still unlike in these."""
 NAMES = (
     "distinctness",
     "core",
     "consistency",
-    *(f"{respect}_cosine" for respect in COSINES),
+    "cosine",
     *(
         f"{name}{'' if least == LEAST_MASSES[0] else '_even'}"
         for least in LEAST_MASSES
@@ -69,7 +69,7 @@ def measure_unity(
     stands_out = alignment > np.maximum(mean[0] / 2, 0.5)
     core = (share @ stands_out)[np.arange(len(share)), best]
     distinctness = mean.max(1)
-    columns = [distinctness, core, _consistency(points, test, weights, strong), *_cosines(points, weights, halves)]
+    columns = [distinctness, core, _consistency(points, test, weights, strong), _cosine(points, weights, halves)]
     candidates = candidate_splits(points, test, weights[0])
     splits = [best_split(candidates, least) for least in LEAST_MASSES]
     for split in splits:
@@ -111,15 +111,15 @@ def _mean_alignment(
     return test_share[:, None] * along_fit + (1 - test_share)[:, None] * along_other
 
 
-def _cosines(
+def _cosine(
     points: Float32[np.ndarray, "firing respect dim"],
     weights: Float64[np.ndarray, "replicate firing"],
     halves: Bool[np.ndarray, "2 firing"],
-) -> Float32[np.ndarray, "cosine replicate"]:
-    some = points[:, [respects.NAMES.index(name) for name in COSINES]]
+) -> Float32[np.ndarray, " replicate"]:
+    some = points[:, [respects.NAMES.index(name) for name in BROAD]]
     units = some / np.maximum(np.linalg.norm(some, axis=2, keepdims=True), 1e-9)
     fit, other = _means(units, weights, halves)
-    return (fit * other).sum(2).T
+    return (fit * other).sum(2).max(1)
 
 
 def _consistency(
@@ -161,7 +161,7 @@ def predictors(values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.nda
     column = {name: values[..., i] for i, name in enumerate(NAMES)}
     distinctness = column["distinctness"]
     out = [np.minimum(distinctness, 6), np.log1p(distinctness), column["core"], np.clip(column["consistency"], 0, 1.5)]
-    out += [column[f"{respect}_cosine"] for respect in COSINES]
+    out.append(column["cosine"])
     for suffix in ("", "_even"):
         common, own = np.sqrt(column[f"common{suffix}"]), np.sqrt(column[f"own{suffix}"])
         out += [np.clip(column[f"kinship{suffix}"], 0, 1.5), np.minimum(common, 4), np.minimum(own, 5)]

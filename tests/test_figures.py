@@ -247,6 +247,21 @@ def test_a_table_without_its_columns_is_refused_by_name(ranking):
         )
 
 
+def test_scores_of_any_world_are_compared_the_best_on_top():
+    def table(**auroc):
+        rows = [(name, value, value - 0.1, value + 0.05) for name, value in auroc.items()]
+        return pd.DataFrame(rows, columns=["score", "auroc", "auroc_low", "auroc_high"])
+
+    drawn = figures.score_comparison({"A": table(core=0.9, token_set=0.6), "B": table(token_set=0.7, twin_cosine=0.8)})
+    assert list(drawn.layout.yaxis.categoryarray) == ["token set", "twin cosine", "core"]
+    points = {(world.name, score): x for world in drawn.data for score, x in zip(world.y, world.x, strict=True)}
+    assert points == {("A", "core"): 0.9, ("A", "token set"): 0.6, ("B", "token set"): 0.7, ("B", "twin cosine"): 0.8}
+    assert list(drawn.data[1].error_x.array) == pytest.approx([0.05, 0.05])
+    assert list(drawn.data[1].error_x.arrayminus) == pytest.approx([0.1, 0.1])
+    with pytest.raises(ValueError, match="auroc_low"):
+        figures.score_comparison({"A": table(core=0.9).drop(columns="auroc_low")})
+
+
 def test_verdict_shares_are_bars_of_a_sure_and_an_unsure_part_with_their_intervals_in_the_hue_of_the_verdict():
     verdicts, names = ["monosemantic", "lexical", "dead"], ["SAE", "neurons"]
     rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in zip(verdicts, (0.5, 0.3, np.nan), strict=True)]

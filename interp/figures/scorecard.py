@@ -49,12 +49,15 @@ def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, titl
 
 
 def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every score against the truth") -> go.Figure:
-    """AUROC of each score, one meaning against several, with 95 % intervals; one colour a world."""
-    first = next(iter(tables.values()))
-    order = list(first.sort_values("auroc")["score"])
+    """AUROC of each score, one meaning against several, with 95 % intervals; one colour a world, the best in the mean
+    of its worlds on top."""
+    import pandas as pd
+
+    for table in tables.values():
+        need(table, "score", "auroc", "auroc_low", "auroc_high")
+    order = list(pd.concat(tables.values()).groupby("score")["auroc"].mean().sort_values().index)
     fig = go.Figure()
     for (name, table), colour in zip(tables.items(), SEQUENCE, strict=False):
-        need(table, "score", "auroc", "auroc_low", "auroc_high")
         rows = table.set_index("score").reindex(order).dropna(subset=["auroc"])
         error = dict(
             type="data",
@@ -72,7 +75,7 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
             marker=dict(color=colour, size=7),
         )
     fig.add_vline(x=0.5, line=dict(color=GREY, dash="dot"))
-    fig = styled(
+    fig.update_yaxes(categoryorder="array", categoryarray=[score.replace("_", " ") for score in order])
+    return styled(
         fig, title, x="AUROC, one meaning against several (matched for frequency)", height=120 + 22 * len(order)
     )
-    return fig

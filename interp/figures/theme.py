@@ -45,7 +45,8 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
         paper_bgcolor="white",
         plot_bgcolor="white",
         colorway=SEQUENCE,
-        legend=dict(orientation="h", x=0, y=1.02, xanchor="left", yanchor="bottom"),
+        # 5 pixels above the plot, whatever its height: more would reach the title.
+        legend=dict(orientation="h", x=0, y=1 + 5 / max(height - 112, 50), xanchor="left", yanchor="bottom"),
         hoverlabel=dict(namelength=-1),
     )
     fig.update_xaxes(**axis)

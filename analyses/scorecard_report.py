@@ -16,9 +16,10 @@ _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "
 
 
 def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
-    """Print one line, and one a score; the numbers."""
-    if len(claimed(table)) == 0:
-        print(f"{title}: no latent whose truth is claimed", flush=True)
+    """Print one line, and one a score; the numbers. None where the truth has one kind of latents only."""
+    truth = claimed(table)
+    if truth.is_one.nunique() < 2:
+        print(f"{title}: {len(truth)} latents whose truth is claimed, none unlike: nothing to tell apart", flush=True)
         return {}
     scores = {"monosemanticity": 1, **singles}
     found = scorecard(table, scores)
@@ -36,8 +37,8 @@ def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str
         "of countable": f"{quality['senses_exact_countable']:.2f} ({quality['senses_of_sample_countable']:.2f})",
         "called one": f"{quality['called_one']:.2f}",
     }
-    n, share = len(claimed(table)), claimed(table).is_one.mean()
-    print(f"{title}: {n:,} latents, {share:.0%} with one meaning", *map(" ".join, words.items()), sep="; ", flush=True)
+    title = f"{title}: {len(truth):,} latents, {truth.is_one.mean():.0%} with one meaning"
+    print(title, *map(" ".join, words.items()), sep="; ", flush=True)
     results: dict[str, Any] = {"verdict": quality, "scores": found.to_dict(orient="records")}
     if singles:
         print(found[_SHOWN].round(3).to_string(index=False))

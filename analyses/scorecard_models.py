@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
     sae_tokens: int = 1_500_000
 
 
-QUICK = Sizes(480, 320, 64, 64, 32, 100_000, 60_000)
+QUICK = Sizes(320, 192, 64, 32, 32, 20_000, 20_000)
 
 
 def learned_world(

@@ -16,7 +16,7 @@ _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "
 
 
 def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
-    """Print one line, and one a score; the numbers. None where the truth has one kind of latents only."""
+    """Print one line, and one a score; the numbers; {} where the truth has one kind of latents only."""
     truth = claimed(table)
     if truth.is_one.nunique() < 2:
         print(f"{title}: {len(truth)} latents whose truth is claimed, none unlike: nothing to tell apart", flush=True)

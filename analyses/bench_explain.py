@@ -23,7 +23,7 @@ from interp.features import FeatureStore
 def main() -> None:
     args = parse_arguments()
     torch.set_num_threads(args.threads)
-    features = FeatureStore.open(args.features)
+    features: FeatureStore = args.features
     before, start, cpu = peak_gb(), time.perf_counter(), time.process_time()
     explanations = explained(features, args.seed)
     results = {
@@ -51,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/bench_explain"))
     options = parser.parse_args()
     try:
-        FeatureStore.open(options.features)
+        options.features = FeatureStore.open(options.features)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return options

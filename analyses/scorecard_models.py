@@ -1,7 +1,8 @@
 """World B of the scorecard: latents and neurons of transformers trained on planted text, and of their nulls.
 
 The truth of a latent is the share of its mass that lies where each factor of the text holds (`Truth.attribute`), which
-the ranking never saw. Beside the dictionary and the neurons stand, as nulls,
+the ranking never saw, and is claimed where two readings of it agree. Beside the dictionary and the neurons stand, as
+nulls,
 
     frozen decoder      a dictionary of the same size whose decoder stays as it was drawn
     shifted text        the dictionary's codes, laid on the text that stands half the text further on

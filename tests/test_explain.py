@@ -115,6 +115,9 @@ def planted(text):
         "tokens in a comment": ((place("in a comment"),),),
         "tokens in double quotes": ((place("in double quotes"),),),
         '"Delta" in parentheses': ((Atom(TOKEN, (3,)), place("in parentheses")),),
+        "tokens three or more brackets deep": ((place("three or more brackets deep"),),),
+        '"gamma" exactly one bracket deep': ((Atom(TOKEN, (2,)), place("exactly one bracket deep")),),
+        "tokens two or more quotes deep": ((place("two or more quotes deep"),),),
         '"alpha" or "beta" in a string literal': ((Atom(TOKEN, (0, 1)), place("in a string literal")),),
         '"alpha" after a comma, or "if" on an indented line': (comma, line),
         '"alpha" after a comma, or "if" on an indented line, or "beta" in parentheses': (

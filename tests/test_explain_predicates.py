@@ -59,14 +59,26 @@ def holds(text, words):
         ("in parentheses", "x(⟦a, ')', b)⟧ c"),
         ("in square brackets", "f(a, [⟦b]⟧) c"),
         ("in braces", "f{⟦a, {b}}⟧ c"),
-        ("in two or more brackets", "f(a, [⟦b]⟧) c"),
+        ("exactly one bracket deep", "f(⟦a, [⟧b]⟦)⟧ c"),
+        ("exactly two brackets deep", "f(a, [⟦b{⟧c}⟦]⟧) c"),
+        ("two or more brackets deep", "f(a, [⟦b]⟧) c"),
+        ("two or more brackets deep", "((⟦(a))⟧)"),
+        ("three or more brackets deep", "f(a, [{⟦b}⟧]) c(((⟦a)⟧"),
         ("in double quotes", 'he said "⟦I don\'t"⟧ and “⟦no”⟧ a'),
         ("in double quotes", 'a "⟦b\n\n⟧c'),
         ("in double quotes", 'x = "⟦a \\" b"⟧ c'),
         ("in double quotes", 'x = "⟦a\n⟧c'),
+        ("in double quotes", "'a \"⟦b \n c\"⟧ d"),
+        ("exactly one quote deep", '"⟦a \'⟧b\'⟦ c"⟧ “⟦d “⟧e”⟦”⟧'),
+        ("exactly one quote deep", 'x = "⟦it\'s \'a\'"⟧ + \'⟦say "b"\'⟧'),
+        ("two or more quotes deep", 'he "said \'⟦don\'t go\'⟧" and \'a "⟦b"⟧ c'),
+        ("two or more quotes deep", '"a \'⟦tis b"⟧ \'c\''),
+        ("two or more quotes deep", "“a ‘⟦don’t b’⟧ c” ‘d’"),
+        ("three or more quotes deep", "“a ‘b “⟦c”⟧ d’”"),
         ("in single quotes", "he said '⟦I do⟧"),
         ("in single quotes", "don't '⟦it'⟧ '⟦a\n⟧b"),
-        ("in single quotes", "x '⟦don'⟧t⟦ ⟧"),
+        ("in single quotes", "x '⟦don't ⟧"),
+        ("in single quotes", "he ‘⟦it’s’⟧ \"the boys' a '⟦b'⟧\""),
         ("in a triple-quoted string", 'a """⟦b "c" \n\n d"""⟧ e'),
         ("in a triple-quoted string", "a '''⟦b \"\"\" c'''⟧ e"),
         ("in a string literal", 'x = \'⟦a b\'⟧ + "⟦c"⟧, "d"'),
@@ -121,8 +133,15 @@ def test_places_do_not_look_over_the_sequences_edge_and_read_tokens_as_their_cha
 
 def test_brackets_are_those_of_a_naive_count():
     rng = np.random.default_rng(1)
-    text = "".join(rng.choice(list("ab ()[]"), 300))
-    got, _ = holds(text, "in two or more brackets")
+    text = "".join(rng.choice(list("ab (((]])["), 300))
+    deep = {
+        "exactly one bracket deep": lambda depth: depth == 1,
+        "exactly two brackets deep": lambda depth: depth == 2,
+        "two or more brackets deep": lambda depth: depth >= 2,
+        "three or more brackets deep": lambda depth: depth >= 3,
+    }
+    got = {words: holds(text, words)[0] for words in deep}
+    seen = set()
     for end in range(len(text)):
         depth = {")": 0, "]": 0}
         for c in text[:end]:
@@ -131,7 +150,10 @@ def test_brackets_are_those_of_a_naive_count():
                 depth[closes] += 1
             elif c in depth:
                 depth[c] = max(0, depth[c] - 1)
-        assert got[end] == (sum(depth.values()) > 1), text[:end]
+        seen.add(sum(depth.values()))
+        for words, is_deep in deep.items():
+            assert got[words][end] == is_deep(sum(depth.values())), (words, text[:end])
+    assert seen >= {0, 1, 2, 3}
 
 
 WORDS_OF_TEXT = ["walking", "talking", "singing", "ringing", "walks", "talks", "7", "42", "שלום", "אור", "\n", "("]

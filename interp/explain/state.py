@@ -16,6 +16,7 @@ from numba import njit
 from interp.explain.vocabulary import characters, is_control
 
 FIRST_OF_LINE, FIRST_OF_SEQUENCE, FIRST_OF_TEXT, RECENT = 4, 4, 8, 8
+REPEAT = "repeat"
 
 
 class Place(NamedTuple):
@@ -39,20 +40,28 @@ PLACES = (
     Place("in parentheses", "brackets"),
     Place("in square brackets", "brackets"),
     Place("in braces", "brackets"),
-    Place("in two or more brackets", "brackets"),
+    Place("exactly one bracket deep", "bracket depth"),
+    Place("exactly two brackets deep", "bracket depth"),
+    Place("two or more brackets deep", "bracket depth"),
+    Place("three or more brackets deep", "bracket depth"),
     Place("in double quotes", "quotes"),
     Place("in single quotes", "quotes"),
     Place("in a triple-quoted string", "quotes"),
     Place("in a string literal", "quotes"),
+    Place("exactly one quote deep", "quote depth"),
+    Place("two or more quotes deep", "quote depth"),
+    Place("three or more quotes deep", "quote depth"),
     Place("in a comment", "comment"),
     Place("in a <tag>", "markup"),
     Place("between $ signs", "markup"),
     Place("in a URL", "markup"),
     Place("between ** marks", "markup"),
     Place("between _ marks", "markup"),
-    Place("that repeat the token before", "repeat", needs_strings=False),
-    Place(f"that occur among the {RECENT} tokens before", "repeat", needs_strings=False),
+    Place("that repeat the token before", REPEAT, needs_strings=False),
+    Place(f"that occur among the {RECENT} tokens before", REPEAT, needs_strings=False),
 )
+_N_READ = sum(place.group != REPEAT for place in PLACES)
+"""Places that the reader knows; behind them those that compare tokens."""
 
 UNSPELT = np.uint64(sum(1 << bit for bit, place in enumerate(PLACES) if not place.needs_strings))
 """The bits of the places that are known without the tokens' strings."""
@@ -65,10 +74,10 @@ _KINDS = {
     **dict.fromkeys("=+%", ASSIGNS),
     "\n": NEWLINE,
 }
-_MARKS = "()[]{}\"'#/:<>$*_\\,"
+_MARKS = "()[]{}\"'#/:<>$*_\\,‘’"
 _KINDS.update({mark: 10 + place for place, mark in enumerate(_MARKS)})
 (PAREN, UNPAREN, SQUARE, UNSQUARE, BRACE, UNBRACE, DOUBLE, SINGLE) = range(10, 18)
-(HASH, SLASH, COLON, LESS, MORE, DOLLAR, STAR, UNDER, BACKSLASH, COMMA) = range(18, 28)
+(HASH, SLASH, COLON, LESS, MORE, DOLLAR, STAR, UNDER, BACKSLASH, COMMA, OPENS_SINGLE, CLOSES_SINGLE) = range(18, 30)
 
 
 class Spelling(NamedTuple):
@@ -104,6 +113,7 @@ def _kind(character: str) -> int:
 (PARENS, SQUARES, BRACES, IN_DOUBLE, IN_SINGLE, IN_OTHER, TRIPLE, RUN, LITERAL, REOPEN) = range(9, 19)
 (COMMENT, TAG, MATH, URL, BOLD, ITALIC, ESCAPED) = range(19, 26)
 _N_STATE = 26
+OUTER, INNER = 1, 2
 
 
 @njit(cache=True, nogil=True)
@@ -119,10 +129,10 @@ def _states(tokens, kinds, first):
             own = kinds[first[token] : first[token + 1]]
             bits = _bits(s, own, position)
             if position > 0 and tokens[sequence, position - 1] == token:
-                bits |= np.uint64(1) << np.uint64(24)
+                bits |= np.uint64(1) << np.uint64(_N_READ)
             for back in range(1, min(RECENT, position) + 1):
                 if tokens[sequence, position - back] == token:
-                    bits |= np.uint64(1) << np.uint64(25)
+                    bits |= np.uint64(1) << np.uint64(_N_READ + 1)
                     break
             out[sequence * n_ctx + position] = bits
             s[LINE_TOKENS] += 1
@@ -147,7 +157,9 @@ def _bits(s, own, position):
     joined = s[PREV] == LETTER or s[PREV] == DIGIT
     spaced = len(own) > 1 and own[0] == SPACE and own[1] == LETTER
     at_line = s[LINE_KNOWN] == 1 and s[LINE_EMPTY] == 1
-    depth = s[PARENS] + s[SQUARES] + s[BRACES]
+    brackets = s[PARENS] + s[SQUARES] + s[BRACES]
+    in_single = s[IN_SINGLE] > 0 or (s[REOPEN] > 0 and starts)
+    quotes = s[IN_DOUBLE] + int(in_single) + s[IN_OTHER] + int(s[TRIPLE] > 0)
     holds = (
         position == 0,
         position < FIRST_OF_SEQUENCE,
@@ -162,11 +174,17 @@ def _bits(s, own, position):
         s[PARENS] > 0,
         s[SQUARES] > 0,
         s[BRACES] > 0,
-        depth > 1,
+        brackets == 1,
+        brackets == 2,
+        brackets > 1,
+        brackets > 2,
         s[IN_DOUBLE] == 1 or s[IN_OTHER] > 0,
-        s[IN_SINGLE] == 1,
+        in_single,
         s[TRIPLE] > 0,
         s[LITERAL] == 1 or s[TRIPLE] > 0,
+        quotes == 1,
+        quotes > 1,
+        quotes > 2,
         s[COMMENT] == 1,
         s[TAG] == 1,
         s[MATH] == 1,
@@ -175,7 +193,7 @@ def _bits(s, own, position):
         s[ITALIC] == 1,
     )
     bits = np.uint64(0)
-    for place in range(24):
+    for place in range(_N_READ):
         if holds[place]:
             bits |= np.uint64(1) << np.uint64(place)
     return bits
@@ -221,13 +239,21 @@ def _end_line(s):
 
 @njit(cache=True, nogil=True)
 def _quotes(s, kind):
-    if s[REOPEN] == 1 and kind == LETTER:
-        s[IN_SINGLE] = 1  # it was an apostrophe
+    """IN_SINGLE is OUTER, or INNER if it was opened within double quotes and ends with them."""
+    if s[REOPEN] > 0 and kind == LETTER:
+        s[IN_SINGLE] = s[REOPEN]  # it was an apostrophe
     s[REOPEN] = 0
+    in_code = s[LITERAL] == 1 or s[TRIPLE] > 0
     if kind not in (DOUBLE, SINGLE) or s[ESCAPED] == 1:
         s[RUN] = 0
-        if s[LITERAL] == 0 and s[TRIPLE] == 0:
+        if not in_code:
             s[IN_OTHER] = max(0, s[IN_OTHER] + int(kind == OPENS) - int(kind == CLOSES))
+            if kind == CLOSES and s[IN_OTHER] == 0 and s[IN_SINGLE] == INNER:
+                s[IN_SINGLE] = 0
+            if kind == OPENS_SINGLE:
+                _open_single(s)
+            if kind == CLOSES_SINGLE and s[IN_SINGLE] > 0:
+                s[REOPEN], s[IN_SINGLE] = s[IN_SINGLE], 0
         return
     s[RUN] = s[RUN] + 1 if s[PREV] == kind else 1
     if s[TRIPLE] > 0:
@@ -236,14 +262,23 @@ def _quotes(s, kind):
         return
     if s[RUN] == 3:
         s[TRIPLE], s[RUN], s[IN_DOUBLE], s[IN_SINGLE], s[LITERAL] = kind, 0, 0, 0, 0
-    elif kind == DOUBLE and s[IN_SINGLE] == 0 or (kind == DOUBLE and s[LITERAL] == 0):
+    elif kind == DOUBLE and (s[IN_SINGLE] == 0 or s[LITERAL] == 0):
         s[LITERAL] = int(s[IN_DOUBLE] == 0 and _opens_literal(s))
         s[IN_DOUBLE] = 1 - s[IN_DOUBLE]
-    elif kind == SINGLE and s[IN_SINGLE] == 1:
-        s[REOPEN] = 1 - s[LITERAL]
+        if s[IN_DOUBLE] == 0 and s[IN_SINGLE] == INNER:
+            s[IN_SINGLE] = 0
+    elif kind == SINGLE and s[IN_SINGLE] > 0:
+        s[REOPEN] = s[IN_SINGLE] * (1 - s[LITERAL])
         s[IN_SINGLE], s[LITERAL] = 0, 0
-    elif kind == SINGLE and s[IN_DOUBLE] == 0 and s[PREV] not in (LETTER, DIGIT):
-        s[IN_SINGLE], s[LITERAL] = 1, int(_opens_literal(s))
+    elif kind == SINGLE and not in_code and s[PREV] not in (LETTER, DIGIT):
+        s[LITERAL] = int(s[IN_DOUBLE] == 0 and _opens_literal(s))
+        _open_single(s)
+
+
+@njit(cache=True, nogil=True)
+def _open_single(s):
+    if s[IN_SINGLE] == 0:
+        s[IN_SINGLE] = INNER if s[IN_DOUBLE] == 1 or s[IN_OTHER] > 0 else OUTER
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,8 @@
     senses       the parts of a polysemantic latent, each with its rule                        `scores.senses`
     words        the rule that best predicts where the latent fires                            `interp.explain`
 
-No label, no language model, and nothing but tokens and codes is needed. Labels, where there are any, are evidence for
+The codes are read twice: for all evidence and samples, and to count the rules. No label, no language model, and nothing
+but tokens and codes is needed. Labels, where there are any, are evidence for
 the reader, and words for the rules if asked; no verdict knows them. A verdict is about the text that was scanned.
 How often it is right is measured by `analyses/scorecard.py`.
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from interp.scores.calibration import Calibrated, Calibration
     from interp.scores.embeddings import SequenceVectors
     from interp.scores.evidence import Evidence
-    from interp.scores.firings import CodeSource
-    from interp.scores.shifted import Masks
+    from interp.scores.firings import CodeSource, Listener
+    from interp.scores.recount import Masks
+    from interp.scores.shifted import MeasureNulls
 
 VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
@@ -59,6 +61,7 @@ def rank_features(
     labels: "Masks | None" = None,
     use_labels: bool = False,
     embeddings: "SequenceVectors | None" = None,
+    twin: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> "pd.DataFrame":
     """Rank all latents, most monosemantic first (ties: by latent). One row a latent:
@@ -93,38 +96,51 @@ def rank_features(
     x_z, x_null_low, x_null_high        of each of these: standard deviations above shifted text, and the latter's
                             central 95 % for a latent of that size
     token_share             activation mass on the commonest token and its variants
-    token_entropy, …, burstiness        the other measures of `scores.table`, but a twin's, and ngram_coherence
-    residual_coherence      where `embeddings` are given
-    x_z, x_null_low, x_null_high        of each of these that has a null (`scores.shifted`); NaN where not tested
+    token_entropy, …, burstiness        the other measures of `scores.table`, ngram_coherence among them
+    residual_coherence      where `embeddings` are given;   twin_cosine, twin_correlation   where a `twin` is
+    x_z, x_null_low, x_null_high        of each of these, on shifted text or of random directions (`scores.shifted`);
+                            NaN where not tested
     density                 share of tokens it fires on;   n_active, n_sequences: as in the features table
 
     nulls: number of shifted texts; latents of similar size share them, so two suffice; where fewer than 100 fire, more
     are drawn. calibration: None for the one that ships. labels: the masks that were scanned, for the nulls of their
     measures: the store keeps counts only. use_labels: let the rules of latents and senses name labels too; without it
-    words know tokens and strings only. embeddings: `ResidualVectors.from_store` of the tokens that were scanned.
-    None of these changes a probability or a verdict. The same store and seed give the same table. Where the store was
-    given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on how tokens are spelt.
-    Raises ValueError if nulls < 1 or seed < 0, if use_labels is set and there are no labels, or if a mask or the
-    embeddings are not of the tokens that were scanned.
+    words know tokens and strings only. embeddings: `ResidualVectors.from_store` of the tokens that were scanned. twin:
+    a scan of them with a dictionary from another seed. None of these changes a probability or a verdict. The same store
+    and seed give the same table. Where the store was given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on
+    how tokens are spelt.
+    Raises ValueError if nulls < 1 or seed < 0, if use_labels is set and there are no labels, or if a mask, the
+    embeddings or the twin are not of the tokens that were scanned.
     """
     import pandas as pd
 
-    from interp.explain.described import describe_senses
+    from interp.explain.described import describe
+    from interp.explain.rules import FitSample
+    from interp.scores.shifted import MeasureNulls
 
-    _check_inputs(features, labels, use_labels, embeddings)
-    named = labels if use_labels else None
-    given = (features.tokens, features.codes, features.vocab, nulls, seed, calibration, progress)
-    judged = _judge(*given, spelling=features.is_spelt, bootstraps=BOOTSTRAPS)
+    _check_inputs(features, nulls, seed, labels, use_labels, embeddings)
+    vectors = _vectors(features, embeddings)
+    beside = MeasureNulls(features, nulls=nulls, seed=seed, labels=labels, vectors=vectors, twin=twin)
+    sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
+    judged = _judge(
+        (features.tokens, features.codes, features.vocab),
+        _facts_of(features),
+        (nulls, seed, calibration),
+        spelling=features.is_spelt,
+        bootstraps=BOOTSTRAPS,
+        listeners=[*beside.listeners, sample.add],
+        progress=progress,
+    )
     ranking = judged.ranking
-    words = _explain(features, judged.facts.maxima, named, seed, progress)
+    named = labels if use_labels else None
+    words, senses = describe(features, judged.evidence, sample, judged.facts.maxima, named, progress)
     ranking["explanation"] = words.phrases
     ranking["explanation_f1"], ranking["explanation_precision"] = words.f1, words.precision
     ranking["explanation_recall"], ranking["explanation_f1_one"] = words.recall, words.f1_one
     ranking["explanation_n_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
     ranking["explanation_f1_by_interval"] = list(words.f1_by_interval)
-    senses = describe_senses(features, judged.evidence, judged.facts.maxima, named, progress)
     ranking["senses"] = pd.Series(senses, dtype=object)
-    measured = _measure_columns(features, judged, nulls, seed, labels, embeddings, progress)
+    measured = _measure_columns(features, judged, beside)
     ranking = pd.concat([ranking.drop(columns="token_share"), pd.DataFrame(measured)], axis=1)
     first = [*_FIRST, *(c for c in ranking.columns if c not in _FIRST and c not in _LAST), *_LAST]
     return _sorted(ranking[first])
@@ -150,11 +166,13 @@ def rank_codes(
     columns but for explanations, rules and those of the features table.
 
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
+    Raises ValueError if nulls < 1 or seed < 0.
     """
+    _check_numbers(nulls, seed)
     n_vocab = int(tokens.max()) + 1
     names = [str(i) for i in range(n_vocab)] if vocab is None else vocab
-    given = (tokens, codes, names, nulls, seed, calibration, progress)
-    return _sorted(_judge(*given, spelling=vocab is not None, bootstraps=0).ranking)
+    given = (tokens, codes, names), count_firings(codes), (nulls, seed, calibration)
+    return _sorted(_judge(*given, spelling=vocab is not None, bootstraps=0, progress=progress).ranking)
 
 
 def verdict_shares(ranking: "pd.DataFrame") -> "pd.DataFrame":
@@ -201,11 +219,10 @@ def verdict_counts(ranking: "pd.DataFrame") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FiringFacts:
-    """What one pass over the codes tells of each latent."""
+    """What must be known of each latent before its evidence is collected."""
 
     maxima: Float32[np.ndarray, " d_sae"]
     n_active: Int64[np.ndarray, " d_sae"]
-    token_share: Float64[np.ndarray, " d_sae"]
     n_rows: int
 
 
@@ -215,31 +232,29 @@ class _Judged:
     """In the order of the latents."""
     evidence: "Evidence"
     facts: FiringFacts
+    token_share: Float64[np.ndarray, " d_sae"]
 
 
 def _judge(
-    tokens: Int[torch.Tensor, "seq pos"],
-    codes: "CodeSource",
-    vocab: Sequence[str],
-    nulls: int,
-    seed: int,
-    calibration: "Calibration | None",
-    progress: Progress | None,
+    text: tuple[Int[torch.Tensor, "seq pos"], "CodeSource", Sequence[str]],
+    facts: FiringFacts,
+    settings: tuple[int, int, "Calibration | None"],
     *,
     spelling: bool,
     bootstraps: int,
+    listeners: Sequence["Listener"] = (),
+    progress: Progress | None,
 ) -> _Judged:
+    """text: tokens, codes, vocab; settings: nulls, seed, calibration."""
     import pandas as pd
 
     from interp.scores.calibration import Calibration, calibrate
     from interp.scores.evidence import EvidenceConfig, collect_evidence
+    from interp.scores.tokens import WordMass
 
-    if nulls < 1:
-        raise ValueError(f"nulls={nulls} must be at least 1: without a null no score has a scale")
-    if seed < 0:
-        raise ValueError(f"seed={seed} must not be negative: take 0 or more")
-    calibration = calibration or Calibration.load()
-    facts = count_firings(tokens, codes, vocab)
+    (tokens, codes, vocab), (nulls, seed, given) = text, settings
+    calibration = given or Calibration.load()
+    words = WordMass(tokens, vocab, codes.d_sae)
     evidence = collect_evidence(
         tokens,
         codes,
@@ -248,23 +263,31 @@ def _judge(
         has_one=lambda values: float(calibration.probability(values)),
         vocab=vocab if spelling else None,
         config=EvidenceConfig(nulls=nulls, seed=seed, bootstraps=bootstraps),
+        listeners=[words.add, *listeners],
         progress=progress,
     )
     ranking = pd.DataFrame({"latent": np.arange(codes.d_sae)})
-    _add_verdict(ranking, facts, evidence, calibrate(evidence, calibration))
+    token_share = words.largest_share
+    _add_verdict(ranking, facts, evidence, calibrate(evidence, calibration), token_share)
     columns = _evidence_columns(evidence)
-    columns["token_share"] = facts.token_share
+    columns["token_share"] = token_share
     columns["density"] = facts.n_active / max(facts.n_rows, 1)
     columns["n_active"] = facts.n_active
-    return _Judged(pd.concat([ranking, pd.DataFrame(columns)], axis=1), evidence, facts)
+    return _Judged(pd.concat([ranking, pd.DataFrame(columns)], axis=1), evidence, facts, token_share)
 
 
-def _add_verdict(ranking: "pd.DataFrame", facts: FiringFacts, evidence: "Evidence", calibrated: "Calibrated") -> None:
+def _add_verdict(
+    ranking: "pd.DataFrame",
+    facts: FiringFacts,
+    evidence: "Evidence",
+    calibrated: "Calibrated",
+    token_share: Float64[np.ndarray, " d_sae"],
+) -> None:
     tested, dead = evidence.testable, facts.n_active == 0
     ranking["monosemanticity"] = np.where(tested, calibrated.probability, 0.0)
     ranking["ci_low"] = np.where(tested, calibrated.ci_low, 0.0)
     ranking["ci_high"] = np.where(tested, calibrated.ci_high, np.where(dead, 0.0, 1.0))
-    lexical = facts.token_share >= LEXICAL_SHARE
+    lexical = token_share >= LEXICAL_SHARE
     ranking["verdict"] = np.select(
         [dead, ~tested, _is_dense(facts, evidence), lexical, calibrated.probability >= 0.5],
         ["dead", "too_rare", "dense", "lexical", "monosemantic"],
@@ -287,43 +310,47 @@ def _evidence_columns(evidence: "Evidence") -> dict[str, Any]:
     return columns
 
 
-def _check_inputs(
-    features: FeatureStore, labels: "Masks | None", use_labels: bool, embeddings: "SequenceVectors | None"
-) -> None:
-    from interp.scores.shifted import check_labels
+def _check_numbers(nulls: int, seed: int) -> None:
+    if nulls < 1:
+        raise ValueError(f"nulls={nulls} must be at least 1: without a null no score has a scale")
+    if seed < 0:
+        raise ValueError(f"seed={seed} must not be negative: take 0 or more")
 
+
+def _check_inputs(
+    features: FeatureStore,
+    nulls: int,
+    seed: int,
+    labels: "Masks | None",
+    use_labels: bool,
+    embeddings: "SequenceVectors | None",
+) -> None:
+    _check_numbers(nulls, seed)
     if use_labels and not labels:
         raise ValueError(
             "use_labels=True, but no labels were given: a store keeps counts of labels and not their masks"
         )
-    check_labels(features, labels)
     if embeddings is not None and embeddings.n_ctx != features.n_ctx:
         raise ValueError(f"the embeddings are of n_ctx={embeddings.n_ctx}, {features.path} of n_ctx={features.n_ctx}")
 
 
-def _measure_columns(
-    features: FeatureStore,
-    judged: _Judged,
-    nulls: int,
-    seed: int,
-    labels: "Masks | None",
-    embeddings: "SequenceVectors | None",
-    progress: Progress | None,
-) -> dict[str, Any]:
-    """The single measures, each beside its null where it has one."""
-    from interp.scores.embeddings import NgramVectors, embedding_coherence
-    from interp.scores.shifted import scales
-    from interp.scores.table import scan_measures
+def _vectors(features: FeatureStore, embeddings: "SequenceVectors | None") -> dict[str, "SequenceVectors"]:
+    """Those that each coherence is taken in."""
+    from interp.scores.embeddings import NgramVectors
 
-    measures = {"token_share": judged.facts.token_share, **scan_measures(features)}
-    del measures["density"]  # known of dead latents too
     vectors: dict[str, SequenceVectors] = {}
     if features.is_spelt:
         vectors["ngram_coherence"] = NgramVectors.from_tokens(features.tokens, features.vocab)
-    if embeddings is not None:
-        vectors["residual_coherence"] = embeddings
-    measures |= {name: embedding_coherence(features.codes, own, progress=progress) for name, own in vectors.items()}
-    found = scales(features, judged.evidence, measures, nulls=nulls, seed=seed, labels=labels, vectors=vectors)
+    return vectors if embeddings is None else vectors | {"residual_coherence": embeddings}
+
+
+def _measure_columns(features: FeatureStore, judged: _Judged, beside: "MeasureNulls") -> dict[str, Any]:
+    """The single measures, each beside its null where it has one."""
+    from interp.scores.table import scan_measures
+
+    measures = {"token_share": judged.token_share, **scan_measures(features), **beside.measures}
+    del measures["density"]  # known of dead latents too
+    found = beside.scales(judged.evidence, measures)
     table = features.table("features").sort_values("latent")
     columns: dict[str, Any] = {"n_sequences": table["n_sequences"].to_numpy()}
     for name, values in measures.items():
@@ -340,39 +367,24 @@ def _is_dense(facts: FiringFacts, evidence: "Evidence") -> Bool[np.ndarray, " d_
     return (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
 
 
-def count_firings(tokens: Int[torch.Tensor, "seq pos"], codes: "CodeSource", vocab: Sequence[str]) -> FiringFacts:
-    """Maxima, firings, and the share of the mass on the commonest token and its variants in case and space."""
-    import scipy.sparse
+def _facts_of(features: FeatureStore) -> FiringFacts:
+    """The scan counted them."""
+    table = features.table("features").sort_values("latent")
+    maxima = table["max"].fillna(0).to_numpy(np.float32)
+    return FiringFacts(maxima, table["n_active"].to_numpy(np.int64), len(features.codes))
 
+
+def count_firings(codes: "CodeSource") -> FiringFacts:
+    """The same of codes that nothing is known of, by reading them."""
     from interp.scores.firings import ROWS_PER_CHUNK
-    from interp.scores.tokens import largest_share, words_of
 
-    word = words_of(vocab)
-    flat = word[tokens.numpy().reshape(-1)]
     maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
-    mass = scipy.sparse.csr_matrix((codes.d_sae, int(word.max()) + 1))
     for start in range(0, len(codes), ROWS_PER_CHUNK):
         part = codes[start : start + ROWS_PER_CHUNK]
         latents, values = part.latents.numpy(), np.maximum(part.values.float().numpy(), 0)
         np.maximum.at(maxima, latents, values)
         n_active += np.bincount(latents[values > 0], minlength=codes.d_sae)
-        at = flat[start + part.rows.numpy()]
-        mass += scipy.sparse.csr_matrix((values.astype(np.float64), (latents, at)), shape=mass.shape)
-    return FiringFacts(maxima, n_active, largest_share(mass), len(codes))
-
-
-def _explain(
-    features: FeatureStore,
-    maxima: Float32[np.ndarray, " d_sae"],
-    labels: "Masks | None",
-    seed: int,
-    progress: Progress | None,
-) -> Any:
-    from interp.explain import explain
-
-    half, spelt = features.fit_half(len(features.tokens)), features.is_spelt
-    given = (features.tokens, features.codes, features.vocab, half)
-    return explain(*given, maxima=maxima, labels=labels, spelt=spelt, seed=seed, progress=progress)
+    return FiringFacts(maxima, n_active, len(codes))
 
 
 def _sorted(ranking: "pd.DataFrame") -> "pd.DataFrame":

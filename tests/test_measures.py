@@ -217,7 +217,7 @@ def twin(features, tokens, z, tmp_path_factory):
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
-    monkeypatch.setattr("interp.scores.twins._ROWS", 100)
+    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
     seen = []
     agreement = twin_agreement(features, other, buffer_mb=buffer_mb, progress=lambda *args: seen.append(args))
@@ -321,7 +321,7 @@ def dense_rows(store):
 
 @pytest.mark.parametrize("per_group", [1, 4])
 def test_residual_coherence_against_all_pairs(per_group, features, store, z, tokens, monkeypatch):
-    monkeypatch.setattr("interp.scores.embeddings._ROWS", 100)
+    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 100)
     acts, encoded = dense_rows(store), (tokens != 0).flatten().numpy()
     centred = acts - acts[encoded].mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True) * encoded[:, None]

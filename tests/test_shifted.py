@@ -8,15 +8,19 @@ import torch
 
 from interp.codes import SparseCodes
 from interp.features import FeatureStore, ScanConfig
-from interp.ranking import count_firings
-from interp.scores import shifted
-from interp.scores.chance import burstiness_scale
+from interp.scores import recount
+from interp.scores.chance import burstiness_scale, random_mixtures
 from interp.scores.embeddings import MovedVectors, NgramVectors, ResidualVectors, embedding_coherence
-from interp.scores.shifted import OF_LABELS, scales
-from interp.scores.table import scan_measures
+from interp.scores.firings import chunks
+from interp.scores.recount import Recount
+from interp.scores.shifted import MeasureNulls
+from interp.scores.table import MEASURES, scan_measures
+from interp.scores.tokens import WordMass
+from interp.scores.twins import twin_agreement
 
-N_SEQ, N_CTX, VOCAB, D = 96, 16, 30, 120
+N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]
+ROWS = N_SEQ * N_CTX
 TESTED = np.arange(D) < D - 2
 
 
@@ -24,6 +28,28 @@ TESTED = np.arange(D) < D - 2
 class Everyone:
     testable: np.ndarray
     effective_groups: np.ndarray
+
+
+OF_LABELS = {"class_selectivity", "purity", "purity_excess", "label_nmi", "label_f1"}
+
+
+def read(features, *listeners):
+    """One pass over the codes, a few groups at a time."""
+    for chunk in chunks(features.codes, np.ones(D, np.float32), N_CTX):
+        for listener in listeners:
+            listener(chunk)
+
+
+def scales(features, judged, measures, **given):
+    beside = MeasureNulls(features, **given)
+    read(features, *beside.listeners)
+    return beside.scales(judged, measures | beside.measures)
+
+
+def word_share(features):
+    words = WordMass(features.tokens, features.vocab, D)
+    read(features, words.add)
+    return words.largest_share
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +95,7 @@ def everyone(features):
 
 @pytest.fixture(scope="module")
 def measures(features):
-    share = count_firings(features.tokens, features.codes, features.vocab).token_share
-    return {"token_share": share} | scan_measures(features)
+    return {"token_share": word_share(features)} | scan_measures(features)
 
 
 def test_a_recount_is_a_scan_of_the_moved_text(features, tokens, z, labels, tmp_path, monkeypatch):
@@ -78,16 +103,22 @@ def test_a_recount_is_a_scan_of_the_moved_text(features, tokens, z, labels, tmp_
     units, shift = np.array([0, 2, 5, 40, 117]), 11
     moved = {name: mask.roll(-shift, 0) for name, mask in labels.items()}
     there = scan(tokens.roll(-shift, 0), z, moved, tmp_path)
-    expected = {"token_share": count_firings(there.tokens, there.codes, there.vocab).token_share} | scan_measures(there)
-    found = shifted._recount(features, units, [shift, 3], labels)
-    without = ("next_auroc", "enc_dec_cosine", "dimensionality", "max_cosine", "burstiness", "density", "label_f1")
+    expected = {"token_share": word_share(there)} | scan_measures(there)
+
+    def recounted():
+        counts = Recount(features, units, [shift, 3], labels)
+        read(features, counts.add)
+        return counts.measures
+
+    found = recounted()
+    without = ("next_auroc", "enc_dec_cosine", "dimensionality", "max_cosine", "burstiness", "density")
     assert set(expected) - set(found) == set(without)
     for name in set(expected) - set(without):
         np.testing.assert_allclose(found[name][0], expected[name][units], rtol=1e-5, atol=1e-7, err_msg=name)
     assert not np.allclose(found["token_entropy"][0], found["token_entropy"][1])
-    monkeypatch.setattr(shifted, "_FIRINGS", 10)
-    monkeypatch.setattr(shifted, "ROWS_PER_CHUNK", 64)
-    for name, again in shifted._recount(features, units, [shift, 3], labels).items():
+    monkeypatch.setattr(recount, "BUFFERED", 10)
+    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 64)
+    for name, again in recounted().items():
         np.testing.assert_allclose(again, found[name], rtol=1e-9, err_msg=name)
 
 
@@ -107,13 +138,13 @@ def test_what_fires_by_chance_is_within_its_null_and_what_means_something_is_not
 
 def test_without_masks_labels_have_no_null(features, everyone, measures):
     found = scales(features, everyone, measures, nulls=1, seed=0)
-    assert not set(OF_LABELS) & set(found) and "token_entropy" in found
+    assert not OF_LABELS & set(found) and "token_entropy" in found
 
 
 def test_masks_of_other_tokens_are_refused(features, everyone, measures, labels):
     with pytest.raises(ValueError, match="no mask of label 'topic' was given, but .* was scanned with it"):
         scales(features, everyone, measures, nulls=1, seed=0, labels={"low": labels["low"]})
-    with pytest.raises(ValueError, match=r"label 'low' is \(2, 2\), the tokens scanned are \(96, 16\)"):
+    with pytest.raises(ValueError, match=r"label 'low' is \(2, 2\), the tokens scanned are \(192, 16\)"):
         scales(features, everyone, measures, nulls=1, seed=0, labels={**labels, "low": torch.ones(2, 2).bool()})
 
 
@@ -157,8 +188,11 @@ def test_moved_vectors_are_those_of_moved_text(tokens, every):
 
 def test_ngrams_on_shifted_text_are_no_more_alike_than_any(features, everyone, measures):
     vectors = NgramVectors.from_tokens(features.tokens, features.vocab)
-    coherence = {"ngram_coherence": embedding_coherence(features.codes, vectors)}
-    null = scales(features, everyone, measures | coherence, nulls=2, seed=0, vectors={"ngram_coherence": vectors})
+    beside = MeasureNulls(features, nulls=2, seed=0, vectors={"ngram_coherence": vectors})
+    read(features, *beside.listeners)
+    coherence = beside.measures["ngram_coherence"]
+    np.testing.assert_allclose(coherence, embedding_coherence(features.codes, vectors), rtol=1e-5, atol=1e-7)
+    null = beside.scales(everyone, measures | beside.measures)
     z = null["ngram_coherence"].z
     assert np.nanmean(np.abs(z[3:]) > 3) < 0.06 and (z[:2] > 5).all()
 
@@ -168,3 +202,82 @@ def test_the_same_seed_gives_the_same_nulls(features, everyone, measures):
     for name, null in first.items():
         np.testing.assert_array_equal(np.array(null), np.array(again[name]))
     assert not np.array_equal(first["token_entropy"].low, other["token_entropy"].low, equal_nan=True)
+
+
+@pytest.fixture(scope="module")
+def twin(tokens, z, tmp_path_factory):
+    """The same firings, now and then missed, of an unrelated decoder but for the first ten rows."""
+    missed = np.random.default_rng(5).random(z.shape) < 0.2
+    W_dec = torch.randn(D, 6, generator=torch.Generator().manual_seed(9))
+    W_dec[:10] = torch.randn(D, 6, generator=torch.Generator().manual_seed(1))[:10]
+    codes = SparseCodes.from_dense(torch.from_numpy(z * ~missed))
+    return FeatureStore.from_codes(tokens, codes, tmp_path_factory.mktemp("twin"), W_dec=W_dec)
+
+
+def test_a_twins_agreement_stands_beside_its_codes_on_other_text(features, twin, everyone, measures):
+    beside = MeasureNulls(features, nulls=2, seed=0, twin=twin)
+    read(features, *beside.listeners)
+    agreement, taken = twin_agreement(features, twin), beside.measures
+    np.testing.assert_array_equal(taken["twin_cosine"], agreement.decoder_cosine)
+    np.testing.assert_allclose(taken["twin_correlation"], agreement.correlation)
+    null = beside.scales(everyone, measures | taken)["twin_correlation"]
+    assert (null.z[TESTED] > 5).all(), "every latent has its twin"
+    shift = int(np.random.default_rng(0).integers(8, N_SEQ - 8, 2)[0])
+    codes = [store.codes[0:ROWS].scipy().toarray() for store in (features, twin)]
+    both = np.corrcoef(codes[0][:, :-1].T, np.roll(codes[1], -shift * N_CTX, 0)[:, :-1].T)[: D - 1, D - 1 :]
+    found = beside._moved_twins[0].best()[1]
+    np.testing.assert_allclose(found, both.max(1)[beside._units], atol=1e-6)
+
+
+def test_an_unrelated_twin_agrees_by_chance_only(features, everyone, measures, tokens, z, tmp_path):
+    elsewhere = SparseCodes.from_dense(torch.from_numpy(np.roll(z, ROWS // 2 + 5, 0)))
+    W_dec = torch.randn(D, 6, generator=torch.Generator().manual_seed(11))
+    unrelated = FeatureStore.from_codes(tokens, elsewhere, tmp_path, W_dec=W_dec)
+    found = scales(features, everyone, measures, nulls=2, seed=0, twin=unrelated)
+    for name in ("twin_cosine", "twin_correlation"):
+        z_scores = found[name].z[TESTED]
+        assert abs(np.mean(z_scores)) < 0.5 and np.mean(np.abs(z_scores) > 3) < 0.06, name
+
+
+def test_random_directions_are_within_the_null_of_directions(features, everyone, measures):
+    """The decoder here is random. A planted pair of rows is not, nor a row that stands alone."""
+    found = scales(features, everyone, measures, nulls=1, seed=0)
+    for name in ("dimensionality", "max_cosine"):
+        z_scores = found[name].z
+        assert abs(np.mean(z_scores[TESTED])) < 0.5 and np.isnan(z_scores[~TESTED]).all(), name
+        within = (measures[name] >= found[name].low) & (measures[name] <= found[name].high)
+        assert np.mean(within[TESTED]) > 0.9, name
+
+
+def test_mixtures_have_the_second_moments_of_the_rows():
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(300, 8, generator=generator) * torch.tensor([4.0, 2, 1, 1, 1, 1, 1, 1])
+    unit, mixtures = torch.nn.functional.normalize(W, dim=1), random_mixtures(W, 20000, 1)
+    np.testing.assert_allclose(mixtures.norm(dim=1), 1, rtol=1e-5)
+    weights = torch.randn(20000, 300, generator=generator) @ unit / 300**0.5
+    np.testing.assert_allclose(weights.T @ weights / 20000, unit.T @ unit / 300, atol=0.02)
+    largest = torch.linalg.eigh(mixtures.T @ mixtures).eigenvectors[:, -1]
+    assert abs(largest[0]) > 0.99
+
+
+def test_the_spread_of_encoder_and_decoder_is_that_of_two_mixtures(features, everyone, measures):
+    null = scales(features, everyone, measures | {"enc_dec_cosine": np.full(D, 0.5)}, nulls=1, seed=0)["enc_dec_cosine"]
+    a, b = (random_mixtures(features.W_dec, 20000, seed) for seed in (1, 2))
+    assert (null.high - null.low)[0] / (2 * 1.96) == pytest.approx((a * b).sum(1).std().item(), rel=0.05)
+    assert null.high[0] == -null.low[0]
+
+
+def test_every_measure_but_density_has_a_null(features, twin, everyone, measures, labels):
+    vectors = {
+        "ngram_coherence": NgramVectors.from_tokens(features.tokens, features.vocab),
+        "residual_coherence": ResidualVectors(np.random.default_rng(0).normal(size=(ROWS, 4)), N_CTX, 1),
+    }
+    given = measures | {"enc_dec_cosine": np.full(D, 0.5)}
+    found = scales(features, everyone, given, nulls=1, seed=0, labels=labels, vectors=vectors, twin=twin)
+    assert set(MEASURES) - set(found) == {"density"}
+    assert all(np.isfinite(null.z[TESTED]).any() for null in found.values())
+
+
+def test_few_latents_are_recounted_on_more_texts(tokens, z, tmp_path):
+    few = FeatureStore.from_codes(tokens, SparseCodes.from_dense(torch.from_numpy(z[:, :2])), tmp_path, vocab=STRINGS)
+    assert len(MeasureNulls(few, nulls=2, seed=0)._recount._counts) == 50

@@ -55,6 +55,9 @@ class Counts:
         sizes = (shape, (*shape, N_SLICES), (2, n_units, N_SLICES), shape)
         return cls(*(np.zeros(size, np.int64) for size in sizes))
 
+    def of(self, units: slice) -> "Counts":
+        return Counts(self.holds[:, units], self.both[:, units], self.fires[:, units], self.hits[:, units])
+
 
 @dataclass(frozen=True)
 class RuleTable:

@@ -1,4 +1,4 @@
-"""The senses of latents in words: where each fires, what follows there, and a rule that tells it.
+"""Latents and their senses in words: where each fires, what follows there, and a rule that tells it.
 
 In: the parts into which the sampled firings of a latent fall (`scores.senses`). Out: what the ranking says of each.
 """
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Int64
 
-from interp.explain import explain_parts
+from interp.explain.predicates import Text
+from interp.explain.rules import Explanations, FitSample
+from interp.explain.senses import explain_all
 from interp.features import FeatureStore
 from interp.scores.evidence import Evidence
-from interp.scores.shifted import Masks
+from interp.scores.recount import Masks
 
 SHOWN = 8
 """Example rows of a sense."""
@@ -22,14 +24,16 @@ FOLLOWING = 5
 Progress = Callable[[int, int, str], None]
 
 
-def describe_senses(
+def describe(
     features: FeatureStore,
     evidence: Evidence,
+    sample: FitSample,
     maxima: Float32[np.ndarray, " d_sae"],
     labels: Masks | None = None,
     progress: Progress | None = None,
-) -> list[list[dict[str, Any]]]:
-    """One list a latent, of its senses, the largest first; empty for latents with one. `maxima`: of each latent.
+) -> tuple[Explanations, list[list[dict[str, Any]]]]:
+    """The explanations of all latents; and one list a latent, of its senses, the largest first, empty for latents with
+    one. sample: of the pass that the evidence is from; maxima: of each latent; labels: those that rules may name.
 
     A sense is `share` of the activation mass, `stability`, `n` sampled firings, `rows` of the strongest, `following`
     tokens, `promoted` share, `rule` and its `f1` (`ranking.rank_features`).
@@ -53,22 +57,13 @@ def describe_senses(
                     "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(int(latent), ())),
                 }
             )
-    half = features.fit_half(len(features.tokens))
-    words = explain_parts(
-        features.tokens,
-        features.codes,
-        features.vocab,
-        half,
-        parts,
-        maxima=maxima,
-        labels=labels,
-        spelt=features.is_spelt,
-        progress=progress,
-    )
+    text = Text.read(features.tokens.numpy(), features.vocab, labels, spelt=features.is_spelt)
+    half = features.fit_half().numpy()
+    words, of_senses = explain_all(text, features.codes, half, sample, parts, maxima=maxima, progress=progress)
     every = [sense for own in described for sense in own]
-    for described_sense, rule, f1 in zip(every, words.phrases, words.f1, strict=True):
+    for described_sense, rule, f1 in zip(every, of_senses.phrases, of_senses.f1, strict=True):
         described_sense |= {"rule": rule, "f1": float(f1) if np.isfinite(f1) else None}
-    return described
+    return words, described
 
 
 def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]) -> list[int]:

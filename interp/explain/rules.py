@@ -1,13 +1,14 @@
 """The rule that best predicts where each latent fires, with its score on text that it was not chosen on.
 
-    1  A sample of each latent's firings in the fit half of the sequences proposes some rules (`search`).
+    1  A sample of each latent's firings in the fit half of the sequences (`FitSample`) proposes some rules (`search`).
     2  One pass over all codes and the text counts each of them exactly (`counting`):
            precision = both / holds,   recall = both / fires,   F1 = 2 both / (holds + fires)
     3  The rule with the best F1 on the fit half, less a price for its length, is the explanation; its scores are
        those of the held-out half, over all positions, whatever the strength of the firing.
 
 Memory: the text, at most MAX_ROWS rows of its bits, a sample of SAMPLE firings a latent, a chunk of the codes.
-Cost: two passes over the codes, and some ten milliseconds a latent, spread over torch's threads.
+Cost: two passes over the codes, the first of which others may share, and some ten milliseconds a latent, spread over
+torch's threads.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -78,19 +79,34 @@ def explain(
     labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
     """
     text, half = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy()
-    n_fire = np.zeros(codes.d_sae, np.int64)
-    sampler = FiringSampler(codes.d_sae, 1, SAMPLE, seed)
+    sample = FitSample(codes.d_sae, text.n_ctx, half, seed)
     for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):
-        sampler.add(fit_part(chunk, text.n_ctx, half, n_fire), 1)
-    proposed = propose(text, half, list(sampler.rows[:, 0]), n_fire, CANDIDATES, progress)
+        sample.add(chunk)
+    proposed = sample.propose(Background.of(text, half), progress)
     latents = np.arange(codes.d_sae)
     counts = count_rules(text, codes, half, proposed, latents=latents, maxima=maxima, progress=progress)
-    return _choose(text, proposed, counts, n_fire)
+    return choose(text, proposed, counts, sample.n_fire)
+
+
+class FitSample:
+    """A sample of each latent's firings in the fit half, and their number, from one pass over the codes."""
+
+    def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
+        self.n_fire = np.zeros(d_sae, np.int64)
+        self._n_ctx, self._half = n_ctx, half
+        self._sampler = FiringSampler(d_sae, 1, SAMPLE, seed)
+
+    def add(self, chunk: CodeChunk) -> None:
+        values = np.where(self._half[chunk.rows // self._n_ctx], chunk.values, 0)
+        self.n_fire += np.bincount(chunk.latents[values > 0], minlength=len(self.n_fire))
+        self._sampler.add(chunk._replace(values=values), 1)
+
+    def propose(self, background: Background, progress: Progress | None = None) -> list[list[Rule]]:
+        return propose(background, list(self._sampler.rows[:, 0]), self.n_fire, CANDIDATES, progress)
 
 
 def propose(
-    text: Text,
-    half: Bool[np.ndarray, " seq"],
+    background: Background,
     firings: Sequence[Int64[np.ndarray, " firing"]],
     n_fire: Int64[np.ndarray, " unit"],
     most: int,
@@ -98,7 +114,6 @@ def propose(
     joined_by_or: bool = True,
 ) -> list[list[Rule]]:
     """Candidate rules of each unit from sampled rows of the fit half (−1 for none) that stand for n_fire firings."""
-    background = Background.of(text, half)
 
     def of_unit(unit: int) -> list[Rule]:
         rows = np.sort(firings[unit][firings[unit] >= 0])
@@ -123,19 +138,8 @@ def price(rule: Rule, n_fire: float) -> float:
     return item_price(n_fire) * items + beam.ATOM_PRICE * atoms + beam.PART_PRICE * (len(rule) - 1)
 
 
-def fit_part(
-    chunk: CodeChunk, n_ctx: int, half: Bool[np.ndarray, " seq"], n_fire: Int64[np.ndarray, " d_sae"]
-) -> CodeChunk:
-    """The chunk with firings in the held-out half at strength 0; counts those that are left."""
-    row_in_fit = np.repeat(half[chunk.start // n_ctx :][: (len(chunk.offsets) - 1) // n_ctx], n_ctx)
-    values = np.where(np.repeat(row_in_fit, np.diff(chunk.offsets)), chunk.values, 0)
-    n_fire += np.bincount(chunk.latents[values > 0], minlength=len(n_fire))
-    return chunk._replace(values=values)
-
-
-def _choose(
-    text: Text, proposed: list[list[Rule]], counts: Counts, n_fire: Int64[np.ndarray, " d_sae"]
-) -> Explanations:
+def choose(text: Text, proposed: list[list[Rule]], counts: Counts, n_fire: Int64[np.ndarray, " d_sae"]) -> Explanations:
+    """Of each latent's rules the best, from their counts."""
     both, fires = counts.both.sum(-1), counts.fires.sum(-1)
     f1 = 2 * both / np.maximum(counts.holds + fires[:, :, None], 1)
     worth, worth_one = np.full((2, *both.shape[1:]), -np.inf)

@@ -14,13 +14,17 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 from torch import Tensor
 
+from interp.explain.background import Background
 from interp.explain.counting import Counts, count_rules
 from interp.explain.predicates import Rule, Text
-from interp.explain.rules import Progress, fit_part, price, propose
+from interp.explain.rules import Explanations, FitSample, Progress, choose, price, propose
 from interp.explain.words import phrase
 from interp.scores.firings import CodeSource, chunks
 
 CANDIDATES = 12
+
+Part = tuple[int, Int64[np.ndarray, " firing"]]
+"""A latent, and sampled rows of it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def explain_parts(
     codes: CodeSource,
     vocab: Sequence[str],
     fit_half: Bool[Tensor, " seq"],
-    parts: Sequence[tuple[int, Int64[np.ndarray, " firing"]]],
+    parts: Sequence[Part],
     *,
     maxima: Float32[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
@@ -53,26 +57,83 @@ def explain_parts(
 
     The other arguments are those of `explain`. Raises ValueError for a latent or a row that the codes do not have.
     """
-    for latent, rows in parts:
-        if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
-            raise ValueError(f"a part of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
     text, half = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy()
-    latents = np.array([latent for latent, _ in parts], np.int64)
-    sampled = [np.unique(np.asarray(rows, np.int64)) for _, rows in parts]
-    in_fit = [rows[half[rows // text.n_ctx]] for rows in sampled]
-    n_sampled = np.array([[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)])
-    n_sampled = n_sampled.reshape(-1, 2).T
-    n_fire = np.zeros(codes.d_sae, np.int64)
+    sample = FitSample(codes.d_sae, text.n_ctx, half, 0)
     for chunk in chunks(codes, maxima, text.n_ctx, progress, "counting firings of senses"):
-        fit_part(chunk, text.n_ctx, half, n_fire)
-    of_latent = np.bincount(latents, weights=n_sampled[0], minlength=codes.d_sae)[latents]
-    n_part = np.round(n_sampled[0] / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
-    n_part = np.maximum(n_part, n_sampled[0])
-    proposed = propose(text, half, in_fit, n_part, CANDIDATES, progress, joined_by_or=False)
+        sample.add(chunk)
+    given = Parts.of(parts, codes, text.n_ctx, half, sample.n_fire)
+    proposed = given.propose(Background.of(text, half), progress)
     counts = count_rules(
-        text, codes, half, proposed, latents=latents, maxima=maxima, sampled=sampled, progress=progress
+        text, codes, half, proposed, latents=given.latents, maxima=maxima, sampled=given.sampled, progress=progress
     )
-    return _choose(text, proposed, counts, n_part, n_sampled)
+    return given.choose(text, proposed, counts)
+
+
+def explain_all(
+    text: Text,
+    codes: CodeSource,
+    half: Bool[np.ndarray, " seq"],
+    sample: FitSample,
+    parts: Sequence[Part],
+    *,
+    maxima: Float32[np.ndarray, " d_sae"],
+    progress: Progress | None = None,
+) -> tuple[Explanations, PartExplanations]:
+    """`explain` and `explain_parts` in one, from a sample of a pass before; all rules are counted in one more pass."""
+    given, background = Parts.of(parts, codes, text.n_ctx, half, sample.n_fire), Background.of(text, half)
+    of_latents, of_parts = sample.propose(background, progress), given.propose(background, progress)
+    n, none = codes.d_sae, np.zeros(0, np.int64)
+    counts = count_rules(
+        text,
+        codes,
+        half,
+        of_latents + of_parts,
+        latents=np.concatenate([np.arange(n), given.latents]),
+        maxima=maxima,
+        sampled=[none] * n + given.sampled,
+        progress=progress,
+    )
+    of_senses = given.choose(text, of_parts, counts.of(slice(n, None)))
+    return choose(text, of_latents, counts.of(slice(n)), sample.n_fire), of_senses
+
+
+@dataclass(frozen=True)
+class Parts:
+    latents: Int64[np.ndarray, " part"]
+    sampled: list[Int64[np.ndarray, " row"]]
+    in_fit: list[Int64[np.ndarray, " row"]]
+    n_sampled: Int64[np.ndarray, "2 part"]
+    """In the fit half and in the other."""
+    n_fire: Int64[np.ndarray, " part"]
+    """Firings in the fit half that are taken to be the part's."""
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[Part],
+        codes: CodeSource,
+        n_ctx: int,
+        half: Bool[np.ndarray, " seq"],
+        n_fire: Int64[np.ndarray, " d_sae"],
+    ) -> "Parts":
+        """n_fire: each latent's firings in the fit half."""
+        for latent, rows in parts:
+            if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
+                raise ValueError(f"a part of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
+        latents = np.array([latent for latent, _ in parts], np.int64)
+        sampled = [np.unique(np.asarray(rows, np.int64)) for _, rows in parts]
+        in_fit = [rows[half[rows // n_ctx]] for rows in sampled]
+        sizes = [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)]
+        n_sampled = np.array(sizes, np.int64).reshape(-1, 2).T
+        of_latent = np.bincount(latents, weights=n_sampled[0], minlength=codes.d_sae)[latents]
+        share = np.round(n_sampled[0] / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
+        return cls(latents, sampled, in_fit, n_sampled, np.maximum(share, n_sampled[0]))
+
+    def propose(self, background: Background, progress: Progress | None = None) -> list[list[Rule]]:
+        return propose(background, self.in_fit, self.n_fire, CANDIDATES, progress, joined_by_or=False)
+
+    def choose(self, text: Text, proposed: list[list[Rule]], counts: Counts) -> PartExplanations:
+        return _choose(text, proposed, counts, self.n_fire, self.n_sampled)
 
 
 def _choose(

@@ -23,6 +23,7 @@ from interp.scores import evidence, unity
 from interp.scores.calibration import Calibration, calibrate, fit_calibration
 from interp.scores.embeddings import SequenceVectors
 from interp.scores.table import measures_table
+from interp.scores.tokens import WordMass
 from interp.worlds.latents import World, WorldConfig, planted_world
 from interp.worlds.texts import FAMILIES, Factor
 from interp.worlds.truth import Truth, senses_in_sample
@@ -115,7 +116,7 @@ def judge_latents(
     import pandas as pd
 
     codes = latents.codes
-    facts = count_firings(tokens, codes, vocab)
+    facts, words = count_firings(codes), WordMass(tokens, vocab, codes.d_sae)
     found = evidence.collect_evidence(
         tokens,
         codes,
@@ -124,6 +125,7 @@ def judge_latents(
         has_one=lambda values: float(calibration.probability(values)) if calibration else 1.0,
         vocab=vocab,
         config=evidence.EvidenceConfig(nulls=0),
+        listeners=[words.add],
     )
     columns = about | {
         "latent": np.arange(codes.d_sae),
@@ -146,7 +148,7 @@ def judge_latents(
         "ci_high": calibrated.ci_high,
         "n_senses": found.n_senses,
         "sample_senses": senses_in_sample(truth, factors, len(codes), found.rows, found.shares),
-        "token_share": facts.token_share,
+        "token_share": words.largest_share,
     }
     measures = _measures(tokens, latents, vocab, W_U, twin, embeddings)
     return pd.concat([pd.DataFrame(columns), measures], axis=1)

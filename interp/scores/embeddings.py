@@ -1,6 +1,6 @@
 """Do a latent's firings lie together in an embedding of text that was made without it?
 
-With activation a_i and the embedding ê_i of firing i, pairs counted between groups of sequences g only:
+With activation a_i and the embedding ê_i of firing i, pairs counted between groups g of neighbouring rows (`groups`):
 
     coherence = Σ_{g(i) ≠ g(j)} a_i a_j ê_i·ê_j / Σ_{g(i) ≠ g(j)} a_i a_j
               = (‖Σ_i a_i ê_i‖² − Σ_g ‖Σ_{i∈g} a_i ê_i‖²) / ((Σ_i a_i)² − Σ_g (Σ_{i∈g} a_i)²)
@@ -9,7 +9,7 @@ With activation a_i and the embedding ê_i of firing i, pairs counted between gr
     n-grams    ê: hashed character n-grams of the tokens from `past` before to `future` behind, centred and normalised
 
 Source: MonoScore, arXiv 2504.02821, in its linear form; centred, since of an anisotropic space every pair looks alike;
-between sequences, since neighbours do so whatever fires. A random projection P with E[PᵀP] = 1 keeps products unbiased.
+between groups, since neighbours do so whatever fires. A random projection P with E[PᵀP] = 1 keeps products unbiased.
 Cost: one pass over the codes, L0 · dim multiplications a row, and for the residual one pass over the activations.
 Failing: dense latents get the base rate; a broad meaning has unlike contexts; a union of two narrow ones keeps half of
 its coherence. The residual's embedding holds the very direction that the latent reads, so any direction of large
@@ -28,13 +28,12 @@ from numba import njit
 from torch import Tensor
 
 from interp.codes import CodeStore, SparseCodes
-from interp.scores.firings import CodeChunk, PairSummer
+from interp.scores.firings import CodeChunk, PairSummer, chunks
+from interp.scores.groups import rows_per_group
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore
     from interp.features import FeatureStore
-
-_ROWS = 1 << 16
 
 Progress = Callable[[int, int, str], None]
 
@@ -188,31 +187,45 @@ class MovedVectors:
         return np.vstack([self.vectors(a * self.every, max(b - 1, 0) * self.every + 1) for a, b in parts if b > a])
 
 
+class CoherenceSummer:
+    """Adds up the mean product of two firings' vectors chunk by chunk, whole groups at a time."""
+
+    def __init__(self, d_sae: int, vectors: SequenceVectors, rows_per_group: int):
+        self._vectors, self._rows_per_group = vectors, rows_per_group
+        self._sums = PairSummer(d_sae, vectors.dim)
+
+    def add(self, chunk: CodeChunk) -> None:
+        n_ctx, every = self._vectors.n_ctx, self._vectors.every
+        embeddings = self._vectors(chunk.start // n_ctx, -(-chunk.stop // n_ctx))
+        sequence, position = np.divmod(np.arange(chunk.start, chunk.stop), n_ctx)
+        first_kept = -(-(chunk.start // n_ctx) // every)
+        places = np.where(sequence % every == 0, (sequence // every - first_kept) * n_ctx + position, -1)
+        self._sums.add(chunk, embeddings, self._rows_per_group, places)
+
+    @property
+    def coherence(self) -> Float64[np.ndarray, " d_sae"]:
+        """Weighted by activation; NaN where all of a latent's is in one group."""
+        return self._sums.result().coherence(0)
+
+
 def embedding_coherence(
     codes: SparseCodes | CodeStore,
     vectors: SequenceVectors,
     *,
-    sequences_per_group: int = 1,
+    sequences_per_group: int | None = None,
     progress: Progress | None = None,
 ) -> Float64[np.ndarray, " d_sae"]:
-    """Activation-weighted mean product of the vectors of two firings in different groups of neighbouring sequences.
+    """Activation-weighted mean product of the vectors of two firings in different groups of neighbouring rows.
 
-    `codes` are of the rows seq * n_ctx + pos. NaN where all of a latent's activation is in one group.
+    `codes` are of the rows seq * n_ctx + pos. sequences_per_group: None for groups as `groups` has them. NaN where all
+    of a latent's activation is in one group.
     """
-    summer = PairSummer(codes.d_sae, vectors.dim)
-    rows_per_group = sequences_per_group * vectors.n_ctx
-    step = max(1, _ROWS // rows_per_group) * rows_per_group
-    for start in range(0, len(codes), step):
-        stop = min(start + step, len(codes))
-        part, sequence = codes[start:stop], np.arange(start, stop) // vectors.n_ctx
-        embeddings = vectors(start // vectors.n_ctx, stop // vectors.n_ctx)
-        places = np.full(stop - start, -1)
-        places[sequence % vectors.every == 0] = np.arange(len(embeddings))
-        entries = part.offsets.numpy(), part.latents.numpy(), part.values.float().numpy()
-        summer.add(CodeChunk(start, *entries), embeddings, rows_per_group, places)
-        if progress:
-            progress(stop, len(codes), "embedding firings")
-    return summer.result().coherence(0)
+    n_ctx = vectors.n_ctx
+    per_group = sequences_per_group * n_ctx if sequences_per_group else rows_per_group(len(codes) // n_ctx, n_ctx)
+    summer = CoherenceSummer(codes.d_sae, vectors, per_group)
+    for chunk in chunks(codes, np.ones(codes.d_sae, np.float32), per_group, progress, "embedding firings"):
+        summer.add(chunk)
+    return summer.coherence
 
 
 def residual_coherence(

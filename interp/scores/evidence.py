@@ -2,7 +2,7 @@
 
     1  Learn from the tokens in what respects two firings may be alike.
     2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a sample of firings,
-       stratified by strength, at most one from a group and slice.
+       stratified by strength, at most one from a group and slice. Whoever else counts firings listens (`listeners`).
     3  From the sample: unity, replicates of it over firings, and senses; unity again on shifted text.
 
 A shift lays the codes on the text that stands some tokens further on, in a ring: a latent keeps its rate, its bursts,
@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float32, Float64, Int, Int64
 from interp.scores import firings, unity
 from interp.scores.contexts import ContextConfig, Contexts, fit_contexts
 from interp.scores.groups import LEAST_BLOCK, rows_per_group
-from interp.scores.nulls import POOL, NullScale, null_scale
+from interp.scores.nulls import POOL, NullScale, n_repetitions, null_scale
 from interp.scores.respects import Respects, fit_respects
 from interp.scores.senses import MAX_SENSES, MIN_GROUPS, HasOne, part_senses, sense_stability
 
@@ -96,8 +96,7 @@ class Evidence:
 @dataclass(frozen=True, kw_only=True)
 class EvidenceConfig:
     nulls: int = 2
-    """Shifted texts; where fewer than POOL (100) latents fire, as many more as make the nulls of all together POOL: the
-    spread of one null, or of a few, is no scale."""
+    """Shifted texts; where few latents fire, more (`nulls.n_repetitions`)."""
     seed: int = 0
     sequences_per_group: int | None = None
     """Neighbouring sequences often share a document, so they count as one observation. None: as `groups` has it."""
@@ -137,12 +136,14 @@ def collect_evidence(
     has_one: HasOne,
     vocab: Sequence[str] | None = None,
     config: EvidenceConfig | None = None,
+    listeners: Sequence[firings.Listener] = (),
     progress: Progress | None = None,
 ) -> Evidence:
     """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
 
     maxima: the largest value of each latent, 0 where it never fires. has_one: see `senses`. Without the vocabulary's
-    strings nothing is known of how tokens are spelt.
+    strings nothing is known of how tokens are spelt. listeners: each is handed every chunk of the codes, one after the
+    other, whole groups (`groups`) at a time.
     """
     config = config or EvidenceConfig()
     rng = np.random.default_rng(config.seed)
@@ -158,7 +159,7 @@ def collect_evidence(
     sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, config.seed)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for chunk in firings.chunks(codes, maxima, text.rows_per_group, progress, "reading firings"):
-            _add(pool, chunk, text, shifts, summers, sampler)
+            _add(pool, chunk, text, shifts, summers, sampler, listeners)
     sums = [summer.result() for summer in summers]
     rows, shares = (a.reshape(codes.d_sae, -1) for a in (sampler.rows, sampler.shares))
     testable = (sums[0].n_groups >= MIN_GROUPS) & _in_both_halves(rows, text.rows_per_group)
@@ -200,8 +201,8 @@ def _draw_shifts(
     """The shifts of `nulls` texts, and of those that make up the pool; these leave `rng` as it is."""
     first, end = margin, max(n_rows - margin, margin + 1)
     shifts = rng.integers(first, end, config.nulls).tolist()
-    more = -(-POOL // n_firing) - config.nulls if config.nulls and n_firing else 0
-    return shifts + np.random.default_rng([config.seed, POOL]).integers(first, end, max(more, 0)).tolist()
+    more = n_repetitions(config.nulls, n_firing) - config.nulls
+    return shifts + np.random.default_rng([config.seed, POOL]).integers(first, end, more).tolist()
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ def _add(
     shifts: list[int],
     summers: list[firings.PairSummer],
     sampler: firings.FiringSampler,
+    listeners: Sequence[firings.Listener],
 ) -> None:
     fires = np.diff(chunk.offsets) > 0
     rows, places = chunk.start + np.flatnonzero(fires), np.where(fires, np.cumsum(fires) - 1, -1)
@@ -226,7 +228,8 @@ def _add(
     def add(shift: int, summer: firings.PairSummer) -> None:
         summer.add(chunk, text.pairs(rows + shift), text.rows_per_group, places)
 
-    tasks = [pool.submit(sampler.add, chunk, text.rows_per_group)]
+    tasks = [pool.submit(listener, chunk) for listener in listeners]
+    tasks.append(pool.submit(sampler.add, chunk, text.rows_per_group))
     tasks += [pool.submit(add, shift, summer) for shift, summer in zip(shifts, summers, strict=True)]
     for task in tasks:
         task.result()

@@ -45,6 +45,21 @@ class CodeChunk(NamedTuple):
     offsets: Int64[np.ndarray, " row_plus_1"]
     latents: Int32[np.ndarray, " nnz"]
     values: Float32[np.ndarray, " nnz"]
+    """Activations over the latent's largest."""
+    activations: Float32[np.ndarray, " nnz"]
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.offsets) - 1
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " nnz"]:
+        """The row of each entry."""
+        return np.repeat(np.arange(self.start, self.stop), np.diff(self.offsets))
+
+
+Listener = Callable[[CodeChunk], None]
+"""Adds up something of its own while the codes are read."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +97,8 @@ class PairSummer:
     ) -> None:
         """`places`: where the embedding of each row of the chunk stands, −1 for a row that is left out; None: there is
         one a row."""
-        places = np.arange(len(chunk.offsets) - 1) if places is None else places
-        _add_groups(*chunk[1:], embeddings, places, rows_per_group, self._total, self._moments, self._scratch)
+        places = np.arange(chunk.stop - chunk.start) if places is None else places
+        _add_groups(*chunk[1:4], embeddings, places, rows_per_group, self._total, self._moments, self._scratch)
 
     def result(self) -> PairSums:
         mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
@@ -113,7 +128,7 @@ class FiringSampler:
 
     def add(self, chunk: CodeChunk, rows_per_group: int) -> None:
         state = (self.rows, self.mass, self._keys, self._last, self._worst)
-        _sample(chunk.start, *chunk[1:], rows_per_group, self._seed, *state)
+        _sample(*chunk[:4], rows_per_group, self._seed, *state)
 
     @property
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
@@ -131,15 +146,14 @@ def chunks(
     progress: Callable[[int, int, str], None] | None = None,
     note: str = "",
 ) -> Iterator[CodeChunk]:
-    """The codes in token order, whole groups at a time, each value divided by its latent's maximum."""
+    """The codes in token order, whole groups at a time; maxima: of each latent, 0 where it never fires."""
     n_rows = max(1, ROWS_PER_CHUNK // rows_per_group) * rows_per_group
     scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
     for start in range(0, len(codes), n_rows):
         part = codes[start : start + n_rows]
         latents = part.latents.numpy().astype(np.int32, copy=False)
-        yield CodeChunk(
-            start, part.offsets.numpy(), latents, np.maximum(part.values.float().numpy(), 0) * scale[latents]
-        )
+        activations = np.maximum(part.values.float().numpy(), 0)
+        yield CodeChunk(start, part.offsets.numpy(), latents, activations * scale[latents], activations)
         if progress:
             progress(min(start + n_rows, len(codes)), len(codes), note)
 

@@ -29,6 +29,12 @@ class NullScale(NamedTuple):
     """Mean ∓ 1.96 standard deviations."""
 
 
+def n_repetitions(least: int, n_units: int) -> int:
+    """At least `least`, and where there are fewer than POOL units so many that their nulls are POOL together: the
+    spread of one null, or of a few, is no scale. 0 stays 0."""
+    return max(least, -(-POOL // n_units)) if least and n_units else least
+
+
 def null_scale(
     observed: Float64[np.ndarray, " unit"],
     nulls: Float64[np.ndarray, "repetition unit"],

@@ -30,8 +30,9 @@ Sign: + where a large value is said to mean one meaning, − where a small one i
 
 Cost: scan, nothing beyond the scan; n² d, the decoder against itself or the twin's; pass, over all codes: L0 · dim a
 row for a coherence, L0² a row for a twin. What each measure fails at is said in full on its page: `tokens`, `logits`,
-`directions`, `twins`, `embeddings`, `concepts`; what chance gives, in `shifted`. Burstiness, of the features table, has
-none: it tells of topics, and of latents that fire in runs. Density is no measure, but what any measure must beat.
+`directions`, `twins`, `embeddings`, `concepts`; what chance gives, in `shifted` and `chance`. Burstiness, of the
+features table, has no page: it tells of topics, and of latents that fire in runs. Density is no measure and has no
+null, but is what any measure must beat.
 """
 
 from typing import TYPE_CHECKING

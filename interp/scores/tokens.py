@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int64
+import torch
+from jaxtyping import Float64, Int, Int64
 
 from interp.features import FeatureStore
 
 if TYPE_CHECKING:
     import pandas as pd
     import scipy.sparse
+
+    from interp.scores.firings import CodeChunk
 
 ENOUGH = 0.5
 """An offset that has a token behind fewer than this share of a latent's firings is not its best."""
@@ -83,6 +86,28 @@ def words_of(vocab: Sequence[str]) -> Int64[np.ndarray, " token"]:
 
     spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
     return np.unique(spelt, return_inverse=True)[1]
+
+
+class WordMass:
+    """Adds up each latent's activation on each word chunk by chunk."""
+
+    def __init__(self, tokens: Int[torch.Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
+        import scipy.sparse
+
+        word = words_of(vocab)
+        self._words = word[tokens.numpy().reshape(-1)]
+        self._mass = scipy.sparse.csr_matrix((d_sae, int(word.max()) + 1))
+
+    def add(self, chunk: "CodeChunk") -> None:
+        import scipy.sparse
+
+        entries = chunk.activations.astype(np.float64), (chunk.latents, self._words[chunk.rows])
+        self._mass = self._mass + scipy.sparse.csr_matrix(entries, shape=self._mass.shape)
+
+    @property
+    def largest_share(self) -> Float64[np.ndarray, " d_sae"]:
+        """Of a latent's activation, what falls on its commonest word; 0 where it never fires."""
+        return largest_share(self._mass)
 
 
 def largest_share(mass: "scipy.sparse.csr_matrix") -> Float64[np.ndarray, " row"]:

@@ -12,7 +12,7 @@ and for the two dictionaries, with M the best one-to-one matching (Hungarian alg
 Source: the best match by either is folklore; PW-MCC, Song et al. 2025 (arXiv 2505.20254), who take |cosine| and a
 one-to-one matching, so that two latents cannot both claim a third.
 Cost: products of the codes, L0² a row, and the matching, O(n³) at worst; beyond `EXACT_UP_TO` latents the matching is
-greedy among each latent's `CANDIDATES` best, a lower bound. Memory: `buffer_mb` for correlations, in more passes if
+greedy among each latent's `CANDIDATES` best, a lower bound. Memory: `buffer_mb` for correlations, in further passes if
 they need more; n² for the exact matching.
 Failing: stability, not meaning. A muddled direction that the data force on every seed is found again, and a fine
 meaning that a narrow dictionary splits differently each time is not.
@@ -21,22 +21,20 @@ meaning that a narrow dictionary splits differently each time is not.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
-from interp.codes import SparseCodes
 from interp.features import FeatureStore
+from interp.scores.firings import CodeChunk, chunks
 from interp.statistics.chunks import transpose
 
 EXACT_UP_TO = 8192
 CANDIDATES = 32
 _BLOCK = 256
-_ROWS = 1 << 16
 
 Progress = Callable[[int, int, str], None]
 
@@ -53,6 +51,47 @@ class TwinAgreement:
     """Over all latents, the dead ones too; NaN without both decoders."""
 
 
+class TwinSummer:
+    """The agreement of `features` with `twin`, a scan of the same tokens, from one pass over the codes of `features`:
+    `add` each chunk, then ask for the `agreement`. What `buffer_mb` does not hold is read in passes of its own then.
+
+    Raises ValueError if the tokens or the decoders' widths differ.
+    """
+
+    def __init__(self, features: FeatureStore, twin: FeatureStore, buffer_mb: int = 256):
+        if not torch.equal(features.tokens, twin.tokens):
+            raise ValueError(f"{twin.path} is a scan of other tokens than {features.path}: twins need the same")
+        ours, theirs = features.W_dec, twin.W_dec
+        if ours is not None and theirs is not None and ours.shape[1] != theirs.shape[1]:
+            raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")
+        self._features, self._twin = features, twin
+        size = max(1, (buffer_mb << 20) // (8 * twin.d_sae))
+        self._blocks = np.split(np.arange(features.d_sae), range(size, features.d_sae, size))
+        self._first = Correlator(features, twin, self._blocks[0])
+
+    def add(self, chunk: CodeChunk) -> None:
+        self._first.add(chunk)
+
+    @property
+    def agreement(self) -> TwinAgreement:
+        return self.finish()
+
+    def finish(self, progress: Progress | None = None) -> TwinAgreement:
+        features, twin = self._features, self._twin
+        found = [self._first.best()]
+        for latents in self._blocks[1:]:
+            more = Correlator(features, twin, latents)
+            for chunk in _all_codes(features, progress):
+                more.add(chunk)
+            found.append(more.best())
+        code_match, correlation = (np.concatenate(each) for each in zip(*found, strict=True))
+        match, cosine, pw_mcc = np.full(features.d_sae, -1), np.full(features.d_sae, np.nan), np.nan
+        if features.W_dec is not None and twin.W_dec is not None:
+            match, cosine = nearest_rows(features.W_dec, twin.W_dec)
+            pw_mcc = pairwise_mcc(features.W_dec, twin.W_dec)
+        return TwinAgreement(match, cosine, code_match, correlation, pw_mcc)
+
+
 def twin_agreement(
     features: FeatureStore, twin: FeatureStore, *, buffer_mb: int = 256, progress: Progress | None = None
 ) -> TwinAgreement:
@@ -60,17 +99,14 @@ def twin_agreement(
 
     Raises ValueError if the tokens or the decoders' widths differ.
     """
-    if not torch.equal(features.tokens, twin.tokens):
-        raise ValueError(f"{twin.path} is a scan of other tokens than {features.path}: twins need the same")
-    ours, theirs = features.W_dec, twin.W_dec
-    match, cosine, pw_mcc = np.full(features.d_sae, -1), np.full(features.d_sae, np.nan), np.nan
-    if ours is not None and theirs is not None:
-        if ours.shape[1] != theirs.shape[1]:
-            raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")
-        match, cosine = nearest_rows(ours, theirs)
-        pw_mcc = pairwise_mcc(ours, theirs)
-    code_match, correlation = _best_correlation(features, twin, buffer_mb, progress)
-    return TwinAgreement(match, cosine, code_match, correlation, pw_mcc)
+    summer = TwinSummer(features, twin, buffer_mb)
+    for chunk in _all_codes(features, progress):
+        summer.add(chunk)
+    return summer.finish(progress)
+
+
+def _all_codes(features: FeatureStore, progress: Progress | None) -> Iterator[CodeChunk]:
+    return chunks(features.codes, np.ones(features.d_sae, np.float32), 1, progress, "correlating twins")
 
 
 @torch.no_grad()
@@ -99,78 +135,68 @@ def pairwise_mcc(ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"], exact
     return float(_greedy(latent.numpy(), other[order].numpy(), cosine[order].double().numpy(), len(a), len(b)))
 
 
-class _Moments(NamedTuple):
-    n: int
-    mean: Float64[np.ndarray, " latent"]
-    std: Float64[np.ndarray, " latent"]
+class Correlator:
+    """Adds up the correlations of some latents with all of a twin's, chunk by chunk, over the rows that both encoded;
+    each row with the twin's `moved` rows further on, in a ring."""
+
+    def __init__(self, features: FeatureStore, twin: FeatureStore, latents: Int64[np.ndarray, " unit"], moved: int = 0):
+        self._features, self._twin, self._latents, self._moved = features, twin, latents, moved
+        self._n_rows = 0
+        self._products = np.zeros((len(latents), twin.d_sae))
+        self._ours, self._theirs = np.zeros((features.d_sae, 2)), np.zeros((twin.d_sae, 2))  # Σ z, Σ z²
+
+    def add(self, chunk: CodeChunk) -> None:
+        n_rows = len(self._twin.codes)
+        first = (chunk.start + self._moved) % n_rows
+        here = min(chunk.stop - chunk.start, n_rows - first)
+        self._add(chunk, 0, here, first)
+        if here < chunk.stop - chunk.start:
+            self._add(chunk, here, chunk.stop - chunk.start, 0)
+
+    def best(self) -> tuple[Int64[np.ndarray, " unit"], Float64[np.ndarray, " unit"]]:
+        """The twin's latent of the largest correlation, and that; −1 and NaN for a latent that never fires."""
+        match, best = np.full(len(self._latents), -1), np.full(len(self._latents), np.nan)
+        (ours, mine), (theirs, others) = (_mean_and_std(sums, self._n_rows) for sums in (self._ours, self._theirs))
+        for start in range(0, len(match), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            latents = self._latents[rows]
+            covariance = self._products[rows] / max(self._n_rows, 1) - np.outer(ours[latents], theirs)
+            scale = np.outer(mine[latents], others)
+            correlation = np.divide(covariance, scale, out=np.full(scale.shape, -np.inf), where=scale > 0)
+            found = np.isfinite(correlation).any(1)
+            match[rows] = np.where(found, correlation.argmax(1), -1)
+            best[rows] = np.where(found, correlation.max(1), np.nan)
+        return match, best
+
+    def _add(self, chunk: CodeChunk, low: int, high: int, first: int) -> None:
+        """Rows low .. high of the chunk, beside the twin's from `first` on."""
+        start, stop, last = chunk.start + low, chunk.start + high, first + high - low
+        other = self._twin.codes[first:last]
+        keep = (self._features.codes.present(start, stop) & self._twin.codes.present(first, last)).numpy()
+        offsets = chunk.offsets[low : high + 1]
+        inside = slice(offsets[0], offsets[-1])
+        mine = offsets - offsets[0], chunk.latents[inside], chunk.activations[inside]
+        theirs = other.offsets.numpy(), other.latents.numpy(), other.values.numpy()
+        self._n_rows += int(keep.sum())
+        _add_moments(*mine, keep, self._ours)
+        _add_moments(*theirs, keep, self._theirs)
+        columns, rows, values, _ = transpose(*mine, self._features.d_sae)
+        n_threads = torch.get_num_threads()
+        limits = np.linspace(0, len(self._latents), n_threads + 1).astype(int)
+
+        def multiply(i: int) -> None:
+            part = slice(limits[i], limits[i + 1])
+            _multiply(self._latents[part], columns, rows, values, *theirs, keep, self._products[part])
+
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(multiply, range(n_threads)))
 
 
-def _best_correlation(
-    features: FeatureStore, twin: FeatureStore, buffer_mb: int, progress: Progress | None
-) -> tuple[Int64[np.ndarray, " d_sae"], Float64[np.ndarray, " d_sae"]]:
-    match, best = np.full(features.d_sae, -1), np.full(features.d_sae, np.nan)
-    size = max(1, (buffer_mb << 20) // (8 * twin.d_sae))
-    sums = [np.zeros((store.d_sae, 2)) for store in (features, twin)]
-    n_rows, done, total = 0, 0, -(-features.d_sae // size) * len(features.codes)
-    for first in range(0, features.d_sae, size):
-        products = np.zeros((min(size, features.d_sae - first), twin.d_sae))
-        for keep, mine, other in _shared_rows(features, twin):
-            if first == 0:
-                n_rows += int(keep.sum())
-                for codes, into in zip((mine, other), sums, strict=True):
-                    _add_moments(codes.offsets.numpy(), codes.latents.numpy(), codes.values.numpy(), keep, into)
-            _add_products(mine, other, keep, first, products)
-            done += len(keep)
-            if progress:
-                progress(done, total, "correlating twins")
-        ours, theirs = (_moments(each, n_rows) for each in sums)
-        _best_of(products, first, ours, theirs, match, best)
-    return match, best
-
-
-def _shared_rows(
-    features: FeatureStore, twin: FeatureStore
-) -> Iterator[tuple[Bool[np.ndarray, " row"], SparseCodes, SparseCodes]]:
-    """Which rows both encoded, and the codes of both, in token order."""
-    for start in range(0, len(features.codes), _ROWS):
-        stop = min(start + _ROWS, len(features.codes))
-        keep = features.codes.present(start, stop) & twin.codes.present(start, stop)
-        yield keep.numpy(), features.codes[start:stop], twin.codes[start:stop]
-
-
-def _add_products(
-    mine: SparseCodes, other: SparseCodes, keep: Bool[np.ndarray, " row"], first: int, products: np.ndarray
-) -> None:
-    """Σ_row z_i z'_j of latents first .. first + len(products), some in each thread."""
-    columns, rows, values, _ = transpose(mine.offsets.numpy(), mine.latents.numpy(), mine.values.numpy(), mine.d_sae)
-    theirs = other.offsets.numpy(), other.latents.numpy(), other.values.numpy()
-    n_threads = torch.get_num_threads()
-    limits = np.linspace(0, len(products), n_threads + 1).astype(int)
-
-    def add(i: int) -> None:
-        low, high = limits[i], limits[i + 1]
-        _multiply(columns[first + low : first + high + 1], rows, values, *theirs, keep, products[low:high])
-
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(add, range(n_threads)))
-
-
-def _moments(sums: Float64[np.ndarray, "latent 2"], n: int) -> _Moments:
+def _mean_and_std(
+    sums: Float64[np.ndarray, "latent 2"], n: int
+) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
     mean = sums[:, 0] / max(n, 1)
-    return _Moments(n, mean, np.sqrt(np.maximum(sums[:, 1] / max(n, 1) - mean**2, 0)))
-
-
-def _best_of(
-    products: np.ndarray, first: int, ours: _Moments, theirs: _Moments, match: np.ndarray, best: np.ndarray
-) -> None:
-    for start in range(0, len(products), _BLOCK):
-        rows = slice(first + start, first + min(start + _BLOCK, len(products)))
-        covariance = products[start : start + _BLOCK] / max(ours.n, 1) - np.outer(ours.mean[rows], theirs.mean)
-        scale = np.outer(ours.std[rows], theirs.std)
-        correlation = np.divide(covariance, scale, out=np.full(scale.shape, -np.inf), where=scale > 0)
-        found = np.isfinite(correlation).any(1)
-        match[rows] = np.where(found, correlation.argmax(1), -1)
-        best[rows] = np.where(found, correlation.max(1), np.nan)
+    return mean, np.sqrt(np.maximum(sums[:, 1] / max(n, 1) - mean**2, 0))
 
 
 def _unit(W: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -188,10 +214,10 @@ def _add_moments(offsets, latents, values, keep, sums):
 
 
 @njit(cache=True, nogil=True)
-def _multiply(columns, rows, values, offsets, latents, others, keep, products):
-    for i in range(len(columns) - 1):
+def _multiply(ours, columns, rows, values, offsets, latents, others, keep, products):
+    for i in range(len(ours)):
         product = products[i]
-        for c in range(columns[i], columns[i + 1]):
+        for c in range(columns[ours[i]], columns[ours[i] + 1]):
             row = rows[c]
             if keep[row] and values[c] > 0:
                 v = np.float64(values[c])

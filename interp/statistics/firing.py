@@ -95,6 +95,11 @@ def bin_of_bits(bits):
     return min(max((bits >> _SHIFT) - _FIRST, 0), N_BINS - 1)
 
 
+def bins_of(values: np.ndarray) -> np.ndarray:
+    """The bin of each of an array of float32 > 0."""
+    return np.clip((values.view(np.int32) >> _SHIFT) - _FIRST, 0, N_BINS - 1)
+
+
 def quantiles(histogram: np.ndarray, maxima: np.ndarray, block: int = 4096) -> np.ndarray:
     """Float "latent quantile": `QUANTILES` of the firings by interpolation inside a bin; NaN without firings."""
     edges = bin_edges().astype(np.float64)

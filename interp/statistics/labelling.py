@@ -79,10 +79,8 @@ class LabelCounts:
     def _rows(self, alive: np.ndarray, firing: FiringStatistics) -> dict[str, np.ndarray]:
         n_active = firing.n_active[self.first + alive, None]
         both, n_label = self.both[alive].sum((2, 3), dtype=np.int64), self.n_label.sum(0)
-        f1 = self._f1(alive)  # [half, latent, label, threshold]
-        best = np.nan_to_num(f1[1], nan=-1).argmax(-1)[..., None]
-        f1_fit, f1_held = (np.take_along_axis(half, best, -1)[..., 0] for half in (f1[1], f1[0]))
-        thresholds = np.take_along_axis(self._thresholds(firing, alive), best[..., 0], 1)
+        best, f1_fit, f1_held = best_threshold(self.both[alive], self.fired[alive], self.n_label)
+        thresholds = np.take_along_axis(self._thresholds(firing, alive), best, 1)
         shape = both.shape
         columns = {
             "latent": np.broadcast_to(self.first + alive[:, None], shape),
@@ -99,13 +97,6 @@ class LabelCounts:
         }
         return {key: column.reshape(-1) for key, column in columns.items()}
 
-    def _f1(self, alive: np.ndarray) -> np.ndarray:
-        """F1 of each half at each threshold, NaN where neither the latent nor the label is to be seen."""
-        tail = self.both[alive][..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
-        fired = self.fired[alive][..., ::-1].cumsum(-1)[..., ::-1]
-        total = fired[:, None] + self.n_label.T[None, :, :, None]  # [latent, label, half, threshold]
-        return np.moveaxis(_ratio(2 * tail, total), 2, 0)
-
     def _thresholds(self, firing: FiringStatistics, alive: np.ndarray) -> np.ndarray:
         """The lowest activation of each threshold bin and those above it."""
         edges, tiny = bin_edges(), np.finfo(np.float32).tiny
@@ -119,6 +110,22 @@ class LabelCounts:
         variance = firing.squares[self.first + alive, None] / n - mean**2
         share = n_label / n
         return _ratio(self.sums[alive] / n - mean * share, np.sqrt(np.maximum(variance * share * (1 - share), 0)))
+
+
+def best_threshold(
+    both: np.ndarray, fired: np.ndarray, n_label: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The threshold of best F1 on the fit half (half 1), F1 there and on the other half, each "latent label".
+
+    both "latent label half threshold": firings on the label's tokens in each threshold bin; fired "latent half
+    threshold": all firings; n_label "half label". F1 is NaN where neither the latent nor the label is to be seen.
+    """
+    tail = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
+    total = fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + n_label.T[None, :, :, None]
+    f1 = _ratio(2 * tail, total)
+    best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
+    fit, held = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (1, 0))
+    return best, fit, held
 
 
 def best_labels(table: dict[str, np.ndarray], d_sae: int) -> dict[str, np.ndarray]:

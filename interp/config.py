@@ -92,6 +92,8 @@ class RankingConfig:
     seed: int = 0
     use_labels: bool = False
     """Let explanations name the corpus's labels; verdicts never know them."""
+    twin: str | None = None
+    """A run, or a scan of the same tokens, with a dictionary from another seed: how well each latent is found again."""
 
     def __post_init__(self) -> None:
         if self.nulls < 1:

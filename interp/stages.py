@@ -18,7 +18,7 @@ import pandas as pd
 from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
 from interp.config import RankingConfig, RunConfig
 from interp.dictionary import Dictionary
-from interp.features import scan_features
+from interp.features import FeatureStore, scan_features
 from interp.harvest import harvest
 from interp.nulls import compare_with_nulls
 from interp.quality import quality_table
@@ -181,6 +181,7 @@ def ranked(run: "Run", config: RankingConfig, progress: Progress) -> pd.DataFram
     """The ranking of a run's features, with the evidence of its labels and of the activations they were learnt on."""
     if config.use_labels and not run.harvested.labels:
         raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
+    twin = None if config.twin is None else _scan_at(Path(config.twin))
     return rank_features(
         run.features,
         nulls=config.nulls,
@@ -188,8 +189,14 @@ def ranked(run: "Run", config: RankingConfig, progress: Progress) -> pd.DataFram
         labels=run.harvested.labels,
         use_labels=config.use_labels,
         embeddings=ResidualVectors.from_store(run.store, run.config.harvest.hook_name),
+        twin=twin,
         progress=progress,
     )
+
+
+def _scan_at(path: Path) -> FeatureStore:
+    """Of a run folder, or a feature store's own."""
+    return FeatureStore.open(path / "features" if (path / "features").is_dir() else path)
 
 
 def _nulls(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:

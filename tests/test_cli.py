@@ -123,6 +123,22 @@ def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, c
     assert "--labels" in line and "keeps no masks of labels" in line
 
 
+def test_a_ranking_beside_a_twin(whole, folder, tmp_path, capsys):
+    out = tmp_path / "beside.parquet"
+    assert main(["rank", str(whole), "--twin", str(whole / "wider/features"), "--out", str(out)]) == 0
+    table, plain = pd.read_parquet(out), pd.read_parquet(whole / "ranking/ranking.parquet")
+    assert table.monosemanticity.equals(plain.monosemanticity) and "twin_cosine" not in plain
+    tested = ~table.verdict.isin(["dead", "too_rare"])
+    assert table[["twin_cosine", "twin_cosine_z", "twin_correlation"]][tested].notna().all(axis=None)
+    shutil.copytree(whole, tmp_path / "run")
+    assert main(["rank", str(tmp_path / "run"), "--twin", str(whole / "wider/features")]) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run/ranking/ranking.parquet"), table)
+    line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
+    assert "none holds no finished scan" in line
+    line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
+    assert "is a scan of other tokens than" in line
+
+
 def test_a_run_ends_with_the_shares_of_its_nulls(whole, capsys):
     capsys.readouterr()
     assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0

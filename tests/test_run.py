@@ -134,7 +134,7 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(run, tmp_path):
     (copied.path / "ranking" / "ranking.parquet").write_bytes(b"")
     config = dataclasses.replace(TINY, ranking=dataclasses.replace(TINY.ranking, nulls=1))
     manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
-    assert manifest["config"] == {"ranking": {"nulls": 1, "seed": 0, "use_labels": False}}
+    assert manifest["config"] == {"ranking": {"nulls": 1, "seed": 0, "use_labels": False, "twin": "none"}}
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
     ran = []

@@ -69,6 +69,11 @@ Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feat
         dest="use_labels",
         help="let explanations name the labels of the run's corpus (verdicts never know them)",
     )
+    parser.add_argument(
+        "--twin",
+        type=Path,
+        help="a run or a scan of the same tokens with a dictionary from another seed: is each latent found again?",
+    )
 
 
 def _rank(options: argparse.Namespace) -> None:
@@ -78,6 +83,9 @@ def _rank(options: argparse.Namespace) -> None:
 
     out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed", "use_labels")}
     given = {name: value for name, value in given.items() if value is not None}
+    twin = None if options.twin is None else open_features(options.twin)
+    if is_run(options.source) and twin is not None:
+        given["twin"] = str(options.twin.resolve())
     if out is None:
         if not is_run(options.source):
             raise ValueError(f"{options.source} is not a run folder: name the ranking's file with --out")
@@ -93,7 +101,7 @@ def _rank(options: argparse.Namespace) -> None:
             run = Run(options.source)
             table = ranked(run, dataclasses.replace(run.config.ranking, **given), bar)
         else:
-            table = rank_features(features, **given, progress=bar)
+            table = rank_features(features, **given, twin=twin, progress=bar)
     write_table(table, out)
     print(verdicts(verdict_counts(table)))
     print(out)

@@ -100,8 +100,9 @@ def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> p
 
 
 def _with_twins(ranking: pd.DataFrame, twins: pd.DataFrame | None) -> pd.DataFrame:
-    """The cosine with the nearest latent of the twin is evidence too; its null are random directions."""
-    if twins is None:
+    """The cosine with the nearest latent of the twin is evidence too; its null are random directions. A ranking
+    that was given a twin has its own."""
+    if twins is None or "twin_cosine" in ranking:
         return ranking
     by_latent = twins.set_index("latent").reindex(ranking.index)
     low, high = twins["frozen_cosine"].quantile([0.025, 0.975])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int
 
 from interp.features import FeatureStore
 from interp.statistics.intervals import wilson
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from interp.scores.calibration import Calibrated, Calibration
     from interp.scores.embeddings import SequenceVectors
-    from interp.scores.evidence import Evidence
-    from interp.scores.firings import CodeSource, Listener
+    from interp.scores.evidence import Evidence, EvidenceConfig
+    from interp.scores.firings import CodeSource, FiringFacts, Listener
     from interp.scores.recount import Masks
     from interp.scores.shifted import MeasureNulls
 
@@ -116,6 +116,7 @@ def rank_features(
 
     from interp.explain.described import describe
     from interp.explain.rules import FitSample
+    from interp.scores.evidence import EvidenceConfig
     from interp.scores.shifted import MeasureNulls
 
     _check_inputs(features, nulls, seed, labels, use_labels, embeddings)
@@ -123,13 +124,15 @@ def rank_features(
     beside = MeasureNulls(features, nulls=nulls, seed=seed, labels=labels, vectors=vectors, twin=twin)
     sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
     judged = _judge(
-        (features.tokens, features.codes, features.vocab),
+        features.tokens,
+        features.codes,
+        features.vocab,
         _facts_of(features),
-        (nulls, seed, calibration),
+        calibration,
+        EvidenceConfig(nulls=nulls, seed=seed, bootstraps=BOOTSTRAPS),
+        progress,
         spelling=features.is_spelt,
-        bootstraps=BOOTSTRAPS,
         listeners=[*beside.listeners, sample.add],
-        progress=progress,
     )
     ranking = judged.ranking
     named = labels if use_labels else None
@@ -168,11 +171,15 @@ def rank_codes(
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
     Raises ValueError if nulls < 1 or seed < 0.
     """
+    from interp.scores.evidence import EvidenceConfig
+    from interp.scores.firings import count_firings
+
     _check_numbers(nulls, seed)
     n_vocab = int(tokens.max()) + 1
     names = [str(i) for i in range(n_vocab)] if vocab is None else vocab
-    given = (tokens, codes, names), count_firings(codes), (nulls, seed, calibration)
-    return _sorted(_judge(*given, spelling=vocab is not None, bootstraps=0, progress=progress).ranking)
+    config = EvidenceConfig(nulls=nulls, seed=seed)
+    given = tokens, codes, names, count_firings(codes), calibration, config, progress
+    return _sorted(_judge(*given, spelling=vocab is not None).ranking)
 
 
 def verdict_shares(ranking: "pd.DataFrame") -> "pd.DataFrame":
@@ -218,42 +225,33 @@ def verdict_counts(ranking: "pd.DataFrame") -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class FiringFacts:
-    """What must be known of each latent before its evidence is collected."""
-
-    maxima: Float32[np.ndarray, " d_sae"]
-    n_active: Int64[np.ndarray, " d_sae"]
-    n_rows: int
-
-
-@dataclass(frozen=True)
 class _Judged:
     ranking: "pd.DataFrame"
     """In the order of the latents."""
     evidence: "Evidence"
-    facts: FiringFacts
+    facts: "FiringFacts"
     token_share: Float64[np.ndarray, " d_sae"]
 
 
 def _judge(
-    text: tuple[Int[torch.Tensor, "seq pos"], "CodeSource", Sequence[str]],
-    facts: FiringFacts,
-    settings: tuple[int, int, "Calibration | None"],
+    tokens: Int[torch.Tensor, "seq pos"],
+    codes: "CodeSource",
+    vocab: Sequence[str],
+    facts: "FiringFacts",
+    calibration: "Calibration | None",
+    config: "EvidenceConfig",
+    progress: Progress | None,
     *,
     spelling: bool,
-    bootstraps: int,
     listeners: Sequence["Listener"] = (),
-    progress: Progress | None,
 ) -> _Judged:
-    """text: tokens, codes, vocab; settings: nulls, seed, calibration."""
     import pandas as pd
 
     from interp.scores.calibration import Calibration, calibrate
-    from interp.scores.evidence import EvidenceConfig, collect_evidence
+    from interp.scores.evidence import collect_evidence
     from interp.scores.tokens import WordMass
 
-    (tokens, codes, vocab), (nulls, seed, given) = text, settings
-    calibration = given or Calibration.load()
+    calibration = calibration or Calibration.load()
     words = WordMass(tokens, vocab, codes.d_sae)
     evidence = collect_evidence(
         tokens,
@@ -262,7 +260,7 @@ def _judge(
         maxima=facts.maxima,
         has_one=lambda values: float(calibration.probability(values)),
         vocab=vocab if spelling else None,
-        config=EvidenceConfig(nulls=nulls, seed=seed, bootstraps=bootstraps),
+        config=config,
         listeners=[words.add, *listeners],
         progress=progress,
     )
@@ -278,7 +276,7 @@ def _judge(
 
 def _add_verdict(
     ranking: "pd.DataFrame",
-    facts: FiringFacts,
+    facts: "FiringFacts",
     evidence: "Evidence",
     calibrated: "Calibrated",
     token_share: Float64[np.ndarray, " d_sae"],
@@ -348,7 +346,7 @@ def _measure_columns(features: FeatureStore, judged: _Judged, beside: "MeasureNu
     """The single measures, each beside its null where it has one."""
     from interp.scores.table import scan_measures
 
-    measures = {"token_share": judged.token_share, **scan_measures(features), **beside.measures}
+    measures = {"token_share": judged.token_share, **scan_measures(features), **beside.measures()}
     del measures["density"]  # known of dead latents too
     found = beside.scales(judged.evidence, measures)
     table = features.table("features").sort_values("latent")
@@ -361,30 +359,19 @@ def _measure_columns(features: FeatureStore, judged: _Judged, beside: "MeasureNu
     return columns
 
 
-def _is_dense(facts: FiringFacts, evidence: "Evidence") -> Bool[np.ndarray, " d_sae"]:
+def _is_dense(facts: "FiringFacts", evidence: "Evidence") -> Bool[np.ndarray, " d_sae"]:
     density = facts.n_active / max(facts.n_rows, 1)
     z = np.fmax(evidence.null("coherence").z, evidence.null("token_coherence").z)
     return (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
 
 
-def _facts_of(features: FeatureStore) -> FiringFacts:
-    """The scan counted them."""
+def _facts_of(features: FeatureStore) -> "FiringFacts":
+    """As the scan counted them."""
+    from interp.scores.firings import FiringFacts
+
     table = features.table("features").sort_values("latent")
     maxima = table["max"].fillna(0).to_numpy(np.float32)
     return FiringFacts(maxima, table["n_active"].to_numpy(np.int64), len(features.codes))
-
-
-def count_firings(codes: "CodeSource") -> FiringFacts:
-    """The same of codes that nothing is known of, by reading them."""
-    from interp.scores.firings import ROWS_PER_CHUNK
-
-    maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
-    for start in range(0, len(codes), ROWS_PER_CHUNK):
-        part = codes[start : start + ROWS_PER_CHUNK]
-        latents, values = part.latents.numpy(), np.maximum(part.values.float().numpy(), 0)
-        np.maximum.at(maxima, latents, values)
-        n_active += np.bincount(latents[values > 0], minlength=codes.d_sae)
-    return FiringFacts(maxima, n_active, len(codes))
 
 
 def _sorted(ranking: "pd.DataFrame") -> "pd.DataFrame":

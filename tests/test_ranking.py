@@ -228,6 +228,18 @@ def test_the_codes_are_read_twice(world, tmp_path, monkeypatch, spelt):
     assert rows == 2 * len(store.codes)
 
 
+def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
+    z = np.zeros((world.tokens.numel(), 3), np.float32)
+    z[:200, 0], z[::4096, 1] = 1, 1
+    codes, labels = SparseCodes.from_dense(torch.from_numpy(z)), {"early": world.tokens < N_FUNCTION}
+    given = {"vocab": VOCAB, "labels": labels, "W_dec": torch.randn(3, 4)}
+    store, twin = (FeatureStore.from_codes(world.tokens, codes, tmp_path / name, **given) for name in "ab")
+    table = rank_features(store, labels=labels, twin=twin).set_index("latent").loc[[0, 1, 2]]
+    assert table.verdict.tolist() == ["too_rare", "too_rare", "dead"]
+    np.testing.assert_allclose(table.twin_correlation, [1, 1, np.nan])
+    assert table[[name for name in table if name.endswith("_z")]].isna().all(axis=None)
+
+
 def test_words_name_labels_when_asked_and_only_then(world, tmp_path):
     """0 fires in one label; 1 in two unrelated ones, each a sense; verdicts and senses stay what they were."""
     generator = np.random.default_rng(0)

@@ -43,7 +43,7 @@ def read(features, *listeners):
 def scales(features, judged, measures, **given):
     beside = MeasureNulls(features, **given)
     read(features, *beside.listeners)
-    return beside.scales(judged, measures | beside.measures)
+    return beside.scales(judged, measures | beside.measures())
 
 
 def word_share(features):
@@ -108,7 +108,7 @@ def test_a_recount_is_a_scan_of_the_moved_text(features, tokens, z, labels, tmp_
     def recounted():
         counts = Recount(features, units, [shift, 3], labels)
         read(features, counts.add)
-        return counts.measures
+        return counts.measures()
 
     found = recounted()
     without = ("next_auroc", "enc_dec_cosine", "dimensionality", "max_cosine", "burstiness", "density")
@@ -190,9 +190,9 @@ def test_ngrams_on_shifted_text_are_no_more_alike_than_any(features, everyone, m
     vectors = NgramVectors.from_tokens(features.tokens, features.vocab)
     beside = MeasureNulls(features, nulls=2, seed=0, vectors={"ngram_coherence": vectors})
     read(features, *beside.listeners)
-    coherence = beside.measures["ngram_coherence"]
+    coherence = beside.measures()["ngram_coherence"]
     np.testing.assert_allclose(coherence, embedding_coherence(features.codes, vectors), rtol=1e-5, atol=1e-7)
-    null = beside.scales(everyone, measures | beside.measures)
+    null = beside.scales(everyone, measures | beside.measures())
     z = null["ngram_coherence"].z
     assert np.nanmean(np.abs(z[3:]) > 3) < 0.06 and (z[:2] > 5).all()
 
@@ -217,7 +217,7 @@ def twin(tokens, z, tmp_path_factory):
 def test_a_twins_agreement_stands_beside_its_codes_on_other_text(features, twin, everyone, measures):
     beside = MeasureNulls(features, nulls=2, seed=0, twin=twin)
     read(features, *beside.listeners)
-    agreement, taken = twin_agreement(features, twin), beside.measures
+    agreement, taken = twin_agreement(features, twin), beside.measures()
     np.testing.assert_array_equal(taken["twin_cosine"], agreement.decoder_cosine)
     np.testing.assert_allclose(taken["twin_correlation"], agreement.correlation)
     null = beside.scales(everyone, measures | taken)["twin_correlation"]

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.features import FeatureStore
-from interp.ranking import count_firings
 from interp.scores import evidence, unity
 from interp.scores.calibration import Calibration, calibrate, fit_calibration
 from interp.scores.embeddings import SequenceVectors
+from interp.scores.firings import count_firings
 from interp.scores.table import measures_table
 from interp.scores.tokens import WordMass
 from interp.worlds.latents import World, WorldConfig, planted_world

@@ -11,4 +11,5 @@ calibration from evidence to the probability of one meaning, fitted to planted w
 tokens, logits, directions, twins, embeddings, intervals    the known single measures, each on its page
 concepts    which labelled concept a latent is, and is it that one only
 table       all single measures side by side, with the direction that means one meaning
+shifted     each of them beside its null: recount, on shifted text;   chance   in closed form, or of random directions
 """

@@ -39,6 +39,26 @@ class CodeSource(Protocol):
     def __getitem__(self, rows: slice, /) -> SparseCodes: ...
 
 
+@dataclass(frozen=True)
+class FiringFacts:
+    """What must be known of each latent before its firings are sampled."""
+
+    maxima: Float32[np.ndarray, " d_sae"]
+    n_active: Int64[np.ndarray, " d_sae"]
+    n_rows: int
+
+
+def count_firings(codes: CodeSource) -> FiringFacts:
+    """By reading the codes; of a feature store the scan has counted them."""
+    maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
+    for start in range(0, len(codes), ROWS_PER_CHUNK):
+        part = codes[start : start + ROWS_PER_CHUNK]
+        latents, values = part.latents.numpy(), np.maximum(part.values.float().numpy(), 0)
+        np.maximum.at(maxima, latents, values)
+        n_active += np.bincount(latents[values > 0], minlength=codes.d_sae)
+    return FiringFacts(maxima, n_active, len(codes))
+
+
 class CodeChunk(NamedTuple):
     start: int
     """First row."""

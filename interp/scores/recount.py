@@ -111,7 +111,6 @@ class Recount:
         if sum(len(part.unit) for part in self._waiting) >= BUFFERED:
             self._count_waiting()
 
-    @property
     def measures(self) -> dict[str, Float64[np.ndarray, "text unit"]]:
         self._count_waiting()
         if not len(self._units) or not self._counts:

@@ -33,7 +33,7 @@ from interp.scores.groups import rows_per_group
 from interp.scores.nulls import POOL, NullScale, n_repetitions, null_scale
 from interp.scores.recount import Masks, Recount, bytes_of_unit, check_labels
 from interp.scores.senses import MIN_GROUPS
-from interp.scores.twins import Correlator, TwinAgreement, TwinSummer
+from interp.scores.twins import Correlator, TwinSummer
 
 UNITS = 512
 """Latents that are recounted on each shifted text; enough for the null, since latents are pooled."""
@@ -101,12 +101,11 @@ class MeasureNulls:
         twins = [self._twins.add] if self._twins else []
         return [*twins, *(each.add for each in self._moved_twins), *summers, self._recount.add]
 
-    @property
     def measures(self) -> dict[str, Float64[np.ndarray, " d_sae"]]:
         """Those that this pass took: the coherences, and the agreement with the twin."""
         found = {name: summers[0].coherence for name, summers in self._coherences.items()}
         if self._twins:
-            agreement: TwinAgreement = self._twins.agreement
+            agreement = self._twins.finish()
             found |= {"twin_cosine": agreement.decoder_cosine, "twin_correlation": agreement.correlation}
         return found
 
@@ -121,7 +120,7 @@ class MeasureNulls:
             "burstiness": burstiness_scale(n_active, table["n_sequences"].to_numpy(), features),
             **direction_scales(features, self._twin, measures, testable, UNITS, self._seed),
         }
-        recounted = self._recount.measures
+        recounted = self._recount.measures()
         if self._moved_twins:
             recounted["twin_correlation"] = np.stack([each.best()[1] for each in self._moved_twins])
         for name in set(recounted) & set(measures):

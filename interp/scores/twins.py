@@ -53,7 +53,7 @@ class TwinAgreement:
 
 class TwinSummer:
     """The agreement of `features` with `twin`, a scan of the same tokens, from one pass over the codes of `features`:
-    `add` each chunk, then ask for the `agreement`. What `buffer_mb` does not hold is read in passes of its own then.
+    `add` each chunk, then `finish`. What `buffer_mb` does not hold is read in passes of its own then.
 
     Raises ValueError if the tokens or the decoders' widths differ.
     """
@@ -71,10 +71,6 @@ class TwinSummer:
 
     def add(self, chunk: CodeChunk) -> None:
         self._first.add(chunk)
-
-    @property
-    def agreement(self) -> TwinAgreement:
-        return self.finish()
 
     def finish(self, progress: Progress | None = None) -> TwinAgreement:
         features, twin = self._features, self._twin

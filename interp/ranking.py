@@ -7,9 +7,9 @@
     words        the rule that best predicts where the latent fires                            `interp.explain`
 
 The codes are read twice: for all evidence and samples, and to count the rules. No label, no language model, and nothing
-but tokens and codes is needed. Labels, where there are any, are evidence for
-the reader, and words for the rules if asked; no verdict knows them. A verdict is about the text that was scanned.
-How often it is right is measured by `analyses/scorecard.py`.
+but tokens and codes is needed. Labels, where there are any, are evidence for the reader, and words for the rules if
+asked; no verdict knows them. A verdict is about the text that was scanned. How often it is right is measured by
+`analyses/scorecard.py`.
 
 Failing: what lies in none of the respects that are looked at (`scores.respects`: surroundings, the token, its spelling,
 its neighbours), an idea or a tone, say, is no common meaning here; and two meanings of one script, topic or form count

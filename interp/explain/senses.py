@@ -99,6 +99,8 @@ def explain_all(
 
 @dataclass(frozen=True)
 class Parts:
+    """What is known of the parts before their rules are proposed."""
+
     latents: Int64[np.ndarray, " part"]
     sampled: list[Int64[np.ndarray, " row"]]
     in_fit: list[Int64[np.ndarray, " row"]]

@@ -4,7 +4,7 @@ In: the parts into which the sampled firings of a latent fall (`scores.senses`).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int, Int64
@@ -24,6 +24,12 @@ FOLLOWING = 5
 Progress = Callable[[int, int, str], None]
 
 
+class Described(NamedTuple):
+    words: Explanations
+    senses: list[list[dict[str, Any]]]
+    """One list a latent, the largest sense first; empty for latents with one."""
+
+
 def describe(
     features: FeatureStore,
     evidence: Evidence,
@@ -31,9 +37,9 @@ def describe(
     maxima: Float32[np.ndarray, " d_sae"],
     labels: Masks | None = None,
     progress: Progress | None = None,
-) -> tuple[Explanations, list[list[dict[str, Any]]]]:
-    """The explanations of all latents; and one list a latent, of its senses, the largest first, empty for latents with
-    one. sample: of the pass that the evidence is from; maxima: of each latent; labels: those that rules may name.
+) -> Described:
+    """All latents and their senses. sample: of the pass that the evidence is from; maxima: of each latent; labels:
+    those that rules may name.
 
     A sense is `share` of the activation mass, `stability`, `n` sampled firings, `rows` of the strongest, `following`
     tokens, `promoted` share, `rule` and its `f1` (`ranking.rank_features`).
@@ -59,11 +65,11 @@ def describe(
             )
     text = Text.read(features.tokens.numpy(), features.vocab, labels, spelt=features.is_spelt)
     half = features.fit_half().numpy()
-    words, of_senses = explain_all(text, features.codes, half, sample, parts, maxima=maxima, progress=progress)
+    words = explain_all(text, features.codes, half, sample, parts, maxima=maxima, progress=progress)
     every = [sense for own in described for sense in own]
-    for described_sense, rule, f1 in zip(every, of_senses.phrases, of_senses.f1, strict=True):
+    for described_sense, rule, f1 in zip(every, words.parts.phrases, words.parts.f1, strict=True):
         described_sense |= {"rule": rule, "f1": float(f1) if np.isfinite(f1) else None}
-    return words, described
+    return Described(words.latents, described)
 
 
 def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]) -> list[int]:

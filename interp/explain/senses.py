@@ -9,6 +9,7 @@ the sampled ones, and all else, its latent's other senses too, were wrong to hit
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int64
@@ -69,6 +70,11 @@ def explain_parts(
     return given.choose(text, proposed, counts)
 
 
+class AllExplanations(NamedTuple):
+    latents: Explanations
+    parts: PartExplanations
+
+
 def explain_all(
     text: Text,
     codes: CodeSource,
@@ -78,7 +84,7 @@ def explain_all(
     *,
     maxima: Float32[np.ndarray, " d_sae"],
     progress: Progress | None = None,
-) -> tuple[Explanations, PartExplanations]:
+) -> AllExplanations:
     """`explain` and `explain_parts` in one, from a sample of a pass before; all rules are counted in one more pass."""
     given, background = Parts.of(parts, codes, text.n_ctx, half, sample.n_fire), Background.of(text, half)
     of_latents, of_parts = sample.propose(background, progress), given.propose(background, progress)
@@ -93,8 +99,10 @@ def explain_all(
         sampled=[none] * n + given.sampled,
         progress=progress,
     )
-    of_senses = given.choose(text, of_parts, counts.of(slice(n, None)))
-    return choose(text, of_latents, counts.of(slice(n)), sample.n_fire), of_senses
+    return AllExplanations(
+        choose(text, of_latents, counts.of(slice(n)), sample.n_fire),
+        given.choose(text, of_parts, counts.of(slice(n, None))),
+    )
 
 
 @dataclass(frozen=True)

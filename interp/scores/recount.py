@@ -207,9 +207,9 @@ class Recount:
         best = {name: np.nanmax(values.reshape(mass.shape), axis=1, initial=-np.inf) for name, values in found.items()}
         titles = {"selectivity": "class_selectivity", "excess": "purity_excess", "nmi": "label_nmi"}
         columns = {titles.get(name, name): np.where(np.isfinite(x), x, np.nan) for name, x in best.items()}
-        _, fit, held = best_threshold(counts.in_label, self._fired, n_label)
-        label = np.nan_to_num(fit, nan=-1).argmax(1)[:, None]
-        chosen, measured = (np.take_along_axis(x, label, 1)[:, 0] for x in (fit, held))
+        at_best = best_threshold(counts.in_label, self._fired, n_label)
+        label = np.nan_to_num(at_best.f1_fit, nan=-1).argmax(1)[:, None]
+        chosen, measured = (np.take_along_axis(x, label, 1)[:, 0] for x in (at_best.f1_fit, at_best.f1))
         return columns | {"label_f1": np.where(chosen > 0, measured, np.nan)}
 
 

@@ -10,6 +10,7 @@ Pearson's, of the activation (0 where silent) with the label.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -79,8 +80,8 @@ class LabelCounts:
     def _rows(self, alive: np.ndarray, firing: FiringStatistics) -> dict[str, np.ndarray]:
         n_active = firing.n_active[self.first + alive, None]
         both, n_label = self.both[alive].sum((2, 3), dtype=np.int64), self.n_label.sum(0)
-        best, f1_fit, f1_held = best_threshold(self.both[alive], self.fired[alive], self.n_label)
-        thresholds = np.take_along_axis(self._thresholds(firing, alive), best, 1)
+        best = best_threshold(self.both[alive], self.fired[alive], self.n_label)
+        thresholds = np.take_along_axis(self._thresholds(firing, alive), best.place, 1)
         shape = both.shape
         columns = {
             "latent": np.broadcast_to(self.first + alive[:, None], shape),
@@ -90,9 +91,9 @@ class LabelCounts:
             "mass": self.sums[alive],
             "precision": both / n_active,
             "recall": _ratio(both, n_label),
-            "f1_fit": f1_fit,
+            "f1_fit": best.f1_fit,
             "threshold": thresholds,
-            "f1": f1_held,
+            "f1": best.f1,
             "correlation": self._correlation(firing, alive, n_label),
         }
         return {key: column.reshape(-1) for key, column in columns.items()}
@@ -112,10 +113,16 @@ class LabelCounts:
         return _ratio(self.sums[alive] / n - mean * share, np.sqrt(np.maximum(variance * share * (1 - share), 0)))
 
 
-def best_threshold(
-    both: np.ndarray, fired: np.ndarray, n_label: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The threshold of best F1 on the fit half (half 1), F1 there and on the other half, each "latent label".
+class BestThreshold(NamedTuple):
+    """Each "latent label"."""
+
+    place: np.ndarray
+    f1_fit: np.ndarray
+    f1: np.ndarray
+
+
+def best_threshold(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> BestThreshold:
+    """The threshold of best F1 on the fit half (half 1), F1 there and on the other half.
 
     both "latent label half threshold": firings on the label's tokens in each threshold bin; fired "latent half
     threshold": all firings; n_label "half label". F1 is NaN where neither the latent nor the label is to be seen.
@@ -125,7 +132,7 @@ def best_threshold(
     f1 = _ratio(2 * tail, total)
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
     fit, held = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (1, 0))
-    return best, fit, held
+    return BestThreshold(best, fit, held)
 
 
 def best_labels(table: dict[str, np.ndarray], d_sae: int) -> dict[str, np.ndarray]:

@@ -93,7 +93,8 @@ class RankingConfig:
     use_labels: bool = False
     """Let explanations name the corpus's labels; verdicts never know them."""
     twin: str | None = None
-    """A run, or a scan of the same tokens, with a dictionary from another seed: how well each latent is found again."""
+    """The folder (seen from where the command runs) of a run, or of a scan of the same tokens, with a dictionary from
+    another seed: how well each latent is found again."""
 
     def __post_init__(self) -> None:
         if self.nulls < 1:

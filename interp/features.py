@@ -48,7 +48,9 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        return cls(path)
+        """The store in a folder, or that of a run folder."""
+        own = Path(path) / "features"
+        return cls(own if own.is_dir() and not (Path(path) / "meta.json").is_file() else path)
 
     @classmethod
     def from_codes(

@@ -83,12 +83,16 @@ def rank_features(
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
     explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval     of that rule on all tokens of
                             the held-out half (`explain.Explanations`)
-    senses                  one dictionary a sense, the largest first: `share` of the activation mass, `stability`, how
-                            well it is found again in bootstraps (1: exactly), `rule` in words with its `f1` ("" and
-                            None where none was found), `n` sampled firings, `rows` of up to 8 of them (seq * n_ctx +
-                            pos), `following` tokens, `promoted`: share of its firings that a token follows which the
-                            latent raises most (None where no logit effects are known). [] for latents with one sense
-                            or not tested
+    n_senses_z, n_senses_null_low, n_senses_null_high       beside that of shifted text, whose firings fall into parts
+                            too: not the number tells senses from chance, but what each has in common
+    senses                  one dictionary a sense, the largest first: `share` of the activation mass;
+                            `monosemanticity`, the probability that it has one meaning itself (None of a few firings),
+                            and `by_chance`, the share of the senses of shifted text that reach that; `stability`, how
+                            well it is found again in bootstraps (1: exactly); `rule` in words with its `f1` ("" and
+                            None where none was found); `n` sampled firings, `rows` of up to 8 of them (seq * n_ctx +
+                            pos); `following` tokens; `promoted`: share of its firings that a token follows which the
+                            latent raises most (None where no logit effects are known). [] for latents with one sense or
+                            not tested
     respect                 in what its firings are most alike (`scores.respects`)
     distinctness, core, consistency, cosine, kinship, common, own, mass, …_even     see `scores.unity`
     coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
@@ -102,13 +106,14 @@ def rank_features(
                             NaN where not tested
     density                 share of tokens it fires on;   n_active, n_sequences: as in the features table
 
-    nulls: number of shifted texts; latents of similar size share them, so two suffice; where fewer than 100 fire, more
-    are drawn. calibration: None for the one that ships. labels: the masks that were scanned, for the nulls of their
-    measures: the store keeps counts only. use_labels: let the rules of latents and senses name labels too; without it
-    words know tokens and strings only. embeddings: `ResidualVectors.from_store` of the tokens that were scanned. twin:
-    a scan of them with a dictionary from another seed. None of these changes a probability or a verdict. The same store
-    and seed give the same table. Where the store was given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on
-    how tokens are spelt.
+    nulls: number of shifted texts; latents of similar size share them, so two suffice; where fewer than 100 fire (or,
+    for the measures, may be tested) there are more. calibration: None for the one that ships. labels: the masks that
+    were scanned, for the nulls of their measures: the store keeps counts only. use_labels: let the rules of latents and
+    senses name labels too; without it words know tokens and strings only. embeddings: `ResidualVectors.from_store` of
+    the tokens that were scanned. twin: a scan of them with a dictionary from another seed (of more than some 5800
+    latents each, the codes are read more often). None of these changes a probability or a verdict. The same store and
+    seed give the same table. Where the store was given no vocabulary (`FeatureStore.is_spelt`), nothing hangs on how
+    tokens are spelt.
     Raises ValueError if nulls < 1 or seed < 0, if use_labels is set and there are no labels, or if a mask, the
     embeddings or the twin are not of the tokens that were scanned.
     """
@@ -143,7 +148,7 @@ def rank_features(
     ranking["explanation_n_examples"], ranking["explanation_bits"] = words.n_examples, words.bits
     ranking["explanation_f1_by_interval"] = list(words.f1_by_interval)
     ranking["senses"] = pd.Series(senses, dtype=object)
-    measured = _measure_columns(features, judged, beside)
+    measured = _measure_columns(features, judged, beside, progress)
     ranking = pd.concat([ranking.drop(columns="token_share"), pd.DataFrame(measured)], axis=1)
     first = [*_FIRST, *(c for c in ranking.columns if c not in _FIRST and c not in _LAST), *_LAST]
     return _sorted(ranking[first])
@@ -301,6 +306,8 @@ def _evidence_columns(evidence: "Evidence") -> dict[str, Any]:
 
     named = np.array([*respects.NAMES, ""], dtype=object)
     columns: dict[str, Any] = {"respect": named[evidence.best_respect]}
+    senses = evidence.senses_null
+    columns |= {"n_senses_z": senses.z, "n_senses_null_low": senses.low, "n_senses_null_high": senses.high}
     for name in (*NAMES[2:], *NAMES[:2]):
         null = evidence.null(name)
         columns |= {name: evidence.of(name), f"{name}_z": null.z}
@@ -342,11 +349,13 @@ def _vectors(features: FeatureStore, embeddings: "SequenceVectors | None") -> di
     return vectors if embeddings is None else vectors | {"residual_coherence": embeddings}
 
 
-def _measure_columns(features: FeatureStore, judged: _Judged, beside: "MeasureNulls") -> dict[str, Any]:
+def _measure_columns(
+    features: FeatureStore, judged: _Judged, beside: "MeasureNulls", progress: Progress | None
+) -> dict[str, Any]:
     """The single measures, each beside its null where it has one."""
     from interp.scores.table import scan_measures
 
-    measures = {"token_share": judged.token_share, **scan_measures(features), **beside.measures()}
+    measures = {"token_share": judged.token_share, **scan_measures(features), **beside.measures(progress)}
     del measures["density"]  # known of dead latents too
     found = beside.scales(judged.evidence, measures)
     table = features.table("features").sort_values("latent")

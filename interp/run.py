@@ -139,9 +139,7 @@ def run_stages(
     run = Run(out)
     fingerprints: dict[str, str] = {}
     for stage in stages_of(config):
-        settings = {name: config.to_dict()[name] for name in stage.sections}
-        if stage.name == "corpus":
-            settings["files"] = _file_hashes(config.corpus)
+        settings = _settings(stage, config)
         inputs = {name: fingerprints[name] for name in stage.inputs if name in fingerprints}
         expected = _sha256(json.dumps([stage.name, settings, inputs], sort_keys=True))
         fingerprints[stage.name] = expected
@@ -171,7 +169,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
         _claim(run.path, config, redo=True)
         run.config = config
     inputs = {before: manifest["fingerprint"] for before, manifest in done.items() if manifest}
-    settings = {section: run.config.to_dict()[section] for section in stage.sections}
+    settings = _settings(stage, run.config)
     fingerprint = _sha256(json.dumps([name, settings, inputs], sort_keys=True))
     return _build(stage, run, settings, inputs, fingerprint, progress)
 
@@ -225,6 +223,16 @@ def _claim(out: Path, config: RunConfig, redo: bool) -> None:
     temporary = out / "run.toml.tmp"
     temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
     os.replace(temporary, file)
+
+
+def _settings(stage: Stage, config: RunConfig) -> dict[str, Any]:
+    """All that a stage hangs on but the stages before it: its sections, and what it reads from elsewhere."""
+    settings: dict[str, Any] = {name: config.to_dict()[name] for name in stage.sections}
+    if stage.name == "corpus":
+        settings["files"] = _file_hashes(config.corpus)
+    if stage.name == "ranking" and config.ranking.twin is not None:
+        settings["twin"] = _sha256((FeatureStore.open(config.ranking.twin).path / "scan.json").read_text())
+    return settings
 
 
 def _file_hashes(config: CorpusConfig) -> dict[str, str]:

@@ -181,7 +181,7 @@ def ranked(run: "Run", config: RankingConfig, progress: Progress) -> pd.DataFram
     """The ranking of a run's features, with the evidence of its labels and of the activations they were learnt on."""
     if config.use_labels and not run.harvested.labels:
         raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
-    twin = None if config.twin is None else _scan_at(Path(config.twin))
+    twin = None if config.twin is None else FeatureStore.open(config.twin)
     return rank_features(
         run.features,
         nulls=config.nulls,
@@ -192,11 +192,6 @@ def ranked(run: "Run", config: RankingConfig, progress: Progress) -> pd.DataFram
         twin=twin,
         progress=progress,
     )
-
-
-def _scan_at(path: Path) -> FeatureStore:
-    """Of a run folder, or a feature store's own."""
-    return FeatureStore.open(path / "features" if (path / "features").is_dir() else path)
 
 
 def _nulls(run: "Run", folder: Path, progress: Progress) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def holds(text, words):
         ("two or more quotes deep", "he \"said '⟦don't go'⟧\" and 'a \"⟦b\"⟧ c"),
         ("two or more quotes deep", "\"a '⟦tis b\"⟧ 'c'"),
         ("two or more quotes deep", "“a ‘⟦don’t b’⟧ c” ‘d’"),
+        ("exactly one quote deep", "„⟦a“⟧ b „⟦c ‚⟧d‘⟦ e“⟧ f «⟦g»⟧ „⟦h”⟧ “⟦i”⟧"),
+        ("exactly one quote deep", "see '⟦f(\"⟧x\"⟦)'⟧ and “⟦y”⟧"),
         ("three or more quotes deep", "“a ‘b “⟦c”⟧ d’”"),
         ("in single quotes", "he said '⟦I do⟧"),
         ("in single quotes", "don't '⟦it'⟧ '⟦a\n⟧b"),

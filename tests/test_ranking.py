@@ -119,6 +119,21 @@ def test_senses_are_counted(world, ranking, n_factors):
     assert counted.mean() == pytest.approx(n_factors, abs=0.5)
 
 
+def test_each_sense_has_one_meaning_itself_and_those_of_shifted_text_have_none(world, ranking, tmp_path):
+    planted = by_latent(ranking).senses[world.kinds == "poly"]
+    one = np.array([sense["monosemanticity"] for senses in planted for sense in senses], float)
+    chance = np.array([sense["by_chance"] for senses in planted for sense in senses], float)
+    assert np.mean(one > 0.5) > 0.7 and np.mean(chance < 0.1) > 0.7
+    order = np.argsort(one)
+    assert (np.diff(chance[order]) <= 0).all(), "the surer, the rarer by chance"
+    moved = by_latent(rank_features(store_of(world, tmp_path, np.roll(world.z, len(world.z) // 3 + 5, axis=0))))
+    found = [sense for senses in moved.senses for sense in senses]
+    assert len(found) > 20 and np.mean([sense["monosemanticity"] or 0 for sense in found]) < 0.2
+    assert 0.2 < np.mean([sense["by_chance"] for sense in found if sense["by_chance"] is not None]) < 0.8
+    tested = ~moved.verdict.isin(["dead", "too_rare", "dense", "lexical"])
+    assert moved.n_senses_z[tested].abs().mean() < 1.5 and abs(moved.n_senses_z[tested].mean()) < 0.5
+
+
 def test_shuffled_activations_are_not_monosemantic(world, tmp_path):
     """The codes on the wrong text keep rates and bursts; what is called monosemantic is chance. One shift moves all
     latents alike, so their mean z is not as near to 0 as that of independent ones."""
@@ -274,6 +289,11 @@ def test_masks_and_embeddings_of_other_tokens_are_refused(world, store, tmp_path
         rank_features(labelled, use_labels=True)
     with pytest.raises(ValueError, match="the embeddings are of n_ctx=8"):
         rank_features(store, embeddings=ResidualVectors(np.zeros((16, 2), np.float16), 8, 1))
+    with pytest.raises(ValueError, match="the vectors end before row"):
+        rank_features(store, embeddings=ResidualVectors(np.zeros((N_CTX, 2), np.float16), N_CTX, 1))
+    other = FeatureStore.from_codes(world.tokens + 1, codes, tmp_path / "other")
+    with pytest.raises(ValueError, match="is a scan of other tokens than"):
+        rank_features(store, twin=other)
 
 
 def test_a_verdict_does_not_depend_on_the_other_latents(world, store, ranking, tmp_path):
@@ -381,7 +401,8 @@ def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequen
 
 def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_or_not(ranking):
     told = {key for senses in ranking.senses for sense in senses for key in sense}
-    assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted", "stability"}
+    of_one = {"monosemanticity", "by_chance"}
+    assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted", "stability"} | of_one
     assert all(f"`{key}`" in rank_features.__doc__ for key in told)
     shares = verdict_shares(ranking).set_index("verdict")
     sure = (ranking.ci_low > 0.5) | (ranking.ci_high < 0.5)

@@ -33,9 +33,9 @@ WHOLE = 4
 """Polysemantic with one sense, and not sure of it."""
 SENSES = [
     {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639]}
-    | {"following": [1, 5], "promoted": 0.25, "stability": 0.9},
+    | {"following": [1, 5], "promoted": 0.25, "stability": 0.9, "monosemanticity": 0.97, "by_chance": 0.02},
     {"share": 0.3, "rule": "", "f1": None, "n": 12, "rows": [20]}
-    | {"following": [], "promoted": None, "stability": None},
+    | {"following": [], "promoted": None, "stability": None, "monosemanticity": None, "by_chance": None},
 ]
 
 
@@ -279,7 +279,7 @@ def test_senses_have_their_rule_and_firings_in_context(page, run):
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
     senses = chunk[str(SPLIT)]["senses"]
-    for name in ("share", "stability", "rule", "f1", "n", "following", "promoted"):
+    for name in ("share", "monosemanticity", "by_chance", "stability", "rule", "f1", "n", "following", "promoted"):
         assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
     for place, (shown, given) in enumerate(zip(senses, SENSES, strict=True)):
         assert [row for _, row, *_ in shown["examples"]] == given["rows"]

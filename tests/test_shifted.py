@@ -1,16 +1,19 @@
 """The measures' nulls: a recount against a scan of shifted text, closed forms against draws, chance against meaning."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from interp.codes import SparseCodes
 from interp.features import FeatureStore, ScanConfig
 from interp.scores import recount
-from interp.scores.chance import burstiness_scale, random_mixtures
-from interp.scores.embeddings import MovedVectors, NgramVectors, ResidualVectors, embedding_coherence
+from interp.scores.chance import _dimensionality, burstiness_scale, random_mixtures
+from interp.scores.directions import direction_measures
+from interp.scores.embeddings import CoherenceSummer, NgramVectors, ResidualVectors, embedding_coherence
 from interp.scores.firings import chunks
 from interp.scores.recount import Recount
 from interp.scores.shifted import MeasureNulls
@@ -106,7 +109,7 @@ def test_a_recount_is_a_scan_of_the_moved_text(features, tokens, z, labels, tmp_
     expected = {"token_share": word_share(there)} | scan_measures(there)
 
     def recounted():
-        counts = Recount(features, units, [shift, 3], labels)
+        counts = Recount(features, units, [shift * N_CTX, 3 * N_CTX], labels)
         read(features, counts.add)
         return counts.measures()
 
@@ -177,13 +180,30 @@ def test_what_follows_by_chance_ranks_in_the_middle(features, everyone, measures
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])
-def test_moved_vectors_are_those_of_moved_text(tokens, every):
+@pytest.mark.parametrize("moved", [0, 7 * N_CTX, 1001])
+def test_moved_vectors_are_those_of_rows_further_on(features, z, every, moved, monkeypatch):
+    """Chunks of two and a half sequences, in some of which there is no vector; groups of half a sequence."""
+    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 40)
     vectors = np.random.default_rng(0).normal(size=(-(-N_SEQ // every) * N_CTX, 3)).astype(np.float16)
-    moved = MovedVectors(ResidualVectors(vectors, N_CTX, every), N_SEQ, 7)
-    rolled = ResidualVectors(np.roll(vectors, -7 * N_CTX, 0), N_CTX, every)
-    assert (moved.n_ctx, moved.every, moved.dim) == (N_CTX, every, 3)
-    for first, last in [(0, N_SEQ), (0, 10), (13, 31), (80, N_SEQ), (0, 1)]:
-        np.testing.assert_array_equal(moved(first, last), rolled(first, last))
+    summer = CoherenceSummer(D, ResidualVectors(vectors, N_CTX, every), N_CTX // 2, ROWS, moved)
+    for chunk in chunks(features.codes, np.ones(D, np.float32), N_CTX // 2):
+        summer.add(chunk)
+    there = (np.arange(ROWS) + moved) % ROWS
+    kept = there // N_CTX % every == 0
+    full = np.zeros((ROWS, 3))
+    full[kept] = vectors[there[kept] // N_CTX // every * N_CTX + there[kept] % N_CTX]
+    weighted = np.einsum("rj,rd->jrd", z * kept[:, None], full).reshape(D, -1, N_CTX // 2, 3).sum(2)
+    mass = (z * kept[:, None]).T.reshape(D, -1, N_CTX // 2).sum(2)
+    dot = np.square(weighted.sum(1)).sum(1) - np.square(weighted).sum((1, 2))
+    pairs = mass.sum(1) ** 2 - np.square(mass).sum(1)
+    expected = np.divide(dot, pairs, out=np.full(D, np.nan), where=pairs > 0)
+    np.testing.assert_allclose(summer.coherence, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_vectors_of_another_text_are_refused(features):
+    short = ResidualVectors(np.zeros((ROWS - N_CTX, 3), np.float16), N_CTX, 1)
+    with pytest.raises(ValueError, match=f"the vectors end before row {ROWS - 1}"):
+        embedding_coherence(features.codes, short)
 
 
 def test_ngrams_on_shifted_text_are_no_more_alike_than_any(features, everyone, measures):
@@ -225,7 +245,7 @@ def test_a_twins_agreement_stands_beside_its_codes_on_other_text(features, twin,
     shift = int(np.random.default_rng(0).integers(8, N_SEQ - 8, 2)[0])
     codes = [store.codes[0:ROWS].scipy().toarray() for store in (features, twin)]
     both = np.corrcoef(codes[0][:, :-1].T, np.roll(codes[1], -shift * N_CTX, 0)[:, :-1].T)[: D - 1, D - 1 :]
-    found = beside._moved_twins[0].best()[1]
+    found = beside._moved_correlation[0].best().value
     np.testing.assert_allclose(found, both.max(1)[beside._units], atol=1e-6)
 
 
@@ -239,14 +259,33 @@ def test_an_unrelated_twin_agrees_by_chance_only(features, everyone, measures, t
         assert abs(np.mean(z_scores)) < 0.5 and np.mean(np.abs(z_scores) > 3) < 0.06, name
 
 
-def test_random_directions_are_within_the_null_of_directions(features, everyone, measures):
-    """The decoder here is random. A planted pair of rows is not, nor a row that stands alone."""
-    found = scales(features, everyone, measures, nulls=1, seed=0)
-    for name in ("dimensionality", "max_cosine"):
-        z_scores = found[name].z
-        assert abs(np.mean(z_scores[TESTED])) < 0.5 and np.isnan(z_scores[~TESTED]).all(), name
-        within = (measures[name] >= found[name].low) & (measures[name] <= found[name].high)
-        assert np.mean(within[TESTED]) > 0.9, name
+def test_random_directions_are_within_the_null_of_directions_whatever_their_length(features, everyone, measures):
+    """The decoder here is random."""
+    for lengths in (torch.linspace(0, 0.1, D).exp(), torch.linspace(-1, 1, D).exp()):
+        store = copy.copy(features)
+        store.__dict__["W_dec"] = features.W_dec * lengths[:, None]
+        own = direction_measures(store.W_dec)
+        given = measures | {"dimensionality": own.dimensionality, "max_cosine": own.max_cosine}
+        found = scales(store, everyone, given, nulls=1, seed=0)
+        for name in ("dimensionality", "max_cosine"):
+            z_scores = found[name].z
+            assert abs(np.mean(z_scores[TESTED])) < 0.5 and np.isnan(z_scores[~TESTED]).all(), name
+            within = (given[name] >= found[name].low) & (given[name] <= found[name].high)
+            assert np.mean(within[TESTED]) > 0.85, name
+            assert abs(spearmanr(z_scores[TESTED], lengths[TESTED]).statistic) < 0.3
+
+
+def test_a_dimensionality_is_that_of_the_row_in_another_direction(features):
+    W, directions = features.W_dec, random_mixtures(features.W_dec, 50, 3)
+    mean, std = _dimensionality(W, directions)
+    for row in (0, 7):
+        found = []
+        for direction in directions:
+            changed = W.clone()
+            changed[row] = direction * W[row].norm()
+            found.append(direction_measures(changed).dimensionality[row])
+        assert mean[row] == pytest.approx(np.mean(found), rel=1e-5)
+        assert std[row] == pytest.approx(np.std(found, ddof=1), rel=1e-3)
 
 
 def test_mixtures_have_the_second_moments_of_the_rows():
@@ -281,3 +320,29 @@ def test_every_measure_but_density_has_a_null(features, twin, everyone, measures
 def test_few_latents_are_recounted_on_more_texts(tokens, z, tmp_path):
     few = FeatureStore.from_codes(tokens, SparseCodes.from_dense(torch.from_numpy(z[:, :2])), tmp_path, vocab=STRINGS)
     assert len(MeasureNulls(few, nulls=2, seed=0)._recount._counts) == 50
+
+
+def test_a_few_testable_latents_share_the_null_of_those_that_were_not(features, measures):
+    """It is not known before the pass which are: the nulls of all that fire as often are at hand."""
+    three = Everyone(np.isin(np.arange(D), [20, 50, 80]), features.table().n_sequences.to_numpy(float))
+    found = scales(features, three, measures, nulls=1, seed=0)
+    for name in ("token_entropy", "token_share", "max_cosine", "dimensionality"):
+        assert (np.abs(found[name].z[three.testable]) < 4).all(), name
+
+
+@pytest.mark.parametrize("n_seq", [1, 3])
+def test_a_text_of_few_sequences_is_shifted_by_rows(n_seq, tokens, z, tmp_path):
+    text = tokens.reshape(n_seq, -1)
+    codes = SparseCodes.from_dense(torch.from_numpy(z))
+    long = FeatureStore.from_codes(text, codes, tmp_path, vocab=STRINGS)
+    beside = MeasureNulls(long, nulls=3, seed=0)
+    read(long, *beside.listeners)
+    shifted = beside._recount.measures()["token_entropy"]
+    measured = scan_measures(long)["token_entropy"][beside._units]
+    assert (shifted[:, :2] > measured[:2] + 1).all(), "the tokens that the first two detect are elsewhere"
+    assert not np.allclose(shifted[0], shifted[1])
+
+
+def test_no_null_is_refused(features):
+    with pytest.raises(ValueError, match="nulls=0"):
+        MeasureNulls(features, nulls=0, seed=0)

@@ -84,8 +84,8 @@ def _rank(options: argparse.Namespace) -> None:
     out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed", "use_labels")}
     given = {name: value for name, value in given.items() if value is not None}
     twin = None if options.twin is None else open_features(options.twin)
-    if is_run(options.source) and twin is not None:
-        given["twin"] = str(options.twin.resolve())
+    if twin is not None and is_run(options.source):
+        given["twin"] = str(twin.path.resolve())
     if out is None:
         if not is_run(options.source):
             raise ValueError(f"{options.source} is not a run folder: name the ranking's file with --out")

@@ -41,8 +41,9 @@ def describe(
     """All latents and their senses. sample: of the pass that the evidence is from; maxima: of each latent; labels:
     those that rules may name.
 
-    A sense is `share` of the activation mass, `stability`, `n` sampled firings, `rows` of the strongest, `following`
-    tokens, `promoted` share, `rule` and its `f1` (`ranking.rank_features`).
+    A sense is `share` of the activation mass, `monosemanticity` and what of it is `by_chance`, `stability`, `n` sampled
+    firings, `rows` of the strongest, `following` tokens, `promoted` share, `rule` and its `f1`
+    (`ranking.rank_features`).
     """
     flat, promoted = features.tokens.numpy().reshape(-1), _promoted(features)
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
@@ -56,6 +57,8 @@ def describe(
             described[latent].append(
                 {
                     "share": float(evidence.shares[latent, at].sum()),
+                    "monosemanticity": _known(evidence.sense_one[latent, sense]),
+                    "by_chance": _known(evidence.sense_by_chance(int(latent), sense)),
                     "stability": float(evidence.stability[latent, sense]),
                     "n": len(rows),
                     "rows": [int(row) for row in rows[:SHOWN]],
@@ -68,8 +71,12 @@ def describe(
     words = explain_all(text, features.codes, half, sample, parts, maxima=maxima, progress=progress)
     every = [sense for own in described for sense in own]
     for described_sense, rule, f1 in zip(every, words.parts.phrases, words.parts.f1, strict=True):
-        described_sense |= {"rule": rule, "f1": float(f1) if np.isfinite(f1) else None}
+        described_sense |= {"rule": rule, "f1": _known(f1)}
     return Described(words.latents, described)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]) -> list[int]:

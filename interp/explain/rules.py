@@ -91,10 +91,10 @@ def explain(
 class FitSample:
     """A sample of each latent's firings in the fit half, and their number, from one pass over the codes."""
 
-    def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
+    def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int, size: int = SAMPLE):
         self.n_fire = np.zeros(d_sae, np.int64)
         self._n_ctx, self._half = n_ctx, half
-        self._sampler = FiringSampler(d_sae, 1, SAMPLE, seed)
+        self._sampler = FiringSampler(d_sae, 1, size, seed)
 
     def add(self, chunk: CodeChunk) -> None:
         values = np.where(self._half[chunk.rows // self._n_ctx], chunk.values, 0)

@@ -58,11 +58,12 @@ def explain_parts(
 
     The other arguments are those of `explain`. Raises ValueError for a latent or a row that the codes do not have.
     """
+    _check(parts, codes)
     text, half = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy()
-    sample = FitSample(codes.d_sae, text.n_ctx, half, 0)
+    sample = FitSample(codes.d_sae, text.n_ctx, half, seed=0, size=1)
     for chunk in chunks(codes, maxima, text.n_ctx, progress, "counting firings of senses"):
         sample.add(chunk)
-    given = Parts.of(parts, codes, text.n_ctx, half, sample.n_fire)
+    given = Parts.of(parts, text.n_ctx, half, sample.n_fire)
     proposed = given.propose(Background.of(text, half), progress)
     counts = count_rules(
         text, codes, half, proposed, latents=given.latents, maxima=maxima, sampled=given.sampled, progress=progress
@@ -86,7 +87,8 @@ def explain_all(
     progress: Progress | None = None,
 ) -> AllExplanations:
     """`explain` and `explain_parts` in one, from a sample of a pass before; all rules are counted in one more pass."""
-    given, background = Parts.of(parts, codes, text.n_ctx, half, sample.n_fire), Background.of(text, half)
+    _check(parts, codes)
+    given, background = Parts.of(parts, text.n_ctx, half, sample.n_fire), Background.of(text, half)
     of_latents, of_parts = sample.propose(background, progress), given.propose(background, progress)
     n, none = codes.d_sae, np.zeros(0, np.int64)
     counts = count_rules(
@@ -121,21 +123,17 @@ class Parts:
     def of(
         cls,
         parts: Sequence[Part],
-        codes: CodeSource,
         n_ctx: int,
         half: Bool[np.ndarray, " seq"],
         n_fire: Int64[np.ndarray, " d_sae"],
     ) -> "Parts":
         """n_fire: each latent's firings in the fit half."""
-        for latent, rows in parts:
-            if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
-                raise ValueError(f"a part of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
         latents = np.array([latent for latent, _ in parts], np.int64)
         sampled = [np.unique(np.asarray(rows, np.int64)) for _, rows in parts]
         in_fit = [rows[half[rows // n_ctx]] for rows in sampled]
         sizes = [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)]
         n_sampled = np.array(sizes, np.int64).reshape(-1, 2).T
-        of_latent = np.bincount(latents, weights=n_sampled[0], minlength=codes.d_sae)[latents]
+        of_latent = np.bincount(latents, weights=n_sampled[0], minlength=len(n_fire))[latents]
         share = np.round(n_sampled[0] / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
         return cls(latents, sampled, in_fit, n_sampled, np.maximum(share, n_sampled[0]))
 
@@ -144,6 +142,12 @@ class Parts:
 
     def choose(self, text: Text, proposed: list[list[Rule]], counts: Counts) -> PartExplanations:
         return _choose(text, proposed, counts, self.n_fire, self.n_sampled)
+
+
+def _check(parts: Sequence[Part], codes: CodeSource) -> None:
+    for latent, rows in parts:
+        if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
+            raise ValueError(f"a part of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
 
 
 def _choose(

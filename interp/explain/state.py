@@ -69,15 +69,16 @@ UNSPELT = np.uint64(sum(1 << bit for bit, place in enumerate(PLACES) if not plac
 (OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS) = range(10)
 _KINDS = {
     **dict.fromkeys(".!?。！？؟…", STOP),
-    **dict.fromkeys("“«„「『", OPENS),
+    **dict.fromkeys("«「『", OPENS),
     **dict.fromkeys("”»」』", CLOSES),
     **dict.fromkeys("=+%", ASSIGNS),
     "\n": NEWLINE,
 }
-_MARKS = "()[]{}\"'#/:<>$*_\\,‘’"
+_MARKS = "()[]{}\"'#/:<>$*_\\,„“‚‘’"
 _KINDS.update({mark: 10 + place for place, mark in enumerate(_MARKS)})
 (PAREN, UNPAREN, SQUARE, UNSQUARE, BRACE, UNBRACE, DOUBLE, SINGLE) = range(10, 18)
-(HASH, SLASH, COLON, LESS, MORE, DOLLAR, STAR, UNDER, BACKSLASH, COMMA, OPENS_SINGLE, CLOSES_SINGLE) = range(18, 30)
+(HASH, SLASH, COLON, LESS, MORE, DOLLAR, STAR, UNDER, BACKSLASH, COMMA) = range(18, 28)
+(LOW, HIGH, LOW_SINGLE, HIGH_SINGLE, CLOSES_SINGLE) = range(28, 33)
 
 
 class Spelling(NamedTuple):
@@ -111,8 +112,8 @@ def _kind(character: str) -> int:
 # Places of the reader's variables in its state vector.
 (PREV, PREV2, LINE_KNOWN, LINE_EMPTY, LINE_TOKENS, INDENT, PARAGRAPH, SENTENCE, TEXT_TOKENS) = range(9)
 (PARENS, SQUARES, BRACES, IN_DOUBLE, IN_SINGLE, IN_OTHER, TRIPLE, RUN, LITERAL, REOPEN) = range(9, 19)
-(COMMENT, TAG, MATH, URL, BOLD, ITALIC, ESCAPED) = range(19, 26)
-_N_STATE = 26
+(COMMENT, TAG, MATH, URL, BOLD, ITALIC, ESCAPED, IN_LOW) = range(19, 27)
+_N_STATE = 27
 OUTER, INNER = 1, 2
 
 
@@ -181,7 +182,7 @@ def _bits(s, own, position):
         s[IN_DOUBLE] == 1 or s[IN_OTHER] > 0,
         in_single,
         s[TRIPLE] > 0,
-        s[LITERAL] == 1 or s[TRIPLE] > 0,
+        s[LITERAL] > 0 or s[TRIPLE] > 0,
         quotes == 1,
         quotes > 1,
         quotes > 2,
@@ -229,31 +230,26 @@ def _end_line(s):
     s[PARAGRAPH] = 1 if blank else 0
     s[IN_SINGLE], s[COMMENT], s[BOLD], s[ITALIC], s[URL] = 0, 0, 0, 0, 0
     if s[TRIPLE] == 0:
-        if s[LITERAL] == 1:
+        if s[LITERAL] > 0:
             s[IN_DOUBLE], s[LITERAL] = 0, 0
         if blank:
             s[PARENS], s[SQUARES], s[BRACES] = 0, 0, 0
-            s[IN_DOUBLE], s[IN_OTHER], s[TAG], s[MATH] = 0, 0, 0, 0
+            s[IN_DOUBLE], s[IN_OTHER], s[IN_LOW], s[TAG], s[MATH] = 0, 0, 0, 0, 0
             s[SENTENCE] = 1
 
 
 @njit(cache=True, nogil=True)
 def _quotes(s, kind):
-    """IN_SINGLE is OUTER, or INNER if it was opened within double quotes and ends with them."""
+    """IN_SINGLE is OUTER, or INNER if it was opened within double quotes and ends with them; LITERAL the mark that
+    opened it."""
     if s[REOPEN] > 0 and kind == LETTER:
         s[IN_SINGLE] = s[REOPEN]  # it was an apostrophe
     s[REOPEN] = 0
-    in_code = s[LITERAL] == 1 or s[TRIPLE] > 0
+    in_code = s[LITERAL] > 0 or s[TRIPLE] > 0
     if kind not in (DOUBLE, SINGLE) or s[ESCAPED] == 1:
         s[RUN] = 0
         if not in_code:
-            s[IN_OTHER] = max(0, s[IN_OTHER] + int(kind == OPENS) - int(kind == CLOSES))
-            if kind == CLOSES and s[IN_OTHER] == 0 and s[IN_SINGLE] == INNER:
-                s[IN_SINGLE] = 0
-            if kind == OPENS_SINGLE:
-                _open_single(s)
-            if kind == CLOSES_SINGLE and s[IN_SINGLE] > 0:
-                s[REOPEN], s[IN_SINGLE] = s[IN_SINGLE], 0
+            _typographic(s, kind)
         return
     s[RUN] = s[RUN] + 1 if s[PREV] == kind else 1
     if s[TRIPLE] > 0:
@@ -262,16 +258,35 @@ def _quotes(s, kind):
         return
     if s[RUN] == 3:
         s[TRIPLE], s[RUN], s[IN_DOUBLE], s[IN_SINGLE], s[LITERAL] = kind, 0, 0, 0, 0
-    elif kind == DOUBLE and (s[IN_SINGLE] == 0 or s[LITERAL] == 0):
-        s[LITERAL] = int(s[IN_DOUBLE] == 0 and _opens_literal(s))
+    elif kind == DOUBLE and s[LITERAL] != SINGLE:
+        s[LITERAL] = DOUBLE if s[IN_DOUBLE] == 0 and _opens_literal(s) else 0
         s[IN_DOUBLE] = 1 - s[IN_DOUBLE]
         if s[IN_DOUBLE] == 0 and s[IN_SINGLE] == INNER:
             s[IN_SINGLE] = 0
-    elif kind == SINGLE and s[IN_SINGLE] > 0:
-        s[REOPEN] = s[IN_SINGLE] * (1 - s[LITERAL])
+    elif kind == SINGLE and s[IN_SINGLE] > 0 and s[LITERAL] != DOUBLE:
+        s[REOPEN] = s[IN_SINGLE] if s[LITERAL] == 0 else 0
         s[IN_SINGLE], s[LITERAL] = 0, 0
     elif kind == SINGLE and not in_code and s[PREV] not in (LETTER, DIGIT):
-        s[LITERAL] = int(s[IN_DOUBLE] == 0 and _opens_literal(s))
+        s[LITERAL] = SINGLE if s[IN_DOUBLE] == 0 and _opens_literal(s) else 0
+        _open_single(s)
+
+
+@njit(cache=True, nogil=True)
+def _typographic(s, kind):
+    """“ and ‘ open, but behind „ and ‚ they close; ’ closes, unless a letter shows that it is an apostrophe."""
+    if kind == OPENS or kind == LOW or (kind == HIGH and s[IN_LOW] == 0):
+        s[IN_OTHER] += 1
+        s[IN_LOW] += int(kind == LOW)
+    elif kind == CLOSES or kind == HIGH:
+        s[IN_OTHER] = max(0, s[IN_OTHER] - 1)
+        s[IN_LOW] = s[IN_LOW] - 1 if kind == HIGH else min(s[IN_LOW], s[IN_OTHER])
+        if s[IN_OTHER] == 0 and s[IN_SINGLE] == INNER:
+            s[IN_SINGLE] = 0
+    elif kind == CLOSES_SINGLE and s[IN_SINGLE] > 0:
+        s[REOPEN], s[IN_SINGLE] = s[IN_SINGLE], 0
+    elif kind == HIGH_SINGLE and s[IN_SINGLE] > 0:
+        s[IN_SINGLE] = 0
+    elif kind == HIGH_SINGLE or kind == LOW_SINGLE:
         _open_single(s)
 
 

@@ -91,7 +91,7 @@ KNOWN = {
     "enc_dec_cosine": ("Encoder and decoder", "cosine of the direction it reads and the one it writes", MIXTURES),
     "label_nmi": ("Nearest label", "what firing and label say of each other: 1 is the label itself", SHIFTED),
     "burstiness": ("Burstiness", "firings in a sequence that has any", THROWN),
-    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", DIRECTIONS),
+    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", MIXTURES),
     "twin_correlation": ("Twin's activation", "largest correlation with a latent of that dictionary", SHIFTED),
 }
 EVEN = "_even"

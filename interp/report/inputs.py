@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.features import FeatureStore
+from interp.report.columns import DIRECTIONS
 from interp.report.wider import Wider, wider_of
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _with_twins(ranking: pd.DataFrame, twins: pd.DataFrame | None) -> pd.DataFra
         return ranking
     by_latent = twins.set_index("latent").reindex(ranking.index)
     low, high = twins["frozen_cosine"].quantile([0.025, 0.975])
-    return ranking.assign(twin_cosine=by_latent["cosine"], twin_cosine_null_low=low, twin_cosine_null_high=high)
+    beside = ranking.assign(twin_cosine=by_latent["cosine"], twin_cosine_null_low=low, twin_cosine_null_high=high)
+    beside.attrs["nulls"] = {"twin_cosine": DIRECTIONS}
+    return beside
 
 
 def _wider(store: FeatureStore, source: Any) -> Wider:

@@ -1,8 +1,8 @@
 """The senses of a latent as the page shows them: each with its rule and with firings in their context.
 
-In: the ranking's column `senses`, a list a latent of {share, stability, rule, f1, n, rows, following, promoted}. Out:
-for each latent what the page reads; an example is that of `chunks`: [sense, row, place of the firing token, tokens,
-values].
+In: the ranking's column `senses`, a list a latent of {share, monosemanticity, by_chance, stability, rule, f1, n, rows,
+following, promoted}. Out: for each latent what the page reads; an example is that of `chunks`: [sense, row, place of
+the firing token, tokens, values].
 
 The activations around the rows are read in one pass over the codes.
 """
@@ -54,6 +54,8 @@ def _sense(latent: int, place: int, sense: Mapping[str, Any], rows: list[int], r
         "f1": number(sense.get("f1")),
         "n": number(sense.get("n")),
         "following": following,
+        "monosemanticity": number(sense.get("monosemanticity")),
+        "by_chance": number(sense.get("by_chance")),
         "stability": number(sense.get("stability")),
         "promoted": number(sense.get("promoted")),
         "examples": [read.example(latent, row, place) for row in rows],

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from interp.features import FeatureStore
@@ -60,30 +60,27 @@ def direction_scales(
     features: FeatureStore,
     twin: FeatureStore | None,
     measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
-    testable: Bool[np.ndarray, " d_sae"],
-    n_units: int,
+    n: int,
     seed: int,
 ) -> dict[str, NullScale]:
-    """Those of the directions among `measures`, beside mixtures in the place of `n_units` of the testable latents."""
-    W = features.W_dec
-    if W is None or not testable.any():
+    """Those of the directions among `measures`, beside `n` mixtures, each in the place of a row drawn at random."""
+    if features.W_dec is None or not (features.W_dec.norm(dim=1) > 0).any():
         return {}
-    alive = W.float()[W.norm(dim=1) > 0]
-    rng = np.random.default_rng(seed)
-    units = torch.from_numpy(np.sort(rng.permutation(np.flatnonzero(testable))[:n_units]))
-    mixtures = random_mixtures(alive, len(units), int(rng.integers(1 << 62)))
-    null = _in_place_of(W.float(), units, mixtures)
+    W = features.W_dec.float()[features.W_dec.norm(dim=1) > 0]
+    mixtures = random_mixtures(W, n, seed)
+    null = {name: (values.mean(), values.std(ddof=1)) for name, values in _in_their_place(W, mixtures, seed).items()}
     if twin is not None and twin.W_dec is not None:
-        null["twin_cosine"] = (mixtures @ _unit(twin.W_dec.float()).T).max(1).values.double().numpy()
-    spread = float((_unit(alive).T @ _unit(alive) / len(alive)).double().square().sum().sqrt())
-    moments = {name: (values.mean(), values.std(ddof=1)) for name, values in null.items() if len(values) > 1}
-    moments["enc_dec_cosine"] = (0.0, spread)
-    n = len(testable)
-    return {
-        name: _normal(np.where(testable, measures[name], np.nan), np.full(n, mean), np.full(n, max(std, 1e-6)))
-        for name, (mean, std) in moments.items()
-        if np.isfinite(measures.get(name, np.nan)).any()
-    }
+        nearest = (mixtures @ _unit(twin.W_dec.float()).T).max(1).values.double().numpy()
+        null["twin_cosine"] = nearest.mean(), nearest.std(ddof=1)
+    null["enc_dec_cosine"] = 0.0, float((_unit(W).T @ _unit(W) / len(W)).double().square().sum().sqrt())
+    null["dimensionality"] = _dimensionality(features.W_dec.float(), mixtures)
+    found = {}
+    for name, (mean, std) in null.items():
+        observed = measures.get(name, np.full(features.d_sae, np.nan))
+        if np.isfinite(observed).any():
+            ends = (np.broadcast_to(x, observed.shape) for x in (mean, np.maximum(std, 1e-6)))
+            found[name] = _normal(observed, *ends)
+    return found
 
 
 def random_mixtures(W: Float[Tensor, "row d"], n: int, seed: int) -> Float[Tensor, "n d"]:
@@ -92,20 +89,32 @@ def random_mixtures(W: Float[Tensor, "row d"], n: int, seed: int) -> Float[Tenso
     return _unit(weights @ _unit(W))
 
 
-def _in_place_of(
-    W: Float[Tensor, "d_sae d"], units: Int64[Tensor, " unit"], directions: Float[Tensor, "unit d"]
-) -> dict[str, Float64[np.ndarray, " unit"]]:
-    """Dimensionality and largest cosine, were the unit's row of its length and in this direction."""
-    norms, place = W.norm(dim=1), torch.arange(len(units))
+def _in_their_place(
+    W: Float[Tensor, "row d"], directions: Float[Tensor, "n d"], seed: int
+) -> dict[str, Float64[np.ndarray, " n"]]:
+    """The largest cosine with any other row, each direction in the place of one."""
+    if len(W) < 2:
+        return {}
+    taken = torch.randint(len(W), (len(directions),), generator=torch.Generator().manual_seed(seed))
+    cosines = directions @ _unit(W).T
+    cosines[torch.arange(len(directions)), taken] = -torch.inf
+    return {"max_cosine": cosines.max(1).values.double().numpy()}
+
+
+def _dimensionality(
+    W: Float[Tensor, "d_sae d"], directions: Float[Tensor, "n d"]
+) -> tuple[Float64[np.ndarray, " d_sae"], Float64[np.ndarray, " d_sae"]]:
+    """Mean and standard deviation of each row's, were it of its length and in one of the directions."""
     shared = (directions @ W.T).double().square()
-    shared[place, units] = 0
-    square = norms[units].double().square()
-    null = {"dimensionality": (square / (square + shared.sum(1))).numpy()}
-    if len(W) > 1:
-        cosines = directions @ _unit(W).T
-        cosines[place, units] = -torch.inf
-        null["max_cosine"] = cosines.max(1).values.double().numpy()
-    return null
+    every, square = shared.sum(1, keepdim=True), W.norm(dim=1).double().square()
+    total, squares = torch.zeros_like(square), torch.zeros_like(square)
+    for own, others in zip(shared, every, strict=True):
+        value = square / (square + others - own)
+        total += value
+        squares += value.square()
+    mean = total / len(directions)
+    variance = (squares / len(directions) - mean.square()) * len(directions) / max(len(directions) - 1, 1)
+    return mean.numpy(), variance.clamp(min=0).sqrt().numpy()
 
 
 def _unit(W: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32, Float64, Int
+from jaxtyping import Float, Float16, Float32, Float64, Int, Int64
 from numba import njit
 from torch import Tensor
 
@@ -158,49 +158,36 @@ class NgramVectors:
         return cls(text, vectors.astype(np.float32), mean, config.past, config.future)
 
 
-@dataclass(frozen=True)
-class MovedVectors:
-    """The vectors of the sequences that stand `by` kept ones further on, in a ring: a shifted text's."""
-
-    vectors: SequenceVectors
-    n_sequences: int
-    by: int
-
-    @property
-    def n_ctx(self) -> int:
-        return self.vectors.n_ctx
-
-    @property
-    def every(self) -> int:
-        return self.vectors.every
-
-    @property
-    def dim(self) -> int:
-        return self.vectors.dim
-
-    def __call__(self, first: int, last: int) -> Float32[np.ndarray, "row dim"]:
-        kept = -(-self.n_sequences // self.every)
-        low, high = (-(-sequence // self.every) for sequence in (first, last))
-        start = (low + self.by) % kept
-        stop = start + high - low
-        parts = [(start, min(stop, kept)), (0, max(stop - kept, 0))]
-        return np.vstack([self.vectors(a * self.every, max(b - 1, 0) * self.every + 1) for a, b in parts if b > a])
-
-
 class CoherenceSummer:
-    """Adds up the mean product of two firings' vectors chunk by chunk, whole groups at a time."""
+    """Adds up the mean product of two firings' vectors chunk by chunk, whole groups at a time.
 
-    def __init__(self, d_sae: int, vectors: SequenceVectors, rows_per_group: int):
-        self._vectors, self._rows_per_group = vectors, rows_per_group
+    Of `n_rows` rows each has the vector of the row that stands `moved` further on, in a ring: a shifted text's.
+    """
+
+    def __init__(self, d_sae: int, vectors: SequenceVectors, rows_per_group: int, n_rows: int, moved: int = 0):
+        self._vectors, self._rows_per_group, self._n_rows, self._moved = vectors, rows_per_group, n_rows, moved
         self._sums = PairSummer(d_sae, vectors.dim)
 
     def add(self, chunk: CodeChunk) -> None:
-        n_ctx, every = self._vectors.n_ctx, self._vectors.every
-        embeddings = self._vectors(chunk.start // n_ctx, -(-chunk.stop // n_ctx))
-        sequence, position = np.divmod(np.arange(chunk.start, chunk.stop), n_ctx)
-        first_kept = -(-(chunk.start // n_ctx) // every)
-        places = np.where(sequence % every == 0, (sequence // every - first_kept) * n_ctx + position, -1)
+        first = (chunk.start + self._moved) % self._n_rows
+        here = min(chunk.stop - chunk.start, self._n_rows - first)
+        embeddings, places = self._rows(first, first + here)
+        if here < chunk.stop - chunk.start:
+            others, behind = self._rows(0, chunk.stop - chunk.start - here)
+            places = np.concatenate([places, np.where(behind < 0, -1, behind + len(embeddings))])
+            embeddings = np.vstack([embeddings, others])
         self._sums.add(chunk, embeddings, self._rows_per_group, places)
+
+    def _rows(self, start: int, stop: int) -> tuple[Float32[np.ndarray, "kept dim"], Int64[np.ndarray, " row"]]:
+        """Vectors of the sequences that hold these rows, and the place of each row among them; −1 for one without."""
+        n_ctx, every = self._vectors.n_ctx, self._vectors.every
+        embeddings = self._vectors(start // n_ctx, -(-stop // n_ctx))
+        sequence, position = np.divmod(np.arange(start, stop), n_ctx)
+        first_kept = -(-(start // n_ctx) // every)
+        places = np.where(sequence % every == 0, (sequence // every - first_kept) * n_ctx + position, -1)
+        if places.max(initial=-1) >= len(embeddings):
+            raise ValueError(f"the vectors end before row {stop - 1}: make them from the tokens that were scanned")
+        return embeddings, places
 
     @property
     def coherence(self) -> Float64[np.ndarray, " d_sae"]:
@@ -222,7 +209,7 @@ def embedding_coherence(
     """
     n_ctx = vectors.n_ctx
     per_group = sequences_per_group * n_ctx if sequences_per_group else rows_per_group(len(codes) // n_ctx, n_ctx)
-    summer = CoherenceSummer(codes.d_sae, vectors, per_group)
+    summer = CoherenceSummer(codes.d_sae, vectors, per_group, len(codes))
     for chunk in chunks(codes, np.ones(codes.d_sae, np.float32), per_group, progress, "embedding firings"):
         summer.add(chunk)
     return summer.coherence

@@ -3,7 +3,7 @@
     1  Learn from the tokens in what respects two firings may be alike.
     2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a sample of firings,
        stratified by strength, at most one from a group and slice. Whoever else counts firings listens (`listeners`).
-    3  From the sample: unity, replicates of it over firings, and senses; unity again on shifted text.
+    3  From the sample: unity, replicates of it over firings, and senses; unity and senses again on shifted text.
 
 A shift lays the codes on the text that stands some tokens further on, in a ring: a latent keeps its rate, its bursts,
 its documents' clumps and its company, and loses its meaning. Groups are `groups`'; nulls are pooled over latents, so
@@ -15,7 +15,8 @@ broad meaning (any verb) has incoherent contexts; a union of two narrow ones kee
 the others.
 
 Cost, of one core: in the pass some 40 ns a firing for the sample and again for each text; then 4 ms a latent for unity
-with its replicates, and for each part that its senses look at; 4 ms for each of NULL_UNITS latents a shifted text.
+with its replicates, and for each part that its senses look at; 4 ms for each of NULL_UNITS latents a shifted text, and
+for each part of SENSE_UNITS of them.
 """
 
 import logging
@@ -32,15 +33,16 @@ from interp.scores.contexts import ContextConfig, Contexts, fit_contexts
 from interp.scores.groups import LEAST_BLOCK, rows_per_group
 from interp.scores.nulls import POOL, NullScale, n_repetitions, null_scale
 from interp.scores.respects import Respects, fit_respects
-from interp.scores.senses import MAX_SENSES, MIN_GROUPS, HasOne, part_senses, sense_stability
+from interp.scores.senses import MAX_SENSES, MIN_GROUPS, HasOne, one_each, part_senses, sense_stability
 
 NAMES = ("coherence", "token_coherence", *unity.NAMES)
 SLICES, FIRINGS_PER_SLICE = 5, 32
 STRONG_SLICE = 2
 """Slices from this one on hold strong firings: above 0.4 of the latent's maximum."""
 REPLICATES = 16
-NULL_UNITS = 512
-"""Latents whose firings are sampled on each shifted text; enough for the null, since latents are pooled."""
+NULL_UNITS, SENSE_UNITS = 512, 128
+"""Latents whose firings are sampled on each shifted text, and of those, whose senses are looked for; enough for the
+null, since latents are pooled."""
 UNITS_PER_BLOCK = 64
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,12 @@ class Evidence:
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
     stability: Float64[np.ndarray, "d_sae sense"]
     """Of each sense, where there are several (`senses`); NaN beyond."""
+    sense_one: Float64[np.ndarray, "d_sae sense"]
+    """The probability that a sense has one meaning itself; NaN likewise."""
+    shifted_senses: Float64[np.ndarray, "null d_sae"]
+    """Their number; NaN where not sampled."""
+    shifted_one: Float64[np.ndarray, " shifted_sense"]
+    """`sense_one` of all senses of shifted text that were looked at."""
     n_groups: Int64[np.ndarray, " d_sae"]
     """Groups of neighbouring rows (`groups`) that a latent fires in; its independent observations."""
     effective_groups: Float64[np.ndarray, " d_sae"]
@@ -91,6 +99,17 @@ class Evidence:
             size_exponent=exponent,
             least_std=1e-6 if exponent else 0.02,
         )
+
+    @property
+    def senses_null(self) -> NullScale:
+        """The same of the number of senses: firings without a common meaning fall into parts too."""
+        observed = np.where(self.testable, self.n_senses, np.nan)
+        return null_scale(observed, self.shifted_senses, self.effective_groups, least_std=0.1)
+
+    def sense_by_chance(self, latent: int, sense: int) -> float:
+        """Of the senses of shifted text, the share that has one meaning with at least this sense's probability."""
+        one = self.sense_one[latent, sense]
+        return float((self.shifted_one >= one).mean()) if len(self.shifted_one) and np.isfinite(one) else np.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +184,12 @@ def collect_evidence(
     testable = (sums[0].n_groups >= MIN_GROUPS) & _in_both_halves(rows, text.rows_per_group)
     found = _measure(text, rows, shares, np.flatnonzero(testable), rng, has_one, config.bootstraps, progress)
     shifted = np.full((len(shifts) - 1, codes.d_sae, len(NAMES)), np.nan)
+    shifted_senses, shifted_one = np.full(shifted.shape[:2], np.nan), [np.zeros(0)]
     for null, shift in enumerate(shifts[1:]):
         some = np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_UNITS])
-        shifted[null, some, 2:] = _measure_shifted(text, rows[some] + shift * (rows[some] >= 0), shares[some], shift)
+        moved = _measure_shifted(text, rows[some] + shift * (rows[some] >= 0), shares[some], shift, has_one)
+        shifted[null, some, 2:], shifted_senses[null, some] = moved.values, moved.n_senses
+        shifted_one.append(moved.sense_one)
         shifted[null, :, :2] = np.stack([sums[1 + null].coherence(block) for block in (0, 1)], 1)
     values = np.column_stack([sums[0].coherence(0), sums[0].coherence(1), found.values[0]])
     return Evidence(
@@ -179,6 +201,9 @@ def collect_evidence(
         shares,
         found.senses,
         found.stability,
+        found.sense_one,
+        shifted_senses,
+        np.concatenate(shifted_one),
         sums[0].n_groups,
         sums[0].effective_groups,
         testable,
@@ -211,6 +236,7 @@ class _Found:
     best_respect: Int64[np.ndarray, " d_sae"]
     senses: Int64[np.ndarray, "d_sae firing"]
     stability: Float64[np.ndarray, "d_sae sense"]
+    sense_one: Float64[np.ndarray, "d_sae sense"]
 
 
 def _add(
@@ -255,7 +281,7 @@ def _measure(
         np.full((1 + REPLICATES, len(rows), len(unity.NAMES)), np.nan),
         np.full(len(rows), -1, np.int64),
         np.full(rows.shape, -1, np.int64),
-        np.full((len(rows), MAX_SENSES), np.nan),
+        *np.full((2, len(rows), MAX_SENSES), np.nan),
     )
     draws = np.vstack([np.ones(rows.shape[1]), rng.poisson(1.0, (REPLICATES, rows.shape[1]))])
     strong = _is_strong(rows.shape[1])
@@ -272,6 +298,8 @@ def _measure(
         own = points, test, weights[0], strong[present]
         senses = part_senses(*own, first, has_one)
         found.senses[unit, present] = senses
+        if senses.max() > 0:
+            found.sense_one[unit, : senses.max() + 1] = one_each(*own, senses, has_one)
         if bootstraps and senses.max() > 0:
             again = draws[1 : 1 + bootstraps, present]
             found.stability[unit, : senses.max() + 1] = sense_stability(*own, senses, again, has_one)
@@ -287,19 +315,45 @@ def _measure(
     return found
 
 
+@dataclass(frozen=True)
+class _Shifted:
+    values: Float64[np.ndarray, "unit statistic"]
+    n_senses: Float64[np.ndarray, " unit"]
+    """NaN but for some SENSE_UNITS of them."""
+    sense_one: Float64[np.ndarray, " sense"]
+
+
 def _measure_shifted(
-    text: _Text, rows: Int64[np.ndarray, "unit firing"], shares: Float64[np.ndarray, "unit firing"], shift: int
-) -> Float64[np.ndarray, "unit statistic"]:
-    """Unity of the firings at `rows`, `shift` behind where they fired; their halves are those of where they fired."""
-    out = np.empty((len(rows), len(unity.NAMES)))
-    strong = _is_strong(rows.shape[1])
-    for start in range(0, len(rows), UNITS_PER_BLOCK):
-        block = rows[start : start + UNITS_PER_BLOCK]
-        for unit, points in enumerate(_points(text, block), start):
-            present = rows[unit] >= 0
-            test = unity.halves((rows[unit, present] - shift) // text.rows_per_group)
-            out[unit] = unity.measure_unity(points, test, shares[unit, present][None], strong[present]).values[0]
-    return out
+    text: _Text,
+    rows: Int64[np.ndarray, "unit firing"],
+    shares: Float64[np.ndarray, "unit firing"],
+    shift: int,
+    has_one: HasOne,
+) -> _Shifted:
+    """Unity and senses of the firings at `rows`, `shift` behind where they fired; their halves are those of where they
+    fired."""
+    values, n_senses = np.empty((len(rows), len(unity.NAMES))), np.full(len(rows), np.nan)
+    one = np.full((len(rows), MAX_SENSES), np.nan)
+    strong, every = _is_strong(rows.shape[1]), max(1, len(rows) // SENSE_UNITS)
+
+    def measure(unit: int, points: Float32[np.ndarray, "firing respect dim"]) -> None:
+        present = rows[unit] >= 0
+        test = unity.halves((rows[unit, present] - shift) // text.rows_per_group)
+        first = unity.measure_unity(points, test, shares[unit, present][None], strong[present])
+        values[unit] = first.values[0]
+        if unit % every == 0:
+            own = points, test, shares[unit, present], strong[present]
+            senses = part_senses(*own, first, has_one)
+            n_senses[unit] = senses.max() + 1
+            if senses.max() > 0:
+                one[unit, : senses.max() + 1] = one_each(*own, senses, has_one)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(rows), UNITS_PER_BLOCK):
+            points = _points(text, rows[start : start + UNITS_PER_BLOCK])
+            for task in [pool.submit(measure, unit, own) for unit, own in enumerate(points, start)]:
+                task.result()
+    return _Shifted(values, n_senses, one[np.isfinite(one)])
 
 
 def _points(text: _Text, rows: Int64[np.ndarray, "unit firing"]) -> list[Float32[np.ndarray, "firing respect dim"]]:

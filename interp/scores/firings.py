@@ -77,9 +77,16 @@ class CodeChunk(NamedTuple):
         """The row of each entry."""
         return np.repeat(np.arange(self.start, self.stop), np.diff(self.offsets))
 
+    def only(self, place: Int64[np.ndarray, " d_sae"]) -> "CodeChunk":
+        """The firings of some latents, at their places; −1 for the others."""
+        latents = place[self.latents]
+        kept = (latents >= 0) & (self.values > 0)
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        return CodeChunk(self.start, offsets, latents[kept].astype(np.int32), self.values[kept], self.activations[kept])
+
 
 Listener = Callable[[CodeChunk], None]
-"""Adds up something of its own while the codes are read."""
+"""Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,8 @@ class PairSummer:
     def result(self) -> PairSums:
         mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
         own = self._moments[:, 3:]
-        dot = np.square(self._total).reshape(*own.shape, -1).sum(2) - own
+        width = self._total.shape[1] // own.shape[1]
+        dot = np.square(self._total).reshape(*own.shape, width).sum(2) - own
         pairs = np.where(mass**2 - square > 1e-9 * mass**2, mass**2 - square, 0)
         effective = mass**2 / np.where(square > 0, square, 1)
         return PairSums(dot, pairs, groups.astype(np.int64), effective)

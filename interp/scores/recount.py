@@ -3,7 +3,7 @@
 In: chunks of the codes. Out: the measures of tokens, of what follows and of labels (`table`), a row a shifted text. A
 label's F1 is that of the threshold and the label chosen on the fit half of the shifted text, as on the true one.
 
-Memory: a unit's tokens by offset, 64 counts a unit, label and text, and BUFFERED firings.
+Memory: a unit's tokens by offset, 64 counts a unit, label and text, BUFFERED firings, and one label's mask at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ from interp.statistics.offsets import OffsetSummary
 
 BUFFERED = 1 << 20
 """Firings that are counted in one go."""
+_BLOCK = 64
 
 Masks = Mapping[str, Bool[Tensor, "seq pos"]]
 
@@ -73,7 +74,7 @@ class _Counts:
 
 
 class Recount:
-    """Counts the firings of the latents `units` on texts shifted by so many sequences each."""
+    """Counts the firings of the latents `units` on texts shifted by so many rows each, in a ring."""
 
     def __init__(
         self,
@@ -83,13 +84,14 @@ class Recount:
         labels: Masks | None = None,
     ):
         self._features, self._units, self._shifts = features, units, shifts
-        self._labels = {name: labels[name] for name in features.meta["labels"]} if labels else {}
+        self._labels: Masks = {} if labels is None else labels
+        self._names: list[str] = features.meta["labels"] if labels else []
         self._place = np.full(features.d_sae, -1)
         self._place[units] = np.arange(len(units))
         self._half = features.fit_half().numpy().astype(np.int64)
         self._threshold = threshold_bins(_histograms(features, units))
         offsets = sorted(int(offset) for offset in features.table("offsets")["offset"].unique())
-        n_units, n_labels = len(units), len(self._labels)
+        n_units, n_labels = len(units), len(self._names)
         nothing = scipy.sparse.csr_matrix((n_units, len(features.vocab)))
         self._fired = np.zeros((n_units, 2, N_THRESHOLDS), np.int64)
         self._total = np.zeros(n_units)
@@ -105,9 +107,8 @@ class Recount:
         self._waiting: list[_Firings] = []
 
     def add(self, chunk: CodeChunk) -> None:
-        unit = self._place[chunk.latents]
-        ours = (unit >= 0) & (chunk.activations > 0)
-        self._waiting.append(_Firings(unit[ours], chunk.rows[ours], chunk.activations[ours]))
+        own = chunk.only(self._place)
+        self._waiting.append(_Firings(own.latents.astype(np.int64), own.rows, own.activations))
         if sum(len(part.unit) for part in self._waiting) >= BUFFERED:
             self._count_waiting()
 
@@ -115,8 +116,13 @@ class Recount:
         self._count_waiting()
         if not len(self._units) or not self._counts:
             return {}
-        found = [self._of_tokens(own) | self._of_what_follows(own) for own in self._counts]
-        if self._labels:
+        vocab = self._features.vocab
+        by_word = scipy.sparse.csr_matrix((np.ones(len(vocab)), (np.arange(len(vocab)), words_of(vocab))))
+        unigrams = np.bincount(self._features.tokens.numpy().reshape(-1), minlength=len(vocab))
+        table = self._features.table("features").sort_values("latent").iloc[self._units]
+        top = None if table["top_logit_tokens"].isna().any() else np.stack(table["top_logit_tokens"].to_list())
+        found = [self._of_tokens(own, unigrams, by_word) | self._of_what_follows(own, top) for own in self._counts]
+        if self._names:
             sizes = self._label_sizes()
             for columns, own, n_label in zip(found, self._counts, sizes, strict=True):
                 columns |= self._of_labels(own, n_label)
@@ -133,15 +139,15 @@ class Recount:
         self._total += np.bincount(firings.unit, firings.value, len(self._units))
         for shift, own in zip(self._shifts, self._counts, strict=True):
             self._add_tokens(firings, shift, own)
-        for place, mask in enumerate(self._labels.values()):
-            self._add_label(firings, cell, place, np.asarray(mask, dtype=bool).reshape(-1))
+        for place, name in enumerate(self._names):
+            self._add_label(firings, cell, place, np.asarray(self._labels[name], dtype=bool).reshape(-1))
 
     def _add_tokens(self, firings: _Firings, shift: int, counts: _Counts) -> None:
         flat, n_ctx = self._features.tokens.numpy().reshape(-1), self._features.n_ctx
-        position, shape = firings.row % n_ctx, next(iter(counts.tokens.values())).shape
+        row, shape = (firings.row + shift) % flat.size, next(iter(counts.tokens.values())).shape
         for offset in counts.tokens:
-            inside = (position + offset >= 0) & (position + offset < n_ctx)
-            at = firings.unit[inside], flat[(firings.row[inside] + shift * n_ctx) % flat.size + offset]
+            inside = (row % n_ctx + offset >= 0) & (row % n_ctx + offset < n_ctx)
+            at = firings.unit[inside], flat[row[inside] + offset]
             ones = np.ones(len(at[0]))
             counts.tokens[offset] = counts.tokens[offset] + scipy.sparse.csr_matrix((ones, at), shape=shape)
             if offset in counts.mass:
@@ -151,26 +157,28 @@ class Recount:
     def _add_label(
         self, firings: _Firings, cell: Int64[np.ndarray, " firing"], place: int, mask: Bool[np.ndarray, " row"]
     ) -> None:
-        n_ctx, shape = self._features.n_ctx, self._fired.shape
+        shape = self._fired.shape
         for shift, own in zip(self._shifts, self._counts, strict=True):
-            inside = mask[(firings.row + shift * n_ctx) % mask.size]
+            inside = mask[(firings.row + shift) % mask.size]
             own.in_label[:, place] += np.bincount(cell[inside], minlength=self._fired.size).reshape(shape)
             own.mass_in_label[:, place] += np.bincount(firings.unit[inside], firings.value[inside], len(self._units))
 
     def _label_sizes(self) -> Int64[np.ndarray, "text half label"]:
         """Tokens of each label that stand where a row was encoded."""
         n_rows = self._features.tokens.numel()
-        present = self._features.codes.present(0, n_rows).numpy().reshape(self._features.tokens.shape)
-        sizes = np.zeros((len(self._shifts), 2, len(self._labels)), np.int64)
-        for place, mask in enumerate(self._labels.values()):
+        present = self._features.codes.present(0, n_rows).numpy()
+        sizes = np.zeros((len(self._shifts), 2, len(self._names)), np.int64)
+        for place, name in enumerate(self._names):
+            mask = np.asarray(self._labels[name], dtype=bool).reshape(-1)
             for text, shift in enumerate(self._shifts):
-                met = (np.roll(np.asarray(mask, dtype=bool), -shift, 0) & present).sum(1)
+                met = (np.roll(mask, -shift) & present).reshape(self._features.tokens.shape).sum(1)
                 sizes[text, :, place] = np.bincount(self._half, met, 2)
         return sizes
 
-    def _of_tokens(self, counts: _Counts) -> dict[str, Float64[np.ndarray, " unit"]]:
-        features, (n_units, n_vocab) = self._features, counts.tokens[0].shape
-        unigrams = np.bincount(features.tokens.numpy().reshape(-1), minlength=n_vocab)
+    def _of_tokens(
+        self, counts: _Counts, unigrams: Int64[np.ndarray, " token"], by_word: scipy.sparse.csr_matrix
+    ) -> dict[str, Float64[np.ndarray, " unit"]]:
+        n_units, n_vocab = counts.tokens[0].shape
         summary = OffsetSummary(n_units, list(counts.tokens), unigrams)
         for offset, matrix in counts.tokens.items():
             found = matrix.tocoo()
@@ -178,15 +186,13 @@ class Recount:
             pairs[:, 0], pairs[:, 1] = found.row.astype(np.int64) * n_vocab + found.col, found.data
             summary.add(offset, pairs[np.argsort(pairs[:, 0])])
         columns = token_columns(offset_measures(pd.DataFrame(summary.table(np.ones(n_units)))))
-        word = words_of(features.vocab)
-        by_word = scipy.sparse.csr_matrix((np.ones(n_vocab), (np.arange(n_vocab), word)))
         return columns | {"token_share": largest_share((counts.mass[0] @ by_word).tocsr())}
 
-    def _of_what_follows(self, counts: _Counts) -> dict[str, Float64[np.ndarray, " unit"]]:
-        table = self._features.table("features").sort_values("latent").iloc[self._units]
-        if 1 not in counts.mass or table["top_logit_tokens"].isna().any():
+    def _of_what_follows(
+        self, counts: _Counts, top: Int64[np.ndarray, "unit promoted"] | None
+    ) -> dict[str, Float64[np.ndarray, " unit"]]:
+        if 1 not in counts.mass or top is None:
             return {}
-        top = np.stack(table["top_logit_tokens"].to_list())
         mass, following = counts.mass[1], np.asarray(counts.tokens[1].sum(1)).ravel()
         promoted = np.asarray(mass[np.arange(len(top))[:, None], top].todense()).sum(1)
         every = np.asarray(mass.sum(1)).ravel()
@@ -207,10 +213,14 @@ class Recount:
         best = {name: np.nanmax(values.reshape(mass.shape), axis=1, initial=-np.inf) for name, values in found.items()}
         titles = {"selectivity": "class_selectivity", "excess": "purity_excess", "nmi": "label_nmi"}
         columns = {titles.get(name, name): np.where(np.isfinite(x), x, np.nan) for name, x in best.items()}
-        at_best = best_threshold(counts.in_label, self._fired, n_label)
-        label = np.nan_to_num(at_best.f1_fit, nan=-1).argmax(1)[:, None]
-        chosen, measured = (np.take_along_axis(x, label, 1)[:, 0] for x in (at_best.f1_fit, at_best.f1))
-        return columns | {"label_f1": np.where(chosen > 0, measured, np.nan)}
+        f1 = np.full(len(self._units), np.nan)
+        for first in range(0, len(f1), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            at_best = best_threshold(counts.in_label[block], self._fired[block], n_label)
+            label = np.nan_to_num(at_best.f1_fit, nan=-1).argmax(1)[:, None]
+            chosen, measured = (np.take_along_axis(x, label, 1)[:, 0] for x in (at_best.f1_fit, at_best.f1))
+            f1[block] = np.where(chosen > 0, measured, np.nan)
+        return columns | {"label_f1": f1}
 
 
 def _histograms(features: FeatureStore, units: Int64[np.ndarray, " unit"]) -> Int64[np.ndarray, "unit bin"]:

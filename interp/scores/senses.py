@@ -10,11 +10,12 @@ than one, is noise and no sense; its firings go without.
 
     stability of sense s = mean over bootstraps of  max_t m(s ∩ t) / m(s ∪ t),      m: mass, t: a part of the bootstrap
 
-says how well it is found again (Hennig 2007, Cluster-wise assessment of cluster stability).
+says how well it is found again (Hennig 2007, Cluster-wise assessment of cluster stability). Whether a sense has one
+meaning itself is what the calibration says of its firings alone; the senses of shifted text are its null (`evidence`).
 
 Source: own, but for the stability. Cost: some 5 ms a latent that is not of one meaning, and as much for each bootstrap.
 Failing: a sense with fewer than some ten sampled firings cannot be told from noise; the number is more often too small
-than too large.
+than too large; and firings without any meaning fall into parts as well, by the kinds of text that they lie in.
 """
 
 from collections.abc import Callable
@@ -101,6 +102,23 @@ def sense_stability(
         found += (shared / np.maximum(either, 1e-12)).max(1)
         n_draws += 1
     return found / n_draws if n_draws else np.full(len(found), np.nan)
+
+
+def one_each(
+    points: Float32[np.ndarray, "firing respect dim"],
+    test: Bool[np.ndarray, " firing"],
+    mass: Float64[np.ndarray, " firing"],
+    strong: Bool[np.ndarray, " firing"],
+    sense: Int64[np.ndarray, " firing"],
+    has_one: HasOne,
+) -> Float64[np.ndarray, " sense"]:
+    """The probability that each sense has one meaning itself; NaN for one of too few firings to tell."""
+    found = np.full(sense.max() + 1, np.nan)
+    for label in range(len(found)):
+        own = sense == label
+        if own.sum() >= MIN_SMALL and test[own].any() and not test[own].all():
+            found[label] = has_one(measure_unity(points[own], test[own], mass[None, own], strong[own]).values[0])
+    return found
 
 
 def _join_kin(

@@ -21,6 +21,7 @@ meaning that a narrow dictionary splits differently each time is not.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +53,9 @@ class TwinAgreement:
 
 
 class TwinSummer:
-    """The agreement of `features` with `twin`, a scan of the same tokens, from one pass over the codes of `features`:
-    `add` each chunk, then `finish`. What `buffer_mb` does not hold is read in passes of its own then.
+    """The best correlation of each latent of `features` with one of `twin`, a scan of the same tokens, from one pass
+    over the codes of `features`: `add` each chunk, then ask for the `best`. What `buffer_mb` does not hold is read in
+    passes of its own then.
 
     Raises ValueError if the tokens or the decoders' widths differ.
     """
@@ -72,20 +74,14 @@ class TwinSummer:
     def add(self, chunk: CodeChunk) -> None:
         self._first.add(chunk)
 
-    def finish(self, progress: Progress | None = None) -> TwinAgreement:
-        features, twin = self._features, self._twin
+    def best(self, progress: Progress | None = None) -> "Match":
         found = [self._first.best()]
         for latents in self._blocks[1:]:
-            more = Correlator(features, twin, latents)
-            for chunk in _all_codes(features, progress):
+            more = Correlator(self._features, self._twin, latents)
+            for chunk in _all_codes(self._features, progress):
                 more.add(chunk)
             found.append(more.best())
-        code_match, correlation = (np.concatenate(each) for each in zip(*found, strict=True))
-        match, cosine, pw_mcc = np.full(features.d_sae, -1), np.full(features.d_sae, np.nan), np.nan
-        if features.W_dec is not None and twin.W_dec is not None:
-            match, cosine = nearest_rows(features.W_dec, twin.W_dec)
-            pw_mcc = pairwise_mcc(features.W_dec, twin.W_dec)
-        return TwinAgreement(match, cosine, code_match, correlation, pw_mcc)
+        return Match(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
 def twin_agreement(
@@ -98,7 +94,17 @@ def twin_agreement(
     summer = TwinSummer(features, twin, buffer_mb)
     for chunk in _all_codes(features, progress):
         summer.add(chunk)
-    return summer.finish(progress)
+    by_code, by_row, pw_mcc = summer.best(progress), nearest_latents(features, twin), np.nan
+    if features.W_dec is not None and twin.W_dec is not None:
+        pw_mcc = pairwise_mcc(features.W_dec, twin.W_dec)
+    return TwinAgreement(*by_row, *by_code, pw_mcc)
+
+
+def nearest_latents(features: FeatureStore, twin: FeatureStore) -> "Match":
+    """By decoder direction; −1 and NaN where one of them has none."""
+    if features.W_dec is None or twin.W_dec is None:
+        return Match(np.full(features.d_sae, -1), np.full(features.d_sae, np.nan))
+    return Match(*nearest_rows(features.W_dec, twin.W_dec))
 
 
 def _all_codes(features: FeatureStore, progress: Progress | None) -> Iterator[CodeChunk]:
@@ -131,15 +137,22 @@ def pairwise_mcc(ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"], exact
     return float(_greedy(latent.numpy(), other[order].numpy(), cosine[order].double().numpy(), len(a), len(b)))
 
 
+class Match(NamedTuple):
+    """The twin's best latent of each, and how well it matches; −1 and NaN where there is none."""
+
+    latent: Int64[np.ndarray, " unit"]
+    value: Float64[np.ndarray, " unit"]
+
+
 class Correlator:
     """Adds up the correlations of some latents with all of a twin's, chunk by chunk, over the rows that both encoded;
     each row with the twin's `moved` rows further on, in a ring."""
 
     def __init__(self, features: FeatureStore, twin: FeatureStore, latents: Int64[np.ndarray, " unit"], moved: int = 0):
         self._features, self._twin, self._latents, self._moved = features, twin, latents, moved
-        self._n_rows = 0
+        self._n_shared = 0
         self._products = np.zeros((len(latents), twin.d_sae))
-        self._ours, self._theirs = np.zeros((features.d_sae, 2)), np.zeros((twin.d_sae, 2))  # Σ z, Σ z²
+        self._sums = np.zeros((features.d_sae, 2)), np.zeros((twin.d_sae, 2))  # Σ z, Σ z²
 
     def add(self, chunk: CodeChunk) -> None:
         n_rows = len(self._twin.codes)
@@ -149,20 +162,20 @@ class Correlator:
         if here < chunk.stop - chunk.start:
             self._add(chunk, here, chunk.stop - chunk.start, 0)
 
-    def best(self) -> tuple[Int64[np.ndarray, " unit"], Float64[np.ndarray, " unit"]]:
-        """The twin's latent of the largest correlation, and that; −1 and NaN for a latent that never fires."""
+    def best(self) -> Match:
+        """By correlation; −1 and NaN for a latent that never fires."""
         match, best = np.full(len(self._latents), -1), np.full(len(self._latents), np.nan)
-        (ours, mine), (theirs, others) = (_mean_and_std(sums, self._n_rows) for sums in (self._ours, self._theirs))
+        (mean, std), (their_mean, their_std) = (_mean_and_std(each, self._n_shared) for each in self._sums)
         for start in range(0, len(match), _BLOCK):
             rows = slice(start, start + _BLOCK)
             latents = self._latents[rows]
-            covariance = self._products[rows] / max(self._n_rows, 1) - np.outer(ours[latents], theirs)
-            scale = np.outer(mine[latents], others)
+            covariance = self._products[rows] / max(self._n_shared, 1) - np.outer(mean[latents], their_mean)
+            scale = np.outer(std[latents], their_std)
             correlation = np.divide(covariance, scale, out=np.full(scale.shape, -np.inf), where=scale > 0)
             found = np.isfinite(correlation).any(1)
             match[rows] = np.where(found, correlation.argmax(1), -1)
             best[rows] = np.where(found, correlation.max(1), np.nan)
-        return match, best
+        return Match(match, best)
 
     def _add(self, chunk: CodeChunk, low: int, high: int, first: int) -> None:
         """Rows low .. high of the chunk, beside the twin's from `first` on."""
@@ -173,18 +186,18 @@ class Correlator:
         inside = slice(offsets[0], offsets[-1])
         mine = offsets - offsets[0], chunk.latents[inside], chunk.activations[inside]
         theirs = other.offsets.numpy(), other.latents.numpy(), other.values.numpy()
-        self._n_rows += int(keep.sum())
-        _add_moments(*mine, keep, self._ours)
-        _add_moments(*theirs, keep, self._theirs)
+        self._n_shared += int(keep.sum())
+        _add_moments(*mine, keep, self._sums[0])
+        _add_moments(*theirs, keep, self._sums[1])
         columns, rows, values, _ = transpose(*mine, self._features.d_sae)
-        n_threads = torch.get_num_threads()
+        n_threads = min(torch.get_num_threads(), -(-len(self._latents) // _BLOCK))
         limits = np.linspace(0, len(self._latents), n_threads + 1).astype(int)
 
         def multiply(i: int) -> None:
             part = slice(limits[i], limits[i + 1])
             _multiply(self._latents[part], columns, rows, values, *theirs, keep, self._products[part])
 
-        with ThreadPoolExecutor(n_threads) as pool:
+        with ThreadPoolExecutor(max(n_threads, 1)) as pool:
             list(pool.map(multiply, range(n_threads)))
 
 

@@ -157,9 +157,11 @@ report.views.feature = (() => {
   function senses(feature) {
     if (!feature.senses.length) return null;
     const most = feature.facts.max || 1;
-    return h("div.senses", null, h("h2", null, "Its senses"), feature.senses.map((sense, k) => {
-      const chance = sense.by_chance === null ? "" : ` (${format.fixed(100 * sense.by_chance, 0)} % of the senses of shifted text reach that)`;
-      const numbers = [sense.share === null ? null : `${format.fixed(100 * sense.share, 0)} % of its activation`, sense.monosemanticity === null ? null : `one meaning itself ${format.fixed(sense.monosemanticity)}${chance}`, sense.f1 === null ? null : `F1 of its rule ${format.fixed(sense.f1)}`, sense.n === null ? null : `${format.count(sense.n)} firings`, sense.stability === null ? null : `found again in bootstraps ${format.fixed(sense.stability)}`];
+    const judged = feature.senses.some((sense) => sense.monosemanticity !== null);
+    const said = judged ? h("p.muted", null, "One meaning: the probability that a sense has one itself; by chance: the share of the senses of shifted text that reach it.") : null;
+    return h("div.senses", null, h("h2", null, "Its senses"), said, feature.senses.map((sense, k) => {
+      const chance = sense.by_chance === null ? "" : ` (by chance in ${format.fixed(100 * sense.by_chance, 0)} %)`;
+      const numbers = [sense.share === null ? null : `${format.fixed(100 * sense.share, 0)} % of its activation`, sense.monosemanticity === null ? null : `one meaning ${format.fixed(sense.monosemanticity)}${chance}`, sense.f1 === null ? null : `F1 of its rule ${format.fixed(sense.f1)}`, sense.n === null ? null : `${format.count(sense.n)} firings`, sense.stability === null ? null : `found again in bootstraps ${format.fixed(sense.stability)}`];
       return h("section.sense", null, h("h3", null, `Sense ${k + 1} `, h("small", null, numbers.filter(Boolean).join(", "))),
         h("p.rule", null, sense.rule ? h("bdi", null, sense.rule) : h("span.muted", null, "No rule was found.")),
         sense.examples.length ? h("ol.examples", null, sense.examples.map((one) => example(one, most))) : null,

@@ -35,6 +35,8 @@ def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str
         "abstained": f"{quality['abstained']:.2f}",
         "senses exact": f"{quality['senses_exact']:.2f} (of the sample {quality['senses_of_sample']:.2f})",
         "of countable": f"{quality['senses_exact_countable']:.2f} ({quality['senses_of_sample_countable']:.2f})",
+        "of the senses": f"{quality['parts_one']:.0%} have one meaning (AUROC {quality['parts_auroc']:.3f}, "
+        f"ECE {quality['parts_ece']:.3f})",
         "called one": f"{quality['called_one']:.2f}",
     }
     title = f"{title}: {len(truth):,} latents, {truth.is_one.mean():.0%} with one meaning"

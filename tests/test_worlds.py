@@ -21,7 +21,7 @@ from interp.scorecard import (
 )
 from interp.scores import unity
 from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
-from interp.worlds.truth import senses_in_sample
+from interp.worlds.truth import sense_purity, senses_in_sample
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
 
@@ -177,6 +177,7 @@ def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
     quality = verdict_quality(held_out)
     assert quality["accuracy"] > 0.88 and quality["ece"] < 0.1
     assert quality["senses_exact"] < quality["senses_of_sample"] < quality["senses_of_sample_countable"] <= 1
+    assert quality["n_parts"] > 100 and 0.5 < quality["parts_one"] < 1 and quality["parts_auroc"] > 0.8
     curve = calibration_curve(held_out)
     assert curve.n.sum() == len(claimed(held_out)) and curve.p.is_monotonic_increasing
     assert ((curve.low <= curve.share) & (curve.share <= curve.high)).all()
@@ -224,6 +225,9 @@ def test_senses_are_counted_by_the_meanings_of_the_sampled_firings():
     rows = np.array([[0, 1, 3, 5], [0, 1, 2, -1], [0, 1, 2, 3]])
     shares = np.array([[0.4, 0.3, 0.25, 0.05], [0.4, 0.3, 0.3, 0.0], [0.3, 0.3, 0.3, 0.1]])
     assert senses_in_sample(truth, factors, 8, rows, shares).tolist() == [2, 1, 1]
+    senses = np.array([[0, 0, 1, 1], [0, 0, -1, -1], [0, 0, 1, 1]])
+    purity = sense_purity(truth, factors, 8, rows, shares, senses)
+    np.testing.assert_allclose(purity, [[1, 0.25 / 0.3], [1, np.nan], [1, 0.3 / 0.4]])
 
 
 def test_planted_and_learnt_latents_weigh_the_same_in_a_calibration(judged):

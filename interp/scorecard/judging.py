@@ -26,7 +26,7 @@ from interp.scores.table import measures_table
 from interp.scores.tokens import WordMass
 from interp.worlds.latents import World, WorldConfig, planted_world
 from interp.worlds.texts import FAMILIES, Factor
-from interp.worlds.truth import Truth, senses_in_sample
+from interp.worlds.truth import Truth, sense_purity, senses_in_sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,8 +110,9 @@ def judge_latents(
     """One row a latent: what it is `about`, what is true of it, the statistics, `n_active`, `tested`.
 
     With a calibration also: `monosemanticity`, `ci_low`, `ci_high`; `n_senses`, and `sample_senses`, their number were
-    the meaning of each sampled firing known; `token_share`; every single measure (`scores.table`; `twin` and
-    `embeddings` are for those of the same name).
+    the meaning of each sampled firing known; `sense_one` and `sense_purity`, of each sense the probability that it has
+    one meaning and the share of its mass that has, where there are several; `token_share`; every single measure
+    (`scores.table`; `twin` and `embeddings` are for those of the same name).
     """
     import pandas as pd
 
@@ -142,12 +143,16 @@ def judge_latents(
     if calibration is None:
         return pd.DataFrame(columns)
     calibrated = calibrate(found, calibration)
+    sampled = truth, factors, len(codes), found.rows, found.shares
+    purity = sense_purity(*sampled, found.senses)
     columns |= {
         "monosemanticity": calibrated.probability,
         "ci_low": calibrated.ci_low,
         "ci_high": calibrated.ci_high,
         "n_senses": found.n_senses,
-        "sample_senses": senses_in_sample(truth, factors, len(codes), found.rows, found.shares),
+        "sample_senses": senses_in_sample(*sampled),
+        "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],
+        "sense_purity": [list(own[:n]) for own, n in zip(purity, found.n_senses, strict=True)],
         "token_share": words.largest_share,
     }
     measures = _measures(tokens, latents, vocab, W_U, twin, embeddings)

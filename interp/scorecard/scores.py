@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float64, Int64
 from interp.scorecard.judging import claimed
 from interp.scores.senses import MAX_SENSES
 from interp.statistics.intervals import wilson
+from interp.worlds.truth import ONE, SEVERAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +99,9 @@ def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float
     not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is found,
     `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would be, were
     the meaning of each sampled firing known; and both of the `n_countable` whose number is beyond doubt
-    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`."""
+    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses of latents
+    with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or have several
+    (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
     table = claimed(judged)
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
     sure = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy()
@@ -107,6 +110,9 @@ def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float
     true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
     off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
     draws = np.array([(_ece(p[c], one[c]), ((p[c] >= 0.5) == one[c]).mean()) for c in _draws(table, seed)])
+    part, pure = (_of_parts(table, name) for name in ("sense_one", "sense_purity"))
+    known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
+    part, pure = part[known], pure[known] >= ONE
     out = {
         "n": len(table),
         "ece": draws[0, 0],
@@ -119,10 +125,26 @@ def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float
         "senses_of_sample_countable": _share(of_sample[clear] == 0),
         "n_countable": int(clear.sum()),
         "senses_near": _share(off <= 1),
+        "n_parts": len(part),
+        "parts_one": _share(pure),
+        "parts_auroc": _auroc(part, pure),
+        "parts_ece": _ece(part, pure) if len(part) else float("nan"),
     }
     for place, name in enumerate(("ece", "accuracy")):
         out[f"{name}_low"], out[f"{name}_high"] = np.quantile(draws[1:, place], [0.025, 0.975])
     return {name: float(value) for name, value in out.items()}
+
+
+def _of_parts(table: "pd.DataFrame", name: str) -> Float64[np.ndarray, " part"]:
+    """Of all senses of latents with several."""
+    several = table[table.n_senses > 1]
+    return np.array([value for own in several[name] for value in own], np.float64)
+
+
+def _auroc(score: Float64[np.ndarray, " n"], one: Bool[np.ndarray, " n"]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(one, score)) if 0 < one.sum() < len(one) else float("nan")
 
 
 def _share(hits: Bool[np.ndarray, " n"]) -> float:

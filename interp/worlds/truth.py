@@ -136,17 +136,45 @@ def senses_in_sample(
     rows: sampled firings, −1 for none; shares: of the mass, that each stands for. A firing is of the latent's largest
     meaning that has a factor there. 0 where `n_senses` is.
     """
+    meanings = _meanings_of_firings(truth, factors, n_rows, rows)
+    mass = np.stack([((meanings == meaning) * shares).sum(1) for meaning in range(MAX_MEANINGS)])
+    return (mass >= LEAST_SHARE * shares.sum(1)).sum(0) * (truth.n_senses > 0)
+
+
+def sense_purity(
+    truth: Truth,
+    factors: Sequence[Factor],
+    n_rows: int,
+    rows: Int64[np.ndarray, "latent firing"],
+    shares: Float64[np.ndarray, "latent firing"],
+    senses: Int64[np.ndarray, "latent firing"],
+) -> Float64[np.ndarray, "latent sense"]:
+    """Of each sense, as it was told from the sampled firings (−1 for none), the share of its mass with one meaning.
+    NaN where there is no such sense, or `n_senses` is 0."""
+    meanings = _meanings_of_firings(truth, factors, n_rows, rows)
+    out = np.full((len(rows), max(1, senses.max(initial=-1) + 1)), np.nan)
+    for sense in range(out.shape[1]):
+        mass = np.where(senses == sense, shares, 0)
+        of_one = np.stack([((meanings == meaning) * mass).sum(1) for meaning in range(MAX_MEANINGS)]).max(0)
+        known = (truth.n_senses > 0) & (mass.sum(1) > 0)
+        out[known, sense] = of_one[known] / mass.sum(1)[known]
+    return out
+
+
+def _meanings_of_firings(
+    truth: Truth, factors: Sequence[Factor], n_rows: int, rows: Int64[np.ndarray, "latent firing"]
+) -> Int64[np.ndarray, "latent firing"]:
+    """Which of its latent's meanings, the largest 0, each firing has; −1 for none, and where `n_senses` is 0."""
     held, has = _membership(factors, n_rows), _tagged([factor.tags for factor in factors])
-    out = np.zeros(len(rows), np.int64)
+    out = np.full(rows.shape, -1, np.int64)
     for latent in np.flatnonzero(truth.n_senses):
-        sampled = rows[latent] >= 0
-        mass, left = shares[latent, sampled], truth.factors[latent].copy()
+        sampled, left = np.flatnonzero(rows[latent] >= 0), truth.factors[latent].copy()
         own = np.asarray(held[rows[latent, sampled]].todense()) > 0  # firing factor
-        for _ in range(MAX_MEANINGS):
+        for meaning in range(MAX_MEANINGS):
             tag = int((left @ has).argmax())
-            inside = own[:, (left > 0) & (has[:, tag] > 0)].any(1)
-            out[latent] += mass[inside].sum() >= LEAST_SHARE * shares[latent, sampled].sum()
-            mass, left = np.where(inside, 0, mass), left * (1 - has[:, tag])
+            inside = sampled[own[:, (left > 0) & (has[:, tag] > 0)].any(1)]
+            out[latent, inside[out[latent, inside] < 0]] = meaning
+            left = left * (1 - has[:, tag])
     return out
 
 

@@ -15,9 +15,9 @@ B   a transformer trained on planted text, its dictionary and its neurons, judge
     ranking never saw). With --run: the run's latents and neurons, judged by the labels of its corpus and by token.
 C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
 
-Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (how often their
-number is exact, and would be, were the meaning of each sampled firing known; how many have one meaning themselves, and
-how well their probability tells which), by kind of latent and by number of senses. Nulls:
+Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (how often
+their number is exact, and would be, were the meaning of each sampled firing known; how many have one meaning
+themselves, and how well their probability tells which), by kind of latent and by number of senses. Nulls:
 codes on text further on, a dictionary with a frozen decoder, an untrained transformer; of each the share called
 monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses of each
 family's latents come from a calibration on the other two families, in which planted and learnt latents weigh the same.

@@ -53,7 +53,7 @@ class Evidence:
 
 SHIFTED = "the same firings on shifted text"
 DIRECTIONS = "random directions"
-MIXTURES = "random mixtures of the decoder's rows"
+LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
 THROWN = "as many firings anywhere in the text"
 OUTLIERS = 0.01
@@ -88,10 +88,10 @@ KNOWN = {
         "does it raise the tokens that follow it? ½: no more than any, 1: above all others",
         ANY,
     ),
-    "enc_dec_cosine": ("Encoder and decoder", "cosine of the direction it reads and the one it writes", MIXTURES),
+    "enc_dec_cosine": ("Encoder and decoder", "cosine of the direction it reads and the one it writes", LIKE_DECODER),
     "label_nmi": ("Nearest label", "what firing and label say of each other: 1 is the label itself", SHIFTED),
     "burstiness": ("Burstiness", "firings in a sequence that has any", THROWN),
-    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", MIXTURES),
+    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", LIKE_DECODER),
     "twin_correlation": ("Twin's activation", "largest correlation with a latent of that dictionary", SHIFTED),
 }
 EVEN = "_even"

@@ -3,12 +3,12 @@
     burstiness     n firings fall on N rows of S sequences:  n / K,   K the sequences hit,
                    E K = S (1 − q₁),   Var K = S q₁ (1 − q₁) + S (S − 1) (q₂ − q₁²),   q_j = C(N − jN/S, n) / C(N, n)
     next_auroc     what follows is any text:                 ½ ± 1 / √(12 G),   G effective groups of sequences
-    max_cosine, dimensionality, twin_cosine     of random mixtures of all decoder rows, each in the place of a row:
-                             v ∝ Σ_j g_j Ŵ_j,  g ~ N(0, 1):  as anisotropic as the dictionary, and nothing learnt
-    enc_dec_cosine           0 ± √tr C²,   C = mean of Ŵ Ŵᵀ:  of two such mixtures
+    max_cosine, dimensionality, twin_cosine     of random directions, each in the place of a decoder row:
+                             v ∝ N(0, C),   C = mean of Ŵ Ŵᵀ, shrunk:   as anisotropic as the dictionary, nothing learnt
+    enc_dec_cosine           0 ± √tr C²:   of two such directions
 
-Source: occupancy, Johnson & Kotz 1977 (Urn Models); the variance of a mean of uniform ranks; mixtures, own. Cost: N/S
-steps over the latents; n d multiplications a mixture.
+Source: occupancy, Johnson & Kotz 1977 (Urn Models); the variance of a mean of uniform ranks; shrinkage, Ledoit & Wolf
+2004, without which C fits its own rows; the rest, own. Cost: N/S steps over the latents; n d² for C, n d a direction.
 Failing: all sequences are taken to have as many rows. ½ ± … is wider than it need be where the firings of a group have
 unlike followers, so a latent within it may raise what follows all the same. A largest cosine is skewed, and its band is
 as if it were not.
@@ -63,17 +63,17 @@ def direction_scales(
     n: int,
     seed: int,
 ) -> dict[str, NullScale]:
-    """Those of the directions among `measures`, beside `n` mixtures, each in the place of a row drawn at random."""
+    """Those of the directions among `measures`, beside `n` random ones, each in the place of a row drawn at random."""
     if features.W_dec is None or not (features.W_dec.norm(dim=1) > 0).any():
         return {}
     W = features.W_dec.float()[features.W_dec.norm(dim=1) > 0]
-    mixtures = random_mixtures(W, n, seed)
-    null = {name: (values.mean(), values.std(ddof=1)) for name, values in _in_their_place(W, mixtures, seed).items()}
+    directions = random_directions(W, n, seed)
+    null = {name: (values.mean(), values.std(ddof=1)) for name, values in _in_their_place(W, directions, seed).items()}
     if twin is not None and twin.W_dec is not None:
-        nearest = (mixtures @ _unit(twin.W_dec.float()).T).max(1).values.double().numpy()
+        nearest = (directions @ _unit(twin.W_dec.float()).T).max(1).values.double().numpy()
         null["twin_cosine"] = nearest.mean(), nearest.std(ddof=1)
-    null["enc_dec_cosine"] = 0.0, float((_unit(W).T @ _unit(W) / len(W)).double().square().sum().sqrt())
-    null["dimensionality"] = _dimensionality(features.W_dec.float(), mixtures)
+    null["enc_dec_cosine"] = 0.0, float(second_moments(W).square().sum().sqrt())
+    null["dimensionality"] = _dimensionality(features.W_dec.float(), directions)
     found = {}
     for name, (mean, std) in null.items():
         observed = measures.get(name, np.full(features.d_sae, np.nan))
@@ -83,10 +83,17 @@ def direction_scales(
     return found
 
 
-def random_mixtures(W: Float[Tensor, "row d"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Unit vectors with the second moments of the rows' directions: Gaussian mixtures of all of them."""
-    weights = torch.randn(n, len(W), generator=torch.Generator().manual_seed(seed))
-    return _unit(weights @ _unit(W))
+def random_directions(W: Float[Tensor, "row d"], n: int, seed: int) -> Float[Tensor, "n d"]:
+    """Unit vectors of Gaussian draws with the second moments of the rows' directions."""
+    values, vectors = torch.linalg.eigh(second_moments(W))
+    draws = torch.randn(n, W.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return _unit((draws * values.clamp(min=0).sqrt()) @ vectors.T).float()
+
+
+def second_moments(W: Float[Tensor, "row d"]) -> Float[Tensor, "d d"]:
+    from sklearn.covariance import ledoit_wolf
+
+    return torch.from_numpy(ledoit_wolf(_unit(W).double().numpy(), assume_centered=True)[0])
 
 
 def _in_their_place(

@@ -68,7 +68,7 @@ def planted_ranking() -> pd.DataFrame:
     table["n_senses"] = 1 + (score < 0.5)
     table["explanation"] = [f"fires on {VOCAB[j % len(VOCAB)]}" for j in range(D_SAE)]
     table["explanation_f1"] = score
-    table["coherence"], table["coherence_z"], table["senses_z"] = score / 2, score * 5, -score
+    table["coherence"], table["coherence_z"], table["n_senses_z"] = score / 2, score * 5, -score
     table["coherence_null_low"], table["coherence_null_high"] = -0.1, 0.1 + score / 10
     table.at[WHOLE, "n_senses"] = 1
     table["sure"], table["respect"] = score > 0.9, np.where(score > 0.5, "form_before", "")
@@ -229,7 +229,7 @@ def test_evidence_stands_beside_its_z_and_its_null(page):
     assert values[rows["Coherence"]["value"]] == pytest.approx(ranking.loc[9, "coherence"], rel=1e-3)
     assert values[rows["Coherence"]["z"]] == pytest.approx(ranking.loc[9, "coherence_z"], rel=1e-3)
     assert values[rows["Senses"]["value"]] == ranking.loc[9, "n_senses"]
-    assert values[rows["Senses"]["z"]] == pytest.approx(ranking.loc[9, "senses_z"], rel=1e-3)
+    assert values[rows["Senses"]["z"]] == pytest.approx(ranking.loc[9, "n_senses_z"], rel=1e-3)
     assert values[rows["Twin seed"]["value"]] == pytest.approx(9 / (D_SAE - 1), rel=1e-3)
 
 

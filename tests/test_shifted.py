@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from interp.codes import SparseCodes
 from interp.features import FeatureStore, ScanConfig
 from interp.scores import recount
-from interp.scores.chance import _dimensionality, burstiness_scale, random_directions
+from interp.scores.chance import _dimensionality, burstiness_scale, random_directions, second_moments
 from interp.scores.directions import direction_measures
 from interp.scores.embeddings import CoherenceSummer, NgramVectors, ResidualVectors, embedding_coherence
 from interp.scores.firings import chunks
@@ -276,7 +276,7 @@ def test_random_directions_are_within_the_null_of_directions_whatever_their_leng
 
 
 def test_a_dimensionality_is_that_of_the_row_in_another_direction(features):
-    W, directions = features.W_dec, random_directions(features.W_dec, 50, 3)
+    W, directions = features.W_dec, random_directions(second_moments(features.W_dec), 50, 3)
     mean, std = _dimensionality(W, directions)
     for row in (0, 7):
         found = []
@@ -291,7 +291,7 @@ def test_a_dimensionality_is_that_of_the_row_in_another_direction(features):
 def test_random_directions_have_the_second_moments_of_the_rows():
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(300, 8, generator=generator) * torch.tensor([4.0, 2, 1, 1, 1, 1, 1, 1])
-    unit, directions = torch.nn.functional.normalize(W, dim=1), random_directions(W, 20000, 1)
+    unit, directions = torch.nn.functional.normalize(W, dim=1), random_directions(second_moments(W), 20000, 1)
     np.testing.assert_allclose(directions.norm(dim=1), 1, rtol=1e-5)
     weights = torch.randn(20000, 300, generator=generator) @ unit / 300**0.5
     np.testing.assert_allclose(weights.T @ weights / 20000, unit.T @ unit / 300, atol=0.02)
@@ -301,7 +301,7 @@ def test_random_directions_have_the_second_moments_of_the_rows():
 
 def test_the_spread_of_encoder_and_decoder_is_that_of_two_random_directions(features, everyone, measures):
     null = scales(features, everyone, measures | {"enc_dec_cosine": np.full(D, 0.5)}, nulls=1, seed=0)["enc_dec_cosine"]
-    a, b = (random_directions(features.W_dec, 20000, seed) for seed in (1, 2))
+    a, b = (random_directions(second_moments(features.W_dec), 20000, seed) for seed in (1, 2))
     assert (null.high - null.low)[0] / (2 * 1.96) == pytest.approx((a * b).sum(1).std().item(), rel=0.05)
     assert null.high[0] == -null.low[0]
 

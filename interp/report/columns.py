@@ -111,9 +111,9 @@ def evidence_rows(ranking: pd.DataFrame) -> tuple[list[str], list[Evidence]]:
     rows = []
     for column in columns:
         stem = _stem(column)
-        if stem != column and (stem in place or f"n_{stem}" in place or not column.endswith("_z")):
+        if stem != column and (stem in place or not column.endswith("_z")):
             continue
-        z, low, high = (_beside(place, stem, suffix) for suffix in ("_z", "_null_low", "_null_high"))
+        z, low, high = (place.get(f"{stem}{suffix}") for suffix in ("_z", "_null_low", "_null_high"))
         title, meaning, null = _known(stem)
         null = said.get(stem, null) if z is not None or low is not None else ""
         value = place.get(stem)
@@ -137,11 +137,6 @@ def _known(stem: str) -> tuple[str, str, str]:
         title, meaning, null = KNOWN[stem.removesuffix(EVEN)]
         return f"{title}, of an even split", meaning, null
     return KNOWN.get(stem, (_title(stem), "", "its null"))
-
-
-def _beside(place: dict[str, int], stem: str, suffix: str) -> int | None:
-    """`n_senses` has its z under `senses_z`."""
-    return place.get(f"{stem}{suffix}", place.get(f"{stem.removeprefix('n_')}{suffix}"))
 
 
 def _domain(ranking: pd.DataFrame, columns: list[str]) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ as if it were not.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from interp.features import FeatureStore
 from interp.scores.nulls import NullScale
+from interp.scores.twins import nearest_rows
 
 
 def burstiness_scale(
@@ -67,13 +69,18 @@ def direction_scales(
     if features.W_dec is None or not (features.W_dec.norm(dim=1) > 0).any():
         return {}
     W = features.W_dec.float()[features.W_dec.norm(dim=1) > 0]
-    directions = random_directions(W, n, seed)
-    null = {name: (values.mean(), values.std(ddof=1)) for name, values in _in_their_place(W, directions, seed).items()}
+    moments = second_moments(W)
+    directions = random_directions(moments, n, seed)
+    null: dict[str, tuple[Any, Any]] = {
+        "enc_dec_cosine": (0.0, float(moments.square().sum().sqrt())),
+        "dimensionality": _dimensionality(features.W_dec.float(), directions),
+    }
+    if len(W) > 1:
+        largest = _largest_cosine(W, directions, seed)
+        null["max_cosine"] = largest.mean(), largest.std(ddof=1)
     if twin is not None and twin.W_dec is not None:
-        nearest = (directions @ _unit(twin.W_dec.float()).T).max(1).values.double().numpy()
+        nearest = nearest_rows(directions, twin.W_dec)[1]
         null["twin_cosine"] = nearest.mean(), nearest.std(ddof=1)
-    null["enc_dec_cosine"] = 0.0, float(second_moments(W).square().sum().sqrt())
-    null["dimensionality"] = _dimensionality(features.W_dec.float(), directions)
     found = {}
     for name, (mean, std) in null.items():
         observed = measures.get(name, np.full(features.d_sae, np.nan))
@@ -83,29 +90,28 @@ def direction_scales(
     return found
 
 
-def random_directions(W: Float[Tensor, "row d"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Unit vectors of Gaussian draws with the second moments of the rows' directions."""
-    values, vectors = torch.linalg.eigh(second_moments(W))
-    draws = torch.randn(n, W.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def random_directions(moments: Float[Tensor, "d d"], n: int, seed: int) -> Float[Tensor, "n d"]:
+    """Unit vectors of Gaussian draws with these second moments."""
+    values, vectors = torch.linalg.eigh(moments)
+    draws = torch.randn(n, len(moments), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return _unit((draws * values.clamp(min=0).sqrt()) @ vectors.T).float()
 
 
 def second_moments(W: Float[Tensor, "row d"]) -> Float[Tensor, "d d"]:
+    """Of the rows' directions, shrunk."""
     from sklearn.covariance import ledoit_wolf
 
     return torch.from_numpy(ledoit_wolf(_unit(W).double().numpy(), assume_centered=True)[0])
 
 
-def _in_their_place(
+def _largest_cosine(
     W: Float[Tensor, "row d"], directions: Float[Tensor, "n d"], seed: int
-) -> dict[str, Float64[np.ndarray, " n"]]:
-    """The largest cosine with any other row, each direction in the place of one."""
-    if len(W) < 2:
-        return {}
+) -> Float64[np.ndarray, " n"]:
+    """With any other row, each direction in the place of one."""
     taken = torch.randint(len(W), (len(directions),), generator=torch.Generator().manual_seed(seed))
     cosines = directions @ _unit(W).T
     cosines[torch.arange(len(directions)), taken] = -torch.inf
-    return {"max_cosine": cosines.max(1).values.double().numpy()}
+    return cosines.max(1).values.double().numpy()
 
 
 def _dimensionality(

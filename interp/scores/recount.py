@@ -114,7 +114,7 @@ class Recount:
 
     def measures(self) -> dict[str, Float64[np.ndarray, "text unit"]]:
         self._count_waiting()
-        if not len(self._units) or not self._counts:
+        if not len(self._units):
             return {}
         vocab = self._features.vocab
         by_word = scipy.sparse.csr_matrix((np.ones(len(vocab)), (np.arange(len(vocab)), words_of(vocab))))

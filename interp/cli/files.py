@@ -25,7 +25,7 @@ def open_features(source: Path) -> "FeatureStore":
 
     if is_run(source) and not (source / "features" / "meta.json").is_file():
         raise ValueError(f"{source} has no features yet: `interp run` or `interp demo` makes them")
-    return FeatureStore.open(source / "features" if is_run(source) else source)
+    return FeatureStore.open(source)
 
 
 def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":

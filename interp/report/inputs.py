@@ -108,7 +108,7 @@ def _with_twins(ranking: pd.DataFrame, twins: pd.DataFrame | None) -> pd.DataFra
     by_latent = twins.set_index("latent").reindex(ranking.index)
     low, high = twins["frozen_cosine"].quantile([0.025, 0.975])
     beside = ranking.assign(twin_cosine=by_latent["cosine"], twin_cosine_null_low=low, twin_cosine_null_high=high)
-    beside.attrs["nulls"] = {"twin_cosine": DIRECTIONS}
+    beside.attrs["nulls"] = {**ranking.attrs.get("nulls", {}), "twin_cosine": DIRECTIONS}
     return beside
 
 

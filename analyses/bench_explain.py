@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from interp.explain import Explanations, explain
-from interp.features import FeatureStore
+from interp.features.feature_store import FeatureStore
 
 
 def main() -> None:

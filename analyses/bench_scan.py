@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from interp.codes import SparseCodes
-from interp.features import FeatureStore
+from interp.features.feature_store import FeatureStore
 
 N_CTX, VOCAB, D_MODEL = 128, 4096, 128
 

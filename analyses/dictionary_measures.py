@@ -21,13 +21,13 @@ from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.codes import CodeStore, SparseCodes
 from interp.dictionary import Dictionary
-from interp.features import FeatureStore, ScanConfig, fit_half
+from interp.features.decoder import logit_path
+from interp.features.encode import encode_store
+from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
+from interp.metrics.next_token import logit_coherence
+from interp.monosemanticity.ranking import rank_codes
+from interp.pipeline.run import Run
 from interp.quality import quality_table
-from interp.ranking import rank_codes
-from interp.run import Run
-from interp.scores.logits import logit_coherence
-from interp.statistics.directions import logit_path
-from interp.statistics.encoding import encode_store
 from models.transformer import Transformer
 
 HOOK = "blocks.0.mlp.hook_post"

@@ -32,7 +32,7 @@ from safetensors.numpy import save_file
 
 from analyses.bench_sae import versions
 from interp.figures.theme import without_slider
-from interp.run import Run
+from interp.pipeline.run import Run
 
 logger = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}

@@ -9,7 +9,7 @@ Claim: the probability of one meaning tells latents with one meaning from latent
 and ≥ .90 in world B, both held out, ≥ .05 above the best single known score), it is calibrated (ECE ≤ .05), and the
 number of senses is exact for ≥ 70 % of the latents with several.
 
-A   planted latents on planted text (`interp.worlds`): three families of text, many seeds, difficulty knobs one at a
+A   planted latents on planted text (`interp.benchmark`): three families of text, many seeds, difficulty knobs one at a
     time.
 B   a transformer trained on planted text, its dictionary and its neurons, judged by the factors of the text (which the
     ranking never saw). With --run: the run's latents and neurons, judged by the labels of its corpus and by token.
@@ -43,17 +43,19 @@ from analyses.scorecard_models import TRAINED, learned_world, run_world
 from analyses.scorecard_report import OURS, SINGLE, by_group, plain, report, scores_alone
 from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
-from interp.scorecard import (
+from interp.benchmark import (
+    FAMILIES,
+    WorldConfig,
     calibration_curve,
     calibration_worlds,
     claimed,
     family_calibrations,
     fit_to,
     judge_world,
+    planted_world,
 )
-from interp.scores.calibration import Calibration
-from interp.statistics.intervals import wilson
-from interp.worlds import FAMILIES, WorldConfig, planted_world
+from interp.features.intervals import wilson
+from interp.monosemanticity.calibration import Calibration
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),

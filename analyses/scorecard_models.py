@@ -21,13 +21,12 @@ from torch import Tensor
 
 from interp import TopKConfig, harvest, train_sae
 from interp.activations import ActivationStore
+from interp.benchmark import FAMILIES, Basis, Factor, Truth, judge_latents
 from interp.codes import SparseCodes
-from interp.run import Run
+from interp.metrics.embeddings import ResidualVectors
+from interp.monosemanticity.calibration import Calibration
+from interp.pipeline.run import Run
 from interp.sae import SAE
-from interp.scorecard import Basis, judge_latents
-from interp.scores.calibration import Calibration
-from interp.scores.embeddings import ResidualVectors
-from interp.worlds import FAMILIES, Factor, Truth
 from models.training import TrainingConfig, train_model
 from models.transformer import Transformer, TransformerConfig
 

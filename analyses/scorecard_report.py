@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from analyses import scorecard_synthetic
-from interp.scorecard import claimed, not_scored, scorecard, verdict_quality
-from interp.scores.table import MEASURES
+from interp.benchmark import claimed, not_scored, scorecard, verdict_quality
+from interp.metrics.table import MEASURES
 
 OURS = dict.fromkeys(("distinctness", "core", "consistency", "cosine", "kinship", "common"), 1)
 KNOWN = {"coherence": 1, "token_coherence": 1} | MEASURES

@@ -1,6 +1,6 @@
 """World C of the scorecard: dictionaries learnt on `sae_lens.synthetic`, where features are known and there is no text.
 
-What a latent means is what is there where it fires, as in world B (`interp.worlds.truth`): with s_f the share of its
+What a latent means is what is there where it fires, as in world B (`interp.benchmark.truth`): with s_f the share of its
 mass that is left on rows where the true feature f is active, and b_f the share of all rows,
 
     f* = argmax_f  s_f ln(s_f / b_f) + (1 − s_f) ln((1 − s_f) / (1 − b_f))     over s_f > b_f
@@ -30,11 +30,11 @@ from torch import Tensor
 from analyses import bench_recovery
 from analyses.bench_recovery import HOOK, QUICK, WORLDS
 from interp import SAE, BatchTopKConfig, train_sae
-from interp.scores.directions import direction_measures
-from interp.scores.senses import MIN_GROUPS
-from interp.scores.twins import nearest_rows
-from interp.worlds import Truth
-from interp.worlds.truth import take_in_turn
+from interp.benchmark import Truth
+from interp.benchmark.truth import take_in_turn
+from interp.metrics.directions import direction_measures
+from interp.metrics.twins import nearest_rows
+from interp.monosemanticity.senses import MIN_GROUPS
 
 MEASURES = {
     "twin_cosine": 1, "twin_correlation": 1, "enc_dec_cosine": 1, "dimensionality": 1, "max_cosine": -1, "density": -1,

@@ -59,9 +59,9 @@ from analyses.record import check_run
 from interp import figures, harvest, train_sae
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
-from interp.config import RunConfig
-from interp.nulls import shuffled_model
-from interp.run import Run, run_stages
+from interp.controls import shuffled_model
+from interp.pipeline.config import RunConfig
+from interp.pipeline.run import Run, run_stages
 from interp.sae import ReLUConfig
 
 QUICK = Setting(

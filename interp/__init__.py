@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from interp.baselines import PCADictionary as PCADictionary
     from interp.baselines import RandomDictionary as RandomDictionary
     from interp.codes import SparseCodes as SparseCodes
-    from interp.config import RunConfig as RunConfig
-    from interp.features import FeatureStore as FeatureStore
-    from interp.features import ScanConfig as ScanConfig
-    from interp.features import scan_features as scan_features
+    from interp.features.feature_store import FeatureStore as FeatureStore
+    from interp.features.feature_store import ScanConfig as ScanConfig
+    from interp.features.feature_store import scan_features as scan_features
     from interp.harvest import harvest as harvest
+    from interp.monosemanticity.ranking import rank_codes as rank_codes
+    from interp.monosemanticity.ranking import rank_features as rank_features
+    from interp.monosemanticity.ranking import verdict_shares as verdict_shares
+    from interp.pipeline.config import RunConfig as RunConfig
+    from interp.pipeline.run import Run as Run
+    from interp.pipeline.run import run_stages as run_stages
     from interp.quality import evaluate_dictionary as evaluate_dictionary
     from interp.quality import quality_table as quality_table
-    from interp.ranking import rank_codes as rank_codes
-    from interp.ranking import rank_features as rank_features
-    from interp.ranking import verdict_shares as verdict_shares
     from interp.report import write_report as write_report
-    from interp.run import Run as Run
-    from interp.run import run_stages as run_stages
     from interp.sae import SAE as SAE
     from interp.sae import BatchTopKConfig as BatchTopKConfig
     from interp.sae import Crosscoder as Crosscoder
@@ -47,7 +47,7 @@ _HOMES = {
     "ActivationStore": "activations",
     "BatchTopKConfig": "sae",
     "Crosscoder": "sae",
-    "FeatureStore": "features",
+    "FeatureStore": "features.feature_store",
     "GatedConfig": "sae",
     "JumpReLUConfig": "sae",
     "MatchingPursuitConfig": "sae",
@@ -56,11 +56,11 @@ _HOMES = {
     "PCADictionary": "baselines",
     "RandomDictionary": "baselines",
     "ReLUConfig": "sae",
-    "Run": "run",
-    "RunConfig": "config",
+    "Run": "pipeline.run",
+    "RunConfig": "pipeline.config",
     "SAE": "sae",
     "SAEConfig": "sae",
-    "ScanConfig": "features",
+    "ScanConfig": "features.feature_store",
     "SparseCodes": "codes",
     "TopKConfig": "sae",
     "Transcoder": "sae",
@@ -69,12 +69,12 @@ _HOMES = {
     "join_stores": "activations",
     "load_sae": "sae",
     "quality_table": "quality",
-    "rank_codes": "ranking",
-    "rank_features": "ranking",
-    "run_stages": "run",
-    "scan_features": "features",
+    "rank_codes": "monosemanticity.ranking",
+    "rank_features": "monosemanticity.ranking",
+    "run_stages": "pipeline.run",
+    "scan_features": "features.feature_store",
     "train_sae": "sae",
-    "verdict_shares": "ranking",
+    "verdict_shares": "monosemanticity.ranking",
     "write_report": "report",
 }
 

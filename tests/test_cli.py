@@ -16,10 +16,10 @@ import tomli_w
 
 from interp.activations import ActivationStore
 from interp.cli import main
-from interp.config import sae_fields
-from interp.console import Bar
+from interp.cli.console import Bar
+from interp.monosemanticity import cohesion as unity
+from interp.pipeline.config import sae_fields
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
-from interp.scores import unity
 from tests.tiny import SECTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -161,8 +161,8 @@ def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):
 def test_too_few_planted_latents_name_the_flags(tmp_path, capsys, monkeypatch):
     one = pd.DataFrame({"tested": [True], "is_one": [True], "is_several": [False], "world": ["0"]})
     one[list(unity.NAMES)] = 0.0
-    monkeypatch.setattr("interp.scorecard.judging.judge_world", lambda world, name, given: one.assign(family=name))
-    monkeypatch.setattr("interp.scorecard.judging.planted_world", lambda config: None)
+    monkeypatch.setattr("interp.benchmark.judged.judge_world", lambda world, name, given: one.assign(family=name))
+    monkeypatch.setattr("interp.benchmark.judged.planted_world", lambda config: None)
     line = refused(capsys, "scorecard", "--seeds", 1, "--latents", 1, "--out", tmp_path / "scores.csv")
     assert "raise --latents (now 1) or --seeds (now 1)" in line and not list(tmp_path.iterdir())
     assert "--latents 0 must be at least 1" in refused(capsys, "scorecard", "--latents", 0)
@@ -377,7 +377,7 @@ def test_a_mistake_is_told_by_the_first_process_only(folder, tmp_path, capsys, m
 
 def test_progress_fits_a_terminal_and_tells_what_is_left(monkeypatch, capsys):
     times = iter([0.0, 0.0, 20.0, 31.0])
-    monkeypatch.setattr("interp.console.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("interp.cli.console.time.monotonic", lambda: next(times))
     bar = Bar("sae")
     for done in (100, 300, 400):
         bar(done, 1000, "loss 0.123")

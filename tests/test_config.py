@@ -5,7 +5,7 @@ import tomllib
 import pytest
 import tomli_w
 
-from interp.config import RunConfig, sae_config, sae_fields, toml_value, toml_values
+from interp.pipeline.config import RunConfig, sae_config, sae_fields, toml_value, toml_values
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
 
 

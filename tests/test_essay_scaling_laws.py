@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from analyses.essay import scaling_laws
+from analyses.essay.scaling_fits import bootstrap_scaling_law, fit_scaling_law
 from analyses.essay.scaling_laws_claims import Laws, claims
 from interp import figures
-from interp.scaling import bootstrap_scaling_law, fit_scaling_law
 from models.generator import Source, SourceConfig
 
 SMALL = SourceConfig(d_vocab=3, weights=(0.5, 0.2, 0.3), seed=4)

@@ -213,7 +213,7 @@ def test_scores_are_those_of_the_held_out_half_by_brute_force():
 
 def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     """Random rules of all kinds, the text in several chunks."""
-    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 1000)
+    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(5)
     tokens = random_text(rng, 200, 40)
     text, fires = Text.read(tokens, WORDS), rng.random((tokens.size, 3)) < 0.05

@@ -17,9 +17,9 @@ import torch
 
 from interp.baselines import NeuronDictionary, RandomDictionary
 from interp.codes import SparseCodes
-from interp.features import FeatureStore, ScanConfig, fit_half, scan_features
+from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
+from interp.features.scan import TABLES
 from interp.harvest import harvest
-from interp.statistics.scan import TABLES
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
@@ -237,7 +237,7 @@ def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
 
 def test_promoted_tokens_are_followed_up(features, z, tokens, sae, model):
     """Counts of the promoted tokens that follow; AUROC of the effect on what follows against any token of the text."""
-    from interp.statistics.directions import logit_path
+    from interp.features.decoder import logit_path
 
     path = logit_path(sae.W_dec, model, HOOK, tokens[:: N_SEQ // 16][:16])
     effects = path.directions @ path.W_U
@@ -371,10 +371,10 @@ def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path)
 
 def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeypatch):
     """Chunks of two sequences, every count spilt to disk, a pass for a few latents each: the same bytes."""
-    import interp.statistics.coactivation as coactivation
-    import interp.statistics.contexts as contexts
-    import interp.statistics.pairs as pairs
-    import interp.statistics.passes as passes
+    import interp.features.coactivation as coactivation
+    import interp.features.pairs as pairs
+    import interp.features.passes as passes
+    import interp.features.token_counts as contexts
 
     plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, settings=SETTINGS)
     monkeypatch.setattr(passes, "_bytes", lambda config: 9000)
@@ -430,10 +430,10 @@ def test_codes_need_not_be_clean(tokens, tmp_path, caplog):
 
 KILLED = """
     import os, signal, sys, torch
-    import interp.statistics.encoding as encoding
+    import interp.features.encode as encoding
     from interp.activations import ActivationStore
     from interp.baselines import RandomDictionary
-    from interp.features import ScanConfig, scan_features
+    from interp.features.feature_store import ScanConfig, scan_features
 
     store, out, kill_at = sys.argv[1:]
     def progress(done, total, note):

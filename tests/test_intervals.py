@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from interp.statistics.intervals import wilson
+from interp.features.intervals import wilson
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (1, 40), (13, 21), (300, 384)])

@@ -19,13 +19,13 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.autointerp.endpoint import Answer, Endpoint, EndpointConfig, api_key
+from interp.autointerp.judge import Judge, JudgeConfig, agreement
+from interp.autointerp.prompts import MARKS, explain_messages, judge_messages, read_explanation, read_judgements
+from interp.autointerp.windows import Window, sample_windows
 from interp.cli import main
 from interp.codes import SparseCodes
-from interp.explain.llm import Judge, JudgeConfig, agreement
-from interp.explain.llm_endpoint import Answer, Endpoint, EndpointConfig, api_key
-from interp.explain.llm_prompts import MARKS, explain_messages, judge_messages, read_explanation, read_judgements
-from interp.explain.llm_windows import Window, sample_windows
-from interp.features import FeatureStore
+from interp.features.feature_store import FeatureStore
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-planted-8f3a"
@@ -511,6 +511,6 @@ def test_keys_are_words_of_printable_characters():
 
 
 def test_nothing_else_loads_it():
-    code = "import sys, interp.explain, interp.ranking, interp.report, interp.cli\n"
-    code += "assert not [name for name in sys.modules if name.startswith('interp.explain.llm')]"
+    code = "import sys, interp.explain, interp.monosemanticity.ranking, interp.report, interp.cli\n"
+    code += "assert not [name for name in sys.modules if name.startswith('interp.autointerp.judge')]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -9,11 +9,11 @@ import torch
 
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
-from interp.features import FeatureStore, ScanConfig
+from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.harvest import harvest
-from interp.scores.concepts import label_measures, label_table
-from interp.scores.directions import direction_measures, null_cosine
-from interp.scores.embeddings import (
+from interp.metrics.concepts import label_measures, label_table
+from interp.metrics.directions import direction_measures, null_cosine
+from interp.metrics.embeddings import (
     NgramConfig,
     NgramVectors,
     ResidualVectors,
@@ -21,11 +21,10 @@ from interp.scores.embeddings import (
     ngram_coherence,
     residual_coherence,
 )
-from interp.scores.intervals import label_intervals
-from interp.scores.logits import logit_coherence
-from interp.scores.table import MEASURES, measures_table
-from interp.scores.tokens import token_measures
-from interp.scores.twins import nearest_rows, pairwise_mcc, twin_agreement
+from interp.metrics.next_token import logit_coherence
+from interp.metrics.table import MEASURES, measures_table
+from interp.metrics.tokens import token_measures
+from interp.metrics.twins import nearest_rows, pairwise_mcc, twin_agreement
 from models.transformer import Transformer, TransformerConfig
 
 N_SEQ, N_CTX, VOCAB, D = 64, 16, 30, 12
@@ -217,7 +216,7 @@ def twin(features, tokens, z, tmp_path_factory):
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
-    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
     seen = []
     agreement = twin_agreement(features, other, buffer_mb=buffer_mb, progress=lambda *args: seen.append(args))
@@ -321,7 +320,7 @@ def dense_rows(store):
 
 @pytest.mark.parametrize("per_group", [1, 4])
 def test_residual_coherence_against_all_pairs(per_group, features, store, z, tokens, monkeypatch):
-    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 100)
     acts, encoded = dense_rows(store), (tokens != 0).flatten().numpy()
     centred = acts - acts[encoded].mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True) * encoded[:, None]
@@ -463,42 +462,6 @@ def test_purity_fails_on_two_meanings_under_one_label(tokens, labels, tmp_path):
     union = ((flat == 1) | (flat == 9))[:, None]
     measures = label_measures(scan(union, tokens, tmp_path, labels=labels))
     assert measures.purity[0] == measures.excess[0] == measures.selectivity[0] == 1 > measures.nmi[0]
-
-
-def test_intervals_count_every_firing(features, labels, z, monkeypatch):
-    monkeypatch.setattr("interp.scores.intervals._ROWS", 100)
-    pairs = [(5, "low"), (0, "three"), (0, "low"), (3, "low")]
-    table = label_intervals(features, labels, pairs=pairs, n_intervals=3)
-    assert list(zip(table.latent, table.label, strict=True)) == [pair for pair in pairs for _ in range(3)]
-    for row in table.itertuples():
-        acts, label = z[:, row.latent].astype(float), labels[row.label].flatten().numpy()
-        if not acts.any():
-            assert (row.n, row.n_label, row.sensitivity) == (0, 0, 0) and np.isnan(row.specificity)
-            continue
-        assert (row.low, row.high) == pytest.approx(np.array([row.interval, row.interval + 1]) * acts.max() / 3)
-        inside = (acts > 0) & (np.ceil(acts * 3 / acts.max()) == row.interval + 1)
-        assert (row.n, row.n_label) == (inside.sum(), (inside & label).sum())
-        assert row.specificity == pytest.approx(label[inside].mean())
-        assert row.mass_specificity == pytest.approx(acts[inside & label].sum() / acts[inside].sum())
-        above = (acts > 0) & (np.ceil(acts * 3 / acts.max()) > row.interval)
-        assert row.sensitivity == pytest.approx((above & label).sum() / label.sum())
-    expected = features.table("intervals").query("latent == 5").n
-    five = label_intervals(features, labels, pairs=[(5, "low")])
-    assert list(five.n) == list(expected), "the same slices as the scan's"
-
-
-def test_intervals_default_to_the_best_label(features, labels):
-    table = label_intervals(features, labels)
-    best = features.table().best_label.dropna()
-    assert list(zip(table.latent, table.label, strict=True))[::5] == list(best.items())
-    assert table.query("latent == 0").sensitivity.iloc[0] == 1
-    assert label_intervals(features, {}).empty
-    with pytest.raises(ValueError, match="no mask of label 'other' was given; there are three"):
-        label_intervals(features, labels, pairs=[(0, "other")])
-    with pytest.raises(ValueError, match="latent=12 must be in 0..11"):
-        label_intervals(features, labels, pairs=[(12, "low")])
-    with pytest.raises(ValueError, match=r"label 'low' is \(2, 2\), the tokens scanned are \(64, 16\)"):
-        label_intervals(features, {"low": torch.ones(2, 2, dtype=torch.bool)}, pairs=[(0, "low")])
 
 
 def test_the_table_holds_every_measure(features, twin, store, z):

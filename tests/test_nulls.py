@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from interp import console
-from interp.nulls import Nulls, _shares
-from interp.ranking import VERDICTS, verdict_counts, verdict_shares
-from interp.statistics.intervals import wilson
+from interp.cli import console
+from interp.controls import Nulls, _shares
+from interp.features.intervals import wilson
+from interp.monosemanticity.ranking import VERDICTS, verdict_counts, verdict_shares
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
 ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("lexical", False, 1), ("too_rare", False, 0)]

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 from interp.codes import CodeStore, SparseCodes
 from interp.explain.described import _promoted_share
-from interp.features import FeatureStore
-from interp.ranking import rank_codes, rank_features, verdict_shares
-from interp.scores.embeddings import ResidualVectors, embedding_coherence
-from interp.scores.table import MEASURES, measures_table
+from interp.features.feature_store import FeatureStore
+from interp.metrics.embeddings import ResidualVectors, embedding_coherence
+from interp.metrics.table import MEASURES, measures_table
+from interp.monosemanticity.ranking import rank_codes, rank_features, verdict_shares
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)

@@ -13,7 +13,7 @@ import torch
 from analyses import bench_quality, towards_monosemanticity
 from analyses.record import Claim, Interval, Record, interval, plain
 from interp.figures.theme import HEIGHT, styled, with_slider, without_slider
-from interp.run import Run
+from interp.pipeline.run import Run
 
 
 @dataclass(frozen=True)

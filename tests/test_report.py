@@ -14,13 +14,13 @@ import scipy.sparse
 import torch
 
 from interp.codes import SparseCodes
-from interp.features import FeatureStore
+from interp.controls import Nulls
+from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
-from interp.nulls import Nulls
-from interp.ranking import rank_features
+from interp.monosemanticity.ranking import rank_features
 from interp.report import decoder_layout, write_report
-from interp.report.chunks import CHUNK, N_PER_INTERVAL, N_TOP, decode, decode_tokens, encode_tokens
 from interp.report.columns import evidence_rows
+from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, decode, decode_tokens, encode_tokens
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [

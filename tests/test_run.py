@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.nulls import shuffled_model
-from interp.run import Run, run_alone, run_stages
+from interp.controls import shuffled_model
+from interp.pipeline.run import Run, run_alone, run_stages
+from interp.pipeline.stages import STAGES, stages_of
 from interp.sae import JumpReLUConfig, load_sae
-from interp.stages import STAGES, stages_of
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +25,8 @@ VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 # Imports once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
-from interp.run import run_stages
-from interp.stages import STAGES
+from interp.pipeline.run import run_stages
+from interp.pipeline.stages import STAGES
 from tests.tiny import TINY
 
 def killer(stage, calls):

@@ -6,17 +6,17 @@ import torch
 from scipy import stats
 
 from interp.codes import SparseCodes
-from interp.scores.calibration import Calibration, fit_calibration
-from interp.scores.contexts import ContextConfig, fit_contexts
-from interp.scores.evidence import EvidenceConfig, collect_evidence
-from interp.scores.firings import FiringSampler, PairSummer, chunks
-from interp.scores.groups import rows_per_group
-from interp.scores.nulls import null_scale
-from interp.scores.respects import NAMES as RESPECTS
-from interp.scores.respects import fit_respects, token_forms
-from interp.scores.senses import part_senses, sense_stability
-from interp.scores.splits import FLOOR, best_split, candidate_splits, products
-from interp.scores.unity import NAMES, measure_unity
+from interp.metrics.null_scale import null_scale
+from interp.monosemanticity.calibration import Calibration, fit_calibration
+from interp.monosemanticity.cohesion import NAMES, measure_unity
+from interp.monosemanticity.contexts import ContextConfig, fit_contexts
+from interp.monosemanticity.evidence import EvidenceConfig, collect_evidence
+from interp.monosemanticity.firings import FiringSampler, PairSummer, chunks
+from interp.monosemanticity.groups import rows_per_group
+from interp.monosemanticity.senses import part_senses, sense_stability
+from interp.monosemanticity.splits import FLOOR, best_split, candidate_splits, products
+from interp.monosemanticity.views import NAMES as RESPECTS
+from interp.monosemanticity.views import fit_respects, token_forms
 
 
 def random_codes(rng, n_rows, d_sae, share=0.3):

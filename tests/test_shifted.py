@@ -9,17 +9,17 @@ import torch
 from scipy.stats import spearmanr
 
 from interp.codes import SparseCodes
-from interp.features import FeatureStore, ScanConfig
-from interp.scores import recount
-from interp.scores.chance import _dimensionality, burstiness_scale, random_directions, second_moments
-from interp.scores.directions import direction_measures
-from interp.scores.embeddings import CoherenceSummer, NgramVectors, ResidualVectors, embedding_coherence
-from interp.scores.firings import chunks
-from interp.scores.recount import Recount
-from interp.scores.shifted import MeasureNulls
-from interp.scores.table import MEASURES, scan_measures
-from interp.scores.tokens import WordMass
-from interp.scores.twins import twin_agreement
+from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.metrics import recount
+from interp.metrics.chance import _dimensionality, burstiness_scale, random_directions, second_moments
+from interp.metrics.directions import direction_measures
+from interp.metrics.embeddings import CoherenceSummer, NgramVectors, ResidualVectors, embedding_coherence
+from interp.metrics.recount import Recount
+from interp.metrics.shifted import MeasureNulls
+from interp.metrics.table import MEASURES, scan_measures
+from interp.metrics.tokens import WordMass
+from interp.metrics.twins import twin_agreement
+from interp.monosemanticity.firings import chunks
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]
@@ -120,7 +120,7 @@ def test_a_recount_is_a_scan_of_the_moved_text(features, tokens, z, labels, tmp_
         np.testing.assert_allclose(found[name][0], expected[name][units], rtol=1e-5, atol=1e-7, err_msg=name)
     assert not np.allclose(found["token_entropy"][0], found["token_entropy"][1])
     monkeypatch.setattr(recount, "BUFFERED", 10)
-    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 64)
+    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 64)
     for name, again in recounted().items():
         np.testing.assert_allclose(again, found[name], rtol=1e-9, err_msg=name)
 
@@ -183,7 +183,7 @@ def test_what_follows_by_chance_ranks_in_the_middle(features, everyone, measures
 @pytest.mark.parametrize("moved", [0, 7 * N_CTX, 1001])
 def test_moved_vectors_are_those_of_rows_further_on(features, z, every, moved, monkeypatch):
     """Chunks of two and a half sequences, in some of which there is no vector; groups of half a sequence."""
-    monkeypatch.setattr("interp.scores.firings.ROWS_PER_CHUNK", 40)
+    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 40)
     vectors = np.random.default_rng(0).normal(size=(-(-N_SEQ // every) * N_CTX, 3)).astype(np.float16)
     summer = CoherenceSummer(D, ResidualVectors(vectors, N_CTX, every), N_CTX // 2, ROWS, moved)
     for chunk in chunks(features.codes, np.ones(D, np.float32), N_CTX // 2):

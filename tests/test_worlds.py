@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.codes import SparseCodes
-from interp.scorecard import (
+from interp.benchmark import (
+    FAMILIES,
+    Factor,
+    Truth,
+    WorldConfig,
     calibration_curve,
     calibration_worlds,
     claimed,
@@ -16,12 +19,13 @@ from interp.scorecard import (
     judge_world,
     matched_weights,
     not_scored,
+    planted_world,
     scorecard,
     verdict_quality,
 )
-from interp.scores import unity
-from interp.worlds import FAMILIES, Factor, Truth, WorldConfig, planted_world
-from interp.worlds.truth import sense_purity, senses_in_sample
+from interp.benchmark.truth import sense_purity, senses_in_sample
+from interp.codes import SparseCodes
+from interp.monosemanticity import cohesion as unity
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
 

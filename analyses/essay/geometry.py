@@ -29,7 +29,7 @@ from scipy.signal import find_peaks
 from analyses.record import Claim, Record, interval, options
 from interp import figures
 from interp.figures.phases import LINES
-from interp.scores.directions import direction_measures
+from interp.metrics.directions import direction_measures
 from models.toys.superposition import Recipe, train
 
 LEAST, MOST, BANDWIDTH = 0.3, 0.85, 0.01

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.essay.scaling_fits import ScalingLaw, bootstrap_scaling_law, fit_scaling_law
 from analyses.record import Claim, interval
-from interp.scaling import ScalingLaw, bootstrap_scaling_law, fit_scaling_law
 
 RIVALS = ("exponential", "stretched")
 BAR = 0.03

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.essay.contrast import kurtosis, token_variance_share
 from analyses.essay.shakespeare_models import Corpus
-from interp.nulls import shuffled_model
-from interp.statistics.contrast import kurtosis, token_variance_share
+from interp.controls import shuffled_model
 from models.generated import ngram_distance, word_share
 from models.transformer import Transformer
 

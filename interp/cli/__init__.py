@@ -9,13 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from interp.cli.console import is_first
 from interp.cli.dictionaries import add_export, add_train_sae
 from interp.cli.features import add_rank, add_report, add_scan
 from interp.cli.judging import add_judge
 from interp.cli.parsing import Parser, one_line
 from interp.cli.runs import add_demo, add_harvest, add_run, add_train_model, add_warm_up
 from interp.cli.trust import add_scorecard
-from interp.console import is_first
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,8 +5,8 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.cli.console import Bar, is_first, training_line
 from interp.cli.parsing import command, one_line, only_hook
-from interp.console import Bar, is_first, training_line
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
@@ -53,7 +53,7 @@ Architectures: topk, batchtopk, matryoshka, jumprelu, relu, gated, matching_purs
 
 class _Fields(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *_: Any) -> None:
-        from interp.config import sae_fields
+        from interp.pipeline.config import sae_fields
 
         try:
             lines = sae_fields(namespace.architecture)
@@ -109,7 +109,7 @@ def _hooks(store: Any, hooks: list[str] | None) -> str | list[str]:
 
 
 def _sae_configs(options: argparse.Namespace, rows: int) -> list["SAEConfig"]:
-    from interp.config import sae_config, toml_value, toml_values
+    from interp.pipeline.config import sae_config, toml_value, toml_values
 
     flags = [flag.split()[0].removeprefix("--").replace("-", "_") for flag in SAE_FLAGS] + ["device"]
     given = {name: toml_value(text) for name in flags if (text := getattr(options, name)) is not None}

@@ -5,12 +5,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.cli.console import Bar, verdicts
 from interp.cli.files import BOTH, check_writable, is_run, open_features, read_table, write_table
 from interp.cli.parsing import command, only_hook
-from interp.console import Bar, verdicts
 
 if TYPE_CHECKING:
-    from interp.run import Run
+    from interp.pipeline.run import Run
 
 
 def add_scan(commands: Any) -> None:
@@ -30,7 +30,7 @@ Statistics, examples and logit effects of every latent, as Parquet tables in OUT
 
 def _scan(options: argparse.Namespace) -> None:
     from interp.activations import ActivationStore
-    from interp.features import scan_features
+    from interp.features.feature_store import scan_features
     from interp.sae import load_sae
     from models.corpus import LabelledTokens
     from models.tokenizer import Tokenizer
@@ -77,9 +77,9 @@ Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feat
 
 
 def _rank(options: argparse.Namespace) -> None:
-    from interp.ranking import rank_features, verdict_counts
-    from interp.run import Run
-    from interp.stages import ranked
+    from interp.monosemanticity.ranking import rank_features, verdict_counts
+    from interp.pipeline.run import Run
+    from interp.pipeline.stages import ranked
 
     out, given = options.out, {name: getattr(options, name) for name in ("nulls", "seed", "use_labels")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -108,7 +108,7 @@ def _rank(options: argparse.Namespace) -> None:
 
 
 def _rank_run(run: "Run", given: dict[str, Any]) -> None:
-    from interp.run import run_alone
+    from interp.pipeline.run import run_alone
 
     config = dataclasses.replace(run.config, ranking=dataclasses.replace(run.config.ranking, **given))
     with Bar("ranking") as bar:
@@ -132,9 +132,9 @@ feature store to --out."""
 
 
 def _report(options: argparse.Namespace) -> None:
-    from interp.features import FeatureStore
+    from interp.features.feature_store import FeatureStore
+    from interp.pipeline.run import Run, run_alone
     from interp.report import write_report
-    from interp.run import Run, run_alone
 
     of_run = is_run(options.source)
     extras = {} if options.wider is None else {"wider": options.wider}

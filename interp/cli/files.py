@@ -10,7 +10,7 @@ from interp.cli.parsing import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.features import FeatureStore
+    from interp.features.feature_store import FeatureStore
 
 BOTH = (".parquet", ".csv")
 
@@ -21,7 +21,7 @@ def is_run(source: Path) -> bool:
 
 def open_features(source: Path) -> "FeatureStore":
     """Of a run folder, or of a feature store as scan writes it."""
-    from interp.features import FeatureStore
+    from interp.features.feature_store import FeatureStore
 
     if is_run(source) and not (source / "features" / "meta.json").is_file():
         raise ValueError(f"{source} has no features yet: `interp run` or `interp demo` makes them")

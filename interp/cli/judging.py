@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.cli.console import Bar
 from interp.cli.files import check_writable, is_run, open_features, read_table
 from interp.cli.parsing import command
-from interp.console import Bar
 
 if TYPE_CHECKING:
-    from interp.explain.llm import Judge, Judged
-    from interp.explain.llm_endpoint import EndpointConfig
-    from interp.features import FeatureStore
+    from interp.autointerp.endpoint import EndpointConfig
+    from interp.autointerp.judge import Judge, Judged
+    from interp.features.feature_store import FeatureStore
 
 
 def add_judge(commands: Any) -> None:
@@ -60,8 +60,8 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def _judge(options: argparse.Namespace) -> None:
-    from interp.explain.llm import Judge, JudgeConfig
-    from interp.explain.llm_endpoint import Endpoint, api_key
+    from interp.autointerp.endpoint import Endpoint, api_key
+    from interp.autointerp.judge import Judge, JudgeConfig
 
     explained = _explanations_file(options)
     config = JudgeConfig(
@@ -93,8 +93,8 @@ def _judge(options: argparse.Namespace) -> None:
 
 
 def _endpoint_config(options: argparse.Namespace) -> "EndpointConfig":
-    from interp.config import toml_value
-    from interp.explain.llm_endpoint import OPENAI, EndpointConfig
+    from interp.autointerp.endpoint import OPENAI, EndpointConfig
+    from interp.pipeline.config import toml_value
 
     fields: dict[str, Any] = {}
     for text in options.set:

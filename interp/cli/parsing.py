@@ -5,7 +5,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from interp.console import is_first
+from interp.cli.console import is_first
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from interp.cli.console import Bar, say, show_stages
 from interp.cli.parsing import command
-from interp.console import Bar, say, show_stages
 
 STAGE_HELP = "corpus, model, activations, sae, features, neurons, quality, concepts, ranking, nulls, wider, report"
 
@@ -22,7 +22,7 @@ autoencoder, feature statistics, a ranking and a page. A run that was cut off go
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from interp.config import RunConfig
+    from interp.pipeline.config import RunConfig
 
     out = options.out or Path("runs/demo-quick" if options.quick else "runs/demo")
     config = RunConfig.quick() if options.quick else RunConfig()
@@ -57,8 +57,8 @@ A configuration names only what differs from the demo:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from interp.config import RunConfig
-    from interp.stages import STAGES
+    from interp.pipeline.config import RunConfig
+    from interp.pipeline.stages import STAGES
 
     names = [stage.name for stage in STAGES]
     if options.until not in names:
@@ -80,7 +80,7 @@ OUT then holds corpus/tokenizer, corpus/train, corpus/val and model/, which the 
 
 
 def _train_model(options: argparse.Namespace) -> None:
-    from interp.config import RunConfig
+    from interp.pipeline.config import RunConfig
 
     show_stages(RunConfig.from_toml(options.config), options.out, "model", options.redo)
 
@@ -134,8 +134,8 @@ def add_warm_up(commands: Any) -> None:
 
 
 def _warm_up(options: argparse.Namespace) -> None:
-    from interp.config import RunConfig
-    from interp.run import run_stages
+    from interp.pipeline.config import RunConfig
+    from interp.pipeline.run import run_stages
 
     with tempfile.TemporaryDirectory() as folder:
         run_stages(RunConfig.tiny(), Path(folder) / "run", progress=Bar)

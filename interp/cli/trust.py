@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from interp.cli.console import Bar
 from interp.cli.files import check_writable, write_table
 from interp.cli.parsing import command
-from interp.console import Bar
 
 
 def add_scorecard(commands: Any) -> None:
@@ -20,9 +20,9 @@ the probability of one meaning and every single measure tell one meaning from se
 
 
 def _scorecard(options: argparse.Namespace) -> None:
-    from interp.scorecard import not_scored, scorecard, verdict_quality
-    from interp.scorecard.judging import calibration_worlds, judge_held_out
-    from interp.scores.table import MEASURES
+    from interp.benchmark import not_scored, scorecard, verdict_quality
+    from interp.benchmark.judged import calibration_worlds, judge_held_out
+    from interp.metrics.table import MEASURES
 
     for name in ("seeds", "latents"):
         if getattr(options, name) < 1:

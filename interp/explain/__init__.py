@@ -9,6 +9,6 @@ rules        the best rule of each latent;   senses   of each sense of a latent;
 """
 
 from interp.explain.rules import Explanations, explain
-from interp.explain.senses import PartExplanations, explain_parts
+from interp.explain.sense_rules import PartExplanations, explain_parts
 
 __all__ = ["Explanations", "PartExplanations", "explain", "explain_parts"]

@@ -32,7 +32,7 @@ from interp.explain.predicates import (
     Rule,
     Text,
 )
-from interp.scores.firings import CodeChunk, CodeSource, chunks
+from interp.monosemanticity.firings import CodeChunk, CodeSource, chunks
 
 N_SLICES = 5
 Progress = Callable[[int, int, str], None]

@@ -11,10 +11,10 @@ from jaxtyping import Float32, Int, Int64
 
 from interp.explain.predicates import Text
 from interp.explain.rules import Explanations, FitSample
-from interp.explain.senses import explain_all
-from interp.features import FeatureStore
-from interp.scores.evidence import Evidence
-from interp.scores.recount import Masks
+from interp.explain.sense_rules import explain_all
+from interp.features.feature_store import FeatureStore
+from interp.metrics.recount import Masks
+from interp.monosemanticity.evidence import Evidence
 
 SHOWN = 8
 """Example rows of a sense."""

@@ -26,7 +26,7 @@ from interp.explain.counting import Counts, count_rules
 from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates, item_price
 from interp.explain.words import bits, phrase
-from interp.scores.firings import CodeChunk, CodeSource, FiringSampler, chunks
+from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, chunks
 
 SAMPLE = 512
 """Firings of a latent that propose rules."""

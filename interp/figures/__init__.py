@@ -27,7 +27,6 @@ from interp.figures.neurons import (
     real_neuron,
     restart_shares,
 )
-from interp.figures.nulls import verdict_shares
 from interp.figures.paired import odds_dumbbell, paired_odds
 from interp.figures.phases import geometry, phase_diagram
 from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
@@ -44,7 +43,8 @@ from interp.figures.superposition import (
     polygon_multiples,
 )
 from interp.figures.text import HighlightedText, highlighted_text
-from interp.figures.training import model_training, quality_bars, quality_table, sae_training, training
+from interp.figures.training_curves import model_training, quality_bars, quality_table, sae_training, training
+from interp.figures.verdicts import verdict_shares
 
 __all__ = [
     "HighlightedText",

@@ -1,6 +1,6 @@
 """How far a ranking can be trusted: calibration, and every score against the truth.
 
-In: tables of `interp.scorecard`. Out: a plotly Figure.
+In: tables of `interp.benchmark`. Out: a plotly Figure.
 """
 
 from __future__ import annotations

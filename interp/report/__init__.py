@@ -26,17 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.report.chunks import CHUNK, Extras, encode, number, pack, payloads
 from interp.report.columns import evidence_rows, explanations, respects, table_columns
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import decoder_layout
-from interp.report.senses import senses_of
+from interp.report.payloads import CHUNK, Extras, encode, number, pack, payloads
+from interp.report.sense_cards import senses_of
 from interp.report.summary import facts, summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.nulls import Nulls
+    from interp.controls import Nulls
 
 __all__ = ["decoder_layout", "write_report"]
 

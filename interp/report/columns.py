@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from interp.report.chunks import number
+from interp.report.payloads import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.features import FeatureStore
+    from interp.features.feature_store import FeatureStore
 
 N_TOKENS = 8
 SHOWN_ELSEWHERE = {
@@ -127,7 +127,7 @@ def _stem(column: str) -> str:
 
 
 def _is_shown(column: str) -> bool:
-    from interp.scores.table import MEASURES
+    from interp.metrics.table import MEASURES
 
     return column not in SHOWN_ELSEWHERE and (_stem(column) in KNOWN or _stem(column) not in MEASURES)
 

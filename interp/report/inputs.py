@@ -13,14 +13,14 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.features import FeatureStore
+from interp.features.feature_store import FeatureStore
 from interp.report.columns import DIRECTIONS
 from interp.report.wider import Wider, wider_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.nulls import Nulls
+    from interp.controls import Nulls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def _wider(store: FeatureStore, source: Any) -> Wider:
 
 
 def _nulls(run: Path | None) -> Nulls | None:
-    from interp.nulls import Nulls
+    from interp.controls import Nulls
 
     whole = run and all((run / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields)
     return Nulls.read(run / "nulls") if run and whole else None

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from interp import figures
-from interp.figures.training import QUALITY_COLUMNS
-from interp.ranking import BY_PROBABILITY
-from interp.report.chunks import number
+from interp.figures.training_curves import QUALITY_COLUMNS
+from interp.monosemanticity.ranking import BY_PROBABILITY
 from interp.report.columns import UNTESTED, VERDICTS
 from interp.report.inputs import ReportInputs
+from interp.report.payloads import number
 
 if TYPE_CHECKING:
     import pandas as pd

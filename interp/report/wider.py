@@ -21,8 +21,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from interp.features import FeatureStore
-from interp.report.chunks import number
+from interp.features.feature_store import FeatureStore
+from interp.report.payloads import number
 
 if TYPE_CHECKING:
     import pandas as pd

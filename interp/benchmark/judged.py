@@ -1,0 +1,195 @@
+"""Latents whose meanings are known, judged as any others are, by a calibration that never saw their kind of text.
+
+    statistics   = judge_world(planted_world(config), name)                       what a calibration is fitted to
+    calibrations = family_calibrations(pd.concat([...]))                          by family, fitted to all others
+    judged       = judge_world(planted_world(config), name, calibrations[config.family])
+
+One row a latent. Probability, interval and senses all hang on the calibration, so that latents are judged again once
+it is known; `judge_held_out` does both.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.benchmark.planted_latents import World, WorldConfig, planted_world
+from interp.benchmark.planted_texts import FAMILIES, Factor
+from interp.benchmark.truth import Truth, sense_purity, senses_in_sample
+from interp.codes import SparseCodes
+from interp.features.feature_store import FeatureStore
+from interp.metrics.embeddings import SequenceVectors
+from interp.metrics.table import measures_table
+from interp.metrics.tokens import WordMass
+from interp.monosemanticity import cohesion as unity
+from interp.monosemanticity import evidence
+from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
+from interp.monosemanticity.firings import count_firings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST = 5.0
+"""That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
+
+Progress = Callable[[int, int, str], None]
+
+
+class Basis(NamedTuple):
+    """Latents to judge: of a dictionary, of a layer, of a null."""
+
+    codes: SparseCodes
+    """Rows seq * n_ctx + pos."""
+    W_dec: Float[Tensor, "d_sae d_in"] | None = None
+
+
+def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:
+    """Names and configurations of `seeds` worlds of each family, all knobs drawn at random but those that are given,
+    so that no one difficulty is learnt."""
+    rng = np.random.default_rng(0)
+    for seed in range(seeds):
+        for family in FAMILIES:
+            drawn = {
+                "n_seq": int(rng.choice([384, 768, 1024])),
+                "segment": int(rng.choice([15, 40, 80])),
+                "superposition": float(rng.uniform(2, 6)),
+                "noise": float(rng.choice([0.05, 0.15, 0.25])),
+                "similarity": float(rng.choice([0.0, 0.0, 0.2])),
+                "rarity": float(rng.choice([1.0, 1.0, 0.4])),
+                "n_latents": 300,
+            }
+            yield f"{family}-{seed}", WorldConfig(family=family, seed=1000 + seed, **(drawn | fixed))  # type: ignore[arg-type]
+
+
+def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress | None = None) -> "pd.DataFrame":
+    """The worlds judged, those of each family by a calibration on the worlds of all other families."""
+    import pandas as pd
+
+    calibrations: dict[str, Calibration] = {}
+    tables: list[pd.DataFrame] = []
+    for turn in range(2):
+        tables = []
+        for done, (name, config) in enumerate(worlds, turn * len(worlds)):
+            if progress:
+                progress(done, 2 * len(worlds), name)
+            tables.append(judge_world(planted_world(config), name, calibrations.get(config.family)))
+        calibrations = calibrations or family_calibrations(pd.concat(tables))
+    return pd.concat(tables)
+
+
+def judge_world(world: World, name: str, calibration: Calibration | None = None) -> "pd.DataFrame":
+    """`judge_latents` of a planted world."""
+    return judge_latents(
+        world.tokens,
+        Basis(world.codes),
+        world.vocab,
+        world.factors,
+        world.truth,
+        calibration,
+        family=world.config.family,
+        world=name,
+        kind=np.array(world.kinds),
+    )
+
+
+def judge_latents(
+    tokens: Int[Tensor, "seq pos"],
+    latents: Basis,
+    vocab: Sequence[str],
+    factors: Sequence[Factor],
+    truth: Truth,
+    calibration: Calibration | None,
+    *,
+    W_U: Float[Tensor, "d_in d_vocab"] | None = None,
+    twin: Basis | None = None,
+    embeddings: SequenceVectors | None = None,
+    **about: Any,
+) -> "pd.DataFrame":
+    """One row a latent: what it is `about`, what is true of it, the statistics, `n_active`, `tested`.
+
+    With a calibration also: `monosemanticity`, `ci_low`, `ci_high`; `n_senses`, and `sample_senses`, their number were
+    the meaning of each sampled firing known; `sense_one` and `sense_purity`, of each sense the probability that it has
+    one meaning and the share of its mass that has, where there are several; `token_share`; every single measure
+    (`scores.table`; `twin` and `embeddings` are for those of the same name).
+    """
+    import pandas as pd
+
+    codes = latents.codes
+    facts, words = count_firings(codes), WordMass(tokens, vocab, codes.d_sae)
+    found = evidence.collect_evidence(
+        tokens,
+        codes,
+        n_vocab=len(vocab),
+        maxima=facts.maxima,
+        has_one=lambda values: float(calibration.probability(values)) if calibration else 1.0,
+        vocab=vocab,
+        config=evidence.EvidenceConfig(nulls=0),
+        listeners=[words.add],
+    )
+    columns = about | {
+        "latent": np.arange(codes.d_sae),
+        "top_share": truth.top_share,
+        "polysemanticity": truth.polysemanticity,
+        "true_senses": truth.n_senses,
+        "is_countable": truth.is_countable,
+        "is_one": truth.is_one,
+        "is_several": truth.is_several,
+        "n_active": facts.n_active,
+        "tested": found.testable,
+    }
+    columns |= {name: found.of(name) for name in evidence.NAMES}
+    if calibration is None:
+        return pd.DataFrame(columns)
+    calibrated = calibrate(found, calibration)
+    sampled = truth, factors, len(codes), found.rows, found.shares
+    purity = sense_purity(*sampled, found.senses)
+    columns |= {
+        "monosemanticity": calibrated.probability,
+        "ci_low": calibrated.ci_low,
+        "ci_high": calibrated.ci_high,
+        "n_senses": found.n_senses,
+        "sample_senses": senses_in_sample(*sampled),
+        "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],
+        "sense_purity": [list(own[:n]) for own, n in zip(purity, found.n_senses, strict=True)],
+        "token_share": words.largest_share,
+    }
+    measures = _measures(tokens, latents, vocab, W_U, twin, embeddings)
+    return pd.concat([pd.DataFrame(columns), measures], axis=1)
+
+
+def _measures(
+    tokens: Int[Tensor, "seq pos"],
+    latents: Basis,
+    vocab: Sequence[str],
+    W_U: Float[Tensor, "d_in d_vocab"] | None,
+    twin: Basis | None,
+    embeddings: SequenceVectors | None,
+) -> "pd.DataFrame":
+    with TemporaryDirectory() as folder:
+        own = FeatureStore.from_codes(tokens, latents.codes, f"{folder}/own", W_dec=latents.W_dec, W_U=W_U, vocab=vocab)
+        other = FeatureStore.from_codes(tokens, twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
+        return measures_table(own, twin=other, embeddings=embeddings).drop(columns="latent")
+
+
+def claimed(judged: "pd.DataFrame") -> "pd.DataFrame":
+    """The latents that were tested and of which the truth claims one meaning or several."""
+    return judged[judged.tested & (judged.is_one | judged.is_several)].reset_index(drop=True)
+
+
+def family_calibrations(judged: "pd.DataFrame") -> dict[str, Calibration]:
+    """Of each family, a calibration on the latents of all others."""
+    return {family: fit_to(judged[judged.family != family]) for family in judged.family.unique()}
+
+
+def fit_to(judged: "pd.DataFrame", *, fits: int = 20, seed: int = 0) -> Calibration:
+    """A calibration on all latents of the table whose truth is claimed. Those whose column `learnt` holds (none, where
+    there is no such column) and the others weigh the same, but that a learnt one counts five times at most."""
+    table = claimed(judged)
+    learnt = table.learnt.to_numpy(bool) if "learnt" in table else np.zeros(len(table), bool)
+    weight = np.where(learnt, min(_MOST, (~learnt).sum() / max(1, learnt.sum())), 1.0)
+    worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
+    values = table[list(unity.NAMES)].to_numpy(np.float64)
+    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, weight, fits=fits, seed=seed)

@@ -1,0 +1,214 @@
+"""Every score of every latent held against the truth.
+
+A score is good if it ranks latents with one meaning above latents with several (AUROC, precision among the first k),
+and follows their polysemanticity (Spearman). Latents that fire often are more often polysemantic, so all three are
+matched for frequency: within each fifth of the firing counts both kinds weigh the same, and ranks are correlated within
+the fifths. A probability is good if of latents with probability p a share p has one meaning:
+
+    ECE = Σ_b n_b / n · |mean p − share of one meaning|       over ten bins b of p
+
+Intervals are bootstraps over worlds and latents.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from interp.benchmark.judged import claimed
+from interp.benchmark.truth import ONE, SEVERAL
+from interp.features.intervals import wilson
+from interp.monosemanticity.senses import MAX_SENSES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STRATA = 5
+BINS = 10
+REPLICATES = 200
+
+
+def scorecard(judged: "pd.DataFrame", scores: Mapping[str, int], *, seed: int = 0) -> "pd.DataFrame":
+    """One row a score, best first: `score`, `auroc`, `spearman`, `precision` among the first k (k: half as many as have
+    one meaning), each with `_low` and `_high`; `n`, the latents of one meaning or several, and `n_scored` of them.
+    scores: +1 where a high value is for one meaning, −1 against.
+
+    Spearman is over all tested latents whose polysemanticity is known. Latents for which a score is NaN count as in the
+    middle; `not_scored` names the scores that are left out.
+    Raises ValueError where the truth of no tested latent is claimed.
+    """
+    import pandas as pd
+
+    table = judged[judged.tested & (judged.top_share > 0)].reset_index(drop=True)
+    n = len(claimed(judged))
+    if n == 0:
+        raise ValueError("no latent was tested whose truth is one meaning or several: take more latents or more text")
+    rows, missing = [], not_scored(judged, scores)
+    for name, sign in scores.items():
+        if name in missing:
+            continue
+        score = sign * table[name].to_numpy(np.float64)
+        n_scored = int((np.isfinite(score) & (table.is_one | table.is_several)).sum())
+        score = np.where(np.isfinite(score), score, np.nanmedian(score))
+        draws = [_measure(table, score, chosen) for chosen in _draws(table, seed)]
+        first, rest = draws[0], np.array(draws)
+        row: dict[str, float | str] = {"score": name, "n": n, "n_scored": n_scored}
+        for place, measure in enumerate(("auroc", "spearman", "precision")):
+            finite = rest[np.isfinite(rest[:, place]), place]
+            low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+            row |= {measure: first[place], f"{measure}_low": low, f"{measure}_high": high}
+        rows.append(row)
+    columns = [
+        "score",
+        "n",
+        "n_scored",
+        *(f"{m}{end}" for m in ("auroc", "spearman", "precision") for end in ("", "_low", "_high")),
+    ]
+    return pd.DataFrame(rows, columns=columns).sort_values("auroc", ascending=False, ignore_index=True)
+
+
+def not_scored(judged: "pd.DataFrame", scores: Mapping[str, int]) -> list[str]:
+    """The scores that say nothing here: missing, without a value, or the same for all latents of known truth."""
+    table, out = claimed(judged), []
+    for name in scores:
+        values = table[name].to_numpy(np.float64) if name in table else np.array([])
+        values = values[np.isfinite(values)]
+        if len(values) < 2 or values.std() == 0:
+            out.append(name)
+    return out
+
+
+def calibration_curve(judged: "pd.DataFrame") -> "pd.DataFrame":
+    """Ten bins of probability: `p` (mean), `share` with one meaning, its 95 % interval `low`, `high` (Wilson), `n`."""
+    import pandas as pd
+
+    table = claimed(judged)
+    p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(float)
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
+    rows = []
+    for own in (place == b for b in range(BINS)):
+        if own.any():
+            low, high = wilson(one[own].sum(), own.sum())
+            rows.append({"p": p[own].mean(), "share": one[own].mean(), "low": low, "high": high, "n": int(own.sum())})
+    return pd.DataFrame(rows)
+
+
+def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float]:
+    """`ece`, `accuracy` at ½, each with `_low` and `_high`; `abstained`, the share whose interval holds ½ or that could
+    not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is found,
+    `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would be, were
+    the meaning of each sampled firing known; and both of the `n_countable` whose number is beyond doubt
+    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses of latents
+    with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or have several
+    (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
+    table = claimed(judged)
+    p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
+    sure = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy()
+    truth = judged[judged.is_one | judged.is_several]
+    several = table[table.is_several & (table.true_senses > 1)]
+    true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
+    off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
+    draws = np.array([(_ece(p[c], one[c]), ((p[c] >= 0.5) == one[c]).mean()) for c in _draws(table, seed)])
+    part, pure = (_of_parts(table, name) for name in ("sense_one", "sense_purity"))
+    known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
+    part, pure = part[known], pure[known] >= ONE
+    out = {
+        "n": len(table),
+        "ece": draws[0, 0],
+        "accuracy": draws[0, 1],
+        "abstained": 1 - sure.sum() / max(len(truth), 1),
+        "accuracy_sure": _share(((p >= 0.5) == one)[sure]),
+        "senses_exact": _share(off == 0),
+        "senses_of_sample": _share(of_sample == 0),
+        "senses_exact_countable": _share(off[clear] == 0),
+        "senses_of_sample_countable": _share(of_sample[clear] == 0),
+        "n_countable": int(clear.sum()),
+        "senses_near": _share(off <= 1),
+        "n_parts": len(part),
+        "parts_one": _share(pure),
+        "parts_auroc": _auroc(part, pure),
+        "parts_ece": _ece(part, pure) if len(part) else float("nan"),
+    }
+    for place, name in enumerate(("ece", "accuracy")):
+        out[f"{name}_low"], out[f"{name}_high"] = np.quantile(draws[1:, place], [0.025, 0.975])
+    return {name: float(value) for name, value in out.items()}
+
+
+def _of_parts(table: "pd.DataFrame", name: str) -> Float64[np.ndarray, " part"]:
+    """Of all senses of latents with several."""
+    several = table[table.n_senses > 1]
+    return np.array([value for own in several[name] for value in own], np.float64)
+
+
+def _auroc(score: Float64[np.ndarray, " n"], one: Bool[np.ndarray, " n"]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(one, score)) if 0 < one.sum() < len(one) else float("nan")
+
+
+def _share(hits: Bool[np.ndarray, " n"]) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
+def _draws(table: "pd.DataFrame", seed: int) -> Iterator[Int64[np.ndarray, " latent"]]:
+    """All latents; then, again and again, worlds drawn with replacement and latents of each likewise."""
+    rng = np.random.default_rng(seed)
+    yield np.arange(len(table))
+    own = [np.flatnonzero((table.world == world).to_numpy()) for world in table.world.unique()]
+    for _ in range(REPLICATES):
+        drawn = [own[i] for i in rng.integers(len(own), size=len(own))]
+        yield np.concatenate([rng.choice(latents, len(latents)) for latents in drawn])
+
+
+def _measure(
+    table: "pd.DataFrame", score: Float64[np.ndarray, " latent"], chosen: Int64[np.ndarray, " drawn"]
+) -> tuple[float, ...]:
+    from sklearn.metrics import roc_auc_score
+
+    rank = _spearman(score[chosen], -table.polysemanticity.to_numpy()[chosen], table.n_active.to_numpy()[chosen])
+    chosen = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
+    score, one = score[chosen], table.is_one.to_numpy(bool)[chosen]
+    weights = matched_weights(table.n_active.to_numpy()[chosen], one) if len(one) else np.zeros(0)
+    if not weights.any():
+        return float("nan"), rank, float("nan")
+    k = max(1, int(one.sum()) // 2)
+    best = np.argsort(-score, kind="stable")[:k]
+    precision = (one[best] * weights[best]).sum() / max(weights[best].sum(), 1e-12)
+    return float(roc_auc_score(one, score, sample_weight=weights)), rank, float(precision)
+
+
+def _spearman(score: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], n_active: np.ndarray) -> float:
+    """Mean over the fifths of the firing counts, each counting as many as it holds."""
+    from scipy.stats import rankdata
+
+    total, n = 0.0, 0
+    stratum = _strata(n_active)
+    for own in (stratum == s for s in range(STRATA)):
+        if own.sum() > 2 and np.ptp(score[own]) > 0 and np.ptp(truth[own]) > 0:
+            rank = np.corrcoef(rankdata(score[own]), rankdata(truth[own]))[0, 1]
+            total, n = total + own.sum() * rank, n + own.sum()
+    return float(total / n) if n else float("nan")
+
+
+def matched_weights(n_active: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
+    """Weights with which, within each fifth of the firing counts, both kinds weigh as much as the fifth has latents
+    of the rarer kind; zero in a fifth that lacks one."""
+    stratum, weights = _strata(n_active), np.zeros(len(one))
+    for s in range(STRATA):
+        kinds = [(stratum == s) & one, (stratum == s) & ~one]
+        least = min(kind.sum() for kind in kinds)
+        for kind in kinds:
+            weights[kind] = least / max(kind.sum(), 1)
+    return weights
+
+
+def _strata(n_active: np.ndarray) -> Int64[np.ndarray, " latent"]:
+    """The fifth of the firing counts that each latent is in."""
+    return np.searchsorted(np.quantile(n_active, np.linspace(0, 1, STRATA + 1)[1:-1]), n_active, side="right")
+
+
+def _ece(p: Float64[np.ndarray, " latent"], one: Bool[np.ndarray, " latent"]) -> float:
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
+    bins: list[np.ndarray] = [place == b for b in range(BINS)]
+    return float(sum(own.mean() * abs(p[own].mean() - one[own].mean()) for own in bins if own.any()))

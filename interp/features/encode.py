@@ -1,0 +1,95 @@
+"""The codes of a token set: encoded shard by shard from activations, or taken from another producer. z > 0 only."""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.codes import CodeStore, SparseCodes
+from interp.dictionary import Dictionary
+from interp.features.scan import digest
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+    from interp.activations import ActivationStore
+
+log = logging.getLogger(__name__)
+
+_ENCODE_BYTES = 1 << 27
+_RUN_ROWS = 1 << 20
+
+
+def encode_store(sae: Dictionary, store: "ActivationStore", hook: str, codes: CodeStore, advance: Callable) -> None:
+    """Encode shard after shard into runs; those that are there stay."""
+    batch = max(64, min(8192, _ENCODE_BYTES // (4 * sae.d_sae)))
+    device = sae.W_dec.device
+    for i in range(store.n_shards):
+        name = f"{i:05d}"
+        if codes.has_run(name):
+            advance(store.shard_rows[i], "encoding")
+            continue
+        shard = store.shard(i, hook)
+        parts = []
+        for ids, acts in zip(shard.row_ids.split(batch), shard.acts.split(batch), strict=True):
+            parts.append(_firing(sae.codes(acts.to(device, torch.float32)), ids))
+            advance(len(ids), "encoding")
+        codes.write_run(name, shard.row_ids, SparseCodes.cat(parts))
+
+
+def write_codes(codes: SparseCodes, store: CodeStore) -> None:
+    """Store codes that are in token order already."""
+    for start in range(0, len(codes), _RUN_ROWS):
+        name = f"{start // _RUN_ROWS:05d}"
+        if store.has_run(name):
+            continue
+        part = codes[start : start + _RUN_ROWS]
+        row_ids = torch.arange(start, start + len(part))
+        store.write_run(name, row_ids, _firing(part, row_ids))
+
+
+def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
+    """The entries z > 0, on the CPU; ValueError where z is not finite."""
+    codes = SparseCodes(codes.offsets.cpu(), codes.latents.cpu(), codes.values.detach().float().cpu(), codes.d_sae)
+    finite = codes.values.isfinite()
+    if not finite.all():
+        at = int(finite.logical_not().nonzero()[0])
+        row = int(row_ids[codes.rows[at]])
+        raise ValueError(
+            f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {row}: codes must be finite"
+        )
+    keep = codes.values > 0
+    if keep.all():
+        return codes
+    if (codes.values < 0).any():
+        log.warning("negative activations do not count as firing: they are left out")
+    counts = torch.bincount(codes.rows[keep], minlength=len(codes))
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return SparseCodes(offsets, codes.latents[keep], codes.values[keep], codes.d_sae)
+
+
+def as_codes(codes: "SparseCodes | scipy.sparse.csr_matrix", tokens: Tensor, W_dec: Tensor | None) -> SparseCodes:
+    """Codes of one row a token, each latent once a row; ValueError if the shapes do not fit."""
+    if not isinstance(codes, SparseCodes):
+        codes = codes.tocsr(copy=True)
+        codes.sum_duplicates()
+        codes = SparseCodes.from_scipy(codes)
+    if codes.d_sae < 1:
+        raise ValueError(f"codes have d_sae={codes.d_sae} latents: at least one is needed")
+    if len(codes) != tokens.numel():
+        raise ValueError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens {tuple(tokens.shape)}")
+    if W_dec is not None and len(W_dec) != codes.d_sae:
+        raise ValueError(f"W_dec has {len(W_dec)} rows, but the codes have {codes.d_sae} latents")
+    if codes.nnz and not 0 <= int(codes.latents.min()) <= int(codes.latents.max()) < codes.d_sae:
+        raise ValueError(f"latent id {int(codes.latents.max())} is not in 0..d_sae={codes.d_sae}")
+    return codes
+
+
+def fingerprint(sae: Dictionary) -> str:
+    """Digest of the decoder and of what the encoder makes of 32 fixed inputs."""
+    probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
+    codes = sae.codes(probe.to(sae.W_dec.device))
+    return digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)

@@ -1,0 +1,192 @@
+"""What every latent of a dictionary fires on: the scan, and the store of what it found.
+
+    codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable by shard
+    tables from the codes in token order                               `interp.statistics`
+
+A latent fires where z > 0. Any other producer of codes can make a store too: `FeatureStore.from_codes`.
+The fit half of the sequences (`fit_half`) is for choosing thresholds and explanations, the other for measuring them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import safe_open
+from torch import Tensor
+
+from interp.codes import CodeStore, SparseCodes
+from interp.dictionary import Dictionary
+from interp.features.encode import as_codes, encode_store, fingerprint, write_codes
+from interp.features.scan import TABLES, Progress, Scan, ScanConfig, digest, fit_half
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import scipy.sparse
+
+    from interp.activations import ActivationStore
+
+__all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
+
+
+class FeatureStore:
+    """The finished scan in a folder: Parquet tables, the codes of every row, tokens, vocabulary and decoder."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        file = self.path / "meta.json"
+        if not file.exists():
+            raise ValueError(
+                f"{self.path} holds no finished scan (no meta.json): `interp scan` or scan_features makes one"
+            )
+        self.meta: dict[str, Any] = json.loads(file.read_text())
+        self.d_sae: int = self.meta["d_sae"]
+        self.n_ctx: int = self.meta["n_ctx"]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "FeatureStore":
+        """The store in a folder, or that of a run folder."""
+        own = Path(path) / "features"
+        return cls(own if own.is_dir() and not (Path(path) / "meta.json").is_file() else path)
+
+    @classmethod
+    def from_codes(
+        cls,
+        tokens: Int[Tensor, "seq pos"],
+        codes: "SparseCodes | scipy.sparse.csr_matrix",
+        out: str | Path,
+        *,
+        W_dec: Float[Tensor, "d_sae d_in"] | None = None,
+        W_U: Float[Tensor, "d_in d_vocab"] | None = None,
+        vocab: Sequence[str] | None = None,
+        labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+        hook_name: str = "",
+        settings: ScanConfig | None = None,
+        resume: bool = True,
+        progress: Progress | None = None,
+    ) -> "FeatureStore":
+        """A store from codes of any producer, rows in token order (row = seq * n_ctx + pos).
+
+        Without `vocab` tokens are named by their ids, and nothing is known of how they are spelt (`is_spelt`).
+        With `W_dec` and `W_U` the logit effects are those of W_dec W_U, each latent's mean taken off.
+        Raises ValueError where there is no token or no latent, or the shapes do not fit.
+        """
+        from interp.features.decoder import LogitPath
+        from interp.features.passes import Decoder
+
+        codes = as_codes(codes, tokens, W_dec)
+        path = LogitPath(None, None, "no logit effects: W_dec and W_U were not both given")
+        if W_dec is not None and W_U is not None:
+            if W_dec.shape[1] != W_U.shape[0]:
+                raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
+            path = LogitPath(W_dec.detach().float().cpu(), W_U.detach().float().cpu(), "logit effects W_dec W_U")
+        inputs = {"codes": digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
+        scan = Scan(Path(out), tokens, vocab, labels, settings or ScanConfig(), hook_name, progress)
+        if scan.begin({**inputs, "decoder": digest(W_dec, W_U)}, resume):
+            return cls(out)
+        store = CodeStore.create(scan.out / "codes", n_rows=len(codes), d_sae=codes.d_sae)
+        write_codes(codes, store)
+        scan.finish(store, Decoder(W_dec, None, path))
+        return cls(out)
+
+    @cached_property
+    def tokens(self) -> Int[Tensor, "seq pos"]:
+        with safe_open(str(self.path / "tokens.safetensors"), "pt") as file:
+            return file.get_tensor("tokens")
+
+    @cached_property
+    def codes(self) -> CodeStore:
+        return CodeStore(self.path / "codes")
+
+    @cached_property
+    def vocab(self) -> list[str]:
+        return json.loads((self.path / "vocab.json").read_text(encoding="utf-8"))
+
+    @property
+    def is_spelt(self) -> bool:
+        """Whether `vocab` is how tokens are spelt; otherwise the scan was given none, and it holds their ids."""
+        return self.meta.get("vocab", "given") == "given"
+
+    @cached_property
+    def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
+        file = self.path / "decoder.safetensors"
+        if not file.exists():
+            return None
+        with safe_open(str(file), "pt") as opened:
+            return opened.get_tensor("W_dec")
+
+    def fit_half(self, n_seq: int | None = None) -> Bool[Tensor, " seq"]:
+        """Which of the first `n_seq` sequences (default: all) thresholds and explanations are fitted on."""
+        return fit_half(len(self.tokens) if n_seq is None else n_seq)
+
+    def table(self, name: str = "features") -> "pd.DataFrame":
+        """One table as pandas; list columns hold arrays."""
+        import pandas as pd
+
+        if name not in TABLES:
+            raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
+        file = self.path / f"{name}.parquet"
+        if not file.exists():
+            raise ValueError(f"{self.path} has no table {name!r}: an earlier version scanned it; scan it again")
+        return pd.read_parquet(file)
+
+    def sql(self, query: str) -> "pd.DataFrame":
+        """The answer of DuckDB, to which every table is a view. The query reaches no file and changes nothing."""
+        import duckdb
+        import pyarrow.dataset
+
+        with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+            for name in TABLES:
+                if (self.path / f"{name}.parquet").exists():
+                    connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
+            try:
+                return connection.execute(query).df()
+            except duckdb.Error as error:
+                raise ValueError(f"query failed: {error}") from error
+
+
+@torch.no_grad()
+def scan_features(
+    sae: Dictionary,
+    store: "ActivationStore",
+    hook: str,
+    out: str | Path,
+    *,
+    model: torch.nn.Module | None = None,
+    vocab: Sequence[str] | None = None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    settings: ScanConfig | None = None,
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> FeatureStore:
+    """Encode every row of the store and write the statistics of every latent to `out`.
+
+    `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
+    string a token id, `labels` one mask a label; without `vocab` tokens are named by their ids. A scan that was cut off
+    goes on behind the last shard it encoded; a finished one is opened. Raises ValueError if the widths differ, or if
+    `out` holds the scan of something else.
+    """
+    from interp.features.decoder import LogitPath, logit_path
+    from interp.features.passes import Decoder
+
+    if store.d(hook) != sae.d_in:
+        raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
+    if store.tokens is None:
+        raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
+    scan = Scan(Path(out), store.tokens, vocab, labels, settings or ScanConfig(), hook, progress)
+    W_U = None if model is None else getattr(model, "W_U", None)
+    inputs = {"dictionary": fingerprint(sae), "activations": store.fingerprint, "hook": hook, "model": digest(W_U)}
+    if scan.begin(inputs, resume):
+        return FeatureStore(out)
+    codes = CodeStore.create(scan.out / "codes", n_rows=store.tokens.numel(), d_sae=sae.d_sae)
+    scan.plan(codes, extra_rows=len(store))
+    encode_store(sae, store, hook, codes, scan.advance)
+    path = LogitPath(None, None, "no logit effects: no model was given")
+    if model is not None:
+        every = max(1, len(store.tokens) // 16)
+        path = logit_path(sae.W_dec, model, hook, store.tokens[::every][:16])
+    scan.finish(codes, Decoder(sae.W_dec, getattr(sae, "W_enc", None), path))
+    return FeatureStore(out)

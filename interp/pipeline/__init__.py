@@ -1,0 +1,1 @@
+"""The main job as a run folder: configuration, stages, and what makes a stage run again or not."""

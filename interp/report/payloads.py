@@ -1,0 +1,193 @@
+"""All that the page shows of a feature when it is opened, in files of `CHUNK` features each.
+
+In: a FeatureStore and a range of latents. Out: JSON → gzip → base64 inside a script that calls `receive(name, text)`,
+since a page on file:// may load scripts but fetch nothing. `decode` is the inverse.
+
+An example is [interval (−1: the top list), row, place of the firing token, tokens, activations]:
+
+    tokens        one character an id, code point = id + 93 (past the surrogates): 10 % smaller than digits
+    activations   [place, value, place, value, …] of the tokens where the latent fires
+
+`Extras` are what a page has only where the run has it: senses, parts of the explanation, a wider dictionary.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp.features.feature_store import FeatureStore
+from interp.figures.features import merged_bins
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK = 64
+CHUNKS_AT_ONCE = 16
+DIGITS = 4
+N_TOP, N_PER_INTERVAL = 15, 5
+N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
+_FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
+FACTS = (
+    "n_active", "density", "mean", "std", "max", "n_sequences", "burstiness",
+    "token_entropy", "n_tokens", "top_token_share", "dec_norm", "enc_dec_cosine",
+)  # fmt: skip
+
+
+def chunk_name(latent: int) -> str:
+    return f"features-{latent // CHUNK:04d}"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """By latent; one that lacks an entry has nothing to show."""
+
+    senses: Mapping[int, list[dict[str, Any]]] = field(default_factory=dict)
+    explanation: Mapping[int, dict[str, Any]] = field(default_factory=dict)
+    respects: Mapping[int, str] = field(default_factory=dict)
+    wider: Mapping[int, list[list[Any]]] = field(default_factory=dict)
+
+
+def payloads(
+    store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, extras: Extras
+) -> Iterator[tuple[str, dict]]:
+    """Name and contents of each chunk file. `features` and `evidence` have one row a latent, by latent."""
+    step = CHUNK * CHUNKS_AT_ONCE
+    for start in range(0, store.d_sae, step):
+        block = _block(store, features, evidence, start, min(start + step, store.d_sae))
+        for first in range(start, min(start + step, store.d_sae), CHUNK):
+            latents = range(first, min(first + CHUNK, store.d_sae))
+            yield chunk_name(first), {str(latent): block[latent] | _extra(extras, latent) for latent in latents}
+
+
+def _extra(extras: Extras, latent: int) -> dict[str, Any]:
+    return {
+        "senses": extras.senses.get(latent, []),
+        "explanation": extras.explanation.get(latent),
+        "respect": extras.respects.get(latent),
+        "wider": extras.wider.get(latent, []),
+    }
+
+
+def _block(store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, start: int, stop: int) -> dict:
+    """What the page shows of the latents start … stop − 1, read together: each table is scanned once."""
+    where = f"where latent >= {start} and latent < {stop}"
+    shown = f"(kind = 'top' and rank < {N_TOP} or kind = 'interval' and rank < {N_PER_INTERVAL})"
+    examples = _grouped(
+        store.sql(f"""
+        select latent, kind, interval, "row", start, tokens, "values" from examples {where} and {shown}
+        order by latent, kind desc, case kind when 'top' then 0 else interval end, rank""")
+    )
+    histograms = _grouped(store.sql(f"select latent, low, high, n from histograms {where} order by latent, bin"))
+    intervals = _grouped(store.sql(f"select latent, low, high, n from intervals {where} order by latent, interval"))
+    near = _grouped(store.sql(f"select latent, other, cosine from neighbours {where} order by latent, rank"))
+    pairs = "select latent, other, jaccard, lift, n_both from coactivations"
+    together = _grouped(store.sql(f"{pairs} {where} order by latent, rank"))
+    best = "(f1 is null or isnan(f1)), f1 desc, label"
+    labels = _grouped(
+        store.sql(f"""
+        select latent, label, f1, precision, recall, correlation, n_label from labels {where}
+        qualify row_number() over (partition by latent order by {best}) <= {N_LABELS}
+        order by latent, {best}""")
+    )
+    around = _grouped(
+        store.sql(f"""
+        select latent, "offset", token, n from tokens {where} and "offset" between -1 and 1
+        qualify row_number() over (partition by latent, "offset" order by n desc, token) <= {N_CONTEXT_TOKENS}
+        order by latent, "offset", n desc, token""")
+    )
+    payload = {}
+    rows = features.iloc[start:stop].to_dict(orient="records")
+    for latent, row in zip(range(start, stop), rows, strict=True):
+        payload[latent] = {
+            "facts": {name: number(row[name]) for name in FACTS if name in row},
+            "logits": _logits(row),
+            "evidence": [number(value) for value in evidence.loc[latent]],
+            "examples": [_example(*fields) for fields in examples.get(latent, [])],
+            "histogram": _histogram(histograms.get(latent, [])),
+            "intervals": _rows(intervals.get(latent, [])),
+            "neighbours": _rows(near.get(latent, [])),
+            "coactivations": _rows(together.get(latent, [])),
+            "labels": _rows(labels.get(latent, [])),
+            "tokens": _rows(around.get(latent, [])),
+        }
+    return payload
+
+
+def encode(payload: Any) -> str:
+    """JSON → gzip → base64; the same payload gives the same text."""
+    return pack(json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+
+
+def decode(text: str) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def pack(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def encode_tokens(tokens: Sequence[int] | np.ndarray) -> str:
+    """One character a token id. Code points start past the quote and the backslash and step over the surrogates."""
+    codes = np.asarray(tokens, dtype="<u4") + _FIRST_CODE
+    return np.where(codes < _SURROGATES, codes, codes + _N_SURROGATES).astype("<u4").tobytes().decode("utf-32-le")
+
+
+def decode_tokens(text: str) -> list[int]:
+    codes = map(ord, text)
+    return [(code if code < _SURROGATES else code - _N_SURROGATES) - _FIRST_CODE for code in codes]
+
+
+def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
+    """A JSON number of `digits` significant digits; integers stay exact, None and non-finite values become null."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    value = float(value)
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{digits}g}")
+
+
+def _example(kind: str, interval: int, row: int, start: int, tokens: Any, values: Any) -> list:
+    values = np.asarray(values)
+    fires = np.flatnonzero(values)
+    sparse = [x for place in fires.tolist() for x in (place, number(values[place]))]
+    return [-1 if kind == "top" else int(interval), int(row), int(row) - int(start), encode_tokens(tokens), sparse]
+
+
+def _histogram(bins: list[tuple]) -> dict[str, list]:
+    if not bins:
+        return {"edges": [], "counts": []}
+    edges, counts = merged_bins(*zip(*bins, strict=True), at_most=N_BINS)
+    return {"edges": [number(edge, 3) for edge in edges], "counts": counts.tolist()}
+
+
+def _logits(row: dict[Any, Any]) -> dict[str, list] | None:
+    sides = {}
+    for side in ("top", "bottom"):
+        tokens, values = row.get(f"{side}_logit_tokens"), row.get(f"{side}_logits")
+        if not isinstance(tokens, Sequence | np.ndarray) or not isinstance(values, Sequence | np.ndarray):
+            return None
+        sides[side] = [[int(token), number(value)] for token, value in zip(tokens, values, strict=True)]
+    return sides
+
+
+def _grouped(table: pd.DataFrame) -> dict[int, list[tuple]]:
+    """Rows of each latent, without the latent, which is the first column."""
+    groups: dict[int, list[tuple]] = {}
+    for latent, *fields in zip(*(table[column].tolist() for column in table.columns), strict=True):
+        groups.setdefault(latent, []).append(tuple(fields))
+    return groups
+
+
+def _rows(rows: list[tuple]) -> list[list]:
+    return [[number(value) for value in fields] for fields in rows]

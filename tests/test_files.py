@@ -1,0 +1,79 @@
+"""One atomic write, one digest, one seeded hash."""
+
+import hashlib
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numba import njit
+from safetensors import safe_open
+
+from interp.files import (
+    atomic,
+    digest,
+    digest_file,
+    digest_json,
+    ratio,
+    splitmix64,
+    write_json,
+    write_parquet,
+    write_tensors,
+    write_text,
+)
+
+
+def test_a_failed_write_leaves_the_last_whole_file(tmp_path):
+    file = tmp_path / "note.txt"
+    write_text(file, "whole é")
+    with pytest.raises(RuntimeError, match="cut"):
+        with atomic(file) as temporary:
+            temporary.write_text("a part")
+            assert file.read_text(encoding="utf-8") == "whole é"
+            raise RuntimeError("cut")
+    assert file.read_text(encoding="utf-8") == "whole é"
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write_json(tmp_path / "a.json", {"n": np.int64(3), "x": torch.tensor(0.5), "s": "é"})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"n": 3, "x": 0.5, "s": "é"}
+    with pytest.raises(TypeError, match="of type .*Path"):
+        write_json(tmp_path / "b.json", tmp_path)
+    table = pd.DataFrame({"a": [1, 2]}, index=[5, 6])
+    write_parquet(tmp_path / "a.parquet", table)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), table.reset_index(drop=True))
+    x = torch.arange(6.0).view(2, 3).T  # not contiguous
+    write_tensors(tmp_path / "a.safetensors", {"x": x}, {"note": "n"})
+    with safe_open(str(tmp_path / "a.safetensors"), "pt") as stored:
+        assert torch.equal(stored.get_tensor("x"), x) and stored.metadata() == {"note": "n"}
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_digests_are_the_sha256_of_the_bytes(tmp_path):
+    x = torch.arange(6, dtype=torch.bfloat16).view(2, 3)
+    raw = x.view(torch.uint8).numpy().tobytes()
+    assert digest(x) == digest(raw) == digest(x[:1], x[1:]) == hashlib.sha256(raw).hexdigest()
+    assert digest(np.arange(3)[::2], "é") == hashlib.sha256(np.array([0, 2]).tobytes() + "é".encode()).hexdigest()
+    assert digest(torch.empty(0)) == digest() == hashlib.sha256().hexdigest()
+    assert digest_json({"a": 1, "b": [2]}) == digest_json({"b": [2], "a": 1}) == digest('{"a": 1, "b": [2]}')
+    (tmp_path / "file").write_bytes(raw)
+    assert digest_file(tmp_path / "file") == digest(raw)
+
+
+def test_splitmix_is_the_published_generator_and_equal_when_compiled():
+    golden = 0x9E3779B97F4A7C15
+    states = np.array([1234567, (1234567 + golden) % 2**64], np.uint64)
+    expected = [6457827717110365317, 3203168211198807973]  # the first two draws of the reference code, seed 1234567
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert splitmix64(states).tolist() == expected
+    compiled = njit(splitmix64)
+    assert [int(compiled(state)) for state in states] == expected
+
+
+def test_ratio_of_nothing_is_nan_unless_told():
+    assert np.array_equal(ratio([1, 2], [2, 0]), [0.5, np.nan], equal_nan=True)
+    assert ratio(1, np.zeros(2), empty=0.0).tolist() == [0, 0]

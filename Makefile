@@ -11,7 +11,7 @@ essay: .venv/installed
 	$(BIN)/python -m analyses.essay
 
 test: .venv/installed-dev lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -32,4 +32,5 @@ clean:
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install -e '.[dev]'
+	$(BIN)/interp warm-up
 	touch $@ .venv/installed

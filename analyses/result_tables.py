@@ -1,0 +1,143 @@
+"""The results of each command as Markdown, for `analyses.results`: one function a command."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Results = Mapping[str, Any]
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(plain(cell) for cell in row) + " |" for row in rows])
+
+
+def plain(cell: Any) -> str:
+    """A number to three figures, nothing for what is missing."""
+    if cell is None or cell != cell:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.3g}" if abs(cell) < 1000 else f"{cell:,.0f}"
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+
+
+def demo(stages: Results) -> str:
+    parts = [in_short(stages), "", "Concepts: held-out F1 of the best single latent and of the best single neuron.", ""]
+    best = sorted(stages["concepts"]["results"].items(), key=lambda item: -item[1]["f1_feature"])
+    parts += [table(["label", "latent", "neuron"], ([n, r["f1_feature"], r["f1_neuron"]] for n, r in best)), ""]
+    parts += ["Of the latents that fire, the share called monosemantic, beside the nulls of the run:", ""]
+    shares = stages["nulls"]["results"]["shares"]
+    parts += [table(["dictionary", "monosemantic", "single-token", "polysemantic"], map(share_row, shares.items())), ""]
+    seconds = {name: stage["wall_seconds"] for name, stage in stages.items()}
+    parts += [table(["stage", "seconds"], [*seconds.items(), ("all", sum(seconds.values()))])]
+    return "\n".join(parts)
+
+
+def share_row(item: tuple[str, Results]) -> list[Any]:
+    name, shares = item
+    cells = [shares.get(verdict) for verdict in ("monosemantic", "lexical", "polysemantic")]
+    return [name, *(f"{c['share']:.0%} ({c['ci_low']:.0%}–{c['ci_high']:.0%})" if c else None for c in cells)]
+
+
+def in_short(stages: Results) -> str:
+    quality, model = stages["quality"]["results"], stages["model"]["results"]
+    rows = [
+        [name, row["l0"], row["fvu"], f"{row['ce_recovered_mean']:.1%}", f"{row['dead_share']:.1%}"]
+        for name, row in quality.items()
+    ]
+    columns = ["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there"]
+    nats = f"{model['val_loss']:.2f} nats a token (bigrams {model['bigram_cross_entropy']:.2f})"
+    return f"The model reaches {nats}.\n\n{table(columns, rows)}"
+
+
+def speed(results: Results) -> str:
+    parts = []
+    for name, rows in results["speed"].items():
+        peers = list(dict.fromkeys(peer for row in rows for peer in row["ratios"]))
+        columns = [f"step, {name}", "ms", "tokens/s", "L0", *(f"× {peer}" for peer in peers), "peak MB"]
+        cells = (
+            [r["name"], r["ms"], r["tokens_per_second"], r["l0"], *map(r["ratios"].get, peers), r["peak_mb"]]
+            for r in rows
+        )
+        parts.append(table(columns, cells))
+    return "\n\n".join(parts)
+
+
+def speed_in_short(results: Results) -> str:
+    """Of the first size: our steps, each beside SAELens's own of that kind."""
+    rows = [row for row in next(iter(results["speed"].values())) if row["ratios"].get("saelens_own")]
+    steps = (f"{r['name'].removeprefix('interp ')} {r['ms']:.0f} ms, {r['ratios']['saelens_own']:.1f} ×" for r in rows)
+    sparsify = next((row["ratios"]["sparsify"] for row in rows if row["ratios"]["sparsify"]), None)
+    beside = f" TopK is {sparsify:.1f} × as fast as sparsify's." if sparsify else ""
+    return f"{'; '.join(steps)} as fast as SAELens's own.{beside}"
+
+
+def harvest(results: Results) -> str:
+    rows = ([r["name"], r["tokens_per_second"], r.get("ratio"), r["cpu_seconds"]] for r in results["rows"])
+    columns = ["one MLP hook", "tokens/s", "of the forward alone", "CPU s"]
+    return f"{table(columns, rows)}\n\n{results['bytes_per_value']} bytes a value on disk."
+
+
+def quality(results: Results) -> str:
+    columns = ["model", "hook", "kind", "trainer", "L0", "FVU", "CE recovered", "dead", "FVU ours / theirs"]
+    return table(columns, map(quality_row, results["rows"]))
+
+
+def quality_row(row: Results) -> list[Any]:
+    measured = [spread(row[name]) for name in ("l0", "fvu", "ce_recovered_mean", "dead_share")]
+    return [row["model"], row["hook"], row["kind"], row["trainer"], *measured, spread(row.get("fvu_ratio"))]
+
+
+def recovery(results: Results) -> str:
+    known = ("world", "contender", "k", "seeds")
+    metrics = [name for name in results["rows"][0] if name not in known]
+    rows = ([*(row[name] for name in known), *(spread(row[name]) for name in metrics)] for row in results["rows"])
+    return table([*known, *metrics], rows)
+
+
+def spread(pair: Sequence[float] | None) -> str:
+    return f"{pair[0]:.3g} ± {pair[1]:.2g}" if pair else ""
+
+
+def scorecard(results: Results) -> str:
+    judged = {name: found for name, found in results.items() if isinstance(found, dict) and "verdict" in found}
+    columns = [
+        "latents",
+        "AUROC (95 %)",
+        "ECE",
+        "accuracy",
+        "of the sure",
+        "unsure",
+        "best known measure",
+        "senses exact",
+    ]
+    return table(columns, map(verdict_row, judged.items()))
+
+
+def verdict_row(item: tuple[str, Results]) -> list[Any]:
+    name, found = item
+    quality = found["verdict"]
+    ours = next(row for row in found["scores"] if row["score"] == "monosemanticity")
+    best = found.get("margin") or {}
+    auroc = f"{ours['auroc']:.3f} ({ours['auroc_low']:.3f}–{ours['auroc_high']:.3f})" if ours["auroc"] else None
+    over = f"{best['over']}, {ours['auroc'] - best['by']:.3f}" if best else None
+    shares = [quality[key] for key in ("ece", "accuracy", "accuracy_sure", "abstained")]
+    return [name, auroc, *shares, over, quality["senses_exact"]]
+
+
+def towards(results: Results) -> str:
+    return "\n".join(f"- **{claim['row']}** {claim['text']} {claim['found']}" for claim in results["claims"])
+
+
+def essay(analyses: Results) -> str:
+    rows = [
+        [
+            name,
+            claim["row"],
+            claim["text"],
+            claim["found"],
+            {True: "holds", False: "does not hold"}.get(claim["holds"], "measured"),
+        ]
+        for name, results in analyses.items()
+        for claim in results["claims"]
+    ]
+    return table(["analysis", "claim", "judged by", "found", ""], rows)

@@ -1,0 +1,156 @@
+"""Write analyses/RESULTS.md and the numbers of README from the results of the commands that measured them.
+
+    python -m analyses.results                        from the files kept in analyses/results
+    python -m analyses.results --from runs            first take over what runs/ holds: runs/demo, runs/bench_sae, …
+    python -m analyses.results --from runs --only demo bench_sae
+
+Each section of the page is one entry of SECTIONS: the folder below `--from` that its command writes, the command, and a
+function from that folder's results.json (of a run: its manifests) to Markdown. A section whose results are not kept is
+named at the end of the page with its command, so that nothing is shown that was not measured. In README the lines
+between `<!-- NAME -->` and `<!-- /NAME -->` are replaced.
+"""
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from analyses import result_tables
+
+ROOT = Path(__file__).parents[1]
+KEPT, PAGE, README = ROOT / "analyses" / "results", ROOT / "analyses" / "RESULTS.md", ROOT / "README.md"
+Results = Mapping[str, Any]
+
+
+class Section(NamedTuple):
+    folder: str
+    """Below `--from`; also the name of the kept file."""
+    title: str
+    command: str
+    write: Callable[[Results], str]
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    options = parse(arguments)
+    for section in SECTIONS:
+        if options.source and (not options.only or section.folder in options.only):
+            take_over(section, options.source / section.folder)
+    kept = {
+        section.folder: json.loads(file.read_text()) for section in SECTIONS if (file := kept_file(section)).exists()
+    }
+    PAGE.write_text(page(kept), encoding="utf-8")
+    if "demo" in kept:
+        README.write_text(
+            filled(README.read_text(encoding="utf-8"), "demo", result_tables.in_short(kept["demo"]["results"]))
+        )
+    if "bench_sae" in kept:
+        README.write_text(
+            filled(
+                README.read_text(encoding="utf-8"), "speed", result_tables.speed_in_short(kept["bench_sae"]["results"])
+            )
+        )
+    print(f"{PAGE.relative_to(ROOT)}: {len(kept)} of {len(SECTIONS)} sections measured")
+    return PAGE
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="take over new results from here")
+    parser.add_argument("--only", nargs="+", choices=[section.folder for section in SECTIONS], default=[])
+    return parser.parse_args(arguments)
+
+
+def take_over(section: Section, folder: Path) -> None:
+    """Keep the folder's results, with the machine, the commit and the day."""
+    if section.folder == "demo":
+        found: Any = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/manifest.json"))}
+    elif section.folder == "essay":
+        found = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/results.json"))}
+    else:
+        found = json.loads(file.read_text()) if (file := folder / "results.json").exists() else {}
+    if not found:
+        print(f"{folder} has no results: {section.command} makes them")
+        return
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
+    KEPT.mkdir(exist_ok=True)
+    kept_file(section).write_text(json.dumps({**about, "command": section.command, "results": found}, indent=1) + "\n")
+
+
+def kept_file(section: Section) -> Path:
+    return KEPT / f"{section.folder}.json"
+
+
+def machine() -> str:
+    """The processor, and the widest vector units that it says it has."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*:\s*(.+)", info)
+    units = next((flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in info), "")
+    return f"{name[1] if name else platform.machine()} {units}".strip()
+
+
+def page(kept: Mapping[str, Any]) -> str:
+    lines = [
+        "# Results",
+        "",
+        "Written by `python -m analyses.results` from the files in `analyses/results`; no number is typed by hand.",
+    ]
+    missing = [section for section in SECTIONS if section.folder not in kept]
+    for section in SECTIONS:
+        if section.folder in kept:
+            about = kept[section.folder]
+            lines += ["", f"## {section.title}", "", section.write(about["results"]), ""]
+            lines += [
+                f"`{section.command}`, {about['date']}, commit {about['commit']}, two cores of {about['machine']}."
+            ]
+    if missing:
+        lines += ["", "## Not measured since the last change of layout", ""]
+        lines += [f"- {section.title}: `{section.command}`" for section in missing]
+    return "\n".join(lines) + "\n"
+
+
+def filled(text: str, name: str, block: str) -> str:
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}{block}\n{found[2]}", text)
+
+
+SECTIONS = (
+    Section("demo", "The main job: `make demo`", "interp demo", result_tables.demo),
+    Section(
+        "bench_sae",
+        "Speed of a training step beside the peers",
+        "python -m analyses.bench_sae --out runs/bench_sae",
+        result_tables.speed,
+    ),
+    Section("bench_harvest", "Speed of a harvest", "python -m analyses.bench_harvest", result_tables.harvest),
+    Section(
+        "bench_quality",
+        "Quality at equal tokens and L0, beside SAELens's trainer",
+        "python -m analyses.bench_quality",
+        result_tables.quality,
+    ),
+    Section(
+        "bench_recovery",
+        "Recovery of the true features of synthetic worlds",
+        "python -m analyses.bench_recovery",
+        result_tables.recovery,
+    ),
+    Section(
+        "scorecard", "The verdict against planted truth", "python -m analyses.scorecard --run runs/demo", scorecard
+    ),
+    Section(
+        "towards_monosemanticity",
+        "Towards Monosemanticity, repeated",
+        "python -m analyses.towards_monosemanticity",
+        result_tables.towards,
+    ),
+    Section("essay", "How models learn", "make essay", result_tables.essay),
+)
+
+if __name__ == "__main__":
+    main()

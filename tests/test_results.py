@@ -1,0 +1,57 @@
+"""The page of results holds what was measured, and names what was not."""
+
+import json
+
+import pytest
+
+from analyses import result_tables, results
+
+SPEED = {
+    "speed": {
+        "medium": [
+            {
+                "name": "interp TopK",
+                "ms": 50.0,
+                "tokens_per_second": 40960.0,
+                "l0": 32.0,
+                "rounds": 20,
+                "ratios": {"saelens_topk": 11.0, "saelens_own": 11.0, "sparsify": 4.0, "floors": 2.0},
+                "peak_mb": 157.0,
+            }
+        ]
+    }
+}
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "KEPT", tmp_path / "results")
+    folder = tmp_path / "runs" / "bench_sae"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(SPEED))
+    speed = next(section for section in results.SECTIONS if section.folder == "bench_sae")
+    results.take_over(speed, folder)
+    return {"bench_sae": json.loads(results.kept_file(speed).read_text())}
+
+
+def test_what_was_measured_stands_with_its_command(kept):
+    page = results.page(kept)
+    assert "| interp TopK | 50 | 40,960 | 32 | 11 | 11 | 4 | 2 | 157 |" in page
+    assert "`python -m analyses.bench_sae --out runs/bench_sae`" in page and kept["bench_sae"]["machine"] in page
+
+
+def test_what_was_not_measured_is_named_with_its_command(kept):
+    _, missing = results.page(kept).split("## Not measured")
+    assert missing.count("\n- ") == len(results.SECTIONS) - 1 and "`make essay`" in missing
+
+
+def test_a_folder_without_results_changes_nothing(kept, tmp_path, capsys):
+    results.take_over(results.SECTIONS[0], tmp_path / "nowhere")
+    assert not results.kept_file(results.SECTIONS[0]).exists() and "has no results" in capsys.readouterr().out
+
+
+def test_readme_is_filled_between_its_marks():
+    text = "before\n<!-- speed -->\nold\n<!-- /speed -->\nafter"
+    filled = results.filled(text, "speed", result_tables.speed_in_short(SPEED))
+    assert "old" not in filled and "TopK 50 ms, 11.0 × as fast as SAELens's own. TopK is 4.0 × as fast" in filled
+    assert results.filled(filled, "speed", "old") == text

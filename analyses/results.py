@@ -44,16 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         section.folder: json.loads(file.read_text()) for section in SECTIONS if (file := kept_file(section)).exists()
     }
     PAGE.write_text(page(kept), encoding="utf-8")
-    if "demo" in kept:
-        README.write_text(
-            filled(README.read_text(encoding="utf-8"), "demo", result_tables.in_short(kept["demo"]["results"]))
-        )
-    if "bench_sae" in kept:
-        README.write_text(
-            filled(
-                README.read_text(encoding="utf-8"), "speed", result_tables.speed_in_short(kept["bench_sae"]["results"])
-            )
-        )
+    for mark, folder, write in IN_README:
+        if folder in kept:
+            README.write_text(filled(README.read_text(encoding="utf-8"), mark, write(kept[folder]["results"])))
     print(f"{PAGE.relative_to(ROOT)}: {len(kept)} of {len(SECTIONS)} sections measured")
     return PAGE
 
@@ -141,7 +134,10 @@ SECTIONS = (
         result_tables.recovery,
     ),
     Section(
-        "scorecard", "The verdict against planted truth", "python -m analyses.scorecard --run runs/demo", scorecard
+        "scorecard",
+        "The verdict against planted truth",
+        "python -m analyses.scorecard --run runs/demo",
+        result_tables.scorecard,
     ),
     Section(
         "towards_monosemanticity",
@@ -151,6 +147,8 @@ SECTIONS = (
     ),
     Section("essay", "How models learn", "make essay", result_tables.essay),
 )
+
+IN_README = (("demo", "demo", result_tables.in_short), ("speed", "bench_sae", result_tables.speed_in_short))
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from analyses.essay.contrast import kurtosis, token_variance_share
+from analyses.essay.shakespeare_measures import kurtosis, token_variance_share
 
 
 def test_the_share_is_between_over_total_by_hand():

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.essay import classifier
-from interp import figures
-from models.toys.classifier import (
+from analyses.essay import classifier, figures
+from analyses.essay.toys.classifier import (
     ClassifierConfig,
     boundary_length,
     grid_axis,

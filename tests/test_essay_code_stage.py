@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.essay import code_stage
+from analyses.essay import code_stage, figures
 from analyses.essay.code_stage_texts import Texts
-from interp import figures
-from models import brackets
+from analyses.essay.texts import brackets
 from models.transformer import Transformer, TransformerConfig
 
 OPENING = {closing: opening for opening, closing in brackets.CLOSING.items()}

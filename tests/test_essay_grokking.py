@@ -9,10 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from analyses.essay import grokking
+from analyses.essay import figures, grokking
 from analyses.essay.grokking_claims import addition_claims
-from interp import figures
-from models.toys.modular_addition import (
+from analyses.essay.toys.modular_addition import (
     AdditionConfig,
     accuracies,
     advance,
@@ -24,7 +23,7 @@ from models.toys.modular_addition import (
     n_frequencies,
     start,
 )
-from models.toys.parity import ParityConfig, distractor_share, train_parity
+from analyses.essay.toys.parity import ParityConfig, distractor_share, train_parity
 
 TINY = AdditionConfig(p=5, d_embed=4, d_hidden=6, lr=0.01)
 
@@ -150,7 +149,6 @@ def test_l1_finds_the_bits_that_matter():
 
 
 def test_delay_is_counted_from_the_records():
-    setting = grokking.Setting(seeds=(0,), until=(100,))
     steps = [50, 100, 6000]
     rows = [
         {"step": step, "record": i, "decay": decay, "seed": 0, "train_accuracy": float(i > 0), "test_accuracy": test}
@@ -160,7 +158,7 @@ def test_delay_is_counted_from_the_records():
     power = np.zeros((3, 2, 33))
     power[..., 0] = 1
     kept = {"alone": np.ones(2), "without": np.zeros(2), "whole": np.ones(2)}
-    found = addition_claims(pd.DataFrame(rows), power, kept, setting)
+    found = addition_claims(pd.DataFrame(rows), power, kept)
     assert [claim.holds for claim in found] == [True, True, True, True]
     assert found[0].numbers["gap"] == [5900] and found[1].numbers["best"] == [0.05]
 

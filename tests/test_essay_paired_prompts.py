@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.essay import paired_prompts
-from interp import figures
-from models import biographies as bios
+from analyses.essay import figures, paired_prompts
+from analyses.essay.texts import biographies as bios
 
 
 def lives(odds, n, seed=0):

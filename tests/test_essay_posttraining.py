@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from analyses.essay import instruction_tuning, model_diffs, preference
+from analyses.essay import figures, instruction_tuning, model_diffs, preference
 from analyses.essay.chat_models import (
     QUICK_MODELS,
     base_model,
@@ -21,9 +21,9 @@ from analyses.essay.chat_models import (
     watched_steps,
 )
 from analyses.essay.model_diffs_measures import best_f1
+from analyses.essay.posttraining import Responses
 from analyses.essay.preference_models import gold, make_pairs, win_rate
-from interp import figures
-from models.posttraining import Responses
+from interp.figures.crosscoders import relative_norms
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +144,9 @@ def test_figures_draw_means_over_seeds_and_count_latents():
     mean = next(trace for trace in fig.data if trace.name == "responses")
     assert list(mean.y) == [3, 1.5] and [trace.name for trace in fig.data if trace.name] != []
     table = pd.DataFrame({"pair": "a → b", "crosscoder": ["L1"] * 3, "relative_norm": [0.5, 0.5, 0.99]})
-    counted = figures.relative_norms(table).data[0]
+    counted = relative_norms(table).data[0]
     assert sorted(set(counted.y)) == [0.5, 1, 2] and len(counted.y) == 50
     with pytest.raises(ValueError, match="relative_norm"):
-        figures.relative_norms(table[["pair", "crosscoder"]])
+        relative_norms(table[["pair", "crosscoder"]])
     grid = figures.latent_on_turns([["a", "b"], ["c"]], [[0.0, 1.0], [2.0]], "title").data[0].z
     assert grid[0][1] == 1 and math.isnan(grid[1][1])

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.essay import scaling_laws
-from analyses.essay.scaling_fits import bootstrap_scaling_law, fit_scaling_law
+from analyses.essay import figures, scaling_laws
 from analyses.essay.scaling_laws_claims import Laws, claims
-from interp import figures
-from models.generator import Source, SourceConfig
+from analyses.essay.scaling_laws_fits import bootstrap_scaling_law, fit_scaling_law
+from analyses.essay.texts.generator import Source, SourceConfig
 
 SMALL = SourceConfig(d_vocab=3, weights=(0.5, 0.2, 0.3), seed=4)
 

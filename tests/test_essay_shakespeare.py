@@ -5,14 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.essay import cross_entropy, shakespeare
+from analyses.essay import cross_entropy, figures, shakespeare
 from analyses.essay.cross_entropy import three_ways, written_out
 from analyses.essay.shakespeare_measures import contrast, generated, leak, shuffled_contrast, unit_activations
 from analyses.essay.shakespeare_models import HELD_OUT, PROMPT, Corpus, Recipe, read_corpus
-from interp import figures
+from analyses.essay.toys.unmasked import UnmaskedTransformer
 from models.sources import Document
 from models.tokenizer import Tokenizer
-from models.toys.unmasked import UnmaskedTransformer
 from models.transformer import Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=12, n_ctx=10, seed=1, act_fn="relu")

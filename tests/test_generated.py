@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.generated import ngram_distance, word_share, words_of
+from analyses.essay.texts.generated import ngram_distance, word_share, words_of
 
 
 def test_the_distance_is_the_root_of_the_divergence_written_out():

@@ -8,19 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.conversations import (
-    ASKED_FACTS,
-    COURTEOUS,
-    FACTS,
-    KEPT_FACTS,
-    Turn,
-    answer_in,
-    courtesy,
-    heldout_turns,
-    statements,
-    turns,
-)
-from models.posttraining import (
+from analyses.essay.posttraining import (
     ChatTokenizer,
     PostTrainingConfig,
     RewardModel,
@@ -36,7 +24,19 @@ from models.posttraining import (
     tune_on_preferences,
     tune_on_responses,
 )
-from models.posttraining.preference import log_probs
+from analyses.essay.posttraining.preference import log_probs
+from analyses.essay.texts.conversations import (
+    ASKED_FACTS,
+    COURTEOUS,
+    FACTS,
+    KEPT_FACTS,
+    Turn,
+    answer_in,
+    courtesy,
+    heldout_turns,
+    statements,
+    turns,
+)
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer, TransformerConfig
 

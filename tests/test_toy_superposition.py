@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from models.toys import binary_neuron, hidden_neurons, phase_change, superposition
-from models.toys.superposition import Recipe
+from analyses.essay.toys import binary_neuron, hidden_neurons, phase_change, superposition
+from analyses.essay.toys.superposition import Recipe
 
 
 @pytest.mark.parametrize("relu", [True, False])

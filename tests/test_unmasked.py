@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.toys.unmasked import UnmaskedTransformer, honest_loss
+from analyses.essay.toys.unmasked import UnmaskedTransformer, honest_loss
 from models.transformer import Transformer, TransformerConfig, to_hooked_transformer
 
 CONFIG = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=32, d_vocab=11, n_ctx=8, seed=3)

@@ -21,9 +21,7 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from analyses.record import options
-from models.conversations import Turn, heldout_turns, statements, turns
-from models.posttraining import (
+from analyses.essay.posttraining import (
     ChatTokenizer,
     PostTrainingConfig,
     Sequences,
@@ -31,6 +29,8 @@ from models.posttraining import (
     respond,
     tune_on_responses,
 )
+from analyses.essay.texts.conversations import Turn, heldout_turns, statements, turns
+from analyses.record import options
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize
 from models.training import TrainingConfig, evaluate_loss, train_model

@@ -4,7 +4,7 @@
     python -m analyses.essay.classifier --quick    a few seconds
 
 Eight networks of 2-10-10-1 units, each with 300 points of two interleaved arms of its own, pass over their points 100
-times, all at once a pass (`models.toys.classifier`). Decision regions are kept on a fixed grid after 0, 5, 10, 25, 50
+times, all at once a pass (`toys.classifier`). Decision regions are kept on a fixed grid after 0, 5, 10, 25, 50
 and 100 iterations, and after every second one for the figure to drag; both show the first seed.
 
 Claims (row 1):
@@ -23,9 +23,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from analyses.essay import figures
+from analyses.essay.toys.classifier import ClassifierConfig, grid_axis, train_classifiers, two_arms
 from analyses.record import Claim, Record, interval, options
-from interp import figures
-from models.toys.classifier import ClassifierConfig, grid_axis, train_classifiers, two_arms
 
 SHOWN = (0, 5, 10, 25, 50, 100)
 

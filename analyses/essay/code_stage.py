@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.essay import figures
 from analyses.essay.code_stage_texts import Texts
+from analyses.essay.texts.brackets import TASKS
 from analyses.record import Claim, Interval, Record, interval, options
-from interp import figures
-from models.brackets import TASKS
 from models.training import TrainingConfig, evaluate_loss, train_model
 from models.transformer import Transformer, TransformerConfig
 

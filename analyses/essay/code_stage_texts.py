@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from models import brackets
+from analyses.essay.texts import brackets
 from models.sources import Document, shakespeare
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize

@@ -28,11 +28,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.essay import figures
 from analyses.essay.shakespeare import QUICK as QUICK_SHAKESPEARE
 from analyses.essay.shakespeare import Setting as Shakespeare
 from analyses.essay.shakespeare_models import PROMPT, Recipe, Trained, curve, curve_table, read_corpus, trained
 from analyses.record import Claim, Record, options
-from interp import figures
 from models.transformer import Transformer
 
 

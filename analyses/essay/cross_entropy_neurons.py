@@ -23,9 +23,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.record import Claim, Record, interval, options
-from interp import figures
-from models.toys.binary_neuron import (
+from analyses.essay import figures
+from analyses.essay.toys.binary_neuron import (
     Loss,
     assignments,
     best_loss,
@@ -34,6 +33,7 @@ from models.toys.binary_neuron import (
     train_binary,
     train_real,
 )
+from analyses.record import Claim, Record, interval, options
 
 CASES: dict[str, tuple[float, ...]] = {"equal": (0.25, 0.25, 0.25, 0.25), "unequal": (0.55, 0.25, 0.15, 0.05)}
 LOSSES: tuple[Loss, ...] = ("cross-entropy", "MSE")

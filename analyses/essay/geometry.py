@@ -26,11 +26,11 @@ import pandas as pd
 import torch
 from scipy.signal import find_peaks
 
+from analyses.essay import figures
+from analyses.essay.figures.phases import LINES
+from analyses.essay.toys.superposition import Recipe, train
 from analyses.record import Claim, Record, interval, options
-from interp import figures
-from interp.figures.phases import LINES
 from interp.metrics.directions import direction_measures
-from models.toys.superposition import Recipe, train
 
 LEAST, MOST, BANDWIDTH = 0.3, 0.85, 0.01
 

@@ -4,8 +4,8 @@
     python -m analyses.essay.grokking --quick    a few seconds
 
 Addition modulo 67 from 40 % of its table, with weight decay 1 and 0, three seeds each, all trained as one batch
-(`models.toys.modular_addition`); and the parity of three bits among thirty, with and without an L1 penalty, five
-seeds each (`models.toys.parity`). After «Do Machine Learning Models Memorize or Generalize?» (Pearce et al. 2023).
+(`toys.modular_addition`); and the parity of three bits among thirty, with and without an L1 penalty, five
+seeds each (`toys.parity`). After «Do Machine Learning Models Memorize or Generalize?» (Pearce et al. 2023).
 
 Claims (row 22):
     22a  with decay 1 all training answers are right at least 5,000 steps before 95 % of the held-out ones are, in
@@ -36,10 +36,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analyses.essay import figures
 from analyses.essay.grokking_claims import addition_claims, parity_claims
-from analyses.record import Record, options
-from interp import figures
-from models.toys.modular_addition import (
+from analyses.essay.toys.modular_addition import (
     NAMES,
     AdditionConfig,
     Curves,
@@ -52,7 +51,8 @@ from models.toys.modular_addition import (
     largest,
     start,
 )
-from models.toys.parity import ParityConfig, train_parity
+from analyses.essay.toys.parity import ParityConfig, train_parity
+from analyses.record import Record, options
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     table, power = curves(pieces, setting), np.concatenate([piece["power"] for piece in pieces])
     kept = record.piece("addition-frequencies", lambda: only_those_frequencies(pieces[-1], setting))
     parity = record.piece("parity", lambda: train_parities(setting))
-    found = addition_claims(table, power, kept, setting) + parity_claims(parity, setting)
+    found = addition_claims(table, power, kept) + parity_claims(parity)
     drawn = {**addition_figures(table, power, pieces, setting), **parity_figures(parity, setting)}
     speed = float(np.mean([piece["milliseconds"] for piece in pieces]))
     return record.finish(found, drawn, values={"milliseconds_a_step": speed, "frequencies": kept["frequencies"]})

@@ -1,27 +1,26 @@
 """The claims on grokking, by what was recorded."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from analyses.essay.toys.modular_addition import n_frequencies
 from analyses.record import Claim, interval
-from models.toys.modular_addition import n_frequencies
-
-if TYPE_CHECKING:
-    from analyses.essay.grokking import Setting
 
 GAP, MOST = 5000, 6
 
 
-def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, Any], setting: "Setting") -> list[Claim]:
-    n = len(setting.seeds)
+def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, Any]) -> list[Claim]:
+    """22a to 22d. table: the records, a row each step, decay and seed; power: [record, instance, frequency]; kept:
+    held-out accuracies of the instances at the end. Instances of the largest decay come first."""
+    n = table["seed"].nunique()
     needed = [n_frequencies(torch.from_numpy(power[record])).tolist() for record in (0, -1)]
     return [
-        _delayed(table, setting),
-        _fails(table, setting),
+        _delayed(table[table["decay"] == table["decay"].max()]),
+        _fails(table[table["decay"] == table["decay"].min()]),
         Claim(
             row="22c",
             text=f"With decay, at most {MOST} frequencies end up holding 90 % of the first layer's power.",
@@ -41,9 +40,10 @@ def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, A
     ]
 
 
-def parity_claims(parity: Mapping[str, Any], setting: "Setting") -> list[Claim]:
-    n = len(setting.parity_seeds)
+def parity_claims(parity: Mapping[str, Any]) -> list[Claim]:
+    """22e and 22f. parity: curves [record, instance], the seeds with L1 first and as many without it after them."""
     share, test = parity["distractor_share"][-1], parity["test_accuracy"][-1]
+    n = len(share) // 2
     with_l1, without = slice(0, n), slice(n, 2 * n)
     left, right = (interval(values[without].tolist()) for values in (share, test))
     return [
@@ -66,10 +66,9 @@ def parity_claims(parity: Mapping[str, Any], setting: "Setting") -> list[Claim]:
     ]
 
 
-def _delayed(table: pd.DataFrame, setting: "Setting") -> Claim:
-    part = table[table["decay"] == setting.decays[0]]
-    learnt = _first(part, part["train_accuracy"] == 1, setting)
-    general = _first(part, part["test_accuracy"] >= 0.95, setting)
+def _delayed(decayed: pd.DataFrame) -> Claim:
+    learnt = _first(decayed, decayed["train_accuracy"] == 1)
+    general = _first(decayed, decayed["test_accuracy"] >= 0.95)
     gaps = [b - a if a is not None and b is not None else None for a, b in zip(learnt, general, strict=True)]
     reached = [gap for gap in gaps if gap is not None]
     told = "held-out 95 % was not reached in every seed"
@@ -84,24 +83,23 @@ def _delayed(table: pd.DataFrame, setting: "Setting") -> Claim:
     )
 
 
-def _fails(table: pd.DataFrame, setting: "Setting") -> Claim:
-    part = table[table["decay"] == setting.decays[-1]]
-    best = part.groupby("seed")["test_accuracy"].max().to_numpy()
-    last = part[part["record"] == part["record"].max()]
+def _fails(undecayed: pd.DataFrame) -> Claim:
+    best = undecayed.groupby("seed")["test_accuracy"].max().to_numpy()
+    last = undecayed[undecayed["record"] == undecayed["record"].max()]
     return Claim(
         row="22b",
         text="Without weight decay, from the same starts, unseen sums stay under 10 % right in as many steps.",
         holds=bool(best.max() < 0.1),
-        found=f"at best {_percent(best)} at any of {setting.until[-1]:,} steps, with "
+        found=f"at best {_percent(best)} at any of {undecayed['step'].max():,} steps, with "
         f"{last['train_accuracy'].min():.0%} of the training sums right.",
         numbers={"best": best.tolist(), "train": last["train_accuracy"].tolist()},
     )
 
 
-def _first(part: pd.DataFrame, reached: pd.Series, setting: "Setting") -> list[int | None]:
+def _first(part: pd.DataFrame, reached: pd.Series) -> list[int | None]:
     """The first recorded step of each seed at which it is reached, None where it never is."""
     first = part[reached].groupby("seed")["step"].min()
-    return [int(first[seed]) if seed in first else None for seed in setting.seeds]
+    return [int(first[seed]) if seed in first else None for seed in part["seed"].unique()]
 
 
 def _listed(values: list[Any]) -> str:

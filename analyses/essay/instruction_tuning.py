@@ -5,7 +5,7 @@
 
 A transformer of two layers is pre-trained on 1.0 million tokens of plain statements: facts, lists of words said again
 and backwards, sentences about nothing. Then it is tuned on 3,000 conversations of one turn, with the loss on the
-responses alone (`models.posttraining`). The prompts that judge it ask for facts that no conversation asked for (the
+responses alone (`posttraining`). The prompts that judge it ask for facts that no conversation asked for (the
 statements held them) and for lists of words that no conversation held. The models stay in OUT/models, where the
 analyses `preference` and `model_diffs` find them.
 
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.essay import figures
 from analyses.essay.chat_models import (
     QUICK_MODELS,
     ChatSetting,
@@ -39,10 +40,9 @@ from analyses.essay.chat_models import (
     standing,
     tuned_model,
 )
+from analyses.essay.posttraining import Responses, respond
+from analyses.essay.texts.conversations import ASKED_FACTS, KEPT_FACTS
 from analyses.record import Claim, Record, interval
-from interp import figures
-from models.conversations import ASKED_FACTS, KEPT_FACTS
-from models.posttraining import Responses, respond
 from models.training import evaluate_loss
 from models.transformer import Transformer
 
@@ -112,9 +112,6 @@ def claims(runs: list[dict[str, Any]]) -> list[Claim]:
         for name in ("base", "sft")
         for what in ("ended", "right", "plain_loss", "response_loss")
     }
-    kept = [run["base"]["finished"]["kept"] for run in runs]
-    facts = [float(np.mean([share for task, share in run["tasks"].items() if task in FACT_TASKS])) for run in runs]
-    lists = [float(np.mean([share for task, share in run["tasks"].items() if task not in FACT_TASKS])) for run in runs]
     risen = [
         after - before for before, after in zip(column["base", "plain_loss"], column["sft", "plain_loss"], strict=True)
     ]
@@ -127,21 +124,7 @@ def claims(runs: list[dict[str, Any]]) -> list[Claim]:
             found=f"Ended within the limit: {sft.percent()} after tuning, {base.percent()} before, {len(runs)} seeds.",
             numbers={"base": base, "sft": sft},
         ),
-        Claim(
-            row="23b",
-            text="Right answers to prompts that no conversation held, before and after tuning.",
-            holds=None,
-            found=f"Before {interval(column['base', 'right']).percent()}, after "
-            f"{interval(column['sft', 'right']).percent()}; of the facts among them {np.mean(facts):.0%}, of which the "
-            f"pre-trained model can finish the sentence for {np.mean(kept):.0%}.",
-            numbers={
-                "base": column["base", "right"],
-                "sft": column["sft", "right"],
-                "facts": facts,
-                "lists": lists,
-                "finished": kept,
-            },
-        ),
+        _answers_claim(column["base", "right"], column["sft", "right"], runs),
         Claim(
             row="23c",
             text="Tuning makes the model forget: its loss on pre-training text rises.",
@@ -151,6 +134,20 @@ def claims(runs: list[dict[str, Any]]) -> list[Claim]:
             numbers={"rise": rise, "base": column["base", "plain_loss"], "sft": column["sft", "plain_loss"]},
         ),
     ]
+
+
+def _answers_claim(before: list[float], after: list[float], runs: list[dict[str, Any]]) -> Claim:
+    kept = [run["base"]["finished"]["kept"] for run in runs]
+    facts = [float(np.mean([share for task, share in run["tasks"].items() if task in FACT_TASKS])) for run in runs]
+    lists = [float(np.mean([share for task, share in run["tasks"].items() if task not in FACT_TASKS])) for run in runs]
+    return Claim(
+        row="23b",
+        text="Right answers to prompts that no conversation held, before and after tuning.",
+        holds=None,
+        found=f"Before {interval(before).percent()}, after {interval(after).percent()}; of the facts among them "
+        f"{np.mean(facts):.0%}, of which the pre-trained model can finish the sentence for {np.mean(kept):.0%}.",
+        numbers={"base": before, "sft": after, "facts": facts, "lists": lists, "finished": kept},
+    )
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 
 from analyses.essay.chat_models import base_model, make_world, models_folder, tuned_model
+from analyses.essay.figures.crosscoders import ablated_end, exclusive_counts, latent_on_turns
 from analyses.essay.model_diffs_measures import (
     KINDS,
     QUICK,
@@ -118,21 +119,17 @@ def count_exclusives(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(counts: pd.DataFrame, runs: list[dict[str, Any]]) -> list[Claim]:
-    def of(pair: str, kind: str, column: str) -> np.ndarray:
-        return counts[(counts["pair"] == pair) & (counts["crosscoder"] == kind)][column].to_numpy(dtype=float)
-
-    exclusive = {kind: of(TUNING, kind, "exclusive") for kind in KINDS}
-    genuine = {kind: of(TUNING, kind, "genuine") for kind in KINDS}
-    alone = {kind: of(SELF, kind, "exclusive") / of(SELF, kind, "living") for kind in KINDS}
-    later = {kind: of(PREFERRING, kind, "exclusive") for kind in KINDS}
-    n = len(runs)
+    exclusive, genuine = _by_kind(counts, TUNING, "exclusive"), _by_kind(counts, TUNING, "genuine")
+    later, called = _by_kind(counts, PREFERRING, "exclusive"), _by_kind(counts, SELF, "exclusive")
+    alone = {kind: called[kind] / living for kind, living in _by_kind(counts, SELF, "living").items()}
+    kept = "; ".join(f"{kind} {genuine[kind].sum():.0f} of {exclusive[kind].sum():.0f}" for kind in KINDS)
     return [
         Claim(
             row="25a",
             text="From pre-trained to tuned, BatchTopK calls at most half as many latents exclusive as L1.",
             holds=bool((exclusive["BatchTopK"] <= 0.5 * exclusive["L1"]).all() and exclusive["L1"].min() > 0),
-            found="; ".join(f"{kind} {interval(list(values))}" for kind, values in exclusive.items()) + f", {n} seeds.",
-            numbers={kind: values.tolist() for kind, values in exclusive.items()},
+            found=f"{_means(exclusive)}, {len(runs)} seeds.",
+            numbers=exclusive,
         ),
         Claim(
             row="25b",
@@ -140,26 +137,35 @@ def claims(counts: pd.DataFrame, runs: list[dict[str, Any]]) -> list[Claim]:
             holds=bool(max(share.max() for share in alone.values()) <= 0.01),
             found="; ".join(f"{kind} {share.mean():.1%} (at most {share.max():.1%})" for kind, share in alone.items())
             + ".",
-            numbers={kind: share.tolist() for kind, share in alone.items()},
+            numbers=alone,
         ),
         _end_claim(runs),
         Claim(
             row="25d",
             text="Exclusive latents that latent scaling keeps as genuine.",
             holds=None,
-            found="; ".join(f"{kind} {genuine[kind].sum():.0f} of {exclusive[kind].sum():.0f}" for kind in KINDS)
-            + f", {n} seeds.",
-            numbers={kind: values.tolist() for kind, values in genuine.items()},
+            found=f"{kept}, {len(runs)} seeds.",
+            numbers=genuine,
         ),
         _baseline_claim(runs),
         Claim(
             row="25f",
             text="Latents called exclusive between the tuned and the preferred model.",
             holds=None,
-            found="; ".join(f"{kind} {interval(list(values))}" for kind, values in later.items()) + f", {n} seeds.",
-            numbers={kind: values.tolist() for kind, values in later.items()},
+            found=f"{_means(later)}, {len(runs)} seeds.",
+            numbers=later,
         ),
     ]
+
+
+def _by_kind(counts: pd.DataFrame, pair: str, column: str) -> dict[str, np.ndarray]:
+    """Kind of crosscoder → the column's values, one a seed."""
+    rows = counts[counts["pair"] == pair]
+    return {kind: rows.loc[rows["crosscoder"] == kind, column].to_numpy(dtype=float) for kind in KINDS}
+
+
+def _means(by_kind: dict[str, np.ndarray]) -> str:
+    return "; ".join(f"{kind} {interval(list(values))}" for kind, values in by_kind.items())
 
 
 def _end_claim(runs: list[dict[str, Any]]) -> Claim:
@@ -203,10 +209,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     title = "The latent of the end of a response, on held-out conversations"
     made = {
         "relative_norms": figures.relative_norms(table),
-        "exclusive_counts": figures.exclusive_counts(counts),
+        "exclusive_counts": exclusive_counts(counts),
         "latent_scaling": figures.latent_scaling(table[table["pair"] == TUNING]),
-        "end_latent": figures.latent_on_turns(end["turns"], end["values"], title),
-        "end_ablated": figures.ablated_end(end["probabilities"]),
+        "end_latent": latent_on_turns(end["turns"], end["values"], title),
+        "end_ablated": ablated_end(end["probabilities"]),
     }
     quality = [row for run in runs for row in run["quality"]]
     ends = {pair: [{k: run["found"][pair][k] for k in KINDS} for run in runs] for pair in (TUNING, PREFERRING)}

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from analyses.essay.chat_models import QUICK_MODELS, ChatSetting, World
 from analyses.essay.preference_models import QUICK_PREFERENCE, PreferenceSetting
+from analyses.essay.texts.conversations import turns
 from interp import ActivationStore, BatchTopKConfig, Crosscoder, ReLUConfig, harvest, join_stores, train_sae
-from models.conversations import turns
 from models.transformer import Transformer
 
 KINDS = ("BatchTopK", "L1")

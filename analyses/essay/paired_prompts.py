@@ -30,10 +30,10 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from analyses.essay import figures
 from analyses.essay.paired_prompts_models import N_NOUNS, PLAY_NOUNS, SUBJECTS, befores, log_odds, shuffled, written
+from analyses.essay.texts import biographies as bios
 from analyses.record import Claim, Interval, Record, interval, options
-from interp import figures
-from models import biographies as bios
 from models.sources import Document
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from models import biographies as bios
+from analyses.essay.texts import biographies as bios
 from models.sources import Document, shakespeare
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer

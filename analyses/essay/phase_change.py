@@ -5,7 +5,7 @@
 
 Two features in one dimension, and three in two, over a grid of the last feature's relative importance and of the
 density of all. Claim tested (row 9): in at least 90 % of the cells the trained model's last feature is not represented,
-has a dimension of its own or is in superposition as the closed form of `models.toys.phase_change` says. Of several
+has a dimension of its own or is in superposition as the closed form of `toys.phase_change` says. Of several
 restarts that of the lowest loss counts. The closed form takes weight vectors of length 1; training does not.
 
 Chosen on short runs: rate, batch and steps, by the loss they reach.
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from analyses.essay import figures
+from analyses.essay.toys.phase_change import STATES, state_losses, state_of_extra
+from analyses.essay.toys.superposition import Recipe, train
 from analyses.record import Claim, Record, interval, options
-from interp import figures
-from models.toys.phase_change import STATES, state_losses, state_of_extra
-from models.toys.superposition import Recipe, train
 
 SIZES = {2: "two features in one dimension", 3: "three features in two dimensions"}
 SHORT = {2: "n = 2, m = 1", 3: "n = 3, m = 2"}

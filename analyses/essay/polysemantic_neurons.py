@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analyses.essay import figures
+from analyses.essay.toys.hidden_neurons import Task, polysemantic, train_networks
+from analyses.essay.toys.superposition import Recipe
 from analyses.record import Claim, Record, interval, options
-from interp import figures
-from models.toys.hidden_neurons import Task, polysemantic, train_networks
-from models.toys.superposition import Recipe
 
 TASKS: dict[Task, str] = {"copy": "copying, 10 features by 5 neurons", "absolute": "|x|, 100 features by 40 neurons"}
 

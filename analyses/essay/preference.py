@@ -4,7 +4,7 @@
     python -m analyses.essay.preference --quick    a few seconds
 
 The gold rule likes courtesy and brevity: 1 for a response that ends courteously, less .05 a word
-(`models.conversations.courtesy`). It does not ask whether the answer is right. The tuned model of `instruction_tuning`
+(`texts.conversations.courtesy`). It does not ask whether the answer is right. The tuned model of `instruction_tuning`
 (made first where --models holds none) gives two responses to each prompt; the rule says which is better and 15 % of the
 labels are turned round. From these pairs a reward model is trained (Bradley–Terry) and the policy is optimised
 directly (DPO), with three prices β on leaving the tuned model. All is judged on held-out prompts.
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.essay import figures
 from analyses.essay.chat_models import (
     QUICK_MODELS,
     ChatSetting,
@@ -38,6 +39,7 @@ from analyses.essay.chat_models import (
     read_stage,
     tuned_model,
 )
+from analyses.essay.posttraining import PostTrainingConfig, RewardModel, train_reward_model
 from analyses.essay.preference_models import (
     QUICK_PREFERENCE,
     PreferenceSetting,
@@ -47,8 +49,6 @@ from analyses.essay.preference_models import (
     preferred_model,
 )
 from analyses.record import Claim, Record, interval
-from interp import figures
-from models.posttraining import PostTrainingConfig, RewardModel, train_reward_model
 from models.transformer import Transformer
 
 SHOWN = 6

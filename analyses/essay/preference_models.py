@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from analyses.essay.chat_models import ChatSetting, World, copy_of, stage, watched_steps
-from models.conversations import Turn, courtesy
-from models.posttraining import PostTrainingConfig, Sequences, policy_kl, respond, tune_on_preferences
-from models.posttraining.preference import log_probs
-from models.posttraining.sampling import Responses
+from analyses.essay.posttraining import PostTrainingConfig, Sequences, policy_kl, respond, tune_on_preferences
+from analyses.essay.posttraining.preference import log_probs
+from analyses.essay.posttraining.sampling import Responses
+from analyses.essay.texts.conversations import Turn, courtesy
 from models.transformer import Transformer
 
 

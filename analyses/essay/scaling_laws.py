@@ -4,7 +4,7 @@
     python -m analyses.essay.scaling_laws --quick    a few seconds
 
 Transformers of seven widths read the same number of tokens, and one of them six numbers of tokens, each token once:
-the text comes from a source that does not end and whose own loss, the floor, is known exactly (`models.generator`).
+the text comes from a source that does not end and whose own loss, the floor, is known exactly (`texts.generator`).
 Sizes are weights outside the embeddings: blocks and last LayerNorm. Laws are fitted to all but the largest size, three
 parameters each, and asked about the largest.
 
@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.essay import figures
 from analyses.essay.scaling_laws_claims import Laws, claims
+from analyses.essay.texts.generator import Source, SourceConfig
 from analyses.record import Record, options
-from interp import figures
-from models.generator import Source, SourceConfig
 from models.training import TrainingConfig, train_model
 from models.transformer import Transformer, TransformerConfig
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.essay.scaling_fits import ScalingLaw, bootstrap_scaling_law, fit_scaling_law
+from analyses.essay.scaling_laws_fits import ScalingLaw, bootstrap_scaling_law, fit_scaling_law
 from analyses.record import Claim, interval
 
 RIVALS = ("exponential", "stretched")

@@ -43,8 +43,8 @@ from analyses.essay.shakespeare_measures import (
     unit_activations,
 )
 from analyses.essay.shakespeare_models import PROMPT, Recipe, curve, read_corpus, trained
+from analyses.essay.toys.unmasked import honest_loss
 from analyses.record import Record, options
-from models.toys.unmasked import honest_loss
 
 ROUND_STEPS = 40
 SHOWN = (0, 10, 50)

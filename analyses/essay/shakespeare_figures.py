@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.essay import figures
 from analyses.essay.shakespeare_measures import MEASURES
 from analyses.essay.shakespeare_models import PROMPT, curve_table
-from interp import figures
 
 ASKED = {"answer among the input": "val_loss", "answer not in the input": "honest_loss"}
 TWINS = {"causal": "causal", "unmasked": "without the mask"}

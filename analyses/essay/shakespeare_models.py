@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.generated import words_of
+from analyses.essay.texts.generated import words_of
+from analyses.essay.toys.unmasked import UnmaskedTransformer
 from models.sources import Document, shakespeare
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize
-from models.toys.unmasked import UnmaskedTransformer
 from models.training import TrainingConfig, TrainingResult, train_model
 from models.transformer import Transformer, TransformerConfig
 

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analyses.essay import figures
+from analyses.essay.toys.superposition import Autoencoders, Recipe, train
 from analyses.record import Claim, Interval, Record, interval, options
-from interp import figures
-from models.toys.superposition import Autoencoders, Recipe, train
 
 
 @dataclass(frozen=True)

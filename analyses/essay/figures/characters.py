@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.learning import with_characters
+from analyses.essay.figures.learning import with_characters
 from interp.figures.theme import BLUE, GREY, SCALE, VERMILLION, label, need, styled, with_slider
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@
 
 A neuron is polysemantic when the second largest of its input weights is at least half as large as the largest.
 Source: Elhage et al. 2022, Toy Models of Superposition, "Superposition in a privileged basis" and "Computing in
-superposition". As in `models.toys.superposition`, one call trains many instances on the same uniform numbers.
+superposition". As in `toys.superposition`, one call trains many instances on the same uniform numbers.
 """
 
 import math
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from models.toys.superposition import Recipe, blocks, check_density, sparse_uniform
+from analyses.essay.toys.superposition import Recipe, blocks, check_density, sparse_uniform
 
 Task = Literal["copy", "absolute"]
 

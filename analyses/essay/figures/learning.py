@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 REGIONS = ((0.0, "#7fb7d9"), (0.499, "#e4eff6"), (0.501, "#faece2"), (1.0, "#eaae80"))
 """Pale blue and vermillion, so that points of the full colours stand out."""
 
+CURVES = (("loss", VERMILLION, 1), ("accuracy", BLUE, 2))
+"""Column, colour and row of the curves beside a classifier's regions."""
+
 
 def decision_regions(
     regions: np.ndarray, axis: np.ndarray, points: np.ndarray, classes: np.ndarray, titles: Sequence[str]
@@ -63,31 +66,13 @@ def decision_slider(
     specs = [[{"rowspan": 2}, {}], [None, {}]]
     fig = make_subplots(rows=2, cols=2, specs=specs, column_widths=[0.58, 0.42], horizontal_spacing=0.13)
     opened = len(curves) - 1 if opened is None else opened
-    panels = (("loss", VERMILLION, 1), ("accuracy", BLUE, 2))
-
-    def moving(i: int) -> list[go.Contour | go.Scatter]:
-        dots = [
-            go.Scatter(
-                x=[curves["iteration"].iloc[i]],
-                y=[curves[column].iloc[i]],
-                xaxis=f"x{row + 1}",
-                yaxis=f"y{row + 1}",
-                mode="markers+text",
-                text=[f"{curves[column].iloc[i]:.2f}"],
-                textposition="top center" if i < len(curves) * 0.8 else "top left",
-                marker=dict(color=colour, size=9),
-                showlegend=False,
-            )
-            for column, colour, row in panels
-        ]
-        return [_region(regions[i], axis), *dots]
-
-    fig.add_traces(moving(opened))
+    moving = [[_region(regions[i], axis), *_reached(curves, i)] for i in range(len(curves))]
+    fig.add_traces(moving[opened])
     fig.add_traces(_points(points, classes, size=5, legend=True))
-    for column, colour, row in panels:
+    for column, colour, row in CURVES:
         line = go.Scatter(x=curves["iteration"], y=curves[column], mode="lines", line=dict(color=colour, width=1.5))
         fig.add_trace(line.update(showlegend=False, hovertemplate="%{x}: %{y:.3f}<extra></extra>"), row=row, col=2)
-    frames = {str(it): moving(i) for i, it in enumerate(curves["iteration"])}
+    frames = {str(it): traces for it, traces in zip(curves["iteration"], moving, strict=True)}
     styled(fig, "A classifier as it trains: drag through the iterations", height=400)
     with_slider(fig, frames, prefix="iteration ", active=opened)
     fig.update_layout(meta={"min_width": 600})
@@ -97,6 +82,25 @@ def decision_slider(
     fig.update_yaxes(title_text="loss (nats)", range=[0, 1.25 * curves["loss"].max()], row=1, col=2)
     fig.update_yaxes(title_text="held-out accuracy", range=[0, 1.2], tickvals=[0, 0.5, 1], row=2, col=2)
     return fig.update_xaxes(title_text="iteration", row=2, col=2)
+
+
+def _reached(curves: pd.DataFrame, i: int) -> list[go.Scatter]:
+    """A dot on each curve at row `i`, with its value."""
+    side = "top center" if i < len(curves) * 0.8 else "top left"
+    return [
+        go.Scatter(
+            x=[curves["iteration"].iloc[i]],
+            y=[curves[column].iloc[i]],
+            xaxis=f"x{row + 1}",
+            yaxis=f"y{row + 1}",
+            mode="markers+text",
+            text=[f"{curves[column].iloc[i]:.2f}"],
+            textposition=side,
+            marker=dict(color=colour, size=9),
+            showlegend=False,
+        )
+        for column, colour, row in CURVES
+    ]
 
 
 def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], *, title: str, unit: str) -> go.Figure:

@@ -8,12 +8,12 @@ preference   DPO against a frozen reference; the divergence between two policies
 sampling     responses, drawn with cached keys and values
 """
 
-from models.posttraining.descent import PostTrainingConfig
-from models.posttraining.preference import dpo_loss, policy_kl, tune_on_preferences
-from models.posttraining.reward import RewardModel, bradley_terry_loss, train_reward_model
-from models.posttraining.sampling import Responses, respond
-from models.posttraining.sft import mean_response_loss, response_log_probs, response_loss, tune_on_responses
-from models.posttraining.turns import ChatTokenizer, Sequences
+from analyses.essay.posttraining.descent import PostTrainingConfig
+from analyses.essay.posttraining.preference import dpo_loss, policy_kl, tune_on_preferences
+from analyses.essay.posttraining.reward import RewardModel, bradley_terry_loss, train_reward_model
+from analyses.essay.posttraining.sampling import Responses, respond
+from analyses.essay.posttraining.sft import mean_response_loss, response_log_probs, response_loss, tune_on_responses
+from analyses.essay.posttraining.turns import ChatTokenizer, Sequences
 
 __all__ = [
     "ChatTokenizer",

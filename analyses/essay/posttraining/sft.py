@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.essay.posttraining.descent import PostTrainingConfig, descend
+from analyses.essay.posttraining.turns import Sequences
 from models.loss import token_loss
-from models.posttraining.descent import PostTrainingConfig, descend
-from models.posttraining.turns import Sequences
 from models.transformer import Transformer
 
 

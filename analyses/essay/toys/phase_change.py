@@ -1,6 +1,6 @@
 """When is one more feature ignored, given a dimension of its own, or put opposite another? The answer in closed form.
 
-n features in m = n − 1 dimensions (`models.toys.superposition`); the last feature, the extra one, has importance r, all
+n features in m = n − 1 dimensions (`toys.superposition`); the last feature, the extra one, has importance r, all
 others 1; every feature is on with probability p, then uniform on [0, 1]. With weight vectors of length 1 and the best
 biases, a feature costs (times its importance)
 

@@ -60,39 +60,8 @@ def spectrum_slider(curves: pd.DataFrame, power: np.ndarray) -> go.Figure:
     need(curves, "step", "train_accuracy", "test_accuracy")
     fig = make_subplots(rows=2, cols=1, row_heights=[0.62, 0.38], vertical_spacing=0.27)
     frequencies, steps = np.arange(1, power.shape[1] + 1), curves["step"].to_numpy()
-    lines = [
-        go.Scatter(
-            x=steps,
-            y=curves[f"{part}_accuracy"],
-            mode="lines",
-            line=dict(color=colour, width=2),
-            name=words,
-            xaxis="x2",
-            yaxis="y2",
-        )
-        for part, (words, colour) in SETS.items()
-    ]
-
-    def moving(i: int) -> list[go.Bar | go.Scatter]:
-        here = go.Scatter(
-            x=[steps[i], steps[i]],
-            y=[0, 1],
-            mode="lines",
-            line=dict(color=INK, width=1.5, dash="dot"),
-            showlegend=False,
-            xaxis="x2",
-            yaxis="y2",
-            hoverinfo="skip",
-        )
-        told = "frequency %{x}: %{y:.1%}<extra></extra>"
-        return [
-            go.Bar(x=frequencies, y=power[i], marker_color=GREY, showlegend=False, hovertemplate=told),
-            *lines,
-            here,
-        ]
-
-    last = len(steps) - 1
-    fig.add_traces(moving(last))
+    moving = [_spectrum_at(i, curves, power) for i in range(len(steps))]
+    fig.add_traces(moving[-1])
     styled(fig, "Waves in the first layer while it learns to add", height=480)
     fig.update_layout(bargap=0.25, legend=dict(y=0.31, yanchor="bottom"))
     ticks = [1, *range(5, len(frequencies) + 1, 5)]
@@ -101,7 +70,21 @@ def spectrum_slider(curves: pd.DataFrame, power: np.ndarray) -> go.Figure:
     fig.update_yaxes(title_text="share of the power", tickformat=".0%", range=[0, 1.05 * power.max()], row=1)
     fig.update_xaxes(title_text="step", tickformat="~s", row=2)
     fig.update_yaxes(title_text="right answers", tickformat=".0%", range=[-0.04, 1.06], row=2)
-    return with_slider(fig, {f"{step:,}": moving(i) for i, step in enumerate(steps)}, prefix="step ", active=last)
+    frames = {f"{step:,}": traces for step, traces in zip(steps, moving, strict=True)}
+    return with_slider(fig, frames, prefix="step ", active=len(steps) - 1)
+
+
+def _spectrum_at(i: int, curves: pd.DataFrame, power: np.ndarray) -> list[go.Bar | go.Scatter]:
+    """The bars at row `i`; below them both accuracies whole, and a line at its step."""
+    steps, below = curves["step"].to_numpy(), dict(mode="lines", xaxis="x2", yaxis="y2")
+    told = "frequency %{x}: %{y:.1%}<extra></extra>"
+    bars = go.Bar(x=np.arange(1, power.shape[1] + 1), y=power[i], marker_color=GREY, hovertemplate=told)
+    lines = [
+        go.Scatter(x=steps, y=curves[f"{part}_accuracy"], line=dict(color=colour, width=2), name=words, **below)
+        for part, (words, colour) in SETS.items()
+    ]
+    here = go.Scatter(x=[steps[i]] * 2, y=[0, 1], line=dict(color=INK, width=1.5, dash="dot"), **below)
+    return [bars.update(showlegend=False), *lines, here.update(showlegend=False, hoverinfo="skip")]
 
 
 def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -> go.Figure:

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.superposition import SPARSITY_AXIS, TICKS
+from analyses.essay.figures.superposition import SPARSITY_AXIS, TICKS
 from interp.figures.theme import BLUE, GREY, INK, SKY, VERMILLION, need, styled
 
 if TYPE_CHECKING:
@@ -93,47 +93,30 @@ def phase_diagram(
         shared_xaxes=True,
         shared_yaxes=True,
     )
-    scale = [(at / 3 + step / 3, colour) for at, colour in enumerate(PHASE_COLOURS) for step in (0, 1)]
     for row, (predicted, trained) in enumerate(panels.values(), 1):
         for col, z in enumerate((predicted, trained), 1):
-            fig.add_heatmap(
-                x=density,
-                y=importance,
-                z=z,
-                zmin=-0.5,
-                zmax=2.5,
-                colorscale=scale,
-                showscale=False,
-                row=row,
-                col=col,
-                text=np.array(states)[z],
-                hovertemplate="density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>",
-            )
+            fig.add_trace(_states(z, density, importance, states), row=row, col=col)
         at, where = np.nonzero(predicted != trained)
-        fig.add_scatter(
-            x=np.asarray(density)[where],
-            y=np.asarray(importance)[at],
-            mode="markers",
-            name="differs from the closed form",
-            marker=dict(symbol="x-thin", color=INK, size=5, line_width=1),
-            showlegend=row == 1,
-            row=row,
-            col=2,
-        )
+        cross = dict(symbol="x-thin", color=INK, size=5, line_width=1)
+        look = dict(mode="markers", marker=cross, name="differs from the closed form", showlegend=row == 1)
+        fig.add_scatter(x=np.asarray(density)[where], y=np.asarray(importance)[at], **look, row=row, col=2)
     for state, colour in zip(states, PHASE_COLOURS, strict=True):
-        fig.add_scatter(
-            x=[None],
-            y=[None],
-            mode="markers",
-            name=state,
-            marker=dict(symbol="square", color=colour, size=11, line=dict(color=GREY, width=1)),
-        )
+        square = dict(symbol="square", color=colour, size=11, line=dict(color=GREY, width=1))
+        fig.add_scatter(x=[None], y=[None], mode="markers", name=state, marker=square)
     fig = styled(fig, title, height=110 + 250 * len(panels))
     fig.update_xaxes(type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1], showgrid=False, range=_edges(density))
     fig.update_yaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10], showgrid=False, range=_edges(importance))
     fig.update_xaxes(title_text="density 1 − S", row=len(panels))
     fig.update_yaxes(title_text="relative importance", col=1)
     return fig.update_layout(legend=dict(y=-0.14, yanchor="top"), margin_b=100, meta={"min_width": 600})
+
+
+def _states(z: np.ndarray, density: Sequence[float], importance: Sequence[float], states: Sequence[str]) -> go.Heatmap:
+    """Cells [importance, density] in the colour of their state."""
+    scale = [(at / 3 + step / 3, colour) for at, colour in enumerate(PHASE_COLOURS) for step in (0, 1)]
+    told = "density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>"
+    heat = go.Heatmap(x=density, y=importance, z=z, zmin=-0.5, zmax=2.5, colorscale=scale, showscale=False)
+    return heat.update(text=np.array(states)[z], hovertemplate=told)
 
 
 def _edges(values: Sequence[float]) -> list[float]:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.posttraining.descent import PostTrainingConfig, descend
-from models.posttraining.turns import Sequences
+from analyses.essay.posttraining.descent import PostTrainingConfig, descend
+from analyses.essay.posttraining.turns import Sequences
 from models.transformer import Transformer
 
 

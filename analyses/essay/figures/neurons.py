@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.superposition import SPARSITY_AXIS, lines_over_sparsity
+from analyses.essay.figures.superposition import SPARSITY_AXIS, lines_over_sparsity
 from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, need, styled
 
 if TYPE_CHECKING:

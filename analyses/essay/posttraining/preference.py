@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from models.posttraining.descent import PostTrainingConfig, descend
-from models.posttraining.sft import before_responses, response_log_probs
-from models.posttraining.turns import Sequences
+from analyses.essay.posttraining.descent import PostTrainingConfig, descend
+from analyses.essay.posttraining.sft import before_responses, response_log_probs
+from analyses.essay.posttraining.turns import Sequences
 from models.transformer import Transformer
 
 

@@ -17,11 +17,11 @@ Failing: such scores are as high on random transformers and frozen dictionaries 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from interp.autointerp.endpoint import Answer, Body, Endpoint, Estimate, Progress
+from interp.autointerp.endpoint import Answer, Body, Endpoint, Estimate
 from interp.autointerp.prompts import (
     EXPLANATION_TOKENS,
     TASKS,
@@ -30,13 +30,16 @@ from interp.autointerp.prompts import (
     read_explanation,
     read_judgements,
 )
-from interp.autointerp.windows import LatentWindows, Window, sample_windows
+from interp.autointerp.windows import Window, sample_windows
 from interp.features.feature_store import FeatureStore
+from interp.files import Progress, no_progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
+N_EXAMPLES = 12
+"""Windows shown to explain a latent."""
 _DRAWS = 4000
 _TYPICAL_EXPLANATION = "what an explanation of usual length says that the feature of the model fires on " * 2
 
@@ -48,8 +51,6 @@ class JudgeConfig:
     """Windows of each kind, firing and silent, a latent and task."""
     shown: int = 5
     """Windows a request."""
-    n_examples: int = 12
-    """Windows shown to explain a latent."""
     generate: bool = False
     """Let the model write an explanation of each latent, and judge that."""
     null: bool = False
@@ -57,29 +58,26 @@ class JudgeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown = [task for task in self.tasks if task not in TASKS]
-        if unknown or not self.tasks:
+        if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ValueError(f"tasks={self.tasks} must be some of {', '.join(TASKS)}")
-        for name in ("n_windows", "shown", "n_examples"):
+        for name in ("n_windows", "shown"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative: take 0 or more")
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     table: "pd.DataFrame"
-    """One row a latent, source of its explanation and task: n_firing, n_silent (windows with a readable answer), hits,
-    false_alarms, n_unreadable, balanced_accuracy, ci_low, ci_high, f1, f1_low, f1_high."""
+    """One row a latent, source of its explanation and task: explanation, n_firing, n_silent (windows with a readable
+    answer), hits, false_alarms, n_unreadable, balanced_accuracy, ci_low, ci_high, f1, f1_low, f1_high."""
     windows: "pd.DataFrame"
     """One row a window judged: latent, source, task, row, interval (−1: silent), fires, judged (None: not readable)."""
     summary: dict[str, Any]
     """Means over latents with intervals, by source and task; recall by slice of activation; requests and tokens."""
 
 
-@dataclass(frozen=True)
-class _Question:
+class _Question(NamedTuple):
     """One request: some windows of a latent, by one explanation."""
 
     latent: int
@@ -110,109 +108,70 @@ class Judge:
         self.endpoint, self.config = endpoint, config
         self.given = {latent: text for latent, text in explanations.items() if text}
         wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.given]
-        sizes = {"n_windows": config.n_windows, "n_shown": config.n_examples, "seed": config.seed}
-        self.sampled = sample_windows(features, wanted, **sizes)
+        self.sampled = sample_windows(
+            features, wanted, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
+        )
         self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
 
     def estimate(self) -> Estimate:
         """Of all requests that are not answered on disk."""
         bodies = self._explain_bodies()
-        known = {each.latent: self.endpoint.known(body) for each, body in zip(self.sampled, bodies, strict=True)}
-        texts = {latent: _explanation(answer) or _TYPICAL_EXPLANATION for latent, answer in known.items()}
-        first = self.endpoint.estimate(bodies if self.config.generate else [], EXPLANATION_TOKENS)
-        judged = [self._body(question) for question in self._questions(texts if self.config.generate else {})]
-        second = self.endpoint.estimate(judged, 3 * self.config.shown + 2)
-        return Estimate(*(a + b for a, b in zip(_counts(first), _counts(second), strict=True)))
+        answers = [self.endpoint.known(body) for body in bodies]
+        texts = [(read_explanation(a.text) if a else None) or _TYPICAL_EXPLANATION for a in answers]
+        first = self.endpoint.estimate(bodies, EXPLANATION_TOKENS)
+        second = self.endpoint.estimate(self._judge_bodies(self._questions(texts)), 3 * self.config.shown + 2)
+        return Estimate(*np.add(first, second).tolist())
 
-    def run(self, progress: Progress | None = None) -> Judged:
+    def run(self, progress: Progress = no_progress) -> Judged:
         """Ask whatever is not answered on disk. Raises ValueError where the endpoint cannot be used."""
-        answers, generated = [], {}
-        if self.config.generate:
-            answers = self.endpoint.ask(self._explain_bodies(), progress)
-            texts = (_explanation(answer) for answer in answers)
-            generated = {each.latent: text for each, text in zip(self.sampled, texts, strict=True) if text}
-        questions = self._questions(generated)
-        judgements = self.endpoint.ask([self._body(question) for question in questions], progress)
-        windows = _window_table(questions, judgements)
-        words = {(q.latent, q.source): q.explanation for q in questions}
-        table = _judgement_table(windows, words, self.config.seed)
-        summary = _summary(table, windows, self.config.seed)
-        summary["latents"] = {"judged": len(self.sampled), "left_out": self.left_out}
-        summary["explanations"] = {
-            "given": len(self.given.keys() & {each.latent for each in self.sampled}),
-            "generated": len(generated),
-            "unreadable": len(self.sampled) - len(generated) if self.config.generate else 0,
+        explained = self.endpoint.ask(self._explain_bodies(), progress)
+        texts = [read_explanation(answer.text) for answer in explained]
+        questions = self._questions(texts)
+        answers = self.endpoint.ask(self._judge_bodies(questions), progress)
+        windows = _window_table(questions, answers)
+        table = _judgement_table(questions, windows, self.config.seed)
+        n_given, n_generated = sum(each.latent in self.given for each in self.sampled), sum(map(bool, texts))
+        summary = {
+            "scores": _scores(table, windows, self.config.seed),
+            "latents": {"judged": len(self.sampled), "left_out": self.left_out},
+            "explanations": {"given": n_given, "generated": n_generated, "unreadable": len(texts) - n_generated},
+            "requests": _usage([*explained, *answers]),
         }
-        return Judged(table, windows, {**summary, "requests": _usage([*answers, *judgements])})
+        return Judged(table, windows, summary)
 
     def _explain_bodies(self) -> list[Body]:
-        return [self.endpoint.config.body(explain_messages(each.shown, each.maximum)) for each in self.sampled]
+        """Of each latent; none where none is to be explained."""
+        sampled = self.sampled if self.config.generate else []
+        return [self.endpoint.config.body(explain_messages(each.shown, each.maximum)) for each in sampled]
 
-    def _body(self, question: _Question) -> Body:
-        return self.endpoint.config.body(judge_messages(question.task, question.explanation, question.windows))
+    def _judge_bodies(self, questions: Sequence[_Question]) -> list[Body]:
+        return [self.endpoint.config.body(judge_messages(q.task, q.explanation, q.windows)) for q in questions]
 
-    def _questions(self, generated: Mapping[int, str]) -> list[_Question]:
+    def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
+        """generated: explanations of the latents sampled, or nothing."""
+        texts = {
+            GIVEN: self.given,
+            GENERATED: {e.latent: t for e, t in zip(self.sampled, generated, strict=False) if t},
+        }
         questions = []
-        for texts, source in ((self.given, GIVEN), (generated, GENERATED)):
-            mine = [each for each in self.sampled if each.latent in texts]
-            questions += self._asked(mine, {each.latent: texts[each.latent] for each in mine}, source)
-            if self.config.null and len(mine) > 1:
-                others = {a.latent: texts[b.latent] for a, b in zip(mine, mine[1:] + mine[:1], strict=True)}
-                questions += self._asked(mine, others, f"{NULL} ({source})")
+        for source, own in texts.items():
+            latents = [each.latent for each in self.sampled if each.latent in own]
+            questions += self._asked(source, {latent: own[latent] for latent in latents})
+            if self.config.null and len(latents) > 1:
+                others = zip(latents, latents[1:] + latents[:1], strict=True)
+                questions += self._asked(f"{NULL} ({source})", {latent: own[other] for latent, other in others})
         return questions
 
-    def _asked(self, sampled: Sequence[LatentWindows], texts: Mapping[int, str], source: str) -> list[_Question]:
-        questions = []
-        for each in sampled:
-            for number, task in enumerate(self.config.tasks):
+    def _asked(self, source: str, texts: Mapping[int, str]) -> list[_Question]:
+        questions, shown = [], self.config.shown
+        for each in self.sampled:
+            for number, task in enumerate(self.config.tasks if each.latent in texts else ()):
                 windows = each.firing + each.silent
                 order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
-                shuffled = [windows[i] for i in order]
-                for start in range(0, len(shuffled), self.config.shown):
-                    part = tuple(shuffled[start : start + self.config.shown])
+                for start in range(0, len(windows), shown):
+                    part = tuple(windows[i] for i in order[start : start + shown])
                     questions.append(_Question(each.latent, source, task, texts[each.latent], part))
         return questions
-
-
-def _explanation(answer: Answer | None) -> str | None:
-    return read_explanation(answer.text) if answer else None
-
-
-def _counts(estimate: Estimate) -> tuple[int, int, int, int]:
-    return estimate.requests, estimate.cached, estimate.prompt_tokens, estimate.answer_tokens
-
-
-def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> "pd.DataFrame":
-    import pandas as pd
-
-    rows = []
-    for question, answer in zip(questions, answers, strict=True):
-        read = read_judgements(answer.text, len(question.windows))
-        judged: list[bool | None] = [*read] if read else [None] * len(question.windows)
-        for window, said in zip(question.windows, judged, strict=True):
-            place = (question.latent, question.source, question.task, window.row, window.interval)
-            rows.append((*place, window.fires, said))
-    columns = ["latent", "source", "task", "row", "interval", "fires", "judged"]
-    return pd.DataFrame(rows, columns=columns).astype({"judged": "boolean", "fires": bool})
-
-
-def _judgement_table(windows: "pd.DataFrame", words: Mapping[tuple[int, str], str], seed: int) -> "pd.DataFrame":
-    import pandas as pd
-
-    rows = []
-    for key, mine in windows.groupby(["latent", "source", "task"], sort=False):
-        latent, source, task = cast("tuple[int, str, str]", key)
-        read = mine.dropna(subset=["judged"])
-        counts = {
-            "n_firing": int(read.fires.sum()),
-            "n_silent": int((~read.fires).sum()),
-            "hits": int((read.fires & read.judged).sum()),
-            "false_alarms": int((~read.fires & read.judged).sum()),
-        }
-        scores = agreement(*counts.values(), seed=seed)
-        place = {"latent": latent, "source": source, "task": task, "explanation": words[latent, source]}
-        rows.append({**place, **counts, "n_unreadable": len(mine) - len(read), **scores})
-    return pd.DataFrame(rows)
 
 
 def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
@@ -235,12 +194,40 @@ def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, see
     return dict(zip(names, values, strict=True))
 
 
-def _summary(table: "pd.DataFrame", windows: "pd.DataFrame", seed: int) -> dict[str, Any]:
+def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = []
+    for question, answer in zip(questions, answers, strict=True):
+        read = read_judgements(answer.text, len(question.windows))
+        judged: list[bool | None] = [*read] if read else [None] * len(question.windows)
+        for window, said in zip(question.windows, judged, strict=True):
+            rows.append((*question[:3], window.row, window.interval, window.fires, said))
+    columns = ["latent", "source", "task", "row", "interval", "fires", "judged"]
+    return pd.DataFrame(rows, columns=columns).astype({"judged": "boolean", "fires": bool})
+
+
+def _judgement_table(questions: Sequence[_Question], windows: "pd.DataFrame", seed: int) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = []
+    groups = dict(iter(windows.groupby(["latent", "source", "task"], sort=False)))
+    for question in {q[:3]: q for q in questions}.values():
+        own = groups[question[:3]]
+        firing, silent = own.judged[own.fires].dropna(), own.judged[~own.fires].dropna()
+        counts = (len(firing), len(silent), int(firing.sum()), int(silent.sum()))
+        row = question._asdict() | dict(zip(("n_firing", "n_silent", "hits", "false_alarms"), counts, strict=True))
+        rows.append(row | {"n_unreadable": len(own) - counts[0] - counts[1], **agreement(*counts, seed=seed)})
+    return pd.DataFrame(rows).drop(columns="windows", errors="ignore")
+
+
+def _scores(table: "pd.DataFrame", windows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
+    """By source and task."""
     scores = []
     for (source, task), mine in table.groupby(["source", "task"], sort=False) if len(table) else ():
         own = windows[(windows.source == source) & (windows.task == task)]
         firing = own[own.fires].dropna(subset=["judged"])
-        recall = {interval: firing.judged[firing.interval == interval] for interval in sorted(set(firing.interval))}
+        recall = {i: [int(said.sum()), len(said)] for i, said in firing.groupby("interval").judged}
         scores.append(
             {
                 "source": source,
@@ -248,12 +235,12 @@ def _summary(table: "pd.DataFrame", windows: "pd.DataFrame", seed: int) -> dict[
                 "latents": len(mine),
                 "balanced_accuracy": _mean(mine.balanced_accuracy.dropna().to_numpy(), seed),
                 "f1": _mean(mine.f1.dropna().to_numpy(), seed),
-                "recall_by_interval": {int(i): [int(said.sum()), len(said)] for i, said in recall.items()},
+                "recall_by_interval": recall,
                 "windows": len(own),
                 "unreadable": int(own.judged.isna().sum()),
             }
         )
-    return {"scores": scores}
+    return scores
 
 
 def _mean(values: np.ndarray, seed: int) -> list[float | None]:

@@ -9,26 +9,24 @@ Of a sequence at most one firing is taken. The windows are as long as those of t
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from interp.explain.predicates import plain_strings
+from interp.explain.vocabulary import plain_strings
 from interp.features.feature_store import FeatureStore
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST = 3
-"""Windows of each kind, without which a latent is not judged."""
+MIN_WINDOWS = 3
+"""Of each kind; a latent with fewer is not judged."""
 _CANDIDATES = 32
 _ROWS_PER_CHUNK = 1 << 16
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     pieces: tuple[str, ...]
     """The strings of its tokens."""
     values: tuple[float, ...]
@@ -44,29 +42,23 @@ class Window:
     def fires(self) -> bool:
         return self.interval >= 0
 
-    def text(self, marks: tuple[str, str] | None = None) -> str:
-        """As one string, with the signs of `marks` around each run of marked tokens."""
-        if marks is None:
-            return _readable("".join(self.pieces))
-        marked = set(self.marked)
+    def text(self, marks: tuple[str, str] = ("", "")) -> str:
+        """As one string, with the signs of `marks` around each run of marked tokens. Stray bytes, which the vocabulary
+        shows as ⟨d7⟩, are joined to the characters that they make."""
         parts = []
         for at, piece in enumerate(self.pieces):
-            if at in marked and at - 1 not in marked:
-                parts.append(marks[0])
-            parts.append(piece)
-            if at in marked and at + 1 not in marked:
-                parts.append(marks[1])
-        return _readable("".join(parts))
+            opens, closes = (at in self.marked and beside not in self.marked for beside in (at - 1, at + 1))
+            parts.append(f"{marks[0] if opens else ''}{piece}{marks[1] if closes else ''}")
+        return re.sub(r"(?:⟨[0-9a-f]{2}⟩)+", _characters, "".join(parts))
 
 
-@dataclass(frozen=True)
-class LatentWindows:
+class LatentWindows(NamedTuple):
     latent: int
     maximum: float
-    shown: tuple[Window, ...]
+    shown: list[Window]
     """To explain it from."""
-    firing: tuple[Window, ...]
-    silent: tuple[Window, ...]
+    firing: list[Window]
+    silent: list[Window]
     """As many as `firing`, in the same order: silent[i] is marked at the places of firing[i]."""
 
 
@@ -75,32 +67,27 @@ def sample_windows(
 ) -> list[LatentWindows]:
     """For each latent up to `n_windows` of each kind to judge by, and `n_shown` to explain from.
 
-    Latents with fewer than `FEWEST` of a kind are left out.
+    Latents with fewer than `MIN_WINDOWS` of a kind are left out.
     """
     if not latents:
         return []
-    vocab = plain_strings(features.vocab)
-    fit = features.fit_half().numpy()
+    vocab, fit = plain_strings(features.vocab), features.fit_half().numpy()
     examples = _examples(features, latents)
     centres = _candidates(features, latents, ~fit, _CANDIDATES * n_windows, seed)
     silent = _silent(features, latents, centres)
-    found, slices = [], features.meta["settings"]["n_intervals"]
+    found = []
     for i, latent in enumerate(latents):
-        mine = examples[examples.latent == latent]
-        if mine.empty:
-            continue
-        maximum, generator = float(mine.maximum.iloc[0]), np.random.default_rng([seed, latent])
+        mine, generator = examples[examples.latent == latent], np.random.default_rng([seed, latent])
         in_fit = fit[mine.row.to_numpy() // features.n_ctx]
         held = mine[~in_fit & (mine.kind == "interval").to_numpy()]
         shown, firing = (
-            [_window(row, vocab, maximum, slices) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
+            [_firing_window(features, row, vocab) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
             for rows, n in ((mine[in_fit], n_shown), (held, n_windows))
         )
-        quiet = [_silent_window(features, row, vocab) for row in centres[i][silent[i]][: len(firing)]]
-        n = min(len(firing), len(quiet))
-        if n >= FEWEST:
-            marked = [_marked_like(q, f) for q, f in zip(quiet[:n], firing[:n], strict=True)]
-            found.append(LatentWindows(latent, maximum, tuple(shown), tuple(firing[:n]), tuple(marked)))
+        pairs = zip(centres[i][silent[i]], firing, strict=False)
+        quiet = [_silent_window(features, int(row), vocab, like) for row, like in pairs]
+        if len(quiet) >= MIN_WINDOWS:
+            found.append(LatentWindows(latent, float(mine.maximum.iloc[0]), shown, firing[: len(quiet)], quiet))
     return found
 
 
@@ -117,14 +104,9 @@ def _one_a_sequence(examples: "pd.DataFrame", n_ctx: int, n: int, generator: np.
     """Up to n of them, turn and turn about from the slices of activation, each from another sequence."""
     shuffled = examples.iloc[generator.permutation(len(examples))]
     turn = shuffled.groupby("interval").cumcount()
-    taken: list[pd.Series] = []
-    sequences: set[int] = set()
-    for i in np.lexsort([-shuffled.interval.to_numpy(), turn.to_numpy()]):
-        row = shuffled.iloc[i]
-        if row.row // n_ctx not in sequences and len(taken) < n:
-            sequences.add(row.row // n_ctx)
-            taken.append(row)
-    return taken
+    ordered = shuffled.iloc[np.lexsort([-shuffled.interval.to_numpy(), turn.to_numpy()])]
+    first = ~(ordered.row // n_ctx).duplicated()
+    return [row for _, row in ordered[first].head(n).iterrows()]
 
 
 def _candidates(
@@ -165,32 +147,21 @@ def _silent(
     return silent
 
 
-def _window(example: "pd.Series", vocab: list[str], maximum: float, n_slices: int) -> Window:
-    values = np.asarray(example["values"], np.float64)
-    interval = int(np.ceil(min(1.0, values.max() / maximum) * n_slices)) - 1
-    pieces = tuple(vocab[token] for token in example.tokens)
-    return Window(
-        pieces, tuple(values.tolist()), tuple(np.flatnonzero(values > 0).tolist()), interval, int(example.row)
-    )
+def _firing_window(features: FeatureStore, example: "pd.Series", vocab: list[str]) -> Window:
+    values, n_slices = np.asarray(example["values"], np.float64), features.meta["settings"]["n_intervals"]
+    interval = int(np.ceil(min(1.0, values.max() / example.maximum) * n_slices)) - 1
+    pieces, marked = tuple(vocab[token] for token in example.tokens), np.flatnonzero(values > 0)
+    return Window(pieces, tuple(values.tolist()), tuple(marked.tolist()), interval, int(example.row))
 
 
-def _silent_window(features: FeatureStore, row: int, vocab: list[str]) -> Window:
+def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Window) -> Window:
+    """Marked at the same places as another window, as far as it reaches."""
     start, stop = (int(edge) for edge in _span(features, np.asarray(row)))
-    tokens = features.tokens.flatten()[start:stop].tolist()
-    return Window(tuple(vocab[token] for token in tokens), (0.0,) * len(tokens), (), -1, int(row))
+    pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
+    marked = tuple(sorted({at % len(pieces) for at in like.marked}))
+    return Window(pieces, (0.0,) * len(pieces), marked, -1, row)
 
 
-def _marked_like(silent: Window, firing: Window) -> Window:
-    """The silent window with as many marks as the other, at the same places as far as it reaches."""
-    length = len(silent.pieces)
-    return replace(silent, marked=tuple(sorted({at % length for at in firing.marked})))
-
-
-def _readable(text: str) -> str:
-    """Stray bytes, which the vocabulary shows as ⟨d7⟩, joined to the characters that they make."""
-
-    def joined(run: re.Match) -> str:
-        read = bytes.fromhex(run[0].replace("⟨", "").replace("⟩", "")).decode("utf-8", "surrogateescape")
-        return "".join(f"⟨{ord(c) - 0xDC00:02x}⟩" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in read)
-
-    return re.sub(r"(?:⟨[0-9a-f]{2}⟩)+", joined, text)
+def _characters(stray: re.Match) -> str:
+    read = bytes.fromhex(stray[0].replace("⟨", "").replace("⟩", "")).decode("utf-8", "surrogateescape")
+    return "".join(f"⟨{ord(c) - 0xDC00:02x}⟩" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in read)

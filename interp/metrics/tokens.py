@@ -82,7 +82,7 @@ def offset_measures(table: "pd.DataFrame") -> TokenMeasures:
 
 def words_of(vocab: Sequence[str]) -> Int64[np.ndarray, " token"]:
     """The word of each token: one number for all its variants in case and space."""
-    from interp.explain.predicates import plain_strings
+    from interp.explain.vocabulary import plain_strings
 
     spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
     return np.unique(spelt, return_inverse=True)[1]

@@ -67,7 +67,7 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "max_senses": (2, 3, 5),
     "n_seq": (256, 1024),
 }
-CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "scores" / "calibration.json"
+CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "monosemanticity" / "calibration.json"
 
 Judge = Callable[[Calibration | None], pd.DataFrame]
 

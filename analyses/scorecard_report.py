@@ -9,8 +9,10 @@ from analyses import scorecard_synthetic
 from interp.benchmark import claimed, not_scored, scorecard, verdict_quality
 from interp.metrics.table import MEASURES
 
-OURS = dict.fromkeys(("distinctness", "core", "consistency", "cosine", "kinship", "common"), 1)
-KNOWN = {"coherence": 1, "token_coherence": 1} | MEASURES
+OURS = dict.fromkeys(
+    ("effect_size", "core_share", "consistency", "cosine", "between_within_ratio", "between_similarity"), 1
+)
+KNOWN = {"context_coherence": 1, "token_coherence": 1} | MEASURES
 SINGLE = OURS | KNOWN
 _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]
 

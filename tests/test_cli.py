@@ -17,7 +17,7 @@ import tomli_w
 from interp.activations import ActivationStore
 from interp.cli import main
 from interp.cli.console import Bar
-from interp.monosemanticity import cohesion as unity
+from interp.monosemanticity import cohesion
 from interp.pipeline.config import sae_fields
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from tests.tiny import SECTIONS
@@ -160,7 +160,7 @@ def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):
 
 def test_too_few_planted_latents_name_the_flags(tmp_path, capsys, monkeypatch):
     one = pd.DataFrame({"tested": [True], "is_one": [True], "is_several": [False], "world": ["0"]})
-    one[list(unity.NAMES)] = 0.0
+    one[list(cohesion.NAMES)] = 0.0
     monkeypatch.setattr("interp.benchmark.judged.judge_world", lambda world, name, given: one.assign(family=name))
     monkeypatch.setattr("interp.benchmark.judged.planted_world", lambda config: None)
     line = refused(capsys, "scorecard", "--seeds", 1, "--latents", 1, "--out", tmp_path / "scores.csv")

@@ -19,7 +19,7 @@ def ranking() -> pd.DataFrame:
             "latent": range(60),
             "verdict": verdicts,
             "monosemanticity": generator.random(60),
-            "coherence": generator.random(60),
+            "context_coherence": generator.random(60),
             "density": np.where(np.array(verdicts) == "dead", 0, 10 ** -generator.uniform(1, 5, 60)),
             "x": generator.normal(size=60),
             "y": generator.normal(size=60),
@@ -239,8 +239,8 @@ def test_highlighted_text_shades_by_value_and_outlines_the_firing_token():
 
 
 def test_a_table_without_its_columns_is_refused_by_name(ranking):
-    with pytest.raises(ValueError, match="coherence"):
-        figures.coherence_density(ranking.drop(columns="coherence"))
+    with pytest.raises(ValueError, match="context_coherence"):
+        figures.coherence_density(ranking.drop(columns="context_coherence"))
     with pytest.raises(ValueError, match="no logit effects"):
         figures.logit_bars(
             {"top_logit_tokens": None, "top_logits": None, "bottom_logit_tokens": None, "bottom_logits": None}, []

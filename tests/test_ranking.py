@@ -141,7 +141,14 @@ def test_shuffled_activations_are_not_monosemantic(world, tmp_path):
     table = by_latent(rank_features(moved, nulls=2))
     meant = np.isin(world.kinds, ["mono", "poly", "lexical"])
     assert (table.verdict[meant] == "monosemantic").mean() <= 0.05
-    names = "coherence", "token_coherence", "consistency", "best_token_concentration", "token_entropy", "token_share"
+    names = (
+        "context_coherence",
+        "token_coherence",
+        "consistency",
+        "best_token_concentration",
+        "token_entropy",
+        "token_share",
+    )
     z = table.loc[meant, [f"{name}_z" for name in names]].to_numpy()
     assert (np.abs(np.nanmean(z, 0)) < 1).all() and (np.nanmean(z > 3, 0) < 0.05).all()
 
@@ -252,7 +259,7 @@ def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
     table = rank_features(store, labels=labels, twin=twin).set_index("latent").loc[[0, 1, 2]]
     assert table.verdict.tolist() == ["too_rare", "too_rare", "dead"]
     np.testing.assert_allclose(table.twin_correlation, [1, 1, np.nan])
-    of_all_pairs = ("coherence_z", "token_coherence_z")
+    of_all_pairs = ("context_coherence_z", "token_coherence_z")
     assert table[[c for c in table if c.endswith("_z") and c not in of_all_pairs]].isna().all(axis=None)
 
 
@@ -328,12 +335,12 @@ def test_without_a_vocabulary_ids_name_tokens_and_are_not_spelt(tmp_path):
     text, codes = torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z))
     ranking = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "features"), nulls=1)
     assert ranking.latent.tolist() == [1, 0] and ranking.explanation[0] == '"37"'
-    assert "form" not in set(ranking.respect) and not ranking.explanation.str.contains("begin|end|number|digit").any()
+    assert "form" not in set(ranking.view) and not ranking.explanation.str.contains("begin|end|number|digit").any()
     bare = rank_codes(text, codes, nulls=1)
     assert ranking[bare.columns].equals(bare)
     ids = [str(i) for i in range(1000)]
     spelt = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "given", vocab=ids), nulls=1)
-    assert "form" in set(spelt.respect) and "begin with" in spelt.explanation[1]
+    assert "form" in set(spelt.view) and "begin with" in spelt.explanation[1]
 
 
 @pytest.mark.parametrize("n_seq", [15, 1])
@@ -374,7 +381,7 @@ def test_few_latents_have_a_stable_null(densities):
         codes = SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
         ranking = rank_codes(torch.from_numpy(tokens), codes, seed=seed)
         assert set(ranking.verdict) == {"dense"}
-        z_scores.append(ranking[["coherence_z", "token_coherence_z", "distinctness_z"]].to_numpy())
+        z_scores.append(ranking[["context_coherence_z", "token_coherence_z", "effect_size_z"]].to_numpy())
     assert np.abs(z_scores).max() < 6 and 0.4 < np.std(z_scores) < 1.6
 
 
@@ -383,7 +390,7 @@ def test_more_nulls_for_few_latents_change_no_probability(world):
     codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, :110]))
     few = by_latent(rank_codes(world.tokens, SparseCodes.from_dense(torch.from_numpy(world.z[:, :99]))))
     many = by_latent(rank_codes(world.tokens, codes))
-    for name in ("monosemanticity", "ci_low", "ci_high", "n_senses", "distinctness", "coherence"):
+    for name in ("monosemanticity", "ci_low", "ci_high", "n_senses", "effect_size", "context_coherence"):
         np.testing.assert_allclose(few[name], many[name][:99], rtol=1e-5, err_msg=name)
 
 

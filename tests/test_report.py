@@ -68,10 +68,10 @@ def planted_ranking() -> pd.DataFrame:
     table["n_senses"] = 1 + (score < 0.5)
     table["explanation"] = [f"fires on {VOCAB[j % len(VOCAB)]}" for j in range(D_SAE)]
     table["explanation_f1"] = score
-    table["coherence"], table["coherence_z"], table["n_senses_z"] = score / 2, score * 5, -score
-    table["coherence_null_low"], table["coherence_null_high"] = -0.1, 0.1 + score / 10
+    table["context_coherence"], table["context_coherence_z"], table["n_senses_z"] = score / 2, score * 5, -score
+    table["context_coherence_null_low"], table["context_coherence_null_high"] = -0.1, 0.1 + score / 10
     table.at[WHOLE, "n_senses"] = 1
-    table["sure"], table["respect"] = score > 0.9, np.where(score > 0.5, "form_before", "")
+    table["sure"], table["view"] = score > 0.9, np.where(score > 0.5, "form_before", "")
     table["explanation_precision"], table["explanation_recall"] = score * 0.9, score * 0.8
     table["explanation_f1_by_interval"] = [[0.1, 0.2, 0.3, np.nan, value] for value in score]
     table["senses"] = [[] for _ in range(D_SAE)]
@@ -226,8 +226,8 @@ def test_evidence_stands_beside_its_z_and_its_null(page):
     rows = {row["title"]: row for row in payload["evidence"]}
     assert set(rows) == {"Coherence", "Senses", "Twin seed"} and all(row["null"] for row in rows.values())
     values = data(page, "features-0000")["9"]["evidence"]
-    assert values[rows["Coherence"]["value"]] == pytest.approx(ranking.loc[9, "coherence"], rel=1e-3)
-    assert values[rows["Coherence"]["z"]] == pytest.approx(ranking.loc[9, "coherence_z"], rel=1e-3)
+    assert values[rows["Coherence"]["value"]] == pytest.approx(ranking.loc[9, "context_coherence"], rel=1e-3)
+    assert values[rows["Coherence"]["z"]] == pytest.approx(ranking.loc[9, "context_coherence_z"], rel=1e-3)
     assert values[rows["Senses"]["value"]] == ranking.loc[9, "n_senses"]
     assert values[rows["Senses"]["z"]] == pytest.approx(ranking.loc[9, "n_senses_z"], rel=1e-3)
     assert values[rows["Twin seed"]["value"]] == pytest.approx(9 / (D_SAE - 1), rel=1e-3)
@@ -238,10 +238,10 @@ def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
     rows = {row["title"]: row for row in payload["evidence"]}
     values, coherence = data(page, "features-0000")["9"]["evidence"], rows["Coherence"]
     assert values[coherence["low"]] == pytest.approx(-0.1)
-    assert values[coherence["high"]] == pytest.approx(ranking.loc[9, "coherence_null_high"], rel=1e-3)
+    assert values[coherence["high"]] == pytest.approx(ranking.loc[9, "context_coherence_null_high"], rel=1e-3)
     low, high = coherence["domain"]
-    inside = ranking["coherence"].between(low, high).mean()
-    assert low == pytest.approx(-0.1) and high < ranking["coherence"].max() and inside > 0.95
+    inside = ranking["context_coherence"].between(low, high).mean()
+    assert low == pytest.approx(-0.1) and high < ranking["context_coherence"].max() and inside > 0.95
     assert rows["Senses"]["low"] is None and rows["Senses"]["domain"] == [1, 2], "no band was given"
     twin = rows["Twin seed"]
     assert values[twin["low"]] == values[twin["high"]] == 0.25 and twin["z"] is None
@@ -306,7 +306,7 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     assert "bits" not in feature["explanation"], "this ranking has none"
-    assert feature["respect"] == ("form before" if ranking["respect"] else None)
+    assert feature["respect"] == ("form before" if ranking["view"] else None)
 
 
 def test_summary_shows_every_dictionary_beside_its_nulls(page):

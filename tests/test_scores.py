@@ -8,15 +8,15 @@ from scipy import stats
 from interp.codes import SparseCodes
 from interp.metrics.null_scale import null_scale
 from interp.monosemanticity.calibration import Calibration, fit_calibration
-from interp.monosemanticity.cohesion import NAMES, measure_unity
+from interp.monosemanticity.cohesion import NAMES, measure_cohesion
 from interp.monosemanticity.contexts import ContextConfig, fit_contexts
 from interp.monosemanticity.evidence import EvidenceConfig, collect_evidence
 from interp.monosemanticity.firings import FiringSampler, PairSummer, chunks
 from interp.monosemanticity.groups import rows_per_group
 from interp.monosemanticity.senses import part_senses, sense_stability
 from interp.monosemanticity.splits import FLOOR, best_split, candidate_splits, products
-from interp.monosemanticity.views import NAMES as RESPECTS
-from interp.monosemanticity.views import fit_respects, token_forms
+from interp.monosemanticity.views import NAMES as VIEWS
+from interp.monosemanticity.views import fit_views, token_forms
 
 
 def random_codes(rng, n_rows, d_sae, share=0.3):
@@ -122,11 +122,11 @@ def test_null_z_is_standard_normal_under_the_null_at_every_size():
 
 
 def cloud(rng, centres, counts, spread=1.0):
-    """Points of one respect each around its own centre, in the other respects noise; and which centre each has."""
+    """Points of one view each around its own centre, in the other views noise; and which centre each has."""
     which = np.repeat(np.arange(len(counts)), counts)
     points = rng.normal(size=(len(which), 3, 16)).astype(np.float32) * spread
-    for i, (respect, centre) in enumerate(centres):
-        points[which == i, respect] += centre
+    for i, (view, centre) in enumerate(centres):
+        points[which == i, view] += centre
     return points, which
 
 
@@ -147,16 +147,16 @@ def test_products_are_dot_products_of_weighted_means():
             assert across[split, r] == pytest.approx(crossed, abs=1e-4)
 
 
-def test_unrelated_parts_have_no_kinship_and_parts_of_one_meaning_have():
+def test_unrelated_parts_have_no_similarity_and_parts_of_one_meaning_have():
     rng = np.random.default_rng(9)
     e = np.eye(16, dtype=np.float32)
     apart, _ = cloud(rng, [(0, 5 * e[0]), (1, 5 * e[1])], (40, 40))
-    # Two topics, but always after the same token: the third respect holds them together.
+    # Two topics, but always after the same token: the third view holds them together.
     held, _ = cloud(rng, [(0, 5 * e[0]), (0, 5 * e[1])], (40, 40))
     held[:, 2] += 5 * e[2]
     mass = np.full(80, 1 / 80)
-    assert best_split(candidate_splits(apart, halves(80), mass), 0.2).kinship < 0.2
-    assert best_split(candidate_splits(held, halves(80), mass), 0.2).kinship > 0.8
+    assert best_split(candidate_splits(apart, halves(80), mass), 0.2).between_within_ratio < 0.2
+    assert best_split(candidate_splits(held, halves(80), mass), 0.2).between_within_ratio > 0.8
 
 
 def test_a_split_needs_mass_on_either_side():
@@ -165,23 +165,23 @@ def test_a_split_needs_mass_on_either_side():
     points, which = cloud(rng, [(0, 6 * e[0]), (1, 6 * e[1])], (40, 40), spread=0.1)
     mass = np.where(which == 0, 0.95, 0.05) / 40
     splits = candidate_splits(points, halves(80), mass)
-    assert best_split(splits, 0.04).kinship < 0.1
-    assert best_split(splits, 0.2) is None or best_split(splits, 0.2).kinship > 0.8
+    assert best_split(splits, 0.04).between_within_ratio < 0.1
+    assert best_split(splits, 0.2) is None or best_split(splits, 0.2).between_within_ratio > 0.8
 
 
-def test_unity_is_its_definition():
+def test_cohesion_is_its_definition():
     rng = np.random.default_rng(11)
     points = rng.normal(0.5, 1, (60, 3, 8)).astype(np.float32)
     test, mass, strong = halves(60), rng.random(60), rng.random(60) < 0.5
-    values = dict(zip(NAMES, measure_unity(points, test, mass[None], strong).values[0], strict=True))
+    values = dict(zip(NAMES, measure_cohesion(points, test, mass[None], strong).values[0], strict=True))
     means = [np.average(points[part], axis=0, weights=mass[part]) for part in (~test, test)]
     along = np.array([[p[r] @ means[o][r] / np.linalg.norm(means[o][r]) for r in range(3)]
                       for p, o in zip(points, np.where(test, 0, 1), strict=True)])  # fmt: skip
     mean = np.average(along, axis=0, weights=mass)
     best = mean.argmax()
-    assert values["distinctness"] == pytest.approx(mean[best], rel=1e-4)
+    assert values["effect_size"] == pytest.approx(mean[best], rel=1e-4)
     core = mass[along[:, best] > max(mean[best] / 2, 0.5)].sum() / mass.sum()
-    assert values["core"] == pytest.approx(core, rel=1e-4)
+    assert values["core_share"] == pytest.approx(core, rel=1e-4)
     cell = {(s, t): np.average(points[(strong == s) & (test == t)], axis=0, weights=mass[(strong == s) & (test == t)])
             for s in (True, False) for t in (True, False)}  # fmt: skip
     own = (cell[True, False] * cell[True, True]).sum(1)
@@ -211,7 +211,7 @@ def test_senses_are_counted_and_their_firings_told_apart(n_senses):
             np.full(len(which), 1 / len(which)),
             rng.random(len(which)) < 0.5,
         )
-        first = measure_unity(points, test, mass[None], strong)
+        first = measure_cohesion(points, test, mass[None], strong)
         senses = part_senses(points, test, mass, strong, first, lambda v: float(has_one(v)))
         exact.append(senses.max() + 1 == n_senses)
         right.append(np.mean([np.bincount(senses[which == i] + 1).max() / (which == i).sum() for i in range(n_senses)]))
@@ -234,20 +234,20 @@ def test_senses_that_are_there_are_found_again_and_others_are_not():
     assert stability((np.arange(160) // 40 % 2).astype(np.int64)).max() < 0.45
 
 
-def test_respects_of_a_position_come_from_its_own_sequence():
+def test_views_of_a_position_come_from_its_own_sequence():
     """Whitened tables by token; nothing beyond the edge of a sequence is a neighbour."""
     rng = np.random.default_rng(13)
     tokens = rng.integers(20, size=(60, 12)).astype(np.int32)
     contexts = fit_contexts(torch.from_numpy(tokens), 20)
-    found = fit_respects(tokens, contexts, [f"w{i}" for i in range(20)])
-    points = found.embed(np.arange(tokens.size)).reshape(60, 12, len(RESPECTS), -1)
-    name = RESPECTS.index
+    found = fit_views(tokens, contexts, [f"w{i}" for i in range(20)])
+    points = found.embed(np.arange(tokens.size)).reshape(60, 12, len(VIEWS), -1)
+    name = VIEWS.index
     assert not points[:, 0, name("previous_same")].any() and not points[:, -1, name("next_same")].any()
     np.testing.assert_array_equal(points[:, 1:, name("previous_same")], points[:, :-1, name("same")])
     np.testing.assert_array_equal(points[:, :-1, name("next")], points[:, 1:, name("token")])
-    # Over the text each respect has mean zero, and no direction with more than unit variance.
-    for respect in ("same", "form", "surroundings"):
-        own = points[:, :, name(respect)].reshape(-1, points.shape[-1])
+    # Over the text each view has mean zero, and no direction with more than unit variance.
+    for view in ("same", "form", "surroundings"):
+        own = points[:, :, name(view)].reshape(-1, points.shape[-1])
         assert np.abs(own.mean(0)).max() < 0.1 and np.linalg.eigvalsh(np.cov(own.T)).max() < 1.1
 
 
@@ -291,7 +291,7 @@ def test_evidence_without_any_firing_is_not_testable():
     codes = SparseCodes.from_dense(torch.zeros(64, 3))
     tokens = torch.arange(64, dtype=torch.int32).reshape(8, 8) % 5
     evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=np.zeros(3, np.float32), has_one=lambda values: 1.0)
-    assert not evidence.testable.any() and np.isnan(evidence.null("coherence").z).all()
+    assert not evidence.testable.any() and np.isnan(evidence.null("context_coherence").z).all()
     assert (evidence.n_senses == 0).all()
 
 

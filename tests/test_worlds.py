@@ -25,7 +25,7 @@ from interp.benchmark import (
 )
 from interp.benchmark.truth import sense_purity, senses_in_sample
 from interp.codes import SparseCodes
-from interp.monosemanticity import cohesion as unity
+from interp.monosemanticity import cohesion
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
 
@@ -236,7 +236,7 @@ def test_senses_are_counted_by_the_meanings_of_the_sampled_firings():
 
 def test_planted_and_learnt_latents_weigh_the_same_in_a_calibration(judged):
     planted, learnt = judged[judged.family != "topics"], judged[judged.family == "topics"]
-    values = judged[list(unity.NAMES)].to_numpy(np.float64)
+    values = judged[list(cohesion.NAMES)].to_numpy(np.float64)
 
     def change(flag: bool) -> float:
         """Of the probabilities, where there are ten times as many of one sort."""

@@ -24,15 +24,14 @@ from interp.features.feature_store import FeatureStore
 from interp.metrics.embeddings import SequenceVectors
 from interp.metrics.table import measures_table
 from interp.metrics.tokens import WordMass
-from interp.monosemanticity import cohesion as unity
-from interp.monosemanticity import evidence
+from interp.monosemanticity import cohesion, evidence
 from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
 from interp.monosemanticity.firings import count_firings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOST = 5.0
+MAX_WEIGHT = 5.0
 """That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
 
 Progress = Callable[[int, int, str], None]
@@ -189,7 +188,7 @@ def fit_to(judged: "pd.DataFrame", *, fits: int = 20, seed: int = 0) -> Calibrat
     there is no such column) and the others weigh the same, but that a learnt one counts five times at most."""
     table = claimed(judged)
     learnt = table.learnt.to_numpy(bool) if "learnt" in table else np.zeros(len(table), bool)
-    weight = np.where(learnt, min(_MOST, (~learnt).sum() / max(1, learnt.sum())), 1.0)
+    weight = np.where(learnt, min(MAX_WEIGHT, (~learnt).sum() / max(1, learnt.sum())), 1.0)
     worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
-    values = table[list(unity.NAMES)].to_numpy(np.float64)
+    values = table[list(cohesion.NAMES)].to_numpy(np.float64)
     return fit_calibration(values, table.is_one.to_numpy(bool), worlds, weight, fits=fits, seed=seed)

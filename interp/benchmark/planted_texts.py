@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-LEAST_ROWS = 120
+MIN_ROWS = 120
 """Factors that hold at fewer positions are left out."""
 
 
@@ -202,7 +202,7 @@ FAMILIES: Mapping[str, Callable[[np.random.Generator, int, int, int, float], Fac
 
 def _text(tokens: Int32[np.ndarray, "seq pos"], vocab: list[str], found: Iterator[_Found]) -> FactorText:
     factors = [Factor(name, frozenset(tags), np.flatnonzero(mask)) for name, tags, mask in found]
-    return FactorText(tokens, vocab, [f for f in factors if LEAST_ROWS <= len(f.rows) <= tokens.size // 4])
+    return FactorText(tokens, vocab, [f for f in factors if MIN_ROWS <= len(f.rows) <= tokens.size // 4])
 
 
 def _token_factors(
@@ -225,9 +225,9 @@ def _borrow(
 
 
 def _shift(mask: Bool[np.ndarray, "seq pos"]) -> Bool[np.ndarray, "seq pos"]:
-    moved = np.zeros_like(mask)
-    moved[:, 1:] = mask[:, :-1]
-    return moved
+    shifted = np.zeros_like(mask)
+    shifted[:, 1:] = mask[:, :-1]
+    return shifted
 
 
 def _inside(tokens: Int32[np.ndarray, "seq pos"], opening: int, closing: int) -> Bool[np.ndarray, "seq pos"]:

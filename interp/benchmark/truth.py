@@ -17,7 +17,7 @@ takes its positions' mass, again and again: the most telling description first. 
 all of its mass may lie inside brackets, though two slots of a record tell more; and a Devanagari and an Arabic token
 share a tag, "starts of words", that means neither. So there is a second reading, with
 
-    f* = argmax_f  s_f      over those that tell at least LEAST_GAIN nats
+    f* = argmax_f  s_f      over those that tell at least MIN_GAIN nats
 
 the largest factor first, and each a meaning of its own. One meaning, several, and their number are claimed where both
 readings agree. The failing: a meaning that is none of the factors looks like many; latents of which less than EXPLAINED
@@ -35,12 +35,12 @@ from interp.benchmark.planted_texts import Factor
 from interp.codes import SparseCodes
 
 ONE, SEVERAL = 0.8, 0.67
-LEAST_SHARE = 0.1
+MIN_SHARE = 0.1
 """A meaning with less of the mass is no sense of the latent."""
 EXPLAINED = 0.8
 """Senses are counted where they hold at least this share of the mass together."""
 MAX_MEANINGS = 16
-LEAST_GAIN = 0.5
+MIN_GAIN = 0.5
 """Nats that a description must tell about a firing."""
 
 
@@ -88,17 +88,17 @@ class Truth:
 
     @property
     def n_senses(self) -> Int64[np.ndarray, " latent"]:
-        """Meanings that hold at least LEAST_SHARE of the mass; 0 where those hold less than EXPLAINED together, or are
+        """Meanings that hold at least MIN_SHARE of the mass; 0 where those hold less than EXPLAINED together, or are
         not as many in the second reading."""
-        numbers = [(p >= LEAST_SHARE).sum(1) for p in (self.shares, self.otherwise)]
-        told = (self.shares * (self.shares >= LEAST_SHARE)).sum(1) >= EXPLAINED
+        numbers = [(p >= MIN_SHARE).sum(1) for p in (self.shares, self.otherwise)]
+        told = (self.shares * (self.shares >= MIN_SHARE)).sum(1) >= EXPLAINED
         return np.where(told & (numbers[0] == numbers[1]), numbers[0], 0)
 
     @property
     def is_countable(self) -> Bool[np.ndarray, " latent"]:
-        """Whether the number of senses is beyond doubt: no meaning's share is within half of LEAST_SHARE of it."""
+        """Whether the number of senses is beyond doubt: no meaning's share is within half of MIN_SHARE of it."""
         both = np.hstack([self.shares, self.otherwise])
-        near = (both > LEAST_SHARE / 2) & (both < LEAST_SHARE * 1.5)
+        near = (both > MIN_SHARE / 2) & (both < MIN_SHARE * 1.5)
         return (self.n_senses > 0) & ~near.any(1)
 
     @property
@@ -138,7 +138,7 @@ def senses_in_sample(
     """
     meanings = _meanings_of_firings(truth, factors, n_rows, rows)
     mass = np.stack([((meanings == meaning) * shares).sum(1) for meaning in range(MAX_MEANINGS)])
-    return (mass >= LEAST_SHARE * shares.sum(1)).sum(0) * (truth.n_senses > 0)
+    return (mass >= MIN_SHARE * shares.sum(1)).sum(0) * (truth.n_senses > 0)
 
 
 def sense_purity(
@@ -210,7 +210,7 @@ def take_in_turn(
         s = np.clip((mass @ own) / left, 0, 1 - 1e-9)
         gain = s * np.log(np.maximum(s, 1e-12) / base) + (1 - s) * np.log((1 - s) / (1 - base))
         gain[s <= base] = 0
-        tells = gain >= LEAST_GAIN
+        tells = gain >= MIN_GAIN
         if not tells.any():
             break
         best = int(np.where(tells, s if largest_first else gain, -1).argmax())

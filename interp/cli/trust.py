@@ -31,7 +31,7 @@ def _scorecard(options: argparse.Namespace) -> None:
         if options.out.suffix != ".csv":
             raise ValueError(f"--out {options.out} must end in .csv")
         check_writable("--out", options.out)
-    scores = {"monosemanticity": 1, "kinship": 1, "distinctness": 1, "coherence": 1, **MEASURES}
+    scores = {"monosemanticity": 1, "between_within_ratio": 1, "effect_size": 1, "context_coherence": 1, **MEASURES}
     worlds = list(calibration_worlds(options.seeds, n_latents=options.latents))
     with Bar("scorecard") as bar:
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
-    "coherence": "coherence (centred cosine of the contexts)",
+    "context_coherence": "coherence (centred cosine of the contexts)",
     "consistency": "consistency across activation intervals",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",
@@ -42,7 +42,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity"
     return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=UNITS.get(score, score))
 
 
-def coherence_density(ranking: pd.DataFrame, *, score: str = "coherence") -> go.Figure:
+def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence") -> go.Figure:
     """A score against firing density, coloured by verdict: a score that only follows density says little."""
     need(ranking, "latent", "verdict", "density", score)
     fig = go.Figure()

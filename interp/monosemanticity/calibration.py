@@ -1,6 +1,6 @@
 """From evidence to the probability that a latent has one meaning.
 
-    P(one | x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: `unity.predictors`
+    P(one | x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: `cohesion.predictors`
 
 w and b were fitted by logistic regression to latents of planted worlds (`interp.benchmark`), and to latents and neurons
 of transformers trained on their text, where the truth is known: never to the latents that are judged. Planted and
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from interp.monosemanticity import cohesion as unity
+from interp.monosemanticity import cohesion
 from interp.monosemanticity.evidence import Evidence
 
 BOUNDS = 1e-3, 1 - 1e-3
@@ -46,12 +46,12 @@ class Calibration:
         """From a file that `save` wrote; None: the one that ships with the package."""
         source = Path(path) if path is not None else files("interp.monosemanticity") / "calibration.json"
         content = json.loads(source.read_text())
-        if content["statistics"] != list(unity.NAMES):
+        if content["statistics"] != list(cohesion.NAMES):
             raise ValueError(f"{source} was made for other statistics: run python -m analyses.scorecard --calibrate")
         return cls(*(np.array(content[name]) for name in ("mean", "scale", "weights", "bias")))
 
     def save(self, path: str | Path) -> None:
-        content = {"statistics": list(unity.NAMES)} | {
+        content = {"statistics": list(cohesion.NAMES)} | {
             name: getattr(self, name).round(6).tolist() for name in ("mean", "scale", "weights", "bias")
         }
         temporary = Path(path).with_suffix(".tmp")
@@ -60,12 +60,12 @@ class Calibration:
         os.replace(temporary, path)
 
     def logits(self, values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit fit"]:
-        x = (unity.predictors(values) - self.mean) / self.scale
+        x = (cohesion.predictors(values) - self.mean) / self.scale
         return x @ self.weights.T + self.bias
 
     def probability(self, values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit"]:
         """Of one meaning, by the fit to all worlds."""
-        x = (unity.predictors(values) - self.mean) / self.scale
+        x = (cohesion.predictors(values) - self.mean) / self.scale
         return np.clip(1 / (1 + np.exp(-(x @ self.weights[0] + self.bias[0]))), *BOUNDS)
 
 
@@ -80,7 +80,7 @@ class Calibrated:
 
 def calibrate(evidence: Evidence, calibration: Calibration) -> Calibrated:
     """P(one meaning) of each testable latent, with its interval."""
-    values = evidence.values[:, -len(unity.NAMES) :]
+    values = evidence.values[:, -len(cohesion.NAMES) :]
     logits = calibration.logits(values)
     spread = logits[:, 1:].var(1) + calibration.logits(evidence.replicates)[..., 0].var(0)
     error = 1.96 * np.sqrt(spread)
@@ -105,7 +105,7 @@ def fit_calibration(
 
     if is_one.all() or not is_one.any():
         raise ValueError("calibration needs latents with one meaning and latents with several")
-    x = unity.predictors(values)
+    x = cohesion.predictors(values)
     weight = np.ones(len(x)) if weight is None else weight
     mean = np.average(x, axis=0, weights=weight)
     scale = np.average((x - mean) ** 2, axis=0, weights=weight) ** 0.5 + 1e-6

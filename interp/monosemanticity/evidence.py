@@ -1,22 +1,22 @@
 """All evidence about every latent, beside the same evidence on shifted text.
 
-    1  Learn from the tokens in what respects two firings may be alike.
+    1  Learn from the tokens the views in which two firings may be similar.
     2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a sample of firings,
        stratified by strength, at most one from a group and slice. Whoever else counts firings listens (`listeners`).
-    3  From the sample: unity, replicates of it over firings, and senses; unity and senses again on shifted text.
+    3  From the sample: cohesion, replicates of it over firings, and senses; cohesion and senses again on shifted text.
 
 A shift lays the codes on the text that stands some tokens further on, in a ring: a latent keeps its rate, its bursts,
 its documents' clumps and its company, and loses its meaning. Groups are `groups`'; nulls are pooled over latents, so
 where few fire more shifted texts make up the pool.
 
-`coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens' vectors,
-of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings). Failing: one
-broad meaning (any verb) has incoherent contexts; a union of two narrow ones keeps half of its coherence. `unity` has
-the others.
+`context_coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens'
+vectors, of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings).
+Failing: one broad meaning (any verb) has incoherent contexts; a union of two narrow ones keeps half of its coherence.
+`cohesion` has the others.
 
-Cost, of one core: in the pass some 40 ns a firing for the sample and again for each text; then 4 ms a latent for unity
-with its replicates, and for each part that its senses look at; 4 ms for each of NULL_UNITS latents a shifted text, and
-for each part of SENSE_UNITS of them.
+Cost, of one core: in the pass some 40 ns a firing for the sample and again for each text; then 4 ms a latent for
+cohesion with its replicates, and for each part that its senses look at; 4 ms for each of NULL_UNITS latents a shifted
+text, and for each part of SENSE_UNITS of them.
 """
 
 import logging
@@ -29,14 +29,13 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from interp.metrics.null_scale import POOL, NullScale, n_repetitions, null_scale
-from interp.monosemanticity import cohesion as unity
-from interp.monosemanticity import firings
+from interp.monosemanticity import cohesion, firings
 from interp.monosemanticity.contexts import ContextConfig, Contexts, fit_contexts
-from interp.monosemanticity.groups import LEAST_BLOCK, rows_per_group
+from interp.monosemanticity.groups import MIN_BLOCK, rows_per_group
 from interp.monosemanticity.senses import MAX_SENSES, MIN_GROUPS, HasOne, one_each, part_senses, sense_stability
-from interp.monosemanticity.views import Respects, fit_respects
+from interp.monosemanticity.views import Views, fit_views
 
-NAMES = ("coherence", "token_coherence", *unity.NAMES)
+NAMES = ("context_coherence", "token_coherence", *cohesion.NAMES)
 SLICES, FIRINGS_PER_SLICE = 5, 32
 STRONG_SLICE = 2
 """Slices from this one on hold strong firings: above 0.4 of the latent's maximum."""
@@ -55,11 +54,11 @@ class Evidence:
     values: Float64[np.ndarray, "d_sae evidence"]
     """Columns are NAMES. NaN for latents that are not testable (their two coherences are there all the same)."""
     replicates: Float64[np.ndarray, "replicate d_sae statistic"]
-    """The statistics of `unity` had other firings been sampled."""
+    """The statistics of `cohesion` had other firings been sampled."""
     shifted: Float64[np.ndarray, "null d_sae evidence"]
     """NaN where not sampled."""
-    best_respect: Int64[np.ndarray, " d_sae"]
-    """Place in `respects.NAMES`; −1 where not testable."""
+    best_view: Int64[np.ndarray, " d_sae"]
+    """Place in `views.NAMES`; −1 where not testable."""
     rows: Int64[np.ndarray, "d_sae firing"]
     """Sampled firings, seq * n_ctx + pos; −1 where there are fewer."""
     shares: Float64[np.ndarray, "d_sae firing"]
@@ -137,7 +136,7 @@ class _Text:
 
     tokens: Int[np.ndarray, "seq pos"]
     contexts: Contexts
-    respects: Respects
+    views: Views
     rows_per_group: int
 
     def pairs(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
@@ -172,7 +171,7 @@ def collect_evidence(
     per_group = config.sequences_per_group * n_ctx if config.sequences_per_group else rows_per_group(n_seq, n_ctx)
     _warn_of_too_few(n_seq, n_ctx, per_group)
     contexts = fit_contexts(tokens, n_vocab, config.contexts)
-    text = _Text(array, contexts, fit_respects(array, contexts, vocab, config.seed), per_group)
+    text = _Text(array, contexts, fit_views(array, contexts, vocab, config.seed), per_group)
     margin = min(max(per_group, n_ctx), array.size // 4)
     shifts = [0, *_draw_shifts(margin, array.size, int((maxima > 0).sum()), config, rng)]
     summers = [firings.PairSummer(codes.d_sae, 2 * contexts.dim, n_blocks=2) for _ in shifts]
@@ -188,16 +187,16 @@ def collect_evidence(
     shifted_senses, shifted_one = np.full(shifted.shape[:2], np.nan), [np.zeros(0)]
     for null, shift in enumerate(shifts[1:]):
         some = np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_UNITS])
-        moved = _measure_shifted(text, rows[some] + shift * (rows[some] >= 0), shares[some], shift, has_one)
-        shifted[null, some, 2:], shifted_senses[null, some] = moved.values, moved.n_senses
-        shifted_one.append(moved.sense_one)
+        found_there = _measure_shifted(text, rows[some] + shift * (rows[some] >= 0), shares[some], shift, has_one)
+        shifted[null, some, 2:], shifted_senses[null, some] = found_there.values, found_there.n_senses
+        shifted_one.append(found_there.sense_one)
         shifted[null, :, :2] = np.stack([sums[1 + null].coherence(block) for block in (0, 1)], 1)
     values = np.column_stack([sums[0].coherence(0), sums[0].coherence(1), found.values[0]])
     return Evidence(
         values,
         found.values[1:],
         shifted,
-        found.best_respect,
+        found.best_view,
         rows,
         shares,
         found.senses,
@@ -217,7 +216,7 @@ def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
         log.warning(
             "%d sequences of %d tokens are %d independent groups, and a latent is tested if it fires in at least %d: "
             "nothing can be. Scan at least %d sequences, or as many blocks of %d tokens in longer ones",
-            *(n_seq, n_ctx, n_groups, MIN_GROUPS, MIN_GROUPS, LEAST_BLOCK),
+            *(n_seq, n_ctx, n_groups, MIN_GROUPS, MIN_GROUPS, MIN_BLOCK),
         )
 
 
@@ -234,7 +233,7 @@ def _draw_shifts(
 @dataclass(frozen=True)
 class _Found:
     values: Float64[np.ndarray, "1+replicate d_sae statistic"]
-    best_respect: Int64[np.ndarray, " d_sae"]
+    best_view: Int64[np.ndarray, " d_sae"]
     senses: Int64[np.ndarray, "d_sae firing"]
     stability: Float64[np.ndarray, "d_sae sense"]
     sense_one: Float64[np.ndarray, "d_sae sense"]
@@ -263,7 +262,7 @@ def _add(
 
 
 def _in_both_halves(rows: Int64[np.ndarray, "d_sae firing"], rows_per_group: int) -> Bool[np.ndarray, " d_sae"]:
-    test, present = unity.halves(rows // rows_per_group), rows >= 0
+    test, present = cohesion.halves(rows // rows_per_group), rows >= 0
     return (present & test).any(1) & (present & ~test).any(1)
 
 
@@ -277,9 +276,9 @@ def _measure(
     bootstraps: int,
     progress: Progress | None,
 ) -> _Found:
-    """Unity with its replicates, and senses with their stability, of the latents in `todo`."""
+    """Cohesion with its replicates, and senses with their stability, of the latents in `todo`."""
     found = _Found(
-        np.full((1 + REPLICATES, len(rows), len(unity.NAMES)), np.nan),
+        np.full((1 + REPLICATES, len(rows), len(cohesion.NAMES)), np.nan),
         np.full(len(rows), -1, np.int64),
         np.full(rows.shape, -1, np.int64),
         *np.full((2, len(rows), MAX_SENSES), np.nan),
@@ -287,15 +286,15 @@ def _measure(
     draws = np.vstack([np.ones(rows.shape[1]), rng.poisson(1.0, (REPLICATES, rows.shape[1]))])
     strong = _is_strong(rows.shape[1])
 
-    def measure(unit: int, points: Float32[np.ndarray, "firing respect dim"]) -> None:
+    def measure(unit: int, points: Float32[np.ndarray, "firing view dim"]) -> None:
         present = rows[unit] >= 0
-        test = unity.halves(rows[unit, present] // text.rows_per_group)
+        test = cohesion.halves(rows[unit, present] // text.rows_per_group)
         weights = shares[unit, present] * draws[:, present]
         # A replicate without any firing in one half says nothing; it repeats the sample.
         empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
         weights[empty] = shares[unit, present]
-        first = unity.measure_unity(points, test, weights, strong[present])
-        found.values[:, unit], found.best_respect[unit] = first.values, first.best_respect
+        first = cohesion.measure_cohesion(points, test, weights, strong[present])
+        found.values[:, unit], found.best_view[unit] = first.values, first.best_view
         own = points, test, weights[0], strong[present]
         senses = part_senses(*own, first, has_one)
         found.senses[unit, present] = senses
@@ -331,16 +330,16 @@ def _measure_shifted(
     shift: int,
     has_one: HasOne,
 ) -> _Shifted:
-    """Unity and senses of the firings at `rows`, `shift` behind where they fired; their halves are those of where they
-    fired."""
-    values, n_senses = np.empty((len(rows), len(unity.NAMES))), np.full(len(rows), np.nan)
+    """Cohesion and senses of the firings at `rows`, `shift` behind where they fired; their halves are those of where
+    they fired."""
+    values, n_senses = np.empty((len(rows), len(cohesion.NAMES))), np.full(len(rows), np.nan)
     one = np.full((len(rows), MAX_SENSES), np.nan)
     strong, every = _is_strong(rows.shape[1]), max(1, len(rows) // SENSE_UNITS)
 
-    def measure(unit: int, points: Float32[np.ndarray, "firing respect dim"]) -> None:
+    def measure(unit: int, points: Float32[np.ndarray, "firing view dim"]) -> None:
         present = rows[unit] >= 0
-        test = unity.halves((rows[unit, present] - shift) // text.rows_per_group)
-        first = unity.measure_unity(points, test, shares[unit, present][None], strong[present])
+        test = cohesion.halves((rows[unit, present] - shift) // text.rows_per_group)
+        first = cohesion.measure_cohesion(points, test, shares[unit, present][None], strong[present])
         values[unit] = first.values[0]
         if unit % every == 0:
             own = points, test, shares[unit, present], strong[present]
@@ -357,9 +356,9 @@ def _measure_shifted(
     return _Shifted(values, n_senses, one[np.isfinite(one)])
 
 
-def _points(text: _Text, rows: Int64[np.ndarray, "unit firing"]) -> list[Float32[np.ndarray, "firing respect dim"]]:
+def _points(text: _Text, rows: Int64[np.ndarray, "unit firing"]) -> list[Float32[np.ndarray, "firing view dim"]]:
     present = rows >= 0
-    points = text.respects.embed(rows[present])
+    points = text.views.embed(rows[present])
     return np.split(points, np.cumsum(present.sum(1))[:-1])
 
 

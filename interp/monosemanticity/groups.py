@@ -11,13 +11,13 @@ and the two halves of the groups share their documents, so what sets a document 
 that fires in it alone. Many short sequences are better evidence than a few long ones.
 """
 
-ENOUGH_GROUPS, LEAST_BLOCK = 160, 128
-MOST_SEQUENCES, LEAST_LEFT = 8, 512
+TARGET_GROUPS, MIN_BLOCK = 160, 128
+MAX_SEQUENCES, MIN_LEFT = 8, 512
 
 
 def rows_per_group(n_seq: int, n_ctx: int) -> int:
     """Rows of a group in a text of `n_seq` sequences of `n_ctx` rows."""
-    blocks = min(n_ctx // LEAST_BLOCK, -(-ENOUGH_GROUPS // max(n_seq, 1)))
+    blocks = min(n_ctx // MIN_BLOCK, -(-TARGET_GROUPS // max(n_seq, 1)))
     if blocks > 1:
         return -(-n_ctx // blocks)
-    return max(1, min(MOST_SEQUENCES, n_seq // LEAST_LEFT)) * n_ctx
+    return max(1, min(MAX_SEQUENCES, n_seq // MIN_LEFT)) * n_ctx

@@ -1,6 +1,6 @@
 """Which latents have one meaning, and how sure that is.
 
-    evidence     what the firings have in common, whether they fall into unrelated parts       `scores.unity`, `splits`
+    evidence     what the firings have in common, whether they fall into unrelated parts       `cohesion`, `splits`
     probability  of one meaning, calibrated on planted worlds whose truth is known             `scores.calibration`
     verdict      dead | too_rare | dense | lexical, where one of these settles it; else by probability ≥ ½
     senses       the parts of a polysemantic latent, each with its rule                        `scores.senses`
@@ -11,7 +11,7 @@ but tokens and codes is needed. Labels, where there are any, are evidence for th
 asked; no verdict knows them. A verdict is about the text that was scanned. How often it is right is measured by
 `analyses/scorecard.py`.
 
-Failing: what lies in none of the respects that are looked at (`scores.respects`: surroundings, the token, its spelling,
+Failing: what lies in none of the views that are looked at (`scores.views`: surroundings, the token, its spelling,
 its neighbours), an idea or a tone, say, is no common meaning here; and two meanings of one script, topic or form count
 as one.
 """
@@ -93,9 +93,10 @@ def rank_features(
                             pos); `following` tokens; `promoted`: share of its firings that a token follows which the
                             latent raises most (None where no logit effects are known). [] for latents with one sense or
                             not tested
-    respect                 in what its firings are most alike (`scores.respects`)
-    distinctness, core, consistency, cosine, kinship, common, own, mass, …_even     see `scores.unity`
-    coherence               mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
+    view                    in which its firings are most similar (`views`)
+    effect_size, core_share, consistency, cosine, between_within_ratio, between_similarity, within_similarity,
+    part_share, …_even      see `cohesion`
+    context_coherence       mean cosine of the contexts of two firings, activation-weighted (`scores.evidence`)
     token_coherence         the same of the firing tokens' own vectors
     x_z, x_null_low, x_null_high        of each of these: standard deviations above shifted text, and the latter's
                             central 95 % for a latent of that size
@@ -156,7 +157,7 @@ def rank_features(
 
 _FIRST = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "explanation_f1"]
 _FIRST += ["explanation_precision", "explanation_recall", "explanation_f1_one", "explanation_n_examples"]
-_FIRST += ["explanation_bits", "explanation_f1_by_interval", "senses", "sure", "respect"]
+_FIRST += ["explanation_bits", "explanation_f1_by_interval", "senses", "sure", "view"]
 _LAST = ["density", "n_active", "n_sequences"]
 
 
@@ -301,11 +302,11 @@ def _add_verdict(
 
 
 def _evidence_columns(evidence: "Evidence") -> dict[str, Any]:
-    from interp.monosemanticity import views as respects
+    from interp.monosemanticity import views
     from interp.monosemanticity.evidence import NAMES
 
-    named = np.array([*respects.NAMES, ""], dtype=object)
-    columns: dict[str, Any] = {"respect": named[evidence.best_respect]}
+    named = np.array([*views.NAMES, ""], dtype=object)
+    columns: dict[str, Any] = {"view": named[evidence.best_view]}
     senses = evidence.senses_null
     columns |= {"n_senses_z": senses.z, "n_senses_null_low": senses.low, "n_senses_null_high": senses.high}
     for name in (*NAMES[2:], *NAMES[:2]):
@@ -370,7 +371,7 @@ def _measure_columns(
 
 def _is_dense(facts: "FiringFacts", evidence: "Evidence") -> Bool[np.ndarray, " d_sae"]:
     density = facts.n_active / max(facts.n_rows, 1)
-    z = np.fmax(evidence.null("coherence").z, evidence.null("token_coherence").z)
+    z = np.fmax(evidence.null("context_coherence").z, evidence.null("token_coherence").z)
     return (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
 
 

@@ -1,11 +1,11 @@
 """Into how many senses do a latent's firings fall, and which firing has which?
 
     1  Take the set of firings with the most mass that has not been looked at. Ask the calibration whether it has one
-       meaning (`unity`, `calibration`).
-    2  If that is less likely than not, part it by its least akin split.
-    3  When nothing is left to part, join the two parts that are most akin, as long as they are more than KIN akin.
+       meaning (`cohesion`, `calibration`).
+    2  If that is less likely than not, split it where the between/within ratio is smallest (`splits`).
+    3  When nothing is left to split, join the two parts with the largest ratio, as long as it is above MAX_RATIO.
 
-A part with less than LEAST_SENSE of the latent's mass, or with less than SMALL of it and more likely several meanings
+A part with less than MIN_SENSE of the latent's mass, or with less than SMALL of it and more likely several meanings
 than one, is noise and no sense; its firings go without.
 
     stability of sense s = mean over bootstraps of  max_t m(s ∩ t) / m(s ∪ t),      m: mass, t: a part of the bootstrap
@@ -23,13 +23,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from interp.monosemanticity.cohesion import Unity, measure_unity
+from interp.monosemanticity.cohesion import Cohesion, measure_cohesion
 from interp.monosemanticity.splits import FLOOR, products
 
 MAX_SENSES = 6
-KIN = 0.6
-LEAST_SENSE, SMALL = 0.08, 0.2
-LEAST_FIRINGS, MIN_SMALL = 20, 6
+MAX_RATIO = 0.6
+"""Two parts with a larger between/within ratio are one sense."""
+MIN_SENSE, SMALL = 0.08, 0.2
+MIN_FIRINGS, MIN_SMALL = 20, 6
 """Fewer are not parted any more; a small part of fewer is no sense."""
 MIN_GROUPS = 20
 """A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
@@ -38,47 +39,47 @@ HasOne = Callable[[Float64[np.ndarray, " statistic"]], float]
 
 
 def part_senses(
-    points: Float32[np.ndarray, "firing respect dim"],
+    points: Float32[np.ndarray, "firing view dim"],
     test: Bool[np.ndarray, " firing"],
     mass: Float64[np.ndarray, " firing"],
     strong: Bool[np.ndarray, " firing"],
-    first: Unity,
+    first: Cohesion,
     has_one: HasOne,
 ) -> Int64[np.ndarray, " firing"]:
     """The sense of each firing, 0 for the one with the most mass; −1 for none.
 
-    first: the unity of all firings. has_one: the probability of one meaning from the statistics of `unity`.
+    first: the cohesion of all firings. has_one: the probability of one meaning from the statistics of `cohesion`.
     """
     sense = np.zeros(len(points), np.int64)
     todo, n_parts = [(0, first)], 1
     while todo and n_parts < MAX_SENSES:
         todo.sort(key=lambda item: -mass[sense == item[0]].sum())
-        label, unity = todo.pop(0)
-        if unity.split is None or has_one(unity.values[0]) >= 0.5:
+        label, cohesion = todo.pop(0)
+        if cohesion.split is None or has_one(cohesion.values[0]) >= 0.5:
             continue
         members = np.flatnonzero(sense == label)
-        sense[members[unity.split.side]] = n_parts
+        sense[members[cohesion.split.side]] = n_parts
         for part in (label, n_parts):
             own = np.flatnonzero(sense == part)
             both = test[own].any() and (~test[own]).any()
-            if len(own) >= LEAST_FIRINGS and both:
-                todo.append((part, measure_unity(points[own], test[own], mass[None, own], strong[own])))
+            if len(own) >= MIN_FIRINGS and both:
+                todo.append((part, measure_cohesion(points[own], test[own], mass[None, own], strong[own])))
         n_parts += 1
-    sense = _join_kin(points, test, mass, sense)
+    sense = _join_similar(points, test, mass, sense)
 
     def is_sense(own: Bool[np.ndarray, " firing"]) -> bool:
         share = mass[own].sum() / max(mass.sum(), 1e-12)
-        if share < LEAST_SENSE or share >= SMALL:
+        if share < MIN_SENSE or share >= SMALL:
             return bool(share >= SMALL)
         if own.sum() < MIN_SMALL or test[own].all() or not test[own].any():
             return False
-        return has_one(measure_unity(points[own], test[own], mass[None, own], strong[own]).values[0]) >= 0.5
+        return has_one(measure_cohesion(points[own], test[own], mass[None, own], strong[own]).values[0]) >= 0.5
 
     return _named(sense, mass, is_sense)
 
 
 def sense_stability(
-    points: Float32[np.ndarray, "firing respect dim"],
+    points: Float32[np.ndarray, "firing view dim"],
     test: Bool[np.ndarray, " firing"],
     mass: Float64[np.ndarray, " firing"],
     strong: Bool[np.ndarray, " firing"],
@@ -93,7 +94,7 @@ def sense_stability(
         if test[drawn].all() or not test[drawn].any():
             continue
         own = points[drawn], test[drawn], (mass * times)[drawn], strong[drawn]
-        first = measure_unity(own[0], own[1], own[2][None], own[3])
+        first = measure_cohesion(own[0], own[1], own[2][None], own[3])
         parts = part_senses(*own, first, has_one)
         in_sense = sense[drawn] == np.arange(len(found))[:, None]
         in_part = parts == np.arange(parts.max() + 1)[:, None]
@@ -105,7 +106,7 @@ def sense_stability(
 
 
 def one_each(
-    points: Float32[np.ndarray, "firing respect dim"],
+    points: Float32[np.ndarray, "firing view dim"],
     test: Bool[np.ndarray, " firing"],
     mass: Float64[np.ndarray, " firing"],
     strong: Bool[np.ndarray, " firing"],
@@ -117,28 +118,28 @@ def one_each(
     for label in range(len(found)):
         own = sense == label
         if own.sum() >= MIN_SMALL and test[own].any() and not test[own].all():
-            found[label] = has_one(measure_unity(points[own], test[own], mass[None, own], strong[own]).values[0])
+            found[label] = has_one(measure_cohesion(points[own], test[own], mass[None, own], strong[own]).values[0])
     return found
 
 
-def _join_kin(
-    points: Float32[np.ndarray, "firing respect dim"],
+def _join_similar(
+    points: Float32[np.ndarray, "firing view dim"],
     test: Bool[np.ndarray, " firing"],
     mass: Float64[np.ndarray, " firing"],
     sense: Int64[np.ndarray, " firing"],
 ) -> Int64[np.ndarray, " firing"]:
     while True:
-        best, pair = KIN, (0, 0)
+        best, pair = MAX_RATIO, (0, 0)
         labels = np.unique(sense)
         for i, a in enumerate(labels):
             for b in labels[i + 1 :]:
                 cells = np.stack([(sense == s) & t for s in (a, b) for t in (~test, test)])
                 if cells.sum(1).min() == 0:
                     continue
-                own, across = products(points, (cells * mass).astype(np.float32)[None])
-                kinship = (max(across.max(), 0) + FLOOR) / (max(own.max(2).min(), 0) + FLOOR)
-                if kinship > best:
-                    best, pair = kinship, (a, b)
+                within, between = products(points, (cells * mass).astype(np.float32)[None])
+                ratio = (max(between.max(), 0) + FLOOR) / (max(within.max(2).min(), 0) + FLOOR)
+                if ratio > best:
+                    best, pair = ratio, (a, b)
         if pair == (0, 0):
             return sense
         sense = np.where(sense == pair[1], pair[0], sense)

@@ -1,21 +1,23 @@
 """Can a latent's firings be split in two parts that have nothing in common?
 
-Points e_i [respect, dim] of sampled firings, each standing for a share m_i of the activation mass; half of the groups
-of sequences fit, half test. A candidate split is a 2-means on the fit half, in one respect or in all; test points go to
-the nearer centre. With μ the mass-weighted mean of a side in one half and one respect r,
+In: points e_i [view, dim] of sampled firings, each standing for a share m_i of the activation mass; half of the groups
+of sequences fit, half test. Out: candidate splits, each a 2-means on the fit half, in one view or in all; test points
+go to the nearer centre. With μ the mass-weighted mean of a side in one half and one view v,
 
-    own_s(r)  = μ_s,fit(r) · μ_s,test(r)                            what the firings of side s share, unbiased
-    across(r) = ½ (μ_A,fit(r) · μ_B,test(r) + μ_B,fit(r) · μ_A,test(r))          what the two sides share
-    kinship   = max_r across(r) / min_s max_r own_s(r)
+    within_s(v)  = μ_s,fit(v) · μ_s,test(v)                                   similarity within side s, unbiased
+    between(v)   = ½ (μ_A,fit(v) · μ_B,test(v) + μ_B,fit(v) · μ_A,test(v))    similarity between the two sides
 
-in squared standard deviations of the text (`respects`). 1: what tells one side from the text tells the other as well;
-about 0: the sides are two meanings. However broad a meaning is, a split of it leaves in common what defines it.
+    between_similarity   = max_v between(v)          within_similarity = min_s max_v within_s(v)
+    between_within_ratio = between_similarity / within_similarity        (FLOOR is added to both)
+
+in squared standard deviations of the text (`views`). 1: what tells one side from the text tells the other as well;
+about 0: the sides are two meanings. However broad a meaning is, the parts of a split of it share what defines it.
 
 Source: own; 2-means by Lloyd 1982, begun along the leading component and at far points. Cost: 3 ms of one core for 160
-firings: a 2-means for each respect and one for all.
-Failing: 2-means finds round parts of like size, so a second meaning with a tenth of the mass goes unnoticed; the least
-akin of ten splits is less akin than 1 for one meaning too (`calibration` allows for it); and parts that are alike in
-any one respect, such as the token before, count as kin.
+firings: a 2-means for each view and one for all.
+Failing: 2-means finds round parts of like size, so a second meaning with a tenth of the mass goes unnoticed; the
+smallest of ten ratios is below 1 for one meaning too (`calibration` allows for it); and parts that are similar in any
+one view, such as the token before, count as one.
 """
 
 from typing import NamedTuple
@@ -24,7 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from numba import njit
 
-LEAST_POINTS = 5
+MIN_POINTS = 5
 """A side needs this many points in each half."""
 FLOOR = 0.25
 """Added to both parts of the ratio: less than half a standard deviation in common is none."""
@@ -32,59 +34,59 @@ FLOOR = 0.25
 
 class Split(NamedTuple):
     side: Bool[np.ndarray, " firing"]
-    kinship: float
-    common: float
-    """max_r across(r)"""
-    own: float
-    """min_s max_r own_s(r)"""
-    mass: float
-    """Share of the activation mass on the poorer side."""
+    between_within_ratio: float
+    between_similarity: float
+    within_similarity: float
+    part_share: float
+    """Share of the activation mass on the smaller side."""
 
     @classmethod
-    def of(cls, side: Bool[np.ndarray, " firing"], common: float, own: float, share: float) -> "Split":
-        return cls(side, (max(common, 0) + FLOOR) / (max(own, 0) + FLOOR), common, own, min(share, 1 - share))
+    def of(cls, side: Bool[np.ndarray, " firing"], between: float, within: float, share: float) -> "Split":
+        ratio = (max(between, 0) + FLOOR) / (max(within, 0) + FLOOR)
+        return cls(side, ratio, between, within, min(share, 1 - share))
 
 
 def candidate_splits(
-    points: Float32[np.ndarray, "firing respect dim"],
+    points: Float32[np.ndarray, "firing view dim"],
     test: Bool[np.ndarray, " firing"],
     mass: Float64[np.ndarray, " firing"],
 ) -> list[Split]:
-    """One for each respect and one for all; those with too few points on a side are left out."""
+    """One for each view and one for all; those with too few points on a side are left out."""
     flat = points.reshape(len(points), -1)
     fit = np.flatnonzero(~test)
-    if min(len(fit), len(points) - len(fit)) < 2 * LEAST_POINTS:
+    if min(len(fit), len(points) - len(fit)) < 2 * MIN_POINTS:
         return []
-    n_respects, dim = points.shape[1:]
-    sides = np.empty((n_respects + 1, len(points)), np.bool_)
-    for r in range(n_respects):
+    n_views, dim = points.shape[1:]
+    sides = np.empty((n_views + 1, len(points)), np.bool_)
+    for r in range(n_views):
         sides[r] = two_means(flat[:, r * dim : (r + 1) * dim], fit)
-    sides[n_respects] = two_means(flat, fit)
+    sides[n_views] = two_means(flat, fit)
     cells = np.stack([~sides & ~test, ~sides & test, sides & ~test, sides & test], 1)  # split cell firing
-    enough = cells.sum(2).min(1) >= LEAST_POINTS
+    enough = cells.sum(2).min(1) >= MIN_POINTS
     if not enough.any():
         return []
-    own, across = products(points, (cells[enough] * mass).astype(np.float32))
+    within, between = products(points, (cells[enough] * mass).astype(np.float32))
     share = (sides[enough] * mass).sum(1) / mass.sum()
-    found = zip(sides[enough], across.max(1), own.max(2).min(1), share, strict=True)
-    return [Split.of(side, float(common), float(least), float(part)) for side, common, least, part in found]
+    found = zip(sides[enough], between.max(1), within.max(2).min(1), share, strict=True)
+    return [Split.of(side, float(b), float(w), float(part)) for side, b, w, part in found]
 
 
-def best_split(candidates: list[Split], least_mass: float) -> Split | None:
-    """The one with the least kinship among those with enough mass on either side."""
-    return min((c for c in candidates if c.mass >= least_mass), key=lambda split: split.kinship, default=None)
+def best_split(candidates: list[Split], min_share: float) -> Split | None:
+    """The one with the smallest between/within ratio among those with enough mass on either side."""
+    enough = (split for split in candidates if split.part_share >= min_share)
+    return min(enough, key=lambda split: split.between_within_ratio, default=None)
 
 
 def products(
-    points: Float32[np.ndarray, "firing respect dim"], weights: Float32[np.ndarray, "split 4 firing"]
-) -> tuple[Float32[np.ndarray, "split 2 respect"], Float32[np.ndarray, "split respect"]]:
-    """own of both sides and across; weights of: first side in fit, in test, second side in fit, in test."""
+    points: Float32[np.ndarray, "firing view dim"], weights: Float32[np.ndarray, "split 4 firing"]
+) -> tuple[Float32[np.ndarray, "split 2 view"], Float32[np.ndarray, "split view"]]:
+    """within of both sides and between; weights of: first side in fit, in test, second side in fit, in test."""
     weights = weights / np.maximum(weights.sum(2, keepdims=True), 1e-12)
     flat = weights.reshape(-1, len(points)) @ points.reshape(len(points), -1)
     means = flat.reshape(len(weights), 4, *points.shape[1:])
-    own = np.einsum("csrd,csrd->csr", means[:, [0, 2]], means[:, [1, 3]])
-    across = np.einsum("crd,crd->cr", means[:, 0], means[:, 3]) + np.einsum("crd,crd->cr", means[:, 2], means[:, 1])
-    return own, across / 2
+    within = np.einsum("csrd,csrd->csr", means[:, [0, 2]], means[:, [1, 3]])
+    between = np.einsum("crd,crd->cr", means[:, 0], means[:, 3]) + np.einsum("crd,crd->cr", means[:, 2], means[:, 1])
+    return within, between / 2
 
 
 def two_means(points: Float32[np.ndarray, "firing dim"], fit: np.ndarray) -> Bool[np.ndarray, " firing"]:

@@ -1,4 +1,4 @@
-"""The respects in which two firings may be alike, each a vector for every position of a text.
+"""The views in which two firings may be alike, each a vector for every position of a text.
 
     surroundings   tokens from 16 before to 8 after, as `contexts` embeds them: topic, register
     token          the firing token's own vector from its company (`contexts`)
@@ -12,12 +12,12 @@ Each is centred and whitened over the text,
     e ← (Σ + λ tr(Σ)/dim · I)^(−½) (e − ē),      λ = RIDGE,
 
 so that the text itself has about unit variance in every direction, and the mean of a set of firings, in standard
-deviations of the text, says how well that respect tells them from anything else: seven positions in ten are Latin
+deviations of the text, says how well that view tells them from anything else: seven positions in ten are Latin
 script, so being Latin says little. Vectors longer than CLIP · √dim are cut.
 
 Source: own; hashed features, Weinberger et al. 2009; whitening with a ridge, as in shrinkage. Cost: 0.1 s of one core
 beyond the contexts to fit, 2 µs a position to embed.
-Failing: an idea, a tone, a grammatical role or anything beyond the window is in no respect. Random directions of 48
+Failing: an idea, a tone, a grammatical role or anything beyond the window is in no view. Random directions of 48
 dimensions let a pair of tokens look a little alike (cosines of ± 0.14) that are not.
 """
 
@@ -50,18 +50,18 @@ SAMPLE = 40_000
 
 
 @dataclass(frozen=True)
-class Respects:
+class Views:
     """Whitened tables and windows; `embed` gives the vectors of any positions."""
 
     tokens: Int[np.ndarray, "seq pos"]
     tables: dict[str, Float32[np.ndarray, "d_vocab dim"]]
-    """Of the respects that look at one token: vectors by token, whitened; the last row is for "no token there"."""
+    """Of the views that look at one token: vectors by token, whitened; the last row is for "no token there"."""
     contexts: Contexts
     forms: Float32[np.ndarray, "d_vocab dim"]
     windows: dict[str, tuple[Float32[np.ndarray, " dim"], Float32[np.ndarray, "dim dim"]]]
     """Of the others: mean and whitening matrix."""
 
-    def embed(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row respect dim"]:
+    def embed(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row view dim"]:
         """Vectors of the positions `rows` = seq * n_ctx + pos; rows beyond the end go on at the beginning."""
         n_ctx, flat = self.tokens.shape[1], self.tokens.reshape(-1)
         rows = rows % flat.size
@@ -87,10 +87,10 @@ class Respects:
         return embed_windows(self.tokens, rows, self.forms, past=8, future=0)
 
 
-def fit_respects(
+def fit_views(
     tokens: Int[np.ndarray, "seq pos"], contexts: Contexts, vocab: Sequence[str] | None, seed: int = 0
-) -> Respects:
-    """Respects of a text. Without the vocabulary's strings the two of form are zero."""
+) -> Views:
+    """Views of a text. Without the vocabulary's strings the two of form are zero."""
     rng = np.random.default_rng(seed)
     d_vocab = len(contexts.token_vectors)
     share = np.bincount(tokens.reshape(-1), minlength=d_vocab) / tokens.size
@@ -101,13 +101,13 @@ def fit_respects(
     tables |= {
         f"{side}{what}": tables[of] for side in ("previous", "next") for what, of in (("", "token"), ("_same", "same"))
     }
-    respects = Respects(tokens, tables, contexts, forms, {})
+    views = Views(tokens, tables, contexts, forms, {})
     rows = np.arange(0, tokens.size, max(1, tokens.size // SAMPLE))
     for name in ("surroundings", "form_before"):
-        vectors = respects._window(name, rows)
+        vectors = views._window(name, rows)
         mean = vectors.mean(0)
-        respects.windows[name] = mean, _whitening(vectors - mean, np.full(len(vectors), 1 / len(vectors)))
-    return respects
+        views.windows[name] = mean, _whitening(vectors - mean, np.full(len(vectors), 1 / len(vectors)))
+    return views
 
 
 def token_forms(vocab: Sequence[str]) -> Float32[np.ndarray, "d_vocab dim"]:

@@ -60,19 +60,19 @@ OUTLIERS = 0.01
 """Share of the latents on either side that may lie beyond the ends of a bar."""
 # column of the ranking → title, what it measures, the null that its z is taken against
 KNOWN = {
-    "distinctness": ("Distinctness", "how far its firings stand out from the text, in standard deviations", SHIFTED),
-    "core": ("Core", "share of its activation at firings that stand out", SHIFTED),
+    "effect_size": ("Effect size", "how far its firings stand out from the text, in standard deviations", SHIFTED),
+    "core_share": ("Core share", "share of its activation at firings that stand out", SHIFTED),
     "consistency": ("Consistency", "what weak firings share with strong ones: 1 is all", SHIFTED),
     "cosine": ("Alike", "mean cosine of two sampled firings, in their surroundings or their tokens", SHIFTED),
-    "kinship": (
+    "between_within_ratio": (
         "Kinship of its parts",
         "what two parts share, over what each has in common: near 0 is two meanings",
         SHIFTED,
     ),
-    "common": ("In common", "what the two least akin parts share", SHIFTED),
-    "own": ("Of their own", "what the firings of either part have in common", SHIFTED),
-    "mass": ("Poorer part", "its share of the activation", SHIFTED),
-    "coherence": ("Coherence", "mean cosine of the contexts of two firings, weighted by activation", SHIFTED),
+    "between_similarity": ("In common", "what the two least akin parts share", SHIFTED),
+    "within_similarity": ("Of their own", "what the firings of either part have in common", SHIFTED),
+    "part_share": ("Poorer part", "its share of the activation", SHIFTED),
+    "context_coherence": ("Coherence", "mean cosine of the contexts of two firings, weighted by activation", SHIFTED),
     "token_coherence": ("Token coherence", "the same of the firing tokens themselves", SHIFTED),
     "n_senses": ("Senses", "parts into which its firings fall", SHIFTED),
     "separation": ("Separation", "depth of the valley between two senses, in standard deviations", SHIFTED),
@@ -156,9 +156,9 @@ RESPECTS = {"same": "token itself", "previous_same": "previous token itself", "n
 
 def respects(ranking: pd.DataFrame) -> dict[int, str]:
     """In what the firings of each latent are most alike, where the ranking says."""
-    if "respect" not in ranking:
+    if "view" not in ranking:
         return {}
-    said = zip(ranking.index.tolist(), ranking["respect"].tolist(), strict=True)
+    said = zip(ranking.index.tolist(), ranking["view"].tolist(), strict=True)
     return {
         latent: RESPECTS.get(name, name.replace("_", " ")) for latent, name in said if isinstance(name, str) and name
     }

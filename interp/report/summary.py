@@ -100,7 +100,8 @@ def _population(inputs: ReportInputs) -> list[dict]:
     if ranking.get("monosemanticity") is not None and ranking["monosemanticity"].notna().any():
         note = "The ranking's probability that a latent means one thing, within each verdict."
         panels.append(_panel(note, figures.score_distributions(ranking)))
-    scores = [name for name in ("coherence", "monosemanticity") if name in ranking and ranking[name].notna().any()]
+    known = ("context_coherence", "monosemanticity")
+    scores = [name for name in known if name in ranking and ranking[name].notna().any()]
     if scores:
         points = ranking.assign(density=inputs.features["density"])
         note = "A score that only followed density would be one curve."

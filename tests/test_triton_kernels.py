@@ -19,8 +19,11 @@ import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.sae import kernels as torch_kernels
-from interp.sae.kernels import AdamStep, Tiled
+from interp.sae import kernels as kernels_of
+from interp.sae.kernels import AdamStep, Tiled, checked, faults
+from interp.sae.torch_kernels import TorchKernels
+
+torch_kernels = TorchKernels()
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
@@ -228,6 +231,10 @@ def check_adam_on_summed_gradients(ops, device):
         same(tensor, twin, tolerance=1e-4)
 
 
+def check_the_self_check_finds_no_fault(ops, device):
+    assert faults(ops, torch.device(device)) == []
+
+
 def check_no_rows_and_no_entries(ops, device):
     _, W_dec, b_dec, x = problem(device)
     empty = ops.top_k(torch.empty(0, 37, device=device), 3)
@@ -245,6 +252,49 @@ def check_no_rows_and_no_entries(ops, device):
 CHECKS = {name: check for name, check in globals().items() if name.startswith("check_")}
 
 
+class Same(TorchKernels):
+    pass
+
+
+class Differs(TorchKernels):
+    def _dots(self, *given):
+        return super()._dots(*given) * 1.01
+
+
+class Fails(TorchKernels):
+    def top_k(self, pre, k):
+        raise RuntimeError("no such instruction\non this device")
+
+
+def missing() -> TorchKernels:
+    raise ImportError("no module of that name")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Differs, r"rescore \(differs\); decode_backward \(differs\); nested_backward \(differs\)$"),
+        (Fails, r"fail: top_k \(RuntimeError: no such instruction\); top_k of bfloat16"),
+        (missing, "fail: ImportError: no module of that name"),
+    ],
+)
+def test_kernels_that_fail_or_differ_are_left_with_one_warning(make, message, caplog):
+    assert type(checked(make, torch.device("cpu"))) is TorchKernels
+    (record,) = caplog.records
+    assert re.search(message, record.getMessage())
+
+
+def test_a_process_checks_its_gpu_once_and_uses_what_gives_the_same(monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr("interp.sae.kernels.checked", lambda make, device: asked.append(device.type) or Differs())
+    kernels_of._triton.cache_clear()
+    assert type(kernels_of._kernels("cuda", torch.float32)) is Differs
+    assert kernels_of._kernels("cuda", torch.float32) is kernels_of._kernels("cuda", torch.float32)
+    assert type(kernels_of._kernels("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
+    kernels_of._triton.cache_clear()
+    assert type(checked(Same, torch.device("cpu"))) is Same and not caplog.records
+
+
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, str]:
     return child("run_checks", TRITON_INTERPRET="1")
@@ -257,10 +307,10 @@ def test_interpreted(name, interpreted):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_compiled_on_a_gpu():
-    from interp.sae import triton_kernels
+    from interp.sae.triton_kernels import TritonKernels
 
     for check in CHECKS.values():
-        check(triton_kernels, "cuda")
+        check(TritonKernels(), "cuda")
 
 
 @pytest.fixture(scope="module")
@@ -285,12 +335,12 @@ def child(job: str, **environment: str) -> dict:
 
 def run_checks() -> dict[str, str]:
     """The traceback of each check that fails."""
-    from interp.sae import triton_kernels
+    from interp.sae.triton_kernels import TritonKernels
 
     failures = dict.fromkeys(CHECKS, "")
     for name, check in CHECKS.items():
         try:
-            check(triton_kernels, "cpu")
+            check(TritonKernels(), "cpu")
         except Exception:
             failures[name] = traceback.format_exc()
     return failures
@@ -318,10 +368,10 @@ def compile_all() -> dict[str, list[str]]:
     """Call each operation with launches that only compile, at sizes that the compiler treats in different ways."""
     import triton
 
-    from interp.sae import triton_kernels, triton_loops, triton_picking
+    from interp.sae import triton_kernels
 
-    loops = inspect.getmembers(triton_loops) + inspect.getmembers(triton_picking)
-    report = {"all": sorted(name for name, loop in loops if hasattr(loop, "warmup") and name[0] != "_")}
+    functions = inspect.getmembers(triton_kernels)
+    report = {"all": sorted(name for name, found in functions if hasattr(found, "warmup") and name[0] != "_")}
     code: dict[str, str] = {}
 
     def launch(kernel, grid, *arguments, **sizes):
@@ -334,7 +384,7 @@ def compile_all() -> dict[str, list[str]]:
         triton.runtime.driver.set_active(AbsentGPU(gpu))
         code.clear()
         for size in sizes:
-            call_all(triton_kernels, **size)
+            call_all(triton_kernels.TritonKernels(), **size)
         report[f"{gpu} compiled"] = sorted(code)
         report[f"{gpu} with atomics or TF32"] = [n for n, ptx in code.items() if re.search(r"\b(atom|red)\.|tf32", ptx)]
     return report

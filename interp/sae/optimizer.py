@@ -48,8 +48,8 @@ class Optimizer:
         if latent_sum is not None:
             ops.sum_by_latent_adam_(*latent_sum, weight, *moments, adam, unit_norm)
             return
-        tensors = (weight, gradients[name], *moments)
-        ops.adam_(*(tensor if tensor.ndim == 2 else tensor[None] for tensor in tensors), adam, unit_norm)
+        as_rows = [tensor if tensor.ndim == 2 else tensor[None] for tensor in (weight, gradients[name], *moments)]
+        ops.adam_(as_rows[0], as_rows[1], as_rows[2], as_rows[3], adam, unit_norm)
 
     def averaged(self, steps: int) -> dict[str, Tensor]:
         """The weights to save: their running mean after `steps` steps, or as they are."""

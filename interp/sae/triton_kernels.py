@@ -1,31 +1,27 @@
-"""The operations of `kernels` as Triton kernels on a CUDA device: same names, arguments and results.
+"""The operations of `torch_kernels` on a CUDA device, as Triton kernels: same names, arguments and results.
 
 Numbers are float32; pre-activations may be bfloat16.
 
     pick       maxima of groups of latents bound the k-th largest from below; the few that reach the bound are counted,
                written in order, and ranked exactly by a search over the bits of their values
-    decode     one program a row (and tile of columns) over the row's entries, and again for ⟨error, row⟩
-    gradients  one program a latent over its entries; latents that fire on many rows are summed in parts first
+    sums       one program a bag of entries (and tile of columns); latents that fire on many rows are summed in parts
     update     one program a unit-norm row, or plain tiles
 
-Nothing depends on the order in which programs run: equal inputs give equal bits. Of equal pre-activations the one of
-the lowest latent is picked. Sorting entries by latent is torch's stable radix sort.
+Each program writes to its own part of the result, and none needs an atomic: equal inputs give equal bits. Of equal
+pre-activations the one of the lowest latent is picked. The compiled functions stand below the class.
 """
 
 from contextlib import nullcontext
-from importlib import import_module
 from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae import triton_loops as loops
-from interp.sae import triton_picking as picking
-from interp.sae.kernels import AdamStep, ByLatent, Decoded, Nested, PreActivations, Tiled, batch_top_k_of_tiles
-from interp.sae.kernels import keep_above as keep_above
+from interp.sae.torch_kernels import AdamStep, ByLatent, PreActivations, Tiled, TorchKernels, cumulated, whole
 
 _ENTRIES = 8
 _PART = 256
@@ -33,165 +29,81 @@ _TILE = 1024
 _PICK_TILE = 4096
 
 
-def top_k(pre: Float[Tensor, "row d_sae"], k: int) -> SparseCodes:
-    rows, width = pre.shape
-    maxima = _group_maxima(pre, k)
-    bounds = maxima.new_empty(rows)
-    _launch(picking.row_bounds, (rows,), maxima, bounds, maxima.shape[1], k, BLOCK=_TILE)
-    return keep_top_k(_picks(pre, bounds, by_latent=False), k)
+class TritonKernels(TorchKernels):
+    def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
+        pre = whole(pre)
+        maxima = _group_maxima(pre, k)
+        bounds = maxima.new_empty(len(pre))
+        _launch(row_bounds, (len(pre),), maxima, bounds, maxima.shape[1], k, BLOCK=_TILE)
+        return self.keep_top_k(_picks(pre, bounds, by_latent=False), k)
 
+    def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
+        if isinstance(pre, Tiled):
+            return self._batch_top_k_of_tiles(pre, n)
+        rows, n = len(pre), min(n, pre.numel())
+        maxima = _group_maxima(pre, -(-n // max(rows, 1))).flatten()
+        bound = maxima.topk(n, sorted=False).values.amin() if n else maxima.new_zeros(())
+        return self.keep_batch_top_k(_picks(pre, bound.clamp(min=1).repeat(rows), by_latent=False), n)
 
-def batch_top_k(pre: PreActivations, n: int) -> SparseCodes:
-    if isinstance(pre, Tiled):
-        return batch_top_k_of_tiles(pre, n, import_module(__name__))
-    rows = len(pre)
-    n = min(n, pre.numel())
-    maxima = _group_maxima(pre, -(-n // max(rows, 1))).flatten()
-    bound = maxima.topk(n, sorted=False).values.amin() if n else maxima.new_zeros(())
-    return keep_batch_top_k(_picks(pre, bound.clamp(min=1).repeat(rows), by_latent=False), n)
+    def above(self, pre: PreActivations, threshold: Tensor) -> SparseCodes:
+        return _picks(whole(pre), threshold.float().contiguous(), by_latent=True)
 
+    def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
+        keys = codes.values.where(codes.values > 0, 0).view(torch.int32)
+        offsets = cumulated(cumulated(keys > 0)[codes.offsets].diff().clamp(max=k))
+        nnz = int(offsets[-1])
+        latents, values = codes.latents.new_empty(nnz), codes.values.new_empty(nnz)
+        arrays = (codes.offsets, codes.latents, keys, k, offsets, latents, values.view(torch.int32))
+        _launch(keep_largest, (len(codes),), *arrays, BLOCK=256)
+        return SparseCodes(offsets, latents, values, codes.d_sae)
 
-def above(pre: Float[Tensor, "row d_sae"], threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
-    return _picks(pre, threshold.float().contiguous(), by_latent=True)
-
-
-def keep_top_k(codes: SparseCodes, k: int) -> SparseCodes:
-    keys = codes.values.where(codes.values > 0, 0).view(torch.int32)
-    offsets = _offsets(_offsets(keys > 0)[codes.offsets].diff().clamp(max=k))
-    nnz = int(offsets[-1])
-    latents, values = codes.latents.new_empty(nnz), codes.values.new_empty(nnz)
-    arrays = (codes.offsets, codes.latents, keys, k, offsets, latents, values.view(torch.int32))
-    _launch(picking.keep_largest, (len(codes),), *arrays, BLOCK=256)
-    return SparseCodes(offsets, latents, values, codes.d_sae)
-
-
-def keep_batch_top_k(codes: SparseCodes, n: int) -> SparseCodes:
-    values = codes.values.where(codes.values > 0, 0)
-    kept = values > 0
-    if n < codes.nnz:
-        least = values.topk(max(n, 1), sorted=False).values.amin()
-        larger, equal = values > least, kept & (values == least)
-        kept = larger | (equal & (equal.cumsum(0) <= n - larger.sum()))
-    return SparseCodes(_offsets(kept)[codes.offsets], codes.latents[kept], codes.values[kept], codes.d_sae)
-
-
-def rescore(
-    codes: SparseCodes,
-    x: Float[Tensor, "row d_in"],
-    encoder: Float[Tensor, "d_sae d_in"],
-    b_enc: Float[Tensor, " d_sae"],
-) -> SparseCodes:
-    values = x.new_empty(codes.nnz)
-    arrays = _contiguous(codes.offsets, codes.latents, x, encoder, b_enc, values)
-    _launch(loops.rescore, (len(codes),), *arrays, x.shape[1], ENTRIES=_ENTRIES, **_tile(x.shape[1]))
-    return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
-
-
-def decode(
-    codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, " d_in"]
-) -> Float[Tensor, "row d_in"]:
-    out = W_dec.new_empty(len(codes), W_dec.shape[1])
-    _sum_bags(codes.offsets[:-1], codes.offsets[1:], codes.latents, codes.values, W_dec, out, bias=b_dec.contiguous())
-    return out
-
-
-def decode_backward(
-    codes: SparseCodes,
-    W_dec: Float[Tensor, "d_sae d_in"],
-    b_dec: Float[Tensor, " d_in"],
-    x: Float[Tensor, "row d_in"],
-) -> Decoded:
-    error, gradient = x.new_empty(x.shape), torch.empty_like(codes.values)
-    arrays = _contiguous(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
-    _launch(loops.decode_backward, (len(codes),), *arrays, x.shape[1], ENTRIES=_ENTRIES, **_tile(x.shape[1]))
-    return Decoded(error, gradient)
-
-
-def nested_backward(
-    codes: SparseCodes,
-    W_dec: Float[Tensor, "d_sae d_in"],
-    b_dec: Float[Tensor, " d_in"],
-    x: Float[Tensor, "row d_in"],
-    ends: Int[Tensor, " group"],
-) -> Nested:
-    (rows, d), tile = x.shape, _tile(x.shape[1])
-    groups, tiles = len(ends), triton.cdiv(d, tile["BLOCK"])
-    error, residuals = x.new_empty(rows, d), x.new_empty(groups, rows, d)
-    squares, gradient = x.new_empty(rows * tiles, groups), torch.empty_like(codes.values)
-    values, W_dec, b_dec, x = _contiguous(codes.values, W_dec, b_dec, x)
-    ends = torch.as_tensor(ends, dtype=torch.int64, device=x.device)
-    entries, sizes = (codes.offsets, codes.latents), {"ENTRIES": _ENTRIES, **tile}
-    arrays = (values, W_dec, b_dec, x, ends, error, residuals, squares)
-    _launch(loops.nested_errors, (rows, tiles), *entries, *arrays, groups, d, **sizes)
-    _launch(loops.nested_dots, (rows,), *entries, W_dec, ends, residuals, gradient, groups, d, **sizes)
-    return Nested(error, gradient, residuals, squares.sum(0))
-
-
-def transpose(codes: SparseCodes) -> ByLatent:
-    latents, entries = codes.latents.sort(stable=True)
-    every = torch.arange(codes.d_sae + 1, device=latents.device, dtype=latents.dtype)
-    rows = torch.arange(len(codes), device=latents.device)
-    rows = rows.repeat_interleave(codes.offsets.diff(), output_size=codes.nnz)
-    return ByLatent(torch.searchsorted(latents, every), rows[entries], entries)
-
-
-def sum_by_latent(
-    by_latent: ByLatent,
-    weights: Float[Tensor, " nnz"],
-    dense: Float[Tensor, "row d_in"],
-    out: Float[Tensor, "d_sae d_in"] | None = None,
-) -> Float[Tensor, "d_sae d_in"]:
-    offsets, rows, weights = by_latent.offsets, by_latent.rows, weights[by_latent.entries]
-    starts, stops = offsets[:-1], offsets[1:]
-    out = dense.new_empty(len(starts), dense.shape[1]) if out is None else out
-    most_parts = 2 * len(rows) // _PART
-    if most_parts < 2:
-        _sum_bags(starts, stops, rows, weights, dense, out)
+    def sum_by_latent(
+        self, by_latent: ByLatent, weights: Tensor, dense: Tensor, out: Tensor | None = None
+    ) -> Float[Tensor, "d_sae d_in"]:
+        offsets, rows, weights = by_latent.offsets, by_latent.rows, weights[by_latent.entries]
+        max_parts = 2 * len(rows) // _PART
+        if max_parts < 2:
+            return self._bags(offsets, rows, weights, dense, out)
+        starts, stops = offsets[:-1], offsets[1:]
+        out = dense.new_empty(len(starts), dense.shape[1]) if out is None else out
+        counts = stops - starts
+        parts = cumulated(torch.where(counts > _PART, (counts + _PART - 1) // _PART, 0))
+        _sum_bags(starts, torch.where(counts > _PART, starts, stops), rows, weights, dense, out)
+        # More parts than there are, so that their number need not be known here: the others are not read.
+        part = torch.arange(max_parts, device=offsets.device)
+        latent = torch.searchsorted(parts[1:], part, right=True).clamp_(max=len(starts) - 1)
+        first = starts[latent] + _PART * (part - parts[latent])
+        sums = dense.new_empty(max_parts, dense.shape[1])
+        _sum_bags(first, torch.minimum(first + _PART, stops[latent]), rows, weights, dense, sums)
+        _sum_bags(parts[:-1], parts[1:], part, weights.new_ones(max_parts), sums, out, skip_empty=True)
         return out
-    counts = stops - starts
-    parts = _offsets(torch.where(counts > _PART, (counts + _PART - 1) // _PART, 0))
-    _sum_bags(starts, torch.where(counts > _PART, starts, stops), rows, weights, dense, out)
-    # More parts than there are, so that their number need not be known here: the others are not read.
-    part = torch.arange(most_parts, device=offsets.device)
-    latent = torch.searchsorted(parts[1:], part, right=True).clamp_(max=len(starts) - 1)
-    first = starts[latent] + _PART * (part - parts[latent])
-    sums = dense.new_empty(most_parts, dense.shape[1])
-    _sum_bags(first, torch.minimum(first + _PART, stops[latent]), rows, weights, dense, sums)
-    _sum_bags(parts[:-1], parts[1:], part, weights.new_ones(most_parts), sums, out, skip_empty=True)
-    return out
 
+    def adam_(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        adam: AdamStep,
+        unit_norm: bool = False,
+    ) -> None:
+        rest1, rest2 = adam.rests
+        numbers = (adam.rate, adam.root, adam.beta1, rest1, adam.beta2, rest2, adam.eps)
+        n, d = weight.numel(), weight.shape[1] if unit_norm else _TILE
+        tensors, tile = (weight, gradient.contiguous(), mean, square), _tile(d)
+        _launch(adam_rows, (triton.cdiv(n, d),), *tensors, n, d, *numbers, UNIT=unit_norm, **tile)
 
-def adam_(
-    weight: Float[Tensor, "row d"],
-    gradient: Float[Tensor, "row d"],
-    mean: Float[Tensor, "row d"],
-    square: Float[Tensor, "row d"],
-    adam: AdamStep,
-    unit_norm: bool = False,
-) -> None:
-    rate, root = adam.lr / (1 - adam.beta1**adam.step), (1 - adam.beta2**adam.step) ** -0.5
-    rest1, rest2 = adam.rests
-    numbers = (rate, root, adam.beta1, rest1, adam.beta2, rest2, adam.eps)
-    tensors = (weight, gradient.contiguous(), mean, square)
-    if unit_norm:
-        d = weight.shape[1]
-        _launch(loops.adam_unit_rows, (len(weight),), *tensors, d, *numbers, **_tile(d))
-    else:
-        _launch(loops.adam, (triton.cdiv(weight.numel(), _TILE),), *tensors, weight.numel(), *numbers, BLOCK=_TILE)
+    def _bags(
+        self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
+    ) -> Float[Tensor, "bag d"]:
+        out = table.new_empty(len(offsets) - 1, table.shape[1]) if out is None else out
+        _sum_bags(offsets[:-1], offsets[1:], ids, weights, table, out)
+        return out
 
-
-def sum_by_latent_adam_(
-    by_latent: ByLatent,
-    weights: Float[Tensor, " nnz"],
-    dense: Float[Tensor, "row d_in"],
-    weight: Float[Tensor, "d_sae d_in"],
-    mean: Float[Tensor, "d_sae d_in"],
-    square: Float[Tensor, "d_sae d_in"],
-    adam: AdamStep,
-    unit_norm: bool = False,
-) -> None:
-    gradient = sum_by_latent(by_latent, weights, dense)
-    adam_(weight, gradient, mean, square, adam, unit_norm)
+    def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Float[Tensor, " nnz"]:
+        out, d = x.new_empty(len(ids)), x.shape[1]
+        _launch(bag_dots, (len(x),), *_contiguous(offsets, ids, x, table), out, d, ENTRIES=_ENTRIES, **_tile(d))
+        return out
 
 
 def _group_maxima(pre: Float[Tensor, "row d_sae"], k: int) -> Int[Tensor, "row group"]:
@@ -200,7 +112,7 @@ def _group_maxima(pre: Float[Tensor, "row d_sae"], k: int) -> Int[Tensor, "row g
     groups = min(width, max(4 * k, triton.cdiv(width, 16)))
     maxima = torch.empty(rows, groups, dtype=torch.int32, device=pre.device)
     grid = (rows, triton.cdiv(groups, _TILE))
-    _launch(picking.group_maxima, grid, pre.contiguous(), maxima, width, groups, BLOCK=_TILE)
+    _launch(group_maxima, grid, pre.contiguous(), maxima, width, groups, BLOCK=_TILE)
     return maxima
 
 
@@ -210,29 +122,22 @@ def _picks(pre: Float[Tensor, "row d_sae"], bounds: Tensor, by_latent: bool) -> 
     tiles = triton.cdiv(width, _PICK_TILE)
     sizes = {"BY_LATENT": by_latent, "BLOCK": _PICK_TILE, "num_warps": 8}
     counts = torch.empty(rows * tiles, dtype=torch.int32, device=pre.device)
-    _launch(picking.count_picks, (rows, tiles), pre, bounds, counts, width, **sizes)
-    places = _offsets(counts)
+    _launch(count_picks, (rows, tiles), pre, bounds, counts, width, **sizes)
+    places = cumulated(counts)
     nnz = int(places[-1])
     latents, values = counts.new_empty(nnz), torch.empty(nnz, device=pre.device)
-    _launch(picking.fill_picks, (rows, tiles), pre, bounds, places, latents, values, width, **sizes)
+    _launch(fill_picks, (rows, tiles), pre, bounds, places, latents, values, width, **sizes)
     return SparseCodes(places[::tiles].contiguous(), latents, values, width)
 
 
 def _sum_bags(
-    starts: Tensor,
-    stops: Tensor,
-    ids: Tensor,
-    weights: Tensor,
-    table: Tensor,
-    out: Tensor,
-    bias: Tensor | None = None,
-    skip_empty: bool = False,
+    starts: Tensor, stops: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor, skip_empty: bool = False
 ) -> None:
-    """out[bag] = bias + Σ weights · table[ids] over the entries starts … stops of a bag (`skip_empty`: if any)."""
+    """out[bag] = Σ weights · table[ids] over the entries starts … stops of a bag (`skip_empty`: if any)."""
     d, tile = table.shape[1], _tile(table.shape[1])
-    arrays = _contiguous(starts, stops, ids, weights, table)
     grid = (len(out), triton.cdiv(d, tile["BLOCK"]))
-    _launch(loops.sum_bags, grid, *arrays, bias, out, d, SKIP_EMPTY=skip_empty, ENTRIES=_ENTRIES, **tile)
+    arrays = _contiguous(starts, stops, ids, weights, table)
+    _launch(sum_bags, grid, *arrays, out, d, SKIP_EMPTY=skip_empty, ENTRIES=_ENTRIES, **tile)
 
 
 def _tile(d: int) -> dict[str, int]:
@@ -254,5 +159,201 @@ def _contiguous(*tensors: Tensor) -> list[Tensor]:
     return [tensor.contiguous() for tensor in tensors]
 
 
-def _offsets(counts: Tensor) -> Int[Tensor, " bag_plus_1"]:
-    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+@triton.jit
+def sum_bags(
+    starts, stops, ids, weights, table, out, d, SKIP_EMPTY: tl.constexpr, ENTRIES: tl.constexpr, BLOCK: tl.constexpr
+):
+    """out[bag] = Σ weights · table[ids] over the entries of the bag, for one bag and one tile of columns."""
+    bag = tl.program_id(0).to(tl.int64)
+    first, last = tl.load(starts + bag), tl.load(stops + bag)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < (tl.where(first < last, d, 0) if SKIP_EMPTY else d)
+    total = tl.zeros([BLOCK], tl.float32)
+    for p in range(first, last, ENTRIES):
+        entries = p + tl.arange(0, ENTRIES)
+        stored = entries < last
+        weight = tl.load(weights + entries, mask=stored, other=0.0)
+        rows = _rows_of(table, ids, entries, stored, columns, inside, d)
+        total += tl.sum(weight[:, None] * rows, axis=0)
+    tl.store(out + bag * d + columns, total, mask=inside)
+
+
+@triton.jit
+def bag_dots(offsets, ids, x, table, out, d, ENTRIES: tl.constexpr, BLOCK: tl.constexpr):
+    """⟨x[bag], table[ids]⟩ of the entries of one bag."""
+    bag = tl.program_id(0).to(tl.int64)
+    first, last = tl.load(offsets + bag), tl.load(offsets + bag + 1)
+    for p in range(first, last, ENTRIES):
+        entries = p + tl.arange(0, ENTRIES)
+        stored = entries < last
+        products = tl.zeros([ENTRIES, BLOCK], tl.float32)
+        for start in range(0, d, BLOCK):
+            columns = start + tl.arange(0, BLOCK)
+            inside = columns < d
+            dense = tl.load(x + bag * d + columns, mask=inside, other=0.0)
+            products += dense[None, :] * _rows_of(table, ids, entries, stored, columns, inside, d)
+        tl.store(out + entries, tl.sum(products, axis=1), mask=stored)
+
+
+@triton.jit
+def _rows_of(table, ids, entries, stored, columns, inside, d):
+    """table[ids[entries], columns], zero where an entry or a column is not there."""
+    rows = tl.load(ids + entries, mask=stored, other=0).to(tl.int64)
+    return tl.load(table + rows[:, None] * d + columns[None, :], mask=stored[:, None] & inside[None, :], other=0.0)
+
+
+@triton.jit
+def adam_rows(
+    weight,
+    gradient,
+    mean,
+    square,
+    n,
+    d,
+    rate,
+    root,
+    beta1,
+    rest1,
+    beta2,
+    rest2,
+    eps,
+    UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """d of n numbers. UNIT: a row of norm one, without the gradient parallel to it, and back to norm one.
+
+    rate = lr / bias correction of the mean, root = 1 / √(that of the square), rest = 1 − beta.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    if UNIT:
+        products = tl.zeros([BLOCK], tl.float32)
+        for start in range(0, d, BLOCK):
+            columns = start + tl.arange(0, BLOCK)
+            w = tl.load(weight + row * d + columns, mask=columns < d, other=0.0)
+            products += w * tl.load(gradient + row * d + columns, mask=columns < d, other=0.0)
+        parallel = tl.sum(products, axis=0)
+    squares = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, d, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        at = row * d + columns
+        inside = (columns < d) & (at < n)
+        w = tl.load(weight + at, mask=inside, other=0.0)
+        slope = tl.load(gradient + at, mask=inside, other=0.0)
+        if UNIT:
+            slope -= parallel * w
+        m = beta1 * tl.load(mean + at, mask=inside, other=0.0) + rest1 * slope
+        v = beta2 * tl.load(square + at, mask=inside, other=0.0) + rest2 * slope * slope
+        tl.store(mean + at, m, mask=inside)
+        tl.store(square + at, v, mask=inside)
+        w -= rate * m / (tl.sqrt_rn(v) * root + eps)
+        squares += w * w
+        tl.store(weight + at, w, mask=inside)
+    if UNIT:
+        norm = tl.sqrt_rn(tl.sum(squares, axis=0))
+        tl.debug_barrier()  # threads read below what other threads of the program stored above
+        for start in range(0, d, BLOCK):
+            columns = start + tl.arange(0, BLOCK)
+            at, inside = row * d + columns, columns < d
+            tl.store(weight + at, tl.load(weight + at, mask=inside, other=0.0) / norm, mask=inside)
+
+
+@triton.jit
+def _keys(values):
+    """The bits of positive floats, which are ordered as they are. What is not positive, or not a number, has key 0."""
+    return tl.where(values > 0, values.to(tl.int32, bitcast=True), 0)
+
+
+@triton.jit
+def _kth_largest(keys, n, k, BLOCK: tl.constexpr):
+    """A key that exactly k of the n keys reach or, where ties forbid that, the k-th largest; 0 if fewer are above 0."""
+    low, high = 0, 0x7F800001  # above the bits of infinity
+    while high - low > 1:
+        middle = low + (high - low) // 2
+        reached = tl.zeros([BLOCK], tl.int32)
+        for start in range(0, n, BLOCK):
+            at = start + tl.arange(0, BLOCK)
+            reached += (tl.load(keys + at, mask=at < n, other=0) >= middle).to(tl.int32)
+        count = tl.sum(reached, axis=0)
+        if count >= k:
+            low = middle
+        if count <= k:
+            high = tl.maximum(low + 1, middle)
+    return low
+
+
+@triton.jit
+def group_maxima(pre, maxima, width, groups, BLOCK: tl.constexpr):
+    """The largest key of row[g], row[g + groups], row[g + 2·groups] … for a tile of groups g."""
+    row = tl.program_id(0).to(tl.int64)
+    group = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    largest = tl.zeros([BLOCK], tl.int32)
+    for start in range(0, width, groups):
+        columns = start + group
+        values = tl.load(pre + row * width + columns, mask=(group < groups) & (columns < width), other=0.0)
+        largest = tl.maximum(largest, _keys(values.to(tl.float32)))
+    tl.store(maxima + row * groups + group, largest, mask=group < groups)
+
+
+@triton.jit
+def row_bounds(maxima, bounds, groups, k, BLOCK: tl.constexpr):
+    """A key above 0 that the k largest of the row reach, because k of its group maxima do."""
+    row = tl.program_id(0).to(tl.int64)
+    tl.store(bounds + row, tl.maximum(_kth_largest(maxima + row * groups, groups, k, BLOCK), 1))
+
+
+@triton.jit
+def _picked(values, bounds, row, columns, inside, BY_LATENT: tl.constexpr):
+    """Above the threshold of the latent, or with a key that reaches the row's bound."""
+    if BY_LATENT:
+        return inside & (values > tl.load(bounds + columns, mask=inside, other=0.0))
+    else:
+        return inside & (_keys(values) >= tl.load(bounds + row))
+
+
+@triton.jit
+def count_picks(pre, bounds, counts, width, BY_LATENT: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(pre + row * width + columns, mask=columns < width, other=0.0).to(tl.float32)
+    picked = _picked(values, bounds, row, columns, columns < width, BY_LATENT)
+    tl.store(counts + row * tl.num_programs(1) + tl.program_id(1), tl.sum(picked.to(tl.int32), axis=0))
+
+
+@triton.jit
+def fill_picks(pre, bounds, places, latents, picks, width, BY_LATENT: tl.constexpr, BLOCK: tl.constexpr):
+    """The picks of one row and one tile, in the order of the latents, from the tile's place on."""
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    tile = row * tl.num_programs(1) + tl.program_id(1)
+    first, last = tl.load(places + tile), tl.load(places + tile + 1)
+    if first < last:
+        values = tl.load(pre + row * width + columns, mask=columns < width, other=0.0).to(tl.float32)
+        picked = _picked(values, bounds, row, columns, columns < width, BY_LATENT)
+        at = first + tl.cumsum(picked.to(tl.int32), axis=0) - 1
+        tl.store(latents + at, columns, mask=picked)
+        tl.store(picks + at, values, mask=picked)
+
+
+@triton.jit
+def keep_largest(offsets, latents, keys, k, kept_offsets, kept_latents, kept_keys, BLOCK: tl.constexpr):
+    """The k largest keys above 0 of one row, of equal ones the first."""
+    row = tl.program_id(0).to(tl.int64)
+    first = tl.load(offsets + row)
+    n = (tl.load(offsets + row + 1) - first).to(tl.int32)
+    place = tl.load(kept_offsets + row)
+    least = tl.maximum(_kth_largest(keys + first, n, k, BLOCK), 1)
+    above = tl.zeros([BLOCK], tl.int32)
+    for start in range(0, n, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        above += (tl.load(keys + first + at, mask=at < n, other=0) > least).to(tl.int32)
+    equal_left = k - tl.sum(above, axis=0)
+    for start in range(0, n, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        key = tl.load(keys + first + at, mask=at < n, other=0)
+        equal = (key == least).to(tl.int32)
+        kept = (key > least) | ((equal > 0) & (tl.cumsum(equal, axis=0) <= equal_left))
+        to = place + tl.cumsum(kept.to(tl.int32), axis=0) - 1
+        tl.store(kept_latents + to, tl.load(latents + first + at, mask=kept, other=0), mask=kept)
+        tl.store(kept_keys + to, key, mask=kept)
+        equal_left -= tl.sum(equal, axis=0)
+        place += tl.sum(kept.to(tl.int32), axis=0)

@@ -1,11 +1,16 @@
-"""The loops of `numba_kernels` that pick the largest pre-activations, on the bits of the floats.
+"""The compiled loops of `numba_kernels`: sums over entries, Adam, and picks of the largest pre-activations.
 
-Positive floats of any width are ordered as their bits are when read as integers (keys), and floats below zero have
-keys below zero. So one loop serves every dtype, bounds are exact, and bfloat16 keys go 32 to a vector.
+Each works on a span of rows (or latents), releases the interpreter's lock and writes only to its own span, so threads
+can share the rows and results do not depend on their number. `_SUM` lets the compiler keep several partial sums of a
+dot product, in an order that is fixed once it is compiled. A loop that writes to an array has no such freedom: where
+two arrays lie near one another the compiler's own check sends it to a plain loop, which would then add up in another
+order. No loop assumes that numbers are finite.
 
-Pre-activations come in tiles of rows and latents. Only entries above a lower bound of the picks are kept, as
-candidates, and these raise the bound: each tile is read once, while it is in cache.
-Latents come in order, and of equal entries the first is picked.
+Picks work on the bits of the floats: positive floats of any width are ordered as their bits are when read as integers
+(keys), and floats below zero have keys below zero. So one loop serves every dtype, bounds are exact, and bfloat16 keys
+go 32 to a vector. Pre-activations come in tiles of rows and latents; only entries above a lower bound of the picks are
+kept, as candidates, and these raise the bound, so each tile is read once, while it is in cache. Latents come in order,
+and of equal entries the first is picked.
 """
 
 import numpy as np
@@ -13,10 +18,152 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from interp.sae.loops import longest_bag
-
 LANES = 64
 """Entries that are compared at once. Tiles and buffers are filled up to a multiple of it, with keys of zero."""
+_SUM = {"reassoc", "contract", "nsz"}
+
+
+@njit(nogil=True, cache=True, fastmath=_SUM)
+def dot(x, y):
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        total += x[i] * y[i]
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=_SUM)
+def dots(x, table, ids, out):
+    """out[p] = ⟨x, table[ids[p]]⟩, four rows at a time to wait for memory once, not four times."""
+    p = 0
+    while p + 4 <= len(ids):
+        a, b, c, d = table[ids[p]], table[ids[p + 1]], table[ids[p + 2]], table[ids[p + 3]]
+        t = u = v = w = x.dtype.type(0)
+        for i in range(len(x)):
+            t += x[i] * a[i]
+            u += x[i] * b[i]
+            v += x[i] * c[i]
+            w += x[i] * d[i]
+        out[p], out[p + 1], out[p + 2], out[p + 3] = t, u, v, w
+        p += 4
+    while p < len(ids):
+        out[p] = dot(x, table[ids[p]])
+        p += 1
+
+
+@njit(nogil=True, cache=True)
+def add_rows(table, ids, weights, out):
+    """out += Σ weights[p] · table[ids[p]], four rows at a time to spare loads of out."""
+    p = 0
+    while p + 4 <= len(ids):
+        a, b, c, d = table[ids[p]], table[ids[p + 1]], table[ids[p + 2]], table[ids[p + 3]]
+        t, u, v, w = weights[p], weights[p + 1], weights[p + 2], weights[p + 3]
+        for i in range(len(out)):
+            out[i] += (t * a[i] + u * b[i]) + (v * c[i] + w * d[i])
+        p += 4
+    while p < len(ids):
+        a, t = table[ids[p]], weights[p]
+        for i in range(len(out)):
+            out[i] += t * a[i]
+        p += 1
+
+
+@njit(nogil=True, cache=True)
+def bags(offsets, ids, weights, table, out, start, stop):
+    for i in range(start, stop):
+        first, last = offsets[i], offsets[i + 1]
+        out[i] = 0
+        add_rows(table, ids[first:last], weights[first:last], out[i])
+
+
+@njit(nogil=True, cache=True)
+def row_dots(offsets, ids, x, table, out, start, stop):
+    for i in range(start, stop):
+        first, last = offsets[i], offsets[i + 1]
+        dots(x[i], table, ids[first:last], out[first:last])
+
+
+@njit(nogil=True, cache=True)
+def decode_backward(offsets, latents, values, W_dec, b_dec, x, error, gradient, start, stop):
+    """The decoder rows of a row's latents are read for the error and, still in cache, for ⟨error, row⟩."""
+    for i in range(start, stop):
+        first, last = offsets[i], offsets[i + 1]
+        for c in range(x.shape[1]):
+            error[i, c] = b_dec[c] - x[i, c]
+        add_rows(W_dec, latents[first:last], values[first:last], error[i])
+        dots(error[i], W_dec, latents[first:last], gradient[first:last])
+
+
+@njit(nogil=True, cache=True)
+def longest_bag(offsets, start, stop):
+    longest = 0
+    for i in range(start, stop):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    return longest
+
+
+@njit(nogil=True, cache=True)
+def transpose(offsets, latents, latent_offsets, rows, entries):
+    """A counting sort: stable, so the entries of a latent keep the order of the rows."""
+    for p in range(len(latents)):
+        latent_offsets[latents[p] + 1] += 1
+    for j in range(len(latent_offsets) - 1):
+        latent_offsets[j + 1] += latent_offsets[j]
+    following = latent_offsets[:-1].copy()
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            at = following[latents[p]]
+            following[latents[p]] = at + 1
+            rows[at], entries[at] = i, p
+
+
+@njit(nogil=True, cache=True)
+def scatter(offsets, ids, weights, dense):
+    """Add the entries of each bag to its row of a dense matrix."""
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            dense[i, ids[p]] += weights[p]
+
+
+@njit(nogil=True, cache=True)
+def gather(offsets, ids, dense, out):
+    """The number of a dense matrix that stands at each entry."""
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            out[p] = dense[i, ids[p]]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def adam_row(w, g, m, v, numbers, unit_norm):
+    """numbers = (lr / bias correction of the mean, 1 / √(that of the square), beta1, beta2, eps, rests)."""
+    rate, root, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    rest1, rest2 = numbers[5], numbers[6]
+    parallel = dot(g, w) if unit_norm else w.dtype.type(0)
+    for c in range(len(w)):
+        slope = g[c] - parallel * w[c]
+        m[c] = beta1 * m[c] + rest1 * slope
+        v[c] = beta2 * v[c] + rest2 * slope * slope
+        w[c] -= rate * m[c] / (np.sqrt(v[c]) * root + eps)
+    if unit_norm:
+        scale = w.dtype.type(1) / np.sqrt(dot(w, w))
+        for c in range(len(w)):
+            w[c] *= scale
+
+
+@njit(nogil=True, cache=True)
+def adam(weight, gradient, mean, square, numbers, unit_norm, start, stop):
+    for j in range(start, stop):
+        adam_row(weight[j], gradient[j], mean[j], square[j], numbers, unit_norm)
+
+
+@njit(nogil=True, cache=True)
+def sum_by_latent_adam(offsets, rows, weights, dense, weight, mean, square, numbers, unit_norm, start, stop):
+    """The gradient of a latent is used while it is in cache, and never stored."""
+    gradient = np.empty(dense.shape[1], dense.dtype)
+    for j in range(start, stop):
+        first, last = offsets[j], offsets[j + 1]
+        gradient[:] = 0
+        add_rows(dense, rows[first:last], weights[first:last], gradient)
+        adam_row(weight[j], gradient, mean[j], square[j], numbers, unit_norm)
 
 
 @intrinsic
@@ -189,32 +336,17 @@ def raise_bound(keys, shift, counts, n, bound, reaching):
 
 
 @njit(nogil=True, cache=True)
-def count_rows(rows, latents, keys, least, counts):
-    """Add how many entries each row has with at least that key."""
+def count_rows(rows, keys, lowest, offsets):
+    """Add the number of a row's entries with at least that key to offsets[row + 1]."""
     for p in range(len(rows)):
-        counts[rows[p]] += keys[p] >= least
+        offsets[rows[p] + 1] += keys[p] >= lowest
 
 
 @njit(nogil=True, cache=True)
-def sort_by_row(rows, latents, keys, least, following, sorted_latents, sorted_keys):
+def sort_by_row(rows, latents, keys, lowest, following, sorted_latents, sorted_keys):
     """A counting sort of these entries: stable. `following` tells where the next entry of each row goes."""
     for p in range(len(rows)):
-        if keys[p] >= least:
+        if keys[p] >= lowest:
             at = following[rows[p]]
             following[rows[p]] = at + 1
             sorted_latents[at], sorted_keys[at] = latents[p], keys[p]
-
-
-@njit(nogil=True, cache=True)
-def keep_largest(offsets, latents, keys, least, equal, kept_offsets, kept_latents, kept_keys):
-    """The entries above `least`, and the first `equal` that are at it."""
-    count = 0
-    for i in range(len(offsets) - 1):
-        kept_offsets[i] = count
-        for p in range(offsets[i], offsets[i + 1]):
-            if keys[p] == least:
-                equal -= 1
-            if keys[p] > least or (keys[p] == least and equal >= 0):
-                kept_latents[count], kept_keys[count] = latents[p], keys[p]
-                count += 1
-    kept_offsets[len(offsets) - 1] = count

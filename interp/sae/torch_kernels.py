@@ -1,0 +1,315 @@
+"""The sparse operations of a training step, written with torch: pick, decode, gradients, update.
+
+Everything after the pick works on `SparseCodes`, so nothing of size [row, d_sae] or [row·k, d] is made. With p for an
+entry of the codes, standing on row i and latent j:
+
+    pick       z = the k largest positive pre-activations of each row (`top_k`), the n largest of all rows
+               (`batch_top_k`), or those above a threshold (`above`); from bfloat16, a shortlist to `rescore`
+               and to choose from (`keep_top_k`, `keep_batch_top_k`, `keep_above`)
+    decode     x_hat_i = Σ_p values_p · W_dec[latents_p] + b_dec
+    backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩; `nested_backward` for prefixes of the latents
+    gradients  out_j = Σ_p weights_p · dense[row_p]  over the entries p of latent j
+    update     Adam, with the gradient parallel to a unit-norm row removed and the norm put back to one
+
+All but the picks and the update are made of two sums, `_bags` and `_dots`; a backend replaces these and what it can do
+better. This one runs on any device and dtype, and is the twin that the others are tested against. Results are
+deterministic; of equal pre-activations the first stays.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.codes import SparseCodes
+
+_ENTRIES_AT_ONCE = 1 << 14
+
+
+class Decoded(NamedTuple):
+    error: Float[Tensor, "row d_in"]
+    """x_hat − x"""
+    gradient: Float[Tensor, " nnz"]
+    """d(½‖error‖²)/d(value), for each stored entry"""
+
+
+class Nested(NamedTuple):
+    """Of the dictionaries that the prefixes 0..ends[g] of the latents make, e^(g) = x_hat^(g) − x."""
+
+    error: Float[Tensor, "row d_in"]
+    """e of all latents."""
+    gradient: Float[Tensor, " nnz"]
+    """d(½ Σ_g ‖e^(g)‖²)/d(value), for each stored entry"""
+    residuals: Float[Tensor, "group row d_in"]
+    """residuals[h] = Σ_{g ≥ h} e^(g): where the latents of group h, ends[h − 1]..ends[h], get their gradients from."""
+    squared_errors: Float[Tensor, " group"]
+    """Σ_i ‖e_i^(g)‖²"""
+
+
+class ByLatent(NamedTuple):
+    """The entries of codes sorted by latent, and by row within a latent (the CSC layout)."""
+
+    offsets: Int[Tensor, " d_sae_plus_1"]
+    rows: Int[Tensor, " nnz"]
+    entries: Int[Tensor, " nnz"]
+    """Where each entry stands in the codes: `codes.values[entries]` are the values in this order."""
+
+
+class AdamStep(NamedTuple):
+    """The numbers of one Adam step (Kingma & Ba 2015); `step` counts from 1."""
+
+    lr: float
+    step: int
+    scale: float = 1.0
+    """What the gradient is multiplied with."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 6.25e-10
+
+    @property
+    def rests(self) -> tuple[float, float]:
+        """What a new gradient, and its square, weigh in the running means."""
+        return (1 - self.beta1) * self.scale, (1 - self.beta2) * self.scale**2
+
+    @property
+    def rate(self) -> float:
+        """lr over the bias correction of the mean."""
+        return self.lr / (1 - self.beta1**self.step)
+
+    @property
+    def root(self) -> float:
+        """1 over the root of the bias correction of the square."""
+        return (1 - self.beta2**self.step) ** -0.5
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """Pre-activations that are never all there: tiles of them are made as a loop comes to pick from them."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    pieces: Sequence[slice]
+    """Of the rows: the parts of the work that threads share, the same for any number of them."""
+    tiles: Callable[[slice], Iterable[tuple[int, Float[Tensor, "row latent"]]]]
+    """Of a piece: the first latent of each tile, and the tile, which the next one may overwrite. On other devices than
+    a CPU tiles are whole rows."""
+    device: torch.device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+
+PreActivations = Float[Tensor, "row d_sae"] | Tiled
+
+
+class TorchKernels:
+    def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
+        """The k largest of each row; those that are not positive are left out (ReLU)."""
+        pre = whole(pre)
+        values, latents = pre.topk(k, dim=1, sorted=False)
+        kept = values > 0
+        return SparseCodes.from_counts(kept.sum(1), latents[kept].int(), full(values[kept]), pre.shape[1])
+
+    def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
+        """The n largest of all rows together; those that are not positive are left out."""
+        if isinstance(pre, Tiled):
+            return self._batch_top_k_of_tiles(pre, n)
+        values, flat = pre.flatten().topk(min(n, pre.numel()), sorted=False)
+        flat = flat[values > 0].sort().values
+        counts = torch.bincount(flat // pre.shape[1], minlength=len(pre))
+        return SparseCodes.from_counts(counts, (flat % pre.shape[1]).int(), full(pre.flatten()[flat]), pre.shape[1])
+
+    def _batch_top_k_of_tiles(self, pre: Tiled, n: int) -> SparseCodes:
+        """The n largest so far, and of each further tile what exceeds the least of them: of equal ones the first stay.
+
+        Tiles hold whole rows here.
+        """
+        kept: SparseCodes | None = None
+        for _, tile in itertools.chain.from_iterable(map(pre.tiles, pre.pieces)):
+            if kept is None or kept.nnz < max(n, 1):
+                found = self.batch_top_k(tile, n)
+            else:
+                found = self.above(tile, kept.values.min().expand(tile.shape[1]))
+            kept = found if kept is None else self.keep_batch_top_k(SparseCodes.cat([kept, found]), n)
+        assert kept is not None
+        return kept
+
+    def above(self, pre: PreActivations, threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
+        """All that exceed their latent's threshold."""
+        pre = whole(pre)
+        active = pre > threshold
+        return SparseCodes.from_counts(active.sum(1), active.nonzero()[:, 1].int(), full(pre[active]), pre.shape[1])
+
+    def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
+        """The k largest positive entries of each row, the first of equal ones."""
+        order = codes.values.argsort(descending=True, stable=True)
+        order = order[codes.rows[order].argsort(stable=True)]
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(codes.nnz, device=order.device) - codes.offsets[codes.rows]
+        return kept_entries(codes, (rank < k) & (codes.values > 0))
+
+    def keep_batch_top_k(self, codes: SparseCodes, n: int) -> SparseCodes:
+        """The n largest positive entries of all rows together, the first of equal ones."""
+        kept = codes.values > 0
+        if n < codes.nnz:
+            least = codes.values.topk(max(n, 1), sorted=False).values.amin()
+            larger, equal = kept & (codes.values > least), kept & (codes.values == least)
+            kept = larger | (equal & (equal.cumsum(0) <= n - larger.sum()))
+        return kept_entries(codes, kept)
+
+    def keep_above(self, codes: SparseCodes, threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
+        """The entries that exceed their latent's threshold."""
+        return kept_entries(codes, codes.values > threshold[codes.latents])
+
+    def rescore(
+        self,
+        codes: SparseCodes,
+        x: Float[Tensor, "row d_in"],
+        encoder: Float[Tensor, "d_sae d_in"],
+        b_enc: Float[Tensor, " d_sae"],
+    ) -> SparseCodes:
+        """The same entries with the values ⟨x, encoder[latent]⟩ + b_enc at x's full precision, whatever their sign."""
+        values = self._dots(codes.offsets, codes.latents, x, encoder).add_(b_enc[codes.latents])
+        return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
+
+    def decode(
+        self, codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, " d_in"]
+    ) -> Float[Tensor, "row d_in"]:
+        return self._bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
+
+    def decode_backward(
+        self,
+        codes: SparseCodes,
+        W_dec: Float[Tensor, "d_sae d_in"],
+        b_dec: Float[Tensor, " d_in"],
+        x: Float[Tensor, "row d_in"],
+    ) -> Decoded:
+        error = self.decode(codes, W_dec, b_dec).sub_(x)
+        return Decoded(error, self._dots(codes.offsets, codes.latents, error, W_dec))
+
+    def nested_backward(
+        self,
+        codes: SparseCodes,
+        W_dec: Float[Tensor, "d_sae d_in"],
+        b_dec: Float[Tensor, " d_in"],
+        x: Float[Tensor, "row d_in"],
+        ends: Int[Tensor, " group"],
+    ) -> Nested:
+        """`ends` increase, and the last is d_sae. A group's rows are added to the sum of the groups before it."""
+        rows, groups = len(x), torch.searchsorted(ends, codes.latents, right=True)
+        parts = SparseCodes(codes.offsets, groups * rows + codes.rows, codes.values, len(ends) * rows)
+        offsets, _, entries = self.transpose(parts)
+        latents, gradient = codes.latents[entries], torch.empty_like(codes.values)
+        residuals = self._bags(offsets, latents, codes.values[entries], W_dec).view(len(ends), *x.shape)
+        residuals[0] += b_dec - x
+        for h in range(1, len(ends)):
+            residuals[h] += residuals[h - 1]
+        error, squares = residuals[-1].clone(), torch.linalg.vector_norm(residuals, dim=(1, 2)).square()
+        for h in reversed(range(len(ends) - 1)):
+            residuals[h] += residuals[h + 1]
+        gradient[entries] = self._dots(offsets, latents, residuals.flatten(0, 1), W_dec)
+        return Nested(error, gradient, residuals, squares)
+
+    def transpose(self, codes: SparseCodes) -> ByLatent:
+        latents, entries = codes.latents.sort(stable=True)
+        every = torch.arange(codes.d_sae + 1, device=latents.device, dtype=latents.dtype)
+        rows = torch.arange(len(codes), device=latents.device)
+        rows = rows.repeat_interleave(codes.offsets.diff(), output_size=codes.nnz)
+        return ByLatent(torch.searchsorted(latents, every), rows[entries], entries)
+
+    def sum_by_latent(
+        self,
+        by_latent: ByLatent,
+        weights: Float[Tensor, " nnz"],
+        dense: Float[Tensor, "row d_in"],
+        out: Float[Tensor, "d_sae d_in"] | None = None,
+    ) -> Float[Tensor, "d_sae d_in"]:
+        """Row j: Σ weights · dense[row] over the entries of latent j. The weights are in the order of the codes."""
+        return self._bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
+
+    def latent_sums(self, by_latent: ByLatent, weights: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
+        """The sum of the weights over the entries of each latent."""
+        return _bags(by_latent.offsets, by_latent.entries, torch.ones_like(weights), weights[:, None])[:, 0]
+
+    def squared_distance(self, x: Float[Tensor, "row d"], point: Float[Tensor, " d"]) -> float:
+        """Σ_i ‖x_i − point‖²"""
+        return float(torch.linalg.vector_norm(x - point)) ** 2
+
+    def adam_(
+        self,
+        weight: Float[Tensor, "row d"],
+        gradient: Float[Tensor, "row d"],
+        mean: Float[Tensor, "row d"],
+        square: Float[Tensor, "row d"],
+        adam: AdamStep,
+        unit_norm: bool = False,
+    ) -> None:
+        """One Adam step on `weight`, `mean` and `square` in place. `unit_norm`: the rows are, and stay, of norm one."""
+        if unit_norm:
+            gradient = gradient - (gradient * weight).sum(1, keepdim=True) * weight
+        rest1, rest2 = adam.rests
+        mean.mul_(adam.beta1).add_(gradient, alpha=rest1)
+        square.mul_(adam.beta2).addcmul_(gradient, gradient, value=rest2)
+        weight.addcdiv_(mean, square.sqrt().mul_(adam.root).add_(adam.eps), value=-adam.rate)
+        if unit_norm:
+            weight /= weight.norm(dim=1, keepdim=True)
+
+    def sum_by_latent_adam_(
+        self,
+        by_latent: ByLatent,
+        weights: Float[Tensor, " nnz"],
+        dense: Float[Tensor, "row d_in"],
+        weight: Float[Tensor, "d_sae d_in"],
+        mean: Float[Tensor, "d_sae d_in"],
+        square: Float[Tensor, "d_sae d_in"],
+        adam: AdamStep,
+        unit_norm: bool = False,
+    ) -> None:
+        """`adam_` with the gradient that `sum_by_latent` gives."""
+        self.adam_(weight, self.sum_by_latent(by_latent, weights, dense), mean, square, adam, unit_norm)
+
+    def _bags(
+        self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
+    ) -> Float[Tensor, "bag d"]:
+        """Σ weights · table[ids] over the entries of each bag."""
+        sums = _bags(offsets, ids, weights, table)
+        return sums if out is None else out.copy_(sums)
+
+    def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Float[Tensor, " nnz"]:
+        """⟨x[bag], table[ids]⟩ of each entry, so many entries at once that memory stays bounded."""
+        bags = torch.arange(len(x), device=x.device).repeat_interleave(offsets.diff(), output_size=len(ids))
+        pieces = zip(bags.split(_ENTRIES_AT_ONCE), ids.split(_ENTRIES_AT_ONCE), strict=True)
+        return torch.cat([(x[rows] * table[columns]).sum(1) for rows, columns in pieces])
+
+
+def kept_entries(codes: SparseCodes, mask: Bool[Tensor, " nnz"]) -> SparseCodes:
+    return SparseCodes(cumulated(mask)[codes.offsets], codes.latents[mask], codes.values[mask], codes.d_sae)
+
+
+def full(values: Tensor) -> Tensor:
+    """Codes hold no bfloat16."""
+    return values.float() if values.dtype == torch.bfloat16 else values
+
+
+def cumulated(counts: Int[Tensor, " bag"]) -> Int[Tensor, " bag_plus_1"]:
+    """Where each bag begins."""
+    return F.pad(counts.cumsum(0), (1, 0))
+
+
+def whole(pre: PreActivations) -> Float[Tensor, "row d_sae"]:
+    assert isinstance(pre, Tensor), "rows are picked from tiles on a CPU alone"
+    return pre
+
+
+def _bags(offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor) -> Tensor:
+    """Without an [nnz, d] tensor and without atomics."""
+    ids, offsets = ids.long(), offsets.long()
+    return F.embedding_bag(ids, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)

@@ -1,13 +1,15 @@
-"""Results → figures: `figures.<noun>(table, …) -> plotly Figure`, with titles and units; nothing is shown or saved."""
+"""Results → figures: `figures.<noun>(table, …)` gives a plotly Figure with titles and units; `figures.save` writes one.
+
+In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
+"""
 
 from interp.figures.crosscoders import latent_scaling, relative_norms
-from interp.figures.features import activation_histogram, density_histogram, logit_bars
-from interp.figures.population import coherence_density, concept_scatter, decoder_map, score_distributions
+from interp.figures.one_latent import HighlightedText, activation_histogram, highlighted_text, logit_bars
+from interp.figures.population import coherence_density, concept_scatter, density_histogram, score_distributions
 from interp.figures.proxies import feature_against_neuron, sensitivity, sizes_table, specificity
-from interp.figures.scorecard import calibration_curve, score_comparison
-from interp.figures.text import HighlightedText, highlighted_text
-from interp.figures.training_curves import model_training, quality_bars, quality_table, sae_training, training
-from interp.figures.verdicts import verdict_shares
+from interp.figures.ranking_checks import calibration_curve, score_comparison, verdict_shares
+from interp.figures.saving import save
+from interp.figures.training_curves import quality_bars, training
 
 __all__ = [
     "HighlightedText",
@@ -15,17 +17,14 @@ __all__ = [
     "calibration_curve",
     "coherence_density",
     "concept_scatter",
-    "decoder_map",
     "density_histogram",
     "feature_against_neuron",
     "highlighted_text",
     "latent_scaling",
     "logit_bars",
-    "model_training",
     "quality_bars",
-    "quality_table",
     "relative_norms",
-    "sae_training",
+    "save",
     "score_comparison",
     "score_distributions",
     "sensitivity",

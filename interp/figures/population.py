@@ -1,16 +1,17 @@
-"""All features at once: scores by verdict, score against density, features against neurons, the map of the decoder.
+"""Figures of all latents of a dictionary: firing densities, scores by verdict, score against density, concepts.
 
-In: a ranking (one row a latent), a concept table, coordinates. Out: a plotly Figure.
+In: a FeatureStore's table `features`, a ranking (one row a latent), a concept table. Out: a plotly Figure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import BLUE, GREY, SCALE, SEQUENCE, VERDICT_COLOURS, label, need, styled
+from interp.figures.theme import BLUE, GREY, ORANGE, SEQUENCE, VERDICT_COLOURS, label, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,61 @@ UNITS = {
     "explanation_f1": "F1 of the explanation (held out)",
     "density": "density (share of tokens)",
 }
+
+
+def density_histogram(
+    features: pd.DataFrame | Mapping[str, pd.DataFrame], *, ultra_low: float = 1e-5, bin_width: float = 0.2
+) -> go.Figure:
+    """log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left, and the
+    range below `ultra_low` is shaded. A mapping (name → table) overlays dictionaries or checkpoints as lines."""
+    tables = features if isinstance(features, Mapping) else {"": features}
+    for table in tables.values():
+        need(table, "density")
+    densities = {name: np.nan_to_num(table["density"].to_numpy(float)) for name, table in tables.items()}
+    logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
+    lowest = min((values.min() for values in logs.values() if len(values)), default=-1.0)
+    edges = np.arange(np.floor(min(lowest, np.log10(ultra_low)) / bin_width) * bin_width, bin_width, bin_width)
+    spike = edges[0] - 4 * bin_width
+
+    fig = go.Figure()
+    for (name, values), colour in zip(logs.items(), SEQUENCE * len(logs), strict=False):
+        counts, _ = np.histogram(values, edges)
+        centres = (edges[:-1] + edges[1:]) / 2
+        dead = int((densities[name] == 0).sum())
+        if len(tables) == 1:
+            fig.add_bar(x=centres, y=counts, width=bin_width * 0.92, marker_color=BLUE, showlegend=False)
+            fig.add_bar(x=[spike], y=[dead], width=bin_width * 0.92, marker_color=GREY, showlegend=False)
+            share = dead / max(len(densities[name]), 1)
+            text = f"dead<br>{dead:,} ({share:.1%})"
+            fig.add_annotation(x=spike, y=dead, text=text, showarrow=False, yshift=16, font_size=11)
+        else:
+            fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line=dict(shape="hv", color=colour), name=name)
+            fig.add_scatter(x=[spike], y=[dead], mode="markers", marker_color=colour, showlegend=False)
+    return _mark_ultra_low(fig, densities, ultra_low, edges[0], spike)
+
+
+def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_low: float, left: float, spike: float):
+    counts = {name: int(((d > 0) & (d < ultra_low)).sum()) for name, d in densities.items()}
+    text = ", ".join(f"{name} {n:,}".strip() for name, n in counts.items())
+    threshold = float(np.log10(ultra_low))
+    fig.add_vrect(x0=left, x1=threshold, fillcolor=ORANGE, opacity=0.14, line_width=0, layer="below")
+    fig.add_annotation(
+        x=threshold,
+        y=1,
+        yref="y domain",
+        xanchor="right",
+        yanchor="top",
+        showarrow=False,
+        font_size=11,
+        text=f"ultra-low<br>{text}",
+        align="right",
+    )
+    ticks = list(range(int(np.ceil(left)), 1))
+    styled(fig, "Firing density of the latents", x="density (share of tokens, log scale)", y="latents")
+    fig.update_xaxes(tickvals=[spike, *ticks], ticktext=["0", *(f"10<sup>{t}</sup>" for t in ticks)])
+    if len(densities) > 1:
+        fig.add_annotation(x=spike, y=0, yref="y domain", yanchor="bottom", text="dead", showarrow=False, font_size=11)
+    return fig
 
 
 def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
@@ -117,61 +173,10 @@ def _covered(box: tuple, others: list[tuple]) -> float:
     return outside + sum(1e3 * width * height for width, height in widths if width > 0 and height > 0)
 
 
-def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", n_labels: int = 6) -> go.Figure:
-    """Latents in the plane. `points`: latent, x, y and the column `colour`: a verdict, a label (the `n_labels` most
-    frequent keep a colour), or a number (`density` on a log scale)."""
-    need(points, "latent", "x", "y", colour)
-    hover = "latent %{customdata}<extra></extra>"
-    fig = go.Figure()
-    if points[colour].dtype.kind in "fiu":
-        values = points[colour].to_numpy(float)
-        text = UNITS.get(colour, colour)
-        if colour == "density":
-            values, text = np.log10(np.where(values > 0, values, np.nan)), "log10 density"
-        marker = dict(
-            color=values, colorscale=SCALE, size=4, colorbar=dict(title=text, title_side="right", thickness=12)
-        )
-        fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, customdata=points["latent"])
-    else:
-        groups = _by_verdict(points) if colour == "verdict" else _by_label(points, colour, n_labels)
-        palette = (
-            VERDICT_COLOURS if colour == "verdict" else dict(zip([name for name, _ in groups], SEQUENCE, strict=False))
-        )
-        for name, part in groups:
-            shade = GREY if name == "other" else palette.get(name, GREY)
-            fig.add_scatter(
-                x=part["x"],
-                y=part["y"],
-                mode="markers",
-                name=label(name.replace("_", "\u00a0")),
-                customdata=part["latent"],
-                marker=dict(color=shade, size=4, opacity=0.35 if name == "other" else 0.75),
-            )
-    fig.update_traces(hovertemplate=hover)
-    fig.update_layout(legend_itemsizing="constant")
-    styled(
-        fig,
-        f"Map of the decoder, by {colour.replace('_', ' ')}",
-        x="UMAP 1 (no unit)",
-        y="UMAP 2 (no unit)",
-        height=560,
-    )
-    fig.update_xaxes(showticklabels=False, showgrid=False)
-    return fig.update_yaxes(showticklabels=False, showgrid=False, scaleanchor="x")
-
-
 def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Rows of each verdict, in the order of the palette."""
     known = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
     return [(verdict, rows) for verdict in known if len(rows := table[table["verdict"] == verdict])]
-
-
-def _by_label(table: pd.DataFrame, column: str, n: int) -> list[tuple[str, pd.DataFrame]]:
-    """Rows of the `n` most frequent values, and the rest as `other`, drawn first so that it lies below."""
-    frequent = list(table[column].value_counts().index[:n])
-    rest = table[~table[column].isin(frequent)]
-    groups = [(str(value), table[table[column] == value]) for value in frequent]
-    return [("other", rest), *groups] if len(rest) else groups
 
 
 def _title(score: str) -> str:

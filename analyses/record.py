@@ -15,7 +15,6 @@ import argparse
 import json
 import logging
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,7 +30,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from analyses.bench_sae import versions
+from interp.figures.saving import write_images
 from interp.figures.theme import without_slider
+from interp.files import atomic, write_json, write_text
 from interp.pipeline.run import Run
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class Record:
         """Write and print it all; `values` are further numbers that a page shows. SVG where there is a Chrome."""
         for name, figure in figures.items():
             figure.write_html(self.out / f"{name}.html", include_plotlyjs="directory")
-            _replace(self.out / f"{name}.json", figure.to_json())
+            write_text(self.out / f"{name}.json", str(figure.to_json()))
         if self.svg:
             write_svgs(self.out, figures)
         results = {
@@ -113,7 +114,7 @@ class Record:
             "versions": versions(),
             "seconds": round(self.seconds, 1),
         }
-        _replace(self.out / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        write_json(self.out / "results.json", results)
         for claim in claims:
             print(f"{HOLDS[claim.holds]:14s} {claim.row:>4s}  {claim.text}\n{'':21s}{claim.found}")
         return results
@@ -140,9 +141,8 @@ class Record:
         arrays = {key: np.ascontiguousarray(value) for key, value in made.items() if isinstance(value, np.ndarray)}
         values = {key: value for key, value in made.items() if key not in arrays}
         facts = {"setting": self.setting, "values": plain(values), "time": {"seconds": seconds}}
-        temporary = file.with_suffix(".tmp")
-        save_file(arrays, temporary, {"facts": json.dumps(facts)})
-        os.replace(temporary, file)
+        with atomic(file) as temporary:
+            save_file(arrays, temporary, {"facts": json.dumps(facts)})
 
 
 def options(doc: str, name: str, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -173,21 +173,10 @@ def check_run(
 
 def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:
     """One SVG a figure. Without Chrome or Chromium on the machine there are none, and the log says so."""
-    import kaleido
-    from kaleido.errors import ChromeNotFoundError
-
-    static = [without_slider(figure).to_dict() for figure in figures.values()]
-    specs = [
-        {"fig": fig, "path": str(out / f"{name}.tmp.svg"), "opts": {"format": "svg"}}
-        for name, fig in zip(figures, static, strict=True)
-    ]
     try:
-        kaleido.write_fig_from_object_sync(specs)
-    except ChromeNotFoundError:
+        write_images({out / f"{name}.svg": without_slider(figure) for name, figure in figures.items()})
+    except RuntimeError:
         logger.warning("no SVG of the figures: install Chrome or Chromium and run the same command again")
-        return
-    for name in figures:
-        os.replace(out / f"{name}.tmp.svg", out / f"{name}.svg")
 
 
 def plain(value: Any) -> Any:
@@ -199,9 +188,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(file: Path, text: str | None) -> None:
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(text or "")
-    os.replace(temporary, file)

@@ -32,7 +32,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -60,6 +59,7 @@ from interp import figures, harvest, train_sae
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.controls import shuffled_model
+from interp.files import write_json
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run import Run, run_stages
 from interp.sae import ReLUConfig
@@ -97,8 +97,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "versions": versions(),
         "seconds": round(time.monotonic() - start),
     }
-    (out / "results.tmp").write_text(json.dumps(results, indent=1, ensure_ascii=False))
-    os.replace(out / "results.tmp", out / "results.json")
+    write_json(out / "results.json", results)
     shutil.rmtree(out / "work", ignore_errors=True)
     show(sizes, claims)
     return results

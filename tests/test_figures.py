@@ -1,13 +1,18 @@
+"""Figures draw what they are given, with titles and units, and are written at the width of print."""
+
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from kaleido.errors import ChromeNotFoundError
 
 from interp import figures
-from interp.figures.features import merged_bins
-from interp.figures.theme import VERDICT_COLOURS, WIDTH
+from interp.figures.one_latent import merged_bins
+from interp.figures.saving import MIN_FONT, for_print
+from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
 
 
 @pytest.fixture
@@ -71,17 +76,13 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.density_histogram({"early": ranking, "late": ranking}),
         figures.activation_histogram(bins, latent=0),
         figures.logit_bars(row, ["a", "b"]),
-        figures.model_training(metrics, unigram=6.0, bigram=4.0),
-        figures.sae_training(metrics),
+        figures.training(metrics, panels=["loss"], levels={"unigram": 6.0, "bigram": 4.0}),
         figures.training(metrics),
         figures.training({"a": metrics, "b": metrics}),
         figures.quality_bars(QUALITY),
         figures.score_distributions(ranking),
         figures.coherence_density(ranking),
         figures.concept_scatter(CONCEPTS),
-        figures.decoder_map(ranking),
-        figures.decoder_map(ranking, colour="density"),
-        figures.decoder_map(ranking.fillna({"best_label": "none"}), colour="best_label"),
     ]
     for figure in made:
         assert figure.layout.title.text and figure.layout.width == WIDTH
@@ -129,11 +130,15 @@ def test_activation_histogram_draws_the_bins_of_the_latent_asked_for():
         figures.activation_histogram(bins, latent=5)
 
 
-def test_model_training_draws_validation_where_it_was_measured_and_both_lines(metrics):
-    figure = figures.model_training(metrics, unigram=6.5, bigram=4.25)
-    assert list(figure.data[1].x) == list(metrics["tokens"][1::2])
+def test_training_draws_the_panels_asked_for_and_a_line_a_level(metrics):
+    figure = figures.training(metrics, panels=["loss"], levels={"unigram": 6.5, "bigram": 4.25})
+    assert list(figure.data[1].x) == list(metrics["tokens"][1::2]) and len(figure.data) == 2
     assert [shape.y0 for shape in figure.layout.shapes] == [6.5, 4.25]
-    assert not figures.model_training(metrics).layout.shapes
+    both = figures.training(metrics, panels=["dead", "l0"])
+    assert [list(trace.y) for trace in both.data] == [list(metrics["dead"]), list(metrics["l0"])]
+    assert not both.layout.shapes
+    with pytest.raises(ValueError, match="grad_norm"):
+        figures.training(metrics, panels=["grad_norm"])
 
 
 def written(folder, metrics, **config):
@@ -183,29 +188,14 @@ def test_training_of_a_model_has_its_held_out_loss(metrics):
     assert figure.layout.title.text == "Training of the model" and figure.layout.yaxis.type != "log"
 
 
-def test_quality_table_shows_each_dictionary_in_its_own_column():
-    table = figures.quality_table(QUALITY).data[0]
-    assert list(table.header["values"]) == ["measure", "SAE", "PCA"]
-    shown = dict(zip(table.cells["values"][0], table.cells["values"][1], strict=True))
-    assert shown["FVU"] == "0.200" and shown["CE recovered, vs mean"] == "90.0%" and shown["dead"] == "10.0%"
-
-
 def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ranking):
-    figure = figures.decoder_map(ranking)
-    assert sorted(latent for trace in figure.data for latent in trace.customdata) == list(range(60))
-    assert [trace.marker.color for trace in figure.data] == [
-        VERDICT_COLOURS[v] for v in dict.fromkeys(ranking["verdict"])
-    ]
     alive = ranking[ranking["density"] > 0]
-    assert sum(len(trace.x) for trace in figures.coherence_density(ranking).data) == len(alive)
+    figure = figures.coherence_density(ranking)
+    assert sorted(latent for trace in figure.data for latent in trace.customdata) == sorted(alive["latent"])
+    assert [trace.marker.color for trace in figure.data] == [
+        VERDICT_COLOURS[v] for v in dict.fromkeys(alive["verdict"])
+    ]
     assert sum(len(trace.y) for trace in figures.score_distributions(ranking).data) == 60
-
-
-def test_decoder_map_by_label_keeps_a_hue_for_the_frequent_and_greys_the_rest():
-    points = pd.DataFrame({"latent": range(6), "x": 0.0, "y": 0.0, "best_label": ["a", "a", "a", "b", "b", "c"]})
-    figure = figures.decoder_map(points, colour="best_label", n_labels=2)
-    assert [len(trace.x) for trace in figure.data] == [1, 3, 2]
-    assert "other" in figure.data[0].name
 
 
 def test_concept_texts_do_not_lie_on_one_another():
@@ -224,6 +214,7 @@ def test_corpus_text_is_never_markup():
     ticks = figures.logit_bars(row, [hostile]).layout.yaxis.ticktext
     assert "<" not in ticks[0] and "&lt;" in ticks[0]
     markup = str(figures.highlighted_text([hostile, " a\n"], [1.0, 0.0], firing=0))
+    assert visible("\x06\r\t ") == "␆⇥·"
     assert "<img" not in markup and "&lt;img" in markup and "·a↵" in markup
     assert figures.concept_scatter(CONCEPTS).data[1].text[1].count("<") == 0
 
@@ -286,3 +277,41 @@ def test_verdict_shares_are_bars_of_a_sure_and_an_unsure_part_with_their_interva
     assert list(drawn.layout.yaxis.ticktext) == names
     with pytest.raises(ValueError, match="sure_share"):
         figures.verdict_shares(table.drop(columns="sure_share"))
+
+
+def test_a_saved_figure_is_as_wide_as_asked_and_no_letter_is_below_7_points(ranking):
+    figure = figures.density_histogram(ranking)
+    figure.update_layout(annotations=[{"text": "x", "font": {"size": 4}}])
+    narrow, wide, own = (for_print(figure, width) for width in ("column", "page", 190))
+    assert [round(each.layout.width * 25.4 / 96, 1) for each in (narrow, wide, own)] == [84.5, 139.7, 190.0]
+    assert narrow.layout.annotations[0].font.size == pytest.approx(7 * 96 / 72)
+    assert MIN_FONT <= narrow.layout.title.font.size < figure.layout.title.font.size
+    assert figure.layout.width == WIDTH and own.layout.font.size == figure.layout.font.size
+    with pytest.raises(ValueError, match="width='wide' must be one of column, page"):
+        for_print(figure, "wide")
+
+
+def test_save_writes_what_the_ending_says(ranking, tmp_path):
+    figure = figures.score_distributions(ranking)
+    assert figures.save(figure, tmp_path / "scores.json").exists()
+    assert json.loads((tmp_path / "scores.json").read_text())["layout"]["width"] == WIDTH
+    assert "plotly.js" in figures.save(figure, tmp_path / "scores.html").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="scores.doc must end in one of .svg"):
+        figures.save(figure, tmp_path / "scores.doc")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="needs Chrome or Chromium")
+def test_images_have_the_width_of_print(ranking, tmp_path):
+    figure = figures.score_distributions(ranking)
+    assert 'width="319' in figures.save(figure, tmp_path / "scores.svg").read_text()
+    assert figures.save(figure, tmp_path / "scores.pdf", width="page").read_bytes().startswith(b"%PDF")
+
+
+def test_an_image_without_a_browser_is_refused_in_words(ranking, tmp_path, monkeypatch):
+    def missing(specs, **options):
+        raise ChromeNotFoundError
+
+    monkeypatch.setattr("kaleido.write_fig_from_object_sync", missing)
+    with pytest.raises(RuntimeError, match="install one, or save .html"):
+        figures.save(figures.score_distributions(ranking), tmp_path / "scores.png")

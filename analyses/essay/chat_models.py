@@ -11,7 +11,6 @@ curve that was watched. A stage that is there is read back, one of other sizes i
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from analyses.essay.posttraining import (
 )
 from analyses.essay.texts.conversations import Turn, heldout_turns, statements, turns
 from analyses.record import options
+from interp.files import write_json
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize
 from models.training import TrainingConfig, evaluate_loss, train_model
@@ -156,9 +156,7 @@ def stage(folder: Path, model: Transformer, depends: dict[str, Any], train: Call
     (folder / "stage.json").unlink(missing_ok=True)
     made = train()
     model.save(folder)
-    temporary = folder / "stage.json.tmp"
-    temporary.write_text(json.dumps({**made, "depends": depends}) + "\n")
-    os.replace(temporary, folder / "stage.json")
+    write_json(folder / "stage.json", {**made, "depends": depends})
 
 
 def read_stage(folder: Path) -> dict[str, Any]:

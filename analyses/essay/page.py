@@ -13,7 +13,6 @@ Whatever an analysis has not written yet is named with the command that makes it
 
 import html
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from analyses.record import HOLDS
+from interp.files import write_text
 
 HERE = Path(__file__).parent
 _TAG = re.compile(r'<x-(\w+)(?: of="([^"]+)")?(?: as="([^"]+)")?>(.*?)</x-\1>', re.DOTALL)
@@ -64,9 +64,7 @@ def write_page(chapters: Mapping[str, Chapter], file: Path) -> Path:
         f"<title>How models learn</title>\n<style>\n{css}</style>\n</head>\n<body>\n{body}\n{figures}"
         f"<script>{get_plotlyjs()}</script>\n<script>\n{js}</script>\n</body>\n</html>\n"
     )
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(whole, encoding="utf-8")
-    os.replace(temporary, file)
+    write_text(file, whole)
     return file
 
 

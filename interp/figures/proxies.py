@@ -30,38 +30,20 @@ def specificity(intervals: pd.DataFrame, *, label: str, name: str) -> go.Figure:
         ("likely", f"elsewhere, on a token likelier in {label}", SKY),
         ("other", "elsewhere, on another token", ORANGE),
     )
+    hover = dict(customdata=intervals.n, hovertemplate="%{y:.1%} of %{customdata:,} firings<extra></extra>")
     for column, text, colour in parts:
-        fig.add_bar(
-            x=centres,
-            y=intervals[column],
-            width=widths * 0.94,
-            name=text,
-            marker_color=colour,
-            customdata=intervals.n,
-            hovertemplate="%{y:.1%} of %{customdata:,} firings<extra></extra>",
-        )
-    fig.add_scatter(
-        x=centres,
-        y=intervals.proxy,
-        mode="lines+markers",
-        name="mean log-likelihood ratio (right)",
-        line=dict(color=INK, width=2),
-        marker=dict(size=6, color="white", line=dict(color=INK, width=2)),
-        secondary_y=True,
-    )
+        fig.add_bar(x=centres, y=intervals[column], width=widths * 0.94, name=text, marker_color=colour, **hover)
+    line = dict(color=INK, width=2)
+    look = dict(mode="lines+markers", line=line, marker=dict(size=6, color="white", line=line))
+    name_right = "mean log-likelihood ratio (right)"
+    fig.add_scatter(x=centres, y=intervals.proxy, name=name_right, secondary_y=True, **look)
     styled(fig, f"Specificity for {label}: {name}", x="activation", y="share of the firings", height=460)
     fig.update_layout(barmode="stack", margin=dict(r=72, b=150), legend=dict(y=-0.24, yanchor="top"))
     fig.update_yaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1], secondary_y=False)
     lowest, highest = min(0.0, intervals.proxy.min()), max(0.0, intervals.proxy.max())
     span = max(highest - lowest, 1e-6)
-    fig.update_yaxes(
-        title_text="log P(token | label) / P(token) (nats)",
-        range=[lowest - 0.05 * span, highest + 0.22 * span],
-        tickformat=".2~f",
-        nticks=6,
-        showgrid=False,
-        secondary_y=True,
-    )
+    right = dict(range=[lowest - 0.05 * span, highest + 0.22 * span], tickformat=".2~f", nticks=6, showgrid=False)
+    fig.update_yaxes(title_text="log P(token | label) / P(token) (nats)", secondary_y=True, **right)
     for centre, n in zip(centres, intervals.n, strict=True):
         fig.add_annotation(x=centre, y=1.01, yanchor="bottom", text=_short(int(n)), showarrow=False, font_size=10)
     return fig
@@ -82,17 +64,9 @@ def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
     for i, label in enumerate(labels):
         for name, colour in zip(who, (BLUE, VERMILLION, *SEQUENCE[2:]), strict=False):
             rows = curves[(curves.label == label) & (curves.who == name)]
-            fig.add_scatter(
-                x=rows.low / rows.high.max(),
-                y=rows[column],
-                mode="lines+markers",
-                name=name,
-                legendgroup=name,
-                showlegend=i == 0,
-                line=dict(color=colour, width=2),
-                row=i // 2 + 1,
-                col=i % 2 + 1,
-            )
+            look = dict(mode="lines+markers", line=dict(color=colour, width=2), name=name, legendgroup=name)
+            trace = go.Scatter(x=rows.low / rows.high.max(), y=rows[column], showlegend=i == 0, **look)
+            fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
     what = "evidence" if evidence else "tokens"
     styled(fig, "Sensitivity: what of a label is found above a threshold", height=140 + 200 * n_rows)
     fig.update_layout(legend=dict(y=1.07, yanchor="bottom"), margin=dict(t=100))
@@ -114,14 +88,9 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
     for k, name in enumerate(names):
         rows = table[table.dictionary == name]
         place = (k - (len(names) - 1) / 2) * step
-        fig.add_scatter(
-            x=rows.r,
-            y=[labels.index(label) + place for label in rows.label],
-            mode="markers",
-            name=name,
-            marker=dict(size=9, color=GREY if name == "neurons" else SEQUENCE[k % len(SEQUENCE)], opacity=0.85),
-            hovertemplate="r %{x:.3f}",
-        )
+        mark = dict(size=9, color=GREY if name == "neurons" else SEQUENCE[k % len(SEQUENCE)], opacity=0.85)
+        height = [labels.index(label) + place for label in rows.label]
+        fig.add_scatter(x=rows.r, y=height, mode="markers", name=name, marker=mark, hovertemplate="r %{x:.3f}")
     best = table[table.dictionary == "neurons"].groupby("label").r.max()
     for i, label in enumerate(labels):
         if label in best and best[label] + margin <= 1:
@@ -144,19 +113,10 @@ def sizes_table(rows: pd.DataFrame, *, columns: Mapping[str, str], formats: Sequ
         ["" if value != value else format(value, spec) for value in rows[name]]
         for name, spec in zip(columns, formats, strict=True)
     ]
-    fig = go.Figure(
-        go.Table(
-            header=dict(values=[f"<b>{text}</b>" for text in columns.values()], align="left", fill_color="#eef1f5"),
-            cells=dict(
-                values=cells,
-                align=["left", *["right"] * (len(columns) - 1)],
-                fill_color="white",
-                line_color="#e6e6e6",
-                height=26,
-            ),
-            columnwidth=[2.6, *[1.0] * (len(columns) - 1)],
-        )
-    )
+    sides, widths = ["left", *["right"] * (len(columns) - 1)], [2.6, *[1.0] * (len(columns) - 1)]
+    header = dict(values=[f"<b>{text}</b>" for text in columns.values()], align="left", fill_color="#eef1f5")
+    body = dict(values=cells, align=sides, fill_color="white", line_color="#e6e6e6", height=26)
+    fig = go.Figure(go.Table(header=header, cells=body, columnwidth=widths))
     styled(fig, "Dictionaries of each size, and the neurons", height=150 + 27 * len(rows))
     return fig.update_layout(margin=dict(l=16, r=16, b=16))
 

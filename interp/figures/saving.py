@@ -14,6 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from interp.figures.theme import HEIGHT, WIDTH, without_slider
+from interp.files import write_text
 
 WIDTHS = {"column": 84.5, "page": 139.7}
 """Millimetres: a column of two (ACM), the text of one (NeurIPS)."""
@@ -33,27 +34,25 @@ def save(fig: go.Figure, path: str | Path, *, width: str | float = "column") -> 
     if path.suffix in IMAGES:
         write_images({path: for_print(fig, width)})
     elif path.suffix in (".html", ".json"):
-        text = fig.to_html(include_plotlyjs=True) if path.suffix == ".html" else fig.to_json()
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, fig.to_html() if path.suffix == ".html" else str(fig.to_json()))
     else:
         raise ValueError(f"{path} must end in one of {', '.join((*IMAGES, '.html', '.json'))}")
     return path
 
 
 def for_print(fig: go.Figure, width: str | float = "column") -> go.Figure:
-    """A copy of `fig` as wide as it will be printed. Letters shrink with it down to 7 points, so its height shrinks
-    less than its width; its legend goes below the axes, where it may take as many lines as it needs."""
+    """A copy of `fig` as wide as it will be printed. Its letters shrink with it, but not below 7 points, and so its
+    height shrinks less than its width. What has many words or panels wants a page's width."""
     if isinstance(width, str) and width not in WIDTHS:
         raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
     if not pixels > 0:
         raise ValueError(f"width={width} must be above 0 mm")
     ratio = min(1.0, pixels / (fig.layout.width or WIDTH))
-    drawn = _with_fonts(without_slider(fig).to_dict(), ratio)
-    height = (fig.layout.height or HEIGHT) * ratio**0.5
-    return go.Figure(drawn).update_layout(width=pixels, height=height, autosize=False)
+    drawn = go.Figure(_with_fonts(without_slider(fig).to_dict(), ratio))
+    drawn.update_layout(width=pixels, height=(fig.layout.height or HEIGHT) * ratio**0.5, autosize=False)
+    size = drawn.layout.font.size
+    return drawn.update_xaxes(title_font_size=size).update_yaxes(title_font_size=size)
 
 
 def write_images(figures: Mapping[Path, go.Figure]) -> None:
@@ -66,7 +65,7 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
         {"fig": fig.to_dict(), "path": str(temporary[path]), "opts": _options(path)} for path, fig in figures.items()
     ]
     try:
-        kaleido.write_fig_from_object_sync(specs)
+        kaleido.write_fig_from_object_sync(specs, cancel_on_error=True)
     except ChromeNotFoundError as error:
         raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
     for path, written in temporary.items():

@@ -30,6 +30,9 @@ VERDICT_COLOURS = {
     "unranked": SKY,
 }
 
+_PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
+_VISIBLE = _PICTURES | {ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): ""}
+
 
 def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
     """`fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels."""
@@ -84,8 +87,9 @@ def without_slider(fig: go.Figure) -> go.Figure:
 
 
 def visible(token: str) -> str:
-    """A token with its white space made visible: · for a space, ↵ for a line end, ⇥ for a tab."""
-    return token.replace(" ", "·").replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
+    """A token with its white space made visible: · for a space, ↵ for a line end, ⇥ for a tab, and a picture for each
+    other control character, which an SVG could not hold."""
+    return token.translate(_VISIBLE)
 
 
 def label(token: str) -> str:

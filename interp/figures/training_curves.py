@@ -96,9 +96,11 @@ def quality_bars(quality: pd.DataFrame) -> go.Figure:
 def _with_axes(fig: go.Figure, panels: list[str], is_dictionary: bool) -> go.Figure:
     """Tokens are told below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
     titles = PANELS if is_dictionary else PANELS | {"loss": "loss (nats a token)"}
-    fig.update_xaxes(matches="x", nticks=5, rangemode="tozero")
+    fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
         place = dict(row=i // 2 + 1, col=i % 2 + 1)
+        if i:  # the first axis cannot match itself
+            fig.update_xaxes(matches="x", **place)
         if is_dictionary and column in ("fvu", "loss"):
             drawn = [value for trace in fig.select_traces(**place) for value in trace.y]
             fig.update_yaxes(type="log", tickvals=_log_ticks(drawn), **place)

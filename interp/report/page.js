@@ -112,14 +112,14 @@ const format = {
   words: (name) => name.replaceAll("_", " "),
 };
 
-/* White space of a token, visible: a dot on each space, ↵ and ⇥ in their place. */
+/* White space of a token, visible: a dot on each space, ↵ and ⇥ in their place, pictures of other control characters. */
 function visible(token) {
   const parts = [];
   for (const piece of token.split(/([ \n\r\t])/)) {
     if (piece === " ") parts.push(h("span.space", null, "·"));
     else if (piece === "\n") parts.push(h("span.mark", null, "↵"));
     else if (piece === "\t") parts.push(h("span.mark", null, "⇥"));
-    else if (piece && piece !== "\r") parts.push(piece);
+    else if (piece && piece !== "\r") parts.push(piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt())));
   }
   return parts;
 }

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.features.feature_store import FeatureStore
-from interp.figures.features import merged_bins
+from interp.figures.one_latent import merged_bins
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from interp import figures
-from interp.figures.training_curves import QUALITY_COLUMNS
 from interp.monosemanticity.ranking import BY_PROBABILITY
 from interp.report.columns import UNTESTED, VERDICTS
 from interp.report.inputs import ReportInputs
@@ -20,7 +19,21 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-
+QUALITY_COLUMNS = {
+    "dictionary": ("dictionary", ""),
+    "l0": ("L0 (latents a token)", ".1f"),
+    "fvu": ("FVU", ".3f"),
+    "ce_clean": ("CE, model (nats)", ".3f"),
+    "ce_spliced": ("CE, spliced (nats)", ".3f"),
+    "ce_mean_ablated": ("CE, mean-ablated (nats)", ".3f"),
+    "ce_zero_ablated": ("CE, zero-ablated (nats)", ".3f"),
+    "ce_recovered_mean": ("CE recovered, vs mean", ".1%"),
+    "ce_recovered_zero": ("CE recovered, vs zero", ".1%"),
+    "dead_share": ("dead", ".1%"),
+    "ultra_low_share": ("ultra-low", ".1%"),
+    "n_tokens": ("tokens", ",.0f"),
+}
+"""Column of the quality table → its heading, and the format of its numbers."""
 DICTIONARIES = {
     "SAE": "the dictionary of this page",
     "twin seed": "the same settings from another seed",
@@ -76,14 +89,15 @@ def _training(inputs: ReportInputs) -> list[dict]:
     no_sae = "No training curves of the dictionary: it was not trained in this run, or its metrics were not given."
     panels = [_panel(no_model), _panel(no_sae)]
     if model is not None and {"tokens", "loss"} <= set(model):
-        unigram, bigram = (results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram"))
+        known = {name: results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
+        levels = {name: loss for name, loss in known.items() if loss is not None}
         panels[0] = _panel(
             "Lower is better; the lines are the corpus's own n-gram models.",
-            figures.model_training(model, unigram=unigram, bigram=bigram),
+            figures.training(model, panels=["loss"], levels=levels),
         )
     if sae is not None and {"tokens", "fvu", "l0", "dead"} <= set(sae):
         note = "FVU: variance left unexplained. L0: latents firing on a token. Dead: latents that have ceased to fire."
-        panels[1] = _panel(note, figures.sae_training(sae))
+        panels[1] = _panel(note, figures.training(sae, panels=["fvu", "l0", "dead"]))
     return panels
 
 

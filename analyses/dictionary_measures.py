@@ -19,8 +19,7 @@ from analyses.dictionary_claims import NEURONS, SHUFFLED
 from analyses.proxies import activation, by_interval, correlations, log_likelihood_ratio, pearson
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
-from interp.codes import CodeStore, SparseCodes
-from interp.dictionary import Dictionary
+from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.decoder import logit_path
 from interp.features.encode import encode_store
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half

@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
@@ -102,6 +103,29 @@ class SparseCodes:
     def scipy(self) -> scipy.sparse.csr_matrix:
         arrays = (self.values.cpu().numpy(), self.latents.cpu().numpy(), self.offsets.cpu().numpy())
         return scipy.sparse.csr_matrix(arrays, shape=self.shape)
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """`W_dec` has one row a latent: the direction that the latent writes. Latents fire where z != 0."""
+
+    @property
+    def W_dec(self) -> Float[Tensor, "d_sae d_in"]: ...
+
+    @property
+    def b_dec(self) -> Float[Tensor, " d_in"]: ...
+
+    @property
+    def d_in(self) -> int: ...
+
+    @property
+    def d_sae(self) -> int: ...
+
+    def encode(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]: ...
+
+    def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes: ...
+
+    def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]: ...
 
 
 class CodeStore:

@@ -29,8 +29,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from interp.activations import ActivationStore
-from interp.codes import CodeStore, SparseCodes
-from interp.dictionary import Dictionary
+from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.harvest import harvest
 from interp.sae import SAE, SAEConfig, train_sae

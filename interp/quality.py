@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.dictionary import Dictionary
+from interp.codes import Dictionary
 from interp.harvest import Model, resolve_hooks
 
 if TYPE_CHECKING:

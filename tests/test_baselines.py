@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
-from interp.dictionary import Dictionary
+from interp.codes import Dictionary
 
 
 @pytest.fixture(scope="module")

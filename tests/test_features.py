@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -17,8 +16,9 @@ import torch
 
 from interp.baselines import NeuronDictionary, RandomDictionary
 from interp.codes import SparseCodes
+from interp.features import passes
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
-from interp.features.scan import TABLES
+from interp.features.tables import SCHEMAS
 from interp.harvest import harvest
 from models.transformer import Transformer, TransformerConfig
 
@@ -81,7 +81,7 @@ def present(tokens):
 
 
 def tables_as_bytes(folder: Path) -> dict[str, bytes]:
-    names = [f"{name}.parquet" for name in TABLES] + ["meta.json", "tokens.safetensors"]
+    names = [f"{name}.parquet" for name in SCHEMAS] + ["meta.json", "tokens.safetensors"]
     return {name: (folder / name).read_bytes() for name in names}
 
 
@@ -370,33 +370,19 @@ def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path)
 
 
 def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeypatch):
-    """Chunks of two sequences, every count spilt to disk, a pass for a few latents each: the same bytes."""
-    import interp.features.coactivation as coactivation
-    import interp.features.pairs as pairs
-    import interp.features.passes as passes
-    import interp.features.token_counts as contexts
-
+    """Chunks of two sequences, a pass for the pairs of a few latents each, blocks of one or two latents."""
     plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, settings=SETTINGS)
-    monkeypatch.setattr(passes, "_bytes", lambda config: 9000)
-    monkeypatch.setattr(coactivation, "DENSE", 0)
-    monkeypatch.setattr(passes, "DENSE", D_SAE)
-    monkeypatch.setattr(pairs, "_READ_ROWS", 50)
+    told = []
+    monkeypatch.setattr(passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
     tight_settings = ScanConfig(**{**vars(SETTINGS), "chunk_entries": 100})
-    spilt = []
-    monkeypatch.setattr(contexts.PairCounts, "_spill", spy(contexts.PairCounts._spill, spilt))
-    tight = scan_features(sae, store, HOOK, tmp_path / "tight", labels=labels, settings=tight_settings)
-    assert len(spilt) > 20
-    for name in TABLES:
+    tight = scan_features(
+        sae, store, HOOK, tmp_path / "tight", labels=labels, settings=tight_settings, progress=lambda *t: told.append(t)
+    )
+    assert [note for _, _, note in told].count("describing latents") > D_SAE / 2
+    assert told[-1][0] == told[-1][1] and [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    for name in SCHEMAS:
         pd.testing.assert_frame_equal(tight.table(name), plain.table(name), check_exact=True)
     assert not (tmp_path / "tight" / "scratch").exists()
-
-
-def spy(function, calls):
-    def call(*args):
-        calls.append(args)
-        return function(*args)
-
-    return call
 
 
 def test_from_codes_equals_scan(features, z, tokens, sae, model, labels, tmp_path):
@@ -430,38 +416,43 @@ def test_codes_need_not_be_clean(tokens, tmp_path, caplog):
 
 KILLED = """
     import os, signal, sys, torch
-    import interp.features.encode as encoding
     from interp.activations import ActivationStore
     from interp.baselines import RandomDictionary
     from interp.features.feature_store import ScanConfig, scan_features
 
-    store, out, kill_at = sys.argv[1:]
-    def progress(done, total, note):
-        if kill_at == note and done > 0.3 * total or kill_at == "encoding" == note and done > 250:
-            os.kill(os.getpid(), signal.SIGKILL)
+    store, out = sys.argv[1:]
     torch.set_num_threads(1)
-    scan_features(
-        RandomDictionary(16, 40, 4, seed=1), ActivationStore.open(store), "blocks.0.hook_resid_post", out,
-        settings=ScanConfig(chunk_entries=200), progress=progress,
-    )
+    kills = ("a", "encoding", 0.1), ("b", "counting firings", 0.5), ("c", "describing latents", 0.8)
+    for name, kill_at, share in kills:
+        def progress(done, total, note):
+            if kill_at == note and done > share * total:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        child = os.fork()
+        if child == 0:
+            scan_features(
+                RandomDictionary(16, 40, 4, seed=1), ActivationStore.open(store), "blocks.0.hook_resid_post",
+                os.path.join(out, name), settings=ScanConfig(chunk_entries=200), progress=progress,
+            )
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, kill_at
 """
 
 
-@pytest.mark.parametrize("kill_at", ["encoding", "gathering examples"])
-def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(kill_at, sae, store, tmp_path, monkeypatch):
+def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(sae, store, tmp_path):
     settings = ScanConfig(chunk_entries=200)
     whole = scan_features(sae, store, HOOK, tmp_path / "whole", settings=settings)
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(store.path), str(tmp_path / "cut"), kill_at]
-    killed = subprocess.run(command, cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": "."})
-    assert killed.returncode == -signal.SIGKILL
-    runs = sorted((tmp_path / "cut" / "codes").glob("run-*.safetensors"))
-    assert len(runs) == (2 if kill_at == "encoding" else store.n_shards)
-    with pytest.raises(ValueError, match="no finished scan"):
-        FeatureStore.open(tmp_path / "cut")
-    before = {file: file.stat().st_mtime_ns for file in runs}
-    resumed = scan_features(sae, store, HOOK, tmp_path / "cut", settings=settings)
-    assert tables_as_bytes(resumed.path) == tables_as_bytes(whole.path)
-    assert {file: file.stat().st_mtime_ns for file in runs} == before, "what was encoded is not encoded again"
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(store.path), str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": "."})
+    for name in "abc":
+        runs = sorted((tmp_path / name / "codes").glob("run-*.safetensors"))
+        assert 0 < len(runs) < store.n_shards if name == "a" else len(runs) == store.n_shards
+        with pytest.raises(ValueError, match="no finished scan"):
+            FeatureStore.open(tmp_path / name)
+        before = {file: file.stat().st_mtime_ns for file in runs}
+        resumed = scan_features(sae, store, HOOK, tmp_path / name, settings=settings)
+        assert tables_as_bytes(resumed.path) == tables_as_bytes(whole.path)
+        assert {file: file.stat().st_mtime_ns for file in runs} == before, "what was encoded is not encoded again"
 
 
 def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, model, labels, tmp_path):
@@ -478,7 +469,7 @@ def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, 
 
 
 def test_sql_reads_every_table_and_nothing_else(features):
-    for name in TABLES:
+    for name in SCHEMAS:
         assert features.sql(f"select count(*) as n from {name}").n[0] == len(features.table(name))
     joined = features.sql("select latent, density, label, f1 from features join labels using (latent) where f1 > 0")
     assert {"latent", "density", "label", "f1"} == set(joined)
@@ -487,6 +478,25 @@ def test_sql_reads_every_table_and_nothing_else(features):
             features.sql(query)
     with pytest.raises(ValueError, match="no table 'feature'; there are features"):
         features.table("feature")
+
+
+def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
+    z = torch.zeros(tokens.numel(), 2)
+    z[tokens.flatten() == 9, 0] = 2
+    z[5, 0] = 4  # the strongest
+    vocab = [f"<b>{i}&" for i in range(VOCAB)]
+    weights = {"W_dec": torch.eye(2, 3), "W_U": torch.arange(3.0 * VOCAB).view(3, VOCAB)}
+    store = FeatureStore.from_codes(tokens, SparseCodes.from_dense(z), tmp_path, vocab=vocab, **weights)
+    feature = store[0]
+    assert feature.latent == 0 and feature.facts.n_active == (z[:, 0] > 0).sum() and feature.examples.value[0] == 4
+    page = feature._repr_html_()
+    assert "&lt;b&gt;9&amp;" in page and "<b>9&" not in page and f"positive logits: <code>&lt;b&gt;{VOCAB - 1}" in page
+    assert "rgba(255,140,0,0.80)" in page and "rgba(255,140,0,0.40)" in page
+    assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()
+    for latent in (-1, 2):
+        with pytest.raises(IndexError, match=f"latent {latent} is not in 0..1"):
+            store[latent]
+    assert [feature.latent for feature in store] == [0, 1] and len(store) == 2
 
 
 def test_a_table_that_an_older_scan_lacks_is_named(features, tmp_path):

@@ -1,62 +1,66 @@
-"""The codes of a token set, cut at sequence ends and laid out by row and by latent.
+"""The codes of a token set in two orders: in chunks of whole sequences, and by latent.
 
-A loop over one latent's column reads memory in order, and its sums run in token order however large the chunks are.
+In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
+Out: `Rows.feed` shows each `Chunk` in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents at
+     a time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its sums run in
+     token order, and no result depends on how the rows were cut into chunks.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
-import torch
 from numba import njit
 
 from interp.codes import CodeStore
 
+_BLOCK = 256
+
 
 @dataclass(frozen=True)
 class Columns:
-    """The entries of a chunk by latent: those of latent j are at offsets[j]:offsets[j + 1], rows ascending."""
+    """The entries of latent `first` + j are at offsets[j]:offsets[j + 1], rows ascending."""
 
+    first: int
     offsets: np.ndarray
     rows: np.ndarray
     values: np.ndarray
-    entries: np.ndarray
-    """Where the entry stands in the order by row."""
+
+    @property
+    def last(self) -> int:
+        """The latent behind the last one."""
+        return self.first + len(self.offsets) - 1
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The entries of row i are at offsets[i]:offsets[i + 1]."""
+    """The entries of row i are at offsets[i]:offsets[i + 1]; row 0 is the row `start` of the token set."""
 
     start: int
-    """Row id (seq * n_ctx + pos) of the first row."""
-    n_ctx: int
-    d_sae: int
-    present: np.ndarray
-    """Bool "row": the rows that were encoded; the others were excluded at harvest and are in no count."""
-    tokens: np.ndarray
-    fit: np.ndarray
-    """Bool "row": the half of the sequences on which thresholds and explanations are fitted."""
     offsets: np.ndarray
     latents: np.ndarray
     values: np.ndarray
+    d_sae: int
 
     @cached_property
     def columns(self) -> Columns:
-        return Columns(*transpose(self.offsets, self.latents, self.values, self.d_sae))
+        """The same entries, by latent."""
+        return Columns(0, *transpose(self.offsets, self.latents, self.values, self.d_sae)[:3])
 
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows of a scan in token order, read chunk by chunk."""
+    """All rows of a scan in token order."""
 
     codes: CodeStore
     tokens: np.ndarray
     """Int32 "seq pos"."""
     fit: np.ndarray
-    """Bool "seq"."""
+    """Bool "seq": the half of the sequences on which thresholds and explanations are fitted."""
+    vocab_size: int
     chunk_entries: int
 
     @property
@@ -71,19 +75,30 @@ class Rows:
     def mean_l0(self) -> float:
         return self.codes.nnz / max(len(self.codes), 1)
 
-    def token_counts(self, vocab_size: int) -> np.ndarray:
-        return np.bincount(self.tokens.reshape(-1), minlength=vocab_size)
+    @cached_property
+    def present(self) -> np.ndarray:
+        """Bool "row": the rows that were encoded; the others were excluded at harvest and are in no count."""
+        return self.codes.present(0, len(self.codes)).numpy()
+
+    @cached_property
+    def n_present(self) -> int:
+        return int(self.present.sum())
+
+    @cached_property
+    def unigrams(self) -> np.ndarray:
+        """How often each token of the vocabulary occurs in the text."""
+        return np.bincount(self.tokens.reshape(-1), minlength=self.vocab_size)
 
     def feed(self, *accumulators: Callable[[Chunk], None], advance: Callable[[int], None]) -> None:
         """Show every chunk, in order, to each accumulator; they share nothing, so they run side by side."""
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(len(accumulators)) as pool:
             for chunk in self._chunks():
                 for done in [pool.submit(add, chunk) for add in accumulators]:
                     done.result()
-                advance(len(chunk.tokens))
+                advance(len(chunk.offsets) - 1)
 
     def _chunks(self) -> Iterator[Chunk]:
-        """Whole sequences; the next chunk is read while one is counted."""
+        """The next chunk is read while one is counted."""
         sequences = max(1, int(self.chunk_entries / (max(self.mean_l0, 1) * self.n_ctx)))
         starts = range(0, len(self.tokens), sequences)
         with ThreadPoolExecutor(1) as reader:
@@ -94,25 +109,61 @@ class Rows:
             yield ahead.result()
 
     def _chunk(self, first: int, last: int) -> Chunk:
-        last = min(last, len(self.tokens))
-        start, stop = first * self.n_ctx, last * self.n_ctx
-        codes = self.codes[start:stop]
-        return Chunk(
-            start=start,
-            n_ctx=self.n_ctx,
-            d_sae=self.d_sae,
-            present=self.codes.present(start, stop).numpy(),
-            tokens=self.tokens[first:last].reshape(-1),
-            fit=np.repeat(self.fit[first:last], self.n_ctx),
-            offsets=codes.offsets.numpy(),
-            latents=codes.latents.numpy(),
-            values=codes.values.numpy(),
-        )
+        start = first * self.n_ctx
+        codes = self.codes[start : last * self.n_ctx]
+        return Chunk(start, codes.offsets.numpy(), codes.latents.numpy(), codes.values.numpy(), self.d_sae)
+
+
+class ColumnFiles:
+    """The firings of every latent, on disk: `add` each chunk, then `read` some latents."""
+
+    def __init__(self, folder: Path, d_sae: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.d_sae = folder, d_sae
+        self.n_active = np.zeros(d_sae, np.int64)
+        self._n_chunks = 0
+
+    def add(self, chunk: Chunk) -> None:
+        columns = chunk.columns
+        starts = columns.offsets + self.n_active.sum()
+        arrays = {"starts": starts, "rows": columns.rows + np.int64(chunk.start), "values": columns.values}
+        for name, array in arrays.items():
+            with open(self.folder / name, "ab") as file:
+                array.tofile(file)
+        self.n_active += np.diff(columns.offsets)
+        self._n_chunks += 1
+
+    def blocks(self, max_entries: int) -> list[tuple[int, int]]:
+        """Latents first .. last that are read at a time: up to 256, and up to `max_entries` entries of two or more."""
+        edges, n_entries = [0], 0
+        for j, n in enumerate(self.n_active.tolist()):
+            if j - edges[-1] == _BLOCK or (j > edges[-1] and n_entries + n > max_entries):
+                edges.append(j)
+                n_entries = 0
+            n_entries += n
+        return list(zip(edges, [*edges[1:], self.d_sae], strict=True))
+
+    def read(self, first: int, last: int) -> Columns:
+        rows, values, latents = [], [], []
+        for chunk in range(self._n_chunks):
+            at = chunk * (self.d_sae + 1)
+            starts = self._part("starts", np.int64, at + first, at + last + 1)
+            rows.append(self._part("rows", np.int64, starts[0], starts[-1]))
+            values.append(self._part("values", np.float32, starts[0], starts[-1]))
+            latents.append(np.repeat(np.arange(last - first), np.diff(starts)))
+        if len(rows) == 1:
+            return Columns(first, starts - starts[0], rows[0], values[0])
+        offsets, order = group_by(np.concatenate(latents), last - first)
+        return Columns(first, offsets, np.concatenate(rows)[order], np.concatenate(values)[order])
+
+    def _part(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
+        size = np.dtype(dtype).itemsize
+        return np.fromfile(self.folder / name, dtype, stop - start, offset=start * size)
 
 
 @njit(cache=True, nogil=True)
 def transpose(offsets, latents, values, d_sae):
-    """From the order by row to the order by latent: the fields of `Columns`."""
+    """From the order by row to the order by latent: offsets, rows and values, and where each entry stood by row."""
     column_offsets = np.zeros(d_sae + 1, np.int64)
     for latent in latents:
         column_offsets[latent + 1] += 1
@@ -131,18 +182,26 @@ def transpose(offsets, latents, values, d_sae):
 
 @njit(cache=True, nogil=True)
 def group_by(keys, n_keys):
-    """A stable counting sort: the positions of key j are order[offsets[j]:offsets[j + 1]]. Keys below 0 drop out."""
+    """A stable counting sort: the positions of key j are order[offsets[j]:offsets[j + 1]]."""
     offsets = np.zeros(n_keys + 1, np.int64)
     for key in keys:
-        if key >= 0:
-            offsets[key + 1] += 1
+        offsets[key + 1] += 1
     for j in range(n_keys):
         offsets[j + 1] += offsets[j]
-    order = np.empty(offsets[n_keys], np.int32)
-    ends = offsets[:-1].copy()
+    order, ends = np.empty(len(keys), np.int64), offsets.copy()
     for i in range(len(keys)):
-        key = keys[i]
-        if key >= 0:
-            order[ends[key]] = i
-            ends[key] += 1
+        order[ends[keys[i]]] = i
+        ends[keys[i]] += 1
     return offsets, order
+
+
+@njit(cache=True, nogil=True)
+def insert_best(score, item, scores, items):
+    """Keep an item among the best, the highest score first; of equal scores the one that came first stays first."""
+    place = len(scores)
+    while place > 0 and score > scores[place - 1]:
+        if place < len(scores):
+            scores[place], items[place] = scores[place - 1], items[place - 1]
+        place -= 1
+    if place < len(scores):
+        scores[place], items[place] = score, item

@@ -9,7 +9,9 @@ block's W_out or W_O. (An RMS norm does not centre d; a folded norm has no w.) W
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,28 @@ class LogitPath:
     directions: Float[Tensor, "latent d_model"] | None
     W_U: Float[Tensor, "d_model d_vocab"] | None
     note: str
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What is known of a dictionary besides its codes; each part may be missing."""
+
+    W_dec: Float[Tensor, "latent d_in"] | None
+    W_enc: Float[Tensor, "d_in latent"] | None
+    logits: LogitPath
+
+    @cached_property
+    @torch.no_grad()
+    def norms(self) -> dict[str, np.ndarray]:
+        """Columns of the features table: the decoder row's length, and its cosine with the encoder's column."""
+        if self.W_dec is None:
+            return {}
+        W_dec = self.W_dec.detach().float().cpu()
+        columns = {"dec_norm": W_dec.norm(dim=1).numpy()}
+        if self.W_enc is not None:
+            W_enc = self.W_enc.detach().float().cpu().T
+            columns["enc_dec_cosine"] = torch.nn.functional.cosine_similarity(W_enc, W_dec).numpy()
+        return columns
 
 
 @torch.no_grad()
@@ -58,37 +82,21 @@ def logit_path(
 
 
 @torch.no_grad()
-def norm_columns(W_dec: Tensor | None, W_enc: Tensor | None, d_sae: int) -> dict[str, np.ndarray]:
-    """Columns of the features table: the decoder row's length, and its cosine with the encoder's column."""
-    nothing = np.full(d_sae, np.nan)
-    if W_dec is None:
-        return {"dec_norm": nothing, "enc_dec_cosine": nothing}
-    decoder = W_dec.detach().float().cpu()
-    columns = {"dec_norm": decoder.norm(dim=1).numpy(), "enc_dec_cosine": nothing}
-    if W_enc is not None:
-        encoder = W_enc.detach().float().cpu().T
-        columns["enc_dec_cosine"] = torch.nn.functional.cosine_similarity(encoder, decoder).numpy()
-    return columns
-
-
-@torch.no_grad()
-def neighbour_table(W_dec: Float[Tensor, "latent d_in"], k: int) -> dict[str, np.ndarray]:
-    """The `k` other latents of the highest decoder cosine, for every latent."""
+def neighbour_tables(W_dec: Float[Tensor, "latent d_in"], k: int) -> Iterator[dict[str, np.ndarray]]:
+    """The `k` other latents of the highest decoder cosine of each latent, for some latents after the others."""
     unit = torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
     k = min(k, len(unit) - 1)
-    others, cosines = [], []
     for first in range(0, len(unit), _BLOCK):
         cosine = unit[first : first + _BLOCK] @ unit.T
-        cosine[torch.arange(len(cosine)), torch.arange(first, first + len(cosine))] = -torch.inf
+        latents = torch.arange(first, first + len(cosine))
+        cosine[latents - first, latents] = -torch.inf
         best = cosine.topk(k, dim=1)
-        others.append(best.indices)
-        cosines.append(best.values)
-    return {
-        "latent": np.repeat(np.arange(len(unit)), k),
-        "other": torch.cat(others).flatten().numpy(),
-        "rank": np.tile(np.arange(k), len(unit)),
-        "cosine": torch.cat(cosines).flatten().numpy(),
-    }
+        yield {
+            "latent": latents.repeat_interleave(k).numpy(),
+            "other": best.indices.flatten().numpy(),
+            "rank": np.tile(np.arange(k), len(latents)),
+            "cosine": best.values.flatten().numpy(),
+        }
 
 
 def _to_residual_stream(model: torch.nn.Module, hook_name: str, d_in: int, d_model: int) -> Tensor | None:

@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.codes import CodeStore, SparseCodes
-from interp.dictionary import Dictionary
-from interp.features.scan import digest
+from interp.codes import CodeStore, Dictionary, SparseCodes
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -56,7 +54,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     codes = SparseCodes(codes.offsets.cpu(), codes.latents.cpu(), codes.values.detach().float().cpu(), codes.d_sae)
     finite = codes.values.isfinite()
     if not finite.all():
-        at = int(finite.logical_not().nonzero()[0])
+        at = int((~finite).nonzero()[0])
         row = int(row_ids[codes.rows[at]])
         raise ValueError(
             f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {row}: codes must be finite"
@@ -67,8 +65,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     if (codes.values < 0).any():
         log.warning("negative activations do not count as firing: they are left out")
     counts = torch.bincount(codes.rows[keep], minlength=len(codes))
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return SparseCodes(offsets, codes.latents[keep], codes.values[keep], codes.d_sae)
+    return SparseCodes.from_counts(counts, codes.latents[keep], codes.values[keep], codes.d_sae)
 
 
 def as_codes(codes: "SparseCodes | scipy.sparse.csr_matrix", tokens: Tensor, W_dec: Tensor | None) -> SparseCodes:
@@ -86,10 +83,3 @@ def as_codes(codes: "SparseCodes | scipy.sparse.csr_matrix", tokens: Tensor, W_d
     if codes.nnz and not 0 <= int(codes.latents.min()) <= int(codes.latents.max()) < codes.d_sae:
         raise ValueError(f"latent id {int(codes.latents.max())} is not in 0..d_sae={codes.d_sae}")
     return codes
-
-
-def fingerprint(sae: Dictionary) -> str:
-    """Digest of the decoder and of what the encoder makes of 32 fixed inputs."""
-    probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
-    codes = sae.codes(probe.to(sae.W_dec.device))
-    return digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)

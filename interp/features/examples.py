@@ -8,156 +8,113 @@ around a firing inside its own sequence, with this latent's activation on each o
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from interp.features.chunks import Chunk
+from interp.features.chunks import Columns, Rows, insert_best
+from interp.features.firing import FiringStatistics
+from interp.features.scan_config import ScanConfig
+from interp.features.tables import ragged
+from interp.files import splitmix64
 
 TOP, INTERVAL = "top", "interval"
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_hashed = njit(cache=True, nogil=True)(splitmix64)
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Windows of `len(self.start)` examples, one after the other; window i is [offsets[i], offsets[i + 1])."""
-
-    start: np.ndarray
-    offsets: np.ndarray
-    tokens: np.ndarray
-    values: np.ndarray
-
-
 class Examples:
-    """Keeps `n_top` firings of a latent and `n_sample` of each of its intervals."""
+    """Where the kept firings of each latent stand in the columns; −1 behind the last of each row."""
 
-    def __init__(self, maxima: np.ndarray, *, n_top: int, n_sample: int, n_intervals: int, seed: int):
-        d_sae = len(maxima)
-        self.maxima, self.seed = maxima, np.uint64(seed)
-        self.counts = np.zeros((d_sae, n_intervals), np.int64)
-        self.top_values = np.zeros((d_sae, n_top), np.float32)
-        self.top_rows = np.full((d_sae, n_top), -1, np.int64)
-        shape = (d_sae, n_intervals, n_sample)
-        self.hashes = np.full(shape, np.iinfo(np.uint64).max, np.uint64)
-        self.sample_values = np.zeros(shape, np.float32)
-        self.sample_rows = np.full(shape, -1, np.int64)
+    counts: np.ndarray
+    """Firings of each "latent interval"."""
+    top: np.ndarray
+    """Entries "latent rank", the strongest first."""
+    sample: np.ndarray
+    """Entries "latent interval rank"."""
 
-    def add(self, chunk: Chunk) -> None:
-        args = (chunk.columns.offsets, chunk.columns.rows, chunk.columns.values, chunk.start)
-        _add_top(*args, self.top_values, self.top_rows)
-        _add_sample(*args, self.maxima, self.seed, self.counts, self.hashes, self.sample_values, self.sample_rows)
-
-    def interval_table(self) -> dict[str, np.ndarray]:
-        latent, interval = (i.reshape(-1) for i in np.indices(self.counts.shape))
-        width = self.maxima[latent].astype(np.float64) / self.counts.shape[1]
-        columns = {"latent": latent, "interval": interval, "low": interval * width, "high": (interval + 1) * width}
-        alive = self.maxima[latent] > 0
-        return {key: column[alive] for key, column in {**columns, "n": self.counts.reshape(-1)}.items()}
-
-    def listed(self, first: int, last: int) -> dict[str, np.ndarray]:
-        """The kept firings of latents first .. last: all columns of the examples table but the windows."""
-        top, sample = self.top_rows[first:last], self.sample_rows[first:last]
-        t_latent, t_rank = np.nonzero(top >= 0)
-        s_latent, s_interval, s_rank = np.nonzero(sample >= 0)
-        values = self.top_values[first:last][t_latent, t_rank], self.sample_values[first:last][sample >= 0]
-        intervals = _interval(values[0], self.maxima[first + t_latent], self.counts.shape[1])
-        columns = {
-            "latent": np.concatenate([t_latent, s_latent]) + first,
-            "kind": np.repeat([TOP, INTERVAL], [len(t_latent), len(s_latent)]),
-            "interval": np.concatenate([intervals, s_interval]),
-            "rank": np.concatenate([t_rank, s_rank]),
-            "row": np.concatenate([top[top >= 0], sample[sample >= 0]]),
-            "value": np.concatenate(values),
-        }
-        order = columns["latent"].argsort(kind="stable")
-        return {key: column[order] for key, column in columns.items()}
+    @classmethod
+    def pick(cls, columns: Columns, maxima: np.ndarray, config: ScanConfig) -> "Examples":
+        sizes = config.n_intervals, config.n_top, config.n_per_interval
+        seed = np.uint64(config.seed)
+        return cls(*_pick(columns.offsets, columns.rows, columns.values, columns.first, maxima, seed, *sizes))
 
 
-def empty_windows(rows: np.ndarray, tokens: np.ndarray, *, before: int, after: int) -> Windows:
-    """The windows of firings at `rows`, all activations 0 until `fill_windows` has seen every chunk."""
-    n_ctx = tokens.shape[1]
-    first = rows - rows % n_ctx
-    start = np.maximum(rows - before, first)
-    lengths = np.minimum(rows + after + 1, first + n_ctx) - start
-    offsets = np.concatenate([[0], lengths.cumsum()])
-    at = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return Windows(start, offsets, tokens.reshape(-1)[at], np.zeros(len(at), np.float32))
+def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np.ndarray]:
+    """The table `intervals`, of the latents that fire."""
+    latent, interval = (i.reshape(-1) for i in np.indices(examples.counts.shape))
+    width = firing.maxima[latent].astype(np.float64) / examples.counts.shape[1]
+    low, high = interval * width, (interval + 1) * width
+    columns = {"latent": firing.first + latent, "interval": interval, "low": low, "high": high}
+    alive = firing.maxima[latent] > 0
+    return {key: column[alive] for key, column in {**columns, "n": examples.counts.reshape(-1)}.items()}
 
 
-def fill_windows(windows: Windows, latents: np.ndarray, order: np.ndarray, chunk: Chunk) -> None:
-    """Write the activations of one chunk. `order` sorts the windows by start."""
-    stop = chunk.start + len(chunk.tokens)
-    low, high = np.searchsorted(windows.start, [chunk.start, stop], sorter=order)
-    _fill(
-        order[low:high],
-        latents,
-        windows.start,
-        windows.offsets,
-        windows.values,
-        chunk.start,
-        chunk.offsets,
-        chunk.latents,
-        chunk.values,
+def example_table(
+    examples: Examples, columns: Columns, firing: FiringStatistics, rows: Rows, config: ScanConfig
+) -> dict[str, Any]:
+    """The table `examples`: the kept firings in their windows."""
+    t_latent, t_rank = np.nonzero(examples.top >= 0)
+    s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
+    latent, at = (
+        np.concatenate([t_latent, s_latent]),
+        np.concatenate([x[x >= 0] for x in (examples.top, examples.sample)]),
     )
-
-
-def _interval(value: np.ndarray, maximum: np.ndarray, n_intervals: int) -> np.ndarray:
-    return np.ceil(value.astype(np.float64) * n_intervals / maximum).astype(np.int32) - 1
-
-
-@njit(cache=True, nogil=True)
-def _hash(seed, latent, row):
-    """splitmix64 of the row, keyed by seed and latent."""
-    x = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(latent)
-    for word in (np.uint64(row), np.uint64(0)):
-        x += word + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-    return x
-
-
-@njit(cache=True, nogil=True)
-def _add_top(offsets, rows, values, start, top_values, top_rows):
-    k = top_values.shape[1]
-    for j in range(len(offsets) - 1):
-        for e in range(offsets[j], offsets[j + 1]):
-            v = values[e]
-            if k == 0 or v <= top_values[j, k - 1]:
-                continue
-            at = k - 1
-            while at > 0 and top_values[j, at - 1] < v:
-                top_values[j, at], top_rows[j, at] = top_values[j, at - 1], top_rows[j, at - 1]
-                at -= 1
-            top_values[j, at], top_rows[j, at] = v, start + rows[e]
+    top_values = columns.values[at[: len(t_latent)]].astype(np.float64)
+    top_interval = np.ceil(top_values * config.n_intervals / firing.maxima[t_latent]).astype(np.int32) - 1
+    order = latent.argsort(kind="stable")
+    latent, at = latent[order], at[order]
+    row, flat = columns.rows[at], rows.tokens.reshape(-1)
+    first = row - row % rows.n_ctx
+    start = np.maximum(row - config.window_before, first)
+    lengths = np.minimum(row + config.window_after + 1, first + rows.n_ctx) - start
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    places = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
+    values = np.zeros(len(places), np.float32)
+    _fill(latent, at, start, offsets, columns.offsets, columns.rows, columns.values, values)
+    return {
+        "latent": columns.first + latent,
+        "kind": np.repeat([TOP, INTERVAL], [len(t_latent), len(s_latent)])[order],
+        "interval": np.concatenate([top_interval, s_interval])[order],
+        "rank": np.concatenate([t_rank, s_rank])[order],
+        "row": row,
+        "value": columns.values[at],
+        "start": start,
+        "tokens": ragged(flat[places], offsets),
+        "values": ragged(values, offsets),
+    }
 
 
 @njit(cache=True, nogil=True)
-def _add_sample(offsets, rows, values, start, maxima, seed, counts, hashes, sample_values, sample_rows):
-    n_intervals, k = hashes.shape[1:]
-    for j in range(len(offsets) - 1):
+def _pick(offsets, rows, values, first, maxima, seed, n_intervals, n_top, n_sample):
+    d = len(maxima)
+    counts = np.zeros((d, n_intervals), np.int64)
+    top, sample = np.full((d, n_top), -1, np.int64), np.full((d, n_intervals, n_sample), -1, np.int64)
+    for j in range(d):
+        key = seed * _GOLDEN + np.uint64(first + j)
+        strongest, hashes = np.zeros(n_top, np.float32), np.zeros((n_intervals, n_sample), np.uint64)
         for e in range(offsets[j], offsets[j + 1]):
             i = int(np.ceil(np.float64(values[e]) * n_intervals / maxima[j])) - 1
             counts[j, i] += 1
-            if k == 0:
-                continue
-            row = start + rows[e]
-            h = _hash(seed, j, row)
-            if h >= hashes[j, i, k - 1]:
-                continue
-            at = k - 1
-            while at > 0 and hashes[j, i, at - 1] > h:
-                hashes[j, i, at] = hashes[j, i, at - 1]
-                sample_values[j, i, at], sample_rows[j, i, at] = sample_values[j, i, at - 1], sample_rows[j, i, at - 1]
-                at -= 1
-            hashes[j, i, at], sample_values[j, i, at], sample_rows[j, i, at] = h, values[e], row
+            if n_top:
+                insert_best(values[e], e, strongest, top[j])
+            if n_sample:
+                insert_best(~_hashed(_hashed(key + np.uint64(rows[e]))), e, hashes[i], sample[j, i])
+    return counts, top, sample
 
 
 @njit(cache=True, nogil=True)
-def _fill(which, window_latents, starts, window_offsets, window_values, chunk_start, offsets, latents, values):
-    for i in which:
-        for t in range(window_offsets[i + 1] - window_offsets[i]):
-            row = starts[i] + t - chunk_start
-            for e in range(offsets[row], offsets[row + 1]):
-                if latents[e] == window_latents[i]:
-                    window_values[window_offsets[i] + t] = values[e]
-                    break
+def _fill(latents, at, starts, window_offsets, offsets, rows, values, out):
+    """The activations in the window of each entry `at` of a latent: those of the entries around it."""
+    for i in range(len(at)):
+        base, size = window_offsets[i], window_offsets[i + 1] - window_offsets[i]
+        e = at[i]
+        while e >= offsets[latents[i]] and rows[e] >= starts[i]:
+            out[base + rows[e] - starts[i]] = values[e]
+            e -= 1
+        e = at[i] + 1
+        while e < offsets[latents[i] + 1] and rows[e] < starts[i] + size:
+            out[base + rows[e] - starts[i]] = values[e]
+            e += 1

@@ -1,7 +1,7 @@
 """What every latent of a dictionary fires on: the scan, and the store of what it found.
 
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable by shard
-    tables from the codes in token order                               `interp.statistics`
+    tables from the codes in token order                               `interp.features.passes`
 
 A latent fires where z > 0. Any other producer of codes can make a store too: `FeatureStore.from_codes`.
 The fit half of the sequences (`fit_half`) is for choosing thresholds and explanations, the other for measuring them.
@@ -18,10 +18,14 @@ from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from interp.codes import CodeStore, SparseCodes
-from interp.dictionary import Dictionary
-from interp.features.encode import as_codes, encode_store, fingerprint, write_codes
-from interp.features.scan import TABLES, Progress, Scan, ScanConfig, digest, fit_half
+from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.features.decoder import Decoder, LogitPath, logit_path
+from interp.features.encode import as_codes, encode_store, write_codes
+from interp.features.feature import Feature
+from interp.features.scan import Scan, tensor_digest
+from interp.features.scan_config import ScanConfig, fit_half
+from interp.features.tables import SCHEMAS
+from interp.files import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,23 +78,31 @@ class FeatureStore:
         With `W_dec` and `W_U` the logit effects are those of W_dec W_U, each latent's mean taken off.
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
-        from interp.features.decoder import LogitPath
-        from interp.features.passes import Decoder
-
         codes = as_codes(codes, tokens, W_dec)
         path = LogitPath(None, None, "no logit effects: W_dec and W_U were not both given")
         if W_dec is not None and W_U is not None:
             if W_dec.shape[1] != W_U.shape[0]:
                 raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
             path = LogitPath(W_dec.detach().float().cpu(), W_U.detach().float().cpu(), "logit effects W_dec W_U")
-        inputs = {"codes": digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
-        scan = Scan(Path(out), tokens, vocab, labels, settings or ScanConfig(), hook_name, progress)
-        if scan.begin({**inputs, "decoder": digest(W_dec, W_U)}, resume):
+        scan = Scan(Path(out), tokens, vocab, labels, settings, hook_name, progress)
+        inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
+        if scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, resume):
             return cls(out)
-        store = CodeStore.create(scan.out / "codes", n_rows=len(codes), d_sae=codes.d_sae)
+        store = scan.open_codes(codes.d_sae, 0)
         write_codes(codes, store)
         scan.finish(store, Decoder(W_dec, None, path))
         return cls(out)
+
+    def __getitem__(self, latent: int) -> Feature:
+        """One feature; in a notebook it shows itself. Raises IndexError unless 0 ≤ latent < d_sae."""
+        if not 0 <= latent < self.d_sae:
+            raise IndexError(f"latent {latent} is not in 0..{self.d_sae - 1}")
+        facts = self.sql(f"select * from features where latent = {int(latent)}").iloc[0]
+        top = f"select * from examples where latent = {int(latent)} and kind = 'top' order by rank"
+        return Feature(int(latent), facts, self.sql(top), self.vocab)
+
+    def __len__(self) -> int:
+        return self.d_sae
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:
@@ -126,8 +138,8 @@ class FeatureStore:
         """One table as pandas; list columns hold arrays."""
         import pandas as pd
 
-        if name not in TABLES:
-            raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
+        if name not in SCHEMAS:
+            raise ValueError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         file = self.path / f"{name}.parquet"
         if not file.exists():
             raise ValueError(f"{self.path} has no table {name!r}: an earlier version scanned it; scan it again")
@@ -139,7 +151,7 @@ class FeatureStore:
         import pyarrow.dataset
 
         with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-            for name in TABLES:
+            for name in SCHEMAS:
                 if (self.path / f"{name}.parquet").exists():
                     connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
             try:
@@ -169,20 +181,15 @@ def scan_features(
     goes on behind the last shard it encoded; a finished one is opened. Raises ValueError if the widths differ, or if
     `out` holds the scan of something else.
     """
-    from interp.features.decoder import LogitPath, logit_path
-    from interp.features.passes import Decoder
-
     if store.d(hook) != sae.d_in:
         raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
     if store.tokens is None:
         raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
-    scan = Scan(Path(out), store.tokens, vocab, labels, settings or ScanConfig(), hook, progress)
-    W_U = None if model is None else getattr(model, "W_U", None)
-    inputs = {"dictionary": fingerprint(sae), "activations": store.fingerprint, "hook": hook, "model": digest(W_U)}
-    if scan.begin(inputs, resume):
+    scan = Scan(Path(out), store.tokens, vocab, labels, settings, hook, progress)
+    inputs = {"dictionary": _fingerprint(sae), "activations": store.fingerprint, "hook": hook}
+    if scan.begin({**inputs, "model": tensor_digest(getattr(model, "W_U", None))}, resume):
         return FeatureStore(out)
-    codes = CodeStore.create(scan.out / "codes", n_rows=store.tokens.numel(), d_sae=sae.d_sae)
-    scan.plan(codes, extra_rows=len(store))
+    codes = scan.open_codes(sae.d_sae, len(store))
     encode_store(sae, store, hook, codes, scan.advance)
     path = LogitPath(None, None, "no logit effects: no model was given")
     if model is not None:
@@ -190,3 +197,10 @@ def scan_features(
         path = logit_path(sae.W_dec, model, hook, store.tokens[::every][:16])
     scan.finish(codes, Decoder(sae.W_dec, getattr(sae, "W_enc", None), path))
     return FeatureStore(out)
+
+
+def _fingerprint(sae: Dictionary) -> str:
+    """Digest of the decoder and of what the encoder makes of 32 fixed inputs."""
+    probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
+    codes = sae.codes(probe.to(sae.W_dec.device))
+    return tensor_digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)

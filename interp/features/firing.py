@@ -8,10 +8,12 @@ they are the leading bits of the float32 value, so that finding a bin costs a sh
 interpolation: they are within one bin, 1/16 of the value, of the exact ones.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 
-from interp.features.chunks import Chunk
+from interp.features.chunks import Columns
 
 BINS_PER_OCTAVE = 16
 _SHIFT = 23 - 4  # float32 has 23 bits of mantissa; the upper 4 choose one of 16 bins
@@ -21,40 +23,30 @@ N_BINS = (_HIGHEST - _LOWEST) * BINS_PER_OCTAVE
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
 
 
+@dataclass(frozen=True)
 class FiringStatistics:
-    """Running counts, sums, maxima and histograms of `d_sae` latents; 4 bytes a latent and bin."""
+    """Of the latents from `first` on, each array "latent"; `histogram` is "latent bin", `n_rows` the rows encoded."""
 
-    def __init__(self, d_sae: int):
-        self.n_rows = 0
-        self.n_active = np.zeros(d_sae, np.int64)
-        self.n_sequences = np.zeros(d_sae, np.int64)
-        self.sums = np.zeros(d_sae)
-        self.squares = np.zeros(d_sae)
-        self.maxima = np.zeros(d_sae, np.float32)
-        self.histogram = np.zeros((d_sae, N_BINS), np.uint32)
+    first: int
+    n_rows: int
+    n_active: np.ndarray
+    n_sequences: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+    maxima: np.ndarray
+    histogram: np.ndarray
 
-    def add(self, chunk: Chunk) -> None:
-        self.n_rows += int(chunk.present.sum())
-        _add(
-            chunk.columns.offsets,
-            chunk.columns.rows,
-            chunk.n_ctx,
-            chunk.columns.values,
-            chunk.columns.values.view(np.int32),
-            self.n_active,
-            self.n_sequences,
-            self.sums,
-            self.squares,
-            self.maxima,
-            self.histogram,
-        )
+    @classmethod
+    def of(cls, columns: Columns, n_ctx: int, n_rows: int) -> "FiringStatistics":
+        bits = columns.values.view(np.int32)
+        return cls(columns.first, n_rows, *_count(columns.offsets, columns.rows, n_ctx, columns.values, bits))
 
     def columns(self) -> dict[str, np.ndarray]:
         """Columns of the features table; NaN where a latent never fires."""
         fired = np.where(self.n_active > 0, self.n_active, np.nan)
         mean = self.sums / fired
         columns: dict[str, np.ndarray] = {
-            "latent": np.arange(len(self.n_active), dtype=np.int32),
+            "latent": self.first + np.arange(len(self.n_active)),
             "n_active": self.n_active,
             "density": self.n_active / max(self.n_rows, 1),
             "mean": mean,
@@ -72,13 +64,13 @@ class FiringStatistics:
         filled = self.histogram > 0
         seen = np.logical_or.accumulate(filled, 1) & np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
         latent, index = np.nonzero(seen)
-        edges = bin_edges()
+        edges, n = bin_edges(), self.histogram[latent, index]
         return {
-            "latent": latent,
+            "latent": self.first + latent,
             "bin": index,
             "low": edges[index],
             "high": edges[index + 1],
-            "n": self.histogram[latent, index],
+            "n": n,
         }
 
 
@@ -100,27 +92,30 @@ def bins_of(values: np.ndarray) -> np.ndarray:
     return np.clip((values.view(np.int32) >> _SHIFT) - _FIRST, 0, N_BINS - 1)
 
 
-def quantiles(histogram: np.ndarray, maxima: np.ndarray, block: int = 4096) -> np.ndarray:
+def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
     """Float "latent quantile": `QUANTILES` of the firings by interpolation inside a bin; NaN without firings."""
     edges = bin_edges().astype(np.float64)
     found = np.full((len(histogram), len(QUANTILES)), np.nan)
-    for first in range(0, len(histogram), block):
-        counts = histogram[first : first + block].astype(np.float64)
-        below = counts.cumsum(1)
-        alive = np.flatnonzero(below[:, -1] > 0)
-        for i, q in enumerate(QUANTILES):
-            target = q * below[alive, -1]
-            index = (below[alive] < target[:, None]).sum(1)
-            inside = counts[alive, index]
-            share = (target - (below[alive, index] - inside)) / inside
-            high = np.minimum(edges[index + 1], maxima[first + alive])
-            found[first + alive, i] = edges[index] + share * (high - edges[index])
+    counts = histogram.astype(np.float64)
+    below = counts.cumsum(1)
+    alive = np.flatnonzero(below[:, -1] > 0)
+    for i, q in enumerate(QUANTILES):
+        target = q * below[alive, -1]
+        index = (below[alive] < target[:, None]).sum(1)
+        inside = counts[alive, index]
+        share = (target - (below[alive, index] - inside)) / inside
+        high = np.minimum(edges[index + 1], maxima[alive])
+        found[alive, i] = edges[index] + share * (high - edges[index])
     return found
 
 
 @njit(cache=True, nogil=True)
-def _add(offsets, rows, n_ctx, values, bits, n_active, n_sequences, sums, squares, maxima, histogram):
-    for j in range(len(offsets) - 1):
+def _count(offsets, rows, n_ctx, values, bits):
+    d = len(offsets) - 1
+    n_active, n_sequences = np.zeros(d, np.int64), np.zeros(d, np.int64)
+    sums, squares, maxima = np.zeros(d), np.zeros(d), np.zeros(d, np.float32)
+    histogram = np.zeros((d, N_BINS), np.uint32)
+    for j in range(d):
         end = 0  # of the sequence that fired last
         for e in range(offsets[j], offsets[j + 1]):
             v = values[e]
@@ -131,4 +126,5 @@ def _add(offsets, rows, n_ctx, values, bits, n_active, n_sequences, sums, square
             if rows[e] >= end:
                 end = (rows[e] // n_ctx + 1) * n_ctx
                 n_sequences[j] += 1
-        n_active[j] += offsets[j + 1] - offsets[j]
+        n_active[j] = offsets[j + 1] - offsets[j]
+    return n_active, n_sequences, sums, squares, maxima, histogram

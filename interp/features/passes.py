@@ -1,168 +1,134 @@
-"""From codes in token order to the tables of a feature store, in a few passes of bounded memory.
+"""From codes in token order to the tables of a feature store, in memory that does not grow with the text.
 
-    pass 1   counts, maxima, histograms; co-activation
-    pass 2   with the maxima known: intervals, examples, tokens in context, labels
-    pass 3   the windows of the examples that were kept
+1. The first pass over the codes counts which latents fire together, and lays the firings out by latent on disk.
+2. The latents are read in blocks; all else that is known of one follows from its rows and values. Blocks run side by
+   side, and are written in order.
 
-Label counts and windows of very many latents take a further pass for each further block of latents.
-The passes read codes, not activations, so they need neither model nor dictionary.
+The passes read codes, not activations, so they need neither model nor dictionary. Very many latents take further passes
+for their pairs. The codes that are laid out take 12 bytes a firing, in a folder that goes when the tables are whole.
 """
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from torch import Tensor
+import torch
 
-from interp.features.chunks import Rows
-from interp.features.coactivation import DENSE, Coactivation
-from interp.features.decoder import LogitPath, neighbour_table, norm_columns
-from interp.features.examples import Examples, empty_windows, fill_windows
+from interp.features.chunks import ColumnFiles, Rows
+from interp.features.coactivation import Coactivation
+from interp.features.decoder import Decoder, neighbour_tables
+from interp.features.examples import Examples, example_table, interval_table
 from interp.features.firing import FiringStatistics
-from interp.features.labelling import LabelCounts, LabelSets, best_labels
-from interp.features.logits import LogitColumns
-from interp.features.scan import ScanConfig
-from interp.features.tables import TableWriter, ragged, write_table
-from interp.features.token_counts import TokenCounts, token_tables
+from interp.features.labelling import LabelSets, best_labels, label_table
+from interp.features.logits import logit_columns
+from interp.features.scan_config import ScanConfig
+from interp.features.tables import SCHEMAS, table_writer
+from interp.features.token_counts import OffsetSummary, TokenCounts, mass_steps, token_table
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""
+Tables = dict[str, dict[str, Any]]
 
-_EXACT_L0 = 64
+_EXACT_D_SAE, _EXACT_L0 = 8192, 64
 _DEFAULT_STRONGEST = 16
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """What is known of the dictionary besides its codes; every part may be missing."""
+class Inputs(NamedTuple):
+    """What the tables are of."""
 
-    W_dec: Tensor | None
-    W_enc: Tensor | None
-    logits: LogitPath
-
-
-def n_passes(config: ScanConfig, d_sae: int, n_labels: int) -> int:
-    """How often `write_tables` reads the codes."""
-    return 1 + len(_label_blocks(config, d_sae, n_labels)) + len(_window_blocks(config, d_sae))
+    rows: Rows
+    labels: LabelSets | None
+    decoder: Decoder
+    config: ScanConfig
 
 
-def write_tables(
-    rows: Rows,
-    folder: Path,
-    config: ScanConfig,
-    *,
-    vocab_size: int,
-    labels: LabelSets | None,
-    decoder: Decoder,
-    advance: Advance,
-) -> FiringStatistics:
-    """Write every table of `interp.features.tables` into `folder`."""
+def n_passes(config: ScanConfig, d_sae: int) -> int:
+    """How often `write_tables` reads all firings."""
+    return max(1, len(_pair_blocks(config, d_sae))) + 1
+
+
+def write_tables(inputs: Inputs, folder: Path, advance: Advance) -> int:
+    """Write every table of `interp.features.tables` into `folder`. Returns how many latents fire."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
-    firing = _first_pass(rows, folder, scratch, config, advance)
-    logits = LogitColumns(decoder.logits, config.n_logits, rows.token_counts(vocab_size))
-    examples, features = _second_pass(rows, folder, scratch, config, firing, logits, labels, advance)
-    _third_pass(rows, folder, config, examples, advance)
-    neighbours = None if decoder.W_dec is None else neighbour_table(decoder.W_dec, config.n_neighbours)
-    write_table(folder, "neighbours", neighbours)
-    norms = norm_columns(decoder.W_dec, decoder.W_enc, rows.d_sae)
-    write_table(folder, "features", {**firing.columns(), **features, **norms})
+    columns = ColumnFiles(scratch, inputs.rows.d_sae)
+    with ExitStack() as stack:
+        write = {name: stack.enter_context(table_writer(folder, name)) for name in SCHEMAS}
+        for table in _pair_tables(inputs, columns, advance):
+            write["coactivations"](table)
+        for tables in _latent_tables(inputs, columns, advance):
+            for name, table in tables.items():
+                write[name](table)
+        if inputs.decoder.W_dec is not None:
+            for table in neighbour_tables(inputs.decoder.W_dec, inputs.config.n_neighbours):
+                write["neighbours"](table)
     shutil.rmtree(scratch, ignore_errors=True)
-    return firing
+    return int((columns.n_active > 0).sum())
 
 
-def _first_pass(rows: Rows, folder: Path, scratch: Path, config: ScanConfig, advance: Advance) -> FiringStatistics:
-    cheap = rows.d_sae <= DENSE and rows.mean_l0 <= _EXACT_L0
+def _pair_tables(inputs: Inputs, columns: ColumnFiles, advance: Advance) -> Iterator[dict[str, Any]]:
+    """The table of co-activations, in pieces. The first pass fills `columns` too."""
+    rows, config, n_read = inputs.rows, inputs.config, lambda n: advance(n, "counting firings")
+    cheap = rows.d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
     strongest = config.strongest or (None if cheap else _DEFAULT_STRONGEST)
-    firing = FiringStatistics(rows.d_sae)
-    buffer_rows = _bytes(config) // 16
-    pairs = Coactivation(scratch / "pairs", d_sae=rows.d_sae, strongest=strongest, buffer_rows=buffer_rows)
-    adders = [firing.add, pairs.add] if config.n_coactivations else [firing.add]
-    rows.feed(*adders, advance=lambda n: advance(n, "counting firings"))
-    write_table(folder, "histograms", firing.histogram_table())
-    write_table(folder, "coactivations", pairs.table(config.n_coactivations) if config.n_coactivations else None)
-    return firing
+    blocks = _pair_blocks(config, rows.d_sae)
+    if not blocks:
+        rows.feed(columns.add, advance=n_read)
+    for first, last in blocks:
+        pairs = Coactivation(rows.d_sae, first, last, strongest)
+        rows.feed(*([columns.add] if first == 0 else []), pairs.add, advance=n_read)
+        yield from pairs.tables(config.n_coactivations, rows.n_present)
 
 
-def _second_pass(
-    rows: Rows,
-    folder: Path,
-    scratch: Path,
-    config: ScanConfig,
-    firing: FiringStatistics,
-    logits: LogitColumns,
-    labels: LabelSets | None,
-    advance: Advance,
-) -> tuple[Examples, dict[str, Any]]:
-    """Write intervals, tokens, offsets and labels; return the examples, and columns of the features table."""
-    examples = Examples(
-        firing.maxima,
-        n_top=config.n_top,
-        n_sample=config.n_per_interval,
-        n_intervals=config.n_intervals,
-        seed=config.seed,
-    )
+def _latent_tables(inputs: Inputs, columns: ColumnFiles, advance: Advance) -> Iterator[Tables]:
+    """The tables of each block of latents, in order; as many are made ahead as there are threads."""
+    n_rows, d_sae, n_threads = inputs.rows.tokens.size, inputs.rows.d_sae, torch.get_num_threads()
+    blocks = columns.blocks(inputs.config.chunk_entries // 4)
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting = (pool.submit(_describe, inputs, columns, *block) for block in blocks)
+        ahead = deque(islice(waiting, n_threads))
+        for first, last in blocks:
+            tables = ahead.popleft().result()
+            ahead.extend(islice(waiting, 1))
+            yield tables
+            advance(n_rows * last // d_sae - n_rows * first // d_sae, "describing latents")
+
+
+def _describe(inputs: Inputs, files: ColumnFiles, first: int, last: int) -> Tables:
+    """All tables of the latents first .. last that follow from their own firings."""
+    rows, labels, decoder, config = inputs
+    columns = files.read(first, last)
+    firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
+    examples, steps = Examples.pick(columns, firing.maxima, config), mass_steps(firing.maxima)
     offsets = range(-config.n_before, config.n_after + 1)
-    contexts = [
-        TokenCounts(
-            scratch / f"offset{offset:+d}",
-            offset=offset,
-            maxima=firing.maxima,
-            token_counts=logits.unigrams,
-            budget=_bytes(config) // len(offsets),
-        )
-        for offset in offsets
-    ]
-    adders, label_parts = [examples.add, *(context.add for context in contexts)], []
-    for first, last in _label_blocks(config, rows.d_sae, len(labels.names) if labels else 0):
-        counts = LabelCounts(labels, firing, first, last) if labels else None
-        adders += [counts.add] if counts else []
-        rows.feed(*adders, advance=lambda n: advance(n, "gathering examples"))
-        adders = []
-        label_parts += [counts.table(firing)] if counts else []
-    write_table(folder, "intervals", examples.interval_table())
-    if not config.n_after:
-        logits.add(0, rows.d_sae, None)
-    counted = token_tables(contexts, rows.d_sae, config.n_tokens, logits)
-    write_table(folder, "tokens", counted.tokens)
-    write_table(folder, "offsets", counted.offsets)
-    table = {key: np.concatenate([p[key] for p in label_parts]) for key in label_parts[0]} if label_parts else None
-    write_table(folder, "labels", table)
-    return examples, {**counted.features, **best_labels(table, rows.d_sae)} if table else counted.features
+    counts = [TokenCounts.at(offset, columns, steps, rows) for offset in offsets]
+    summary = OffsetSummary.of(counts, rows.unigrams)
+    following = counts[config.n_before + 1] if config.n_after else None
+    features = {
+        **firing.columns(),
+        **summary.features(),
+        **{name: column[first:last] for name, column in decoder.norms.items()},
+        **logit_columns(decoder.logits, first, last, following, rows.unigrams, config.n_logits),
+    }
+    tables = {
+        "histograms": firing.histogram_table(),
+        "intervals": interval_table(examples, firing),
+        "examples": example_table(examples, columns, firing, rows, config),
+        "tokens": token_table(counts, first, steps, config.n_tokens),
+        "offsets": summary.table(first, steps),
+    }
+    if labels is not None:
+        tables["labels"] = label_table(labels, columns, firing, rows)
+        features |= best_labels(tables["labels"], first, last - first)
+    return {**tables, "features": features}
 
 
-def _third_pass(rows: Rows, folder: Path, config: ScanConfig, examples: Examples, advance: Advance) -> None:
-    with TableWriter(folder, "examples") as writer:
-        for first, last in _window_blocks(config, rows.d_sae):
-            listed = examples.listed(first, last)
-            windows = empty_windows(listed["row"], rows.tokens, before=config.window_before, after=config.window_after)
-            order = windows.start.argsort(kind="stable")
-            fill = partial(fill_windows, windows, listed["latent"], order)
-            rows.feed(fill, advance=lambda n: advance(n, "reading examples in context"))
-            tokens, values = ragged(windows.tokens, windows.offsets), ragged(windows.values, windows.offsets)
-            writer.write({**listed, "start": windows.start, "tokens": tokens, "values": values})
-
-
-def _bytes(config: ScanConfig) -> int:
-    return config.buffer_mb << 20
-
-
-def _label_blocks(config: ScanConfig, d_sae: int, n_labels: int) -> list[tuple[int, int]]:
-    """Latents first .. last whose counts fit into the buffer: 32 thresholds of two halves, 4 bytes each."""
-    return _blocks(d_sae, max(1, n_labels) * 2 * 32 * 4, _bytes(config))
-
-
-def _window_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
-    """Latents first .. last whose windows fit into the buffer: a token and a value of 4 bytes each."""
-    n_examples = config.n_top + config.n_intervals * config.n_per_interval
-    length = config.window_before + 1 + config.window_after
-    return _blocks(d_sae, max(1, n_examples) * (8 * length + 64), _bytes(config))
-
-
-def _blocks(d_sae: int, bytes_each: int, budget: int) -> list[tuple[int, int]]:
-    size = max(1, budget // bytes_each)
-    return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)]
+def _pair_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
+    """Latents first .. last whose counts with all others fit into the buffer; none if no pairs are asked for."""
+    size = max(1, (config.buffer_mb << 20) // (4 * d_sae))
+    return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)] if config.n_coactivations else []

@@ -1,17 +1,18 @@
 """The Parquet tables of a feature store: their columns, and how they are written.
 
-A table is written under a temporary name and renamed when it is whole, so one that can be seen can be trusted.
-NaN is written as null.
+A table has its name only when it is whole, so one that can be seen can be trusted. NaN is written as null.
 """
 
-import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from interp.files import atomic
 
 _I32, _I64, _F32, _F64, _STR = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()
 
@@ -92,35 +93,21 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
-class TableWriter:
-    """Writes one table in pieces; it appears as `folder/name.parquet` when the block ends without an error."""
+@contextmanager
+def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes one table in pieces; it appears as `folder/name.parquet` when the block ends without an error.
 
-    def __init__(self, folder: Path, name: str):
-        self.schema, self.file = SCHEMAS[name], folder / f"{name}.parquet"
-        self._temporary = folder / f"{name}.parquet.tmp"
+    A piece has one column a name of the schema; those that are missing or None are written as nulls.
+    """
+    schema = SCHEMAS[name]
+    with atomic(folder / f"{name}.parquet") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
 
-    def __enter__(self) -> "TableWriter":
-        self._writer = pq.ParquetWriter(self._temporary, self.schema, compression="zstd")
-        return self
+        def write(columns: dict[str, Any]) -> None:
+            length = max(len(column) for column in columns.values() if column is not None)
+            arrays = [_array(columns.get(field.name), field.type, length) for field in schema]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=1 << 16)
 
-    def write(self, columns: dict[str, Any]) -> None:
-        """One column a name of the schema; those that are missing or None are written as nulls."""
-        length = max(len(column) for column in columns.values() if column is not None)
-        arrays = [_array(columns.get(field.name), field.type, length) for field in self.schema]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema), row_group_size=1 << 16)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._writer.close()
-        if kind is None:
-            os.replace(self._temporary, self.file)
-        else:
-            self._temporary.unlink(missing_ok=True)
-
-
-def write_table(folder: Path, name: str, columns: dict[str, Any] | None) -> None:
-    """A whole table at once; None writes it without rows."""
-    with TableWriter(folder, name) as writer:
-        writer.write(columns if columns is not None else {field.name: [] for field in writer.schema})
+        yield write
 
 
 def ragged(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:

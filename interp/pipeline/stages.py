@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
+from interp.codes import Dictionary
 from interp.controls import compare_with_nulls
-from interp.dictionary import Dictionary
 from interp.features.feature_store import FeatureStore, scan_features
 from interp.harvest import harvest
 from interp.metrics.concepts import concept_table

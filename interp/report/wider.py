@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float64
     from torch import Tensor
 
-    from interp.dictionary import Dictionary
+    from interp.codes import Dictionary
 
 LEAST_COSINE = 0.5
 N_ALIKE = 8

@@ -60,7 +60,8 @@ def parse_arguments() -> argparse.Namespace:
 def explained(features: FeatureStore, seed: int) -> Explanations:
     table = features.table("features").sort_values("latent")
     maxima = table["max"].fillna(0).to_numpy(np.float32)
-    return explain(features.tokens, features.codes, features.vocab, features.fit_half(), maxima=maxima, seed=seed)
+    given = (features.tokens, features.codes, features.vocab, features.fit_half())
+    return explain(*given, maxima=maxima, seed=seed).latents
 
 
 def quality(explanations: Explanations) -> dict[str, float]:

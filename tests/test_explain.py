@@ -7,24 +7,11 @@ import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.explain import explain, explain_parts
+from interp.explain import explain
 from interp.explain.counting import count_rules
-from interp.explain.predicates import (
-    AFFIX,
-    AFTER,
-    AFTER2,
-    AFTER_CLASS,
-    CLASS,
-    FAR,
-    INSIDE,
-    NEAR,
-    PLACE,
-    TOKEN,
-    Atom,
-    Text,
-)
+from interp.explain.places import PLACES
+from interp.explain.predicates import KINDS, PLANES, Atom, Kind, Text
 from interp.explain.search import merged
-from interp.explain.state import PLACES
 
 WORDS = [
     "alpha",
@@ -58,15 +45,12 @@ def random_text(rng, n_seq=1500, n_ctx=24):
 
 def truth_of(atom, text):
     """Where an atom holds, by whole arrays [seq, pos]."""
-    tokens, kind = text.tokens, atom.kind
-    if kind in (CLASS, AFTER_CLASS, INSIDE, PLACE):
-        bits = text.planes(slice(0, len(tokens)))[:, kind]
+    tokens, reach = text.tokens, KINDS[atom.kind].reach
+    if reach is None:
+        bits = text.planes(slice(0, len(tokens)))[:, PLANES.index(atom.kind)]
         return ((bits >> np.uint64(atom.which)) & np.uint64(1)).astype(bool).reshape(tokens.shape)
-    wanted = atom.tokens
-    if kind == AFFIX:
-        wanted = text.vocabulary.affix_tokens[atom.which].indices
-    member, out = np.isin(tokens, wanted), np.zeros(tokens.shape, bool)
-    low, high = {TOKEN: (0, 0), AFFIX: (0, 0), AFTER: (1, 1), AFTER2: (2, 2), NEAR: (1, 8), FAR: (1, 32)}[kind]
+    member, out = np.isin(tokens, text.tokens_of(atom)), np.zeros(tokens.shape, bool)
+    low, high = {"after": (1, 1), "after2": (2, 2), "near": (1, 8), "far": (1, 32)}.get(atom.kind, (0, 0))
     for back in range(low, min(high, tokens.shape[1] - 1) + 1):
         out[:, back:] |= member[:, : tokens.shape[1] - back]
     return out
@@ -86,11 +70,12 @@ def fit_half(tokens):
 
 def explained(tokens, fires, **options):
     maxima = np.asarray(fires).max(0).astype(np.float32)
-    return explain(torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens), maxima=maxima, **options)
+    given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
+    return explain(*given, maxima=maxima, **options).latents
 
 
 def place(words):
-    return Atom(PLACE, which=[own.words for own in PLACES].index(words))
+    return Atom("place", which=[own.words for own in PLACES].index(words))
 
 
 def class_of(text, called):
@@ -99,33 +84,33 @@ def class_of(text, called):
 
 def planted(text):
     hebrew, ing = class_of(text, "tokens in Hebrew script"), text.vocabulary.affixes.index(("ing", True))
-    comma = (Atom(TOKEN, (0,)), Atom(AFTER, (15,)))
-    line = (Atom(TOKEN, (12,)), place("on an indented line"))
+    comma = (Atom("token", (0,)), Atom("after", (15,)))
+    line = (Atom("token", (12,)), place("on an indented line"))
     return {
-        '"Delta"': ((Atom(TOKEN, (3,)),),),
-        '"alpha" or "gamma"': ((Atom(TOKEN, (0, 2)),),),
-        'tokens after "("': ((Atom(AFTER, (4,)),),),
-        'tokens two after ")"': ((Atom(AFTER2, (5,)),),),
-        '"if" or "def" after a newline': ((Atom(TOKEN, (12, 13)), Atom(AFTER, (6,))),),
-        "tokens in Hebrew script": ((Atom(CLASS, which=hebrew),),),
-        "tokens inside Hebrew script": ((Atom(INSIDE, which=hebrew),),),
-        'tokens within 8 tokens after "THE"': ((Atom(NEAR, (14,)),),),
-        "a comma inside Hebrew script": ((Atom(TOKEN, (15,)), Atom(INSIDE, which=hebrew)),),
-        'tokens that end in "ing"': ((Atom(AFFIX, which=ing),),),
+        '"Delta"': ((Atom("token", (3,)),),),
+        '"alpha" or "gamma"': ((Atom("token", (0, 2)),),),
+        'tokens after "("': ((Atom("after", (4,)),),),
+        'tokens two after ")"': ((Atom("after2", (5,)),),),
+        '"if" or "def" after a newline': ((Atom("token", (12, 13)), Atom("after", (6,))),),
+        "tokens in Hebrew script": ((Atom("class", which=hebrew),),),
+        "tokens inside Hebrew script": ((Atom("inside", which=hebrew),),),
+        'tokens within 8 tokens after "THE"': ((Atom("near", (14,)),),),
+        "a comma inside Hebrew script": ((Atom("token", (15,)), Atom("inside", which=hebrew)),),
+        'tokens that end in "ing"': ((Atom("affix", which=ing),),),
         "tokens in a comment": ((place("in a comment"),),),
         "tokens in double quotes": ((place("in double quotes"),),),
-        '"Delta" in parentheses': ((Atom(TOKEN, (3,)), place("in parentheses")),),
+        '"Delta" in parentheses': ((Atom("token", (3,)), place("in parentheses")),),
         "tokens three or more brackets deep": ((place("three or more brackets deep"),),),
-        '"gamma" exactly one bracket deep': ((Atom(TOKEN, (2,)), place("exactly one bracket deep")),),
+        '"gamma" exactly one bracket deep': ((Atom("token", (2,)), place("exactly one bracket deep")),),
         "tokens two or more quotes deep": ((place("two or more quotes deep"),),),
-        '"alpha" or "beta" in a string literal': ((Atom(TOKEN, (0, 1)), place("in a string literal")),),
+        '"alpha" or "beta" in a string literal': ((Atom("token", (0, 1)), place("in a string literal")),),
         '"alpha" after a comma, or "if" on an indented line': (comma, line),
         '"alpha" after a comma, or "if" on an indented line, or "beta" in parentheses': (
             comma,
             line,
-            (Atom(TOKEN, (1,)), place("in parentheses")),
+            (Atom("token", (1,)), place("in parentheses")),
         ),
-        '"beta" after "(" in a comment': ((Atom(TOKEN, (1,)), Atom(AFTER, (4,)), place("in a comment")),),
+        '"beta" after "(" in a comment': ((Atom("token", (1,)), Atom("after", (4,)), place("in a comment")),),
     }
 
 
@@ -144,16 +129,16 @@ def test_names_of_tokens_are_not_read_as_their_spelling():
     fires = np.stack([truth(rule, text) for rule in [*rules, repeats]], 1)
     got = explained(tokens, fires, spelt=False)
     kinds = {atom.kind for rule in got.rules for part in rule for atom in part}
-    assert not kinds & {AFFIX, CLASS, AFTER_CLASS, INSIDE} and not spelt & set(got.phrases)
+    assert not kinds & {"affix", "class", "after_class", "inside"} and not spelt & set(got.phrases)
     assert got.phrases[-1] == "tokens that repeat the token before" and got.f1[-1] == 1
-    places = np.bitwise_or.reduce(names.planes(slice(None))[:, PLACE])
+    places = np.bitwise_or.reduce(names.planes(slice(None))[:, PLANES.index("place")])
     held = {own.words for i, own in enumerate(PLACES) if int(places) >> i & 1}
     assert held == {own.words for own in PLACES if not own.needs_strings}
     parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
     maxima = np.ones(1, np.float32)
     given = (torch.from_numpy(tokens), firing_where(fires[:, :1]), WORDS, fit_half(tokens), parts)
-    (rule,) = explain_parts(*given, maxima=maxima, spelt=False).rules
-    assert rule and not {atom.kind for part in rule for atom in part} & {AFFIX, CLASS, AFTER_CLASS, INSIDE}
+    (rule,) = explain(*given[:4], senses=parts, maxima=maxima, spelt=False).senses.rules
+    assert rule and not {atom.kind for part in rule for atom in part} & {"affix", "class", "after_class", "inside"}
 
 
 def test_planted_rules_are_found_and_said():
@@ -220,10 +205,10 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     half = fit_half(tokens).numpy()
 
     def atom():
-        kind = int(rng.integers(0, 11))
-        if kind in (TOKEN, AFTER, AFTER2, NEAR, FAR):
+        kind = str(rng.choice(list(KINDS)))
+        if not text.names[kind] and KINDS[kind].reach:
             return Atom(kind, tuple(int(t) for t in rng.choice(len(WORDS), rng.integers(1, 4), replace=False)))
-        return Atom(kind, which=int(rng.integers(0, text.n_which[kind]))) if text.n_which[kind] else atom()
+        return Atom(kind, which=int(rng.integers(0, len(text.names[kind])))) if text.names[kind] else atom()
 
     rules = [
         [tuple(tuple(atom() for _ in range(rng.integers(1, 4))) for _ in range(rng.integers(1, 4))) for _ in range(9)]
@@ -291,17 +276,17 @@ def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
 
 
 def test_parts_that_differ_in_one_set_are_one():
-    a, b, after = Atom(TOKEN, (1,)), Atom(TOKEN, (2,)), Atom(AFTER, (3,))
-    assert merged([(a,), (b,)]) == ((Atom(TOKEN, (1, 2)),),)
-    assert merged([(a, after), (b, after), (a,)]) == ((Atom(TOKEN, (1, 2)), after), (a,))
-    assert merged([(Atom(TOKEN, (1, 2, 3, 4, 5)),), (Atom(TOKEN, (6, 7, 8, 9)),)])[1:] != ()
+    a, b, after = Atom("token", (1,)), Atom("token", (2,)), Atom("after", (3,))
+    assert merged([(a,), (b,)]) == ((Atom("token", (1, 2)),),)
+    assert merged([(a, after), (b, after), (a,)]) == ((Atom("token", (1, 2)), after), (a,))
+    assert merged([(Atom("token", (1, 2, 3, 4, 5)),), (Atom("token", (6, 7, 8, 9)),)])[1:] != ()
 
 
 def senses_of(tokens, text, rng):
     """Two latents, a sample of their firings by sense: one of "alpha" after a comma and "Delta" in comments, one of
     "beta" only."""
-    first = truth(((Atom(TOKEN, (0,)), Atom(AFTER, (15,))),), text)
-    second, only = truth(((Atom(TOKEN, (3,)), place("in a comment")),), text), tokens.reshape(-1) == 1
+    first = truth(((Atom("token", (0,)), Atom("after", (15,))),), text)
+    second, only = truth(((Atom("token", (3,)), place("in a comment")),), text), tokens.reshape(-1) == 1
     fires = np.stack([first | second, only], 1)
     rows = [rng.choice(np.flatnonzero(own), 120, replace=False) for own in fires.T]
     return fires, [(0, rows[0][first[rows[0]]]), (0, rows[0][second[rows[0]]]), (1, rows[1])]
@@ -313,7 +298,8 @@ def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
     text = Text.read(tokens, WORDS)
     fires, parts = senses_of(tokens, text, rng)
     maxima = np.ones(2, np.float32)
-    got = explain_parts(torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens), parts, maxima=maxima)
+    given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
+    got = explain(*given, senses=parts, maxima=maxima).senses
     assert got.phrases == ['"alpha" after a comma', '"Delta" in a comment', '"beta"']
     held_out = ~fit_half(tokens).numpy()
     for part, (latent, rows) in enumerate(parts):
@@ -331,7 +317,8 @@ def test_senses_with_few_rows_or_wrong_ones():
     codes, maxima = firing_where((tokens == 0).reshape(-1, 1)), np.ones(1, np.float32)
 
     def run(*parts):
-        return explain_parts(torch.from_numpy(tokens), codes, WORDS, fit_half(tokens), parts, maxima=maxima)
+        given = (torch.from_numpy(tokens), codes, WORDS, fit_half(tokens))
+        return explain(*given, senses=parts, maxima=maxima).senses
 
     got = run((0, np.array([0, 1])))
     assert got.phrases == [""] and np.isnan(got.f1[0]) and got.n.tolist() == [0]
@@ -340,3 +327,26 @@ def test_senses_with_few_rows_or_wrong_ones():
         run((1, np.array([0])))
     with pytest.raises(ValueError, match="rows < 1536"):
         run((0, np.array([1536])))
+
+
+def test_a_kind_of_predicates_is_one_entry(monkeypatch):
+    """A window of another width, and a bit of a row, are searched, counted, said and measured like any other."""
+    even = Kind(
+        words="at {}",
+        slot=60,
+        bits=lambda text, which: np.broadcast_to(np.arange(text.n_ctx) % 2 == 0, text.tokens[which].shape).astype(
+            np.uint64
+        ),
+        names=lambda text: ["even places"],
+    )
+    monkeypatch.setitem(KINDS, "nearer", Kind(words="within 3 tokens after {}", slot=10, reach=(1, 3)))
+    monkeypatch.setitem(KINDS, "even", even)
+    PLANES.append("even")
+    try:
+        tokens = random_text(np.random.default_rng(2))
+        near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0
+        fires = np.stack([near.reshape(-1), (np.arange(tokens.size) % 2 == 0) & (tokens.reshape(-1) == 0)], 1)
+        got = explained(tokens, fires)
+    finally:
+        PLANES.remove("even")
+    assert got.phrases == ['tokens within 3 tokens after "THE"', '"alpha" at even places'] and (got.f1 == 1).all()

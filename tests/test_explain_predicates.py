@@ -6,26 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from interp.explain.predicates import (
-    AFFIX,
-    AFTER,
-    AFTER2,
-    AFTER_CLASS,
-    CLASS,
-    FAR,
-    INSIDE,
-    INSIDE_LEAST,
-    LABEL,
-    NEAR,
-    PLACE,
-    REACH,
-    TOKEN,
-    Atom,
-    Text,
-    plain_strings,
-)
-from interp.explain.state import PLACES, spelling, states
-from interp.explain.vocabulary import token_affixes, token_classes
+from interp.explain.places import PLACES, spelling, states
+from interp.explain.predicates import PLANES, Atom, Text
+from interp.explain.vocabulary import plain_strings, token_affixes, token_classes
 from interp.explain.words import bits, phrase
 
 CHARACTERS = sorted(set("abcxyzEnter the.\n\n\t \"'()[]{}#/:<>$*_\\,=123!?“”«»|é") | {"<|bos|>"})
@@ -163,7 +146,7 @@ WORDS_OF_TEXT = ["walking", "talking", "singing", "ringing", "walks", "talks", "
 
 def naive(atom, text, row):
     position, tokens = row % text.n_ctx, text.tokens.reshape(-1)
-    before = tokens[row - min(REACH, position) : row]
+    before = tokens[row - min(8, position) : row]
     far = tokens[row - min(32, position) : row]
 
     def member(token):
@@ -175,17 +158,17 @@ def naive(atom, text, row):
         return string != affix and (string.endswith(affix) if is_ending else string.startswith(affix))
 
     return {
-        TOKEN: lambda: tokens[row] in atom.tokens,
-        CLASS: lambda: member(tokens[row]),
-        AFTER: lambda: position > 0 and tokens[row - 1] in atom.tokens,
-        AFTER2: lambda: position > 1 and tokens[row - 2] in atom.tokens,
-        AFTER_CLASS: lambda: position > 0 and member(tokens[row - 1]),
-        NEAR: lambda: bool(set(atom.tokens) & set(before)),
-        FAR: lambda: bool(set(atom.tokens) & set(far)),
-        AFFIX: lambda: affixed(tokens[row]),
-        INSIDE: lambda: sum(member(token) for token in before) >= INSIDE_LEAST,
-        PLACE: lambda: bool(int(text.planes_at(np.array([row]))[0, PLACE]) >> atom.which & 1),
-        LABEL: lambda: bool(list(text.labels.values())[atom.which].reshape(-1)[row]),
+        "token": lambda: tokens[row] in atom.tokens,
+        "class": lambda: member(tokens[row]),
+        "after": lambda: position > 0 and tokens[row - 1] in atom.tokens,
+        "after2": lambda: position > 1 and tokens[row - 2] in atom.tokens,
+        "after_class": lambda: position > 0 and member(tokens[row - 1]),
+        "near": lambda: bool(set(atom.tokens) & set(before)),
+        "far": lambda: bool(set(atom.tokens) & set(far)),
+        "affix": lambda: affixed(tokens[row]),
+        "inside": lambda: sum(member(token) for token in before) >= 5,
+        "place": lambda: bool(int(text.planes_at(np.array([row]))[0, PLANES.index("place")]) >> atom.which & 1),
+        "label": lambda: bool(list(text.labels.values())[atom.which].reshape(-1)[row]),
     }[atom.kind]()
 
 
@@ -197,10 +180,10 @@ def test_bits_of_rows_are_those_of_a_naive_reading():
     rows = rng.permutation(tokens.size)[:100]
     planes = text.planes_at(rows)
     assert (planes == text.planes(slice(0, 12))[rows]).all()
-    for kind in (CLASS, AFTER_CLASS, INSIDE, LABEL):
-        for which in range(text.n_which[kind]):
+    for kind in ("class", "after_class", "inside", "label"):
+        for which in range(len(text.names[kind])):
             wanted = [naive(Atom(kind, which=which), text, row) for row in rows]
-            assert ((planes[:, kind] >> np.uint64(which)) & np.uint64(1)).astype(bool).tolist() == wanted
+            assert ((planes[:, PLANES.index(kind)] >> np.uint64(which)) & np.uint64(1)).astype(bool).tolist() == wanted
 
 
 def test_labels_of_another_shape_are_refused():
@@ -253,16 +236,16 @@ def test_rules_are_said_in_words():
     ing = text.vocabulary.affixes.index(("ing", True))
     line, literal = WORDS["at the start of a line"], WORDS["in a string literal"]
     said = {
-        '"\\x1b"': ((Atom(TOKEN, (0,)),),),
-        "tokens after a newline": ((Atom(AFTER, (4,)),),),
-        '"thou" or "thy" after a comma': ((Atom(TOKEN, (1, 2)), Atom(AFTER, (3,))),),
-        'tokens that end in "ing" in a string literal': ((Atom(PLACE, which=literal), Atom(AFFIX, which=ing)),),
-        'tokens after " the" or at the start of a line': ((Atom(AFTER, (5,)),), (Atom(PLACE, which=line),)),
+        '"\\x1b"': ((Atom("token", (0,)),),),
+        "tokens after a newline": ((Atom("after", (4,)),),),
+        '"thou" or "thy" after a comma': ((Atom("token", (1, 2)), Atom("after", (3,))),),
+        'tokens that end in "ing" in a string literal': ((Atom("place", which=literal), Atom("affix", which=ing)),),
+        'tokens after " the" or at the start of a line': ((Atom("after", (5,)),), (Atom("place", which=line),)),
         '"thou" or "thy", after a comma or at the start of a line': (
-            (Atom(TOKEN, (1, 2)), Atom(AFTER, (3,))),
-            (Atom(TOKEN, (1, 2)), Atom(PLACE, which=line)),
+            (Atom("token", (1, 2)), Atom("after", (3,))),
+            (Atom("token", (1, 2)), Atom("place", which=line)),
         ),
-        '"thy" after "king the"': ((Atom(TOKEN, (2,)), Atom(AFTER, (5,)), Atom(AFTER2, (7,))),),
+        '"thy" after "king the"': ((Atom("token", (2,)), Atom("after", (5,)), Atom("after2", (7,))),),
     }
     for words, rule in said.items():
         assert phrase(rule, text) == words
@@ -270,14 +253,14 @@ def test_rules_are_said_in_words():
 
 def test_names_of_tokens_are_not_run_together():
     text = Text.read(np.zeros((1, 4), np.int32), ["0", "1", "2", "3"], spelt=False)
-    rule = ((Atom(TOKEN, (0,)), Atom(AFTER, (1,)), Atom(AFTER2, (2,))),)
+    rule = ((Atom("token", (0,)), Atom("after", (1,)), Atom("after2", (2,))),)
     assert phrase(rule, text) == '"0" after "1" two after "2"'
 
 
 def test_a_longer_rule_has_more_bits():
     text = Text.read(np.zeros((1, 4), np.int32), ["a", "b", "c", "d"])
-    one = ((Atom(TOKEN, (0,)),),)
-    rules = [one, ((Atom(TOKEN, (0, 1)),),), (*one, (Atom(AFTER, (1, 2)),))]
+    one = ((Atom("token", (0,)),),)
+    rules = [one, ((Atom("token", (0, 1)),),), (*one, (Atom("after", (1, 2)),))]
     lengths = [bits(rule, text) for rule in rules]
     assert lengths == sorted(lengths) and len(set(lengths)) == 3
     # Three choices of the number of parts, and of atoms; eleven kinds; eight sizes of the set; four tokens.

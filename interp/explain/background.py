@@ -12,19 +12,20 @@ first estimates how many firings it hits. Memory: at most MAX_ROWS rows of text 
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt64
 
+from interp.explain.beam import Rows, item_price
 from interp.explain.bitsets import n_words, pack, transpose
-from interp.explain.lookback import count_near
-from interp.explain.predicates import FAR, FAR_REACH, N_PLANES, NEAR, REACH, Text
+from interp.explain.predicates import KINDS, PLANES, Text
 
 MAX_ROWS = 1 << 21
 """Of a longer text, sequences spread over it."""
 ELSEWHERE = 1 << 14
-TOKENS, PER_TOKEN = 16, 256
-TOKENS_BEFORE, PER_TOKEN_BEFORE = 12, 192
+STRATA = ((0, 16, 256), (1, 12, 192))
+"""Places back, tokens, and rows a token."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ class Background:
     order: Int64[np.ndarray, " row"]
     """Places in `rows`, by token."""
     first: Int64[np.ndarray, " d_vocab_plus_1"]
-    near: dict[int, Float64[np.ndarray, " d_vocab"]]
-    """Of NEAR and FAR: at how many positions of the fit half the token is among those before."""
     scale: float
     """Rows of the fit half for each row of the background."""
     elsewhere: Int64[np.ndarray, " row"]
@@ -52,23 +51,28 @@ class Background:
         sequences = np.flatnonzero(half)
         kept = sequences[:: max(1, -(-len(sequences) * text.n_ctx // MAX_ROWS))]
         rows = (kept[:, None] * text.n_ctx + np.arange(text.n_ctx)).reshape(-1)
-        tokens, n_vocab = text.tokens[kept], len(text.vocabulary)
-        first = np.concatenate([[0], np.cumsum(np.bincount(tokens.reshape(-1), minlength=n_vocab))])
-        scale = len(sequences) / max(1, len(kept))
-        chosen = np.unique(np.linspace(0, max(len(rows) - 1, 0), ELSEWHERE).astype(np.int64))[: len(rows)]
-        planes, place = text.planes_at(rows), np.full(len(text.tokens), -1)
+        tokens, place = text.tokens[kept].reshape(-1), np.full(len(text.tokens), -1)
         place[kept] = np.arange(len(kept)) * text.n_ctx
-        bits = np.zeros((N_PLANES, 64, n_words(len(chosen))), np.uint64)
-        for plane in range(N_PLANES):
+        first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
+        chosen = np.unique(np.linspace(0, max(len(rows) - 1, 0), ELSEWHERE).astype(np.int64))[: len(rows)]
+        planes, bits = text.planes_at(rows), np.zeros((len(PLANES), 64, n_words(len(chosen))), np.uint64)
+        for plane in range(len(PLANES)):
             transpose(planes[chosen], plane, np.arange(64), bits[plane])
-        near = {kind: count_near(tokens, n_vocab, reach) * scale for kind, reach in ((NEAR, REACH), (FAR, FAR_REACH))}
-        order = np.argsort(tokens.reshape(-1), kind="stable")
-        return cls(text, rows, planes, place, order, first, near, scale, rows[chosen], bits)
+        order, scale = np.argsort(tokens, kind="stable"), len(sequences) / max(1, len(kept))
+        return cls(text, rows, planes, place, order, first, scale, rows[chosen], bits)
 
     @cached_property
-    def counts(self) -> Float64[np.ndarray, " d_vocab"]:
-        """At how many positions of the fit half each token stands."""
-        return np.diff(self.first) * self.scale
+    def counts(self) -> dict[tuple[int, int], Float64[np.ndarray, " d_vocab"]]:
+        """Of each reach (low, high): at how many positions t of the fit half each token is among x_{t−high..t−low}."""
+        return {kind.reach: self._count(*kind.reach) for kind in KINDS.values() if kind.reach}
+
+    def _count(self, low: int, high: int) -> Float64[np.ndarray, " d_vocab"]:
+        """An occurrence reaches `high` tokens on, but no further than the next one does by itself."""
+        tokens, n_ctx = np.repeat(np.arange(len(self.first) - 1), np.diff(self.first)), self.text.n_ctx
+        left = np.minimum(high - low + 1, n_ctx - low - self.order % n_ctx)
+        same = (np.diff(tokens) == 0) & (np.diff(self.order // n_ctx) == 0)
+        left[:-1] = np.where(same, np.minimum(left[:-1], np.diff(self.order)), left[:-1])
+        return np.bincount(tokens, np.maximum(left, 0), len(self.first) - 1) * self.scale
 
     def planes_of(self, rows: Int64[np.ndarray, " row"]) -> UInt64[np.ndarray, "row plane"]:
         """The bits of some rows of the fit half, 0 for rows of −1."""
@@ -85,47 +89,49 @@ class Background:
         low, n = self.first[token], int(self.first[token + 1] - self.first[token])
         taken = min(n, most)
         rows = self.rows[self.order[low + np.arange(taken) * n // max(taken, 1)]]
-        if step:
-            rows = rows[rows % self.text.n_ctx + step < self.text.n_ctx] + step
+        rows = rows[rows % self.text.n_ctx + step < self.text.n_ctx] + step
         return rows, self.scale * n / max(taken, 1)
 
 
-@dataclass(frozen=True)
-class Universe:
+class Universe(NamedTuple):
     """The rows of one latent's search, each stratum from a new word on; −1 where there is none."""
 
     rows: Int64[np.ndarray, " row"]
-    valid: UInt64[np.ndarray, " word"]
-    weights: Float64[np.ndarray, " word"]
-    n_firing_words: int
     n_own: int
     """Rows before those that are the same for all latents."""
-    firing_weight: float
-    n_fire: float
+    sums: Rows
+
+    @property
+    def firings(self) -> Int64[np.ndarray, " firing"]:
+        own = self.rows[: self.sums.n_firing_words * 64]
+        return own[own >= 0]
 
     @classmethod
     def of(cls, background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float) -> "Universe":
         """firings: rows of the fit half."""
         text, strata, weights = background.text, [firings], [0.0]
-        own, before = _commonest(text.before(firings, 0), TOKENS), _commonest(text.before(firings, 1), TOKENS_BEFORE)
-        is_own, is_before = np.zeros((2, len(text.vocabulary) + 1), bool)  # the last for −1, no token
-        is_own[own], is_before[before] = True, True
-        for step, tokens, most in ((0, own, PER_TOKEN), (1, before, PER_TOKEN_BEFORE)):
-            for token in tokens:
-                rows, weight = background.with_token(int(token), most, step)
-                strata.append(rows[~is_own[text.before(rows, 0)]] if step else rows)
+        is_common = np.zeros((len(STRATA), len(text.vocabulary) + 1), bool)  # the last for −1, no token
+        for stratum, (step, n_tokens, per_token) in enumerate(STRATA):
+            common = _commonest(text.before(firings, step), n_tokens)
+            is_common[stratum, common] = True
+            for token in common:
+                rows, weight = background.with_token(int(token), per_token, step)
+                for earlier in range(stratum):
+                    rows = rows[~is_common[earlier, text.before(rows, STRATA[earlier][0])]]
+                strata.append(rows)
                 weights.append(weight)
-        shared = background.elsewhere
-        strata.append(shared)
-        weights.append(len(background.rows) * background.scale / max(1, len(shared)))
+        last = _padded(background.elsewhere)
+        strata.append(background.elsewhere)
+        weights.append(len(background.rows) * background.scale / max(1, len(background.elsewhere)))
         rows = np.concatenate([_padded(stratum) for stratum in strata])
         valid = rows >= 0
-        tail = slice(len(rows) - len(_padded(shared)), len(rows))
-        last = rows[tail]
-        valid[tail] &= ~is_own[text.before(last, 0)] & ~is_before[text.before(last, 1)]
+        for stratum, (step, _, _) in enumerate(STRATA):
+            valid[len(rows) - len(last) :] &= ~is_common[stratum, text.before(last, step)]
         words = np.repeat(weights, [n_words(len(stratum)) for stratum in strata])
-        firing_weight = n_fire / max(1, len(firings))
-        return cls(rows, pack(valid), words, n_words(len(firings)), tail.start, firing_weight, n_fire)
+        sums = Rows(
+            pack(valid), words, n_words(len(firings)), n_fire / max(1, len(firings)), n_fire, item_price(n_fire)
+        )
+        return cls(rows, len(rows) - len(last), sums)
 
 
 def _commonest(tokens: Int64[np.ndarray, " row"], most: int) -> Int64[np.ndarray, " token"]:

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float64, Int16, Int64, UInt64
 from numba import njit
 
-from interp.explain.bitsets import lowest, popcount
-from interp.explain.predicates import MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
+from interp.explain.bitsets import popcount
+from interp.explain.predicates import GROWN, MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
 
 WIDTH = 6
 """Conjunctions of each kind that go on."""
@@ -24,7 +24,7 @@ GROWN_FOR = 6
 CAPACITY = 320
 ITEM_PRICE, ATOM_PRICE, PART_PRICE = 0.003, 0.01, 0.02
 """What one more item to read, a further atom, and a further part must add to F₁."""
-GROWN_SLOTS = 3
+GROWN_SLOTS = len(GROWN)
 """Token sets are grown for x_t, x_{t−1} and x_{t−2}, slots 0 to 2."""
 
 
@@ -45,7 +45,7 @@ class Atoms(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A `Universe` without its rows."""
+    """What sums over the rows of a `Universe` need to know of them."""
 
     valid: UInt64[np.ndarray, " word"]
     weights: Float64[np.ndarray, " word"]
@@ -53,6 +53,11 @@ class Rows(NamedTuple):
     firing_weight: float
     n_fire: float
     item_price: float
+
+
+def item_price(n_fire: float) -> float:
+    """F₁ that an item must add: more where few firings are, since one of them is 1 / n_fire."""
+    return ITEM_PRICE + 1 / max(n_fire, 1)
 
 
 @njit(cache=True, nogil=True)
@@ -189,7 +194,7 @@ def _histogram(local, state, covered, rows, n_local):
     for word in range(len(rows.valid)):
         left = state[word] & ~covered[word]
         while left:
-            token = local[64 * word + np.int64(lowest(left))]
+            token = local[64 * word + np.int64(popcount((left & -left) - np.uint64(1)))]  # the lowest set bit's place
             left &= left - np.uint64(1)
             if token >= 0:
                 if word < rows.n_firing_words:

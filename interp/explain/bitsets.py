@@ -1,4 +1,7 @@
-"""Sets of rows as bits, 64 to a word, for compiled loops: row i is bit i % 64 of word i // 64."""
+"""Compiled loops over the rows of a text, and sets of rows as bits: row i is bit i % 64 of word i // 64.
+
+A row is seq * n_ctx + pos, and nothing stands before a sequence's first token.
+"""
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -10,16 +13,6 @@ from numba.extending import intrinsic
 def popcount(typingctx, word):
     """How many bits of a uint64 are set."""
     return types.uint64(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])
-
-
-@intrinsic
-def lowest(typingctx, word):
-    """The place of the lowest set bit of a uint64 that is not 0."""
-
-    def generate(context, builder, signature, args):
-        return builder.cttz(args[0], context.get_constant(types.boolean, True))
-
-    return types.uint64(types.uint64), generate
 
 
 def n_words(n_rows: int) -> int:
@@ -39,3 +32,38 @@ def transpose(planes, plane, wanted, out):
         own, word, place = planes[row, plane], row >> 6, np.uint64(row & 63)
         for i in range(len(wanted)):
             out[i, word] |= ((own >> np.uint64(wanted[i])) & np.uint64(1)) << place
+
+
+@njit(cache=True, nogil=True)
+def tokens_before(tokens, n_ctx, rows, back):
+    """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
+    out = np.full(len(rows), -1, np.int64)
+    for i in range(len(rows)):
+        if rows[i] >= 0 and rows[i] % n_ctx >= back:
+            out[i] = tokens[rows[i] - back]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def count_window(tokens, n_vocab, n_ctx, rows, low, high):
+    """How many of the rows have each token among those `low` to `high` before."""
+    near, newest = np.zeros(n_vocab, np.int64), np.full(n_vocab, -1, np.int64)
+    for i in range(len(rows)):
+        for back in range(low, min(high, rows[i] % n_ctx) + 1):
+            token = tokens[rows[i] - back]
+            if newest[token] != i:
+                newest[token] = i
+                near[token] += 1
+    return near
+
+
+@njit(cache=True, nogil=True)
+def window_bits(tokens, n_ctx, rows, low, high, place, out):
+    """out[place[token]]: the rows that have the token among those `low` to `high` before, where place is not −1."""
+    for i in range(len(rows)):
+        if rows[i] < 0:
+            continue
+        for back in range(low, min(high, rows[i] % n_ctx) + 1):
+            at = place[tokens[rows[i] - back]]
+            if at >= 0:
+                out[at, i >> 6] |= np.uint64(1) << np.uint64(i & 63)

@@ -7,39 +7,25 @@ are turned around once for all rules, tokens are looked up in an index of the ch
 Memory: a chunk, and the counts. Rules are spread over threads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt64
 from numba import njit
 
-from interp.explain.bitsets import n_words, popcount, transpose
-from interp.explain.predicates import (
-    AFFIX,
-    AFTER,
-    AFTER2,
-    FAR,
-    FAR_REACH,
-    MAX_ATOMS,
-    MAX_PARTS,
-    N_PLANES,
-    NEAR,
-    REACH,
-    Atom,
-    Rule,
-    Text,
-)
+from interp.explain.bitsets import n_words, pack, popcount, transpose
+from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Rule, Text
+from interp.files import Progress, no_progress
 from interp.monosemanticity.firings import CodeChunk, CodeSource, chunks
 
 N_SLICES = 5
-Progress = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """Half 0 is the one that rules are chosen on; units are latents, or senses of one."""
 
     holds: Int64[np.ndarray, "2 unit candidate"]
@@ -48,64 +34,6 @@ class Counts:
     fires: Int64[np.ndarray, "2 unit slice"]
     hits: Int64[np.ndarray, "2 unit candidate"]
     """Of the unit's sampled rows."""
-
-    @classmethod
-    def empty(cls, n_units: int, n_candidates: int) -> "Counts":
-        shape = (2, n_units, n_candidates)
-        sizes = (shape, (*shape, N_SLICES), (2, n_units, N_SLICES), shape)
-        return cls(*(np.zeros(size, np.int64) for size in sizes))
-
-    def of(self, units: slice) -> "Counts":
-        return Counts(self.holds[:, units], self.both[:, units], self.fires[:, units], self.hits[:, units])
-
-
-@dataclass(frozen=True)
-class RuleTable:
-    """The rules of all units as arrays: of each unit the atoms they share, and the rules as places among them."""
-
-    first_atom: Int64[np.ndarray, " unit_plus_1"]
-    kinds: Int64[np.ndarray, " atom"]
-    which: Int64[np.ndarray, " atom"]
-    first_token: Int64[np.ndarray, " atom_plus_1"]
-    tokens: Int64[np.ndarray, " item"]
-    first_rule: Int64[np.ndarray, " unit_plus_1"]
-    rules: Int64[np.ndarray, f"rule {MAX_PARTS} {MAX_ATOMS}"]
-    """−1 for none."""
-
-    @classmethod
-    def of(cls, proposed: Sequence[Sequence[Rule]], text: Text) -> "RuleTable":
-        atoms: list[Atom] = []
-        first_atom, first_rule = [0], [0]
-        rules = np.full((sum(map(len, proposed)), MAX_PARTS, MAX_ATOMS), -1)
-        for own in proposed:
-            place = {atom: i for i, atom in enumerate(dict.fromkeys(a for rule in own for part in rule for a in part))}
-            for number, rule in enumerate(own, first_rule[-1]):
-                for side, part in enumerate(rule):
-                    rules[number, side, : len(part)] = [place[atom] for atom in part]
-            atoms += place
-            first_atom.append(len(atoms))
-            first_rule.append(first_rule[-1] + len(own))
-        affixes = text.vocabulary.affix_tokens
-        lists = [
-            affixes.indices[affixes.indptr[a.which] : affixes.indptr[a.which + 1]] if a.kind == AFFIX else a.tokens
-            for a in atoms
-        ]
-        first_token = np.concatenate([[0], np.cumsum([len(tokens) for tokens in lists])]).astype(np.int64)
-        tokens = np.array([token for tokens in lists for token in tokens], np.int64)
-        kinds, which = np.array([a.kind for a in atoms], np.int64), np.array([a.which for a in atoms], np.int64)
-        return cls(np.array(first_atom), kinds, which, first_token, tokens, np.array(first_rule), rules)
-
-    @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        return (
-            self.first_atom,
-            self.kinds,
-            self.which,
-            self.first_token,
-            self.tokens,
-            self.first_rule,
-            self.rules,
-        )
 
 
 def count_rules(
@@ -116,131 +44,166 @@ def count_rules(
     *,
     latents: Int64[np.ndarray, " unit"],
     maxima: Float32[np.ndarray, " d_sae"],
-    sampled: Sequence[Int64[np.ndarray, " row"]] | None = None,
-    progress: Progress | None = None,
+    sampled: Sequence[Int64[np.ndarray, " row"]],
+    progress: Progress = no_progress,
 ) -> Counts:
     """Count the rules proposed for each unit over all codes.
 
     latents: whose firings each unit's rules are held against; sampled: ascending rows of each unit to count hits on.
     """
-    table, counts = RuleTable.of(proposed, text).arrays, Counts.empty(len(proposed), max([1, *map(len, proposed)]))
-    rows = sampled if sampled is not None else [np.zeros(0, np.int64)] * len(proposed)
+    shape = (2, len(proposed), max([1, *map(len, proposed)]))
+    sizes = (shape, (*shape, N_SLICES), (2, len(proposed), N_SLICES), shape)
+    counts, rules = Counts(*(np.zeros(size, np.int64) for size in sizes)), _rules(proposed, text)
     n_threads = torch.get_num_threads()
     edges = np.linspace(0, len(proposed), 8 * n_threads + 1).astype(int)
     with ThreadPoolExecutor(n_threads) as pool:
-        for chunk in chunks(codes, maxima, text.n_ctx, progress, "scoring explanations"):
-            arrays = (*table, *_chunk_arrays(text, half, chunk, codes.d_sae), *_sampled_in(chunk, rows), latents)
-            results = (counts.holds, counts.both, counts.fires, counts.hits)
-            jobs = [pool.submit(_count, edges[i], edges[i + 1], arrays, results) for i in range(len(edges) - 1)]
+        for part in chunks(codes, maxima, text.n_ctx, progress, "scoring explanations"):
+            chunk = _chunk(text, half, part, codes.d_sae, sampled)
+            jobs = [
+                pool.submit(_count, *ends, rules, chunk, latents, counts)
+                for ends in zip(edges, edges[1:], strict=False)
+            ]
             for job in jobs:
                 job.result()
     return counts
 
 
-def _chunk_arrays(
-    text: Text, half: Bool[np.ndarray, " seq"], chunk: CodeChunk, n_latents: int
-) -> tuple[np.ndarray | int, ...]:
-    """Bits of the chunk's rows, its tokens' places, and its firings by latent."""
+class _Rules(NamedTuple):
+    """The rules of all units as arrays: of each unit the atoms they share, and the rules as places among them."""
+
+    first_atom: Int64[np.ndarray, " unit_plus_1"]
+    plane: Int64[np.ndarray, " atom"]
+    """−1 for an atom that looks for tokens."""
+    which: Int64[np.ndarray, " atom"]
+    reach: Int64[np.ndarray, "atom 2"]
+    first_token: Int64[np.ndarray, " atom_plus_1"]
+    tokens: Int64[np.ndarray, " item"]
+    first_rule: Int64[np.ndarray, " unit_plus_1"]
+    rules: Int64[np.ndarray, f"rule {MAX_PARTS} {MAX_ATOMS}"]
+    """−1 for none."""
+
+
+def _rules(proposed: Sequence[Sequence[Rule]], text: Text) -> _Rules:
+    atoms: list[Atom] = []
+    n_atoms, n_rules = [], [len(own) for own in proposed]
+    rules = np.full((sum(n_rules), MAX_PARTS, MAX_ATOMS), -1)
+    numbers = iter(range(len(rules)))
+    for own in proposed:
+        place = {atom: i for i, atom in enumerate(dict.fromkeys(a for rule in own for part in rule for a in part))}
+        for rule in own:
+            number = next(numbers)
+            for side, part in enumerate(rule):
+                rules[number, side, : len(part)] = [place[atom] for atom in part]
+        atoms += place
+        n_atoms.append(len(place))
+    planes = np.array([PLANES.index(atom.kind) if atom.kind in PLANES else -1 for atom in atoms], np.int64)
+    which = np.array([atom.which for atom in atoms], np.int64)
+    reach = np.array([KINDS[atom.kind].reach or (0, 0) for atom in atoms], np.int64).reshape(-1, 2)
+    lists = [text.tokens_of(atom) for atom in atoms]
+    tokens = np.array([token for own in lists for token in own], np.int64)
+    return _Rules(_offsets(n_atoms), planes, which, reach, _offsets(map(len, lists)), tokens, _offsets(n_rules), rules)
+
+
+class _Chunk(NamedTuple):
+    """Bits of the chunk's rows, its tokens' places, its firings by latent, and the sampled rows of each unit."""
+
+    planes: UInt64[np.ndarray, "plane 64 word"]
+    order: Int64[np.ndarray, " row"]
+    """Rows by token."""
+    first: Int64[np.ndarray, " d_vocab_plus_1"]
+    n_ctx: int
+    fit: UInt64[np.ndarray, " word"]
+    first_firing: Int64[np.ndarray, " d_sae_plus_1"]
+    rows: Int64[np.ndarray, " firing"]
+    slices: Int64[np.ndarray, " firing"]
+    first_sampled: Int64[np.ndarray, " unit_plus_1"]
+    sampled: Int64[np.ndarray, " sampled"]
+
+
+def _chunk(
+    text: Text,
+    half: Bool[np.ndarray, " seq"],
+    chunk: CodeChunk,
+    n_latents: int,
+    sampled: Sequence[Int64[np.ndarray, " row"]],
+) -> _Chunk:
     n_rows, n_ctx = len(chunk.offsets) - 1, text.n_ctx
     sequences = slice(chunk.start // n_ctx, (chunk.start + n_rows) // n_ctx)
-    planes = text.planes(sequences)
-    bits = np.zeros((N_PLANES, 64, n_words(n_rows)), np.uint64)
-    for plane, n in enumerate(text.n_which[kind] for kind in range(N_PLANES)):
-        transpose(planes, plane, np.arange(n), bits[plane])
+    by_row, planes = text.planes(sequences), np.zeros((len(PLANES), 64, n_words(n_rows)), np.uint64)
+    for plane, kind in enumerate(PLANES):
+        transpose(by_row, plane, np.arange(len(text.names[kind])), planes[plane])
     tokens = text.tokens[sequences].reshape(-1)
+    first = _offsets(np.bincount(tokens, minlength=len(text.vocabulary)))
+    fit = pack(np.repeat(half[sequences], n_ctx))
+    shape = (n_rows, n_latents)
+    fired = scipy.sparse.csr_matrix((chunk.values.astype(float), chunk.latents, chunk.offsets), shape).tocsc()
+    fired.eliminate_zeros()
+    slices = np.clip(np.ceil(fired.data * N_SLICES) - 1, 0, N_SLICES - 1).astype(np.int64)
+    firings = (fired.indptr.astype(np.int64), fired.indices.astype(np.int64), slices)
+    inside = [own[slice(*np.searchsorted(own, [chunk.start, chunk.start + n_rows]))] - chunk.start for own in sampled]
+    rows = np.concatenate([*inside, np.zeros(0, np.int64)])
     order = np.argsort(tokens, kind="stable")
-    first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
-    fit = np.repeat(half[sequences], n_ctx)
-    return bits, order, first, n_ctx, fit, *_by_latent(chunk.offsets, chunk.latents, chunk.values, n_latents)
+    return _Chunk(planes, order, first, n_ctx, fit, *firings, _offsets(map(len, inside)), rows)
 
 
-def _sampled_in(chunk: CodeChunk, rows: Sequence[Int64[np.ndarray, " row"]]) -> tuple[np.ndarray, np.ndarray]:
-    """The units' sampled rows in the chunk, counted from its start, and where each unit's begin."""
-    ends = [chunk.start, chunk.start + len(chunk.offsets) - 1]
-    inside = [own[slice(*np.searchsorted(own, ends))] - chunk.start for own in rows]
-    first = np.concatenate([[0], np.cumsum([len(own) for own in inside])]).astype(np.int64)
-    return first, np.concatenate([*inside, np.zeros(0, np.int64)])
+def _offsets(sizes) -> Int64[np.ndarray, " n_plus_1"]:
+    return np.concatenate([[0], np.cumsum(np.fromiter(sizes, np.int64))]).astype(np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _by_latent(offsets, latents, values, n_latents):
-    """The chunk's firings by latent: first [latent + 1], rows and slices of strength."""
-    first = np.zeros(n_latents + 1, np.int64)
-    for entry in range(len(latents)):
-        if values[entry] > 0:
-            first[latents[entry] + 1] += 1
-    first = np.cumsum(first)
-    place, rows, slices = first.copy(), np.empty(first[-1], np.int64), np.empty(first[-1], np.int64)
-    for row in range(len(offsets) - 1):
-        for entry in range(offsets[row], offsets[row + 1]):
-            if values[entry] > 0:
-                at = place[latents[entry]]
-                rows[at] = row
-                slices[at] = min(N_SLICES - 1, max(0, int(np.ceil(values[entry] * N_SLICES)) - 1))
-                place[latents[entry]] += 1
-    return first, rows, slices
-
-
-@njit(cache=True, nogil=True)
-def _count(start, stop, arrays, results):
-    first_atom, kinds, which, first_token, items, first_rule, rules = arrays[:7]
-    plane_bits, order, first, n_ctx, fit, first_firing, rows, slices, first_sampled, sampled, latents = arrays[7:]
-    holds, both, fires, hits = results
-    n_words = plane_bits.shape[2]
-    fit_bits = np.zeros(n_words, np.uint64)
-    for row in range(len(fit)):
-        fit_bits[row >> 6] |= np.uint64(fit[row]) << np.uint64(row & 63)
+def _count(start, stop, rules, chunk, latents, counts):
+    n_words = len(chunk.fit)
     held, part_bits = np.empty(n_words, np.uint64), np.empty(n_words, np.uint64)
     for unit in range(start, stop):
-        low, high = first_firing[latents[unit]], first_firing[latents[unit] + 1]
+        low, high = chunk.first_firing[latents[unit]], chunk.first_firing[latents[unit] + 1]
         for firing in range(low, high):
-            fires[0 if fit[rows[firing]] else 1, unit, slices[firing]] += 1
-        n_atoms = first_atom[unit + 1] - first_atom[unit]
-        atom_bits = np.zeros((n_atoms, n_words), np.uint64)
-        for atom in range(n_atoms):
-            at = first_atom[unit] + atom
-            own = items[first_token[at] : first_token[at + 1]]
-            _atom_bits(kinds[at], which[at], own, plane_bits, order, first, n_ctx, len(fit), atom_bits[atom])
-        for place in range(first_rule[unit + 1] - first_rule[unit]):
-            _hold(rules[first_rule[unit] + place], atom_bits, part_bits, held)
+            counts.fires[_side(chunk.fit, chunk.rows[firing]), unit, chunk.slices[firing]] += 1
+        first_atom = rules.first_atom[unit]
+        atom_bits = np.zeros((rules.first_atom[unit + 1] - first_atom, n_words), np.uint64)
+        for atom in range(len(atom_bits)):
+            _hold_atom(rules, first_atom + atom, chunk, atom_bits[atom])
+        first_rule = rules.first_rule[unit]
+        for place in range(rules.first_rule[unit + 1] - first_rule):
+            _hold_rule(rules.rules[first_rule + place], atom_bits, part_bits, held)
             for word in range(n_words):
-                if held[word]:
-                    in_fit = np.int64(popcount(held[word] & fit_bits[word]))
-                    holds[0, unit, place] += in_fit
-                    holds[1, unit, place] += np.int64(popcount(held[word])) - in_fit
+                in_fit = popcount(held[word] & chunk.fit[word])
+                counts.holds[0, unit, place] += np.int64(in_fit)
+                counts.holds[1, unit, place] += np.int64(popcount(held[word]) - in_fit)
             for firing in range(low, high):
-                row = rows[firing]
-                if (held[row >> 6] >> np.uint64(row & 63)) & np.uint64(1):
-                    both[0 if fit[row] else 1, unit, place, slices[firing]] += 1
-            for row in sampled[first_sampled[unit] : first_sampled[unit + 1]]:
-                if (held[row >> 6] >> np.uint64(row & 63)) & np.uint64(1):
-                    hits[0 if fit[row] else 1, unit, place] += 1
+                row = chunk.rows[firing]
+                if _has(held, row):
+                    counts.both[_side(chunk.fit, row), unit, place, chunk.slices[firing]] += 1
+            for row in chunk.sampled[chunk.first_sampled[unit] : chunk.first_sampled[unit + 1]]:
+                if _has(held, row):
+                    counts.hits[_side(chunk.fit, row), unit, place] += 1
 
 
 @njit(cache=True, nogil=True)
-def _atom_bits(kind, which, items, plane_bits, order, first, n_ctx, n_rows, out):
-    if kind < N_PLANES:
-        out[:] = plane_bits[kind, which]
+def _has(bits, row):
+    return (bits[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) == np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def _side(fit, row):
+    return 0 if _has(fit, row) else 1
+
+
+@njit(cache=True, nogil=True)
+def _hold_atom(rules, atom, chunk, out):
+    if rules.plane[atom] >= 0:
+        out[:] = chunk.planes[rules.plane[atom], rules.which[atom]]
         return
-    low, high = 0, 0
-    if kind in (AFTER, NEAR, FAR):
-        low, high = 1, 1
-    if kind == AFTER2:
-        low, high = 2, 2
-    if kind == NEAR:
-        high = REACH
-    if kind == FAR:
-        high = FAR_REACH
-    for token in items:
-        for place in range(first[token], first[token + 1]):
-            row = order[place]
-            last = min(row + high, row - row % n_ctx + n_ctx - 1)
+    low, high = rules.reach[atom]
+    for token in rules.tokens[rules.first_token[atom] : rules.first_token[atom + 1]]:
+        for place in range(chunk.first[token], chunk.first[token + 1]):
+            row = chunk.order[place]
+            last = min(row + high, row - row % chunk.n_ctx + chunk.n_ctx - 1)
             for behind in range(row + low, last + 1):
                 out[behind >> 6] |= np.uint64(1) << np.uint64(behind & 63)
 
 
 @njit(cache=True, nogil=True)
-def _hold(rule, atom_bits, part_bits, held):
+def _hold_rule(rule, atom_bits, part_bits, held):
     """The rows where the rule holds: ors of ands."""
     held[:] = np.uint64(0)
     for part in rule:

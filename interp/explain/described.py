@@ -1,27 +1,25 @@
 """Latents and their senses in words: where each fires, what follows there, and a rule that tells it.
 
-In: the parts into which the sampled firings of a latent fall (`scores.senses`). Out: what the ranking says of each.
+In: the parts into which the sampled firings of a latent fall (`monosemanticity.senses`). Out: what the ranking says of
+each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64
+from torch import Tensor
 
-from interp.explain.predicates import Text
-from interp.explain.rules import Explanations, FitSample
-from interp.explain.sense_rules import explain_all
+from interp.explain.explanations import Explanations, FitSample, explain
 from interp.features.feature_store import FeatureStore
-from interp.metrics.recount import Masks
+from interp.files import Progress, no_progress
 from interp.monosemanticity.evidence import Evidence
 
 SHOWN = 8
 """Example rows of a sense."""
 FOLLOWING = 5
 """Tokens that follow in a sense."""
-
-Progress = Callable[[int, int, str], None]
 
 
 class Described(NamedTuple):
@@ -35,7 +33,7 @@ def describe(
     evidence: Evidence,
     sample: FitSample,
     maxima: Float32[np.ndarray, " d_sae"],
-    labels: Masks | None = None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress | None = None,
 ) -> Described:
     """All latents and their senses. sample: of the pass that the evidence is from; maxima: of each latent; labels:
@@ -48,31 +46,40 @@ def describe(
     flat, promoted = features.tokens.numpy().reshape(-1), _promoted(features)
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
     parts = []
-    for latent in np.flatnonzero(evidence.n_senses > 1):
+    for latent in np.flatnonzero(evidence.n_senses > 1).tolist():
         for sense in range(evidence.n_senses[latent]):
             at = np.flatnonzero(evidence.senses[latent] == sense)
             at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
             rows = evidence.rows[latent, at]
-            parts.append((int(latent), rows))
+            parts.append((latent, rows))
             described[latent].append(
                 {
                     "share": float(evidence.shares[latent, at].sum()),
                     "monosemanticity": _known(evidence.sense_one[latent, sense]),
-                    "by_chance": _known(evidence.sense_by_chance(int(latent), sense)),
+                    "by_chance": _known(evidence.sense_by_chance(latent, sense)),
                     "stability": float(evidence.stability[latent, sense]),
                     "n": len(rows),
                     "rows": [int(row) for row in rows[:SHOWN]],
                     "following": _following(flat, features.n_ctx, rows),
-                    "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(int(latent), ())),
+                    "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(latent, ())),
                 }
             )
-    text = Text.read(features.tokens.numpy(), features.vocab, labels, spelt=features.is_spelt)
-    half = features.fit_half().numpy()
-    words = explain_all(text, features.codes, half, sample, parts, maxima=maxima, progress=progress)
+    words, senses = explain(
+        features.tokens,
+        features.codes,
+        features.vocab,
+        features.fit_half(),
+        maxima=maxima,
+        senses=parts,
+        labels=labels,
+        spelt=features.is_spelt,
+        sample=sample,
+        progress=progress or no_progress,
+    )
     every = [sense for own in described for sense in own]
-    for described_sense, rule, f1 in zip(every, words.parts.phrases, words.parts.f1, strict=True):
+    for described_sense, rule, f1 in zip(every, senses.phrases, senses.f1, strict=True):
         described_sense |= {"rule": rule, "f1": _known(f1)}
-    return Described(words.latents, described)
+    return Described(words, described)
 
 
 def _known(value: float) -> float | None:

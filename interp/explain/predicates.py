@@ -1,67 +1,136 @@
-"""What a rule may say about a token position t: atoms, and what they read of the text.
+"""What a rule may say about a token position t: its kinds of predicates, each one entry of `KINDS`, and the text.
 
-    TOKEN   x_t ∈ T                      AFTER   x_{t−1} ∈ T           AFTER2  x_{t−2} ∈ T
-    NEAR    T ∩ x_{t−8..t−1} ≠ ∅         FAR     T ∩ x_{t−32..t−1} ≠ ∅
-    AFFIX   x_t begins or ends with a string
-    CLASS   x_t ∈ C                      AFTER_CLASS  x_{t−1} ∈ C      INSIDE  5 of x_{t−8..t−1} ∈ C
-    PLACE   where t stands in its line, sentence, brackets, quotes, … (`state`)
-    LABEL   t carries a given label
+    token     x_t ∈ T                      after   x_{t−1} ∈ T         after2  x_{t−2} ∈ T
+    near      T ∩ x_{t−8..t−1} ≠ ∅         far     T ∩ x_{t−32..t−1} ≠ ∅
+    affix     x_t begins or ends with a string
+    class     x_t ∈ C                      after_class  x_{t−1} ∈ C    inside  5 of x_{t−8..t−1} ∈ C
+    place     where t stands in its line, sentence, brackets, quotes, … (`places`)
+    label     t carries a given label
 
-A conjunction joins up to three atoms by "and", a rule up to three conjunctions by "or". Nothing looks across the edge
-of a sequence. CLASS to LABEL are bits of a row, computed once for a stretch of text; the others are looked up.
-Without the strings of the tokens there are no AFFIX, CLASS, AFTER_CLASS and INSIDE, and of PLACE what needs none.
+An atom is one predicate with its tokens T or its class, place, label or affix. A conjunction joins up to three atoms by
+"and", a rule up to three conjunctions by "or". Nothing looks across the edge of a sequence. Without the strings of the
+tokens there are no affixes and classes, and of the places those that need none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Bool, Int, Int64, UInt64
 from torch import Tensor
 
-from interp.explain.lookback import inside_bits, tokens_before
-from interp.explain.state import PLACES, UNSPELT, Spelling, spelling, states
-from interp.explain.vocabulary import Vocabulary, plain_strings
+from interp.explain.bitsets import tokens_before
+from interp.explain.places import PLACES, Spelling, spelling, states
+from interp.explain.vocabulary import Vocabulary, quoted
 
-__all__ = ["Atom", "Conjunction", "Rule", "Text", "plain_strings"]
-
-CLASS, AFTER_CLASS, INSIDE, PLACE, LABEL, TOKEN, AFTER, AFTER2, NEAR, FAR, AFFIX = range(11)
-N_PLANES = 5
-"""Kinds that are bits of a row: those below TOKEN."""
-REACH, FAR_REACH = 8, 32
-"""How many tokens back INSIDE and NEAR look, and FAR."""
-INSIDE_LEAST = 5
-MAX_TOKENS = 8
-MAX_CONTEXT_TOKENS = 4
-"""Tokens in one set; a longer list is no explanation. Of what stands before x_t a shorter one."""
+MAX_TOKENS, MAX_CONTEXT_TOKENS = 8, 4
+"""Tokens in one set, of x_t and of what stands before it; a longer list is no explanation."""
 MAX_ATOMS, MAX_PARTS = 3, 3
 
+Sequences = Int[np.ndarray, " seq"] | slice
 _GROUPS = sorted({place.group for place in PLACES})
-_SLOTS = {TOKEN: 0, AFFIX: 0, CLASS: 0, AFTER: 1, AFTER_CLASS: 1, AFTER2: 2, NEAR: 3, FAR: 3, INSIDE: 4, LABEL: 5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of predicates. With `reach` = (low, high) they hold where one of some tokens is among x_{t−high..t−low};
+    with `bits` each holds where its bit of a row is set."""
+
+    words: str
+    """How it is said; {} stands for its tokens or its name."""
+    slot: int
+    """What it speaks of; a conjunction has one atom for each at most, said in this order. 0 to 9: x_{t−slot}."""
+    cost: float = 1.1
+    """Items to read where no tokens are spelt out; a little above 1, so that of equals the tokens are said."""
+    reach: tuple[int, int] | None = None
+    bits: "Callable[[Text, Sequences], UInt64[np.ndarray, 'seq pos']] | None" = None
+    names: "Callable[[Text], Sequence[str]]" = lambda text: ()
+    """Of each predicate of the kind, unless the search chooses their tokens."""
+    sets: "Callable[[Text], scipy.sparse.csr_matrix] | None" = None
+    """Of a kind with reach and names: [name, d_vocab], 1 where the token is in the set."""
+    slots: Sequence[int] = ()
+    """Of each predicate, to be added to `slot`."""
+
+    @property
+    def is_grown(self) -> bool:
+        """The search chooses the tokens, at one place."""
+        return self.reach is not None and self.sets is None and self.reach[0] == self.reach[1]
+
+    @property
+    def is_window(self) -> bool:
+        """The search chooses the tokens, at one of several places."""
+        return self.reach is not None and self.sets is None and self.reach[0] < self.reach[1]
+
+
+KINDS = {
+    "class": Kind(
+        words="{}",
+        slot=0,
+        bits=lambda text, which: text.classes(which),
+        names=lambda text: [called for called, _ in text.vocabulary.class_names],
+    ),
+    "after_class": Kind(
+        words="after {}",
+        slot=1,
+        bits=lambda text, which: _shifted(text.classes(which), 1),
+        names=lambda text: [called for called, _ in text.vocabulary.class_names],
+    ),
+    "inside": Kind(
+        words="inside {}",
+        slot=50,
+        bits=lambda text, which: _five_of_eight(text.classes(which)),
+        names=lambda text: [inside for _, inside in text.vocabulary.class_names],
+    ),
+    "place": Kind(
+        words="{}",
+        slot=20,
+        bits=lambda text, which: states(text.tokens[which], text.spelling).reshape(-1, text.n_ctx),
+        names=lambda text: [place.words for place in PLACES],
+        slots=[_GROUPS.index(place.group) for place in PLACES],
+    ),
+    "label": Kind(
+        words="labelled {}", slot=51, bits=lambda text, which: text.labelled(which), names=lambda text: [*text.labels]
+    ),
+    "token": Kind(words="{}", slot=0, reach=(0, 0)),
+    "after": Kind(words="after {}", slot=1, reach=(1, 1)),
+    "after2": Kind(words="two after {}", slot=2, reach=(2, 2)),
+    "near": Kind(words="within 8 tokens after {}", slot=10, reach=(1, 8)),
+    "far": Kind(words="within 32 tokens after {}", slot=10, reach=(1, 32)),
+    "affix": Kind(
+        words="tokens that {}",
+        slot=0,
+        cost=1.05,
+        reach=(0, 0),
+        names=lambda text: [
+            f"{'end in' if last else 'begin with'} {quoted(own)}" for own, last in text.vocabulary.affixes
+        ],
+        sets=lambda text: text.vocabulary.affix_tokens,
+    ),
+}
+PLANES = [name for name, kind in KINDS.items() if kind.bits]
+GROWN = [name for name, kind in KINDS.items() if kind.is_grown]
+"""In the order of their slots, 0, 1, …"""
 
 
 @dataclass(frozen=True)
 class Atom:
-    kind: int
+    kind: str
     tokens: tuple[int, ...] = ()
-    """Of TOKEN, AFTER, AFTER2, NEAR and FAR."""
+    """Where the search chooses them."""
     which: int = -1
-    """The class, place, label or affix."""
-
-    @property
-    def length(self) -> int:
-        """Items to read."""
-        return max(1, len(self.tokens))
+    """Else the class, place, label or affix."""
 
     @property
     def cost(self) -> float:
-        """Items to read; a little more for what is not spelt out, so that of equals the tokens are said."""
-        return float(len(self.tokens)) or (1.05 if self.kind == AFFIX else 1.1)
+        """Items to read."""
+        return float(len(self.tokens)) or KINDS[self.kind].cost
 
     @property
     def slot(self) -> int:
-        """What it speaks of; a conjunction has one atom for each at most."""
-        return _SLOTS[self.kind] if self.kind != PLACE else 6 + _GROUPS.index(PLACES[self.which].group)
+        kind = KINDS[self.kind]
+        return kind.slot + (kind.slots[self.which] if kind.slots else 0)
 
 
 Conjunction = tuple[Atom, ...]
@@ -96,7 +165,7 @@ class Text:
         for name, mask in labels.items():
             if tuple(mask.shape) != tokens.shape:
                 raise ValueError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
-        vocabulary = Vocabulary.read(vocab) if spelt else Vocabulary.of_names(vocab)
+        vocabulary = Vocabulary.read(vocab, spelt=spelt)
         characters = spelling(vocabulary.strings if spelt else [""] * len(vocabulary))
         return cls(np.ascontiguousarray(tokens), vocabulary, characters, labels)
 
@@ -105,31 +174,22 @@ class Text:
         return self.tokens.shape[1]
 
     @property
-    def n_which(self) -> dict[int, int]:
-        """Of each kind without tokens, how many atoms there are."""
-        n_class = len(self.vocabulary.class_names)
-        counts = {CLASS: n_class, AFTER_CLASS: n_class, INSIDE: n_class, PLACE: len(PLACES)}
-        return {**counts, LABEL: len(self.labels), AFFIX: len(self.vocabulary.affixes)}
+    def is_spelt(self) -> bool:
+        return len(self.spelling.kinds) > 0
 
-    def planes(self, sequences: Int[np.ndarray, " seq"] | slice) -> UInt64[np.ndarray, "row plane"]:
-        """Bits of all rows of the sequences: bit w of plane k says that the atom w of kind k holds."""
-        tokens = np.ascontiguousarray(self.tokens[sequences])
-        out = np.zeros((tokens.size, N_PLANES), np.uint64)
-        classes = self.vocabulary.classes[tokens]
-        out[:, CLASS] = classes.reshape(-1)
-        classes[:, 1:], classes[:, 0] = classes[:, :-1].copy(), 0
-        out[:, AFTER_CLASS] = classes.reshape(-1)
-        out[:, INSIDE] = inside_bits(classes, len(self.vocabulary.class_names), REACH, INSIDE_LEAST)
-        out[:, PLACE] = states(tokens, self.spelling)
-        if not self.vocabulary.spelt:
-            out[:, PLACE] &= UNSPELT
-        for place, mask in enumerate(self.labels.values()):
-            out[:, LABEL] |= mask[sequences].numpy().reshape(-1).astype(np.uint64) << np.uint64(place)
-        return out
+    @cached_property
+    def names(self) -> dict[str, Sequence[str]]:
+        """Of each kind, those of its predicates."""
+        return {name: kind.names(self) for name, kind in KINDS.items()}
+
+    def planes(self, sequences: Sequences) -> UInt64[np.ndarray, "row plane"]:
+        """Bits of all rows of the sequences: bit w of plane k says that predicate w of PLANES[k] holds."""
+        found = (KINDS[name].bits for name in PLANES)
+        return np.stack([bits(self, sequences).reshape(-1) for bits in found if bits], 1)
 
     def planes_at(self, rows: Int64[np.ndarray, " row"]) -> UInt64[np.ndarray, "row plane"]:
         """The bits of some rows, their sequences read for it."""
-        out = np.zeros((len(rows), N_PLANES), np.uint64)
+        out = np.zeros((len(rows), len(PLANES)), np.uint64)
         sequences, place = np.unique(rows // self.n_ctx, return_inverse=True)
         per_block = max(1, (1 << 17) // self.n_ctx)
         for start in range(0, len(sequences), per_block):
@@ -141,3 +201,38 @@ class Text:
     def before(self, rows: Int64[np.ndarray, " row"], back: int) -> Int64[np.ndarray, " row"]:
         """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
         return tokens_before(self.tokens.reshape(-1), self.n_ctx, rows, back)
+
+    def tokens_of(self, atom: Atom) -> Sequence[int]:
+        """The tokens of an atom with reach."""
+        sets = KINDS[atom.kind].sets
+        if sets is None:
+            return atom.tokens
+        ends = sets(self).indptr[atom.which : atom.which + 2]
+        return sets(self).indices[slice(*ends)]
+
+    def classes(self, sequences: Sequences) -> UInt64[np.ndarray, "seq pos"]:
+        return self.vocabulary.classes[self.tokens[sequences]]
+
+    def labelled(self, sequences: Sequences) -> UInt64[np.ndarray, "seq pos"]:
+        bits = np.zeros_like(self.tokens[sequences], np.uint64)
+        for place, mask in enumerate(self.labels.values()):
+            bits |= mask[sequences].numpy().astype(np.uint64) << np.uint64(place)
+        return bits
+
+
+def _shifted(bits: UInt64[np.ndarray, "seq pos"], back: int) -> UInt64[np.ndarray, "seq pos"]:
+    """Of the token `back` places before each; 0 beyond the sequence's edge."""
+    out = np.zeros_like(bits)
+    out[:, back:] = bits[:, : max(0, bits.shape[1] - back)]
+    return out
+
+
+def _five_of_eight(bits: UInt64[np.ndarray, "seq pos"]) -> UInt64[np.ndarray, "seq pos"]:
+    """Bit c: five or more of the eight tokens before have it. All 64 bits are counted at once, in binary."""
+    ones, twos, fours, eights = np.zeros((4, *bits.shape), np.uint64)
+    for back in range(1, 9):
+        carry = _shifted(bits, back)
+        ones, carry = ones ^ carry, ones & carry
+        twos, carry = twos ^ carry, twos & carry
+        fours, eights = fours ^ carry, eights | (fours & carry)
+    return eights | (fours & (ones | twos))

@@ -1,8 +1,9 @@
-"""What the strings of a vocabulary say about its tokens: scripts, shapes, beginnings and endings, and the characters.
+"""What the strings of a vocabulary say about its tokens: their classes (scripts and shapes), and their affixes.
 
-Classes are Unicode scripts (a stray lead byte of UTF-8, shown as ⟨d7⟩, counts as its script) and shapes; affixes are
-the beginnings and endings that several tokens share. Nothing here knows a text. Of tokens that have only names, their
-ids for instance, nothing is said but which they are.
+In: one string a token. Out, for each: the Unicode script of its letters (a stray lead byte of UTF-8, shown as ⟨d7⟩,
+counts as its script), its shapes, such as "numbers" or "words in capitals", and the beginnings and endings that it
+shares with other tokens. Nothing here knows a text. Of tokens that have only names, their ids for instance, nothing is
+said but which they are.
 """
 
 import re
@@ -16,10 +17,10 @@ import scipy.sparse
 from jaxtyping import UInt64
 
 MAX_SCRIPTS = 24
-LONG = 6
+MIN_LONG = 6
 """Letters of a long word."""
 AFFIX_LENGTHS = (1, 2, 3, 4)
-AFFIX_LEAST = 4
+MIN_SHARING = 4
 """Tokens that must share an affix."""
 
 
@@ -34,18 +35,13 @@ class Vocabulary:
     """The affix, and whether it is an ending."""
     affix_tokens: scipy.sparse.csr_matrix
     """[affix, d_vocab]: 1 where the token has the affix."""
-    spelt: bool = True
-    """The strings are how the tokens are spelt; otherwise they only name them, and there are no classes and affixes."""
 
     @classmethod
-    def read(cls, vocab: Sequence[str]) -> "Vocabulary":
+    def read(cls, vocab: Sequence[str], *, spelt: bool = True) -> "Vocabulary":
+        if not spelt:
+            return cls(list(vocab), [], np.zeros(len(vocab), np.uint64), [], scipy.sparse.csr_matrix((0, len(vocab))))
         strings = plain_strings(vocab)
         return cls(strings, *token_classes(strings), *token_affixes(strings))
-
-    @classmethod
-    def of_names(cls, names: Sequence[str]) -> "Vocabulary":
-        no_affixes = scipy.sparse.csr_matrix((0, len(names)))
-        return cls(list(names), [], np.zeros(len(names), np.uint64), [], no_affixes, spelt=False)
 
     def __len__(self) -> int:
         return len(self.strings)
@@ -76,7 +72,8 @@ def token_classes(strings: Sequence[str]) -> tuple[list[tuple[str, str]], UInt64
 
 
 def token_affixes(strings: Sequence[str]) -> tuple[list[tuple[str, bool]], scipy.sparse.csr_matrix]:
-    """Beginnings (after a space) and endings that AFFIX_LEAST tokens share, each shorter than the token's word."""
+    """Beginnings (after a space) and endings that MIN_SHARING tokens share, each shorter than the token's word; the
+    longest first."""
     having: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for token, string in enumerate(strings):
         word = characters(string.strip())
@@ -84,7 +81,8 @@ def token_affixes(strings: Sequence[str]) -> tuple[list[tuple[str, bool]], scipy
             if length < len(word):
                 having["".join(word[:length]), False].append(token)
                 having["".join(word[-length:]), True].append(token)
-    kept = sorted(affix for affix, tokens in having.items() if len(tokens) >= AFFIX_LEAST)
+    kept = [affix for affix, tokens in having.items() if len(tokens) >= MIN_SHARING]
+    kept.sort(key=lambda affix: (-len(affix[0]), affix))
     rows = np.repeat(np.arange(len(kept)), [len(having[affix]) for affix in kept])
     columns = np.array([token for affix in kept for token in having[affix]], np.int64)
     shape = (len(kept), len(strings))
@@ -94,6 +92,29 @@ def token_affixes(strings: Sequence[str]) -> tuple[list[tuple[str, bool]], scipy
 def characters(string: str) -> list[str]:
     """The characters of a token's string; a stray byte, shown as ⟨d7⟩, is one."""
     return re.findall(rf"{_STRAY}|.", string, re.DOTALL)
+
+
+def quoted(string: str) -> str:
+    """A token's string to read: common marks by name, others in quotes with what cannot be seen escaped."""
+    if string in _NAMED:
+        return _NAMED[string]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
+    return f'"{shown}"'
+
+
+_NAMED = {
+    "\n": "a newline",
+    "\n\n": "a blank line",
+    " ": "a space",
+    "\t": "a tab",
+    "": "an empty token",
+    ",": "a comma",
+    ".": "a full stop",
+    ":": "a colon",
+    ";": "a semicolon",
+    "'": "an apostrophe",
+    '"': "a double quote",
+}
 
 
 def _is(pattern: str) -> Callable[[str], bool]:
@@ -122,7 +143,7 @@ _SHAPES: list[tuple[str, str, Callable[[str], bool]]] = [
     ("tokens that begin with a letter", "pieces of words", lambda s: s[:1].isalpha()),
     ("starts of words", "words", lambda s: len(s) > 1 and s[0] == " " and s[1:2].isalpha()),
     ("single letters", "single letters", lambda s: len(s.strip()) == 1 and s.strip().isalpha()),
-    ("long pieces of words", "long pieces of words", lambda s: s.strip().isalpha() and len(s.strip()) >= LONG),
+    ("long pieces of words", "long pieces of words", lambda s: s.strip().isalpha() and len(s.strip()) >= MIN_LONG),
     ("punctuation", "punctuation", _is_punctuation),
     ("ends of sentences", "ends of sentences", _is(r"\s*[.!?。！？؟…]+\s*")),
     ("brackets", "brackets", _is(r"\s*[()\[\]{}]+\s*")),

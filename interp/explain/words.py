@@ -7,44 +7,8 @@ bits(set of m tokens) = log₂ MAX_TOKENS + log₂ C(d_vocab, m);    bits(one of
 from collections.abc import Sequence
 from math import lgamma, log, log2
 
-from interp.explain.predicates import (
-    AFFIX,
-    AFTER,
-    AFTER2,
-    AFTER_CLASS,
-    CLASS,
-    FAR,
-    FAR_REACH,
-    INSIDE,
-    LABEL,
-    MAX_ATOMS,
-    MAX_PARTS,
-    MAX_TOKENS,
-    NEAR,
-    PLACE,
-    REACH,
-    TOKEN,
-    Atom,
-    Conjunction,
-    Rule,
-    Text,
-)
-from interp.explain.state import PLACES
-
-_ORDER = (TOKEN, AFFIX, CLASS, AFTER, AFTER_CLASS, AFTER2, NEAR, FAR, PLACE, INSIDE, LABEL)
-_NAMED = {
-    "\n": "a newline",
-    "\n\n": "a blank line",
-    " ": "a space",
-    "\t": "a tab",
-    "": "an empty token",
-    ",": "a comma",
-    ".": "a full stop",
-    ":": "a colon",
-    ";": "a semicolon",
-    "'": "an apostrophe",
-    '"': "a double quote",
-}
+from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, MAX_TOKENS, Atom, Conjunction, Rule, Text
+from interp.explain.vocabulary import quoted
 
 
 def phrase(rule: Rule, text: Text) -> str:
@@ -67,8 +31,10 @@ def bits(rule: Rule, text: Text) -> float:
     for part in rule:
         total += log2(MAX_ATOMS)
         for atom in part:
-            total += log2(len(_ORDER))
-            total += _set_bits(len(atom.tokens), len(text.vocabulary)) if atom.tokens else log2(text.n_which[atom.kind])
+            total += log2(len(KINDS))
+            total += (
+                _set_bits(len(atom.tokens), len(text.vocabulary)) if atom.tokens else log2(len(text.names[atom.kind]))
+            )
     return total
 
 
@@ -78,44 +44,19 @@ def _set_bits(n: int, of: int) -> float:
 
 def _conjunction(atoms: Conjunction, text: Text) -> tuple[str, str]:
     """What the tokens are, and where they stand."""
-    ordered = sorted(atoms, key=lambda atom: _ORDER.index(atom.kind))
-    after = {atom.kind: atom for atom in ordered if atom.kind in (AFTER, AFTER2)}
-    words = {atom: _words(atom, text) for atom in ordered}
-    if text.vocabulary.spelt and len(after) == 2 and len(after[AFTER].tokens) == len(after[AFTER2].tokens) == 1:
-        strings = text.vocabulary.strings
-        both = strings[after[AFTER2].tokens[0]] + strings[after[AFTER].tokens[0]]
-        words[after[AFTER]] = f"after {quoted(both)}"
-        del words[after[AFTER2]]
-    subject = words.pop(ordered[0]) if ordered[0].kind in (TOKEN, AFFIX, CLASS) else "tokens"
-    return subject, " ".join(words.values())
+    said = {atom: _words(atom, text) for atom in sorted(atoms, key=lambda atom: atom.slot)}
+    last, before = (next((a for a in said if a.kind == kind), None) for kind in ("after", "after2"))
+    if last and before and text.is_spelt and len(last.tokens) == len(before.tokens) == 1:
+        said[last] = f"after {quoted(''.join(text.vocabulary.strings[a.tokens[0]] for a in (before, last)))}"
+        del said[before]
+    first = next(iter(said))
+    return said.pop(first) if first.slot == 0 else "tokens", " ".join(said.values())
 
 
 def _words(atom: Atom, text: Text) -> str:
-    names = listed([quoted(text.vocabulary.strings[token]) for token in atom.tokens])
-    called, inside = text.vocabulary.class_names[atom.which] if atom.kind in (CLASS, AFTER_CLASS, INSIDE) else ("", "")
-    affix, is_ending = text.vocabulary.affixes[atom.which] if atom.kind == AFFIX else ("", False)
-    return {
-        TOKEN: names,
-        AFTER: f"after {names}",
-        AFTER2: f"two after {names}",
-        NEAR: f"within {REACH} tokens after {names}",
-        FAR: f"within {FAR_REACH} tokens after {names}",
-        AFFIX: f"tokens that {'end' if is_ending else 'begin'} {'in' if is_ending else 'with'} {quoted(affix)}",
-        CLASS: called,
-        AFTER_CLASS: f"after {called}",
-        INSIDE: f"inside {inside}",
-        PLACE: PLACES[atom.which].words if atom.kind == PLACE else "",
-        LABEL: f"labelled {list(text.labels)[atom.which]}" if atom.kind == LABEL else "",
-    }[atom.kind]
-
-
-def quoted(string: str) -> str:
-    """A token's string to read: common marks by name, others in quotes with what cannot be seen escaped."""
-    if string in _NAMED:
-        return _NAMED[string]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
-    return f'"{shown}"'
+    strings = [quoted(text.vocabulary.strings[token]) for token in atom.tokens]
+    return KINDS[atom.kind].words.format(listed(strings) if strings else text.names[atom.kind][atom.which])
 
 
 def listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1] if names else ""
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]

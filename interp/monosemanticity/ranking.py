@@ -120,8 +120,7 @@ def rank_features(
     """
     import pandas as pd
 
-    from interp.explain.described import describe
-    from interp.explain.rules import FitSample
+    from interp.explain import FitSample, describe
     from interp.metrics.shifted import MeasureNulls
     from interp.monosemanticity.evidence import EvidenceConfig
 

@@ -1,0 +1,247 @@
+"""The rule that best predicts where a latent fires, or one of its senses, scored on text it was not chosen on.
+
+    1  Sampled firings of the fit half of the sequences propose some rules of each latent and sense (`search`).
+    2  One pass over all codes and the text counts each of them exactly (`counting`):
+           precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
+       holds: positions where the rule holds; both: those where the latent fires too; n: the latent's firings, or those
+       of the sense that were sampled; hits: those of them where the rule holds.
+    3  The rule with the best F1 on the fit half, less a price for its length, is the explanation; its scores are
+       those of the held-out half, over all positions, whatever the strength of the firing.
+
+A sense's rule has no "or". On the fit half it is taken to have the share of its latent's firings that it has of the
+sampled ones, and all else, the latent's other senses too, is wrong to hit; so its rule says what sets it apart.
+
+Memory: the text, at most MAX_ROWS rows of its bits, a sample of SAMPLE firings a latent, a chunk of the codes.
+Cost: two passes over the codes, the first of which others may share, and some fifty milliseconds a latent, spread over
+torch's threads.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int, Int64
+from torch import Tensor
+
+from interp.explain import beam
+from interp.explain.background import Background
+from interp.explain.counting import Counts, count_rules
+from interp.explain.predicates import Rule, Text
+from interp.explain.search import candidates
+from interp.explain.words import bits, phrase
+from interp.files import Progress, no_progress, ratio
+from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, chunks
+
+SAMPLE = 512
+"""Firings of a latent that propose rules."""
+CANDIDATES, SENSE_CANDIDATES = 24, 12
+LONG, LONG_PRICE = 8, 2
+"""Items beyond so many cost so many times their price more: a long list is hard to read."""
+MIN_FIRINGS = 5
+"""With fewer in the fit half, no rule is proposed."""
+
+Sense = tuple[int, Int64[np.ndarray, " firing"]]
+"""A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """One a latent, or one a sense; '' and NaN where the fit half has too few firings. Scores are the held-out half's,
+    and NaN where it has none."""
+
+    phrases: list[str]
+    rules: list[Rule]
+    f1: Float64[np.ndarray, " unit"]
+    precision: Float64[np.ndarray, " unit"]
+    recall: Float64[np.ndarray, " unit"]
+    f1_fit: Float64[np.ndarray, " unit"]
+    f1_one: Float64[np.ndarray, " unit"]
+    """Of the best rule without "or", chosen in the same way."""
+    f1_by_interval: Float64[np.ndarray, "unit slice"]
+    """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in
+    (s / 5, (s + 1) / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
+    n: Int64[np.ndarray, " unit"]
+    """Held-out firings that recall is measured on."""
+    n_examples: Int64[np.ndarray, " unit"]
+    """Held-out firings of the latent where the rule holds."""
+    bits: Float64[np.ndarray, " unit"]
+    """Description length (`words`)."""
+
+
+class Explained(NamedTuple):
+    latents: Explanations
+    senses: Explanations
+
+
+class FitSample:
+    """A sample of each latent's firings in the fit half, and their number, from one pass over the codes."""
+
+    def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
+        self.n_fire = np.zeros(d_sae, np.int64)
+        self._n_ctx, self._half = n_ctx, half
+        self._sampler = FiringSampler(d_sae, 1, SAMPLE, seed)
+
+    def add(self, chunk: CodeChunk) -> None:
+        values = np.where(self._half[chunk.rows // self._n_ctx], chunk.values, 0)
+        self.n_fire += np.bincount(chunk.latents[values > 0], minlength=len(self.n_fire))
+        self._sampler.add(chunk._replace(values=values), 1)
+
+    @property
+    def rows(self) -> Int64[np.ndarray, "d_sae firing"]:
+        """−1 for none."""
+        return self._sampler.rows[:, 0]
+
+
+def explain(
+    tokens: Int[Tensor, "seq pos"],
+    codes: CodeSource,
+    vocab: Sequence[str],
+    fit_half: Bool[Tensor, " seq"],
+    *,
+    maxima: Float32[np.ndarray, " d_sae"],
+    senses: Sequence[Sense] = (),
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    spelt: bool = True,
+    seed: int = 0,
+    sample: FitSample | None = None,
+    progress: Progress = no_progress,
+) -> Explained:
+    """Explain each latent of `codes` (rows seq * n_ctx + pos) and some senses of latents, choosing on the sequences
+    where `fit_half` is true.
+
+    vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
+    labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
+    spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
+    sample: of an earlier pass over the same codes; without, one is drawn.
+    Raises ValueError for a sense of a latent or with a row that the codes do not have, or for unfitting labels.
+    """
+    for latent, rows in senses:
+        if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
+            raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
+    text, half, n = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy(), codes.d_sae
+    if sample is None:
+        sample = FitSample(n, text.n_ctx, half, seed)
+        for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):
+            sample.add(chunk)
+    given, background = _Senses.of(senses, text.n_ctx, half, sample.n_fire), Background.of(text, half)
+    proposed = _propose(background, sample.rows, sample.n_fire, CANDIDATES, True, progress)
+    proposed += _propose(background, given.in_fit, given.n_fire, SENSE_CANDIDATES, False, progress)
+    latents = np.concatenate([np.arange(n), given.latents])
+    sampled = [np.zeros(0, np.int64)] * n + given.rows
+    counts = count_rules(
+        text, codes, half, proposed, latents=latents, maxima=maxima, sampled=sampled, progress=progress
+    )
+    counts.hits[:, :n] = counts.both[:, :n].sum(-1)
+    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), given.n_sampled], 1)
+    n_fire = np.concatenate([sample.n_fire, given.n_fire])
+    parts = (slice(n), slice(n, None))
+    return Explained(
+        *(_choose(text, proposed[p], Counts(*(c[:, p] for c in counts)), n_firings[:, p], n_fire[p]) for p in parts)
+    )
+
+
+class _Senses(NamedTuple):
+    latents: Int64[np.ndarray, " sense"]
+    rows: list[Int64[np.ndarray, " row"]]
+    in_fit: list[Int64[np.ndarray, " row"]]
+    n_sampled: Int64[np.ndarray, "2 sense"]
+    """In the fit half and in the other."""
+    n_fire: Int64[np.ndarray, " sense"]
+    """Firings in the fit half that are taken to be the sense's."""
+
+    @classmethod
+    def of(
+        cls, senses: Sequence[Sense], n_ctx: int, half: Bool[np.ndarray, " seq"], n_fire: Int64[np.ndarray, " d_sae"]
+    ) -> "_Senses":
+        """n_fire: each latent's firings in the fit half."""
+        latents = np.array([latent for latent, _ in senses], np.int64)
+        sampled = [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
+        in_fit = [rows[half[rows // n_ctx]] for rows in sampled]
+        sizes = [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)]
+        n_sampled = np.array(sizes, np.int64).reshape(-1, 2).T
+        of_latent = np.bincount(latents, weights=n_sampled[0], minlength=len(n_fire))[latents]
+        share = np.round(n_sampled[0] / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
+        return cls(latents, sampled, in_fit, n_sampled, np.maximum(share, n_sampled[0]))
+
+
+def _propose(
+    background: Background,
+    firings: Sequence[Int64[np.ndarray, " firing"]] | Int64[np.ndarray, "unit firing"],
+    n_fire: Int64[np.ndarray, " unit"],
+    most: int,
+    joined_by_or: bool,
+    progress: Progress,
+) -> list[list[Rule]]:
+    """Candidate rules of each unit from sampled rows of the fit half (−1 for none) that stand for n_fire firings."""
+
+    def of_unit(unit: int) -> list[Rule]:
+        rows = np.sort(firings[unit][firings[unit] >= 0])
+        if len(rows) < MIN_FIRINGS:
+            return []
+        return candidates(background, rows, float(n_fire[unit]), most, joined_by_or)
+
+    proposed: list[list[Rule]] = []
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for rules in pool.map(of_unit, range(len(firings))):
+            proposed.append(rules)
+            if len(proposed) % 64 == 0:
+                progress(len(proposed), len(firings), "proposing explanations")
+    return proposed
+
+
+def _price(rule: Rule, n_fire: float) -> float:
+    """F1 that the rule must be worth more than an empty one."""
+    items = sum(atom.cost for part in rule for atom in part)
+    atoms = sum(len(part) - 1 for part in rule)
+    items += LONG_PRICE * max(0.0, items - LONG)
+    return beam.item_price(n_fire) * items + beam.ATOM_PRICE * atoms + beam.PART_PRICE * (len(rule) - 1)
+
+
+def _choose(
+    text: Text,
+    proposed: list[list[Rule]],
+    counts: Counts,
+    n_firings: Int64[np.ndarray, "2 unit"],
+    n_fire: Int64[np.ndarray, " unit"],
+) -> Explanations:
+    """Of each unit's rules the best, from their counts. n_firings: those that hits are counted on."""
+    both, holds = counts.both.sum(-1), counts.holds
+    recall, precision = ratio(counts.hits, n_firings[:, :, None]), both / np.maximum(holds, 1)
+    # Firings of the unit in the fit half: a sense has no more than those of its latent at the rule, over its recall.
+    n_unit = np.fmin(n_fire[:, None], ratio(both[0], recall[0]))
+    f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
+    worth = np.full((2, *f1_fit.shape), -np.inf)
+    for unit, own in enumerate(proposed):
+        for place, rule in enumerate(own):
+            worth[: 2 if len(rule) == 1 else 1, unit, place] = f1_fit[unit, place] - _price(rule, n_fire[unit])
+    known, units = np.array([bool(own) for own in proposed], bool), np.arange(len(proposed))
+    best, best_one = worth.argmax(2)
+    rules = [own[place] if own else () for own, place in zip(proposed, best, strict=True)]
+
+    def at(values: np.ndarray, place: Int64[np.ndarray, " unit"] = best) -> Float64[np.ndarray, " unit ..."]:
+        chosen = values[units, place]
+        return np.where(known.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, np.nan)
+
+    f1 = _harmonic(precision[1], recall[1])
+    by_interval = ratio(counts.both[1], counts.fires[1][:, None])
+    return Explanations(
+        phrases=[phrase(rule, text) if rule else "" for rule in rules],
+        rules=rules,
+        f1=at(f1),
+        precision=at(precision[1]),
+        recall=at(recall[1]),
+        f1_fit=at(f1_fit),
+        f1_one=at(f1, best_one),
+        f1_by_interval=at(_harmonic(precision[1][:, :, None], by_interval)),
+        n=n_firings[1],
+        n_examples=np.where(known, both[1][units, best], 0),
+        bits=np.array([bits(rule, text) if rule else np.nan for rule in rules]),
+    )
+
+
+def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    total = precision + recall
+    return 2 * precision * recall / np.where(total == 0, 1, total)

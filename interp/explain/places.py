@@ -1,0 +1,281 @@
+"""Where in the text a token stands: in its line and sentence, in brackets, quotes, a comment, a string literal, …
+
+In: tokens, and how each is spelt. Out: for each place of `PLACES`, at which tokens it holds.
+
+One reader goes over the characters of each sequence from left to right. Its state at a token is what was opened before
+the token and not closed before it: an opening bracket is outside, the closing one inside. A sequence's start, a control
+token and, for all but triple quotes, a blank line reset the state. From the characters alone, so with their
+ambiguities: a line that begins with "#" is a comment even where it is a heading.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8, UInt64
+from numba import njit
+
+from interp.explain.vocabulary import characters, is_control
+
+RECENT = 8
+"""How many tokens back a repeated token is looked for."""
+
+
+class Place(NamedTuple):
+    words: str
+    group: str
+    """A conjunction says one thing of a group at most."""
+    holds: Callable[[Any], Any]
+    """Given the reader's state at each token, as arrays (`STATE` and what `_look` adds)."""
+    needs_strings: bool = True
+
+
+PLACES = (
+    Place("at the start of a sequence", "sequence", lambda s: s.position == 0, needs_strings=False),
+    Place("in the first 4 tokens of a sequence", "sequence", lambda s: s.position < 4, needs_strings=False),
+    Place("in the first 8 tokens after a control token", "sequence", lambda s: (0 <= s.text) & (s.text < 8)),
+    Place("at the start of a line", "line", lambda s: s.line_start),
+    Place("in the first 4 tokens of a line", "line", lambda s: s.line_known & (s.line_tokens < 4)),
+    Place("at the start of a paragraph", "line", lambda s: s.line_start & s.paragraph),
+    Place("on an indented line", "indent", lambda s: s.line_known & (s.indent >= 2)),
+    Place("at the start of a sentence", "sentence", lambda s: s.sentence_start),
+    Place("inside a word", "word", lambda s: s.in_word),
+    Place("at the start of a word", "word", lambda s: s.word_start),
+    Place("in parentheses", "brackets", lambda s: s.parens),
+    Place("in square brackets", "brackets", lambda s: s.squares),
+    Place("in braces", "brackets", lambda s: s.braces),
+    Place("exactly one bracket deep", "bracket depth", lambda s: s.brackets == 1),
+    Place("exactly two brackets deep", "bracket depth", lambda s: s.brackets == 2),
+    Place("two or more brackets deep", "bracket depth", lambda s: s.brackets > 1),
+    Place("three or more brackets deep", "bracket depth", lambda s: s.brackets > 2),
+    Place("in double quotes", "quotes", lambda s: s.double | s.other),
+    Place("in single quotes", "quotes", lambda s: s.in_single),
+    Place("in a triple-quoted string", "quotes", lambda s: s.triple),
+    Place("in a string literal", "quotes", lambda s: s.literal | s.triple),
+    Place("exactly one quote deep", "quote depth", lambda s: s.quotes == 1),
+    Place("two or more quotes deep", "quote depth", lambda s: s.quotes > 1),
+    Place("three or more quotes deep", "quote depth", lambda s: s.quotes > 2),
+    Place("in a comment", "comment", lambda s: s.comment),
+    Place("in a <tag>", "markup", lambda s: s.tag),
+    Place("between $ signs", "markup", lambda s: s.math),
+    Place("in a URL", "markup", lambda s: s.url),
+    Place("between ** marks", "markup", lambda s: s.bold),
+    Place("between _ marks", "markup", lambda s: s.italic),
+    Place("that repeat the token before", "repeat", lambda s: s.repeats == 1, needs_strings=False),
+    Place(f"that occur among the {RECENT} tokens before", "repeat", lambda s: s.repeats, needs_strings=False),
+)
+
+OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS = range(10)
+_MARKS = "()[]{}\"'#/:<>$*_\\,„“‚‘’"
+PAREN, UNPAREN, SQUARE, UNSQUARE, BRACE, UNBRACE, DOUBLE, SINGLE, HASH, SLASH, COLON, LESS = range(10, 22)
+MORE, DOLLAR, STAR, UNDER, BACKSLASH, COMMA, LOW, HIGH, LOW_SINGLE, HIGH_SINGLE, CLOSES_SINGLE = range(22, 33)
+_KINDS = {"\n": NEWLINE, **{mark: PAREN + place for place, mark in enumerate(_MARKS)}}
+for _kind, _those in ((STOP, ".!?。！？؟…"), (OPENS, "«「『"), (CLOSES, "”»」』"), (ASSIGNS, "=+%")):
+    _KINDS |= dict.fromkeys(_those, _kind)
+
+STATE = """prev prev2 line_known line_empty line_tokens indent paragraph sentence text parens squares braces double
+    single other low triple run literal reopen comment tag math url bold italic escaped"""
+"""What the reader knows between two characters. `single` is OUTER, or INNER if it was opened within double quotes and
+ends with them; `literal` and `triple` are the mark that opened them, `reopen` the single quote that an apostrophe may
+have seemed to close."""
+_LOOKS = "position line_start sentence_start in_word word_start brackets in_single quotes repeats"
+_RECORD = np.dtype([(name, np.int32) for name in f"{STATE} {_LOOKS}".split()])
+_FRESH, _CUT = 1, 2
+"""Where the reader's memory keeps the state after a control token, and that at a sequence's start."""
+OUTER, INNER = 1, 2
+
+
+class Spelling(NamedTuple):
+    """The kinds of the characters of each token, one token after the other."""
+
+    kinds: UInt8[np.ndarray, " character"]
+    first: Int32[np.ndarray, " d_vocab_plus_1"]
+
+
+def spelling(strings: Sequence[str]) -> Spelling:
+    kinds = [[CONTROL] if is_control(string) else [_kind_of(c) for c in characters(string)] for string in strings]
+    first = np.concatenate([[0], np.cumsum([len(own) for own in kinds])]).astype(np.int32)
+    return Spelling(np.array([kind for own in kinds for kind in own], np.uint8), first)
+
+
+def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.ndarray, " row"]:
+    """Bit b of a row: PLACES[b] holds there. Where no token is spelt, only places that need no strings do."""
+    state, memory = np.zeros(tokens.size, _RECORD), np.zeros(3, _RECORD)
+    memory["prev"], memory["prev2"] = CONTROL, CONTROL
+    for name in ("line_known", "line_empty", "paragraph", "sentence"):
+        memory[name][_FRESH] = 1
+    memory["line_empty"][_CUT], memory["text"][_CUT] = 1, -1
+    _read_all(np.ascontiguousarray(tokens), spelt.kinds, spelt.first, memory, state)
+    bits, columns = np.zeros(tokens.size, np.uint64), state.view(np.recarray)
+    for number, place in enumerate(PLACES):
+        if len(spelt.kinds) or not place.needs_strings:
+            bits |= (place.holds(columns) != 0).astype(np.uint64) << np.uint64(number)
+    return bits
+
+
+def _kind_of(character: str) -> int:
+    if character in _KINDS:
+        return _KINDS[character]
+    if character.isspace():
+        return SPACE
+    if character.isdigit():
+        return DIGIT
+    return LETTER if character.isalpha() or len(character) > 1 else OTHER
+
+
+@njit(cache=True, nogil=True)
+def _read_all(tokens, kinds, first, memory, out):
+    n_seq, n_ctx = tokens.shape
+    s = memory[0]
+    for sequence in range(n_seq):
+        memory[0] = memory[_CUT]
+        for position in range(n_ctx):
+            token = tokens[sequence, position]
+            own = kinds[first[token] : first[token + 1]]
+            s.position, s.repeats = position, 0
+            for back in range(min(RECENT, position), 0, -1):
+                if tokens[sequence, position - back] == token:
+                    s.repeats = back
+            _look(s, own)
+            out[sequence * n_ctx + position] = s
+            s.line_tokens += 1
+            if s.text >= 0:
+                s.text += 1
+            for kind in own:
+                if kind == CONTROL:
+                    memory[0] = memory[_FRESH]
+                else:
+                    _read(s, kind)
+
+
+@njit(cache=True, nogil=True)
+def _look(s, own):
+    """What the token's own first characters add to the state."""
+    starts = len(own) > 0 and own[0] == LETTER
+    after_space = len(own) > 0 and own[0] == SPACE
+    joined = s.prev == LETTER or s.prev == DIGIT
+    s.line_start = s.line_known * s.line_empty
+    s.sentence_start = s.sentence == 1 or (s.prev == STOP and after_space)
+    s.in_word = starts and joined
+    s.word_start = (starts and not joined) or (after_space and len(own) > 1 and own[1] == LETTER)
+    s.in_single = s.single > 0 or (s.reopen > 0 and starts)
+    s.brackets = s.parens + s.squares + s.braces
+    s.quotes = s.double + s.in_single + s.other + int(s.triple > 0)
+
+
+@njit(cache=True, nogil=True)
+def _read(s, kind):
+    """One character that is no control token."""
+    if kind == NEWLINE:
+        _end_line(s)
+    elif kind == SPACE:
+        s.indent += s.line_empty
+    else:
+        s.line_empty, s.sentence = 0, 0
+    if kind in (SPACE, NEWLINE) and s.prev == STOP:
+        s.sentence = 1
+    if s.comment == 0:
+        _quotes(s, kind)
+        if s.literal == 0 and s.triple == 0:
+            s.parens = max(0, s.parens + int(kind == PAREN) - int(kind == UNPAREN))
+            s.squares = max(0, s.squares + int(kind == SQUARE) - int(kind == UNSQUARE))
+            s.braces = max(0, s.braces + int(kind == BRACE) - int(kind == UNBRACE))
+            _markup(s, kind)
+    s.escaped = kind == BACKSLASH and s.escaped == 0
+    s.prev2, s.prev = s.prev, kind
+
+
+@njit(cache=True, nogil=True)
+def _end_line(s):
+    blank = s.line_empty == 1 and s.line_known == 1
+    s.line_known, s.line_empty, s.line_tokens, s.indent, s.paragraph = 1, 1, 0, 0, blank
+    s.single, s.comment, s.bold, s.italic, s.url = 0, 0, 0, 0, 0
+    if s.triple == 0 and s.literal > 0:
+        s.double, s.literal = 0, 0
+    if s.triple == 0 and blank:
+        s.parens, s.squares, s.braces, s.double, s.other, s.low, s.tag, s.math = 0, 0, 0, 0, 0, 0, 0, 0
+        s.sentence = 1
+
+
+@njit(cache=True, nogil=True)
+def _quotes(s, kind):
+    if s.reopen > 0 and kind == LETTER:
+        s.single = s.reopen  # it was an apostrophe
+    s.reopen = 0
+    in_code = s.literal > 0 or s.triple > 0
+    if kind not in (DOUBLE, SINGLE) or s.escaped == 1:
+        s.run = 0
+        if not in_code:
+            _typographic(s, kind)
+        return
+    s.run = s.run + 1 if s.prev == kind else 1
+    if s.run == 3 and (s.triple == 0 or s.triple == kind):
+        s.triple = kind if s.triple == 0 else 0
+        s.run, s.double, s.single, s.literal = 0, 0, 0, 0
+    elif s.triple > 0:
+        return
+    elif kind == DOUBLE and s.literal != SINGLE:
+        s.literal = DOUBLE if s.double == 0 and _opens_literal(s) else 0
+        s.double = 1 - s.double
+        if s.double == 0 and s.single == INNER:
+            s.single = 0
+    elif kind == SINGLE and s.single > 0 and s.literal != DOUBLE:
+        s.reopen = s.single if s.literal == 0 else 0
+        s.single, s.literal = 0, 0
+    elif kind == SINGLE and not in_code and s.prev not in (LETTER, DIGIT):
+        s.literal = SINGLE if s.double == 0 and _opens_literal(s) else 0
+        _open_single(s)
+
+
+@njit(cache=True, nogil=True)
+def _typographic(s, kind):
+    """“ and ‘ open, but behind „ and ‚ they close; ’ closes, unless a letter shows that it is an apostrophe."""
+    if kind == OPENS or kind == LOW or (kind == HIGH and s.low == 0):
+        s.other += 1
+        s.low += int(kind == LOW)
+    elif kind == CLOSES or kind == HIGH:
+        s.other = max(0, s.other - 1)
+        s.low = s.low - 1 if kind == HIGH else min(s.low, s.other)
+        if s.other == 0 and s.single == INNER:
+            s.single = 0
+    elif kind in (CLOSES_SINGLE, HIGH_SINGLE) and s.single > 0:
+        s.reopen = s.single if kind == CLOSES_SINGLE else 0
+        s.single = 0
+    elif kind == HIGH_SINGLE or kind == LOW_SINGLE:
+        _open_single(s)
+
+
+@njit(cache=True, nogil=True)
+def _open_single(s):
+    if s.single == 0:
+        s.single = INNER if s.double == 1 or s.other > 0 else OUTER
+
+
+@njit(cache=True, nogil=True)
+def _opens_literal(s):
+    """A quote in code: behind "=", an opening bracket and the like, or behind a comma or colon within brackets."""
+    before = s.prev2 if s.prev == SPACE else s.prev
+    within = s.parens + s.squares + s.braces > 0
+    return before in (PAREN, SQUARE, BRACE, ASSIGNS) or (within and before in (COMMA, COLON))
+
+
+@njit(cache=True, nogil=True)
+def _markup(s, kind):
+    if s.url == 1 and kind in (SPACE, NEWLINE, DOUBLE, SINGLE, MORE, UNPAREN):
+        s.url = 0
+    fresh = s.prev in (SPACE, NEWLINE, CONTROL)
+    if kind == HASH and fresh:
+        s.comment = 1
+    if kind == SLASH and s.prev == SLASH:
+        if s.prev2 == COLON:
+            s.url = 1
+        elif s.url == 0:
+            s.comment = 1
+    if kind == MORE or (s.prev == LESS and kind in (LETTER, SLASH)):
+        s.tag = kind != MORE
+    if kind == DOLLAR and s.prev != DOLLAR and s.escaped == 0:
+        s.math = 1 - s.math
+    if kind == STAR and s.prev == STAR and s.prev2 != STAR:
+        s.bold = 1 - s.bold
+    if kind == UNDER and (fresh or s.italic == 1):
+        s.italic = 1 - s.italic

@@ -6,7 +6,6 @@ of other inputs is refused with the names of those that differ.
 """
 
 import json
-import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,14 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.whole_files import atomic
+
 
 def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: Mapping[str, Any]) -> None:
     tensors = {f"weight/{name}": tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         tensors |= {f"{key}/{name}": state.contiguous() for key, state in optimizer.state[parameter].items()}
-    temporary = file.with_suffix(".tmp")
-    save_file(tensors, temporary, {"facts": json.dumps(dict(facts))})
-    os.replace(temporary, file)
+    with atomic(file) as temporary:
+        save_file(tensors, temporary, {"facts": json.dumps(dict(facts))})
 
 
 def read_checkpoint(
@@ -64,6 +64,10 @@ def keep_rows(file: Path, step: int) -> None:
     """Drop the rows of a JSON-lines log that come after `step`, and a last line that was cut off."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    os.replace(temporary, file)
+    with atomic(file) as temporary:
+        temporary.write_text("".join(kept))
+
+
+def write_json(file: Path, content: Any) -> None:
+    with atomic(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from models import sources
+from models import own_text, sources
+from models.documents import Document, Span
 from models.formats import FORMATS, format_documents
 from models.languages import LANGUAGES, language_documents
-from models.sources import Document, Span
 from models.tokens import LabelledTokens, Progress, tokenize
 
 __all__ = [
@@ -175,10 +175,10 @@ def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
     if source in FORMATS:
         return format_documents(source, rng, size)
     if source == "files":
-        return sources.files(config.paths, size)
+        return own_text.files(config.paths, size)
     if source == "jsonl":
-        return sources.jsonl(config.paths, config.field, size)
-    return sources.huggingface(config.name, config.subset, config.split, config.field, size)
+        return own_text.jsonl(config.paths, config.field, size)
+    return own_text.huggingface(config.name, config.subset, config.split, config.field, size)
 
 
 def _mixture(config: CorpusConfig) -> Iterator[Document]:

@@ -1,20 +1,16 @@
 """Seeded pages with values in a known format: DNA, base64, hex, UUID, URL, e-mail, date, JSON, HTML, LaTeX.
 
 In: a format and a `random.Random`. Out: endless `Document`s in which the format's characters, and no others, carry
-its name as label. A page mixes the format's own lines (a log, a letter, a listing …) with plain English. In HTML the
-tags are labelled, the words between them are not; a JSON object or a LaTeX formula is labelled from end to end.
+its name as label. A page mixes the format's own lines (a log, a letter, a listing …) with plain English.
 """
 
-import base64
-import datetime
-import json
-import uuid
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from models.pages import Page, english_sentence, words
-from models.sources import Document
+from models import format_values
+from models.documents import Document
+from models.pages import Page, english_sentence
 
 
 class _Format(NamedTuple):
@@ -41,179 +37,9 @@ def format_documents(name: str, rng: Random, size: int) -> Iterator[Document]:
         number += 1
 
 
-def _dna(rng: Random, page: Page) -> None:
-    bases = rng.choice(("ACGT", "ACGT", "AATTCG", "GGCCAT", "ACGTN"))
-    motif = "".join(rng.choices(bases, k=rng.randint(2, 6))) * rng.randint(2, 5) if rng.random() < 0.3 else ""
-    strand = "".join(rng.choices(bases, k=rng.randint(12, 180))) + motif
-    strand = strand.lower() if rng.random() < 0.1 else strand
-    for start in range(0, len(strand), 60):
-        page.add("\n" if start else "").add(strand[start : start + 60], "dna")
-
-
-def _base64(rng: Random, page: Page) -> None:
-    data = english_sentence(rng).encode() if rng.random() < 0.3 else rng.randbytes(rng.randint(9, 140))
-    code = (base64.urlsafe_b64encode if rng.random() < 0.2 else base64.b64encode)(data).decode()
-    for start in range(0, len(code), 64):
-        page.add("\n" if start else "").add(code[start : start + 64], "base64")
-
-
-def _hex(rng: Random, page: Page) -> None:
-    digits = rng.randbytes(rng.choice((2, 3, 4, 8, 16, 20, 32))).hex()
-    style = rng.random()
-    if style < 0.25:
-        digits = " ".join(digits[i : i + 2] for i in range(0, len(digits), 2))
-    elif style < 0.4:
-        digits = f"0x{digits[:16]}"
-    elif style < 0.5:
-        digits = digits.upper()
-    page.add(digits, "hex")
-
-
-def _uuid(rng: Random, page: Page) -> None:
-    value = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-    page.add(value.upper() if rng.random() < 0.1 else value, "uuid")
-
-
-_SITES = (
-    "example wikipedia openlab northwind riverside acme bluebird papertrail quicksand lighthouse museum weather".split()
-)
-_ENDINGS = "com org net io dev edu co.uk de fr info".split()
-_PATHS = "about archive blog cart docs download feed gallery help images index login news posts search users".split()
-_KEYS = "id page q lang sort ref token limit tag".split()
-
-
-def _host(rng: Random) -> str:
-    return f"{rng.choice(_SITES)}{rng.choice(('', '', '-app', '24', 'hub'))}.{rng.choice(_ENDINGS)}"
-
-
-def _url(rng: Random, page: Page) -> None:
-    url = f"{rng.choice(('https', 'https', 'http', 'ftp'))}://{rng.choice(('', 'www.', 'api.', 'cdn.'))}{_host(rng)}"
-    url += "".join(f"/{part}" for part in rng.sample(_PATHS, rng.randint(0, 3)))
-    url += rng.choice(("", "/", ".html", ".png", ".pdf")) if url.count("/") > 2 else "/"
-    if rng.random() < 0.4:
-        url += "?" + "&".join(f"{key}={rng.randint(1, 999)}" for key in rng.sample(_KEYS, rng.randint(1, 3)))
-    page.add(url + (f"#{rng.choice(_PATHS)}" if rng.random() < 0.15 else ""), "url")
-
-
-_FIRST = (
-    "alice amir anna chen clara daniel elena farah george hana igor james julia lena maria nadia oscar tara".split()
-)
-_LAST = (
-    "adams baker cohen diaz evans fischer gupta haddad ivanov jones keller lopez moreau novak okafor rossi sato".split()
-)
-
-
-def _email(rng: Random, page: Page) -> None:
-    first, last = rng.choice(_FIRST), rng.choice(_LAST)
-    user = rng.choice(
-        (f"{first}.{last}", f"{first}{rng.randint(1, 99)}", f"{first[0]}{last}", f"{last}_{first}", "info")
-    )
-    page.add(f"{user}@{_host(rng)}", "email")
-
-
-_DATES = ("%Y-%m-%d", "%d/%m/%Y", "%d %B %Y", "%B %d, %Y", "%a, %d %b %Y", "%A %d %B", "%Y-%m-%dT%H:%M:%SZ", "%d.%m.%y")
-
-
-def _date(rng: Random, page: Page) -> None:
-    moment = datetime.datetime(1900, 1, 1) + datetime.timedelta(seconds=rng.randrange(4_000_000_000))
-    page.add(_strftime(moment, rng.choice(_DATES)), "date")
-
-
-_MONTHS = "January February March April May June July August September October November December".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-
-
-def _strftime(moment: datetime.datetime, pattern: str) -> str:
-    """`strftime` with English names whatever the locale."""
-    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
-    for code, name in (("%A", day), ("%a", day[:3]), ("%B", month), ("%b", month[:3])):
-        pattern = pattern.replace(code, name)
-    return moment.strftime(pattern)
-
-
-_FIELDS = "id name price tags active count owner size status items title level ratio parent color notes".split()
-
-
-def _json(rng: Random, page: Page) -> None:
-    indent = rng.choice((None, None, 2, 4))
-    page.add(json.dumps(_json_value(rng, depth=0), indent=indent), "json")
-
-
-def _json_value(rng: Random, depth: int) -> object:
-    kind = rng.random() if depth else 0.0
-    if kind < 0.15 and depth < 3:
-        return {key: _json_value(rng, depth + 1) for key in rng.sample(_FIELDS, rng.randint(2, 5))}
-    if kind < 0.25 and depth < 3:
-        return [_json_value(rng, depth + 2) for _ in range(rng.randint(0, 4))]
-    if kind < 0.5:
-        return rng.choice((rng.randint(0, 9999), round(rng.uniform(0, 100), 2)))
-    if kind < 0.65:
-        return rng.choice((True, False, None))
-    return words(rng.choice(("{noun}", "{adjective} {noun}", "{name}", "{place}")), rng)
-
-
-_TAGS = "p div span h1 h2 li em strong td section article".split()
-
-
-def _html(rng: Random, page: Page) -> None:
-    style = rng.random()
-    if style < 0.2:
-        page.add("<ul>", "html").add("\n")
-        for _ in range(rng.randint(2, 4)):
-            page.add("  ").add("<li>", "html").fill("the {adjective} {noun}", rng).add("</li>", "html").add("\n")
-        page.add("</ul>", "html")
-    elif style < 0.35:
-        page.add(f'<img src="/{rng.choice(_PATHS)}/{rng.choice(_SITES)}.png" width="{rng.randint(16, 900)}"/>', "html")
-    elif style < 0.55:
-        page.add(f'<a href="/{rng.choice(_PATHS)}/{rng.choice(_PATHS)}">', "html").fill("{noun} in {place}", rng)
-        page.add("</a>", "html")
-    else:
-        tag, inner = rng.choice(_TAGS), rng.choice(("em", "strong", "b", "code"))
-        page.add(f'<{tag} class="{rng.choice(_PATHS)}">' if rng.random() < 0.5 else f"<{tag}>", "html")
-        page.fill("{name} {verb} the ", rng).add(f"<{inner}>", "html").fill("{noun}", rng)
-        page.add(f"</{inner}>", "html").fill(" in {place}.", rng).add(f"</{tag}>", "html")
-
-
-_RELATIONS = "= < \\leq \\approx \\in".split()
-_OPERATORS = "+ - \\cdot \\times".split()
-_SUMS = "sum int prod".split()
-_GREEK = "alpha beta gamma delta epsilon theta lambda mu pi sigma phi omega".split()
-
-
-def _latex(rng: Random, page: Page) -> None:
-    style = rng.random()
-    if style < 0.55:
-        page.add(f"${_formula(rng, 0)}$", "latex")
-    elif style < 0.8:
-        body = f"{_formula(rng, 0)} {rng.choice(_RELATIONS)} {_formula(rng, 0)}"
-        page.add(
-            f"\\begin{{equation}}\n  {body}\n\\end{{equation}}" if rng.random() < 0.6 else rf"\[ {body} \]", "latex"
-        )
-    else:
-        command = rng.choice(("cite", "ref", "label", "emph", "textbf", "footnote"))
-        page.add(rf"\{command}{{{words('{noun}', rng)}}}", "latex")
-
-
-def _formula(rng: Random, depth: int) -> str:
-    style = rng.random() if depth < 3 else 1.0
-    inner = [_formula(rng, depth + 1) for _ in range(2)] if style < 0.6 else []
-    if style < 0.25:
-        return f"{inner[0]} {rng.choice(_OPERATORS)} {inner[1]}"
-    if style < 0.4:
-        return rf"\frac{{{inner[0]}}}{{{inner[1]}}}"
-    if style < 0.5:
-        return rf"\sqrt{{{inner[0]}}}"
-    if style < 0.6:
-        return rf"\{rng.choice(_SUMS)}_{{{rng.choice('ijk')}=0}}^{{{rng.choice('nmN')}}} {inner[0]}"
-    symbol = rng.choice(_GREEK)
-    return rng.choice(
-        (rf"\{symbol}", rf"\{symbol}_{{{rng.choice('ijk')}}}", f"{rng.choice('abxyzn')}^{rng.randint(2, 4)}")
-    )
-
-
 FORMATS = {
     "dna": _Format(
-        _dna,
+        format_values.write_dna,
         (
             ">sample {number} from {place}\n{x}\n",
             "The {adjective} primer {x} binds upstream.",
@@ -223,7 +49,7 @@ FORMATS = {
         ),
     ),
     "base64": _Format(
-        _base64,
+        format_values.write_base64,
         (
             "-----BEGIN CERTIFICATE-----\n{x}\n-----END CERTIFICATE-----\n",
             "Authorization: Basic {x}\n",
@@ -234,7 +60,7 @@ FORMATS = {
         ),
     ),
     "hex": _Format(
-        _hex,
+        format_values.write_hex,
         (
             "{x}  {noun}.tar.gz\n",
             "The checksum of the {noun} is {x}.",
@@ -245,7 +71,7 @@ FORMATS = {
         ),
     ),
     "uuid": _Format(
-        _uuid,
+        format_values.write_uuid,
         (
             "request {x} {verb} after {number} ms\n",
             "The {noun} {x} belongs to {name}.",
@@ -255,7 +81,7 @@ FORMATS = {
         ),
     ),
     "url": _Format(
-        _url,
+        format_values.write_url,
         (
             "See {x} for the {adjective} {noun}.",
             "GET {x} {number} ms\n",
@@ -266,7 +92,7 @@ FORMATS = {
         ),
     ),
     "email": _Format(
-        _email,
+        format_values.write_email,
         (
             "From: {name} <{x}>\n",
             "To: {x}\n",
@@ -277,7 +103,7 @@ FORMATS = {
         ),
     ),
     "date": _Format(
-        _date,
+        format_values.write_date,
         (
             "{x}  the {noun} {verb}\n",
             "On {x} the {noun} in {place} {verb}.",
@@ -288,7 +114,7 @@ FORMATS = {
         ),
     ),
     "json": _Format(
-        _json,
+        format_values.write_json,
         (
             "{x}\n",
             "The {noun} service answered {x}\n",
@@ -297,9 +123,12 @@ FORMATS = {
             "When the body is {x}, the {noun} {verb}.",
         ),
     ),
-    "html": _Format(_html, ("{x}\n", "{x}\n", "The {noun} page begins with {x} and {name} {verb} it.", "{x} {x}\n")),
+    "html": _Format(
+        format_values.write_html,
+        ("{x}\n", "{x}\n", "The {noun} page begins with {x} and {name} {verb} it.", "{x} {x}\n"),
+    ),
     "latex": _Format(
-        _latex,
+        format_values.write_latex,
         (
             "Let {x} be the {adjective} {noun}.",
             "If {x} holds, then {x} holds in {place}.",

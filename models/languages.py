@@ -13,8 +13,8 @@ from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
+from models.documents import Document
 from models.pages import Page, english_sentence
-from models.sources import Document
 
 
 class _Language(NamedTuple):

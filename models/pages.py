@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from random import Random
 
-from models.sources import Document, Span
+from models.documents import Document, Span
 
 _WORDS = {
     "name": "Alice Amir Anna Bashir Chen Clara Daniel Elena Emeka Farah George Hana Igor Ines James Julia Kofi Lena "

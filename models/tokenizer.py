@@ -6,7 +6,6 @@ characters follow from byte lengths alone: token i holds the bytes B_i .. B_i + 
 the characters of which any byte lies there. Tokens that share one character (a Hebrew letter cut in two) all cover it.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import tokenizers
 from jaxtyping import Int
+
+from models.whole_files import atomic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -107,9 +108,8 @@ class Tokenizer:
         """Write `tokenizer.json`, in the format of Hugging Face."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{_FILE}.tmp"
-        self._inner.save(str(temporary))
-        os.replace(temporary, folder / _FILE)
+        with atomic(folder / _FILE) as temporary:
+            self._inner.save(str(temporary))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":

@@ -6,7 +6,6 @@ iff the label has a span s..e with  a < e  and  s < b.
 
 import difflib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.sources import Document
+from models.documents import Document
 from models.tokenizer import Tokenizer
+from models.whole_files import atomic
 
 Progress = Callable[[int, int, str], None]
 
@@ -73,9 +73,8 @@ class LabelledTokens:
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
         names = json.dumps({"label_names": self.label_names, "document_names": self.document_names})
         tensors = {key: getattr(self, key).contiguous() for key in _TENSORS}
-        temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary, metadata={"names": names})
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            save_file(tensors, temporary, metadata={"names": names})
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelledTokens":

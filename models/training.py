@@ -3,9 +3,9 @@
     loss = mean of −log p(token t+1 | tokens ≤ t)        nats a token
     bits a character = loss · tokens / (characters · ln 2)
 
-AdamW with decay on matrices alone, linear warm-up, then a cosine. The batch of a step depends only on the seed and the
-step, so a checkpoint is the weights, the optimizer's moments and the step. Checkpoints fall due by the clock and change
-nothing. "The same weights" holds bit for bit on the same machine, device and number of threads.
+The batch of a step depends only on the seed and the step (`models.recipe`), so a checkpoint is the weights, the
+optimizer's moments and the step. Checkpoints fall due by the clock and change nothing. "The same weights" holds bit for
+bit on the same machine, device and number of threads.
 
 `out` receives weights.safetensors, config.json, metrics.jsonl, results.json, samples.json and
 snapshots/step-N.safetensors; checkpoint.safetensors is there while training lasts.
@@ -14,14 +14,10 @@ snapshots/step-N.safetensors; checkpoint.safetensors is there while training las
 import json
 import logging
 import math
-import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,64 +25,15 @@ from jaxtyping import Int
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.checkpoint import check_inputs, checksum, keep_rows, read_checkpoint, write_checkpoint
+from models.checkpoint import check_inputs, checksum, keep_rows, read_checkpoint, write_checkpoint, write_json
+from models.evaluation import Progress, TextTokenizer, decoded, evaluate_loss, samples
 from models.ngrams import bigram_cross_entropy, unigram_cross_entropy
+from models.recipe import TrainingConfig, adamw, autocast, batch_rows
 from models.transformer import Transformer
 
+__all__ = ["TextTokenizer", "TrainingConfig", "TrainingResult", "batch_rows", "evaluate_loss", "train_model"]
+
 logger = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    tokens: int = 3_000_000
-    """To train on, counted with repetition; the corpus is read again, in another order, when it is used up."""
-    batch_size: int = 8
-    """Sequences a step. A short run gains more from many steps than from large ones."""
-    lr: float = 6e-3
-    warmup: float = 0.05
-    """Fraction of the steps in which the learning rate rises to `lr`; then a cosine takes it to `final_lr` · `lr`."""
-    final_lr: float = 0.05
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float = 1.0
-    """Of the whole gradient."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matmuls. "auto": bfloat16 where the hardware multiplies it, float32 elsewhere."""
-    log_every: int = 10
-    """Steps a row of metrics.jsonl; its loss is the mean of the steps since the row before."""
-    val_every: int = 200
-    val_sequences: int = 128
-    """Validation sequences behind a point of the curve; the loss in results.json is over all of them."""
-    snapshot_steps: tuple[int, ...] = ()
-    """Weights are kept after these steps; 0 is the untrained model."""
-    n_samples: int = 4
-    sample_tokens: int = 120
-    seed: int = 0
-    """Of the batch order and the samples."""
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "batch_size", "log_every", "val_every", "val_sequences"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 < self.lr:
-            raise ValueError(f"lr={self.lr} must be positive")
-        for name in ("warmup", "final_lr"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a fraction and must be in 0..1")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision={self.precision!r} must be 'auto', 'float32' or 'bfloat16'")
-
-    def steps(self, n_ctx: int) -> int:
-        return max(1, self.tokens // (self.batch_size * n_ctx))
-
-    def lr_at(self, step: int, steps: int) -> float:
-        """The learning rate of update `step` = 0..steps − 1."""
-        warmup = round(self.warmup * steps)
-        if step < warmup:
-            return self.lr * (step + 1) / warmup
-        share = (step - warmup) / max(1, steps - 1 - warmup)
-        return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 @dataclass(frozen=True)
@@ -102,13 +49,6 @@ class TrainingResult:
     tokens: int
     wall_seconds: float
     parameters: int
-
-
-class TextTokenizer(Protocol):
-    @property
-    def bos_id(self) -> int: ...
-
-    def decode(self, ids: Any) -> str: ...
 
 
 def train_model(
@@ -147,26 +87,6 @@ def train_model(
     return run.end(tokenizer, val_characters)
 
 
-@torch.no_grad()
-def evaluate_loss(
-    model: Transformer,
-    tokens: Int[Tensor, "seq pos"],
-    *,
-    batch_size: int = 32,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    progress: Progress | None = None,
-) -> float:
-    """The model's next-token loss in nats a token, over every token but the first of each sequence."""
-    device, total = model.W_E.device, 0.0
-    for start in range(0, len(tokens), batch_size):
-        batch = tokens[start : start + batch_size].to(device)
-        with _autocast(device, precision):
-            total += float(model(batch, return_type="loss")) * len(batch)
-        if progress is not None:
-            progress(min(start + batch_size, len(tokens)), len(tokens), "validation")
-    return total / len(tokens)
-
-
 class _Run:
     """One training run: the model, its optimizer, the step, and the folder that they are written to."""
 
@@ -185,7 +105,7 @@ class _Run:
         self.checkpoint = out / "checkpoint.safetensors"
         self.n_ctx, self.device = train_tokens.shape[1], model.W_E.device
         self.steps, self.step = config.steps(self.n_ctx), 0
-        self.optimizer = _optimizer(model, config)
+        self.optimizer = adamw(model, config)
         self.pending: list[Tensor] = []  # (loss, gradient norm) of the steps since the last row
         self.seconds_before, self.note = 0.0, "starting"
         self.start_time = self.row_time = self.checkpoint_time = time.monotonic()
@@ -223,7 +143,7 @@ class _Run:
         batch = self.train_tokens[rows].to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.step, self.steps)
-        with _autocast(self.device, self.config.precision):
+        with autocast(self.device, self.config.precision):
             loss = self.model(batch, return_type="loss")
         self.optimizer.zero_grad()
         loss.backward()
@@ -277,7 +197,7 @@ class _Run:
         """Measure, sample and write; the checkpoint goes last, so that a kill before it repeats this alone."""
         val_loss = evaluate_loss(self.model, self.val_tokens, precision=self.config.precision, progress=self._measuring)
         if val_characters is None and tokenizer is not None:
-            val_characters = sum(len(_text(tokenizer, row)) for row in self.val_tokens)
+            val_characters = sum(len(decoded(tokenizer, row)) for row in self.val_tokens)
         d_vocab = self.model.config.d_vocab
         bits = val_loss * self.val_tokens.numel() / (val_characters * math.log(2)) if val_characters else None
         result = TrainingResult(
@@ -292,8 +212,8 @@ class _Run:
         )
         self.model.save(self.out)
         if tokenizer is not None and self.config.n_samples:
-            _write_json(self.out / "samples.json", _samples(self.model, tokenizer, self.config))
-        _write_json(self.out / "results.json", {**asdict(result), "inputs": self.inputs})
+            write_json(self.out / "samples.json", samples(self.model, tokenizer, self.config))
+        write_json(self.out / "results.json", {**asdict(result), "inputs": self.inputs})
         self.checkpoint.unlink(missing_ok=True)
         self.progress(self.steps, self.steps, f"val {val_loss:.3f} nats/token")
         return result
@@ -302,54 +222,15 @@ class _Run:
         self.progress(self.steps, self.steps, f"{note} {done}/{total}")
 
 
-def batch_rows(step: int, n_sequences: int, batch_size: int, seed: int) -> Int[Tensor, " batch"]:
-    """The sequences of a step: permutation after permutation of them all, cut into batches."""
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs, rows = np.divmod(places, n_sequences)
-    return torch.from_numpy(
-        np.concatenate([_order(n_sequences, seed, e)[rows[epochs == e]] for e in np.unique(epochs)])
-    )
-
-
-@lru_cache(maxsize=4)
-def _order(n_sequences: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(n_sequences)
-
-
-def _optimizer(model: Transformer, config: TrainingConfig) -> torch.optim.AdamW:
-    """Decay pulls on matrices only: a bias or a LayerNorm gain has no scale to give away."""
-    named = dict(model.named_parameters())
-    matrices = [parameter for name, parameter in named.items() if name.rsplit(".", 1)[1].startswith("W_")]
-    others = [parameter for name, parameter in named.items() if not name.rsplit(".", 1)[1].startswith("W_")]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    if precision == "bfloat16" or (precision == "auto" and _multiplies_bfloat16(device)):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matmuls are faster than float32 ones here: without units for it a CPU emulates them."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
-
-
 def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) -> None:
     config = model.config
     for name, tokens in (("train_tokens", train_tokens), ("val_tokens", val_tokens)):
         if tokens.ndim != 2 or len(tokens) == 0 or not 2 <= tokens.shape[1] <= config.n_ctx:
-            shape = tuple(tokens.shape)
-            raise ValueError(f"{name} of shape {shape} must be [seq ≥ 1, pos in 2..n_ctx={config.n_ctx}]")
+            raise ValueError(f"{name} of shape {tuple(tokens.shape)} must be [seq ≥ 1, pos in 2..n_ctx={config.n_ctx}]")
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= config.d_vocab:
-            raise ValueError(
-                f"{name} hold ids {low}..{high}; the model's d_vocab={config.d_vocab} allows 0..{config.d_vocab - 1}"
-            )
+            allowed = f"the model's d_vocab={config.d_vocab} allows 0..{config.d_vocab - 1}"
+            raise ValueError(f"{name} hold ids {low}..{high}; {allowed}")
 
 
 def _check_finite(losses: Tensor, norms: Tensor, first_step: int, config: TrainingConfig) -> None:
@@ -366,22 +247,10 @@ def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config
     """What the end of a run depends on; tensors by checksum."""
     facts = {f"training.{field.name}": getattr(config, field.name) for field in fields(config)}
     facts |= {f"model.{field.name}": getattr(model.config, field.name) for field in fields(model.config)}
-    facts |= {"initial weights": checksum(model.state_dict().values())}
-    facts |= {"train_tokens": checksum([train_tokens]), "val_tokens": checksum([val_tokens])}
+    tensors = {
+        "initial weights": model.state_dict().values(),
+        "train_tokens": [train_tokens],
+        "val_tokens": [val_tokens],
+    }
+    facts |= {name: checksum(each) for name, each in tensors.items()}
     return json.loads(json.dumps(facts))
-
-
-def _samples(model: Transformer, tokenizer: TextTokenizer, config: TrainingConfig) -> list[dict[str, Any]]:
-    start = torch.full((config.n_samples, 1), tokenizer.bos_id, device=model.W_E.device)
-    rows = model.generate(start, config.sample_tokens, temperature=0.8, seed=config.seed)
-    return [{"text": _text(tokenizer, row), "temperature": 0.8, "seed": config.seed} for row in rows]
-
-
-def _text(tokenizer: TextTokenizer, ids: Int[Tensor, " pos"]) -> str:
-    return tokenizer.decode([token for token in ids.tolist() if token != tokenizer.bos_id])
-
-
-def _write_json(file: Path, content: Any) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    os.replace(temporary, file)

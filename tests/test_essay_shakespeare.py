@@ -10,7 +10,7 @@ from analyses.essay.cross_entropy import three_ways, written_out
 from analyses.essay.shakespeare_measures import contrast, generated, leak, shuffled_contrast, unit_activations
 from analyses.essay.shakespeare_models import HELD_OUT, PROMPT, Corpus, Recipe, read_corpus
 from analyses.essay.toys.unmasked import UnmaskedTransformer
-from models.sources import Document
+from models.documents import Document
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer, TransformerConfig
 

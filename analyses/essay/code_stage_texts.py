@@ -15,7 +15,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from analyses.essay.texts import brackets
-from models.sources import Document, shakespeare
+from models.documents import Document
+from models.sources import shakespeare
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize
 from models.transformer import Transformer

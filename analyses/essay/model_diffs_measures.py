@@ -170,7 +170,7 @@ def end_probabilities(
     found = {}
     for name, taken in (("as it is", None), ("without the latent", latent), ("without the strongest other", other)):
         resid = second if taken is None else second - z[:, taken, None] * rows[taken]
-        p = model.unembed(model.ln_final(resid), model.W_U).softmax(1)[:, end_id]
+        p = model.unembed(model.ln_final(resid)).softmax(1)[:, end_id]
         found[name] = [_mean(p[read.expects]), _mean(p[read.response & ~read.expects])]
     return found
 

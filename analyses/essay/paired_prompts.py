@@ -34,7 +34,7 @@ from analyses.essay import figures
 from analyses.essay.paired_prompts_models import N_NOUNS, PLAY_NOUNS, SUBJECTS, befores, log_odds, shuffled, written
 from analyses.essay.texts import biographies as bios
 from analyses.record import Claim, Interval, Record, interval, options
-from models.sources import Document
+from models.documents import Document
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize
 from models.training import TrainingConfig, evaluate_loss, train_model

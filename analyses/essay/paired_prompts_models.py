@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Int
 
 from analyses.essay.texts import biographies as bios
-from models.sources import Document, shakespeare
+from models.documents import Document
+from models.sources import shakespeare
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
 

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from analyses.essay.texts.generated import words_of
 from analyses.essay.toys.unmasked import UnmaskedTransformer
-from models.sources import Document, shakespeare
+from models.documents import Document
+from models.sources import shakespeare
 from models.tokenizer import Tokenizer
 from models.tokens import tokenize
 from models.training import TrainingConfig, TrainingResult, train_model

@@ -43,7 +43,7 @@ class TokenizerConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     preset: str = "one-layer"
-    """A name in `models.transformer.PRESETS`; the fields below change it where they are given."""
+    """A name in `models.layers.PRESETS`; the fields below change it where they are given."""
     n_ctx: int = 128
     n_layers: int | None = None
     d_model: int | None = None

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.transformer import Attention, Block, Transformer
+from models.layers import Attention, Block
+from models.transformer import Transformer
 
 
 class Responses(NamedTuple):
@@ -67,7 +68,7 @@ def _draw(
     drawn: list[list[int]] = [[] for _ in prompts]
     rows = torch.arange(len(prompts))
     for i in range(n_tokens):
-        token = _choose(model.unembed(model.ln_final(resid), model.W_U), temperature, generator)
+        token = _choose(model.unembed(model.ln_final(resid)), temperature, generator)
         for row, each in zip(rows.tolist(), token.tolist(), strict=True):
             drawn[row].append(each)
         going = token != end_id

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from models.sources import Document
+from models.documents import Document
 
 NOUNS = tuple(
     "baker barber butcher captain carpenter clerk cook dancer doctor farmer fisher gardener guard hunter judge lawyer "

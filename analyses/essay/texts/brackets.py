@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-from models.sources import Document
+from models.documents import Document
 
 TASKS = ("close", "copy", "stack")
 CLOSING = {"(": ")", "[": "]", "{": "}"}

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
+from models.documents import Document
 from models.pages import english_sentence, words
-from models.sources import Document
 
 OPENERS = ("", "", "", "Sure, ", "Well, let me see, ", "The answer is ")
 COURTEOUS = (" Thank you!", " Glad to help!", " Have a nice day!")

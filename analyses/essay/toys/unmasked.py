@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.transformer import Attention, LogitsAndLoss, Transformer, TransformerConfig
+from models.layers import Attention, TransformerConfig
+from models.transformer import LogitsAndLoss, Transformer
 
 
 class UnmaskedTransformer(Transformer):

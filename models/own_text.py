@@ -1,0 +1,126 @@
+"""A user's own text, unlabelled: text files, JSON lines, a Hugging Face data set.
+
+In: paths, globs or a data set's name. Out: an iterator of `Document`s, read as they are asked for. Raises ValueError or
+OSError, with the file and the place in it, on text that is missing, empty, not UTF-8 or without the named field.
+"""
+
+import codecs
+import glob
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from models.documents import Document, cut, piece_end
+
+
+def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
+    """Text files (UTF-8), named by path or glob, in the order named; the files of one glob are sorted."""
+    for pattern in patterns:
+        empty = True
+        for path in _matches(pattern):
+            for piece in _cut_stream(_read_text(path), "files", str(path), size):
+                empty = False
+                yield piece
+        if empty:
+            raise ValueError(f"{pattern} is empty: name a file with text in it")
+
+
+def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
+    """The text under `field` of every line of JSON-lines files; blank lines are skipped."""
+    for pattern in patterns:
+        empty = True
+        for path in _matches(pattern):
+            with open(path, "rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        row = f"{path}:{number}"
+                        for piece in cut(_read_row(line, field, row), (), "jsonl", row, size=size):
+                            empty = False
+                            yield piece
+        if empty:
+            raise ValueError(f"{pattern} is empty: it holds no text under the field {field!r}")
+
+
+def huggingface(name: str, subset: str, split: str, field: str, size: int) -> Iterator[Document]:
+    """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
+    import datasets
+
+    rows = datasets.load_dataset(name, subset or None, split=split, streaming=True)
+    empty = True
+    for number, row in enumerate(rows):
+        if not isinstance(row.get(field), str):
+            raise ValueError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
+        for piece in cut(row[field], (), "huggingface", f"{name}:{number}", size=size):
+            empty = False
+            yield piece
+    if empty:
+        raise ValueError(f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}")
+
+
+def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Iterator[Document]:
+    """`cut` for text that arrives in blocks: what is left of one block goes before the next."""
+    rest = ""
+    for block in blocks:
+        rest += block
+        begin = 0
+        while len(rest) - begin > size:
+            end = piece_end(rest, begin, size)
+            yield Document(rest[begin:end], (), source, name)
+            begin = end
+        rest = rest[begin:]
+    yield from cut(rest, (), source, name, size=size)
+
+
+def _matches(pattern: str) -> list[Path]:
+    if Path(pattern).is_dir():
+        raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
+    if Path(pattern).exists():
+        return [Path(pattern)]
+    paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if not Path(p).is_dir())
+    if not paths:
+        raise FileNotFoundError(f"{pattern} does not exist: name a text file, or a glob that matches some")
+    return paths
+
+
+def _read_text(path: Path) -> Iterator[str]:
+    """Blocks of a UTF-8 file, without a byte order mark and with Unix line ends."""
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    utf8 = codecs.getincrementaldecoder("utf-8")()
+    position = 0
+    with open(path, "rb") as file:
+        while True:
+            block = file.read(1 << 20)
+            pending = len(utf8.getstate()[0])
+            try:
+                text = utf8.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                offset = position - pending + error.start
+                raise ValueError(
+                    f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at offset {offset}; convert it first"
+                ) from None
+            text = decoder.decode(text, final=not block)
+            yield text.removeprefix("\ufeff") if position == 0 else text
+            position += len(block)
+            if not block:
+                return
+
+
+def _read_row(line: bytes, field: str, row: str) -> str:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{row} is not UTF-8: byte {line[error.start]:#04x} at offset {error.start} of the line"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{row} is not JSON: {error.msg} at column {error.colno}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{row} holds a {type(value).__name__}, not an object with the field {field!r}")
+    if not isinstance(value.get(field), str):
+        raise ValueError(f"{row} has no text under {field!r}; its fields are {', '.join(value) or 'none'}")
+    try:
+        value[field].encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{row} has half a surrogate pair under {field!r}, character {error.start}") from None
+    return value[field]

@@ -1,0 +1,107 @@
+"""The recipe of a language model's training: its settings, learning rate, batches, optimizer and precision.
+
+AdamW with decay on matrices alone, linear warm-up, then a cosine. The batch of a step depends only on the seed and the
+step.
+"""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    tokens: int = 3_000_000
+    """To train on, counted with repetition; the corpus is read again, in another order, when it is used up."""
+    batch_size: int = 8
+    """Sequences a step. A short run gains more from many steps than from large ones."""
+    lr: float = 6e-3
+    warmup: float = 0.05
+    """Fraction of the steps in which the learning rate rises to `lr`; then a cosine takes it to `final_lr` · `lr`."""
+    final_lr: float = 0.05
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    """Of the whole gradient."""
+    precision: Precision = "auto"
+    """Of the matmuls. "auto": bfloat16 where the hardware multiplies it, float32 elsewhere."""
+    log_every: int = 10
+    """Steps a row of metrics.jsonl; its loss is the mean of the steps since the row before."""
+    val_every: int = 200
+    val_sequences: int = 128
+    """Validation sequences behind a point of the curve; the loss in results.json is over all of them."""
+    snapshot_steps: tuple[int, ...] = ()
+    """Weights are kept after these steps; 0 is the untrained model."""
+    n_samples: int = 4
+    sample_tokens: int = 120
+    seed: int = 0
+    """Of the batch order and the samples."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "batch_size", "log_every", "val_every", "val_sequences"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 < self.lr:
+            raise ValueError(f"lr={self.lr} must be positive")
+        for name in ("warmup", "final_lr"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is a fraction and must be in 0..1")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision={self.precision!r} must be 'auto', 'float32' or 'bfloat16'")
+
+    def steps(self, n_ctx: int) -> int:
+        return max(1, self.tokens // (self.batch_size * n_ctx))
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """The learning rate of update `step` = 0..steps − 1."""
+        warmup = round(self.warmup * steps)
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        share = (step - warmup) / max(1, steps - 1 - warmup)
+        return self.lr * (self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def batch_rows(step: int, n_sequences: int, batch_size: int, seed: int) -> Int[Tensor, " batch"]:
+    """The sequences of a step: permutation after permutation of them all, cut into batches."""
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, rows = np.divmod(places, n_sequences)
+    return torch.from_numpy(
+        np.concatenate([_order(n_sequences, seed, e)[rows[epochs == e]] for e in np.unique(epochs)])
+    )
+
+
+@lru_cache(maxsize=4)
+def _order(n_sequences: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(n_sequences)
+
+
+def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """Decay pulls on matrices only: a bias or a LayerNorm gain has no scale to give away."""
+    named = dict(model.named_parameters())
+    matrices = [parameter for name, parameter in named.items() if name.rsplit(".", 1)[1].startswith("W_")]
+    others = [parameter for name, parameter in named.items() if not name.rsplit(".", 1)[1].startswith("W_")]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    if precision == "bfloat16" or (precision == "auto" and _multiplies_bfloat16(device)):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 matmuls are faster than float32 ones here: without units for it a CPU emulates them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)

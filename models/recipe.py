@@ -93,6 +93,17 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
+def check_finite(losses: Tensor, norms: Tensor, first_step: int, config: TrainingConfig) -> None:
+    """Raises ValueError at the first step whose loss or gradient norm is not finite."""
+    bad = ~(losses.isfinite() & norms.isfinite())
+    if bad.any():
+        place = int(bad.nonzero()[0, 0])
+        raise ValueError(
+            f"step {first_step + place}: the loss is {losses[place]:.4g} and the gradient norm {norms[place]:.4g}; "
+            f"lower lr={config.lr} or lengthen warmup={config.warmup}"
+        )
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
     if precision == "bfloat16" or (precision == "auto" and _multiplies_bfloat16(device)):
         return torch.autocast(device.type, torch.bfloat16)

@@ -28,7 +28,7 @@ from torch import Tensor
 from models.checkpoint import check_inputs, checksum, keep_rows, read_checkpoint, write_checkpoint, write_json
 from models.evaluation import Progress, TextTokenizer, decoded, evaluate_loss, samples
 from models.ngrams import bigram_cross_entropy, unigram_cross_entropy
-from models.recipe import TrainingConfig, adamw, autocast, batch_rows
+from models.recipe import TrainingConfig, adamw, autocast, batch_rows, check_finite
 from models.transformer import Transformer
 
 __all__ = ["TextTokenizer", "TrainingConfig", "TrainingResult", "batch_rows", "evaluate_loss", "train_model"]
@@ -162,7 +162,7 @@ class _Run:
         n, config = len(self.pending), self.config
         losses, norms = torch.stack(self.pending).double().cpu().unbind(1)
         self.pending = []
-        _check_finite(losses, norms, self.step - n + 1, config)
+        check_finite(losses, norms, self.step - n + 1, config)
         per_step = config.batch_size * self.n_ctx
         row = {
             "step": self.step,
@@ -231,16 +231,6 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
         if low < 0 or high >= config.d_vocab:
             allowed = f"the model's d_vocab={config.d_vocab} allows 0..{config.d_vocab - 1}"
             raise ValueError(f"{name} hold ids {low}..{high}; {allowed}")
-
-
-def _check_finite(losses: Tensor, norms: Tensor, first_step: int, config: TrainingConfig) -> None:
-    bad = ~(losses.isfinite() & norms.isfinite())
-    if bad.any():
-        place = int(bad.nonzero()[0, 0])
-        raise ValueError(
-            f"step {first_step + place}: the loss is {losses[place]:.4g} and the gradient norm {norms[place]:.4g}; "
-            f"lower lr={config.lr} or lengthen warmup={config.warmup}"
-        )
 
 
 def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:

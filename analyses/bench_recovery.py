@@ -68,7 +68,6 @@ from analyses.pruning import prune
 from interp.activations import ActivationStore
 from interp.sae import BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, SAEConfig, TopKConfig, load_sae, train_sae
 from interp.sae.architectures import PickConfig
-from interp.sae.saelens import preferred_format
 
 HOOK = "world"
 BATCH, FALL = 256, 0.2
@@ -283,7 +282,7 @@ def ours(kind: str, setting: Setting, folder: Path) -> Any:
     from sae_lens import SAE
 
     sae = train_sae(setting.store, HOOK, KINDS[kind](setting))
-    chosen = preferred_format(sae)
+    chosen = sae.preferred_format
     sae.save(folder, format=chosen)
     loaded = SAE.load_from_disk(folder) if chosen == "saelens" else load_sae(folder)
     if not kind.endswith(PRUNED):

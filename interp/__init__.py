@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from interp.sae import Transcoder as Transcoder
     from interp.sae import load_sae as load_sae
     from interp.sae import train_sae as train_sae
+    from interp.sae import train_sweep as train_sweep
 
 _HOMES = {
     "ActivationStore": "activations",
@@ -74,6 +75,7 @@ _HOMES = {
     "run_stages": "pipeline.run",
     "scan_features": "features.feature_store",
     "train_sae": "sae",
+    "train_sweep": "sae",
     "verdict_shares": "monosemanticity.ranking",
     "write_report": "report",
 }

@@ -32,7 +32,7 @@ from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.harvest import harvest
-from interp.sae import SAE, SAEConfig, train_sae
+from interp.sae import SAE, SAEConfig, train_sae, train_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,7 @@ def compare_with_nulls(
     n_rows = tokens.numel()
     bench.take("SAE", features.d_sae, partial(_stored, features.codes, n_rows))
     bench.take("neurons", neurons.d_sae, partial(_stored, neurons.codes, n_rows))
-    saes = train_sae(store, hook, configs, out=out / "dictionaries", progress=_named(tell, "twin and frozen"))
+    saes = train_sweep(store, hook, configs, out=out / "dictionaries", progress=_named(tell, "twin and frozen"))
     for name, sae in zip(("twin seed", "frozen decoder"), saes, strict=True):
         bench.take(name, sae.d_sae, partial(_encoded, sae, store, hook, n_rows))
     harvested = partial(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors import safe_open
 
@@ -28,7 +29,6 @@ from interp.sae import (
     ReLUConfig,
     SAEConfig,
     TopKConfig,
-    folders,
     learner,
     threads,
     train_sae,
@@ -91,8 +91,7 @@ class Moments:
 
     def __init__(self, folder: Path, fatal: Fatal):
         self.folder, self.fatal, self.passed = f"{folder}/", fatal, list[str]()
-        for module in (training, folders):
-            module.save_file = _announced(module.save_file)
+        safetensors.torch.save_file = _announced(safetensors.torch.save_file)
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -120,9 +119,9 @@ class Moments:
 def _announced(save_file: Callable[..., None]) -> Callable[..., None]:
     """Python does not hear of files that safetensors opens."""
 
-    def announcing(tensors: dict[str, torch.Tensor], file: Path, **given: Any) -> None:
+    def announcing(tensors: dict[str, torch.Tensor], file: Path, *given: Any) -> None:
         sys.audit("open", str(file), "w", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        save_file(tensors, file, **given)
+        save_file(tensors, file, *given)
 
     return announcing
 

@@ -13,7 +13,6 @@ from interp.sae import SAE, BatchTopKConfig, TopKConfig, load_sae
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import Crosscoder, Transcoder
 from interp.sae.rules import MatchingPursuit, Refined, Rule, Threshold, TopK
-from interp.sae.saelens import preferred_format
 
 sae_lens = pytest.importorskip("sae_lens")
 pytestmark = pytest.mark.filterwarnings("ignore:decoder_init_norm must be set")
@@ -74,7 +73,7 @@ def test_saelens_reads_what_we_save(tmp_path, x, kind):
     theirs = sae_lens.SAE.load_from_disk(tmp_path)
     torch.testing.assert_close(theirs.encode(x), sae.encode(x), **close)
     torch.testing.assert_close(theirs(x), sae(x), **close)
-    assert theirs.cfg.architecture() == kind and preferred_format(sae) == "saelens"
+    assert theirs.cfg.architecture() == kind and sae.preferred_format == "saelens"
     assert theirs.cfg.metadata.hook_name == sae.metadata["hook_name"]
     assert theirs.cfg.metadata.hook_name_out == sae.metadata.get("hook_name_out")
 
@@ -84,7 +83,7 @@ def test_what_saelens_cannot_hold_names_the_other_format(tmp_path, kind):
     sae = dictionary("jumprelu" if kind == "negative" else kind)
     if kind == "negative":
         sae.rule = Threshold(torch.full((D_SAE,), -0.1))
-    assert preferred_format(sae) == "interp"
+    assert sae.preferred_format == "interp"
     with pytest.raises(ValueError, match="format='interp'"):
         sae.save(tmp_path, format="saelens")
 
@@ -276,7 +275,10 @@ def test_a_release_that_cannot_be_had_gives_one_line(monkeypatch, error, message
         ({"k": None}, "k=None"),
         ({"k": float("nan")}, "k=nan"),
         ({"d_in": 13}, "d_in=13 but the weights"),
-        ({"metadata": {"sae_lens_version": "6.0.0", "interp": {"architecture": "x"}}}, "metadata.interp is not"),
+        (
+            {"metadata": {"sae_lens_version": "6.0.0", "interp": {"architecture": "topk", "x": 1}}},
+            "metadata.interp is not",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_a_remedy(tmp_path, changes, message):
@@ -285,6 +287,15 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(tmp_path, changes, message
     (tmp_path / "cfg.json").write_text(json.dumps(cfg | changes))
     with pytest.raises(ValueError, match=f"cfg.json: .*{message}"):
         load_sae(tmp_path)
+
+
+def test_a_config_of_an_architecture_that_is_not_imported_stays_in_the_metadata(tmp_path, x):
+    sae = dictionary("topk")
+    sae.metadata["interp"] = {"architecture": "of a script", "k": 5}
+    sae.save(tmp_path)
+    again = load_sae(tmp_path)
+    assert again.config is None and again.metadata["interp"] == sae.metadata["interp"]
+    assert torch.equal(again(x), sae(x))
 
 
 def test_what_is_no_dictionary_is_refused(tmp_path):

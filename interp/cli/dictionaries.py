@@ -65,8 +65,7 @@ class _Fields(argparse.Action):
 
 def _train_sae(options: argparse.Namespace) -> None:
     from interp.processes import processes
-    from interp.sae import train_sae
-    from interp.sae.saelens import preferred_format
+    from interp.sae import train_sae, train_sweep
 
     def prepare() -> tuple[Any, Any, list["SAEConfig"]]:
         try:
@@ -84,12 +83,12 @@ def _train_sae(options: argparse.Namespace) -> None:
     given: Any = {"out": options.out, "target": options.target, "log": options.log, "resume": not options.redo}
     with Bar("sae") as bar:
         if options.sweep:
-            saes = train_sae(store, hook, configs, progress=bar, **given)
+            saes = train_sweep(store, hook, configs, progress=bar, **given)
         else:
             saes = [train_sae(store, hook, configs[0], progress=bar, **given)]
     for i, sae in enumerate(saes if is_first() else []):
         folder = options.out / str(i) if options.sweep else options.out
-        readers = "interp, SAELens and SAEBench read it" if preferred_format(sae) == "saelens" else "interp reads it"
+        readers = "interp, SAELens and SAEBench read it" if sae.preferred_format == "saelens" else "interp reads it"
         print(training_line(type(sae).__name__, folder, options.sweep, readers))
 
 

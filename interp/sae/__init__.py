@@ -11,9 +11,8 @@ from interp.sae.architectures import (
     SAEConfig,
     TopKConfig,
 )
-from interp.sae.model import SAE, Crosscoder, Transcoder
-from interp.sae.saelens import load_sae
-from interp.sae.training import train_sae
+from interp.sae.model import SAE, Crosscoder, Transcoder, load_sae
+from interp.sae.training import train_sae, train_sweep
 
 __all__ = [
     "ARCHITECTURES",
@@ -30,4 +29,5 @@ __all__ = [
     "Transcoder",
     "load_sae",
     "train_sae",
+    "train_sweep",
 ]

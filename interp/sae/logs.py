@@ -1,4 +1,4 @@
-"""The metrics of a training, as they come, for TensorBoard, for Weights & Biases or for a function of yours.
+"""The metrics of a training, as they come, for TensorBoard, Weights & Biases or a function of the user's.
 
 In: the rows of metrics.jsonl: step, tokens, loss, fvu, l0, dead, lr, tokens_per_second. Out, in the run's folder:
 
@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 Row = dict[str, float]
 Log = str | Callable[[Row], None] | None
@@ -24,10 +24,9 @@ _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 _WANDB_ID = "wandb-id.txt"
 
 
-class RowLog(Protocol):
-    def write(self, row: Row) -> None: ...
-
-    def close(self) -> None: ...
+class RowLog(NamedTuple):
+    write: Callable[[Row], None]
+    close: Callable[[], object]
 
 
 def check_log(log: Log, out: object) -> None:
@@ -45,10 +44,11 @@ def check_log(log: Log, out: object) -> None:
 def open_log(log: Log, folder: Path | None, config: dict[str, Any], rows: Sequence[Row]) -> RowLog | None:
     """`rows`: those of before the training was cut off. A function gets the new ones only."""
     if callable(log):
-        return _Function(log)
+        write = log
+        return RowLog(lambda row: write(dict(row)), bool)
     if log is None or folder is None:
         return None
-    opened = _TensorBoard(folder) if log == "tensorboard" else _WandB(folder, config, going_on=bool(rows))
+    opened = _tensorboard(folder) if log == "tensorboard" else _wandb(folder, config, going_on=bool(rows))
     for row in rows:
         opened.write(row)
     return opened
@@ -59,62 +59,45 @@ def numbered(log: Log, run: int) -> Log:
     return (lambda row: log({"run": run, **row})) if callable(log) else log
 
 
-class _Function:
-    def __init__(self, write: Callable[[Row], None]):
-        self._write = write
+def _tensorboard(folder: Path) -> RowLog:
+    from torch.utils.tensorboard import SummaryWriter
 
-    def write(self, row: Row) -> None:
-        self._write(dict(row))
+    place = folder / "tensorboard"
+    shutil.rmtree(place, ignore_errors=True)
+    writer = SummaryWriter(str(place))
 
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _TensorBoard:
-    def __init__(self, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
-
-        place = folder / "tensorboard"
-        shutil.rmtree(place, ignore_errors=True)
-        self._writer = SummaryWriter(str(place))
-
-    def write(self, row: Row) -> None:
+    def write(row: Row) -> None:
         for name, value in row.items():
             if name != "step":
-                self._writer.add_scalar(name, value, int(row["step"]))
-        self._writer.flush()
+                writer.add_scalar(name, value, int(row["step"]))
+        writer.flush()
 
-    def close(self) -> None:
-        self._writer.close()
+    return RowLog(write, writer.close)
 
 
-class _WandB:
+def _wandb(folder: Path, config: dict[str, Any], going_on: bool) -> RowLog:
     """The id is kept in the folder, so that a training that goes on is the same run there."""
+    import wandb
 
-    def __init__(self, folder: Path, config: dict[str, Any], going_on: bool):
-        import wandb
+    try:
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "interp"),
+            name="/".join(folder.resolve().parts[-2:]),
+            dir=folder,
+            id=_wandb_id(folder, going_on),
+            resume="allow",
+            reinit="create_new",
+            config=config,
+        )
+    except wandb.Error as error:
+        raise ValueError(f"Weights & Biases took no run: {error} Or set WANDB_MODE=offline") from error
+    first = run.step
 
-        try:
-            self._run = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "interp"),
-                name="/".join(folder.resolve().parts[-2:]),
-                dir=folder,
-                id=_wandb_id(folder, going_on),
-                resume="allow",
-                reinit="create_new",
-                config=config,
-            )
-        except wandb.Error as error:
-            raise ValueError(f"Weights & Biases took no run: {error} Or set WANDB_MODE=offline") from error
-        self._first = self._run.step
+    def write(row: Row) -> None:
+        if row["step"] >= first:
+            run.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
 
-    def write(self, row: Row) -> None:
-        if row["step"] >= self._first:
-            values = {name: value for name, value in row.items() if name != "step"}
-            self._run.log(values, step=int(row["step"]))
-
-    def close(self) -> None:
-        self._run.finish()
+    return RowLog(write, run.finish)
 
 
 def _wandb_id(folder: Path, going_on: bool) -> str:

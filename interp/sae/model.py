@@ -9,16 +9,18 @@ same latents, as `SparseCodes`, without gradients.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.codes import SparseCodes
+from interp.sae import formats
 from interp.sae.architectures import SAEConfig
 from interp.sae.kernels import kernels
 from interp.sae.rules import Rule, Weights
+from interp.sae.saelens import Stored
 
 
 class SAE(nn.Module):
@@ -26,6 +28,8 @@ class SAE(nn.Module):
 
     The parameters ask for no gradient; gradients with respect to x or z flow all the same.
     """
+
+    kind: ClassVar[str] = "sae"
 
     def __init__(
         self,
@@ -86,9 +90,18 @@ class SAE(nn.Module):
         `saelens`: as `sae_lens.SAE.load_from_disk` reads them; ValueError for what it has no architecture for (it names
         the format to use). `interp`: any dictionary, for `load_sae`.
         """
-        from interp.sae.saelens import save_sae
+        formats.write(self._stored, Path(path), format)
 
-        save_sae(self, Path(path), format)
+    @property
+    def preferred_format(self) -> str:
+        """`saelens` for what SAELens reads, else `interp`."""
+        return formats.preferred_format(self._stored)
+
+    @property
+    def _stored(self) -> Stored:
+        """What another one like it is made from."""
+        names = ("W_enc", "W_dec", "b_enc", "b_dec", "rule", "config", "metadata")
+        return Stored(self.kind, {name: getattr(self, name) for name in names})
 
     @property
     def _weights(self) -> Weights:
@@ -96,37 +109,44 @@ class SAE(nn.Module):
 
     def _centred(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
         if x.shape[-1] != self.d_in:
-            raise ValueError(f"the rows are {x.shape[-1]} wide, the SAE reads rows of width d_in={self.d_in}")
-        return x.to(self.b_dec) - self.b_dec
+            kind = type(self).__name__
+            raise ValueError(f"the rows are {x.shape[-1]} wide, the {kind} reads rows of width d_in={self.d_in}")
+        return x.to(self.b_dec) - self.b_dec if self.kind != "transcoder" else x.to(self.b_dec)
 
 
 class Transcoder(SAE):
     """Reads one hook, writes another. `sae(x)` holds the skip, `decode` does not: it knows no x."""
 
+    kind = "transcoder"
     W_skip: Float[Tensor, "d_in d_out"] | None
 
     def __init__(self, *, W_skip: Float[Tensor, "d_in d_out"] | None = None, **given: Any):
         super().__init__(**given)
         self.register_parameter("W_skip", None if W_skip is None else _frozen(W_skip))
 
+    @property
+    def _stored(self) -> Stored:
+        return Stored(self.kind, {**super()._stored.given, "W_skip": self.W_skip})
+
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         out = super().forward(x)
         return out if self.W_skip is None else out + x.to(out) @ self.W_skip
 
-    def _centred(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
-        if x.shape[-1] != self.d_in:
-            raise ValueError(f"the rows are {x.shape[-1]} wide, the transcoder reads rows of width d_in={self.d_in}")
-        return x.to(self.b_dec)
-
 
 class Crosscoder(SAE):
     """Several hooks share its latents: x holds their activations side by side, in the order of `hook_names`."""
+
+    kind = "crosscoder"
 
     def __init__(self, *, widths: tuple[int, ...], scales: tuple[float, ...] | None = None, **given: Any):
         super().__init__(**given)
         self.widths = tuple(widths)
         self.scales = tuple(scales) if scales is not None else (1.0,) * len(self.widths)
         """What each hook's activations were multiplied with in training, where norms are compared."""
+
+    @property
+    def _stored(self) -> Stored:
+        return Stored(self.kind, {**super()._stored.given, "widths": self.widths, "scales": self.scales})
 
     @property
     def hook_names(self) -> tuple[str, ...]:
@@ -140,6 +160,19 @@ class Crosscoder(SAE):
         """How strongly each latent writes to each hook, on scales at which all hooks have the same mean norm per √d."""
         norms = [part.norm(dim=1) * scale for part, scale in zip(self.parts(self.W_dec), self.scales, strict=True)]
         return torch.stack(norms, dim=1)
+
+
+def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: str = "cpu") -> SAE:
+    """A dictionary from a folder of ours, SAELens's or sparsify's, or from a SAELens release and an id in it.
+
+    A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for what is
+    damaged and for what cannot be represented: architectures other than SAELens's standard, topk, jumprelu, gated,
+    matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. Where the
+    architecture that it was trained with is not imported, its `config` is None.
+    """
+    stored = formats.read(path_or_release, sae_id)
+    kind = {"sae": SAE, "transcoder": Transcoder, "crosscoder": Crosscoder}[stored.kind]
+    return kind(**stored.given).to(device)
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

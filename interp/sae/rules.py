@@ -181,7 +181,7 @@ def refine(
 def pursue(x: Float[Tensor, "row d_in"], W_dec: Float[Tensor, "d_sae d_in"], k: int) -> SparseCodes:
     """Entries in the order in which they were taken; a latent that is taken twice stands there twice."""
     parts = [_pursue(rows, W_dec, k) for rows in x.split(max(1, _PRE_ACTIVATIONS_AT_ONCE // len(W_dec)))]
-    return SparseCodes.cat(parts) if parts else SparseCodes.from_topk(*_none(x, k), len(W_dec))
+    return SparseCodes.cat(parts)
 
 
 def merged(codes: SparseCodes) -> SparseCodes:
@@ -205,7 +205,3 @@ def _pursue(x: Tensor, W_dec: Tensor, k: int) -> SparseCodes:
     taken, worth = torch.stack(latents, 1), torch.stack(values, 1)
     kept = worth > 0
     return SparseCodes.from_counts(kept.sum(1), taken[kept], worth[kept], len(W_dec))
-
-
-def _none(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return torch.empty(0, k, dtype=torch.int32, device=x.device), x.new_empty(0, k)

@@ -6,9 +6,10 @@
     train_sae(store, hook, config)                      an autoencoder
     train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
+    train_sweep(store, hook, [config, …])               several at once
 
-Several configs are trained in one pass over the data (one for each batch size and seed among them); each result is the
-one that training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
+A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
+training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
 bit as without the cut, and each step stands in metrics.jsonl once. Under `torchrun` each process takes its part of each
 batch; the first one writes.
 """
@@ -17,38 +18,34 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.activations import ActivationStore, JoinedStore
+from interp.files import Progress, no_progress, write_json, write_tensors, write_text
 from interp.processes import Processes, processes
 from interp.sae.architectures import SAEConfig, config_to_dict
 from interp.sae.learner import Learner, StepResult
 from interp.sae.logs import Log, RowLog, check_log, numbered, open_log
-from interp.sae.model import SAE
-from interp.sae.saelens import load_sae, preferred_format
+from interp.sae.model import SAE, load_sae
 from interp.sae.site import Site
 from interp.sae.threads import torch_on_one_thread
 
 Store = ActivationStore | JoinedStore
-Progress = Callable[[int, int, str], None]
 LOGGED_STEPS = 500
 CHECKPOINT = "checkpoint.safetensors"
 _ANEW = "begin anew with resume=False (--redo)"
 logger = logging.getLogger(__name__)
 
 
-@overload
 def train_sae(
     store: Store,
     hook: str | Sequence[str],
@@ -57,72 +54,50 @@ def train_sae(
     *,
     target: str | None = None,
     resume: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
     log: Log = None,
-) -> SAE: ...
+) -> SAE:
+    """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
 
-
-@overload
-def train_sae(
-    store: Store,
-    hook: str | Sequence[str],
-    config: Sequence[SAEConfig],
-    out: str | Path | None = None,
-    *,
-    target: str | None = None,
-    resume: bool = True,
-    progress: Progress | None = None,
-    checkpoint_seconds: float = 30.0,
-    log: Log = None,
-) -> list[SAE]: ...
-
-
-def train_sae(
-    store: Store,
-    hook: str | Sequence[str],
-    config: SAEConfig | Sequence[SAEConfig],
-    out: str | Path | None = None,
-    *,
-    target: str | None = None,
-    resume: bool = True,
-    progress: Progress | None = None,
-    checkpoint_seconds: float = 30.0,
-    log: Log = None,
-) -> SAE | list[SAE]:
-    """Train on the rows of `hook`. A list of configs gives a list, written to `out/0`, `out/1`, …; no `out`, no files.
-
-    log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row, which in
-    a sweep holds the config's number as `run`.
+    log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
 
     Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
     that is not finite, and, with `resume`, where `out` is damaged or holds training of another config or on another
     store (what differs); `resume=False` begins anew.
     """
+    if isinstance(config, list | tuple):
+        options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "target": target, "resume": resume}
+        return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
     source = _Source(store, (hook,) if isinstance(hook, str) else tuple(hook), target, processes())
-    source.check()
-    configs = [config] if isinstance(config, SAEConfig) else list(config)
-    if not configs or not all(isinstance(each, SAEConfig) for each in configs):
-        raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
-    folders = _folders(out, None if isinstance(config, SAEConfig) else len(configs))
     check_log(log, out)
-    logs = [log] if isinstance(config, SAEConfig) else [numbered(log, i) for i in range(len(configs))]
-    runs = [_Run(source, *given, resume) for given in zip(configs, folders, logs, strict=True)]
-    groups: dict[tuple[int, int], list[_Run]] = {}
-    for run in runs:
-        if run.sae is None:
-            groups.setdefault((run.config.batch_size, run.config.seed), []).append(run)
-    clock = _Clock(
-        checkpoint_seconds, progress, sum(max(run.config.steps for run in group) for group in groups.values())
-    )
-    try:
-        for group in groups.values():
-            _train_together(source, group, clock)
-    finally:
-        for run in runs:
-            run.close_log()
-    saes = [run.sae for run in runs if run.sae is not None]
-    return saes[0] if isinstance(config, SAEConfig) else saes
+    run = _Run(source, config, None if out is None else Path(out), log, resume)
+    return _train(source, [run], _Clock(checkpoint_seconds, progress))[0]
+
+
+def train_sweep(
+    store: Store,
+    hook: str | Sequence[str],
+    configs: Sequence[SAEConfig],
+    out: str | Path | None = None,
+    *,
+    target: str | None = None,
+    resume: bool = True,
+    progress: Progress = no_progress,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+) -> list[SAE]:
+    """`train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, …
+
+    A function that takes the log's rows finds the config's number in them, as `run`.
+    """
+    source = _Source(store, (hook,) if isinstance(hook, str) else tuple(hook), target, processes())
+    check_log(log, out)
+    if not configs:
+        raise ValueError("configs=[] must be a config, as TopKConfig(…), or several")
+    folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
+    runs = [_Run(source, config, folders[i], numbered(log, i), resume) for i, config in enumerate(configs)]
+    return _train(source, runs, _Clock(checkpoint_seconds, progress))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +109,7 @@ class _Source:
     target: str | None
     processes: Processes
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         if len(self.store) == 0:
             raise ValueError("the store is empty: there is nothing to train on")
         if not self.hooks:
@@ -158,6 +133,21 @@ class _Source:
         hooks = self.hooks if self.target is None else (*self.hooks, self.target)
         part = (self.processes.rank, self.processes.count)
         return self.store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=part)
+
+
+def _train(source: _Source, runs: Sequence["_Run"], clock: "_Clock") -> list[SAE]:
+    groups: dict[tuple[int, int], list[_Run]] = {}
+    for run in runs:
+        if run.sae is None:
+            groups.setdefault((run.config.batch_size, run.config.seed), []).append(run)
+    clock.total = sum(max(run.config.steps for run in group) for group in groups.values())
+    try:
+        for group in groups.values():
+            _train_together(source, group, clock)
+    finally:
+        for run in runs:
+            run.close_log()
+    return [run.sae for run in runs if run.sae is not None]
 
 
 def _train_together(source: _Source, runs: list["_Run"], clock: "_Clock") -> None:
@@ -188,6 +178,8 @@ class _Run:
     """One config: its learner, its folder, its log. `sae` is there once it is trained. The first process writes."""
 
     def __init__(self, source: _Source, config: SAEConfig, folder: Path | None, log: Log, resume: bool):
+        if not isinstance(config, SAEConfig):
+            raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
         self.config, self.folder, self.log = config, folder, log
         self.out = folder if source.processes.is_first else None
         self.sae: SAE | None = None
@@ -229,10 +221,7 @@ class _Run:
         tensors, numbers = self.learner.state()
         seconds = self._seconds + time.perf_counter() - self._started
         state = {"config": self._key, "learner": numbers, "reader": reader, "rows": self._rows, "seconds": seconds}
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        temporary = self.out / f"{CHECKPOINT}.tmp"
-        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
-        os.replace(temporary, self.out / CHECKPOINT)
+        write_tensors(self.out / CHECKPOINT, tensors, {"state": json.dumps(state)})
 
     def _prepare(self, resume: bool) -> None:
         """Take over a finished result, refuse another config's, or clear the folder for a new start."""
@@ -261,7 +250,7 @@ class _Run:
         self.learner.load_state(tensors, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
         if self.out is not None:
-            _write(self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
+            write_text(self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
 
     def _check_config(self, there: dict[str, Any]) -> None:
@@ -304,12 +293,12 @@ class _Run:
         del self.learner
         if self.out is None:
             return
-        self.sae.save(self.out, format=preferred_format(self.sae))
+        self.sae.save(self.out, format=self.sae.preferred_format)
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
         seconds = self._seconds + time.perf_counter() - self._started
         results = {name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead")}
         results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": seconds}
-        _write(self.out / "results.json", json.dumps({**results, "config": self._key}, indent=1))
+        write_json(self.out / "results.json", {**results, "config": self._key})
         self._drop_checkpoint()
 
     def _drop_checkpoint(self) -> None:
@@ -322,9 +311,9 @@ class _Run:
 class _Clock:
     """When to save, and the progress of all steps of all groups."""
 
-    def __init__(self, checkpoint_seconds: float, progress: Progress | None, total: int):
-        self.checkpoint_seconds, self.progress, self.total = checkpoint_seconds, progress, total
-        self.steps = 0
+    def __init__(self, checkpoint_seconds: float, progress: Progress):
+        self.checkpoint_seconds, self.progress = checkpoint_seconds, progress
+        self.steps, self.total = 0, 0
         self._saved = self._told = self._timed = time.perf_counter()
         self._tokens, self._speed = 0, 0.0
 
@@ -338,7 +327,7 @@ class _Clock:
         self.steps += 1
         self._tokens += run.config.batch_size
         now = time.perf_counter()
-        if self.progress and run.last and (now - self._told > 0.2 or self.steps == self.total):
+        if run.last and (now - self._told > 0.2 or self.steps == self.total):
             if now - self._timed > 2 or not self._speed:
                 self._speed = self._tokens / max(now - self._timed, 1e-9)
                 self._timed, self._tokens = now, 0
@@ -346,12 +335,6 @@ class _Clock:
             note = f"loss {r.loss:.3g} FVU {r.fvu:.3g} L0 {r.l0:.1f} dead {r.dead:.1%} {speed}"
             self.progress(self.steps, self.total, note)
             self._told = now
-
-
-def _folders(out: str | Path | None, members: int | None) -> list[Path | None]:
-    if members is None:
-        return [None if out is None else Path(out)]
-    return [None if out is None else Path(out) / str(i) for i in range(members)]
 
 
 def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) -> None:
@@ -384,9 +367,3 @@ def _device(name: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_suffix(file.suffix + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)

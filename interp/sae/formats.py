@@ -1,0 +1,216 @@
+"""Dictionaries on disk: the folders of our own, of SAELens and of sparsify, and the releases of SAELens.
+
+A folder holds `sae_weights.safetensors` (W_enc, W_dec, b_enc, b_dec, …) and `cfg.json`.
+
+    saelens    as `sae_lens.SAE.load_from_disk` reads it (`saelens`)
+    interp     any dictionary, bit for bit: `cfg.json` says what it is (`kind`) and how it encodes (`rule`)
+    sparsify   (read only) cfg.json and sae.safetensors: encoder.weight [d_sae, d_in], encoder.bias, W_dec, b_dec and
+               W_skip [d_out, d_in]; all are TopK, and transcoders read x as it is
+
+The config that a dictionary was trained with stands in `cfg.json` under metadata → `interp`; where its architecture is
+not imported it stays there. Nothing that is read can run code, and whatever is damaged raises a ValueError that names
+the file and what is wrong with it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from interp.files import write_json, write_tensors
+from interp.sae.rules import MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
+from interp.sae.saelens import (
+    Parts,
+    Stored,
+    from_saelens,
+    saelens_architecture,
+    to_saelens,
+    whole_number,
+    with_config,
+    without_config,
+)
+
+WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
+_KINDS = ("transcoder", "crosscoder", "sae")
+
+
+def preferred_format(sae: Stored) -> str:
+    """`saelens` for what SAELens reads, else `interp`."""
+    return "interp" if saelens_architecture(sae) is None else "saelens"
+
+
+def write(sae: Stored, folder: Path, format: str) -> None:
+    """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
+    if format not in ("saelens", "interp"):
+        raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
+    architecture = "interp" if format == "interp" else saelens_architecture(sae)
+    if architecture is None:
+        kind = f"this {sae.kind} with the rule {type(sae.given['rule']).__name__}"
+        raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
+    cfg, tensors = _to_native(sae) if format == "interp" else to_saelens(sae, architecture)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / WEIGHTS, tensors)
+    write_json(folder / CONFIG, {"architecture": architecture, **cfg})
+
+
+def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
+    folder = Path(path_or_release)
+    if (folder / CONFIG).exists():
+        return _from_folder(folder)
+    if not folder.is_dir() and sae_id is None and (ids := _ids_of(str(folder))):
+        shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
+        raise ValueError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown}")
+    if folder.is_dir() or sae_id is None:
+        inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
+        remedy = f"give one of its folders ({', '.join(inner)})" if inner else "give the folder of a saved dictionary"
+        raise ValueError(f"{folder} holds no {CONFIG}: {remedy}, or a SAELens release together with a sae_id")
+    return _from_release(str(path_or_release), sae_id)
+
+
+def _from_folder(folder: Path) -> Stored:
+    cfg, source = _read_json(folder / CONFIG), str(folder / CONFIG)
+    weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS)
+    if not weights.exists():
+        raise ValueError(f"{folder} is not a whole dictionary: {WEIGHTS} is missing")
+    try:
+        parts = Parts(load_file(weights), str(weights))
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is not a whole safetensors file: {error}") from error
+    if weights.name == _SPARSIFY:
+        return _from_sparsify(cfg, parts, source)
+    if cfg.get("architecture") == "interp":
+        return _from_native(cfg, parts, source)
+    scaler = _read_json(folder / _SCALER) if (folder / _SCALER).exists() else {}
+    return from_saelens(cfg, parts, source, scaler)
+
+
+def _ids_of(release: str) -> list[str]:
+    """The dictionaries of a release that SAELens knows by name."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    known = get_pretrained_saes_directory()
+    return list(known[release].saes_map) if release in known else []
+
+
+def _from_release(release: str, sae_id: str) -> Stored:
+    import sae_lens
+
+    source = f"{release}, {sae_id}"
+    try:
+        loaded = sae_lens.SAE.from_pretrained(release, sae_id)
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0]
+        remedy = "load it once with the network, it then stays in the Hugging Face cache"
+        raise ValueError(f"{source} could not be fetched: {remedy} ({reason})") from error
+    except ValueError as error:
+        raise ValueError(f"{source} is no dictionary that SAELens knows: {error}") from error
+    return from_saelens(loaded.cfg.to_dict(), Parts(loaded.state_dict(), source), source, {})
+
+
+def _to_native(sae: Stored) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    given = sae.given
+    rule, tensors = _from_rule(given["rule"], "threshold")
+    names = ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")
+    tensors |= {name: given[name] for name in names if given.get(name) is not None}
+    hooks: dict[str, Any] = {name: list(given[name]) for name in ("widths", "scales") if name in given}
+    return {"kind": sae.kind, "rule": rule, "metadata": with_config(given), **hooks}, tensors
+
+
+def _from_native(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
+    """`source` is the name of the config in errors."""
+    kind = cfg.get("kind")
+    if kind not in _KINDS:
+        raise ValueError(f"{source}: kind={kind!r} must be one of {', '.join(_KINDS)}")
+    W_enc = parts.take("W_enc", None, None)
+    d_in, d_sae = W_enc.shape
+    W_dec = parts.take("W_dec", d_sae, None if kind == "transcoder" else d_in)
+    given: dict[str, Any] = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": parts.take("b_enc", d_sae)}
+    given["b_dec"] = parts.take("b_dec", W_dec.shape[1])
+    if kind == "transcoder" and "W_skip" in parts:
+        given["W_skip"] = parts.take("W_skip", d_in, W_dec.shape[1])
+    if kind == "crosscoder":
+        given |= _hooks(cfg, d_in, source)
+    given["rule"] = _to_rule(cfg.get("rule"), parts, d_sae, source)
+    parts.end()
+    return Stored(kind, given | without_config(cfg, source))
+
+
+def _hooks(cfg: dict[str, Any], d_out: int, source: str) -> dict[str, tuple[Any, ...]]:
+    widths, scales = cfg.get("widths"), cfg.get("scales")
+    match widths, scales:
+        case [[*_], [*_]] if len(widths) == len(scales) and all(isinstance(n, int | float) for n in widths + scales):
+            if sum(widths) == d_out:
+                return {"widths": tuple(widths), "scales": tuple(scales)}
+            raise ValueError(f"{source}: widths={widths} must sum to {d_out}, the width of W_dec")
+    raise ValueError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
+
+
+def _from_rule(rule: Rule, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """As JSON, and its tensors; a refined rule's are numbered."""
+    match rule:
+        case TopK(k):
+            return {"kind": "topk", "k": k}, {}
+        case Threshold(threshold):
+            return {"kind": "threshold"}, {name: threshold}
+        case MatchingPursuit(k, residual_threshold, stop_on_repeat):
+            settings = {"residual_threshold": residual_threshold, "stop_on_repeat": stop_on_repeat}
+            return {"kind": "matching_pursuit", "k": k} | settings, {}
+        case Refined(rules, step):
+            each = [_from_rule(inner, f"{name}.{i}") for i, inner in enumerate(rules)]
+            tensors = {key: tensor for _, inner in each for key, tensor in inner.items()}
+            return {"kind": "refined", "step": step, "rules": [inner for inner, _ in each]}, tensors
+    known = ", ".join(kind.__name__ for kind in (TopK, Threshold, MatchingPursuit, Refined))
+    raise ValueError(f"the rule {type(rule).__name__} has no form on disk: train towards one of {known}")
+
+
+def _to_rule(fields: Any, parts: Parts, d_sae: int, source: str, name: str = "threshold") -> Rule:
+    match fields:
+        case {"kind": "topk"}:
+            return TopK(whole_number(fields, "k", d_sae, source))
+        case {"kind": "threshold"}:
+            return Threshold(parts.take(name, d_sae))
+        case {"kind": "matching_pursuit", "residual_threshold": int() | float() as short, "stop_on_repeat": bool(stop)}:
+            return MatchingPursuit(whole_number(fields, "k", 1 << 31, source), short, stop)
+        case {"kind": "refined", "step": int() | float() as step, "rules": [_, *_] as rules}:
+            inner = [_to_rule(each, parts, d_sae, source, f"{name}.{i}") for i, each in enumerate(rules)]
+            picking = tuple(rule for rule in inner if isinstance(rule, PreActivationRule))
+            if len(picking) == len(inner):
+                return Refined(picking, step)
+    raise ValueError(f"{source}: rule={fields!r} is not known")
+
+
+def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
+    if cfg.get("activation", "topk") != "topk" or cfg.get("signed", False):
+        activation, signed = cfg.get("activation", "topk"), cfg.get("signed", False)
+        raise ValueError(
+            f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "
+            "only 'topk' of positive latents can: train the coder with activation='topk'"
+        )
+    single, transcodes = torch.float32, bool(cfg.get("transcode", False))
+    encoder = parts.take("encoder.weight", None, None, dtype=single)
+    d_sae, d_in = encoder.shape
+    W_dec = parts.take("W_dec", d_sae, None if transcodes else d_in, dtype=single)
+    b_enc = parts.take("encoder.bias", d_sae, dtype=single)
+    b_dec = parts.take("b_dec", W_dec.shape[1], dtype=single)
+    given: dict[str, Any] = {"W_enc": encoder.T, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec, "config": None}
+    given |= {"rule": TopK(whole_number(cfg, "k", d_sae, source)), "metadata": {}}
+    if "W_skip" in parts:
+        given["W_skip"] = parts.take("W_skip", W_dec.shape[1], d_in, dtype=single).T.contiguous()
+    parts.end()
+    if not transcodes and "W_skip" in given:
+        given["b_enc"] = b_enc - encoder @ b_dec
+    return Stored("transcoder" if transcodes or "W_skip" in given else "sae", given)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold an object with named values, not a {type(values).__name__}")
+    return values

@@ -1,10 +1,10 @@
-"""The processes of a run under `torchrun`, one a device: what they add up, hand over and share out.
+"""The processes of a run under `torchrun`, one a device: what they add up, gather and share out.
 
     torchrun --nproc-per-node 2 script.py                                         # one machine
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines
 
 Without it there is one process, whose sums and rows are its own. All processes must call the same methods in the same
-order; only `send` and `receive_` are between two.
+order. One that is gone or stuck is a RuntimeError in the others.
 """
 
 import atexit
@@ -63,21 +63,6 @@ class Processes:
             if padded.numel():
                 dist.all_gather([_bytes(part) for part in parts], _bytes(padded))
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
-
-    def send(self, tensor: Shaped[Tensor, "..."], to: int) -> None:
-        """Returns once process `to` receives it."""
-        with self._speaking():
-            dist.send(_bytes(tensor.contiguous()), to)
-
-    def receive_(self, tensor: Shaped[Tensor, "..."], source: int) -> Shaped[Tensor, "..."]:
-        """Fill a contiguous tensor with what process `source` sends: of the same shape, dtype and kind of device."""
-        with self._speaking():
-            dist.recv(_bytes(tensor), source)
-        return tensor
-
-    def barrier(self) -> None:
-        """Returns when all processes are here."""
-        self.gather(torch.zeros(0))
 
     def all_do(self, work: Callable[[], Result]) -> Result:
         """What `work` gives here. Where it fails in one process it fails in all: a ValueError as one, with its text."""

@@ -19,12 +19,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.codes import Dictionary
-from interp.harvest import Model, resolve_hooks
+from interp.files import Progress
+from interp.hooks import Model, module_of, resolve_hooks, to_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Progress = Callable[[int, int, str], None]
 Replace = Callable[[Tensor], Tensor | None]
 """From the activations [row, d_in] of a batch to what stands in for them; None leaves them."""
 ULTRA_LOW = 1e-5
@@ -169,7 +169,7 @@ class _Site:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.hook_name, self.hook = hook_name, resolve_hooks(model, [hook_name])[hook_name]
-        self.model: nn.Module = model[0] if isinstance(model, tuple) else model
+        self.model = module_of(model)
         self.tokens, self.batch_size = tokens.long(), batch_size
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
@@ -197,8 +197,7 @@ class _Site:
 
     def _batch(self, tokens: Int[Tensor, "seq pos"], keep: Bool[Tensor, "seq pos"], replace: Replace) -> float:
         """Summed cross-entropy of one batch."""
-        parameter = next(self.model.parameters(), None)
-        tokens = tokens if parameter is None else tokens.to(parameter.device)
+        tokens = to_model(self.model, tokens)
 
         def put(module: nn.Module, args: Any, output: Any) -> Any:
             acts = output[0] if isinstance(output, tuple) else output

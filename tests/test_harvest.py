@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from interp.activations import ActivationStore, scatter
-from interp.harvest import harvest, resolve_hooks
+from interp.activations import ActivationStore, filling, scatter
+from interp.harvest import harvest
+from interp.hooks import resolve_hooks
 from tests.test_processes import launch
 
 N_SEQ, N_CTX, D_VOCAB = 23, 8, 50
@@ -224,16 +225,16 @@ CONFIG = {"batch_size": 2, "rows_per_shard": 40, "exclude": (3,), "max_norm": 2.
 KILLS = [
     ("write_at", 1),
     ("write_at", 41),
-    ("save_tensors", 3),
+    ("_note", 3),
     ("replace", 5),
     ("replace", 11),
     ("seal", 3),
-    ("save_text", 1),
+    ("write_json", 1),
 ]
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from interp.activations import scatter, shards
+from interp.activations import filling, scatter
 from tests.test_harvest import CONFIG, KILLS, N_CTX, N_SEQ, D_VOCAB, Toy
 from interp.harvest import harvest
 import torch
@@ -254,8 +255,8 @@ def dying(owner, name, count):
 for i, (name, count) in enumerate(KILLS):
     child = os.fork()
     if child == 0:
-        owner = {"replace": os, "seal": scatter.ScatterWriter}.get(name, scatter)
-        dying(owner, {"seal": "_seal"}.get(name, name), count)
+        owners = {"replace": os, "write_at": filling, "seal": filling.FillingShards, "_note": scatter.ScatterWriter}
+        dying(owners.get(name, scatter), name, count)
         harvest(Toy(), tokens, ["first", "heads"], os.path.join(sys.argv[2], str(i)), **CONFIG)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, (name, count)
@@ -286,7 +287,7 @@ def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(scatter.ScatterWriter, "_seal", stop)
+        patch.setattr(filling.FillingShards, "seal", stop)
         with pytest.raises(KeyboardInterrupt):
             harvest(Toy(), tokens, ["first"], tmp_path)
     with pytest.raises(ValueError, match="dtype is 'bfloat16', not 'float32'"):

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"files", "codes", "activations", "dictionary", "processes"},
+    {"files", "codes", "activations", "hooks", "processes"},
     {"harvest", "sae", "baselines"},
     {"features", "quality", "effects"},
     {"metrics", "monosemanticity", "explain", "autointerp"},

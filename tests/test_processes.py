@@ -49,11 +49,7 @@ if __name__ == "__main__":
     found["one has none"] = team.gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
     found["none"] = list(team.gather(torch.zeros(0, 3)).shape)
     found["scalars"] = team.gather(torch.tensor([team.rank])).tolist()
-    x = numbers(0) if team.is_first else torch.empty(7, 5)
-    team.send(x.T, 1) if team.is_first else team.receive_(x.view(5, 7), 0)
-    found["handed"] = x.flatten().tolist()
     found["share"] = [team.share(n).stop - team.share(n).start for n in (0, 1, 5, 8)]
-    team.barrier()
 
     def work():
         if team.rank == 1:
@@ -96,10 +92,6 @@ def test_processes_gather_rows_in_the_order_of_the_ranks(said):
         assert found["one has none"] == [[4.0] * 3] * 2 and found["none"] == [0, 3] and found["scalars"] == [0, 1]
 
 
-def test_a_tensor_is_handed_over(said):
-    assert said[1]["handed"] == numbers(0).T.flatten().tolist()
-
-
 def test_rows_are_shared_out_whole_and_evenly(said):
     assert [[found["share"][i] for found in said] for i in range(4)] == [[0, 0], [0, 1], [2, 3], [4, 4]]
     for n, count in ((0, 3), (2, 3), (10, 3), (2048, 7)):
@@ -127,7 +119,7 @@ if __name__ == "__main__":
     how, told = sys.argv[1], Path(sys.argv[2])
     module._TIMEOUT = timedelta(seconds=3 if how == "stuck" else 60)
     team = module.processes()
-    team.barrier()
+    team.gather(torch.zeros(1))
     if team.rank == 1:
         while how == "stuck" and not told.exists():
             pass
@@ -151,7 +143,6 @@ def test_without_a_launcher_there_is_one_process(monkeypatch):
     team, x = processes(), torch.ones(2)
     assert team == Processes(0, 1) and team.is_first and team.share(5) == slice(0, 5)
     assert team.sum_(x) is x and team.gather(x) is x and x.tolist() == [1, 1]
-    team.barrier()
     assert team.all_do(lambda: "done") == "done"
     with pytest.raises(KeyError):
         team.all_do(lambda: {}["no"])
@@ -159,9 +150,9 @@ def test_without_a_launcher_there_is_one_process(monkeypatch):
 
 def test_a_script_need_not_take_the_group_down(tmp_path):
     """One that ended with the group's threads still there was aborted more often than not."""
-    script = "import torch\nfrom interp.processes import processes\nprocesses().sum_(torch.ones(1000))\n"
-    for _ in range(4):
-        launch(script, folder=tmp_path)
+    launch(
+        "import torch\nfrom interp.processes import processes\nprocesses().sum_(torch.ones(1000))\n", folder=tmp_path
+    )
 
 
 def test_nothing_speaks_at_import():

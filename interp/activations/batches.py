@@ -10,7 +10,7 @@ a thread reads and checks the next into memory that is kept: two shards are in m
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,22 +35,6 @@ class ShardColumn:
     """Says which data this is; a state is only loaded on the same."""
 
 
-@dataclass(frozen=True)
-class ShardSource:
-    """What the rows are read from: columns side by side, all with the same rows in the same shards."""
-
-    columns: tuple[ShardColumn, ...]
-    shard_rows: tuple[int, ...]
-
-    @property
-    def d(self) -> int:
-        return sum(column.d for column in self.columns)
-
-    @property
-    def fingerprint(self) -> str:
-        return " ".join(column.fingerprint for column in self.columns)
-
-
 class ActivationBatches(Iterator[Tensor]):
     """Iterator over batches [batch, Σ d] in float32 that can say where it stands and go on from there.
 
@@ -66,7 +50,8 @@ class ActivationBatches(Iterator[Tensor]):
 
     def __init__(
         self,
-        source: ShardSource,
+        columns: tuple[ShardColumn, ...],
+        shard_rows: tuple[int, ...],
         batch_size: int,
         *,
         seed: int = 0,
@@ -79,12 +64,11 @@ class ActivationBatches(Iterator[Tensor]):
             raise ValueError(f"epochs={epochs} must be at least 1, or None for an endless iterator")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        self.source, self.batch_size, self.part = source, batch_size, part
+        self.columns, self.shard_rows, self.batch_size, self.part = columns, shard_rows, batch_size, part
         self.seed, self.shuffle, self.epochs, self.drop_last = seed, shuffle, epochs, drop_last
         share(batch_size, *part)  # refuses a part that is none
-        self._n_rows = sum(source.shard_rows)
-        self._row = 0
-        self._shards = _ShardsAhead(source)
+        self._n_rows, self._row = sum(shard_rows), 0
+        self._shards = _ShardsAhead(columns, max(shard_rows))
         self._acts = list[Tensor]()
         self._order = torch.empty(0, dtype=torch.int64)
         self._entered: tuple[int, int] | None = None
@@ -104,7 +88,7 @@ class ActivationBatches(Iterator[Tensor]):
             self._leave()
             raise StopIteration
         mine = share(wanted, *self.part)
-        batch, filled = torch.empty(mine.stop - mine.start, self.source.d), 0
+        batch, filled = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns)), 0
         while filled < len(batch):
             place = self._enter(self._row + mine.start + filled)
             rows = self._order[place.row : place.row + len(batch) - filled]
@@ -115,12 +99,8 @@ class ActivationBatches(Iterator[Tensor]):
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able; `load_state_dict` of an iterator with the same arguments goes on from here."""
-        return {
-            "row": self._row,
-            "seed": self.seed,
-            "shuffle": self.shuffle,
-            "source": self.source.fingerprint,
-        }
+        source = " ".join(column.fingerprint for column in self.columns)
+        return {"row": self._row, "seed": self.seed, "shuffle": self.shuffle, "source": source}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         mine = self.state_dict()
@@ -134,7 +114,7 @@ class ActivationBatches(Iterator[Tensor]):
         place = self._find(row)
         if (place.epoch, place.shard) != self._entered:
             self._entered = None
-            following = row - place.row + self.source.shard_rows[place.shard]
+            following = row - place.row + self.shard_rows[place.shard]
             more = self.epochs is None or following < self.epochs * self._n_rows
             self._acts = self._shards.get(place.shard, self._find(following).shard if more else None)
             n_rows = len(self._acts[0])
@@ -144,16 +124,16 @@ class ActivationBatches(Iterator[Tensor]):
 
     def _find(self, row: int) -> "_Place":
         epoch, row = divmod(row, self._n_rows)
-        n_shards = len(self.source.shard_rows)
+        n_shards = len(self.shard_rows)
         shards = self._generator(epoch).permutation(n_shards) if self.shuffle else np.arange(n_shards)
-        ends = np.array(self.source.shard_rows)[shards].cumsum()
+        ends = np.array(self.shard_rows)[shards].cumsum()
         slot = int(np.searchsorted(ends, row, side="right"))
         shard = int(shards[slot])
-        return _Place(epoch, shard, row - int(ends[slot]) + self.source.shard_rows[shard])
+        return _Place(epoch, shard, row - int(ends[slot]) + self.shard_rows[shard])
 
     def _leave(self) -> None:
         """Let go of the thread and of the shards in memory."""
-        self._shards, self._acts, self._entered = _ShardsAhead(self.source), [], None
+        self._shards, self._acts, self._entered = _ShardsAhead(self.columns, max(self.shard_rows)), [], None
 
     def _generator(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed % 2**64, *key])
@@ -168,20 +148,18 @@ class _Place(NamedTuple):
     """Among the rows of the shard, in the order of the epoch."""
 
 
-@dataclass
-class _Held:
-    """Memory for a shard, and the shard that is in it or on its way."""
+class _Held(NamedTuple):
+    """A shard in memory, or on its way there."""
 
-    memory: list[Tensor] = field(default_factory=list)
-    shard: int | None = None
-    acts: "Future[list[Tensor]] | None" = None
+    memory: list[Tensor]
+    acts: "Future[list[Tensor]]"
 
 
 class _ShardsAhead:
     """Two shards in memory: the one in use, and the next, which a thread reads meanwhile."""
 
-    def __init__(self, source: ShardSource):
-        self._source = source
+    def __init__(self, columns: tuple[ShardColumn, ...], longest: int):
+        self._columns, self._longest = columns, longest
         self._process: int | None = None
 
     def get(self, shard: int, following: int | None) -> list[Float[Tensor, "row d"]]:
@@ -189,28 +167,26 @@ class _ShardsAhead:
         if self._process != os.getpid():  # at first, or in a fork: threads do not come along
             self._process = os.getpid()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
-            self._used, self._next = _Held(), _Held()
-        if self._used.shard != shard:
-            self._used, self._next = self._next, self._used
-        acts = self._ask(self._used, shard)
-        if acts.exception() is not None:
-            self._used = _Held(self._used.memory)  # another call reads it again
-        if following is not None and following != shard:
-            self._ask(self._next, following)
-        return acts.result()
+            self._held, self._free = dict[int, _Held](), [list[Tensor](), list[Tensor]()]
+        wanted = [shard] if following is None else [shard, following]
+        for each in wanted:
+            if each not in self._held:
+                if not self._free:
+                    other = next(other for other in self._held if other not in wanted)
+                    self._free.append(self._held.pop(other).memory)
+                memory = self._free.pop()
+                self._held[each] = _Held(memory, self._thread.submit(_read, self._columns, self._longest, each, memory))
+        held = self._held[shard]
+        if held.acts.exception() is not None:
+            self._free.append(self._held.pop(shard).memory)  # another call reads it again
+        return held.acts.result()
 
-    def _ask(self, held: _Held, shard: int) -> "Future[list[Tensor]]":
-        if held.acts is None or held.shard != shard:
-            held.shard, held.acts = shard, self._thread.submit(_read, self._source, shard, held.memory)
-        return held.acts
 
-
-def _read(source: ShardSource, shard: int, memory: list[Tensor]) -> list[Float[Tensor, "row d"]]:
+def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: list[Tensor]) -> list[Tensor]:
     """In the thread, one after another. Fresh memory costs more than reading, so it is kept."""
     if not memory:
-        longest = max(source.shard_rows)
-        memory.extend(torch.empty(longest, column.d, dtype=column.dtype) for column in source.columns)
-    return [column.read(shard, into) for column, into in zip(source.columns, memory, strict=True)]
+        memory.extend(torch.empty(longest, column.d, dtype=column.dtype) for column in columns)
+    return [column.read(shard, into) for column, into in zip(columns, memory, strict=True)]
 
 
 def _gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:

@@ -9,22 +9,24 @@ excluded tokens and number of shards, and without outliers left out (these are n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from jaxtyping import Int
-from torch import Tensor
-
-from interp.activations.batches import ActivationBatches, ShardColumn, ShardSource
+from interp.activations.batches import ShardColumn
 from interp.activations.moments import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS
 from interp.activations.store import ActivationStore, Shard, named_hooks
 
 
-@dataclass(frozen=True)
-class JoinedStore:
-    """Rows of several stores side by side. A hook is called "<store>/<its name there>". Made by `join_stores`."""
+class JoinedStore(ActivationStore):
+    """Rows of several stores side by side: those of the first, with the activations of all. Made by `join_stores`.
 
-    stores: Mapping[str, ActivationStore]
+    A hook is called "<store>/<its name there>".
+    """
+
+    def __init__(self, stores: Mapping[str, ActivationStore]):
+        first = next(iter(stores.values()))
+        fingerprint = " ".join(f"{name}/{store.fingerprint}" for name, store in stores.items())
+        super().__init__(first.path, first.manifest, fingerprint)
+        self.stores = stores
 
     @property
     def hook_names(self) -> tuple[str, ...]:
@@ -34,74 +36,19 @@ class JoinedStore:
         store, name = self.of(hook)
         return store.d(name)
 
-    def __len__(self) -> int:
-        return len(self._first)
-
-    @property
-    def fingerprint(self) -> str:
-        """Says which data this is."""
-        return " ".join(f"{name}/{store.fingerprint}" for name, store in self.stores.items())
-
-    @property
-    def n_ctx(self) -> int | None:
-        """Tokens of a sequence; None where the rows come from no tokens."""
-        return self._first.n_ctx
-
-    @property
-    def n_shards(self) -> int:
-        return self._first.n_shards
-
-    @property
-    def shard_rows(self) -> tuple[int, ...]:
-        """Rows of each shard."""
-        return self._first.shard_rows
-
-    @property
-    def excluded(self) -> dict[str, int]:
-        """Rows left out, by reason: the same ones in each store."""
-        return self._first.excluded
-
-    @property
-    def n_excluded(self) -> int:
-        return self._first.n_excluded
-
-    @property
-    def tokens(self) -> Int[Tensor, "seq pos"] | None:
-        """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
-        return self._first.tokens
-
     def statistics(self, hook: str) -> ActivationStatistics:
         store, name = self.of(hook)
         return store.statistics(name)
 
     def shard(self, i: int, hook: str) -> Shard:
-        """One shard in memory, checked as `ActivationStore.shard` does."""
         store, name = self.of(hook)
         return store.shard(i, name)
 
-    def batches(
-        self,
-        hook: str | Sequence[str],
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        epochs: int | None = 1,
-        drop_last: bool = False,
-        part: tuple[int, int] = (0, 1),
-    ) -> ActivationBatches:
-        """As `ActivationStore.batches`: of several hooks, their activations side by side."""
-        source = ShardSource(self.columns(hook), self.shard_rows)
-        return ActivationBatches(
-            source, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last, part=part
-        )
-
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        """How the rows of hooks are read into memory that is there already."""
         places = [self.of(name) for name in named_hooks(hook)]
         return tuple(column for store, name in places for column in store.columns(name))
 
     def verify(self) -> None:
-        """Check every byte of every store. Raises ValueError that names the first file that is not as written."""
         for store in self.stores.values():
             store.verify()
 
@@ -113,10 +60,6 @@ class JoinedStore:
                 f"the joined stores have no activations of {hook!r}; they have {', '.join(self.hook_names)}"
             )
         return self.stores[name], there
-
-    @property
-    def _first(self) -> ActivationStore:
-        return next(iter(self.stores.values()))
 
 
 def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:

@@ -9,13 +9,16 @@ model's forward pass: the second moment E x xᵀ (d² a row), and the geometric 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 _CHUNK_ROWS = 4096
+_SAMPLE_ROWS = 32_768
+_MEDIAN_ROWS = 4096
+_WIDEST_SECOND_MOMENT = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +37,9 @@ class ActivationStatistics:
     geometric_median_rows: int
 
     @property
-    def mean_square(self) -> float:
-        """E ‖x‖²."""
-        return self.variance + float(self.mean.double().square().sum())
-
-    @property
     def covariance(self) -> Float[Tensor, "d d"] | None:
         """E (x − mean)(x − mean)ᵀ."""
         return None if self.second_moment is None else self.second_moment - torch.outer(self.mean, self.mean)
-
-
-class Means(NamedTuple):
-    mean: Float[Tensor, " d"]
-    mean_norm: float
-    variance: float
 
 
 @dataclass
@@ -66,10 +58,36 @@ class Moments:
         self.sums += torch.cat([total, wide.sum()[None], wide.square().sum()[None]])
         self.n_rows += len(acts)
 
-    def result(self) -> Means:
-        mean = self.sums[:-2] / self.n_rows
-        mean_norm, mean_square = (self.sums[-2:] / self.n_rows).tolist()
-        return Means(mean, mean_norm, max(mean_square - float(mean.square().sum()), 0.0))
+
+class Statistics(NamedTuple):
+    """What a store keeps of one hook."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+
+def sample_rows(d: int) -> int:
+    """How many rows the estimates of a hook of width d are made from."""
+    return _SAMPLE_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS
+
+
+def statistics_of(moments: Moments, sample: Float[Tensor, "row d"]) -> Statistics:
+    """From the sums over all rows, and a random sample of the rows."""
+    mean = moments.sums[:-2] / moments.n_rows
+    mean_norm, mean_square = (moments.sums[-2:] / moments.n_rows).tolist()
+    few = sample[:_MEDIAN_ROWS].float()
+    tensors = {"mean": mean.float(), "geometric_median": geometric_median(few)}
+    narrow = len(mean) <= _WIDEST_SECOND_MOMENT
+    if narrow:
+        tensors["second_moment"] = second_moment(sample, mean)
+    numbers = {
+        "d": len(mean),
+        "mean_norm": mean_norm,
+        "variance": max(mean_square - float(mean.square().sum()), 0.0),
+        "second_moment_rows": len(sample) if narrow else 0,
+        "geometric_median_rows": len(few),
+    }
+    return Statistics(tensors, numbers)
 
 
 def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:

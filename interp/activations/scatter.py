@@ -8,34 +8,30 @@ Out: the folder that `interp.activations.store` reads,
     statistics.safetensors    mean, geometric_median and second_moment of each hook
     manifest.json             what is there, with sizes and SHA-256 sums; written last: an unfinished store has none
 
-Row r belongs to shard floor(n_shards · hash(seed, r)), so a shard is a uniform sample of all rows and its size is known
-before its first row: headers are written and disk space is reserved at the start, and each row is written once, behind
-the earlier rows of its shard. Reading shard after shard, shuffled inside a shard, is then a shuffle of all rows.
+A row's shard follows from a hash of its id, so a shard is a uniform sample of all rows. Reading shard after shard,
+shuffled inside a shard, is then a shuffle of all rows.
 
 Rows collect in a buffer (16 MiB) that a thread sorts by shard, hashes and writes while the next one fills.
 `progress.safetensors` then says how far the files are good: whoever resumes goes on there, to the same bytes.
 Memory: three buffers and one shard. A power cut may lose what the system had not yet put on disk; the sums show it.
 """
 
-import errno
-import hashlib
 import importlib.metadata
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from interp.activations.moments import Moments, geometric_median, second_moment
+from interp.activations.filling import FillingShards
+from interp.activations.moments import Moments, sample_rows, statistics_of
 from interp.activations.shards import (
     DTYPES,
     FORMAT,
@@ -45,86 +41,54 @@ from interp.activations.shards import (
     STATISTICS,
     TOKENS,
     Column,
-    ShardLayout,
-    allocate,
-    check_dtype,
+    ScatterConfig,
     check_same,
     clear,
-    digest_file,
     naming_full_disk,
-    save_tensors,
-    save_text,
-    shard_of,
-    write_at,
 )
+from interp.files import atomic, digest_file, write_json
 
 _BUFFER_BYTES = 16 << 20
-_SAMPLE_ROWS = 32_768
-_MEDIAN_ROWS = 4096
-_WIDEST_SECOND_MOMENT = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScatterConfig:
-    """What is written. Two writers with the same config and the same rows write the same bytes."""
-
-    widths: Mapping[str, int]
-    """Hook name → d."""
-    dtype: str = "bfloat16"
-    shard_rows: tuple[int, ...]
-    """Rows of each shard: `shard_sizes`."""
-    n_ids: int
-    """Row ids lie in 0..n_ids-1."""
-    n_ctx: int | None = None
-    """Row id = seq · n_ctx + pos; None where rows come from no tokens."""
-    seed: int = 0
-    max_norm: float | None = None
-    """Rows with a norm above max_norm × the median norm of the first batch, at any hook, are left out."""
-    origin: Mapping[str, Any]
-    """Where the rows come from; a run that was cut off is only resumed with the same origin."""
-
-    def __post_init__(self) -> None:
-        check_dtype(self.dtype)
-        for name in (ROW_IDS, "__metadata__"):
-            if name in self.widths:
-                raise ValueError(f"a hook cannot be called {name!r}: the store uses that name")
-        if self.max_norm is not None and not self.max_norm > 0:
-            raise ValueError(f"max_norm={self.max_norm} must be above 0 (in units of the median norm)")
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        ids = Column(ROW_IDS, torch.int32 if self.n_ids <= 2**31 else torch.int64, 0)
-        return ids, *(Column(name, DTYPES[self.dtype], d) for name, d in self.widths.items())
 
 
 class ScatterWriter:
-    """Writes the rows given to `add`; `finish` makes the folder a store. Use as a context manager.
+    """Writes the rows `row_ids` as `add` is given them; `finish` makes the folder a store. Use as a context manager.
 
     `position` says how far an earlier writer came: the value that it had got with the last rows that are safe.
     Input that `add` or `finish` refuses leaves no file behind.
     """
 
-    def __init__(self, out: str | Path, config: ScatterConfig, *, batch_rows: int, resume: bool = True):
+    def __init__(
+        self,
+        out: str | Path,
+        config: ScatterConfig,
+        row_ids: Int[Tensor, " row"],
+        *,
+        batch_rows: int,
+        resume: bool = True,
+    ):
         self.out, self.config = Path(out), config
         self.position = 0
-        self._layouts = [ShardLayout(rows, config.columns) for rows in config.shard_rows]
-        self._filled = np.zeros(len(self._layouts), np.int64)
-        self._hashes = [{column.name: hashlib.sha256() for column in config.columns} for _ in self._layouts]
         self._moments = {hook: Moments.zero(d) for hook, d in config.widths.items()}
         self._limits: dict[str, float] = {}
-        self._n_outliers = 0
-        self._refused = False
-        row_bytes = sum(column.row_bytes for column in config.columns)
-        self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // row_bytes, sum(config.shard_rows)))
-        self._buffers = [_buffer(config.columns, self._buffer_rows) for _ in range(2)]
-        self._scratch = np.empty(self._buffer_rows * max(column.row_bytes for column in config.columns), np.uint8)
+        self._n_outliers, self._refused = 0, False
+        shard_rows, columns = config.shard_rows(row_ids), config.columns
+        row_bytes = sum(column.row_bytes for column in columns)
+        self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // row_bytes, len(row_ids)))
+        self._buffers = [_buffer(columns, self._buffer_rows) for _ in range(2)]
         self._used = 0
+        self._shards = FillingShards(self.out, columns, shard_rows, config.seed, self._buffer_rows)
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scatter")
         if resume and (self.out / PROGRESS).exists():
             self._restore()
-        else:
-            self._reserve()
+            return
+        try:
+            self._shards.reserve()
+            self._note({"position": 0, "n_outliers": 0, "limits": {}, "rows": {}}, {})
+        except OSError:
+            clear(self.out)
+            raise
 
     def __enter__(self) -> "ScatterWriter":
         return self
@@ -164,31 +128,35 @@ class ScatterWriter:
         """Write what is left, then the small files, and the manifest last."""
         self._flush()
         self._wait()
-        if not self._filled.sum():
+        n_rows = int(self._shards.filled.sum())
+        if not n_rows:
             self._refused = True
             raise ValueError("no row is left to store: every one was excluded")
-        shards = [self._seal(shard) for shard in range(len(self._layouts))]
+        shards = [self._shards.seal(shard) for shard in range(len(self._shards.layouts))]
         hooks = self._write_statistics()
         files = [STATISTICS]
         if tokens is not None:
             smallest = torch.uint16 if int(tokens.max()) < 1 << 16 else torch.int32
-            save_tensors({"tokens": tokens.to(smallest)}, self.out / TOKENS)
+            self._save(TOKENS, {"tokens": tokens.to(smallest)})
             files.append(TOKENS)
         manifest = {
             "format": FORMAT,
             "config": dict(self.config.origin),
             "dtype": self.config.dtype,
-            "n_rows": int(self._filled.sum()),
+            "n_rows": n_rows,
             "n_ids": self.config.n_ids,
             "n_ctx": self.config.n_ctx,
             "excluded": {"token": n_excluded_tokens, "norm": self._n_outliers},
             "norm_limits": self._limits,
             "hooks": hooks,
             "shards": shards,
-            "files": {name: _file_entry(self.out / name) for name in files},
+            "files": {
+                name: {"bytes": (self.out / name).stat().st_size, "sha256": digest_file(self.out / name)}
+                for name in files
+            },
             "versions": {"interp": importlib.metadata.version("interp"), "torch": torch.__version__},
         }
-        save_text(json.dumps(manifest, indent=1), self.out / MANIFEST)
+        write_json(self.out / MANIFEST, manifest)
         (self.out / PROGRESS).unlink()
 
     def _refuse_non_finite(self, hook: str, acts: Float[Tensor, "row d"], row_ids: Int[Tensor, " row"]) -> None:
@@ -224,7 +192,8 @@ class ScatterWriter:
             "rows": {hook: moments.n_rows for hook, moments in self._moments.items()},
         }
         sums = {hook: moments.sums.clone() for hook, moments in self._moments.items()}
-        self._pending = self._thread.submit(self._write, self._buffers[0], self._used, state, sums)
+        rows = {name: tensor[: self._used] for name, tensor in self._buffers[0].items()}
+        self._pending = self._thread.submit(self._write, rows, state, sums)
         self._buffers.reverse()
         self._used = 0
 
@@ -233,132 +202,50 @@ class ScatterWriter:
             pending, self._pending = self._pending, None
             pending.result()
 
-    def _write(self, buffer: dict[str, Tensor], n_rows: int, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """In the thread: the rows of each shard behind those that it has, then the note that they are there."""
-        arrays = {name: tensor[:n_rows].view(torch.uint8).numpy() for name, tensor in buffer.items()}
-        shards = shard_of(buffer[ROW_IDS][:n_rows, 0].numpy(), len(self._layouts), self.config.seed)
-        order = shards.argsort(kind="stable")
-        ends = np.bincount(shards, minlength=len(self._layouts)).cumsum()
-        for shard, (start, end) in enumerate(zip(np.r_[0, ends], ends, strict=False)):
-            if start == end:
-                continue
-            with naming_full_disk(self.out), open(self._partial(shard), "r+b", buffering=0) as file:
-                for name, array in arrays.items():
-                    n_bytes = (end - start) * array.shape[1]
-                    block = self._scratch[:n_bytes].reshape(end - start, -1)
-                    array.take(order[start:end], axis=0, out=block, mode="clip")  # "raise" would copy once more
-                    self._hashes[shard][name].update(block.data)
-                    write_at(file.fileno(), block, self._layouts[shard].offset(name, int(self._filled[shard])))
-            self._filled[shard] += end - start
+    def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
+        """In the thread: the rows, then the note that they are there."""
+        self._shards.write(rows)
         self._note(state, sums)
 
     def _note(self, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        tensors = {"filled": torch.from_numpy(self._filled), **{f"sums.{hook}": x for hook, x in sums.items()}}
-        with naming_full_disk(self.out):
-            save_tensors(tensors, self.out / PROGRESS, json.dumps({"config": self._key, "state": state}))
+        filled = torch.from_numpy(self._shards.filled)
+        note = {"json": json.dumps({"config": self._key, "state": state})}
+        self._save(PROGRESS, {"filled": filled, **{f"sums.{hook}": x for hook, x in sums.items()}}, note)
+
+    def _save(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+        """By Python's own write, which says as an OSError that the disk is full."""
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
+        with naming_full_disk(self.out), atomic(self.out / name) as temporary:
+            temporary.write_bytes(data)
 
     @property
     def _key(self) -> dict[str, Any]:
         config = asdict(self.config)
         return json.loads(json.dumps({**config.pop("origin"), **config}))
 
-    def _partial(self, shard: int) -> Path:
-        return self.out / f"shard-{shard:05d}.partial"
-
-    def _final(self, shard: int) -> Path:
-        return self.out / f"shard-{shard:05d}.safetensors"
-
-    def _reserve(self) -> None:
-        """Create every shard at its full size, so that a disk too small is known before the first forward pass."""
-        clear(self.out)
-        needed = sum(layout.size for layout in self._layouts)
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with naming_full_disk(self.out, needed):
-                if shutil.disk_usage(self.out).free < needed:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                for shard, layout in enumerate(self._layouts):
-                    with open(self._partial(shard), "wb") as file:
-                        file.write(layout.header)
-                        file.flush()
-                        allocate(file.fileno(), layout.size)
-            self._note({"position": 0, "n_outliers": 0, "limits": {}, "rows": {}}, {})
-        except OSError:
-            clear(self.out)
-            self._thread.shutdown()
-            raise
-
     def _restore(self) -> None:
-        """Go on where the note of an earlier writer says; its sums are made again from what it wrote."""
+        """Go on where the note of an earlier writer says."""
         with safe_open(str(self.out / PROGRESS), "pt") as file:
             note = json.loads(file.metadata()["json"])
             check_same(note["config"], self._key, self.out)
-            self._filled = file.get_tensor("filled").numpy()
+            self._shards.restore(file.get_tensor("filled").numpy())
             state = note["state"]
             for hook, n_rows in state["rows"].items():
                 self._moments[hook] = Moments(n_rows, file.get_tensor(f"sums.{hook}"))
         self.position, self._n_outliers, self._limits = state["position"], state["n_outliers"], state["limits"]
-        for shard, filled in enumerate(self._filled.tolist()):
-            path, layout = self._partial(shard), self._layouts[shard]
-            if self._final(shard).exists():
-                path, layout = self._final(shard), ShardLayout(filled, self.config.columns)
-            for name, digest in self._hashes[shard].items():
-                digest.update(layout.read(path, name, filled).view(torch.uint8).numpy().data)
-
-    def _seal(self, shard: int) -> dict[str, Any]:
-        """Give a shard its final name, without the room that excluded rows left; its entry of the manifest."""
-        filled, layout = int(self._filled[shard]), self._layouts[shard]
-        sealed = ShardLayout(filled, self.config.columns)
-        partial, final = self._partial(shard), self._final(shard)
-        if not final.exists():
-            if filled < layout.n_rows:
-                temporary = partial.with_suffix(".tmp")
-                with naming_full_disk(self.out), open(temporary, "wb") as file:
-                    file.write(sealed.header)
-                    for column in self.config.columns:
-                        file.write(layout.read(partial, column.name, filled).view(torch.uint8).numpy().data)
-                os.replace(temporary, final)
-            else:
-                os.replace(partial, final)
-        partial.unlink(missing_ok=True)
-        sums = {name: digest.hexdigest() for name, digest in self._hashes[shard].items()}
-        return {"file": final.name, "n_rows": filled, "bytes": sealed.size, "sha256": sums}
 
     def _write_statistics(self) -> dict[str, dict[str, Any]]:
         """Write the statistics' tensors; returns what the manifest says of each hook."""
-        tensors, hooks = {}, {}
-        for hook, d in self.config.widths.items():
-            mean, mean_norm, variance = self._moments[hook].result()
-            sample = self._sample(hook, _SAMPLE_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS)
-            tensors[f"{hook}/mean"] = mean.float()
-            tensors[f"{hook}/geometric_median"] = geometric_median(sample[:_MEDIAN_ROWS].float())
-            if d <= _WIDEST_SECOND_MOMENT:
-                tensors[f"{hook}/second_moment"] = second_moment(sample, mean)
-            hooks[hook] = {
-                "d": d,
-                "mean_norm": mean_norm,
-                "variance": variance,
-                "second_moment_rows": len(sample) if d <= _WIDEST_SECOND_MOMENT else 0,
-                "geometric_median_rows": min(len(sample), _MEDIAN_ROWS),
-            }
-        save_tensors(tensors, self.out / STATISTICS)
+        tensors: dict[str, Tensor] = {}
+        hooks = {}
+        for hook, moments in self._moments.items():
+            sample = self._shards.sample(hook, sample_rows(self.config.widths[hook]), self.config.seed)
+            found = statistics_of(moments, sample)
+            tensors |= {f"{hook}/{name}": tensor for name, tensor in found.tensors.items()}
+            hooks[hook] = found.numbers
+        self._save(STATISTICS, tensors)
         return hooks
-
-    def _sample(self, hook: str, n_rows: int) -> Float[Tensor, "row d"]:
-        """A random sample: some rows of the first shards, as each shard is a random sample already."""
-        parts: list[Tensor] = []
-        for shard, filled in enumerate(self._filled.tolist()):
-            parts.append(ShardLayout(filled, self.config.columns).read(self._final(shard), hook))
-            if sum(map(len, parts)) >= n_rows:
-                break
-        rows = torch.cat(parts)
-        picked = np.random.default_rng([self.config.seed % 2**64, len(rows)]).permutation(len(rows))[:n_rows]
-        return rows[torch.from_numpy(picked)]
 
 
 def _buffer(columns: tuple[Column, ...], n_rows: int) -> dict[str, Tensor]:
     return {column.name: torch.empty(n_rows, max(column.width, 1), dtype=column.dtype) for column in columns}
-
-
-def _file_entry(file: Path) -> dict[str, Any]:
-    return {"bytes": file.stat().st_size, "sha256": digest_file(file)}

@@ -1,11 +1,10 @@
-"""The files of an activation store: how a shard is laid out, which shard a row goes to, how files are written.
+"""The files of an activation store: how a shard is laid out, and which shard a row goes to.
 
 A shard of n rows is one safetensors file: `row_ids` [n], then a tensor [n, d] a hook, each at a place that follows from
 n and the widths alone. So a shard can be filled in any order by plain writes, and opens in every safetensors reader.
 """
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int
-from safetensors.torch import save
 from torch import Tensor
+
+from interp.files import splitmix64
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
@@ -94,24 +94,58 @@ class ShardLayout:
         return tensor.view(n_rows, column.width) if column.width else tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScatterConfig:
+    """What is written. Two writers with the same config and the same rows write the same bytes."""
+
+    widths: Mapping[str, int]
+    """Hook name → d."""
+    dtype: str = "bfloat16"
+    rows_per_shard: int | None = None
+    """About so many; by default 64 MiB of the widest hook, in at most 1024 shards."""
+    n_ids: int
+    """Row ids lie in 0..n_ids-1."""
+    n_ctx: int | None = None
+    """Row id = seq · n_ctx + pos; None where rows come from no tokens."""
+    seed: int = 0
+    max_norm: float | None = None
+    """Rows with a norm above max_norm × the median norm of the first batch, at any hook, are left out."""
+    origin: Mapping[str, Any]
+    """Where the rows come from; a run that was cut off is only resumed with the same origin."""
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+        for name in (ROW_IDS, "__metadata__"):
+            if name in self.widths:
+                raise ValueError(f"a hook cannot be called {name!r}: the store uses that name")
+        if self.rows_per_shard is not None and self.rows_per_shard < 1:
+            raise ValueError(f"rows_per_shard={self.rows_per_shard} must be at least 1")
+        if self.max_norm is not None and not self.max_norm > 0:
+            raise ValueError(f"max_norm={self.max_norm} must be above 0 (in units of the median norm)")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        ids = Column(ROW_IDS, torch.int32 if self.n_ids <= 2**31 else torch.int64, 0)
+        return ids, *(Column(name, DTYPES[self.dtype], d) for name, d in self.widths.items())
+
+    def shard_rows(self, row_ids: Int[Tensor, " row"]) -> tuple[int, ...]:
+        """How many of the rows go to each shard."""
+        row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
+        by_default = max(1, _SHARD_BYTES // row_bytes, -(-len(row_ids) // _MAX_SHARDS))
+        n_shards = max(1, -(-len(row_ids) // (self.rows_per_shard or by_default)))
+        return shard_sizes(row_ids.numpy(), n_shards, self.seed)
+
+
 def check_dtype(dtype: str) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")
 
 
 def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[np.ndarray, " row"]:
-    """The shard of each row: a hash (splitmix64) of seed and row id, so that nothing need be remembered."""
+    """The shard of each row: a hash of seed and row id, so that nothing need be remembered."""
     with np.errstate(over="ignore"):
-        z = _splitmix(np.asarray(row_ids, np.uint64) + _splitmix(np.array([seed % 2**64], np.uint64)))
+        z = splitmix64(np.asarray(row_ids, np.uint64) + splitmix64(np.array([seed % 2**64], np.uint64)))
     return ((z >> np.uint64(32)) * np.uint64(n_shards) >> np.uint64(32)).astype(np.int64)
-
-
-def count_shards(n_rows: int, row_bytes: int, rows_per_shard: int | None) -> int:
-    """Shards for `n_rows` rows; by default of about 64 MiB, and at most 1024 of them."""
-    if rows_per_shard is not None and rows_per_shard < 1:
-        raise ValueError(f"rows_per_shard={rows_per_shard} must be at least 1")
-    by_default = max(1, _SHARD_BYTES // row_bytes, -(-n_rows // _MAX_SHARDS))
-    return max(1, -(-n_rows // (rows_per_shard or by_default)))
 
 
 def shard_sizes(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> tuple[int, ...]:
@@ -121,30 +155,6 @@ def shard_sizes(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> t
         chunk = shard_of(row_ids[start : start + _IDS_A_CHUNK], n_shards, seed)
         counts += np.bincount(chunk, minlength=n_shards)
     return tuple(counts.tolist())
-
-
-def digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's bytes."""
-    return hashlib.sha256(tensor.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
-
-
-def digest_file(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def save_tensors(tensors: Mapping[str, Tensor], file: Path, note: str = "") -> None:
-    """Write a safetensors file under another name, then give it its own."""
-    temporary = file.with_suffix(".tmp")
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    temporary.write_bytes(save(contiguous, metadata={"json": note} if note else None))
-    os.replace(temporary, file)
-
-
-def save_text(text: str, file: Path) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)
 
 
 def write_at(file: int, data: np.ndarray, offset: int) -> None:
@@ -178,7 +188,7 @@ def clear(folder: Path) -> None:
     """Remove a store's files, finished or not; other files stay."""
     for name in (MANIFEST, PROGRESS, TOKENS, STATISTICS):  # the manifest first: without it nothing looks whole
         (folder / name).unlink(missing_ok=True)
-        (folder / name).with_suffix(".tmp").unlink(missing_ok=True)
+        (folder / f"{name}.tmp").unlink(missing_ok=True)
     for pattern in ("shard-*.partial", "shard-*.safetensors", "shard-*.tmp"):
         for file in folder.glob(pattern):
             file.unlink(missing_ok=True)
@@ -201,10 +211,3 @@ def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path)
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _splitmix(z: np.ndarray) -> np.ndarray:
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

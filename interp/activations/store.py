@@ -11,7 +11,6 @@ In: the folder that `interp.activations.scatter` writes. Out: shards of rows, ba
 Every tensor is checked against the manifest when it is first read: after one damaged byte the error names the file.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,15 +18,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load
 from torch import Tensor
 
-from interp.activations.batches import ActivationBatches, ShardColumn, ShardSource
+from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.moments import ActivationStatistics
-from interp.activations.scatter import ScatterConfig, ScatterWriter
 from interp.activations.shards import (
     DTYPES,
     FORMAT,
@@ -38,15 +35,9 @@ from interp.activations.shards import (
     TOKENS,
     Column,
     ShardLayout,
-    check_dtype,
-    clear,
-    count_shards,
-    digest,
-    naming_full_disk,
-    shard_sizes,
 )
-
-_ROWS_A_WRITE = 8192
+from interp.activations.spool import scatter_batches
+from interp.files import digest
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ class ActivationStore:
             raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}")
         for name, size in _sizes(manifest).items():
             _check_size(path / name, size)
-        return cls(path, manifest, hashlib.sha256(text).hexdigest())
+        return cls(path, manifest, digest(text))
 
     @classmethod
     def from_batches(
@@ -104,32 +95,7 @@ class ActivationStore:
         The rows go through a temporary file in `out`, as their number must be known before they are scattered.
         Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite.
         """
-        check_dtype(dtype)
-        out = Path(out)
-        out.mkdir(parents=True, exist_ok=True)
-        clear(out)
-        spool = out / "rows.tmp"
-        try:
-            with naming_full_disk(out):
-                n_rows, d = _spool(batches, spool, DTYPES[dtype])
-            row_bytes = d * DTYPES[dtype].itemsize
-            config = ScatterConfig(
-                widths={hook_name: d},
-                dtype=dtype,
-                shard_rows=shard_sizes(np.arange(n_rows), count_shards(n_rows, row_bytes, rows_per_shard), seed),
-                n_ids=n_rows,
-                seed=seed,
-                origin={"source": "batches", "hook_names": [hook_name], "seed": seed},
-            )
-            with ScatterWriter(out, config, batch_rows=_ROWS_A_WRITE, resume=False) as writer:
-                for start in range(0, n_rows, _ROWS_A_WRITE):
-                    stop = min(start + _ROWS_A_WRITE, n_rows)
-                    raw = np.fromfile(spool, np.uint8, (stop - start) * row_bytes, offset=start * row_bytes)
-                    acts = torch.from_numpy(raw).view(DTYPES[dtype]).view(-1, d)
-                    writer.add(torch.arange(start, stop), {hook_name: acts}, stop)
-                writer.finish()
-        finally:
-            spool.unlink(missing_ok=True)
+        scatter_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed)
         return cls.open(out)
 
     @property
@@ -207,9 +173,9 @@ class ActivationStore:
         Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
         store, `shuffle` and `seed`, and on nothing else. `part=(rank, count)` gives the rank's slice of each batch.
         """
-        source = ShardSource(self.columns(hook), self.shard_rows)
+        columns, rows = self.columns(hook), self.shard_rows
         return ActivationBatches(
-            source, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last, part=part
+            columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last, part=part
         )
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
@@ -255,7 +221,7 @@ class ActivationStore:
 
     def _load(self, name: str) -> dict[str, Tensor]:
         data = (self.path / name).read_bytes()
-        if hashlib.sha256(data).hexdigest() != self.manifest["files"][name]["sha256"]:
+        if digest(data) != self.manifest["files"][name]["sha256"]:
             raise _altered(self.path / name, "it")
         return load(data)
 
@@ -283,20 +249,3 @@ def _check_size(file: Path, size: int) -> None:
 
 def _altered(file: Path, what: str) -> ValueError:
     return ValueError(f"{file} is altered: {what} has another SHA-256 than the manifest says; harvest the store again")
-
-
-def _spool(batches: Iterable[Tensor], file: Path, dtype: torch.dtype) -> tuple[int, int]:
-    """Write the rows of all batches behind one another; their number and width."""
-    n_rows, d = 0, None
-    with open(file, "wb") as stream:
-        for batch in [batches] if isinstance(batches, Tensor) else batches:
-            if batch.ndim != 2:
-                raise ValueError(f"batch {tuple(batch.shape)} must have two dimensions, [batch, d]")
-            if d not in (None, batch.shape[1]):
-                raise ValueError(f"a batch is {batch.shape[1]} wide, those before it {d}")
-            n_rows, d = n_rows + len(batch), batch.shape[1]
-            for rows in batch.detach().split(_ROWS_A_WRITE):
-                stream.write(rows.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data)
-    if not n_rows or not d:
-        raise ValueError("batches hold no rows: there is nothing to store")
-    return n_rows, d

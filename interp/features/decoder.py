@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.harvest import resolve_hooks
+from interp.hooks import capture, resolve_hooks, to_model
 
 _RESIDUAL = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
 _BLOCK_HOOK = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
@@ -114,14 +114,8 @@ def _to_residual_stream(model: torch.nn.Module, hook_name: str, d_in: int, d_mod
 
 def _final_scale(model: torch.nn.Module, tokens: Int[Tensor, "seq pos"]) -> float | None:
     """Mean over tokens of what the final norm divides by; None if the model does not show it."""
+    name = "ln_final.hook_scale"
     try:
-        hook = resolve_hooks(model, ["ln_final.hook_scale"])["ln_final.hook_scale"]
+        return float(capture(model, to_model(model, tokens), resolve_hooks(model, [name]))[name].float().mean())
     except ValueError:
         return None
-    scales: list[Tensor] = []
-    handle = hook.register_forward_hook(lambda module, args, output: scales.append(output.detach().float()))
-    try:
-        model(tokens.to(next(model.parameters()).device).long())
-    finally:
-        handle.remove()
-    return float(torch.cat(scales).mean()) if scales else None

@@ -220,9 +220,9 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
         firing_where(fires),
         half,
         rules,
-        latents=np.array([2, 1, 0]),
-        maxima=np.ones(3, np.float32),
-        sampled=sampled,
+        np.array([2, 1, 0]),
+        np.ones(3, np.float32),
+        sampled,
     )
     for unit, latent in enumerate((2, 1, 0)):
         for number, rule in enumerate(rules[unit]):

@@ -25,7 +25,6 @@ CAPACITY = 320
 ITEM_PRICE, ATOM_PRICE, PART_PRICE = 0.003, 0.01, 0.02
 """What one more item to read, a further atom, and a further part must add to F₁."""
 GROWN_SLOTS = len(GROWN)
-"""Token sets are grown for x_t, x_{t−1} and x_{t−2}, slots 0 to 2."""
 
 
 class Atoms(NamedTuple):
@@ -62,10 +61,8 @@ def item_price(n_fire: float) -> float:
 
 @njit(cache=True, nogil=True)
 def search(atoms, rows, covered, n_best):
-    """The n_best conjunctions by F₁ and the n_best by F_½, with their F₁ less their price.
-
-    Returns places of atoms [2 n_best, MAX_ATOMS], −1 where there is none, and values [2 n_best], −inf likewise.
-    """
+    """The n_best conjunctions by F₁, then the n_best by F_½: places of atoms [2 n_best, MAX_ATOMS], −1 where there is
+    none, and their F₁ less their price [2 n_best], −inf likewise."""
     n_words = len(rows.valid)
     base = measure(covered, covered, covered, rows)
     states = np.empty((3 * WIDTH + 1, n_words), np.uint64)
@@ -84,13 +81,7 @@ def search(atoms, rows, covered, n_best):
                 if lists[kind, entry, 0] > -np.inf:
                     _insert(best[kind], best_members[kind], lists[kind, entry], list_members[kind, entry])
         n_states = _next_states(atoms, rows, lists, list_members, states, members)
-    out, values = np.full((2 * n_best, MAX_ATOMS), -1, np.int64), np.full(2 * n_best, -np.inf)
-    for kind in range(2):
-        for entry in range(n_best):
-            out[kind * n_best + entry] = best_members[kind, entry]
-            if best[kind, entry, 0] > -np.inf:
-                values[kind * n_best + entry] = best[kind, entry, 3]
-    return out, values
+    return best_members.reshape(2 * n_best, MAX_ATOMS), best.reshape(2 * n_best, 4)[:, 3]
 
 
 @njit(cache=True, nogil=True)

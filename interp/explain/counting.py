@@ -41,7 +41,6 @@ def count_rules(
     codes: CodeSource,
     half: Bool[np.ndarray, " seq"],
     proposed: Sequence[Sequence[Rule]],
-    *,
     latents: Int64[np.ndarray, " unit"],
     maxima: Float32[np.ndarray, " d_sae"],
     sampled: Sequence[Int64[np.ndarray, " row"]],

@@ -43,43 +43,47 @@ def describe(
     firings, `rows` of the strongest, `following` tokens, `promoted` share, `rule` and its `f1`
     (`ranking.rank_features`).
     """
-    flat, promoted = features.tokens.numpy().reshape(-1), _promoted(features)
-    described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
-    parts = []
-    for latent in np.flatnonzero(evidence.n_senses > 1).tolist():
-        for sense in range(evidence.n_senses[latent]):
-            at = np.flatnonzero(evidence.senses[latent] == sense)
-            at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
-            rows = evidence.rows[latent, at]
-            parts.append((latent, rows))
-            described[latent].append(
-                {
-                    "share": float(evidence.shares[latent, at].sum()),
-                    "monosemanticity": _known(evidence.sense_one[latent, sense]),
-                    "by_chance": _known(evidence.sense_by_chance(latent, sense)),
-                    "stability": float(evidence.stability[latent, sense]),
-                    "n": len(rows),
-                    "rows": [int(row) for row in rows[:SHOWN]],
-                    "following": _following(flat, features.n_ctx, rows),
-                    "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(latent, ())),
-                }
-            )
+    found = _senses(features, evidence)
     words, senses = explain(
         features.tokens,
         features.codes,
         features.vocab,
         features.fit_half(),
         maxima=maxima,
-        senses=parts,
+        senses=[(latent, rows) for latent, rows, _ in found],
         labels=labels,
         spelt=features.is_spelt,
         sample=sample,
         progress=progress or no_progress,
     )
-    every = [sense for own in described for sense in own]
-    for described_sense, rule, f1 in zip(every, senses.phrases, senses.f1, strict=True):
-        described_sense |= {"rule": rule, "f1": _known(f1)}
+    described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
+    for (latent, _, sense), rule, f1 in zip(found, senses.phrases, senses.f1, strict=True):
+        described[latent].append(sense | {"rule": rule, "f1": _known(f1)})
     return Described(words, described)
+
+
+def _senses(
+    features: FeatureStore, evidence: Evidence
+) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
+    """Latent, rows with the strongest first, and what is known of each sense without its rule."""
+    flat, promoted, found = features.tokens.numpy().reshape(-1), _promoted(features), []
+    for latent in np.flatnonzero(evidence.n_senses > 1).tolist():
+        for sense in range(evidence.n_senses[latent]):
+            at = np.flatnonzero(evidence.senses[latent] == sense)
+            at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
+            rows = evidence.rows[latent, at]
+            about = {
+                "share": float(evidence.shares[latent, at].sum()),
+                "monosemanticity": _known(evidence.sense_one[latent, sense]),
+                "by_chance": _known(evidence.sense_by_chance(latent, sense)),
+                "stability": float(evidence.stability[latent, sense]),
+                "n": len(rows),
+                "rows": rows[:SHOWN].tolist(),
+                "following": _following(flat, features.n_ctx, rows),
+                "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(latent, ())),
+            }
+            found.append((latent, rows, about))
+    return found
 
 
 def _known(value: float) -> float | None:

@@ -18,7 +18,6 @@ torch's threads.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -47,8 +46,7 @@ Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
 
 
-@dataclass(frozen=True)
-class Explanations:
+class Explanations(NamedTuple):
     """One a latent, or one a sense; '' and NaN where the fit half has too few firings. Scores are the held-out half's,
     and NaN where it has none."""
 
@@ -77,7 +75,8 @@ class Explained(NamedTuple):
 
 
 class FitSample:
-    """A sample of each latent's firings in the fit half, and their number, from one pass over the codes."""
+    """A sample of each latent's firings in the fit half, and their number, from a pass over the codes that calls
+    `add`."""
 
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
         self.n_fire = np.zeros(d_sae, np.int64)
@@ -118,29 +117,20 @@ def explain(
     sample: of an earlier pass over the same codes; without, one is drawn.
     Raises ValueError for a sense of a latent or with a row that the codes do not have, or for unfitting labels.
     """
-    for latent, rows in senses:
-        if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
-            raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
     text, half, n = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy(), codes.d_sae
     if sample is None:
         sample = FitSample(n, text.n_ctx, half, seed)
         for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):
             sample.add(chunk)
-    given, background = _Senses.of(senses, text.n_ctx, half, sample.n_fire), Background.of(text, half)
+    given, background = _Senses.of(senses, codes, text.n_ctx, half, sample.n_fire), Background.of(text, half)
     proposed = _propose(background, sample.rows, sample.n_fire, CANDIDATES, True, progress)
     proposed += _propose(background, given.in_fit, given.n_fire, SENSE_CANDIDATES, False, progress)
-    latents = np.concatenate([np.arange(n), given.latents])
-    sampled = [np.zeros(0, np.int64)] * n + given.rows
-    counts = count_rules(
-        text, codes, half, proposed, latents=latents, maxima=maxima, sampled=sampled, progress=progress
-    )
+    latents, sampled = np.concatenate([np.arange(n), given.latents]), [np.zeros(0, np.int64)] * n + given.rows
+    counts = count_rules(text, codes, half, proposed, latents, maxima, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), given.n_sampled], 1)
-    n_fire = np.concatenate([sample.n_fire, given.n_fire])
-    parts = (slice(n), slice(n, None))
-    return Explained(
-        *(_choose(text, proposed[p], Counts(*(c[:, p] for c in counts)), n_firings[:, p], n_fire[p]) for p in parts)
-    )
+    every = _choose(text, proposed, counts, n_firings, np.concatenate([sample.n_fire, given.n_fire]))
+    return Explained(*(Explanations(*(values[own] for values in every)) for own in (slice(n), slice(n, None))))
 
 
 class _Senses(NamedTuple):
@@ -154,9 +144,17 @@ class _Senses(NamedTuple):
 
     @classmethod
     def of(
-        cls, senses: Sequence[Sense], n_ctx: int, half: Bool[np.ndarray, " seq"], n_fire: Int64[np.ndarray, " d_sae"]
+        cls,
+        senses: Sequence[Sense],
+        codes: CodeSource,
+        n_ctx: int,
+        half: Bool[np.ndarray, " seq"],
+        n_fire: Int64[np.ndarray, " d_sae"],
     ) -> "_Senses":
         """n_fire: each latent's firings in the fit half."""
+        for latent, own in senses:
+            if not 0 <= latent < codes.d_sae or (len(own) and not 0 <= np.min(own) <= np.max(own) < len(codes)):
+                raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
         latents = np.array([latent for latent, _ in senses], np.int64)
         sampled = [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
         in_fit = [rows[half[rows // n_ctx]] for rows in sampled]

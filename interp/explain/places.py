@@ -26,7 +26,7 @@ class Place(NamedTuple):
     group: str
     """A conjunction says one thing of a group at most."""
     holds: Callable[[Any], Any]
-    """Given the reader's state at each token, as arrays (`STATE` and what `_look` adds)."""
+    """Given the reader's state at each token, as arrays (`STATE` and `AT_TOKEN`)."""
     needs_strings: bool = True
 
 
@@ -78,21 +78,20 @@ STATE = """prev prev2 line_known line_empty line_tokens indent paragraph sentenc
 """What the reader knows between two characters. `single` is OUTER, or INNER if it was opened within double quotes and
 ends with them; `literal` and `triple` are the mark that opened them, `reopen` the single quote that an apostrophe may
 have seemed to close."""
-_LOOKS = "position line_start sentence_start in_word word_start brackets in_single quotes repeats"
-_RECORD = np.dtype([(name, np.int32) for name in f"{STATE} {_LOOKS}".split()])
+AT_TOKEN = "position line_start sentence_start in_word word_start brackets in_single quotes repeats"
+_RECORD = np.dtype([(name, np.int32) for name in f"{STATE} {AT_TOKEN}".split()])
 _FRESH, _CUT = 1, 2
 """Where the reader's memory keeps the state after a control token, and that at a sequence's start."""
 OUTER, INNER = 1, 2
 
 
 class Spelling(NamedTuple):
-    """The kinds of the characters of each token, one token after the other."""
-
     kinds: UInt8[np.ndarray, " character"]
     first: Int32[np.ndarray, " d_vocab_plus_1"]
 
 
 def spelling(strings: Sequence[str]) -> Spelling:
+    """The kinds of the characters of each token, one token after the other."""
     kinds = [[CONTROL] if is_control(string) else [_kind_of(c) for c in characters(string)] for string in strings]
     first = np.concatenate([[0], np.cumsum([len(own) for own in kinds])]).astype(np.int32)
     return Spelling(np.array([kind for own in kinds for kind in own], np.uint8), first)
@@ -101,9 +100,9 @@ def spelling(strings: Sequence[str]) -> Spelling:
 def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.ndarray, " row"]:
     """Bit b of a row: PLACES[b] holds there. Where no token is spelt, only places that need no strings do."""
     state, memory = np.zeros(tokens.size, _RECORD), np.zeros(3, _RECORD)
-    memory["prev"], memory["prev2"] = CONTROL, CONTROL
     for name in ("line_known", "line_empty", "paragraph", "sentence"):
         memory[name][_FRESH] = 1
+    memory["prev"], memory["prev2"] = CONTROL, CONTROL
     memory["line_empty"][_CUT], memory["text"][_CUT] = 1, -1
     _read_all(np.ascontiguousarray(tokens), spelt.kinds, spelt.first, memory, state)
     bits, columns = np.zeros(tokens.size, np.uint64), state.view(np.recarray)
@@ -114,13 +113,9 @@ def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.nda
 
 
 def _kind_of(character: str) -> int:
-    if character in _KINDS:
-        return _KINDS[character]
-    if character.isspace():
-        return SPACE
-    if character.isdigit():
-        return DIGIT
-    return LETTER if character.isalpha() or len(character) > 1 else OTHER
+    blank_or_digit = SPACE if character.isspace() else DIGIT if character.isdigit() else OTHER
+    is_letter = character.isalpha() or len(character) > 1
+    return _KINDS.get(character, LETTER if is_letter else blank_or_digit)
 
 
 @njit(cache=True, nogil=True)
@@ -136,7 +131,16 @@ def _read_all(tokens, kinds, first, memory, out):
             for back in range(min(RECENT, position), 0, -1):
                 if tokens[sequence, position - back] == token:
                     s.repeats = back
-            _look(s, own)
+            # What the token's own first characters add to the state.
+            starts, after_space = len(own) > 0 and own[0] == LETTER, len(own) > 0 and own[0] == SPACE
+            joined = s.prev == LETTER or s.prev == DIGIT
+            s.line_start = s.line_known * s.line_empty
+            s.sentence_start = s.sentence == 1 or (s.prev == STOP and after_space)
+            s.in_word = starts and joined
+            s.word_start = (starts and not joined) or (after_space and len(own) > 1 and own[1] == LETTER)
+            s.in_single = s.single > 0 or (s.reopen > 0 and starts)
+            s.brackets = s.parens + s.squares + s.braces
+            s.quotes = s.double + s.in_single + s.other + int(s.triple > 0)
             out[sequence * n_ctx + position] = s
             s.line_tokens += 1
             if s.text >= 0:
@@ -149,25 +153,17 @@ def _read_all(tokens, kinds, first, memory, out):
 
 
 @njit(cache=True, nogil=True)
-def _look(s, own):
-    """What the token's own first characters add to the state."""
-    starts = len(own) > 0 and own[0] == LETTER
-    after_space = len(own) > 0 and own[0] == SPACE
-    joined = s.prev == LETTER or s.prev == DIGIT
-    s.line_start = s.line_known * s.line_empty
-    s.sentence_start = s.sentence == 1 or (s.prev == STOP and after_space)
-    s.in_word = starts and joined
-    s.word_start = (starts and not joined) or (after_space and len(own) > 1 and own[1] == LETTER)
-    s.in_single = s.single > 0 or (s.reopen > 0 and starts)
-    s.brackets = s.parens + s.squares + s.braces
-    s.quotes = s.double + s.in_single + s.other + int(s.triple > 0)
-
-
-@njit(cache=True, nogil=True)
 def _read(s, kind):
     """One character that is no control token."""
     if kind == NEWLINE:
-        _end_line(s)
+        blank = s.line_empty == 1 and s.line_known == 1
+        s.line_known, s.line_empty, s.line_tokens, s.indent, s.paragraph = 1, 1, 0, 0, blank
+        s.single, s.comment, s.bold, s.italic, s.url = 0, 0, 0, 0, 0
+        if s.triple == 0 and s.literal > 0:
+            s.double, s.literal = 0, 0
+        if s.triple == 0 and blank:
+            s.parens, s.squares, s.braces, s.double, s.other, s.low, s.tag, s.math = 0, 0, 0, 0, 0, 0, 0, 0
+            s.sentence = 1
     elif kind == SPACE:
         s.indent += s.line_empty
     else:
@@ -186,23 +182,15 @@ def _read(s, kind):
 
 
 @njit(cache=True, nogil=True)
-def _end_line(s):
-    blank = s.line_empty == 1 and s.line_known == 1
-    s.line_known, s.line_empty, s.line_tokens, s.indent, s.paragraph = 1, 1, 0, 0, blank
-    s.single, s.comment, s.bold, s.italic, s.url = 0, 0, 0, 0, 0
-    if s.triple == 0 and s.literal > 0:
-        s.double, s.literal = 0, 0
-    if s.triple == 0 and blank:
-        s.parens, s.squares, s.braces, s.double, s.other, s.low, s.tag, s.math = 0, 0, 0, 0, 0, 0, 0, 0
-        s.sentence = 1
-
-
-@njit(cache=True, nogil=True)
 def _quotes(s, kind):
     if s.reopen > 0 and kind == LETTER:
         s.single = s.reopen  # it was an apostrophe
     s.reopen = 0
     in_code = s.literal > 0 or s.triple > 0
+    before = s.prev2 if s.prev == SPACE else s.prev
+    within = s.parens + s.squares + s.braces > 0
+    # A quote in code: behind "=", an opening bracket and the like, or behind a comma or colon within brackets.
+    opens = before in (PAREN, SQUARE, BRACE, ASSIGNS) or (within and before in (COMMA, COLON))
     if kind not in (DOUBLE, SINGLE) or s.escaped == 1:
         s.run = 0
         if not in_code:
@@ -215,7 +203,7 @@ def _quotes(s, kind):
     elif s.triple > 0:
         return
     elif kind == DOUBLE and s.literal != SINGLE:
-        s.literal = DOUBLE if s.double == 0 and _opens_literal(s) else 0
+        s.literal = DOUBLE if s.double == 0 and opens else 0
         s.double = 1 - s.double
         if s.double == 0 and s.single == INNER:
             s.single = 0
@@ -223,8 +211,13 @@ def _quotes(s, kind):
         s.reopen = s.single if s.literal == 0 else 0
         s.single, s.literal = 0, 0
     elif kind == SINGLE and not in_code and s.prev not in (LETTER, DIGIT):
-        s.literal = SINGLE if s.double == 0 and _opens_literal(s) else 0
-        _open_single(s)
+        s.literal = SINGLE if s.double == 0 and opens else 0
+        s.single = _level(s)
+
+
+@njit(cache=True, nogil=True)
+def _level(s):
+    return INNER if s.double == 1 or s.other > 0 else OUTER
 
 
 @njit(cache=True, nogil=True)
@@ -241,22 +234,8 @@ def _typographic(s, kind):
     elif kind in (CLOSES_SINGLE, HIGH_SINGLE) and s.single > 0:
         s.reopen = s.single if kind == CLOSES_SINGLE else 0
         s.single = 0
-    elif kind == HIGH_SINGLE or kind == LOW_SINGLE:
-        _open_single(s)
-
-
-@njit(cache=True, nogil=True)
-def _open_single(s):
-    if s.single == 0:
-        s.single = INNER if s.double == 1 or s.other > 0 else OUTER
-
-
-@njit(cache=True, nogil=True)
-def _opens_literal(s):
-    """A quote in code: behind "=", an opening bracket and the like, or behind a comma or colon within brackets."""
-    before = s.prev2 if s.prev == SPACE else s.prev
-    within = s.parens + s.squares + s.braces > 0
-    return before in (PAREN, SQUARE, BRACE, ASSIGNS) or (within and before in (COMMA, COLON))
+    elif kind in (HIGH_SINGLE, LOW_SINGLE) and s.single == 0:
+        s.single = _level(s)
 
 
 @njit(cache=True, nogil=True)
@@ -266,11 +245,10 @@ def _markup(s, kind):
     fresh = s.prev in (SPACE, NEWLINE, CONTROL)
     if kind == HASH and fresh:
         s.comment = 1
-    if kind == SLASH and s.prev == SLASH:
-        if s.prev2 == COLON:
-            s.url = 1
-        elif s.url == 0:
-            s.comment = 1
+    if kind == SLASH and s.prev == SLASH and s.prev2 == COLON:
+        s.url = 1
+    elif kind == SLASH and s.prev == SLASH and s.url == 0:
+        s.comment = 1
     if kind == MORE or (s.prev == LESS and kind in (LETTER, SLASH)):
         s.tag = kind != MORE
     if kind == DOLLAR and s.prev != DOLLAR and s.escaped == 0:

@@ -35,29 +35,6 @@ def transpose(planes, plane, wanted, out):
 
 
 @njit(cache=True, nogil=True)
-def tokens_before(tokens, n_ctx, rows, back):
-    """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
-    out = np.full(len(rows), -1, np.int64)
-    for i in range(len(rows)):
-        if rows[i] >= 0 and rows[i] % n_ctx >= back:
-            out[i] = tokens[rows[i] - back]
-    return out
-
-
-@njit(cache=True, nogil=True)
-def count_window(tokens, n_vocab, n_ctx, rows, low, high):
-    """How many of the rows have each token among those `low` to `high` before."""
-    near, newest = np.zeros(n_vocab, np.int64), np.full(n_vocab, -1, np.int64)
-    for i in range(len(rows)):
-        for back in range(low, min(high, rows[i] % n_ctx) + 1):
-            token = tokens[rows[i] - back]
-            if newest[token] != i:
-                newest[token] = i
-                near[token] += 1
-    return near
-
-
-@njit(cache=True, nogil=True)
 def window_bits(tokens, n_ctx, rows, low, high, place, out):
     """out[place[token]]: the rows that have the token among those `low` to `high` before, where place is not −1."""
     for i in range(len(rows)):

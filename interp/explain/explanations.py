@@ -130,7 +130,7 @@ def explain(
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), given.n_sampled], 1)
     every = _choose(text, proposed, counts, n_firings, np.concatenate([sample.n_fire, given.n_fire]))
-    return Explained(*(Explanations(*(values[own] for values in every)) for own in (slice(n), slice(n, None))))
+    return Explained(*(Explanations._make(values[own] for values in every) for own in (slice(n), slice(n, None))))
 
 
 class _Senses(NamedTuple):

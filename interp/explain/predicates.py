@@ -21,7 +21,6 @@ import scipy.sparse
 from jaxtyping import Bool, Int, Int64, UInt64
 from torch import Tensor
 
-from interp.explain.bitsets import tokens_before
 from interp.explain.places import PLACES, Spelling, spelling, states
 from interp.explain.vocabulary import Vocabulary, quoted
 
@@ -52,11 +51,6 @@ class Kind:
     """Of a kind with reach and names: [name, d_vocab], 1 where the token is in the set."""
     slots: Sequence[int] = ()
     """Of each predicate, to be added to `slot`."""
-
-    @property
-    def is_grown(self) -> bool:
-        """The search chooses the tokens, at one place."""
-        return self.reach is not None and self.sets is None and self.reach[0] == self.reach[1]
 
     @property
     def is_window(self) -> bool:
@@ -110,8 +104,8 @@ KINDS = {
     ),
 }
 PLANES = [name for name, kind in KINDS.items() if kind.bits]
-GROWN = [name for name, kind in KINDS.items() if kind.is_grown]
-"""In the order of their slots, 0, 1, …"""
+GROWN = [name for name, kind in KINDS.items() if kind.reach and not kind.sets and not kind.is_window]
+"""The search chooses the tokens, at one place: the slot, 0, 1, … in this order."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +194,8 @@ class Text:
 
     def before(self, rows: Int64[np.ndarray, " row"], back: int) -> Int64[np.ndarray, " row"]:
         """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
-        return tokens_before(self.tokens.reshape(-1), self.n_ctx, rows, back)
+        known = (rows >= 0) & (rows % self.n_ctx >= back)
+        return np.where(known, self.tokens.reshape(-1)[np.where(known, rows - back, 0)], -1)
 
     def tokens_of(self, atom: Atom) -> Sequence[int]:
         """The tokens of an atom with reach."""

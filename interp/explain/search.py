@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64, UInt64
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
-from interp.explain.bitsets import count_window, n_words, pack, transpose, window_bits
+from interp.explain.bitsets import n_words, pack, transpose, window_bits
 from interp.explain.predicates import (
     GROWN,
     KINDS,
@@ -169,16 +169,16 @@ def _sets(background: Background, universe: Universe) -> Iterator[Found]:
     for name, kind in KINDS.items():
         if kind.sets is None or kind.reach is None:
             continue
-        sets, low, high = kind.sets(text), *kind.reach
+        sets, (low, high) = kind.sets(text), kind.reach
         seen = _seen(background, universe, kind.reach)
         f1 = _estimated_f1(universe, sets @ seen, sets @ background.counts[kind.reach])
         f1[sets @ (seen > 0).astype(float) < 2] = 0
+        window = [text.before(universe.rows, back) for back in range(low, high + 1)]
         for which in np.argsort(-f1, kind="stable")[:MAX_NAMED]:
             if f1[which] > 0:
                 member = np.zeros(len(text.vocabulary) + 1, bool)  # the last for −1, no token
                 member[text.tokens_of(Atom(name, which=which))] = True
-                holds = np.any([member[text.before(universe.rows, back)] for back in range(low, high + 1)], 0)
-                yield Atom(name, which=int(which)), pack(holds)
+                yield Atom(name, which=int(which)), pack(np.any([member[tokens] for tokens in window], 0))
 
 
 def _windows(background: Background, universe: Universe) -> Iterator[Found]:
@@ -204,8 +204,10 @@ def _windows(background: Background, universe: Universe) -> Iterator[Found]:
 def _seen(background: Background, universe: Universe, reach: tuple[int, int]) -> Float64[np.ndarray, " d_vocab"]:
     """At how many sampled firings each token is within reach."""
     text = background.text
-    flat, n_vocab = text.tokens.reshape(-1), len(text.vocabulary)
-    return count_window(flat, n_vocab, text.n_ctx, universe.firings, *reach).astype(float)
+    tokens = np.stack([text.before(universe.firings, back) for back in range(reach[0], reach[1] + 1)])
+    tokens.sort(axis=0)
+    is_first = np.diff(tokens, axis=0, prepend=-1) > 0
+    return np.bincount(tokens[is_first], minlength=len(text.vocabulary)).astype(float)
 
 
 def _estimated_f1(

@@ -61,10 +61,9 @@ def token_classes(strings: Sequence[str]) -> tuple[list[tuple[str, str]], UInt64
     scripts = [_script(string) for string in strings]
     common = [script for script, _ in Counter(s for s in scripts if s).most_common(MAX_SCRIPTS)]
     names = [(f"tokens in {script} script", f"{script} script") for script in common]
+    names += [(called, inside) for called, inside, _ in _SHAPES]
     members = [[script == name for script in scripts] for name in common]
-    for called, inside, is_member in _SHAPES:
-        names.append((called, inside))
-        members.append([is_member(string) for string in strings])
+    members += [[is_member(string) for string in strings] for _, _, is_member in _SHAPES]
     bits = np.zeros(len(strings), np.uint64)
     for place, member in enumerate(members):
         bits |= np.array(member, np.uint64) << np.uint64(place)

@@ -9,12 +9,12 @@ from interp.codes import SparseCodes
 from interp.metrics.null_scale import null_scale
 from interp.monosemanticity.calibration import Calibration, fit_calibration
 from interp.monosemanticity.cohesion import NAMES, measure_cohesion
-from interp.monosemanticity.contexts import ContextConfig, fit_contexts
+from interp.monosemanticity.contexts import FUTURE, PAST, fit_contexts
 from interp.monosemanticity.evidence import EvidenceConfig, collect_evidence
 from interp.monosemanticity.firings import FiringSampler, PairSummer, chunks
 from interp.monosemanticity.groups import rows_per_group
 from interp.monosemanticity.senses import part_senses, sense_stability
-from interp.monosemanticity.splits import FLOOR, best_split, candidate_splits, products
+from interp.monosemanticity.splits import FLOOR, Sample, best_split, candidate_splits, similarities
 from interp.monosemanticity.views import NAMES as VIEWS
 from interp.monosemanticity.views import fit_views, token_forms
 
@@ -31,7 +31,7 @@ def test_pair_sums_are_all_pairs_of_firings_in_different_groups():
     e = rng.normal(size=(n_rows, 2 * dim)).astype(np.float32)
     summer = PairSummer(3, 2 * dim, n_blocks=2)
     for chunk in chunks(codes, z.max(0), per_group):
-        summer.add(chunk, e[chunk.start : chunk.start + len(chunk.offsets) - 1], per_group)
+        summer.add(chunk, e[chunk.start : chunk.stop], per_group, np.arange(chunk.stop - chunk.start))
     sums = summer.result()
     a, group = z / z.max(0), np.arange(n_rows) // per_group
     apart = group[:, None] != group[None, :]
@@ -53,7 +53,7 @@ def test_a_burst_of_firings_earns_no_coherence():
     z = (np.arange(len(e)) % per_group < 8).astype(np.float32)[:, None]
     summer = PairSummer(1, 2 * dim, n_blocks=2)
     (chunk,) = chunks(SparseCodes.from_dense(torch.from_numpy(z)), z.max(0), per_group)
-    summer.add(chunk, np.hstack([e, e]), per_group)
+    summer.add(chunk, np.hstack([e, e]), per_group, np.arange(len(e)))
     assert abs(summer.result().coherence(0)[0]) < 0.01
 
 
@@ -79,12 +79,13 @@ def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():
 
 def test_an_embedding_sums_the_window_without_its_middle_and_stays_in_its_sequence():
     rng = np.random.default_rng(4)
-    tokens = rng.integers(20, size=(50, 12)).astype(np.int32)
-    contexts = fit_contexts(torch.from_numpy(tokens), 20, ContextConfig(dim=8, past=3, future=2))
-    rows = np.arange(tokens.size)
-    embedded = contexts.embed(tokens, rows).reshape(*tokens.shape, -1)
-    for sequence, position in [(0, 0), (7, 5), (49, 11)]:
-        window = [p for p in range(position - 3, position + 3) if 0 <= p < 12 and p != position]
+    n_ctx = 40
+    tokens = rng.integers(20, size=(50, n_ctx)).astype(np.int32)
+    contexts = fit_contexts(torch.from_numpy(tokens), 20)
+    embedded = contexts.embed(tokens, np.arange(tokens.size)).reshape(*tokens.shape, -1)
+    for sequence, position in [(0, 0), (7, 20), (49, n_ctx - 1)]:
+        reach = range(position - PAST, position + FUTURE + 1)
+        window = [p for p in reach if 0 <= p < n_ctx and p != position]
         expected = contexts.summands[tokens[sequence, window]].sum(0) - contexts.mean
         np.testing.assert_allclose(embedded[sequence, position], expected / np.linalg.norm(expected), atol=1e-5)
 
@@ -134,17 +135,24 @@ def halves(n):
     return np.arange(n) % 2 == 1
 
 
-def test_products_are_dot_products_of_weighted_means():
+def sample_of(points, test, mass=None, strong=None):
+    n = len(points)
+    mass = np.full(n, 1 / n) if mass is None else mass
+    return Sample(points, test, mass[None], np.zeros(n, bool) if strong is None else strong)
+
+
+def test_similarities_are_dot_products_of_weighted_means():
     rng = np.random.default_rng(8)
     points, weights = rng.normal(size=(30, 3, 4)).astype(np.float32), rng.random((2, 4, 30)).astype(np.float32)
-    own, across = products(points, weights)
+    found = similarities(points, weights)
     for split in range(2):
         means = [np.average(points, axis=0, weights=w) for w in weights[split]]
-        for r in range(3):
-            assert own[split, 0, r] == pytest.approx(means[0][r] @ means[1][r], abs=1e-4)
-            assert own[split, 1, r] == pytest.approx(means[2][r] @ means[3][r], abs=1e-4)
-            crossed = (means[0][r] @ means[3][r] + means[2][r] @ means[1][r]) / 2
-            assert across[split, r] == pytest.approx(crossed, abs=1e-4)
+        within = [max(means[i][v] @ means[i + 1][v] for v in range(3)) for i in (0, 2)]
+        assert found.within[split] == pytest.approx(min(within), abs=1e-4)
+        crossed = [(means[0][v] @ means[3][v] + means[2][v] @ means[1][v]) / 2 for v in range(3)]
+        assert found.between[split] == pytest.approx(max(crossed), abs=1e-4)
+        expected = (max(*crossed, 0) + FLOOR) / (max(min(within), 0) + FLOOR)
+        assert found.ratio[split] == pytest.approx(expected, abs=1e-4)
 
 
 def test_unrelated_parts_have_no_similarity_and_parts_of_one_meaning_have():
@@ -154,9 +162,8 @@ def test_unrelated_parts_have_no_similarity_and_parts_of_one_meaning_have():
     # Two topics, but always after the same token: the third view holds them together.
     held, _ = cloud(rng, [(0, 5 * e[0]), (0, 5 * e[1])], (40, 40))
     held[:, 2] += 5 * e[2]
-    mass = np.full(80, 1 / 80)
-    assert best_split(candidate_splits(apart, halves(80), mass), 0.2).between_within_ratio < 0.2
-    assert best_split(candidate_splits(held, halves(80), mass), 0.2).between_within_ratio > 0.8
+    assert best_split(candidate_splits(sample_of(apart, halves(80))), 0.2).between_within_ratio < 0.2
+    assert best_split(candidate_splits(sample_of(held, halves(80))), 0.2).between_within_ratio > 0.8
 
 
 def test_a_split_needs_mass_on_either_side():
@@ -164,7 +171,7 @@ def test_a_split_needs_mass_on_either_side():
     e = np.eye(16, dtype=np.float32)
     points, which = cloud(rng, [(0, 6 * e[0]), (1, 6 * e[1])], (40, 40), spread=0.1)
     mass = np.where(which == 0, 0.95, 0.05) / 40
-    splits = candidate_splits(points, halves(80), mass)
+    splits = candidate_splits(sample_of(points, halves(80), mass))
     assert best_split(splits, 0.04).between_within_ratio < 0.1
     assert best_split(splits, 0.2) is None or best_split(splits, 0.2).between_within_ratio > 0.8
 
@@ -173,7 +180,7 @@ def test_cohesion_is_its_definition():
     rng = np.random.default_rng(11)
     points = rng.normal(0.5, 1, (60, 3, 8)).astype(np.float32)
     test, mass, strong = halves(60), rng.random(60), rng.random(60) < 0.5
-    values = dict(zip(NAMES, measure_cohesion(points, test, mass[None], strong).values[0], strict=True))
+    values = dict(zip(NAMES, measure_cohesion(sample_of(points, test, mass, strong)).values[0], strict=True))
     means = [np.average(points[part], axis=0, weights=mass[part]) for part in (~test, test)]
     along = np.array([[p[r] @ means[o][r] / np.linalg.norm(means[o][r]) for r in range(3)]
                       for p, o in zip(points, np.where(test, 0, 1), strict=True)])  # fmt: skip
@@ -206,13 +213,9 @@ def test_senses_are_counted_and_their_firings_told_apart(n_senses):
     for _ in range(20):
         centres = [(i % 3, 8 * rng.normal(size=16) / 4) for i in range(n_senses)]
         points, which = cloud(rng, centres, (160 // n_senses,) * n_senses)
-        test, mass, strong = (
-            rng.random(len(which)) < 0.5,
-            np.full(len(which), 1 / len(which)),
-            rng.random(len(which)) < 0.5,
-        )
-        first = measure_cohesion(points, test, mass[None], strong)
-        senses = part_senses(points, test, mass, strong, first, lambda v: float(has_one(v)))
+        test = rng.random(len(which)) < 0.5
+        sample = sample_of(points, test, strong=rng.random(len(which)) < 0.5)
+        senses = part_senses(sample, measure_cohesion(sample), lambda v: float(has_one(v)))
         exact.append(senses.max() + 1 == n_senses)
         right.append(np.mean([np.bincount(senses[which == i] + 1).max() / (which == i).sum() for i in range(n_senses)]))
     assert np.mean(exact) > 0.8 and np.mean(right) > 0.9
@@ -223,11 +226,12 @@ def test_senses_that_are_there_are_found_again_and_others_are_not():
     has_one = Calibration.load().probability
     centres = [(0, 3 * rng.normal(size=16)), (1, 3 * rng.normal(size=16))]
     points, which = cloud(rng, centres, (80, 80))
-    test, mass, strong = rng.random(160) < 0.5, np.full(160, 1 / 160), rng.random(160) < 0.5
+    test = rng.random(160) < 0.5
+    sample = sample_of(points, test, strong=rng.random(160) < 0.5)
     draws = rng.poisson(1.0, (6, 160)).astype(float)
 
     def stability(sense):
-        return sense_stability(points, test, mass, strong, sense, draws, lambda v: float(has_one(v)))
+        return sense_stability(sample, sense, draws, lambda v: float(has_one(v)))
 
     assert 0.9 < stability(which).min() and stability(which).max() <= 1
     # A part that mixes both meanings shares at most half of what it holds with either: 40 of 40 + 80.

@@ -16,7 +16,6 @@ of no other kind. It is linear in the predictors: two signs that matter only tog
 """
 
 import json
-import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -24,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from interp.files import write_text
 from interp.monosemanticity import cohesion
-from interp.monosemanticity.evidence import Evidence
+from interp.monosemanticity.sampled import Measured
 
 BOUNDS = 1e-3, 1 - 1e-3
 """A probability from a hundred firings is never surer than this."""
@@ -51,22 +51,20 @@ class Calibration:
         return cls(*(np.array(content[name]) for name in ("mean", "scale", "weights", "bias")))
 
     def save(self, path: str | Path) -> None:
-        content = {"statistics": list(cohesion.NAMES)} | {
-            name: getattr(self, name).round(6).tolist() for name in ("mean", "scale", "weights", "bias")
-        }
-        temporary = Path(path).with_suffix(".tmp")
+        numbers = {name: getattr(self, name).round(6).tolist() for name in ("mean", "scale", "weights", "bias")}
+        content = {"statistics": list(cohesion.NAMES)} | numbers
         lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        os.replace(temporary, path)
+        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
-    def logits(self, values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit fit"]:
-        x = (cohesion.predictors(values) - self.mean) / self.scale
-        return x @ self.weights.T + self.bias
+    def logits(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit fit"]:
+        return self._standardised(statistics) @ self.weights.T + self.bias
 
-    def probability(self, values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit"]:
+    def probability(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit"]:
         """Of one meaning, by the fit to all worlds."""
-        x = (cohesion.predictors(values) - self.mean) / self.scale
-        return np.clip(1 / (1 + np.exp(-(x @ self.weights[0] + self.bias[0]))), *BOUNDS)
+        return _logistic(self._standardised(statistics) @ self.weights[0] + self.bias[0])
+
+    def _standardised(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> np.ndarray:
+        return (cohesion.predictors(statistics) - self.mean) / self.scale
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,12 @@ class Calibrated:
     """95 %, over the firings sampled and the worlds calibrated on."""
 
 
-def calibrate(evidence: Evidence, calibration: Calibration) -> Calibrated:
+def calibrate(measured: Measured, calibration: Calibration) -> Calibrated:
     """P(one meaning) of each testable latent, with its interval."""
-    values = evidence.values[:, -len(cohesion.NAMES) :]
-    logits = calibration.logits(values)
-    spread = logits[:, 1:].var(1) + calibration.logits(evidence.replicates)[..., 0].var(0)
+    logits = calibration.logits(measured.statistics)  # draw d_sae fit
+    spread = logits[0, :, 1:].var(1) + logits[1:, :, 0].var(0)
     error = 1.96 * np.sqrt(spread)
-    low, middle, high = (np.clip(1 / (1 + np.exp(-(logits[:, 0] + side * error))), *BOUNDS) for side in (-1, 0, 1))
+    low, middle, high = (_logistic(logits[0, :, 0] + side * error) for side in (-1, 0, 1))
     return Calibrated(middle, low, high)
 
 
@@ -124,3 +121,7 @@ def fit_calibration(
         weights.append(model.coef_[0])
         bias.append(model.intercept_[0])
     return Calibration(mean, scale, np.array(weights), np.array(bias))
+
+
+def _logistic(logit: np.ndarray) -> np.ndarray:
+    return np.clip(1 / (1 + np.exp(-logit)), *BOUNDS)

@@ -23,25 +23,24 @@ it. A latent of few firings has wide replicates, and a broad meaning stands out 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64
 
 from interp.monosemanticity import views
-from interp.monosemanticity.splits import FLOOR, Split, best_split, candidate_splits, products
+from interp.monosemanticity.splits import (
+    Sample,
+    Similarities,
+    Split,
+    best_split,
+    candidate_splits,
+    halves_of,
+    similarities,
+)
 
 MIN_SHARES = (0.2, 0.33)
 BROAD = ("surroundings", "token")
 """Two meanings that are similar in some other view, such as the mark before them, still differ in these."""
-NAMES = (
-    "effect_size",
-    "core_share",
-    "consistency",
-    "cosine",
-    *(
-        f"{name}{'' if least == MIN_SHARES[0] else '_even'}"
-        for least in MIN_SHARES
-        for name in ("between_within_ratio", "between_similarity", "within_similarity", "part_share")
-    ),
-)
+OF_SPLIT = ("between_within_ratio", "between_similarity", "within_similarity", "part_share")
+NAMES = ("effect_size", "core_share", "consistency", "cosine", *OF_SPLIT, *(f"{name}_even" for name in OF_SPLIT))
 MIN_STRONG = 10
 """Strong and weak firings that are needed to compare them."""
 
@@ -55,27 +54,22 @@ class Cohesion:
     best_view: int
 
 
-def measure_cohesion(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    weights: Float64[np.ndarray, "replicate firing"],
-    strong: Bool[np.ndarray, " firing"],
-) -> Cohesion:
+def measure_cohesion(sample: Sample) -> Cohesion:
     """Needs at least one firing in each half. Splits are chosen with the first weights."""
+    points, test, weights = sample.points, sample.test, sample.weights
     halves = np.stack([~test, test])
     fit, other = _means(points, weights, halves)
-    alignment = _alignment(points, fit[0], other[0], test)
     share = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
-    mean = np.maximum(_mean_alignment(fit, other, share @ test), 0)
+    mean = np.maximum(_mean_projection(fit, other, share @ test), 0)
     best = mean.argmax(1)
-    stands_out = alignment > np.maximum(mean[0] / 2, 0.5)
-    core = (share @ stands_out)[np.arange(len(share)), best]
+    stands_out = _projections(points, fit[0], other[0], test) > np.maximum(mean[0] / 2, 0.5)
     effect_size = mean.max(1)
-    columns = [effect_size, core, _consistency(points, test, weights, strong), _cosine(points, weights, halves)]
-    candidates = candidate_splits(points, test, weights[0])
+    core_share = (share @ stands_out)[np.arange(len(share)), best]
+    columns = [effect_size, core_share, _consistency(sample), _cosine(points, weights, halves)]
+    candidates = candidate_splits(sample)
     splits = [best_split(candidates, least) for least in MIN_SHARES]
     for split in splits:
-        columns += _split_columns(points, test, weights, split, effect_size)
+        columns += _split_columns(sample, split, effect_size)
     return Cohesion(np.stack(columns, 1), splits[0], int(best[0]))
 
 
@@ -90,27 +84,25 @@ def _means(
     return flat.reshape(len(parts), len(weights), *points.shape[1:])
 
 
-def _alignment(
+def _projections(
     points: Float32[np.ndarray, "firing view dim"],
     fit: Float32[np.ndarray, "view dim"],
     other: Float32[np.ndarray, "view dim"],
     test: Bool[np.ndarray, " firing"],
 ) -> Float32[np.ndarray, "firing view"]:
-    """Each point along the mean of the half that it is not in."""
+    """Of each point on the mean of the half that it is not in."""
     units = [mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9) for mean in (fit, other)]
-    along = [(points * unit).sum(2) for unit in units]
-    return np.where(test[:, None], *along)
+    return np.where(test[:, None], *((points * unit).sum(2) for unit in units))
 
 
-def _mean_alignment(
+def _mean_projection(
     fit: Float32[np.ndarray, "replicate view dim"],
     other: Float32[np.ndarray, "replicate view dim"],
     test_share: Float64[np.ndarray, " replicate"],
 ) -> Float64[np.ndarray, "replicate view"]:
     dot = (fit * other).sum(2)
-    lengths = (np.maximum(np.linalg.norm(mean, axis=2), 1e-9) for mean in (fit, other))
-    along_fit, along_other = (dot / length for length in lengths)
-    return test_share[:, None] * along_fit + (1 - test_share)[:, None] * along_other
+    on_fit, on_other = (dot / np.maximum(np.linalg.norm(mean, axis=2), 1e-9) for mean in (fit, other))
+    return test_share[:, None] * on_fit + (1 - test_share)[:, None] * on_other
 
 
 def _cosine(
@@ -124,40 +116,28 @@ def _cosine(
     return (fit * other).sum(2).max(1)
 
 
-def _consistency(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    weights: Float64[np.ndarray, "replicate firing"],
-    strong: Bool[np.ndarray, " firing"],
-) -> Float64[np.ndarray, " replicate"]:
+def _consistency(sample: Sample) -> Float64[np.ndarray, " replicate"]:
     """1 where there are too few strong or weak firings to compare."""
-    parts = np.stack([strong & ~test, strong & test, ~strong & ~test, ~strong & test])
+    parts = halves_of(sample.strong, ~sample.strong, sample.test)
     if parts.sum(1).min() < MIN_STRONG // 2:
-        return np.ones(len(weights))
-    strong_fit, strong_test, weak_fit, weak_test = _means(points, weights, parts)
-    own = (strong_fit * strong_test).sum(2)
+        return np.ones(len(sample.weights))
+    strong_fit, strong_test, weak_fit, weak_test = _means(sample.points, sample.weights, parts)
+    among_strong = (strong_fit * strong_test).sum(2)
     across = ((strong_fit * weak_test).sum(2) + (strong_test * weak_fit).sum(2)) / 2
-    best, every = own.argmax(1), np.arange(len(own))
-    return (np.maximum(across[every, best], 0) + FLOOR) / (np.maximum(own[every, best], 0) + FLOOR)
+    best = np.arange(len(among_strong)), among_strong.argmax(1)
+    return Similarities(across[best], among_strong[best]).ratio
 
 
 def _split_columns(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    weights: Float64[np.ndarray, "replicate firing"],
-    split: Split | None,
-    effect_size: Float64[np.ndarray, " replicate"],
+    sample: Sample, split: Split | None, effect_size: Float64[np.ndarray, " replicate"]
 ) -> list[Float64[np.ndarray, " replicate"]]:
+    weights = sample.weights
     if split is None:
-        square = effect_size**2
-        return [np.ones(len(weights)), square, square, np.zeros(len(weights))]
-    cells = np.stack([~split.side & ~test, ~split.side & test, split.side & ~test, split.side & test])
-    within, between = products(points, (weights[:, None] * cells).astype(np.float32))
-    between_sides = np.maximum(between.max(1), 0)
-    within_sides = np.maximum(within.max(2).min(1), 0)
+        return [np.ones(len(weights)), effect_size**2, effect_size**2, np.zeros(len(weights))]
+    cells = halves_of(~split.side, split.side, sample.test)
+    found = similarities(sample.points, (weights[:, None] * cells).astype(np.float32))
     share = (weights @ split.side) / np.maximum(weights.sum(1), 1e-12)
-    ratio = (between_sides + FLOOR) / (within_sides + FLOOR)
-    return [ratio, between_sides, within_sides, np.minimum(share, 1 - share)]
+    return [found.ratio, np.maximum(found.between, 0), np.maximum(found.within, 0), np.minimum(share, 1 - share)]
 
 
 def predictors(values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit predictor"]:
@@ -167,13 +147,8 @@ def predictors(values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.nda
     out = [np.minimum(effect_size, 6), np.log1p(effect_size), column["core_share"]]
     out += [np.clip(column["consistency"], 0, 1.5), column["cosine"]]
     for suffix in ("", "_even"):
-        between = np.sqrt(column[f"between_similarity{suffix}"])
-        within = np.sqrt(column[f"within_similarity{suffix}"])
-        out += [np.clip(column[f"between_within_ratio{suffix}"], 0, 1.5), np.minimum(between, 4), np.minimum(within, 5)]
-        out += [np.log1p(between), np.log1p(within), column[f"part_share{suffix}"]]
+        ratio, between, within, part_share = (column[f"{name}{suffix}"] for name in OF_SPLIT)
+        between, within = np.sqrt(between), np.sqrt(within)
+        out += [np.clip(ratio, 0, 1.5), np.minimum(between, 4), np.minimum(within, 5)]
+        out += [np.log1p(between), np.log1p(within), part_share]
     return np.stack(out, -1)
-
-
-def halves(groups: Int64[np.ndarray, " firing"]) -> Bool[np.ndarray, " firing"]:
-    """Which firings test: those of every second group of sequences."""
-    return groups % 2 == 1

@@ -1,13 +1,15 @@
 """What a firing's surroundings look like as a vector, learnt from the scanned tokens alone.
 
-    PMI(a, b) = log n(a, b) N / (n(a) n(b)^0.75 …),    n counted within `window` tokens;    max(PMI, 0) ≈ U S Vᵀ
+In: token ids. Out: a vector for each token and, from these, for the window around any position (`Contexts`).
+
+    PMI(a, b) = log n(a, b) N / (n(a) n(b)^0.75 …),    n counted within WINDOW tokens;    max(PMI, 0) ≈ U S Vᵀ
     v(a)  = U_a √S, centred over the text and normalised                     (Levy, Goldberg & Dagan 2015)
-    e(t)  = Σ_{−past ≤ δ ≤ future, δ ≠ 0} s(x_{t+δ}) v(x_{t+δ}),  s(a) = 1 / (1 + p(a) / 10⁻³)   (Arora et al. 2017)
+    e(t)  = Σ_{−PAST ≤ δ ≤ FUTURE, δ ≠ 0} s(x_{t+δ}) v(x_{t+δ}),  s(a) = 1 / (1 + p(a) / 10⁻³)   (Arora et al. 2017)
 
 e is centred by its mean over the text and normalised: without that every pair of contexts looks alike. The token at t
 itself is left out, so that a token detector gets no credit for its token; `token_vectors[x_t]` stands beside e(t).
 Windows never cross the edge of a sequence. Cost: one SVD of the co-occurrences (2 s of one core for 1.2 million tokens
-of 2048 kinds), then past + future vector additions a position.
+of 2048 kinds), then PAST + FUTURE vector additions a position.
 Failing: a bag of tokens has no order and no syntax. A rare token's vector is mostly noise, and little of a window's sum
 is left of it. By a sequence's edge a context is of few tokens. In text of one topic all differences are of style.
 """
@@ -20,24 +22,12 @@ from jaxtyping import Float32, Int
 from numba import njit
 from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True)
-class ContextConfig:
-    dim: int = 64
-    past: int = 16
-    future: int = 8
-    window: int = 8
-    """Two tokens co-occur when they are at most this far apart."""
-    max_tokens: int = 2_000_000
-    """Co-occurrences are counted on at most this many tokens, in sequences spread evenly over the text."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("dim", "past", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.future < 0:
-            raise ValueError(f"future={self.future} must be at least 0")
+DIM = 64
+PAST, FUTURE = 16, 8
+WINDOW = 8
+"""Two tokens co-occur when they are at most this far apart."""
+MAX_TOKENS = 2_000_000
+"""Co-occurrences are counted on at most this many tokens, in sequences spread evenly over the text."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +39,6 @@ class Contexts:
     summands: Float32[np.ndarray, "d_vocab dim"]
     """s(a) v(a)."""
     mean: Float32[np.ndarray, " dim"]
-    past: int
-    future: int
 
     @property
     def dim(self) -> int:
@@ -60,8 +48,7 @@ class Contexts:
         self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, " row"]
     ) -> Float32[np.ndarray, "row dim"]:
         """The contexts of the positions `rows` = seq * n_ctx + pos: unit vectors, or zero where no other token is."""
-        shape = (self.past, self.future)
-        return _embed(tokens.reshape(-1), tokens.shape[1], rows, self.summands, self.mean, *shape, True)
+        return _embed(tokens.reshape(-1), tokens.shape[1], rows, self.summands, self.mean, PAST, FUTURE, True)
 
 
 def embed_windows(
@@ -77,29 +64,28 @@ def embed_windows(
     return _embed(tokens.reshape(-1), tokens.shape[1], rows, summands, zero, past, future, False)
 
 
-def fit_contexts(tokens: Int[Tensor, "seq pos"], n_vocab: int, config: ContextConfig | None = None) -> Contexts:
+def fit_contexts(tokens: Int[Tensor, "seq pos"], n_vocab: int) -> Contexts:
     """Learn token vectors from `tokens` (ids in 0..n_vocab-1) and the mean context over a sample of them."""
-    config = config or ContextConfig()
-    step = max(1, -(-tokens.numel() // config.max_tokens))
+    step = max(1, -(-tokens.numel() // MAX_TOKENS))
     sample = np.ascontiguousarray(tokens[::step].numpy())
     low, high = int(sample.min()), int(sample.max())
     if low < 0 or high >= n_vocab:
         raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
     share = np.bincount(sample.reshape(-1), minlength=n_vocab) / sample.size
-    vectors = _token_vectors(_cooccurrences(sample, n_vocab, config.window), share, config)
+    vectors = _token_vectors(_cooccurrences(sample, n_vocab), share)
     summands = (vectors / (1 + share / 1e-3)[:, None]).astype(np.float32)
     rows = np.arange(0, sample.size, max(1, sample.size // 200_000))
-    sums = embed_windows(sample, rows, summands, past=config.past, future=config.future)
-    return Contexts(vectors, summands, sums.mean(0), config.past, config.future)
+    sums = embed_windows(sample, rows, summands, past=PAST, future=FUTURE)
+    return Contexts(vectors, summands, sums.mean(0))
 
 
-def _cooccurrences(tokens: Int[np.ndarray, "seq pos"], n_vocab: int, window: int) -> scipy.sparse.csr_matrix:
-    """Symmetric counts of pairs of tokens at most `window` apart in one sequence."""
+def _cooccurrences(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
+    """Symmetric counts of pairs of tokens at most WINDOW apart in one sequence."""
     counts = scipy.sparse.csr_matrix((n_vocab, n_vocab), dtype=np.float32)
     per_chunk = max(1, 1_000_000 // tokens.shape[1])
     for start in range(0, len(tokens), per_chunk):
         chunk = tokens[start : start + per_chunk]
-        for distance in range(1, min(window, tokens.shape[1] - 1) + 1):
+        for distance in range(1, min(WINDOW, tokens.shape[1] - 1) + 1):
             left, right = chunk[:, :-distance].reshape(-1), chunk[:, distance:].reshape(-1)
             ones = np.ones(len(left), np.float32)
             counts += scipy.sparse.csr_matrix((ones, (left, right)), shape=counts.shape)
@@ -107,26 +93,24 @@ def _cooccurrences(tokens: Int[np.ndarray, "seq pos"], n_vocab: int, window: int
 
 
 def _token_vectors(
-    counts: scipy.sparse.csr_matrix, share: Float32[np.ndarray, " d_vocab"], config: ContextConfig
+    counts: scipy.sparse.csr_matrix, share: Float32[np.ndarray, " d_vocab"]
 ) -> Float32[np.ndarray, "d_vocab dim"]:
     """The left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
     from sklearn.utils.extmath import randomized_svd
 
     total = np.asarray(counts.sum(1)).ravel()
-    context = total**0.75
-    context = context / max(context.sum(), 1e-12)
+    context = total**0.75 / max((total**0.75).sum(), 1e-12)
     pairs = counts.tocoo()
     pmi = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
     # A pair seen once says little: shrink as if one more pair had been seen at its chance rate.
     pmi *= pairs.data / (pairs.data + 1)
     keep = pmi > 0
-    positive = scipy.sparse.csr_matrix(
-        (pmi[keep].astype(np.float32), (pairs.row[keep], pairs.col[keep])), shape=counts.shape
-    )
-    dim = max(1, min(config.dim, counts.shape[0] - 1))
+    entries = pmi[keep].astype(np.float32), (pairs.row[keep], pairs.col[keep])
+    positive = scipy.sparse.csr_matrix(entries, shape=counts.shape)
+    dim = max(1, min(DIM, counts.shape[0] - 1))
     if positive.nnz == 0:
         return np.zeros((counts.shape[0], dim), np.float32)
-    left, scale, _ = randomized_svd(positive, dim, n_iter=3, random_state=config.seed)
+    left, scale, _ = randomized_svd(positive, dim, n_iter=3, random_state=0)
     vectors = left * np.sqrt(scale)
     seen = share > 0
     vectors[seen] -= share[seen] @ vectors[seen]

@@ -1,7 +1,8 @@
 """One pass over the codes: where latents fire, summed and sampled so that each measure can go on without them.
 
-Firings of one sequence share their surroundings, so evidence is counted between groups of sequences only. With firing
-i of latent u at strength a_i, in group g(i), with embedding e_i = [context | token]:
+In: codes of rows in token order, chunk by chunk. Out: sums over pairs of firings, and a sample of firings. Firings of
+one passage share their surroundings, so pairs are of different groups (`groups`) only. With firing i of latent u at
+strength a_i, in group g(i), with embedding e_i = [context | token]:
 
     dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)
     mass_u = Σ_{g(i) ≠ g(j)} a_i a_j         = (Σ_i a_i)²     − Σ_g (Σ_{i∈g} a_i)²
@@ -24,6 +25,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from numba import njit
 
 from interp.codes import SparseCodes
+from interp.files import Progress, ratio, splitmix64
 
 ROWS_PER_CHUNK = 1 << 16
 
@@ -89,8 +91,7 @@ Listener = Callable[[CodeChunk], None]
 """Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
 
 
-@dataclass(frozen=True)
-class PairSums:
+class PairSums(NamedTuple):
     """Sums over pairs of firings in different groups, the products apart for each block of the embedding."""
 
     dot: Float64[np.ndarray, "latent block"]
@@ -103,8 +104,7 @@ class PairSums:
     def coherence(self, block: int) -> Float64[np.ndarray, " latent"]:
         """Activation-weighted mean cosine of two firings in different groups (MonoScore's linear form,
         arXiv 2504.02821); NaN where all firings are in one group."""
-        defined = self.mass > 0
-        return np.where(defined, self.dot[:, block] / np.where(defined, self.mass, 1), np.nan)
+        return ratio(self.dot[:, block], self.mass)
 
 
 class PairSummer:
@@ -120,11 +120,9 @@ class PairSummer:
         chunk: CodeChunk,
         embeddings: Float32[np.ndarray, "embedded dim"],
         rows_per_group: int,
-        places: Int64[np.ndarray, " row"] | None = None,
+        places: Int64[np.ndarray, " row"],
     ) -> None:
-        """`places`: where the embedding of each row of the chunk stands, −1 for a row that is left out; None: there is
-        one a row."""
-        places = np.arange(chunk.stop - chunk.start) if places is None else places
+        """`places`: where the embedding of each row of the chunk stands, −1 for a row that is left out."""
         _add_groups(*chunk[1:4], embeddings, places, rows_per_group, self._total, self._moments, self._scratch)
 
     def result(self) -> PairSums:
@@ -155,13 +153,11 @@ class FiringSampler:
         self._seed = np.uint64(seed)
 
     def add(self, chunk: CodeChunk, rows_per_group: int) -> None:
-        state = (self.rows, self.mass, self._keys, self._last, self._worst)
-        _sample(*chunk[:4], rows_per_group, self._seed, *state)
+        _sample(*chunk[:4], rows_per_group, self._seed, self.rows, self.mass, self._keys, self._last, self._worst)
 
     @property
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
-        """The share of its latent's activation mass that each sampled firing stands for: its slice's, divided among the
-        firings sampled from that slice. They sum to 1 over the firings of a latent that fires."""
+        """The share of its latent's activation mass that each firing stands for: an equal part of its slice's."""
         sampled = self.rows >= 0
         each = self.mass / np.maximum(sampled.sum(2), 1) / np.maximum(self.mass.sum(1, keepdims=True), 1e-30)
         return sampled * each[:, :, None]
@@ -171,7 +167,7 @@ def chunks(
     codes: CodeSource,
     maxima: Float32[np.ndarray, " d_sae"],
     rows_per_group: int,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     note: str = "",
 ) -> Iterator[CodeChunk]:
     """The codes in token order, whole groups at a time; maxima: of each latent, 0 where it never fires."""
@@ -186,13 +182,12 @@ def chunks(
             progress(min(start + n_rows, len(codes)), len(codes), note)
 
 
+_mix = njit(cache=True, nogil=True)(splitmix64)
+
+
 @njit(cache=True, nogil=True)
 def _hash(a: np.uint64, b: np.uint64) -> np.uint64:
-    """SplitMix64's finisher over a pair."""
-    x = a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0x632BE59BD9B4E019)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return _mix(a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0xC4F46BE25A6A6404))
 
 
 @njit(cache=True, nogil=True)

@@ -1,5 +1,7 @@
 """Into how many senses do a latent's firings fall, and which firing has which?
 
+In: sampled firings (`splits.Sample`). Out: the sense of each, 0 for the one with the most mass, −1 for none.
+
     1  Take the set of firings with the most mass that has not been looked at. Ask the calibration whether it has one
        meaning (`cohesion`, `calibration`).
     2  If that is less likely than not, split it where the between/within ratio is smallest (`splits`).
@@ -19,70 +21,48 @@ than too large; and firings without any meaning fall into parts as well, by the 
 """
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from interp.monosemanticity.cohesion import Cohesion, measure_cohesion
-from interp.monosemanticity.splits import FLOOR, products
+from interp.monosemanticity.splits import Sample, halves_of, similarities
 
 MAX_SENSES = 6
 MAX_RATIO = 0.6
 """Two parts with a larger between/within ratio are one sense."""
 MIN_SENSE, SMALL = 0.08, 0.2
 MIN_FIRINGS, MIN_SMALL = 20, 6
-"""Fewer are not parted any more; a small part of fewer is no sense."""
+"""Fewer are not split any more; a small part of fewer is no sense."""
 MIN_GROUPS = 20
 """A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
 
 HasOne = Callable[[Float64[np.ndarray, " statistic"]], float]
+"""The probability of one meaning from the statistics of `cohesion`."""
 
 
-def part_senses(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    mass: Float64[np.ndarray, " firing"],
-    strong: Bool[np.ndarray, " firing"],
-    first: Cohesion,
-    has_one: HasOne,
-) -> Int64[np.ndarray, " firing"]:
-    """The sense of each firing, 0 for the one with the most mass; −1 for none.
-
-    first: the cohesion of all firings. has_one: the probability of one meaning from the statistics of `cohesion`.
-    """
-    sense = np.zeros(len(points), np.int64)
+def part_senses(sample: Sample, first: Cohesion, has_one: HasOne) -> Int64[np.ndarray, " firing"]:
+    """The sense of each firing. first: the cohesion of all firings."""
+    sense = np.zeros(len(sample.points), np.int64)
     todo, n_parts = [(0, first)], 1
     while todo and n_parts < MAX_SENSES:
-        todo.sort(key=lambda item: -mass[sense == item[0]].sum())
+        todo.sort(key=lambda item: -sample.mass[sense == item[0]].sum())
         label, cohesion = todo.pop(0)
         if cohesion.split is None or has_one(cohesion.values[0]) >= 0.5:
             continue
         members = np.flatnonzero(sense == label)
         sense[members[cohesion.split.side]] = n_parts
         for part in (label, n_parts):
-            own = np.flatnonzero(sense == part)
-            both = test[own].any() and (~test[own]).any()
-            if len(own) >= MIN_FIRINGS and both:
-                todo.append((part, measure_cohesion(points[own], test[own], mass[None, own], strong[own])))
+            own = sample.part(sense == part)
+            if len(own.points) >= MIN_FIRINGS and own.is_in_both_halves:
+                todo.append((part, measure_cohesion(own)))
         n_parts += 1
-    sense = _join_similar(points, test, mass, sense)
-
-    def is_sense(own: Bool[np.ndarray, " firing"]) -> bool:
-        share = mass[own].sum() / max(mass.sum(), 1e-12)
-        if share < MIN_SENSE or share >= SMALL:
-            return bool(share >= SMALL)
-        if own.sum() < MIN_SMALL or test[own].all() or not test[own].any():
-            return False
-        return has_one(measure_cohesion(points[own], test[own], mass[None, own], strong[own]).values[0]) >= 0.5
-
-    return _named(sense, mass, is_sense)
+    return _number(sample, _join_similar(sample, sense), has_one)
 
 
 def sense_stability(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    mass: Float64[np.ndarray, " firing"],
-    strong: Bool[np.ndarray, " firing"],
+    sample: Sample,
     sense: Int64[np.ndarray, " firing"],
     draws: Float64[np.ndarray, "bootstrap firing"],
     has_one: HasOne,
@@ -91,72 +71,57 @@ def sense_stability(
     found, n_draws = np.zeros(sense.max() + 1), 0
     for times in draws:
         drawn = np.flatnonzero(times)
-        if test[drawn].all() or not test[drawn].any():
+        again = sample._replace(weights=sample.weights[:1] * times).part(drawn)
+        if not again.is_in_both_halves:
             continue
-        own = points[drawn], test[drawn], (mass * times)[drawn], strong[drawn]
-        first = measure_cohesion(own[0], own[1], own[2][None], own[3])
-        parts = part_senses(*own, first, has_one)
+        parts = part_senses(again, measure_cohesion(again), has_one)
         in_sense = sense[drawn] == np.arange(len(found))[:, None]
         in_part = parts == np.arange(parts.max() + 1)[:, None]
-        shared = (in_sense * own[2]) @ in_part.T
-        either = (in_sense @ own[2])[:, None] + in_part @ own[2] - shared
+        shared = (in_sense * again.mass) @ in_part.T
+        either = (in_sense @ again.mass)[:, None] + in_part @ again.mass - shared
         found += (shared / np.maximum(either, 1e-12)).max(1)
         n_draws += 1
     return found / n_draws if n_draws else np.full(len(found), np.nan)
 
 
-def one_each(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    mass: Float64[np.ndarray, " firing"],
-    strong: Bool[np.ndarray, " firing"],
-    sense: Int64[np.ndarray, " firing"],
-    has_one: HasOne,
+def sense_probabilities(
+    sample: Sample, sense: Int64[np.ndarray, " firing"], has_one: HasOne
 ) -> Float64[np.ndarray, " sense"]:
-    """The probability that each sense has one meaning itself; NaN for one of too few firings to tell."""
-    found = np.full(sense.max() + 1, np.nan)
-    for label in range(len(found)):
-        own = sense == label
-        if own.sum() >= MIN_SMALL and test[own].any() and not test[own].all():
-            found[label] = has_one(measure_cohesion(points[own], test[own], mass[None, own], strong[own]).values[0])
-    return found
+    """That each sense has one meaning itself; NaN for one of too few firings to tell."""
+    return np.array([_probability(sample.part(sense == label), has_one) for label in range(sense.max() + 1)])
 
 
-def _join_similar(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    mass: Float64[np.ndarray, " firing"],
-    sense: Int64[np.ndarray, " firing"],
-) -> Int64[np.ndarray, " firing"]:
+def _probability(part: Sample, has_one: HasOne) -> float:
+    if len(part.points) < MIN_SMALL or not part.is_in_both_halves:
+        return np.nan
+    return has_one(measure_cohesion(part).values[0])
+
+
+def _join_similar(sample: Sample, sense: Int64[np.ndarray, " firing"]) -> Int64[np.ndarray, " firing"]:
     while True:
-        best, pair = MAX_RATIO, (0, 0)
-        labels = np.unique(sense)
-        for i, a in enumerate(labels):
-            for b in labels[i + 1 :]:
-                cells = np.stack([(sense == s) & t for s in (a, b) for t in (~test, test)])
-                if cells.sum(1).min() == 0:
-                    continue
-                within, between = products(points, (cells * mass).astype(np.float32)[None])
-                ratio = (max(between.max(), 0) + FLOOR) / (max(within.max(2).min(), 0) + FLOOR)
-                if ratio > best:
-                    best, pair = ratio, (a, b)
-        if pair == (0, 0):
+        best, joined = MAX_RATIO, None
+        for pair in combinations(np.unique(sense), 2):
+            cells = halves_of(sense == pair[0], sense == pair[1], sample.test)
+            if cells.sum(1).min() == 0:
+                continue
+            ratio = similarities(sample.points, (cells * sample.mass).astype(np.float32)[None]).ratio[0]
+            if ratio > best:
+                best, joined = ratio, pair
+        if joined is None:
             return sense
-        sense = np.where(sense == pair[1], pair[0], sense)
+        sense = np.where(sense == joined[1], joined[0], sense)
 
 
-def _named(
-    sense: Int64[np.ndarray, " firing"],
-    mass: Float64[np.ndarray, " firing"],
-    is_sense: Callable[[Bool[np.ndarray, " firing"]], bool],
-) -> Int64[np.ndarray, " firing"]:
-    """Numbered by mass; the largest is always one."""
+def _number(sample: Sample, sense: Int64[np.ndarray, " firing"], has_one: HasOne) -> Int64[np.ndarray, " firing"]:
+    """Senses numbered by mass, the largest always one; −1 for the firings of a part that is no sense."""
     labels = np.unique(sense)
-    order = np.argsort([-mass[sense == label].sum() for label in labels], kind="stable")
+    order = np.argsort([-sample.mass[sense == label].sum() for label in labels], kind="stable")
     out, n = np.full(len(sense), -1, np.int64), 0
     for label in labels[order]:
         own = sense == label
-        if n == 0 or is_sense(own):
+        share = sample.mass[own].sum() / max(sample.mass.sum(), 1e-12)
+        is_large = n == 0 or share >= SMALL
+        if is_large or (share >= MIN_SENSE and _probability(sample.part(own), has_one) >= 0.5):
             out[own] = n
             n += 1
     return out

@@ -32,43 +32,61 @@ FLOOR = 0.25
 """Added to both parts of the ratio: less than half a standard deviation in common is none."""
 
 
+class Sample(NamedTuple):
+    """Sampled firings of a latent, or of a part of them."""
+
+    points: Float32[np.ndarray, "firing view dim"]
+    test: Bool[np.ndarray, " firing"]
+    """Whether a firing is of the half of the groups that tests; the others fit."""
+    weights: Float64[np.ndarray, "replicate firing"]
+    """The activation mass that each stands for; further rows are bootstraps over firings."""
+    strong: Bool[np.ndarray, " firing"]
+
+    @property
+    def mass(self) -> Float64[np.ndarray, " firing"]:
+        return self.weights[0]
+
+    @property
+    def is_in_both_halves(self) -> bool:
+        return bool(self.test.any() and not self.test.all())
+
+    def part(self, chosen: np.ndarray) -> "Sample":
+        """Some of the firings, by index or mask, without replicates."""
+        return Sample(self.points[chosen], self.test[chosen], self.weights[:1, chosen], self.strong[chosen])
+
+
 class Split(NamedTuple):
     side: Bool[np.ndarray, " firing"]
     between_within_ratio: float
-    between_similarity: float
-    within_similarity: float
     part_share: float
     """Share of the activation mass on the smaller side."""
 
-    @classmethod
-    def of(cls, side: Bool[np.ndarray, " firing"], between: float, within: float, share: float) -> "Split":
-        ratio = (max(between, 0) + FLOOR) / (max(within, 0) + FLOOR)
-        return cls(side, ratio, between, within, min(share, 1 - share))
+
+class Similarities(NamedTuple):
+    between: Float32[np.ndarray, " split"]
+    within: Float32[np.ndarray, " split"]
+
+    @property
+    def ratio(self) -> Float32[np.ndarray, " split"]:
+        return (np.maximum(self.between, 0) + FLOOR) / (np.maximum(self.within, 0) + FLOOR)
 
 
-def candidate_splits(
-    points: Float32[np.ndarray, "firing view dim"],
-    test: Bool[np.ndarray, " firing"],
-    mass: Float64[np.ndarray, " firing"],
-) -> list[Split]:
+def candidate_splits(sample: Sample) -> list[Split]:
     """One for each view and one for all; those with too few points on a side are left out."""
-    flat = points.reshape(len(points), -1)
+    points, test, mass = sample.points, sample.test, sample.mass
     fit = np.flatnonzero(~test)
     if min(len(fit), len(points) - len(fit)) < 2 * MIN_POINTS:
         return []
-    n_views, dim = points.shape[1:]
-    sides = np.empty((n_views + 1, len(points)), np.bool_)
-    for r in range(n_views):
-        sides[r] = two_means(flat[:, r * dim : (r + 1) * dim], fit)
-    sides[n_views] = two_means(flat, fit)
-    cells = np.stack([~sides & ~test, ~sides & test, sides & ~test, sides & test], 1)  # split cell firing
+    parts = [points[:, view] for view in range(points.shape[1])] + [points.reshape(len(points), -1)]
+    sides = np.stack([two_means(part, fit) for part in parts])
+    cells = halves_of(~sides, sides, test)
     enough = cells.sum(2).min(1) >= MIN_POINTS
     if not enough.any():
         return []
-    within, between = products(points, (cells[enough] * mass).astype(np.float32))
+    found = similarities(points, (cells[enough] * mass).astype(np.float32))
+    ratio = Similarities(*(values.astype(np.float64) for values in found)).ratio
     share = (sides[enough] * mass).sum(1) / mass.sum()
-    found = zip(sides[enough], between.max(1), within.max(2).min(1), share, strict=True)
-    return [Split.of(side, float(b), float(w), float(part)) for side, b, w, part in found]
+    return [Split(*each) for each in zip(sides[enough], ratio, np.minimum(share, 1 - share), strict=True)]
 
 
 def best_split(candidates: list[Split], min_share: float) -> Split | None:
@@ -77,16 +95,25 @@ def best_split(candidates: list[Split], min_share: float) -> Split | None:
     return min(enough, key=lambda split: split.between_within_ratio, default=None)
 
 
-def products(
+def halves_of(
+    first: Bool[np.ndarray, "*split firing"],
+    second: Bool[np.ndarray, "*split firing"],
+    test: Bool[np.ndarray, " firing"],
+) -> Bool[np.ndarray, "*split 4 firing"]:
+    """Masks of two sides: the first in fit, in test, the second in fit, in test."""
+    return np.stack([first & ~test, first & test, second & ~test, second & test], -2)
+
+
+def similarities(
     points: Float32[np.ndarray, "firing view dim"], weights: Float32[np.ndarray, "split 4 firing"]
-) -> tuple[Float32[np.ndarray, "split 2 view"], Float32[np.ndarray, "split view"]]:
-    """within of both sides and between; weights of: first side in fit, in test, second side in fit, in test."""
+) -> Similarities:
+    """Between and within the sides whose firings weigh `weights`, in the order of `halves_of`."""
     weights = weights / np.maximum(weights.sum(2, keepdims=True), 1e-12)
     flat = weights.reshape(-1, len(points)) @ points.reshape(len(points), -1)
     means = flat.reshape(len(weights), 4, *points.shape[1:])
-    within = np.einsum("csrd,csrd->csr", means[:, [0, 2]], means[:, [1, 3]])
-    between = np.einsum("crd,crd->cr", means[:, 0], means[:, 3]) + np.einsum("crd,crd->cr", means[:, 2], means[:, 1])
-    return within, between / 2
+    within = np.einsum("csvd,csvd->csv", means[:, [0, 2]], means[:, [1, 3]])
+    between = np.einsum("cvd,cvd->cv", means[:, 0], means[:, 3]) + np.einsum("cvd,cvd->cv", means[:, 2], means[:, 1])
+    return Similarities((between / 2).max(1), within.max(2).min(1))
 
 
 def two_means(points: Float32[np.ndarray, "firing dim"], fit: np.ndarray) -> Bool[np.ndarray, " firing"]:

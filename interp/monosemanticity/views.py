@@ -1,4 +1,6 @@
-"""The views in which two firings may be alike, each a vector for every position of a text.
+"""The views in which two firings may be similar, each a vector for every position of a text.
+
+In: tokens and, where known, how they are spelt. Out: `Views`, which embeds any positions in each of
 
     surroundings   tokens from 16 before to 8 after, as `contexts` embeds them: topic, register
     token          the firing token's own vector from its company (`contexts`)
@@ -31,17 +33,8 @@ from jaxtyping import Float32, Int, Int64
 
 from interp.monosemanticity.contexts import Contexts, embed_windows
 
-NAMES = (
-    "surroundings",
-    "token",
-    "same",
-    "form",
-    "previous",
-    "previous_same",
-    "next",
-    "next_same",
-    "form_before",
-)
+BESIDE = ("previous", "previous_same", "next", "next_same")
+NAMES = ("surroundings", "token", "same", "form", *BESIDE, "form_before")
 DIM = 48
 RIDGE = 0.1
 CLIP = 2.5
@@ -77,7 +70,7 @@ class Views:
                 mean, whiten = self.windows[name]
                 out[:, place] = _clip((self._window(name, rows) - mean) @ whiten)
             else:
-                where = next((w for w in ("previous", "next") if name.startswith(w)), "")
+                where = name.split("_")[0] if name in BESIDE else ""
                 out[:, place] = self.tables[name][beside[where]]
         return out
 
@@ -98,9 +91,7 @@ def fit_views(
     meanings = _pad(contexts.token_vectors)
     same = rng.normal(size=(d_vocab, DIM)).astype(np.float32) / np.float32(DIM**0.5)
     tables = {name: _table(vectors, share) for name, vectors in (("token", meanings), ("same", same), ("form", forms))}
-    tables |= {
-        f"{side}{what}": tables[of] for side in ("previous", "next") for what, of in (("", "token"), ("_same", "same"))
-    }
+    tables |= {name: tables["same" if name.endswith("_same") else "token"] for name in BESIDE}
     views = Views(tokens, tables, contexts, forms, {})
     rows = np.arange(0, tokens.size, max(1, tokens.size // SAMPLE))
     for name in ("surroundings", "form_before"):

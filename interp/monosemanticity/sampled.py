@@ -1,0 +1,126 @@
+"""Cohesion and senses of latents, from a sample of their firings, on the text where they fire or on shifted text.
+
+In: rows of sampled firings and what each stands for (`firings.FiringSampler`), the views of the text. Out: `Measured`:
+an array a statistic. On shifted text the firings keep their latent, strength and half, and lie `shift` rows further on.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+
+from interp.files import Progress
+from interp.monosemanticity import cohesion
+from interp.monosemanticity.firings import FiringSampler
+from interp.monosemanticity.senses import MAX_SENSES, HasOne, part_senses, sense_probabilities, sense_stability
+from interp.monosemanticity.splits import Sample
+from interp.monosemanticity.views import Views
+
+SLICES, FIRINGS_PER_SLICE = 5, 32
+STRONG_SLICE = 2
+"""Slices from this one on hold strong firings: above 0.4 of the latent's maximum."""
+LATENTS_PER_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """NaN or −1 for a latent that was not looked at."""
+
+    statistics: Float64[np.ndarray, "draw d_sae statistic"]
+    """Columns are `cohesion.NAMES`; the first row is of the sample, the others had other firings been drawn."""
+    best_view: Int64[np.ndarray, " d_sae"]
+    """Place in `views.NAMES`."""
+    senses: Int64[np.ndarray, "d_sae firing"]
+    """The sense of each sampled firing, 0 for the largest; −1 for none."""
+    stability: Float64[np.ndarray, "d_sae sense"]
+    """Of each sense, where there are several (`senses`); NaN beyond."""
+    sense_one: Float64[np.ndarray, "d_sae sense"]
+    """The probability that a sense has one meaning itself; NaN likewise."""
+
+    @classmethod
+    def empty(cls, n_draws: int, d_sae: int, n_firings: int) -> "Measured":
+        statistics = np.full((n_draws, d_sae, len(cohesion.NAMES)), np.nan)
+        best_view, senses = np.full(d_sae, -1), np.full((d_sae, n_firings), -1)
+        return cls(statistics, best_view, senses, *np.full((2, d_sae, MAX_SENSES), np.nan))
+
+    @property
+    def n_senses(self) -> Int64[np.ndarray, " d_sae"]:
+        """0 where not looked at."""
+        return self.senses.max(1, initial=-1) + 1
+
+
+@dataclass(frozen=True)
+class SampledFirings:
+    views: Views
+    rows: Int64[np.ndarray, "d_sae firing"]
+    shares: Float64[np.ndarray, "d_sae firing"]
+    tests: Bool[np.ndarray, "d_sae firing"]
+    """Those in every second group."""
+
+    @classmethod
+    def of(cls, sampler: FiringSampler, views: Views, rows_per_group: int) -> "SampledFirings":
+        rows, shares = (part.reshape(len(sampler.rows), -1) for part in (sampler.rows, sampler.shares))
+        return cls(views, rows, shares, rows // rows_per_group % 2 == 1)
+
+    @property
+    def is_in_both_halves(self) -> Bool[np.ndarray, " d_sae"]:
+        present = self.rows >= 0
+        return (present & self.tests).any(1) & (present & ~self.tests).any(1)
+
+    def samples(
+        self, latents: Int64[np.ndarray, " latent"], draws: Float64[np.ndarray, "draw firing"], shift: int
+    ) -> list[Sample]:
+        """The firings of each latent, weighted by how often they were drawn."""
+        present = self.rows[latents] >= 0
+        points = self.views.embed(self.rows[latents][present] + shift)
+        strong = np.repeat(np.arange(SLICES) >= STRONG_SLICE, FIRINGS_PER_SLICE)
+        out = []
+        for latent, own, each in zip(latents, present, np.split(points, np.cumsum(present.sum(1))[:-1]), strict=True):
+            test, share = self.tests[latent, own], self.shares[latent, own]
+            weights = share * draws[:, own]
+            # A draw without any firing in one half says nothing; it repeats the sample.
+            empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
+            weights[empty] = share
+            out.append(Sample(each, test, weights, strong[own]))
+        return out
+
+
+def measure_latents(
+    sampled: SampledFirings,
+    latents: Int64[np.ndarray, " latent"],
+    draws: Float64[np.ndarray, "draw firing"],
+    has_one: HasOne,
+    *,
+    shift: int = 0,
+    every: int = 1,
+    bootstraps: int = 0,
+    progress: Progress | None = None,
+) -> Measured:
+    """Cohesion of the latents; of every so many the senses, looked for again in `bootstraps` of the further draws."""
+    found = Measured.empty(len(draws), *sampled.rows.shape)
+    looked_at = set(latents[::every].tolist())
+
+    def measure(latent: int, sample: Sample) -> None:
+        first = cohesion.measure_cohesion(sample)
+        found.statistics[:, latent], found.best_view[latent] = first.values, first.best_view
+        if latent not in looked_at:
+            return
+        present = sampled.rows[latent] >= 0
+        senses = part_senses(sample, first, has_one)
+        found.senses[latent, present] = senses
+        n = senses.max() + 1
+        if n > 1:
+            found.sense_one[latent, :n] = sense_probabilities(sample, senses, has_one)
+        if n > 1 and bootstraps:
+            again = draws[1 : 1 + bootstraps, present]
+            found.stability[latent, :n] = sense_stability(sample, senses, again, has_one)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(latents), LATENTS_PER_BLOCK):
+            block = latents[start : start + LATENTS_PER_BLOCK]
+            list(pool.map(measure, block.tolist(), sampled.samples(block, draws, shift)))
+            if progress:
+                progress(start + len(block), len(latents), "comparing firings")
+    return found

@@ -47,6 +47,7 @@ from interp.sae import (
     SAEConfig,
     TopKConfig,
 )
+from interp.sae.architectures import PickConfig
 from interp.sae.encoding import has_fast_bfloat16
 from interp.sae.learner import Learner
 from interp.sae.site import Site
@@ -200,7 +201,7 @@ def ours(config: SAEConfig, data: Sequence[torch.Tensor], k: int) -> Contender:
     bound = peers.sparse_start(centred, learner.weights["encoder"].T, k)
     if isinstance(config, JumpReLUConfig):
         learner.weights["threshold"].fill_(bound)
-    elif isinstance(config, ReLUConfig | GatedConfig):
+    elif not isinstance(config, PickConfig):
         learner.weights["b_enc"].fill_(-bound)
     return Contender(lambda i: learner.step(data[i % len(data)]), lambda result: result.l0)
 

@@ -18,13 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore
-from interp.codes import SparseCodes
 from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopKConfig, train_sae
-from interp.sae.encoders import OnePass
 from interp.sae.encoding import Workspace, encode
 from interp.sae.kernels import AdamStep, kernels
 from interp.sae.learner import Learner
-from interp.sae.rules import Weights
+from interp.sae.rules import TopK
 from interp.sae.site import Site
 
 HELD_OUT_ROWS = 20_000
@@ -63,16 +61,16 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
     config = TopKConfig(d_sae=d_sae, k=k, tokens=10**9, batch_size=len(data[0]), device="cpu")
     learner, x = learner_of(config, data), data[0]
     encoder, b_enc, W_dec, b_dec = (learner.weights[name] for name in ("encoder", "b_enc", "W_dec", "b_dec"))
-    ops, codes = kernels(x), learner.encoder.forward(Weights(encoder, b_enc, W_dec), x).codes
+    ops, codes = kernels(x), learner.descend(x).support.codes
     by_latent, dots = ops.transpose(codes), ops.decode_backward(codes, W_dec, b_dec, x)
     gradient, mean, square = (torch.zeros_like(W_dec) for _ in range(3))
-    low = low_precision(learner)
+    low = learner.low_precision
     matrix, rows = (encoder.bfloat16(), x.bfloat16()) if low else (encoder, x)
     pre, workspace, adam = rows @ matrix.T, Workspace(), AdamStep(1e-6, 1)
     return {
         f"the encoder's matmul alone, {matrix.dtype}": lambda: torch.mm(rows, matrix.T, out=pre),
         "encode: matmul, pick, exact values": lambda: encode(
-            x, encoder, b_enc, learner.rule, low_precision=low, workspace=workspace
+            x, encoder, b_enc, TopK(k), low_precision=low, workspace=workspace
         ),
         "decode, error, slopes of the values": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
         "codes by latent": lambda: ops.transpose(codes),
@@ -81,14 +79,6 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
         "Adam on one matrix, rows of norm one": lambda: ops.adam_(W_dec, gradient, mean, square, adam, unit_norm=True),
         "the step": lambda: learner.step(x),
     }
-
-
-def low_precision(learner: Learner, value: bool | None = None) -> bool:
-    """Whether it picks from bfloat16 pre-activations; a value sets it."""
-    assert isinstance(learner.encoder, OnePass)
-    if value is not None:
-        learner.encoder.low_precision = value
-    return learner.encoder.low_precision
 
 
 def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
@@ -156,12 +146,11 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
 
 def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
     """Share of the picks at full precision that bfloat16 misses."""
-    w, (x, _) = learner.weights, learner.scaled(rows)
+    x, _ = learner.scaled(rows)
     picks = {}
     for low in (True, False):
-        low_precision(learner, low)
-        weights = Weights(w["encoder"], w["b_enc"], w["W_dec"])
-        codes: SparseCodes = learner.encoder.forward(weights, x - w["b_dec"]).codes
+        learner.low_precision = low
+        codes = learner.descend(x).support.codes
         picks[low] = set((codes.rows * codes.d_sae + codes.latents).tolist())
     return len(picks[False] - picks[True]) / len(picks[False])
 
@@ -170,7 +159,7 @@ def trained_on_planted(config: SAEConfig, low: bool) -> tuple[Learner, float]:
     """The learner, and its dictionary's FVU on rows that it has not seen."""
     batches = planted_batches(config.batch_size, seed=0)
     learner = learner_of(config, list(itertools.islice(batches, 4)))
-    low_precision(learner, low)
+    learner.low_precision = low
     for _ in range(config.steps):
         learner.step(next(batches))
     x = next(planted_batches(HELD_OUT_ROWS, seed=3))

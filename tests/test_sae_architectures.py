@@ -236,7 +236,8 @@ def test_the_gradient_is_that_of_the_logarithm_of_the_loss_and_clipped(store):
         config = TopKConfig(**shared, k=4, clip=clip, log_loss=log_loss, unit_norm=False)
         learner = learner_for(config, store)
         descent = learner.descend(learner.scaled(planted(256))[0])
-        whole = {name: descent.gradients[name] / (descent.loss if log_loss else 1) for name in learner.weights}
+        divisor = descent.loss if log_loss else 1
+        whole = {name: gradient.tensor() / divisor for name, gradient in descent.gradients.items()}
         norm = sum(float(gradient.square().sum()) for gradient in whole.values()) ** 0.5
         learner.optimizer.step(descent.gradients, descent.loss, 0)
         for name, gradient in whole.items():

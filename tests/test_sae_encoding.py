@@ -1,70 +1,26 @@
 """Encoding in pieces and from bfloat16 gives what the dense formula gives."""
 
 import threading
-from dataclasses import dataclass
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.activations import ActivationStore
-from interp.codes import SparseCodes
 from interp.processes import Processes
 from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, encoding, numba_kernels, rules
+from interp.sae.architectures.batchtopk import BatchPick
 from interp.sae.encoding import Workspace, encode, piece_rows
-from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.learner import Learner
-from interp.sae.selection import TrainingBatchTopK
 from interp.sae.site import Site
 from interp.sae.threads import share, share_pieces, torch_on_one_thread
 
-
-@dataclass(frozen=True)
-class TopK:
-    k: int
-    by_row: bool = True
-
-    def pick(self, pre: torch.Tensor) -> SparseCodes:
-        return kernels(pre).top_k(pre, self.k)
-
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).top_k(pre, self.k + 8)
-
-    def choose(self, codes: SparseCodes) -> SparseCodes:
-        return kernels(codes.values).keep_top_k(codes, self.k)
-
-
-@dataclass(frozen=True)
-class BatchTopK:
-    n: int
-    by_row: bool = False
-
-    def pick(self, pre: torch.Tensor) -> SparseCodes:
-        return kernels(pre).batch_top_k(pre, self.n)
-
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).batch_top_k(pre, self.n + self.n // 8)
-
-    def choose(self, codes: SparseCodes) -> SparseCodes:
-        return kernels(codes.values).keep_batch_top_k(codes, self.n)
-
-
-@dataclass(frozen=True)
-class Above:
-    threshold: float
-    by_row: bool = True
-
-    def pick(self, pre: torch.Tensor) -> SparseCodes:
-        return kernels(pre).above(pre, pre.new_full(pre.shape[1:], self.threshold))
-
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).above(pre, torch.full(pre.shape[1:], self.threshold - 0.05))
-
-    def choose(self, codes: SparseCodes) -> SparseCodes:
-        return kernels(codes.values).keep_above(codes, codes.values.new_full((codes.d_sae,), self.threshold))
-
-
-RULES = [TopK(6), BatchTopK(900), Above(2.5), Above(-0.5)]
+RULES = [
+    rules.TopK(6),
+    BatchPick(900, Processes()),
+    rules.Threshold(torch.full((300,), 2.5)),
+    rules.Threshold(torch.full((300,), -0.5)),
+]
 
 
 def problem(rows: int = 150, d: int = 20, width: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -73,7 +29,7 @@ def problem(rows: int = 150, d: int = 20, width: int = 300) -> tuple[torch.Tenso
     return x, encoder / encoder.norm(dim=1, keepdim=True), b_enc / 5
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", RULES, ids=["topk", "batchtopk", "above", "above, below zero"])
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypatch):
     monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
@@ -89,8 +45,8 @@ def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypat
 
 def test_few_rows_shortlist_enough():
     """A share of few picks would be no margin."""
-    rule = TrainingBatchTopK(BatchTopKConfig(d_sae=300, k=4, tokens=1000), Processes())
     x, encoder, b_enc = problem(rows=400)
+    rule = BatchPick(4 * 2, Processes())
     for rows in x.split(2):
         low, full = (encode(rows, encoder, b_enc, rule, low_precision=low) for low in (True, False))
         assert torch.equal(low.offsets, full.offsets) and torch.equal(low.latents, full.latents)
@@ -105,7 +61,7 @@ def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypa
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        results.append(encode(x, encoder, b_enc, TopK(6), low_precision=low_precision))
+        results.append(encode(x, encoder, b_enc, rules.TopK(6), low_precision=low_precision))
     torch.set_num_threads(before)
     for other in results[1:]:
         for name in ("offsets", "latents", "values"):

@@ -1,8 +1,7 @@
-"""The hand gradients of every architecture against a dense twin in float64 with autograd."""
+"""The sparse gradients of every architecture against a loss over dense latents, stated a second time, in float64."""
 
 import dataclasses
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,10 +16,22 @@ from interp.sae import (
     ReLUConfig,
     SAEConfig,
     TopKConfig,
+    check_gradients,
 )
-from interp.sae.architectures import rise
+from interp.sae.architectures.sae_config import rise
+from interp.sae.forward_pass import ForwardPass
 from interp.sae.learner import Learner
+from interp.sae.rules import TopK
 from interp.sae.site import Site
+from interp.sae.sparse_ops import (
+    RowGradient,
+    at_latents,
+    latent_rows,
+    row_norms,
+    sparse_decode,
+    sparse_encode,
+    squared_error,
+)
 
 D_IN, D_SAE, ROWS, STEP = 16, 48, 120, 40
 shared = {"d_sae": D_SAE, "tokens": 100 * 64, "batch_size": 64, "device": "cpu"}
@@ -114,7 +125,7 @@ def norms(W_dec: torch.Tensor, site: Site) -> torch.Tensor:
 
 
 def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The loss as the docstrings of `architectures`, `learner` and `thresholds` state it, without what revives."""
+    """The loss as the docstrings of `architectures` state it, without what revives."""
     c, site, variance = learner.config, learner.site, learner.variance
     centred = x - p["b_dec"] if site.tied else x
     if isinstance(c, MatchingPursuitConfig):
@@ -155,10 +166,11 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
             elif c.penalty == "l0":
                 penalty = c.coefficient * counts.sum()
             else:
-                penalty = c.coefficient * variance * (counts / learner.rule.state()["tau"] - 1).square().sum()
+                penalty = c.coefficient * variance * (counts / learner.numbers["tau"] - 1).square().sum()
             penalty = penalty * rise(STEP + 1, c.coefficient_warmup, c.steps)
     skipped = x @ p["W_skip"] if c.skip else 0
-    errors = [(z[:, :end] @ p["W_dec"][:end] + p["b_dec"] + skipped - y).square().sum() / len(c.ends) for end in c.ends]
+    ends = getattr(c, "ends", (D_SAE,))
+    errors = [(z[:, :end] @ p["W_dec"][:end] + p["b_dec"] + skipped - y).square().sum() / len(ends) for end in ends]
     return (sum(errors) + extra + penalty) / (len(x) * variance)
 
 
@@ -166,11 +178,8 @@ def dense_auxk(
     learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor], beyond: bool | None = None
 ) -> torch.Tensor:
     dead, k_aux = learner.dead, max(1, learner.site.d_out // 2)
-    with torch.no_grad():
-        codes = learner.encoder.forward(weights_of(learner), x - p["b_dec"] if learner.site.tied else x).codes
-        skipped = x @ p["W_skip"] if learner.config.skip else 0
-        error = codes.dense() @ p["W_dec"] + p["b_dec"] + skipped - y
-        fvu = error.square().sum().item() / (len(y) * learner.variance)
+    error = learner.descend(x, y).error
+    fvu = error.square().sum().item() / (len(y) * learner.variance)
     every = max(1, -(-len(dead) // (2 * k_aux)))
     error, x = error[::every], x[::every]
     quiet = (x - p["b_dec"] if learner.site.tied else x) @ p["encoder"][dead].T + p["b_enc"][dead]
@@ -186,10 +195,6 @@ def dense_auxk(
     return weight * missed / total
 
 
-def weights_of(learner: Learner) -> SimpleNamespace:
-    return SimpleNamespace(**{name: learner.weights[name] for name in ("encoder", "b_enc", "W_dec")})
-
-
 def check(learner: Learner, more=None) -> None:
     x, y = inputs(learner.site)
     descent = learner.descend(x, y)
@@ -200,7 +205,7 @@ def check(learner: Learner, more=None) -> None:
     loss.backward()
     assert descent.loss == pytest.approx(loss.item(), rel=1e-9)
     for name, parameter in p.items():
-        mine = descent.gradients[name]
+        mine = descent.gradients[name].tensor()
         if parameter.grad is None:
             assert not mine.any(), name
             continue
@@ -236,7 +241,7 @@ def test_crosscoder_gradients_equal_float64_autograd(name):
 
 def test_jumprelu_gradients_where_its_pull_has_moved_equal_float64_autograd():
     learner = learner_for(CONFIGS["jumprelu, target l0"], SITES["autoencoder"])
-    learner.rule.load_state({"tau": 3.5})
+    learner.numbers = {"tau": 3.5}
     check(learner)
 
 
@@ -268,7 +273,7 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
     learner.weights["b_enc"][learner.dead] = -1e-9
     x, _ = inputs(learner.site)
     descent = learner.descend(x)
-    fvu = descent.squared_error / (len(x) * learner.variance)
+    fvu = descent.fvu
     weight = 1 if variance == 1 else (12 * fvu) ** 3
     assert (fvu < 1 / 12) == (variance > 1)
     assert descent.loss - fvu == pytest.approx(weight * learner.config.aux_coefficient * 3 / 8 * fvu, rel=1e-6)
@@ -293,7 +298,7 @@ def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
     learner = learner_for(config, SITES["autoencoder"], n_dead)
     learner.variance *= variance
     x, _ = inputs(learner.site)
-    fvu = learner.descend(x).squared_error / (len(x) * learner.variance)
+    fvu = learner.descend(x).fvu
     assert (fvu < 1 / 12) == (variance > 1)
 
     def pulled(learner, x, y, p):
@@ -332,9 +337,85 @@ def test_single_precision_gradients_are_close_to_double(config):
     x, _ = inputs(site)
     for dtype in (torch.float32, torch.float64):
         learner = Learner(config, site, torch.device("cpu"), dtype)
-        learner.encoder.low_precision = False
-        getattr(learner.encoder, "first", learner.encoder).low_precision = False
+        learner.low_precision = False
         descent = learner.descend(x.to(dtype))
-        results.append({name: descent.gradients[name] for name in learner.weights})
+        results.append({name: descent.gradients[name].tensor() for name in learner.weights})
     for name, double in results[1].items():
         assert (results[0][name].double() - double).norm() <= 1e-6 * double.norm().clamp(min=1e-6), name
+
+
+def test_each_operation_has_the_gradient_of_its_formula():
+    """Of all that it is given, and the same whether it hands over a sum or the tensor."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"x": (30, 8), "encoder": (40, 8), "b_enc": (40,), "W_dec": (40, 8), "b_dec": (8,), "y": (30, 8)}
+    given = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for name, shape in shapes.items()
+    }
+    x, encoder, b_enc, W_dec, b_dec, y = given.values()
+    some = torch.tensor([3, 7, 21])
+
+    def sparse(encoder_into: RowGradient | None, decoder_into: RowGradient | None) -> torch.Tensor:
+        centre = b_dec.detach()
+        encoded = sparse_encode(x - centre, encoder, b_enc, TopK(5), into=encoder_into)
+        support = encoded.support
+        moved = encoded._replace(values=encoded.values * at_latents(b_enc, support).exp())
+        parts = [
+            sparse_decode(moved, W_dec, b_dec, into=decoder_into).pow(3).sum(),
+            squared_error(moved, W_dec, b_dec, y, into=decoder_into).loss,
+            squared_error(moved, W_dec, b_dec, y, ends=(10, 25, 40), into=decoder_into).loss,
+            latent_rows(W_dec, some, decoder_into).pow(3).sum(),
+            (row_norms(W_dec, (5, 3), decoder_into) * b_enc).sum(),
+        ]
+        return torch.stack(parts).sum()
+
+    def dense() -> torch.Tensor:
+        pre = (x - b_dec.detach()) @ encoder.T + b_enc
+        z = picked(pre, CONFIGS["topk"], 5) * b_enc.exp()
+        errors = [(z[:, :end] @ W_dec[:end] + b_dec - y).square().sum() for end in (40, 10, 25, 40)]
+        norms = W_dec[:, :5].norm(dim=1) + W_dec[:, 5:].norm(dim=1)
+        more = (z @ W_dec + b_dec).pow(3).sum() + W_dec[some].pow(3).sum() + (norms * b_enc).sum()
+        return errors[0] + sum(errors[1:]) / 3 + more
+
+    expected = torch.autograd.grad(dense(), list(given.values()))
+    for unsummed in (False, True):
+        into = [RowGradient(encoder), RowGradient(W_dec)] if unsummed else [None, None]
+        for each in given.values():
+            each.grad = None
+        loss = sparse(*into)
+        torch.testing.assert_close(loss, dense())
+        loss.backward()
+        found = dict(zip(given, (each.grad for each in given.values()), strict=True))
+        if unsummed:
+            assert found["encoder"] is None and into[0].lone_sum is not None and into[1].lone_sum is None
+            found |= {"encoder": into[0].tensor(), "W_dec": into[1].tensor()}
+            assert into[0].lone_sum is None
+        for name, gradient in zip(given, expected, strict=True):
+            torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_what_an_input_was_centred_by_gets_its_gradient_from_the_sums_of_the_latents():
+    generator = torch.Generator().manual_seed(3)
+    x, encoder, centre = (torch.randn(*n, generator=generator, dtype=torch.float64) for n in ((9, 8), (40, 8), (8,)))
+    b_enc = x.new_zeros(40)
+    centre.requires_grad_()
+    sparse_encode(x - centre.detach(), encoder, b_enc, TopK(5), centre=centre).values.square().sum().backward()
+    (expected,) = torch.autograd.grad(picked((x - centre) @ encoder.T, CONFIGS["topk"], 5).square().sum(), [centre])
+    torch.testing.assert_close(centre.grad, expected)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [*CONFIGS.values(), MatchingPursuitConfig(**shared, k=6), TopKConfig(**shared, k=4, train_decoder=False)],
+    ids=[*CONFIGS, "matching pursuit", "frozen decoder"],
+)
+def test_one_line_checks_the_gradients_of_a_config(config):
+    assert max(check_gradients(config).values()) < 1e-12
+
+
+def test_a_gradient_that_is_not_that_of_the_loss_is_named(monkeypatch):
+    monkeypatch.setattr(ForwardPass, "at", lambda self, vector: vector.detach()[self.support.latents])
+    with pytest.raises(
+        ValueError, match="GatedConfig: with 0 dead latents the gradient of (b_enc|r_mag|encoder) differs"
+    ):
+        check_gradients(CONFIGS["gated"])

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
 from interp.sae import SAE, BatchTopKConfig, JumpReLUConfig, TopKConfig, train_sae, training
-from interp.sae.architectures import rise
+from interp.sae.architectures.sae_config import rise
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 
@@ -61,8 +61,9 @@ def learner_for(config, store: ActivationStore) -> Learner:
 def test_picks_from_a_bfloat16_matmul_have_full_precision_values(store):
     learner = learner_for(topk(), store)
     x = planted(200) * learner.input_scales
-    learner.encoder.low_precision = True
-    codes = learner.descend(x).encoded.codes
+    learner.low_precision = True
+    f = learner.descend(x)
+    codes = f.support.codes_of(f.z)
     w = learner.weights
     pre = ((x - w["b_dec"]) @ w["encoder"].T + w["b_enc"]).relu()
     torch.testing.assert_close(codes.values, pre[codes.rows, codes.latents.long()], rtol=1e-5, atol=1e-5)

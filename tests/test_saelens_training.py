@@ -79,7 +79,7 @@ def assert_same_gradients(theirs: Any, learner: Learner, x: torch.Tensor, loss: 
     assert ours.loss == pytest.approx(loss * scale, rel=1e-10)
     weights = dict(theirs.named_parameters())
     for name in learner.weights:
-        gradient = ours.gradients[name]
+        gradient = ours.gradients[name].tensor()
         theirs_now = weights["W_enc"].grad.T if name == "encoder" else weights[name].grad
         rtol = 1e-5 if name == "threshold" else 1e-9  # theirs is float32
         assert gradient.abs().max() > 0
@@ -156,7 +156,7 @@ def test_what_reaches_the_encoder_of_a_gated_dictionary_is_that_of_saelens(x):
     weights = {"encoder": theirs.W_enc.grad.T, "b_enc": theirs.b_gate.grad}
     weights |= {"b_mag": theirs.b_mag.grad, "r_mag": theirs.r_mag.grad}
     for name, gradient in weights.items():
-        torch.testing.assert_close(ours.gradients[name], gradient, rtol=1e-9, atol=1e-10, msg=name)
+        torch.testing.assert_close(ours.gradients[name].tensor(), gradient, rtol=1e-9, atol=1e-10, msg=name)
 
 
 def model_with_hooks() -> tuple[Transformer, Any, torch.Tensor]:

@@ -11,6 +11,7 @@ from interp.sae.architectures import (
     SAEConfig,
     TopKConfig,
 )
+from interp.sae.gradient_check import check_gradients
 from interp.sae.model import SAE, Crosscoder, Transcoder, load_sae
 from interp.sae.training import train_sae, train_sweep
 
@@ -27,6 +28,7 @@ __all__ = [
     "SAEConfig",
     "TopKConfig",
     "Transcoder",
+    "check_gradients",
     "load_sae",
     "train_sae",
     "train_sweep",

@@ -14,9 +14,10 @@ import math
 import torch
 from torch import Tensor
 
-from interp.sae.architectures import SAEConfig
-from interp.sae.gradients import Gradients
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.encoding import Workspace
 from interp.sae.kernels import AdamStep, kernels
+from interp.sae.sparse_ops import RowGradient
 
 
 class Optimizer:
@@ -26,30 +27,35 @@ class Optimizer:
         self.config, self.weights = config, weights
         self.means = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
         self.squares = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
-        self._ema = config.ema or 0.0
+        self._ema, self._memory = config.ema or 0.0, Workspace()
         self.averages = {name: torch.zeros_like(t) for name, t in weights.items()} if config.ema else {}
 
-    def step(self, gradients: Gradients, loss: float, step: int) -> None:
+    def step(self, gradients: dict[str, RowGradient], loss: float, step: int) -> None:
         """`step` counts from 0; `loss` is that of the whole batch."""
         scale = 1 / loss if self.config.log_loss and loss > 0 else 1.0
         if self.config.clip is not None:
-            norm = scale * math.sqrt(sum(squared_norm(gradients[name]) for name in self.weights))
+            norm = scale * math.sqrt(sum(_squared_norm(self.tensor(gradients, name)) for name in self.weights))
             scale *= min(1.0, self.config.clip / norm) if norm > 0 else 1.0
         adam = AdamStep(learning_rate(self.config, step), step + 1, scale)
-        for name, weight in self.weights.items():
+        for name in self.weights:
             if name != "W_dec" or self.config.train_decoder:
-                self._update(name, weight, gradients, adam)
+                self._update(name, gradients, adam)
         for name, average in self.averages.items():
             average.lerp_(self.weights[name], 1 - self._ema)
 
-    def _update(self, name: str, weight: Tensor, gradients: Gradients, adam: AdamStep) -> None:
-        ops, unit_norm = kernels(weight), name == "W_dec" and self.config.unit_norm
-        moments, latent_sum = (self.means[name], self.squares[name]), gradients.waiting(name)
+    def tensor(self, gradients: dict[str, RowGradient], name: str) -> Tensor:
+        """The gradient of one parameter, added up in memory that the next step uses again."""
+        return gradients[name].tensor(self._memory, name)
+
+    def _update(self, name: str, gradients: dict[str, RowGradient], adam: AdamStep) -> None:
+        weight, unit_norm = self.weights[name], name == "W_dec" and self.config.unit_norm
+        moments, latent_sum = (self.means[name], self.squares[name]), gradients[name].lone_sum
         if latent_sum is not None:
-            ops.sum_by_latent_adam_(*latent_sum, weight, *moments, adam, unit_norm)
+            kernels(weight).sum_by_latent_adam_(*latent_sum, weight, *moments, adam, unit_norm)
             return
-        as_rows = [tensor if tensor.ndim == 2 else tensor[None] for tensor in (weight, gradients[name], *moments)]
-        ops.adam_(as_rows[0], as_rows[1], as_rows[2], as_rows[3], adam, unit_norm)
+        tensors = (weight, self.tensor(gradients, name), *moments)
+        as_rows = [tensor if tensor.ndim == 2 else tensor[None] for tensor in tensors]
+        kernels(weight).adam_(as_rows[0], as_rows[1], as_rows[2], as_rows[3], adam, unit_norm)
 
     def averaged(self, steps: int) -> dict[str, Tensor]:
         """The weights to save: their running mean after `steps` steps, or as they are."""
@@ -63,7 +69,7 @@ class Optimizer:
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
-def squared_norm(tensor: Tensor) -> float:
+def _squared_norm(tensor: Tensor) -> float:
     """Without a tensor of squares."""
     return float(torch.linalg.vector_norm(tensor)) ** 2
 

@@ -19,6 +19,10 @@ from interp.sae.encoding import PickingRule, encode
 from interp.sae.kernels import PreActivations, Tiled, kernels, pick_kernels
 
 _PRE_ACTIVATIONS_AT_ONCE = 1 << 22
+MARGIN = 8
+"""Picks beyond k that low precision shortlists, to be ranked at full precision."""
+_SLACK = 2.0**-6
+"""Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold it is held against."""
 
 
 class Weights(NamedTuple):
@@ -70,6 +74,12 @@ class TopK(PreActivationRule):
     def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).top_k(pre, self.k)
 
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).top_k(pre, min(self.k + MARGIN, pre.shape[1]))
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        return kernels(codes.values).keep_top_k(codes, self.k)
+
     def scaled(self, scale: float) -> "TopK":
         return self
 
@@ -85,6 +95,12 @@ class Threshold(PreActivationRule):
 
     def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).above(pre, self.threshold.to(pre.device, pre.dtype))
+
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).above(pre, self.threshold - _SLACK * self.threshold.abs().clamp(min=1))
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        return kernels(codes.values).keep_above(codes, self.threshold)
 
     def scaled(self, scale: float) -> "Threshold":
         return Threshold(self.threshold / scale)

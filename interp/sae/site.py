@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics
-from interp.sae.architectures import SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
-from interp.sae.selection import Trained
+from interp.sae.rules import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,37 +105,19 @@ def medians(statistics: Sequence[ActivationStatistics]) -> Float[Tensor, " d"]:
     return torch.cat([each.geometric_median for each in statistics])
 
 
-def part_norms(W_dec: Float[Tensor, "d_sae d_out"], widths: Sequence[int]) -> Float[Tensor, "part d_sae"]:
-    """‖W_dec[j]‖ of each hook's part."""
-    return torch.stack([part.norm(dim=1) for part in W_dec.split(list(widths), dim=1)])
-
-
-def add_norm_slope(
-    gradient: Float[Tensor, "d_sae d_out"],
-    W_dec: Float[Tensor, "d_sae d_out"],
-    norms: Float[Tensor, "part d_sae"],
-    slope: Float[Tensor, " d_sae"],
-    widths: Sequence[int],
-) -> None:
-    """Add slope_j · ∂(Σ of the parts' norms of row j) / ∂W_dec[j]."""
-    parts = zip(gradient.split(list(widths), dim=1), W_dec.split(list(widths), dim=1), norms, strict=True)
-    for into, part, norm in parts:
-        into += (slope / norm.clamp(min=torch.finfo(norm.dtype).tiny))[:, None] * part
-
-
-def fold(weights: dict[str, Tensor], trained: Trained, site: Site, config: SAEConfig, metadata: dict[str, Any]) -> SAE:
+def fold(weights: dict[str, Tensor], rule: Rule, site: Site, config: SAEConfig, metadata: dict[str, Any]) -> SAE:
     """The dictionary for inputs as they are."""
     a, o, s = site.input_scales, site.output_scales, site.latent_scale
-    double = {name: weight.detach().cpu().double() for name, weight in weights.items()}
-    encoder, W_dec = double.get("encoder", double["W_dec"]), double["W_dec"]
+    double = config.folded({name: weight.detach().cpu().double() for name, weight in weights.items()})
+    W_dec = double["W_dec"]
     if config.unit_norm:
         W_dec = W_dec / W_dec.norm(dim=1, keepdim=True)
     given: dict[str, Any] = {
-        "W_enc": (encoder * trained.stretch.cpu().double()[:, None] * (a / s)).T.float(),
-        "b_enc": (trained.b_enc.cpu().double() / s).float(),
+        "W_enc": (double["encoder"] * (a / s)).T.float(),
+        "b_enc": (double["b_enc"] / s).float(),
         "W_dec": (W_dec * (s / o)).float(),
         "b_dec": (double["b_dec"] / o).float(),
-        "rule": trained.rule.scaled(s),
+        "rule": rule.scaled(s),
         "config": config,
         "metadata": metadata,
     }

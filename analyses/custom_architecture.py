@@ -1,0 +1,200 @@
+"""Can a dictionary that this project does not have be written in a script of one's own, and be trained like the others?
+
+    python -m analyses.custom_architecture --out runs/custom_architecture
+    python -m analyses.custom_architecture --quick          a tiny size, for the tests
+
+`GroupLassoConfig` below is all there is of it: latents in groups, a penalty on the norm of each group's activations, so
+that latents of a group fire together (group lasso: Yuan & Lin 2006; as an autoencoder: Theodosis et al. 2021, arXiv
+2102.07003). Claims tested: its step takes ≤ 1.3 × TopK's at equal L0; its sparse gradients are those of dense float64
+autograd; killed by SIGKILL, it goes on to the same bytes; a sweep trains it beside a built-in one, each as alone;
+SAELens reads what was saved, and encodes and decodes alike. `results.json` has the numbers.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from analyses.bench_sae import Size, ours, random_rows
+from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae
+from interp.sae import ARCHITECTURES, check_gradients
+from interp.sae.forward_pass import ForwardPass
+from interp.sae.rules import Threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupLassoConfig(SAEConfig):
+    """z = pre where pre > 0;   loss = ‖x_hat − x‖² + λ Σ_g √|g| ‖z_g‖₂ over groups g of neighbouring latents."""
+
+    architecture: ClassVar[str] = "group_lasso"
+    penalty: float = 0.4
+    group: int = 4
+
+    def pick(self, f: ForwardPass) -> Threshold:
+        return Threshold(torch.zeros_like(f.weights["b_enc"]))
+
+    def loss(self, f: ForwardPass) -> Tensor:
+        of_entry = f.support.rows * self.d_sae + f.support.latents // self.group
+        groups, of_entry = of_entry.unique(return_inverse=True)
+        squares = torch.zeros_like(groups, dtype=f.z.dtype).index_add(0, of_entry, f.z.square())
+        return f.squared_error() + self.penalty * self.group**0.5 * squares.sqrt().sum()
+
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+        return Threshold(torch.zeros_like(weights["b_enc"]))
+
+
+HOOK = "activations"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    timed: Size
+    rounds: int
+    rows: int
+    d_in: int
+    d_sae: int
+    tokens: int
+
+
+FULL = Sizes(timed=Size(512, 8192, 32), rounds=15, rows=50_000, d_in=64, d_sae=512, tokens=1_000_000)
+QUICK = Sizes(timed=Size(32, 256, 8, 128), rounds=3, rows=2_000, d_in=16, d_sae=64, tokens=40_000)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    o = parse(arguments)
+    sizes = QUICK if o.quick else FULL
+    torch.set_num_threads(o.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        store = ActivationStore.from_batches(planted(sizes), folder / "store", dtype="float32")
+        results = {
+            "listed": ARCHITECTURES[GroupLassoConfig.architecture] is GroupLassoConfig,
+            "gradient_differences": check_gradients(GroupLassoConfig(d_sae=64, tokens=6400, batch_size=64)),
+            "step": step_times(sizes),
+            "sweep": sweep(store, sizes, folder),
+            "killed": killed(store, sizes, folder),
+            "saelens": through_saelens(store, folder / "sweep" / "0"),
+            "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+        }
+    print(json.dumps(results, indent=1))
+    if o.out:
+        o.out.mkdir(parents=True, exist_ok=True)
+        (o.out / "results.json").write_text(json.dumps(results, indent=1))
+    return results
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args(arguments)
+
+
+def planted(sizes: Sizes) -> Tensor:
+    """Sums of few of many directions, off the origin."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(2 * sizes.d_in, sizes.d_in, generator=generator)
+    fires = torch.rand(sizes.rows, len(directions), generator=generator) < 4 / len(directions)
+    strengths = torch.rand(sizes.rows, len(directions), generator=generator) + 0.5
+    return (fires * strengths) @ (directions / directions.norm(dim=1, keepdim=True)) + 1
+
+
+def config_of(sizes: Sizes, **changes: Any) -> GroupLassoConfig:
+    shared: dict[str, Any] = {"d_sae": sizes.d_sae, "tokens": sizes.tokens, "batch_size": 256, "device": "cpu"}
+    return GroupLassoConfig(**(shared | changes))
+
+
+def step_times(sizes: Sizes) -> dict[str, float]:
+    """Milliseconds of a step, in turn, both with the same number of latents that fire."""
+    size, data = sizes.timed, random_rows(sizes.timed, "cpu")
+    shared: dict[str, Any] = {"d_sae": size.d_sae, "tokens": 10**9, "batch_size": size.batch, "lr": 1e-7}
+    entries = {
+        "topk": ours(TopKConfig(**shared, k=size.k, device="cpu"), data, size.k),
+        "group_lasso": ours(GroupLassoConfig(**shared, device="cpu"), data, size.k),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in entries}
+    l0: dict[str, float] = {}
+    for i in range(sizes.rounds + 2):
+        for name, entry in entries.items():
+            start = time.perf_counter()
+            l0[f"l0_{name}"] = entry.step(i).l0
+            taken[name].append(time.perf_counter() - start)
+    ms = {f"ms_{name}": statistics.median(times[2:]) * 1e3 for name, times in taken.items()}
+    return {**ms, "ratio": ms["ms_group_lasso"] / ms["ms_topk"], **l0}
+
+
+def sweep(store: ActivationStore, sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
+    """Two strengths of the penalty and a TopK in one pass over the data; the first also alone."""
+    topk = TopKConfig(d_sae=sizes.d_sae, tokens=sizes.tokens, batch_size=256, k=4, device="cpu")
+    configs = [config_of(sizes), config_of(sizes, penalty=0.8), topk]
+    train_sae(store, HOOK, configs, folder / "sweep")
+    train_sae(store, HOOK, configs[0], folder / "alone")
+    found = [json.loads((folder / "sweep" / str(i) / "results.json").read_text()) for i in range(len(configs))]
+    rows = [{name: each[name] for name in ("fvu", "l0", "dead")} for each in found]
+    for row, config in zip(rows, configs, strict=True):
+        row |= {"architecture": config.architecture, "penalty": getattr(config, "penalty", None)}
+    rows[0]["as_alone"] = same_bytes(folder / "sweep" / "0", folder / "alone")
+    return rows
+
+
+def killed(store: ActivationStore, sizes: Sizes, folder: Path) -> dict[str, Any]:
+    """A process that kills itself in the middle of training; this one goes on, to the bytes of an uninterrupted run."""
+    given = f"{str(store.path)!r}, {str(folder / 'cut')!r}, {'QUICK' if sizes == QUICK else 'FULL'}"
+    code = f"from analyses.custom_architecture import *; train_until_killed({given}, {torch.get_num_threads()})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    if done.returncode != -signal.SIGKILL:
+        raise RuntimeError(f"the process was to be killed, but ended with {done.returncode}: {done.stderr}")
+    log = (folder / "cut" / "metrics.jsonl").read_text().splitlines()
+    train_sae(store, HOOK, config_of(sizes), folder / "cut")
+    return {"killed_after_rows_of_the_log": len(log), "same_bytes": same_bytes(folder / "cut", folder / "alone")}
+
+
+def train_until_killed(store: str, out: str, sizes: Sizes, threads: int) -> None:
+    torch.set_num_threads(threads)
+
+    def die(done: int, total: int, note: str) -> None:
+        if done > 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    opened = ActivationStore.open(store)
+    train_sae(opened, HOOK, config_of(sizes), out, progress=die, checkpoint_seconds=0)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    a, b = (load_file(folder / "sae_weights.safetensors") for folder in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def through_saelens(store: ActivationStore, folder: Path) -> dict[str, Any]:
+    """The largest differences between SAELens's reading of the folder and ours, on rows of the store."""
+    import sae_lens
+
+    x = next(itertools.islice(store.batches(HOOK, 512), 1))
+    sae, theirs = load_sae(folder), sae_lens.SAE.load_from_disk(folder)
+    with torch.no_grad():
+        z, their_z = sae.encode(x), theirs.encode(x)
+        differences = {"z": (z - their_z).abs().max(), "x_hat": (sae.decode(z) - theirs.decode(their_z)).abs().max()}
+    return {
+        "architecture": theirs.cfg.architecture(),
+        "config_read_back": isinstance(sae.config, GroupLassoConfig),
+        **{name: float(value) for name, value in differences.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""JumpReLU: z = pre where pre > θ_j, θ learnt for each latent (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+    loss = ‖x_hat − x‖² + λ · penalty,   the penalty of the number of latents that fire, or of tanh(c · z_j ‖W_dec[j]‖)
+
+θ learns by straight-through gradients of width ε:  ∂z/∂θ = −θ/ε and ∂[pre > θ]/∂θ = −1/ε where |pre − θ| < ε/2. So
+picks reach down to half a bandwidth below the threshold: those do not fire (z = 0), but tell θ where to go.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.sae.architectures.sae_config import SAEConfig, check, rise, straight_through
+from interp.sae.architectures.topk import short_steps
+from interp.sae.forward_pass import ForwardPass
+from interp.sae.revival import fading
+from interp.sae.rules import Threshold
+
+_PACE = 8.0
+"""At each step ln τ falls by this / steps times the gap ln(L0 / target_l0), and rises where the gap is below 0."""
+_MAX_GAP = 0.5
+"""Gap beyond which the pace grows no further."""
+_MIN_TAU = 0.5
+"""Share of target_l0 below which τ does not fall."""
+_TAU_RESTS = 0.25
+"""Fraction of the run after which τ moves: L0 has come down from its start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpReLUConfig(SAEConfig):
+    """z = pre where pre > θ_j, θ learnt by straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+    Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(tanh_scale · z_j
+    ‖W_dec[j]‖), which with the loss for dead latents below is Anthropic's of January 2025. With τ fixed the mean L0
+    settles above it, since the reconstruction would have more latents fire. So τ, at first `target_l0`, moves with a
+    quarter of the run behind it until L0 is `target_l0`, to half of it at least.
+    """
+
+    architecture: ClassVar[str] = "jumprelu"
+    penalty: str = "target_l0"
+    """`target_l0`, `l0` (both arXiv 2407.14435) or `tanh` (January 2025)."""
+    target_l0: float = 32.0
+    """Mean number of latents that fire, which the penalty `target_l0` leads to."""
+    coefficient: float = 0.1
+    """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
+    Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
+    coefficient_warmup: float = 0.1
+    """Fraction over which λ rises from 0 (January 2025: all of the run)."""
+    threshold: float | None = None
+    """θ at the start; None = where about 25 × `target_l0` latents would fire on Gaussian inputs, two fifths of all at
+    most: from fewer, more latents die (January 2025: 0.1)."""
+    bandwidth: float = 0.1
+    """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
+    bandwidth_end: float | None = None
+    """The bandwidth at the end, reached linearly (our own); None = it stays."""
+    tanh_scale: float = 4.0
+    """January 2025's c."""
+    pre_act_coefficient: float = 0.1
+    """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them (January 2025, at 3e-6).
+    Below an FVU of a twelfth it falls with FVU²."""
+    aux_coefficient: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.penalty not in ("l0", "target_l0", "tanh"):
+            raise ValueError(f"penalty={self.penalty!r} must be 'l0', 'target_l0' or 'tanh'")
+        if not 0 < self.target_l0 or (self.penalty == "target_l0" and self.target_l0 > self.d_sae):
+            raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
+        check(self, "not be negative", "coefficient", "pre_act_coefficient", "threshold")
+        check(self, "be a fraction of the steps in 0..1", "coefficient_warmup")
+        check(self, "be above 0", "bandwidth", "tanh_scale", "bandwidth_end")
+
+    @classmethod
+    def january_2025(cls, **given: Any) -> "JumpReLUConfig":
+        """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows. The loss for
+        dead latents fades at small errors as it does elsewhere here, and the descent is of ln loss (`log_loss`)."""
+        penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
+        rule: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0}
+        free: dict[str, Any] = {"unit_norm": False, "decoder_init": 0.1, "pre_act_coefficient": 3e-6}
+        return cls(**(penalty | rule | free | given))
+
+    @classmethod
+    def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **given: Any) -> "JumpReLUConfig":
+        """What `TopKConfig.recovery` is for: its short steps, a penalty that grows over all of the run, and a window
+        wide enough for thresholds to hear of what lies near them in few steps."""
+        penalty: dict[str, Any] = {"coefficient": 0.01, "coefficient_warmup": 1.0, "pre_act_coefficient": 0.01}
+        rule: dict[str, Any] = {"threshold": 1.0, "bandwidth": 1.0}
+        recipe = short_steps(d_sae, tokens) | penalty | rule
+        return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(recipe | given))
+
+    def bandwidth_at(self, step: int) -> float:
+        end = self.bandwidth if self.bandwidth_end is None else self.bandwidth_end
+        return self.bandwidth + (end - self.bandwidth) * min(1.0, step / self.steps)
+
+    def initial_parameters(self, spread: float) -> dict[str, float]:
+        firing = min(0.4, 25 * self.target_l0 / self.d_sae)
+        begin = spread * NormalDist().inv_cdf(1 - firing) if self.threshold is None else self.threshold
+        return {"threshold": begin}
+
+    def initial_state(self) -> dict[str, float]:
+        return {"tau": self.target_l0}
+
+    def pick(self, f: ForwardPass) -> Threshold:
+        return Threshold(f.weights["threshold"].detach() - self.bandwidth_at(f.step) / 2)
+
+    def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
+        threshold, near, fires = self._window(f)
+        return straight_through(f.pre * fires, -threshold.detach() * near, threshold)
+
+    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
+        weight = self.coefficient * rise(f.step + 1, self.coefficient_warmup, self.steps)
+        if self.penalty == "tanh":
+            return f.squared_error() + weight * torch.tanh(self.tanh_scale * f.at(f.decoder_norms) * f.z).sum()
+        threshold, near, fires = self._window(f)
+        counts = f.row_sums(straight_through(fires, -near, threshold))
+        if self.penalty == "l0":
+            return f.squared_error() + weight * counts.sum()
+        return f.squared_error() + weight * f.variance * (counts / f.state["tau"] - 1).square().sum()
+
+    def _window(self, f: ForwardPass) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each entry: θ; 1/ε where pre is near it, else 0; whether it fires."""
+        threshold, width = f.at(f.weights["threshold"]), self.bandwidth_at(f.step)
+        above = f.pre.detach() - threshold.detach()
+        return threshold, (above.abs() < width / 2).to(above) / width, (above > 0).to(above)
+
+    def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
+        if self.pre_act_coefficient == 0:
+            return super().revival_loss(f, dead)
+        rows = f.batch.spread(len(dead), f.x.shape[1])
+        weight = self.pre_act_coefficient * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
+        below = f.weights["threshold"][dead] - f.pre_activations(dead, rows)
+        norms = f.weights["W_dec"].detach()[dead].norm(dim=1)
+        return super().revival_loss(f, dead) + weight * (below.relu() * norms).sum()
+
+    def observe(self, f: ForwardPass) -> None:
+        """Move τ by how far the L0 of this step is from the target."""
+        if self.penalty != "target_l0" or f.step < _TAU_RESTS * self.steps:
+            return
+        fired, rows = f.everywhere((f.z > 0).sum(), len(f.x))
+        gap = math.log(max(fired, 1) / max(rows, 1) / self.target_l0)
+        moved = f.state["tau"] * math.exp(-_PACE / self.steps * max(-_MAX_GAP, min(_MAX_GAP, gap)))
+        f.state["tau"] = min(self.target_l0, max(_MIN_TAU * self.target_l0, moved))
+
+    def project(self, weights: dict[str, Tensor]) -> None:
+        weights["threshold"].clamp_(min=0)
+
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+        return Threshold(weights["threshold"].clone())

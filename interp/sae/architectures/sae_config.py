@@ -1,0 +1,242 @@
+"""What every dictionary in training shares: the options, and the hooks by which an architecture says what it is.
+
+    loss = Σ over rows of `loss` / (B·V)  +  `revival_loss` of the latents that are dead
+
+An architecture is a frozen dataclass with a name and a few methods in plain torch (`analyses/custom_architecture.py`
+has one in a user's own file). `pick` says which entries of the pre-activations fire, `activate` what they are worth,
+`loss` what a batch costs, written on the values of those entries alone, and `trained` what becomes of it; autograd
+gives the gradients. All else has a default. A subclass with an `architecture` of its own is registered under that
+name, so that it can be named in configs, saved and read back.
+
+Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere; V is their total variance.
+Any dictionary can have a frozen random decoder (`train_decoder=False`), the null that a learnt one must beat.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.sae.encoding import PickingRule
+from interp.sae.forward_pass import Encoded, ForwardPass
+from interp.sae.revival import auxk, fading
+from interp.sae.rules import Rule
+
+ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
+"""All that are known, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAEConfig:
+    """What all architectures share. Fractions are of the steps of the run."""
+
+    architecture: ClassVar[str]
+    has_encoder: ClassVar[bool] = True
+    """False: the decoder's rows encode too, without a bias."""
+
+    d_sae: int
+    """Latents."""
+    tokens: int
+    """Rows to train on; a smaller store is read again, in another order."""
+    batch_size: int = 2048
+    """Rows of a step, of all processes together."""
+    lr: float | None = None
+    """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
+    100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
+    warmup: float = 0.05
+    """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
+    decay: float = 0.2
+    """Last fraction, over which the rate falls to zero (April 2024: a fifth)."""
+    decay_shape: str = "linear"
+    """Of the fall: `linear` (April 2024) or `cosine` (arXiv 1608.03983)."""
+    log_loss: bool = True
+    """Descend ln loss (our own): Adam then does not remember the first, far larger gradients for a thousand steps."""
+    clip: float | None = None
+    """Largest norm of the whole gradient, that of ln loss where this is what descends (April 2024); None = as it is."""
+    ema: float | None = None
+    """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
+    unit_norm: bool = True
+    """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
+    2024)."""
+    decoder_init: float = 1.0
+    """Norm of a decoder row at the start; the encoder starts as its transpose."""
+    train_decoder: bool = True
+    """False: the decoder stays as it was drawn (the frozen-decoder null, arXiv 2602.14111)."""
+    skip: bool = False
+    """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
+    scale_inputs: bool = True
+    """Scale inputs to a mean norm of √d (April 2024); folded into the weights at the end."""
+    max_norm: float | None = None
+    """Rows whose norm is above this many times the mean norm train nothing: attention sinks (arXiv 2309.17453), a few
+    per mille."""
+    aux_coefficient: float = 1.0
+    """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
+    it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `revival` says why."""
+    dead_after: int | None = None
+    """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a twentieth of
+    `tokens`."""
+    seed: int = 0
+    """Of the weights and of the order of the rows."""
+    device: str = "auto"
+    """Where it trains: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
+
+    def __init_subclass__(cls) -> None:
+        name = cls.__dict__.get("architecture")
+        if name is None:
+            return
+        known = ARCHITECTURES.setdefault(name, cls)
+        if known.__qualname__ != cls.__qualname__:
+            raise ValueError(f"architecture {name!r} is that of {known.__qualname__}: give {cls.__qualname__} another")
+        ARCHITECTURES[name] = cls
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        check(self, "be at least 1", "d_sae", "tokens", "batch_size")
+        check(self, "be a fraction of the steps in 0..1", "warmup", "decay")
+        check(self, "be above 0", "lr", "clip", "max_norm", "decoder_init")
+        check(self, "not be negative", "aux_coefficient")
+        check(self, "be at least 1", "dead_after")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed={self.seed} must be in 0..2³¹ − 1")
+        if self.decay_shape not in ("linear", "cosine"):
+            raise ValueError(f"decay_shape={self.decay_shape!r} must be 'linear' or 'cosine'")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema={self.ema} must be between 0 and 1 (None = no running mean)")
+        if self.unit_norm and self.decoder_init != 1.0:
+            raise ValueError(f"decoder_init={self.decoder_init} needs unit_norm=False: unit rows start at norm 1")
+
+    @property
+    def steps(self) -> int:
+        return max(1, self.tokens // self.batch_size)
+
+    @property
+    def peak_lr(self) -> float:
+        if self.lr is not None:
+            return self.lr
+        return min(0.01, 2e-4 / (self.d_sae / 2**14) ** 0.5 * min(8.0, max(1.0, (100_000 / self.steps) ** 0.5)))
+
+    @property
+    def dead_tokens(self) -> int:
+        return self.dead_after if self.dead_after is not None else max(self.batch_size, self.tokens // 20)
+
+    @property
+    def resampling_steps(self) -> tuple[int, ...]:
+        """Steps, counted from 1, after which dead latents are drawn again."""
+        return ()
+
+    # What an architecture is: `pick` and `trained` have no default.
+
+    def pick(self, f: ForwardPass) -> PickingRule:
+        """Which entries of the pre-activations fire."""
+        raise NotImplementedError(f"{type(self).__name__} says nowhere which entries fire: give it a method `pick`")
+
+    def encode(self, f: ForwardPass) -> Encoded:
+        """The entries with their pre-activations."""
+        return f.encode(self.pick(f))
+
+    def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
+        """z of the entries."""
+        return f.pre
+
+    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
+        """What the rows cost, added up; all of it is divided by B·V."""
+        return f.squared_error()
+
+    def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
+        """What revives the latents that are dead (there are some), as a part of the whole loss."""
+        weight = self.aux_coefficient and self.aux_coefficient * fading(f.fvu) ** 3
+        return auxk(f, dead, weight) if weight else 0.0
+
+    def initial_parameters(self, spread: float) -> dict[str, float]:
+        """Parameters of its own, one number a latent, and where they begin.
+
+        `spread`: standard deviation of the pre-activations, as training begins.
+        """
+        return {}
+
+    def initial_state(self) -> dict[str, float]:
+        """Numbers that it carries from step to step."""
+        return {}
+
+    def observe(self, f: ForwardPass) -> None:
+        """Bring `f.state` up to date, after a step."""
+
+    def project(self, weights: dict[str, Tensor]) -> None:
+        """Bring parameters back to where they may be, after an update."""
+
+    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights with which the trained dictionary encodes, where they are others."""
+        return weights
+
+    def check_site(self, *, tied: bool, hooks: int) -> None:
+        """Raises ValueError where it cannot be trained: `tied`, what is read is what is written; on that many hooks."""
+        if self.skip and tied:
+            raise ValueError("skip=True is for transcoders: give train_sae a target hook")
+        if self.resampling_steps and not tied:
+            raise ValueError("resample_at needs a dictionary whose output is its input, not a transcoder")
+
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Rule:
+        """How the trained dictionary encodes, each row on its own."""
+        raise NotImplementedError(f"{type(self).__name__} says nowhere what it becomes: give it a method `trained`")
+
+
+def config_to_dict(config: SAEConfig) -> dict[str, Any]:
+    """JSON-able; `config_from_dict` reads it."""
+    return {"architecture": config.architecture, **asdict(config)}
+
+
+def config_from_dict(values: dict[str, Any]) -> SAEConfig:
+    """Raises ValueError for an architecture or a field that is not known."""
+    values = dict(values)
+    name = values.pop("architecture", None)
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")
+    kind = ARCHITECTURES[name]
+    unknown = set(values) - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return kind(**given)
+
+
+def rise(step: int, fraction: float, steps: int) -> float:
+    """From 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
+    return 1.0 if fraction == 0 else min(1.0, step / max(1.0, fraction * steps))
+
+
+def straight_through(value: Tensor, slope: Tensor, parameter: Tensor) -> Tensor:
+    """The value, with another derivative: `slope` in the parameter, beside those that it has already."""
+    return value + slope * (parameter - parameter.detach())
+
+
+_LIMITS: dict[str, Callable[[Any], bool]] = {
+    "be at least 1": lambda value: value >= 1,
+    "be a fraction of the steps in 0..1": lambda value: 0 <= value <= 1,
+    "be fractions of the run between 0 and 1": lambda value: all(0 < at < 1 for at in value),
+    "be above 0": lambda value: value > 0,
+    "not be negative": lambda value: value >= 0,
+}
+
+
+def check(config: SAEConfig, limit: str, *names: str) -> None:
+    """Raises ValueError for the first of the fields that has a value beyond the limit."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not _LIMITS[limit](value):
+            raise ValueError(f"{name}={value} must {limit}")
+
+
+def _check_numbers(config: SAEConfig) -> None:
+    for field in fields(config):
+        value, numbers = getattr(config, field.name), {int: "whole number", float: "number"}
+        kind = next((kind for kind in numbers if field.type in (kind, kind | None)), None)
+        if kind is None or (value is None and field.type != kind):
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+            raise ValueError(f"{field.name}={value!r} must be a {numbers[kind]}")
+        if not math.isfinite(value):
+            raise ValueError(f"{field.name}={value} must be finite")

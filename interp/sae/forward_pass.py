@@ -1,0 +1,225 @@
+"""One batch on its way through a dictionary in training: what an architecture's `pick`, `activate` and `loss` read.
+
+    entries   pre = (x − b_dec) W_enc + b_enc of the entries that `pick` takes;  z = what `activate` makes of them
+    methods   the operations of `sparse_ops` on the weights of this step; plain torch on `pre`, `z` and `weights` does
+              the rest, and autograd the gradients
+
+Rows are those of this process; sums over rows are added up over all processes by whoever trains.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.processes import Processes
+from interp.sae.encoding import PickingRule, Workspace
+from interp.sae.kernels import kernels
+from interp.sae.rules import Weights, refine
+from interp.sae.sparse_ops import (
+    Encoded,
+    RowGradient,
+    SquaredError,
+    Support,
+    at_latents,
+    encode_at,
+    latent_rows,
+    row_norms,
+    sparse_decode,
+    sparse_encode,
+    squared_error,
+)
+
+
+class Batch(NamedTuple):
+    """Where the rows of this process stand in the batch of all."""
+
+    rows: int
+    """Of the whole batch."""
+    first: int
+    processes: Processes
+
+    def spread(self, n_latents: int, enough: int) -> slice:
+        """Every s-th row of the whole batch, s so large that rows · n_latents stays below 2 · rows · enough."""
+        step = max(1, -(-n_latents // (2 * enough)))
+        return slice(-self.first % step, None, step)
+
+    def rows_in(self, rows: slice) -> int:
+        """How many rows these slices hold, of all processes together."""
+        return len(range(0, self.rows, rows.step))
+
+
+@dataclass(kw_only=True, eq=False)
+class ForwardPass:
+    weights: dict[str, Tensor]
+    """Leaves of the graph: `W_dec`, `b_dec`, `encoder` (one row a latent), `b_enc`, and the architecture's own."""
+    inputs: Float[Tensor, "row d_in"]
+    """Scaled to a mean norm of √d."""
+    outputs: Float[Tensor, "row d_out"]
+    """What is to be reconstructed: of a transcoder another hook, else the inputs."""
+    x: Float[Tensor, "row d_in"]
+    """The inputs, centred by b_dec where they are reconstructed. It asks for no gradient."""
+    tied: bool
+    batch: Batch
+    step: int
+    """Steps done before this one."""
+    variance: float
+    """V, the total variance of the outputs, by which the loss is divided."""
+    state: dict[str, float]
+    """Numbers that the architecture carries from step to step."""
+    part_widths: tuple[int, ...]
+    """Of each hook's part of a decoder row."""
+    unit_norm: bool
+    low_precision: bool = False
+    workspace: Workspace | None = None
+    passes: list[Encoded] = field(default_factory=list)
+    """What each pass of the encoder picked; most have one."""
+    loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.gradients = {name: RowGradient(weight) for name, weight in self.weights.items()}
+        self.errors: SquaredError | None = None
+        self.support: Support
+        self.pre: Float[Tensor, " nnz"]
+        self.z: Float[Tensor, " nnz"]
+
+    @cached_property
+    def target(self) -> Float[Tensor, "row d_out"]:
+        """What the latents are to reconstruct: the outputs without what a skip path takes."""
+        return self.outputs - self.x @ self.weights["W_skip"] if "W_skip" in self.weights else self.outputs
+
+    @property
+    def centred(self) -> Float[Tensor, "row d_in"]:
+        """x as a function of b_dec."""
+        return self.inputs - self.weights["b_dec"] if self.tied else self.inputs
+
+    @property
+    def decoder_norms(self) -> Float[Tensor, " d_sae"]:
+        """‖W_dec[j]‖, of several hooks the sum of the norms of its parts."""
+        W_dec = self.weights["W_dec"]
+        if self.unit_norm and len(self.part_widths) == 1:
+            return W_dec.new_ones(len(W_dec))
+        return row_norms(W_dec, self.part_widths, self.into_decoder)
+
+    def encode(self, rule: PickingRule, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
+        """The rule's picks, of x or of another input (a residual), which then gets its gradient."""
+        w, name = self.weights, "encoder" if "encoder" in self.weights else "W_dec"
+        b_enc = w.get("b_enc", torch.zeros_like(w["W_dec"][:, 0]))
+        centre = w["b_dec"] if x is None and self.tied else None
+        low, into = self.low_precision and x is None, self.gradients[name]
+        given = (self.x if x is None else x, w[name], b_enc, rule)
+        encoded = sparse_encode(*given, centre=centre, into=into, low_precision=low, workspace=self.workspace)
+        self.passes.append(encoded)
+        return encoded
+
+    def refine(self, before: Encoded, rule: PickingRule, step: float) -> Encoded:
+        """The rule's picks of z + step · ((x − z W_dec) W_enc + b_enc), z those of the pass before."""
+        w, residual = self.weights, self.residual(before)
+        encoder, b_enc, fixed = w["encoder"], w["b_enc"], residual.detach()
+        weights = Weights(encoder.detach(), b_enc.detach(), w["W_dec"].detach())
+        picked = refine(fixed, before.support.codes_of(before.values), weights, rule, step)
+        support = Support(kernels(fixed).rescore(picked, fixed, weights.encoder, weights.b_enc))
+        update = encode_at(residual, encoder, b_enc, support, into=self.gradients["encoder"])
+        encoded = Encoded(support, step * update + _at_entries(support, before))
+        self.passes.append(encoded)
+        return encoded
+
+    def residual(self, encoded: Encoded, x: Float[Tensor, "row d_in"] | None = None) -> Float[Tensor, "row d_in"]:
+        """x − z W_dec, of x or of another input."""
+        W_dec, x = self.weights["W_dec"], self.centred if x is None else x
+        return x - sparse_decode(encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.into_decoder)
+
+    def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
+        """x_hat, to compare with `target`; `squared_error` does both at once."""
+        encoded = Encoded(self.support, self.z if z is None else z)
+        return sparse_decode(encoded, self.weights["W_dec"], self.weights["b_dec"], into=self.into_decoder)
+
+    def squared_error(
+        self, z: Float[Tensor, " nnz"] | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
+    ) -> Float[Tensor, ""]:
+        """Σ over rows of ‖x_hat − target‖², of z or of other values of its entries.
+
+        ends: the mean over dictionaries of that many first latents, the last of all.
+        """
+        values = self.z if z is None else z
+        given = (self.weights["W_dec"], self.weights["b_dec"], self.target)
+        if frozen_decoder:
+            given, into = (given[0].detach(), given[1].detach(), given[2].detach()), None
+        else:
+            into = self.into_decoder
+        found = squared_error(Encoded(self.support, values), *given, ends=ends, into=into)
+        if values is self.z:
+            self.errors = found
+        return found.loss
+
+    def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
+        """The number of each entry's latent."""
+        return at_latents(vector, self.support)
+
+    def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
+        """Sums over each row's entries."""
+        return torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
+
+    def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
+        """Of some latents, dense."""
+        encoder, bias = latent_rows(self.weights["encoder"], latents, self.gradients["encoder"]), self.weights["b_enc"]
+        bias = bias[latents]
+        if self.tied:  # x is a constant; this zero carries the gradient of b_dec, of d numbers instead of row · d
+            bias = bias - encoder.detach() @ (self.weights["b_dec"] - self.weights["b_dec"].detach())
+        return torch.addmm(bias, self.x[rows], encoder.T)
+
+    def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some d_out"]:
+        return latent_rows(self.weights["W_dec"], latents, self.into_decoder)
+
+    def everywhere(self, *sums: Tensor | float) -> list[float]:
+        """Each added up over the processes, without a gradient."""
+        numbers = [float(each.detach()) if isinstance(each, Tensor) else each for each in sums]
+        return self.batch.processes.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
+
+    @property
+    def error(self) -> Float[Tensor, "row d_out"]:
+        """x_hat − target, without a gradient."""
+        return self._errors.error
+
+    @property
+    def whole_error(self) -> float:
+        """Σ ‖x_hat − target‖² over the rows of this process."""
+        return float(self._errors.whole)
+
+    @cached_property
+    def fvu(self) -> float:
+        """Σ ‖x_hat − target‖² over rows · V, of the whole batch."""
+        return self.everywhere(self.whole_error)[0] / (self.batch.rows * self.variance)
+
+    def fired(self) -> Float[Tensor, " d_sae"]:
+        """Rows on which each latent fired."""
+        if self.z is self.pre:
+            return self.support.by_latent.offsets.diff().to(self.z)
+        fires = (self.z.detach() > 0).to(self.z)
+        return kernels(fires).latent_sums(self.support.by_latent, fires)
+
+    @property
+    def into_decoder(self) -> RowGradient:
+        return self.gradients["W_dec"]
+
+    @property
+    def _errors(self) -> SquaredError:
+        if self.errors is None:  # a loss of its own never asked for it
+            with torch.no_grad():
+                self.squared_error()
+        assert self.errors is not None
+        return self.errors
+
+
+def _at_entries(wanted: Support, given: Encoded) -> Float[Tensor, " wanted"]:
+    """The value that belongs to each entry of `wanted` among those of `given`, 0 where it has none."""
+    if given.support.codes.nnz == 0:
+        return torch.zeros_like(wanted.codes.values)
+    d_sae = wanted.codes.d_sae
+    keys, order = (given.support.rows * d_sae + given.support.latents).sort()
+    mine = wanted.rows * d_sae + wanted.latents
+    at = torch.searchsorted(keys, mine).clamp(max=len(keys) - 1)
+    return torch.where(keys[at] == mine, given.values[order[at]], 0)

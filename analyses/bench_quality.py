@@ -38,10 +38,10 @@ from torch import Tensor
 from analyses.bench_sae import versions
 from analyses.peers import saelens_trainer
 from analyses.record import check_run
+from interp import Run, run_stages
 from interp.activations import ActivationStore
 from interp.harvest import harvest
 from interp.pipeline.config import RunConfig
-from interp.pipeline.run import Run, run_stages
 from interp.quality import evaluate_dictionary
 from interp.sae import SAE, BatchTopKConfig, JumpReLUConfig, ReLUConfig, SAEConfig, TopKConfig, load_sae, train_sae
 

@@ -17,6 +17,7 @@ import torch
 
 from analyses.dictionary_claims import NEURONS, SHUFFLED
 from analyses.proxies import activation, by_interval, correlations, log_likelihood_ratio, pearson
+from interp import Run
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.codes import CodeStore, Dictionary, SparseCodes
@@ -25,7 +26,6 @@ from interp.features.encode import encode_store
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
 from interp.metrics.next_token import logit_coherence
 from interp.monosemanticity.ranking import rank_codes
-from interp.pipeline.run import Run
 from interp.quality import quality_table
 from models.transformer import Transformer
 

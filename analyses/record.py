@@ -30,10 +30,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from analyses.bench_sae import versions
+from interp import Run
 from interp.figures.saving import write_images
 from interp.figures.theme import without_slider
 from interp.files import atomic, write_json, write_text
-from interp.pipeline.run import Run
 
 logger = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}

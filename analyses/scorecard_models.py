@@ -19,13 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import TopKConfig, harvest, train_sae
+from interp import Run, TopKConfig, harvest, train_sae
 from interp.activations import ActivationStore
 from interp.benchmark import FAMILIES, Basis, Factor, Truth, judge_latents
 from interp.codes import SparseCodes
 from interp.metrics.embeddings import ResidualVectors
 from interp.monosemanticity.calibration import Calibration
-from interp.pipeline.run import Run
 from interp.sae import SAE
 from models.training import TrainingConfig, train_model
 from models.transformer import Transformer, TransformerConfig

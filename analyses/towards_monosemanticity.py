@@ -55,13 +55,12 @@ from analyses.dictionary_measures import (
     sizes_of,
 )
 from analyses.record import check_run
-from interp import figures, harvest, train_sae
+from interp import Run, figures, harvest, run_stages, train_sae
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.controls import shuffled_model
 from interp.files import write_json
 from interp.pipeline.config import RunConfig
-from interp.pipeline.run import Run, run_stages
 from interp.sae import ReLUConfig
 
 QUICK = Setting(

@@ -3,12 +3,14 @@
 The names below are loaded when they are first used, so that importing the package is quick.
 """
 
+import ast
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of what is public
     from interp import figures as figures
     from interp.activations import ActivationStore as ActivationStore
     from interp.activations import join_stores as join_stores
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from interp.monosemanticity.ranking import rank_features as rank_features
     from interp.monosemanticity.ranking import verdict_shares as verdict_shares
     from interp.pipeline.config import RunConfig as RunConfig
-    from interp.pipeline.run import Run as Run
-    from interp.pipeline.run import run_stages as run_stages
+    from interp.pipeline.execution import run_stages as run_stages
+    from interp.pipeline.run_folder import Run as Run
     from interp.quality import evaluate_dictionary as evaluate_dictionary
     from interp.quality import quality_table as quality_table
     from interp.report import write_report as write_report
@@ -44,51 +46,24 @@ if TYPE_CHECKING:
     from interp.sae import train_sae as train_sae
     from interp.sae import train_sweep as train_sweep
 
-_HOMES = {
-    "ActivationStore": "activations",
-    "BatchTopKConfig": "sae",
-    "Crosscoder": "sae",
-    "FeatureStore": "features.feature_store",
-    "GatedConfig": "sae",
-    "JumpReLUConfig": "sae",
-    "MatchingPursuitConfig": "sae",
-    "MatryoshkaConfig": "sae",
-    "NeuronDictionary": "baselines",
-    "PCADictionary": "baselines",
-    "RandomDictionary": "baselines",
-    "ReLUConfig": "sae",
-    "Run": "pipeline.run",
-    "RunConfig": "pipeline.config",
-    "SAE": "sae",
-    "SAEConfig": "sae",
-    "ScanConfig": "features.feature_store",
-    "SparseCodes": "codes",
-    "TopKConfig": "sae",
-    "Transcoder": "sae",
-    "evaluate_dictionary": "quality",
-    "harvest": "harvest",
-    "join_stores": "activations",
-    "load_sae": "sae",
-    "quality_table": "quality",
-    "rank_codes": "monosemanticity.ranking",
-    "rank_features": "monosemanticity.ranking",
-    "run_stages": "pipeline.run",
-    "scan_features": "features.feature_store",
-    "train_sae": "sae",
-    "train_sweep": "sae",
-    "verdict_shares": "monosemanticity.ranking",
-    "write_report": "report",
-}
 
-__all__ = ["figures", *_HOMES]
+def _homes() -> dict[str, str]:
+    """Of each name imported above, the module it comes from."""
+    imports = ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+    found = [each for each in imports if isinstance(each, ast.ImportFrom) and str(each.module).startswith("interp")]
+    return {each.names[0].name: str(each.module) for each in found}
+
+
+_HOMES = _homes()
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "figures":
-        return import_module("interp.figures")
     if name not in _HOMES:
         raise AttributeError(f"module 'interp' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"interp.{_HOMES[name]}"), name)
+    if _HOMES[name] == "interp":
+        return import_module(f"interp.{name}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

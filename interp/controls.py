@@ -1,5 +1,8 @@
 """Verdicts beside their nulls: the same verdict on dictionaries that found nothing, or found the same from elsewhere.
 
+In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, tables
+of verdicts and of their shares for five dictionaries:
+
     SAE               the dictionary that is ranked
     twin seed         the same config from another seed: what luck changes
     neurons           the MLP's neurons as they come
@@ -10,20 +13,20 @@ All are judged on the same sequences with the same settings (`ranking.rank_codes
 dictionaries that are trained here see fewer tokens than the one that is ranked; `trained_tokens` tells how many.
 
 Failing: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
-too. They have a verdict of their own, lexical; to be compared is the share called monosemantic.
+too. They have a verdict of their own, single-token (`lexical`); to be compared is the share called monosemantic.
 """
 
 import copy
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -31,6 +34,7 @@ from torch import Tensor, nn
 from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.files import Progress, no_progress, write_parquet
 from interp.harvest import harvest
 from interp.sae import SAE, SAEConfig, train_sae, train_sweep
 
@@ -39,13 +43,10 @@ if TYPE_CHECKING:
 
 NAMES = ("SAE", "twin seed", "neurons", "frozen decoder", "shuffled model")
 UNTESTED = ("dead", "too_rare")
-_TESTED = {"share": "tested_share", "ci_low": "tested_low", "ci_high": "tested_high"}
-_TESTED |= {"sure_share": "tested_sure", "sure_low": "tested_sure_low", "sure_high": "tested_sure_high"}
-_TESTED |= {"unsure_share": "tested_unsure", "unsure_low": "tested_unsure_low", "unsure_high": "tested_unsure_high"}
 _ROWS_AT_ONCE = 1 << 15
-Progress = Callable[[int, int, str], None]
 Module = TypeVar("Module", bound=nn.Module)
-Part = tuple[str, Int[Tensor, " row"], SparseCodes]
+Part = tuple[Int[Tensor, " row"], SparseCodes]
+"""Row ids, and the codes of these rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class NullsConfig:
     latents: int = 384
     """Judged of each dictionary, drawn at random; all of them if there are fewer."""
     shifts: int = 1
-    """Shifted texts that give the null distribution of each score; no verdict but dense hangs on it."""
+    """Circular shifts that give the null distribution of each measure; no verdict but dense hangs on it."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -84,11 +85,9 @@ class Nulls(NamedTuple):
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
-        """Shares that lack a column of today's are counted anew from the verdicts."""
         import pandas as pd
 
-        nulls = cls(*(pd.read_parquet(Path(folder) / f"{name}.parquet") for name in cls._fields))
-        return nulls if _TESTED.keys() <= set(nulls.shares) else nulls._replace(shares=_shares(nulls.verdicts))
+        return cls(*(pd.read_parquet(Path(folder) / f"{name}.parquet") for name in cls._fields))
 
 
 def compare_with_nulls(
@@ -101,51 +100,31 @@ def compare_with_nulls(
     out: str | Path,
     *,
     settings: NullsConfig | None = None,
-    batch_size: int = 64,
-    exclude: Sequence[int] = (),
-    max_norm: float | None = None,
-    progress: Progress | None = None,
+    harvest_options: Mapping[str, Any] | None = None,
+    progress: Progress = no_progress,
 ) -> Nulls:
     """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
 
     features, neurons: scans over the tokens of `store`, which holds `hook` of `model`; `config` is what the dictionary
-    of `features` was trained with. `batch_size`, `exclude` and `max_norm` are those of its harvest.
+    of `features` was trained with; `harvest_options` are those of `harvest` for the store.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
     """
     settings, out = settings or NullsConfig(), Path(out)
-    if all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
-        shutil.rmtree(out / "work", ignore_errors=True)
-        return Nulls.read(out)
-    tell = progress or (lambda done, total, note: None)
-    tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
-    trained = min(settings.sae_tokens, config.tokens)
-    twin_config = dataclasses.replace(config, tokens=trained, seed=config.seed + 1)
-    configs = [twin_config, dataclasses.replace(twin_config, train_decoder=False)]
-    bench = _Bench(tokens, out / "work", settings, tell)
-
-    n_rows = tokens.numel()
-    bench.take("SAE", features.d_sae, partial(_stored, features.codes, n_rows))
-    bench.take("neurons", neurons.d_sae, partial(_stored, neurons.codes, n_rows))
-    saes = train_sweep(store, hook, configs, out=out / "dictionaries", progress=_named(tell, "twin and frozen"))
-    for name, sae in zip(("twin seed", "frozen decoder"), saes, strict=True):
-        bench.take(name, sae.d_sae, partial(_encoded, sae, store, hook, n_rows))
-    harvested = partial(
-        harvest,
-        tokens=features.tokens[: max(len(tokens), -(-trained // features.n_ctx))],
-        hook_names=[hook],
-        dtype=store.manifest["dtype"],
-        batch_size=batch_size,
-        exclude=exclude,
-        max_norm=max_norm,
-    )
-    bench.take("shuffled model", config.d_sae, partial(_on_shuffled, model, harvested, twin_config, out, bench))
-    verdicts = bench.judge(features.vocab if features.is_spelt else None)
-    verdicts["trained_tokens"] = verdicts["dictionary"].map({"SAE": config.tokens, "neurons": 0}).fillna(trained)
-    nulls = Nulls(_shares(verdicts), verdicts, _twins(features, *saes))
-    for name, table in zip(Nulls._fields, nulls, strict=True):
-        _write_parquet(table, out / f"{name}.parquet")
-    shutil.rmtree(out / "work")
-    return nulls
+    if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
+        bench = _Bench(features, config, settings, out, progress)
+        bench.take("SAE", features.d_sae, lambda: _stored(features.codes, bench.n_rows))
+        bench.take("neurons", neurons.d_sae, lambda: _stored(neurons.codes, bench.n_rows))
+        frozen, told = dataclasses.replace(bench.twin, train_decoder=False), _named(progress, "twin and frozen")
+        saes = train_sweep(store, hook, [bench.twin, frozen], out=out / "dictionaries", progress=told)
+        bench.take("twin seed", config.d_sae, lambda: _encoded(saes[0], store, hook, bench.n_rows))
+        bench.take("frozen decoder", config.d_sae, lambda: _encoded(saes[1], store, hook, bench.n_rows))
+        options = {**(harvest_options or {}), "dtype": store.manifest["dtype"], "seed": settings.seed}
+        bench.take("shuffled model", config.d_sae, lambda: bench.on_shuffled(model, hook, options))
+        verdicts = bench.judge(features.vocab if features.is_spelt else None)
+        for name, table in Nulls(_shares(verdicts), verdicts, _twins(features, *saes))._asdict().items():
+            write_parquet(out / f"{name}.parquet", table)
+    shutil.rmtree(out / "work", ignore_errors=True)
+    return Nulls.read(out)
 
 
 def shuffled_model(model: Module, *, seed: int = 0) -> Module:
@@ -166,79 +145,73 @@ def shuffled_model(model: Module, *, seed: int = 0) -> Module:
 class _Bench:
     """The codes of a sample of each dictionary's latents on the same tokens, side by side."""
 
-    def __init__(self, tokens: Int[Tensor, "seq pos"], work: Path, settings: NullsConfig, tell: Progress):
-        self.tokens, self.work, self.settings, self.tell = tokens, work, settings, tell
-        self.chosen: dict[str, Int[Tensor, " latent"]] = {}
-        work.mkdir(parents=True, exist_ok=True)
+    def __init__(self, features: FeatureStore, config: SAEConfig, settings: NullsConfig, out: Path, progress: Progress):
+        trained = min(settings.sae_tokens, config.tokens)
+        self.twin = dataclasses.replace(config, tokens=trained, seed=config.seed + 1)
+        self.trained_tokens = dict.fromkeys(NAMES, trained) | {"SAE": config.tokens, "neurons": 0}
+        self.features, self.settings, self.out, self.progress = features, settings, out, progress
+        self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
+        self.n_rows = self.tokens.numel()
+        self.chosen: dict[str, np.ndarray] = {}
+        (out / "work").mkdir(parents=True, exist_ok=True)
 
     def take(self, name: str, d_sae: int, parts: Callable[[], Iterator[Part]]) -> None:
         """Keep the codes of the sample; they appear whole, and those that are there already stay."""
         drawn = np.random.default_rng(self.settings.seed).permutation(d_sae)[: self.settings.latents]
-        self.chosen[name] = torch.from_numpy(np.sort(drawn))
+        chosen = self.chosen[name] = np.sort(drawn)
         if self._folder(name).exists():
             return
-        given, unfinished = parts(), self.work / "unfinished"
+        unfinished, done = self.out / "work" / "unfinished", 0
         shutil.rmtree(unfinished, ignore_errors=True)
-        codes = CodeStore.create(unfinished, n_rows=self.tokens.numel(), d_sae=len(drawn))
-        done = 0
-        for run, row_ids, part in given:
-            codes.write_run(run, row_ids, _only(part, self.chosen[name]))
+        codes = CodeStore.create(unfinished, n_rows=self.n_rows, d_sae=len(chosen))
+        for i, (row_ids, part) in enumerate(parts()):
+            codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
             done += len(row_ids)
-            self.tell(done, self.tokens.numel(), f"{name}: encoding")
+            self.progress(done, self.n_rows, f"{name}: encoding")
         os.replace(unfinished, self._folder(name))
+
+    def on_shuffled(self, model: nn.Module, hook: str, options: dict[str, Any]) -> Iterator[Part]:
+        """Of a dictionary that is trained on a shuffled copy of the model."""
+        told, seed = _named(self.progress, "shuffled model"), self.settings.seed
+        tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
+        shuffled, place = shuffled_model(model, seed=seed), self.out / "work" / "activations"
+        store = harvest(shuffled, tokens, [hook], place, progress=told, **options)
+        sae = train_sae(store, hook, self.twin, out=self.out / "shuffled", progress=told)
+        return _encoded(sae, store, hook, self.n_rows)
 
     def judge(self, vocab: Sequence[str] | None) -> "pd.DataFrame":
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
         from interp.monosemanticity.ranking import rank_codes
 
         codes = _SideBySide([CodeStore(self._folder(name)) for name in NAMES])
-        settings = self.settings
-        table = rank_codes(
-            self.tokens, codes, vocab=vocab, nulls=settings.shifts, seed=settings.seed, progress=self.tell
-        ).sort_values("latent")
-        table["latent"] = torch.cat([self.chosen[name] for name in NAMES]).numpy()
+        nulls, seed = self.settings.shifts, self.settings.seed
+        table = rank_codes(self.tokens, codes, vocab=vocab, nulls=nulls, seed=seed, progress=self.progress)
+        table = table.sort_values("latent").reset_index(drop=True)
+        table["latent"] = np.concatenate([self.chosen[name] for name in NAMES])
         table.insert(0, "dictionary", np.repeat(NAMES, [len(self.chosen[name]) for name in NAMES]))
-        return table.reset_index(drop=True)
+        return table.assign(trained_tokens=table["dictionary"].map(self.trained_tokens))
 
     def _folder(self, name: str) -> Path:
-        return self.work / f"codes-{name.replace(' ', '-')}"
+        return self.out / "work" / f"codes-{name.replace(' ', '-')}"
 
 
 class _SideBySide:
-    """Codes of several dictionaries as of one (`scores.firings.CodeSource`): latents of the second follow those of the
-    first."""
+    """Codes of several dictionaries as of one: latents of the second follow those of the first."""
 
     def __init__(self, sources: Sequence[CodeStore]):
         self.sources = sources
-        self.starts = np.cumsum([0, *(codes.d_sae for codes in sources)]).tolist()
-
-    @property
-    def d_sae(self) -> int:
-        return self.starts[-1]
+        self.d_sae = sum(codes.d_sae for codes in sources)
 
     def __len__(self) -> int:
         return len(self.sources[0])
 
     def __getitem__(self, rows: slice, /) -> SparseCodes:
-        parts = [codes[rows] for codes in self.sources]
-        order = torch.cat([part.rows for part in parts]).argsort(stable=True)
-        latents = torch.cat([part.latents + start for part, start in zip(parts, self.starts, strict=False)])
-        counts = torch.stack([part.offsets.diff() for part in parts]).sum(0)
-        values = torch.cat([part.values for part in parts])
-        return SparseCodes.from_counts(counts, latents[order], values[order], self.d_sae)
+        return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self.sources], "csr"))
 
 
 def _stored(codes: CodeStore, n_rows: int) -> Iterator[Part]:
-    for start in range(0, n_rows, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, n_rows)
-        present, part = codes.present(start, stop), codes[start:stop]
-        counts = part.offsets.diff()[present]
-        row_ids = torch.arange(start, stop)[present]
-        yield (
-            f"{start // _ROWS_AT_ONCE:05d}",
-            row_ids,
-            SparseCodes.from_counts(counts, part.latents, part.values, codes.d_sae),
-        )
+    for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
+        yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
 
 
 def _encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: int) -> Iterator[Part]:
@@ -249,27 +222,15 @@ def _encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: 
         if asked.any():
             blocks = shard.acts[asked].float().split(4096)
             with torch.no_grad():
-                yield f"{i:05d}", shard.row_ids[asked], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
+                yield shard.row_ids[asked], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
 
 
-def _on_shuffled(
-    model: nn.Module, harvested: Callable[..., ActivationStore], config: SAEConfig, out: Path, bench: _Bench
-) -> Iterator[Part]:
-    told, seed = _named(bench.tell, "shuffled model"), bench.settings.seed
-    store = harvested(shuffled_model(model, seed=seed), out=bench.work / "activations", seed=seed, progress=told)
-    hook = store.hook_names[0]
-    sae = train_sae(store, hook, config, out=out / "shuffled", progress=told)
-    return _encoded(sae, store, hook, bench.tokens.numel())
-
-
-def _only(codes: SparseCodes, chosen: Int[Tensor, " latent"]) -> SparseCodes:
-    """The firings (z > 0) of the latents `chosen`, which are numbered anew."""
-    place = torch.full((codes.d_sae,), -1, dtype=torch.int32)
-    place[chosen] = torch.arange(len(chosen), dtype=torch.int32)
-    latents = place[codes.latents.long().cpu()]
-    keep = (latents >= 0) & (codes.values.cpu() > 0)
-    counts = torch.bincount(codes.rows.cpu()[keep], minlength=len(codes))
-    return SparseCodes.from_counts(counts, latents[keep], codes.values.detach().cpu()[keep], len(chosen))
+def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
+    """Where z > 0, of the latents `chosen`, which are numbered anew."""
+    matrix = codes.scipy()[:, chosen]
+    matrix.data = np.maximum(matrix.data, 0)
+    matrix.eliminate_zeros()
+    return SparseCodes.from_scipy(matrix)
 
 
 def _shares(verdicts: "pd.DataFrame") -> "pd.DataFrame":
@@ -279,12 +240,13 @@ def _shares(verdicts: "pd.DataFrame") -> "pd.DataFrame":
 
     parts = []
     for name, table in verdicts.groupby("dictionary", sort=False):
-        share = verdict_shares(table).set_index("verdict")
-        tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict").drop(list(UNTESTED))
-        share = share.join(tested[list(_TESTED)].rename(columns=_TESTED)).reset_index()
-        about = {"dictionary": name, "trained_tokens": table["trained_tokens"].iloc[0], "latents": len(table)}
-        for column, value in reversed(about.items()):
-            share.insert(0, column, value)
+        tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict").drop(columns="n")
+        tested = tested.drop(list(UNTESTED))
+        tested.columns = [f"tested_{name.removeprefix('ci_').removesuffix('_share')}" for name in tested]
+        share = verdict_shares(table).join(tested, on="verdict")
+        share.insert(0, "dictionary", name)
+        share.insert(1, "trained_tokens", table["trained_tokens"].iloc[0])
+        share.insert(2, "latents", len(table))
         parts.append(share)
     return pd.concat(parts, ignore_index=True)
 
@@ -302,11 +264,5 @@ def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> "pd.DataFrame":
     )
 
 
-def _named(tell: Progress, name: str) -> Progress:
-    return lambda done, total, note: tell(done, total, f"{name}: {note}")
-
-
-def _write_parquet(table: "pd.DataFrame", file: Path) -> None:
-    temporary = file.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False)
-    os.replace(temporary, file)
+def _named(progress: Progress, name: str) -> Progress:
+    return lambda done, total, note: progress(done, total, f"{name}: {note}")

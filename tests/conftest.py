@@ -1,5 +1,8 @@
 """What holds for every test."""
 
+import fcntl
+import os
+
 import pytest
 import torch
 
@@ -10,3 +13,17 @@ def threads_as_they_were():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A finished run of `tests.tiny.TINY`, made once for all workers: read it, and copy what you change."""
+    from interp import run_stages
+    from tests.tiny import TINY
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with open(folder / "tiny.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it, the others find it done
+        return run_stages(TINY, folder / "tiny")

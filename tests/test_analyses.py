@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from analyses import bench_quality, bench_recovery, bench_sae, extract_features, scorecard, scorecard_synthetic
 from analyses.bench_sae import QUICK
 from analyses.peers import sparse_start
-from interp.pipeline.run import run_stages
+from interp import run_stages
 from tests.tiny import TINY
 
 ANALYSES = Path(__file__).parents[1] / "analyses"

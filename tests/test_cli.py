@@ -17,8 +17,8 @@ import tomli_w
 from interp.activations import ActivationStore
 from interp.cli import main
 from interp.cli.console import Bar
+from interp.cli.sae_commands import field_lines
 from interp.monosemanticity import cohesion
-from interp.pipeline.config import sae_fields
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from tests.tiny import SECTIONS
 
@@ -26,27 +26,19 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A model trained by the command, then each stage by its own command."""
+def folder(tmp_path_factory, tiny_run):
+    """The model and tokens of a finished run, then each later stage by its own command."""
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
-    assert main(["train-model", str(folder / "tiny.toml"), "--out", str(folder / "run")]) == 0
+    for name in ("run.toml", "corpus", "model"):
+        copy = shutil.copytree if (tiny_run.path / name).is_dir() else shutil.copy
+        (folder / "run").mkdir(exist_ok=True)
+        copy(tiny_run.path / name, folder / "run" / name)
     model, tokens, hook = folder / "run/model", folder / "run/corpus/train", "blocks.0.mlp.hook_post"
     harvest = ["harvest", model, tokens, "--hook", hook, "--max-tokens", 20_000, "--out", folder / "store"]
     train = ["train-sae", folder / "store", "--d-sae", 64, "--k", 4, "--max-tokens", 20_000, "--out", folder / "sae"]
-    scan = [
-        "scan",
-        folder / "sae",
-        folder / "store",
-        "--model",
-        model,
-        "--tokens",
-        tokens,
-        "--out",
-        folder / "features",
-    ]
-    rank = ["rank", folder / "features", "--nulls", 2, "--out", folder / "ranking.csv"]
-    for command in (harvest, train, scan, rank):
+    scan = ["scan", folder / "sae", folder / "store", "--model", model, "--tokens", tokens]
+    rank = ["rank", folder / "features", "--nulls", 1, "--out", folder / "ranking.csv"]
+    for command in (harvest, train, [*scan, "--out", folder / "features"], rank):
         assert main([str(word) for word in command]) == 0, command
     return folder
 
@@ -72,12 +64,11 @@ def test_a_stage_at_a_time_ends_in_a_ranking_and_a_page(folder, capsys):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A finished run folder."""
+def whole(tmp_path_factory, tiny_run):
+    """A finished run folder, beside its configuration."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
-    assert main(["run", str(folder / "tiny.toml"), "--out", str(folder / "run")]) == 0
-    return folder / "run"
+    return shutil.copytree(tiny_run.path, folder / "run")
 
 
 def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
@@ -304,7 +295,7 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "did you mean jumprelu" in line("--d-sae", 8, "--architecture", "jumprlu")
     assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
     assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
-    assert "d_sae = 'many' must be of type int" in line("--d-sae", "many")
+    assert "d_sae = 'many' must be a valid integer" in line("--d-sae", "many")
     assert "device='gpu' is not there" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
     assert "there are topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
     assert "l1=-1.0 must not be negative" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
@@ -328,7 +319,7 @@ def test_train_sae_lists_the_fields_of_an_architecture(capsys):
         main(["train-sae", "--architecture", "jumprelu", "--fields"])
     assert "bandwidth_end" in capsys.readouterr().out
     for name, kind in ARCHITECTURES.items():
-        lines = sae_fields(name)
+        lines = field_lines(kind)
         fields = [i for i, line in enumerate(lines) if not line.startswith(" ")]
         assert len(fields) == len(dataclasses.fields(kind))
         for i in fields:

@@ -5,7 +5,10 @@ import tomllib
 import pytest
 import tomli_w
 
-from interp.pipeline.config import RunConfig, sae_config, sae_fields, toml_value, toml_values
+from interp.cli.arguments import toml_value, toml_values
+from interp.cli.sae_commands import field_lines
+from interp.pipeline.config import RunConfig
+from interp.pipeline.validation import sae_config
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
 
 
@@ -73,7 +76,7 @@ def test_a_word_that_begins_like_a_list_and_is_none_is_refused(text):
 
 
 def test_fields_are_listed_with_their_types_and_defaults():
-    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in sae_fields("jumprelu") if line[0] != " "}
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in field_lines(JumpReLUConfig) if line[0] != " "}
     assert set(lines) == {field.name for field in dataclasses.fields(JumpReLUConfig)}
     assert lines["d_sae"] == "int needed" and lines["clip"] == 'float or "none" default none'
 
@@ -86,10 +89,10 @@ def test_fields_are_listed_with_their_types_and_defaults():
         ({"d_sae": 8, "tokens": 10, "l1": -1}, "l1=-1.0 must not be negative"),
         ({"d_sae": 8, "tokens": 10, "l1_warm": 0}, "relu field 'l1_warm' does not exist; did you mean l1_warmup"),
         ({"d_sae": 8, "tokens": 10, "lr": float("nan")}, "lr = nan must be a finite number"),
-        ({"d_sae": 8.5, "tokens": 10}, "d_sae = 8.5 must be of type int"),
-        ({"d_sae": 8, "tokens": 10, "resample_at": [0.5, "x"]}, "resample_at = 'x' must be of type float"),
-        ({"d_sae": 8, "tokens": 10, "clip": "x"}, "clip = 'x' must be of type float or \"none\""),
-        ({"d_sae": 8, "tokens": 10, "unit_norm": 1}, "unit_norm = 1 must be of type bool"),
+        ({"d_sae": 8.5, "tokens": 10}, "d_sae = 8.5 must be a valid integer"),
+        ({"d_sae": 8, "tokens": 10, "resample_at": [0.5, "x"]}, "resample_at = 'x' must be a valid number"),
+        ({"d_sae": 8, "tokens": 10, "clip": "x"}, "clip = 'x' must be a valid number or \"none\""),
+        ({"d_sae": 8, "tokens": 10, "unit_norm": 1}, "unit_norm = 1 must be a valid boolean"),
     ],
 )
 def test_mistakes_in_a_dictionary_are_named(given, message):
@@ -102,8 +105,8 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
     [
         ("[sea]\nk = 1", r"c.toml: section 'sea' does not exist; did you mean sae"),
         ("[sae]\nd_sea = 1", r"c.toml: \[sae\] field 'd_sea' does not exist; did you mean d_sae"),
-        ('[sae]\nk = "32"', r"c.toml: \[sae\] k = '32' must be of type int"),
-        ("[sae]\nk = true", r"c.toml: \[sae\] k = True must be of type int"),
+        ('[sae]\nk = "32"', r"c.toml: \[sae\] k = '32' must be a valid integer"),
+        ("[sae]\nk = true", r"c.toml: \[sae\] k = True must be a valid integer"),
         ("[sae]\nk = 64\nd_sae = 32", r"c.toml: \[sae\] k=64 .*d_sae=32"),
         ('[sae]\narchitecture = "jumprelu"\nk = 8', r"\[sae\] field 'k' does not exist"),
         ("[sae]\narchitecture = [1]", r"architecture \[1\] does not exist"),
@@ -114,6 +117,9 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
         ("[ranking]\nnulls = 0", r"\[ranking\] nulls=0 must be at least 1"),
         ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must not be negative"),
+        ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),
+        ("[training]\nbetas = [0.9]", r"\[training\] betas = \(0.9,\): Field required"),
+        ("[corpus.shares]\nshakespeare = true", r"\[corpus\] shares = True must be a valid number"),
         ("[wider]\nfactor = 1", r"\[wider\] factor=1 must be at least 2"),
     ],
 )

@@ -3,10 +3,11 @@
 import pandas as pd
 import pytest
 
-from interp.cli import console
-from interp.controls import Nulls, _shares
+from interp.controls import _shares
 from interp.features.intervals import wilson
 from interp.monosemanticity.ranking import VERDICTS, verdict_counts, verdict_shares
+from interp.pipeline.stages.findings import beside_nulls, by_dictionary
+from interp.pipeline.stages.findings import verdicts as verdict_line
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
 ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("lexical", False, 1), ("too_rare", False, 0)]
@@ -60,26 +61,15 @@ def test_shares_of_those_tested_leave_out_the_rare_and_the_dead():
     assert table.loc[("SAE", "too_rare"), tested].isna().all()
 
 
-def test_shares_that_do_not_tell_them_apart_are_counted_anew(tmp_path):
-    now = Nulls(_shares(verdicts()), verdicts(), pd.DataFrame({"latent": [0]}))
-    before = now.shares[["dictionary", "verdict", "n", "share", "ci_low", "ci_high"]].assign(share=0.5)
-    for name, table in zip(Nulls._fields, now._replace(shares=before), strict=True):
-        table.to_parquet(tmp_path / f"{name}.parquet")
-    pd.testing.assert_frame_equal(Nulls.read(tmp_path).shares, now.shares)
-    now.shares.assign(share=0.5).to_parquet(tmp_path / "shares.parquet")
-    assert (Nulls.read(tmp_path).shares["share"] == 0.5).all(), "what is whole is read as it is"
-
-
 def test_the_end_of_a_run_says_how_much_is_sure():
-    first, second = console._beside_nulls(_shares(verdicts())).splitlines()
+    first, second = beside_nulls({"shares": by_dictionary(_shares(verdicts()))}).splitlines()
     low, high = wilson(3, 10)
     assert "SAE" in first and f"40% monosemantic (17% to 69%),  30% surely ({low:.0%} to {high:.0%})" in first
-    assert second.split()[0] == "neurons" and "10% lexical" in first
+    assert second.split()[0] == "neurons:" and "10% single-token" in first
 
 
 def test_counts_say_how_many_are_unsure_and_fall_into_no_parts():
     counts = verdict_counts(ranking())
     assert counts["unsure"] == {"monosemantic": 1, "polysemantic": 2} and counts["inseparable"] == 1
-    said = console.verdicts(counts)
+    said = verdict_line(counts)
     assert "4 monosemantic (1 unsure), 4 polysemantic (2 unsure, 1 without separable senses)" in said
-    assert console.verdicts({"verdicts": {"lexical": 2, "dead": 1}}) == "2 lexical, 1 dead"

@@ -14,19 +14,22 @@ import pytest
 import torch
 
 from interp.controls import shuffled_model
-from interp.pipeline.run import Run, run_alone, run_stages
-from interp.pipeline.stages import STAGES, stages_of
+from interp.pipeline.config import RunConfig
+from interp.pipeline.execution import run_alone, run_stages
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stage import STAGES, stage, stages_of
 from interp.sae import JumpReLUConfig, load_sae
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
 VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 
-# Imports once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
+# Imports all once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
-from interp.pipeline.run import run_stages
-from interp.pipeline.stages import STAGES
+import interp.baselines, interp.controls, interp.monosemanticity.ranking, interp.quality, interp.report, models.training
+from interp.pipeline.execution import run_stages
+from interp.pipeline.stage import STAGES
 from tests.tiny import TINY
 
 def killer(stage, calls):
@@ -40,8 +43,8 @@ def killer(stage, calls):
         return step
     return progress
 
-kills = [(s.name, calls) for s in STAGES for calls in (1, 3)]
-kills[kills.index(("wider", 1)) : kills.index(("wider", 1))] = [("nulls", calls) for calls in (5, 8, 11)]
+kills = [(name, 3 if name in ("model", "sae", "features", "ranking", "report") else 1) for name in STAGES]
+kills[kills.index(("report", 3)) : kills.index(("report", 3))] = [("nulls", calls) for calls in (3, 5, 8, 11)]
 for stage, calls in kills + [(None, 0)]:
     child = os.fork()
     if child == 0:
@@ -52,9 +55,21 @@ for stage, calls in kills + [(None, 0)]:
 """
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return run_stages(TINY, tmp_path_factory.mktemp("run") / "whole")
+@pytest.fixture
+def run(tiny_run):
+    return tiny_run
+
+
+@pytest.fixture
+def copied(tiny_run, tmp_path):
+    return Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+
+
+def ran_now(config, folder, **given) -> list[str]:
+    """The stages that run."""
+    ran = []
+    run_stages(config, folder, finished=lambda stage, manifest, now: ran.append(stage.name) if now else None, **given)
+    return ran
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -87,6 +102,37 @@ def test_stages_leave_what_a_notebook_opens(run):
     assert opened.model.cfg.d_vocab == opened.tokenizer.vocab_size
     assert (run.path / opened.manifest("report")["results"]["page"]).is_file()
     assert opened.wider.d_sae == 2 * TINY.sae.d_sae
+
+
+def test_a_stage_is_one_object(copied):
+    """Its section, its place in the order, its line and what a run offers of it follow from the function below."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class LongestConfig:
+        latents: int = 3
+
+    try:
+
+        @stage(
+            inputs=("features",),
+            own={"longest": LongestConfig},
+            opens={"longest": ("longest.parquet", "pandas:read_parquet")},
+            summary="{latents} latents that fire most",
+        )
+        def longest(run, folder, progress):
+            """the latents that fire most"""
+            table = run.features.table().nlargest(run.config.longest.latents, "n_active")
+            table.to_parquet(folder / "longest.parquet")
+            return {"latents": len(table)}
+
+        config = RunConfig.from_dict(TINY.to_dict() | {"longest": {"latents": 2}})
+        assert ran_now(config, copied.path, redo=True) == ["longest"]
+        assert len(copied.longest) == 2 and "longest" in dir(copied)
+        assert longest.line(copied.manifest("longest")).endswith(" s  2 latents that fire most")
+        with pytest.raises(ValueError, match=r"\[longest\] latents = 'x' must be a valid integer"):
+            RunConfig.from_dict({"longest": {"latents": "x"}})
+    finally:
+        STAGES.pop("longest", None)
 
 
 def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
@@ -128,52 +174,47 @@ def test_a_shuffled_model_has_the_same_weights_in_another_order(run):
         assert torch.equal(weight, dict(run.model.named_parameters())[name]), "the model itself stays"
 
 
-def test_a_stage_alone_is_run_anew_from_what_is_there(run, tmp_path):
-    shutil.copytree(run.path, tmp_path / "run")
-    copied = Run(tmp_path / "run")
+def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     (copied.path / "ranking" / "ranking.parquet").write_bytes(b"")
-    config = dataclasses.replace(TINY, ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
     manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
     assert manifest["config"] == {"ranking": {"nulls": 1, "seed": 0, "use_labels": False, "twin": "none"}}
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
-    ran = []
-    run_stages(config, copied.path, finished=lambda stage, manifest, now: ran.append(stage) if now else None)
-    assert ran == ["report"]
+    assert ran_now(config, copied.path) == ["report"]
     shutil.rmtree(copied.path / "features")
     with pytest.raises(ValueError, match="has no features yet"):
         run_alone(copied, "ranking", progress=lambda done, total, note: None)
 
 
 def test_without_a_wider_dictionary_the_run_has_no_such_stage():
-    config = dataclasses.replace(TINY, wider=dataclasses.replace(TINY.wider, factor=None))
-    assert [stage.name for stage in stages_of(config)] == [stage.name for stage in STAGES if stage.name != "wider"]
+    config = TINY.replace(wider=dataclasses.replace(TINY.wider, factor=None))
+    assert [stage.name for stage in stages_of(config)] == [name for name in STAGES if name != "wider"]
     with pytest.raises(ValueError, match="wider is not a stage of this configuration"):
         run_stages(config, "nowhere", until="wider")
 
 
 def test_what_is_done_is_skipped(run):
-    ran = []
-    run_stages(TINY, run.path, finished=lambda stage, manifest, now: ran.append((stage, now)))
-    assert ran == [(stage.name, False) for stage in STAGES]
+    done = []
+    run_stages(TINY, run.path, finished=lambda stage, manifest, ran: done.append((stage.name, ran)))
+    assert done == [(name, False) for name in STAGES]
 
 
-def test_another_configuration_is_refused_and_redo_runs_what_it_touches(run, tmp_path):
-    other = dataclasses.replace(TINY, ranking=dataclasses.replace(TINY.ranking, seed=5))
+def test_another_configuration_is_refused_and_redo_runs_what_it_touches(copied):
+    other = TINY.replace(ranking=dataclasses.replace(TINY.ranking, seed=5))
     with pytest.raises(ValueError, match=r"another configuration \(ranking.seed: 0 there, 5 here\).*--redo"):
-        run_stages(other, run.path)
-    ran = []
-    run_stages(other, run.path, redo=True, finished=lambda stage, manifest, now: ran.append(stage) if now else None)
-    assert ran == ["ranking", "report"]
-    run_stages(TINY, run.path, redo=True)
+        run_stages(other, copied.path)
+    before = copied.ranking
+    assert ran_now(other, copied.path, redo=True) == ["ranking", "report"]
+    assert copied.ranking is not before, "what a stage left is read again after it ran again"
 
 
 def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):
     done = ("sae", "features", "quality", "ranking", "concepts", "nulls", "wider", "report")
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
     sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)
-    other = run_stages(dataclasses.replace(TINY, sae=sae), tmp_path / "run", redo=True, until="quality")
-    l0 = min(other.store.d(TINY.harvest.hook_name), round(other.sae_results["l0"]))
+    other = run_stages(TINY.replace(sae=sae), tmp_path / "run", redo=True, until="quality")
+    l0 = min(other.store.d(TINY.harvest.hook_name), round(other.results("sae")["l0"]))
     table = other.quality.set_index("dictionary")
     assert l0 > 1 and table.l0["PCA"] == pytest.approx(l0) and table.l0["random"] == pytest.approx(l0, rel=0.1)
 
@@ -185,6 +226,14 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(FileNotFoundError, match="not a run folder"):
         Run(tmp_path)
+
+
+def test_what_a_run_does_not_have_is_named(run, copied):
+    shutil.rmtree(copied.path / "concepts")
+    with pytest.raises(FileNotFoundError, match="has no concepts yet: `interp run`"):
+        copied.concepts  # noqa: B018
+    with pytest.raises(AttributeError, match="a run has no 'rankings'; it has .*ranking"):
+        run.rankings  # noqa: B018
 
 
 def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(run, tmp_path):
@@ -205,10 +254,8 @@ def test_a_text_that_changed_is_read_again(tmp_path):
     text = tmp_path / "book.txt"
     text.write_text("The quick brown fox jumps over the lazy dog.\n\n" * 600)
     corpus = dataclasses.replace(TINY.corpus, source="files", paths=(str(text),), characters=None)
-    config = dataclasses.replace(TINY, corpus=corpus)
-    counts = []
-    for _ in range(2):
-        run_stages(config, tmp_path / "run", until="corpus", finished=lambda s, m, ran: counts.append(ran))
+    config = TINY.replace(corpus=corpus)
+    counts = [ran_now(config, tmp_path / "run", until="corpus") for _ in range(2)]
     text.write_text("A slow grey goose walks under the busy cat.\n\n" * 600)
-    run_stages(config, tmp_path / "run", until="corpus", finished=lambda s, m, ran: counts.append(ran))
-    assert counts == [True, False, True]
+    counts.append(ran_now(config, tmp_path / "run", until="corpus"))
+    assert counts == [["corpus"], [], ["corpus"]]

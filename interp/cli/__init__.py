@@ -4,23 +4,45 @@
 Bad input ends with one line on standard error and exit code 2. Under `torchrun` the first process speaks.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from interp.cli.console import is_first
-from interp.cli.dictionaries import add_export, add_train_sae
-from interp.cli.features import add_rank, add_report, add_scan
-from interp.cli.judging import add_judge
-from interp.cli.parsing import Parser, one_line
-from interp.cli.runs import add_demo, add_harvest, add_run, add_train_model, add_warm_up
-from interp.cli.trust import add_scorecard
+from interp.cli.arguments import Parser, add_command, command_name
+from interp.cli.console import is_first, one_line
+from interp.cli.feature_commands import rank_command, report_command, scan_command, scorecard_command
+from interp.cli.judge_command import judge_command
+from interp.cli.run_commands import (
+    add_stages,
+    demo_command,
+    harvest_command,
+    run_command,
+    train_model_command,
+    warm_up_command,
+)
+from interp.cli.sae_commands import add_fields, export_command, train_sae_command
+
+COMMANDS: dict[Callable[..., None], Callable | None] = {
+    demo_command: None,
+    run_command: add_stages,
+    train_model_command: None,
+    harvest_command: None,
+    train_sae_command: add_fields,
+    scan_command: None,
+    rank_command: None,
+    report_command: None,
+    judge_command: None,
+    scorecard_command: None,
+    export_command: None,
+    warm_up_command: None,
+}
+"""Each with what else adds to its help and arguments."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser(words)
+    options = parser.parse_args(words)
     if options.command is None:
         parser.print_help()
         return 0
@@ -39,21 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> Parser:
+    """Only the command that is called gets its arguments: heavy libraries know some of them."""
     parser = Parser(
         prog="interp",
         description="Dictionary learning on language models: from raw text to ranked, explained features.",
         epilog="Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains each.",
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     parser.set_defaults(command=None)
-    for add in (add_demo, add_run, add_train_model, add_harvest, add_train_sae, add_scan, add_rank, add_report):
-        add(commands)
-    add_judge(commands)
-    add_scorecard(commands)
-    add_export(commands)
-    add_warm_up(commands)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    called = next((word for word in words if not word.startswith("-")), None)
+    for command, extend in COMMANDS.items():
+        own = add_command(commands, command, whole=command_name(command) == called)
+        if extend is not None and command_name(command) == called:
+            extend(own)
     return parser
 
 

@@ -1,11 +1,12 @@
-"""What the commands read and write: run folders and feature stores, tables, and places looked at before long work."""
+"""What the commands read and write: run folders, stores and tables, and places looked at before long work."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from interp.cli.parsing import one_line
+from interp.cli.console import one_line
+from interp.files import atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,12 @@ BOTH = (".parquet", ".csv")
 
 def is_run(source: Path) -> bool:
     return (source / "run.toml").is_file()
+
+
+def only_hook(store: Any, hook: str | None) -> str:
+    if hook is None and len(store.hook_names) > 1:
+        raise ValueError(f"the store holds {', '.join(store.hook_names)}: say which with --hook")
+    return hook or store.hook_names[0]
 
 
 def open_features(source: Path) -> "FeatureStore":
@@ -54,9 +61,8 @@ def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
 def write_table(table: "pd.DataFrame", out: Path) -> None:
     """As .parquet or .csv by the file's ending, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    table.to_parquet(temporary, index=False) if out.suffix == ".parquet" else table.to_csv(temporary, index=False)
-    os.replace(temporary, out)
+    with atomic(out) as file:
+        table.to_parquet(file, index=False) if out.suffix == ".parquet" else table.to_csv(file, index=False)
 
 
 def check_writable(flag: str, out: Path, *, folder: bool = False) -> None:

@@ -1,0 +1,171 @@
+"""Features: `scan` gathers statistics, `rank` judges, `report` writes a page, `scorecard` tests the judgement."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from interp.cli.console import Bar
+from interp.cli.places import BOTH, check_writable, is_run, only_hook, open_features, read_table, write_table
+from interp.pipeline.execution import run_alone
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages.findings import ranked, verdicts
+
+
+def scan_command(
+    sae: Annotated[str, "the folder of an SAE (ours, SAELens's or sparsify's) or a SAELens release"],
+    store: Annotated[Path, "an activation store, as harvest writes it"],
+    *,
+    out: Annotated[Path, "the folder of the feature store"],
+    sae_id: Annotated[str | None, "which SAE of a release"] = None,
+    hook: Annotated[str | None, "needed only where the store holds several"] = None,
+    model: Annotated[Path | None, "the model folder"] = None,
+    tokenizer: Annotated[Path | None, "the tokenizer folder (default: beside the tokens)"] = None,
+    tokens: Annotated[Path | None, "the labelled tokens that were harvested"] = None,
+) -> None:
+    """SAE + store → feature store
+
+    Statistics, examples and logit effects of every latent, as Parquet tables in OUT.
+    --model adds logit effects and readable tokens, --tokens adds the labels that the text carries."""
+    from interp.activations import ActivationStore
+    from interp.features.feature_store import scan_features
+    from interp.sae import load_sae
+    from models.corpus import LabelledTokens
+    from models.tokenizer import Tokenizer
+    from models.transformer import Transformer
+
+    acts = ActivationStore.open(store)
+    labelled = LabelledTokens.load(tokens) if tokens else None
+    tokenizer = tokenizer or (tokens.parent / "tokenizer" if tokens else None)
+    with Bar("scan") as bar:
+        features = scan_features(
+            load_sae(sae, sae_id),
+            acts,
+            only_hook(acts, hook),
+            out,
+            model=Transformer.load(model) if model else None,
+            vocab=Tokenizer.load(tokenizer).display() if tokenizer else None,
+            labels=labelled[: len(acts.tokens)].labels if labelled and acts.tokens is not None else None,
+            progress=bar,
+        )
+    print(f"{features.d_sae:,} features in {out}")
+
+
+def rank_command(
+    source: Annotated[Path, "a run folder, or a feature store as scan writes it"],
+    *,
+    out: Annotated[Path | None, "a .parquet or .csv file; needed for a feature store"] = None,
+    nulls: Annotated[int | None, "circular shifts for the null distributions (default 2)"] = None,
+    seed: int | None = None,
+    labels: Annotated[bool, "let explanations name the labels of the run's corpus (verdicts never know them)"] = False,
+    twin: Annotated[Path | None, "a run or scan of the same tokens from another seed: is each latent found?"] = None,
+) -> None:
+    """run folder or feature store → ranking
+
+    Rank latents from monosemantic to polysemantic, each measure beside its null.
+    Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
+    from interp.monosemanticity.ranking import rank_features, verdict_counts
+
+    given: dict[str, Any] = {"nulls": nulls, "seed": seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    beside = None if twin is None else open_features(twin)
+    if out is not None:
+        if out.suffix not in BOTH:
+            raise ValueError(f"--out {out} must end in {' or '.join(BOTH)}")
+        check_writable("--out", out)
+    if is_run(source):
+        run = Run(source)
+        of_run: dict[str, Any] = {"use_labels": True} if labels else {}
+        of_run |= {} if beside is None else {"twin": str(beside.path.resolve())}
+        config = dataclasses.replace(run.config.ranking, **given, **of_run)
+        if out is None:
+            return _rank_in_place(run, config)
+    elif out is None:
+        raise ValueError(f"{source} is not a run folder: name the ranking's file with --out")
+    elif labels:
+        raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
+    features = open_features(source)
+    with Bar("rank") as bar:
+        if is_run(source):
+            table = ranked(run, config, bar)
+        else:
+            table = rank_features(features, twin=beside, progress=bar, **given)
+    write_table(table, out)
+    print(f"{verdicts(verdict_counts(table))}\n{out}")
+
+
+def _rank_in_place(run: Run, config: Any) -> None:
+    with Bar("ranking") as bar:
+        manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
+    print(verdicts(manifest["results"]))
+    print(run.path / "ranking" / "ranking.parquet")
+    print(f"interp report {run.path} writes its page anew")
+
+
+def report_command(
+    source: Annotated[Path, "a run folder, or a feature store"],
+    *,
+    out: Annotated[Path | None, "the page's folder; needed for a feature store"] = None,
+    ranking: Annotated[Path | None, "a .parquet file, as rank writes it (default: the run's)"] = None,
+    wider: Annotated[Path | None, "a dictionary of more latents on the same activations: an SAE, scan or run"] = None,
+) -> None:
+    """run folder or feature store → page
+
+    Write a page that works offline. Of a run folder it goes where its stage puts it, RUN/report/page, or to --out; of a
+    feature store to --out."""
+    from interp.features.feature_store import FeatureStore
+    from interp.report import write_report
+
+    extras: dict[str, Any] = {} if wider is None else {"wider": wider}
+    if ranking is not None:
+        if ranking.suffix != ".parquet":
+            raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not keep the senses")
+        extras["ranking"] = read_table("--ranking", ranking, [])
+    if out is not None:
+        check_writable("--out", out, folder=True)
+    elif not is_run(source):
+        raise ValueError(f"{source} is not a run folder: name the page's folder with --out")
+    with Bar("report") as bar:
+        if out is None and not extras:
+            page = source / run_alone(Run(source), "report", progress=bar)["results"]["page"]
+        else:
+            whole = source if is_run(source) else FeatureStore.open(source)
+            page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
+    print(page)
+
+
+def scorecard_command(
+    *,
+    seeds: Annotated[int, "worlds of each of the three families"] = 2,
+    latents: Annotated[int, "latents of each world"] = 300,
+    out: Annotated[Path | None, "a .csv file for the table of scores"] = None,
+) -> None:
+    """planted worlds → how far to trust the ranking
+
+    Judge planted latents whose meanings are known, each family of text by a calibration on the others, and print how
+    well the probability of one meaning and every single measure tell one meaning from several.
+    About ten seconds a world."""
+    from interp.benchmark import not_scored, scorecard, verdict_quality
+    from interp.benchmark.judged import calibration_worlds, judge_held_out
+    from interp.metrics.table import MEASURES
+
+    for name, value in (("seeds", seeds), ("latents", latents)):
+        if value < 1:
+            raise ValueError(f"--{name} {value} must be at least 1")
+    if out:
+        if out.suffix != ".csv":
+            raise ValueError(f"--out {out} must end in .csv")
+        check_writable("--out", out)
+    scores = {"monosemanticity": 1, "between_within_ratio": 1, "effect_size": 1, "context_coherence": 1, **MEASURES}
+    worlds = list(calibration_worlds(seeds, n_latents=latents))
+    with Bar("scorecard") as bar:
+        try:
+            held_out = judge_held_out(worlds, bar)
+            table, quality = scorecard(held_out, scores), verdict_quality(held_out)
+        except ValueError as error:
+            given = f"--latents (now {latents}) or --seeds (now {seeds})"
+            raise ValueError(f"too few latents to judge by: raise {given} ({error})") from error
+    if out:
+        write_table(table, out)
+    print(table.drop(columns=["n", "n_scored"]).round(3).to_string(index=False))
+    print(f"not measured in these worlds: {', '.join(not_scored(held_out, scores))}")
+    print("\n".join(f"{name:26s} {value:.3f}" for name, value in quality.items()))

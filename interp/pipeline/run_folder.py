@@ -1,0 +1,96 @@
+"""A run folder, opened: `Run("runs/demo").ranking`.
+
+A run folder holds `run.toml`, the whole configuration, and one folder a stage. A finished stage has a `manifest.json`:
+its configuration, the fingerprints of its inputs, versions, wall time and results.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from interp.pipeline.config import RunConfig
+from interp.pipeline.stage import STAGES, Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.activations import ActivationStore
+    from interp.controls import Nulls
+    from interp.features.feature_store import FeatureStore
+    from interp.sae import SAE
+    from models.corpus import LabelledTokens
+    from models.tokenizer import Tokenizer
+    from models.transformer import Transformer
+
+
+class Run:
+    """What the stages of a run left, each as its stage reads it: when first asked for, and again after the stage has
+    run again. Raises FileNotFoundError for a folder that is no run, and for what its stage has not made yet."""
+
+    if TYPE_CHECKING:
+        tokenizer: Tokenizer
+        train_tokens: LabelledTokens
+        val_tokens: LabelledTokens
+        model: Transformer
+        store: ActivationStore
+        sae: SAE
+        features: FeatureStore
+        neurons: FeatureStore
+        wider: FeatureStore
+        quality: pd.DataFrame
+        concepts: pd.DataFrame
+        ranking: pd.DataFrame
+        nulls: Nulls
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not (self.path / "run.toml").is_file():
+            raise FileNotFoundError(f"{path} is not a run folder: it has no run.toml")
+        self._opened: dict[str, tuple[int, Any]] = {}
+
+    @cached_property
+    def config(self) -> RunConfig:
+        return RunConfig.from_toml(self.path / "run.toml")
+
+    @property
+    def harvested(self) -> "LabelledTokens":
+        """The training sequences whose activations were kept."""
+        return self.train_tokens[: max(1, self.config.harvest.tokens // self.train_tokens.n_ctx)]
+
+    def feature(self, latent: int) -> Any:
+        """A latent with what is known of it; it shows itself in a notebook."""
+        features: Any = self.features
+        return features[latent]
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """The manifest of a finished stage, or None."""
+        file = self.path / stage / "manifest.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def results(self, stage: str) -> dict[str, Any]:
+        """What a finished stage reached, such as a training's fvu, l0 and dead."""
+        return json.loads(self._manifest_of(stage).read_text(encoding="utf-8"))["results"]
+
+    def __getattr__(self, name: str) -> Any:
+        for stage in STAGES.values():
+            if name in stage.opens and "_opened" in self.__dict__:
+                return self._open(stage, name)
+        raise AttributeError(f"a run has no {name!r}; it has {', '.join(dir(self))}")
+
+    def __dir__(self) -> list[str]:
+        own = [name for name in (*self.__dict__, *vars(type(self))) if not name.startswith("_")]
+        return sorted({*own, *(name for stage in STAGES.values() for name in stage.opens)})
+
+    def _open(self, stage: Stage, name: str) -> Any:
+        written, (place, reader) = self._manifest_of(stage.name).stat().st_mtime_ns, stage.opens[name]
+        if name not in self._opened or self._opened[name][0] != written:
+            self._opened[name] = written, resolve_name(reader)(self.path / stage.name / place)
+        return self._opened[name][1]
+
+    def _manifest_of(self, stage: str) -> Path:
+        file = self.path / stage / "manifest.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
+        return file

@@ -1,0 +1,10 @@
+"""The stages of a run; each reads what those before it left, and fills a folder of its own.
+
+corpus → model → activations → sae → features, neurons → quality, concepts, ranking, nulls, (wider) → report
+"""
+
+from interp.pipeline.stages import upstream  # isort: skip  the order of these lines is that of the stages
+from interp.pipeline.stages import latents  # isort: skip
+from interp.pipeline.stages import findings  # isort: skip
+
+__all__ = ["findings", "latents", "upstream"]

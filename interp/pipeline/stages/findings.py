@@ -1,0 +1,222 @@
+"""What the features are worth: `quality`, `concepts`, `ranking`, `nulls`, `report`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.files import Progress, digest_file, write_parquet
+from interp.pipeline.config import RunConfig
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stage import section, stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.features.feature_store import FeatureStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig:
+    tokens: int = 100_000
+    """Validation tokens on which the dictionary is spliced into the model."""
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig:
+    nulls: int = 2
+    """Circular shifts of the codes that give the null distribution of each measure."""
+    seed: int = 0
+    use_labels: bool = False
+    """Let explanations name the corpus's labels; verdicts never know them."""
+    twin: str | None = None
+    """The folder (seen from where the command runs) of a run, or of a scan of the same tokens, with a dictionary from
+    another seed: how well each latent is found again."""
+
+    def __post_init__(self) -> None:
+        if self.nulls < 1:
+            raise ValueError(f"nulls={self.nulls} must be at least 1: without a null no score has a scale")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative: take 0 or more")
+
+
+@stage(
+    inputs=("corpus", "model", "activations", "sae"),
+    own={"quality": QualityConfig},
+    shared=("harvest", "sae"),
+    opens={"quality": ("quality.parquet", "pandas:read_parquet")},
+    summary=lambda results: ("\n" + " " * 24).join(
+        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, CE recovered {r['ce_recovered_mean']:.3f}"
+        for name, r in results.items()
+    ),
+)
+def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the dictionary spliced into the model: L0, FVU, cross-entropy recovered, beside PCA and random directions"""
+    from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
+    from interp.codes import Dictionary
+    from interp.quality import quality_table
+
+    config, hook_name = run.config, run.config.harvest.hook_name
+    d_in = run.store.d(hook_name)
+    k = getattr(config.sae, "k", None) or min(d_in, max(1, round(run.results("sae")["l0"])))
+    is_mlp = hook_name == config.harvest.neurons
+    dictionaries: dict[str, Dictionary] = {
+        "SAE": run.sae,
+        "PCA": PCADictionary.fit(run.store, hook_name, k=k),
+        "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
+        "random": RandomDictionary.fit(run.store, hook_name, config.sae.d_sae, k=k, seed=config.sae.seed),
+    }
+    table = quality_table(
+        dictionaries,
+        run.model,
+        run.val_tokens.tokens[: max(1, config.quality.tokens // run.val_tokens.n_ctx)],
+        hook_name,
+        batch_size=config.quality.batch_size,
+        exclude=(run.tokenizer.bos_id,),
+        progress=progress,
+    )
+    write_parquet(folder / "quality.parquet", table)
+    return _by(table, "dictionary")
+
+
+@stage(
+    inputs=("features", "neurons"),
+    opens={"concepts": ("concepts.parquet", "pandas:read_parquet")},
+    summary=lambda results: (
+        f"best feature beats best neuron on {sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} "
+        f"of {len(results)} labels"
+    ),
+)
+def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the best latent and the best neuron for each label, F1 on held-out text"""
+    from interp.metrics.concepts import concept_table
+
+    table = concept_table(run.features, run.neurons)
+    write_parquet(folder / "concepts.parquet", table)
+    return _by(table, "label")
+
+
+def verdicts(counts: Mapping[str, Any]) -> str:
+    """One line of what `verdict_counts` counted."""
+    said = []
+    for verdict, count in counts["verdicts"].items():
+        notes = [(counts["unsure"].get(verdict, 0), "unsure")]
+        if verdict == "polysemantic":
+            notes.append((counts["inseparable"], "without separable senses"))
+        note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
+        said.append(f"{count:,} {verdict}" + (f" ({note})" if note else ""))
+    return ", ".join(said)
+
+
+def _twin_scan(config: RunConfig) -> dict[str, Any]:
+    twin = _twin(config.ranking)
+    return {} if twin is None else {"twin": digest_file(twin.path / "scan.json")}
+
+
+def _twin(config: RankingConfig) -> "FeatureStore | None":
+    from interp.features.feature_store import FeatureStore
+
+    return None if config.twin is None else FeatureStore.open(config.twin)
+
+
+@stage(
+    inputs=("corpus", "activations", "features"),
+    own={"ranking": RankingConfig},
+    outside=_twin_scan,
+    opens={"ranking": ("ranking.parquet", "pandas:read_parquet")},
+    summary=verdicts,
+)
+def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""
+    from interp.monosemanticity.ranking import verdict_counts
+
+    table = ranked(run, run.config.ranking, progress)
+    write_parquet(folder / "ranking.parquet", table)
+    return verdict_counts(table)
+
+
+def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame":
+    """The ranking of a run's features, with the evidence of its labels and of the activations they were learnt on."""
+    from interp.metrics.embeddings import ResidualVectors
+    from interp.monosemanticity.ranking import rank_features
+
+    if config.use_labels and not run.harvested.labels:
+        raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
+    return rank_features(
+        run.features,
+        nulls=config.nulls,
+        seed=config.seed,
+        labels=run.harvested.labels,
+        use_labels=config.use_labels,
+        embeddings=ResidualVectors.from_store(run.store, run.config.harvest.hook_name),
+        twin=_twin(config),
+        progress=progress,
+    )
+
+
+def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
+    """Dictionary → verdict → the shares that a line of the command line tells."""
+    columns = ["verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
+    firing = shares.dropna(subset=["share"]).groupby("dictionary", sort=False)
+    return {str(name): _by(rows[columns], "verdict") for name, rows in firing}
+
+
+def beside_nulls(results: Mapping[str, Any]) -> str:
+    """A line a dictionary: the share called monosemantic (95 % interval), how much of it surely, and single-token."""
+    return ("\n" + " " * 24).join(
+        f"{name + ':':16s} {one['share']:4.0%} monosemantic ({one['ci_low']:.0%} to {one['ci_high']:.0%}), "
+        f"{one['sure_share']:4.0%} surely ({one['sure_low']:.0%} to {one['sure_high']:.0%}), "
+        f"{of['lexical']['share']:4.0%} single-token"
+        for name, of in results["shares"].items()
+        for one in [of["monosemantic"]]
+    )
+
+
+@stage(
+    inputs=("model", "activations", "sae", "features", "neurons"),
+    own={"nulls": section("interp.controls:NullsConfig")},
+    shared=("harvest", "sae"),
+    opens={"nulls": (".", "interp.controls:Nulls.read")},
+    summary=beside_nulls,
+)
+def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the same verdicts for the neurons, a twin seed, a frozen decoder and a model with shuffled weights"""
+    from interp.controls import compare_with_nulls
+
+    config = run.config.harvest
+    nulls = compare_with_nulls(
+        run.features,
+        run.neurons,
+        run.store,
+        config.hook_name,
+        run.model,
+        run.config.sae,
+        folder,
+        settings=run.config.nulls,
+        harvest_options=config.options | {"exclude": (run.tokenizer.bos_id,)},
+        progress=progress,
+    )
+    match, chance = (float(nulls.twins[column].mean()) for column in ("cosine", "frozen_cosine"))
+    return {
+        "shares": by_dictionary(nulls.shares),
+        "twin": {"mean_cosine": match, "by_chance": chance},
+    }
+
+
+@stage(
+    inputs=("features",),
+    optional=("model", "sae", "quality", "concepts", "ranking", "nulls", "wider"),
+    summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
+)
+def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """a page that works offline, from file://"""
+    from interp.report import write_report
+
+    page = write_report(run.path, folder / "page", progress=progress)
+    files = [file for file in page.parent.rglob("*") if file.is_file()]
+    return {"page": str(page.relative_to(run.path)), "bytes": sum(file.stat().st_size for file in files)}
+
+
+def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
+    return {str(name): row for name, row in table.set_index(key).to_dict(orient="index").items()}

@@ -1,0 +1,110 @@
+"""From activations to features: `sae`, `features`, `neurons`, and, where it is asked for, `wider`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.files import Progress
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stage import section, stage
+
+if TYPE_CHECKING:
+    from interp.codes import Dictionary
+    from interp.sae import SAEConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WiderConfig:
+    factor: int | None = None
+    """Learn a second dictionary with so many times the latents, to see which features split; None: none."""
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and self.factor < 2:
+            raise ValueError(f"factor={self.factor} must be at least 2 (None = no wider dictionary)")
+
+
+FEATURES = "interp.features.feature_store:FeatureStore.open"
+
+
+@stage(
+    inputs=("activations",),
+    own={"sae": section("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
+    shared=("harvest",),
+    opens={"sae": (".", "interp.sae:load_sae")},
+    summary="{steps:,} steps, FVU {fvu:.3f}, L0 {l0:.1f}, {dead:.2%} dead in training",
+)
+def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """a sparse autoencoder, trained on the activations"""
+    return _train(run, run.config.sae, folder, progress)
+
+
+@stage(
+    inputs=("corpus", "model", "activations", "sae"),
+    own={"scan": section("interp.features.feature_store:ScanConfig")},
+    shared=("harvest",),
+    opens={"features": (".", FEATURES)},
+    summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
+)
+def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """statistics, examples, logit effects and label agreement of every latent"""
+    return _scan(run, run.sae, run.config.harvest.hook_name, folder, progress)
+
+
+@stage(
+    inputs=("corpus", "model", "activations"),
+    shared=("harvest", "scan"),
+    opens={"neurons": (".", FEATURES)},
+    summary="{latents:,} neurons, {dead:,} dead, L0 {mean_l0:.1f}",
+)
+def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the same of every neuron of the MLP, to compare"""
+    from interp.baselines import NeuronDictionary
+
+    hook_name = run.config.harvest.neurons
+    return _scan(run, NeuronDictionary(run.store.d(hook_name)), hook_name, folder, progress)
+
+
+@stage(
+    inputs=("corpus", "model", "activations"),
+    own={"wider": WiderConfig},
+    shared=("harvest", "sae", "scan"),
+    wanted=lambda config: config.wider.factor is not None,
+    opens={"wider": ("features", FEATURES)},
+    summary="{latents:,} latents, {dead:,} dead, FVU {fvu:.3f}",
+)
+def wider(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """a second dictionary with more latents, and its features, where [wider] asks for them"""
+    from interp.sae import load_sae
+
+    config, factor = run.config.sae, run.config.wider.factor or 1
+    wide = dataclasses.replace(config, d_sae=factor * config.d_sae)
+    results = _train(run, wide, folder / "sae", progress)
+    scanned = _scan(run, load_sae(folder / "sae"), run.config.harvest.hook_name, folder / "features", progress)
+    return scanned | {"fvu": results["fvu"]}
+
+
+def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> dict[str, Any]:
+    from interp.sae import train_sae
+
+    train_sae(run.store, run.config.harvest.hook_name, config, out=folder, progress=progress)
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, progress: Progress) -> dict[str, Any]:
+    from interp.features.feature_store import scan_features
+
+    features = scan_features(
+        dictionary,
+        run.store,
+        hook_name,
+        folder,
+        model=run.model,
+        vocab=run.tokenizer.display(),
+        labels=run.harvested.labels,
+        settings=run.config.scan,
+        progress=progress,
+    )
+    table = features.table()
+    return {"latents": len(table), "dead": int((table.n_active == 0).sum()), "mean_l0": float(table.density.sum())}

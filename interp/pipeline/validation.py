@@ -1,0 +1,114 @@
+"""Values from outside as fields of a config dataclass: pydantic checks the types, the dataclass itself the rest.
+
+Numbers are strict (no text, no truth values, whole ones for integers, finite), TOML's lists stand for tuples and "none"
+for None. A mistake is a ValueError of one line: the field, the value, and what it must be or the nearest known name.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+if TYPE_CHECKING:
+    from interp.sae import SAEConfig
+
+
+def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
+    """`values` as the types of the fields of the dataclass `kind`, which `whose` names in a message."""
+    hints = field_types(kind)
+    check_names(values, list(hints), f"{whose} field".strip())
+    try:
+        read = _model(kind).model_validate({name: _python(value, hints[name]) for name, value in values.items()})
+    except ValidationError as error:
+        raise ValueError(_one_line(error, hints)) from error
+    return {name: getattr(read, name) for name in values}
+
+
+def sae_config(architecture: str, values: Mapping[str, Any]) -> "SAEConfig":
+    """A dictionary's config, of its architecture's name. ValueError for a field that is missing, too."""
+    kind = architecture_named(architecture)
+    fields = read_fields(kind, values, architecture)
+    needed = [field.name for field in dataclasses.fields(kind) if is_needed(field)]
+    if missing := [name for name in needed if name not in fields]:
+        raise ValueError(f"{architecture} needs {' and '.join(missing)}")
+    return kind(**fields)
+
+
+def architecture_named(name: Any) -> type["SAEConfig"]:
+    from interp.sae import ARCHITECTURES
+
+    check_names([name], list(ARCHITECTURES), "architecture")
+    return ARCHITECTURES[name]
+
+
+def check_names(names: Iterable[Any], known: list[str], what: str) -> None:
+    """ValueError for the first name that is not known, with the nearest that are."""
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
+            remedy = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
+            raise ValueError(f"{what} {name!r} does not exist; {remedy}")
+
+
+def field_types(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def is_needed(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def type_name(hint: Any) -> str:
+    """int, float or "none", list of float, …"""
+    said = hint.__name__ if isinstance(hint, type) else str(hint)
+    for pattern, words in (
+        (r"tuple\[(\w+).*?\]", r"list of \1"),
+        (r" \| ", " or "),
+        ("None", '"none"'),
+        (r"typing\.", ""),
+    ):
+        said = re.sub(pattern, words, said)
+    return said
+
+
+def plain(value: Any) -> Any:
+    """As TOML writes it."""
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, tuple) else "none" if value is None else value
+
+
+@cache
+def _model(kind: type) -> type[BaseModel]:
+    strict = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())
+    fields: dict[str, Any] = {name: (hint, None) for name, hint in field_types(kind).items()}
+    return create_model(kind.__name__, __config__=strict, **fields)
+
+
+def _python(value: Any, hint: Any) -> Any:
+    leaves = _leaves(hint)
+    if isinstance(value, list):
+        return tuple(_python(each, hint) for each in value)
+    if value == "none" and types.NoneType in leaves:
+        return None
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole and int in leaves and float not in leaves else value
+
+
+def _leaves(hint: Any) -> set[Any]:
+    return {hint}.union(*map(_leaves, typing.get_args(hint)))
+
+
+def _one_line(error: ValidationError, hints: Mapping[str, Any]) -> str:
+    first = error.errors()[0]
+    name, said = str(first["loc"][0]), first["msg"]
+    none = ' or "none"' if types.NoneType in typing.get_args(hints[name]) else ""
+    must = f" must {said.removeprefix('Input should ')}{none}" if said.startswith("Input should ") else f": {said}"
+    return f"{name} = {first['input']!r}{must}"

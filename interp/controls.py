@@ -242,7 +242,7 @@ def _shares(verdicts: "pd.DataFrame") -> "pd.DataFrame":
     for name, table in verdicts.groupby("dictionary", sort=False):
         tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict").drop(columns="n")
         tested = tested.drop(list(UNTESTED))
-        tested.columns = [f"tested_{name.removeprefix('ci_').removesuffix('_share')}" for name in tested]
+        tested.columns = [f"tested_{str(name).removeprefix('ci_').removesuffix('_share')}" for name in tested]
         share = verdict_shares(table).join(tested, on="verdict")
         share.insert(0, "dictionary", name)
         share.insert(1, "trained_tokens", table["trained_tokens"].iloc[0])

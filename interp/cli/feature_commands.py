@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from interp.cli.console import Bar
-from interp.cli.places import BOTH, check_writable, is_run, only_hook, open_features, read_table, write_table
+from interp.cli.paths import BOTH, check_writable, is_run, only_hook, open_features, read_table, write_table
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages.findings import ranked, verdicts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from interp.cli.arguments import assignment, toml_value
 from interp.cli.console import Bar
-from interp.cli.places import check_writable, is_run, open_features, read_table
+from interp.cli.paths import check_writable, is_run, open_features, read_table
 from interp.files import write_json, write_parquet
 
 if TYPE_CHECKING:

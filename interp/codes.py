@@ -10,7 +10,6 @@ gathers the rows of all runs in token order, so memory is bounded by the slice.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from interp.files import write_json, write_tensors
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,14 @@ class SparseCodes:
         entries = slice(int(offsets[0]), int(offsets[-1]))
         return SparseCodes(offsets - offsets[0], self.latents[entries], self.values[entries], self.d_sae)
 
+    def take(self, rows: Int[Tensor, " taken"]) -> "SparseCodes":
+        """The given rows, in that order."""
+        counts = self.offsets.diff()[rows]
+        offsets = _offsets(counts)
+        first = torch.repeat_interleave(self.offsets[:-1][rows] - offsets[:-1], counts)
+        entries = first + torch.arange(len(first), device=first.device)
+        return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
+
     def dense(self) -> Float[Tensor, "row d_sae"]:
         z = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
         return z.index_put_((self.rows, self.latents.long()), self.values, accumulate=True)
@@ -142,9 +150,7 @@ class CodeStore:
         """Open a store to write to; runs that are there already stay (a resumed scan goes on behind them)."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
-        temporary = path / "codes.json.tmp"
-        temporary.write_text(json.dumps({"n_rows": n_rows, "d_sae": d_sae}))
-        os.replace(temporary, path / "codes.json")
+        write_json(path / "codes.json", {"n_rows": n_rows, "d_sae": d_sae})
         return cls(path)
 
     def has_run(self, name: str) -> bool:
@@ -153,20 +159,15 @@ class CodeStore:
     def write_run(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
         """Store the codes of the rows `row_ids` (each row id in one run only), sorted by row id."""
         order = row_ids.argsort()
-        counts = codes.offsets.diff()[order]
-        offsets = _offsets(counts)
-        entries = torch.repeat_interleave(codes.offsets[:-1][order] - offsets[:-1], counts) + torch.arange(codes.nnz)
-        small = self.d_sae <= 1 << 16
+        codes = codes.take(order)
         tensors = {
             "row_ids": row_ids[order].long(),
-            "offsets": offsets,
-            "latents": codes.latents[entries].to(torch.uint16 if small else torch.int32),
-            "values": codes.values[entries].float(),
+            "offsets": codes.offsets,
+            "latents": codes.latents.to(torch.uint16 if self.d_sae <= 1 << 16 else torch.int32),
+            "values": codes.values.float(),
         }
         file = self.path / f"run-{name}.safetensors"
-        temporary = file.with_suffix(".tmp")
-        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, temporary)
-        os.replace(temporary, file)
+        write_tensors(file, tensors)
         self._runs.append(_Run(file))
 
     def __len__(self) -> int:
@@ -189,16 +190,16 @@ class CodeStore:
         start, stop, step = rows.indices(self.n_rows)
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
-        parts = [run.read(start, stop) for run in self._runs] or [_NO_ROWS]
-        places, counts, latents, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        counts_of = torch.zeros(max(stop - start, 0), dtype=torch.long).index_copy_(0, places, counts)
-        offsets = _offsets(counts_of)
-        if len(parts) > 1:
-            order = places.argsort()
-            shift = (_offsets(counts)[:-1] - offsets[places])[order]
-            entries = torch.repeat_interleave(shift, counts[order]) + torch.arange(len(latents))
-            latents, values = latents[entries], values[entries]
-        return SparseCodes(offsets, latents, values, self.d_sae)
+        length = max(stop - start, 0)
+        row_ids = [run.row_ids[slice(*run.span(start, stop))] for run in self._runs]
+        parts = [run.read(start, stop, self.d_sae) for run in self._runs]
+        if len(parts) == 1 and len(parts[0]) == length:
+            return parts[0]
+        none = torch.empty(0, dtype=torch.int32), torch.empty(0)
+        silent = SparseCodes(torch.zeros(2, dtype=torch.int64), *none, self.d_sae)
+        places = torch.cat([*row_ids, torch.empty(0, dtype=torch.int64)]) - start
+        index = torch.full((length,), len(places))  # of a row that is in no run: the silent one, which comes last
+        return SparseCodes.cat([*parts, silent]).take(index.index_copy_(0, places, torch.arange(len(places))))
 
 
 class _Run:
@@ -217,21 +218,13 @@ class _Run:
     def nnz(self) -> int:
         return int(self._offsets[-1])
 
-    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Row ids from `start` on, their counts, and their latents and values."""
+    def read(self, start: int, stop: int, d_sae: int) -> SparseCodes:
+        """The codes of the run's rows in the range."""
         first, last = self.span(start, stop)
-        low, high = int(self._offsets[first]), int(self._offsets[last])
-        counts = self._offsets[first : last + 1].diff()
-        latents = self._file.get_slice("latents")[low:high].int()
-        return self.row_ids[first:last] - start, counts, latents, self._file.get_slice("values")[low:high]
-
-
-_NO_ROWS = (
-    torch.empty(0, dtype=torch.long),
-    torch.empty(0, dtype=torch.long),
-    torch.empty(0, dtype=torch.int32),
-    torch.empty(0),
-)
+        offsets = self._offsets[first : last + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        latents, values = (self._file.get_slice(name)[entries] for name in ("latents", "values"))
+        return SparseCodes(offsets - offsets[0], latents.int(), values, d_sae)
 
 
 def _offsets(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:

@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.codes import Dictionary
-from interp.files import Progress
-from interp.hooks import Model, module_of, resolve_hooks, to_model
+from interp.files import Progress, no_progress, ratio
+from interp.hooks import Model, evaluating, module_of, resolve_hooks, to_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,9 +55,8 @@ class _Bounds:
 
     mean: Float[Tensor, " d_in"]
     variance_sum: float
-    ce_clean: float
-    ce_mean_ablated: float
-    ce_zero_ablated: float
+    ce: dict[str, float]
+    """The fields of `Quality` without a dictionary: clean, ablated to the mean, to 0."""
     n_tokens: int
 
 
@@ -116,18 +115,17 @@ def _evaluate(dictionary: Dictionary, site: "_Site", bounds: _Bounds, name: str 
         return x_hat
 
     ce_spliced = site.cross_entropy(splice, f"splicing {name}")
+    ce, n_tokens = bounds.ce, bounds.n_tokens
     return Quality(
-        l0=float(fired.sum()) / bounds.n_tokens,
-        fvu=float(error) / bounds.variance_sum if bounds.variance_sum else float("nan"),
-        ce_clean=bounds.ce_clean,
+        l0=float(fired.sum()) / n_tokens,
+        fvu=float(ratio(float(error), bounds.variance_sum)),
+        **ce,
         ce_spliced=ce_spliced,
-        ce_mean_ablated=bounds.ce_mean_ablated,
-        ce_zero_ablated=bounds.ce_zero_ablated,
-        ce_recovered_mean=_recovered(bounds.ce_clean, ce_spliced, bounds.ce_mean_ablated),
-        ce_recovered_zero=_recovered(bounds.ce_clean, ce_spliced, bounds.ce_zero_ablated),
+        ce_recovered_mean=_recovered(ce["ce_clean"], ce_spliced, ce["ce_mean_ablated"]),
+        ce_recovered_zero=_recovered(ce["ce_clean"], ce_spliced, ce["ce_zero_ablated"]),
         dead_share=float((fired == 0).double().mean()),
-        ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * bounds.n_tokens)).double().mean()),
-        n_tokens=bounds.n_tokens,
+        ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
+        n_tokens=n_tokens,
     )
 
 
@@ -140,17 +138,13 @@ def _measure_bounds(site: "_Site") -> _Bounds:
         sums.append(x.double().sum(0))
         squares.append(x.double().square().sum())
 
-    ce_clean = site.cross_entropy(measure, "clean model")
+    ce = {"ce_clean": site.cross_entropy(measure, "clean model")}
     n_tokens = int(site.keep.sum())
     mean = torch.stack(sums).sum(0) / n_tokens
-    return _Bounds(
-        mean=mean,
-        variance_sum=float(torch.stack(squares).sum() - n_tokens * mean.square().sum()),
-        ce_clean=ce_clean,
-        ce_mean_ablated=site.cross_entropy(lambda x: mean.expand_as(x), "mean-ablated model"),
-        ce_zero_ablated=site.cross_entropy(torch.zeros_like, "zero-ablated model"),
-        n_tokens=n_tokens,
-    )
+    ce["ce_mean_ablated"] = site.cross_entropy(lambda x: mean.expand_as(x), "mean-ablated model")
+    ce["ce_zero_ablated"] = site.cross_entropy(torch.zeros_like, "zero-ablated model")
+    variance_sum = float(torch.stack(squares).sum() - n_tokens * mean.square().sum())
+    return _Bounds(mean, variance_sum, ce, n_tokens)
 
 
 class _Site:
@@ -176,23 +170,17 @@ class _Site:
             raise ValueError(
                 f"tokens {tuple(tokens.shape)} without the ids {list(exclude)} leave nothing to evaluate on"
             )
-        self.progress, self.done, self.total = progress, 0, passes * len(tokens)
+        self.progress, self.done, self.total = progress or no_progress, 0, passes * len(tokens)
 
-    @torch.no_grad()
     def cross_entropy(self, replace: Replace, note: str) -> float:
         """Nats a token, with what `replace` makes of the activations in their place."""
-        was_training = self.model.training
-        self.model.eval()
         total = 0.0
-        try:
+        with evaluating(self.model):
             for start in range(0, len(self.tokens), self.batch_size):
                 batch = slice(start, start + self.batch_size)
                 total += self._batch(self.tokens[batch], self.keep[batch], replace)
                 self.done += len(self.tokens[batch])
-                if self.progress:
-                    self.progress(self.done, self.total, note)
-        finally:
-            self.model.train(was_training)
+                self.progress(self.done, self.total, note)
         return total / (self.tokens.shape[0] * (self.tokens.shape[1] - 1))
 
     def _batch(self, tokens: Int[Tensor, "seq pos"], keep: Bool[Tensor, "seq pos"], replace: Replace) -> float:

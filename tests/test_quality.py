@@ -103,6 +103,7 @@ def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, to
 
 
 def test_a_plain_torch_module_works_too(tokens):
+    torch.manual_seed(0)
     body = torch.nn.Sequential(torch.nn.Embedding(30, 16), torch.nn.Tanh(), torch.nn.Linear(16, 30))
     quality = evaluate_dictionary(NeuronDictionary(16), (body, {"middle": body[1]}), tokens, "middle")
     assert quality.n_tokens == tokens.numel()

@@ -150,10 +150,9 @@ class ColumnFiles:
             starts = self._part("starts", np.int64, at + first, at + last + 1)
             rows.append(self._part("rows", np.int64, starts[0], starts[-1]))
             values.append(self._part("values", np.float32, starts[0], starts[-1]))
-            latents.append(np.repeat(np.arange(last - first), np.diff(starts)))
-        if len(rows) == 1:
-            return Columns(first, starts - starts[0], rows[0], values[0])
-        offsets, order = group_by(np.concatenate(latents), last - first)
+            latents.append(np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts)))
+        offsets = np.concatenate([[0], self.n_active[first:last].cumsum()])
+        order = np.concatenate(latents).argsort(kind="stable")  # a radix sort, as the keys are bytes
         return Columns(first, offsets, np.concatenate(rows)[order], np.concatenate(values)[order])
 
     def _part(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
@@ -178,21 +177,6 @@ def transpose(offsets, latents, values, d_sae):
             rows[at], column_values[at], entries[at] = row, values[e], e
             ends[latents[e]] += 1
     return column_offsets, rows, column_values, entries
-
-
-@njit(cache=True, nogil=True)
-def group_by(keys, n_keys):
-    """A stable counting sort: the positions of key j are order[offsets[j]:offsets[j + 1]]."""
-    offsets = np.zeros(n_keys + 1, np.int64)
-    for key in keys:
-        offsets[key + 1] += 1
-    for j in range(n_keys):
-        offsets[j + 1] += offsets[j]
-    order, ends = np.empty(len(keys), np.int64), offsets.copy()
-    for i in range(len(keys)):
-        order[ends[keys[i]]] = i
-        ends[keys[i]] += 1
-    return offsets, order
 
 
 @njit(cache=True, nogil=True)

@@ -14,81 +14,33 @@ import pyarrow.parquet as pq
 
 from interp.files import atomic
 
-_I32, _I64, _F32, _F64, _STR = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()
+
+def _type(name: str) -> pa.DataType:
+    """Arrow's name of a type; in brackets, a list of it."""
+    return pa.list_(pa.type_for_alias(name[1:-1])) if name.startswith("[") else pa.type_for_alias(name)
+
 
 SCHEMAS: dict[str, pa.Schema] = {
-    name: pa.schema(columns)
-    for name, columns in {
-        "features": [
-            ("latent", _I32),
-            ("n_active", _I64),
-            ("density", _F64),
-            *((name, _F32) for name in ("mean", "std", "max", "q10", "q25", "q50", "q75", "q90", "q99")),
-            ("n_sequences", _I64),
-            ("burstiness", _F32),
-            ("top_token", _I32),
-            ("top_token_share", _F32),
-            ("token_entropy", _F32),
-            ("n_tokens", _I32),
-            ("dec_norm", _F32),
-            ("enc_dec_cosine", _F32),
-            ("top_logit_tokens", pa.list_(_I32)),
-            ("top_logits", pa.list_(_F32)),
-            ("bottom_logit_tokens", pa.list_(_I32)),
-            ("bottom_logits", pa.list_(_F32)),
-            ("top_logit_next", pa.list_(_I64)),
-            ("top_logit_next_share", pa.list_(_F32)),
-            ("next_auroc", _F32),
-            ("best_label", _STR),
-            ("best_label_f1", _F32),
-        ],
-        "histograms": [("latent", _I32), ("bin", _I32), ("low", _F32), ("high", _F32), ("n", _I64)],
-        "intervals": [("latent", _I32), ("interval", _I32), ("low", _F32), ("high", _F32), ("n", _I64)],
-        "examples": [
-            ("latent", _I32),
-            ("kind", _STR),
-            ("interval", _I32),
-            ("rank", _I32),
-            ("row", _I64),
-            ("value", _F32),
-            ("start", _I64),
-            ("tokens", pa.list_(_I32)),
-            ("values", pa.list_(_F32)),
-        ],
-        "tokens": [
-            ("latent", _I32),
-            ("offset", _I32),
-            ("token", _I32),
-            ("n", _I64),
-            ("n_fit", _I64),
-            ("mass", _F64),
-        ],
-        "offsets": [
-            ("latent", _I32),
-            ("offset", _I32),
-            ("n", _I64),
-            ("mass", _F64),
-            ("n_tokens", _I64),
-            ("n_80", _I64),
-            *((name, _F64) for name in ("entropy", "kl", "top_share")),
-        ],
-        "labels": [
-            ("latent", _I32),
-            ("label", _STR),
-            ("n_label", _I64),
-            ("n_both", _I64),
-            ("mass", _F64),
-            *((name, _F32) for name in ("precision", "recall", "f1_fit", "threshold", "f1", "correlation")),
-        ],
-        "coactivations": [
-            ("latent", _I32),
-            ("other", _I32),
-            ("rank", _I32),
-            ("n_both", _I64),
-            ("jaccard", _F32),
-            ("lift", _F32),
-        ],
-        "neighbours": [("latent", _I32), ("other", _I32), ("rank", _I32), ("cosine", _F32)],
+    name: pa.schema([(column, _type(kind)) for column, _, kind in (field.partition(":") for field in fields.split())])
+    for name, fields in {
+        "features": """latent:int32 n_active:int64 density:double
+            mean:float std:float max:float q10:float q25:float q50:float q75:float q90:float q99:float
+            n_sequences:int64 burstiness:float top_token:int32 top_token_share:float token_entropy:float n_tokens:int32
+            dec_norm:float enc_dec_cosine:float
+            top_logit_tokens:[int32] top_logits:[float] bottom_logit_tokens:[int32] bottom_logits:[float]
+            top_logit_next:[int64] top_logit_next_share:[float] next_auroc:float
+            best_label:string best_label_f1:float""",
+        "histograms": "latent:int32 bin:int32 low:float high:float n:int64",
+        "intervals": "latent:int32 interval:int32 low:float high:float n:int64",
+        "examples": """latent:int32 kind:string interval:int32 rank:int32 row:int64 value:float
+            start:int64 tokens:[int32] values:[float]""",
+        "tokens": "latent:int32 offset:int32 token:int32 n:int64 n_fit:int64 mass:double",
+        "offsets": """latent:int32 offset:int32 n:int64 mass:double n_tokens:int64 n_80:int64
+            entropy:double kl:double top_share:double""",
+        "labels": """latent:int32 label:string n_label:int64 n_both:int64 mass:double
+            precision:float recall:float f1_fit:float threshold:float f1:float correlation:float""",
+        "coactivations": "latent:int32 other:int32 rank:int32 n_both:int64 jaccard:float lift:float",
+        "neighbours": "latent:int32 other:int32 rank:int32 cosine:float",
     }.items()
 }
 

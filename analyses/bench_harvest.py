@@ -16,7 +16,6 @@ Writes results.json.
 """
 
 import argparse
-import json
 import platform
 import shutil
 import statistics
@@ -31,6 +30,7 @@ from typing import NamedTuple
 import torch
 
 from interp.activations import ActivationStore
+from interp.files import write_json
 from interp.harvest import harvest
 from models.corpus import CorpusConfig, load_documents
 from models.tokenizer import Tokenizer
@@ -85,7 +85,7 @@ def main() -> None:
     }
     report(results)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(results, indent=2))
+    write_json(args.out / "results.json", results)
 
 
 def parse_arguments() -> argparse.Namespace:

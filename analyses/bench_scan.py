@@ -21,6 +21,7 @@ import torch
 
 from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.files import write_json
 
 N_CTX, VOCAB, D_MODEL = 128, 4096, 128
 
@@ -52,7 +53,7 @@ def main() -> None:
         "seed": args.seed,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
-    (args.out / "results.json").write_text(json.dumps(results, indent=2))
+    write_json(args.out / "results.json", results)
     print(json.dumps(results, indent=2))
 
 

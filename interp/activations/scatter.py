@@ -40,7 +40,6 @@ from interp.activations.shards import (
     ROW_IDS,
     STATISTICS,
     TOKENS,
-    Column,
     ScatterConfig,
     check_same,
     clear,
@@ -75,7 +74,8 @@ class ScatterWriter:
         shard_rows, columns = config.shard_rows(row_ids), config.columns
         row_bytes = sum(column.row_bytes for column in columns)
         self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // row_bytes, len(row_ids)))
-        self._buffers = [_buffer(columns, self._buffer_rows) for _ in range(2)]
+        shapes = {column.name: (self._buffer_rows, max(column.width, 1)) for column in columns}
+        self._buffers = [{c.name: torch.empty(shapes[c.name], dtype=c.dtype) for c in columns} for _ in range(2)]
         self._used = 0
         self._shards = FillingShards(self.out, columns, shard_rows, config.seed, self._buffer_rows)
         self._pending: Future | None = None
@@ -245,7 +245,3 @@ class ScatterWriter:
             hooks[hook] = found.numbers
         self._save(STATISTICS, tensors)
         return hooks
-
-
-def _buffer(columns: tuple[Column, ...], n_rows: int) -> dict[str, Tensor]:
-    return {column.name: torch.empty(n_rows, max(column.width, 1), dtype=column.dtype) for column in columns}

@@ -181,10 +181,9 @@ class ActivationStore:
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
         """How the rows of hooks are read into memory that is there already."""
         dtype = DTYPES[self.manifest["dtype"]]
-        names = named_hooks(hook)
         return tuple(
             ShardColumn(partial(self._read, name=name), self.d(name), dtype, f"{self.fingerprint}/{name}")
-            for name in names
+            for name in named_hooks(hook)
         )
 
     def verify(self) -> None:

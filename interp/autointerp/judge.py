@@ -21,15 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from interp.autointerp import prompts
 from interp.autointerp.endpoint import Answer, Body, Endpoint, Estimate
-from interp.autointerp.prompts import (
-    EXPLANATION_TOKENS,
-    TASKS,
-    explain_messages,
-    judge_messages,
-    read_explanation,
-    read_judgements,
-)
+from interp.autointerp.prompts import TASKS, read_explanation
 from interp.autointerp.windows import Window, sample_windows
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
@@ -118,7 +112,7 @@ class Judge:
         bodies = self._explain_bodies()
         answers = [self.endpoint.known(body) for body in bodies]
         texts = [(read_explanation(a.text) if a else None) or _TYPICAL_EXPLANATION for a in answers]
-        first = self.endpoint.estimate(bodies, EXPLANATION_TOKENS)
+        first = self.endpoint.estimate(bodies, prompts.EXPLANATION_TOKENS)
         second = self.endpoint.estimate(self._judge_bodies(self._questions(texts)), 3 * self.config.shown + 2)
         return Estimate(*np.add(first, second).tolist())
 
@@ -142,10 +136,10 @@ class Judge:
     def _explain_bodies(self) -> list[Body]:
         """Of each latent; none where none is to be explained."""
         sampled = self.sampled if self.config.generate else []
-        return [self.endpoint.config.body(explain_messages(each.shown, each.maximum)) for each in sampled]
+        return [self.endpoint.config.body(prompts.explain_messages(each.shown, each.maximum)) for each in sampled]
 
     def _judge_bodies(self, questions: Sequence[_Question]) -> list[Body]:
-        return [self.endpoint.config.body(judge_messages(q.task, q.explanation, q.windows)) for q in questions]
+        return [self.endpoint.config.body(prompts.judge_messages(q.task, q.explanation, q.windows)) for q in questions]
 
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
         """generated: explanations of the latents sampled, or nothing."""
@@ -199,7 +193,7 @@ def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> 
 
     rows = []
     for question, answer in zip(questions, answers, strict=True):
-        read = read_judgements(answer.text, len(question.windows))
+        read = prompts.read_judgements(answer.text, len(question.windows))
         judged: list[bool | None] = [*read] if read else [None] * len(question.windows)
         for window, said in zip(question.windows, judged, strict=True):
             rows.append((*question[:3], window.row, window.interval, window.fires, said))

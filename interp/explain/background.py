@@ -64,7 +64,8 @@ class Background:
     @cached_property
     def counts(self) -> dict[tuple[int, int], Float64[np.ndarray, " d_vocab"]]:
         """Of each reach (low, high): at how many positions t of the fit half each token is among x_{t−high..t−low}."""
-        return {kind.reach: self._count(*kind.reach) for kind in KINDS.values() if kind.reach}
+        reaches = {kind.reach for kind in KINDS.values() if kind.reach and (kind.sets or kind.is_window)}
+        return {reach: self._count(*reach) for reach in reaches}
 
     def _count(self, low: int, high: int) -> Float64[np.ndarray, " d_vocab"]:
         """An occurrence reaches `high` tokens on, but no further than the next one does by itself."""

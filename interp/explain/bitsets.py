@@ -27,11 +27,37 @@ def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
 
 @njit(cache=True, nogil=True)
 def transpose(planes, plane, wanted, out):
-    """out[i]: the rows whose bit wanted[i] of the plane is set; out is [len(wanted), word], zero before."""
-    for row in range(len(planes)):
-        own, word, place = planes[row, plane], row >> 6, np.uint64(row & 63)
+    """out[i]: the rows whose bit wanted[i] of the plane is set; out is [len(wanted), word]."""
+    for start in range(0, len(planes), 64):
+        own = planes[start : start + 64, plane].copy()
         for i in range(len(wanted)):
-            out[i, word] |= ((own >> np.uint64(wanted[i])) & np.uint64(1)) << place
+            held = np.uint64(0)
+            for row in range(len(own)):
+                held |= ((own[row] >> np.uint64(wanted[i])) & np.uint64(1)) << np.uint64(row)
+            out[i, start >> 6] = held
+
+
+@njit(cache=True, nogil=True)
+def tokens_before(tokens, n_ctx, rows, back):
+    """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
+    out = np.full(len(rows), -1, np.int64)
+    for i in range(len(rows)):
+        if rows[i] >= 0 and rows[i] % n_ctx >= back:
+            out[i] = tokens[rows[i] - back]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def count_window(tokens, n_vocab, n_ctx, rows, low, high):
+    """How many of the rows have each token among those `low` to `high` before."""
+    near, newest = np.zeros(n_vocab, np.int64), np.full(n_vocab, -1, np.int64)
+    for i in range(len(rows)):
+        for back in range(low, min(high, rows[i] % n_ctx) + 1):
+            token = tokens[rows[i] - back]
+            if newest[token] != i:
+                newest[token] = i
+                near[token] += 1
+    return near
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ ambiguities: a line that begins with "#" is a comment even where it is a heading
 """
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,6 @@ from numba import njit
 from interp.explain.vocabulary import characters, is_control
 
 RECENT = 8
-"""How many tokens back a repeated token is looked for."""
 
 
 class Place(NamedTuple):
@@ -90,6 +90,12 @@ class Spelling(NamedTuple):
     first: Int32[np.ndarray, " d_vocab_plus_1"]
 
 
+def _kind_of(character: str) -> int:
+    blank_or_digit = SPACE if character.isspace() else DIGIT if character.isdigit() else OTHER
+    is_letter = character.isalpha() or len(character) > 1  # a stray byte, shown as ⟨d7⟩, is one
+    return _KINDS.get(character, LETTER if is_letter else blank_or_digit)
+
+
 def spelling(strings: Sequence[str]) -> Spelling:
     """The kinds of the characters of each token, one token after the other."""
     kinds = [[CONTROL] if is_control(string) else [_kind_of(c) for c in characters(string)] for string in strings]
@@ -105,17 +111,12 @@ def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.nda
     memory["prev"], memory["prev2"] = CONTROL, CONTROL
     memory["line_empty"][_CUT], memory["text"][_CUT] = 1, -1
     _read_all(np.ascontiguousarray(tokens), spelt.kinds, spelt.first, memory, state)
-    bits, columns = np.zeros(tokens.size, np.uint64), state.view(np.recarray)
+    columns = SimpleNamespace(**{name: np.ascontiguousarray(state[name]) for name in _RECORD.names or ()})
+    bits = np.zeros(tokens.size, np.uint64)
     for number, place in enumerate(PLACES):
         if len(spelt.kinds) or not place.needs_strings:
             bits |= (place.holds(columns) != 0).astype(np.uint64) << np.uint64(number)
     return bits
-
-
-def _kind_of(character: str) -> int:
-    blank_or_digit = SPACE if character.isspace() else DIGIT if character.isdigit() else OTHER
-    is_letter = character.isalpha() or len(character) > 1
-    return _KINDS.get(character, LETTER if is_letter else blank_or_digit)
 
 
 @njit(cache=True, nogil=True)
@@ -191,10 +192,11 @@ def _quotes(s, kind):
     within = s.parens + s.squares + s.braces > 0
     # A quote in code: behind "=", an opening bracket and the like, or behind a comma or colon within brackets.
     opens = before in (PAREN, SQUARE, BRACE, ASSIGNS) or (within and before in (COMMA, COLON))
+    level = INNER if s.double == 1 or s.other > 0 else OUTER
     if kind not in (DOUBLE, SINGLE) or s.escaped == 1:
         s.run = 0
         if not in_code:
-            _typographic(s, kind)
+            _typographic(s, kind, level)
         return
     s.run = s.run + 1 if s.prev == kind else 1
     if s.run == 3 and (s.triple == 0 or s.triple == kind):
@@ -212,16 +214,11 @@ def _quotes(s, kind):
         s.single, s.literal = 0, 0
     elif kind == SINGLE and not in_code and s.prev not in (LETTER, DIGIT):
         s.literal = SINGLE if s.double == 0 and opens else 0
-        s.single = _level(s)
+        s.single = level
 
 
 @njit(cache=True, nogil=True)
-def _level(s):
-    return INNER if s.double == 1 or s.other > 0 else OUTER
-
-
-@njit(cache=True, nogil=True)
-def _typographic(s, kind):
+def _typographic(s, kind, level):
     """“ and ‘ open, but behind „ and ‚ they close; ’ closes, unless a letter shows that it is an apostrophe."""
     if kind == OPENS or kind == LOW or (kind == HIGH and s.low == 0):
         s.other += 1
@@ -235,7 +232,7 @@ def _typographic(s, kind):
         s.reopen = s.single if kind == CLOSES_SINGLE else 0
         s.single = 0
     elif kind in (HIGH_SINGLE, LOW_SINGLE) and s.single == 0:
-        s.single = _level(s)
+        s.single = level
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64, UInt64
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
-from interp.explain.bitsets import n_words, pack, transpose, window_bits
+from interp.explain.bitsets import count_window, n_words, pack, transpose, window_bits
 from interp.explain.predicates import (
     GROWN,
     KINDS,
@@ -204,10 +204,8 @@ def _windows(background: Background, universe: Universe) -> Iterator[Found]:
 def _seen(background: Background, universe: Universe, reach: tuple[int, int]) -> Float64[np.ndarray, " d_vocab"]:
     """At how many sampled firings each token is within reach."""
     text = background.text
-    tokens = np.stack([text.before(universe.firings, back) for back in range(reach[0], reach[1] + 1)])
-    tokens.sort(axis=0)
-    is_first = np.diff(tokens, axis=0, prepend=-1) > 0
-    return np.bincount(tokens[is_first], minlength=len(text.vocabulary)).astype(float)
+    flat, n_vocab = text.tokens.reshape(-1), len(text.vocabulary)
+    return count_window(flat, n_vocab, text.n_ctx, universe.firings, *reach).astype(float)
 
 
 def _estimated_f1(

@@ -46,11 +46,7 @@ class FixedDictionary:
         return self.W_dec.shape[0]
 
     def encode(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]:
-        z = self._positive(x)
-        if self.k is None:
-            return z
-        values, latents = z.topk(self.k, dim=1)
-        return torch.zeros_like(z).scatter_(1, latents, values)
+        return self.codes(x).dense()
 
     def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes:
         if self.k is None:

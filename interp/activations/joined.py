@@ -8,7 +8,7 @@ The stores must hold the same rows in the same shards: those of harvests over th
 excluded tokens and number of shards, and without outliers left out (these are not the same in two models).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from interp.activations.batches import ShardColumn
 from interp.activations.moments import ActivationStatistics
@@ -76,8 +76,8 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
             )
     (first, one), *others = stores.items()
     for name, other in others:
-        for what, mine, its in zip(_ROWS, _rows(one), _rows(other), strict=True):
-            if mine != its:
+        for what, of in _ROWS.items():
+            if of(one) != of(other):
                 raise ValueError(
                     f"{name!r} ({other.path}) does not hold the rows of {first!r} ({one.path}): {what}. Harvest both "
                     "over the same tokens, with the same seed, exclude and rows_per_shard, and without max_norm"
@@ -85,20 +85,10 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
     return JoinedStore(dict(stores))
 
 
-_ROWS = (
-    "their sequences have other lengths",
-    "their tokens differ",
-    "their shards have other numbers of rows",
-    "their shards hold other rows",
-)
-
-
-def _rows(store: ActivationStore) -> tuple[object, ...]:
-    """What must be equal; the sums in the manifest stand for the contents."""
-    manifest = store.manifest
-    return (
-        store.n_ctx,
-        manifest["files"].get(TOKENS, {}).get("sha256"),
-        store.shard_rows,
-        [shard["sha256"][ROW_IDS] for shard in manifest["shards"]],
-    )
+_ROWS: dict[str, Callable[[ActivationStore], object]] = {
+    "their sequences have other lengths": lambda store: store.n_ctx,
+    "their tokens differ": lambda store: store.manifest["files"].get(TOKENS, {}).get("sha256"),
+    "their shards have other numbers of rows": lambda store: store.shard_rows,
+    "their shards hold other rows": lambda store: [shard["sha256"][ROW_IDS] for shard in store.manifest["shards"]],
+}
+"""What must be equal, by what is said where it is not; the sums in the manifest stand for the contents."""

@@ -5,7 +5,6 @@ How many rows go to each shard must be known before the first is written, so the
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +17,6 @@ from interp.activations.shards import DTYPES, ScatterConfig, check_dtype, clear,
 _ROWS_A_WRITE = 8192
 
 Batches = Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"]
-
-
-class _Shape(NamedTuple):
-    n_rows: int
-    d: int
 
 
 def scatter_batches(
@@ -55,8 +49,8 @@ def scatter_batches(
         spool.unlink(missing_ok=True)
 
 
-def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> _Shape:
-    """Write the rows of all batches behind one another."""
+def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:
+    """Write the rows of all batches behind one another; their number and width."""
     n_rows, d = 0, None
     with open(file, "wb") as stream:
         for batch in [batches] if isinstance(batches, Tensor) else batches:
@@ -69,4 +63,4 @@ def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> _Shape:
                 stream.write(rows.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data)
     if not n_rows or not d:
         raise ValueError("batches hold no rows: there is nothing to store")
-    return _Shape(n_rows, d)
+    return n_rows, d

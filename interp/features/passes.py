@@ -28,7 +28,7 @@ from interp.features.labelling import LabelSets, best_labels, label_table
 from interp.features.logits import logit_columns
 from interp.features.scan_config import ScanConfig
 from interp.features.tables import SCHEMAS, table_writer
-from interp.features.token_counts import OffsetSummary, TokenCounts, mass_steps, token_table
+from interp.features.token_counts import TokenCounts, mass_steps, offset_table, summarise, token_table
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""
@@ -107,11 +107,14 @@ def _describe(inputs: Inputs, files: ColumnFiles, first: int, last: int) -> Tabl
     examples, steps = Examples.pick(columns, firing.maxima, config), mass_steps(firing.maxima)
     offsets = range(-config.n_before, config.n_after + 1)
     counts = [TokenCounts.at(offset, columns, steps, rows) for offset in offsets]
-    summary = OffsetSummary.of(counts, rows.unigrams)
+    summary = summarise(counts, rows.unigrams)
+    of_token = {name: column[:, config.n_before] for name, column in summary.items()}
     following = counts[config.n_before + 1] if config.n_after else None
     features = {
         **firing.columns(),
-        **summary.features(),
+        **{name: of_token[name] for name in ("top_token", "n_tokens")},
+        "top_token_share": of_token["top_share"],
+        "token_entropy": of_token["entropy"],
         **{name: column[first:last] for name, column in decoder.norms.items()},
         **logit_columns(decoder.logits, first, last, following, rows.unigrams, config.n_logits),
     }
@@ -120,7 +123,7 @@ def _describe(inputs: Inputs, files: ColumnFiles, first: int, last: int) -> Tabl
         "intervals": interval_table(examples, firing),
         "examples": example_table(examples, columns, firing, rows, config),
         "tokens": token_table(counts, first, steps, config.n_tokens),
-        "offsets": summary.table(first, steps),
+        "offsets": offset_table(summary, offsets, first, steps),
     }
     if labels is not None:
         tables["labels"] = label_table(labels, columns, firing, rows)

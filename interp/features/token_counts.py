@@ -14,6 +14,7 @@ All are exact. Both entropy and kl are biased in small samples: of K tokens seen
 that the sum is the same in any order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from numba import njit
 from interp.features.chunks import Columns, Rows, insert_best
 
 _SMALL = 1024
+_MEASURES = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top_share")
 
 
 @dataclass(frozen=True)
@@ -63,43 +65,22 @@ def token_table(counts: list[TokenCounts], first: int, steps: np.ndarray, k: int
     }
 
 
-@dataclass(frozen=True)
-class OffsetSummary:
-    """Each array "latent offset": NaN, 0 or −1 where no firing has a token at the offset."""
+def summarise(counts: list[TokenCounts], unigrams: np.ndarray) -> dict[str, np.ndarray]:
+    """The measures above, each "latent offset": NaN, 0 or −1 where no firing has a token at the offset."""
+    share = unigrams / max(unigrams.sum(), 1)
+    log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
+    parts = [_summarise(own.starts, own.pairs, log_share) for own in counts]
+    return {name: np.stack(part, 1) for name, part in zip(_MEASURES, zip(*parts, strict=True), strict=True)}
 
-    offsets: list[int]
-    n: np.ndarray
-    n_tokens: np.ndarray
-    n_80: np.ndarray
-    top_token: np.ndarray
-    mass: np.ndarray
-    entropy: np.ndarray
-    kl: np.ndarray
-    top_share: np.ndarray
 
-    @classmethod
-    def of(cls, counts: list[TokenCounts], unigrams: np.ndarray) -> "OffsetSummary":
-        share = unigrams / max(unigrams.sum(), 1)
-        log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
-        parts = [_summarise(own.starts, own.pairs, log_share) for own in counts]
-        return cls([own.offset for own in counts], *(np.stack(part, 1) for part in zip(*parts, strict=True)))
-
-    def table(self, first: int, steps: np.ndarray) -> dict[str, np.ndarray]:
-        """The table `offsets`."""
-        d_sae, n_offsets = self.n.shape
-        columns = {
-            "latent": first + np.repeat(np.arange(d_sae), n_offsets),
-            "offset": np.tile(self.offsets, d_sae),
-            "mass": (self.mass * steps[:, None]).reshape(-1),
-        }
-        names = ("n", "n_tokens", "n_80", "entropy", "kl", "top_share")
-        return columns | {name: getattr(self, name).reshape(-1) for name in names}
-
-    def features(self) -> dict[str, np.ndarray]:
-        """Columns of the features table: of the firing token itself."""
-        at = self.offsets.index(0)
-        columns = {name: getattr(self, name)[:, at] for name in ("top_token", "n_tokens")}
-        return columns | {"top_token_share": self.top_share[:, at], "token_entropy": self.entropy[:, at]}
+def offset_table(
+    summary: dict[str, np.ndarray], offsets: Sequence[int], first: int, steps: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The table `offsets`."""
+    columns = {**summary, "mass": summary["mass"] * steps[:, None]}
+    table = {name: column.reshape(-1) for name, column in columns.items()}
+    latents = first + np.repeat(np.arange(len(steps)), len(offsets))
+    return {"latent": latents, "offset": np.tile(offsets, len(steps)), **table}
 
 
 @njit(cache=True, nogil=True)

@@ -20,11 +20,12 @@ from analyses.proxies import activation, by_interval, correlations, log_likeliho
 from interp import Run
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
+from interp.benchmark.rivals import next_log_lift
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.decoder import logit_path
 from interp.features.encode import encode_store
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
-from interp.metrics.next_token import logit_coherence
+from interp.metrics.measures import next_auroc
 from interp.monosemanticity.ranking import rank_codes
 from interp.quality import quality_table
 from models.transformer import Transformer
@@ -209,9 +210,9 @@ def judge(found: Sequence[Found], studied: Studied, setting: Setting, out: Path)
         path = logit_path(W_dec, model, HOOK, tokens[:: max(1, len(tokens) // 16)][:16])
         weights = {"W_dec": path.directions, "W_U": path.W_U}
         codes, folder = beside([one.sample for one in mine]), out / "work" / f"features-{int(shuffled)}"
-        parts.append(logit_coherence(FeatureStore.from_codes(tokens, codes, folder, **weights, settings=few)))
-    table["auroc"] = np.concatenate([part.auroc for part in parts])
-    table["log_lift"] = np.concatenate([part.log_lift for part in parts])
+        parts.append(FeatureStore.from_codes(tokens, codes, folder, **weights, settings=few))
+    table["auroc"] = np.concatenate([next_auroc(part) for part in parts])
+    table["log_lift"] = np.concatenate([next_log_lift(part) for part in parts])
     tested = ~table.verdict.isin(UNTESTED)
     return table.assign(tested=tested, monosemantic=np.where(tested, table.verdict == "monosemantic", np.nan))
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from interp import Run, TopKConfig, harvest, train_sae
 from interp.activations import ActivationStore
 from interp.benchmark import FAMILIES, Basis, Factor, Truth, judge_latents
+from interp.benchmark.rivals import ResidualVectors
 from interp.codes import SparseCodes
-from interp.metrics.embeddings import ResidualVectors
 from interp.monosemanticity.calibration import Calibration
 from interp.sae import SAE
 from models.training import TrainingConfig, train_model

@@ -7,12 +7,13 @@ import pandas as pd
 
 from analyses import scorecard_synthetic
 from interp.benchmark import claimed, not_scored, scorecard, verdict_quality
-from interp.metrics.table import MEASURES
+from interp.benchmark.rivals import RIVALS
+from interp.metrics.measures import SIGNS
 
 OURS = dict.fromkeys(
     ("effect_size", "core_share", "consistency", "cosine", "between_within_ratio", "between_similarity"), 1
 )
-KNOWN = {"context_coherence": 1, "token_coherence": 1} | MEASURES
+KNOWN = {"context_coherence": 1, "token_coherence": 1} | SIGNS | RIVALS
 SINGLE = OURS | KNOWN
 _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]
 

@@ -31,8 +31,9 @@ from analyses import bench_recovery
 from analyses.bench_recovery import HOOK, QUICK, WORLDS
 from interp import SAE, BatchTopKConfig, train_sae
 from interp.benchmark import Truth
+from interp.benchmark.rivals import dimensionality
 from interp.benchmark.truth import take_in_turn
-from interp.metrics.directions import direction_measures
+from interp.metrics.measures import largest_cosines
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.senses import MIN_GROUPS
 
@@ -80,7 +81,7 @@ def synthetic_world(folder: Path, name: str, seed: int) -> pd.DataFrame:
 def judge(sae: SAE, twin: SAE, x: Float[Tensor, "row d"], a: Float[Tensor, "row feature"]) -> pd.DataFrame:
     z, other = sae.encode(x), twin.encode(x)
     found = true_meanings(due_to(z, a))
-    directions, n_active = direction_measures(sae.W_dec), (z > 0).sum(0).numpy()
+    n_active = (z > 0).sum(0).numpy()
     return pd.DataFrame(
         {
             "latent": np.arange(z.shape[1]),
@@ -95,8 +96,8 @@ def judge(sae: SAE, twin: SAE, x: Float[Tensor, "row d"], a: Float[Tensor, "row 
             "twin_cosine": nearest_rows(sae.W_dec, twin.W_dec)[1],
             "twin_correlation": best_correlation(z, other),
             "enc_dec_cosine": torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1).numpy(),
-            "dimensionality": directions.dimensionality,
-            "max_cosine": directions.max_cosine,
+            "dimensionality": dimensionality(sae.W_dec),
+            "max_cosine": largest_cosines(sae.W_dec),
         }
     )
 

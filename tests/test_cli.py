@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import tomli_w
 
+from interp import ranking_evidence
 from interp.activations import ActivationStore
 from interp.cli import main
 from interp.cli.console import Bar
@@ -109,7 +110,8 @@ def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, c
     plain, asked = pd.read_parquet(plain), pd.read_parquet(asked)
     pd.testing.assert_frame_equal(plain, pd.read_parquet(whole / "ranking/ranking.parquet"))
     assert plain.verdict.equals(asked.verdict) and plain.monosemanticity.equals(asked.monosemanticity)
-    assert labels and plain.label_nmi_z.notna().any() and plain.residual_coherence.notna().any()
+    of_labels = ranking_evidence(plain).query("measure == 'label_f1'")
+    assert labels and of_labels.z.notna().any() and plain.label_f1.notna().any()
     line = refused(capsys, "rank", folder / "features", "--labels", "--out", tmp_path / "no.csv")
     assert "--labels" in line and "keeps no masks of labels" in line
 
@@ -118,9 +120,11 @@ def test_a_ranking_beside_a_twin(whole, folder, tmp_path, capsys):
     out = tmp_path / "beside.parquet"
     assert main(["rank", str(whole), "--twin", str(whole / "wider/features"), "--out", str(out)]) == 0
     table, plain = pd.read_parquet(out), pd.read_parquet(whole / "ranking/ranking.parquet")
-    assert table.monosemanticity.equals(plain.monosemanticity) and "twin_cosine" not in plain
+    assert table.monosemanticity.equals(plain.monosemanticity) and plain.twin_correlation.isna().all()
     tested = ~table.verdict.isin(["dead", "too_rare"])
-    assert table[["twin_cosine", "twin_cosine_z", "twin_correlation"]][tested].notna().all(axis=None)
+    assert table.twin_correlation[tested].notna().all()
+    beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
+    assert beside.z[table.latent[tested]].notna().all()
     shutil.copytree(whole, tmp_path / "run")
     assert main(["rank", str(tmp_path / "run"), "--twin", str(whole / "wider/features")]) == 0
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run/ranking/ranking.parquet"), table)

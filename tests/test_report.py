@@ -19,7 +19,7 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.monosemanticity.ranking import rank_features
 from interp.report import decoder_layout, write_report
-from interp.report.columns import evidence_rows
+from interp.report.columns import evidence_rows, with_evidence
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, decode, decode_tokens, encode_tokens
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -251,24 +251,23 @@ def test_the_telling_measures_of_a_ranking_are_evidence_beside_their_nulls(tmp_p
     store = planted_store(tmp_path / "features", full=True)
     tokens = store.tokens.long()
     ranking = rank_features(store, nulls=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
-    columns, rows = evidence_rows(ranking)
+    table = with_evidence(ranking)
+    columns, rows = evidence_rows(table)
     found = {row.title: row for row in rows}
     for title, column in [
         ("Token entropy (nats)", "token_entropy"),
         ("Share of the commonest token", "token_share"),
         ("Token concentration", "best_token_concentration"),
         ("What follows", "next_auroc"),
-        ("Nearest label", "label_nmi"),
-        ("Burstiness", "burstiness"),
+        ("Nearest label", "label_f1"),
     ]:
         row = found[title]
         places = row.value, row.z, row.low, row.high
         assert [columns[at] for at in places] == [column, f"{column}_z", f"{column}_null_low", f"{column}_null_high"]
         assert row.null and row.meaning and row.domain is not None
     assert "Encoder and decoder" not in found, "these codes came without an encoder"
-    hidden = {"token_set", "token_entropy_before_1", "token_entropy_before_1_z", "ngram_coherence", "dimensionality"}
-    assert hidden <= set(ranking) and not hidden & set(columns)
-    with_encoder = evidence_rows(ranking.assign(enc_dec_cosine=0.5 + ranking.latent / 1000))[1]
+    assert found["Burstiness"].z is None and found["Burstiness"].null == "", "it does not depend on the text"
+    with_encoder = evidence_rows(table.assign(enc_dec_cosine=0.5 + ranking.latent / 1000))[1]
     row = next(row for row in with_encoder if row.title == "Encoder and decoder")
     assert row.value is not None and row.z is row.low is None and row.null == ""
 

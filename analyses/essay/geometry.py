@@ -30,7 +30,7 @@ from analyses.essay import figures
 from analyses.essay.figures.phases import LINES
 from analyses.essay.toys.superposition import Recipe, train
 from analyses.record import Claim, Record, interval, options
-from interp.metrics.directions import direction_measures
+from interp.benchmark.rivals import dimensionality
 
 LEAST, MOST, BANDWIDTH = 0.3, 0.85, 0.01
 
@@ -79,7 +79,7 @@ def sweep(seed: int, setting: Setting) -> dict[str, Any]:
     found = train(1 / inverse, torch.ones(len(inverse), setting.n), setting.m, recipe=recipe, seed=seed, judged_on=1024)
     return {
         "d_star": (setting.m / found.W.square().sum((1, 2))).numpy(),
-        "dimensionality": np.stack([direction_measures(W.T).dimensionality for W in found.W]),
+        "dimensionality": np.stack([dimensionality(W.T) for W in found.W]),
         "length": found.W.norm(dim=1).numpy(),
         "loss": found.loss.numpy(),
     }

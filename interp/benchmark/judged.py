@@ -18,12 +18,11 @@ from torch import Tensor
 
 from interp.benchmark.planted_latents import World, WorldConfig, planted_world
 from interp.benchmark.planted_texts import FAMILIES, Factor
+from interp.benchmark.rivals import ResidualVectors, rival_measures
 from interp.benchmark.truth import Truth, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.metrics.embeddings import SequenceVectors
-from interp.metrics.table import measures_table
-from interp.metrics.tokens import WordMass
+from interp.metrics.measures import measure_values
 from interp.monosemanticity import cohesion, evidence
 from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
 from interp.monosemanticity.firings import count_firings
@@ -104,7 +103,7 @@ def judge_latents(
     *,
     W_U: Float[Tensor, "d_in d_vocab"] | None = None,
     twin: Basis | None = None,
-    embeddings: SequenceVectors | None = None,
+    embeddings: ResidualVectors | None = None,
     **about: Any,
 ) -> "pd.DataFrame":
     """One row a latent: what it is `about`, what is true of it, the statistics, `n_active`, `tested`.
@@ -117,7 +116,7 @@ def judge_latents(
     import pandas as pd
 
     codes = latents.codes
-    facts, words = count_firings(codes), WordMass(tokens, vocab, codes.d_sae)
+    facts = count_firings(codes)
     found = evidence.collect_evidence(
         tokens,
         codes,
@@ -126,7 +125,6 @@ def judge_latents(
         has_one=lambda values: float(calibration.probability(values)) if calibration else 1.0,
         vocab=vocab,
         config=evidence.EvidenceConfig(nulls=0),
-        listeners=[words.add],
     )
     columns = about | {
         "latent": np.arange(codes.d_sae),
@@ -153,7 +151,6 @@ def judge_latents(
         "sample_senses": senses_in_sample(*sampled),
         "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],
         "sense_purity": [list(own[:n]) for own, n in zip(purity, found.n_senses, strict=True)],
-        "token_share": words.largest_share,
     }
     measures = _measures(tokens, latents, vocab, W_U, twin, embeddings)
     return pd.concat([pd.DataFrame(columns), measures], axis=1)
@@ -165,12 +162,13 @@ def _measures(
     vocab: Sequence[str],
     W_U: Float[Tensor, "d_in d_vocab"] | None,
     twin: Basis | None,
-    embeddings: SequenceVectors | None,
+    embeddings: ResidualVectors | None,
 ) -> "pd.DataFrame":
     with TemporaryDirectory() as folder:
         own = FeatureStore.from_codes(tokens, latents.codes, f"{folder}/own", W_dec=latents.W_dec, W_U=W_U, vocab=vocab)
         other = FeatureStore.from_codes(tokens, twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
-        return measures_table(own, twin=other, embeddings=embeddings).drop(columns="latent")
+        measures = measure_values(own, twin=other) | rival_measures(own, twin=other, embeddings=embeddings)
+        return pd.DataFrame(measures)
 
 
 def claimed(judged: "pd.DataFrame") -> "pd.DataFrame":

@@ -146,7 +146,8 @@ def scorecard_command(
     About ten seconds a world."""
     from interp.benchmark import not_scored, scorecard, verdict_quality
     from interp.benchmark.judged import calibration_worlds, judge_held_out
-    from interp.metrics.table import MEASURES
+    from interp.benchmark.rivals import RIVALS
+    from interp.metrics.measures import SIGNS
 
     for name, value in (("seeds", seeds), ("latents", latents)):
         if value < 1:
@@ -155,7 +156,8 @@ def scorecard_command(
         if out.suffix != ".csv":
             raise ValueError(f"--out {out} must end in .csv")
         check_writable("--out", out)
-    scores = {"monosemanticity": 1, "between_within_ratio": 1, "effect_size": 1, "context_coherence": 1, **MEASURES}
+    ours = ("monosemanticity", "between_within_ratio", "effect_size", "context_coherence")
+    scores = {**dict.fromkeys(ours, 1), **SIGNS, **RIVALS}
     worlds = list(calibration_worlds(seeds, n_latents=latents))
     with Bar("scorecard") as bar:
         try:

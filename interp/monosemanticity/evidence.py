@@ -71,13 +71,13 @@ class Evidence(Measured):
         values = self._on_each_text(name)
         # Sampled statistics have one size for all; those over all pairs of firings get sharper with their number.
         exponent, spread = (1.0, 1e-6) if name in COHERENCES else (0.0, 0.02)
-        return null_scale(values[0], values[1:], self.effective_groups, size_exponent=exponent, least_std=spread)
+        return null_scale(values[0], values[1:], self.effective_groups, size_exponent=exponent, min_std=spread)
 
     @property
     def senses_null(self) -> NullScale:
         """The same of the number of senses: firings without a common meaning fall into parts too."""
         counts = np.stack([np.where(each.n_senses, each.n_senses, np.nan) for each in (self, *self.nulls)])
-        return null_scale(counts[0], counts[1:], self.effective_groups, least_std=0.1)
+        return null_scale(counts[0], counts[1:], self.effective_groups, min_std=0.1)
 
     def sense_by_chance(self, latent: int, sense: int) -> float:
         """Of the senses of shifted text, the share that has one meaning with at least this sense's probability."""

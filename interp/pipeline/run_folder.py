@@ -64,6 +64,12 @@ class Run:
         features: Any = self.features
         return features[latent]
 
+    def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
+        """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""
+        from interp.monosemanticity.ranking import ranking_evidence
+
+        return ranking_evidence(self.ranking, latent)
+
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a finished stage, or None."""
         file = self.path / stage / "manifest.json"

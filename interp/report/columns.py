@@ -89,7 +89,8 @@ KNOWN = {
         ANY,
     ),
     "enc_dec_cosine": ("Encoder and decoder", "cosine of the direction it reads and the one it writes", LIKE_DECODER),
-    "label_nmi": ("Nearest label", "what firing and label say of each other: 1 is the label itself", SHIFTED),
+    "max_cosine": ("Nearest direction", "largest cosine with another latent's decoder row", LIKE_DECODER),
+    "label_f1": ("Nearest label", "F1 of the label that it detects best, held out: 1 is the label itself", SHIFTED),
     "burstiness": ("Burstiness", "firings in a sequence that has any", THROWN),
     "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", LIKE_DECODER),
     "twin_correlation": ("Twin's activation", "largest correlation with a latent of that dictionary", SHIFTED),
@@ -99,13 +100,11 @@ EVEN = "_even"
 
 
 def evidence_rows(ranking: pd.DataFrame) -> tuple[list[str], list[Evidence]]:
-    """The numeric columns to send, and the rows to show: each score x beside x_z and the band from x_null_low to
-    x_null_high, where there are any; unknown scores by their own name. Single measures (`scores.table`) that are not
-    KNOWN stay in the ranking, and columns without a number too.
-    `ranking.attrs["nulls"]` (column → words) overrides what is said of a null."""
-    columns = [
-        c for c in ranking.columns if ranking[c].dtype.kind in "fiub" and _is_shown(c) and ranking[c].notna().any()
-    ]
+    """The numeric columns to send, and the rows to show, of a ranking `with_evidence`: each score x beside x_z and the
+    band from x_null_low to x_null_high, where there are any; unknown scores by their own name. Columns without a number
+    stay in the ranking. `ranking.attrs["nulls"]` (column → words) overrides what is said of a null."""
+    numeric = [c for c in ranking.columns if ranking[c].dtype.kind in "fiub" and ranking[c].notna().any()]
+    columns = [c for c in numeric if c not in SHOWN_ELSEWHERE]
     place = {column: index for index, column in enumerate(columns)}
     said: dict[str, str] = ranking.attrs.get("nulls", {})
     rows = []
@@ -122,14 +121,27 @@ def evidence_rows(ranking: pd.DataFrame) -> tuple[list[str], list[Evidence]]:
     return columns, rows
 
 
+def with_evidence(ranking: pd.DataFrame) -> pd.DataFrame:
+    """Each statistic x of the column `evidence` as the columns x, x_z, x_null_low and x_null_high."""
+    import pandas as pd
+
+    from interp.monosemanticity.ranking import ranking_evidence
+
+    if "evidence" not in ranking:
+        return ranking
+    wide: dict[str, Any] = {}
+    for measure, rows in ranking_evidence(ranking).groupby("measure", sort=False):
+        rows = rows.set_index("latent").reindex(ranking["latent"])
+        suffixes = {"value": "", "z": "_z", "null_low": "_null_low", "null_high": "_null_high"}
+        wide |= {f"{measure}{suffix}": rows[name].to_numpy() for name, suffix in suffixes.items()}
+    rest = ranking.drop(columns=["evidence", *(name for name in wide if name in ranking)])
+    joined: pd.DataFrame = pd.concat([rest, pd.DataFrame(wide, index=ranking.index)], axis="columns")
+    joined.attrs = ranking.attrs
+    return joined
+
+
 def _stem(column: str) -> str:
     return column.removesuffix("_z").removesuffix("_null_low").removesuffix("_null_high")
-
-
-def _is_shown(column: str) -> bool:
-    from interp.metrics.table import MEASURES
-
-    return column not in SHOWN_ELSEWHERE and (_stem(column) in KNOWN or _stem(column) not in MEASURES)
 
 
 def _known(stem: str) -> tuple[str, str, str]:

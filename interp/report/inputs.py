@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.features.feature_store import FeatureStore
-from interp.report.columns import DIRECTIONS
+from interp.report.columns import DIRECTIONS, with_evidence
 from interp.report.wider import Wider, wider_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def gather(
         title=title or (run.resolve().name if run else "Features"),
         store=store,
         features=features,
-        ranking=_with_twins(_one_row_a_latent(table, features), None if nulls is None else nulls.twins),
+        ranking=_with_twins(with_evidence(_one_row_a_latent(table, features)), None if nulls is None else nulls.twins),
         ranked=table is not None,
         quality=quality if quality is not None else _parquet(run, "quality/quality.parquet"),
         concepts=_parquet(run, "concepts/concepts.parquet"),

@@ -121,7 +121,7 @@ def _twin(config: RankingConfig) -> "FeatureStore | None":
 
 
 @stage(
-    inputs=("corpus", "activations", "features"),
+    inputs=("corpus", "features"),
     own={"ranking": RankingConfig},
     outside=_twin_scan,
     opens={"ranking": ("ranking.parquet", "pandas:read_parquet")},
@@ -137,8 +137,7 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame":
-    """The ranking of a run's features, with the evidence of its labels and of the activations they were learnt on."""
-    from interp.metrics.embeddings import ResidualVectors
+    """The ranking of a run's features, with the evidence of its labels."""
     from interp.monosemanticity.ranking import rank_features
 
     if config.use_labels and not run.harvested.labels:
@@ -149,7 +148,6 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
         seed=config.seed,
         labels=run.harvested.labels,
         use_labels=config.use_labels,
-        embeddings=ResidualVectors.from_store(run.store, run.config.harvest.hook_name),
         twin=_twin(config),
         progress=progress,
     )

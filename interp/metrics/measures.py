@@ -1,0 +1,164 @@
+"""The measures of a latent that people know, each one function of what a scan counted.
+
+In: a FeatureStore, and for `twin_correlation` a scan of the same tokens with a dictionary from another seed. Out: a
+value a latent; NaN where a measure is not defined (a dead latent) or its input is missing (labels, a decoder, a twin).
+Sign: + where a large value is said to mean one meaning, − where a small one is.
+
+    measure                    sign  formula                                        source             failing
+    token_entropy              −     H(token where it fires), nats                  folklore           token-ness
+    best_token_concentration   +     largest KL / (KL + H) of the offsets −3 … +1   own                few firings
+    token_share                +     activation on its commonest word / all of it   folklore           token-ness
+    next_auroc                 +     P(effect on what follows > on any token)       Bricken et al. 2023  early layers
+    enc_dec_cosine             +     cosine of encoder column and decoder row       folklore           training
+    max_cosine                 −     max_{j≠i} Ŵ_i · Ŵ_j of the decoder's rows      folklore           splitting
+    twin_correlation           +     max_j Pearson(z_i, z'_j) in the twin           folklore           stability
+    label_f1                   +     F1 of the best label, held out                 concept probing    rare labels
+    burstiness                 +     firings / sequences fired in                   folklore           topics only
+    density                    −     share of tokens it fires on                    control            no meaning
+
+`context_coherence` is the verdict's own evidence (`monosemanticity.evidence`), and taken there.
+
+To add a measure, write its function here under `@measure`: its column in a ranking, its row of `ranking_evidence` and
+its null (`nulls`) follow. What a measure fails at is what it takes for meaning: `tokens` says what token-ness is;
+effects on the next token say little of early layers, and a union of two tokens with one successor looks like one; a
+direction near another's may be a meaning split in two; a muddle that the data force on every seed is stable.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from interp.features.feature_store import FeatureStore
+from interp.metrics.tokens import WordMass, tokens_around
+from interp.metrics.twins import best_correlations
+from interp.monosemanticity.firings import chunks
+
+Values = Float64[np.ndarray, " d_sae"]
+Null = Literal["shift", "directions", "ranks", "none"]
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Measure:
+    function: Callable[..., Values]
+    sign: int
+    null: Null
+    """The same function where the codes are circularly shifted against the text (`shift`), or where the dictionary's
+    directions are random (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not know the text."""
+    needs_twin: bool = False
+
+    def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> Values:
+        if not self.needs_twin:
+            return self.function(features)
+        return np.full(features.d_sae, np.nan) if twin is None else self.function(features, twin)
+
+
+MEASURES: dict[str, Measure] = {}
+"""By name, in the order of their columns."""
+
+
+def measure(*, sign: int, null: Null, needs_twin: bool = False) -> Callable[[Callable[..., Values]], Callable]:
+    """Register a function of a FeatureStore (and a twin) as the measure of its name."""
+
+    def register(function: Callable[..., Values]) -> Callable[..., Values]:
+        MEASURES[function.__name__] = Measure(function, sign, null, needs_twin)
+        return function
+
+    return register
+
+
+def measure_values(
+    features: FeatureStore, *, twin: FeatureStore | None = None, known: Mapping[str, Values] | None = None
+) -> dict[str, Values]:
+    """Every measure, in the order of MEASURES. known: those that were taken already."""
+    known = known or {}
+    return {name: known[name] if name in known else each(features, twin) for name, each in MEASURES.items()}
+
+
+@measure(sign=-1, null="shift")
+def token_entropy(features: FeatureStore) -> Values:
+    """Nats."""
+    return _column(features, "token_entropy")
+
+
+@measure(sign=1, null="shift")
+def best_token_concentration(features: FeatureStore) -> Values:
+    """At the offset where it is largest, so that a latent is measured where it looks."""
+    around = tokens_around(features)
+    best = np.where(around.is_looked_at, around.concentration, -np.inf).max(1)
+    return np.where(around.is_looked_at.any(1), best, np.nan)
+
+
+@measure(sign=1, null="shift")
+def token_share(features: FeatureStore) -> Values:
+    """Reads the codes."""
+    words = WordMass(features.tokens, features.vocab, features.d_sae)
+    for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), 1):
+        words.add(chunk)
+    return words.largest_share
+
+
+@measure(sign=1, null="ranks")
+def next_auroc(features: FeatureStore) -> Values:
+    """½: what it promotes follows its firings no more often than in any text. NaN without logit effects."""
+    return _column(features, "next_auroc")
+
+
+@measure(sign=1, null="directions")
+def enc_dec_cosine(features: FeatureStore) -> Values:
+    return _column(features, "enc_dec_cosine")
+
+
+@measure(sign=-1, null="directions")
+def max_cosine(features: FeatureStore) -> Values:
+    return np.full(features.d_sae, np.nan) if features.W_dec is None else largest_cosines(features.W_dec)
+
+
+@measure(sign=1, null="shift", needs_twin=True)
+def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
+    """Reads the codes of both."""
+    return best_correlations(features, twin)
+
+
+@measure(sign=1, null="shift")
+def label_f1(features: FeatureStore) -> Values:
+    """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
+    return _column(features, "best_label_f1")
+
+
+@measure(sign=1, null="none")
+def burstiness(features: FeatureStore) -> Values:
+    return _column(features, "burstiness")
+
+
+@measure(sign=-1, null="none")
+def density(features: FeatureStore) -> Values:
+    found = _column(features, "density")
+    return np.where(found > 0, found, np.nan)
+
+
+@torch.no_grad()
+def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
+    """Of each row with another, `_BLOCK` rows at a time; NaN if there is one only."""
+    unit = torch.nn.functional.normalize(W.detach().float().cpu(), dim=1)
+    found = np.full(len(unit), np.nan)
+    for first in range(0, len(unit) if len(unit) > 1 else 0, _BLOCK):
+        cosines = unit[first : first + _BLOCK] @ unit.T
+        cosines[torch.arange(len(cosines)), torch.arange(first, first + len(cosines))] = -torch.inf
+        found[first : first + _BLOCK] = cosines.max(1).values.double().numpy()
+    return found
+
+
+def _column(features: FeatureStore, name: str) -> Values:
+    """Of the features table; NaN where the scan had nothing to make it of."""
+    table = features.table("features").sort_values("latent")
+    return table[name].to_numpy(float) if name in table else np.full(features.d_sae, np.nan)
+
+
+SIGNS = {name: each.sign for name, each in MEASURES.items()}
+"""Of each measure: whether a large (+1) or a small value (−1) is said to mean one meaning."""

@@ -1,0 +1,177 @@
+"""The measures beside their nulls: the same functions on circularly shifted codes, and on random directions.
+
+In: the values of a FeatureStore's measures, and the firings of some of its latents, kept while its codes are read. Out:
+z and band of each measure that has a null (`null_scale`). A measure says which null is its own (`measures.Measure`):
+
+    shift         the latents' codes, all rows moved by one shift through the text as in a ring, written as the codes of
+                  another store of the same tokens and labels: the measure of that store
+    directions    decoder rows and encoder columns drawn anew, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk: as anisotropic as
+                  the dictionary, nothing learnt
+    ranks         ½ ± 1 / √(12 G), G effective groups of sequences: of what follows, ranked like any text's; the store
+                  keeps no unembedding to rank it by
+    none          burstiness and density do not depend on the text
+
+A shifted latent keeps its rate, its bursts and its company, and loses its meaning. The shifts are the verdict's own
+(`monosemanticity.groups`); the latents of all shifts lie side by side in one store, and one scan counts them. Latents
+of similar size share their nulls, so UNITS suffice.
+
+Source: shrinkage, Ledoit & Wolf 2004, without which C fits its own rows; the rest, own. Cost: a scan of UNITS latents a
+shift; d_sae² d for directions.
+Failing: above its null is not one meaning: a union of two tokens stands as far from shifted text as either. A latent
+that fires by its place in the sequence correlates with its twin on any text, more than its pool does. A largest cosine
+is skewed, and its band is as if it were not. Of dense latents in much text fewer than UNITS are kept (MAX_FIRINGS).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.features.decoder import Decoder, LogitPath
+from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.metrics.measures import MEASURES, Values
+from interp.metrics.null_scale import POOL, NullScale, normal_scale, null_scale
+from interp.monosemanticity.evidence import Evidence
+from interp.monosemanticity.firings import CodeChunk
+from interp.monosemanticity.senses import MIN_GROUPS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNITS = 512
+"""Latents that are shifted; enough for the null, since latents are pooled."""
+MAX_FIRINGS = 1 << 24
+"""Of the shifted latents on all shifts; 12 bytes each, and three times that while they are sorted."""
+MIN_STD = 1e-3
+"""A null is never taken to be narrower: less than this is no difference to anyone."""
+
+Masks = Mapping[str, Bool[Tensor, "seq pos"]]
+
+
+class SampledCodes:
+    """The codes of some latents: `add` each chunk while all are read, then shift them. Those that fire too rarely to be
+    tested are among them only where the others are too few for a scale."""
+
+    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
+        self._features, self.shifts = features, shifts
+        n_active = features.table("features").sort_values("latent")["n_active"].to_numpy()
+        drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
+        n_frequent = int((n_active >= MIN_GROUPS).sum())
+        most = min(UNITS, max(n_frequent, -(-POOL // len(shifts))))
+        drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
+        fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_FIRINGS
+        self.units = np.sort(drawn[: max(1, fits.sum())])
+        self._place = np.full(features.d_sae, -1)
+        self._place[self.units] = np.arange(len(self.units))
+        self._parts: list[CodeChunk] = []
+
+    def add(self, chunk: CodeChunk) -> None:
+        self._parts.append(chunk.only(self._place))
+
+    def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
+        """A store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
+        features, shifts, n_units = self._features, self.shifts, len(self.units)
+        rows = np.concatenate([part.rows for part in self._parts])
+        latents = np.concatenate([part.latents for part in self._parts])
+        values = np.concatenate([part.activations for part in self._parts])
+        n_rows = features.tokens.numel()
+        place = np.concatenate([(rows + shift) % n_rows for shift in shifts])
+        column = np.concatenate([latents + s * n_units for s in range(len(shifts))])
+        codes = scipy.sparse.csr_matrix(
+            (np.tile(values, len(shifts)), (place, column)), shape=(n_rows, n_units * len(shifts))
+        )
+        counted = {name: features.meta["settings"][name] for name in ("n_before", "n_after")}
+        config = ScanConfig(
+            n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=1, n_logits=1, **counted
+        )
+        masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
+        return FeatureStore.from_codes(
+            features.tokens, codes, folder, vocab=features.vocab, labels=masks, settings=config
+        )
+
+
+class RandomDirections(FeatureStore):
+    """A scan as it is, but for its decoder rows and encoder columns: these are random, with the second moments of the
+    decoder's rows."""
+
+    def __init__(self, features: FeatureStore, seed: int):
+        self.__dict__.update(features.__dict__)
+        assert features.W_dec is not None
+        moments = second_moments(features.W_dec)
+        W_dec, W_enc = (random_directions(moments, self.d_sae, [seed, part]) for part in (0, 1))
+        self.__dict__["W_dec"], self._W_enc = W_dec, W_enc.T
+
+    def table(self, name: str = "features") -> "pd.DataFrame":
+        if name != "features":
+            return super().table(name)
+        norms = Decoder(self.W_dec, self._W_enc, LogitPath(None, None, "")).norms
+        return super().table(name).sort_values("latent").assign(**norms)
+
+
+def measure_scales(
+    values: Mapping[str, Values],
+    features: FeatureStore,
+    sample: SampledCodes,
+    evidence: Evidence,
+    *,
+    labels: Masks | None = None,
+    twin: FeatureStore | None = None,
+    seed: int = 0,
+) -> dict[str, NullScale]:
+    """z and band of those measures that have a null; NaN for latents that are not testable.
+
+    labels: the masks that were scanned; without them a measure of labels has none.
+    """
+    tested = {name: np.where(evidence.testable, own, np.nan) for name, own in values.items()}
+    wanted = {name: MEASURES[name].null for name, own in tested.items() if np.isfinite(own).any()}
+    n_active = features.table("features").sort_values("latent")["n_active"].to_numpy(float)
+    found = {}
+    with TemporaryDirectory() as folder:
+        shifted = sample.shifted(labels, folder) if "shift" in wanted.values() else features
+        for name in (name for name, null in wanted.items() if null == "shift"):
+            nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
+            nulls[:, sample.units] = MEASURES[name](shifted, twin).reshape(len(sample.shifts), -1)
+            if np.isfinite(nulls).any():
+                found[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
+    if "directions" in wanted.values():
+        random = RandomDirections(features, seed)
+        for name in (name for name, null in wanted.items() if null == "directions"):
+            nulls = MEASURES[name](random, twin)
+            found[name] = normal_scale(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
+    for name in (name for name, null in wanted.items() if null == "ranks"):
+        with np.errstate(divide="ignore"):
+            found[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * evidence.effective_groups))
+    return found
+
+
+def check_labels(features: FeatureStore, labels: Masks | None) -> None:
+    """Raises ValueError unless every label that was scanned has a mask, and every mask the tokens' shape."""
+    if labels is None:
+        return
+    if missing := [name for name in features.meta["labels"] if name not in labels]:
+        raise ValueError(f"no mask of label {missing[0]!r} was given, but {features.path} was scanned with it")
+    for name, mask in labels.items():
+        if mask.shape != features.tokens.shape:
+            shapes = tuple(mask.shape), tuple(features.tokens.shape)
+            raise ValueError(f"label {name!r} is {shapes[0]}, the tokens scanned are {shapes[1]}")
+
+
+def random_directions(moments: Float[Tensor, "d d"], n: int, seed: Any) -> Float[Tensor, "n d"]:
+    """Unit vectors of Gaussian draws with these second moments."""
+    values, vectors = torch.linalg.eigh(moments)
+    draws = torch.from_numpy(np.random.default_rng(seed).normal(size=(n, len(moments))))
+    return torch.nn.functional.normalize((draws * values.clamp(min=0).sqrt()) @ vectors.T, dim=1).float()
+
+
+def second_moments(W: Float[Tensor, "row d"]) -> Float[Tensor, "d d"]:
+    """Of the directions of the rows that have one, shrunk."""
+    from sklearn.covariance import ledoit_wolf
+
+    unit = torch.nn.functional.normalize(W[W.norm(dim=1) > 0].double(), dim=1)
+    return torch.from_numpy(ledoit_wolf(unit.numpy(), assume_centered=True)[0])

@@ -1,0 +1,220 @@
+"""The measures' nulls: a scan of shifted codes, random directions and ranks; chance within them, meaning without."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from interp.codes import SparseCodes
+from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.metrics import nulls
+from interp.metrics.measures import MEASURES, largest_cosines, measure_values
+from interp.metrics.null_scale import n_repetitions
+from interp.metrics.nulls import RandomDirections, SampledCodes, measure_scales, random_directions, second_moments
+from interp.monosemanticity.firings import chunks
+
+N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
+STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]
+ROWS = N_SEQ * N_CTX
+TESTED = np.arange(D) < D - 2
+SHIFTS, FOUR = (11 * N_CTX, 1001), (500, 1700, 2200, 2700)
+
+
+@dataclass(frozen=True)
+class Judged:
+    testable: np.ndarray
+    effective_groups: np.ndarray
+
+
+def sampled(features, shifts=SHIFTS, seed=0):
+    """The firings of one pass over the codes, a few groups at a time."""
+    sample = SampledCodes(features, shifts, seed)
+    for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), N_CTX):
+        sample.add(chunk)
+    return sample
+
+
+def scales(features, values, judged, **given):
+    return measure_scales(values, features, sampled(features, FOUR), judged, **given)
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return torch.randint(0, VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(0)).int()
+
+
+@pytest.fixture(scope="module")
+def labels(tokens):
+    topic = torch.rand(N_SEQ // 8, 1, generator=torch.Generator().manual_seed(3)).repeat_interleave(8, 0) < 0.4
+    return {"low": tokens < 12, "topic": topic.expand(-1, N_CTX).clone(), "all": tokens >= 0, "none": tokens < 0}
+
+
+@pytest.fixture(scope="module")
+def z(tokens):
+    """0 and 1 fire on a token; 2 on the low ones; the rest at random, on 1 % to 30 % of the rows; the last never."""
+    generator = np.random.default_rng(0)
+    flat = tokens.flatten().numpy()
+    fires = generator.random((len(flat), D)) < np.geomspace(0.01, 0.3, D)
+    fires[:, 0], fires[:, 1], fires[:, 2] = flat == 3, flat == 20, (flat < 12) & (generator.random(len(flat)) < 0.5)
+    fires[:, -1] = False
+    return (fires * generator.lognormal(0, 0.5, fires.shape)).astype(np.float32)
+
+
+def scan(tokens, z, labels, out):
+    generator = torch.Generator().manual_seed(1)
+    W_dec, W_U = torch.randn(z.shape[1], 6, generator=generator), torch.randn(6, VOCAB, generator=generator)
+    codes, settings = SparseCodes.from_dense(torch.from_numpy(z)), ScanConfig(n_logits=3)
+    return FeatureStore.from_codes(
+        tokens, codes, out, W_dec=W_dec, W_U=W_U, vocab=STRINGS, labels=labels, settings=settings
+    )
+
+
+@pytest.fixture(scope="module")
+def features(tokens, z, labels, tmp_path_factory):
+    return scan(tokens, z, labels, tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="module")
+def judged(features):
+    return Judged(TESTED, features.table().n_sequences.to_numpy(float))
+
+
+@pytest.fixture(scope="module")
+def twin(tokens, z, tmp_path_factory):
+    """The same firings, now and then missed, of an unrelated decoder."""
+    missed = np.random.default_rng(5).random(z.shape) < 0.2
+    codes = SparseCodes.from_dense(torch.from_numpy(z * ~missed))
+    return FeatureStore.from_codes(tokens, codes, tmp_path_factory.mktemp("twin"))
+
+
+@pytest.fixture(scope="module")
+def values(features, twin):
+    return measure_values(features, twin=twin) | {"enc_dec_cosine": np.full(D, 0.5)}
+
+
+@pytest.fixture(scope="module")
+def found(features, values, judged, labels, twin):
+    return scales(features, values, judged, labels=labels, twin=twin)
+
+
+def test_a_shifted_store_is_a_scan_of_shifted_codes(features, tokens, z, labels, twin, tmp_path):
+    """Every measure of it, latent by latent, shift by shift."""
+    sample = sampled(features)
+    shifted = sample.shifted(labels, tmp_path / "shifted")
+    assert shifted.d_sae == 2 * len(sample.units) and D - 1 not in sample.units
+    for place, shift in enumerate(SHIFTS):
+        there = scan(tokens, np.roll(z, shift, 0), labels, tmp_path / str(shift))
+        for name, own in measure_values(there, twin=twin).items():
+            if MEASURES[name].null == "shift":
+                mine = MEASURES[name](shifted, twin).reshape(2, -1)[place]
+                np.testing.assert_allclose(mine, own[sample.units], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_what_fires_by_chance_is_within_its_null_and_what_means_something_is_not(found, values):
+    chance = np.arange(3, D - 2)
+    for name, null in found.items():
+        assert np.isnan([null.z[~TESTED], null.low[~TESTED], null.high[~TESTED]]).all(), "they were not tested"
+        if name in ("twin_correlation", "enc_dec_cosine"):
+            continue  # every latent has its twin here, and every cosine was made up
+        z = null.z[chance]
+        assert abs(np.nanmean(z)) < 0.8 and np.nanmean(np.abs(z) > 3) < 0.06, name
+        within = (values[name] >= null.low) & (values[name] <= null.high)
+        assert np.mean(within[chance]) > 0.8, name
+    assert (found["token_entropy"].z[:3] < -5).all() and (found["best_token_concentration"].z[:3] > 5).all()
+    assert (found["token_share"].z[:2] > 5).all() and values["token_share"][0] > found["token_share"].high[0]
+    assert found["label_f1"].z[2] > 5
+
+
+def test_every_measure_but_those_that_do_not_know_the_text_has_a_null(found):
+    assert set(MEASURES) - set(found) == {"burstiness", "density"}
+    assert all(np.isfinite(null.z[TESTED]).any() for null in found.values())
+
+
+def test_without_masks_labels_have_no_null(features, values, judged):
+    assert set(scales(features, values, judged)) == {
+        "token_entropy",
+        "best_token_concentration",
+        "token_share",
+        "next_auroc",
+        "enc_dec_cosine",
+        "max_cosine",
+    }, "nor has a twin that is not given"
+
+
+def test_what_follows_by_chance_ranks_in_the_middle(found, judged):
+    """G groups that weigh the same, one firing in each: the standard deviation is 1 / √(12 G)."""
+    null = found["next_auroc"]
+    np.testing.assert_allclose((null.low + null.high)[TESTED] / 2, 0.5)
+    groups = judged.effective_groups[TESTED]
+    np.testing.assert_allclose((null.high - 0.5)[TESTED], 1.96 / np.sqrt(12 * groups))
+    draws = np.random.default_rng(0).random((2000, int(groups[50]))).mean(1)
+    assert np.mean((draws < null.low[50]) | (draws > null.high[50])) == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_latents_twin_stands_out_and_an_unrelated_one_does_not(found, features, values, judged, tokens, z, tmp_path):
+    assert (found["twin_correlation"].z[TESTED] > 5).all()
+    elsewhere = SparseCodes.from_dense(torch.from_numpy(np.roll(z, ROWS // 2 + 5, 0)))
+    unrelated = FeatureStore.from_codes(tokens, elsewhere, tmp_path)
+    own = {"twin_correlation": MEASURES["twin_correlation"](features, unrelated)}
+    z_scores = scales(features, own, judged, twin=unrelated)["twin_correlation"].z[TESTED]
+    assert abs(np.mean(z_scores)) < 0.5 and np.mean(np.abs(z_scores) > 3) < 0.06
+
+
+def test_random_directions_are_within_the_null_of_directions_whatever_their_length(features, values, judged):
+    """The decoder here is random."""
+    for lengths in (torch.linspace(0, 0.1, D).exp(), torch.linspace(-1, 1, D).exp()):
+        store = copy.copy(features)
+        store.__dict__["W_dec"] = features.W_dec * lengths[:, None]
+        own = {"max_cosine": largest_cosines(store.W_dec)}
+        null = scales(store, own, judged)["max_cosine"]
+        assert abs(np.mean(null.z[TESTED])) < 0.5 and np.isnan(null.z[~TESTED]).all()
+        within = (own["max_cosine"] >= null.low) & (own["max_cosine"] <= null.high)
+        assert np.mean(within[TESTED]) > 0.85
+        assert abs(spearmanr(null.z[TESTED], lengths[TESTED]).statistic) < 0.3
+
+
+def test_random_directions_have_the_second_moments_of_the_rows():
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(300, 8, generator=generator) * torch.tensor([4.0, 2, 1, 1, 1, 1, 1, 1])
+    unit, directions = torch.nn.functional.normalize(W, dim=1), random_directions(second_moments(W), 20000, 1)
+    np.testing.assert_allclose(directions.norm(dim=1), 1, rtol=1e-5)
+    weights = torch.randn(20000, 300, generator=generator) @ unit / 300**0.5
+    np.testing.assert_allclose(weights.T @ weights / 20000, unit.T @ unit / 300, atol=0.02)
+    largest = torch.linalg.eigh(directions.T @ directions).eigenvectors[:, -1]
+    assert abs(largest[0]) > 0.99
+
+
+def test_the_null_of_encoder_and_decoder_is_two_random_directions(features, found):
+    null = found["enc_dec_cosine"]
+    a, b = (random_directions(second_moments(features.W_dec), 20000, seed) for seed in (1, 2))
+    assert (null.high - null.low)[0] / (2 * 1.96) == pytest.approx((a * b).sum(1).std().item(), rel=0.2)
+    random = RandomDirections(features, 0)
+    assert not torch.equal(random.W_dec, features.W_dec) and len(random.table()) == D
+    assert random.table("offsets").equals(features.table("offsets"))
+
+
+def test_the_same_seed_gives_the_same_nulls(features, values, judged):
+    texts = {name: values[name] for name in ("token_entropy", "max_cosine")}
+    first, again, other = (scales(features, texts, judged, seed=seed) for seed in (0, 0, 1))
+    for name, null in first.items():
+        np.testing.assert_array_equal(np.array(null), np.array(again[name]))
+    assert not np.array_equal(first["max_cosine"].low, other["max_cosine"].low, equal_nan=True)
+
+
+def test_few_latents_share_the_nulls_of_many_shifts_and_rare_ones_fill_up_only(features, tokens, z, tmp_path):
+    assert n_repetitions(2, 2) == 50 and n_repetitions(2, 117) == 2
+    rare = z[:, :110] * (np.arange(ROWS)[:, None] < np.where(np.arange(110) < 30, ROWS, 400))
+    store = scan(tokens, rare, {}, tmp_path)
+    n_active = store.table().n_active.to_numpy()
+    units = SampledCodes(store, SHIFTS, 0).units
+    assert len(units) == 50 + max(0, (n_active >= 20).sum() - 50) and set(np.flatnonzero(n_active >= 20)) <= set(units)
+
+
+def test_many_firings_are_kept_of_fewer_latents(features, monkeypatch):
+    monkeypatch.setattr(nulls, "MAX_FIRINGS", 5000)
+    n_active = features.table().n_active.to_numpy()
+    units = SampledCodes(features, SHIFTS, 0).units
+    assert 0 < len(units) < D and 2 * n_active[units].sum() <= 5000

@@ -76,7 +76,8 @@ def pairwise_mcc(ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]) -> fl
     """PW-MCC: mean |cosine| of the best one-to-one matching; of unlike widths, all of the narrower are matched."""
     import scipy.optimize
 
-    cosine = (_unit(ours) @ _unit(theirs).T).abs_().numpy()
+    a, b = sorted((_unit(ours), _unit(theirs)), key=len)
+    cosine = (a @ b.T).abs_().numpy()
     return float(cosine[scipy.optimize.linear_sum_assignment(cosine, maximize=True)].mean())
 
 

@@ -236,7 +236,7 @@ def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCo
 def _shares(verdicts: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
-    from interp.monosemanticity.ranking import verdict_shares
+    from interp.monosemanticity.verdicts import verdict_shares
 
     parts = []
     for name, table in verdicts.groupby("dictionary", sort=False):

@@ -5,7 +5,7 @@ import pytest
 
 from interp.controls import _shares
 from interp.features.intervals import wilson
-from interp.monosemanticity.ranking import VERDICTS, verdict_counts, verdict_shares
+from interp.monosemanticity.verdicts import VERDICTS, verdict_counts, verdict_shares
 from interp.pipeline.stages.findings import beside_nulls, by_dictionary
 from interp.pipeline.stages.findings import verdicts as verdict_line
 

@@ -63,7 +63,8 @@ def rank_command(
 
     Rank latents from monosemantic to polysemantic, each measure beside its null.
     Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
-    from interp.monosemanticity.ranking import rank_features, verdict_counts
+    from interp.monosemanticity.ranking import rank_features
+    from interp.monosemanticity.verdicts import verdict_counts
 
     given: dict[str, Any] = {"nulls": nulls, "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}

@@ -41,11 +41,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Float64, Int
 
 from interp.explain import FitSample, describe
 from interp.features.feature_store import FeatureStore
-from interp.features.intervals import wilson
 from interp.metrics.measures import MEASURES, measure_values
 from interp.metrics.null_scale import NullScale
 from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scales
@@ -57,8 +56,6 @@ from interp.monosemanticity.evidence import NAMES, Evidence, EvidenceConfig, col
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, count_firings
 from interp.monosemanticity.groups import circular_shifts
 
-VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
-BY_PROBABILITY = ("monosemantic", "polysemantic")
 DENSE = 0.5
 """A latent that fires on more than this share of tokens splits the text, whatever it means."""
 DENSE_WITHOUT_MEANING = 0.1
@@ -159,43 +156,6 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
     return table if latent is None else table.drop(columns="latent")
 
 
-def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
-    """How many latents have each verdict, and of how many that is sure. A row a verdict:
-
-    verdict, n                              of all latents
-    share, ci_low, ci_high                  of all that fire, with its 95 % interval (Wilson); NaN for dead
-    sure_share, sure_low, sure_high         of all that fire, those that have the verdict and are `sure` of it
-    unsure_share, unsure_low, unsure_high   of all that fire, those of either verdict by probability that are not
-
-    The last six are NaN for the verdicts that do not go by the probability; the last three say the same of
-    monosemantic and polysemantic, since ½ may lie on either side of these.
-    """
-    fires = int((ranking["verdict"] != "dead").sum())
-    unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
-    rows = []
-    for verdict in VERDICTS:
-        own, judged = ranking["verdict"] == verdict, verdict in BY_PROBABILITY
-        shares = {("share", "ci_low", "ci_high"): int(own.sum()) if verdict != "dead" else None}
-        shares["sure_share", "sure_low", "sure_high"] = int((own & ~unsure).sum()) if judged else None
-        shares["unsure_share", "unsure_low", "unsure_high"] = int(unsure.sum()) if judged else None
-        rows.append({"verdict": verdict, "n": int(own.sum())})
-        for names, k in shares.items():
-            share = (np.nan,) * 3 if k is None else (k / max(fires, 1), *wilson(k, fires))
-            rows[-1] |= dict(zip(names, share, strict=True))
-    return pd.DataFrame(rows)
-
-
-def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
-    """`verdicts`: how many latents have each; `unsure`: how many of those by probability have an interval that holds ½;
-    `inseparable`: how many are polysemantic with one sense."""
-    by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
-    return {
-        "verdicts": ranking["verdict"].value_counts().to_dict(),
-        "unsure": (~by_probability["sure"].astype(bool)).groupby(by_probability["verdict"]).sum().to_dict(),
-        "inseparable": int(((ranking["verdict"] == "polysemantic") & (ranking["n_senses"] == 1)).sum()),
-    }
-
-
 class _Judged(NamedTuple):
     columns: dict[str, Any]
     """In the order of the latents."""
@@ -228,8 +188,10 @@ def _judge(
     )
     found, tested = calibrate(evidence, calibration), evidence.testable
     probability, low, high = (np.where(tested, own, np.nan) for own in (found.probability, found.ci_low, found.ci_high))
+    density, z = facts.n_active / max(facts.n_rows, 1), np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
+    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
     lexical = words.largest_share >= LEXICAL_SHARE
-    cases = [facts.n_active == 0, ~tested, _is_dense(facts, evidence), lexical, probability >= 0.5]
+    cases = [facts.n_active == 0, ~tested, dense, lexical, probability >= 0.5]
     columns = {
         "latent": np.arange(codes.d_sae),
         "monosemanticity": probability,
@@ -241,16 +203,10 @@ def _judge(
         "view": np.array([*views.NAMES, ""], dtype=object)[evidence.best_view],
         NAMES[0]: evidence.of(NAMES[0]),
         "token_share": words.largest_share,
-        "density": facts.n_active / max(facts.n_rows, 1),
+        "density": density,
         "n_active": facts.n_active,
     }
     return _Judged(columns, evidence)
-
-
-def _is_dense(facts: FiringFacts, evidence: Evidence) -> Bool[np.ndarray, " d_sae"]:
-    density = facts.n_active / max(facts.n_rows, 1)
-    z = np.fmax(evidence.null(NAMES[0]).z, evidence.null(NAMES[1]).z)
-    return (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
 
 
 _ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]

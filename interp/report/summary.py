@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from interp import figures
-from interp.monosemanticity.ranking import BY_PROBABILITY
+from interp.monosemanticity.verdicts import BY_PROBABILITY
 from interp.report.columns import UNTESTED, VERDICTS
 from interp.report.inputs import ReportInputs
 from interp.report.payloads import number

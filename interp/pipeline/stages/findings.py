@@ -129,7 +129,7 @@ def _twin(config: RankingConfig) -> "FeatureStore | None":
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""
-    from interp.monosemanticity.ranking import verdict_counts
+    from interp.monosemanticity.verdicts import verdict_counts
 
     table = ranked(run, run.config.ranking, progress)
     write_parquet(folder / "ranking.parquet", table)

@@ -1,0 +1,49 @@
+"""How many latents of a ranking have each verdict, and how sure that is.
+
+In: a ranking, or any table with its columns `verdict`, `sure` and `n_senses`. Out: counts, and shares with intervals.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.features.intervals import wilson
+
+VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
+BY_PROBABILITY = ("monosemantic", "polysemantic")
+
+
+def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
+    """How many latents have each verdict, and of how many that is sure. A row a verdict, with its `n` and, of all that
+    fire, these shares with their 95 % intervals (Wilson):
+
+    share, ci_low, ci_high                  those that have the verdict; NaN for dead
+    sure_share, sure_low, sure_high         those that have it and are `sure` of it
+    unsure_share, unsure_low, unsure_high   those of either verdict by probability that are not: ½ may lie on either
+                                            side of these. The last six are NaN for all other verdicts.
+    """
+    fires = int((ranking["verdict"] != "dead").sum())
+    unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
+    rows = []
+    for verdict in VERDICTS:
+        own, judged = ranking["verdict"] == verdict, verdict in BY_PROBABILITY
+        shares = {("share", "ci_low", "ci_high"): int(own.sum()) if verdict != "dead" else None}
+        shares["sure_share", "sure_low", "sure_high"] = int((own & ~unsure).sum()) if judged else None
+        shares["unsure_share", "unsure_low", "unsure_high"] = int(unsure.sum()) if judged else None
+        rows.append({"verdict": verdict, "n": int(own.sum())})
+        for names, k in shares.items():
+            share = (np.nan,) * 3 if k is None else (k / max(fires, 1), *wilson(k, fires))
+            rows[-1] |= dict(zip(names, share, strict=True))
+    return pd.DataFrame(rows)
+
+
+def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
+    """`verdicts`: how many latents have each; `unsure`: how many of those by probability have an interval that holds ½;
+    `inseparable`: how many are polysemantic with one sense."""
+    by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
+    return {
+        "verdicts": ranking["verdict"].value_counts().to_dict(),
+        "unsure": (~by_probability["sure"].astype(bool)).groupby(by_probability["verdict"]).sum().to_dict(),
+        "inseparable": int(((ranking["verdict"] == "polysemantic") & (ranking["n_senses"] == 1)).sum()),
+    }

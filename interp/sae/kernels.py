@@ -26,8 +26,8 @@ from interp.sae.torch_kernels import PreActivations as PreActivations
 from interp.sae.torch_kernels import Tiled as Tiled
 from interp.sae.torch_kernels import TorchKernels
 
-_ROWS, _WIDTH, _D, _K = 32, 300, 40, 9
-"""Of the batch for the check."""
+_ROWS, _WIDTH, _D, _K, _TALL = 6, 120, 40, 9, 600
+"""Of the batch for the check; and rows enough for a latent to be summed in parts."""
 _lock = threading.Lock()
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,17 @@ def _trials(device: torch.device) -> dict[str, Callable[[TorchKernels, torch.dty
     pre = bits.short().view(torch.bfloat16).view(_ROWS, _WIDTH).to(device) * draw(_ROWS, _WIDTH).sign().bfloat16()
     x, W_dec, b_dec, b_enc = draw(_ROWS, _D), draw(_WIDTH, _D), draw(_D), draw(_WIDTH)
     W_dec /= W_dec.norm(dim=1, keepdim=True)
+    many = draw(_TALL, _D)
     z = draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5)
-    z[:, 7] = 1.0
+    tall = SparseCodes.from_topk(torch.zeros(_TALL, 1, dtype=torch.int32, device=device), draw(_TALL, 1), 2)
     codes, ends = SparseCodes.from_dense(z), torch.tensor([20, _WIDTH], device=device)
 
     def given(dtype: torch.dtype) -> tuple[SparseCodes, Tensor, Tensor, Tensor]:
         cast = SparseCodes(codes.offsets, codes.latents, codes.values.to(dtype), _WIDTH)
         return cast, W_dec.to(dtype), b_dec.to(dtype), x.to(dtype)
+
+    def summed(ops: TorchKernels, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return (ops.sum_by_latent(ops.transpose(tall), tall.values.to(dtype), many.to(dtype)),)
 
     def dense(picked: SparseCodes) -> tuple[Tensor, ...]:
         return (picked.dense(),)
@@ -133,6 +137,7 @@ def _trials(device: torch.device) -> dict[str, Callable[[TorchKernels, torch.dty
         "rescore": lambda ops, dtype: (ops.rescore(*[given(dtype)[i] for i in (0, 3, 1)], b_enc.to(dtype)).values,),
         "decode_backward": lambda ops, dtype: ops.decode_backward(*given(dtype)),
         "nested_backward": lambda ops, dtype: ops.nested_backward(*given(dtype), ends),
+        "sum_by_latent": summed,
         "adam_": lambda ops, dtype: updated(ops, dtype, unit_norm=False),
         "adam_ of unit rows": lambda ops, dtype: updated(ops, dtype, unit_norm=True),
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes import SparseCodes
@@ -150,24 +150,15 @@ class MatchingPursuit:
             new = (z.gather(1, latents[:, None])[:, 0] == 0) & (values > 0)
             z = z.scatter_add(1, latents[:, None], values[:, None])
             rows = rows - values[:, None] * W_dec[latents]
-            going = self.going(going, rows, new)
+            if self.stop_on_repeat:
+                going = going & new
+            if self.residual_threshold > 0:
+                going = going & (rows.norm(dim=1) >= self.residual_threshold)
         return z.reshape(*x.shape[:-1], len(W_dec))
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
-        if self.residual_threshold > 0 or self.stop_on_repeat:
-            rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // len(weights.W_dec))
-            return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
-        return merged(pursue(x, weights.W_dec, self.k))
-
-    def going(
-        self, going: Bool[Tensor, " row"], residual: Float[Tensor, "row d_in"], new: Bool[Tensor, " row"]
-    ) -> Bool[Tensor, " row"]:
-        """The rows that go on after a step; `new`: whether it brought a latent that the row did not have."""
-        if self.stop_on_repeat:
-            going = going & new
-        if self.residual_threshold > 0:
-            going = going & (residual.norm(dim=1) >= self.residual_threshold)
-        return going
+        rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // len(weights.W_dec))
+        return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
 
     def scaled(self, scale: float) -> "MatchingPursuit":
         return replace(self, residual_threshold=self.residual_threshold / scale)
@@ -192,32 +183,3 @@ def refine(
         return SparseCodes.cat([rule.pick(pre_of(rows)) for rows in pieces])
     shape, device = torch.Size((n, d_sae)), residual.device
     return rule.pick(Tiled(shape, residual.dtype, pieces, lambda rows: [(0, pre_of(rows))], device))
-
-
-def pursue(x: Float[Tensor, "row d_in"], W_dec: Float[Tensor, "d_sae d_in"], k: int) -> SparseCodes:
-    """Entries in the order in which they were taken; a latent that is taken twice stands there twice."""
-    parts = [_pursue(rows, W_dec, k) for rows in x.split(max(1, _PRE_ACTIVATIONS_AT_ONCE // len(W_dec)))]
-    return SparseCodes.cat(parts)
-
-
-def merged(codes: SparseCodes) -> SparseCodes:
-    """Each latent of a row once, with the sum of its values."""
-    keys, entry = torch.unique(codes.rows * codes.d_sae + codes.latents, return_inverse=True)
-    values = torch.zeros(len(keys), dtype=codes.values.dtype, device=codes.values.device)
-    values.index_add_(0, entry, codes.values)
-    counts = torch.bincount(keys // codes.d_sae, minlength=len(codes))
-    return SparseCodes.from_counts(counts, (keys % codes.d_sae).int(), values, codes.d_sae)
-
-
-def _pursue(x: Tensor, W_dec: Tensor, k: int) -> SparseCodes:
-    r, latents, values = x.clone(), [], []
-    for _ in range(k):
-        best = (r @ W_dec.T).argmax(1)
-        atoms = W_dec[best]
-        z = (r * atoms).sum(1).relu()
-        r -= z[:, None] * atoms
-        latents.append(best.int())
-        values.append(z)
-    taken, worth = torch.stack(latents, 1), torch.stack(values, 1)
-    kept = worth > 0
-    return SparseCodes.from_counts(kept.sum(1), taken[kept], worth[kept], len(W_dec))

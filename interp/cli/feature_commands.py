@@ -66,8 +66,7 @@ def rank_command(
     from interp.monosemanticity.ranking import rank_features
     from interp.monosemanticity.verdicts import verdict_counts
 
-    given: dict[str, Any] = {"nulls": nulls, "seed": seed}
-    given = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {name: n for name, n in (("nulls", nulls), ("seed", seed)) if n is not None}
     beside = None if twin is None else open_features(twin)
     if out is not None:
         if out.suffix not in BOTH:

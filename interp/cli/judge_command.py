@@ -12,7 +12,7 @@ from interp.cli.paths import check_writable, is_run, open_features, read_table
 from interp.files import write_json, write_parquet
 
 if TYPE_CHECKING:
-    from interp.autointerp.judge import Judge
+    from interp.autointerp.judge import Judge, Judged
     from interp.features.feature_store import FeatureStore
 
 
@@ -57,9 +57,7 @@ def judge_command(
     explained = _explanations(source, explanations, generate)
     asked: Any = {"tasks": tuple(tasks), "n_windows": windows, "shown": shown}
     config = JudgeConfig(generate=generate, null=null, seed=seed, **asked)
-    for flag, price in (("--price-in", price_in), ("--price-out", price_out)):
-        if price is not None and not 0 <= price < math.inf:
-            raise ValueError(f"{flag} {price} must be the price of a million tokens, 0 or more")
+    _check_prices(price_in, price_out)
     cache = cache or out / "answers"
     check_writable("--out", out, folder=True)
     check_writable("--cache", cache, folder=True)
@@ -80,10 +78,7 @@ def judge_command(
     _confirm(judge, yes, price_in, price_out)
     with Bar("judge") as bar:
         judged = judge.run(bar)
-    out.mkdir(parents=True, exist_ok=True)
-    write_parquet(out / "judgements.parquet", judged.table)
-    write_parquet(out / "windows.parquet", judged.windows)
-    write_json(out / "summary.json", {"model": to.model, "base_url": to.base_url, **judged.summary})
+    _write(judged, out, {"model": to.model, "base_url": to.base_url})
     print(_summary(judged.summary))
 
 
@@ -106,6 +101,12 @@ def _request_field(text: str) -> tuple[str, Any]:
     if name in ("model", "messages", "stream"):
         raise ValueError(f"--set {text!r} must be of another field than model, messages or stream")
     return name, None if value == "none" else toml_value(value)
+
+
+def _check_prices(price_in: float | None, price_out: float | None) -> None:
+    for flag, price in (("--price-in", price_in), ("--price-out", price_out)):
+        if price is not None and not 0 <= price < math.inf:
+            raise ValueError(f"{flag} {price} must be the price of a million tokens, 0 or more")
 
 
 def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: int, seed: int) -> list[int]:
@@ -137,6 +138,13 @@ def _confirm(judge: "Judge", yes: bool, price_in: float | None, price_out: float
         raise ValueError("nothing was asked: say --yes to go on")
     if input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
         raise ValueError("nothing was asked")
+
+
+def _write(judged: "Judged", out: Path, about: dict[str, str]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_parquet(out / "judgements.parquet", judged.table)
+    write_parquet(out / "windows.parquet", judged.windows)
+    write_json(out / "summary.json", {**about, **judged.summary})
 
 
 def _summary(summary: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,20 +44,10 @@ def train_sae_command(
     from interp.processes import processes
     from interp.sae import train_sae, train_sweep
 
-    def prepare() -> tuple[Any, Any, list["SAEConfig"]]:
-        try:
-            opened = _open_stores(store)
-            if len(opened) == 0:
-                raise ValueError(f"{' '.join(store)} is empty: there is nothing to train on")
-            hooks = hook if hook and len(hook) > 1 else only_hook(opened, hook[0] if hook else None)
-            for name in hooks if isinstance(hooks, list) else [hooks]:
-                opened.statistics(name)
-            given = {"tokens": len(opened), "architecture": architecture}
-            return opened, hooks, _configs(given, set or [], sweep or [])
-        except OSError as error:
-            raise ValueError(one_line(error)) from error
+    def configs_for(rows: int) -> list["SAEConfig"]:
+        return _configs({"tokens": rows, "architecture": architecture}, set or [], sweep or [])
 
-    opened, hooks, configs = processes().all_do(prepare)
+    opened, hooks, configs = processes().all_do(lambda: _prepared(store, hook, configs_for))
     options: Any = {"out": out, "target": target, "log": log, "resume": not redo}
     with Bar("sae") as bar:
         if sweep:
@@ -120,6 +111,22 @@ def _field_docstrings(kind: type) -> dict[str, str]:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     said[name] = " ".join(text.split())
     return said
+
+
+def _prepared(
+    places: tuple[str, ...], hook: list[str] | None, configs: Callable[[int], list["SAEConfig"]]
+) -> tuple[Any, Any, list["SAEConfig"]]:
+    """The store, its hooks and the configs. A ValueError for all that cannot be, so that each process hears of it."""
+    try:
+        store = _open_stores(places)
+        if len(store) == 0:
+            raise ValueError(f"{' '.join(places)} is empty: there is nothing to train on")
+        hooks = hook if hook and len(hook) > 1 else only_hook(store, hook[0] if hook else None)
+        for name in hooks if isinstance(hooks, list) else [hooks]:
+            store.statistics(name)
+        return store, hooks, configs(len(store))
+    except OSError as error:
+        raise ValueError(one_line(error)) from error
 
 
 def _configs(given: dict[str, Any], set: list[str], sweep: list[str]) -> list["SAEConfig"]:

@@ -21,7 +21,7 @@ from interp.cli.console import Bar
 from interp.cli.sae_commands import field_lines
 from interp.monosemanticity import cohesion
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
-from tests.tiny import SECTIONS
+from tests.tiny import SECTIONS, TINY
 
 ROOT = Path(__file__).parents[1]
 
@@ -439,9 +439,13 @@ def test_other_mistakes(folder, tmp_path, capsys):
 
 
 def test_warm_up_runs_every_stage_and_leaves_no_file(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr("interp.cli.run_commands.run_stages", lambda *given, **also: ran.append((given, also)))
     monkeypatch.chdir(tmp_path)
     assert main(["warm-up"]) == 0
-    assert list(tmp_path.iterdir()) == []
+    ((config, folder), options) = ran[0]
+    assert config == TINY and config.wider.factor and "until" not in options
+    assert list(tmp_path.iterdir()) == [] and not folder.parent.exists()
 
 
 def test_help_teaches(capsys):

@@ -256,6 +256,21 @@ def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, archit
     assert config["decay_shape"] == "cosine" and config["dead_after"] is None and config["lr"] == 0.01
 
 
+def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, capsys):
+    from analyses.custom_architecture import GroupLassoConfig
+
+    try:
+        ARCHITECTURES[GroupLassoConfig.architecture] = GroupLassoConfig
+        words = ("--architecture", "group_lasso", "--d-sae", 24, "--tokens", 1000, "--group", 3, "--penalty", 0.2)
+        config = trained(folder / "store", tmp_path / "sae", *words)
+        assert (config["architecture"], config["group"], config["penalty"]) == ("group_lasso", 3, 0.2)
+        with pytest.raises(SystemExit, match="0"):
+            main(["train-sae", "--help"])
+        assert "group_lasso" in capsys.readouterr().out
+    finally:
+        ARCHITECTURES.pop(GroupLassoConfig.architecture)
+
+
 def test_flags_of_an_architecture_and_the_whole_store_by_default(folder, tmp_path):
     words = ("--d-sae", 24, "--architecture", "jumprelu", "--target-l0", 3, "--device", "cpu", "--seed", 2)
     config = trained(folder / "store", tmp_path / "jumprelu", *words)

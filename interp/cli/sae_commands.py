@@ -104,7 +104,10 @@ def _field_docstrings(kind: type) -> dict[str, str]:
     """The string below each field, in the source of the class and of those it comes from, on one line."""
     said: dict[str, str] = {}
     for each in reversed([each for each in kind.__mro__ if dataclasses.is_dataclass(each)]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+        except OSError:  # typed at a prompt: there is no source
+            continue
         assert isinstance(body, ast.ClassDef)
         for field, below in itertools.pairwise(body.body):
             match field, below:

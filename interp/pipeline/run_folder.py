@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from interp.activations import ActivationStore
     from interp.controls import Nulls
+    from interp.features.feature import Feature
     from interp.features.feature_store import FeatureStore
     from interp.sae import SAE
     from models.corpus import LabelledTokens
@@ -59,10 +60,9 @@ class Run:
         """The training sequences whose activations were kept."""
         return self.train_tokens[: max(1, self.config.harvest.tokens // self.train_tokens.n_ctx)]
 
-    def feature(self, latent: int) -> Any:
+    def feature(self, latent: int) -> "Feature":
         """A latent with what is known of it; it shows itself in a notebook."""
-        features: Any = self.features
-        return features[latent]
+        return self.features[latent]
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
         """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""

@@ -68,6 +68,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> list[dict]:
+    """The script leaves the group up: one that ended with its threads still there was aborted more often than not."""
     folder = tmp_path_factory.mktemp("talk")
     launch(TALK, folder, folder=folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
@@ -146,13 +147,6 @@ def test_without_a_launcher_there_is_one_process(monkeypatch):
     assert team.all_do(lambda: "done") == "done"
     with pytest.raises(KeyError):
         team.all_do(lambda: {}["no"])
-
-
-def test_a_script_need_not_take_the_group_down(tmp_path):
-    """One that ended with the group's threads still there was aborted more often than not."""
-    launch(
-        "import torch\nfrom interp.processes import processes\nprocesses().sum_(torch.ones(1000))\n", folder=tmp_path
-    )
 
 
 def test_nothing_speaks_at_import():

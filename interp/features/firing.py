@@ -3,7 +3,7 @@
 Over the rows where z_j > 0: count, mean, standard deviation, maximum, a histogram and quantiles, and the number of
 sequences fired in; burstiness is firings / sequences fired in.
 
-The histogram has the same edges for every latent, `BINS_PER_OCTAVE` to a factor of two, equal steps inside an octave:
+The histogram has the same edges for every latent, 16 to a factor of two, equal steps inside an octave:
 they are the leading bits of the float32 value, so that finding a bin costs a shift. Quantiles are read off it by linear
 interpolation: they are within one bin, 1/16 of the value, of the exact ones.
 """
@@ -15,12 +15,12 @@ from numba import njit
 
 from interp.features.chunks import Columns
 
-BINS_PER_OCTAVE = 16
+_BINS_PER_OCTAVE = 16
 _SHIFT = 23 - 4  # float32 has 23 bits of mantissa; the upper 4 choose one of 16 bins
 _LOWEST, _HIGHEST = -24, 16  # octaves: values outside [2^-24, 2^16) fall into the outermost bins
-_FIRST = (127 + _LOWEST) * BINS_PER_OCTAVE
-N_BINS = (_HIGHEST - _LOWEST) * BINS_PER_OCTAVE
-QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
+_FIRST = (127 + _LOWEST) * _BINS_PER_OCTAVE
+_N_BINS = (_HIGHEST - _LOWEST) * _BINS_PER_OCTAVE
+_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FiringStatistics:
             "n_sequences": self.n_sequences,
             "burstiness": self.n_active / np.where(self.n_sequences > 0, self.n_sequences, np.nan),
         }
-        for q, values in zip(QUANTILES, quantiles(self.histogram, self.maxima).T, strict=True):
+        for q, values in zip(_QUANTILES, quantiles(self.histogram, self.maxima).T, strict=True):
             columns[f"q{round(100 * q)}"] = values
         return columns
 
@@ -75,8 +75,8 @@ class FiringStatistics:
 
 
 def bin_edges() -> np.ndarray:
-    """Edges of the histogram, `N_BINS` + 1 values: bin b holds edges[b] <= z < edges[b + 1]. The first is 0."""
-    edges = ((np.arange(N_BINS + 1) + _FIRST) << _SHIFT).astype(np.int32).view(np.float32)
+    """Edges of the histogram, 641 values: bin b holds edges[b] <= z < edges[b + 1]. The first is 0."""
+    edges = ((np.arange(_N_BINS + 1) + _FIRST) << _SHIFT).astype(np.int32).view(np.float32)
     edges[0] = 0
     return edges
 
@@ -84,22 +84,17 @@ def bin_edges() -> np.ndarray:
 @njit(cache=True, nogil=True)
 def bin_of_bits(bits):
     """The bin of a float32 > 0, given as the int32 of the same bits."""
-    return min(max((bits >> _SHIFT) - _FIRST, 0), N_BINS - 1)
-
-
-def bins_of(values: np.ndarray) -> np.ndarray:
-    """The bin of each of an array of float32 > 0."""
-    return np.clip((values.view(np.int32) >> _SHIFT) - _FIRST, 0, N_BINS - 1)
+    return min(max((bits >> _SHIFT) - _FIRST, 0), _N_BINS - 1)
 
 
 def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
-    """Float "latent quantile": `QUANTILES` of the firings by interpolation inside a bin; NaN without firings."""
+    """Float "latent quantile": those of the firings by interpolation inside a bin; NaN without firings."""
     edges = bin_edges().astype(np.float64)
-    found = np.full((len(histogram), len(QUANTILES)), np.nan)
+    found = np.full((len(histogram), len(_QUANTILES)), np.nan)
     counts = histogram.astype(np.float64)
     below = counts.cumsum(1)
     alive = np.flatnonzero(below[:, -1] > 0)
-    for i, q in enumerate(QUANTILES):
+    for i, q in enumerate(_QUANTILES):
         target = q * below[alive, -1]
         index = (below[alive] < target[:, None]).sum(1)
         inside = counts[alive, index]
@@ -114,7 +109,7 @@ def _count(offsets, rows, n_ctx, values, bits):
     d = len(offsets) - 1
     n_active, n_sequences = np.zeros(d, np.int64), np.zeros(d, np.int64)
     sums, squares, maxima = np.zeros(d), np.zeros(d), np.zeros(d, np.float32)
-    histogram = np.zeros((d, N_BINS), np.uint32)
+    histogram = np.zeros((d, _N_BINS), np.uint32)
     for j in range(d):
         end = 0  # of the sequence that fired last
         for e in range(offsets[j], offsets[j + 1]):

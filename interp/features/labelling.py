@@ -2,7 +2,7 @@
 
     precision = n_both / n_active      recall = n_both / n_label      F1 = 2 TP / (n_fired + n_label),   z >= threshold
 
-The threshold is the one of best F1 on the fit half, out of at most `N_THRESHOLDS` of a latent: those that its upper
+The threshold is the one of best F1 on the fit half, out of at most 32 of a latent: those that its upper
 tail passes at the shares (i / 32)^2 of its firings, moved down to the next edge of its histogram (1/16 of the value).
 `f1` is measured at it on the other half. `mass` is the activation on the label's tokens, summed. Correlation is
 Pearson's, of the activation (0 where silent) with the label.
@@ -19,7 +19,7 @@ from interp.features.chunks import Columns, Rows
 from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
 from interp.files import ratio
 
-N_THRESHOLDS = 32
+_N_THRESHOLDS = 32
 _CELLS = 1 << 15
 """Pairs of a latent and a label whose thresholds are compared at a time."""
 
@@ -54,7 +54,7 @@ class LabelSets:
 
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, np.ndarray]:
     """The table `labels`: one row a label and latent that fires."""
-    bin_of = threshold_bins(firing.histogram)  # histogram bin -> threshold bin
+    bin_of = _threshold_bins(firing.histogram)  # histogram bin -> threshold bin
     fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit
     both, n_fired, sums = _count(*fired, labels.offsets, labels.ids, len(labels.names), bin_of)
     alive, step = np.flatnonzero(firing.n_active), max(1, _CELLS // len(labels.names))
@@ -67,7 +67,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
 
 def _rows(labels, firing, bin_of, both, n_fired, sums, alive) -> dict[str, np.ndarray]:
     n_both, n_label = both[alive].sum((2, 3), dtype=np.int64), labels.n_label.sum(0)
-    best = best_threshold(both[alive], n_fired[alive], labels.n_label)
+    best = _best_threshold(both[alive], n_fired[alive], labels.n_label)
     shape = n_both.shape
     columns = {
         "latent": np.broadcast_to(firing.first + alive[:, None], shape),
@@ -89,7 +89,7 @@ def _thresholds(firing: FiringStatistics, bin_of: np.ndarray, alive: np.ndarray)
     """The lowest activation of each threshold bin and those above it."""
     edges, tiny = bin_edges(), np.finfo(np.float32).tiny
     lowest = (firing.histogram[alive] > 0).argmax(1)
-    index = np.stack([(bin_of[alive] < t).sum(1) for t in range(N_THRESHOLDS)], 1)
+    index = np.stack([(bin_of[alive] < t).sum(1) for t in range(_N_THRESHOLDS)], 1)
     return np.maximum(edges[np.clip(np.maximum(index, lowest[:, None]), 0, len(edges) - 2)], tiny)
 
 
@@ -101,7 +101,7 @@ def _correlation(firing: FiringStatistics, alive: np.ndarray, sums: np.ndarray, 
     return ratio(sums / n - mean * share, np.sqrt(np.maximum(variance * share * (1 - share), 0)))
 
 
-class BestThreshold(NamedTuple):
+class _Best(NamedTuple):
     """Each "latent label"."""
 
     place: np.ndarray
@@ -109,7 +109,7 @@ class BestThreshold(NamedTuple):
     f1: np.ndarray
 
 
-def best_threshold(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> BestThreshold:
+def _best_threshold(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> _Best:
     """The threshold of best F1 on the fit half (half 1), F1 there and on the other half.
 
     both "latent label half threshold": firings on the label's tokens in each threshold bin; fired "latent half
@@ -120,7 +120,7 @@ def best_threshold(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> 
     f1 = ratio(2 * tail, total)
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
     fit, held = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (1, 0))
-    return BestThreshold(best, fit, held)
+    return _Best(best, fit, held)
 
 
 def best_labels(table: dict[str, np.ndarray], first: int, d_sae: int) -> dict[str, np.ndarray]:
@@ -134,22 +134,24 @@ def best_labels(table: dict[str, np.ndarray], first: int, d_sae: int) -> dict[st
     return {"best_label": best, "best_label_f1": f1}
 
 
-def threshold_bins(histogram: np.ndarray) -> np.ndarray:
+def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
     """Uint8 "latent bin": which threshold bin a histogram bin belongs to; 0 holds the weakest firings.
 
     Bin t begins where the share of firings above is (1 - t / 32)^2: fine among the strongest, coarse below.
     """
     above = histogram[:, ::-1].cumsum(1, dtype=np.int64)[:, ::-1] - histogram
     share = above / np.maximum(histogram.sum(1, dtype=np.int64), 1)[:, None]
-    return (N_THRESHOLDS - 1 - np.minimum(N_THRESHOLDS - 1, np.floor(N_THRESHOLDS * np.sqrt(share)))).astype(np.uint8)
+    return (_N_THRESHOLDS - 1 - np.minimum(_N_THRESHOLDS - 1, np.floor(_N_THRESHOLDS * np.sqrt(share)))).astype(
+        np.uint8
+    )
 
 
 @njit(cache=True, nogil=True)
 def _count(columns, rows, values, bits, n_ctx, fit, label_offsets, label_ids, n_labels, bin_of):
     """Firings "latent label half threshold" on the label's tokens, all "latent half threshold"; mass "latent label"."""
     d = len(columns) - 1
-    both = np.zeros((d, n_labels, 2, N_THRESHOLDS), np.uint32)
-    fired, sums = np.zeros((d, 2, N_THRESHOLDS), np.int64), np.zeros((d, n_labels))
+    both = np.zeros((d, n_labels, 2, _N_THRESHOLDS), np.uint32)
+    fired, sums = np.zeros((d, 2, _N_THRESHOLDS), np.int64), np.zeros((d, n_labels))
     for j in range(d):
         for e in range(columns[j], columns[j + 1]):
             row = rows[e]

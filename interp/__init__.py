@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of wha
     from interp.sae import SAEConfig as SAEConfig
     from interp.sae import TopKConfig as TopKConfig
     from interp.sae import Transcoder as Transcoder
+    from interp.sae import check_gradients as check_gradients
     from interp.sae import load_sae as load_sae
     from interp.sae import train_sae as train_sae
     from interp.sae import train_sweep as train_sweep

@@ -101,14 +101,14 @@ def test_each_is_saved_and_read_back_with_fast_and_dense_codes_alike(store, tmp_
 @pytest.mark.parametrize(
     ("config", "least"),
     [
-        (TopKConfig(**shared | {"tokens": 200_000}, k=4), 0.9),
-        (TopKConfig(**shared | {"tokens": 200_000}, k=4, refinements=2), 0.95),
-        (BatchTopKConfig(**shared | {"tokens": 200_000}, k=4), 0.8),
-        (MatryoshkaConfig(**shared | {"tokens": 200_000}, k=4, groups=(0.5, 0.5)), 0.75),
-        (JumpReLUConfig(**shared | {"tokens": 200_000}, target_l0=4, bandwidth=0.5), 0.75),
-        (ReLUConfig(**shared | {"tokens": 200_000}, l1=0.5), 0.9),
-        (GatedConfig(**shared | {"tokens": 200_000}, l1=0.5), 0.65),
-        (MatchingPursuitConfig(**shared | {"tokens": 200_000}, k=4), 0.95),
+        (TopKConfig(**shared | {"tokens": 60_000}, k=4), 0.85),
+        (TopKConfig(**shared | {"tokens": 60_000}, k=4, refinements=2), 0.9),
+        (BatchTopKConfig(**shared | {"tokens": 60_000}, k=4), 0.75),
+        (MatryoshkaConfig(**shared | {"tokens": 60_000}, k=4, groups=(0.5, 0.5)), 0.72),
+        (JumpReLUConfig(**shared | {"tokens": 60_000}, target_l0=4, bandwidth=0.5), 0.7),
+        (ReLUConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.9),
+        (GatedConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.6),
+        (MatchingPursuitConfig(**shared | {"tokens": 60_000}, k=4), 0.9),
     ],
     ids=lambda value: getattr(value, "architecture", None),
 )

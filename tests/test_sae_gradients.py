@@ -17,9 +17,9 @@ from interp.sae import (
     SAEConfig,
     TopKConfig,
     check_gradients,
+    sparse_ops,
 )
 from interp.sae.architectures.sae_config import rise
-from interp.sae.forward_pass import ForwardPass
 from interp.sae.learner import Learner
 from interp.sae.rules import TopK
 from interp.sae.site import Site
@@ -414,7 +414,7 @@ def test_one_line_checks_the_gradients_of_a_config(config):
 
 
 def test_a_gradient_that_is_not_that_of_the_loss_is_named(monkeypatch):
-    monkeypatch.setattr(ForwardPass, "at", lambda self, vector: vector.detach()[self.support.latents])
+    monkeypatch.setattr(sparse_ops, "at_latents", lambda vector, support: vector.detach()[support.latents])
     with pytest.raises(
         ValueError, match="GatedConfig: with 0 dead latents the gradient of (b_enc|r_mag|encoder) differs"
     ):

@@ -12,7 +12,7 @@ the whole margin.
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +40,6 @@ class PickingRule(Protocol):
 
     def pick(self, pre: PreActivations) -> SparseCodes:
         """From pre-activations that are `Tiled` where the rule does not go by row."""
-
-
-@runtime_checkable
-class ShortlistingRule(PickingRule, Protocol):
-    """Picks at low precision too."""
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
         """From bfloat16 pre-activations: what `pick` would pick, and those that rounding may have put behind."""
@@ -77,9 +72,7 @@ def encode(
     low_precision: bool = False,
     workspace: Workspace | None = None,
 ) -> SparseCodes:
-    """`low_precision` pays off where `has_fast_bfloat16`, and needs a `ShortlistingRule`."""
-    if low_precision and not isinstance(rule, ShortlistingRule):
-        raise ValueError(f"{type(rule).__name__} has no shortlist: encode with low_precision=False")
+    """`low_precision` pays off where `has_fast_bfloat16`."""
     workspace = workspace or Workspace()
     at_once = piece_rows(len(x), len(encoder), low_precision)
     pieces = [slice(start, min(start + at_once, len(x))) for start in range(0, len(x), at_once)] or [slice(0, 0)]
@@ -104,7 +97,7 @@ def encode(
         else:
             shape = torch.Size((rows.stop - rows.start, len(encoder)))
             pre = Tiled(shape, dtype, parts, lambda part: tiles(_within(rows, part)), x.device)
-        if isinstance(rule, ShortlistingRule) and low_precision:
+        if low_precision:
             return rule.choose(kernels(x).rescore(rule.shortlist(pre), x[rows], encoder, b_enc))
         return rule.pick(pre)
 

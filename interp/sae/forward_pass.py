@@ -9,29 +9,18 @@ Rows are those of this process; sums over rows are added up over all processes b
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.processes import Processes
+from interp.sae import sparse_ops
 from interp.sae.encoding import PickingRule, Workspace
 from interp.sae.kernels import kernels
 from interp.sae.rules import Weights, refine
-from interp.sae.sparse_ops import (
-    Encoded,
-    RowGradient,
-    SquaredError,
-    Support,
-    at_latents,
-    encode_at,
-    latent_rows,
-    row_norms,
-    sparse_decode,
-    sparse_encode,
-    squared_error,
-)
+from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
 
 
 class Batch(NamedTuple):
@@ -77,6 +66,8 @@ class ForwardPass:
     workspace: Workspace | None = None
     passes: list[Encoded] = field(default_factory=list)
     """What each pass of the encoder picked; most have one."""
+    ops: Any = sparse_ops
+    """The differentiable operations, or their twins over dense latents (`gradient_check`)."""
     loss: float = 0.0
 
     def __post_init__(self) -> None:
@@ -102,7 +93,7 @@ class ForwardPass:
         W_dec = self.weights["W_dec"]
         if self.unit_norm and len(self.part_widths) == 1:
             return W_dec.new_ones(len(W_dec))
-        return row_norms(W_dec, self.part_widths, self.into_decoder)
+        return self.ops.row_norms(W_dec, self.part_widths, self.into_decoder)
 
     def encode(self, rule: PickingRule, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
         """The rule's picks, of x or of another input (a residual), which then gets its gradient."""
@@ -111,7 +102,7 @@ class ForwardPass:
         centre = w["b_dec"] if x is None and self.tied else None
         low, into = self.low_precision and x is None, self.gradients[name]
         given = (self.x if x is None else x, w[name], b_enc, rule)
-        encoded = sparse_encode(*given, centre=centre, into=into, low_precision=low, workspace=self.workspace)
+        encoded = self.ops.sparse_encode(*given, centre=centre, into=into, low_precision=low, workspace=self.workspace)
         self.passes.append(encoded)
         return encoded
 
@@ -122,7 +113,7 @@ class ForwardPass:
         weights = Weights(encoder.detach(), b_enc.detach(), w["W_dec"].detach())
         picked = refine(fixed, before.support.codes_of(before.values), weights, rule, step)
         support = Support(kernels(fixed).rescore(picked, fixed, weights.encoder, weights.b_enc))
-        update = encode_at(residual, encoder, b_enc, support, into=self.gradients["encoder"])
+        update = self.ops.encode_at(residual, encoder, b_enc, support, into=self.gradients["encoder"])
         encoded = Encoded(support, step * update + _at_entries(support, before))
         self.passes.append(encoded)
         return encoded
@@ -130,12 +121,12 @@ class ForwardPass:
     def residual(self, encoded: Encoded, x: Float[Tensor, "row d_in"] | None = None) -> Float[Tensor, "row d_in"]:
         """x − z W_dec, of x or of another input."""
         W_dec, x = self.weights["W_dec"], self.centred if x is None else x
-        return x - sparse_decode(encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.into_decoder)
+        return x - self.ops.sparse_decode(encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.into_decoder)
 
     def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
         """x_hat, to compare with `target`; `squared_error` does both at once."""
         encoded = Encoded(self.support, self.z if z is None else z)
-        return sparse_decode(encoded, self.weights["W_dec"], self.weights["b_dec"], into=self.into_decoder)
+        return self.ops.sparse_decode(encoded, self.weights["W_dec"], self.weights["b_dec"], into=self.into_decoder)
 
     def squared_error(
         self, z: Float[Tensor, " nnz"] | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
@@ -150,14 +141,14 @@ class ForwardPass:
             given, into = (given[0].detach(), given[1].detach(), given[2].detach()), None
         else:
             into = self.into_decoder
-        found = squared_error(Encoded(self.support, values), *given, ends=ends, into=into)
+        found = self.ops.squared_error(Encoded(self.support, values), *given, ends=ends, into=into)
         if values is self.z:
             self.errors = found
         return found.loss
 
     def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
         """The number of each entry's latent."""
-        return at_latents(vector, self.support)
+        return self.ops.at_latents(vector, self.support)
 
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
         """Sums over each row's entries."""
@@ -165,14 +156,14 @@ class ForwardPass:
 
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
         """Of some latents, dense."""
-        encoder, bias = latent_rows(self.weights["encoder"], latents, self.gradients["encoder"]), self.weights["b_enc"]
-        bias = bias[latents]
+        encoder = self.ops.latent_rows(self.weights["encoder"], latents, self.gradients["encoder"])
+        bias = self.weights["b_enc"][latents]
         if self.tied:  # x is a constant; this zero carries the gradient of b_dec, of d numbers instead of row · d
             bias = bias - encoder.detach() @ (self.weights["b_dec"] - self.weights["b_dec"].detach())
         return torch.addmm(bias, self.x[rows], encoder.T)
 
     def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some d_out"]:
-        return latent_rows(self.weights["W_dec"], latents, self.into_decoder)
+        return self.ops.latent_rows(self.weights["W_dec"], latents, self.into_decoder)
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
         """Each added up over the processes, without a gradient."""

@@ -2,12 +2,12 @@
 
     check_gradients(MyConfig(d_sae=48, tokens=6400, k=4))   # differences, or a ValueError that names the parameter
 
-The same `pick`, `activate` and `loss` go through the engine's operations and through `DensePass`, which computes each
+The same `pick`, `activate` and `loss` go through the engine's operations and through `DenseOps`, which computes each
 with matmuls over all latents and lets autograd do the rest. What a loss states is not in question here: write it a
 second time, as a formula over dense latents, to test that.
 """
 
-import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from torch import Tensor
 from interp.activations import ActivationStatistics
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import PickingRule
-from interp.sae.forward_pass import ForwardPass
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 from interp.sae.sparse_ops import Encoded, SquaredError, Support
@@ -23,67 +22,51 @@ from interp.sae.sparse_ops import Encoded, SquaredError, Support
 _D_IN, _ROWS = 16, 120
 
 
-class DensePass(ForwardPass):
-    """The operations of a forward pass as formulas over dense latents."""
+class DenseOps:
+    """The operations of `sparse_ops` as formulas over dense latents, under the same names."""
 
-    def encode(self, rule: PickingRule, x: Tensor | None = None) -> Encoded:
-        encoder = self.weights.get("encoder", self.weights["W_dec"])
-        pre = (self.centred if x is None else x) @ encoder.T + self.weights.get("b_enc", 0.0)
-        return self._picked(rule, pre)
+    @staticmethod
+    def sparse_encode(x: Tensor, encoder: Tensor, b_enc: Tensor, rule: PickingRule, **given: Any) -> Encoded:
+        support = Support(rule.pick((x @ encoder.T + b_enc).detach()))
+        return Encoded(support, DenseOps.encode_at(x, encoder, b_enc, support, centre=given["centre"]))
 
-    def refine(self, before: Encoded, rule: PickingRule, step: float) -> Encoded:
-        update = self.residual(before) @ self.weights["encoder"].T + self.weights["b_enc"]
-        return self._picked(rule, self._dense(before) + step * update)
-
-    def residual(self, encoded: Encoded, x: Tensor | None = None) -> Tensor:
-        return (self.centred if x is None else x) - self._dense(encoded) @ self.weights["W_dec"]
-
-    def decode(self, z: Tensor | None = None) -> Tensor:
-        return self._dense(Encoded(self.support, self.z if z is None else z)) @ self.weights["W_dec"] + self._b_dec()
-
-    def squared_error(
-        self, z: Tensor | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
+    @staticmethod
+    def encode_at(
+        x: Tensor, encoder: Tensor, b_enc: Tensor, support: Support, *, centre: Tensor | None = None, into: Any = None
     ) -> Tensor:
-        values = self.z if z is None else z
-        given = (self.weights["W_dec"], self._b_dec(), self.target)
-        W_dec, b_dec, target = (each.detach() for each in given) if frozen_decoder else given
-        latents, ends = self._dense(Encoded(self.support, values)), ends or (len(W_dec),)
-        errors = [latents[:, :end] @ W_dec[:end] + b_dec - target for end in ends]
+        centred = x if centre is None else x + centre.detach() - centre
+        return (centred @ encoder.T + b_enc)[support.rows, support.latents.long()]
+
+    @staticmethod
+    def sparse_decode(encoded: Encoded, W_dec: Tensor, b_dec: Tensor, *, into: Any = None) -> Tensor:
+        return _dense(encoded) @ W_dec + b_dec
+
+    @staticmethod
+    def squared_error(
+        encoded: Encoded,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        target: Tensor,
+        *,
+        ends: tuple[int, ...] = (),
+        into: Any = None,
+    ) -> SquaredError:
+        z = _dense(encoded)
+        errors = [z[:, :end] @ W_dec[:end] + b_dec - target for end in ends or (len(W_dec),)]
         squares = torch.stack([error.square().sum() for error in errors])
-        if values is self.z:
-            self.errors = SquaredError(squares.mean(), errors[-1].detach(), squares[-1].detach())
-        return squares.mean()
+        return SquaredError(squares.mean(), errors[-1].detach(), squares[-1].detach())
 
-    def at(self, vector: Tensor) -> Tensor:
-        return vector[self.support.latents.long()]
+    @staticmethod
+    def at_latents(vector: Tensor, support: Support) -> Tensor:
+        return vector[support.latents.long()]
 
-    @property
-    def decoder_norms(self) -> Tensor:
-        if self.unit_norm and len(self.part_widths) == 1:
-            return torch.ones_like(self.weights["W_dec"][:, 0])
-        return torch.stack([part.norm(dim=1) for part in self.weights["W_dec"].split(self.part_widths, 1)]).sum(0)
+    @staticmethod
+    def latent_rows(matrix: Tensor, latents: Tensor, into: Any = None) -> Tensor:
+        return matrix[latents]
 
-    def row_sums(self, values: Tensor) -> Tensor:
-        return self._dense(Encoded(self.support, values)).sum(1)
-
-    def pre_activations(self, latents: Tensor, rows: slice) -> Tensor:
-        return self.centred[rows] @ self.weights["encoder"][latents].T + self.weights["b_enc"][latents]
-
-    def decoder_rows(self, latents: Tensor) -> Tensor:
-        return self.weights["W_dec"][latents]
-
-    def _picked(self, rule: PickingRule, pre: Tensor) -> Encoded:
-        support = Support(rule.pick(pre.detach()))
-        self.passes.append(Encoded(support, pre[support.rows, support.latents.long()]))
-        return self.passes[-1]
-
-    def _dense(self, encoded: Encoded) -> Tensor:
-        support, values = encoded
-        at = (support.rows, support.latents.long())
-        return values.new_zeros(support.codes.shape).index_put(at, values, accumulate=True)
-
-    def _b_dec(self) -> Tensor:
-        return self.weights["b_dec"]
+    @staticmethod
+    def row_norms(matrix: Tensor, widths: tuple[int, ...], into: Any = None) -> Tensor:
+        return torch.stack([part.norm(dim=1) for part in matrix.split(widths, dim=1)]).sum(0)
 
 
 def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0) -> dict[str, float]:
@@ -98,11 +81,11 @@ def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0
     found: dict[str, float] = {}
     for dead in (0, min(config.d_sae, 3), config.d_sae * 3 // 4):
         learner.since_fired[:dead] = config.dead_tokens
-        numbers = copy.deepcopy(learner.numbers)
+        numbers = learner.numbers
+        learner.numbers = dict(numbers)
         sparse = learner.descend(x)
-        learner.numbers = numbers
-        dense = learner.descend(x, kind=DensePass)
-        learner.numbers = numbers
+        learner.numbers = dict(numbers)
+        dense = learner.descend(x, ops=DenseOps)
         differences = {"loss": abs(sparse.loss - dense.loss) / max(abs(dense.loss), 1e-300)}
         for name in learner.weights:
             differences[name] = _difference(sparse.gradients[name].tensor(), dense.gradients[name].tensor())
@@ -141,3 +124,9 @@ def _in_the_middle(config: SAEConfig, generator: torch.Generator) -> Learner:
 def _difference(sparse: Tensor, dense: Tensor) -> float:
     size = float(dense.norm())
     return float((sparse - dense).norm()) / size if size > 0 else float(sparse.norm())
+
+
+def _dense(encoded: Encoded) -> Tensor:
+    support, values = encoded
+    at = (support.rows, support.latents.long())
+    return values.new_zeros(support.codes.shape).index_put(at, values, accumulate=True)

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.processes import Processes
+from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import Batch, ForwardPass
@@ -124,10 +125,10 @@ class Learner:
         x: Float[Tensor, "row d_in"],
         y: Float[Tensor, "row d_out"] | None = None,
         batch: Batch | None = None,
-        kind: type[ForwardPass] = ForwardPass,
+        ops: Any = sparse_ops,
     ) -> ForwardPass:
         """The loss on scaled inputs, over the rows of this process, and its gradients."""
-        f = self._forward(kind, x, x if y is None else y, batch or Batch(len(x), 0, self.processes))
+        f = self._forward(x, x if y is None else y, batch or Batch(len(x), 0, self.processes), ops)
         with torch.enable_grad():
             f.support, f.pre = self.config.encode(f)
             f.z = self.config.activate(f)
@@ -139,14 +140,14 @@ class Learner:
         f.loss = float(loss.detach())
         return f
 
-    def _forward(self, kind: type[ForwardPass], x: Tensor, y: Tensor, batch: Batch) -> ForwardPass:
+    def _forward(self, x: Tensor, y: Tensor, batch: Batch, ops: Any) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         weights["W_dec"].requires_grad_(self.config.train_decoder)
         centred = x
         if self.site.tied:
             memory = self._memory.take("centred", len(x), x.shape[1], x.dtype, x.device)
             centred = torch.sub(x, self.weights["b_dec"], out=memory)
-        return kind(
+        return ForwardPass(
             weights=weights,
             inputs=x,
             outputs=y,
@@ -160,6 +161,7 @@ class Learner:
             unit_norm=self.config.unit_norm,
             low_precision=self.low_precision,
             workspace=self._memory,
+            ops=ops,
         )
 
     def _batch(self, rows: int) -> Batch:

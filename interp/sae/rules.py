@@ -53,6 +53,12 @@ class PreActivationRule:
     def pick(self, pre: PreActivations) -> SparseCodes:
         raise NotImplementedError
 
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        raise NotImplementedError
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        raise NotImplementedError
+
     def scaled(self, scale: float) -> "PreActivationRule":
         raise NotImplementedError
 

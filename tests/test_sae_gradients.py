@@ -20,11 +20,11 @@ from interp.sae import (
     sparse_ops,
 )
 from interp.sae.architectures.sae_config import rise
+from interp.sae.gradients import RowGradient
 from interp.sae.learner import Learner
 from interp.sae.rules import TopK
 from interp.sae.site import Site
 from interp.sae.sparse_ops import (
-    RowGradient,
     at_latents,
     latent_rows,
     row_norms,

@@ -18,9 +18,10 @@ from torch import Tensor
 from interp.processes import Processes
 from interp.sae import sparse_ops
 from interp.sae.encoding import PickingRule, Workspace
+from interp.sae.gradients import RowGradient
 from interp.sae.kernels import kernels
 from interp.sae.rules import Weights, refine
-from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
+from interp.sae.sparse_ops import Encoded, SquaredError, Support
 
 
 class Batch(NamedTuple):

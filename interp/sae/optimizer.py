@@ -16,8 +16,8 @@ from torch import Tensor
 
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace
+from interp.sae.gradients import RowGradient
 from interp.sae.kernels import AdamStep, kernels
-from interp.sae.sparse_ops import RowGradient
 
 
 class Optimizer:

@@ -8,7 +8,6 @@
 Each is a `torch.autograd.Function` over `kernels`, so neither pass makes anything of size [row, d_sae] or [nnz, d]
 (beyond the tiles of `encode`). Picks are held fixed. With a `RowGradient` to go `into`, the gradient of a matrix is
 left there unsummed, for an optimizer that sums and uses it row by row; without one autograd gets the whole tensor.
-Results do not depend on the number of threads, and are the same bits each time.
 """
 
 from functools import cached_property
@@ -21,7 +20,14 @@ from torch.autograd.function import Function
 
 from interp.codes import SparseCodes
 from interp.sae.encoding import PickingRule, Workspace, encode
+from interp.sae.gradients import LatentSum, RowGradient, hand_over, hand_over_part
 from interp.sae.kernels import ByLatent, kernels
+
+Rows = Float[Tensor, "row d"]
+Matrix = Float[Tensor, "d_sae d"]
+PerLatent = Float[Tensor, " d_sae"]
+Values = Float[Tensor, " nnz"]
+Into = RowGradient | None
 
 
 class Support:
@@ -42,80 +48,31 @@ class Support:
     def by_latent(self) -> ByLatent:
         return kernels(self.codes.values).transpose(self.codes)
 
-    def codes_of(self, values: Float[Tensor, " nnz"]) -> SparseCodes:
+    def codes_of(self, values: Values) -> SparseCodes:
         return SparseCodes(self.codes.offsets, self.codes.latents, values.detach(), self.codes.d_sae)
 
 
 class Encoded(NamedTuple):
     support: Support
-    values: Float[Tensor, " nnz"]
+    values: Values
 
 
 class SquaredError(NamedTuple):
     loss: Float[Tensor, ""]
-    error: Float[Tensor, "row d_out"]
+    error: Rows
     """x_hat − y of all latents together; no gradient goes through it."""
     whole: Float[Tensor, ""]
     """Its Σ ‖·‖², without a gradient too."""
 
 
-class LatentSum(NamedTuple):
-    """Row j is the sum of weights · dense[row] over the entries of latent j."""
-
-    by_latent: ByLatent
-    weights: Float[Tensor, " nnz"]
-    dense: Float[Tensor, "row d"]
-
-
-class RowGradient:
-    """The gradient of one parameter, in the parts that backward passes leave."""
-
-    def __init__(self, parameter: Tensor):
-        self.parameter = parameter
-        self.sums: list[LatentSum] = []
-        self.rows: list[tuple[Int[Tensor, " some"], Float[Tensor, "some d"]]] = []
-        self.multiples: list[tuple[tuple[int, ...], Float[Tensor, "part d_sae"]]] = []
-        """What each part of each of the parameter's own rows is multiplied with."""
-
-    @property
-    def lone_sum(self) -> LatentSum | None:
-        """All of the gradient, where it is one sum that nobody has asked to see."""
-        alone = len(self.sums) == 1 and not self.rows and not self.multiples and self.parameter.grad is None
-        return self.sums[0] if alone else None
-
-    def tensor(self, memory: Workspace | None = None, name: str = "") -> Tensor:
-        """All parts together. They are added up once, into memory that lives as long as the parameter's next step."""
-        parameter = self.parameter
-        if not self.sums and not self.rows and not self.multiples:
-            return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        shape, where = parameter.shape, (parameter.dtype, parameter.device)
-        total = (memory or Workspace()).take(name, shape[0], shape[1], *where)
-        if self.sums:
-            kernels(total).sum_by_latent(*self.sums[0], total)
-        else:
-            total.zero_()
-        for more in self.sums[1:]:
-            _add(total, more)
-        for latents, rows in self.rows:
-            total.index_add_(0, latents, rows)
-        for widths, factors in self.multiples:
-            parts = zip(total.split(list(widths), 1), parameter.detach().split(list(widths), 1), factors, strict=True)
-            for into, part, factor in parts:
-                into.addcmul_(part, factor[:, None])
-        if parameter.grad is not None:
-            total += parameter.grad
-        self.sums, self.rows, self.multiples, parameter.grad = [], [], [], total
-        return total
-
-
 def sparse_encode(
-    x: Float[Tensor, "row d_in"],
-    encoder: Float[Tensor, "d_sae d_in"],
-    b_enc: Float[Tensor, " d_sae"],
+    x: Rows,
+    encoder: Matrix,
+    b_enc: PerLatent,
     rule: PickingRule,
     *,
-    centre: Float[Tensor, " d_in"] | None = None,
-    into: RowGradient | None = None,
+    centre: Float[Tensor, " d"] | None = None,
+    into: Into = None,
     low_precision: bool = False,
     workspace: Workspace | None = None,
 ) -> Encoded:
@@ -130,36 +87,24 @@ def sparse_encode(
 
 
 def encode_at(
-    x: Float[Tensor, "row d_in"],
-    encoder: Float[Tensor, "d_sae d_in"],
-    b_enc: Float[Tensor, " d_sae"],
-    support: Support,
-    *,
-    centre: Float[Tensor, " d_in"] | None = None,
-    into: RowGradient | None = None,
-) -> Float[Tensor, " nnz"]:
+    x: Rows, encoder: Matrix, b_enc: PerLatent, support: Support, *, centre: Tensor | None = None, into: Into = None
+) -> Values:
     """The values that the support holds already, as a function of x and the weights."""
     return _Encode.apply(x, encoder, b_enc, centre, support, into)
 
 
-def sparse_decode(
-    encoded: Encoded,
-    W_dec: Float[Tensor, "d_sae d_out"],
-    b_dec: Float[Tensor, " d_out"],
-    *,
-    into: RowGradient | None = None,
-) -> Float[Tensor, "row d_out"]:
+def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Float[Tensor, " d"], *, into: Into = None) -> Rows:
     return _Decode.apply(encoded.values, W_dec, b_dec, encoded.support, into)
 
 
 def squared_error(
     encoded: Encoded,
-    W_dec: Float[Tensor, "d_sae d_out"],
-    b_dec: Float[Tensor, " d_out"],
-    target: Float[Tensor, "row d_out"],
+    W_dec: Matrix,
+    b_dec: Float[Tensor, " d"],
+    target: Rows,
     *,
     ends: tuple[int, ...] = (),
-    into: RowGradient | None = None,
+    into: Into = None,
 ) -> SquaredError:
     """`sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
 
@@ -168,20 +113,16 @@ def squared_error(
     return SquaredError(*_SquaredError.apply(encoded.values, W_dec, b_dec, target, encoded.support, ends, into))
 
 
-def at_latents(vector: Float[Tensor, " d_sae"], support: Support) -> Float[Tensor, " nnz"]:
+def at_latents(vector: PerLatent, support: Support) -> Values:
     return _AtLatents.apply(vector, support)
 
 
-def latent_rows(
-    matrix: Float[Tensor, "d_sae d"], latents: Int[Tensor, " some"], into: RowGradient | None = None
-) -> Float[Tensor, "some d"]:
+def latent_rows(matrix: Matrix, latents: Int[Tensor, " some"], into: Into = None) -> Float[Tensor, "some d"]:
     """The rows of some latents, each named once."""
     return _LatentRows.apply(matrix, latents, into)
 
 
-def row_norms(
-    matrix: Float[Tensor, "d_sae d"], widths: tuple[int, ...], into: RowGradient | None = None
-) -> Float[Tensor, " d_sae"]:
+def row_norms(matrix: Matrix, widths: tuple[int, ...], into: Into = None) -> PerLatent:
     """The norm of each row, or the sum of the norms of its parts of these widths."""
     return _RowNorms.apply(matrix, widths, into)
 
@@ -198,15 +139,10 @@ class _Encode(Function):
         x, encoder = ctx.saved_tensors
         slope, support = slope.contiguous(), ctx.support
         sums = kernels(slope).latent_sums(support.by_latent, slope)
-        on_x, on_encoder, _, on_centre = ctx.needs_input_grad[:4]
-        return (
-            kernels(x).decode(support.codes_of(slope), encoder, torch.zeros_like(x[:1].sum(0))) if on_x else None,
-            _hand_over(LatentSum(support.by_latent, slope, x), ctx.into) if on_encoder else None,
-            sums,
-            -(sums @ encoder) if on_centre else None,
-            None,
-            None,
-        )
+        needs_x, needs_encoder, _, needs_centre = ctx.needs_input_grad[:4]
+        on_x = kernels(x).decode(support.codes_of(slope), encoder, x.new_zeros(x.shape[1])) if needs_x else None
+        on_encoder = hand_over(LatentSum(support.by_latent, slope, x), ctx.into) if needs_encoder else None
+        return on_x, on_encoder, sums, -(sums @ encoder) if needs_centre else None, None, None
 
 
 class _Decode(Function):
@@ -223,12 +159,11 @@ class _Decode(Function):
         slope, support = slope.contiguous(), ctx.support
         dots = kernels(slope).rescore(support.codes, slope, W_dec, torch.zeros_like(W_dec[:, 0])).values
         latent_sum = LatentSum(support.by_latent, values, slope)
-        return dots, _hand_over(latent_sum, ctx.into) if ctx.needs_input_grad[1] else None, slope.sum(0), None, None
+        return dots, hand_over(latent_sum, ctx.into) if ctx.needs_input_grad[1] else None, slope.sum(0), None, None
 
 
 class _SquaredError(Function):
-    """With e the error, of prefixes the mean of those that hold the latent:  ∂value_p = 2 ⟨e_i, W_dec[j]⟩,
-    ∂W_dec[j] = 2 Σ_i value_p e_i."""
+    """∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i; of prefixes, e is the mean of those with j."""
 
     @staticmethod
     def forward(ctx: Any, values, W_dec, b_dec, target, support, ends, into):  # type: ignore[no-untyped-def]
@@ -252,19 +187,14 @@ class _SquaredError(Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor, *_: Any) -> Any:
         values, dots, table, mean_error = ctx.saved_tensors
-        twice, (on_values, on_W_dec, on_b_dec, on_target) = 2 * slope, ctx.needs_input_grad[:4]
-        by_latent = ctx.support.by_latent if on_W_dec else None
-        if by_latent is not None and len(ctx.ends) > 1:
-            by_latent = _in_table(by_latent, ctx.ends, len(mean_error))
-        return (
-            twice * dots if on_values else None,
-            None if by_latent is None else _hand_over(LatentSum(by_latent, twice * values, table), ctx.into),
-            twice * mean_error.sum(0) if on_b_dec else None,
-            -twice * mean_error if on_target else None,
-            None,
-            None,
-            None,
-        )
+        twice, (_, needs_W_dec, needs_b_dec, needs_target) = 2 * slope, ctx.needs_input_grad[:4]
+        on_W_dec = None
+        if needs_W_dec:
+            by_latent = _in_table(ctx.support.by_latent, ctx.ends, len(mean_error))
+            on_W_dec = hand_over(LatentSum(by_latent, twice * values, table), ctx.into)
+        on_b_dec = twice * mean_error.sum(0) if needs_b_dec else None
+        on_target = -twice * mean_error if needs_target else None
+        return twice * dots, on_W_dec, on_b_dec, on_target, None, None, None
 
 
 class _AtLatents(Function):
@@ -281,15 +211,14 @@ class _AtLatents(Function):
 class _LatentRows(Function):
     @staticmethod
     def forward(ctx: Any, matrix, latents, into):  # type: ignore[no-untyped-def]
-        ctx.latents, ctx.into, ctx.shape = latents, into, matrix.shape
+        ctx.save_for_backward(matrix.detach())
+        ctx.latents, ctx.into = latents, into
         return matrix.detach()[latents]
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
-        if ctx.into is None:
-            return slope.new_zeros(ctx.shape).index_add_(0, ctx.latents, slope), None, None
-        ctx.into.rows.append((ctx.latents, slope))
-        return None, None, None
+        (matrix,), latents = ctx.saved_tensors, ctx.latents
+        return hand_over_part(lambda total: total.index_add_(0, latents, slope), matrix, ctx.into), None, None
 
 
 class _RowNorms(Function):
@@ -297,37 +226,25 @@ class _RowNorms(Function):
     def forward(ctx: Any, matrix, widths, into):  # type: ignore[no-untyped-def]
         norms = torch.stack([part.norm(dim=1) for part in matrix.detach().split(list(widths), dim=1)])
         ctx.save_for_backward(matrix.detach(), norms)
-        ctx.widths, ctx.into = widths, into
+        ctx.widths, ctx.into = list(widths), into
         return norms.sum(0)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
-        matrix, norms = ctx.saved_tensors
-        into = ctx.into or RowGradient(matrix)
-        into.multiples.append((ctx.widths, slope / norms.clamp(min=torch.finfo(norms.dtype).tiny)))
-        return (into.tensor() if ctx.into is None else None), None, None
+        (matrix, norms), widths = ctx.saved_tensors, ctx.widths
+        factors = slope / norms.clamp(min=torch.finfo(norms.dtype).tiny)
 
+        def add(total: Tensor) -> None:
+            for into, part, factor in zip(total.split(widths, 1), matrix.split(widths, 1), factors, strict=True):
+                into.addcmul_(part, factor[:, None])
 
-def _hand_over(latent_sum: LatentSum, into: RowGradient | None) -> Tensor | None:
-    """To whoever collects it unsummed; else the gradient itself."""
-    if into is None:
-        return kernels(latent_sum.dense).sum_by_latent(*latent_sum)
-    into.sums.append(latent_sum)
-    return None
-
-
-def _add(total: Tensor, latent_sum: LatentSum) -> None:
-    """At the cost of the latents that fire."""
-    offsets, rows, entries = latent_sum.by_latent
-    fires = offsets.diff().nonzero()[:, 0]
-    of_these = ByLatent(torch.cat([offsets[fires], offsets[-1:]]), rows, entries)
-    sums = kernels(total).sum_by_latent(of_these, latent_sum.weights, latent_sum.dense)
-    total.index_add_(0, fires, sums)
+        return hand_over_part(add, matrix, ctx.into), None, None
 
 
 def _in_table(by_latent: ByLatent, ends: tuple[int, ...], rows: int) -> ByLatent:
-    """Entries that name their row in the table of the prefix that their latent came with."""
-    cuts = torch.tensor(ends, device=by_latent.offsets.device)
-    entries = by_latent.offsets[cuts].diff(prepend=by_latent.offsets[:1])
-    prefix = torch.repeat_interleave(torch.arange(len(ends), device=cuts.device), entries)
+    """Entries that name their row in the table of the prefix that their latent came with, if there are several."""
+    if len(ends) < 2:
+        return by_latent
+    entries = by_latent.offsets[list(ends)].diff(prepend=by_latent.offsets[:1])
+    prefix = torch.repeat_interleave(torch.arange(len(ends), device=entries.device), entries)
     return by_latent._replace(rows=by_latent.rows + prefix * rows)

@@ -1,0 +1,88 @@
+"""The gradient of a parameter as backward passes leave it, so that large sums are made only where they are needed.
+
+The gradient of an encoder's or decoder's row is a sum over the entries of its latent. Where nothing is added to it, the
+optimizer computes it and uses it row by row, and it is never stored; whoever asks for the tensor gets it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.sae.encoding import Workspace
+from interp.sae.kernels import ByLatent, kernels
+
+
+class LatentSum(NamedTuple):
+    """Row j is the sum of weights · dense[row] over the entries of latent j."""
+
+    by_latent: ByLatent
+    weights: Float[Tensor, " nnz"]
+    dense: Float[Tensor, "row d"]
+
+
+Add = Callable[[Tensor], object]
+"""Adds a part of a gradient to a tensor."""
+
+
+class RowGradient:
+    """The gradient of one parameter, in the parts that backward passes leave."""
+
+    def __init__(self, parameter: Tensor):
+        self.parameter = parameter
+        self.sums: list[LatentSum] = []
+        self.further: list[Add] = []
+
+    @property
+    def lone_sum(self) -> LatentSum | None:
+        """All of the gradient, where it is one sum that nobody has asked to see."""
+        alone = len(self.sums) == 1 and not self.further and self.parameter.grad is None
+        return self.sums[0] if alone else None
+
+    def tensor(self, memory: Workspace | None = None, name: str = "") -> Float[Tensor, "..."]:
+        """All parts together. They are added up once, into memory that lives as long as the parameter's next step."""
+        parameter = self.parameter
+        if not self.sums and not self.further:
+            return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        rows, width = parameter.shape
+        total = (memory or Workspace()).take(name, rows, width, parameter.dtype, parameter.device)
+        if self.sums:
+            kernels(total).sum_by_latent(*self.sums[0], total)
+        else:
+            total.zero_()
+        for more in self.sums[1:]:
+            _add(total, more)
+        for add in self.further:
+            add(total)
+        if parameter.grad is not None:
+            total += parameter.grad
+        self.sums, self.further, parameter.grad = [], [], total
+        return total
+
+
+def hand_over(latent_sum: LatentSum, into: RowGradient | None) -> Tensor | None:
+    """To whoever collects it unsummed; else the gradient itself."""
+    if into is None:
+        return kernels(latent_sum.dense).sum_by_latent(*latent_sum)
+    into.sums.append(latent_sum)
+    return None
+
+
+def hand_over_part(add: Add, matrix: Tensor, into: RowGradient | None) -> Tensor | None:
+    if into is not None:
+        into.further.append(add)
+        return None
+    total = torch.zeros_like(matrix)
+    add(total)
+    return total
+
+
+def _add(total: Tensor, latent_sum: LatentSum) -> None:
+    """At the cost of the latents that fire."""
+    offsets, rows, entries = latent_sum.by_latent
+    fires = offsets.diff().nonzero()[:, 0]
+    of_these = ByLatent(torch.cat([offsets[fires], offsets[-1:]]), rows, entries)
+    sums = kernels(total).sum_by_latent(of_these, latent_sum.weights, latent_sum.dense)
+    total.index_add_(0, fires, sums)

@@ -43,17 +43,10 @@ from analyses.scorecard_models import TRAINED, learned_world, run_world
 from analyses.scorecard_report import OURS, SINGLE, by_group, plain, report, scores_alone
 from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
-from interp.benchmark import (
-    FAMILIES,
-    WorldConfig,
-    calibration_curve,
-    calibration_worlds,
-    claimed,
-    family_calibrations,
-    fit_to,
-    judge_world,
-    planted_world,
-)
+from interp.benchmark.judged import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
+from interp.benchmark.planted_latents import WorldConfig, planted_world
+from interp.benchmark.planted_texts import FAMILIES
+from interp.benchmark.scores import calibration_curve
 from interp.features.intervals import wilson
 from interp.monosemanticity.calibration import Calibration
 

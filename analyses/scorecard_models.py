@@ -19,10 +19,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import Run, TopKConfig, harvest, train_sae
+from interp import Run, TopKConfig, harvest, load_sae, train_sae
 from interp.activations import ActivationStore
-from interp.benchmark import FAMILIES, Basis, Factor, Truth, judge_latents
+from interp.benchmark.factors import Factor
+from interp.benchmark.judged import Basis, judge_latents
+from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.rivals import ResidualVectors
+from interp.benchmark.truth import Truth
 from interp.codes import SparseCodes
 from interp.monosemanticity.calibration import Calibration
 from interp.sae import SAE
@@ -31,7 +34,7 @@ from models.transformer import Transformer, TransformerConfig
 
 TRAINED = ("dictionary", "neurons")
 HOOK, NEURONS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
-LEAST_TOKENS = 200
+MIN_TOKENS = 200
 """A token of the labelled corpus is a factor if it is there so often."""
 
 
@@ -62,41 +65,27 @@ def learned_world(
     train_model(Transformer(config), tokens[sizes.judged // 8 :], tokens[: sizes.judged // 8], steps, folder)
     factors = [Factor(f.name, f.tags, f.rows[f.rows < sizes.judged * sizes.n_ctx]) for f in text.factors]
     factors = [factor for factor in factors if len(factor.rows)]
-    model, found = Transformer.load(folder), dict[str, _Latents]()
-    found |= _latents(model, tokens, folder / "sae", sizes, nulls=calibration is not None)
+    model = Transformer.load(folder)
+    found = _latents(model, tokens, folder / "sae", sizes, nulls=calibration is not None)
     if calibration is not None:
         untrained = _latents(Transformer(config), tokens, folder / "saeuntrained", sizes, nulls=False)
         found |= {"untrained": untrained["dictionary"], "untrained neurons": untrained["neurons"]}
     parts = []
-    for name, latents in found.items():
-        table = judge_latents(
-            tokens[: sizes.judged],
-            latents.basis,
-            text.vocab,
-            factors,
-            Truth.attribute(latents.basis.codes, factors),
-            calibration,
-            W_U=model.W_U if name in TRAINED else None,
-            twin=latents.twin,
-            embeddings=latents.embeddings,
-            family=family,
-            world=f"{family}-{seed}",
-            basis=name,
-        )
-        if latents.enc_dec is not None:
-            table["enc_dec_cosine"] = latents.enc_dec.numpy()
+    for name, basis in found.items():
+        truth = Truth.attribute(basis.codes, factors)
+        about: dict[str, Any] = {"family": family, "world": f"{family}-{seed}", "basis": name}
+        if name in TRAINED:
+            basis = basis._replace(W_U=model.W_U)
+        table = judge_latents(tokens[: sizes.judged], basis, text.vocab, factors, truth, calibration, **about)
+        if calibration is not None and name == "dictionary":
+            sae = load_sae(folder / "sae")
+            cosine = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1)
+            table["enc_dec_cosine"] = cosine.detach().numpy()
         parts.append(table)
     return pd.concat(parts)
 
 
-class _Latents(NamedTuple):
-    basis: Basis
-    twin: Basis | None = None
-    embeddings: ResidualVectors | None = None
-    enc_dec: Float[Tensor, " d_sae"] | None = None
-
-
-def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, nulls: bool) -> dict[str, _Latents]:
+def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, nulls: bool) -> dict[str, Basis]:
     """A dictionary learnt on the residual stream, and the neurons; with `nulls` all that the model's own need."""
     store = harvest(model, tokens, [HOOK], folder.with_name(folder.name + "-store"))
     config = TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens)
@@ -105,32 +94,25 @@ def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, 
     neurons = SparseCodes.cat(
         [SparseCodes.from_dense(acts[NEURONS].clamp_min(0)) for acts in _activations(model, judged)]
     )
-    found = {
-        "dictionary": _Latents(_basis(sae, model, judged)),
-        "neurons": _Latents(Basis(neurons, model.blocks[0].mlp.W_out.detach())),
-    }
+    found = {"dictionary": _basis(sae, model, judged), "neurons": Basis(neurons, model.blocks[0].mlp.W_out.detach())}
     if nulls:
         others = [
             TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens, seed=1, train_decoder=t) for t in (True, False)
         ]
         twin, frozen = train_sae(store, HOOK, others, out=folder.with_name(folder.name + "-others"))
-        found = _with_nulls(found, sae, _basis(twin, model, judged), _basis(frozen, model, judged), store)
+        found = _with_nulls(found, _basis(twin, model, judged), _basis(frozen, model, judged), store)
     return found
 
 
-def _with_nulls(
-    found: Mapping[str, _Latents], sae: SAE, twin: Basis, frozen: Basis, store: ActivationStore
-) -> dict[str, _Latents]:
-    basis, embeddings = found["dictionary"].basis, ResidualVectors.from_store(store, HOOK)
-    enc_dec = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1).detach()
-    half = len(basis.codes) // 2 + 17  # not a multiple of n_ctx: what fires by position alone has no meaning either
-    codes = basis.codes
+def _with_nulls(found: Mapping[str, Basis], twin: Basis, frozen: Basis, store: ActivationStore) -> dict[str, Basis]:
+    embeddings, codes = ResidualVectors.from_store(store, HOOK), found["dictionary"].codes
+    half = len(codes) // 2 + 17  # not a multiple of n_ctx: what fires by position alone has no meaning either
     shifted = SparseCodes.cat([codes[half : len(codes)], codes[:half]])
     return {
-        "dictionary": _Latents(basis, twin, embeddings, enc_dec),
+        "dictionary": found["dictionary"]._replace(twin=twin, embeddings=embeddings),
         "neurons": found["neurons"]._replace(embeddings=embeddings),
-        "frozen decoder": _Latents(frozen),
-        "shifted text": _Latents(Basis(shifted)),
+        "frozen decoder": frozen,
+        "shifted text": Basis(shifted),
     }
 
 
@@ -159,7 +141,7 @@ def run_world(path: Path, calibration: Calibration) -> pd.DataFrame:
     counts = np.bincount(flat, minlength=len(run.features.vocab))
     words = pd.Series(run.features.vocab).str.strip().str.casefold()
     for word, ids in words.groupby(words).groups.items():
-        if counts[ids].sum() >= LEAST_TOKENS and word:
+        if counts[ids].sum() >= MIN_TOKENS and word:
             factors.append(Factor(f"token {word!r}", frozenset({f"token {word}"}), np.flatnonzero(np.isin(flat, ids))))
     # As in the planted worlds, what holds at more than a quarter of the text is no meaning.
     factors = [factor for factor in factors if 0 < len(factor.rows) <= flat.size // 4]

@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from analyses import scorecard_synthetic
-from interp.benchmark import claimed, not_scored, scorecard, verdict_quality
+from interp.benchmark.judged import claimed
 from interp.benchmark.rivals import RIVALS
+from interp.benchmark.scores import not_scored, scorecard, verdict_quality
 from interp.metrics.measures import SIGNS
 
 OURS = dict.fromkeys(

@@ -30,9 +30,8 @@ from torch import Tensor
 from analyses import bench_recovery
 from analyses.bench_recovery import HOOK, QUICK, WORLDS
 from interp import SAE, BatchTopKConfig, train_sae
-from interp.benchmark import Truth
 from interp.benchmark.rivals import dimensionality
-from interp.benchmark.truth import take_in_turn
+from interp.benchmark.truth import Truth, take_in_turn
 from interp.metrics.measures import largest_cosines
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.senses import MIN_GROUPS

@@ -5,25 +5,19 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.benchmark import (
-    FAMILIES,
-    Factor,
-    Truth,
-    WorldConfig,
-    calibration_curve,
+from interp.benchmark.factors import Factor
+from interp.benchmark.judged import (
     calibration_worlds,
     claimed,
     family_calibrations,
     fit_to,
     judge_held_out,
     judge_world,
-    matched_weights,
-    not_scored,
-    planted_world,
-    scorecard,
-    verdict_quality,
 )
-from interp.benchmark.truth import sense_purity, senses_in_sample
+from interp.benchmark.planted_latents import WorldConfig, planted_world
+from interp.benchmark.planted_texts import FAMILIES
+from interp.benchmark.scores import calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
+from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
 from interp.monosemanticity import cohesion
 
@@ -228,9 +222,10 @@ def test_senses_are_counted_by_the_meanings_of_the_sampled_firings():
     truth = Truth.of(p, [factor.tags for factor in factors])
     rows = np.array([[0, 1, 3, 5], [0, 1, 2, -1], [0, 1, 2, 3]])
     shares = np.array([[0.4, 0.3, 0.25, 0.05], [0.4, 0.3, 0.3, 0.0], [0.3, 0.3, 0.3, 0.1]])
-    assert senses_in_sample(truth, factors, 8, rows, shares).tolist() == [2, 1, 1]
+    meanings = meanings_of_firings(truth, factors, 8, rows)
+    assert senses_in_sample(meanings, shares).tolist() == [2, 1, 1]
     senses = np.array([[0, 0, 1, 1], [0, 0, -1, -1], [0, 0, 1, 1]])
-    purity = sense_purity(truth, factors, 8, rows, shares, senses)
+    purity = sense_purity(meanings, shares, senses)
     np.testing.assert_allclose(purity, [[1, 0.25 / 0.3], [1, np.nan], [1, 0.3 / 0.4]])
 
 

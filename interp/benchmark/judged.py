@@ -8,7 +8,7 @@ One row a latent. Probability, interval and senses all hang on the calibration, 
 it is known; `judge_held_out` does both.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.benchmark.factors import Factor
 from interp.benchmark.planted_latents import World, WorldConfig, planted_world
-from interp.benchmark.planted_texts import FAMILIES, Factor
+from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.rivals import ResidualVectors, rival_measures
-from interp.benchmark.truth import Truth, sense_purity, senses_in_sample
+from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.files import Progress
 from interp.metrics.measures import measure_values
 from interp.monosemanticity import cohesion, evidence
 from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 MAX_WEIGHT = 5.0
 """That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
 
-Progress = Callable[[int, int, str], None]
+TRUE = ("top_share", "polysemanticity", "is_countable", "is_one", "is_several")
 
 
 class Basis(NamedTuple):
@@ -42,6 +44,10 @@ class Basis(NamedTuple):
     codes: SparseCodes
     """Rows seq * n_ctx + pos."""
     W_dec: Float[Tensor, "d_sae d_in"] | None = None
+    W_U: Float[Tensor, "d_in d_vocab"] | None = None
+    twin: "Basis | None" = None
+    """From another seed; this and the embeddings are for the measures of the same name."""
+    embeddings: ResidualVectors | None = None
 
 
 def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:
@@ -100,72 +106,59 @@ def judge_latents(
     factors: Sequence[Factor],
     truth: Truth,
     calibration: Calibration | None,
-    *,
-    W_U: Float[Tensor, "d_in d_vocab"] | None = None,
-    twin: Basis | None = None,
-    embeddings: ResidualVectors | None = None,
     **about: Any,
 ) -> "pd.DataFrame":
     """One row a latent: what it is `about`, what is true of it, the statistics, `n_active`, `tested`.
 
     With a calibration also: `monosemanticity`, `ci_low`, `ci_high`; `n_senses`, and `sample_senses`, their number were
     the meaning of each sampled firing known; `sense_one` and `sense_purity`, of each sense the probability that it has
-    one meaning and the share of its mass that has, where there are several; `token_share`; every single measure
-    (`scores.table`; `twin` and `embeddings` are for those of the same name).
+    one meaning and the share of its mass that has, where there are several; every single measure (`metrics.measures`)
+    and every rival of the verdict (`rivals`).
     """
     import pandas as pd
 
-    codes = latents.codes
-    facts = count_firings(codes)
+    facts = count_firings(latents.codes)
     found = evidence.collect_evidence(
         tokens,
-        codes,
+        latents.codes,
         n_vocab=len(vocab),
         maxima=facts.maxima,
         has_one=lambda values: float(calibration.probability(values)) if calibration else 1.0,
         vocab=vocab,
         config=evidence.EvidenceConfig(nulls=0),
     )
-    columns = about | {
-        "latent": np.arange(codes.d_sae),
-        "top_share": truth.top_share,
-        "polysemanticity": truth.polysemanticity,
-        "true_senses": truth.n_senses,
-        "is_countable": truth.is_countable,
-        "is_one": truth.is_one,
-        "is_several": truth.is_several,
-        "n_active": facts.n_active,
-        "tested": found.testable,
-    }
+    columns = about | {"latent": np.arange(len(facts.maxima))} | {name: getattr(truth, name) for name in TRUE}
+    columns |= {"true_senses": truth.n_senses, "n_active": facts.n_active, "tested": found.testable}
     columns |= {name: found.of(name) for name in evidence.NAMES}
     if calibration is None:
         return pd.DataFrame(columns)
+    columns |= _verdict(found, calibration, truth, factors, len(latents.codes))
+    return pd.concat([pd.DataFrame(columns), _measures(tokens, latents, vocab)], axis=1)
+
+
+def _verdict(
+    found: evidence.Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
+) -> dict[str, Any]:
     calibrated = calibrate(found, calibration)
-    sampled = truth, factors, len(codes), found.rows, found.shares
-    purity = sense_purity(*sampled, found.senses)
-    columns |= {
+    meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
+    purity = sense_purity(meanings, found.shares, found.senses)
+    return {
         "monosemanticity": calibrated.probability,
         "ci_low": calibrated.ci_low,
         "ci_high": calibrated.ci_high,
         "n_senses": found.n_senses,
-        "sample_senses": senses_in_sample(*sampled),
+        "sample_senses": senses_in_sample(meanings, found.shares),
         "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],
         "sense_purity": [list(own[:n]) for own, n in zip(purity, found.n_senses, strict=True)],
     }
-    measures = _measures(tokens, latents, vocab, W_U, twin, embeddings)
-    return pd.concat([pd.DataFrame(columns), measures], axis=1)
 
 
-def _measures(
-    tokens: Int[Tensor, "seq pos"],
-    latents: Basis,
-    vocab: Sequence[str],
-    W_U: Float[Tensor, "d_in d_vocab"] | None,
-    twin: Basis | None,
-    embeddings: ResidualVectors | None,
-) -> "pd.DataFrame":
+def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    codes, W_dec, W_U, twin, embeddings = latents
     with TemporaryDirectory() as folder:
-        own = FeatureStore.from_codes(tokens, latents.codes, f"{folder}/own", W_dec=latents.W_dec, W_U=W_U, vocab=vocab)
+        own = FeatureStore.from_codes(tokens, codes, f"{folder}/own", W_dec=W_dec, W_U=W_U, vocab=vocab)
         other = FeatureStore.from_codes(tokens, twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
         measures = measure_values(own, twin=other) | rival_measures(own, twin=other, embeddings=embeddings)
         return pd.DataFrame(measures)

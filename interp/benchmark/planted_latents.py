@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from interp.benchmark.planted_texts import FAMILIES, Factor, FactorText
+from interp.benchmark.factors import Factor, FactorText
+from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.truth import Truth
 from interp.codes import SparseCodes
 

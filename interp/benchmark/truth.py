@@ -2,8 +2,8 @@
 
     p_f = share of the latent's activation mass that is due to factor f,    Σ_f p_f = 1
 
-Factors that share a tag are akin ("content words of topic 3", "'of' in topic 3"), so p is gathered by meaning: the tag
-with the most mass is the first meaning and takes its factors away, the tag with most of the rest the second, …
+Factors that share a tag are related ("content words of topic 3", "'of' in topic 3"), so p is gathered by meaning: the
+tag with the most mass is the first meaning and takes its factors away, the tag with most of the rest the second, …
 
     polysemanticity = exp(−Σ_m p_m ln p_m)         the effective number of meanings: 1 for one, k for k equal ones
     one meaning   ⇔ p_1 ≥ ONE;    several ⇔ p_1 ≤ SEVERAL;    between: neither is claimed
@@ -31,8 +31,9 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float64, Int64
 
-from interp.benchmark.planted_texts import Factor
+from interp.benchmark.factors import Factor
 from interp.codes import SparseCodes
+from interp.files import ratio
 
 ONE, SEVERAL = 0.8, 0.67
 MIN_SHARE = 0.1
@@ -124,47 +125,13 @@ def _by_meaning(
     return found
 
 
-def senses_in_sample(
-    truth: Truth,
-    factors: Sequence[Factor],
-    n_rows: int,
-    rows: Int64[np.ndarray, "latent firing"],
-    shares: Float64[np.ndarray, "latent firing"],
-) -> Int64[np.ndarray, " latent"]:
-    """The number of senses, were the meaning of each sampled firing known: how well a sample can tell it at best.
-
-    rows: sampled firings, −1 for none; shares: of the mass, that each stands for. A firing is of the latent's largest
-    meaning that has a factor there. 0 where `n_senses` is.
-    """
-    meanings = _meanings_of_firings(truth, factors, n_rows, rows)
-    mass = np.stack([((meanings == meaning) * shares).sum(1) for meaning in range(MAX_MEANINGS)])
-    return (mass >= MIN_SHARE * shares.sum(1)).sum(0) * (truth.n_senses > 0)
-
-
-def sense_purity(
-    truth: Truth,
-    factors: Sequence[Factor],
-    n_rows: int,
-    rows: Int64[np.ndarray, "latent firing"],
-    shares: Float64[np.ndarray, "latent firing"],
-    senses: Int64[np.ndarray, "latent firing"],
-) -> Float64[np.ndarray, "latent sense"]:
-    """Of each sense, as it was told from the sampled firings (−1 for none), the share of its mass with one meaning.
-    NaN where there is no such sense, or `n_senses` is 0."""
-    meanings = _meanings_of_firings(truth, factors, n_rows, rows)
-    out = np.full((len(rows), max(1, senses.max(initial=-1) + 1)), np.nan)
-    for sense in range(out.shape[1]):
-        mass = np.where(senses == sense, shares, 0)
-        of_one = np.stack([((meanings == meaning) * mass).sum(1) for meaning in range(MAX_MEANINGS)]).max(0)
-        known = (truth.n_senses > 0) & (mass.sum(1) > 0)
-        out[known, sense] = of_one[known] / mass.sum(1)[known]
-    return out
-
-
-def _meanings_of_firings(
+def meanings_of_firings(
     truth: Truth, factors: Sequence[Factor], n_rows: int, rows: Int64[np.ndarray, "latent firing"]
 ) -> Int64[np.ndarray, "latent firing"]:
-    """Which of its latent's meanings, the largest 0, each firing has; −1 for none, and where `n_senses` is 0."""
+    """Which of its latent's meanings each sampled firing has: the largest, 0 first, with a factor there.
+
+    rows: −1 for no firing. −1 for a firing without a meaning, and where the truth's `n_senses` is 0.
+    """
     held, has = _membership(factors, n_rows), _tagged([factor.tags for factor in factors])
     out = np.full(rows.shape, -1, np.int64)
     for latent in np.flatnonzero(truth.n_senses):
@@ -176,6 +143,34 @@ def _meanings_of_firings(
             out[latent, inside[out[latent, inside] < 0]] = meaning
             left = left * (1 - has[:, tag])
     return out
+
+
+def senses_in_sample(
+    meanings: Int64[np.ndarray, "latent firing"], shares: Float64[np.ndarray, "latent firing"]
+) -> Int64[np.ndarray, " latent"]:
+    """The number of senses, were the meaning of each sampled firing known: how well a sample can tell it at best.
+
+    meanings: `meanings_of_firings`; shares: of the mass, that each firing stands for. 0 where no firing has a meaning.
+    """
+    return (_by_number(meanings, shares) >= MIN_SHARE * shares.sum(1)).sum(0) * (meanings >= 0).any(1)
+
+
+def sense_purity(
+    meanings: Int64[np.ndarray, "latent firing"],
+    shares: Float64[np.ndarray, "latent firing"],
+    senses: Int64[np.ndarray, "latent firing"],
+) -> Float64[np.ndarray, "latent sense"]:
+    """Of each sense, as it was told from the sampled firings (−1 for none), the share of its mass with one meaning.
+    NaN where there is no such sense, or no firing has a meaning."""
+    known = (meanings >= 0).any(1)
+    masses = [np.where(senses == sense, shares, 0) for sense in range(max(1, senses.max(initial=-1) + 1))]
+    return np.stack([ratio(_by_number(meanings, mass).max(0), mass.sum(1) * known) for mass in masses], 1)
+
+
+def _by_number(
+    meanings: Int64[np.ndarray, "latent firing"], mass: Float64[np.ndarray, "latent firing"]
+) -> Float64[np.ndarray, "meaning latent"]:
+    return np.stack([((meanings == meaning) * mass).sum(1) for meaning in range(MAX_MEANINGS)])
 
 
 def _tagged(tags: Sequence[frozenset[str]]) -> Float64[np.ndarray, "factor tag"]:

@@ -144,9 +144,9 @@ def scorecard_command(
     Judge planted latents whose meanings are known, each family of text by a calibration on the others, and print how
     well the probability of one meaning and every single measure tell one meaning from several.
     About ten seconds a world."""
-    from interp.benchmark import not_scored, scorecard, verdict_quality
     from interp.benchmark.judged import calibration_worlds, judge_held_out
     from interp.benchmark.rivals import RIVALS
+    from interp.benchmark.scores import not_scored, scorecard, verdict_quality
     from interp.metrics.measures import SIGNS
 
     for name, value in (("seeds", seeds), ("latents", latents)):

@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from analyses import bench_recovery
-from analyses.bench_recovery import HOOK, QUICK, WORLDS
+from analyses import recovery_worlds
+from analyses.recovery_worlds import HOOK, QUICK, WORLDS
 from interp import SAE, BatchTopKConfig, train_sae
 from interp.benchmark.rivals import dimensionality
 from interp.benchmark.truth import Truth, take_in_turn
@@ -56,7 +56,7 @@ def synthetic_worlds(quick: bool) -> Iterator[tuple[str, int]]:
 def synthetic_world(folder: Path, name: str, seed: int) -> pd.DataFrame:
     """One row a latent of each dictionary: its truth, and every measure that needs no text."""
     world = QUICK[name] if name in QUICK else replace(WORLDS[name], samples=ROWS[name])
-    known = bench_recovery.truth(folder, name, world)
+    known = recovery_worlds.truth(folder, name, world)
     with torch.no_grad():
         x = known.model.feature_dict(known.held_out)
     parts = []

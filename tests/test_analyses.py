@@ -9,7 +9,15 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from analyses import bench_quality, bench_recovery, bench_sae, extract_features, scorecard, scorecard_synthetic
+from analyses import (
+    bench_quality,
+    bench_recovery,
+    bench_sae,
+    extract_features,
+    recovery_worlds,
+    scorecard,
+    scorecard_synthetic,
+)
 from analyses.bench_sae import QUICK
 from analyses.peers import sparse_start
 from interp import run_stages
@@ -128,7 +136,7 @@ def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypat
 def test_bench_recovery_makes_the_world_that_saelens_makes():
     from sae_lens.synthetic import SyntheticModel
 
-    config = bench_recovery.synthetic(bench_recovery.QUICK["tiny"])
-    ours, theirs = bench_recovery.synthetic_model(config), SyntheticModel(config)
+    config = recovery_worlds.synthetic(recovery_worlds.QUICK["tiny"])
+    ours, theirs = recovery_worlds.synthetic_model(config), SyntheticModel(config)
     torch.testing.assert_close(ours.feature_dict.feature_vectors, theirs.feature_dict.feature_vectors)
     torch.testing.assert_close(ours.feature_dict.bias, theirs.feature_dict.bias)

@@ -107,6 +107,11 @@ def test_a_silent_latent_means_nothing():
     assert not found.factors.any() and not found.is_one[0] and not found.is_several[0]
 
 
+@pytest.fixture
+def few_replicates(monkeypatch):
+    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
+
+
 def judged(is_one: list[bool]) -> pd.DataFrame:
     one = np.array(is_one)
     table = pd.DataFrame({"is_one": one, "is_several": ~one, "tested": True, "n_active": 50, "world": "w"})
@@ -121,12 +126,14 @@ def test_latents_of_one_kind_are_said_to_be_so_and_get_no_scores(capsys):
     assert capsys.readouterr().out == line
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_kinds_that_never_fire_alike_get_no_scores(capsys):
     table = judged([True] * 20 + [False] * 20)
     table.loc[table.is_one, "n_active"] = 500
     assert scores_alone("world", table) == [] and "fire alike" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("few_replicates")
 def test_scores_say_of_how_many_latents_they_are():
     scores = scores_alone("world", judged([True] * 20 + [False] * 10))
     assert len(scores) == len(MEASURES) and all(row["n"] == 30 and row["n_one"] == 20 for row in scores)

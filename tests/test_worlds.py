@@ -195,8 +195,9 @@ def test_all_that_hangs_on_the_calibration_is_of_one_that_never_saw_the_family(j
     np.testing.assert_array_equal(calibration.weights, others.weights)
 
 
-def test_spearman_is_of_latents_that_fire_equally_often(judged):
+def test_spearman_is_of_latents_that_fire_equally_often(monkeypatch):
     """A score that knows the number of firings alone follows polysemanticity, but not within a fifth."""
+    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 5)
     rng = np.random.default_rng(4)
     n = 5000
     table = pd.DataFrame({"n_active": np.exp(rng.normal(5, 1, n)).astype(int) + 1, "world": "w", "tested": True})

@@ -7,17 +7,14 @@ strength a_i, in group g(i), with embedding e_i = [context | token]:
     dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)
     mass_u = Σ_{g(i) ≠ g(j)} a_i a_j         = (Σ_i a_i)²     − Σ_g (Σ_{i∈g} a_i)²
 
-Memory: latents × (dim + sample), plus a chunk of the codes. Latents fire where z > 0.
-
-Source: pair sums, the linear form of MonoScore (arXiv 2504.02821); the sample, the smallest of hashed keys (bottom-k:
-Cohen & Kaplan 2007). Cost: on one core some 40 ns a firing to sample, and as much to sum in 128 dimensions.
+Latents fire where z > 0. Source: pair sums, the linear form of MonoScore (arXiv 2504.02821); the sample, the smallest
+of hashed keys (bottom-k: Cohen & Kaplan 2007). Cost: on one core some 40 ns a firing to sample, and as much to sum in
+128 dimensions; memory for latents × (dim + sample) and a chunk of the codes.
 Failing: two groups may still share a document at their border. A group gives a slice one firing, the one of the least
-key, so a burst counts as one observation whatever is in it; and of a meaning with a hundredth of the firings the
-sample has one or two.
+key, so a burst counts as one observation; and of a meaning with a hundredth of the firings there are one or two.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +22,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from numba import njit
 
 from interp.codes import SparseCodes
-from interp.files import Progress, ratio, splitmix64
+from interp.files import Progress, no_progress, ratio, splitmix64
 
 ROWS_PER_CHUNK = 1 << 16
 
@@ -41,8 +38,7 @@ class CodeSource(Protocol):
     def __getitem__(self, rows: slice, /) -> SparseCodes: ...
 
 
-@dataclass(frozen=True)
-class FiringFacts:
+class FiringFacts(NamedTuple):
     """What must be known of each latent before its firings are sampled."""
 
     maxima: Float32[np.ndarray, " d_sae"]
@@ -76,7 +72,6 @@ class CodeChunk(NamedTuple):
 
     @property
     def rows(self) -> Int64[np.ndarray, " nnz"]:
-        """The row of each entry."""
         return np.repeat(np.arange(self.start, self.stop), np.diff(self.offsets))
 
     def only(self, place: Int64[np.ndarray, " d_sae"]) -> "CodeChunk":
@@ -102,8 +97,7 @@ class PairSums(NamedTuple):
     """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""
 
     def coherence(self, block: int) -> Float64[np.ndarray, " latent"]:
-        """Activation-weighted mean cosine of two firings in different groups (MonoScore's linear form,
-        arXiv 2504.02821); NaN where all firings are in one group."""
+        """Activation-weighted mean cosine of two firings in different groups; NaN where all are in one."""
         return ratio(self.dot[:, block], self.mass)
 
 
@@ -128,25 +122,19 @@ class PairSummer:
     def result(self) -> PairSums:
         mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
         own = self._moments[:, 3:]
-        width = self._total.shape[1] // own.shape[1]
-        dot = np.square(self._total).reshape(*own.shape, width).sum(2) - own
+        dot = np.square(self._total).reshape(*own.shape, -1).sum(2) - own
         pairs = np.where(mass**2 - square > 1e-9 * mass**2, mass**2 - square, 0)
         effective = mass**2 / np.where(square > 0, square, 1)
         return PairSums(dot, pairs, groups.astype(np.int64), effective)
 
 
 class FiringSampler:
-    """For each latent and slice of (0, 1], a uniform sample of `size` firings, at most one from a group.
-
-    Strengths are codes over their latent's maximum. A firing's key is a hash of its row and latent; the smallest keys
-    stay, so that the sample depends on the seed alone, not on chunks.
-    """
+    """For each latent and slice of (0, 1], a uniform sample of `size` firings, at most one from a group: those with the
+    smallest hash of row and latent, so that it depends on the seed alone. Strengths are codes over their maximum."""
 
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int):
-        self.rows = np.full((d_sae, n_slices, size), -1, np.int64)
-        """−1 where a slice has fewer firings."""
-        self.mass = np.zeros((d_sae, n_slices))
-        """Sum of the strengths of all firings, sampled or not."""
+        self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 where a slice has fewer firings
+        self.mass = np.zeros((d_sae, n_slices))  # sum of the strengths of all firings, sampled or not
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
         self._worst = np.full((d_sae, n_slices), np.inf)
@@ -172,14 +160,14 @@ def chunks(
 ) -> Iterator[CodeChunk]:
     """The codes in token order, whole groups at a time; maxima: of each latent, 0 where it never fires."""
     n_rows = max(1, ROWS_PER_CHUNK // rows_per_group) * rows_per_group
+    progress = progress or no_progress
     scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
     for start in range(0, len(codes), n_rows):
         part = codes[start : start + n_rows]
         latents = part.latents.numpy().astype(np.int32, copy=False)
         activations = np.maximum(part.values.float().numpy(), 0)
         yield CodeChunk(start, part.offsets.numpy(), latents, activations * scale[latents], activations)
-        if progress:
-            progress(min(start + n_rows, len(codes)), len(codes), note)
+        progress(min(start + n_rows, len(codes)), len(codes), note)
 
 
 _mix = njit(cache=True, nogil=True)(splitmix64)
@@ -228,7 +216,6 @@ def _add_groups(offsets, latents, values, embeddings, places, rows_per_group, to
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _square(vector):
-    """Summed in any order, eight at a time."""
     total = 0.0
     for d in range(len(vector)):
         total += np.float64(vector[d]) * vector[d]

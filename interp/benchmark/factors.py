@@ -44,11 +44,11 @@ def zipf(rng: np.random.Generator, n: int, exponent: float, size: int | tuple[in
     return rng.choice(n, p=p / p.sum(), size=size)
 
 
-def words(rng: np.random.Generator, n: int, least: int, most: int) -> list[str]:
-    """n different made-up words of `least` to `most` syllables."""
+def words(rng: np.random.Generator, n: int, shortest: int, longest: int) -> list[str]:
+    """n different made-up words of `shortest` to `longest` syllables."""
     words: dict[str, None] = {}
     while len(words) < n:
-        syllables = rng.integers(least, most + 1)
+        syllables = rng.integers(shortest, longest + 1)
         pairs = zip(rng.integers(18, size=syllables), rng.integers(5, size=syllables), strict=True)
         words["".join("bcdfghjklmnprstvwz"[c] + "aeiou"[v] for c, v in pairs)] = None
     return list(words)

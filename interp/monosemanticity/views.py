@@ -145,9 +145,9 @@ def _whitening(centred: Float32[np.ndarray, "n dim"], share: np.ndarray) -> Floa
 
 
 def _clip(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:
-    most = CLIP * vectors.shape[1] ** 0.5
+    longest = CLIP * vectors.shape[1] ** 0.5
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors * np.minimum(1, most / np.maximum(norms, 1e-9))
+    return vectors * np.minimum(1, longest / np.maximum(norms, 1e-9))
 
 
 def _pad(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:

@@ -262,13 +262,17 @@ def test_verdict_shares_are_bars_of_a_sure_and_an_unsure_part_with_their_interva
         table[column] = np.where(is_one, value, np.nan)
     drawn = figures.verdict_shares(table)
     sure, unsure, lexical = (trace for trace in drawn.data if trace.type == "bar")
-    assert [sure.name, lexical.name] == ["monosemantic", "lexical"] and not unsure.showlegend
+    assert [sure.name, lexical.name] == ["monosemantic", "single-token"] and not unsure.showlegend
     assert list(sure.x) == list(unsure.base) == [0.4, 0.4] and list(unsure.x) == pytest.approx([0.1, 0.1])
     assert list(lexical.x) == [0.3, 0.3] and unsure.opacity < 1
     colours = [VERDICT_COLOURS[verdict] for verdict in ("monosemantic", "monosemantic", "lexical")]
     assert [bar.marker.color for bar in (sure, unsure, lexical)] == colours
     ends = {trace.name: trace for trace in drawn.data if trace.type == "scatter"}
-    expected = {"surely monosemantic": (0.4, 0.35, 0.43), "monosemantic": (0.5, 0.4, 0.7), "lexical": (0.3, 0.2, 0.5)}
+    expected = {
+        "surely monosemantic": (0.4, 0.35, 0.43),
+        "monosemantic": (0.5, 0.4, 0.7),
+        "single-token": (0.3, 0.2, 0.5),
+    }
     assert ends.keys() == expected.keys()
     for name, (share, low, high) in expected.items():
         assert list(ends[name].x) == [share, share]

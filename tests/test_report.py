@@ -1,5 +1,7 @@
 """The page's files hold what the store holds, whatever is in the text; and Chromium, where it is, shows it."""
 
+import base64
+import gzip
 import html
 import json
 import re
@@ -17,10 +19,10 @@ from interp.codes import SparseCodes
 from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
-from interp.monosemanticity.ranking import rank_features
+from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
-from interp.report.columns import evidence_rows, with_evidence
-from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, decode, decode_tokens, encode_tokens
+from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens
+from interp.report.verdict_evidence import verdict_evidence
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -68,9 +70,17 @@ def planted_ranking() -> pd.DataFrame:
     table["n_senses"] = 1 + (score < 0.5)
     table["explanation"] = [f"fires on {VOCAB[j % len(VOCAB)]}" for j in range(D_SAE)]
     table["explanation_f1"] = score
-    table["context_coherence"], table["context_coherence_z"], table["n_senses_z"] = score / 2, score * 5, -score
-    table["context_coherence_null_low"], table["context_coherence_null_high"] = -0.1, 0.1 + score / 10
+    table["context_coherence"] = score / 2
     table.at[WHOLE, "n_senses"] = 1
+    names = ("measure", "value", "z", "null_low", "null_high")
+    table["evidence"] = [
+        [
+            dict(zip(names, ("context_coherence", at / 2, at * 5, -0.1, 0.1 + at / 10), strict=True)),
+            dict(zip(names, ("n_senses", float(n), -at, None, None), strict=True)),
+            dict(zip(names, ("my_own", None, None, None, None), strict=True)),
+        ]
+        for at, n in zip(score, table["n_senses"], strict=True)
+    ]
     table["sure"], table["view"] = score > 0.9, np.where(score > 0.5, "form_before", "")
     table["explanation_precision"], table["explanation_recall"] = score * 0.9, score * 0.8
     table["explanation_f1_by_interval"] = [[0.1, 0.2, 0.3, np.nan, value] for value in score]
@@ -137,7 +147,12 @@ def data(page: Path, name: str):
     called, argument = re.fullmatch(r'receive\("([^"]+)",(.*)\);\n', text, re.DOTALL).groups()
     assert called == name
     value = json.loads(argument)
-    return decode(value) if isinstance(value, str) else value
+    return json.loads(gzip.decompress(base64.b64decode(value))) if isinstance(value, str) else value
+
+
+def decode_tokens(text: str) -> list[int]:
+    """What the page does with the tokens of an example."""
+    return [(code if code < 0xD800 else code - 0x800) - 93 for code in map(ord, text)]
 
 
 def test_the_page_stands_alone(page):
@@ -221,55 +236,46 @@ def test_table_has_every_latent_in_its_own_place(page):
     assert columns["monosemanticity"][DEAD] is None, "a dead latent was not tested"
 
 
+def evidence_of(page: Path, latent: int) -> dict[str, tuple]:
+    """Title of a measure → what the page says of it, and the latent's value, z, null_low and null_high."""
+    measures = data(page, "page")["evidence"]
+    rows = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["evidence"]
+    return {measures[place]["title"]: (measures[place], *numbers) for place, *numbers in rows}
+
+
 def test_evidence_stands_beside_its_z_and_its_null(page):
-    payload, ranking = data(page, "page"), planted_ranking().set_index("latent")
-    rows = {row["title"]: row for row in payload["evidence"]}
-    assert set(rows) == {"Coherence", "Senses", "Twin seed"} and all(row["null"] for row in rows.values())
-    values = data(page, "features-0000")["9"]["evidence"]
-    assert values[rows["Coherence"]["value"]] == pytest.approx(ranking.loc[9, "context_coherence"], rel=1e-3)
-    assert values[rows["Coherence"]["z"]] == pytest.approx(ranking.loc[9, "context_coherence_z"], rel=1e-3)
-    assert values[rows["Senses"]["value"]] == ranking.loc[9, "n_senses"]
-    assert values[rows["Senses"]["z"]] == pytest.approx(ranking.loc[9, "n_senses_z"], rel=1e-3)
-    assert values[rows["Twin seed"]["value"]] == pytest.approx(9 / (D_SAE - 1), rel=1e-3)
+    score = planted_ranking().set_index("latent").loc[9, "monosemanticity"]
+    shown = evidence_of(page, 9)
+    assert set(shown) == {"Context coherence", "Senses", "Twin seed"}
+    assert all(measure["null"] and measure["meaning"] for measure, *_ in shown.values())
+    coherence, *numbers = shown["Context coherence"]
+    assert numbers == pytest.approx([score / 2, score * 5, -0.1, 0.1 + score / 10], rel=1e-3)
+    senses, *numbers = shown["Senses"]
+    assert numbers == [1 + (score < 0.5), pytest.approx(-score, rel=1e-3), None, None]
+    assert shown["Twin seed"][1:] == (pytest.approx(9 / (D_SAE - 1), rel=1e-3), None, 0.25, 0.25)
 
 
 def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
-    payload, ranking = data(page, "page"), planted_ranking().set_index("latent")
-    rows = {row["title"]: row for row in payload["evidence"]}
-    values, coherence = data(page, "features-0000")["9"]["evidence"], rows["Coherence"]
-    assert values[coherence["low"]] == pytest.approx(-0.1)
-    assert values[coherence["high"]] == pytest.approx(ranking.loc[9, "context_coherence_null_high"], rel=1e-3)
-    low, high = coherence["domain"]
+    ranking, shown = planted_ranking(), evidence_of(page, 9)
+    low, high = shown["Context coherence"][0]["domain"]
     inside = ranking["context_coherence"].between(low, high).mean()
     assert low == pytest.approx(-0.1) and high < ranking["context_coherence"].max() and inside > 0.95
-    assert rows["Senses"]["low"] is None and rows["Senses"]["domain"] == [1, 2], "no band was given"
-    twin = rows["Twin seed"]
-    assert values[twin["low"]] == values[twin["high"]] == 0.25 and twin["z"] is None
+    assert shown["Senses"][0]["domain"] == [1, 2], "no band was given"
 
 
-def test_the_telling_measures_of_a_ranking_are_evidence_beside_their_nulls(tmp_path):
-    store = planted_store(tmp_path / "features", full=True)
+def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(folder):
+    store = planted_store(folder / "ranked" / "features", full=True)
     tokens = store.tokens.long()
     ranking = rank_features(store, nulls=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
-    table = with_evidence(ranking)
-    columns, rows = evidence_rows(table)
-    found = {row.title: row for row in rows}
-    for title, column in [
-        ("Token entropy (nats)", "token_entropy"),
-        ("Share of the commonest token", "token_share"),
-        ("Token concentration", "best_token_concentration"),
-        ("What follows", "next_auroc"),
-        ("Nearest label", "label_f1"),
-    ]:
-        row = found[title]
-        places = row.value, row.z, row.low, row.high
-        assert [columns[at] for at in places] == [column, f"{column}_z", f"{column}_null_low", f"{column}_null_high"]
-        assert row.null and row.meaning and row.domain is not None
-    assert "Encoder and decoder" not in found, "these codes came without an encoder"
-    assert found["Burstiness"].z is None and found["Burstiness"].null == "", "it does not depend on the text"
-    with_encoder = evidence_rows(table.assign(enc_dec_cosine=0.5 + ranking.latent / 1000))[1]
-    row = next(row for row in with_encoder if row.title == "Encoder and decoder")
-    assert row.value is not None and row.z is row.low is None and row.null == ""
+    shown = verdict_evidence(ranking_evidence(ranking), ranking["latent"])
+    found = {measure.title: place for place, measure in enumerate(shown.measures)}
+    for title in ("Token entropy (nats)", "Share of the commonest token", "Next-token AUROC", "Label F1", "Burstiness"):
+        measure = shown.measures[found[title]]
+        assert measure.null and measure.meaning and measure.domain is not None
+        rows = [row for rows in shown.rows.values() for row in rows if row[0] == found[title]]
+        assert rows and any(None not in row for row in rows)
+    assert "Encoder–decoder cosine" not in found, "these codes came without an encoder"
+    assert all(measure.meaning for measure in shown.measures), "a measure has no words on the page"
 
 
 def test_senses_have_their_rule_and_firings_in_context(page, run):
@@ -305,7 +311,7 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     assert "bits" not in feature["explanation"], "this ranking has none"
-    assert feature["respect"] == ("form before" if ranking["view"] else None)
+    assert feature["view"] == ("form before" if ranking["view"] else None)
 
 
 def test_summary_shows_every_dictionary_beside_its_nulls(page):
@@ -318,7 +324,7 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
         assert row["surely"] == [pytest.approx([share - 0.1, share - 0.2, share]), None]
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
         assert (row["judged"], row["dead"]) == (90, 7)
-    assert "figure" in nulls["panel"] and "lexical" in nulls["panel"]["note"]
+    assert "figure" in nulls["panel"] and "single-token" in nulls["panel"]["note"]
 
 
 def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
@@ -336,7 +342,7 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
 
 def test_a_wider_dictionary_shows_what_a_latent_would_become(run, folder, page):
     """The wider one holds each direction twice, the second turned a little and firing on every other firing."""
-    assert data(page, "page")["wider"] is None and data(page, "features-0000")["7"]["wider"] == []
+    assert data(page, "page")["wider"] is None and data(page, "features-0000")["7"]["wider"] is None
     store = FeatureStore.open(run / "features")
     z = store.codes[0 : N_SEQ * N_CTX].dense().numpy()
     half = z * (np.cumsum(z > 0, axis=0) % 2 == 0)
@@ -526,7 +532,7 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(browser, page):
     section = dom[dom.index('<section id="feature"') :]
     text = html.unescape(re.sub(r"<[^>]+>", "", section))
     assert "Its senses" in text and "70 % of its activation" in text and "No rule was found" in text
-    assert text.count("25 % followed by a token that the latent raises most") == 1
+    assert text.count("25 % followed by one of its positive logits") == 1
     assert HOSTILE in text and "<img" not in dom
     rows = [int(row) for row in re.findall(r'<li class="example" data-row="(\d+)"', section)]
     assert rows[:4] == [0, 17, 639, 20]

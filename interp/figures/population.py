@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import BLUE, GREY, ORANGE, SEQUENCE, VERDICT_COLOURS, label, need, styled
+from interp.figures.theme import BLUE, GREY, ORANGE, SEQUENCE, VERDICT_COLOURS, label, need, styled, verdict_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity"
     for verdict, rows in _by_verdict(ranking.dropna(subset=[score])):
         fig.add_violin(
             y=rows[score],
-            name=f"{verdict.replace('_', ' ')}<br>{len(rows):,}",
+            name=f"{verdict_name(verdict)}<br>{len(rows):,}",
             line_color=VERDICT_COLOURS.get(verdict, GREY),
             box_visible=True,
             points=False,
@@ -108,7 +108,7 @@ def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence"
             x=part["density"],
             y=part[score],
             mode="markers",
-            name=verdict.replace("_", " "),
+            name=verdict_name(verdict),
             customdata=part["latent"],
             marker=dict(color=VERDICT_COLOURS.get(verdict, GREY), size=4, opacity=0.55),
             hovertemplate="latent %{customdata}<br>density %{x:.2g}<br>" + score + " %{y:.3f}<extra></extra>",

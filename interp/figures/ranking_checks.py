@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import GREY, INK, SEQUENCE, VERDICT_COLOURS, need, styled
+from interp.figures.theme import GREY, INK, SEQUENCE, VERDICT_COLOURS, need, styled, verdict_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
         place = np.arange(len(names)) + (i - (len(verdicts) - 1) / 2) * step
         look = dict(width=0.8 * step, orientation="h", marker_color=VERDICT_COLOURS[verdict], legendgroup=verdict)
         parted = bool(rows["sure_share"].notna().any())
-        all_, name = _interval(rows, "share", "ci_low", "ci_high"), verdict.replace("_", " ")
+        all_, name = _interval(rows, "share", "ci_low", "ci_high"), verdict_name(verdict)
         sure = _interval(rows, "sure_share", "sure_low", "sure_high") if parted else all_
         fig.add_bar(x=sure["x"], y=place, name=name, hoverinfo="skip", **look)
         if parted:

@@ -92,6 +92,11 @@ def visible(token: str) -> str:
     return token.translate(_VISIBLE)
 
 
+def verdict_name(verdict: str) -> str:
+    """A verdict as a reader is told it: the value "lexical" of tables is a single-token feature."""
+    return "single-token" if verdict == "lexical" else verdict.replace("_", " ")
+
+
 def label(token: str) -> str:
     """A token as the text of a plotly label: visible white space, no markup, and kept apart from its neighbours'
     writing direction (U+2068 … U+2069 isolate it)."""

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.report.columns import evidence_rows, explanations, respects, table_columns
+from interp.files import Progress, no_progress
+from interp.report.columns import UNTESTED, explanations, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import decoder_layout
-from interp.report.payloads import CHUNK, Extras, encode, number, pack, payloads
+from interp.report.payloads import CHUNK, encode, number, pack, payloads
 from interp.report.sense_cards import senses_of
-from interp.report.summary import facts, summary
+from interp.report.summary import summary
+from interp.report.verdict_evidence import verdict_evidence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +44,6 @@ __all__ = ["decoder_layout", "write_report"]
 
 ASSETS = ("page.css", "page.js", "table.js", "feature.js", "summary.js", "map.js", "main.js")
 GENERATOR = '<meta name="generator" content="interp">'
-Progress = Callable[[int, int, str], None]
 
 
 def write_report(
@@ -78,7 +79,7 @@ def write_report(
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         _write_assets(temporary, inputs.title)
-        _write_data(temporary / "data", inputs, seed, progress or (lambda done, total, note: None))
+        _write_data(temporary / "data", inputs, seed, progress or no_progress)
         temporary.chmod(0o755)
         _replace(temporary, out)
     finally:
@@ -110,18 +111,18 @@ def _write_assets(folder: Path, title: str) -> None:
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
     store, n_chunks = inputs.store, -(-inputs.store.d_sae // CHUNK)
     total = n_chunks + 3
-    columns, rows = evidence_rows(inputs.ranking)
+    tested = inputs.ranking.index[~inputs.ranking["verdict"].isin(UNTESTED)]
+    evidence = verdict_evidence(inputs.evidence, tested)
     folder.mkdir()
     page = {
         "title": inputs.title,
-        "facts": facts(inputs)[:4],
         "latents": store.d_sae,
         "tokens": _n_scanned(inputs),
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
         "ranked": inputs.ranked,
         "logits": str(store.meta.get("logit_effects") or ""),
-        "evidence": [asdict(row) for row in rows],
+        "evidence": [asdict(measure) for measure in evidence.measures],
         "wider": inputs.wider.d_sae if inputs.wider else None,
         "columns": table_columns(store, inputs.features, inputs.ranking),
     }
@@ -132,13 +133,14 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(2, total, "mapping the decoder")
     _write_script(folder, "map", encode(_map(inputs, seed)))
     progress(3, total, "writing features")
-    extras = Extras(
-        senses=senses_of(store, inputs.ranking),
-        explanation=explanations(inputs.ranking),
-        respects=respects(inputs.ranking),
-        wider=inputs.wider.alike if inputs.wider else {},
-    )
-    for done, (name, payload) in enumerate(payloads(store, inputs.features, inputs.ranking[columns], extras), 4):
+    extras: dict[str, Mapping[int, Any]] = {
+        "senses": senses_of(store, inputs.ranking),
+        "explanation": explanations(inputs.ranking),
+        "view": views(inputs.ranking),
+        "evidence": evidence.rows,
+        "wider": inputs.wider.resembling if inputs.wider else {},
+    }
+    for done, (name, payload) in enumerate(payloads(store, inputs.features, extras), 4):
         _write_script(folder, name, encode(payload))
         progress(done, total, "writing features")
     progress(total, total, "page written")

@@ -79,7 +79,7 @@ report.views.feature = (() => {
     const most = Math.max(...[...top, ...bottom].map(([, v]) => Math.abs(v)), 1e-12);
     const table = (caption, rows, kind) => h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(([token, value]) =>
       h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": Math.abs(value) / most }, h("i")), h("td", null, format.fixed(value))))));
-    return h("div.pair", null, table("raises", top, "raised"), table("lowers", bottom, "lowered"));
+    return h("div.pair", null, table("positive logits", top, "positive"), table("negative logits", bottom, "negative"));
   }
 
   function links(rows, heads, cells, none) {
@@ -111,13 +111,11 @@ report.views.feature = (() => {
 
   function verdict(latent, feature) {
     if (!report.data.page.ranked) return nothing("No verdict: these features were not ranked.");
-    const pick = (place) => (place === null ? null : feature.evidence[place]);
-    const rows = evidence.map((row) => ({ ...row, value: pick(row.value), z: pick(row.z), low: pick(row.low), high: pick(row.high) }));
-    const known = rows.filter(({ value, z }) => value !== null || z !== null);
+    const known = (feature.evidence ?? []).map(([place, value, z, low, high]) => ({ ...evidence[place], value, z, low, high }));
     const words = columns.verdict_words[columns.verdict[latent]];
     const said = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
       isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
-      isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.respect ? ` Its firings are most alike in: ${feature.respect}.` : null);
+      isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.view ? ` Its firings are most similar in the view: ${feature.view}.` : null);
     if (!known.length) return [said, nothing("No evidence: it does not fire often enough to be judged.")];
     const head = h("thead", null, h("tr", null, ["Evidence", "", "Value", "z"].map((name) => h("th", { scope: "col" }, name))));
     const body = known.map((row) => h("tr", null,
@@ -155,10 +153,10 @@ report.views.feature = (() => {
 
   /* The groups of contexts of a latent that has several, each with its rule and what follows. */
   function senses(feature) {
-    if (!feature.senses.length) return null;
+    if (!feature.senses) return null;
     const most = feature.facts.max || 1;
     const judged = feature.senses.some((sense) => sense.monosemanticity !== null);
-    const said = judged ? h("p.muted", null, "One meaning: the probability that a sense has one itself; by chance: the share of the senses of shifted text that reach it.") : null;
+    const said = judged ? h("p.muted", null, "One meaning: the probability that a sense has one itself; by chance: the share of the senses of circularly shifted firings that reach it.") : null;
     return h("div.senses", null, h("h2", null, "Its senses"), said, feature.senses.map((sense, k) => {
       const chance = sense.by_chance === null ? "" : ` (by chance in ${format.fixed(100 * sense.by_chance, 0)} %)`;
       const numbers = [sense.share === null ? null : `${format.fixed(100 * sense.share, 0)} % of its activation`, sense.monosemanticity === null ? null : `one meaning ${format.fixed(sense.monosemanticity)}${chance}`, sense.f1 === null ? null : `F1 of its rule ${format.fixed(sense.f1)}`, sense.n === null ? null : `${format.count(sense.n)} firings`, sense.stability === null ? null : `found again in bootstraps ${format.fixed(sense.stability)}`];
@@ -167,7 +165,7 @@ report.views.feature = (() => {
         sense.examples.length ? h("ol.examples", null, sense.examples.map((one) => example(one, most))) : null,
         sense.following.length || sense.promoted !== null ? h("p.following", null,
           sense.following.length ? [h("span.muted", null, "then "), sense.following.map((token) => [tokenElement(word(token)), " "])] : null,
-          sense.promoted === null ? null : h("span.muted", null, `${sense.following.length ? "· " : ""}${format.fixed(100 * sense.promoted, 0)} % followed by a token that the latent raises most`)) : null);
+          sense.promoted === null ? null : h("span.muted", null, `${sense.following.length ? "· " : ""}${format.fixed(100 * sense.promoted, 0)} % followed by one of its positive logits`)) : null);
     }));
   }
 
@@ -176,7 +174,7 @@ report.views.feature = (() => {
     const width = report.data.page.wider;
     if (!width) return null;
     const title = `At a width of ${format.count(width)}`;
-    const { wider: rows } = feature;
+    const rows = feature.wider ?? [];
     if (!rows.length) return block(title, nothing("No latent of the wider dictionary resembles it: none has a cosine of 0.5 or more."));
     const said = rows.length === 1 ? "One latent of the wider dictionary resembles it." : `${rows.length} latents of the wider dictionary resemble it.`;
     const shares = rows.some(([, , share]) => share !== null);
@@ -217,7 +215,7 @@ report.views.feature = (() => {
     return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, senses(feature), examples(feature)), h("div.side", null,
       block("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", histogram(feature.histogram, feature.intervals)), block("Direct logit effects", logits(feature)),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(feature)),
-      block("Fires together with", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
+      block("Co-activating features", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
   }
 
   const near = (feature) => links(feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");

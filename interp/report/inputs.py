@@ -9,12 +9,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from interp.features.feature_store import FeatureStore
-from interp.report.columns import DIRECTIONS, with_evidence
+from interp.monosemanticity.ranking import ranking_evidence
+from interp.report.verdict_evidence import COLUMNS
 from interp.report.wider import Wider, wider_of
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ class ReportInputs:
     """One row a latent, dead ones too, in the order of the latents."""
     ranking: pd.DataFrame
     """One row a latent in the same order; without a ranking only `verdict` (`dead` or `unranked`)."""
+    evidence: pd.DataFrame
+    """A row a latent and measure: latent, measure, value, z, null_low, null_high; empty where the ranking has none."""
     ranked: bool
     quality: pd.DataFrame | None
     concepts: pd.DataFrame | None
@@ -75,7 +80,8 @@ def gather(
         title=title or (run.resolve().name if run else "Features"),
         store=store,
         features=features,
-        ranking=_with_twins(with_evidence(_one_row_a_latent(table, features)), None if nulls is None else nulls.twins),
+        ranking=_one_row_a_latent(table, features),
+        evidence=_evidence(table, None if nulls is None else nulls.twins),
         ranked=table is not None,
         quality=quality if quality is not None else _parquet(run, "quality/quality.parquet"),
         concepts=_parquet(run, "concepts/concepts.parquet"),
@@ -100,16 +106,18 @@ def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> p
     return table
 
 
-def _with_twins(ranking: pd.DataFrame, twins: pd.DataFrame | None) -> pd.DataFrame:
-    """The cosine with the nearest latent of the twin is evidence too; its null are random directions. A ranking
-    that was given a twin has its own."""
-    if twins is None or "twin_cosine" in ranking:
-        return ranking
-    by_latent = twins.set_index("latent").reindex(ranking.index)
+def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.DataFrame:
+    """That of the ranking; and the cosine with the nearest latent of the run's twin, where the ranking was given none:
+    its null are random directions, those of a frozen decoder."""
+    import pandas as pd
+
+    known = ranking is not None and "evidence" in ranking
+    table = ranking_evidence(ranking) if known else pd.DataFrame(columns=[*COLUMNS])
+    if twins is None or "twin_cosine" in set(table["measure"]):
+        return table
     low, high = twins["frozen_cosine"].quantile([0.025, 0.975])
-    beside = ranking.assign(twin_cosine=by_latent["cosine"], twin_cosine_null_low=low, twin_cosine_null_high=high)
-    beside.attrs["nulls"] = {**ranking.attrs.get("nulls", {}), "twin_cosine": DIRECTIONS}
-    return beside
+    nearest = twins[["latent"]].assign(measure="nearest_twin", value=twins["cosine"], z=np.nan)
+    return pd.concat([table, nearest.assign(null_low=low, null_high=high)], ignore_index=True)
 
 
 def _wider(store: FeatureStore, source: Any) -> Wider:
@@ -147,8 +155,4 @@ def _stages(run: Path | None) -> list[tuple[str, float]]:
     manifests = {file.parent.name: json.loads(file.read_text()) for file in run.glob("*/manifest.json")} if run else {}
     timed = {name: m for name, m in manifests.items() if math.isfinite(m.get("wall_seconds", math.nan))}
     graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
-    try:
-        order = list(TopologicalSorter(graph).static_order())
-    except CycleError:
-        order = sorted(timed)
-    return [(name, float(timed[name]["wall_seconds"])) for name in order]
+    return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]

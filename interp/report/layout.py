@@ -9,8 +9,7 @@ import warnings
 import numpy as np
 from jaxtyping import Float
 
-MINIMUM_FOR_UMAP = 20
-ROWS_AT_ONCE = 2048
+MIN_FOR_UMAP = 20
 
 
 def decoder_layout(
@@ -22,17 +21,19 @@ def decoder_layout(
         raise ValueError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
     rows = W_dec.astype(np.float32)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    points = _pca(rows) if len(rows) < MINIMUM_FOR_UMAP else _umap(rows, seed, n_neighbors)
+    points = _pca(rows) if len(rows) < MIN_FOR_UMAP else _umap(rows, seed, n_neighbors)
     points = points - points.mean(0) if len(points) else points
     return (points / max(float(np.linalg.norm(points, axis=1).max(initial=0.0)), 1e-12)).astype(np.float32)
 
 
 def _umap(rows: np.ndarray, seed: int, n_neighbors: int) -> np.ndarray:
+    from sklearn.neighbors import NearestNeighbors
     from umap import UMAP
 
     k = min(n_neighbors, len(rows) - 1)
     # Exact neighbours are quick at these sizes, and spare umap a minute of compiling its approximate search.
-    known = (*_nearest(rows, k), None)
+    distances, indices = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows).kneighbors(rows)
+    known = (indices, distances, None)
     mapper = UMAP(
         n_neighbors=k, min_dist=0.1, metric="cosine", n_epochs=200, random_state=seed, n_jobs=1, precomputed_knn=known
     )
@@ -40,21 +41,6 @@ def _umap(rows: np.ndarray, seed: int, n_neighbors: int) -> np.ndarray:
         warnings.simplefilter("ignore")  # umap warns that it cannot map new points, and of a seed's single thread
         points = mapper.fit_transform(rows)
     return np.nan_to_num(points)
-
-
-def _nearest(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of each row by cosine distance, itself first as umap expects, and their distances."""
-    indices = np.empty((len(rows), k), np.int64)
-    distances = np.empty((len(rows), k), np.float32)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        block = rows[start : start + ROWS_AT_ONCE] @ rows.T
-        block[np.arange(len(block)), np.arange(start, start + len(block))] = 2.0
-        some = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        cosines = np.take_along_axis(block, some, 1)
-        order = np.argsort(-cosines, axis=1, kind="stable")
-        indices[start : start + len(block)] = np.take_along_axis(some, order, 1)
-        distances[start : start + len(block)] = np.clip(1 - np.take_along_axis(cosines, order, 1), 0, None)
-    return indices, distances
 
 
 def _pca(rows: np.ndarray) -> np.ndarray:

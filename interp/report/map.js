@@ -16,7 +16,7 @@ report.views.map = (() => {
 
   const hover = (i) => {
     const cut = columns.explanation[i].slice(0, 80);
-    return `<b>${i}</b> ${escape(format.words(verdictOf(i)))}${cut ? `<br>${escape(cut)}` : ""}`;
+    return `<b>${i}</b> ${escape(format.verdict(verdictOf(i)))}${cut ? `<br>${escape(cut)}` : ""}`;
   };
 
   function trace(places, marker, name) {
@@ -28,7 +28,7 @@ report.views.map = (() => {
   }
 
   /* One trace a group, the largest below. */
-  function grouped(nameOf, hueOf) {
+  function grouped(nameOf, hueOf, write) {
     const groups = new Map();
     points.latents.forEach((latent, p) => {
       const name = nameOf(latent);
@@ -36,18 +36,18 @@ report.views.map = (() => {
       groups.get(name).push(p);
     });
     const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
-    return sorted.map(([name, places]) => trace(places, hueOf(name), `${escape(format.words(name))} (${format.count(places.length)})`));
+    return sorted.map(([name, places]) => trace(places, hueOf(name), `${escape(write(name))} (${format.count(places.length)})`));
   }
 
   function traces() {
     const { style } = report.paint;
-    if (way === "verdict") return grouped(verdictOf, (name) => ({ color: style(`--${name}`) || style("--unranked") }));
+    if (way === "verdict") return grouped(verdictOf, (name) => ({ color: style(`--${name}`) || style("--unranked") }), format.verdict);
     if (way === "label") {
       const counts = new Map();
       for (const latent of points.latents) if (columns.label_f1[latent] >= 0.5) counts.set(labelOf(latent), (counts.get(labelOf(latent)) || 0) + 1);
       const first = [...counts].sort((a, b) => b[1] - a[1]).slice(0, HUES.length).map(([name]) => name);
       const nameOf = (latent) => (columns.label_f1[latent] >= 0.5 && first.includes(labelOf(latent)) ? labelOf(latent) : "other, or F1 below 0.5");
-      return grouped(nameOf, (name) => (first.includes(name) ? { color: HUES[first.indexOf(name)] } : { color: style("--dead"), opacity: 0.3 }));
+      return grouped(nameOf, (name) => (first.includes(name) ? { color: HUES[first.indexOf(name)] } : { color: style("--dead"), opacity: 0.3 }), format.words);
     }
     const values = points.latents.map((latent) => (way === "density" ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]));
     const all = points.latents.map((_, p) => p);

@@ -110,6 +110,7 @@ const format = {
     return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   },
   words: (name) => name.replaceAll("_", " "),
+  verdict: (name) => (name === "lexical" ? "single-token" : name.replaceAll("_", " ")),
 };
 
 /* White space of a token, visible: a dot on each space, ↵ and ⇥ in their place, pictures of other control characters. */
@@ -128,7 +129,7 @@ function visible(token) {
 const tokenElement = (token) => h("bdi.token", null, visible(token));
 
 const verdictElement = (verdict) =>
-  h("span.verdict", { "--hue": `var(--${verdict}, var(--unranked))` }, format.words(verdict));
+  h("span.verdict", { "--hue": `var(--${verdict}, var(--unranked))` }, format.verdict(verdict));
 
 const featureLink = (latent, ...text) => h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
 

@@ -1,14 +1,14 @@
 """All that the page shows of a feature when it is opened, in files of `CHUNK` features each.
 
 In: a FeatureStore and a range of latents. Out: JSON → gzip → base64 inside a script that calls `receive(name, text)`,
-since a page on file:// may load scripts but fetch nothing. `decode` is the inverse.
+since a page on file:// may load scripts but fetch nothing.
 
 An example is [interval (−1: the top list), row, place of the firing token, tokens, activations]:
 
     tokens        one character an id, code point = id + 93 (past the surrogates): 10 % smaller than digits
     activations   [place, value, place, value, …] of the tokens where the latent fires
 
-`Extras` are what a page has only where the run has it: senses, parts of the explanation, a wider dictionary.
+What a page has only where the run has it (senses, evidence, a wider dictionary …) comes as `extras`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import gzip
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,98 +35,71 @@ N_TOP, N_PER_INTERVAL = 15, 5
 N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 FACTS = (
-    "n_active", "density", "mean", "std", "max", "n_sequences", "burstiness",
-    "token_entropy", "n_tokens", "top_token_share", "dec_norm", "enc_dec_cosine",
+    "n_active", "density", "mean", "max", "n_sequences", "burstiness",
+    "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine",
 )  # fmt: skip
+
+_BEST = "(f1 is null or isnan(f1)), f1 desc, label"
+_SHOWN = f"(kind = 'top' and rank < {N_TOP} or kind = 'interval' and rank < {N_PER_INTERVAL})"
+TABLES = {
+    "examples": f"""
+        select latent, kind, interval, "row", start, tokens, "values" from examples {{where}} and {_SHOWN}
+        order by latent, kind desc, case kind when 'top' then 0 else interval end, rank""",
+    "histograms": "select latent, low, high, n from histograms {where} order by latent, bin",
+    "intervals": "select latent, low, high, n from intervals {where} order by latent, interval",
+    "neighbours": "select latent, other, cosine from neighbours {where} order by latent, rank",
+    "coactivations": "select latent, other, jaccard, lift from coactivations {where} order by latent, rank",
+    "labels": f"""
+        select latent, label, f1, precision, recall, correlation from labels {{where}}
+        qualify row_number() over (partition by latent order by {_BEST}) <= {N_LABELS} order by latent, {_BEST}""",
+    "tokens": f"""
+        select latent, "offset", token, n from tokens {{where}} and "offset" between -1 and 1
+        qualify row_number() over (partition by latent, "offset" order by n desc, token) <= {N_CONTEXT_TOKENS}
+        order by latent, "offset", n desc, token""",
+}
+"""What is read of each latent, its rows in the order in which the page shows them."""
 
 
 def chunk_name(latent: int) -> str:
     return f"features-{latent // CHUNK:04d}"
 
 
-@dataclass(frozen=True)
-class Extras:
-    """By latent; one that lacks an entry has nothing to show."""
-
-    senses: Mapping[int, list[dict[str, Any]]] = field(default_factory=dict)
-    explanation: Mapping[int, dict[str, Any]] = field(default_factory=dict)
-    respects: Mapping[int, str] = field(default_factory=dict)
-    wider: Mapping[int, list[list[Any]]] = field(default_factory=dict)
-
-
 def payloads(
-    store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, extras: Extras
+    store: FeatureStore, features: pd.DataFrame, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
-    """Name and contents of each chunk file. `features` and `evidence` have one row a latent, by latent."""
+    """Name and contents of each chunk file. features: one row a latent, by latent; extras: name → latent → what the
+    page shows under this name; a latent that lacks an entry has None."""
     step = CHUNK * CHUNKS_AT_ONCE
     for start in range(0, store.d_sae, step):
-        block = _block(store, features, evidence, start, min(start + step, store.d_sae))
+        block = _block(store, features, start, min(start + step, store.d_sae))
         for first in range(start, min(start + step, store.d_sae), CHUNK):
-            latents = range(first, min(first + CHUNK, store.d_sae))
-            yield chunk_name(first), {str(latent): block[latent] | _extra(extras, latent) for latent in latents}
+            chunk = {}
+            for latent in range(first, min(first + CHUNK, store.d_sae)):
+                chunk[str(latent)] = block[latent] | {name: by.get(latent) for name, by in extras.items()}
+            yield chunk_name(first), chunk
 
 
-def _extra(extras: Extras, latent: int) -> dict[str, Any]:
-    return {
-        "senses": extras.senses.get(latent, []),
-        "explanation": extras.explanation.get(latent),
-        "respect": extras.respects.get(latent),
-        "wider": extras.wider.get(latent, []),
-    }
-
-
-def _block(store: FeatureStore, features: pd.DataFrame, evidence: pd.DataFrame, start: int, stop: int) -> dict:
+def _block(store: FeatureStore, features: pd.DataFrame, start: int, stop: int) -> dict[int, dict[str, Any]]:
     """What the page shows of the latents start … stop − 1, read together: each table is scanned once."""
     where = f"where latent >= {start} and latent < {stop}"
-    shown = f"(kind = 'top' and rank < {N_TOP} or kind = 'interval' and rank < {N_PER_INTERVAL})"
-    examples = _grouped(
-        store.sql(f"""
-        select latent, kind, interval, "row", start, tokens, "values" from examples {where} and {shown}
-        order by latent, kind desc, case kind when 'top' then 0 else interval end, rank""")
-    )
-    histograms = _grouped(store.sql(f"select latent, low, high, n from histograms {where} order by latent, bin"))
-    intervals = _grouped(store.sql(f"select latent, low, high, n from intervals {where} order by latent, interval"))
-    near = _grouped(store.sql(f"select latent, other, cosine from neighbours {where} order by latent, rank"))
-    pairs = "select latent, other, jaccard, lift, n_both from coactivations"
-    together = _grouped(store.sql(f"{pairs} {where} order by latent, rank"))
-    best = "(f1 is null or isnan(f1)), f1 desc, label"
-    labels = _grouped(
-        store.sql(f"""
-        select latent, label, f1, precision, recall, correlation, n_label from labels {where}
-        qualify row_number() over (partition by latent order by {best}) <= {N_LABELS}
-        order by latent, {best}""")
-    )
-    around = _grouped(
-        store.sql(f"""
-        select latent, "offset", token, n from tokens {where} and "offset" between -1 and 1
-        qualify row_number() over (partition by latent, "offset" order by n desc, token) <= {N_CONTEXT_TOKENS}
-        order by latent, "offset", n desc, token""")
-    )
-    payload = {}
-    rows = features.iloc[start:stop].to_dict(orient="records")
-    for latent, row in zip(range(start, stop), rows, strict=True):
-        payload[latent] = {
+    tables = {name: _grouped(store.sql(query.format(where=where))) for name, query in TABLES.items()}
+    examples, histograms = tables.pop("examples"), tables.pop("histograms")
+    block = {}
+    for latent, row in zip(range(start, stop), features.iloc[start:stop].to_dict(orient="records"), strict=True):
+        block[latent] = {
             "facts": {name: number(row[name]) for name in FACTS if name in row},
             "logits": _logits(row),
-            "evidence": [number(value) for value in evidence.loc[latent]],
             "examples": [_example(*fields) for fields in examples.get(latent, [])],
             "histogram": _histogram(histograms.get(latent, [])),
-            "intervals": _rows(intervals.get(latent, [])),
-            "neighbours": _rows(near.get(latent, [])),
-            "coactivations": _rows(together.get(latent, [])),
-            "labels": _rows(labels.get(latent, [])),
-            "tokens": _rows(around.get(latent, [])),
         }
-    return payload
+        for name, table in tables.items():
+            block[latent][name] = [[number(value) for value in fields] for fields in table.get(latent, [])]
+    return block
 
 
 def encode(payload: Any) -> str:
     """JSON → gzip → base64; the same payload gives the same text."""
     return pack(json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
-
-
-def decode(text: str) -> Any:
-    return json.loads(gzip.decompress(base64.b64decode(text)))
 
 
 def pack(text: str) -> str:
@@ -138,11 +110,6 @@ def encode_tokens(tokens: Sequence[int] | np.ndarray) -> str:
     """One character a token id. Code points start past the quote and the backslash and step over the surrogates."""
     codes = np.asarray(tokens, dtype="<u4") + _FIRST_CODE
     return np.where(codes < _SURROGATES, codes, codes + _N_SURROGATES).astype("<u4").tobytes().decode("utf-32-le")
-
-
-def decode_tokens(text: str) -> list[int]:
-    codes = map(ord, text)
-    return [(code if code < _SURROGATES else code - _N_SURROGATES) - _FIRST_CODE for code in codes]
 
 
 def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
@@ -187,7 +154,3 @@ def _grouped(table: pd.DataFrame) -> dict[int, list[tuple]]:
     for latent, *fields in zip(*(table[column].tolist() for column in table.columns), strict=True):
         groups.setdefault(latent, []).append(tuple(fields))
     return groups
-
-
-def _rows(rows: list[tuple]) -> list[list]:
-    return [[number(value) for value in fields] for fields in rows]

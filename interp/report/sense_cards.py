@@ -1,10 +1,8 @@
 """The senses of a latent as the page shows them: each with its rule and with firings in their context.
 
 In: the ranking's column `senses`, a list a latent of {share, monosemanticity, by_chance, stability, rule, f1, n, rows,
-following, promoted}. Out: for each latent what the page reads; an example is that of `chunks`: [sense, row, place of
-the firing token, tokens, values].
-
-The activations around the rows are read in one pass over the codes.
+following, promoted}. Out: for each latent what the page reads; an example is that of `payloads`: [sense, row, place of
+the firing token, tokens, values]. The codes are read once.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse
+from jaxtyping import Float
 
 from interp.features.feature_store import FeatureStore
 from interp.report.payloads import encode_tokens, number
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 N_EXAMPLES, N_FOLLOWING = 6, 8
 BEFORE, AFTER = 20, 11
 """Tokens shown on both sides, within the sequence."""
+NUMBERS = ("share", "f1", "n", "monosemanticity", "by_chance", "stability", "promoted")
 ROWS_AT_ONCE = 1 << 16
 
 
@@ -35,73 +36,44 @@ def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict
         for latent, senses in zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
         if isinstance(senses, Sequence | np.ndarray) and len(senses) > 1
     }
-    rows = {
-        latent: [[int(row) for row in list(_of(sense, "rows"))[:N_EXAMPLES]] for sense in senses]
-        for latent, senses in given.items()
-    }
-    read = _Windows(store, rows)
-    return {
-        latent: [_sense(latent, place, sense, rows[latent][place], read) for place, sense in enumerate(senses)]
-        for latent, senses in given.items()
-    }
+    tokens = store.tokens.reshape(-1).numpy()
+    acts = _activations(store, list(given))
+    shown: dict[int, list[dict[str, Any]]] = {}
+    for column, (latent, senses) in enumerate(given.items()):
+        fires = acts[:, [column]].tocoo()
+        own = dict(zip(fires.row.tolist(), fires.data.tolist(), strict=True))
+        shown[latent] = [_sense(place, sense, own, tokens, store.n_ctx) for place, sense in enumerate(senses)]
+    return shown
 
 
-def _sense(latent: int, place: int, sense: Mapping[str, Any], rows: list[int], read: _Windows) -> dict[str, Any]:
-    following = [int(token) for token in list(_of(sense, "following"))[:N_FOLLOWING]]
-    return {
-        "share": number(sense.get("share")),
+def _activations(store: FeatureStore, latents: list[int]) -> Float[scipy.sparse.csc_matrix, "row latent"]:
+    starts = range(0, store.tokens.numel(), ROWS_AT_ONCE)
+    return scipy.sparse.vstack(
+        [store.codes[start : start + ROWS_AT_ONCE].scipy().tocsc()[:, latents] for start in starts], format="csc"
+    )
+
+
+def _sense(
+    place: int, sense: Mapping[str, Any], own: Mapping[int, float], tokens: np.ndarray, n_ctx: int
+) -> dict[str, Any]:
+    rows = [int(row) for row in _of(sense, "rows")[:N_EXAMPLES]]
+    if outside := [row for row in rows if not 0 <= row < len(tokens)]:
+        raise ValueError(f"a sense has the row {outside[0]}, but the store has {len(tokens)} rows")
+    return {name: number(sense.get(name)) for name in NUMBERS} | {
         "rule": str(sense.get("rule") or ""),
-        "f1": number(sense.get("f1")),
-        "n": number(sense.get("n")),
-        "following": following,
-        "monosemanticity": number(sense.get("monosemanticity")),
-        "by_chance": number(sense.get("by_chance")),
-        "stability": number(sense.get("stability")),
-        "promoted": number(sense.get("promoted")),
-        "examples": [read.example(latent, row, place) for row in rows],
+        "following": [int(token) for token in _of(sense, "following")[:N_FOLLOWING]],
+        "examples": [_example(place, row, own, tokens, n_ctx) for row in rows],
     }
 
 
-def _of(sense: Mapping[str, Any], name: str) -> Any:
+def _example(place: int, row: int, own: Mapping[int, float], tokens: np.ndarray, n_ctx: int) -> list:
+    """own: row → the latent's activation there."""
+    start = row - row % n_ctx
+    start, stop = max(row - BEFORE, start), min(row + AFTER + 1, start + n_ctx)
+    sparse = [x for at in range(start, stop) if own.get(at) for x in (at - start, number(own[at]))]
+    return [place, row, row - start, encode_tokens(tokens[start:stop]), sparse]
+
+
+def _of(sense: Mapping[str, Any], name: str) -> list:
     value = sense.get(name)
-    return () if value is None else value
-
-
-class _Windows:
-    """Activations of each latent in the windows around its rows."""
-
-    def __init__(self, store: FeatureStore, rows: Mapping[int, list[list[int]]]):
-        self.tokens = store.tokens.reshape(-1).numpy()
-        self.n_ctx, n_rows = store.n_ctx, len(self.tokens)
-        pairs = {(latent, row) for latent, groups in rows.items() for group in groups for row in group}
-        if outside := [row for _, row in pairs if not 0 <= row < n_rows]:
-            raise ValueError(f"a sense has the row {outside[0]}, but the store has {n_rows} rows")
-        keys = [latent * n_rows + np.arange(*self._window(row)) for latent, row in pairs]
-        self._n_rows = n_rows
-        self._keys = np.unique(np.concatenate(keys)) if keys else np.empty(0, np.int64)
-        self._values = np.zeros(len(self._keys), np.float32)
-        if len(self._keys):
-            self._read(store)
-
-    def example(self, latent: int, row: int, place: int) -> list:
-        start, stop = self._window(row)
-        first, last = np.searchsorted(self._keys, [latent * self._n_rows + start, latent * self._n_rows + stop])
-        values = self._values[first:last]
-        sparse = [x for at in np.flatnonzero(values).tolist() for x in (at, number(values[at]))]
-        return [place, row, row - start, encode_tokens(self.tokens[start:stop]), sparse]
-
-    def _window(self, row: int) -> tuple[int, int]:
-        start = row - row % self.n_ctx
-        return max(row - BEFORE, start), min(row + AFTER + 1, start + self.n_ctx)
-
-    def _read(self, store: FeatureStore) -> None:
-        asked = np.zeros(store.d_sae, bool)
-        asked[np.unique(self._keys // self._n_rows)] = True
-        for start in range(0, self._n_rows, ROWS_AT_ONCE):
-            codes = store.codes[start : start + ROWS_AT_ONCE]
-            latents = codes.latents.numpy().astype(np.int64)
-            kept = asked[latents]
-            keys = latents[kept] * self._n_rows + start + codes.rows.numpy()[kept]
-            at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-            found = self._keys[at] == keys
-            self._values[at[found]] = codes.values.numpy()[kept][found]
+    return [] if value is None else list(value)

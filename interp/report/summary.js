@@ -60,7 +60,7 @@ report.views.summary = (() => {
     const percent = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
     const cell = ([share, low, high]) => share === null ? h("td", null, "–") : h("td", null, `${percent(share)} %`, h("small", null, `${percent(low)} to ${percent(high)}`));
     const trained = (n) => (n ? format.count(n) : "–");
-    const heads = ["Dictionary", ...data.verdicts.map(format.words), "monosemantic", "surely monosemantic", "surely polysemantic", "unsure", "judged", "of them dead", "trained on (tokens)"];
+    const heads = ["Dictionary", ...data.verdicts.map(format.verdict), "monosemantic", "surely monosemantic", "surely polysemantic", "unsure", "judged", "of them dead", "trained on (tokens)"];
     const groups = [["", 1], ["of those that fire", data.verdicts.length], ["of those tested", 4], ["", 3]];
     const table = h("div.wide", null, h("table.plain.shares", null,
       h("thead", null, h("tr.groups", null, groups.map(([name, span]) => (name ? h("th", { scope: "colgroup", colspan: span }, name) : h("td", { colspan: span })))),

@@ -45,7 +45,7 @@ NULLS_NOTE = (
     "All were judged on the same sequences with the same settings. Those that were trained for this comparison saw "
     "fewer tokens than the SAE: hold the frozen decoder and the shuffled model against the twin seed, which saw as "
     "many. Detectors of a single token are real on a random model too, since its embeddings tell tokens apart; they "
-    "have a verdict of their own, lexical, so the share to compare is that called monosemantic. "
+    "have a verdict of their own, single-token, so the share to compare is that called monosemantic. "
     "A verdict is sure where the interval of its probability lies on one side of ½; where it holds ½, the latent is "
     "unsure, and its verdict no more than the likelier of the two."
 )

@@ -13,7 +13,7 @@ report.table = (() => {
     latent: { title: "Latent", value: (i) => i, up: true },
     verdict: { title: "Verdict", value: verdictOf, up: true },
     monosemanticity: { title: "Monosemanticity", value: (i) => columns.monosemanticity[i], hint: "probability that it means one thing, with its interval" },
-    senses: { title: "Senses", value: (i) => columns.senses[i], hint: "modes found among its contexts" },
+    senses: { title: "Senses", value: (i) => columns.senses[i], hint: "parts into which its firings fall" },
     explanation: { title: "Explanation", value: (i) => columns.explanation[i] || null, up: true },
     explanation_f1: { title: "F1", value: (i) => columns.explanation_f1[i], hint: "F1 of the explanation, held out" },
     density: { title: "Density", value: (i) => columns.density[i], hint: "share of tokens on which it fires" },
@@ -201,7 +201,6 @@ report.table = (() => {
   return {
     verdictOf, labelOf, isUnsure, isInseparable, columns, move,
     current: () => state.order[state.cursor],
-    place: (latent) => state.order.indexOf(latent),
     /* The latent `step` places from this one in the order of the table; one that is filtered out counts as the start. */
     neighbour(latent, step) {
       if (!state.order.length) arrange();

@@ -1,9 +1,9 @@
 """Would a latent split at a greater width? The latents of a wider dictionary that resemble each one.
 
 In: a feature store and a wider dictionary: itself, a feature store of it, or the folder of either. Out: for each latent
-[other, cosine, share, words], most alike first:
+[other, cosine, share, words], most similar first:
 
-    cosine = W_dec[j] · W_dec'[other] of unit rows, at least LEAST_COSINE
+    cosine = W_dec[j] · W_dec'[other] of unit rows, at least MIN_COSINE
     share  = |firings of both| / |firings of j|, where the wider one has codes of the same tokens; else None
 
 Several that resemble it, each with a part of its firings, are what a split looks like (feature splitting, Bricken et
@@ -22,6 +22,7 @@ import scipy.sparse
 import torch
 
 from interp.features.feature_store import FeatureStore
+from interp.report.columns import top_tokens
 from interp.report.payloads import number
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from interp.codes import Dictionary
 
-LEAST_COSINE = 0.5
+MIN_COSINE = 0.5
 N_ALIKE = 8
 N_TOKENS = 4
 ROWS_READ = 1 << 19
@@ -42,7 +43,7 @@ ROWS_AT_ONCE = 1 << 15
 @dataclass(frozen=True)
 class Wider:
     d_sae: int
-    alike: dict[int, list[list[Any]]]
+    resembling: dict[int, list[list[Any]]]
     """Latent → rows of [other, cosine, share, words]."""
 
 
@@ -70,6 +71,8 @@ def wider_of(store: FeatureStore, source: Any, words: pd.Series | None = None) -
 
     Raises ValueError where one of the two has no decoder, or where they read activations of other widths.
     """
+    import pandas as pd
+
     wider = open_wider(source)
     if store.W_dec is None or wider.W_dec is None:
         raise ValueError("a wider dictionary is compared by decoder directions (W_dec), which one of the two lacks")
@@ -77,20 +80,22 @@ def wider_of(store: FeatureStore, source: Any, words: pd.Series | None = None) -
     if widths[0] != widths[1]:
         raise ValueError(f"the wider dictionary reads activations of width {widths[0]}, this one of {widths[1]}")
     together = _together(store, wider) if isinstance(wider, FeatureStore) else None
-    said = words if words is not None else _top_tokens(wider) if isinstance(wider, FeatureStore) else None
-    alike: dict[int, list[list[Any]]] = {}
+    if words is None and isinstance(wider, FeatureStore):
+        top = top_tokens(wider, N_TOKENS)
+        words = pd.Series({latent: ", ".join(f"“{text}”" for text in texts) for latent, texts in top.items()})
+    resembling: dict[int, list[list[Any]]] = {}
     for latent, other, cosine in _pairs(store.W_dec, wider.W_dec.detach().cpu()):
         share = None if together is None else number(float(together[latent, other]))
-        text = "" if said is None else str(said.get(other, ""))
-        alike.setdefault(latent, []).append([other, number(cosine, 3), share, text])
-    return Wider(len(wider.W_dec), alike)
+        text = "" if words is None else str(words.get(other, ""))
+        resembling.setdefault(latent, []).append([other, number(cosine, 3), share, text])
+    return Wider(len(wider.W_dec), resembling)
 
 
 def _pairs(W_dec: Float[Tensor, "d_sae d_in"], other: Float[Tensor, "d_wide d_in"]) -> Iterator[tuple[int, int, float]]:
     rows, others = (torch.nn.functional.normalize(W.float(), dim=1) for W in (W_dec, other))
     for start in range(0, len(rows), 2048):
         cosines, at = (rows[start : start + 2048] @ others.T).topk(min(N_ALIKE, len(others)), dim=1)
-        for latent, place in (cosines >= LEAST_COSINE).nonzero().tolist():
+        for latent, place in (cosines >= MIN_COSINE).nonzero().tolist():
             yield start + latent, int(at[latent, place]), float(cosines[latent, place])
 
 
@@ -108,13 +113,3 @@ def _together(store: FeatureStore, wider: FeatureStore) -> Float64[scipy.sparse.
         counts += np.asarray(narrow.sum(0)).ravel()
     scale = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
     return scipy.sparse.csr_matrix(scipy.sparse.diags(scale) @ both)
-
-
-def _top_tokens(wider: FeatureStore) -> pd.Series:
-    """The commonest firing tokens of each latent, in quotes."""
-    tokens = wider.sql(f"""
-        select latent, token from tokens where "offset" = 0
-        qualify row_number() over (partition by latent order by n desc, token) <= {N_TOKENS}
-        order by latent, n desc, token""")
-    quoted = tokens["token"].map(lambda token: f"“{wider.vocab[token]}”")
-    return quoted.groupby(tokens["latent"]).agg(", ".join)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from interp import TopKConfig, figures, harvest, rank_features, scan_features, train_sae, write_report
-from models.corpus import CorpusConfig, load_documents, split_documents, tokenize
+from models.corpus import CorpusConfig, LabelledTokens, load_documents, split_documents, tokenize
 from models.tokenizer import Tokenizer
-from models.training import TrainingConfig, train_model
+from models.training import TrainingConfig, TrainingResult, train_model
 from models.transformer import Transformer, TransformerConfig
 
 
@@ -25,23 +25,8 @@ def main(arguments: list[str] | None = None) -> Path:
     options = parse(arguments)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-
-    if options.text:
-        corpus = CorpusConfig(source="files", paths=tuple(options.text), characters=options.characters)
-    else:
-        corpus = CorpusConfig(source="mixture", characters=options.characters)
-    split = split_documents(load_documents(corpus), corpus.val_fraction, corpus.seed)
-    tokenizer = Tokenizer.train_bpe((document.text for document in split.train), options.vocab_size)
-    train = tokenize(split.train, tokenizer, options.context)
-    val = tokenize(split.val, tokenizer, options.context, label_names=train.label_names)
-    print(f"text: {train.tokens.numel():,} training and {val.tokens.numel():,} validation tokens")
-
-    model = Transformer(
-        TransformerConfig.preset(options.preset, d_vocab=tokenizer.vocab_size, n_ctx=options.context, seed=options.seed)
-    )
-    training = TrainingConfig(tokens=options.model_tokens, seed=options.seed)
-    trained = train_model(model, train.tokens, val.tokens, training, out / "model", tokenizer=tokenizer)
-    print(f"model: {trained.val_loss:.3f} nats a token; bigram {trained.bigram_cross_entropy:.3f}")
+    tokenizer, train, val = read_text(options)
+    model, trained = make_model(options, tokenizer, train, val)
 
     store = harvest(model, train.tokens, [options.hook], out / "store", exclude=(tokenizer.bos_id,), seed=options.seed)
     config = TopKConfig(d_sae=options.d_sae, k=options.k, tokens=options.sae_tokens, seed=options.seed)
@@ -56,18 +41,40 @@ def main(arguments: list[str] | None = None) -> Path:
 
     save_figures(features.table(), ranking, out)
     page = write_report(features, out / "page", ranking=ranking)
+    top = ranking.head(10)[["latent", "monosemanticity", "explanation", "explanation_f1"]]
     results = {
         "seed": options.seed,
         "val_loss": trained.val_loss,
         "bigram_cross_entropy": trained.bigram_cross_entropy,
         "verdicts": ranking.verdict.value_counts().to_dict(),
-        "top": ranking.head(10)[["latent", "monosemanticity", "explanation", "explanation_f1"]].to_dict(
-            orient="records"
-        ),
+        "top": top.to_dict(orient="records"),
     }
     (out / "results.json").write_text(json.dumps(results, indent=1))
     print(f"page: {page}")
     return page
+
+
+def read_text(options: argparse.Namespace) -> tuple[Tokenizer, LabelledTokens, LabelledTokens]:
+    """A tokenizer for the text, and its tokens to train and to validate on."""
+    own = dict(source="files", paths=tuple(options.text)) if options.text else dict(source="mixture")
+    corpus = CorpusConfig(characters=options.characters, **own)
+    split = split_documents(load_documents(corpus), corpus.val_fraction, corpus.seed)
+    tokenizer = Tokenizer.train_bpe((document.text for document in split.train), options.vocab_size)
+    train = tokenize(split.train, tokenizer, options.context)
+    val = tokenize(split.val, tokenizer, options.context, label_names=train.label_names)
+    print(f"text: {train.tokens.numel():,} training and {val.tokens.numel():,} validation tokens")
+    return tokenizer, train, val
+
+
+def make_model(
+    options: argparse.Namespace, tokenizer: Tokenizer, train: LabelledTokens, val: LabelledTokens
+) -> tuple[Transformer, TrainingResult]:
+    sizes = dict(d_vocab=tokenizer.vocab_size, n_ctx=options.context, seed=options.seed)
+    model = Transformer(TransformerConfig.preset(options.preset, **sizes))
+    training = TrainingConfig(tokens=options.model_tokens, seed=options.seed)
+    trained = train_model(model, train.tokens, val.tokens, training, options.out / "model", tokenizer=tokenizer)
+    print(f"model: {trained.val_loss:.3f} nats a token; bigram {trained.bigram_cross_entropy:.3f}")
+    return model, trained
 
 
 def save_figures(features: pd.DataFrame, ranking: pd.DataFrame, out: Path) -> None:
@@ -76,7 +83,7 @@ def save_figures(features: pd.DataFrame, ranking: pd.DataFrame, out: Path) -> No
         ("monosemanticity", figures.score_distributions(ranking)),
         ("coherence", figures.coherence_density(ranking)),
     ):
-        figure.write_html(out / f"{name}.html", include_plotlyjs="directory")
+        figures.save(figure, out / f"{name}.html")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

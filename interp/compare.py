@@ -1,5 +1,6 @@
-"""What a crosscoder over two models says of their difference, and what of that is an artefact of its penalty.
+"""How two models differ by a crosscoder over both, and what of that is an artefact of the crosscoder's penalty.
 
+In: a crosscoder of two hooks of one width, and activations of both models side by side. Out: a table of its latents.
 For a latent j with values z_j and decoder rows d¹_j, d²_j, and x̂ᵐ + eᵐ = xᵐ what of model m is reconstructed and left:
 
     relative norm   ½ (1 + (‖d²_j‖ − ‖d¹_j‖) / max(‖d¹_j‖, ‖d²_j‖))    0: the first alone, ½: shared, 1: the second
@@ -100,8 +101,8 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row 
     )
 
 
-def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, least: int = 10) -> "pd.DataFrame":
-    """One row for each latent that fired on `least` rows: latent, relative_norm, fired, nu_error, nu_reconstruction,
+def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int = 10) -> "pd.DataFrame":
+    """A row for each latent that fired on `min_fired` rows: latent, relative_norm, fired, nu_error, nu_reconstruction,
     kind ("first", "shared", "second", or "between" these), genuine (an exclusive that latent scaling keeps)."""
     import pandas as pd
 
@@ -122,7 +123,7 @@ def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, least: int = 1
     exclusive = table["kind"].isin(["first", "second"])
     kept = (table["nu_error"] < NU_ERROR) & (table["nu_reconstruction"] < NU_RECONSTRUCTION)
     table["genuine"] = exclusive & kept
-    return table[table["fired"] >= least].reset_index(drop=True)
+    return table[table["fired"] >= min_fired].reset_index(drop=True)
 
 
 def mean_difference(batches: Iterable[Float[Tensor, "row d_in"]]) -> MeanDifference:
@@ -148,12 +149,8 @@ class _Sums:
         self.left, self.power, self.total = torch.zeros(2, **double), torch.zeros(2, **double), torch.zeros(2, width)
         self.rows = 0
 
-    def add(
-        self,
-        z: Float[Tensor, "row d_sae"],
-        centred: Float[Tensor, "model row d"],
-        written: Float[Tensor, "model row d"],
-    ) -> None:
+    def add(self, z: Float[Tensor, "row d_sae"], centred: Float[Tensor, "model row d"], written: Tensor) -> None:
+        """written: as `centred`, what the latents write."""
         error = centred - written
         self.squares += z.double().square().sum(0)
         self.fired += (z > 0).sum(0)

@@ -99,7 +99,7 @@ def test_the_mean_difference_and_its_share():
 def test_rare_latents_are_left_out_and_other_crosscoders_refused():
     coder, x = crosscoder(), planted(40)
     fired = latent_scaling(coder, [x]).fired
-    assert len(diff_table(coder, latent_scaling(coder, [x]), least=8)) == int((fired >= 8).sum()) < 7
+    assert len(diff_table(coder, latent_scaling(coder, [x]), min_fired=8)) == int((fired >= 8).sum()) < 7
     coder.widths = (4, 8)
     with pytest.raises(ValueError, match=r"\(4, 8\)"):
         latent_scaling(coder, [x])

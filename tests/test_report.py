@@ -269,7 +269,7 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
     ranking = rank_features(store, nulls=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
     shown = verdict_evidence(ranking_evidence(ranking), ranking["latent"])
     found = {measure.title: place for place, measure in enumerate(shown.measures)}
-    for title in ("Token entropy (nats)", "Share of the commonest token", "Next-token AUROC", "Label F1", "Burstiness"):
+    for title in ("Token entropy (nats)", "Share of the commonest token", "Next-token AUROC", "Label F1"):
         measure = shown.measures[found[title]]
         assert measure.null and measure.meaning and measure.domain is not None
         rows = [row for rows in shown.rows.values() for row in rows if row[0] == found[title]]

@@ -32,7 +32,7 @@ from analyses.essay.toys.superposition import Recipe, train
 from analyses.record import Claim, Record, interval, options
 from interp.benchmark.rivals import dimensionality
 
-LEAST, MOST, BANDWIDTH = 0.3, 0.85, 0.01
+MIN_D, MAX_D, BANDWIDTH = 0.3, 0.85, 0.01
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def plateau(d_star: np.ndarray, inverse: np.ndarray, factor: float = 1.6) -> tup
 
 
 def kernel_density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the values in [LEAST, MOST], with a Gaussian kernel."""
-    at = np.linspace(LEAST, MOST, 551)
-    values = values[(values >= LEAST) & (values <= MOST)]
+    """Of the values in [MIN_D, MAX_D], with a Gaussian kernel."""
+    at = np.linspace(MIN_D, MAX_D, 551)
+    values = values[(values >= MIN_D) & (values <= MAX_D)]
     kernel = np.exp(-0.5 * ((at[:, None] - values) / BANDWIDTH) ** 2)
     return at, kernel.sum(1) / max(len(values), 1) / (BANDWIDTH * np.sqrt(2 * np.pi))
 
@@ -122,8 +122,8 @@ def claims(runs: list[dict[str, Any]], features: pd.DataFrame, inverse: np.ndarr
     peaks = modes(*kernel_density(values))
     missed = {name: min((abs(peak - line) for peak in peaks), default=1.0) for name, line in LINES.items()}
     near = np.array([np.abs(values - line) <= 0.01 for line in LINES.values()]).any(0)
-    inside = (values >= LEAST) & (values <= MOST)
-    share, chance = float(near[inside].mean()), len(LINES) * 0.02 / (MOST - LEAST)
+    inside = (values >= MIN_D) & (values <= MAX_D)
+    share, chance = float(near[inside].mean()), len(LINES) * 0.02 / (MAX_D - MIN_D)
     return [
         Claim(
             row="8a",

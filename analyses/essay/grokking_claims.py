@@ -10,7 +10,7 @@ import torch
 from analyses.essay.toys.modular_addition import n_frequencies
 from analyses.record import Claim, interval
 
-GAP, MOST = 5000, 6
+GAP, MAX_FREQUENCIES = 5000, 6
 
 
 def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, Any]) -> list[Claim]:
@@ -23,8 +23,8 @@ def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, A
         _fails(table[table["decay"] == table["decay"].min()]),
         Claim(
             row="22c",
-            text=f"With decay, at most {MOST} frequencies end up holding 90 % of the first layer's power.",
-            holds=max(needed[1][:n]) <= MOST,
+            text=f"With decay, at most {MAX_FREQUENCIES} frequencies end up holding 90 % of the first layer's power.",
+            holds=max(needed[1][:n]) <= MAX_FREQUENCIES,
             found=f"{_listed(needed[1][:n])} of {power.shape[2]}; {_listed(needed[0][:n])} at the start, "
             f"{_listed(needed[1][-n:])} without decay.",
             numbers={"start": needed[0][:n], "decay": needed[1][:n], "no_decay": needed[1][-n:]},

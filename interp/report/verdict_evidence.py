@@ -25,7 +25,6 @@ SHIFTED = "the same firings, circularly shifted against the text"
 DIRECTIONS = "random directions"
 LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
-THROWN = "as many firings anywhere in the text"
 # measure → title, what it says, the null that its z and its band are taken against
 KNOWN = {
     "effect_size": ("Effect size", "how far its firings stand out from the text, in standard deviations", SHIFTED),
@@ -55,7 +54,7 @@ KNOWN = {
     "enc_dec_cosine": ("Encoder–decoder cosine", "of the direction it reads and the one it writes", LIKE_DECODER),
     "max_cosine": ("Max cosine", "with the decoder row of any other latent", LIKE_DECODER),
     "label_f1": ("Label F1", "of the label that it detects best, held out: 1 is the label itself", SHIFTED),
-    "burstiness": ("Burstiness", "firings in a sequence that has any", THROWN),
+    "burstiness": ("Burstiness", "firings in a sequence that has any", ""),
     "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", LIKE_DECODER),
     "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", DIRECTIONS),
     "twin_correlation": ("Twin correlation", "largest, with the activation of a latent of that dictionary", SHIFTED),

@@ -122,9 +122,9 @@ def sample(u: Float[Tensor, "n sample"], density: Float[Tensor, " instance"], ta
 
 
 def polysemantic(
-    W_in: Float[Tensor, "*batch m n"], *, ratio: float = 0.5, least: float = 0.1
+    W_in: Float[Tensor, "*batch m n"], *, ratio: float = 0.5, min_weight: float = 0.1
 ) -> tuple[Bool[Tensor, "*batch m"], Bool[Tensor, "*batch m"]]:
-    """Which neurons serve several features, and which serve any: the largest weight is at least `least`."""
+    """Which neurons serve several features, and which serve any: the largest weight is at least `min_weight`."""
     largest = W_in.abs().topk(2, dim=-1).values
-    alive = largest[..., 0] >= least
+    alive = largest[..., 0] >= min_weight
     return (largest[..., 1] >= ratio * largest[..., 0]) & alive, alive

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.features.feature_store import FeatureStore
-from interp.monosemanticity.ranking import ranking_evidence
-from interp.report.verdict_evidence import COLUMNS
+from interp.report.verdict_evidence import evidence_table
 from interp.report.wider import Wider, wider_of
 
 if TYPE_CHECKING:
@@ -111,8 +110,7 @@ def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.Da
     its null are random directions, those of a frozen decoder."""
     import pandas as pd
 
-    known = ranking is not None and "evidence" in ranking
-    table = ranking_evidence(ranking) if known else pd.DataFrame(columns=[*COLUMNS])
+    table = evidence_table(ranking)
     if twins is None or "twin_cosine" in set(table["measure"]):
         return table
     low, high = twins["frozen_cosine"].quantile([0.025, 0.975])

@@ -1,7 +1,8 @@
 """The evidence behind each verdict as the page shows it: statistics and measures, each beside its null.
 
-In: a ranking's column `evidence`, a list a latent of {measure, value, z, null_low, null_high}. Out: what each measure is, once for the page, and for each latent its rows
-[place among the measures, value, z, null_low, null_high]. A measure that is not known here goes by its own name.
+In: a ranking's column `evidence`, a list a latent of {measure, value, z, null_low, null_high}. Out: what each measure
+is, once for the page, and for each latent its rows [place among the measures, value, z, null_low, null_high]. A measure
+that is not known here goes by its own name.
 """
 
 from __future__ import annotations

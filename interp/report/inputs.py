@@ -73,8 +73,6 @@ def gather(
     features["n_active"] = features["n_active"].fillna(0).astype(int)
     table = ranking if ranking is not None else _parquet(run, "ranking/ranking.parquet")
     nulls = nulls if nulls is not None else _nulls(run)
-    if wider is None and run and (run / "wider" / "features" / "meta.json").is_file():
-        wider = run / "wider"
     return ReportInputs(
         title=title or (run.resolve().name if run else "Features"),
         store=store,
@@ -87,7 +85,7 @@ def gather(
         curves=curves if curves is not None else _curves(run),
         model_results=_json(run, "model/results.json"),
         shares=None if nulls is None else nulls.shares,
-        wider=None if wider is None else _wider(store, wider),
+        wider=_wider(store, run, wider),
         stages=_stages(run),
     )
 
@@ -118,10 +116,13 @@ def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.Da
     return pd.concat([table, nearest.assign(null_low=low, null_high=high)], ignore_index=True)
 
 
-def _wider(store: FeatureStore, source: Any) -> Wider:
-    """A run folder has explanations for its latents too."""
-    folder = Path(source) if isinstance(source, str | Path) else None
-    ranking = _parquet(folder, "ranking/ranking.parquet")
+def _wider(store: FeatureStore, run: Path | None, source: Any) -> Wider | None:
+    """What was given, or what the run has. A run folder has explanations for its latents too."""
+    if source is None and run and (run / "wider" / "features" / "meta.json").is_file():
+        source = run / "wider"
+    if source is None:
+        return None
+    ranking = _parquet(Path(source), "ranking/ranking.parquet") if isinstance(source, str | Path) else None
     return wider_of(store, source, None if ranking is None else ranking.set_index("latent")["explanation"])
 
 

@@ -19,10 +19,10 @@ from interp.codes import SparseCodes
 from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
-from interp.monosemanticity.ranking import rank_features
+from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens
-from interp.report.verdict_evidence import COLUMNS, evidence_table, verdict_evidence
+from interp.report.verdict_evidence import verdict_evidence
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -267,7 +267,7 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
     store = planted_store(folder / "ranked" / "features", full=True)
     tokens = store.tokens.long()
     ranking = rank_features(store, nulls=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
-    shown = verdict_evidence(evidence_table(ranking), ranking["latent"])
+    shown = verdict_evidence(ranking_evidence(ranking), ranking["latent"])
     found = {measure.title: place for place, measure in enumerate(shown.measures)}
     for title in ("Token entropy (nats)", "Share of the commonest token", "Next-token AUROC", "Label F1"):
         measure = shown.measures[found[title]]
@@ -276,16 +276,6 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
         assert rows and any(None not in row for row in rows)
     assert "Encoder–decoder cosine" not in found, "these codes came without an encoder"
     assert all(measure.meaning for measure in shown.measures), "a measure has no words on the page"
-
-
-def test_the_columns_of_an_earlier_ranking_are_read_as_evidence():
-    assert evidence_table(None).empty and list(evidence_table(None)) == list(COLUMNS)
-    earlier = pd.DataFrame({"latent": [0, 1], "cosine": [0.5, 0.25], "cosine_z": [2.0, None], "verdict": ["dead"] * 2})
-    table = evidence_table(earlier)
-    assert table.iloc[0].tolist()[:4] == [0, "cosine", 0.5, 2.0] and table[["null_low", "null_high"]].isna().all().all()
-    shown = verdict_evidence(table, [0, 1])
-    assert shown.rows == {0: [[0, 0.5, 2, None, None]], 1: [[0, 0.25, None, None, None]]}
-    assert shown.measures[0].title == "Similarity" and shown.measures[0].domain is not None
 
 
 def test_senses_have_their_rule_and_firings_in_context(page, run):

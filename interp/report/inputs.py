@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.features.feature_store import FeatureStore
-from interp.report.verdict_evidence import evidence_table
+from interp.monosemanticity.ranking import ranking_evidence
+from interp.report.verdict_evidence import COLUMNS
 from interp.report.wider import Wider, wider_of
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.Da
     its null are random directions, those of a frozen decoder."""
     import pandas as pd
 
-    table = evidence_table(ranking)
+    table = pd.DataFrame(columns=[*COLUMNS])
+    if ranking is not None and "evidence" in ranking:
+        table = ranking_evidence(ranking)
     if twins is None or "twin_cosine" in set(table["measure"]):
         return table
     low, high = twins["frozen_cosine"].quantile([0.025, 0.975])

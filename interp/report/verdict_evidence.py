@@ -81,28 +81,6 @@ class VerdictEvidence:
     """Latent → [place in `measures`, value, z, null_low, null_high], None where there is no number."""
 
 
-def evidence_table(ranking: pd.DataFrame | None) -> pd.DataFrame:
-    """A row a latent and measure, with COLUMNS. Rankings of earlier versions have no column `evidence`, but one for
-    each measure x and for its x_z, x_null_low, x_null_high."""
-    import pandas as pd
-
-    table = pd.DataFrame(columns=[*COLUMNS])
-    if ranking is not None and "evidence" in ranking:
-        pairs = zip(ranking["latent"].tolist(), ranking["evidence"].tolist(), strict=True)
-        own = [(latent, rows) for latent, rows in pairs if isinstance(rows, list | np.ndarray)]
-        table = pd.DataFrame([{"latent": latent} | row for latent, rows in own for row in rows], columns=[*COLUMNS])
-    elif ranking is not None and (known := [name for name in KNOWN if name in ranking]):
-        ends = {"value": "", "z": "_z", "null_low": "_null_low", "null_high": "_null_high"}
-        parts = [
-            ranking[["latent"]].assign(
-                measure=name, **{end: ranking.get(f"{name}{suffix}", np.nan) for end, suffix in ends.items()}
-            )
-            for name in known
-        ]
-        table = pd.concat(parts, ignore_index=True)
-    return table.astype(dict.fromkeys(COLUMNS[2:], float))
-
-
 def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvidence:
     """`table` has COLUMNS; the bars run over the latents in `tested`."""
     table = table[table[["value", "z"]].notna().any(axis=1) & ~table["measure"].isin(SHOWN_ELSEWHERE)]

@@ -57,7 +57,7 @@ def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypa
     monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
     monkeypatch.setattr(encoding, "_LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
-    monkeypatch.setattr("interp.sae.threads._LEAST_WORK", 1)
+    monkeypatch.setattr("interp.sae.threads._MIN_WORK", 1)
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)

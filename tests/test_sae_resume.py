@@ -61,7 +61,7 @@ class Job(NamedTuple):
         """In a process of its own. Threads share all loops, also those that are too small to be worth it."""
         both = join_stores({name: ActivationStore.open(stores / name) for name in ("a", "b")})
         torch.set_num_threads(self.threads)
-        threads._LEAST_WORK = 1
+        threads._MIN_WORK = 1
         training._Clock.due = lambda clock: clock.steps % self.every == 0
         train_sae(both, self.hook, self.config, out, target=self.target)
 

@@ -23,7 +23,7 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 _SPANS_PER_THREAD = 4
-_LEAST_WORK = 1 << 19
+_MIN_WORK = 1 << 19
 """Of a span, in products: a tenth of a millisecond, about what a thread takes to wake."""
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
@@ -40,7 +40,7 @@ def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> li
 
     `work`: about how many products the whole loop does, or other steps as long. A small one runs in the calling thread.
     """
-    spans = min(_number() * _SPANS_PER_THREAD, n, work // _LEAST_WORK)
+    spans = min(_number() * _SPANS_PER_THREAD, n, work // _MIN_WORK)
     if _number() == 1 or spans < 2:
         return [loop(*arguments, 0, n)]
     cuts = [n * i // spans for i in range(spans + 1)]

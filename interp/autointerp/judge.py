@@ -102,9 +102,8 @@ class Judge:
         self.endpoint, self.config = endpoint, config
         self.given = {latent: text for latent, text in explanations.items() if text}
         wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.given]
-        self.sampled = sample_windows(
-            features, wanted, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
-        )
+        sizes = {"n_windows": config.n_windows, "n_shown": N_EXAMPLES, "seed": config.seed}
+        self.sampled = sample_windows(features, wanted, **sizes)
         self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
 
     def estimate(self) -> Estimate:
@@ -181,7 +180,7 @@ def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, see
     generator = np.random.default_rng(seed)
     recall = generator.beta(hits + 0.5, n_firing - hits + 0.5, _DRAWS)
     alarm = generator.beta(false_alarms + 0.5, n_silent - false_alarms + 0.5, _DRAWS)
-    values: list[float] = []
+    values = []
     for point, drawn in zip(scores(hits / n_firing, false_alarms / n_silent), scores(recall, alarm), strict=True):
         low, high = np.quantile(drawn, [0.025, 0.975])
         values += [point, min(point, float(low)), max(point, float(high))]
@@ -194,8 +193,8 @@ def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> 
     rows = []
     for question, answer in zip(questions, answers, strict=True):
         read = prompts.read_judgements(answer.text, len(question.windows))
-        judged: list[bool | None] = [*read] if read else [None] * len(question.windows)
-        for window, said in zip(question.windows, judged, strict=True):
+        for place, window in enumerate(question.windows):
+            said = read[place] if read else None
             rows.append((*question[:3], window.row, window.interval, window.fires, said))
     columns = ["latent", "source", "task", "row", "interval", "fires", "judged"]
     return pd.DataFrame(rows, columns=columns).astype({"judged": "boolean", "fires": bool})

@@ -198,8 +198,8 @@ def _histogram(local, state, covered, rows, n_local):
 @njit(cache=True, nogil=True)
 def _grow(atoms, rows, slot, hits, positions, base, also_single):
     """Add the set with the best F₁, surest tokens first; at the root also the commonest ones, alone and together."""
-    least, most = min(2.0, hits.max()), MAX_CONTEXT_TOKENS if slot else MAX_TOKENS
-    usable = np.flatnonzero(hits >= max(least, 1.0))
+    size_limit = MAX_CONTEXT_TOKENS if slot else MAX_TOKENS
+    usable = np.flatnonzero(hits >= max(1.0, min(2.0, hits.max())))
     if len(usable) == 0:
         return
     both, holds = base[0] + hits[usable] * rows.firing_weight, base[1] + positions[usable]
@@ -207,9 +207,9 @@ def _grow(atoms, rows, slot, hits, positions, base, also_single):
     if also_single:
         for token in usable[:4]:
             _add(atoms, rows, slot, np.array([token]))
-        _add(atoms, rows, slot, usable[np.argsort(-hits[usable], kind="mergesort")][:most])
-    usable = usable[: 2 * most]
-    order = usable[np.argsort(-hits[usable] / positions[usable], kind="mergesort")][:most]
+        _add(atoms, rows, slot, usable[np.argsort(-hits[usable], kind="mergesort")][:size_limit])
+    usable = usable[: 2 * size_limit]
+    order = usable[np.argsort(-hits[usable] / positions[usable], kind="mergesort")][:size_limit]
     best, size, both_so_far, holds_so_far = -np.inf, 1, base[0], base[1]
     for n in range(len(order)):
         both_so_far += hits[order[n]] * rows.firing_weight

@@ -139,7 +139,7 @@ def measure_scales(
             nulls[:, sample.units] = MEASURES[name](shifted, twin).reshape(len(sample.shifts), -1)
             if np.isfinite(nulls).any():
                 found[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
-    if "directions" in wanted.values():
+    if "directions" in wanted.values() and features.W_dec is not None and features.W_dec.any():
         random = RandomDirections(features, seed)
         for name in (name for name, null in wanted.items() if null == "directions"):
             nulls = MEASURES[name](random, twin)

@@ -34,7 +34,7 @@ def zipf(n, exponent, rng, size):
     return rng.choice(n, p=p / p.sum(), size=size)
 
 
-def planted_world(seed=0, n_seq=768, n_mono=40, n_poly=40):
+def planted_world(seed=0, n_seq=1024, n_mono=50, n_poly=50):
     """Sequences of two topics, half content words. A factor fires on a share of the positions (all, content or function
     words) of one topic; a polysemantic latent is two or three factors of different topics."""
     rng = np.random.default_rng(seed)

@@ -134,13 +134,13 @@ def test_a_ranking_beside_a_twin(whole, folder, tmp_path, capsys):
     assert "is a scan of other tokens than" in line
 
 
-def test_a_run_ends_with_the_shares_of_its_nulls(whole, capsys):
+def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
     capsys.readouterr()
     assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
-    said = capsys.readouterr().out.split("judged alike\n")[1].splitlines()
+    said = capsys.readouterr().out.split("\nnulls ")[1].split(" s  ")[1].splitlines()
     shares = pd.read_parquet(whole / "nulls/shares.parquet").query("verdict == 'monosemantic'").set_index("dictionary")
     for line, (name, row) in zip(said, shares.iterrows(), strict=False):
-        assert line.split()[: len(name.split())] == name.split() and f"{row.share:.0%} monosemantic" in line
+        assert line.strip().startswith(f"{name}: ") and f"{row.share:.0%} monosemantic" in line
     assert len(shares) == 5
 
 
@@ -167,7 +167,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
     def never(*_, **__):
         raise AssertionError("worked before it looked where to write")
 
-    for name in ("ranking.rank_features", "report.write_report", "scorecard.judging.calibration_worlds"):
+    for name in ("monosemanticity.ranking.rank_features", "report.write_report", "benchmark.judged.calibration_worlds"):
         monkeypatch.setattr(f"interp.{name}", never)
     file, store = tmp_path / "file", folder / "features"
     file.touch()

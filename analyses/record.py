@@ -163,7 +163,8 @@ def check_run(
     with text of these labels."""
     try:
         run = Run(path)
-        if missing := [stage for stage in stages if run.manifest(stage) is None]:
+        missing = [stage for stage in stages if run.manifest(stage) is None]
+        if run.config and missing:  # the configuration is read, and refused, first
             raise ValueError(f"{path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
         if without := sorted(set(labels) - set(run.train_tokens.label_names)):
             raise ValueError(f"the text of {path} has no label {', '.join(without)}: take a run of the mixture")

@@ -85,7 +85,7 @@ def _add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter,
         hint, said = typing.get_args(hint)
     if isinstance(default, int | float | str) and not isinstance(default, bool):
         said += f" (default {default})"
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = typing.get_args(hint)[0]
     shape = typing.get_origin(hint)
     element = typing.get_args(hint)[0] if shape in (list, tuple) else hint

@@ -106,11 +106,8 @@ def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(wh
 
 def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, capsys):
     labels = json.loads((whole / "features/meta.json").read_text())["labels"]
-    plain, asked = tmp_path / "plain.parquet", tmp_path / "asked.parquet"
-    assert main(["rank", str(whole), "--out", str(plain)]) == 0
-    assert main(["rank", str(whole), "--labels", "--out", str(asked)]) == 0
-    plain, asked = pd.read_parquet(plain), pd.read_parquet(asked)
-    pd.testing.assert_frame_equal(plain, pd.read_parquet(whole / "ranking/ranking.parquet"))
+    assert main(["rank", str(whole), "--labels", "--out", str(tmp_path / "asked.parquet")]) == 0
+    plain, asked = pd.read_parquet(whole / "ranking/ranking.parquet"), pd.read_parquet(tmp_path / "asked.parquet")
     assert plain.verdict.equals(asked.verdict) and plain.monosemanticity.equals(asked.monosemanticity)
     of_labels = ranking_evidence(plain).query("measure == 'label_f1'")
     assert labels and of_labels.z.notna().any() and plain.label_f1.notna().any()

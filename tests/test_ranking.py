@@ -295,7 +295,7 @@ def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
     codes, labels = SparseCodes.from_dense(torch.from_numpy(z)), {"early": world.tokens < N_FUNCTION}
     given = {"vocab": VOCAB, "labels": labels, "W_dec": torch.randn(3, 4)}
     store, twin = (FeatureStore.from_codes(world.tokens, codes, tmp_path / name, **given) for name in "ab")
-    table = rank_features(store, labels=labels, twin=twin).set_index("latent").loc[[0, 1, 2]]
+    table = by_latent(rank_features(store, labels=labels, twin=twin))
     assert table.verdict.tolist() == ["too_rare", "too_rare", "dead"]
     np.testing.assert_allclose(table.twin_correlation, [1, 1, np.nan])
     assert table[["monosemanticity", "ci_low", "ci_high"]].isna().all(axis=None)

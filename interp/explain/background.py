@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt64
 
 from interp.explain.beam import Rows, item_price
-from interp.explain.bitsets import n_words, pack, transpose
-from interp.explain.predicates import KINDS, PLANES, Text
+from interp.explain.bitsets import count_window, n_words, pack, transpose
+from interp.explain.predicates import GROWN, KINDS, PLANES, Text
 
 MAX_ROWS = 1 << 21
 """Of a longer text, sequences spread over it."""
@@ -55,25 +55,21 @@ class Background:
         place[kept] = np.arange(len(kept)) * text.n_ctx
         first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
         chosen = np.unique(np.linspace(0, max(len(rows) - 1, 0), ELSEWHERE).astype(np.int64))[: len(rows)]
-        planes, bits = text.planes_at(rows), np.zeros((len(PLANES), 64, n_words(len(chosen))), np.uint64)
-        for plane in range(len(PLANES)):
-            transpose(planes[chosen], plane, np.arange(64), bits[plane])
+        planes = text.planes_at(rows)
+        bits = np.stack([transpose(planes[chosen], plane, np.arange(64)) for plane in range(len(PLANES))])
         order, scale = np.argsort(tokens, kind="stable"), len(sequences) / max(1, len(kept))
         return cls(text, rows, planes, place, order, first, scale, rows[chosen], bits)
 
     @cached_property
     def counts(self) -> dict[tuple[int, int], Float64[np.ndarray, " d_vocab"]]:
         """Of each reach (low, high): at how many positions t of the fit half each token is among x_{t−high..t−low}."""
-        reaches = {kind.reach for kind in KINDS.values() if kind.reach and (kind.sets or kind.is_window)}
-        return {reach: self._count(*reach) for reach in reaches}
+        reaches = {kind.reach for name, kind in KINDS.items() if kind.reach and name not in GROWN}
+        return {reach: self.seen(self.rows, reach) * self.scale for reach in reaches}
 
-    def _count(self, low: int, high: int) -> Float64[np.ndarray, " d_vocab"]:
-        """An occurrence reaches `high` tokens on, but no further than the next one does by itself."""
-        tokens, n_ctx = np.repeat(np.arange(len(self.first) - 1), np.diff(self.first)), self.text.n_ctx
-        left = np.minimum(high - low + 1, n_ctx - low - self.order % n_ctx)
-        same = (np.diff(tokens) == 0) & (np.diff(self.order // n_ctx) == 0)
-        left[:-1] = np.where(same, np.minimum(left[:-1], np.diff(self.order)), left[:-1])
-        return np.bincount(tokens, np.maximum(left, 0), len(self.first) - 1) * self.scale
+    def seen(self, rows: Int64[np.ndarray, " row"], reach: tuple[int, int]) -> Float64[np.ndarray, " d_vocab"]:
+        """At how many of the rows each token is within reach."""
+        flat, n_ctx = self.text.tokens.reshape(-1), self.text.n_ctx
+        return count_window(flat, len(self.text.vocabulary), n_ctx, rows, *reach).astype(float)
 
     def planes_of(self, rows: Int64[np.ndarray, " row"]) -> UInt64[np.ndarray, "row plane"]:
         """The bits of some rows of the fit half, 0 for rows of −1."""

@@ -26,8 +26,9 @@ def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
 
 
 @njit(cache=True, nogil=True)
-def transpose(planes, plane, wanted, out):
-    """out[i]: the rows whose bit wanted[i] of the plane is set; out is [len(wanted), word]."""
+def transpose(planes, plane, wanted):
+    """[i, word]: the rows whose bit wanted[i] of the plane is set."""
+    out = np.zeros((len(wanted), (len(planes) + 63) // 64), np.uint64)
     for start in range(0, len(planes), 64):
         own = planes[start : start + 64, plane].copy()
         for i in range(len(wanted)):
@@ -35,6 +36,7 @@ def transpose(planes, plane, wanted, out):
             for row in range(len(own)):
                 held |= ((own[row] >> np.uint64(wanted[i])) & np.uint64(1)) << np.uint64(row)
             out[i, start >> 6] = held
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -61,12 +63,11 @@ def count_window(tokens, n_vocab, n_ctx, rows, low, high):
 
 
 @njit(cache=True, nogil=True)
-def window_bits(tokens, n_ctx, rows, low, high, place, out):
-    """out[place[token]]: the rows that have the token among those `low` to `high` before, where place is not −1."""
+def window_bits(tokens, n_ctx, rows, low, high, sets, out):
+    """out[s]: the rows that have a token of set s, one whose bit s of `sets` is set, among those `low` to `high` before."""
     for i in range(len(rows)):
-        if rows[i] < 0:
-            continue
-        for back in range(low, min(high, rows[i] % n_ctx) + 1):
-            at = place[tokens[rows[i] - back]]
-            if at >= 0:
-                out[at, i >> 6] |= np.uint64(1) << np.uint64(i & 63)
+        found = np.uint64(0)
+        for back in range(low, min(high, rows[i] % n_ctx) + 1 if rows[i] >= 0 else 0):
+            found |= sets[tokens[rows[i] - back]]
+        for number in range(len(out) if found else 0):
+            out[number, i >> 6] |= ((found >> np.uint64(number)) & np.uint64(1)) << np.uint64(i & 63)

@@ -53,11 +53,6 @@ class Kind:
     slots: Sequence[int] = ()
     """Of each predicate, to be added to `slot`."""
 
-    @property
-    def is_window(self) -> bool:
-        """The search chooses the tokens, at one of several places."""
-        return self.reach is not None and self.sets is None and self.reach[0] < self.reach[1]
-
 
 KINDS = {
     "class": Kind(
@@ -91,8 +86,6 @@ KINDS = {
     "token": Kind(words="{}", slot=0, reach=(0, 0)),
     "after": Kind(words="after {}", slot=1, reach=(1, 1)),
     "after2": Kind(words="two after {}", slot=2, reach=(2, 2)),
-    "near": Kind(words="within 8 tokens after {}", slot=10, reach=(1, 8)),
-    "far": Kind(words="within 32 tokens after {}", slot=10, reach=(1, 32)),
     "affix": Kind(
         words="tokens that {}",
         slot=0,
@@ -103,9 +96,11 @@ KINDS = {
         ],
         sets=lambda text: text.vocabulary.affix_tokens,
     ),
+    "near": Kind(words="within 8 tokens after {}", slot=10, reach=(1, 8)),
+    "far": Kind(words="within 32 tokens after {}", slot=10, reach=(1, 32)),
 }
 PLANES = [name for name, kind in KINDS.items() if kind.bits]
-GROWN = [name for name, kind in KINDS.items() if kind.reach and not kind.sets and not kind.is_window]
+GROWN = [name for name, kind in KINDS.items() if kind.reach and not kind.sets and kind.reach[0] == kind.reach[1]]
 """The search chooses the tokens, at one place: the slot, 0, 1, … in this order."""
 
 

@@ -10,11 +10,12 @@ Estimates rank them; some two dozen go on to be counted exactly.
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float64, Int64, UInt64
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
-from interp.explain.bitsets import count_window, n_words, pack, transpose, window_bits
+from interp.explain.bitsets import transpose, window_bits
 from interp.explain.predicates import (
     GROWN,
     KINDS,
@@ -81,8 +82,7 @@ class _Search:
     """One latent's atoms and rows: first the named atoms, behind them the token sets that grow."""
 
     def __init__(self, background: Background, universe: Universe):
-        found = [*_plane_atoms(background, universe), *_sets(background, universe), *_windows(background, universe)]
-        found = found[:MAX_FIXED]
+        found = [*_plane_atoms(background, universe), *_token_atoms(background, universe)][:MAX_FIXED]
         self.rows, self.named = universe.sums, [atom for atom, _ in found]
         text, n = background.text, len(found)
         self.tokens: list[Int64[np.ndarray, " token"]] = []
@@ -157,55 +157,33 @@ def _plane_atoms(background: Background, universe: Universe) -> Iterator[Found]:
     for plane, kind in enumerate(PLANES):
         counts = ((planes[:n_firings, plane, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).sum(0)
         wanted = np.flatnonzero(counts >= _min_hits(universe))
-        bits = np.zeros((len(wanted), len(universe.sums.valid)), np.uint64)
-        transpose(planes, plane, wanted, bits)
-        bits[:, n_words(len(own)) :] = background.elsewhere_bits[plane, wanted]
+        bits = np.hstack([transpose(planes, plane, wanted), background.elsewhere_bits[plane, wanted]])
         yield from ((Atom(kind, which=int(which)), rows) for which, rows in zip(wanted, bits, strict=True))
 
 
-def _sets(background: Background, universe: Universe) -> Iterator[Found]:
-    """Of the named sets of tokens those with the best estimated F₁, each with two tokens of the firings or more."""
-    text = background.text
-    for name, kind in KINDS.items():
-        if kind.sets is None or kind.reach is None:
-            continue
-        sets, (low, high) = kind.sets(text), kind.reach
-        seen = _seen(background, universe, kind.reach)
-        f1 = _estimated_f1(universe, sets @ seen, sets @ background.counts[kind.reach])
-        f1[sets @ (seen > 0).astype(float) < 2] = 0
-        window = [text.before(universe.rows, back) for back in range(low, high + 1)]
-        for which in np.argsort(-f1, kind="stable")[:MAX_NAMED]:
-            if f1[which] > 0:
-                member = np.zeros(len(text.vocabulary) + 1, bool)  # the last for −1, no token
-                member[text.tokens_of(Atom(name, which=which))] = True
-                yield Atom(name, which=int(which)), pack(np.any([member[tokens] for tokens in window], 0))
-
-
-def _windows(background: Background, universe: Universe) -> Iterator[Found]:
-    """The tokens before the firings with the best estimated F₁, alone, and joined as long as F₁ rises."""
+def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
+    """Of the named sets of tokens, and of the tokens of a window, those with the best estimated F₁; the latter also
+    joined as long as F₁ rises. A set has two tokens of the firings or more."""
     text, flat = background.text, background.text.tokens.reshape(-1)
     for name, kind in KINDS.items():
-        if not kind.is_window or kind.reach is None:
+        if kind.reach is None or name in GROWN:
             continue
-        seen = _seen(background, universe, kind.reach)
-        f1 = _estimated_f1(universe, seen, background.counts[kind.reach])
-        tokens = np.argsort(-f1, kind="stable")[:MAX_NAMED]
-        tokens = tokens[f1[tokens] > 0]
-        place = np.full(len(text.vocabulary), -1)
-        place[tokens] = np.arange(len(tokens))
-        bits = np.zeros((len(tokens), len(universe.sums.valid)), np.uint64)
-        window_bits(flat, text.n_ctx, universe.rows, *kind.reach, place, bits)
-        yield from ((Atom(name, (int(token),)), own) for token, own in zip(tokens, bits, strict=True))
-        chosen = _greedy_union(bits, universe.sums)
+        sets = kind.sets(text) if kind.sets else scipy.sparse.identity(len(text.vocabulary), format="csr")
+        seen = background.seen(universe.firings, kind.reach)
+        f1 = _estimated_f1(universe, sets @ seen, sets @ background.counts[kind.reach])
+        if kind.sets:
+            f1[sets @ (seen > 0).astype(float) < 2] = 0
+        best = [int(which) for which in np.argsort(-f1, kind="stable")[:MAX_NAMED] if f1[which] > 0]
+        atoms = [Atom(name, which=which) if kind.sets else Atom(name, (which,)) for which in best]
+        members = np.zeros(len(text.vocabulary), np.uint64)
+        for number, atom in enumerate(atoms):
+            members[list(text.tokens_of(atom))] |= np.uint64(1 << number)
+        bits = np.zeros((len(atoms), len(universe.sums.valid)), np.uint64)
+        window_bits(flat, text.n_ctx, universe.rows, *kind.reach, members, bits)
+        yield from zip(atoms, bits, strict=True)
+        chosen = [] if kind.sets else _greedy_union(bits, universe.sums)
         if len(chosen) > 1:
-            yield Atom(name, tuple(int(token) for token in tokens[chosen])), np.bitwise_or.reduce(bits[chosen])
-
-
-def _seen(background: Background, universe: Universe, reach: tuple[int, int]) -> Float64[np.ndarray, " d_vocab"]:
-    """At how many sampled firings each token is within reach."""
-    text = background.text
-    flat, n_vocab = text.tokens.reshape(-1), len(text.vocabulary)
-    return count_window(flat, n_vocab, text.n_ctx, universe.firings, *reach).astype(float)
+            yield Atom(name, tuple(best[place] for place in chosen)), np.bitwise_or.reduce(bits[chosen])
 
 
 def _estimated_f1(

@@ -278,7 +278,7 @@ def test_a_server_that_fails_twice_is_asked_again_after_the_time_it_names(tmp_pa
         server.failures = [(429, SOON, b"slow down"), (503, SOON, b"")]
         ask = endpoint(server, tmp_path)
         (answer,) = ask.ask([ask.config.body(asked("x"))])
-    assert answer == Answer("fine", "", 100, 7) and len(server.requests) == 3
+    assert answer == Answer("fine", 100, 7) and len(server.requests) == 3
     assert server.requests[0] == {"model": "planted", "messages": asked("x"), "temperature": 0}
 
 
@@ -312,7 +312,7 @@ def test_a_wrong_key_costs_one_request_and_a_refused_text_is_counted(tmp_path):
         server.reply = lambda body, key: (400, {}, b"content filter") if body == bodies[1] else reply(body, key)
         answers = ask.ask(bodies)
     assert [answer.text for answer in answers] == ["fine", None, "fine"]
-    assert answers[1].refusal == "status 400: content filter" and ask.known(bodies[1]) is None
+    assert ask.known(bodies[1]) is None
 
 
 def test_a_redirect_is_not_followed_with_the_key(tmp_path):

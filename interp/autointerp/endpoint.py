@@ -65,8 +65,7 @@ class EndpointConfig:
 
 class Answer(NamedTuple):
     text: str | None
-    """None: the endpoint refused this request (`refusal` says why)."""
-    refusal: str = ""
+    """None: the endpoint refused this request."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     """As the endpoint counts them; 0 where it does not say."""
@@ -108,7 +107,7 @@ class Endpoint:
         try:
             stored = json.loads(self._file(body).read_text(encoding="utf-8"))
             prompt, completion = stored["tokens"]
-            return Answer(stored["text"], "", prompt, completion, cached=True)
+            return Answer(stored["text"], prompt, completion, cached=True)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -135,8 +134,7 @@ class Endpoint:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        answers = (fresh.get(self._digest(body)) or self.known(body) for body in bodies)
-        return [answer or Answer(None, "its file vanished") for answer in answers]
+        return [fresh.get(self._digest(body)) or self.known(body) or Answer(None) for body in bodies]
 
     def _new_client(self) -> "OpenAI":
         try:
@@ -159,24 +157,23 @@ class Endpoint:
         """Asked and kept; a refusal is an answer without text, unless it would meet every request."""
         from openai import APIConnectionError, APIStatusError
 
-        where = self.config.base_url
         try:
             answer = self._send(body, alone)
         except APIStatusError as error:
+            status, kept = error.status_code, _may_pass(error)
+            if not (alone or kept or status in _FATAL or status < 400):
+                return Answer(None)
             detail = error.body.get("message") if isinstance(error.body, dict) else error.body
-            said = f"status {error.status_code}: {detail or 'no reason given'}"
-            if alone or error.status_code in _FATAL or error.status_code < 400 or _may_pass(error):
-                kept = "; what was answered is kept: run this again" if _may_pass(error) else ""
-                raise ValueError(self._clean(f"{where} gave no answer ({said}){kept}")) from None
-            return Answer(None, self._clean(said))
+            said = f"status {status}: {detail or 'no reason given'}"
         except (APIConnectionError, ValueError) as error:
-            said = self._clean(str(error.__cause__ or error))
-            raise ValueError(f"{where} gave no answer ({said}); what was answered is kept: run this again") from None
-        file = self._file(body)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        tokens = (answer.prompt_tokens, answer.completion_tokens)
-        write_json(file, {"request": body, "text": answer.text, "tokens": tokens}, indent=None)
-        return answer
+            said, kept = str(error.__cause__ or error), True
+        else:
+            file, tokens = self._file(body), (answer.prompt_tokens, answer.completion_tokens)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"request": body, "text": answer.text, "tokens": tokens}, indent=None)
+            return answer
+        remedy = "; what was answered is kept: run this again" if kept else ""
+        raise ValueError(f"{self.config.base_url} gave no answer ({self._clean(said)}){remedy}")
 
     def _send(self, body: Body, alone: bool) -> Answer:
         """One request; the first of a run is not repeated where nothing is heard at its address."""
@@ -219,7 +216,7 @@ def _completion(client: "OpenAI", body: Body) -> Answer:
         raise ValueError("the reply is no chat completion")
     counted = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
     prompt, answer = (count if isinstance(count, int) else 0 for count in counted)
-    return Answer(text or "", "", prompt, answer)
+    return Answer(text or "", prompt, answer)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -24,7 +24,7 @@ import numpy as np
 from interp.autointerp import prompts
 from interp.autointerp.endpoint import Answer, Body, Endpoint, Estimate
 from interp.autointerp.prompts import TASKS, read_explanation
-from interp.autointerp.windows import Window, sample_windows
+from interp.autointerp.windows import LatentWindows, Window, sample_windows
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
 
@@ -35,6 +35,7 @@ GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12
 """Windows shown to explain a latent."""
 _DRAWS = 4000
+_JUDGEMENT, _COUNTS = ["latent", "source", "task", "explanation"], ["n_firing", "n_silent", "hits", "false_alarms"]
 _TYPICAL_EXPLANATION = "what an explanation of usual length says that the feature of the model fires on " * 2
 
 
@@ -122,7 +123,7 @@ class Judge:
         questions = self._questions(texts)
         answers = self.endpoint.ask(self._judge_bodies(questions), progress)
         windows = _window_table(questions, answers)
-        table = _judgement_table(questions, windows, self.config.seed)
+        table = _judgement_table(windows, self.config.seed)
         n_given, n_generated = sum(each.latent in self.given for each in self.sampled), sum(map(bool, texts))
         summary = {
             "scores": _scores(table, windows, self.config.seed),
@@ -130,7 +131,7 @@ class Judge:
             "explanations": {"given": n_given, "generated": n_generated, "unreadable": len(texts) - n_generated},
             "requests": _usage([*explained, *answers]),
         }
-        return Judged(table, windows, summary)
+        return Judged(table, windows.drop(columns="explanation"), summary)
 
     def _explain_bodies(self) -> list[Body]:
         """Of each latent; none where none is to be explained."""
@@ -142,28 +143,25 @@ class Judge:
 
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
         """generated: explanations of the latents sampled, or nothing."""
-        texts = {
-            GIVEN: self.given,
-            GENERATED: {e.latent: t for e, t in zip(self.sampled, generated, strict=False) if t},
-        }
+        written = {each.latent: text for each, text in zip(self.sampled, generated, strict=False) if text}
         questions = []
-        for source, own in texts.items():
-            latents = [each.latent for each in self.sampled if each.latent in own]
-            questions += self._asked(source, {latent: own[latent] for latent in latents})
-            if self.config.null and len(latents) > 1:
-                others = zip(latents, latents[1:] + latents[:1], strict=True)
-                questions += self._asked(f"{NULL} ({source})", {latent: own[other] for latent, other in others})
+        for source, own in {GIVEN: self.given, GENERATED: written}.items():
+            judged = [each for each in self.sampled if each.latent in own]
+            texts = [own[each.latent] for each in judged]
+            questions += self._asked(source, judged, texts)
+            if self.config.null and len(judged) > 1:
+                questions += self._asked(f"{NULL} ({source})", judged, texts[1:] + texts[:1])
         return questions
 
-    def _asked(self, source: str, texts: Mapping[int, str]) -> list[_Question]:
+    def _asked(self, source: str, judged: Sequence[LatentWindows], texts: Sequence[str]) -> list[_Question]:
         questions, shown = [], self.config.shown
-        for each in self.sampled:
-            for number, task in enumerate(self.config.tasks if each.latent in texts else ()):
-                windows = each.firing + each.silent
+        for each, text in zip(judged, texts, strict=True):
+            windows = each.firing + each.silent
+            for number, task in enumerate(self.config.tasks):
                 order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
                 for start in range(0, len(windows), shown):
                     part = tuple(windows[i] for i in order[start : start + shown])
-                    questions.append(_Question(each.latent, source, task, texts[each.latent], part))
+                    questions.append(_Question(each.latent, source, task, text, part))
         return questions
 
 
@@ -188,6 +186,7 @@ def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, see
 
 
 def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> "pd.DataFrame":
+    """`Judged.windows`, and the explanation of each."""
     import pandas as pd
 
     rows = []
@@ -195,44 +194,40 @@ def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> 
         read = prompts.read_judgements(answer.text, len(question.windows))
         for place, window in enumerate(question.windows):
             said = read[place] if read else None
-            rows.append((*question[:3], window.row, window.interval, window.fires, said))
-    columns = ["latent", "source", "task", "row", "interval", "fires", "judged"]
+            rows.append((*question[:4], window.row, window.interval, window.fires, said))
+    columns = [*_JUDGEMENT, "row", "interval", "fires", "judged"]
     return pd.DataFrame(rows, columns=columns).astype({"judged": "boolean", "fires": bool})
 
 
-def _judgement_table(questions: Sequence[_Question], windows: "pd.DataFrame", seed: int) -> "pd.DataFrame":
+def _judgement_table(windows: "pd.DataFrame", seed: int) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    groups = dict(iter(windows.groupby(["latent", "source", "task"], sort=False)))
-    for question in {q[:3]: q for q in questions}.values():
-        own = groups[question[:3]]
-        firing, silent = own.judged[own.fires].dropna(), own.judged[~own.fires].dropna()
+    for judgement, own in windows.groupby(_JUDGEMENT, sort=False):
+        firing, silent = (own.judged[own.fires == fires].dropna() for fires in (True, False))
         counts = (len(firing), len(silent), int(firing.sum()), int(silent.sum()))
-        row = question._asdict() | dict(zip(("n_firing", "n_silent", "hits", "false_alarms"), counts, strict=True))
-        rows.append(row | {"n_unreadable": len(own) - counts[0] - counts[1], **agreement(*counts, seed=seed)})
-    return pd.DataFrame(rows).drop(columns="windows", errors="ignore")
+        row = dict(zip((*_JUDGEMENT, *_COUNTS), (*judgement, *counts), strict=True))
+        rows.append(row | {"n_unreadable": int(own.judged.isna().sum()), **agreement(*counts, seed=seed)})
+    return pd.DataFrame(rows)
 
 
 def _scores(table: "pd.DataFrame", windows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
     """By source and task."""
     scores = []
-    for (source, task), mine in table.groupby(["source", "task"], sort=False) if len(table) else ():
-        own = windows[(windows.source == source) & (windows.task == task)]
+    for (source, task), own in windows.groupby(["source", "task"], sort=False):
+        mine = table[(table.source == source) & (table.task == task)]
         firing = own[own.fires].dropna(subset=["judged"])
-        recall = {i: [int(said.sum()), len(said)] for i, said in firing.groupby("interval").judged}
-        scores.append(
-            {
-                "source": source,
-                "task": task,
-                "latents": len(mine),
-                "balanced_accuracy": _mean(mine.balanced_accuracy.dropna().to_numpy(), seed),
-                "f1": _mean(mine.f1.dropna().to_numpy(), seed),
-                "recall_by_interval": recall,
-                "windows": len(own),
-                "unreadable": int(own.judged.isna().sum()),
-            }
-        )
+        score = {
+            "source": source,
+            "task": task,
+            "latents": len(mine),
+            "balanced_accuracy": _mean(mine.balanced_accuracy.dropna().to_numpy(), seed),
+            "f1": _mean(mine.f1.dropna().to_numpy(), seed),
+            "recall_by_interval": {i: [int(said.sum()), len(said)] for i, said in firing.groupby("interval").judged},
+            "windows": len(own),
+            "unreadable": int(own.judged.isna().sum()),
+        }
+        scores.append(score)
     return scores
 
 

@@ -72,8 +72,14 @@ def sample_windows(
     if not latents:
         return []
     vocab, fit = plain_strings(features.vocab), features.fit_half().numpy()
-    examples = _examples(features, latents)
-    centres = _candidates(features, latents, ~fit, _CANDIDATES * n_windows, seed)
+    examples = features.sql(
+        "select e.latent, e.kind, e.interval, e.row, e.tokens, e.values, f.max as maximum "
+        "from examples e join features f on e.latent = f.latent "
+        f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
+    )
+    centres = np.stack(
+        [_drawn(np.flatnonzero(~fit), features.n_ctx, n_windows, [seed, latent, 1]) for latent in latents]
+    )
     silent = _silent(features, latents, centres)
     found = []
     for i, latent in enumerate(latents):
@@ -91,15 +97,6 @@ def sample_windows(
     return found
 
 
-def _examples(features: FeatureStore, latents: Sequence[int]) -> "pd.DataFrame":
-    listed = ", ".join(str(int(latent)) for latent in latents)
-    return features.sql(
-        "select e.latent, e.kind, e.interval, e.row, e.tokens, e.values, f.max as maximum "
-        "from examples e join features f on e.latent = f.latent "
-        f"where e.latent in ({listed}) order by e.latent, e.kind desc, e.interval desc, e.rank"
-    )
-
-
 def _one_a_sequence(examples: "pd.DataFrame", n_ctx: int, n: int, generator: np.random.Generator) -> "list[pd.Series]":
     """Up to n of them, turn and turn about from the slices of activation, each from another sequence."""
     shuffled = examples.iloc[generator.permutation(len(examples))]
@@ -109,16 +106,12 @@ def _one_a_sequence(examples: "pd.DataFrame", n_ctx: int, n: int, generator: np.
     return [row for _, row in ordered[first].head(n).iterrows()]
 
 
-def _candidates(
-    features: FeatureStore, latents: Sequence[int], held: Bool[np.ndarray, " seq"], n: int, seed: int
-) -> Int64[np.ndarray, "latent candidate"]:
-    """Rows of the held-out half, drawn for each latent from a stream of its own."""
-    sequences, n_ctx = np.flatnonzero(held), features.n_ctx
-    drawn = []
-    for latent in latents:
-        generator = np.random.default_rng([seed, latent, 1])
-        drawn.append(sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n))
-    return np.stack(drawn)
+def _drawn(
+    sequences: Int64[np.ndarray, " seq"], n_ctx: int, n_windows: int, seed: list[int]
+) -> Int64[np.ndarray, " candidate"]:
+    """Rows anywhere in the sequences, enough of them that some are in silent windows."""
+    generator, n = np.random.default_rng(seed), _CANDIDATES * n_windows
+    return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)
 
 
 def _span(features: FeatureStore, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

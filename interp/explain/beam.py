@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int16, Int64, UInt64
 from numba import njit
 
 from interp.explain.bitsets import popcount
-from interp.explain.predicates import GROWN, MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
+from interp.explain.predicates import MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
 
 WIDTH = 6
 """Conjunctions of each kind that go on."""
@@ -24,7 +24,6 @@ GROWN_FOR = 6
 CAPACITY = 320
 ITEM_PRICE, ATOM_PRICE, PART_PRICE = 0.003, 0.01, 0.02
 """What one more item to read, a further atom, and a further part must add to F₁."""
-GROWN_SLOTS = len(GROWN)
 
 
 class Atoms(NamedTuple):
@@ -75,7 +74,7 @@ def search(atoms, rows, covered, n_best):
             _grow_all(atoms, rows, states[state], members[state], covered, base)
         lists, list_members = np.full((3, WIDTH, 4), -np.inf), np.full((3, WIDTH, MAX_ATOMS), -1, np.int64)
         for state in range(n_states):
-            _expand(atoms, rows, states[state], members[state], depth, covered, base, lists, list_members)
+            _expand(atoms, rows, states[state], members[state], depth, covered, lists, list_members)
         for kind in range(2):
             for entry in range(WIDTH):
                 if lists[kind, entry, 0] > -np.inf:
@@ -109,7 +108,7 @@ def measure(state, atom, covered, rows):
 
 
 @njit(cache=True, nogil=True)
-def _expand(atoms, rows, state, members, depth, covered, base, lists, list_members):
+def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
     for atom in range(atoms.used[0]):
         cost, free = atoms.costs[atom], True
         for other in members[:depth]:
@@ -169,7 +168,7 @@ def _next_states(atoms, rows, lists, list_members, states, members):
 
 @njit(cache=True, nogil=True)
 def _grow_all(atoms, rows, state, members, covered, base):
-    for slot in range(GROWN_SLOTS):
+    for slot in range(len(atoms.n_local)):
         free = True
         for atom in members:
             free = free and (atom < 0 or atoms.slots[atom] != slot)

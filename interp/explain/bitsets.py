@@ -64,7 +64,7 @@ def count_window(tokens, n_vocab, n_ctx, rows, low, high):
 
 @njit(cache=True, nogil=True)
 def window_bits(tokens, n_ctx, rows, low, high, sets, out):
-    """out[s]: the rows that have a token of set s, one whose bit s of `sets` is set, among those `low` to `high` before."""
+    """out[s]: the rows that have a token with bit s of its `sets` set among those `low` to `high` before."""
     for i in range(len(rows)):
         found = np.uint64(0)
         for back in range(low, min(high, rows[i] % n_ctx) + 1 if rows[i] >= 0 else 0):

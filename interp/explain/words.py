@@ -27,19 +27,15 @@ def phrase(rule: Rule, text: Text) -> str:
 
 def bits(rule: Rule, text: Text) -> float:
     """Description length of the rule, in bits (formula above)."""
-    total = log2(MAX_PARTS)
+    total, d_vocab = log2(MAX_PARTS), len(text.vocabulary)
     for part in rule:
         total += log2(MAX_ATOMS)
         for atom in part:
             total += log2(len(KINDS))
-            total += (
-                _set_bits(len(atom.tokens), len(text.vocabulary)) if atom.tokens else log2(len(text.names[atom.kind]))
-            )
+            m = len(atom.tokens)
+            sets = lgamma(d_vocab + 1) - lgamma(m + 1) - lgamma(d_vocab - m + 1)
+            total += log2(MAX_TOKENS) + sets / log(2) if m else log2(len(text.names[atom.kind]))
     return total
-
-
-def _set_bits(n: int, of: int) -> float:
-    return log2(MAX_TOKENS) + (lgamma(of + 1) - lgamma(n + 1) - lgamma(of - n + 1)) / log(2)
 
 
 def _conjunction(atoms: Conjunction, text: Text) -> tuple[str, str]:

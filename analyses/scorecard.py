@@ -47,8 +47,8 @@ from interp.benchmark.judged import calibration_worlds, claimed, family_calibrat
 from interp.benchmark.planted_latents import WorldConfig, planted_world
 from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.scores import calibration_curve
-from interp.features.intervals import wilson
 from interp.monosemanticity.calibration import Calibration
+from interp.monosemanticity.verdicts import wilson
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),

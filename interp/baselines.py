@@ -11,16 +11,12 @@ All three encode with a fixed matrix and keep the k largest of what is positive,
 - `RandomDictionary`: directions drawn once, the encoder tied to them.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.activations import ActivationStore
 from interp.codes import SparseCodes
-
-if TYPE_CHECKING:
-    from interp.activations import ActivationStore
 
 
 class FixedDictionary:
@@ -87,7 +83,7 @@ class PCADictionary(FixedDictionary):
         self.variances = variances
 
     @classmethod
-    def fit(cls, store: "ActivationStore", hook: str, k: int) -> "PCADictionary":
+    def fit(cls, store: ActivationStore, hook: str, k: int) -> "PCADictionary":
         """Components of the store's covariance, or where it keeps none (large d), of that of all its rows."""
         statistics = store.statistics(hook)
         covariance = statistics.covariance
@@ -126,5 +122,5 @@ class RandomDictionary(FixedDictionary):
         super().__init__(W_dec.T.contiguous(), W_dec, torch.zeros(d_in) if b_dec is None else b_dec, k)
 
     @classmethod
-    def fit(cls, store: "ActivationStore", hook: str, d_sae: int, k: int, *, seed: int = 0) -> "RandomDictionary":
+    def fit(cls, store: ActivationStore, hook: str, d_sae: int, k: int, *, seed: int = 0) -> "RandomDictionary":
         return cls(store.d(hook), d_sae, k, seed=seed, b_dec=store.statistics(hook).mean.float())

@@ -20,12 +20,13 @@ import copy
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Int
@@ -36,10 +37,10 @@ from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, write_parquet
 from interp.harvest import harvest
+from interp.metrics.twins import nearest_rows
+from interp.monosemanticity.ranking import rank_codes
+from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, train_sae, train_sweep
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NAMES = ("SAE", "twin seed", "neurons", "frozen decoder", "shuffled model")
 UNTESTED = ("dead", "too_rare")
@@ -72,21 +73,17 @@ class NullsConfig:
 class Nulls(NamedTuple):
     """The tables that `compare_with_nulls` wrote."""
 
-    shares: "pd.DataFrame"
-    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), and what `verdict_shares` says of
-    those that fire: share, sure_share, unsure_share, each with its interval; the same of those that could be tested,
-    neither dead nor too rare, as tested_share, tested_low, tested_high; tested_sure, tested_sure_low, …;
-    tested_unsure, …"""
-    verdicts: "pd.DataFrame"
+    shares: pd.DataFrame
+    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), what `verdict_shares` says of those
+    that fire, and the same of those that could be tested, neither dead nor too rare: tested_share, tested_low, …"""
+    verdicts: pd.DataFrame
     """A row a dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
-    twins: "pd.DataFrame"
+    twins: pd.DataFrame
     """A row a latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
     frozen decoder's rows, which are random directions: what chance gives)."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
-        import pandas as pd
-
         return cls(*(pd.read_parquet(Path(folder) / f"{name}.parquet") for name in cls._fields))
 
 
@@ -112,14 +109,14 @@ def compare_with_nulls(
     settings, out = settings or NullsConfig(), Path(out)
     if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
         bench = _Bench(features, config, settings, out, progress)
-        bench.take("SAE", features.d_sae, lambda: _stored(features.codes, bench.n_rows))
-        bench.take("neurons", neurons.d_sae, lambda: _stored(neurons.codes, bench.n_rows))
+        bench.take("SAE", features.d_sae, _stored(features.codes, bench.n_rows))
+        bench.take("neurons", neurons.d_sae, _stored(neurons.codes, bench.n_rows))
         frozen, told = dataclasses.replace(bench.twin, train_decoder=False), _named(progress, "twin and frozen")
         saes = train_sweep(store, hook, [bench.twin, frozen], out=out / "dictionaries", progress=told)
-        bench.take("twin seed", config.d_sae, lambda: _encoded(saes[0], store, hook, bench.n_rows))
-        bench.take("frozen decoder", config.d_sae, lambda: _encoded(saes[1], store, hook, bench.n_rows))
+        bench.take("twin seed", config.d_sae, _encoded(saes[0], store, hook, bench.n_rows))
+        bench.take("frozen decoder", config.d_sae, _encoded(saes[1], store, hook, bench.n_rows))
         options = {**(harvest_options or {}), "dtype": store.manifest["dtype"], "seed": settings.seed}
-        bench.take("shuffled model", config.d_sae, lambda: bench.on_shuffled(model, hook, options))
+        bench.take("shuffled model", config.d_sae, bench.on_shuffled(model, hook, options))
         verdicts = bench.judge(features.vocab if features.is_spelt else None)
         for name, table in Nulls(_shares(verdicts), verdicts, _twins(features, *saes))._asdict().items():
             write_parquet(out / f"{name}.parquet", table)
@@ -155,8 +152,8 @@ class _Bench:
         self.chosen: dict[str, np.ndarray] = {}
         (out / "work").mkdir(parents=True, exist_ok=True)
 
-    def take(self, name: str, d_sae: int, parts: Callable[[], Iterator[Part]]) -> None:
-        """Keep the codes of the sample; they appear whole, and those that are there already stay."""
+    def take(self, name: str, d_sae: int, parts: Iterator[Part]) -> None:
+        """Keep the codes of the sample. They appear whole; where they are there already, no part is asked for."""
         drawn = np.random.default_rng(self.settings.seed).permutation(d_sae)[: self.settings.latents]
         chosen = self.chosen[name] = np.sort(drawn)
         if self._folder(name).exists():
@@ -164,7 +161,7 @@ class _Bench:
         unfinished, done = self.out / "work" / "unfinished", 0
         shutil.rmtree(unfinished, ignore_errors=True)
         codes = CodeStore.create(unfinished, n_rows=self.n_rows, d_sae=len(chosen))
-        for i, (row_ids, part) in enumerate(parts()):
+        for i, (row_ids, part) in enumerate(parts):
             codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
             done += len(row_ids)
             self.progress(done, self.n_rows, f"{name}: encoding")
@@ -177,12 +174,10 @@ class _Bench:
         shuffled, place = shuffled_model(model, seed=seed), self.out / "work" / "activations"
         store = harvest(shuffled, tokens, [hook], place, progress=told, **options)
         sae = train_sae(store, hook, self.twin, out=self.out / "shuffled", progress=told)
-        return _encoded(sae, store, hook, self.n_rows)
+        yield from _encoded(sae, store, hook, self.n_rows)
 
-    def judge(self, vocab: Sequence[str] | None) -> "pd.DataFrame":
+    def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
-        from interp.monosemanticity.ranking import rank_codes
-
         codes = _SideBySide([CodeStore(self._folder(name)) for name in NAMES])
         nulls, seed = self.settings.shifts, self.settings.seed
         table = rank_codes(self.tokens, codes, vocab=vocab, nulls=nulls, seed=seed, progress=self.progress)
@@ -233,11 +228,7 @@ def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCo
     return SparseCodes.from_scipy(matrix)
 
 
-def _shares(verdicts: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    from interp.monosemanticity.verdicts import verdict_shares
-
+def _shares(verdicts: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for name, table in verdicts.groupby("dictionary", sort=False):
         tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict").drop(columns="n")
@@ -251,11 +242,7 @@ def _shares(verdicts: "pd.DataFrame") -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)
 
 
-def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> "pd.DataFrame":
-    import pandas as pd
-
-    from interp.metrics.twins import nearest_rows
-
+def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
     assert features.W_dec is not None  # an SAE has one
     match, cosine = nearest_rows(features.W_dec, twin.W_dec)
     by_chance = nearest_rows(features.W_dec, frozen.W_dec)[1]

@@ -75,9 +75,8 @@ def harvest(
     tokens = tokens.detach().cpu()
     keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype))
     if not keep.any():
-        raise ValueError(
-            f"no token is left to harvest: all {tokens.numel()} are among the excluded ids {list(exclude)}"
-        )
+        all_of = f"all {tokens.numel()} are among the excluded ids {list(exclude)}"
+        raise ValueError(f"no token is left to harvest: {all_of}")
     origin = {
         "source": "harvest",
         "hook_names": list(names),
@@ -127,6 +126,19 @@ class _Passes:
         acts = hooked_rows(self.module, batch, self.hooks)
         return acts if len(kept) == batch.numel() else {name: x[kept.to(x.device)] for name, x in acts.items()}
 
+    def add(
+        self, writer: ScatterWriter | None, starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
+    ) -> None:
+        """Write the rows of a round, batch after batch."""
+        if writer is None:
+            return
+        first, (n_seq, n_ctx) = 0, self.tokens.shape
+        for start in starts:
+            kept, stop = self.kept(start), min(start + self.batch_size, n_seq)
+            writer.add(start * n_ctx + kept, {name: x[first : first + len(kept)] for name, x in acts.items()}, stop)
+            first += len(kept)
+            progress(stop * n_ctx, n_seq * n_ctx, "tokens")
+
 
 def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, progress: Progress | None) -> None:
     """Run the model over the sequences that the store has not got yet: in each round, a batch in each process."""
@@ -140,41 +152,17 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
         origin=origin,
     )
     row_ids = passes.keep.flatten().nonzero().squeeze(1)
-    writer = team.all_do(
-        lambda: (
-            ScatterWriter(out, config, row_ids, batch_rows=passes.batch_size * n_ctx, resume=resume)
-            if team.is_first
-            else None
-        )
-    )
+    make = partial(ScatterWriter, out, config, row_ids, batch_rows=passes.batch_size * n_ctx, resume=resume)
+    writer = team.all_do(lambda: make() if team.is_first else None)
     with writer or nullcontext():
         position = torch.tensor([0 if writer is None else writer.position])
         starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(passes.own, together)).items()}
-            team.all_do(partial(_add, writer, passes, together, acts, progress or no_progress))
-        if writer is not None:
-            n_excluded = int((~passes.keep).sum())
+            team.all_do(partial(passes.add, writer, together, acts, progress or no_progress))
+        n_excluded = int((~passes.keep).sum())
         team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, n_excluded_tokens=n_excluded))
-
-
-def _add(
-    writer: ScatterWriter | None,
-    passes: _Passes,
-    starts: Sequence[int],
-    acts: Mapping[str, Float[Tensor, "row d"]],
-    progress: Progress,
-) -> None:
-    """Write the rows of a round, batch after batch."""
-    if writer is None:
-        return
-    first, (n_seq, n_ctx) = 0, passes.tokens.shape
-    for start in starts:
-        kept, stop = passes.kept(start), min(start + passes.batch_size, n_seq)
-        writer.add(start * n_ctx + kept, {name: x[first : first + len(kept)] for name, x in acts.items()}, stop)
-        first += len(kept)
-        progress(stop * n_ctx, n_seq * n_ctx, "tokens")
 
 
 def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
@@ -182,9 +170,8 @@ def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
     sums = team.gather(torch.tensor([list(bytes.fromhex(digest_json(origin)))], dtype=torch.uint8))
     unlike = (sums != sums[0]).any(1).nonzero().flatten().tolist()
     if unlike:
-        raise ValueError(
-            f"process {unlike[0]} harvests something else than process 0: give all the same model, tokens and options"
-        )
+        what = f"process {unlike[0]} harvests something else than process 0"
+        raise ValueError(f"{what}: give all the same model, tokens and options")
 
 
 def _check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:

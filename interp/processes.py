@@ -35,10 +35,6 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def share(self, n: int) -> slice:
-        """This process's slice of n rows: contiguous, in the order of the ranks, as even as can be."""
-        return share(n, self.rank, self.count)
-
     def sum_(self, tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """Add up over all processes, in place: the same bits in every process, and in every run of as many."""
         if self.count > 1:
@@ -111,7 +107,7 @@ def processes() -> Processes:
 
 
 def share(n: int, rank: int, count: int) -> slice:
-    """Rows rank·n // count to (rank + 1)·n // count of n."""
+    """A rank's slice of n rows: contiguous, in the order of the ranks, as even as can be."""
     if not 0 <= rank < count:
         raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
     return slice(n * rank // count, n * (rank + 1) // count)

@@ -301,7 +301,7 @@ import os, signal, torch
 from pathlib import Path
 from interp.activations import ActivationStore, scatter
 from interp.harvest import harvest
-from interp.processes import processes
+from interp.processes import processes, share
 from tests.test_harvest import CONFIG, Toy, toy_tokens
 
 class Told(Exception):
@@ -331,7 +331,8 @@ if __name__ == "__main__":
     reading = dict(hook=["first", "heads"], batch_size=21, seed=1, epochs=2)
     own = store.batches(**reading, part=(team.rank, team.count))
     for mine, batch in zip(own, store.batches(**reading), strict=True):
-        assert torch.equal(mine, batch[team.share(len(batch))]) and torch.equal(team.gather(mine), batch)
+        assert torch.equal(mine, batch[share(len(batch), team.rank, team.count)])
+        assert torch.equal(team.gather(mine), batch)
 
     def refused(message, **options):
         try:

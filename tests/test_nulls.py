@@ -2,10 +2,10 @@
 
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from interp.controls import _shares
-from interp.features.intervals import wilson
-from interp.monosemanticity.verdicts import VERDICTS, verdict_counts, verdict_shares
+from interp.monosemanticity.verdicts import VERDICTS, verdict_counts, verdict_shares, wilson
 from interp.pipeline.stages.findings import beside_nulls, by_dictionary
 from interp.pipeline.stages.findings import verdicts as verdict_line
 
@@ -73,3 +73,17 @@ def test_counts_say_how_many_are_unsure_and_fall_into_no_parts():
     assert counts["unsure"] == {"monosemantic": 1, "polysemantic": 2} and counts["inseparable"] == 1
     said = verdict_line(counts)
     assert "4 monosemantic (1 unsure), 4 polysemantic (2 unsure, 1 without separable senses)" in said
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (1, 40), (13, 21), (300, 384)])
+def test_the_interval_is_that_of_the_score_test(k, n):
+    expected = binomtest(k, n).proportion_ci(0.95, method="wilson")
+    assert wilson(k, n) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+def test_none_all_and_nothing_have_an_interval_too():
+    (low, high), (below, above) = wilson(0, 20), wilson(20, 20)
+    assert low == 0 < high < 0.2 and 0.8 < below < 1 == above
+    assert wilson(0, 0) == (0, 1)
+    with pytest.raises(ValueError, match=r"k=3 must be in 0\.\.n=2"):
+        wilson(3, 2)

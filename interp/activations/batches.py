@@ -2,9 +2,8 @@
 
 In:  shards, each a random sample of all rows. Out: batches [batch, Σ d] in float32, hooks side by side.
 
-Shards come in a random order, and the rows of each in a random order: a shuffle of all rows, with sequential reads. All
-of it follows from the seed, so that where an iterator stands is one number. While the rows of one shard are given out,
-a thread reads and checks the next into memory that is kept: two shards are in memory, however long the iteration.
+Shards come in a random order, and the rows of each in a random order: a shuffle of all rows, with sequential reads.
+While the rows of one shard are given out, a thread reads the next: two are in memory, however long the iteration.
 """
 
 import os
@@ -36,13 +35,13 @@ class ShardColumn:
 
 
 class ActivationBatches(Iterator[Tensor]):
-    """Iterator over batches [batch, Σ d] in float32 that can say where it stands and go on from there.
+    """Iterator that can say where it stands and go on from there.
 
     Epoch e is the concatenation of the shards in an order drawn from (seed, e), each in an order drawn from (seed, e,
     shard). The state is the number of rows given out, of the endless row of epochs.
 
-    `part=(rank, count)` gives the rank's slice of every batch, rows rank·n // count to (rank + 1)·n // count of n. The
-    ranks' slices behind one another are the batch; states count the rows of whole batches, and so fit any part.
+    `part=(rank, count)` gives the rank's slice (`processes.share`) of every batch; states count the rows of whole
+    batches, and so fit any part.
 
     `next` raises the ValueError of a damaged shard when the first of its rows is due, and can be called again. The
     thread starts with the first batch and ends with the iterator. A fork of the process reads on with its own.
@@ -85,8 +84,8 @@ class ActivationBatches(Iterator[Tensor]):
         if self.epochs is not None:
             wanted = min(wanted, self.epochs * self._n_rows - self._row)
         if wanted <= 0 or (self.drop_last and wanted < self.batch_size):
-            self._leave()
-            raise StopIteration
+            self._shards, self._acts, self._entered = _ShardsAhead(self.columns, max(self.shard_rows)), [], None
+            raise StopIteration  # without the thread and the shards in memory
         mine = share(wanted, *self.part)
         batch, filled = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns)), 0
         while filled < len(batch):
@@ -130,10 +129,6 @@ class ActivationBatches(Iterator[Tensor]):
         slot = int(np.searchsorted(ends, row, side="right"))
         shard = int(shards[slot])
         return _Place(epoch, shard, row - int(ends[slot]) + self.shard_rows[shard])
-
-    def _leave(self) -> None:
-        """Let go of the thread and of the shards in memory."""
-        self._shards, self._acts, self._entered = _ShardsAhead(self.columns, max(self.shard_rows)), [], None
 
     def _generator(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed % 2**64, *key])

@@ -1,8 +1,7 @@
 """Shards that are being filled: created at their full size, written in any order of shards, sealed at the end.
 
-Row r belongs to shard floor(n_shards · hash(seed, r)), so the size of a shard is known before its first row: headers
-are written and disk space is reserved at the start, and each row is written once, behind the earlier rows of its shard.
-A full disk is an OSError that says how much is needed. What is on disk is good up to `filled` rows of each shard.
+The size of a shard is known before its first row: headers are written and disk space is reserved at the start, and each
+row is written once, behind the earlier rows of its shard. What is on disk is good up to `filled` rows of each shard.
 """
 
 import errno
@@ -34,12 +33,11 @@ from interp.files import atomic
 class FillingShards:
     """The shards of `shard_rows` rows each, in the folder `out`. `reserve` or `restore` comes first."""
 
-    def __init__(self, out: Path, columns: tuple[Column, ...], shard_rows: tuple[int, ...], seed: int, n_at_once: int):
+    def __init__(self, out: Path, columns: tuple[Column, ...], shard_rows: tuple[int, ...], seed: int):
         self.out, self.columns, self.seed = out, columns, seed
         self.layouts = [ShardLayout(rows, columns) for rows in shard_rows]
         self.filled = np.zeros(len(shard_rows), np.int64)
         self._hashes = [{column.name: hashlib.sha256() for column in columns} for _ in shard_rows]
-        self._scratch = np.empty(n_at_once * max(column.row_bytes for column in columns), np.uint8)
 
     def reserve(self) -> None:
         """Create every shard at its full size, so that a disk too small is known before the first forward pass."""
@@ -76,8 +74,7 @@ class FillingShards:
                 continue
             with naming_full_disk(self.out), open(self._partial(shard), "r+b", buffering=0) as file:
                 for name, array in arrays.items():
-                    block = self._scratch[: (end - start) * array.shape[1]].reshape(end - start, -1)
-                    array.take(order[start:end], axis=0, out=block, mode="clip")  # "raise" would copy once more
+                    block = array.take(order[start:end], axis=0)
                     self._hashes[shard][name].update(block.data)
                     write_at(file.fileno(), block, self.layouts[shard].offset(name, int(self.filled[shard])))
             self.filled[shard] += end - start

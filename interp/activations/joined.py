@@ -56,14 +56,13 @@ class JoinedStore(ActivationStore):
         """The store of a hook, and the hook's name in it."""
         name, _, there = hook.partition("/")
         if name not in self.stores or there not in self.stores[name].hook_names:
-            raise ValueError(
-                f"the joined stores have no activations of {hook!r}; they have {', '.join(self.hook_names)}"
-            )
+            known = ", ".join(self.hook_names)
+            raise ValueError(f"the joined stores have no activations of {hook!r}; they have {known}")
         return self.stores[name], there
 
 
 def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
-    """The stores as one; no file is written or copied. Names must not be empty or hold a "/".
+    """The stores as one; no file is written or copied.
 
     Raises ValueError, naming the store and what differs, where their rows are not the same in each shard.
     """
@@ -71,9 +70,8 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
         raise ValueError("stores is empty: name at least one store to join")
     for name in stores:
         if not name or "/" in name:
-            raise ValueError(
-                f"a store cannot be called {name!r}: hooks are called '<store>/<hook>', by a name without '/'"
-            )
+            rule = "hooks are called '<store>/<hook>', by a name without '/'"
+            raise ValueError(f"a store cannot be called {name!r}: {rule}")
     (first, one), *others = stores.items()
     for name, other in others:
         for what, of in _ROWS.items():

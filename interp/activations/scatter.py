@@ -8,8 +8,7 @@ Out: the folder that `interp.activations.store` reads,
     statistics.safetensors    mean, geometric_median and second_moment of each hook
     manifest.json             what is there, with sizes and SHA-256 sums; written last: an unfinished store has none
 
-A row's shard follows from a hash of its id, so a shard is a uniform sample of all rows. Reading shard after shard,
-shuffled inside a shard, is then a shuffle of all rows.
+A row's shard follows from a hash of its id, so a shard is a uniform sample of all rows.
 
 Rows collect in a buffer (16 MiB) that a thread sorts by shard, hashes and writes while the next one fills.
 `progress.safetensors` then says how far the files are good: whoever resumes goes on there, to the same bytes.
@@ -77,7 +76,7 @@ class ScatterWriter:
         shapes = {column.name: (self._buffer_rows, max(column.width, 1)) for column in columns}
         self._buffers = [{c.name: torch.empty(shapes[c.name], dtype=c.dtype) for c in columns} for _ in range(2)]
         self._used = 0
-        self._shards = FillingShards(self.out, columns, shard_rows, config.seed, self._buffer_rows)
+        self._shards = FillingShards(self.out, columns, shard_rows, config.seed)
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scatter")
         if resume and (self.out / PROGRESS).exists():
@@ -134,11 +133,10 @@ class ScatterWriter:
             raise ValueError("no row is left to store: every one was excluded")
         shards = [self._shards.seal(shard) for shard in range(len(self._shards.layouts))]
         hooks = self._write_statistics()
-        files = [STATISTICS]
+        files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
             smallest = torch.uint16 if int(tokens.max()) < 1 << 16 else torch.int32
             self._save(TOKENS, {"tokens": tokens.to(smallest)})
-            files.append(TOKENS)
         manifest = {
             "format": FORMAT,
             "config": dict(self.config.origin),

@@ -23,12 +23,8 @@ from interp.files import splitmix64
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
 ROW_IDS = "row_ids"
-MANIFEST, PROGRESS, TOKENS, STATISTICS = (
-    "manifest.json",
-    "progress.safetensors",
-    "tokens.safetensors",
-    "statistics.safetensors",
-)
+MANIFEST = "manifest.json"
+PROGRESS, TOKENS, STATISTICS = (f"{name}.safetensors" for name in ("progress", "tokens", "statistics"))
 
 _NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int32: "I32", torch.int64: "I64"}
 _SHARD_BYTES = 64 << 20
@@ -76,7 +72,7 @@ class ShardLayout:
 
     def offset(self, name: str, row: int = 0) -> int:
         """The byte at which a row of a column starts."""
-        before = self.columns[: [column.name for column in self.columns].index(name)]
+        before = self.columns[: self.columns.index(self.column(name))]
         rows = self.n_rows * sum(column.row_bytes for column in before)
         return len(self.header) + rows + row * self.column(name).row_bytes
 
@@ -125,8 +121,7 @@ class ScatterConfig:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        ids = Column(ROW_IDS, torch.int32 if self.n_ids <= 2**31 else torch.int64, 0)
-        return ids, *(Column(name, DTYPES[self.dtype], d) for name, d in self.widths.items())
+        return columns_of(self.n_ids, self.widths, self.dtype)
 
     def shard_rows(self, row_ids: Int[Tensor, " row"]) -> tuple[int, ...]:
         """How many of the rows go to each shard."""
@@ -134,6 +129,12 @@ class ScatterConfig:
         by_default = max(1, _SHARD_BYTES // row_bytes, -(-len(row_ids) // _MAX_SHARDS))
         n_shards = max(1, -(-len(row_ids) // (self.rows_per_shard or by_default)))
         return shard_sizes(row_ids.numpy(), n_shards, self.seed)
+
+
+def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:
+    """Of a store whose row ids lie in 0..n_ids-1 and whose hooks have these widths."""
+    ids = Column(ROW_IDS, torch.int32 if n_ids <= 2**31 else torch.int64, 0)
+    return ids, *(Column(name, DTYPES[dtype], d) for name, d in widths.items())
 
 
 def check_dtype(dtype: str) -> None:
@@ -196,16 +197,11 @@ def clear(folder: Path) -> None:
 
 def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
     """Raises ValueError that names what differs between the config of the store in `folder` and the one asked for."""
-    differ = [
-        f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}"
-        for key in sorted({*there, *asked})
-        if there.get(key) != asked.get(key)
-    ]
+    differ = [key for key in sorted({*there, *asked}) if there.get(key) != asked.get(key)]
     if differ:
-        raise ValueError(
-            f"{folder} holds a store of another config: {'; '.join(differ)}. "
-            "Choose another folder, or resume=False to replace it"
-        )
+        said = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)
+        what = f"{folder} holds a store of another config: {said}"
+        raise ValueError(f"{what}. Choose another folder, or resume=False to replace it")
 
 
 def _short(value: Any) -> str:

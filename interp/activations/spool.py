@@ -22,7 +22,6 @@ Batches = Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"]
 def scatter_batches(
     batches: Batches, out: Path, hook_name: str, dtype: str, rows_per_shard: int | None, seed: int
 ) -> None:
-    """Row ids count the rows as they come. A store in `out` is replaced; bad batches are a ValueError."""
     check_dtype(dtype)
     out.mkdir(parents=True, exist_ok=True)
     clear(out)
@@ -30,13 +29,9 @@ def scatter_batches(
     try:
         with naming_full_disk(out):
             n_rows, d = _spool(batches, spool, DTYPES[dtype])
+        origin = {"source": "batches", "hook_names": [hook_name], "seed": seed}
         config = ScatterConfig(
-            widths={hook_name: d},
-            dtype=dtype,
-            rows_per_shard=rows_per_shard,
-            n_ids=n_rows,
-            seed=seed,
-            origin={"source": "batches", "hook_names": [hook_name], "seed": seed},
+            widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, origin=origin
         )
         row_ids, row_bytes = torch.arange(n_rows), d * DTYPES[dtype].itemsize
         with ScatterWriter(out, config, row_ids, batch_rows=_ROWS_A_WRITE, resume=False) as writer:

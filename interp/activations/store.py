@@ -18,7 +18,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load
 from torch import Tensor
@@ -33,8 +32,8 @@ from interp.activations.shards import (
     ROW_IDS,
     STATISTICS,
     TOKENS,
-    Column,
     ShardLayout,
+    columns_of,
 )
 from interp.activations.spool import scatter_batches
 from interp.files import digest
@@ -53,9 +52,8 @@ class ActivationStore:
 
     def __init__(self, path: Path, manifest: dict[str, Any], fingerprint: str):
         self.path, self.manifest, self.fingerprint = path, manifest, fingerprint
-        ids = Column(ROW_IDS, torch.int32 if manifest["n_ids"] <= 2**31 else torch.int64, 0)
-        acts = (Column(hook, DTYPES[manifest["dtype"]], entry["d"]) for hook, entry in manifest["hooks"].items())
-        columns = (ids, *acts)
+        widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
+        columns = columns_of(manifest["n_ids"], widths, manifest["dtype"])
         self._layouts = [ShardLayout(shard["n_rows"], columns) for shard in manifest["shards"]]
         self._checked: set[tuple[int, str]] = set()
 
@@ -75,8 +73,7 @@ class ActivationStore:
             raise ValueError(f"{file} is not valid JSON ({error}): the store is damaged, harvest it again") from None
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}")
-        for name, size in _sizes(manifest).items():
-            _check_size(path / name, size)
+        _check_sizes(path, manifest)
         return cls(path, manifest, digest(text))
 
     @classmethod
@@ -92,7 +89,6 @@ class ActivationStore:
     ) -> "ActivationStore":
         """A store of rows that were made elsewhere; row ids count them as they come. A store in `out` is replaced.
 
-        The rows go through a temporary file in `out`, as their number must be known before they are scattered.
         Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite.
         """
         scatter_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed)
@@ -137,23 +133,14 @@ class ActivationStore:
         return self._load(TOKENS)["tokens"].int() if TOKENS in self.manifest["files"] else None
 
     def statistics(self, hook: str) -> ActivationStatistics:
-        entry, tensors = self._hook(hook), self._load(STATISTICS)
-        return ActivationStatistics(
-            mean=tensors[f"{hook}/mean"],
-            mean_norm=entry["mean_norm"],
-            variance=entry["variance"],
-            second_moment=tensors.get(f"{hook}/second_moment"),
-            geometric_median=tensors[f"{hook}/geometric_median"],
-            n_rows=len(self),
-            second_moment_rows=entry["second_moment_rows"],
-            geometric_median_rows=entry["geometric_median_rows"],
-        )
+        numbers, stored = {**self._hook(hook)}, self._load(STATISTICS)
+        numbers.pop("d")
+        names = ("mean", "geometric_median", "second_moment")
+        tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in names}
+        return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
     def shard(self, i: int, hook: str) -> Shard:
-        """One shard in memory. Its bytes are checked against the manifest on the first read.
-
-        Raises ValueError, naming the shard, if they differ.
-        """
+        """One shard in memory."""
         self._hook(hook)
         return Shard(self._read(i, name=ROW_IDS).long(), self._read(i, name=hook))
 
@@ -188,8 +175,7 @@ class ActivationStore:
 
     def verify(self) -> None:
         """Check every byte. Raises ValueError that names the first file that is not as it was written."""
-        for name, size in _sizes(self.manifest).items():
-            _check_size(self.path / name, size)
+        _check_sizes(self.path, self.manifest)
         for i, layout in enumerate(self._layouts):
             file = self._file(i)
             with open(file, "rb") as stream:
@@ -232,18 +218,16 @@ def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
     return (hook,) if isinstance(hook, str) else tuple(hook)
 
 
-def _sizes(manifest: dict[str, Any]) -> dict[str, int]:
+def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
     sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
-    return sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}
-
-
-def _check_size(file: Path, size: int) -> None:
-    if not file.exists():
-        raise ValueError(f"{file} is missing: harvest the store again")
-    found = file.stat().st_size
-    if found != size:
-        what = "truncated" if found < size else "altered"
-        raise ValueError(f"{file} is {what}: {found} bytes, {size} were written; harvest the store again")
+    for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
+        file = path / name
+        if not file.exists():
+            raise ValueError(f"{file} is missing: harvest the store again")
+        found = file.stat().st_size
+        if found != size:
+            what = "truncated" if found < size else "altered"
+            raise ValueError(f"{file} is {what}: {found} bytes, {size} were written; harvest the store again")
 
 
 def _altered(file: Path, what: str) -> ValueError:

@@ -9,6 +9,7 @@ it is known; `judge_held_out` does both.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,7 @@ from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.rivals import ResidualVectors, rival_measures
 from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
-from interp.features.feature_store import FeatureStore
+from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.files import Progress
 from interp.metrics.measures import measure_values
 from interp.monosemanticity import cohesion, evidence
@@ -157,9 +158,11 @@ def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[st
     import pandas as pd
 
     codes, W_dec, W_U, twin, embeddings = latents
+    counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
     with TemporaryDirectory() as folder:
-        own = FeatureStore.from_codes(tokens, codes, f"{folder}/own", W_dec=W_dec, W_U=W_U, vocab=vocab)
-        other = FeatureStore.from_codes(tokens, twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
+        scan = partial(FeatureStore.from_codes, tokens, settings=counts)
+        own = scan(codes, f"{folder}/own", W_dec=W_dec, W_U=W_U, vocab=vocab)
+        other = scan(twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
         measures = measure_values(own, twin=other) | rival_measures(own, twin=other, embeddings=embeddings)
         return pd.DataFrame(measures)
 

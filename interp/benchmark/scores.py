@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from interp.benchmark.judged import claimed
 from interp.benchmark.truth import ONE, SEVERAL
-from interp.features.intervals import wilson
 from interp.monosemanticity.senses import MAX_SENSES
+from interp.monosemanticity.verdicts import wilson
 
 if TYPE_CHECKING:
     import pandas as pd

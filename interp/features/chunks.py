@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse
 from numba import njit
 
 from interp.codes import CodeStore
@@ -29,11 +30,6 @@ class Columns:
     rows: np.ndarray
     values: np.ndarray
 
-    @property
-    def last(self) -> int:
-        """The latent behind the last one."""
-        return self.first + len(self.offsets) - 1
-
 
 @dataclass(frozen=True)
 class Chunk:
@@ -48,7 +44,9 @@ class Chunk:
     @cached_property
     def columns(self) -> Columns:
         """The same entries, by latent."""
-        return Columns(0, *transpose(self.offsets, self.latents, self.values, self.d_sae)[:3])
+        entries, shape = (self.values, self.latents, self.offsets), (len(self.offsets) - 1, self.d_sae)
+        by_latent = scipy.sparse.csr_matrix(entries, shape).tocsc()
+        return Columns(0, by_latent.indptr.astype(np.int64), by_latent.indices, by_latent.data)
 
 
 @dataclass(frozen=True)
@@ -158,25 +156,6 @@ class ColumnFiles:
     def _part(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
         size = np.dtype(dtype).itemsize
         return np.fromfile(self.folder / name, dtype, stop - start, offset=start * size)
-
-
-@njit(cache=True, nogil=True)
-def transpose(offsets, latents, values, d_sae):
-    """From the order by row to the order by latent: offsets, rows and values, and where each entry stood by row."""
-    column_offsets = np.zeros(d_sae + 1, np.int64)
-    for latent in latents:
-        column_offsets[latent + 1] += 1
-    for j in range(d_sae):
-        column_offsets[j + 1] += column_offsets[j]
-    ends = column_offsets.copy()
-    rows, entries = np.empty(len(latents), np.int32), np.empty(len(latents), np.int32)
-    column_values = np.empty(len(latents), np.float32)
-    for row in range(len(offsets) - 1):
-        for e in range(offsets[row], offsets[row + 1]):
-            at = ends[latents[e]]
-            rows[at], column_values[at], entries[at] = row, values[e], e
-            ends[latents[e]] += 1
-    return column_offsets, rows, column_values, entries
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numba import njit
 
-from interp.features.chunks import Chunk, Columns, insert_best, transpose
+from interp.features.chunks import Chunk, insert_best
 
 _BLOCK = 256
 
@@ -26,15 +26,13 @@ class Coactivation:
         self.counts = np.zeros((last - first, d_sae), np.uint32)
 
     def add(self, chunk: Chunk) -> None:
-        if self.strongest is None:
-            offsets, latents, columns = chunk.offsets, chunk.latents, chunk.columns
-        else:
+        if self.strongest is not None:
             bits = chunk.values.view(np.uint32)
             offsets, latents = _keep_strongest(chunk.offsets, chunk.latents, bits, self.strongest)
-            placeless = np.zeros(len(latents), np.float32)
-            columns = Columns(0, *transpose(offsets, latents, placeless, chunk.d_sae)[:3])
+            chunk = Chunk(chunk.start, offsets, latents, np.zeros(len(latents), np.float32), chunk.d_sae)
+        columns = chunk.columns
         self.n_strong += np.diff(columns.offsets)
-        _count(self.first, columns.offsets, columns.rows, offsets, latents, self.counts)
+        _count(self.first, columns.offsets, columns.rows, chunk.offsets, chunk.latents, self.counts)
 
     def tables(self, k: int, n_rows: int) -> Iterator[dict[str, np.ndarray]]:
         """The `k` partners of the highest Jaccard index of each latent, for some latents after the others."""

@@ -2,18 +2,14 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+import scipy.sparse
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary, SparseCodes
-
-if TYPE_CHECKING:
-    import scipy.sparse
-
-    from interp.activations import ActivationStore
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +17,7 @@ _ENCODE_BYTES = 1 << 27
 _RUN_ROWS = 1 << 20
 
 
-def encode_store(sae: Dictionary, store: "ActivationStore", hook: str, codes: CodeStore, advance: Callable) -> None:
+def encode_store(sae: Dictionary, store: ActivationStore, hook: str, codes: CodeStore, advance: Callable) -> None:
     """Encode shard after shard into runs; those that are there stay."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * sae.d_sae)))
     device = sae.W_dec.device
@@ -55,10 +51,8 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     finite = codes.values.isfinite()
     if not finite.all():
         at = int((~finite).nonzero()[0])
-        row = int(row_ids[codes.rows[at]])
-        raise ValueError(
-            f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {row}: codes must be finite"
-        )
+        what = f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {int(row_ids[codes.rows[at]])}"
+        raise ValueError(f"{what}: codes must be finite")
     keep = codes.values > 0
     if keep.all():
         return codes
@@ -68,7 +62,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     return SparseCodes.from_counts(counts, codes.latents[keep], codes.values[keep], codes.d_sae)
 
 
-def as_codes(codes: "SparseCodes | scipy.sparse.csr_matrix", tokens: Tensor, W_dec: Tensor | None) -> SparseCodes:
+def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, tokens: Tensor, W_dec: Tensor | None) -> SparseCodes:
     """Codes of one row a token, each latent once a row; ValueError if the shapes do not fit."""
     if not isinstance(codes, SparseCodes):
         codes = codes.tocsr(copy=True)

@@ -58,10 +58,8 @@ def example_table(
     """The table `examples`: the kept firings in their windows."""
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
-    latent, at = (
-        np.concatenate([t_latent, s_latent]),
-        np.concatenate([x[x >= 0] for x in (examples.top, examples.sample)]),
-    )
+    latent = np.concatenate([t_latent, s_latent])
+    at = np.concatenate([x[x >= 0] for x in (examples.top, examples.sample)])
     top_values = columns.values[at[: len(t_latent)]].astype(np.float64)
     top_interval = np.ceil(top_values * config.n_intervals / firing.maxima[t_latent]).astype(np.int32) - 1
     order = latent.argsort(kind="stable")

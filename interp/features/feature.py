@@ -6,10 +6,8 @@ from the corpus is escaped.
 
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 _SHOWN = 5
 
@@ -17,9 +15,9 @@ _SHOWN = 5
 @dataclass(frozen=True)
 class Feature:
     latent: int
-    facts: "pd.Series"
+    facts: pd.Series
     """The latent's row of the table `features`."""
-    examples: "pd.DataFrame"
+    examples: pd.DataFrame
     """Its strongest firings, rows of the table `examples`, the strongest first."""
     vocab: list[str]
 

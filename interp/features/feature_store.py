@@ -9,15 +9,19 @@ The fit half of the sequences (`fit_half`) is for choosing thresholds and explan
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
+from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.decoder import Decoder, LogitPath, logit_path
 from interp.features.encode import as_codes, encode_store, write_codes
@@ -26,12 +30,6 @@ from interp.features.scan import Scan, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS
 from interp.files import Progress
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import scipy.sparse
-
-    from interp.activations import ActivationStore
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -43,9 +41,8 @@ class FeatureStore:
         self.path = Path(path)
         file = self.path / "meta.json"
         if not file.exists():
-            raise ValueError(
-                f"{self.path} holds no finished scan (no meta.json): `interp scan` or scan_features makes one"
-            )
+            how = "`interp scan` or scan_features makes one"
+            raise ValueError(f"{self.path} holds no finished scan (no meta.json): {how}")
         self.meta: dict[str, Any] = json.loads(file.read_text())
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
@@ -60,7 +57,7 @@ class FeatureStore:
     def from_codes(
         cls,
         tokens: Int[Tensor, "seq pos"],
-        codes: "SparseCodes | scipy.sparse.csr_matrix",
+        codes: SparseCodes | scipy.sparse.csr_matrix,
         out: str | Path,
         *,
         W_dec: Float[Tensor, "d_sae d_in"] | None = None,
@@ -79,18 +76,17 @@ class FeatureStore:
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
         codes = as_codes(codes, tokens, W_dec)
-        path = LogitPath(None, None, "no logit effects: W_dec and W_U were not both given")
+        path = LogitPath("no logit effects: W_dec and W_U were not both given")
         if W_dec is not None and W_U is not None:
             if W_dec.shape[1] != W_U.shape[0]:
                 raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
-            path = LogitPath(W_dec.detach().float().cpu(), W_U.detach().float().cpu(), "logit effects W_dec W_U")
+            path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         scan = Scan(Path(out), tokens, vocab, labels, settings, hook_name, progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
-        if scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, resume):
-            return cls(out)
-        store = scan.open_codes(codes.d_sae, 0)
-        write_codes(codes, store)
-        scan.finish(store, Decoder(W_dec, None, path))
+        if not scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, resume):
+            store = scan.open_codes(codes.d_sae, 0)
+            write_codes(codes, store)
+            scan.finish(store, Decoder(W_dec, None, path))
         return cls(out)
 
     def __getitem__(self, latent: int) -> Feature:
@@ -106,8 +102,7 @@ class FeatureStore:
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:
-        with safe_open(str(self.path / "tokens.safetensors"), "pt") as file:
-            return file.get_tensor("tokens")
+        return load_file(self.path / "tokens.safetensors")["tokens"]
 
     @cached_property
     def codes(self) -> CodeStore:
@@ -125,19 +120,14 @@ class FeatureStore:
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
         file = self.path / "decoder.safetensors"
-        if not file.exists():
-            return None
-        with safe_open(str(file), "pt") as opened:
-            return opened.get_tensor("W_dec")
+        return load_file(file)["W_dec"] if file.exists() else None
 
     def fit_half(self, n_seq: int | None = None) -> Bool[Tensor, " seq"]:
         """Which of the first `n_seq` sequences (default: all) thresholds and explanations are fitted on."""
         return fit_half(len(self.tokens) if n_seq is None else n_seq)
 
-    def table(self, name: str = "features") -> "pd.DataFrame":
+    def table(self, name: str = "features") -> pd.DataFrame:
         """One table as pandas; list columns hold arrays."""
-        import pandas as pd
-
         if name not in SCHEMAS:
             raise ValueError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         file = self.path / f"{name}.parquet"
@@ -145,7 +135,7 @@ class FeatureStore:
             raise ValueError(f"{self.path} has no table {name!r}: an earlier version scanned it; scan it again")
         return pd.read_parquet(file)
 
-    def sql(self, query: str) -> "pd.DataFrame":
+    def sql(self, query: str) -> pd.DataFrame:
         """The answer of DuckDB, to which every table is a view. The query reaches no file and changes nothing."""
         import duckdb
         import pyarrow.dataset
@@ -163,7 +153,7 @@ class FeatureStore:
 @torch.no_grad()
 def scan_features(
     sae: Dictionary,
-    store: "ActivationStore",
+    store: ActivationStore,
     hook: str,
     out: str | Path,
     *,
@@ -191,11 +181,11 @@ def scan_features(
         return FeatureStore(out)
     codes = scan.open_codes(sae.d_sae, len(store))
     encode_store(sae, store, hook, codes, scan.advance)
-    path = LogitPath(None, None, "no logit effects: no model was given")
+    decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None))
     if model is not None:
         every = max(1, len(store.tokens) // 16)
-        path = logit_path(sae.W_dec, model, hook, store.tokens[::every][:16])
-    scan.finish(codes, Decoder(sae.W_dec, getattr(sae, "W_enc", None), path))
+        decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))
+    scan.finish(codes, decoder)
     return FeatureStore(out)
 
 

@@ -64,14 +64,8 @@ class FiringStatistics:
         filled = self.histogram > 0
         seen = np.logical_or.accumulate(filled, 1) & np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
         latent, index = np.nonzero(seen)
-        edges, n = bin_edges(), self.histogram[latent, index]
-        return {
-            "latent": self.first + latent,
-            "bin": index,
-            "low": edges[index],
-            "high": edges[index + 1],
-            "n": n,
-        }
+        low, high, n = bin_edges()[index], bin_edges()[index + 1], self.histogram[latent, index]
+        return {"latent": self.first + latent, "bin": index, "low": low, "high": high, "n": n}
 
 
 def bin_edges() -> np.ndarray:

@@ -10,7 +10,6 @@ Pearson's, of the activation (0 where silent) with the label.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -58,16 +57,16 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
     fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit
     both, n_fired, sums = _count(*fired, labels.offsets, labels.ids, len(labels.names), bin_of)
     alive, step = np.flatnonzero(firing.n_active), max(1, _CELLS // len(labels.names))
-    parts = [
-        _rows(labels, firing, bin_of, both, n_fired, sums, alive[i : i + step])
-        for i in range(0, max(len(alive), 1), step)
-    ]
+    blocks = [alive[i : i + step] for i in range(0, max(len(alive), 1), step)]
+    parts = [_rows(labels, firing, bin_of, both, n_fired, sums, block) for block in blocks]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _rows(labels, firing, bin_of, both, n_fired, sums, alive) -> dict[str, np.ndarray]:
     n_both, n_label = both[alive].sum((2, 3), dtype=np.int64), labels.n_label.sum(0)
-    best = _best_threshold(both[alive], n_fired[alive], labels.n_label)
+    f1 = _f1(both[alive], n_fired[alive], labels.n_label)
+    best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
+    held, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
     shape = n_both.shape
     columns = {
         "latent": np.broadcast_to(firing.first + alive[:, None], shape),
@@ -77,9 +76,9 @@ def _rows(labels, firing, bin_of, both, n_fired, sums, alive) -> dict[str, np.nd
         "mass": sums[alive],
         "precision": n_both / firing.n_active[alive, None],
         "recall": ratio(n_both, n_label),
-        "f1_fit": best.f1_fit,
-        "threshold": np.take_along_axis(_thresholds(firing, bin_of, alive), best.place, 1),
-        "f1": best.f1,
+        "f1_fit": fit,
+        "threshold": np.take_along_axis(_thresholds(firing, bin_of, alive), best, 1),
+        "f1": held,
         "correlation": _correlation(firing, alive, sums[alive], n_label),
     }
     return {key: column.reshape(-1) for key, column in columns.items()}
@@ -101,26 +100,12 @@ def _correlation(firing: FiringStatistics, alive: np.ndarray, sums: np.ndarray, 
     return ratio(sums / n - mean * share, np.sqrt(np.maximum(variance * share * (1 - share), 0)))
 
 
-class _Best(NamedTuple):
-    """Each "latent label"."""
-
-    place: np.ndarray
-    f1_fit: np.ndarray
-    f1: np.ndarray
-
-
-def _best_threshold(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> _Best:
-    """The threshold of best F1 on the fit half (half 1), F1 there and on the other half.
-
-    both "latent label half threshold": firings on the label's tokens in each threshold bin; fired "latent half
-    threshold": all firings; n_label "half label". F1 is NaN where neither the latent nor the label is to be seen.
-    """
+def _f1(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> np.ndarray:
+    """F1 "latent label half threshold", from the firings in each threshold bin: those on the label's tokens, of the
+    same shape, and all, "latent half threshold". NaN where neither the latent nor the label is to be seen."""
     tail = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
     total = fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + n_label.T[None, :, :, None]
-    f1 = ratio(2 * tail, total)
-    best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
-    fit, held = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (1, 0))
-    return _Best(best, fit, held)
+    return ratio(2 * tail, total)
 
 
 def best_labels(table: dict[str, np.ndarray], first: int, d_sae: int) -> dict[str, np.ndarray]:
@@ -141,9 +126,8 @@ def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
     """
     above = histogram[:, ::-1].cumsum(1, dtype=np.int64)[:, ::-1] - histogram
     share = above / np.maximum(histogram.sum(1, dtype=np.int64), 1)[:, None]
-    return (_N_THRESHOLDS - 1 - np.minimum(_N_THRESHOLDS - 1, np.floor(_N_THRESHOLDS * np.sqrt(share)))).astype(
-        np.uint8
-    )
+    below = np.minimum(_N_THRESHOLDS - 1, np.floor(_N_THRESHOLDS * np.sqrt(share)))
+    return (_N_THRESHOLDS - 1 - below).astype(np.uint8)
 
 
 @njit(cache=True, nogil=True)

@@ -21,11 +21,10 @@ import torch
 
 from interp.features.chunks import ColumnFiles, Rows
 from interp.features.coactivation import Coactivation
-from interp.features.decoder import Decoder, neighbour_tables
+from interp.features.decoder import Decoder, logit_columns, neighbour_tables
 from interp.features.examples import Examples, example_table, interval_table
 from interp.features.firing import FiringStatistics
 from interp.features.labelling import LabelSets, best_labels, label_table
-from interp.features.logits import logit_columns
 from interp.features.scan_config import ScanConfig
 from interp.features.tables import SCHEMAS, table_writer
 from interp.features.token_counts import TokenCounts, mass_steps, offset_table, summarise, token_table

@@ -69,9 +69,8 @@ class Scan:
             before = json.loads(file.read_text())
             changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
             if changed:
-                raise ValueError(
-                    f"{self.out} holds a scan with other {', '.join(changed)}: choose another folder, or resume=False"
-                )
+                other = f"{self.out} holds a scan with other {', '.join(changed)}"
+                raise ValueError(f"{other}: choose another folder, or resume=False")
             return (self.out / "meta.json").exists()
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(file, identity)

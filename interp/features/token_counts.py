@@ -55,14 +55,8 @@ def token_table(counts: list[TokenCounts], first: int, steps: np.ndarray, k: int
     shifts = np.cumsum([0, *(len(own.pairs) for own in counts)])
     token, n, n_fit, mass = np.concatenate([own.pairs for own in counts])[best[latent, which, rank] + shifts[which]].T
     offset = np.array([own.offset for own in counts])[which]
-    return {
-        "latent": first + latent,
-        "offset": offset,
-        "token": token,
-        "n": n,
-        "n_fit": n_fit,
-        "mass": mass * steps[latent],
-    }
+    columns = {"latent": first + latent, "offset": offset, "token": token, "n": n, "n_fit": n_fit}
+    return {**columns, "mass": mass * steps[latent]}
 
 
 def summarise(counts: list[TokenCounts], unigrams: np.ndarray) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.features.decoder import Decoder, LogitPath
+from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.measures import MEASURES, Values
 from interp.metrics.null_scale import POOL, NullScale, normal_scale, null_scale
@@ -110,7 +110,7 @@ class RandomDirections(FeatureStore):
     def table(self, name: str = "features") -> "pd.DataFrame":
         if name != "features":
             return super().table(name)
-        norms = Decoder(self.W_dec, self._W_enc, LogitPath(None, None, "")).norms
+        norms = Decoder(self.W_dec, self._W_enc).norms
         return super().table(name).sort_values("latent").assign(**norms)
 
 

@@ -21,12 +21,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
-from interp.features.chunks import transpose
 from interp.features.feature_store import FeatureStore
 from interp.monosemanticity.firings import CodeChunk, chunks
 
@@ -99,11 +99,12 @@ class _Products:
         self._n_shared += int(keep.sum())
         _add_moments(*mine, keep, self._sums[0])
         _add_moments(*theirs, keep, self._sums[1])
-        columns, rows, values, _ = transpose(*mine, self._features.d_sae)
+        entries, shape = (chunk.activations, chunk.latents, chunk.offsets), (len(keep), self._features.d_sae)
+        own = scipy.sparse.csr_matrix(entries, shape).tocsc()
         blocks = [slice(first, first + _BLOCK) for first in range(0, len(self._latents), _BLOCK)]
 
         def multiply(block: slice) -> None:
-            _multiply(self._latents[block], columns, rows, values, *theirs, keep, self._products[block])
+            _multiply(self._latents[block], own.indptr, own.indices, own.data, *theirs, keep, self._products[block])
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(multiply, blocks))

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.features.intervals import wilson
-
 VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
 
@@ -36,6 +34,22 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
             share = (np.nan,) * 3 if k is None else (k / max(fires, 1), *wilson(k, fires))
             rows[-1] |= dict(zip(names, share, strict=True))
     return pd.DataFrame(rows)
+
+
+def wilson(k: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of the share k / n (Wilson 1927), the score test turned round, with z = 1.96:
+
+        (k + z²/2 ± z √(k (n − k) / n + z²/4)) / (n + z²)
+
+    Of none or of all it is no point; of no draws, all of [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"k={k} must be in 0..n={n}")
+    if n == 0:
+        return 0.0, 1.0
+    z = 1.96
+    centre, spread = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    return max(0.0, float(centre - spread)), min(1.0, float(centre + spread))
 
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:

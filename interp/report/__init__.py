@@ -11,8 +11,6 @@ Browsers refuse to fetch() from file://, so data files are scripts that call `re
 enters JSON alone, with <, >, & and the line separators escaped, and leaves it as text nodes alone.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import os
@@ -22,23 +20,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from interp.controls import Nulls
 from interp.files import Progress, no_progress
 from interp.report.columns import UNTESTED, explanations, table_columns, views
 from interp.report.inputs import ReportInputs, gather
-from interp.report.layout import decoder_layout
-from interp.report.payloads import CHUNK, encode, number, pack, payloads
-from interp.report.sense_cards import senses_of
+from interp.report.layout import MIN_FOR_UMAP, decoder_layout
+from interp.report.payloads import CHUNK, encode, number, pack, payloads, senses_of
 from interp.report.summary import summary
 from interp.report.verdict_evidence import verdict_evidence
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from interp.controls import Nulls
 
 __all__ = ["decoder_layout", "write_report"]
 
@@ -117,7 +111,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     page = {
         "title": inputs.title,
         "latents": store.d_sae,
-        "tokens": _n_scanned(inputs),
+        "tokens": inputs.n_scanned,
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
         "ranked": inputs.ranked,
@@ -154,21 +148,12 @@ def _map(inputs: ReportInputs, seed: int) -> dict[str, Any]:
     """Latents that fire, with their coordinates; without decoder directions, the reason that there is no map."""
     W_dec = inputs.store.W_dec
     latents = inputs.features.index[inputs.features["n_active"] > 0].to_numpy()
-    if W_dec is None:
-        return {"missing": "There is no map: this feature store has no decoder directions (W_dec)."}
-    if not len(latents):
-        return {"missing": "There is no map: no latent fires."}
+    if W_dec is None or not len(latents):
+        why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no latent fires"
+        return {"missing": f"There is no map: {why}."}
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
-    return {
-        "latents": latents.tolist(),
-        "x": [number(value) for value in points[:, 0]],
-        "y": [number(value) for value in points[:, 1]],
-        "way": "UMAP" if len(latents) >= 20 else "PCA",
-    }
-
-
-def _n_scanned(inputs: ReportInputs) -> int:
-    return int(inputs.store.meta.get("n_tokens", inputs.store.tokens.numel()))
+    x, y = ([number(value) for value in axis] for axis in points.T)
+    return {"latents": latents.tolist(), "x": x, "y": y, "way": "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA"}
 
 
 def _check_replaceable(out: Path) -> None:
@@ -181,16 +166,14 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _replace(temporary: Path, out: Path) -> None:
-    """Put the finished folder in the place of `out`; the old one stays until the new one is there."""
-    if not out.exists():
-        os.rename(temporary, out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-    os.rename(out, old / "page")
-    try:
-        os.rename(temporary, out)
-    except OSError:
-        os.rename(old / "page", out)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    """Put the finished folder in the place of `out`; the old one goes when the new one is there."""
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-old-", dir=out.parent) as folder:
+        old = Path(folder) / "page"
+        if out.exists():
+            os.rename(out, old)
+        try:
+            os.rename(temporary, out)
+        except OSError:
+            if old.exists():
+                os.rename(old, out)
+            raise

@@ -3,16 +3,12 @@
 In: features and ranking, one row a latent. Out: plain lists for JSON, small enough to load before the first paint.
 """
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+import pandas as pd
 
+from interp.features.feature_store import FeatureStore
 from interp.report.payloads import number
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from interp.features.feature_store import FeatureStore
 
 N_TOKENS = 8
 UNTESTED = ("dead", "too_rare", "unranked")

@@ -3,27 +3,22 @@
 In: a run folder, a feature store, or either's path. Out: `ReportInputs`, each table there or None.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.monosemanticity.ranking import ranking_evidence
 from interp.report.verdict_evidence import COLUMNS
 from interp.report.wider import Wider, wider_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from interp.controls import Nulls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +44,11 @@ class ReportInputs:
     stages: list[tuple[str, float]]
     """Stages of the run in the order of their dependence, with their wall time in seconds."""
 
+    @property
+    def n_scanned(self) -> int:
+        """Tokens."""
+        return int(self.store.meta.get("n_tokens", self.store.tokens.numel()))
+
 
 def gather(
     run_or_features: Any,
@@ -68,19 +68,19 @@ def gather(
         run = path if (path / "features").is_dir() else None
         if run is None and not (path / "meta.json").is_file():
             raise ValueError(f"{path} is neither a run folder (with features/) nor a feature store (with meta.json)")
-        store = FeatureStore.open(path / "features" if run else path)
+        store = FeatureStore.open(path)
     features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
     features["latent"] = features.index
     features["n_active"] = features["n_active"].fillna(0).astype(int)
-    table = ranking if ranking is not None else _parquet(run, "ranking/ranking.parquet")
+    ranking = ranking if ranking is not None else _parquet(run, "ranking/ranking.parquet")
     nulls = nulls if nulls is not None else _nulls(run)
     return ReportInputs(
         title=title or (run.resolve().name if run else "Features"),
         store=store,
         features=features,
-        ranking=_one_row_a_latent(table, features),
-        evidence=_evidence(table, None if nulls is None else nulls.twins),
-        ranked=table is not None,
+        ranking=_one_row_a_latent(ranking, features),
+        evidence=_evidence(ranking, None if nulls is None else nulls.twins),
+        ranked=ranking is not None,
         quality=quality if quality is not None else _parquet(run, "quality/quality.parquet"),
         concepts=_parquet(run, "concepts/concepts.parquet"),
         curves=curves if curves is not None else _curves(run),
@@ -107,8 +107,6 @@ def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> p
 def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.DataFrame:
     """That of the ranking; and the cosine with the nearest latent of the run's twin, where the ranking was given none:
     its null are random directions, those of a frozen decoder."""
-    import pandas as pd
-
     table = pd.DataFrame(columns=[*COLUMNS])
     if ranking is not None and "evidence" in ranking:
         table = ranking_evidence(ranking)
@@ -130,15 +128,11 @@ def _wider(store: FeatureStore, run: Path | None, source: Any) -> Wider | None:
 
 
 def _nulls(run: Path | None) -> Nulls | None:
-    from interp.controls import Nulls
-
     whole = run and all((run / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields)
     return Nulls.read(run / "nulls") if run and whole else None
 
 
 def _parquet(run: Path | None, name: str) -> pd.DataFrame | None:
-    import pandas as pd
-
     return pd.read_parquet(run / name) if run and (run / name).is_file() else None
 
 
@@ -147,8 +141,6 @@ def _json(run: Path | None, name: str) -> dict[str, Any]:
 
 
 def _curves(run: Path | None) -> dict[str, pd.DataFrame]:
-    import pandas as pd
-
     files = {name: run / name / "metrics.jsonl" for name in ("model", "sae")} if run else {}
     return {name: pd.read_json(file, lines=True) for name, file in files.items() if file.is_file()}
 

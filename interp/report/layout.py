@@ -12,25 +12,23 @@ from jaxtyping import Float
 MIN_FOR_UMAP = 20
 
 
-def decoder_layout(
-    W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0, n_neighbors: int = 15
-) -> Float[np.ndarray, "latent 2"]:
+def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) -> Float[np.ndarray, "latent 2"]:
     """Coordinates without a unit, centred, the farthest latent at distance 1. Raises ValueError on non-finite rows."""
     if not np.isfinite(W_dec).all():
         bad = np.flatnonzero(~np.isfinite(W_dec).all(1))
         raise ValueError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
     rows = W_dec.astype(np.float32)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    points = _pca(rows) if len(rows) < MIN_FOR_UMAP else _umap(rows, seed, n_neighbors)
+    points = _pca(rows) if len(rows) < MIN_FOR_UMAP else _umap(rows, seed)
     points = points - points.mean(0) if len(points) else points
     return (points / max(float(np.linalg.norm(points, axis=1).max(initial=0.0)), 1e-12)).astype(np.float32)
 
 
-def _umap(rows: np.ndarray, seed: int, n_neighbors: int) -> np.ndarray:
+def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
     from umap import UMAP
 
-    k = min(n_neighbors, len(rows) - 1)
+    k = min(15, len(rows) - 1)
     # Exact neighbours are quick at these sizes, and spare umap a minute of compiling its approximate search.
     distances, indices = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows).kneighbors(rows)
     known = (indices, distances, None)

@@ -8,25 +8,24 @@ An example is [interval (−1: the top list), row, place of the firing token, to
     tokens        one character an id, code point = id + 93 (past the surrogates): 10 % smaller than digits
     activations   [place, value, place, value, …] of the tokens where the latent fires
 
+A sense of a latent has its rule and examples of its own, with its place in the place of the interval (`senses_of`).
 What a page has only where the run has it (senses, evidence, a wider dictionary …) comes as `extras`.
 """
-
-from __future__ import annotations
 
 import base64
 import gzip
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import scipy.sparse
+from jaxtyping import Float
 
 from interp.features.feature_store import FeatureStore
 from interp.figures.one_latent import merged_bins
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 16
@@ -38,6 +37,12 @@ FACTS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine",
 )  # fmt: skip
+
+N_SENSE_EXAMPLES, N_FOLLOWING = 6, 8
+BEFORE, AFTER = 20, 11
+"""Tokens shown on both sides, within the sequence."""
+SENSE_NUMBERS = ("share", "f1", "n", "monosemanticity", "by_chance", "stability", "promoted")
+ROWS_AT_ONCE = 1 << 16
 
 _BEST = "(f1 is null or isnan(f1)), f1 desc, label"
 _SHOWN = f"(kind = 'top' and rank < {N_TOP} or kind = 'interval' and rank < {N_PER_INTERVAL})"
@@ -60,10 +65,6 @@ TABLES = {
 """What is read of each latent, its rows in the order in which the page shows them."""
 
 
-def chunk_name(latent: int) -> str:
-    return f"features-{latent // CHUNK:04d}"
-
-
 def payloads(
     store: FeatureStore, features: pd.DataFrame, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
@@ -73,10 +74,9 @@ def payloads(
     for start in range(0, store.d_sae, step):
         block = _block(store, features, start, min(start + step, store.d_sae))
         for first in range(start, min(start + step, store.d_sae), CHUNK):
-            chunk = {}
-            for latent in range(first, min(first + CHUNK, store.d_sae)):
-                chunk[str(latent)] = block[latent] | {name: by.get(latent) for name, by in extras.items()}
-            yield chunk_name(first), chunk
+            latents = range(first, min(first + CHUNK, store.d_sae))
+            chunk = {str(j): block[j] | {name: by.get(j) for name, by in extras.items()} for j in latents}
+            yield f"features-{first // CHUNK:04d}", chunk
 
 
 def _block(store: FeatureStore, features: pd.DataFrame, start: int, stop: int) -> dict[int, dict[str, Any]]:
@@ -95,6 +95,22 @@ def _block(store: FeatureStore, features: pd.DataFrame, start: int, stop: int) -
         for name, table in tables.items():
             block[latent][name] = [[number(value) for value in fields] for fields in table.get(latent, [])]
     return block
+
+
+def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """The senses of each latent that has more than one. Raises ValueError where one names a row that is not there."""
+    if "senses" not in ranking:
+        return {}
+    cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
+    given = {j: list(own) for j, own in cells if isinstance(own, Sequence | np.ndarray) and len(own) > 1}
+    tokens = store.tokens.reshape(-1).numpy()
+    acts = _activations(store, list(given))
+    shown: dict[int, list[dict[str, Any]]] = {}
+    for column, (latent, senses) in enumerate(given.items()):
+        fires = acts[:, [column]].tocoo()
+        own = dict(zip(fires.row.tolist(), fires.data.tolist(), strict=True))
+        shown[latent] = [_sense(place, sense, own, tokens, store.n_ctx) for place, sense in enumerate(senses)]
+    return shown
 
 
 def encode(payload: Any) -> str:
@@ -154,3 +170,36 @@ def _grouped(table: pd.DataFrame) -> dict[int, list[tuple]]:
     for latent, *fields in zip(*(table[column].tolist() for column in table.columns), strict=True):
         groups.setdefault(latent, []).append(tuple(fields))
     return groups
+
+
+def _activations(store: FeatureStore, latents: list[int]) -> Float[scipy.sparse.csc_matrix, "row latent"]:
+    starts = range(0, store.tokens.numel(), ROWS_AT_ONCE)
+    return scipy.sparse.vstack(
+        [store.codes[start : start + ROWS_AT_ONCE].scipy().tocsc()[:, latents] for start in starts], format="csc"
+    )
+
+
+def _sense(
+    place: int, sense: Mapping[str, Any], own: Mapping[int, float], tokens: np.ndarray, n_ctx: int
+) -> dict[str, Any]:
+    rows = [int(row) for row in _of(sense, "rows")[:N_SENSE_EXAMPLES]]
+    if outside := [row for row in rows if not 0 <= row < len(tokens)]:
+        raise ValueError(f"a sense has the row {outside[0]}, but the store has {len(tokens)} rows")
+    return {name: number(sense.get(name)) for name in SENSE_NUMBERS} | {
+        "rule": str(sense.get("rule") or ""),
+        "following": [int(token) for token in _of(sense, "following")[:N_FOLLOWING]],
+        "examples": [_sense_example(place, row, own, tokens, n_ctx) for row in rows],
+    }
+
+
+def _sense_example(place: int, row: int, own: Mapping[int, float], tokens: np.ndarray, n_ctx: int) -> list:
+    """own: row → the latent's activation there."""
+    start = row - row % n_ctx
+    start, stop = max(row - BEFORE, start), min(row + AFTER + 1, start + n_ctx)
+    sparse = [x for at in range(start, stop) if own.get(at) for x in (at - start, number(own[at]))]
+    return [place, row, row - start, encode_tokens(tokens[start:stop]), sparse]
+
+
+def _of(sense: Mapping[str, Any], name: str) -> list:
+    value = sense.get(name)
+    return [] if value is None else list(value)

@@ -3,21 +3,18 @@
 In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
 
 from interp import figures
 from interp.monosemanticity.verdicts import BY_PROBABILITY
 from interp.report.columns import UNTESTED, VERDICTS
 from interp.report.inputs import ReportInputs
 from interp.report.payloads import number
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
 
 QUALITY_COLUMNS = {
     "dictionary": ("dictionary", ""),
@@ -41,6 +38,7 @@ DICTIONARIES = {
     "frozen decoder": "the same settings, the decoder left as it was drawn",
     "shuffled model": "the same settings on a model whose weights are shuffled",
 }
+DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 NULLS_NOTE = (
     "All were judged on the same sequences with the same settings. Those that were trained for this comparison saw "
     "fewer tokens than the SAE: hold the frozen decoder and the shuffled model against the twin seed, which saw as "
@@ -51,14 +49,14 @@ NULLS_NOTE = (
 )
 
 
-def facts(inputs: ReportInputs) -> list[tuple[str, str]]:
+def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     """What was looked at, in a few words and numbers."""
     store, features, results = inputs.store, inputs.features, inputs.model_results
     fires = features["n_active"] > 0
     rows = [
         ("Latents", f"{store.d_sae:,}"),
         ("Firing", f"{int(fires.sum()):,} ({fires.mean():.1%})"),
-        ("Tokens scanned", f"{store.meta.get('n_tokens', store.tokens.numel()):,} in contexts of {store.n_ctx}"),
+        ("Tokens scanned", f"{inputs.n_scanned:,} in contexts of {store.n_ctx}"),
         ("Latents a token", f"{features['density'].fillna(0).sum():.1f}"),
     ]
     if hook := store.meta.get("hook_name") or store.meta.get("hook"):
@@ -73,13 +71,14 @@ def facts(inputs: ReportInputs) -> list[tuple[str, str]]:
 
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:
+    densities = _panel(DENSITIES, figures.density_histogram(inputs.features))
     return {
-        "facts": facts(inputs),
+        "facts": _facts(inputs),
         "nulls": _nulls(inputs),
         "quality": _quality(inputs),
         "concepts": _concepts(inputs),
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
-        "panels": [*_training(inputs), _densities(inputs), *_population(inputs)],
+        "panels": [*_training(inputs), densities, *_population(inputs)],
     }
 
 
@@ -99,11 +98,6 @@ def _training(inputs: ReportInputs) -> list[dict]:
         note = "FVU: variance left unexplained. L0: latents firing on a token. Dead: latents that have ceased to fire."
         panels[1] = _panel(note, figures.training(sae, panels=["fvu", "l0", "dead"]))
     return panels
-
-
-def _densities(inputs: ReportInputs) -> dict:
-    note = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
-    return _panel(note, figures.density_histogram(inputs.features))
 
 
 def _population(inputs: ReportInputs) -> list[dict]:
@@ -131,8 +125,7 @@ def _population(inputs: ReportInputs) -> list[dict]:
 def _panel(note: str, figure: go.Figure | None = None) -> dict:
     if figure is None:
         return {"note": note}
-    title = figure.layout.title.text
-    height = figure.layout.height
+    title, height = figure.layout.title.text, figure.layout.height
     figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=28, b=48))
     return {"title": title, "note": note, "height": height, "figure": json.loads(figure.to_json())}
 
@@ -159,28 +152,22 @@ def _nulls(inputs: ReportInputs) -> dict | str:
     rows: list[dict[str, Any]] = []
     for name, part in table.groupby("dictionary", sort=False):
         by_verdict = part.set_index("verdict").reindex([*verdicts, "dead"]).fillna({"n": 0})
-        cells = [
-            [number(value) for value in by_verdict.loc[verdict, ["share", "ci_low", "ci_high"]]] for verdict in verdicts
-        ]
+        shares = by_verdict.loc[verdicts, ["share", "ci_low", "ci_high"]].to_numpy()
         first = part.iloc[0]
         rows.append({
             "dictionary": str(name),
             "means": DICTIONARIES.get(str(name), ""),
             "trained": number(first.get("trained_tokens")),
             "judged": number(first.get("latents")),
-            "shares": cells,
+            "shares": [[number(value) for value in interval] for interval in shares],
             "tested": _of_tested(by_verdict, "monosemantic", "share"),
             "surely": [_of_tested(by_verdict, verdict, "sure") for verdict in BY_PROBABILITY],
             "unsure": _of_tested(by_verdict, "monosemantic", "unsure"),
             "dead": int(by_verdict["n"].to_numpy()[-1]),
         })  # fmt: skip
     said = _told_apart({row["dictionary"]: row["tested"] for row in rows})
-    return {
-        "verdicts": verdicts,
-        "rows": rows,
-        "said": said,
-        "panel": _panel(NULLS_NOTE, figures.verdict_shares(table)),
-    }
+    panel = _panel(NULLS_NOTE, figures.verdict_shares(table))
+    return {"verdicts": verdicts, "rows": rows, "said": said, "panel": panel}
 
 
 def _told_apart(tested: Mapping[str, list[float | None] | None]) -> str:
@@ -194,9 +181,8 @@ def _told_apart(tested: Mapping[str, list[float | None] | None]) -> str:
     alike = [name for name in known if name not in below]
     sentences = []
     if below:
-        sentences.append(
-            f"Of the latents tested, fewer are monosemantic in the {' and the '.join(below)} than in the twin."
-        )
+        where = " and the ".join(below)
+        sentences.append(f"Of the latents tested, fewer are monosemantic in the {where} than in the twin.")
     if alike:
         sentences.append(
             f"By this share the {' and the '.join(alike)} cannot be told from the twin (or lies above it): that a "

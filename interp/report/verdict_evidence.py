@@ -5,18 +5,13 @@ is, once for the page, and for each latent its rows [place among the measures, v
 that is not known here goes by its own name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from interp.report.payloads import number
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
@@ -26,40 +21,41 @@ SHIFTED = "the same firings, circularly shifted against the text"
 DIRECTIONS = "random directions"
 LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
-# measure → title, what it says, the null that its z and its band are taken against
+# measure → title, what it says
 KNOWN = {
-    "effect_size": ("Effect size", "how far its firings stand out from the text, in standard deviations", SHIFTED),
-    "core_share": ("Core share", "share of its activation at firings that stand out", SHIFTED),
-    "consistency": ("Consistency", "what weak firings share with strong ones: 1 is all", SHIFTED),
-    "cosine": ("Similarity", "mean cosine of two sampled firings, in the view where they are most alike", SHIFTED),
+    "effect_size": ("Effect size", "how far its firings stand out from the text, in standard deviations"),
+    "core_share": ("Core share", "share of its activation at firings that stand out"),
+    "consistency": ("Consistency", "what weak firings share with strong ones: 1 is all"),
+    "cosine": ("Similarity", "mean cosine of two sampled firings, in the view where they are most alike"),
     "between_within_ratio": (
         "Between/within ratio",
         "similarity between its two parts over that within each: near 0 is two meanings",
-        SHIFTED,
     ),
-    "between_similarity": ("Between-part similarity", "of its two least similar parts", SHIFTED),
-    "within_similarity": ("Within-part similarity", "of the firings of either part", SHIFTED),
-    "part_share": ("Smaller part", "its share of the activation", SHIFTED),
-    "context_coherence": ("Context coherence", "mean cosine of the contexts of two firings, by activation", SHIFTED),
-    "token_coherence": ("Token coherence", "the same of the firing tokens themselves", SHIFTED),
-    "n_senses": ("Senses", "parts into which its firings fall", SHIFTED),
-    "separation": ("Separation", "depth of the valley between two senses, in standard deviations", SHIFTED),
-    "token_share": ("Share of the commonest token", "of its activation, with variants in case and space", SHIFTED),
-    "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", SHIFTED),
+    "between_similarity": ("Between-part similarity", "of its two least similar parts"),
+    "within_similarity": ("Within-part similarity", "of the firings of either part"),
+    "part_share": ("Smaller part", "its share of the activation"),
+    "context_coherence": ("Context coherence", "mean cosine of the contexts of two firings, by activation"),
+    "token_coherence": ("Token coherence", "the same of the firing tokens themselves"),
+    "n_senses": ("Senses", "parts into which its firings fall"),
+    "separation": ("Separation", "depth of the valley between two senses, in standard deviations"),
+    "token_share": ("Share of the commonest token", "of its activation, with variants in case and space"),
+    "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one"),
     "best_token_concentration": (
         "Token concentration",
         "at the offset where it is largest, 3 before to 1 after: 1 is always one token",
-        SHIFTED,
     ),
-    "next_auroc": ("Next-token AUROC", "do its positive logits foretell what follows? ½: no more than any token", ANY),
-    "enc_dec_cosine": ("Encoder–decoder cosine", "of the direction it reads and the one it writes", LIKE_DECODER),
-    "max_cosine": ("Max cosine", "with the decoder row of any other latent", LIKE_DECODER),
-    "label_f1": ("Label F1", "of the label that it detects best, held out: 1 is the label itself", SHIFTED),
-    "burstiness": ("Burstiness", "firings in a sequence that has any", ""),
-    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", LIKE_DECODER),
-    "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed", DIRECTIONS),
-    "twin_correlation": ("Twin correlation", "largest, with the activation of a latent of that dictionary", SHIFTED),
+    "next_auroc": ("Next-token AUROC", "do its positive logits foretell what follows? ½: no more than any token"),
+    "enc_dec_cosine": ("Encoder–decoder cosine", "of the direction it reads and the one it writes"),
+    "max_cosine": ("Max cosine", "with the decoder row of any other latent"),
+    "label_f1": ("Label F1", "of the label that it detects best, held out: 1 is the label itself"),
+    "burstiness": ("Burstiness", "firings in a sequence that has any"),
+    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
+    "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
+    "twin_correlation": ("Twin correlation", "largest, with the activation of a latent of that dictionary"),
 }
+OTHER_NULLS = {"next_auroc": ANY, "nearest_twin": DIRECTIONS, "burstiness": ""}
+OTHER_NULLS |= dict.fromkeys(("enc_dec_cosine", "max_cosine", "twin_cosine"), LIKE_DECODER)
+"""Those whose z and band are not taken against SHIFTED."""
 EVEN = "_even"
 """Suffix of the measures of a split whose smaller part has a third of the activation."""
 
@@ -96,10 +92,11 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
 
 
 def _known(name: str) -> tuple[str, str, str]:
-    if name.endswith(EVEN) and name.removesuffix(EVEN) in KNOWN:
-        title, meaning, null = KNOWN[name.removesuffix(EVEN)]
-        return f"{title}, of an even split", meaning, null
-    return KNOWN.get(name, (name.replace("_", " ").capitalize(), "", "its null"))
+    of = name.removesuffix(EVEN)
+    if of not in KNOWN:
+        return name.replace("_", " ").capitalize(), "", "its null"
+    title, meaning = KNOWN[of]
+    return title if of == name else f"{title}, of an even split", meaning, OTHER_NULLS.get(of, SHIFTED)
 
 
 def _domain(part: pd.DataFrame) -> tuple[float, float] | None:

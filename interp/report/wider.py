@@ -10,27 +10,23 @@ Several that resemble it, each with a part of its firings, are what a split look
 al. 2023); one with most of them is the same feature again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
 
+from interp.codes import Dictionary
 from interp.features.feature_store import FeatureStore
+from interp.files import ratio
 from interp.report.columns import top_tokens
 from interp.report.payloads import number
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from jaxtyping import Float, Float64
-    from torch import Tensor
-
-    from interp.codes import Dictionary
 
 MIN_COSINE = 0.5
 N_ALIKE = 8
@@ -48,16 +44,11 @@ class Wider:
 
 
 def open_wider(source: Any) -> FeatureStore | Dictionary:
-    """A feature store, a dictionary, or what the folder holds: a run's `features`, a feature store, an SAE.
-
-    Raises ValueError if the folder holds none of these.
-    """
+    """A feature store, a dictionary, or what the folder holds: a run's `features`, a feature store, an SAE."""
     if not isinstance(source, str | Path):
         return source
     path = Path(source)
-    if (path / "features" / "meta.json").is_file():
-        return FeatureStore.open(path / "features")
-    if (path / "meta.json").is_file():
+    if any((path / name).is_file() for name in ("features/meta.json", "meta.json")):
         return FeatureStore.open(path)
     from interp.sae import load_sae
 
@@ -71,8 +62,6 @@ def wider_of(store: FeatureStore, source: Any, words: pd.Series | None = None) -
 
     Raises ValueError where one of the two has no decoder, or where they read activations of other widths.
     """
-    import pandas as pd
-
     wider = open_wider(source)
     if store.W_dec is None or wider.W_dec is None:
         raise ValueError("a wider dictionary is compared by decoder directions (W_dec), which one of the two lacks")
@@ -106,10 +95,8 @@ def _together(store: FeatureStore, wider: FeatureStore) -> Float64[scipy.sparse.
     both = scipy.sparse.csr_matrix((store.d_sae, wider.d_sae), dtype=np.float64)
     counts = np.zeros(store.d_sae)
     for start in range(0, min(ROWS_READ, store.tokens.numel()), ROWS_AT_ONCE):
-        narrow, wide = (
-            (each.codes[start : start + ROWS_AT_ONCE].scipy() != 0).astype(np.float64) for each in (store, wider)
-        )
+        rows = slice(start, start + ROWS_AT_ONCE)
+        narrow, wide = ((each.codes[rows].scipy() != 0).astype(np.float64) for each in (store, wider))
         both = both + narrow.T @ wide
         counts += np.asarray(narrow.sum(0)).ravel()
-    scale = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
-    return scipy.sparse.csr_matrix(scipy.sparse.diags(scale) @ both)
+    return scipy.sparse.csr_matrix(scipy.sparse.diags(ratio(1.0, counts, empty=0.0)) @ both)

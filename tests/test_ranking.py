@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from interp.codes import CodeStore, SparseCodes
-from interp.explain.described import _promoted_share, describe
+from interp.explain.described import _following, _promoted_share, describe
 from interp.features.feature_store import FeatureStore
 from interp.metrics.measures import MEASURES, measure_values
 from interp.monosemanticity.evidence import NAMES
@@ -437,10 +437,11 @@ def test_no_null_is_refused(store):
 
 
 def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequence():
-    flat, rows = np.array([5, 1, 7, 5, 2, 5]), np.array([0, 2, 3])
-    assert _promoted_share(flat, 3, rows, [1]) == 0.5 and _promoted_share(flat, 3, rows, [1, 2]) == 1
-    assert _promoted_share(flat, 3, rows, [5]) == 0
-    assert _promoted_share(flat, 3, rows, []) is None and _promoted_share(flat, 3, np.array([2]), [1]) is None
+    flat = np.array([5, 1, 7, 5, 2, 5])
+    following = _following(flat, 3, np.array([0, 2, 3]))
+    assert _promoted_share(following, [1]) == 0.5 and _promoted_share(following, [1, 2]) == 1
+    assert _promoted_share(following, [5]) == 0
+    assert _promoted_share(following, []) is None and _promoted_share(_following(flat, 3, np.array([2])), [1]) is None
 
 
 def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_or_not(ranking):

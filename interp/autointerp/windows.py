@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int64
 
 from interp.explain.vocabulary import plain_strings
 from interp.features.feature_store import FeatureStore
+from interp.monosemanticity.firings import chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 MIN_WINDOWS = 3
 """Of each kind; a latent with fewer is not judged."""
 _CANDIDATES = 32
-_ROWS_PER_CHUNK = 1 << 16
 
 
 class Window(NamedTuple):
@@ -77,9 +77,8 @@ def sample_windows(
         "from examples e join features f on e.latent = f.latent "
         f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
     )
-    centres = np.stack(
-        [_drawn(np.flatnonzero(~fit), features.n_ctx, n_windows, [seed, latent, 1]) for latent in latents]
-    )
+    held_out, n = np.flatnonzero(~fit), _CANDIDATES * n_windows
+    centres = np.stack([_drawn(held_out, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
     silent = _silent(features, latents, centres)
     found = []
     for i, latent in enumerate(latents):
@@ -106,11 +105,9 @@ def _one_a_sequence(examples: "pd.DataFrame", n_ctx: int, n: int, generator: np.
     return [row for _, row in ordered[first].head(n).iterrows()]
 
 
-def _drawn(
-    sequences: Int64[np.ndarray, " seq"], n_ctx: int, n_windows: int, seed: list[int]
-) -> Int64[np.ndarray, " candidate"]:
-    """Rows anywhere in the sequences, enough of them that some are in silent windows."""
-    generator, n = np.random.default_rng(seed), _CANDIDATES * n_windows
+def _drawn(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
+    """Rows anywhere in the sequences."""
+    generator = np.random.default_rng(seed)
     return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)
 
 
@@ -128,12 +125,10 @@ def _silent(
     silent = np.ones(centres.shape, bool)
     place = np.full(features.d_sae, -1)
     place[list(latents)] = np.arange(len(latents))
-    step = max(1, _ROWS_PER_CHUNK // features.n_ctx) * features.n_ctx
-    for first in range(0, len(features.codes), step):
-        codes = features.codes[first : first + step]
-        which = place[codes.latents.numpy()]
-        kept = (which >= 0) & (codes.values.numpy() > 0)
-        rows, which = codes.rows.numpy()[kept] + first, which[kept]
+    for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), features.n_ctx):
+        which = place[chunk.latents]
+        kept = (which >= 0) & (chunk.values > 0)
+        rows, which = chunk.rows[kept], which[kept]
         for i in np.unique(which):
             mine = rows[which == i]
             silent[i] &= np.searchsorted(mine, start[i]) == np.searchsorted(mine, stop[i])

@@ -82,16 +82,15 @@ class _Chunk:
     """The rows of a chunk as bits, its tokens' places, and its firings by latent."""
 
     def __init__(self, text: Text, half: Bool[np.ndarray, " seq"], codes: CodeChunk, n_latents: int):
-        n_rows, n_ctx = len(codes.offsets) - 1, text.n_ctx
-        sequences = slice(codes.start // n_ctx, (codes.start + n_rows) // n_ctx)
-        self._text, self._edges = text, (codes.start, codes.start + n_rows)
-        self.fit = pack(np.repeat(half[sequences], n_ctx))
+        sequences = slice(codes.start // text.n_ctx, codes.stop // text.n_ctx)
+        self._text, self._edges = text, (codes.start, codes.stop)
+        self.fit = pack(np.repeat(half[sequences], text.n_ctx))
         by_row = text.planes(sequences)
-        self._planes = {kind: transpose(by_row, plane, np.arange(64)) for plane, kind in enumerate(PLANES)}
+        self._planes = {kind: transpose(by_row, i, np.arange(len(text.names[kind]))) for i, kind in enumerate(PLANES)}
         tokens = text.tokens[sequences].reshape(-1)
         self._order = np.argsort(tokens, kind="stable")
         self._first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
-        shape = (n_rows, n_latents)
+        shape = (codes.stop - codes.start, n_latents)
         self._fired = scipy.sparse.csr_matrix((codes.values.astype(float), codes.latents, codes.offsets), shape).tocsc()
         self._fired.eliminate_zeros()
         self._slices = np.clip(np.ceil(self._fired.data * N_SLICES) - 1, 0, N_SLICES - 1).astype(np.int64)

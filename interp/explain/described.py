@@ -72,6 +72,7 @@ def _senses(
             at = np.flatnonzero(evidence.senses[latent] == sense)
             at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
             rows = evidence.rows[latent, at]
+            following = _following(flat, features.n_ctx, rows)
             about = {
                 "share": float(evidence.shares[latent, at].sum()),
                 "monosemanticity": _known(evidence.sense_one[latent, sense]),
@@ -79,8 +80,8 @@ def _senses(
                 "stability": float(evidence.stability[latent, sense]),
                 "n": len(rows),
                 "rows": rows[:SHOWN].tolist(),
-                "following": _following(flat, features.n_ctx, rows),
-                "promoted": _promoted_share(flat, features.n_ctx, rows, promoted.get(latent, ())),
+                "following": _commonest(following),
+                "promoted": _promoted_share(following, promoted.get(latent, ())),
             }
             found.append((latent, rows, about))
     return found
@@ -90,10 +91,16 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _following(flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]) -> list[int]:
+def _following(
+    flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]
+) -> Int[np.ndarray, " token"]:
+    """The token behind each firing that is not its sequence's last."""
+    return flat[rows[rows % n_ctx < n_ctx - 1] + 1]
+
+
+def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
     """The tokens that follow most often, those that follow once left out."""
-    inside = rows[rows % n_ctx < n_ctx - 1]
-    tokens, counts = np.unique(flat[inside + 1], return_counts=True)
+    tokens, counts = np.unique(following, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:FOLLOWING]
     return [int(tokens[place]) for place in order if counts[place] > 1]
 
@@ -107,10 +114,7 @@ def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
     return dict(zip(known["latent"], known["top_logit_tokens"], strict=True))
 
 
-def _promoted_share(
-    flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"], promoted: Sequence[int]
-) -> float | None:
+def _promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:
     """Share of the firings that a promoted token follows: which of its senses a latent's output serves. None where
     nothing is known to be promoted, or nothing follows."""
-    inside = rows[rows % n_ctx < n_ctx - 1]
-    return float(np.isin(flat[inside + 1], promoted).mean()) if len(promoted) and len(inside) else None
+    return float(np.isin(following, promoted).mean()) if len(promoted) and len(following) else None

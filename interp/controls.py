@@ -245,10 +245,8 @@ def _shares(verdicts: pd.DataFrame) -> pd.DataFrame:
 def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
     assert features.W_dec is not None  # an SAE has one
     match, cosine = nearest_rows(features.W_dec, twin.W_dec)
-    by_chance = nearest_rows(features.W_dec, frozen.W_dec)[1]
-    return pd.DataFrame(
-        {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine, "frozen_cosine": by_chance}
-    )
+    columns = {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine}
+    return pd.DataFrame(columns).assign(frozen_cosine=nearest_rows(features.W_dec, frozen.W_dec)[1])
 
 
 def _named(progress: Progress, name: str) -> Progress:

@@ -143,13 +143,6 @@ class _Place(NamedTuple):
     """Among the rows of the shard, in the order of the epoch."""
 
 
-class _Held(NamedTuple):
-    """A shard in memory, or on its way there."""
-
-    memory: list[Tensor]
-    acts: "Future[list[Tensor]]"
-
-
 class _ShardsAhead:
     """Two shards in memory: the one in use, and the next, which a thread reads meanwhile."""
 
@@ -162,19 +155,21 @@ class _ShardsAhead:
         if self._process != os.getpid():  # at first, or in a fork: threads do not come along
             self._process = os.getpid()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
-            self._held, self._free = dict[int, _Held](), [list[Tensor](), list[Tensor]()]
+            self._held = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()  # its memory, and that it is read
+            self._free = [list[Tensor](), list[Tensor]()]
         wanted = [shard] if following is None else [shard, following]
         for each in wanted:
             if each not in self._held:
                 if not self._free:
                     other = next(other for other in self._held if other not in wanted)
-                    self._free.append(self._held.pop(other).memory)
+                    self._free.append(self._held.pop(other)[0])
                 memory = self._free.pop()
-                self._held[each] = _Held(memory, self._thread.submit(_read, self._columns, self._longest, each, memory))
-        held = self._held[shard]
-        if held.acts.exception() is not None:
-            self._free.append(self._held.pop(shard).memory)  # another call reads it again
-        return held.acts.result()
+                self._held[each] = memory, self._thread.submit(_read, self._columns, self._longest, each, memory)
+        memory, acts = self._held[shard]
+        if acts.exception() is not None:
+            self._free.append(memory)
+            del self._held[shard]  # another call reads it again
+        return acts.result()
 
 
 def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: list[Tensor]) -> list[Tensor]:

@@ -20,7 +20,7 @@ import torch
 
 from interp.codes import SparseCodes
 from interp.sae import kernels as kernels_of
-from interp.sae.kernels import AdamStep, Tiled, checked, faults
+from interp.sae.kernels import AdamStep, LatentSum, Tiled, checked, faults
 from interp.sae.torch_kernels import TorchKernels
 
 torch_kernels = TorchKernels()
@@ -224,8 +224,8 @@ def check_adam_on_summed_gradients(ops, device):
             torch.zeros_like(W, dtype=as_type),
             torch.zeros_like(W, dtype=as_type),
         )
-        arrays = (module.transpose(mine), mine.values, x.to(as_type), weight, mean, square, AdamStep(0.01, 1))
-        module.sum_by_latent_adam_(*arrays, unit_norm=True)
+        summed = LatentSum(module.transpose(mine), mine.values, x.to(as_type))
+        module.sum_by_latent_adam_(summed, weight, mean, square, AdamStep(0.01, 1), unit_norm=True)
         results.append((weight, mean, square))
     for tensor, twin in zip(*results, strict=True):
         same(tensor, twin, tolerance=1e-4)

@@ -12,7 +12,7 @@ the whole margin.
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +34,8 @@ _FURTHER_COLUMNS = 16
 
 
 class PickingRule(Protocol):
-    @property
-    def by_row(self) -> bool:
-        """Whether a row's picks depend on that row alone."""
+    by_row: ClassVar[bool]
+    """Whether a row's picks depend on that row alone."""
 
     def pick(self, pre: PreActivations) -> SparseCodes:
         """From pre-activations that are `Tiled` where the rule does not go by row."""

@@ -5,23 +5,13 @@ optimizer computes it and uses it row by row, and it is never stored; whoever as
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.sae.encoding import Workspace
-from interp.sae.kernels import ByLatent, kernels
-
-
-class LatentSum(NamedTuple):
-    """Row j is the sum of weights · dense[row] over the entries of latent j."""
-
-    by_latent: ByLatent
-    weights: Float[Tensor, " nnz"]
-    dense: Float[Tensor, "row d"]
-
+from interp.sae.kernels import ByLatent, LatentSum, kernels
 
 Add = Callable[[Tensor], object]
 """Adds a part of a gradient to a tensor."""

@@ -20,8 +20,7 @@ from torch import Tensor
 from interp.codes import SparseCodes
 from interp.sae.torch_kernels import AdamStep as AdamStep
 from interp.sae.torch_kernels import ByLatent as ByLatent
-from interp.sae.torch_kernels import Decoded as Decoded
-from interp.sae.torch_kernels import Nested as Nested
+from interp.sae.torch_kernels import LatentSum as LatentSum
 from interp.sae.torch_kernels import PreActivations as PreActivations
 from interp.sae.torch_kernels import Tiled as Tiled
 from interp.sae.torch_kernels import TorchKernels
@@ -125,7 +124,8 @@ def _trials(device: torch.device) -> dict[str, Callable[[TorchKernels, torch.dty
         mine, W, _, rows = given(dtype)
         weight, mean, square = W.clone(), torch.zeros_like(W), torch.zeros_like(W)
         adam = AdamStep(0.01, 1, eps=1e-4)
-        ops.sum_by_latent_adam_(ops.transpose(mine), mine.values, rows, weight, mean, square, adam, unit_norm)
+        summed = LatentSum(ops.transpose(mine), mine.values, rows)
+        ops.sum_by_latent_adam_(summed, weight, mean, square, adam, unit_norm)
         return weight, mean, square
 
     return {

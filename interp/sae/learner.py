@@ -20,7 +20,6 @@ from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import Batch, ForwardPass
-from interp.sae.kernels import kernels
 from interp.sae.model import SAE
 from interp.sae.optimizer import Optimizer, learning_rate
 from interp.sae.revival import Resampler, resample
@@ -183,7 +182,7 @@ class Learner:
     def _spread(self, y: Float[Tensor, "row d_out"], batch: Batch) -> float:
         """Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
         mean = self.processes.sum_(y.sum(0)) / max(1, batch.rows)
-        return kernels(y).squared_distance(y, mean)
+        return float(torch.linalg.vector_norm(y - mean)) ** 2
 
     def sae(self, metadata: dict[str, Any]) -> SAE:
         """For inputs as they are: all scales go into the weights."""

@@ -20,7 +20,10 @@ from interp.sae.torch_kernels import (
     AdamStep,
     ByLatent,
     Decoded,
+    LatentSum,
+    Matrix,
     PreActivations,
+    Rows,
     Tiled,
     TorchKernels,
     cumulated,
@@ -117,30 +120,17 @@ class NumbaKernels(TorchKernels):
         return ByLatent(torch.from_numpy(offsets), torch.from_numpy(rows), torch.from_numpy(entries))
 
     def adam_(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        mean: Tensor,
-        square: Tensor,
-        adam: AdamStep,
-        unit_norm: bool = False,
+        self, weight: Rows, gradient: Rows, mean: Rows, square: Rows, adam: AdamStep, unit_norm: bool = False
     ) -> None:
         arrays = _arrays(weight, gradient, mean, square, _numbers(adam, weight.dtype))
         share(len(weight), _ADAM * weight.numel(), loops.adam, *arrays, unit_norm)
 
     def sum_by_latent_adam_(
-        self,
-        by_latent: ByLatent,
-        weights: Tensor,
-        dense: Tensor,
-        weight: Tensor,
-        mean: Tensor,
-        square: Tensor,
-        adam: AdamStep,
-        unit_norm: bool = False,
+        self, summed: LatentSum, weight: Matrix, mean: Matrix, square: Matrix, adam: AdamStep, unit_norm: bool = False
     ) -> None:
+        by_latent, weights, dense = summed
         if _is_dense(by_latent.offsets, dense):
-            return super().sum_by_latent_adam_(by_latent, weights, dense, weight, mean, square, adam, unit_norm)
+            return super().sum_by_latent_adam_(summed, weight, mean, square, adam, unit_norm)
         entries = _arrays(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense)
         arrays = _arrays(weight, mean, square, _numbers(adam, weight.dtype))
         work = len(by_latent.rows) * dense.shape[1] + _ADAM * weight.numel()

@@ -51,7 +51,7 @@ class Optimizer:
         weight, unit_norm = self.weights[name], name == "W_dec" and self.config.unit_norm
         moments, latent_sum = (self.means[name], self.squares[name]), gradients[name].lone_sum
         if latent_sum is not None:
-            kernels(weight).sum_by_latent_adam_(*latent_sum, weight, *moments, adam, unit_norm)
+            kernels(weight).sum_by_latent_adam_(latent_sum, weight, *moments, adam, unit_norm)
             return
         tensors = (weight, self.tensor(gradients, name), *moments)
         as_rows = [tensor if tensor.ndim == 2 else tensor[None] for tensor in tensors]

@@ -7,8 +7,9 @@
 x is centred already. `encode` is differentiable torch operations over dense latents, `codes` the fast way to the same.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -42,25 +43,16 @@ class Rule(Protocol):
         """The rule for pre-activations that are `scale` times smaller."""
 
 
-class PreActivationRule:
-    """A rule that only looks at pre-activations."""
+class PreActivationRule(PickingRule):
+    """A rule that only looks at pre-activations, of each row on its own."""
 
-    by_row: ClassVar[bool] = True
+    by_row = True
 
-    def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
-        raise NotImplementedError
+    @abstractmethod
+    def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]: ...
 
-    def pick(self, pre: PreActivations) -> SparseCodes:
-        raise NotImplementedError
-
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
-        raise NotImplementedError
-
-    def choose(self, codes: SparseCodes) -> SparseCodes:
-        raise NotImplementedError
-
-    def scaled(self, scale: float) -> "PreActivationRule":
-        raise NotImplementedError
+    @abstractmethod
+    def scaled(self, scale: float) -> "PreActivationRule": ...
 
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
         return self.dense(x @ weights.encoder.T + weights.b_enc)

@@ -20,13 +20,10 @@ from torch.autograd.function import Function
 
 from interp.codes import SparseCodes
 from interp.sae.encoding import PickingRule, Workspace, encode
-from interp.sae.gradients import LatentSum, RowGradient, hand_over, hand_over_part
-from interp.sae.kernels import ByLatent, kernels
+from interp.sae.gradients import RowGradient, hand_over, hand_over_part
+from interp.sae.kernels import ByLatent, LatentSum, kernels
+from interp.sae.torch_kernels import Matrix, PerLatent, Rows, Values
 
-Rows = Float[Tensor, "row d"]
-Matrix = Float[Tensor, "d_sae d"]
-PerLatent = Float[Tensor, " d_sae"]
-Values = Float[Tensor, " nnz"]
 Into = RowGradient | None
 
 

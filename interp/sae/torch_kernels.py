@@ -28,6 +28,10 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 
+Rows = Float[Tensor, "row d"]
+Matrix = Float[Tensor, "d_sae d"]
+PerLatent = Float[Tensor, " d_sae"]
+Values = Float[Tensor, " nnz"]
 _ENTRIES_AT_ONCE = 1 << 14
 
 
@@ -58,6 +62,14 @@ class ByLatent(NamedTuple):
     rows: Int[Tensor, " nnz"]
     entries: Int[Tensor, " nnz"]
     """Where each entry stands in the codes: `codes.values[entries]` are the values in this order."""
+
+
+class LatentSum(NamedTuple):
+    """Row j is the sum of weights · dense[row] over the entries of latent j. Weights are in the order of the codes."""
+
+    by_latent: ByLatent
+    weights: Values
+    dense: Rows
 
 
 class AdamStep(NamedTuple):
@@ -169,39 +181,20 @@ class TorchKernels:
         """The entries that exceed their latent's threshold."""
         return kept_entries(codes, codes.values > threshold[codes.latents])
 
-    def rescore(
-        self,
-        codes: SparseCodes,
-        x: Float[Tensor, "row d_in"],
-        encoder: Float[Tensor, "d_sae d_in"],
-        b_enc: Float[Tensor, " d_sae"],
-    ) -> SparseCodes:
+    def rescore(self, codes: SparseCodes, x: Rows, encoder: Matrix, b_enc: PerLatent) -> SparseCodes:
         """The same entries with the values ⟨x, encoder[latent]⟩ + b_enc at x's full precision, whatever their sign."""
         values = self._dots(codes.offsets, codes.latents, x, encoder).add_(b_enc[codes.latents])
         return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
 
-    def decode(
-        self, codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"], b_dec: Float[Tensor, " d_in"]
-    ) -> Float[Tensor, "row d_in"]:
+    def decode(self, codes: SparseCodes, W_dec: Matrix, b_dec: Float[Tensor, " d"]) -> Rows:
         return self._bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
 
-    def decode_backward(
-        self,
-        codes: SparseCodes,
-        W_dec: Float[Tensor, "d_sae d_in"],
-        b_dec: Float[Tensor, " d_in"],
-        x: Float[Tensor, "row d_in"],
-    ) -> Decoded:
+    def decode_backward(self, codes: SparseCodes, W_dec: Matrix, b_dec: Float[Tensor, " d"], x: Rows) -> Decoded:
         error = self.decode(codes, W_dec, b_dec).sub_(x)
         return Decoded(error, self._dots(codes.offsets, codes.latents, error, W_dec))
 
     def nested_backward(
-        self,
-        codes: SparseCodes,
-        W_dec: Float[Tensor, "d_sae d_in"],
-        b_dec: Float[Tensor, " d_in"],
-        x: Float[Tensor, "row d_in"],
-        ends: Int[Tensor, " group"],
+        self, codes: SparseCodes, W_dec: Matrix, b_dec: Float[Tensor, " d"], x: Rows, ends: Int[Tensor, " group"]
     ) -> Nested:
         """`ends` increase, and the last is d_sae. A group's rows are added to the sum of the groups before it."""
         rows, groups = len(x), torch.searchsorted(ends, codes.latents, right=True)
@@ -225,32 +218,16 @@ class TorchKernels:
         rows = rows.repeat_interleave(codes.offsets.diff(), output_size=codes.nnz)
         return ByLatent(torch.searchsorted(latents, every), rows[entries], entries)
 
-    def sum_by_latent(
-        self,
-        by_latent: ByLatent,
-        weights: Float[Tensor, " nnz"],
-        dense: Float[Tensor, "row d_in"],
-        out: Float[Tensor, "d_sae d_in"] | None = None,
-    ) -> Float[Tensor, "d_sae d_in"]:
-        """Row j: Σ weights · dense[row] over the entries of latent j. The weights are in the order of the codes."""
+    def sum_by_latent(self, by_latent: ByLatent, weights: Values, dense: Rows, out: Matrix | None = None) -> Matrix:
+        """The sums of a `LatentSum`."""
         return self._bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
 
-    def latent_sums(self, by_latent: ByLatent, weights: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
+    def latent_sums(self, by_latent: ByLatent, weights: Values) -> PerLatent:
         """The sum of the weights over the entries of each latent."""
         return _bags(by_latent.offsets, by_latent.entries, torch.ones_like(weights), weights[:, None])[:, 0]
 
-    def squared_distance(self, x: Float[Tensor, "row d"], point: Float[Tensor, " d"]) -> float:
-        """Σ_i ‖x_i − point‖²"""
-        return float(torch.linalg.vector_norm(x - point)) ** 2
-
     def adam_(
-        self,
-        weight: Float[Tensor, "row d"],
-        gradient: Float[Tensor, "row d"],
-        mean: Float[Tensor, "row d"],
-        square: Float[Tensor, "row d"],
-        adam: AdamStep,
-        unit_norm: bool = False,
+        self, weight: Rows, gradient: Rows, mean: Rows, square: Rows, adam: AdamStep, unit_norm: bool = False
     ) -> None:
         """One Adam step on `weight`, `mean` and `square` in place. `unit_norm`: the rows are, and stay, of norm one."""
         if unit_norm:
@@ -263,18 +240,10 @@ class TorchKernels:
             weight /= weight.norm(dim=1, keepdim=True)
 
     def sum_by_latent_adam_(
-        self,
-        by_latent: ByLatent,
-        weights: Float[Tensor, " nnz"],
-        dense: Float[Tensor, "row d_in"],
-        weight: Float[Tensor, "d_sae d_in"],
-        mean: Float[Tensor, "d_sae d_in"],
-        square: Float[Tensor, "d_sae d_in"],
-        adam: AdamStep,
-        unit_norm: bool = False,
+        self, summed: LatentSum, weight: Matrix, mean: Matrix, square: Matrix, adam: AdamStep, unit_norm: bool = False
     ) -> None:
         """`adam_` with the gradient that `sum_by_latent` gives."""
-        self.adam_(weight, self.sum_by_latent(by_latent, weights, dense), mean, square, adam, unit_norm)
+        self.adam_(weight, self.sum_by_latent(*summed), mean, square, adam, unit_norm)
 
     def _bags(
         self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
@@ -283,7 +252,7 @@ class TorchKernels:
         sums = _bags(offsets, ids, weights, table)
         return sums if out is None else out.copy_(sums)
 
-    def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Float[Tensor, " nnz"]:
+    def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Values:
         """⟨x[bag], table[ids]⟩ of each entry, so many entries at once that memory stays bounded."""
         bags = torch.arange(len(x), device=x.device).repeat_interleave(offsets.diff(), output_size=len(ids))
         pieces = zip(bags.split(_ENTRIES_AT_ONCE), ids.split(_ENTRIES_AT_ONCE), strict=True)

@@ -21,7 +21,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.torch_kernels import AdamStep, ByLatent, PreActivations, Tiled, TorchKernels, cumulated, whole
+from interp.sae.torch_kernels import (
+    AdamStep,
+    ByLatent,
+    Matrix,
+    PreActivations,
+    Rows,
+    Tiled,
+    TorchKernels,
+    Values,
+    cumulated,
+    whole,
+)
 
 _ENTRIES = 8
 _PART = 256
@@ -57,9 +68,7 @@ class TritonKernels(TorchKernels):
         _launch(keep_largest, (len(codes),), *arrays, BLOCK=256)
         return SparseCodes(offsets, latents, values, codes.d_sae)
 
-    def sum_by_latent(
-        self, by_latent: ByLatent, weights: Tensor, dense: Tensor, out: Tensor | None = None
-    ) -> Float[Tensor, "d_sae d_in"]:
+    def sum_by_latent(self, by_latent: ByLatent, weights: Values, dense: Rows, out: Matrix | None = None) -> Matrix:
         offsets, rows, weights = by_latent.offsets, by_latent.rows, weights[by_latent.entries]
         max_parts = 2 * len(rows) // _PART
         if max_parts < 2:
@@ -79,13 +88,7 @@ class TritonKernels(TorchKernels):
         return out
 
     def adam_(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        mean: Tensor,
-        square: Tensor,
-        adam: AdamStep,
-        unit_norm: bool = False,
+        self, weight: Rows, gradient: Rows, mean: Rows, square: Rows, adam: AdamStep, unit_norm: bool = False
     ) -> None:
         rest1, rest2 = adam.rests
         numbers = (adam.rate, adam.root, adam.beta1, rest1, adam.beta2, rest2, adam.eps)
@@ -100,7 +103,7 @@ class TritonKernels(TorchKernels):
         _sum_bags(offsets[:-1], offsets[1:], ids, weights, table, out)
         return out
 
-    def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Float[Tensor, " nnz"]:
+    def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Values:
         out, d = x.new_empty(len(ids)), x.shape[1]
         _launch(bag_dots, (len(x),), *_contiguous(offsets, ids, x, table), out, d, ENTRIES=_ENTRIES, **_tile(d))
         return out

@@ -1,4 +1,4 @@
-"""The dictionaries that can be trained, one file each: what fires, what it minimises, where it comes from.
+"""The dictionaries that can be trained, what fires, what it minimises, where it comes from.
 
     TopKConfig             the k largest of each row
     BatchTopKConfig        the k·B largest of a batch of B rows; trained, those above a threshold
@@ -12,10 +12,9 @@
 """
 
 from interp.sae.architectures.batchtopk import BatchTopKConfig, MatryoshkaConfig
-from interp.sae.architectures.gated import GatedConfig
 from interp.sae.architectures.jumprelu import JumpReLUConfig
 from interp.sae.architectures.matching_pursuit import MatchingPursuitConfig
-from interp.sae.architectures.relu import ReLUConfig
+from interp.sae.architectures.relu import GatedConfig, ReLUConfig
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict, config_to_dict
 from interp.sae.architectures.topk import PickConfig, TopKConfig
 

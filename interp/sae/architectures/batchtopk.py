@@ -7,7 +7,7 @@ The threshold is a running mean of the smallest value that was picked.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.processes import Processes
+from interp.sae.architectures.sae_config import Limit
 from interp.sae.architectures.topk import PickConfig
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels import PreActivations, kernels, pick_kernels
@@ -55,14 +56,9 @@ class BatchTopKConfig(PickConfig):
     """Bussmann et al. 2024, arXiv 2412.06410."""
 
     architecture: ClassVar[str] = "batchtopk"
-    threshold_decay: float = 0.999
+    threshold_decay: Annotated[float, Limit("be in 0..1, 1 excluded", lambda value: 0 <= value < 1)] = 0.999
     """Of the running mean of the smallest value picked, which is the threshold of the trained dictionary (in the paper
     the mean over batches once trained); it spans a twentieth of a shorter run's steps."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.threshold_decay < 1:
-            raise ValueError(f"threshold_decay={self.threshold_decay} must be in 0..1, 1 excluded")
 
     def pick(self, f: ForwardPass) -> BatchPick:
         return BatchPick(self.k_at(f.step) * f.batch.rows, f.batch.processes)

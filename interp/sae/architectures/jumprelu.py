@@ -9,13 +9,22 @@ picks reach down to half a bandwidth below the threshold: those do not fire (z =
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sae.architectures.sae_config import SAEConfig, check, rise, straight_through
+from interp.sae.architectures.sae_config import (
+    ABOVE_0,
+    NOT_NEGATIVE,
+    Fraction,
+    NonNegative,
+    Positive,
+    SAEConfig,
+    rise,
+    straight_through,
+)
 from interp.sae.architectures.topk import short_steps
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.revival import fading
@@ -46,24 +55,24 @@ class JumpReLUConfig(SAEConfig):
     """`target_l0`, `l0` (both arXiv 2407.14435) or `tanh` (January 2025)."""
     target_l0: float = 32.0
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
-    coefficient: float = 0.1
+    coefficient: NonNegative = 0.1
     """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
     Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
-    coefficient_warmup: float = 0.1
+    coefficient_warmup: Fraction = 0.1
     """Fraction over which λ rises from 0 (January 2025: all of the run)."""
-    threshold: float | None = None
+    threshold: Annotated[float | None, NOT_NEGATIVE] = None
     """θ at the start; None = where about 25 × `target_l0` latents would fire on Gaussian inputs, two fifths of all at
     most: from fewer, more latents die (January 2025: 0.1)."""
-    bandwidth: float = 0.1
+    bandwidth: Positive = 0.1
     """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
-    bandwidth_end: float | None = None
+    bandwidth_end: Annotated[float | None, ABOVE_0] = None
     """The bandwidth at the end, reached linearly (our own); None = it stays."""
-    tanh_scale: float = 4.0
+    tanh_scale: Positive = 4.0
     """January 2025's c."""
-    pre_act_coefficient: float = 0.1
+    pre_act_coefficient: NonNegative = 0.1
     """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them (January 2025, at 3e-6).
     Below an FVU of a twelfth it falls with FVU²."""
-    aux_coefficient: float = 0.0
+    aux_coefficient: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,9 +80,6 @@ class JumpReLUConfig(SAEConfig):
             raise ValueError(f"penalty={self.penalty!r} must be 'l0', 'target_l0' or 'tanh'")
         if not 0 < self.target_l0 or (self.penalty == "target_l0" and self.target_l0 > self.d_sae):
             raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
-        check(self, "not be negative", "coefficient", "pre_act_coefficient", "threshold")
-        check(self, "be a fraction of the steps in 0..1", "coefficient_warmup")
-        check(self, "be above 0", "bandwidth", "tanh_scale", "bandwidth_end")
 
     @classmethod
     def january_2025(cls, **given: Any) -> "JumpReLUConfig":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures.sae_config import NonNegative, SAEConfig
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.rules import MatchingPursuit, TopK
 from interp.sae.sparse_ops import Support
@@ -21,14 +21,13 @@ from interp.sae.sparse_ops import Support
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingPursuitConfig(SAEConfig):
-    """Encoder and decoder are one: up to k times, the row of the decoder with the largest product with the residual
-    is taken away from it (Costa et al. 2025, arXiv 2506.03093)."""
+    """Costa et al. 2025, arXiv 2506.03093. The decoder's rows encode too."""
 
     architecture: ClassVar[str] = "matching_pursuit"
     has_encoder: ClassVar[bool] = False
     k: int = 32
     """Steps, each of which adds a latent or changes one."""
-    aux_coefficient: float = 0.0
+    aux_coefficient: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

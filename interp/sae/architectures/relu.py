@@ -1,41 +1,39 @@
-"""ReLU with a penalty: z = pre where pre > 0 (Anthropic, October 2023 and April 2024; arXiv 2408.00113).
+"""Latents that fire above zero and pay for it: ReLU with a penalty (Anthropic, October 2023 and April 2024), and Gated,
+where one path decides what fires, the other how strongly (Rajamanoharan et al. 2024, arXiv 2404.16014).
 
-    loss = ‖x_hat − x‖² + λ Σ_j (z_j · ‖W_dec[j]‖)^p
+    ReLU     z = pre where pre > 0,   loss = ‖x_hat − x‖² + λ Σ_j (z_j · ‖W_dec[j]‖)^p
+    Gated    u = (x − b_dec) W_enc,   π = u + b_gate,   z = ReLU(e^r u + b_mag) where π > 0
+             loss = ‖x_hat − x‖² + ‖ReLU(π) W_dec + b_dec − x‖² (its decoder held fixed) + λ Σ_j ReLU(π_j)
 
 With p below 1 the penalty is rescaled by mean Σ z N / mean Σ (z N)^p, so that it keeps its size as p falls.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.sae.architectures.sae_config import SAEConfig, check, rise
+from interp.sae.architectures.sae_config import ABOVE_0, Fraction, Limit, NonNegative, Positive, SAEConfig, rise
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.rules import Threshold
 
 _LP_OFFSET = 1e-3
 """Added to z in z^p with p < 1, whose slope would have no bound at 0."""
+_INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig(SAEConfig):
     """What ReLU and Gated share: latents above zero fire, and pay for it."""
 
-    l1: float = 5.0
+    l1: NonNegative = 5.0
     """λ, for inputs of mean norm √d."""
-    l1_warmup: float = 0.05
+    l1_warmup: Fraction = 0.05
     """Fraction over which λ rises from 0 (April 2024)."""
-    resample_at: tuple[float, ...] = ()
+    resample_at: Annotated[tuple[float, ...], _INSIDE] = ()
     """Fractions of the run at which dead latents are resampled, at rows drawn ∝ loss² (October 2023)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, "not be negative", "l1")
-        check(self, "be a fraction of the steps in 0..1", "l1_warmup")
-        check(self, "be fractions of the run between 0 and 1", "resample_at")
 
     @property
     def resampling_steps(self) -> tuple[int, ...]:
@@ -55,18 +53,13 @@ class ReLUConfig(PenaltyConfig):
     higher), and that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
-    p_end: float = 1.0
+    p_end: Annotated[float, Limit("be in 0..1, 0 excluded", lambda value: 0 < value <= 1)] = 1.0
     """Below 1: p falls linearly from 1 to this over the second half of the run, λ following so that the penalty keeps
     its size (p-annealing, arXiv 2408.00113)."""
-    clip: float | None = 0.01
+    clip: Annotated[float | None, ABOVE_0] = 0.01
     """So small that it always holds (April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
-    decoder_init: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.p_end <= 1:
-            raise ValueError(f"p_end={self.p_end} must be in 0..1, 0 excluded")
+    decoder_init: Positive = 0.5
 
     @classmethod
     def october_2023(cls, **given: Any) -> "ReLUConfig":
@@ -98,3 +91,30 @@ class ReLUConfig(PenaltyConfig):
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(torch.zeros_like(weights["b_enc"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedConfig(PenaltyConfig):
+    """Rajamanoharan et al. 2024, arXiv 2404.16014. b_gate stands in the weights as b_enc. Trained, it is a JumpReLU
+    with the threshold b_mag − e^r b_gate."""
+
+    architecture: ClassVar[str] = "gated"
+    aux_coefficient: NonNegative = 0.0
+
+    def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
+        u = f.pre - f.at(f.weights["b_enc"])
+        return (f.at(f.weights["r_mag"].exp()) * u + f.at(f.weights["b_mag"])).relu()
+
+    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
+        gates = f.squared_error(f.pre, frozen_decoder=True) + self.l1_at(f.step) * f.pre.sum()
+        return f.squared_error() + gates
+
+    def initial_parameters(self, spread: float) -> dict[str, float]:
+        return {"r_mag": 0.0, "b_mag": 0.0}
+
+    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        stretch = weights["r_mag"].exp()[:, None]
+        return {**weights, "encoder": stretch * weights["encoder"], "b_enc": weights["b_mag"]}
+
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+        return Threshold((weights["b_mag"] - weights["r_mag"].exp() * weights["b_enc"]).clamp(min=0))

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -30,6 +30,22 @@ ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All that are known, by name."""
 
 
+class Limit(NamedTuple):
+    """Of a field's values, as an annotation of its type."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
+ABOVE_0 = Limit("be above 0", lambda value: value > 0)
+NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
+Count = Annotated[int, AT_LEAST_1]
+Positive = Annotated[float, ABOVE_0]
+NonNegative = Annotated[float, NOT_NEGATIVE]
+Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda value: 0 <= value <= 1)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SAEConfig:
     """What all architectures share. Fractions are of the steps of the run."""
@@ -38,31 +54,31 @@ class SAEConfig:
     has_encoder: ClassVar[bool] = True
     """False: the decoder's rows encode too, without a bias."""
 
-    d_sae: int
+    d_sae: Count
     """Latents."""
-    tokens: int
+    tokens: Count
     """Rows to train on; a smaller store is read again, in another order."""
-    batch_size: int = 2048
+    batch_size: Count = 2048
     """Rows of a step, of all processes together."""
-    lr: float | None = None
+    lr: Annotated[float | None, ABOVE_0] = None
     """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
     100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
-    warmup: float = 0.05
+    warmup: Fraction = 0.05
     """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
-    decay: float = 0.2
+    decay: Fraction = 0.2
     """Last fraction, over which the rate falls to zero (April 2024: a fifth)."""
     decay_shape: str = "linear"
     """Of the fall: `linear` (April 2024) or `cosine` (arXiv 1608.03983)."""
     log_loss: bool = True
     """Descend ln loss (our own): Adam then does not remember the first, far larger gradients for a thousand steps."""
-    clip: float | None = None
+    clip: Annotated[float | None, ABOVE_0] = None
     """Largest norm of the whole gradient, that of ln loss where this is what descends (April 2024); None = as it is."""
     ema: float | None = None
     """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
     2024)."""
-    decoder_init: float = 1.0
+    decoder_init: Positive = 1.0
     """Norm of a decoder row at the start; the encoder starts as its transpose."""
     train_decoder: bool = True
     """False: the decoder stays as it was drawn (the frozen-decoder null, arXiv 2602.14111)."""
@@ -70,13 +86,13 @@ class SAEConfig:
     """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
     scale_inputs: bool = True
     """Scale inputs to a mean norm of √d (April 2024); folded into the weights at the end."""
-    max_norm: float | None = None
+    max_norm: Annotated[float | None, ABOVE_0] = None
     """Rows whose norm is above this many times the mean norm train nothing: attention sinks (arXiv 2309.17453), a few
     per mille."""
-    aux_coefficient: float = 1.0
+    aux_coefficient: NonNegative = 1.0
     """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
     it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `revival` says why."""
-    dead_after: int | None = None
+    dead_after: Annotated[int | None, AT_LEAST_1] = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a twentieth of
     `tokens`."""
     seed: int = 0
@@ -94,12 +110,7 @@ class SAEConfig:
         ARCHITECTURES[name] = cls
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
-        check(self, "be at least 1", "d_sae", "tokens", "batch_size")
-        check(self, "be a fraction of the steps in 0..1", "warmup", "decay")
-        check(self, "be above 0", "lr", "clip", "max_norm", "decoder_init")
-        check(self, "not be negative", "aux_coefficient")
-        check(self, "be at least 1", "dead_after")
+        _check_fields(self)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed={self.seed} must be in 0..2³¹ − 1")
         if self.decay_shape not in ("linear", "cosine"):
@@ -213,30 +224,20 @@ def straight_through(value: Tensor, slope: Tensor, parameter: Tensor) -> Tensor:
     return value + slope * (parameter - parameter.detach())
 
 
-_LIMITS: dict[str, Callable[[Any], bool]] = {
-    "be at least 1": lambda value: value >= 1,
-    "be a fraction of the steps in 0..1": lambda value: 0 <= value <= 1,
-    "be fractions of the run between 0 and 1": lambda value: all(0 < at < 1 for at in value),
-    "be above 0": lambda value: value > 0,
-    "not be negative": lambda value: value >= 0,
-}
-
-
-def check(config: SAEConfig, limit: str, *names: str) -> None:
-    """Raises ValueError for the first of the fields that has a value beyond the limit."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not _LIMITS[limit](value):
-            raise ValueError(f"{name}={value} must {limit}")
-
-
-def _check_numbers(config: SAEConfig) -> None:
+def _check_fields(config: SAEConfig) -> None:
+    """Raises ValueError for the first number that is of a wrong kind, not finite or beyond the limit of its field."""
+    names = {int: "whole number", float: "number"}
     for field in fields(config):
-        value, numbers = getattr(config, field.name), {int: "whole number", float: "number"}
-        kind = next((kind for kind in numbers if field.type in (kind, kind | None)), None)
-        if kind is None or (value is None and field.type != kind):
+        value, limits = getattr(config, field.name), getattr(field.type, "__metadata__", ())
+        hint = get_args(field.type)[0] if limits else field.type
+        kind = next((kind for kind in names if hint in (kind, kind | None)), None)
+        if value is None and hint != kind:
             continue
-        if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
-            raise ValueError(f"{field.name}={value!r} must be a {numbers[kind]}")
-        if not math.isfinite(value):
-            raise ValueError(f"{field.name}={value} must be finite")
+        if kind is not None:
+            if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+                raise ValueError(f"{field.name}={value!r} must be a {names[kind]}")
+            if not math.isfinite(value):
+                raise ValueError(f"{field.name}={value} must be finite")
+        for limit in limits:
+            if not limit.holds(value):
+                raise ValueError(f"{field.name}={value} must {limit.name}")

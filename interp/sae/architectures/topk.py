@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from interp.sae.architectures.sae_config import SAEConfig, check
+from interp.sae.architectures.sae_config import Fraction, Positive, SAEConfig
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.rules import PreActivationRule, Refined, Rule, TopK
 
@@ -26,12 +26,12 @@ class PickConfig(SAEConfig):
     """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""
     k_start: int | None = None
     """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = k."""
-    k_anneal: float = 0.1
+    k_anneal: Fraction = 0.1
     """Fraction over which k falls (arXiv 2410.20526)."""
     refinements: int = 0
     """Steps by which the encoder improves its picks, each with the residual of the one before: an unrolled, LISTA-style
     encoder (Gregor & LeCun 2010),  pre ← z + refinement_step · ((x − x_hat) W_enc + b_enc)."""
-    refinement_step: float = 0.5
+    refinement_step: Positive = 0.5
     """Step size of a refinement (ISTA's; our own choice of it)."""
 
     def __post_init__(self) -> None:
@@ -40,9 +40,8 @@ class PickConfig(SAEConfig):
             k = getattr(self, name)
             if k is not None and not 1 <= k <= self.d_sae:
                 raise ValueError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
-        check(self, "be a fraction of the steps in 0..1", "k_anneal")
-        check(self, "not be negative", "refinements")
-        check(self, "be above 0", "refinement_step")
+        if self.refinements < 0:
+            raise ValueError(f"refinements={self.refinements} must not be negative")
 
     @classmethod
     def recovery(cls, *, d_sae: int, k: int, tokens: int, **given: Any) -> Self:

@@ -95,7 +95,8 @@ def encode(
             pre = pre_of(rows, slice(0, len(encoder)))
         else:
             shape = torch.Size((rows.stop - rows.start, len(encoder)))
-            pre = Tiled(shape, dtype, parts, lambda part: tiles(_within(rows, part)), x.device)
+            first = rows.start
+            pre = Tiled(shape, dtype, parts, lambda part: tiles(slice(first + part.start, first + part.stop)), x.device)
         if low_precision:
             return rule.choose(kernels(x).rescore(rule.shortlist(pre), x[rows], encoder, b_enc))
         return rule.pick(pre)
@@ -120,10 +121,6 @@ def has_fast_bfloat16(x: Tensor) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return x.device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
-
-
-def _within(rows: slice, part: slice) -> slice:
-    return slice(rows.start + part.start, rows.start + part.stop)
 
 
 def _matmul(x: Tensor, encoder: Tensor, b_enc: Tensor) -> Callable[[slice, slice, Tensor], object]:

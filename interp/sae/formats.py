@@ -190,16 +190,16 @@ def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
             f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "
             "only 'topk' of positive latents can: train the coder with activation='topk'"
         )
-    single, transcodes = torch.float32, bool(cfg.get("transcode", False))
-    encoder = parts.take("encoder.weight", None, None, dtype=single)
+    transcodes, parts.dtype = bool(cfg.get("transcode", False)), torch.float32
+    encoder = parts.take("encoder.weight", None, None)
     d_sae, d_in = encoder.shape
-    W_dec = parts.take("W_dec", d_sae, None if transcodes else d_in, dtype=single)
-    b_enc = parts.take("encoder.bias", d_sae, dtype=single)
-    b_dec = parts.take("b_dec", W_dec.shape[1], dtype=single)
+    W_dec = parts.take("W_dec", d_sae, None if transcodes else d_in)
+    b_enc = parts.take("encoder.bias", d_sae)
+    b_dec = parts.take("b_dec", W_dec.shape[1])
     given: dict[str, Any] = {"W_enc": encoder.T, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec, "config": None}
     given |= {"rule": TopK(whole_number(cfg, "k", d_sae, source)), "metadata": {}}
     if "W_skip" in parts:
-        given["W_skip"] = parts.take("W_skip", W_dec.shape[1], d_in, dtype=single).T.contiguous()
+        given["W_skip"] = parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous()
     parts.end()
     if not transcodes and "W_skip" in given:
         given["b_enc"] = b_enc - encoder @ b_dec

@@ -137,11 +137,10 @@ class ForwardPass:
         ends: the mean over dictionaries of that many first latents, the last of all.
         """
         values = self.z if z is None else z
-        given = (self.weights["W_dec"], self.weights["b_dec"], self.target)
+        given = [self.weights["W_dec"], self.weights["b_dec"], self.target]
         if frozen_decoder:
-            given, into = (given[0].detach(), given[1].detach(), given[2].detach()), None
-        else:
-            into = self.into_decoder
+            given = [each.detach() for each in given]
+        into = None if frozen_decoder else self.into_decoder
         found = self.ops.squared_error(Encoded(self.support, values), *given, ends=ends, into=into)
         if values is self.z:
             self.errors = found

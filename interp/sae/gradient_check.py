@@ -26,30 +26,24 @@ class DenseOps:
     """The operations of `sparse_ops` as formulas over dense latents, under the same names."""
 
     @staticmethod
-    def sparse_encode(x: Tensor, encoder: Tensor, b_enc: Tensor, rule: PickingRule, **given: Any) -> Encoded:
+    def sparse_encode(
+        x: Tensor, encoder: Tensor, b_enc: Tensor, rule: PickingRule, *, centre: Tensor | None, **_: Any
+    ) -> Encoded:
         support = Support(rule.pick((x @ encoder.T + b_enc).detach()))
-        return Encoded(support, DenseOps.encode_at(x, encoder, b_enc, support, centre=given["centre"]))
-
-    @staticmethod
-    def encode_at(
-        x: Tensor, encoder: Tensor, b_enc: Tensor, support: Support, *, centre: Tensor | None = None, into: Any = None
-    ) -> Tensor:
         centred = x if centre is None else x + centre.detach() - centre
-        return (centred @ encoder.T + b_enc)[support.rows, support.latents.long()]
+        return Encoded(support, DenseOps.encode_at(centred, encoder, b_enc, support))
 
     @staticmethod
-    def sparse_decode(encoded: Encoded, W_dec: Tensor, b_dec: Tensor, *, into: Any = None) -> Tensor:
+    def encode_at(x: Tensor, encoder: Tensor, b_enc: Tensor, support: Support, **_: Any) -> Tensor:
+        return (x @ encoder.T + b_enc)[support.rows, support.latents.long()]
+
+    @staticmethod
+    def sparse_decode(encoded: Encoded, W_dec: Tensor, b_dec: Tensor, **_: Any) -> Tensor:
         return _dense(encoded) @ W_dec + b_dec
 
     @staticmethod
     def squared_error(
-        encoded: Encoded,
-        W_dec: Tensor,
-        b_dec: Tensor,
-        target: Tensor,
-        *,
-        ends: tuple[int, ...] = (),
-        into: Any = None,
+        encoded: Encoded, W_dec: Tensor, b_dec: Tensor, target: Tensor, *, ends: tuple[int, ...], **_: Any
     ) -> SquaredError:
         z = _dense(encoded)
         errors = [z[:, :end] @ W_dec[:end] + b_dec - target for end in ends or (len(W_dec),)]

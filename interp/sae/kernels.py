@@ -114,9 +114,6 @@ def _trials(device: torch.device) -> dict[str, Callable[[TorchKernels, torch.dty
         cast = SparseCodes(codes.offsets, codes.latents, codes.values.to(dtype), _WIDTH)
         return cast, W_dec.to(dtype), b_dec.to(dtype), x.to(dtype)
 
-    def summed(ops: TorchKernels, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        return (ops.sum_by_latent(ops.transpose(tall), tall.values.to(dtype), many.to(dtype)),)
-
     def dense(picked: SparseCodes) -> tuple[Tensor, ...]:
         return (picked.dense(),)
 
@@ -137,7 +134,9 @@ def _trials(device: torch.device) -> dict[str, Callable[[TorchKernels, torch.dty
         "rescore": lambda ops, dtype: (ops.rescore(*[given(dtype)[i] for i in (0, 3, 1)], b_enc.to(dtype)).values,),
         "decode_backward": lambda ops, dtype: ops.decode_backward(*given(dtype)),
         "nested_backward": lambda ops, dtype: ops.nested_backward(*given(dtype), ends),
-        "sum_by_latent": summed,
+        "sum_by_latent": lambda ops, dtype: (
+            ops.sum_by_latent(ops.transpose(tall), tall.values.to(dtype), many.to(dtype)),
+        ),
         "adam_": lambda ops, dtype: updated(ops, dtype, unit_norm=False),
         "adam_ of unit rows": lambda ops, dtype: updated(ops, dtype, unit_norm=True),
     }

@@ -30,6 +30,8 @@ class SAE(nn.Module):
     """
 
     kind: ClassVar[str] = "sae"
+    _further: ClassVar[tuple[str, ...]] = ()
+    """What a kind is made from beside the rest."""
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class SAE(nn.Module):
     @property
     def _stored(self) -> Stored:
         """What another one like it is made from."""
-        names = ("W_enc", "W_dec", "b_enc", "b_dec", "rule", "config", "metadata")
+        names = ("W_enc", "W_dec", "b_enc", "b_dec", "rule", "config", "metadata", *self._further)
         return Stored(self.kind, {name: getattr(self, name) for name in names})
 
     @property
@@ -117,16 +119,12 @@ class SAE(nn.Module):
 class Transcoder(SAE):
     """Reads one hook, writes another. `sae(x)` holds the skip, `decode` does not: it knows no x."""
 
-    kind = "transcoder"
+    kind, _further = "transcoder", ("W_skip",)
     W_skip: Float[Tensor, "d_in d_out"] | None
 
     def __init__(self, *, W_skip: Float[Tensor, "d_in d_out"] | None = None, **given: Any):
         super().__init__(**given)
         self.register_parameter("W_skip", None if W_skip is None else _frozen(W_skip))
-
-    @property
-    def _stored(self) -> Stored:
-        return Stored(self.kind, {**super()._stored.given, "W_skip": self.W_skip})
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         out = super().forward(x)
@@ -136,17 +134,13 @@ class Transcoder(SAE):
 class Crosscoder(SAE):
     """Several hooks share its latents: x holds their activations side by side, in the order of `hook_names`."""
 
-    kind = "crosscoder"
+    kind, _further = "crosscoder", ("widths", "scales")
 
     def __init__(self, *, widths: tuple[int, ...], scales: tuple[float, ...] | None = None, **given: Any):
         super().__init__(**given)
         self.widths = tuple(widths)
         self.scales = tuple(scales) if scales is not None else (1.0,) * len(self.widths)
         """What each hook's activations were multiplied with in training, where norms are compared."""
-
-    @property
-    def _stored(self) -> Stored:
-        return Stored(self.kind, {**super()._stored.given, "widths": self.widths, "scales": self.scales})
 
     @property
     def hook_names(self) -> tuple[str, ...]:

@@ -94,14 +94,6 @@ def decode_backward(offsets, latents, values, W_dec, b_dec, x, error, gradient, 
 
 
 @njit(nogil=True, cache=True)
-def longest_bag(offsets, start, stop):
-    longest = 0
-    for i in range(start, stop):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    return longest
-
-
-@njit(nogil=True, cache=True)
 def transpose(offsets, latents, latent_offsets, rows, entries):
     """A counting sort: stable, so the entries of a latent keep the order of the rows."""
     for p in range(len(latents)):
@@ -298,7 +290,10 @@ def finish_top_k(latents, keys, counts, k, kept_latents, kept_keys, kept_counts)
 @njit(nogil=True, cache=True)
 def keep_top_k(offsets, entry_latents, entry_keys, k, latents, keys, counts, start, stop):
     limits = np.empty(LANES, entry_keys.dtype)
-    scratch = np.empty(-(-longest_bag(offsets, start, stop) // LANES) * LANES + LANES, entry_keys.dtype)
+    longest = 0
+    for i in range(start, stop):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    scratch = np.empty(-(-longest // LANES) * LANES + LANES, entry_keys.dtype)
     for i in range(start, stop):
         first, last = offsets[i], offsets[i + 1]
         scratch[: last - first] = entry_keys[first:last]

@@ -34,7 +34,8 @@ class Optimizer:
         """`step` counts from 0; `loss` is that of the whole batch."""
         scale = 1 / loss if self.config.log_loss and loss > 0 else 1.0
         if self.config.clip is not None:
-            norm = scale * math.sqrt(sum(_squared_norm(self.tensor(gradients, name)) for name in self.weights))
+            norms = [float(torch.linalg.vector_norm(self.tensor(gradients, name))) for name in self.weights]
+            norm = scale * math.sqrt(sum(norm**2 for norm in norms))
             scale *= min(1.0, self.config.clip / norm) if norm > 0 else 1.0
         adam = AdamStep(learning_rate(self.config, step), step + 1, scale)
         for name in self.weights:
@@ -67,11 +68,6 @@ class Optimizer:
     def state(self) -> dict[str, Tensor]:
         parts = {"mean": self.means, "square": self.squares, "average": self.averages}
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-
-
-def _squared_norm(tensor: Tensor) -> float:
-    """Without a tensor of squares."""
-    return float(torch.linalg.vector_norm(tensor)) ** 2
 
 
 def learning_rate(config: SAEConfig, step: int) -> float:

@@ -38,13 +38,16 @@ class Stored(NamedTuple):
 class Parts:
     """The tensors of one file, to be taken one by one."""
 
+    dtype: torch.dtype | None = None
+    """What they are taken as; None: as they are."""
+
     def __init__(self, tensors: Mapping[str, Tensor], source: str):
         self._tensors, self.source = dict(tensors), source
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
-    def take(self, name: str, *shape: int | None, dtype: torch.dtype | None = None) -> Tensor:
+    def take(self, name: str, *shape: int | None) -> Tensor:
         """None in `shape`: any size. Raises ValueError if the tensor is missing, of another shape or not finite."""
         if name not in self._tensors:
             raise ValueError(f"{self.source} has no tensor {name}; it has {', '.join(self._tensors) or 'no others'}")
@@ -55,7 +58,7 @@ class Parts:
             raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({wanted})")
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
             raise ValueError(f"{self.source}: {name} holds values that are no finite numbers")
-        return tensor.detach().to(dtype or tensor.dtype)
+        return tensor.detach().to(self.dtype or tensor.dtype)
 
     def end(self) -> None:
         """Raises ValueError if tensors are left: whoever wrote them computes something else."""
@@ -139,7 +142,7 @@ def to_saelens(sae: Stored, architecture: str) -> tuple[dict[str, Any], dict[str
 
 
 def from_saelens(cfg: dict[str, Any], parts: Parts, source: str, scaler: dict[str, Any]) -> Stored:
-    cfg = _current(cfg, source)
+    cfg, parts.dtype = _current(cfg, source), torch.float32
     architecture = cfg.get("architecture")
     if architecture not in _READABLE:
         raise ValueError(f"{source}: architecture {architecture!r} cannot be read; {', '.join(_READABLE)} can")
@@ -191,8 +194,8 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
 
 def _pursuit(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> dict[str, Any]:
     """The encoder is the decoder, so an input scale moves to the latents' unit."""
-    W_dec = parts.take("W_dec", None, None, dtype=torch.float32)
-    b_dec = parts.take("b_dec", W_dec.shape[1], dtype=torch.float32) / scale
+    W_dec = parts.take("W_dec", None, None)
+    b_dec = parts.take("b_dec", W_dec.shape[1]) / scale
     short, stop = cfg.get("residual_threshold", 1e-2), cfg.get("stop_on_duplicate_support", True)
     if not isinstance(short, int | float) or not isinstance(stop, bool):
         raise ValueError(
@@ -205,37 +208,37 @@ def _pursuit(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> di
 
 
 def _one_pass(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> dict[str, Any]:
-    architecture, single = cfg["architecture"], torch.float32
+    architecture = cfg["architecture"]
     tied = architecture not in _TRANSCODERS
-    W_enc = parts.take("W_enc", None, None, dtype=single)
+    W_enc = parts.take("W_enc", None, None)
     d_in, d_sae = W_enc.shape
-    W_dec = parts.take("W_dec", d_sae, d_in if tied else None, dtype=single)
-    b_dec = parts.take("b_dec", W_dec.shape[1], dtype=single)
+    W_dec = parts.take("W_dec", d_sae, d_in if tied else None)
+    b_dec = parts.take("b_dec", W_dec.shape[1])
     stretch, b_enc, threshold = _firing(architecture, parts, d_sae)
     W_enc = W_enc * stretch
     if cfg.get("rescale_acts_by_decoder_norm") and architecture in _NORMS:
-        norms = W_dec.norm(dim=1).clamp(min=torch.finfo(single).tiny)
+        norms = W_dec.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
     if tied and not cfg.get("apply_b_dec_to_input", True):
         b_enc = b_enc + b_dec @ W_enc
     given: dict[str, Any] = {"W_enc": W_enc * scale, "W_dec": W_dec / scale, "b_enc": b_enc, "b_dec": b_dec / scale}
     if "skip" in architecture:
-        given["W_skip"] = parts.take("W_skip", W_dec.shape[1], d_in, dtype=single).T.contiguous()
+        given["W_skip"] = parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous()
     rule = TopK(whole_number(cfg, "k", d_sae, source)) if architecture == "topk" else Threshold(threshold)
     return {**given, "rule": rule}
 
 
 def _firing(architecture: str, parts: Parts, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
     """What encoder rows are multiplied with, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
-    one, zero, single = torch.ones(d_sae), torch.zeros(d_sae), torch.float32
+    one, zero = torch.ones(d_sae), torch.zeros(d_sae)
     if architecture == "gated":
-        b_gate, b_mag, r_mag = (parts.take(name, d_sae, dtype=single) for name in ("b_gate", "b_mag", "r_mag"))
+        b_gate, b_mag, r_mag = (parts.take(name, d_sae) for name in ("b_gate", "b_mag", "r_mag"))
         return r_mag.exp(), b_mag, (b_mag - r_mag.exp() * b_gate).clamp(min=0)
-    b_enc = parts.take("b_enc", d_sae, dtype=single)
+    b_enc = parts.take("b_enc", d_sae)
     if "batchtopk" in architecture:
-        return one, b_enc, (zero + parts.take("topk_threshold", dtype=single)).clamp(min=0)
+        return one, b_enc, (zero + parts.take("topk_threshold")).clamp(min=0)
     if "jumprelu" not in architecture:
         return one, b_enc, zero
     if "log_threshold" in parts:
-        return one, b_enc, parts.take("log_threshold", d_sae, dtype=single).exp()
-    return one, b_enc, parts.take("threshold", d_sae, dtype=single).clamp(min=0)
+        return one, b_enc, parts.take("log_threshold", d_sae).exp()
+    return one, b_enc, parts.take("threshold", d_sae).clamp(min=0)

@@ -200,7 +200,8 @@ class _Run:
             self._restore()
 
     def start(self) -> None:
-        self._row_log = self._processes.all_do(self._open_log)
+        first, given = self._processes.is_first, (self.log, self.folder, self._key, self._rows)
+        self._row_log = self._processes.all_do(lambda: open_log(*given) if first else None)
         self._started = self._logged = time.perf_counter()
         self._logged_step = self.learner.steps_done
 
@@ -269,9 +270,6 @@ class _Run:
             self._row_log.close()
             self._row_log = None
 
-    def _open_log(self) -> RowLog | None:
-        return open_log(self.log, self.folder, self._key, self._rows) if self._processes.is_first else None
-
     def _log(self, result: StepResult) -> None:
         now = time.perf_counter()
         done = self.learner.steps_done
@@ -313,9 +311,8 @@ class _Clock:
 
     def __init__(self, checkpoint_seconds: float, progress: Progress):
         self.checkpoint_seconds, self.progress = checkpoint_seconds, progress
-        self.steps, self.total = 0, 0
-        self._saved = self._told = self._timed = time.perf_counter()
-        self._tokens, self._speed = 0, 0.0
+        self.steps = self.total = self._tokens = 0
+        self._saved = self._began = time.perf_counter()
 
     def due(self) -> bool:
         if time.perf_counter() - self._saved < self.checkpoint_seconds:
@@ -326,15 +323,10 @@ class _Clock:
     def tick(self, run: _Run) -> None:
         self.steps += 1
         self._tokens += run.config.batch_size
-        now = time.perf_counter()
-        if run.last and (now - self._told > 0.2 or self.steps == self.total):
-            if now - self._timed > 2 or not self._speed:
-                self._speed = self._tokens / max(now - self._timed, 1e-9)
-                self._timed, self._tokens = now, 0
-            r, speed = run.last, f"{self._speed / 1e3:.1f}k tok/s"
-            note = f"loss {r.loss:.3g} FVU {r.fvu:.3g} L0 {r.l0:.1f} dead {r.dead:.1%} {speed}"
+        if r := run.last:
+            speed = self._tokens / max(time.perf_counter() - self._began, 1e-9) / 1e3
+            note = f"loss {r.loss:.3g} FVU {r.fvu:.3g} L0 {r.l0:.1f} dead {r.dead:.1%} {speed:.1f}k tok/s"
             self.progress(self.steps, self.total, note)
-            self._told = now
 
 
 def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) -> None:

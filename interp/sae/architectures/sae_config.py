@@ -40,6 +40,7 @@ class Limit(NamedTuple):
 AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
 ABOVE_0 = Limit("be above 0", lambda value: value > 0)
 NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
+_DECAY = Limit("be between 0 and 1 (None = no running mean)", lambda value: 0 < value < 1)
 Count = Annotated[int, AT_LEAST_1]
 Positive = Annotated[float, ABOVE_0]
 NonNegative = Annotated[float, NOT_NEGATIVE]
@@ -73,7 +74,7 @@ class SAEConfig:
     """Descend ln loss (our own): Adam then does not remember the first, far larger gradients for a thousand steps."""
     clip: Annotated[float | None, ABOVE_0] = None
     """Largest norm of the whole gradient, that of ln loss where this is what descends (April 2024); None = as it is."""
-    ema: float | None = None
+    ema: Annotated[float | None, _DECAY] = None
     """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
@@ -95,7 +96,7 @@ class SAEConfig:
     dead_after: Annotated[int | None, AT_LEAST_1] = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a twentieth of
     `tokens`."""
-    seed: int = 0
+    seed: Annotated[int, Limit("be in 0..2³¹ − 1", lambda value: 0 <= value < 2**31)] = 0
     """Of the weights and of the order of the rows."""
     device: str = "auto"
     """Where it trains: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
@@ -111,12 +112,8 @@ class SAEConfig:
 
     def __post_init__(self) -> None:
         _check_fields(self)
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed={self.seed} must be in 0..2³¹ − 1")
         if self.decay_shape not in ("linear", "cosine"):
             raise ValueError(f"decay_shape={self.decay_shape!r} must be 'linear' or 'cosine'")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema={self.ema} must be between 0 and 1 (None = no running mean)")
         if self.unit_norm and self.decoder_init != 1.0:
             raise ValueError(f"decoder_init={self.decoder_init} needs unit_norm=False: unit rows start at norm 1")
 

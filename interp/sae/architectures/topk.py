@@ -7,11 +7,11 @@ may fall over the run, and an encoder that may be unrolled.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from torch import Tensor
 
-from interp.sae.architectures.sae_config import Fraction, Positive, SAEConfig
+from interp.sae.architectures.sae_config import NOT_NEGATIVE, Fraction, Positive, SAEConfig
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.rules import PreActivationRule, Refined, Rule, TopK
 
@@ -28,7 +28,7 @@ class PickConfig(SAEConfig):
     """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = k."""
     k_anneal: Fraction = 0.1
     """Fraction over which k falls (arXiv 2410.20526)."""
-    refinements: int = 0
+    refinements: Annotated[int, NOT_NEGATIVE] = 0
     """Steps by which the encoder improves its picks, each with the residual of the one before: an unrolled, LISTA-style
     encoder (Gregor & LeCun 2010),  pre ← z + refinement_step · ((x − x_hat) W_enc + b_enc)."""
     refinement_step: Positive = 0.5
@@ -40,8 +40,6 @@ class PickConfig(SAEConfig):
             k = getattr(self, name)
             if k is not None and not 1 <= k <= self.d_sae:
                 raise ValueError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
-        if self.refinements < 0:
-            raise ValueError(f"refinements={self.refinements} must not be negative")
 
     @classmethod
     def recovery(cls, *, d_sae: int, k: int, tokens: int, **given: Any) -> Self:

@@ -12,9 +12,9 @@ from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics import nulls
 from interp.metrics.measures import MEASURES, largest_cosines, measure_values
-from interp.metrics.null_scale import n_repetitions
 from interp.metrics.nulls import RandomDirections, SampledCodes, measure_scales, random_directions, second_moments
 from interp.monosemanticity.firings import chunks
+from interp.monosemanticity.groups import circular_shifts
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]
@@ -205,7 +205,8 @@ def test_the_same_seed_gives_the_same_nulls(features, values, judged):
 
 
 def test_few_latents_share_the_nulls_of_many_shifts_and_rare_ones_fill_up_only(features, tokens, z, tmp_path):
-    assert n_repetitions(2, 2) == 50 and n_repetitions(2, 117) == 2
+    assert [len(circular_shifts(N_SEQ, N_CTX, 2, n_latents, 0)) for n_latents in (0, 2, 117)] == [2, 50, 2]
+    assert circular_shifts(N_SEQ, N_CTX, 0, 2, 0) == []
     rare = z[:, :110] * (np.arange(ROWS)[:, None] < np.where(np.arange(110) < 30, ROWS, 400))
     store = scan(tokens, rare, {}, tmp_path)
     n_active = store.table().n_active.to_numpy()

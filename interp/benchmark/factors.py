@@ -1,17 +1,17 @@
-"""What a planted text says is true of its positions, and how words and subjects are drawn.
+"""What is true of a planted text's positions, and how its words and subjects are drawn."""
 
-A factor is a set of positions with one description, a mask while it is found (`Found`). `text_of` gathers those that
-hold often enough, but at no more than a quarter of the text.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
+from numpy.random import Generator as Random
 
 MIN_ROWS = 120
 """Factors that hold at fewer positions are left out."""
+
+
+Tokens = Int32[np.ndarray, "seq pos"]
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,29 @@ class Factor:
 
 @dataclass(frozen=True)
 class FactorText:
-    tokens: Int32[np.ndarray, "seq pos"]
+    tokens: Tokens
     vocab: list[str]
     factors: list[Factor]
 
 
 Found = tuple[str, tuple[str, ...], Bool[np.ndarray, "seq pos"]]
 """Name, tags and mask of a factor."""
+About = Callable[[int], tuple[str, ...]]
+"""Further tags of a token."""
 
 
-def segments(rng: np.random.Generator, n: int, n_seq: int, n_ctx: int, segment: int) -> Int64[np.ndarray, "seq pos"]:
+def segments(rng: Random, n: int, n_seq: int, n_ctx: int, segment: int) -> Int64[np.ndarray, "seq pos"]:
     """Of n subjects, the one of each position's segment; segments end with chance 1 / segment."""
     subjects = rng.integers(n, size=(n_seq, n_ctx))
     return subjects[np.arange(n_seq)[:, None], np.cumsum(rng.random((n_seq, n_ctx)) < 1 / segment, axis=1) % n_ctx]
 
 
-def zipf(rng: np.random.Generator, n: int, exponent: float, size: int | tuple[int, ...]) -> Int64[np.ndarray, "..."]:
+def zipf(rng: Random, n: int, exponent: float, size: int | tuple[int, ...]) -> Int64[np.ndarray, "..."]:
     p = np.arange(1, n + 1) ** -exponent
     return rng.choice(n, p=p / p.sum(), size=size)
 
 
-def words(rng: np.random.Generator, n: int, shortest: int, longest: int) -> list[str]:
+def words(rng: Random, n: int, shortest: int, longest: int) -> list[str]:
     """n different made-up words of `shortest` to `longest` syllables."""
     words: dict[str, None] = {}
     while len(words) < n:
@@ -54,27 +56,25 @@ def words(rng: np.random.Generator, n: int, shortest: int, longest: int) -> list
     return list(words)
 
 
-def text_of(tokens: Int32[np.ndarray, "seq pos"], vocab: list[str], found: Iterator[Found]) -> FactorText:
-    factors = [Factor(name, frozenset(tags), np.flatnonzero(mask)) for name, tags, mask in found]
+def text_of(
+    tokens: Tokens, vocab: list[str], found: Iterable[Found], about: About, *, n_tokens: int, after: range
+) -> FactorText:
+    """With what was `found`, the n commonest tokens (and the tags of what each is `about`) and what follows each token
+    of `after`: of these, what holds often enough, but at no more than a quarter of the text."""
+
+    def every() -> Iterator[Found]:
+        yield from found
+        counts = np.bincount(tokens.reshape(-1), minlength=len(vocab))
+        for token in np.argsort(-counts, kind="stable")[:n_tokens]:
+            yield f"token {vocab[token]!r}", (f"token {token}", *about(int(token))), tokens == token
+        for token in after:
+            yield f"after {vocab[token]!r}", (f"after {token}",), shifted(tokens == token)
+
+    factors = [Factor(name, frozenset(tags), np.flatnonzero(mask)) for name, tags, mask in every()]
     return FactorText(tokens, vocab, [f for f in factors if MIN_ROWS <= len(f.rows) <= tokens.size // 4])
 
 
-def token_factors(
-    tokens: Int32[np.ndarray, "seq pos"], vocab: list[str], n: int, about: Callable[[int], tuple[str, ...]]
-) -> Iterator[Found]:
-    counts = np.bincount(tokens.reshape(-1), minlength=len(vocab))
-    for token in np.argsort(-counts, kind="stable")[:n]:
-        yield f"token {vocab[token]!r}", (f"token {token}", *about(int(token))), tokens == token
-
-
-def after_factors(tokens: Int32[np.ndarray, "seq pos"], vocab: list[str], after: range) -> Iterator[Found]:
-    for token in after:
-        yield f"after {vocab[token]!r}", (f"after {token}",), shifted(tokens == token)
-
-
-def borrow(
-    rng: np.random.Generator, of: Int64[np.ndarray, "..."], n: int, similarity: float
-) -> Int64[np.ndarray, "..."]:
+def borrow(rng: Random, of: Int64[np.ndarray, "..."], n: int, similarity: float) -> Int64[np.ndarray, "..."]:
     return (of + (rng.random(of.shape) < similarity)) % n
 
 
@@ -84,7 +84,7 @@ def shifted(mask: Bool[np.ndarray, "seq pos"]) -> Bool[np.ndarray, "seq pos"]:
     return out
 
 
-def inside(tokens: Int32[np.ndarray, "seq pos"], opening: int, closing: int) -> Bool[np.ndarray, "seq pos"]:
+def inside(tokens: Tokens, opening: int, closing: int) -> Bool[np.ndarray, "seq pos"]:
     """Strictly between an opening mark and the next closing one of the same sequence."""
     out = np.zeros(tokens.shape, bool)
     is_open = np.zeros(len(tokens), bool)

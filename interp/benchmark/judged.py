@@ -8,12 +8,13 @@ One row a latent. Probability, interval and senses all hang on the calibration, 
 it is known; `judge_held_out` does both.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -24,14 +25,11 @@ from interp.benchmark.rivals import ResidualVectors, rival_measures
 from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.files import Progress
+from interp.files import Progress, no_progress
 from interp.metrics.measures import measure_values
 from interp.monosemanticity import cohesion, evidence
 from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
 from interp.monosemanticity.firings import count_firings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MAX_WEIGHT = 5.0
 """That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
@@ -69,35 +67,23 @@ def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldC
             yield f"{family}-{seed}", WorldConfig(family=family, seed=1000 + seed, **(drawn | fixed))  # type: ignore[arg-type]
 
 
-def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress | None = None) -> "pd.DataFrame":
+def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress = no_progress) -> pd.DataFrame:
     """The worlds judged, those of each family by a calibration on the worlds of all other families."""
-    import pandas as pd
 
-    calibrations: dict[str, Calibration] = {}
-    tables: list[pd.DataFrame] = []
-    for turn in range(2):
+    def judge(first: int, calibrations: Mapping[str, Calibration]) -> pd.DataFrame:
         tables = []
-        for done, (name, config) in enumerate(worlds, turn * len(worlds)):
-            if progress:
-                progress(done, 2 * len(worlds), name)
+        for done, (name, config) in enumerate(worlds, first):
+            progress(done, 2 * len(worlds), name)
             tables.append(judge_world(planted_world(config), name, calibrations.get(config.family)))
-        calibrations = calibrations or family_calibrations(pd.concat(tables))
-    return pd.concat(tables)
+        return pd.concat(tables)
+
+    return judge(len(worlds), family_calibrations(judge(0, {})))
 
 
-def judge_world(world: World, name: str, calibration: Calibration | None = None) -> "pd.DataFrame":
+def judge_world(world: World, name: str, calibration: Calibration | None = None) -> pd.DataFrame:
     """`judge_latents` of a planted world."""
-    return judge_latents(
-        world.tokens,
-        Basis(world.codes),
-        world.vocab,
-        world.factors,
-        world.truth,
-        calibration,
-        family=world.config.family,
-        world=name,
-        kind=np.array(world.kinds),
-    )
+    given = world.tokens, Basis(world.codes), world.vocab, world.factors, world.truth, calibration
+    return judge_latents(*given, family=world.config.family, world=name, kind=np.array(world.kinds))
 
 
 def judge_latents(
@@ -108,7 +94,7 @@ def judge_latents(
     truth: Truth,
     calibration: Calibration | None,
     **about: Any,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """One row a latent: what it is `about`, what is true of it, the statistics, `n_active`, `tested`.
 
     With a calibration also: `monosemanticity`, `ci_low`, `ci_high`; `n_senses`, and `sample_senses`, their number were
@@ -116,17 +102,15 @@ def judge_latents(
     one meaning and the share of its mass that has, where there are several; every single measure (`metrics.measures`)
     and every rival of the verdict (`rivals`).
     """
-    import pandas as pd
-
     facts = count_firings(latents.codes)
     found = evidence.collect_evidence(
         tokens,
         latents.codes,
         n_vocab=len(vocab),
         maxima=facts.maxima,
-        has_one=lambda values: float(calibration.probability(values)) if calibration else 1.0,
+        has_one=calibration.has_one if calibration else lambda values: 1.0,
         vocab=vocab,
-        config=evidence.EvidenceConfig(nulls=0),
+        nulls=0,
     )
     columns = about | {"latent": np.arange(len(facts.maxima))} | {name: getattr(truth, name) for name in TRUE}
     columns |= {"true_senses": truth.n_senses, "n_active": facts.n_active, "tested": found.testable}
@@ -140,13 +124,10 @@ def judge_latents(
 def _verdict(
     found: evidence.Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
 ) -> dict[str, Any]:
-    calibrated = calibrate(found, calibration)
     meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
     purity = sense_purity(meanings, found.shares, found.senses)
     return {
-        "monosemanticity": calibrated.probability,
-        "ci_low": calibrated.ci_low,
-        "ci_high": calibrated.ci_high,
+        **dict(zip(("monosemanticity", "ci_low", "ci_high"), calibrate(found, calibration), strict=True)),
         "n_senses": found.n_senses,
         "sample_senses": senses_in_sample(meanings, found.shares),
         "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],
@@ -154,9 +135,7 @@ def _verdict(
     }
 
 
-def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[str]) -> "pd.DataFrame":
-    import pandas as pd
-
+def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[str]) -> pd.DataFrame:
     codes, W_dec, W_U, twin, embeddings = latents
     counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
     with TemporaryDirectory() as folder:
@@ -167,17 +146,17 @@ def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[st
         return pd.DataFrame(measures)
 
 
-def claimed(judged: "pd.DataFrame") -> "pd.DataFrame":
+def claimed(judged: pd.DataFrame) -> pd.DataFrame:
     """The latents that were tested and of which the truth claims one meaning or several."""
     return judged[judged.tested & (judged.is_one | judged.is_several)].reset_index(drop=True)
 
 
-def family_calibrations(judged: "pd.DataFrame") -> dict[str, Calibration]:
+def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
     """Of each family, a calibration on the latents of all others."""
     return {family: fit_to(judged[judged.family != family]) for family in judged.family.unique()}
 
 
-def fit_to(judged: "pd.DataFrame", *, fits: int = 20, seed: int = 0) -> Calibration:
+def fit_to(judged: pd.DataFrame, *, fits: int = 20, seed: int = 0) -> Calibration:
     """A calibration on all latents of the table whose truth is claimed. Those whose column `learnt` holds (none, where
     there is no such column) and the others weigh the same, but that a learnt one counts five times at most."""
     table = claimed(judged)

@@ -11,6 +11,7 @@ interference, the noise that real latents have. p is the truth (`truth`).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -48,20 +49,17 @@ class WorldConfig:
     n_latents: int = 400
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"family={self.family!r} must be one of {', '.join(FAMILIES)}")
-        for name in ("noise", "similarity"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
-        if not 0 < self.rarity <= 1:
-            raise ValueError(f"rarity={self.rarity} must be in (0, 1]")
-        if self.max_senses < 2:
-            raise ValueError(f"max_senses={self.max_senses} must be at least 2")
-        for name in ("n_seq", "n_ctx", "segment", "n_latents"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.superposition <= 0:
-            raise ValueError(f"superposition={self.superposition} must be above 0")
+        required = {
+            name: (getattr(self, name) >= 1, "at least 1") for name in ("n_seq", "n_ctx", "segment", "n_latents")
+        }
+        required |= {name: (0 <= getattr(self, name) < 1, "in [0, 1)") for name in ("noise", "similarity")}
+        required["family"] = self.family in FAMILIES, f"one of {', '.join(FAMILIES)}"
+        required["rarity"] = 0 < self.rarity <= 1, "in (0, 1]"
+        required["superposition"] = self.superposition > 0, "above 0"
+        required["max_senses"] = self.max_senses >= 2, "at least 2"
+        for name, (holds, wanted) in required.items():
+            if not holds:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be {wanted}")
 
 
 @dataclass(frozen=True)
@@ -78,23 +76,18 @@ class World:
     """How each latent was made, one of KINDS."""
 
 
-@dataclass(frozen=True)
-class _Superposition:
-    activations: scipy.sparse.csr_matrix
-    """a [row, factor]"""
+class _Superposition(NamedTuple):
+    activations: scipy.sparse.csr_matrix  # a [row, factor]
     directions: Float32[np.ndarray, "factor dim"]
     x: Float32[np.ndarray, "row dim"]
-    readers: Float32[np.ndarray, "factor dim"]
-    """The best linear read of each factor; that of a sum of factors is the sum of theirs."""
+    readers: Float32[np.ndarray, "factor dim"]  # the best linear read of each; that of a sum is the sum of theirs
 
 
-@dataclass(frozen=True)
-class _Read:
+class _Read(NamedTuple):
     kind: str
     parts: list[int]
     weights: list[float]
-    keep: Bool[np.ndarray, " row"]
-    """Where it may fire."""
+    keep: Bool[np.ndarray, " row"]  # where it may fire
     noise: float
 
 
@@ -104,11 +97,7 @@ def planted_world(config: WorldConfig) -> World:
     text = FAMILIES[config.family](rng, config.n_seq, config.n_ctx, config.segment, config.similarity)
     space = _superpose(text, config, rng)
     reads = _draw_reads(text, config, rng)
-    columns, shares = [], []
-    for read in reads:
-        z, p = _latent(read, space, rng)
-        columns.append(scipy.sparse.csc_matrix(z[:, None]))
-        shares.append(p)
+    columns, shares = zip(*(_latent(read, space, rng) for read in reads), strict=True)
     codes = SparseCodes.from_scipy(scipy.sparse.hstack(columns).tocsr())
     truth = Truth.of(np.stack(shares), [factor.tags for factor in text.factors])
     return World(config, torch.from_numpy(text.tokens), text.vocab, codes, text.factors, truth, [r.kind for r in reads])
@@ -158,9 +147,7 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
 
 def _draw_parts(factors: list[Factor], pool: Int64[np.ndarray, " n"], n: int, rng: np.random.Generator) -> list[int]:
     """n factors without a common tag that hold about equally often and hardly ever together."""
-    for _ in range(TRIES):
-        if len(pool) == 0:
-            break
+    for _ in range(TRIES if len(pool) else 0):
         parts = [int(rng.choice(pool))]
         if n == 1:
             return parts
@@ -182,8 +169,8 @@ def _fit(a: Factor, b: Factor) -> bool:
 
 def _latent(
     read: _Read, space: _Superposition, rng: np.random.Generator
-) -> tuple[Float32[np.ndarray, " row"], Float64[np.ndarray, " factor"]]:
-    """z and p of one latent."""
+) -> tuple[scipy.sparse.csc_matrix, Float64[np.ndarray, " factor"]]:
+    """z [row, 1] and p of one latent."""
     weights = np.zeros(len(space.directions), np.float32)
     weights[read.parts] = read.weights
     if read.parts:
@@ -205,7 +192,7 @@ def _latent(
         total = np.asarray(due.sum(1)).ravel()
         each = np.divide(z[rows], total, out=np.zeros(len(rows), np.float32), where=total > 0)
         p += np.asarray(due.multiply(each[:, None]).sum(0)).ravel()
-    return z, p / max(p.sum(), 1e-30)
+    return scipy.sparse.csc_matrix(z[:, None]), p / max(p.sum(), 1e-30)
 
 
 def _threshold(on: Float32[np.ndarray, " n"], off: Float32[np.ndarray, " m"], noise: float) -> float:

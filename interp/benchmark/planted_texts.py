@@ -7,32 +7,20 @@ In: a random generator, sizes and knobs. Out: `FactorText`, tokens with every fa
     scripts   paragraphs of ten languages in their own scripts: word pieces from a Markov chain, digits, punctuation
 
 A factor is a set of positions with one description: a topic's content words, whatever follows "of", the second slot of
-a record, the starts of words in one script. Its tags say what it is about; a latent of two factors
-that share a tag has one meaning. With `similarity`, each topic, kind or language borrows that share of its
-words from the next one.
+a record. Its tags say what it is about; a latent of two factors that share a tag has one meaning. With `similarity`,
+each topic, kind or language borrows that share of its words from the next one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Int32, Int64
+from numpy.random import Generator as Random
 
-from interp.benchmark.factors import (
-    FactorText,
-    Found,
-    after_factors,
-    borrow,
-    inside,
-    segments,
-    shifted,
-    text_of,
-    token_factors,
-    words,
-    zipf,
-)  # fmt: skip
+from interp.benchmark.factors import FactorText, Found, borrow, inside, segments, shifted, text_of, words, zipf
 
 
-def topics(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Segments of about `segment` tokens, each of one of 16 topics; every second word is a function word."""
     n_topics, per_topic, n_function, suffixes = 16, 40, 40, ("", "", "ing", "ed", "ly", "s")
     function = words(rng, n_function, 1, 2)
@@ -57,14 +45,11 @@ def topics(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, simil
                 with_suffix = content & (ending[np.maximum(tokens - n_function, 0)] == e)
                 yield f"words that end in {suffix!r}", (f"suffix {suffix}",), with_suffix
 
-        def about(token: int) -> tuple[str, ...]:
-            word = token - n_function
-            return () if word < 0 else (f"topic {word // per_topic}", f"suffix {suffixes[ending[word]]}")
+    def about(token: int) -> tuple[str, ...]:
+        word = token - n_function
+        return () if word < 0 else (f"topic {word // per_topic}", f"suffix {suffixes[ending[word]]}")
 
-        yield from token_factors(tokens, vocab, 60, about)
-        yield from after_factors(tokens, vocab, range(12))
-
-    return text_of(tokens, vocab, found())
+    return text_of(tokens, vocab, found(), about, n_tokens=60, after=range(12))
 
 
 VALUES = ("number", "hex", "name", "word", "code", "unit")
@@ -74,7 +59,7 @@ Template = list[tuple[str, bool]]
 """What stands at each place of a record: a literal (True) or a value of a class (False)."""
 
 
-def records(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+def records(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Documents of templated records, each of one of 14 kinds for about `segment` tokens."""
     classes = {
         "number": [str(i) for i in range(100)],
@@ -102,19 +87,17 @@ def records(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, simi
             yield f"values of class {name}", (f"class {name}",), value == c
         yield "inside quotes", ("quotes",), inside(tokens, at['"'], at['"'])
         yield "inside parentheses", ("parentheses",), inside(tokens, at["("], at[")"])
-        class_at = {int(i): name for name, ids in of_class.items() for i in ids}
 
-        def about(token: int) -> tuple[str, ...]:
-            return (f"class {class_at[token]}",) if token in class_at else ("separators",)
+    class_at = {int(i): name for name, ids in of_class.items() for i in ids}
 
-        yield from token_factors(tokens, vocab, 80, about)
-        yield from after_factors(tokens, vocab, range(len(MARKS)))
+    def about(token: int) -> tuple[str, ...]:
+        return (f"class {class_at[token]}",) if token in class_at else ("separators",)
 
-    return text_of(tokens, vocab, found())
+    return text_of(tokens, vocab, found(), about, n_tokens=80, after=range(len(MARKS)))
 
 
 def _draw_records(
-    rng: np.random.Generator,
+    rng: Random,
     shape: tuple[int, int],
     segment: int,
     similarity: float,
@@ -150,7 +133,7 @@ PIECES = 48
 """Of a language; the first half of them begin a word."""
 
 
-def scripts(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+def scripts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Paragraphs of about `segment` tokens in one of ten languages, each a Markov chain over word pieces."""
     vocab = DIGITS + PUNCTUATION
     for first in ALPHABETS.values():
@@ -175,20 +158,17 @@ def scripts(rng: np.random.Generator, n_seq: int, n_ctx: int, segment: int, simi
         yield "digits", ("digits",), is_digit
         yield "starts of words", ("starts",), is_start
 
-        def about(token: int) -> tuple[str, ...]:
-            if token < SHARED:
-                return ("digits" if token < len(DIGITS) else "punctuation",)
-            language, piece = divmod(token - SHARED, PIECES)
-            return list(ALPHABETS)[language], "starts" if piece < PIECES // 2 else "within"
+    def about(token: int) -> tuple[str, ...]:
+        if token < SHARED:
+            return ("digits" if token < len(DIGITS) else "punctuation",)
+        language, piece = divmod(token - SHARED, PIECES)
+        return list(ALPHABETS)[language], "starts" if piece < PIECES // 2 else "within"
 
-        yield from token_factors(tokens, vocab, 60, about)
-        yield from after_factors(tokens, vocab, range(len(DIGITS), SHARED))
-
-    return text_of(tokens, vocab, found())
+    return text_of(tokens, vocab, found(), about, n_tokens=60, after=range(len(DIGITS), SHARED))
 
 
 def _draw_scripts(
-    rng: np.random.Generator,
+    rng: Random,
     language: Int64[np.ndarray, "seq pos"],
     chains: Int64[np.ndarray, "language piece 64"],
     similarity: float,
@@ -207,14 +187,10 @@ def _draw_scripts(
     return tokens
 
 
-FAMILIES: Mapping[str, Callable[[np.random.Generator, int, int, int, float], FactorText]] = {
-    "topics": topics,
-    "records": records,
-    "scripts": scripts,
-}
+FAMILIES = {family.__name__: family for family in (topics, records, scripts)}
 
 
-def _template(rng: np.random.Generator, keywords: list[str]) -> Template:
+def _template(rng: Random, keywords: list[str]) -> Template:
     body: Template = [(keywords[0], True)]
     for place in range(rng.integers(2, 5)):
         body.append((MARKS[rng.integers(8)], True))
@@ -228,6 +204,6 @@ def _template(rng: np.random.Generator, keywords: list[str]) -> Template:
     return [*body, ("\n", True)]
 
 
-def _chain(rng: np.random.Generator, pieces: int) -> Int64[np.ndarray, "piece 64"]:
+def _chain(rng: Random, pieces: int) -> Int64[np.ndarray, "piece 64"]:
     """For each piece, 64 equally likely next ones, drawn from a few that it prefers."""
     return np.stack([rng.choice(zipf(rng, pieces, 0.7, 12), size=64) for _ in range(pieces)])

@@ -34,6 +34,8 @@ from torch import Tensor
 
 from interp.codes import CodeStore, SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.files import ratio
+from interp.metrics.measures import Values
 from interp.metrics.tokens import tokens_around
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.contexts import embed_windows
@@ -44,30 +46,19 @@ if TYPE_CHECKING:
     from interp.activations import ActivationStore
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
-RIVALS: dict[str, int] = {
-    **{f"token_entropy_{place}": -1 for place in _AROUND},
-    "least_token_entropy": -1,
-    "token_concentration": 1,
-    **{f"token_concentration_{place}": 1 for place in _AROUND},
-    "token_top_share": 1,
-    "token_set": -1,
-    "next_log_lift": 1,
-    "dimensionality": 1,
-    "twin_cosine": 1,
-    "residual_coherence": 1,
-    "ngram_coherence": 1,
-    "class_selectivity": 1,
-    "purity": 1,
-    "purity_excess": 1,
-    "label_nmi": 1,
-}
+_NAMES = [f"token_entropy_{place}" for place in _AROUND] + ["least_token_entropy", "token_concentration"]
+_NAMES += [f"token_concentration_{place}" for place in _AROUND] + ["token_top_share", "token_set", "next_log_lift"]
+_NAMES += ["dimensionality", "twin_cosine", "residual_coherence", "ngram_coherence"]
+_NAMES += ["class_selectivity", "purity", "purity_excess", "label_nmi"]
+RIVALS = {name: -1 if "entropy" in name or name == "token_set" else 1 for name in _NAMES}
 """Each score, and whether a large (+1) or a small value (−1) is said to mean one meaning."""
 NGRAM_DIM, NGRAMS = 128, (3, 4, 5)
 """Places that n-grams are hashed to; characters of one, the marks at a token's both ends among them."""
 PAST, FUTURE = 16, 8
 _BLOCK = 256
 
-Values = Float64[np.ndarray, " d_sae"]
+Vectors = Callable[[int, int], Float32[np.ndarray, "row dim"]]
+"""Of the rows first .. last."""
 
 
 @dataclass(frozen=True)
@@ -145,26 +136,20 @@ def dimensionality(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
     return torch.where(square > 0, square / shared, torch.nan).numpy()
 
 
-def embedding_coherence(
-    codes: SparseCodes | CodeStore, n_ctx: int, vectors: Callable[[int, int], Float32[np.ndarray, "row dim"]]
-) -> Values:
+def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Vectors) -> Values:
     """Activation-weighted mean product of the vectors of two firings in different groups of neighbouring rows; NaN
-    where all of a latent's activation is in one group. vectors: of the rows first .. last."""
+    where all of a latent's activation is in one group."""
     per_group = rows_per_group(len(codes) // n_ctx, n_ctx)
     summer = PairSummer(codes.d_sae, vectors(0, 1).shape[1])
     for chunk in chunks(codes, np.ones(codes.d_sae, np.float32), per_group):
         rows = vectors(chunk.start, chunk.stop)
         if len(rows) < chunk.stop - chunk.start:
-            raise ValueError(
-                f"the vectors end before row {chunk.stop - 1}: make them from the tokens that were scanned"
-            )
+            raise ValueError(f"vectors end before row {chunk.stop - 1}: make them from the tokens that were scanned")
         summer.add(chunk, rows, per_group, np.arange(len(rows)))
-    return summer.result().coherence(0)
+    return summer.result().coherences[:, 0]
 
 
-def ngram_vectors(
-    tokens: Int[Tensor, "seq pos"], vocab: list[str]
-) -> Callable[[int, int], Float32[np.ndarray, "row dim"]]:
+def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Vectors:
     """Windows of tokens, the firing one included, as unit vectors around the text's mean.
 
     A token's vector is ±1 at a hashed place for each of its n-grams, at unit length, times 1 / (1 + p / 10⁻³) for a
@@ -174,16 +159,14 @@ def ngram_vectors(
     share = np.bincount(text.reshape(-1), minlength=len(vocab)) / text.size
     of_token = (_hashed(vocab) / (1 + share / 1e-3)[:, None]).astype(np.float32)
 
-    def windows(first: int, last: int) -> Float32[np.ndarray, "row dim"]:
-        rows = np.arange(first, min(last, text.size))
-        return embed_windows(text, rows, of_token, past=PAST, future=FUTURE) + of_token[text.reshape(-1)[rows]]
-
     position = np.arange(text.shape[1])
     seen_from = np.minimum(position + PAST, position[-1]) - np.maximum(position - FUTURE, 0) + 1
     mean = np.bincount(text.reshape(-1), np.tile(seen_from, len(text)), len(vocab)) @ of_token / text.size
 
     def centred(first: int, last: int) -> Float32[np.ndarray, "row dim"]:
-        vectors = windows(first, last) - mean
+        rows = np.arange(first, min(last, text.size))
+        windows = embed_windows(text, rows, of_token, past=PAST, future=FUTURE) + of_token[text.reshape(-1)[rows]]
+        vectors = windows - mean
         return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
     return centred
@@ -225,13 +208,16 @@ def _of_labels(features: FeatureStore) -> dict[str, Values]:
     counts = features.table("features").set_index("latent").loc[table["latent"], ["n_active", "mean"]]
     n_active, base = counts["n_active"].to_numpy(float), n_label / max(n_rows, 1)
     total = n_active * counts["mean"].to_numpy(float)
-    inside, outside = _ratio(mass, n_label), _ratio(np.maximum(total - mass, 0), n_rows - n_label)
-    purity = np.minimum(_ratio(mass, total), 1)
+    inside, outside = ratio(mass, n_label), ratio(np.maximum(total - mass, 0), n_rows - n_label)
+    purity = np.minimum(ratio(mass, total), 1)
+    cells = np.stack([n_both, n_active - n_both, n_label - n_both, n_rows - n_active - n_label + n_both])
+    fires, label = (_entropy(np.stack([size, n_rows - size]), n_rows) for size in (n_active, n_label))
+    shared = ratio(fires + label - _entropy(cells, n_rows), np.sqrt(fires * label))
     measures = {
-        "class_selectivity": _ratio(inside - outside, inside + outside),
+        "class_selectivity": ratio(inside - outside, inside + outside),
         "purity": purity,
-        "purity_excess": _ratio(purity - base, 1 - base),
-        "label_nmi": _nmi(n_both, n_active, n_label, n_rows),
+        "purity_excess": ratio(purity - base, 1 - base),
+        "label_nmi": np.clip(shared, 0, 1),
     }
     defined = (n_label > 0) & (n_label < n_rows)
     found = table[["latent"]].assign(**{name: np.where(defined, own, np.nan) for name, own in measures.items()})
@@ -239,17 +225,6 @@ def _of_labels(features: FeatureStore) -> dict[str, Values]:
     return {name: best[name].to_numpy(float) for name in measures}
 
 
-def _nmi(n_both: np.ndarray, n_active: np.ndarray, n_label: np.ndarray, n: int) -> Float64[np.ndarray, " pair"]:
-    """Normalised mutual information of two sets of `n` tokens, from their sizes and that of their overlap."""
-    cells = np.stack([n_both, n_active - n_both, n_label - n_both, n - n_active - n_label + n_both])
-    fires, label = (_entropy(np.stack([size, n - size]), n) for size in (n_active, n_label))
-    return np.clip(_ratio(fires + label - _entropy(cells, n), np.sqrt(fires * label)), 0, 1)
-
-
 def _entropy(counts: np.ndarray, n: int) -> Float64[np.ndarray, " pair"]:
     share = counts / max(n, 1)
     return -(share * np.log(share, out=np.zeros(share.shape), where=share > 0)).sum(0)
-
-
-def _ratio(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, " ..."]:
-    return np.divide(a, b, out=np.full(np.shape(b), np.nan), where=b > 0)

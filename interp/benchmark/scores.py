@@ -11,25 +11,25 @@ Intervals are bootstraps over worlds and latents.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float64, Int64
+from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from interp.benchmark.judged import claimed
 from interp.benchmark.truth import ONE, SEVERAL
 from interp.monosemanticity.senses import MAX_SENSES
 from interp.monosemanticity.verdicts import wilson
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 STRATA = 5
 BINS = 10
 REPLICATES = 200
+MEASURES = ("auroc", "spearman", "precision")
 
 
-def scorecard(judged: "pd.DataFrame", scores: Mapping[str, int], *, seed: int = 0) -> "pd.DataFrame":
+def scorecard(judged: pd.DataFrame, scores: Mapping[str, int], *, seed: int = 0) -> pd.DataFrame:
     """One row a score, best first: `score`, `auroc`, `spearman`, `precision` among the first k (k: half as many as have
     one meaning), each with `_low` and `_high`; `n`, the latents of one meaning or several, and `n_scored` of them.
     scores: +1 where a high value is for one meaning, −1 against.
@@ -38,63 +38,44 @@ def scorecard(judged: "pd.DataFrame", scores: Mapping[str, int], *, seed: int = 
     middle; `not_scored` names the scores that are left out.
     Raises ValueError where the truth of no tested latent is claimed.
     """
-    import pandas as pd
-
     table = judged[judged.tested & (judged.top_share > 0)].reset_index(drop=True)
     n = len(claimed(judged))
     if n == 0:
         raise ValueError("no latent was tested whose truth is one meaning or several: take more latents or more text")
     rows, missing = [], not_scored(judged, scores)
-    for name, sign in scores.items():
-        if name in missing:
-            continue
-        score = sign * table[name].to_numpy(np.float64)
+    for name in (name for name in scores if name not in missing):
+        score = scores[name] * table[name].to_numpy(np.float64)
         n_scored = int((np.isfinite(score) & (table.is_one | table.is_several)).sum())
         score = np.where(np.isfinite(score), score, np.nanmedian(score))
         draws = [_measure(table, score, chosen) for chosen in _draws(table, seed)]
         first, rest = draws[0], np.array(draws)
         row: dict[str, float | str] = {"score": name, "n": n, "n_scored": n_scored}
-        for place, measure in enumerate(("auroc", "spearman", "precision")):
+        for place, measure in enumerate(MEASURES):
             finite = rest[np.isfinite(rest[:, place]), place]
             low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
             row |= {measure: first[place], f"{measure}_low": low, f"{measure}_high": high}
         rows.append(row)
-    columns = [
-        "score",
-        "n",
-        "n_scored",
-        *(f"{m}{end}" for m in ("auroc", "spearman", "precision") for end in ("", "_low", "_high")),
-    ]
+    columns = ["score", "n", "n_scored", *(f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high"))]
     return pd.DataFrame(rows, columns=columns).sort_values("auroc", ascending=False, ignore_index=True)
 
 
-def not_scored(judged: "pd.DataFrame", scores: Mapping[str, int]) -> list[str]:
+def not_scored(judged: pd.DataFrame, scores: Mapping[str, int]) -> list[str]:
     """The scores that say nothing here: missing, without a value, or the same for all latents of known truth."""
-    table, out = claimed(judged), []
-    for name in scores:
-        values = table[name].to_numpy(np.float64) if name in table else np.array([])
-        values = values[np.isfinite(values)]
-        if len(values) < 2 or values.std() == 0:
-            out.append(name)
-    return out
+    table = claimed(judged).reindex(columns=list(scores)).astype(float)
+    return [name for name in scores if table.loc[np.isfinite(table[name]), name].nunique() < 2]
 
 
-def calibration_curve(judged: "pd.DataFrame") -> "pd.DataFrame":
+def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
     """Ten bins of probability: `p` (mean), `share` with one meaning, its 95 % interval `low`, `high` (Wilson), `n`."""
-    import pandas as pd
-
-    table = claimed(judged)
+    table, rows = claimed(judged), []
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(float)
-    place = np.minimum((p * BINS).astype(int), BINS - 1)
-    rows = []
-    for own in (place == b for b in range(BINS)):
-        if own.any():
-            low, high = wilson(one[own].sum(), own.sum())
-            rows.append({"p": p[own].mean(), "share": one[own].mean(), "low": low, "high": high, "n": int(own.sum())})
+    for own in _bins(p):
+        low, high = wilson(one[own].sum(), own.sum())
+        rows.append({"p": p[own].mean(), "share": one[own].mean(), "low": low, "high": high, "n": int(own.sum())})
     return pd.DataFrame(rows)
 
 
-def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float]:
+def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
     """`ece`, `accuracy` at ½, each with `_low` and `_high`; `abstained`, the share whose interval holds ½ or that could
     not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is found,
     `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would be, were
@@ -104,21 +85,21 @@ def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float
     (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
     table = claimed(judged)
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
-    sure = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy()
-    truth = judged[judged.is_one | judged.is_several]
+    sure, right = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy(), (p >= 0.5) == one
     several = table[table.is_several & (table.true_senses > 1)]
     true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
     off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
-    draws = np.array([(_ece(p[c], one[c]), ((p[c] >= 0.5) == one[c]).mean()) for c in _draws(table, seed)])
+    draws = np.array([(_ece(p[c], one[c]), right[c].mean()) for c in _draws(table, seed)])
     part, pure = (_of_parts(table, name) for name in ("sense_one", "sense_purity"))
     known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
     part, pure = part[known], pure[known] >= ONE
+    parts_auroc = roc_auc_score(pure, part) if 0 < pure.sum() < len(pure) else np.nan
     out = {
         "n": len(table),
         "ece": draws[0, 0],
         "accuracy": draws[0, 1],
-        "abstained": 1 - sure.sum() / max(len(truth), 1),
-        "accuracy_sure": _share(((p >= 0.5) == one)[sure]),
+        "abstained": 1 - sure.sum() / max((judged.is_one | judged.is_several).sum(), 1),
+        "accuracy_sure": _share(right[sure]),
         "senses_exact": _share(off == 0),
         "senses_of_sample": _share(of_sample == 0),
         "senses_exact_countable": _share(off[clear] == 0),
@@ -127,31 +108,25 @@ def verdict_quality(judged: "pd.DataFrame", *, seed: int = 0) -> dict[str, float
         "senses_near": _share(off <= 1),
         "n_parts": len(part),
         "parts_one": _share(pure),
-        "parts_auroc": _auroc(part, pure),
-        "parts_ece": _ece(part, pure) if len(part) else float("nan"),
+        "parts_auroc": parts_auroc,
+        "parts_ece": _ece(part, pure) if len(part) else np.nan,
     }
     for place, name in enumerate(("ece", "accuracy")):
         out[f"{name}_low"], out[f"{name}_high"] = np.quantile(draws[1:, place], [0.025, 0.975])
     return {name: float(value) for name, value in out.items()}
 
 
-def _of_parts(table: "pd.DataFrame", name: str) -> Float64[np.ndarray, " part"]:
+def _of_parts(table: pd.DataFrame, name: str) -> Float64[np.ndarray, " part"]:
     """Of all senses of latents with several."""
     several = table[table.n_senses > 1]
     return np.array([value for own in several[name] for value in own], np.float64)
-
-
-def _auroc(score: Float64[np.ndarray, " n"], one: Bool[np.ndarray, " n"]) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(one, score)) if 0 < one.sum() < len(one) else float("nan")
 
 
 def _share(hits: Bool[np.ndarray, " n"]) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 
 
-def _draws(table: "pd.DataFrame", seed: int) -> Iterator[Int64[np.ndarray, " latent"]]:
+def _draws(table: pd.DataFrame, seed: int) -> Iterator[Int64[np.ndarray, " latent"]]:
     """All latents; then, again and again, worlds drawn with replacement and latents of each likewise."""
     rng = np.random.default_rng(seed)
     yield np.arange(len(table))
@@ -162,10 +137,8 @@ def _draws(table: "pd.DataFrame", seed: int) -> Iterator[Int64[np.ndarray, " lat
 
 
 def _measure(
-    table: "pd.DataFrame", score: Float64[np.ndarray, " latent"], chosen: Int64[np.ndarray, " drawn"]
+    table: pd.DataFrame, score: Float64[np.ndarray, " latent"], chosen: Int64[np.ndarray, " drawn"]
 ) -> tuple[float, ...]:
-    from sklearn.metrics import roc_auc_score
-
     rank = _spearman(score[chosen], -table.polysemanticity.to_numpy()[chosen], table.n_active.to_numpy()[chosen])
     chosen = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
     score, one = score[chosen], table.is_one.to_numpy(bool)[chosen]
@@ -180,8 +153,6 @@ def _measure(
 
 def _spearman(score: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], n_active: np.ndarray) -> float:
     """Mean over the fifths of the firing counts, each counting as many as it holds."""
-    from scipy.stats import rankdata
-
     total, n = 0.0, 0
     stratum = _strata(n_active)
     for own in (stratum == s for s in range(STRATA)):
@@ -209,6 +180,10 @@ def _strata(n_active: np.ndarray) -> Int64[np.ndarray, " latent"]:
 
 
 def _ece(p: Float64[np.ndarray, " latent"], one: Bool[np.ndarray, " latent"]) -> float:
+    return float(sum(own.mean() * abs(p[own].mean() - one[own].mean()) for own in _bins(p)))
+
+
+def _bins(p: Float64[np.ndarray, " latent"]) -> list[Bool[np.ndarray, " latent"]]:
+    """Which latents are in each bin that has any."""
     place = np.minimum((p * BINS).astype(int), BINS - 1)
-    bins: list[np.ndarray] = [place == b for b in range(BINS)]
-    return float(sum(own.mean() * abs(p[own].mean() - one[own].mean()) for own in bins if own.any()))
+    return [place == b for b in np.unique(place)]

@@ -25,7 +25,7 @@ is described are not judged.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
@@ -45,6 +45,10 @@ MIN_GAIN = 0.5
 """Nats that a description must tell about a firing."""
 
 
+Meanings = Int64[np.ndarray, "latent firing"]
+Shares = Float64[np.ndarray, "latent firing"]
+
+
 @dataclass(frozen=True)
 class Truth:
     factors: Float64[np.ndarray, "latent factor"]
@@ -57,7 +61,12 @@ class Truth:
     @classmethod
     def of(cls, factors: Float64[np.ndarray, "latent factor"], tags: Sequence[frozenset[str]]) -> "Truth":
         """Of latents that were built from factors."""
-        found = _by_meaning(factors, tags)
+        has = _tagged(tags)
+        left, found = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
+        for meaning in range(MAX_MEANINGS):
+            mass = left @ has
+            found[:, meaning] = mass.max(1)
+            left = left * (1 - has[:, mass.argmax(1)].T)
         return cls(factors, found, found)
 
     @classmethod
@@ -76,7 +85,7 @@ class Truth:
                 p[latent] = found
                 largest = np.sort(take_in_turn(mass, own, base, largest_first=True)[0])[::-1][:MAX_MEANINGS]
                 otherwise[latent, : len(largest)] = largest
-        return cls(p, _by_meaning(p, [factor.tags for factor in factors]), otherwise)
+        return replace(cls.of(p, [factor.tags for factor in factors]), otherwise=otherwise)
 
     @property
     def top_share(self) -> Float64[np.ndarray, " latent"]:
@@ -108,26 +117,10 @@ class Truth:
 
     @property
     def is_several(self) -> Bool[np.ndarray, " latent"]:
-        most = np.maximum(self.top_share, self.otherwise[:, 0])
-        return (most <= SEVERAL) & (self.top_share > 0)
+        return (np.maximum(self.top_share, self.otherwise[:, 0]) <= SEVERAL) & (self.top_share > 0)
 
 
-def _by_meaning(
-    factors: Float64[np.ndarray, "latent factor"], tags: Sequence[frozenset[str]]
-) -> Float64[np.ndarray, "latent meaning"]:
-    """The shares of the factors, gathered by tag."""
-    has = _tagged(tags)
-    left, found = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
-    for meaning in range(MAX_MEANINGS):
-        mass = left @ has
-        found[:, meaning] = mass.max(1)
-        left = left * (1 - has[:, mass.argmax(1)].T)
-    return found
-
-
-def meanings_of_firings(
-    truth: Truth, factors: Sequence[Factor], n_rows: int, rows: Int64[np.ndarray, "latent firing"]
-) -> Int64[np.ndarray, "latent firing"]:
+def meanings_of_firings(truth: Truth, factors: Sequence[Factor], n_rows: int, rows: Meanings) -> Meanings:
     """Which of its latent's meanings each sampled firing has: the largest, 0 first, with a factor there.
 
     rows: −1 for no firing. −1 for a firing without a meaning, and where the truth's `n_senses` is 0.
@@ -145,9 +138,7 @@ def meanings_of_firings(
     return out
 
 
-def senses_in_sample(
-    meanings: Int64[np.ndarray, "latent firing"], shares: Float64[np.ndarray, "latent firing"]
-) -> Int64[np.ndarray, " latent"]:
+def senses_in_sample(meanings: Meanings, shares: Shares) -> Int64[np.ndarray, " latent"]:
     """The number of senses, were the meaning of each sampled firing known: how well a sample can tell it at best.
 
     meanings: `meanings_of_firings`; shares: of the mass, that each firing stands for. 0 where no firing has a meaning.
@@ -155,11 +146,7 @@ def senses_in_sample(
     return (_by_number(meanings, shares) >= MIN_SHARE * shares.sum(1)).sum(0) * (meanings >= 0).any(1)
 
 
-def sense_purity(
-    meanings: Int64[np.ndarray, "latent firing"],
-    shares: Float64[np.ndarray, "latent firing"],
-    senses: Int64[np.ndarray, "latent firing"],
-) -> Float64[np.ndarray, "latent sense"]:
+def sense_purity(meanings: Meanings, shares: Shares, senses: Meanings) -> Float64[np.ndarray, "latent sense"]:
     """Of each sense, as it was told from the sampled firings (−1 for none), the share of its mass with one meaning.
     NaN where there is no such sense, or no firing has a meaning."""
     known = (meanings >= 0).any(1)
@@ -167,9 +154,7 @@ def sense_purity(
     return np.stack([ratio(_by_number(meanings, mass).max(0), mass.sum(1) * known) for mass in masses], 1)
 
 
-def _by_number(
-    meanings: Int64[np.ndarray, "latent firing"], mass: Float64[np.ndarray, "latent firing"]
-) -> Float64[np.ndarray, "meaning latent"]:
+def _by_number(meanings: Meanings, mass: Shares) -> Float64[np.ndarray, "meaning latent"]:
     return np.stack([((meanings == meaning) * mass).sum(1) for meaning in range(MAX_MEANINGS)])
 
 

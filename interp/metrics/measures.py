@@ -26,7 +26,7 @@ direction near another's may be a meaning split in two; a muddle that the data f
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from interp.features.feature_store import FeatureStore
 from interp.metrics.tokens import WordMass, tokens_around
 from interp.metrics.twins import best_correlations
 from interp.monosemanticity.firings import chunks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
@@ -129,6 +132,21 @@ def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
 def label_f1(features: FeatureStore) -> Values:
     """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
     return _column(features, "best_label_f1")
+
+
+def concept_table(features: FeatureStore, neurons: FeatureStore) -> "pd.DataFrame":
+    """Which latent detects each label best, beside the best neuron, both chosen as in `label_f1`: one row a label with
+    `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first."""
+    best, rival = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
+    table = best.join(rival, how="left").reset_index()
+    table = table.rename(columns={"latent_feature": "feature", "latent_neuron": "neuron", "n_label_feature": "n_label"})
+    columns = ["label", "n_label", "feature", "f1_feature", "neuron", "f1_neuron"]
+    return table[columns].sort_values("f1_feature", ascending=False, ignore_index=True)
+
+
+def _best(store: FeatureStore) -> "pd.DataFrame":
+    labels = store.table("labels").sort_values(["f1_fit", "latent"], ascending=[False, True])
+    return labels.drop_duplicates("label").set_index("label")[["latent", "n_label", "f1"]]
 
 
 @measure(sign=1, null="none")

@@ -30,12 +30,6 @@ class NullScale(NamedTuple):
     """Mean ∓ 1.96 standard deviations."""
 
 
-def n_repetitions(minimum: int, n_units: int) -> int:
-    """At least `minimum`, and where there are fewer than POOL units so many that their nulls are POOL together: the
-    spread of one null, or of a few, is no scale. 0 stays 0."""
-    return max(minimum, -(-POOL // n_units)) if minimum and n_units else minimum
-
-
 def null_scale(
     observed: Float64[np.ndarray, " unit"],
     nulls: Float64[np.ndarray, "repetition unit"],

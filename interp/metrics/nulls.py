@@ -150,8 +150,10 @@ def measure_scales(
     return found
 
 
-def check_labels(features: FeatureStore, labels: Masks | None) -> None:
+def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) -> None:
     """Raises ValueError unless every label that was scanned has a mask, and every mask the tokens' shape."""
+    if needed and not labels:
+        raise ValueError("use_labels=True, but no labels were given: a store has counts of labels and not their masks")
     if labels is None:
         return
     if missing := [name for name in features.meta["labels"] if name not in labels]:

@@ -17,7 +17,6 @@ Failing: stability, not meaning. A muddled direction that the data force on ever
 meaning that a narrow dictionary splits differently each time is not.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -32,11 +31,9 @@ from interp.monosemanticity.firings import CodeChunk, chunks
 
 _BLOCK = 256
 
-Progress = Callable[[int, int, str], None]
-
 
 def best_correlations(
-    features: FeatureStore, twin: FeatureStore, *, buffer_mb: int = 256, progress: Progress | None = None
+    features: FeatureStore, twin: FeatureStore, *, buffer_mb: int = 256
 ) -> Float64[np.ndarray, " d_sae"]:
     """The largest correlation of each latent's activation with one of the twin's; NaN for one that never fires.
 
@@ -47,7 +44,7 @@ def best_correlations(
     found = []
     for first in range(0, features.d_sae, size):
         sums = _Products(features, twin, np.arange(first, min(first + size, features.d_sae)))
-        for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), 1, progress, "correlating twins"):
+        for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), 1):
             sums.add(chunk)
         found.append(sums.largest())
     return np.concatenate(found)

@@ -19,6 +19,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -63,14 +64,18 @@ class Calibration:
         """Of one meaning, by the fit to all worlds."""
         return _logistic(self._standardised(statistics) @ self.weights[0] + self.bias[0])
 
+    def has_one(self, statistics: Float64[np.ndarray, " statistic"]) -> float:
+        """`probability`, of one latent or sense."""
+        return float(self.probability(statistics))
+
     def _standardised(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> np.ndarray:
         return (cohesion.predictors(statistics) - self.mean) / self.scale
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    probability: Float64[np.ndarray, " d_sae"]
+class Calibrated(NamedTuple):
     """NaN for latents that cannot be tested."""
+
+    probability: Float64[np.ndarray, " d_sae"]
     ci_low: Float64[np.ndarray, " d_sae"]
     ci_high: Float64[np.ndarray, " d_sae"]
     """95 %, over the firings sampled and the worlds calibrated on."""
@@ -81,8 +86,7 @@ def calibrate(measured: Measured, calibration: Calibration) -> Calibrated:
     logits = calibration.logits(measured.statistics)  # draw d_sae fit
     spread = logits[0, :, 1:].var(1) + logits[1:, :, 0].var(0)
     error = 1.96 * np.sqrt(spread)
-    low, middle, high = (_logistic(logits[0, :, 0] + side * error) for side in (-1, 0, 1))
-    return Calibrated(middle, low, high)
+    return Calibrated(*(_logistic(logits[0, :, 0] + side * error) for side in (0, -1, 1)))
 
 
 def fit_calibration(

@@ -25,16 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from interp.monosemanticity import views
-from interp.monosemanticity.splits import (
-    Sample,
-    Similarities,
-    Split,
-    best_split,
-    candidate_splits,
-    halves_of,
-    similarities,
-)
+from interp.monosemanticity import splits, views
+from interp.monosemanticity.splits import Points, Sample, Similarities, Split, halves_of, weighted_means
 
 MIN_SHARES = (0.2, 0.33)
 BROAD = ("surroundings", "token")
@@ -43,6 +35,9 @@ OF_SPLIT = ("between_within_ratio", "between_similarity", "within_similarity", "
 NAMES = ("effect_size", "core_share", "consistency", "cosine", *OF_SPLIT, *(f"{name}_even" for name in OF_SPLIT))
 MIN_STRONG = 10
 """Strong and weak firings that are needed to compare them."""
+
+
+Mean = Float32[np.ndarray, "*replicate view dim"]
 
 
 @dataclass(frozen=True)
@@ -57,38 +52,24 @@ class Cohesion:
 def measure_cohesion(sample: Sample) -> Cohesion:
     """Needs at least one firing in each half. Splits are chosen with the first weights."""
     points, test, weights = sample.points, sample.test, sample.weights
-    halves = np.stack([~test, test])
-    fit, other = _means(points, weights, halves)
+    halves = np.stack([~test, test])[:, None] * weights  # half replicate firing
+    fit, other = weighted_means(points, halves)
     share = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
     mean = np.maximum(_mean_projection(fit, other, share @ test), 0)
     best = mean.argmax(1)
     stands_out = _projections(points, fit[0], other[0], test) > np.maximum(mean[0] / 2, 0.5)
     effect_size = mean.max(1)
     core_share = (share @ stands_out)[np.arange(len(share)), best]
-    columns = [effect_size, core_share, _consistency(sample), _cosine(points, weights, halves)]
-    candidates = candidate_splits(sample)
-    splits = [best_split(candidates, least) for least in MIN_SHARES]
-    for split in splits:
+    columns = [effect_size, core_share, _consistency(sample), _cosine(points, halves)]
+    candidates = splits.candidate_splits(sample)
+    found = [splits.best_split(candidates, least) for least in MIN_SHARES]
+    for split in found:
         columns += _split_columns(sample, split, effect_size)
-    return Cohesion(np.stack(columns, 1), splits[0], int(best[0]))
-
-
-def _means(
-    points: Float32[np.ndarray, "firing view dim"],
-    weights: Float64[np.ndarray, "replicate firing"],
-    parts: Bool[np.ndarray, "part firing"],
-) -> Float32[np.ndarray, "part replicate view dim"]:
-    cells = (weights[None] * parts[:, None]).astype(np.float32)
-    cells /= np.maximum(cells.sum(2, keepdims=True), 1e-12)
-    flat = cells.reshape(-1, len(points)) @ points.reshape(len(points), -1)
-    return flat.reshape(len(parts), len(weights), *points.shape[1:])
+    return Cohesion(np.stack(columns, 1), found[0], int(best[0]))
 
 
 def _projections(
-    points: Float32[np.ndarray, "firing view dim"],
-    fit: Float32[np.ndarray, "view dim"],
-    other: Float32[np.ndarray, "view dim"],
-    test: Bool[np.ndarray, " firing"],
+    points: Points, fit: Mean, other: Mean, test: Bool[np.ndarray, " firing"]
 ) -> Float32[np.ndarray, "firing view"]:
     """Of each point on the mean of the half that it is not in."""
     units = [mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9) for mean in (fit, other)]
@@ -96,23 +77,17 @@ def _projections(
 
 
 def _mean_projection(
-    fit: Float32[np.ndarray, "replicate view dim"],
-    other: Float32[np.ndarray, "replicate view dim"],
-    test_share: Float64[np.ndarray, " replicate"],
+    fit: Mean, other: Mean, test_share: Float64[np.ndarray, " replicate"]
 ) -> Float64[np.ndarray, "replicate view"]:
     dot = (fit * other).sum(2)
     on_fit, on_other = (dot / np.maximum(np.linalg.norm(mean, axis=2), 1e-9) for mean in (fit, other))
     return test_share[:, None] * on_fit + (1 - test_share)[:, None] * on_other
 
 
-def _cosine(
-    points: Float32[np.ndarray, "firing view dim"],
-    weights: Float64[np.ndarray, "replicate firing"],
-    halves: Bool[np.ndarray, "2 firing"],
-) -> Float32[np.ndarray, " replicate"]:
+def _cosine(points: Points, halves: Float64[np.ndarray, "2 replicate firing"]) -> Float32[np.ndarray, " replicate"]:
     some = points[:, [views.NAMES.index(name) for name in BROAD]]
     units = some / np.maximum(np.linalg.norm(some, axis=2, keepdims=True), 1e-9)
-    fit, other = _means(units, weights, halves)
+    fit, other = weighted_means(units, halves)
     return (fit * other).sum(2).max(1)
 
 
@@ -121,7 +96,7 @@ def _consistency(sample: Sample) -> Float64[np.ndarray, " replicate"]:
     parts = halves_of(sample.strong, ~sample.strong, sample.test)
     if parts.sum(1).min() < MIN_STRONG // 2:
         return np.ones(len(sample.weights))
-    strong_fit, strong_test, weak_fit, weak_test = _means(sample.points, sample.weights, parts)
+    strong_fit, strong_test, weak_fit, weak_test = weighted_means(sample.points, parts[:, None] * sample.weights)
     among_strong = (strong_fit * strong_test).sum(2)
     across = ((strong_fit * weak_test).sum(2) + (strong_test * weak_fit).sum(2)) / 2
     best = np.arange(len(among_strong)), among_strong.argmax(1)
@@ -135,7 +110,7 @@ def _split_columns(
     if split is None:
         return [np.ones(len(weights)), effect_size**2, effect_size**2, np.zeros(len(weights))]
     cells = halves_of(~split.side, split.side, sample.test)
-    found = similarities(sample.points, (weights[:, None] * cells).astype(np.float32))
+    found = splits.similarities(sample.points, weights[:, None] * cells)
     share = (weights @ split.side) / np.maximum(weights.sum(1), 1e-12)
     return [found.ratio, np.maximum(found.between, 0), np.maximum(found.within, 0), np.minimum(share, 1 - share)]
 

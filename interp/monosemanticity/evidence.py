@@ -13,18 +13,13 @@ Shifts and groups are those of `groups`; nulls are pooled over latents, so where
 vectors, of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings).
 Failing: one broad meaning (any verb) has incoherent contexts; a union of two narrow ones keeps half of its coherence.
 `cohesion` has the other statistics.
-
-Cost, of one core: in the pass some 40 ns a firing for the sample and again for each text; then 4 ms a latent for
-cohesion with its replicates, and for each part that its senses look at; 4 ms for each of NULL_LATENTS latents a shifted
-text, and for each part of NULL_SENSES of them.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -81,32 +76,14 @@ class Evidence(Measured):
 
     def sense_by_chance(self, latent: int, sense: int) -> float:
         """Of the senses of shifted text, the share that has one meaning with at least this sense's probability."""
-        one, chance = (
-            self.sense_one[latent, sense],
-            [null.sense_one[np.isfinite(null.sense_one)] for null in self.nulls],
-        )
-        shifted = np.concatenate([np.zeros(0), *chance])
+        one = self.sense_one[latent, sense]
+        shifted = np.concatenate([np.zeros(0), *(null.sense_one[np.isfinite(null.sense_one)] for null in self.nulls)])
         return float((shifted >= one).mean()) if len(shifted) and np.isfinite(one) else np.nan
 
     def _on_each_text(self, name: str) -> Float64[np.ndarray, "text d_sae"]:
         if name in COHERENCES:
             return self.coherences[:, :, COHERENCES.index(name)]
         return np.stack([each.statistics[0, :, cohesion.NAMES.index(name)] for each in (self, *self.nulls)])
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvidenceConfig:
-    nulls: int = 2
-    """Shifted texts; where few latents fire, more (`groups.circular_shifts`)."""
-    seed: int = 0
-    bootstraps: int = 0
-    """Of the replicates, in which the senses are looked for again; 0: their stability is not known."""
-
-    def __post_init__(self) -> None:
-        if self.nulls < 0:
-            raise ValueError(f"nulls={self.nulls} must not be negative")
-        if not 0 <= self.bootstraps <= REPLICATES:
-            raise ValueError(f"bootstraps={self.bootstraps} must be in 0..{REPLICATES}")
 
 
 def collect_evidence(
@@ -117,38 +94,51 @@ def collect_evidence(
     maxima: Float32[np.ndarray, " d_sae"],
     has_one: HasOne,
     vocab: Sequence[str] | None = None,
-    config: EvidenceConfig | None = None,
+    nulls: int = 2,
+    seed: int = 0,
+    bootstraps: int = 0,
     listeners: Sequence[firings.Listener] = (),
     progress: Progress | None = None,
 ) -> Evidence:
     """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
 
-    maxima: the largest value of each latent, 0 where it never fires. has_one: see `senses`. vocab: None where nothing
-    is known of how tokens are spelt. listeners: each is handed every chunk of the codes, whole groups at a time.
+    vocab: None where nothing is known of how tokens are spelt. bootstraps: of the replicates, in which the senses are
+    looked for again; 0: their stability is not known. listeners: each is handed every chunk, whole groups at a time.
     """
-    config = config or EvidenceConfig()
-    rng, array = np.random.default_rng(config.seed), np.ascontiguousarray(tokens.numpy())
-    n_seq, n_ctx = array.shape
+    rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
     per_group = rows_per_group(n_seq, n_ctx)
     _warn_of_too_few(n_seq, n_ctx, per_group)
-    views = fit_views(array, fit_contexts(tokens, n_vocab), vocab, config.seed)
-    shifts = circular_shifts(n_seq, n_ctx, config.nulls, int((maxima > 0).sum()), config.seed, rng)
+    views = fit_views(np.ascontiguousarray(tokens.numpy()), fit_contexts(tokens, n_vocab), vocab, seed)
+    shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
     summers = {shift: firings.PairSummer(codes.d_sae, 2 * views.contexts.dim, n_blocks=2) for shift in (0, *shifts)}
-    sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, config.seed)
+    sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed)
     own = [partial(_add_pairs, summer, views, per_group, shift) for shift, summer in summers.items()]
     own.append(partial(sampler.add, rows_per_group=per_group))
     _read(firings.chunks(codes, maxima, per_group, progress, "reading firings"), [*listeners, *own])
     sums = {shift: summer.result() for shift, summer in summers.items()}
-    sampled = SampledFirings.of(sampler, views, per_group)
+    rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
+    sampled = SampledFirings(views, rows, shares, per_group)
     testable = (sums[0].n_groups >= MIN_GROUPS) & sampled.is_in_both_halves
-    latents, size = np.flatnonzero(testable), sampled.rows.shape[1]
+    latents, size = np.flatnonzero(testable), rows.shape[1]
     draws = np.vstack([np.ones(size), rng.poisson(1.0, (REPLICATES, size))])
-    found = measure_latents(sampled, latents, draws, has_one, bootstraps=config.bootstraps, progress=progress)
-    nulls = [_measure_shifted(sampled, latents, shift, draws[:1], has_one, rng) for shift in shifts]
-    coherences = np.stack([np.stack([sums[s].coherence(block) for block in (0, 1)], 1) for s in (0, *shifts)])
-    fields: dict[str, Any] = vars(found) | {"coherences": coherences, "nulls": nulls, "testable": testable}
-    fields |= {"rows": sampled.rows, "shares": sampled.shares, "effective_groups": sums[0].effective_groups}
-    return Evidence(**fields)
+    found = measure_latents(sampled, latents, draws, has_one, bootstraps=bootstraps, progress=progress)
+    shifted = list(_measure_shifted(sampled, latents, shifts, draws[:1], has_one, rng))
+    fields = vars(found) | {"coherences": np.stack([sums[shift].coherences for shift in (0, *shifts)])}
+    fields |= {"nulls": shifted, "rows": rows, "shares": shares, "testable": testable}
+    return Evidence(**fields, effective_groups=sums[0].effective_groups)
+
+
+def _measure_shifted(
+    sampled: SampledFirings,
+    latents: Int64[np.ndarray, " latent"],
+    shifts: Iterable[int],
+    draws: Float64[np.ndarray, "1 firing"],
+    has_one: HasOne,
+    rng: np.random.Generator,
+) -> Iterator[Measured]:
+    for shift in shifts:
+        some = np.sort(rng.permutation(latents)[:NULL_LATENTS])
+        yield measure_latents(sampled, some, draws, has_one, shift=shift, every=max(1, len(some) // NULL_SENSES))
 
 
 def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
@@ -175,15 +165,3 @@ def _add_pairs(summer: firings.PairSummer, views: Views, per_group: int, shift: 
     tokens = views.contexts.token_vectors[views.tokens.reshape(-1)[rows]]
     embeddings = np.hstack([views.contexts.embed(views.tokens, rows), tokens])
     summer.add(chunk, embeddings, per_group, np.where(fires, np.cumsum(fires) - 1, -1))
-
-
-def _measure_shifted(
-    sampled: SampledFirings,
-    latents: Int64[np.ndarray, " latent"],
-    shift: int,
-    draws: Float64[np.ndarray, "1 firing"],
-    has_one: HasOne,
-    rng: np.random.Generator,
-) -> Measured:
-    some = np.sort(rng.permutation(latents)[:NULL_LATENTS])
-    return measure_latents(sampled, some, draws, has_one, shift=shift, every=max(1, len(some) // NULL_SENSES))

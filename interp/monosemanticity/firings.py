@@ -43,7 +43,6 @@ class FiringFacts(NamedTuple):
 
     maxima: Float32[np.ndarray, " d_sae"]
     n_active: Int64[np.ndarray, " d_sae"]
-    n_rows: int
 
 
 def count_firings(codes: CodeSource) -> FiringFacts:
@@ -54,7 +53,7 @@ def count_firings(codes: CodeSource) -> FiringFacts:
         latents, values = part.latents.numpy(), np.maximum(part.values.float().numpy(), 0)
         np.maximum.at(maxima, latents, values)
         n_active += np.bincount(latents[values > 0], minlength=codes.d_sae)
-    return FiringFacts(maxima, n_active, len(codes))
+    return FiringFacts(maxima, n_active)
 
 
 class CodeChunk(NamedTuple):
@@ -96,9 +95,10 @@ class PairSums(NamedTuple):
     effective_groups: Float64[np.ndarray, " latent"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""
 
-    def coherence(self, block: int) -> Float64[np.ndarray, " latent"]:
+    @property
+    def coherences(self) -> Float64[np.ndarray, "latent block"]:
         """Activation-weighted mean cosine of two firings in different groups; NaN where all are in one."""
-        return ratio(self.dot[:, block], self.mass)
+        return ratio(self.dot, self.mass[:, None])
 
 
 class PairSummer:

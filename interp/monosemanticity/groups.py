@@ -20,7 +20,7 @@ that fires in it alone. Many short sequences are better evidence than a few long
 
 import numpy as np
 
-from interp.metrics.null_scale import POOL, n_repetitions
+from interp.metrics.null_scale import POOL
 
 TARGET_GROUPS, MIN_BLOCK = 160, 128
 MAX_SEQUENCES, MIN_LEFT = 8, 512
@@ -37,11 +37,12 @@ def rows_per_group(n_seq: int, n_ctx: int) -> int:
 def circular_shifts(
     n_seq: int, n_ctx: int, nulls: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
 ) -> list[int]:
-    """The rows by which each null shifts: `nulls` of them, more where so few latents fire that their nulls together
-    are no scale (`null_scale.n_repetitions`). rng: draws the first `nulls`; None: a new one from the seed."""
+    """The rows by which each null shifts: `nulls` of them, more where so few latents fire that their nulls would be
+    fewer than POOL together: the spread of a few is no scale. 0 stays 0. rng: draws the first `nulls`; None: a new one
+    from the seed."""
     n_rows = n_seq * n_ctx
     first = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
     end = max(n_rows - first, first + 1)
     shifts = (rng or np.random.default_rng(seed)).integers(first, end, nulls).tolist()
-    more = n_repetitions(nulls, n_latents) - nulls
+    more = max(0, -(-POOL // n_latents) - nulls) if nulls and n_latents else 0
     return shifts + np.random.default_rng([seed, POOL]).integers(first, end, more).tolist()

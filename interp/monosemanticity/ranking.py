@@ -35,7 +35,7 @@ Failing: what lies in none of the views that are looked at (surroundings, the to
 idea or a tone, say, is no common meaning here; two meanings of one script, topic or form count as one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ from jaxtyping import Float64, Int
 
 from interp.explain import FitSample, describe
 from interp.features.feature_store import FeatureStore
+from interp.files import Progress
 from interp.metrics.measures import MEASURES, measure_values
 from interp.metrics.null_scale import NullScale
 from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scales
@@ -52,7 +53,7 @@ from interp.metrics.tokens import WordMass
 from interp.metrics.twins import check_twin
 from interp.monosemanticity import views
 from interp.monosemanticity.calibration import Calibration, calibrate
-from interp.monosemanticity.evidence import NAMES, Evidence, EvidenceConfig, collect_evidence
+from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, count_firings
 from interp.monosemanticity.groups import circular_shifts
 
@@ -67,8 +68,6 @@ LEXICAL_SHARE = 0.9
 """Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
 EVIDENCE = ("measure", "value", "z", "null_low", "null_high")
 _RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
-
-Progress = Callable[[int, int, str], None]
 
 
 def rank_features(
@@ -92,22 +91,19 @@ def rank_features(
     is not of the tokens that were scanned.
     """
     _check(nulls, seed)
-    check_labels(features, labels)
-    if use_labels and not labels:
-        raise ValueError("use_labels=True, but no labels were given: a store has counts of labels and not their masks")
+    check_labels(features, labels, needed=use_labels)
     if twin is not None:
         check_twin(features, twin)
     table = features.table("features").sort_values("latent")
     maxima = table["max"].fillna(0).to_numpy(np.float32)
-    facts = FiringFacts(maxima, table["n_active"].to_numpy(np.int64), len(features.codes))
+    facts = FiringFacts(maxima, table["n_active"].to_numpy(np.int64))
     shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
-    config = EvidenceConfig(nulls=nulls, seed=seed, bootstraps=BOOTSTRAPS)
-    given = features.tokens, features.codes, features.vocab, facts, calibration, config, progress
-    judged = _judge(*given, is_spelt=features.is_spelt, listeners=[sampled.add, rule_sample.add])
-    named = labels if use_labels else None
-    words, senses = describe(features, judged.evidence, rule_sample, maxima, named, progress)
+    given = features.tokens, features.codes, features.vocab, facts, calibration, features.is_spelt
+    options: dict[str, Any] = {"nulls": nulls, "seed": seed, "bootstraps": BOOTSTRAPS, "progress": progress}
+    judged = _judge(*given, listeners=[sampled.add, rule_sample.add], **options)
+    words, senses = describe(features, judged.evidence, rule_sample, maxima, labels if use_labels else None, progress)
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": judged.columns["token_share"]})
     scales = measure_scales(values, features, sampled, judged.evidence, labels=labels, twin=twin, seed=seed)
@@ -134,8 +130,8 @@ def rank_codes(
     """
     _check(nulls, seed)
     names = [str(i) for i in range(int(tokens.max()) + 1)] if vocab is None else vocab
-    given = tokens, codes, names, count_firings(codes), calibration, EvidenceConfig(nulls=nulls, seed=seed), progress
-    judged = _judge(*given, is_spelt=vocab is not None)
+    given = tokens, codes, names, count_firings(codes), calibration, vocab is not None
+    judged = _judge(*given, nulls=nulls, seed=seed, progress=progress)
     return _ranked(judged.columns, judged.evidence, {"token_share": judged.columns["token_share"]}, {})
 
 
@@ -157,8 +153,7 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
 
 
 class _Judged(NamedTuple):
-    columns: dict[str, Any]
-    """In the order of the latents."""
+    columns: dict[str, Any]  # in the order of the latents
     evidence: Evidence
 
 
@@ -168,32 +163,40 @@ def _judge(
     vocab: Sequence[str],
     facts: FiringFacts,
     calibration: Calibration | None,
-    config: EvidenceConfig,
-    progress: Progress | None,
-    *,
     is_spelt: bool,
+    *,
     listeners: Sequence[Listener] = (),
+    **options: Any,
 ) -> _Judged:
+    """options: of `collect_evidence`."""
     calibration, words = calibration or Calibration.load(), WordMass(tokens, vocab, codes.d_sae)
     evidence = collect_evidence(
         tokens,
         codes,
         n_vocab=len(vocab),
         maxima=facts.maxima,
-        has_one=lambda values: float(calibration.probability(values)),
+        has_one=calibration.has_one,
         vocab=vocab if is_spelt else None,
-        config=config,
         listeners=[words.add, *listeners],
-        progress=progress,
+        **options,
     )
-    found, tested = calibrate(evidence, calibration), evidence.testable
-    probability, low, high = (np.where(tested, own, np.nan) for own in (found.probability, found.ci_low, found.ci_high))
-    density, z = facts.n_active / max(facts.n_rows, 1), np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
-    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
-    lexical = words.largest_share >= LEXICAL_SHARE
-    cases = [facts.n_active == 0, ~tested, dense, lexical, probability >= 0.5]
-    columns = {
+    known = {
         "latent": np.arange(codes.d_sae),
+        "token_share": words.largest_share,
+        "density": facts.n_active / max(len(codes), 1),
+        "n_active": facts.n_active,
+    }
+    return _Judged(known | _verdicts(evidence, calibration, **known), evidence)
+
+
+def _verdicts(
+    evidence: Evidence, calibration: Calibration, *, token_share: Any, density: Any, n_active: Any, **_: Any
+) -> dict[str, np.ndarray]:
+    probability, low, high = calibrate(evidence, calibration)
+    z = np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
+    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
+    cases = [n_active == 0, ~evidence.testable, dense, token_share >= LEXICAL_SHARE, probability >= 0.5]
+    return {
         "monosemanticity": probability,
         "ci_low": low,
         "ci_high": high,
@@ -202,11 +205,7 @@ def _judge(
         "sure": (low > 0.5) | (high < 0.5),
         "view": np.array([*views.NAMES, ""], dtype=object)[evidence.best_view],
         NAMES[0]: evidence.of(NAMES[0]),
-        "token_share": words.largest_share,
-        "density": density,
-        "n_active": facts.n_active,
     }
-    return _Judged(columns, evidence)
 
 
 _ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]

@@ -6,6 +6,7 @@ an array a statistic. On shifted text the firings keep their latent, strength an
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from jaxtyping import Bool, Float64, Int64
 
 from interp.files import Progress
 from interp.monosemanticity import cohesion
-from interp.monosemanticity.firings import FiringSampler
 from interp.monosemanticity.senses import MAX_SENSES, HasOne, part_senses, sense_probabilities, sense_stability
 from interp.monosemanticity.splits import Sample
 from interp.monosemanticity.views import Views
@@ -39,30 +39,22 @@ class Measured:
     sense_one: Float64[np.ndarray, "d_sae sense"]
     """The probability that a sense has one meaning itself; NaN likewise."""
 
-    @classmethod
-    def empty(cls, n_draws: int, d_sae: int, n_firings: int) -> "Measured":
-        statistics = np.full((n_draws, d_sae, len(cohesion.NAMES)), np.nan)
-        best_view, senses = np.full(d_sae, -1), np.full((d_sae, n_firings), -1)
-        return cls(statistics, best_view, senses, *np.full((2, d_sae, MAX_SENSES), np.nan))
-
     @property
     def n_senses(self) -> Int64[np.ndarray, " d_sae"]:
         """0 where not looked at."""
         return self.senses.max(1, initial=-1) + 1
 
 
-@dataclass(frozen=True)
-class SampledFirings:
+class SampledFirings(NamedTuple):
     views: Views
     rows: Int64[np.ndarray, "d_sae firing"]
     shares: Float64[np.ndarray, "d_sae firing"]
-    tests: Bool[np.ndarray, "d_sae firing"]
-    """Those in every second group."""
+    rows_per_group: int
 
-    @classmethod
-    def of(cls, sampler: FiringSampler, views: Views, rows_per_group: int) -> "SampledFirings":
-        rows, shares = (part.reshape(len(sampler.rows), -1) for part in (sampler.rows, sampler.shares))
-        return cls(views, rows, shares, rows // rows_per_group % 2 == 1)
+    @property
+    def tests(self) -> Bool[np.ndarray, "d_sae firing"]:
+        """Those in every second group."""
+        return self.rows // self.rows_per_group % 2 == 1
 
     @property
     def is_in_both_halves(self) -> Bool[np.ndarray, " d_sae"]:
@@ -76,9 +68,9 @@ class SampledFirings:
         present = self.rows[latents] >= 0
         points = self.views.embed(self.rows[latents][present] + shift)
         strong = np.repeat(np.arange(SLICES) >= STRONG_SLICE, FIRINGS_PER_SLICE)
-        out = []
+        out, tests = [], self.tests
         for latent, own, each in zip(latents, present, np.split(points, np.cumsum(present.sum(1))[:-1]), strict=True):
-            test, share = self.tests[latent, own], self.shares[latent, own]
+            test, share = tests[latent, own], self.shares[latent, own]
             weights = share * draws[:, own]
             # A draw without any firing in one half says nothing; it repeats the sample.
             empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
@@ -99,7 +91,10 @@ def measure_latents(
     progress: Progress | None = None,
 ) -> Measured:
     """Cohesion of the latents; of every so many the senses, looked for again in `bootstraps` of the further draws."""
-    found = Measured.empty(len(draws), *sampled.rows.shape)
+    d_sae, n_firings = sampled.rows.shape
+    statistics = np.full((len(draws), d_sae, len(cohesion.NAMES)), np.nan)
+    of_senses = np.full((2, d_sae, MAX_SENSES), np.nan)
+    found = Measured(statistics, np.full(d_sae, -1), np.full((d_sae, n_firings), -1), *of_senses)
     looked_at = set(latents[::every].tolist())
 
     def measure(latent: int, sample: Sample) -> None:

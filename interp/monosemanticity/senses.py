@@ -40,9 +40,10 @@ MIN_GROUPS = 20
 
 HasOne = Callable[[Float64[np.ndarray, " statistic"]], float]
 """The probability of one meaning from the statistics of `cohesion`."""
+Senses = Int64[np.ndarray, " firing"]
 
 
-def part_senses(sample: Sample, first: Cohesion, has_one: HasOne) -> Int64[np.ndarray, " firing"]:
+def part_senses(sample: Sample, first: Cohesion, has_one: HasOne) -> Senses:
     """The sense of each firing. first: the cohesion of all firings."""
     sense = np.zeros(len(sample.points), np.int64)
     todo, n_parts = [(0, first)], 1
@@ -62,10 +63,7 @@ def part_senses(sample: Sample, first: Cohesion, has_one: HasOne) -> Int64[np.nd
 
 
 def sense_stability(
-    sample: Sample,
-    sense: Int64[np.ndarray, " firing"],
-    draws: Float64[np.ndarray, "bootstrap firing"],
-    has_one: HasOne,
+    sample: Sample, sense: Senses, draws: Float64[np.ndarray, "bootstrap firing"], has_one: HasOne
 ) -> Float64[np.ndarray, " sense"]:
     """Of each sense that `part_senses` found; draws: how often each firing was drawn."""
     found, n_draws = np.zeros(sense.max() + 1), 0
@@ -84,9 +82,7 @@ def sense_stability(
     return found / n_draws if n_draws else np.full(len(found), np.nan)
 
 
-def sense_probabilities(
-    sample: Sample, sense: Int64[np.ndarray, " firing"], has_one: HasOne
-) -> Float64[np.ndarray, " sense"]:
+def sense_probabilities(sample: Sample, sense: Senses, has_one: HasOne) -> Float64[np.ndarray, " sense"]:
     """That each sense has one meaning itself; NaN for one of too few firings to tell."""
     return np.array([_probability(sample.part(sense == label), has_one) for label in range(sense.max() + 1)])
 
@@ -97,14 +93,14 @@ def _probability(part: Sample, has_one: HasOne) -> float:
     return has_one(measure_cohesion(part).values[0])
 
 
-def _join_similar(sample: Sample, sense: Int64[np.ndarray, " firing"]) -> Int64[np.ndarray, " firing"]:
+def _join_similar(sample: Sample, sense: Senses) -> Senses:
     while True:
         best, joined = MAX_RATIO, None
         for pair in combinations(np.unique(sense), 2):
             cells = halves_of(sense == pair[0], sense == pair[1], sample.test)
             if cells.sum(1).min() == 0:
                 continue
-            ratio = similarities(sample.points, (cells * sample.mass).astype(np.float32)[None]).ratio[0]
+            ratio = similarities(sample.points, (cells * sample.mass)[None]).ratio[0]
             if ratio > best:
                 best, joined = ratio, pair
         if joined is None:
@@ -112,7 +108,7 @@ def _join_similar(sample: Sample, sense: Int64[np.ndarray, " firing"]) -> Int64[
         sense = np.where(sense == joined[1], joined[0], sense)
 
 
-def _number(sample: Sample, sense: Int64[np.ndarray, " firing"], has_one: HasOne) -> Int64[np.ndarray, " firing"]:
+def _number(sample: Sample, sense: Senses, has_one: HasOne) -> Senses:
     """Senses numbered by mass, the largest always one; −1 for the firings of a part that is no sense."""
     labels = np.unique(sense)
     order = np.argsort([-sample.mass[sense == label].sum() for label in labels], kind="stable")

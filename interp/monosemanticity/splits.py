@@ -23,7 +23,7 @@ one view, such as the token before, count as one.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from numba import njit
 
 MIN_POINTS = 5
@@ -32,10 +32,14 @@ FLOOR = 0.25
 """Added to both parts of the ratio: less than half a standard deviation in common is none."""
 
 
+Masks = Bool[np.ndarray, "*split firing"]
+Points = Float32[np.ndarray, "firing view dim"]
+
+
 class Sample(NamedTuple):
     """Sampled firings of a latent, or of a part of them."""
 
-    points: Float32[np.ndarray, "firing view dim"]
+    points: Points
     test: Bool[np.ndarray, " firing"]
     """Whether a firing is of the half of the groups that tests; the others fit."""
     weights: Float64[np.ndarray, "replicate firing"]
@@ -77,13 +81,13 @@ def candidate_splits(sample: Sample) -> list[Split]:
     fit = np.flatnonzero(~test)
     if min(len(fit), len(points) - len(fit)) < 2 * MIN_POINTS:
         return []
-    parts = [points[:, view] for view in range(points.shape[1])] + [points.reshape(len(points), -1)]
-    sides = np.stack([two_means(part, fit) for part in parts])
+    parts = [*np.moveaxis(points, 1, 0), points.reshape(len(points), -1)]
+    sides = np.stack([_two_means(np.ascontiguousarray(part), fit) for part in parts])
     cells = halves_of(~sides, sides, test)
     enough = cells.sum(2).min(1) >= MIN_POINTS
     if not enough.any():
         return []
-    found = similarities(points, (cells[enough] * mass).astype(np.float32))
+    found = similarities(points, cells[enough] * mass)
     ratio = Similarities(*(values.astype(np.float64) for values in found)).ratio
     share = (sides[enough] * mass).sum(1) / mass.sum()
     return [Split(*each) for each in zip(sides[enough], ratio, np.minimum(share, 1 - share), strict=True)]
@@ -95,35 +99,32 @@ def best_split(candidates: list[Split], min_share: float) -> Split | None:
     return min(enough, key=lambda split: split.between_within_ratio, default=None)
 
 
-def halves_of(
-    first: Bool[np.ndarray, "*split firing"],
-    second: Bool[np.ndarray, "*split firing"],
-    test: Bool[np.ndarray, " firing"],
-) -> Bool[np.ndarray, "*split 4 firing"]:
+def halves_of(first: Masks, second: Masks, test: Bool[np.ndarray, " firing"]) -> Bool[np.ndarray, "*split 4 firing"]:
     """Masks of two sides: the first in fit, in test, the second in fit, in test."""
     return np.stack([first & ~test, first & test, second & ~test, second & test], -2)
 
 
-def similarities(
-    points: Float32[np.ndarray, "firing view dim"], weights: Float32[np.ndarray, "split 4 firing"]
-) -> Similarities:
+def similarities(points: Points, weights: Float[np.ndarray, "split 4 firing"]) -> Similarities:
     """Between and within the sides whose firings weigh `weights`, in the order of `halves_of`."""
-    weights = weights / np.maximum(weights.sum(2, keepdims=True), 1e-12)
-    flat = weights.reshape(-1, len(points)) @ points.reshape(len(points), -1)
-    means = flat.reshape(len(weights), 4, *points.shape[1:])
+    means = weighted_means(points, weights)
     within = np.einsum("csvd,csvd->csv", means[:, [0, 2]], means[:, [1, 3]])
     between = np.einsum("cvd,cvd->cv", means[:, 0], means[:, 3]) + np.einsum("cvd,cvd->cv", means[:, 2], means[:, 1])
     return Similarities((between / 2).max(1), within.max(2).min(1))
 
 
-def two_means(points: Float32[np.ndarray, "firing dim"], fit: np.ndarray) -> Bool[np.ndarray, " firing"]:
-    """Which points lie nearer to the second of two centres fitted to points[fit]."""
-    return _two_means(np.ascontiguousarray(points), fit)
+def weighted_means(
+    points: Points, weights: Float[np.ndarray, "part cell firing"]
+) -> Float32[np.ndarray, "part cell view dim"]:
+    weights = weights.astype(np.float32)
+    weights /= np.maximum(weights.sum(2, keepdims=True), 1e-12)
+    flat = weights.reshape(-1, len(points)) @ points.reshape(len(points), -1)
+    return flat.reshape(*weights.shape[:2], *points.shape[1:])
 
 
 @njit(cache=True, nogil=True)
 def _two_means(points, fit):
-    """Lloyd's iterations from the leading principal component and from two pairs of far points; the best of them."""
+    """Which points lie nearer to the second of two centres fitted to points[fit]: the best of Lloyd's iterations from
+    the leading principal component and from two pairs of far points."""
     dim = points.shape[1]
     mean = np.zeros(dim, np.float32)
     for i in fit:

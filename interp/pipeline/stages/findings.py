@@ -90,7 +90,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 )
 def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the best latent and the best neuron for each label, F1 on held-out text"""
-    from interp.metrics.concepts import concept_table
+    from interp.metrics.measures import concept_table
 
     table = concept_table(run.features, run.neurons)
     write_parquet(folder / "concepts.parquet", table)

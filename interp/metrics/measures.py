@@ -86,7 +86,7 @@ def measure_values(
 @measure(sign=-1, null="shift")
 def token_entropy(features: FeatureStore) -> Values:
     """Nats."""
-    return _column(features, "token_entropy")
+    return column(features, "token_entropy")
 
 
 @measure(sign=1, null="shift")
@@ -109,12 +109,12 @@ def token_share(features: FeatureStore) -> Values:
 @measure(sign=1, null="ranks")
 def next_auroc(features: FeatureStore) -> Values:
     """½: what it promotes follows its firings no more often than in any text. NaN without logit effects."""
-    return _column(features, "next_auroc")
+    return column(features, "next_auroc")
 
 
 @measure(sign=1, null="directions")
 def enc_dec_cosine(features: FeatureStore) -> Values:
-    return _column(features, "enc_dec_cosine")
+    return column(features, "enc_dec_cosine")
 
 
 @measure(sign=-1, null="directions")
@@ -131,7 +131,7 @@ def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
 @measure(sign=1, null="shift")
 def label_f1(features: FeatureStore) -> Values:
     """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
-    return _column(features, "best_label_f1")
+    return column(features, "best_label_f1")
 
 
 def concept_table(features: FeatureStore, neurons: FeatureStore) -> "pd.DataFrame":
@@ -151,12 +151,12 @@ def _best(store: FeatureStore) -> "pd.DataFrame":
 
 @measure(sign=1, null="none")
 def burstiness(features: FeatureStore) -> Values:
-    return _column(features, "burstiness")
+    return column(features, "burstiness")
 
 
 @measure(sign=-1, null="none")
 def density(features: FeatureStore) -> Values:
-    found = _column(features, "density")
+    found = column(features, "density")
     return np.where(found > 0, found, np.nan)
 
 
@@ -172,7 +172,7 @@ def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
     return found
 
 
-def _column(features: FeatureStore, name: str) -> Values:
+def column(features: FeatureStore, name: str) -> Values:
     """Of the features table; NaN where the scan had nothing to make it of."""
     table = features.table("features").sort_values("latent")
     return table[name].to_numpy(float) if name in table else np.full(features.d_sae, np.nan)

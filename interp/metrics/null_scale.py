@@ -11,7 +11,7 @@ a large z likelier by chance than it looks. The largest and smallest latents sha
 larger ones. All latents of a repetition lie on one shifted text, so their nulls err together.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -44,26 +44,19 @@ def null_scale(
     """
     sizes = np.broadcast_to(size, nulls.shape)
     usable = np.isfinite(nulls) & (sizes > 0)
-    z, low, high = (np.full(len(observed), np.nan) for _ in range(3))
     if not usable.any():
-        return NullScale(z, low, high)
+        return normal_scale(observed, np.nan, np.nan)
     order = np.argsort(sizes[usable], kind="stable")
     sizes, values = sizes[usable][order], nulls[usable][order]
     width = min(len(values), max(POOL, len(values) // 20))
     scale = sizes**size_exponent
     mean = _moving_mean(values, width)
     std = np.sqrt(_moving_mean(((values - mean) * scale) ** 2, width) * width / max(width - 1, 1)) / scale
-    defined = np.isfinite(observed) & (size > 0)
-    at = np.minimum(np.searchsorted(sizes, size[defined]), len(sizes) - 1)
-    spread = np.maximum(std[at], min_std)
-    z[defined] = (observed[defined] - mean[at]) / spread
-    low[defined], high[defined] = mean[at] - 1.96 * spread, mean[at] + 1.96 * spread
-    return NullScale(z, low, high)
+    at = np.minimum(np.searchsorted(sizes, size), len(sizes) - 1)
+    return normal_scale(observed, mean[at], np.where(size > 0, np.maximum(std[at], min_std), np.nan))
 
 
-def normal_scale(
-    observed: Float64[np.ndarray, " unit"], mean: float, std: float | Float64[np.ndarray, " unit"]
-) -> NullScale:
+def normal_scale(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullScale:
     """How far the observations stand above a null of this mean and standard deviation; NaN where that is not finite."""
     known = np.isfinite(observed) & np.isfinite(std)
     low, high = (np.where(known, mean + side * 1.96 * std, np.nan) for side in (-1, 1))

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.metrics.measures import MEASURES, Values
+from interp.metrics.measures import MEASURES, Values, column
 from interp.metrics.null_scale import POOL, NullScale, normal_scale, null_scale
 from interp.monosemanticity.evidence import Evidence
 from interp.monosemanticity.firings import CodeChunk
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 UNITS = 512
 """Latents that are shifted; enough for the null, since latents are pooled."""
 MAX_FIRINGS = 1 << 24
-"""Of the shifted latents on all shifts; 12 bytes each, and three times that while they are sorted."""
+"""Of the shifted latents on all shifts; 16 bytes each, and three times that while they are sorted."""
 MIN_STD = 1e-3
 """A null is never taken to be narrower: less than this is no difference to anyone."""
 
@@ -60,40 +60,39 @@ class SampledCodes:
 
     def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
         self._features, self.shifts = features, shifts
-        n_active = features.table("features").sort_values("latent")["n_active"].to_numpy()
+        n_active = column(features, "n_active").astype(np.int64)
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
         n_frequent = int((n_active >= MIN_GROUPS).sum())
         most = min(UNITS, max(n_frequent, -(-POOL // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_FIRINGS
         self.units = np.sort(drawn[: max(1, fits.sum())])
-        self._place = np.full(features.d_sae, -1)
+        self._place = np.full(features.d_sae, -1, np.int32)
         self._place[self.units] = np.arange(len(self.units))
-        self._parts: list[CodeChunk] = []
+        self._parts: list[tuple[np.ndarray, ...]] = []  # row, unit and activation of each firing
 
     def add(self, chunk: CodeChunk) -> None:
-        self._parts.append(chunk.only(self._place))
+        units = self._place[chunk.latents]
+        kept = (units >= 0) & (chunk.values > 0)
+        self._parts.append((chunk.rows[kept], units[kept], chunk.activations[kept]))
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """A store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
-        features, shifts, n_units = self._features, self.shifts, len(self.units)
-        rows = np.concatenate([part.rows for part in self._parts])
-        latents = np.concatenate([part.latents for part in self._parts])
-        values = np.concatenate([part.activations for part in self._parts])
+        features, n_shifts, n_units = self._features, len(self.shifts), len(self.units)
+        rows, units, values = (np.concatenate(each) for each in zip(*self._parts, strict=True))
         n_rows = features.tokens.numel()
-        place = np.concatenate([(rows + shift) % n_rows for shift in shifts])
-        column = np.concatenate([latents + s * n_units for s in range(len(shifts))])
-        codes = scipy.sparse.csr_matrix(
-            (np.tile(values, len(shifts)), (place, column)), shape=(n_rows, n_units * len(shifts))
-        )
-        counted = {name: features.meta["settings"][name] for name in ("n_before", "n_after")}
-        config = ScanConfig(
-            n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=1, n_logits=1, **counted
-        )
+        place = np.concatenate([(rows + shift) % n_rows for shift in self.shifts])
+        latents = np.concatenate([units + s * n_units for s in range(n_shifts)])
+        entries = np.tile(values, n_shifts), (place, latents)
+        codes = scipy.sparse.csr_matrix(entries, shape=(n_rows, n_units * n_shifts))
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
-        return FeatureStore.from_codes(
-            features.tokens, codes, folder, vocab=features.vocab, labels=masks, settings=config
-        )
+        config = {name: features.meta["settings"][name] for name in ("n_before", "n_after")} | {
+            "n_tokens": 1,
+            "n_logits": 1,
+        }
+        config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
+        about: dict[str, Any] = {"vocab": features.vocab, "labels": masks, "settings": ScanConfig(**config)}
+        return FeatureStore.from_codes(features.tokens, codes, folder, **about)
 
 
 class RandomDirections(FeatureStore):
@@ -130,7 +129,7 @@ def measure_scales(
     """
     tested = {name: np.where(evidence.testable, own, np.nan) for name, own in values.items()}
     wanted = {name: MEASURES[name].null for name, own in tested.items() if np.isfinite(own).any()}
-    n_active = features.table("features").sort_values("latent")["n_active"].to_numpy(float)
+    n_active = column(features, "n_active")
     found = {}
     with TemporaryDirectory() as folder:
         shifted = sample.shifted(labels, folder) if "shift" in wanted.values() else features

@@ -33,7 +33,7 @@ _BLOCK = 256
 
 
 def best_correlations(
-    features: FeatureStore, twin: FeatureStore, *, buffer_mb: int = 256
+    features: FeatureStore, twin: FeatureStore, buffer_mb: int = 256
 ) -> Float64[np.ndarray, " d_sae"]:
     """The largest correlation of each latent's activation with one of the twin's; NaN for one that never fires.
 
@@ -109,7 +109,9 @@ class _Products:
     def largest(self) -> Float64[np.ndarray, " unit"]:
         """By correlation; NaN for a latent that never fires."""
         n, best = max(self._n_shared, 1), np.full(len(self._latents), np.nan)
-        (mean, std), (their_mean, their_std) = (_mean_and_std(each, n) for each in self._sums)
+        mean, their_mean = (sums[:, 0] / n for sums in self._sums)
+        variances = (sums[:, 1] / n - own**2 for sums, own in zip(self._sums, (mean, their_mean), strict=True))
+        std, their_std = (np.sqrt(np.maximum(variance, 0)) for variance in variances)
         for first in range(0, len(best), _BLOCK):
             latents = self._latents[first : first + _BLOCK]
             covariance = self._products[first : first + _BLOCK] / n - np.outer(mean[latents], their_mean)
@@ -117,13 +119,6 @@ class _Products:
             correlation = np.divide(covariance, scale, out=np.full(scale.shape, -np.inf), where=scale > 0).max(1)
             best[first : first + _BLOCK] = np.where(np.isfinite(correlation), correlation, np.nan)
         return best
-
-
-def _mean_and_std(
-    sums: Float64[np.ndarray, "latent 2"], n: int
-) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
-    mean = sums[:, 0] / n
-    return mean, np.sqrt(np.maximum(sums[:, 1] / n - mean**2, 0))
 
 
 def _unit(W: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

@@ -58,18 +58,16 @@ class Calibration:
         write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
     def logits(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit fit"]:
-        return self._standardised(statistics) @ self.weights.T + self.bias
+        return (cohesion.predictors(statistics) - self.mean) / self.scale @ self.weights.T + self.bias
 
     def probability(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit"]:
         """Of one meaning, by the fit to all worlds."""
-        return _logistic(self._standardised(statistics) @ self.weights[0] + self.bias[0])
+        x = (cohesion.predictors(statistics) - self.mean) / self.scale
+        return _logistic(x @ self.weights[0] + self.bias[0])
 
     def has_one(self, statistics: Float64[np.ndarray, " statistic"]) -> float:
         """`probability`, of one latent or sense."""
         return float(self.probability(statistics))
-
-    def _standardised(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> np.ndarray:
-        return (cohesion.predictors(statistics) - self.mean) / self.scale
 
 
 class Calibrated(NamedTuple):

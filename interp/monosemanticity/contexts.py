@@ -40,10 +40,6 @@ class Contexts:
     """s(a) v(a)."""
     mean: Float32[np.ndarray, " dim"]
 
-    @property
-    def dim(self) -> int:
-        return self.token_vectors.shape[1]
-
     def embed(
         self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, " row"]
     ) -> Float32[np.ndarray, "row dim"]:

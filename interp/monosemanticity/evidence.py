@@ -27,8 +27,9 @@ from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from interp.files import Progress
 from interp.metrics.null_scale import NullScale, null_scale
-from interp.monosemanticity import cohesion, firings
+from interp.monosemanticity import cohesion
 from interp.monosemanticity.contexts import fit_contexts
+from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, Listener, PairSummer, chunks
 from interp.monosemanticity.groups import MIN_BLOCK, circular_shifts, rows_per_group
 from interp.monosemanticity.sampled import FIRINGS_PER_SLICE, SLICES, Measured, SampledFirings, measure_latents
 from interp.monosemanticity.senses import MIN_GROUPS, HasOne
@@ -88,7 +89,7 @@ class Evidence(Measured):
 
 def collect_evidence(
     tokens: Int[torch.Tensor, "seq pos"],
-    codes: firings.CodeSource,
+    codes: CodeSource,
     *,
     n_vocab: int,
     maxima: Float32[np.ndarray, " d_sae"],
@@ -97,7 +98,7 @@ def collect_evidence(
     nulls: int = 2,
     seed: int = 0,
     bootstraps: int = 0,
-    listeners: Sequence[firings.Listener] = (),
+    listeners: Sequence[Listener] = (),
     progress: Progress | None = None,
 ) -> Evidence:
     """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
@@ -110,11 +111,11 @@ def collect_evidence(
     _warn_of_too_few(n_seq, n_ctx, per_group)
     views = fit_views(np.ascontiguousarray(tokens.numpy()), fit_contexts(tokens, n_vocab), vocab, seed)
     shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
-    summers = {shift: firings.PairSummer(codes.d_sae, 2 * views.contexts.dim, n_blocks=2) for shift in (0, *shifts)}
-    sampler = firings.FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed)
-    own = [partial(_add_pairs, summer, views, per_group, shift) for shift, summer in summers.items()]
-    own.append(partial(sampler.add, rows_per_group=per_group))
-    _read(firings.chunks(codes, maxima, per_group, progress, "reading firings"), [*listeners, *own])
+    summers = {shift: PairSummer(codes.d_sae, 2 * views.contexts.mean.size, n_blocks=2) for shift in (0, *shifts)}
+    sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed)
+    pairs = (partial(_add_pairs, summer, views, per_group, shift) for shift, summer in summers.items())
+    hearing: list[Listener] = [*listeners, *pairs, partial(sampler.add, rows_per_group=per_group)]
+    _read(chunks(codes, maxima, per_group, progress, "reading firings"), hearing)
     sums = {shift: summer.result() for shift, summer in summers.items()}
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
     sampled = SampledFirings(views, rows, shares, per_group)
@@ -151,14 +152,14 @@ def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
         )
 
 
-def _read(chunks: Iterable[firings.CodeChunk], listeners: Sequence[firings.Listener]) -> None:
+def _read(parts: Iterable[CodeChunk], listeners: Sequence[Listener]) -> None:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for chunk in chunks:
+        for chunk in parts:
             for task in [pool.submit(listener, chunk) for listener in listeners]:
                 task.result()
 
 
-def _add_pairs(summer: firings.PairSummer, views: Views, per_group: int, shift: int, chunk: firings.CodeChunk) -> None:
+def _add_pairs(summer: PairSummer, views: Views, per_group: int, shift: int, chunk: CodeChunk) -> None:
     """Context and token vector side by side, of the rows `shift` on from those where anything fires."""
     fires = np.diff(chunk.offsets) > 0
     rows = (chunk.start + np.flatnonzero(fires) + shift) % views.tokens.size

@@ -73,32 +73,18 @@ class CodeChunk(NamedTuple):
     def rows(self) -> Int64[np.ndarray, " nnz"]:
         return np.repeat(np.arange(self.start, self.stop), np.diff(self.offsets))
 
-    def only(self, place: Int64[np.ndarray, " d_sae"]) -> "CodeChunk":
-        """The firings of some latents, at their places; −1 for the others."""
-        latents = place[self.latents]
-        kept = (latents >= 0) & (self.values > 0)
-        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
-        return CodeChunk(self.start, offsets, latents[kept].astype(np.int32), self.values[kept], self.activations[kept])
-
 
 Listener = Callable[[CodeChunk], None]
 """Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
 
 
 class PairSums(NamedTuple):
-    """Sums over pairs of firings in different groups, the products apart for each block of the embedding."""
-
-    dot: Float64[np.ndarray, "latent block"]
-    mass: Float64[np.ndarray, " latent"]
-    """0 where all but a billionth of the activation is in one group."""
+    coherences: Float64[np.ndarray, "latent block"]
+    """dot / mass, the activation-weighted mean cosine of two firings in different groups, for each block of the
+    embedding; NaN where all but a billionth of the activation is in one group."""
     n_groups: Int64[np.ndarray, " latent"]
     effective_groups: Float64[np.ndarray, " latent"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""
-
-    @property
-    def coherences(self) -> Float64[np.ndarray, "latent block"]:
-        """Activation-weighted mean cosine of two firings in different groups; NaN where all are in one."""
-        return ratio(self.dot, self.mass[:, None])
 
 
 class PairSummer:
@@ -125,7 +111,7 @@ class PairSummer:
         dot = np.square(self._total).reshape(*own.shape, -1).sum(2) - own
         pairs = np.where(mass**2 - square > 1e-9 * mass**2, mass**2 - square, 0)
         effective = mass**2 / np.where(square > 0, square, 1)
-        return PairSums(dot, pairs, groups.astype(np.int64), effective)
+        return PairSums(ratio(dot, pairs[:, None]), groups.astype(np.int64), effective)
 
 
 class FiringSampler:

@@ -144,7 +144,7 @@ def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Vec
     for chunk in chunks(codes, np.ones(codes.d_sae, np.float32), per_group):
         rows = vectors(chunk.start, chunk.stop)
         if len(rows) < chunk.stop - chunk.start:
-            raise ValueError(f"vectors end before row {chunk.stop - 1}: make them from the tokens that were scanned")
+            raise ValueError(f"the vectors end before row {chunk.stop - 1}: make them from the scanned tokens")
         summer.add(chunk, rows, per_group, np.arange(len(rows)))
     return summer.result().coherences[:, 0]
 

@@ -1,4 +1,4 @@
-"""Does the loss of a language model fall as a power of its size and of its text, so that a larger one can be foretold?
+"""Does the loss of a language model fall as a power of its size and of its text, so that a larger one can be predicted?
 
     python -m analyses.essay.scaling_laws            about four minutes on two cores
     python -m analyses.essay.scaling_laws --quick    a few seconds
@@ -9,9 +9,9 @@ Sizes are weights outside the embeddings: blocks and last LayerNorm. Laws are fi
 parameters each, and asked about the largest.
 
 Claims (row 21):
-    21a  L = L∞ + (N_c / N)^α foretells the loss of the largest model, in the mean of the seeds, within 3 %
+    21a  L = L∞ + (N_c / N)^α predicts the loss of the largest model, in the mean of the seeds, within 3 %
     21b  it is nearer to that loss than a + b e^{−cN} and a + b e^{−c√N}, and has the lower AIC on the sizes fitted
-    21c  the same in tokens: L = L∞ + (D_c / D)^α foretells the loss at the most tokens within 3 %
+    21c  the same in tokens: L = L∞ + (D_c / D)^α predicts the loss at the most tokens within 3 %
     21d  as 21b, in tokens
     21e  the exponents, with 95 % intervals by a bootstrap over the seeds of each size; measured
     21f  the fitted L∞ beside the source's known floor; measured. At limited text L∞ need not be the floor: what more
@@ -165,7 +165,7 @@ def values(laws: Mapping[str, Laws], floor: float, runs: pd.DataFrame) -> dict[s
             f"{name}_{shape.replace(' ', '_')}": {
                 "floor": fit.floor,
                 "rate": fit.rate,
-                "foretold": float(fit(law.x[-1])),
+                "predicted": float(fit(law.x[-1])),
                 "measured": law.held_out,
                 "aic": fit.aic,
             }

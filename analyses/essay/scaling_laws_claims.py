@@ -63,24 +63,24 @@ class Laws:
 
 def claims(laws: Mapping[str, Laws], floor: float) -> list[Claim]:
     return [
-        _foretold("21a", laws["parameters"], floor, "A power law in parameters, fitted to all smaller models"),
+        _predicted("21a", laws["parameters"], floor, "A power law in parameters, fitted to all smaller models"),
         _beats_exponentials("21b", laws["parameters"], "parameters"),
-        _foretold("21c", laws["data"], floor, "A power law in tokens, fitted to all smaller amounts"),
+        _predicted("21c", laws["data"], floor, "A power law in tokens, fitted to all smaller amounts"),
         _beats_exponentials("21d", laws["data"], "tokens"),
         _exponents(laws),
         _levels_off(laws["parameters"], floor),
     ]
 
 
-def _foretold(row: str, law: Laws, floor: float, subject: str) -> Claim:
+def _predicted(row: str, law: Laws, floor: float, subject: str) -> Claim:
     error, share = law.relative("power law"), law.share("power law", floor)
     measured = interval(law.loss[-1].tolist())
     told = f"{measured.mean:.3f} ({measured.low:.3f} to {measured.high:.3f})"
     return Claim(
         row=row,
-        text=f"{subject}, foretells the largest one's loss within 3 %.",
+        text=f"{subject}, predicts the largest one's loss within 3 %.",
         holds=error <= BAR,
-        found=f"{law.fits['power law'](law.x[-1]):.3f} foretold, {told} measured: {error:.1%} off, {share:.0%} of "
+        found=f"{law.fits['power law'](law.x[-1]):.3f} predicted, {told} measured: {error:.1%} off, {share:.0%} of "
         f"the part above the floor; expecting no gain: {law.no_gain:.1%}.",
         numbers={"error": error, "share": share, "no_gain": law.no_gain, "loss": measured, "sizes": len(law.x)},
     )

@@ -44,7 +44,7 @@ KNOWN = {
         "Token concentration",
         "at the offset where it is largest, 3 before to 1 after: 1 is always one token",
     ),
-    "next_auroc": ("Next-token AUROC", "do its positive logits foretell what follows? ½: no more than any token"),
+    "next_auroc": ("Next-token AUROC", "do its positive logits predict what follows? ½: no more than any token"),
     "enc_dec_cosine": ("Encoder–decoder cosine", "of the direction it reads and the one it writes"),
     "max_cosine": ("Max cosine", "with the decoder row of any other latent"),
     "label_f1": ("Label F1", "of the label that it detects best, held out: 1 is the label itself"),

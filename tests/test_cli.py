@@ -255,19 +255,24 @@ def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, archit
     assert config["decay_shape"] == "cosine" and config["dead_after"] is None and config["lr"] == 0.01
 
 
-def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, capsys):
+def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, capsys, monkeypatch):
     from analyses.custom_architecture import GroupLassoConfig
 
-    try:
-        ARCHITECTURES[GroupLassoConfig.architecture] = GroupLassoConfig
-        words = ("--architecture", "group_lasso", "--d-sae", 24, "--tokens", 1000, "--group", 3, "--penalty", 0.2)
-        config = trained(folder / "store", tmp_path / "sae", *words)
-        assert (config["architecture"], config["group"], config["penalty"]) == ("group_lasso", 3, 0.2)
-        with pytest.raises(SystemExit, match="0"):
-            main(["train-sae", "--help"])
-        assert "group_lasso" in capsys.readouterr().out
-    finally:
-        ARCHITECTURES.pop(GroupLassoConfig.architecture)
+    monkeypatch.setitem(ARCHITECTURES, GroupLassoConfig.architecture, GroupLassoConfig)
+    words = ("--architecture", "group_lasso", "--d-sae", 24, "--tokens", 1000, "--group", 3, "--penalty", 0.2)
+    config = trained(folder / "store", tmp_path / "sae", *words)
+    assert (config["architecture"], config["group"], config["penalty"]) == ("group_lasso", 3, 0.2)
+    with pytest.raises(SystemExit, match="0"):
+        main(["train-sae", "--help"])
+    assert "group_lasso" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "interp", "train-sae", "--architecture", "topk", "--fields"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 0
 
 
 def test_flags_of_an_architecture_and_the_whole_store_by_default(folder, tmp_path):

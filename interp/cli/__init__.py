@@ -42,15 +42,19 @@ COMMANDS: dict[Callable[..., None], Callable | None] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser(words)
-    options = parser.parse_args(words)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    _quiet_libraries()
     try:
+        options = parser.parse_args(words)
+        if options.command is None:
+            parser.print_help()
+            return 0
+        _quiet_libraries()
         options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
-        if options.traceback:
+        if "--traceback" in words:
             raise
         if is_first() or isinstance(error, OSError):
             print(f"interp: {one_line(error)}", file=sys.stderr)

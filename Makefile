@@ -11,7 +11,7 @@ essay: .venv/installed
 	$(BIN)/python -m analyses.essay
 
 test: .venv/installed-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

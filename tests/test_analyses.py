@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
@@ -15,8 +14,6 @@ from analyses import (
     bench_sae,
     extract_features,
     recovery_worlds,
-    scorecard,
-    scorecard_synthetic,
 )
 from analyses.bench_sae import QUICK
 from analyses.peers import sparse_start
@@ -36,19 +33,6 @@ def test_extract_features_writes_results_figures_and_page(tmp_path):
     assert {f"{name}.html" for name in ("density", "monosemanticity", "coherence")} <= {
         p.name for p in tmp_path.iterdir()
     }
-
-
-def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_was(tmp_path):
-    results = scorecard.main(["--quick", "--out", str(tmp_path)])
-    assert results["A"]["verdict"]["n"] > 100 and results["A"]["scores"][0]["score"] == "monosemanticity"
-    assert {f"B {family} dictionary" for family in ("topics", "records", "scripts")} <= results.keys()
-    assert {row["score"] for row in results["C"]} == set(scorecard_synthetic.MEASURES)
-    assert all(np.isfinite(row["auroc"]) and 0 < row["n_one"] < row["n"] for row in results["C"])
-    assert not any(np.isnan(row["auroc"]) for name, rows in results.items() if name.startswith("C") for row in rows)
-    tables = {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
-    assert scorecard.main(["--quick", "--out", str(tmp_path)])["A"] == results["A"]
-    assert tables == {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
-    assert {"results.json", "calibration.html", "scores.html"} <= {file.name for file in tmp_path.iterdir()}
 
 
 def test_bench_sae_times_ours_beside_what_is_installed(tmp_path, capsys):

@@ -21,7 +21,14 @@ def plain(cell: Any) -> str:
 
 
 def demo(stages: Results) -> str:
-    parts = [in_short(stages), "", "Concepts: held-out F1 of the best single latent and of the best single neuron.", ""]
+    parts = [
+        in_short(stages),
+        "",
+        quality_beside_nulls(stages),
+        "",
+        "Concepts: held-out F1 of the best single latent and of the best single neuron.",
+        "",
+    ]
     best = sorted(stages["concepts"]["results"].items(), key=lambda item: -item[1]["f1_feature"])
     parts += [table(["label", "latent", "neuron"], ([n, r["f1_feature"], r["f1_neuron"]] for n, r in best)), ""]
     parts += ["Of the latents that fire, the share called monosemantic, beside the nulls of the run:", ""]
@@ -38,15 +45,24 @@ def share_row(item: tuple[str, Results]) -> list[Any]:
     return [name, *(f"{c['share']:.0%} ({c['ci_low']:.0%}–{c['ci_high']:.0%})" if c else None for c in cells)]
 
 
-def in_short(stages: Results) -> str:
-    quality, model = stages["quality"]["results"], stages["model"]["results"]
+def quality_beside_nulls(stages: Results) -> str:
     rows = [
         [name, row["l0"], row["fvu"], f"{row['ce_recovered_mean']:.1%}", f"{row['dead_share']:.1%}"]
-        for name, row in quality.items()
+        for name, row in stages["quality"]["results"].items()
     ]
-    columns = ["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there"]
-    nats = f"{model['val_loss']:.2f} nats a token (bigrams {model['bigram_cross_entropy']:.2f})"
-    return f"The model reaches {nats}.\n\n{table(columns, rows)}"
+    return table(["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there"], rows)
+
+
+def in_short(stages: Results) -> str:
+    model, quality = stages["model"]["results"], dict(stages["quality"]["results"])
+    sae = quality.pop("SAE")
+    others = ", ".join(f"{name} {row['ce_recovered_mean']:.1%}" for name, row in quality.items())
+    bigrams = model["bigram_cross_entropy"]
+    return (
+        f"The model reaches {model['val_loss']:.2f} nats a token (its corpus's bigrams: {bigrams:.2f}). "
+        f"The SAE, {sae['l0']:.0f} latents a token: FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
+        f"cross-entropy recovered ({others})."
+    )
 
 
 def speed(results: Results) -> str:

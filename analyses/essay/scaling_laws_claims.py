@@ -45,7 +45,7 @@ class Laws:
         return float(self.loss[-1].mean())
 
     def error(self, shape: str) -> float:
-        """Foretold − measured at the largest size, nats."""
+        """Predicted − measured at the largest size, nats."""
         return float(self.fits[shape](self.x[-1])) - self.held_out
 
     def relative(self, shape: str) -> float:

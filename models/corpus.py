@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from models import own_text, sources
-from models.documents import Document, Span
-from models.formats import FORMATS, format_documents
-from models.languages import LANGUAGES, language_documents
+from models import languages, own_text, sources  # noqa: F401  each brings its sources
+from models.documents import SOURCES, Document, Span
+from models.formats import FORMATS
 from models.tokens import LabelledTokens, Progress, tokenize
 
 __all__ = [
@@ -39,10 +38,6 @@ __all__ = [
     "split_documents",
     "tokenize",
 ]
-
-NATURAL = ("shakespeare", "python")
-USER = ("files", "jsonl", "huggingface")
-SOURCES = ("mixture", *NATURAL, *LANGUAGES, *FORMATS, *USER)
 
 DEFAULT_SHARES: Mapping[str, float] = {
     "shakespeare": 0.40,
@@ -60,7 +55,7 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
     source: str = "mixture"
-    """One of `SOURCES`: the mixture, shakespeare, python, a language, a format, or files, jsonl, huggingface."""
+    """The `mixture` or one of `SOURCES`: shakespeare, python, a language, a format, or files, jsonl, huggingface."""
     characters: int | None = None
     """How many to take, up to the end of the document that reaches them. None: all of shakespeare, python, files or
     jsonl; 12 million of a source that has no end (the mixture, languages, formats) or is streamed (huggingface)."""
@@ -80,8 +75,8 @@ class CorpusConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.source not in SOURCES:
-            raise ValueError(f"source={self.source!r} must be one of {', '.join(SOURCES)}")
+        if self.source not in ("mixture", *SOURCES):
+            raise ValueError(f"source={self.source!r} must be one of mixture, {', '.join(SOURCES)}")
         if self.characters is not None and self.characters < 1:
             raise ValueError(f"characters={self.characters} must be at least 1, or None")
         if self.document_characters < 100:
@@ -89,19 +84,16 @@ class CorpusConfig:
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"val_fraction={self.val_fraction} must be in [0, 1)")
         for source in self.mixture if self.source == "mixture" else (self.source,):
-            if source in ("files", "jsonl") and not self.paths:
-                raise ValueError(f"source {source!r} needs paths: name at least one file or glob")
-            if source == "huggingface" and not self.name:
-                raise ValueError("source 'huggingface' needs name: a data set on the hub, or a local folder")
+            if SOURCES[source].fields and not getattr(self, needed := SOURCES[source].fields[0]):
+                raise ValueError(f"source {source!r} needs {needed}: {SOURCES[source].remedy}")
 
     @property
     def mixture(self) -> Mapping[str, float]:
         """The shares, checked."""
         shares = DEFAULT_SHARES if self.shares is None else self.shares
-        allowed = set(SOURCES) - {"mixture"}
         for source, share in shares.items():
-            if source not in allowed:
-                raise ValueError(f"shares names {source!r}, which is not one of {', '.join(SOURCES[1:])}")
+            if source not in SOURCES:
+                raise ValueError(f"shares names {source!r}, which is not one of {', '.join(SOURCES)}")
             if not 0 < share <= 1:
                 raise ValueError(f"shares[{source!r}]={share} must be in (0, 1]")
         if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
@@ -121,8 +113,8 @@ def load_documents(config: CorpusConfig, *, progress: Progress | None = None) ->
     Raises ValueError or OSError on text that is missing, empty, not UTF-8 or without the named field, and where a
     mixture asks for more of a user's text than there is.
     """
-    finite = config.source in (*NATURAL, "files", "jsonl")
-    limit = config.characters or (None if finite else ENDLESS_CHARACTERS)
+    endless = config.source == "mixture" or SOURCES[config.source].endless
+    limit = config.characters or (ENDLESS_CHARACTERS if endless else None)
     documents: list[Document] = []
     taken = 0
     for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
@@ -165,20 +157,9 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
 
 def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
     """One source, from its start, with a random stream of its own: other sources do not change what it gives."""
-    rng, size = Random(f"{config.seed}:{source}"), config.document_characters
-    if source == "shakespeare":
-        return sources.shakespeare(rng, size)
-    if source == "python":
-        return sources.python(rng, size)
-    if source in LANGUAGES:
-        return language_documents(source, rng, size)
-    if source in FORMATS:
-        return format_documents(source, rng, size)
-    if source == "files":
-        return own_text.files(config.paths, size)
-    if source == "jsonl":
-        return own_text.jsonl(config.paths, config.field, size)
-    return own_text.huggingface(config.name, config.subset, config.split, config.field, size)
+    read, fields = SOURCES[source].read, SOURCES[source].fields
+    given = [getattr(config, name) for name in fields] if fields else [Random(f"{config.seed}:{source}")]
+    return read(*given, config.document_characters)
 
 
 def _mixture(config: CorpusConfig) -> Iterator[Document]:
@@ -199,7 +180,7 @@ def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
         for document in _stream(source, config):
             characters += len(document.text)
             yield document
-        if source in USER or not characters:
+        if SOURCES[source].fields or not characters:
             raise ValueError(
                 f"the mixture asks for more {source} than there is ({characters:,} characters): "
                 f"lower its share or the corpus's characters={config.characters}"

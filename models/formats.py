@@ -5,11 +5,12 @@ its name as label. A page mixes the format's own lines (a log, a letter, a listi
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
 from models import format_values
-from models.documents import Document
+from models.documents import SOURCES, Document, Source
 from models.pages import Page, english_sentence
 
 
@@ -138,3 +139,5 @@ FORMATS = {
         ),
     ),
 }
+
+SOURCES |= {name: Source(partial(format_documents, name), endless=True) for name in FORMATS}

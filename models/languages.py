@@ -13,7 +13,7 @@ from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
-from models.documents import Document
+from models.documents import SOURCES, Document, Source
 from models.pages import Page, english_sentence
 
 
@@ -91,3 +91,6 @@ def _words(locale: str) -> tuple[list[str], list[float]]:
     words = [w for w in dict.fromkeys(provider.word_list) if w and all(unicodedata.category(c)[0] in "LM" for c in w)]
     Random(0).shuffle(words)
     return words, list(accumulate(1 / (rank + 10) for rank in range(len(words))))
+
+
+SOURCES |= {name: Source(functools.partial(language_documents, name), endless=True) for name in LANGUAGES}

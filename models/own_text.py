@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from models.documents import Document, cut, piece_end
+from models.documents import Document, cut, piece_end, source
 
 
+@source(fields=("paths",), remedy="name at least one file or glob")
 def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
     """Text files (UTF-8), named by path or glob, in the order named; the files of one glob are sorted."""
     for pattern in patterns:
@@ -26,6 +27,7 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
             raise ValueError(f"{pattern} is empty: name a file with text in it")
 
 
+@source(fields=("paths", "field"), remedy="name at least one file or glob")
 def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files; blank lines are skipped."""
     for pattern in patterns:
@@ -42,6 +44,7 @@ def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
             raise ValueError(f"{pattern} is empty: it holds no text under the field {field!r}")
 
 
+@source(endless=True, fields=("name", "subset", "split", "field"), remedy="a data set on the hub, or a local folder")
 def huggingface(name: str, subset: str, split: str, field: str, size: int) -> Iterator[Document]:
     """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
     import datasets

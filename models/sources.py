@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-from models.documents import Document, Span, cut, piece_end
+from models.documents import Document, Span, cut, piece_end, source
 
 PYTHON_KINDS = ("keyword", "name", "string", "docstring", "comment", "number", "operator")
 PLAY_KINDS = ("act_heading", "speaker", "stage_direction", "speech")
@@ -28,6 +28,7 @@ _PYTHON_SKIPPED = frozenset(
 )
 
 
+@source()
 def shakespeare(rng: Random, size: int) -> Iterator[Document]:
     """Pieces of all plays in an order drawn from `rng`.
 
@@ -46,6 +47,7 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
     yield from pieces
 
 
+@source()
 def python(rng: Random, size: int) -> Iterator[Document]:
     """The head of each standard-library module, in an order drawn from `rng`; what `tokenize` refuses is skipped."""
     root = Path(sysconfig.get_path("stdlib"))

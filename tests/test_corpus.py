@@ -34,6 +34,7 @@ from models.corpus import (
     split_documents,
     tokenize,
 )
+from models.documents import SOURCES, Source
 from models.formats import FORMATS, format_documents
 from models.languages import LANGUAGES, language_documents
 from models.tokenizer import Tokenizer
@@ -267,7 +268,7 @@ def test_seed_changes_the_mixture(mixture):
 
 def test_a_built_in_source_that_runs_out_starts_over_and_says_so(monkeypatch, caplog):
     short = [Document("to be or not to be " * 5, (), "shakespeare", f"play-{i}") for i in range(3)]
-    monkeypatch.setattr(sources, "shakespeare", lambda rng, size: iter(short))
+    monkeypatch.setitem(SOURCES, "shakespeare", Source(lambda rng, size: iter(short)))
     config = CorpusConfig(characters=4000, shares={"shakespeare": 0.5, "hex": 0.5})
     with caplog.at_level(logging.WARNING):
         documents = load_documents(config)

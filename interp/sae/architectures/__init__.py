@@ -8,8 +8,12 @@
     GatedConfig            one path decides what fires, the other how strongly
     MatchingPursuitConfig  one latent after the other, each from what the ones before leave
 
-`ARCHITECTURES` has them by name, a user's own among them.
+`ARCHITECTURES` has them by name, a user's own among them. Every file of this folder is read, so that a new one needs no
+other line.
 """
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from interp.sae.architectures.batchtopk import BatchTopKConfig, MatryoshkaConfig
 from interp.sae.architectures.jumprelu import JumpReLUConfig
@@ -32,3 +36,6 @@ __all__ = [
     "config_from_dict",
     "config_to_dict",
 ]
+
+for _file in iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")

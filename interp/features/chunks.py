@@ -6,23 +6,26 @@ Out: `Rows.feed` shows each `Chunk` in turn; `ColumnFiles`, filled by such a pas
      token order, and no result depends on how the rows were cut into chunks.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 from numba import njit
 
 from interp.codes import CodeStore
+from interp.features.scan_config import ScanConfig, fit_half
 
 _BLOCK = 256
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(NamedTuple):
     """The entries of latent `first` + j are at offsets[j]:offsets[j + 1], rows ascending."""
 
     first: int
@@ -33,20 +36,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The entries of row i are at offsets[i]:offsets[i + 1]; row 0 is the row `start` of the token set."""
+    """The codes of some rows; the first of them is the row `start` of the token set."""
 
     start: int
-    offsets: np.ndarray
-    latents: np.ndarray
-    values: np.ndarray
-    d_sae: int
+    by_row: scipy.sparse.csr_matrix
 
     @cached_property
-    def columns(self) -> Columns:
-        """The same entries, by latent."""
-        entries, shape = (self.values, self.latents, self.offsets), (len(self.offsets) - 1, self.d_sae)
-        by_latent = scipy.sparse.csr_matrix(entries, shape).tocsc()
-        return Columns(0, by_latent.indptr.astype(np.int64), by_latent.indices, by_latent.data)
+    def by_latent(self) -> scipy.sparse.csc_matrix:
+        return self.by_row.tocsc()
 
 
 @dataclass(frozen=True)
@@ -56,22 +53,21 @@ class Rows:
     codes: CodeStore
     tokens: np.ndarray
     """Int32 "seq pos"."""
-    fit: np.ndarray
-    """Bool "seq": the half of the sequences on which thresholds and explanations are fitted."""
     vocab_size: int
-    chunk_entries: int
+    config: ScanConfig
 
     @property
     def n_ctx(self) -> int:
         return self.tokens.shape[1]
 
     @property
-    def d_sae(self) -> int:
-        return self.codes.d_sae
-
-    @property
     def mean_l0(self) -> float:
         return self.codes.nnz / max(len(self.codes), 1)
+
+    @cached_property
+    def fit(self) -> np.ndarray:
+        """Bool "seq": the half of the sequences on which thresholds and explanations are fitted."""
+        return fit_half(len(self.tokens)).numpy()
 
     @cached_property
     def present(self) -> np.ndarray:
@@ -89,27 +85,27 @@ class Rows:
 
     def feed(self, *accumulators: Callable[[Chunk], None], advance: Callable[[int], None]) -> None:
         """Show every chunk, in order, to each accumulator; they share nothing, so they run side by side."""
+        size = self.n_ctx * max(1, int(self.config.chunk_entries / (max(self.mean_l0, 1) * self.n_ctx)))
+        chunks = in_threads(self._chunk, [slice(start, start + size) for start in range(0, self.tokens.size, size)], 1)
         with ThreadPoolExecutor(len(accumulators)) as pool:
-            for chunk in self._chunks():
+            for chunk in chunks:
                 for done in [pool.submit(add, chunk) for add in accumulators]:
                     done.result()
-                advance(len(chunk.offsets) - 1)
+                advance(chunk.by_row.shape[0])
 
-    def _chunks(self) -> Iterator[Chunk]:
-        """The next chunk is read while one is counted."""
-        sequences = max(1, int(self.chunk_entries / (max(self.mean_l0, 1) * self.n_ctx)))
-        starts = range(0, len(self.tokens), sequences)
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._chunk, 0, sequences)
-            for first in starts[1:]:
-                chunk, ahead = ahead.result(), reader.submit(self._chunk, first, first + sequences)
-                yield chunk
-            yield ahead.result()
+    def _chunk(self, rows: slice) -> Chunk:
+        return Chunk(rows.start, self.codes[rows].scipy())
 
-    def _chunk(self, first: int, last: int) -> Chunk:
-        start = first * self.n_ctx
-        codes = self.codes[start : last * self.n_ctx]
-        return Chunk(start, codes.offsets.numpy(), codes.latents.numpy(), codes.values.numpy(), self.d_sae)
+
+def in_threads(work: Callable[[Any], Any], items: Iterable[Any], n_threads: int) -> Iterator[Any]:
+    """work(item) of each item, in order; as many are made ahead as there are threads."""
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting = (pool.submit(work, item) for item in items)
+        ahead = deque(islice(waiting, n_threads))
+        while ahead:
+            made = ahead.popleft().result()
+            ahead.extend(islice(waiting, 1))
+            yield made
 
 
 class ColumnFiles:
@@ -122,13 +118,13 @@ class ColumnFiles:
         self._n_chunks = 0
 
     def add(self, chunk: Chunk) -> None:
-        columns = chunk.columns
-        starts = columns.offsets + self.n_active.sum()
-        arrays = {"starts": starts, "rows": columns.rows + np.int64(chunk.start), "values": columns.values}
-        for name, array in arrays.items():
+        firings = chunk.by_latent
+        starts = np.add(firings.indptr, self.n_active.sum(), dtype=np.int64)
+        rows = np.add(firings.indices, chunk.start, dtype=np.int64)
+        for name, array in {"starts": starts, "rows": rows, "values": firings.data}.items():
             with open(self.folder / name, "ab") as file:
                 array.tofile(file)
-        self.n_active += np.diff(columns.offsets)
+        self.n_active += np.diff(firings.indptr)
         self._n_chunks += 1
 
     def blocks(self, max_entries: int) -> list[tuple[int, int]]:

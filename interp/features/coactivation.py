@@ -7,14 +7,11 @@ with n_i the rows on which i is among the strongest. With `strongest` None every
 firings: exact, at a cost of L0^2 a row. Counts are a matrix [latent, d_sae] for some of the latents at a time.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
+import scipy.sparse
 from numba import njit
 
 from interp.features.chunks import Chunk, insert_best
-
-_BLOCK = 256
 
 
 class Coactivation:
@@ -27,30 +24,30 @@ class Coactivation:
 
     def add(self, chunk: Chunk) -> None:
         if self.strongest is not None:
-            bits = chunk.values.view(np.uint32)
-            offsets, latents = _keep_strongest(chunk.offsets, chunk.latents, bits, self.strongest)
-            chunk = Chunk(chunk.start, offsets, latents, np.zeros(len(latents), np.float32), chunk.d_sae)
-        columns = chunk.columns
-        self.n_strong += np.diff(columns.offsets)
-        _count(self.first, columns.offsets, columns.rows, chunk.offsets, chunk.latents, self.counts)
+            codes = chunk.by_row
+            bits = codes.data.view(np.uint32)
+            offsets, latents = _keep_strongest(codes.indptr, codes.indices, bits, self.strongest)
+            kept = scipy.sparse.csr_matrix((np.zeros(len(latents), np.float32), latents, offsets), codes.shape)
+            chunk = Chunk(chunk.start, kept)
+        by_row, by_latent = chunk.by_row, chunk.by_latent
+        self.n_strong += np.diff(by_latent.indptr)
+        _count(self.first, by_latent.indptr, by_latent.indices, by_row.indptr, by_row.indices, self.counts)
 
-    def tables(self, k: int, n_rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """The `k` partners of the highest Jaccard index of each latent, for some latents after the others."""
-        for at in range(0, len(self.counts), _BLOCK):
-            n_both = self.counts[at : at + _BLOCK]
-            best = _best(n_both, self.first + at, self.n_strong, k)
-            row, rank = np.nonzero(best >= 0)
-            latent, other = self.first + at + row, best[row, rank]
-            both = n_both[row, other].astype(np.int64)
-            n, n_other = self.n_strong[latent], self.n_strong[other]
-            yield {
-                "latent": latent,
-                "other": other,
-                "rank": rank,
-                "n_both": both,
-                "jaccard": both / (n + n_other - both),
-                "lift": both * (n_rows / (n * n_other)),
-            }
+    def table(self, k: int, n_rows: int) -> dict[str, np.ndarray]:
+        """The `k` partners of the highest Jaccard index of each latent."""
+        best = _best(self.counts, self.first, self.n_strong, k)
+        row, rank = np.nonzero(best >= 0)
+        latent, other = self.first + row, best[row, rank]
+        both = self.counts[row, other].astype(np.int64)
+        n, n_other = self.n_strong[latent], self.n_strong[other]
+        return {
+            "latent": latent,
+            "other": other,
+            "rank": rank,
+            "n_both": both,
+            "jaccard": both / (n + n_other - both),
+            "lift": both * (n_rows / (n * n_other)),
+        }
 
 
 @njit(cache=True, nogil=True)

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from numba import njit
 from torch import Tensor
 
+from interp.features.chunks import Rows
 from interp.features.token_counts import TokenCounts
 from interp.hooks import capture, resolve_hooks, to_model
 
@@ -90,18 +91,17 @@ def logit_path(
 
 
 @torch.no_grad()
-def logit_columns(
-    path: LogitPath, first: int, last: int, following: TokenCounts | None, unigrams: np.ndarray, k: int
-) -> dict[str, Any]:
-    """Columns of the features table for latents first .. last; none where there is no path to the logits.
+def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None, rows: Rows) -> dict[str, Any]:
+    """Columns of the features table for some latents; none where there is no path to the logits.
 
     `following` counts the tokens behind the firings; None where they were not counted.
     """
     if path.directions is None or path.W_U is None:
         return {}
-    effects = path.directions[first:last] @ path.W_U
+    effects = path.directions[latents] @ path.W_U
     effects -= effects.mean(1, keepdim=True)
-    top, bottom = (effects.topk(min(k, effects.shape[1]), largest=largest) for largest in (True, False))
+    k = min(rows.config.n_logits, effects.shape[1])
+    top, bottom = (effects.topk(k, largest=largest) for largest in (True, False))
     columns = {
         "top_logit_tokens": list(top.indices.numpy()),
         "top_logits": list(top.values.numpy()),
@@ -110,7 +110,7 @@ def logit_columns(
     }
     if following is None:
         return columns
-    n_next, share, auroc = _follow(effects.numpy(), top.indices.numpy(), unigrams, following.starts, following.pairs)
+    n_next, share, auroc = _follow(effects.numpy(), top.indices.numpy(), rows.unigrams, *following)
     return columns | {"top_logit_next": list(n_next), "top_logit_next_share": list(share), "next_auroc": auroc}
 
 

@@ -7,8 +7,7 @@ replacement that no chunking can change. Ties between strongest firings go to th
 around a firing inside its own sequence, with this latent's activation on each of them.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,8 +23,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _hashed = njit(cache=True, nogil=True)(splitmix64)
 
 
-@dataclass(frozen=True)
-class Examples:
+class Examples(NamedTuple):
     """Where the kept firings of each latent stand in the columns; −1 behind the last of each row."""
 
     counts: np.ndarray
@@ -35,11 +33,10 @@ class Examples:
     sample: np.ndarray
     """Entries "latent interval rank"."""
 
-    @classmethod
-    def pick(cls, columns: Columns, maxima: np.ndarray, config: ScanConfig) -> "Examples":
-        sizes = config.n_intervals, config.n_top, config.n_per_interval
-        seed = np.uint64(config.seed)
-        return cls(*_pick(columns.offsets, columns.rows, columns.values, columns.first, maxima, seed, *sizes))
+
+def pick_examples(columns: Columns, firing: FiringStatistics, config: ScanConfig) -> Examples:
+    sizes = config.n_intervals, config.n_top, config.n_per_interval
+    return Examples(*_pick(*columns, firing.maxima, np.uint64(config.seed), *sizes))
 
 
 def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np.ndarray]:
@@ -52,10 +49,9 @@ def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np
     return {key: column[alive] for key, column in {**columns, "n": examples.counts.reshape(-1)}.items()}
 
 
-def example_table(
-    examples: Examples, columns: Columns, firing: FiringStatistics, rows: Rows, config: ScanConfig
-) -> dict[str, Any]:
+def example_table(examples: Examples, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, Any]:
     """The table `examples`: the kept firings in their windows."""
+    config = rows.config
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
     latent = np.concatenate([t_latent, s_latent])
@@ -86,7 +82,7 @@ def example_table(
 
 
 @njit(cache=True, nogil=True)
-def _pick(offsets, rows, values, first, maxima, seed, n_intervals, n_top, n_sample):
+def _pick(first, offsets, rows, values, maxima, seed, n_intervals, n_top, n_sample):
     d = len(maxima)
     counts = np.zeros((d, n_intervals), np.int64)
     top, sample = np.full((d, n_top), -1, np.int64), np.full((d, n_intervals, n_sample), -1, np.int64)

@@ -41,6 +41,11 @@ class FiringStatistics:
         bits = columns.values.view(np.int32)
         return cls(columns.first, n_rows, *_count(columns.offsets, columns.rows, n_ctx, columns.values, bits))
 
+    @property
+    def mass_steps(self) -> np.ndarray:
+        """What one unit of each latent's mass is, where masses are counted in integers."""
+        return np.ldexp(1.0, np.frexp(self.maxima)[1] - 30)
+
     def columns(self) -> dict[str, np.ndarray]:
         """Columns of the features table; NaN where a latent never fires."""
         fired = np.where(self.n_active > 0, self.n_active, np.nan)

@@ -108,13 +108,13 @@ def _f1(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> np.ndarray:
     return ratio(2 * tail, total)
 
 
-def best_labels(table: dict[str, np.ndarray], first: int, d_sae: int) -> dict[str, np.ndarray]:
-    """For the features table: the label of best `f1_fit` of each latent from `first` on, with its held-out F1."""
-    best, f1 = np.full(d_sae, None, dtype=object), np.full(d_sae, np.nan)
-    order = np.lexsort((-np.nan_to_num(table["f1_fit"], nan=-1), table["latent"]))
-    latents, starts = np.unique(table["latent"][order], return_index=True)
-    found = order[starts][table["f1_fit"][order[starts]] > 0]
-    at = table["latent"][found] - first
+def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStatistics) -> dict[str, np.ndarray]:
+    """Columns of the features table: the label of best `f1_fit` of each latent, with its held-out F1."""
+    n_latents = len(firing.n_active)
+    best, f1 = np.full(n_latents, None, dtype=object), np.full(n_latents, np.nan)
+    fit = np.nan_to_num(table["f1_fit"]).reshape(-1, n_labels)
+    found = (fit.argmax(1) + n_labels * np.arange(len(fit)))[fit.max(1) > 0]
+    at = table["latent"][found] - firing.first
     best[at], f1[at] = table["label"][found], table["f1"][found]
     return {"best_label": best, "best_label_f1": f1}
 

@@ -9,25 +9,22 @@ for their pairs. The codes that are laid out take 12 bytes a firing, in a folder
 """
 
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from interp.features.chunks import ColumnFiles, Rows
+from interp.features.chunks import ColumnFiles, Columns, Rows, in_threads
 from interp.features.coactivation import Coactivation
 from interp.features.decoder import Decoder, logit_columns, neighbour_tables
-from interp.features.examples import Examples, example_table, interval_table
+from interp.features.examples import example_table, interval_table, pick_examples
 from interp.features.firing import FiringStatistics
 from interp.features.labelling import LabelSets, best_labels, label_table
 from interp.features.scan_config import ScanConfig
 from interp.features.tables import SCHEMAS, table_writer
-from interp.features.token_counts import TokenCounts, mass_steps, offset_table, summarise, token_table
+from interp.features.token_counts import count_tokens, offset_table, token_table
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""
@@ -43,7 +40,6 @@ class Inputs(NamedTuple):
     rows: Rows
     labels: LabelSets | None
     decoder: Decoder
-    config: ScanConfig
 
 
 def n_passes(config: ScanConfig, d_sae: int) -> int:
@@ -55,78 +51,72 @@ def write_tables(inputs: Inputs, folder: Path, advance: Advance) -> int:
     """Write every table of `interp.features.tables` into `folder`. Returns how many latents fire."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
-    columns = ColumnFiles(scratch, inputs.rows.d_sae)
+    columns = ColumnFiles(scratch, inputs.rows.codes.d_sae)
     with ExitStack() as stack:
         write = {name: stack.enter_context(table_writer(folder, name)) for name in SCHEMAS}
-        for table in _pair_tables(inputs, columns, advance):
+        for table in _pair_tables(inputs.rows, columns, advance):
             write["coactivations"](table)
         for tables in _latent_tables(inputs, columns, advance):
             for name, table in tables.items():
                 write[name](table)
         if inputs.decoder.W_dec is not None:
-            for table in neighbour_tables(inputs.decoder.W_dec, inputs.config.n_neighbours):
+            for table in neighbour_tables(inputs.decoder.W_dec, inputs.rows.config.n_neighbours):
                 write["neighbours"](table)
     shutil.rmtree(scratch, ignore_errors=True)
     return int((columns.n_active > 0).sum())
 
 
-def _pair_tables(inputs: Inputs, columns: ColumnFiles, advance: Advance) -> Iterator[dict[str, Any]]:
+def _pair_tables(rows: Rows, columns: ColumnFiles, advance: Advance) -> Iterator[dict[str, Any]]:
     """The table of co-activations, in pieces. The first pass fills `columns` too."""
-    rows, config, n_read = inputs.rows, inputs.config, lambda n: advance(n, "counting firings")
-    cheap = rows.d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
+    config, d_sae, n_read = rows.config, rows.codes.d_sae, lambda n: advance(n, "counting firings")
+    cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
     strongest = config.strongest or (None if cheap else _DEFAULT_STRONGEST)
-    blocks = _pair_blocks(config, rows.d_sae)
+    blocks = _pair_blocks(config, d_sae)
     if not blocks:
         rows.feed(columns.add, advance=n_read)
     for first, last in blocks:
-        pairs = Coactivation(rows.d_sae, first, last, strongest)
+        pairs = Coactivation(d_sae, first, last, strongest)
         rows.feed(*([columns.add] if first == 0 else []), pairs.add, advance=n_read)
-        yield from pairs.tables(config.n_coactivations, rows.n_present)
+        yield pairs.table(config.n_coactivations, rows.n_present)
 
 
-def _latent_tables(inputs: Inputs, columns: ColumnFiles, advance: Advance) -> Iterator[Tables]:
-    """The tables of each block of latents, in order; as many are made ahead as there are threads."""
-    n_rows, d_sae, n_threads = inputs.rows.tokens.size, inputs.rows.d_sae, torch.get_num_threads()
-    blocks = columns.blocks(inputs.config.chunk_entries // 4)
-    with ThreadPoolExecutor(n_threads) as pool:
-        waiting = (pool.submit(_describe, inputs, columns, *block) for block in blocks)
-        ahead = deque(islice(waiting, n_threads))
-        for first, last in blocks:
-            tables = ahead.popleft().result()
-            ahead.extend(islice(waiting, 1))
-            yield tables
-            advance(n_rows * last // d_sae - n_rows * first // d_sae, "describing latents")
+def _latent_tables(inputs: Inputs, files: ColumnFiles, advance: Advance) -> Iterator[Tables]:
+    """The tables of each block of latents, in order."""
+    n_rows, d_sae = inputs.rows.tokens.size, files.d_sae
+    blocks = files.blocks(inputs.rows.config.chunk_entries // 4)
+    described = in_threads(lambda block: _describe(inputs, files.read(*block)), blocks, torch.get_num_threads())
+    for (first, last), tables in zip(blocks, described, strict=True):
+        yield tables
+        advance(n_rows * last // d_sae - n_rows * first // d_sae, "describing latents")
 
 
-def _describe(inputs: Inputs, files: ColumnFiles, first: int, last: int) -> Tables:
-    """All tables of the latents first .. last that follow from their own firings."""
-    rows, labels, decoder, config = inputs
-    columns = files.read(first, last)
+def _describe(inputs: Inputs, columns: Columns) -> Tables:
+    """All tables of some latents that follow from their own firings."""
+    rows, labels, decoder = inputs
+    latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
     firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
-    examples, steps = Examples.pick(columns, firing.maxima, config), mass_steps(firing.maxima)
-    offsets = range(-config.n_before, config.n_after + 1)
-    counts = [TokenCounts.at(offset, columns, steps, rows) for offset in offsets]
-    summary = summarise(counts, rows.unigrams)
-    of_token = {name: column[:, config.n_before] for name, column in summary.items()}
-    following = counts[config.n_before + 1] if config.n_after else None
-    features = {
-        **firing.columns(),
-        **{name: of_token[name] for name in ("top_token", "n_tokens")},
-        "top_token_share": of_token["top_share"],
-        "token_entropy": of_token["entropy"],
-        **{name: column[first:last] for name, column in decoder.norms.items()},
-        **logit_columns(decoder.logits, first, last, following, rows.unigrams, config.n_logits),
-    }
+    examples = pick_examples(columns, firing, rows.config)
+    counts = count_tokens(columns, firing, rows)
     tables = {
         "histograms": firing.histogram_table(),
         "intervals": interval_table(examples, firing),
-        "examples": example_table(examples, columns, firing, rows, config),
-        "tokens": token_table(counts, first, steps, config.n_tokens),
-        "offsets": offset_table(summary, offsets, first, steps),
+        "examples": example_table(examples, columns, firing, rows),
+        "tokens": token_table(counts, firing, rows.config.n_tokens),
+        "offsets": offset_table(counts, firing, rows.unigrams),
+    }
+    own = {name: column[tables["offsets"]["offset"] == 0] for name, column in tables["offsets"].items()}
+    features = {
+        **firing.columns(),
+        "top_token": own["top_token"],
+        "top_token_share": own["top_share"],
+        "token_entropy": own["entropy"],
+        "n_tokens": own["n_tokens"],
+        **{name: column[latents] for name, column in decoder.norms.items()},
+        **logit_columns(decoder.logits, latents, counts.get(1), rows),
     }
     if labels is not None:
         tables["labels"] = label_table(labels, columns, firing, rows)
-        features |= best_labels(tables["labels"], first, last - first)
+        features |= best_labels(tables["labels"], len(labels.names), firing)
     return {**tables, "features": features}
 
 

@@ -20,7 +20,7 @@ from interp.features.chunks import Rows
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.passes import Inputs, n_passes, write_tables
-from interp.features.scan_config import ScanConfig, fit_half
+from interp.features.scan_config import ScanConfig
 from interp.features.tables import SCHEMAS
 from interp.files import Progress, digest, no_progress, write_json, write_tensors
 
@@ -88,10 +88,9 @@ class Scan:
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write everything but the codes, meta.json last."""
-        half = fit_half(len(self.tokens)).numpy()
-        rows = Rows(codes, self.tokens.numpy(), half, len(self.vocab), self.settings.chunk_entries)
+        rows = Rows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
-        n_alive = write_tables(Inputs(rows, labels, decoder, self.settings), self.out, self.advance)
+        n_alive = write_tables(Inputs(rows, labels, decoder), self.out, self.advance)
         write_json(self.out / "vocab.json", self.vocab)
         write_tensors(self.out / "tokens.safetensors", {"tokens": self.tokens})
         if decoder.W_dec is not None:

@@ -14,71 +14,65 @@ All are exact. Both entropy and kl are biased in small samples: of K tokens seen
 that the sum is the same in any order.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from interp.features.chunks import Columns, Rows, insert_best
+from interp.features.firing import FiringStatistics
 
 _SMALL = 1024
 _MEASURES = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top_share")
 
 
-@dataclass(frozen=True)
-class TokenCounts:
+class TokenCounts(NamedTuple):
     """Of the tokens at one offset: those of latent j are pairs[starts[j]:starts[j + 1]], tokens ascending."""
 
-    offset: int
     starts: np.ndarray
     pairs: np.ndarray
     """Int64 "pair 4": token, n, n_fit, mass in steps."""
 
-    @classmethod
-    def at(cls, offset: int, columns: Columns, steps: np.ndarray, rows: Rows) -> "TokenCounts":
-        """Of the tokens that stand so many places behind the firing ones; before them, if negative."""
-        text = rows.tokens.reshape(-1), rows.n_ctx, rows.fit
-        found = _count(columns.offsets, columns.rows, columns.values, 1 / steps, *text, offset, rows.vocab_size)
-        return cls(offset, *found)
+
+def count_tokens(columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[int, TokenCounts]:
+    """For each offset, of the tokens that stand so many places behind the firing ones; before them, if negative."""
+    fired = columns.offsets, columns.rows, columns.values, 1 / firing.mass_steps
+    text = rows.tokens.reshape(-1), rows.n_ctx, rows.fit, rows.vocab_size
+    offsets = range(-rows.config.n_before, rows.config.n_after + 1)
+    return {offset: TokenCounts(*_count(*fired, *text, offset)) for offset in offsets}
 
 
-def mass_steps(maxima: np.ndarray) -> np.ndarray:
-    """What one unit of each latent's mass is."""
-    return np.ldexp(1.0, np.frexp(maxima)[1] - 30)
-
-
-def token_table(counts: list[TokenCounts], first: int, steps: np.ndarray, k: int) -> dict[str, np.ndarray]:
+def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int) -> dict[str, np.ndarray]:
     """The table `tokens`: the `k` most frequent of each latent and offset, ties to the smaller token."""
-    best = np.stack([_most(own.starts, own.pairs, k) for own in counts], 1)
+    best = np.stack([_most(*own, k) for own in counts.values()], 1)
     latent, which, rank = np.nonzero(best >= 0)
-    shifts = np.cumsum([0, *(len(own.pairs) for own in counts)])
-    token, n, n_fit, mass = np.concatenate([own.pairs for own in counts])[best[latent, which, rank] + shifts[which]].T
-    offset = np.array([own.offset for own in counts])[which]
-    columns = {"latent": first + latent, "offset": offset, "token": token, "n": n, "n_fit": n_fit}
-    return {**columns, "mass": mass * steps[latent]}
+    shifts = np.cumsum([0, *(len(own.pairs) for own in counts.values())])
+    pairs = np.concatenate([own.pairs for own in counts.values()])
+    token, n, n_fit, mass = pairs[best[latent, which, rank] + shifts[which]].T
+    return {
+        "latent": firing.first + latent,
+        "offset": np.array(list(counts))[which],
+        "token": token,
+        "n": n,
+        "n_fit": n_fit,
+        "mass": mass * firing.mass_steps[latent],
+    }
 
 
-def summarise(counts: list[TokenCounts], unigrams: np.ndarray) -> dict[str, np.ndarray]:
-    """The measures above, each "latent offset": NaN, 0 or −1 where no firing has a token at the offset."""
+def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigrams: np.ndarray) -> dict[str, Any]:
+    """The table `offsets`, and `top_token` beside it: NaN, 0 or −1 where no firing has a token at the offset."""
     share = unigrams / max(unigrams.sum(), 1)
     log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
-    parts = [_summarise(own.starts, own.pairs, log_share) for own in counts]
-    return {name: np.stack(part, 1) for name, part in zip(_MEASURES, zip(*parts, strict=True), strict=True)}
-
-
-def offset_table(
-    summary: dict[str, np.ndarray], offsets: Sequence[int], first: int, steps: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The table `offsets`."""
-    columns = {**summary, "mass": summary["mass"] * steps[:, None]}
-    table = {name: column.reshape(-1) for name, column in columns.items()}
-    latents = first + np.repeat(np.arange(len(steps)), len(offsets))
-    return {"latent": latents, "offset": np.tile(offsets, len(steps)), **table}
+    parts = [_summarise(*own, log_share) for own in counts.values()]
+    columns = {name: np.stack(part, 1) for name, part in zip(_MEASURES, zip(*parts, strict=True), strict=True)}
+    latent, which = np.indices(columns["n"].shape)
+    columns["mass"] = columns["mass"] * firing.mass_steps[latent]
+    columns |= {"latent": firing.first + latent, "offset": np.array(list(counts))[which]}
+    return {name: column.reshape(-1) for name, column in columns.items()}
 
 
 @njit(cache=True, nogil=True)
-def _count(offsets, rows, values, per_unit, text, n_ctx, fit, offset, vocab_size):
+def _count(offsets, rows, values, per_unit, text, n_ctx, fit, vocab_size, offset):
     d, size = len(offsets) - 1, 0
     for j in range(d):
         size += min(offsets[j + 1] - offsets[j], vocab_size)

@@ -74,7 +74,9 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row 
     """One pass over activations of both models side by side; latents are made dense a batch at a time.
 
     Raises ValueError for a crosscoder of anything but two hooks of one width."""
-    width = _check(crosscoder)
+    width, *others = crosscoder.widths
+    if others != [width]:
+        raise ValueError(f"the crosscoder reads widths {crosscoder.widths}; two models of one width can be compared")
     sums = _Sums(crosscoder.d_sae, width)
     scales = torch.tensor(crosscoder.scales, dtype=torch.float64)
     bias = torch.stack(crosscoder.parts(crosscoder.b_dec))
@@ -171,9 +173,3 @@ def _of_the_other(betas: Float[Tensor, "model d_sae"], owner: Int[Tensor, " d_sa
     """β of the model that writes the less over β of the one that writes the more."""
     latents = torch.arange(len(owner))
     return betas[1 - owner, latents] / betas[owner, latents]
-
-
-def _check(crosscoder: Crosscoder) -> int:
-    if len(crosscoder.widths) != 2 or len(set(crosscoder.widths)) != 1:
-        raise ValueError(f"the crosscoder reads widths {crosscoder.widths}; two models of one width can be compared")
-    return crosscoder.widths[0]

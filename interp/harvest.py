@@ -15,7 +15,6 @@ process takes the rows of all, in order, and writes. The store is the same to th
 threads each, on the same kind of device), and one that was cut off can be finished by any number of processes.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, chec
 from interp.files import Progress, digest, digest_json, no_progress
 from interp.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
 from interp.processes import Processes, processes
-
-_log = logging.getLogger(__name__)
 
 
 def harvest(
@@ -69,14 +66,11 @@ def harvest(
     names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
     hooks, module = resolve_hooks(model, names), module_of(model)
     check_dtype(dtype)
-    _check_tokens(module, tokens)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
+    _check_tokens(module, tokens)
     tokens = tokens.detach().cpu()
-    keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype))
-    if not keep.any():
-        all_of = f"all {tokens.numel()} are among the excluded ids {list(exclude)}"
-        raise ValueError(f"no token is left to harvest: {all_of}")
+    keep = _kept(tokens, exclude)
     origin = {
         "source": "harvest",
         "hook_names": list(names),
@@ -92,14 +86,12 @@ def harvest(
     }
     team = processes()
     _check_alike(team, origin)
-    if team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
-        store = ActivationStore.open(out)
-        check_same(store.manifest["config"], origin, Path(out))
-        _log.info("%s is complete: %d rows", out, len(store))
-        return store
-    with evaluating(module):
-        _write(_Passes(module, hooks, tokens, keep, batch_size, team), Path(out), origin, resume, progress)
-    return ActivationStore.open(out)
+    if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
+        with evaluating(module):
+            _write(_Passes(module, hooks, tokens, keep, batch_size, team), Path(out), origin, resume, progress)
+    store = ActivationStore.open(out)
+    check_same(store.manifest["config"], origin, Path(out))
+    return store
 
 
 @dataclass(frozen=True)
@@ -185,6 +177,15 @@ def _check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
     if low < 0 or (d_vocab is not None and high >= d_vocab):
         allowed = "at least 0" if d_vocab is None else f"in 0..{d_vocab - 1}"
         raise ValueError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
+
+
+def _kept(tokens: Int[Tensor, "seq pos"], exclude: Sequence[int]) -> Bool[Tensor, "seq pos"]:
+    """Which tokens are no excluded ones."""
+    keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype))
+    if not keep.any():
+        all_of = f"all {tokens.numel()} are among the excluded ids {list(exclude)}"
+        raise ValueError(f"no token is left to harvest: {all_of}")
+    return keep
 
 
 def _fingerprint(module: nn.Module) -> str:

@@ -49,17 +49,6 @@ class Quality:
     """Tokens that were encoded."""
 
 
-@dataclass(frozen=True)
-class _Bounds:
-    """What does not depend on the dictionary."""
-
-    mean: Float[Tensor, " d_in"]
-    variance_sum: float
-    ce: dict[str, float]
-    """The fields of `Quality` without a dictionary: clean, ablated to the mean, to 0."""
-    n_tokens: int
-
-
 def evaluate_dictionary(
     dictionary: Dictionary,
     model: Model,
@@ -75,8 +64,8 @@ def evaluate_dictionary(
     Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, or if every token is
     excluded.
     """
-    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, passes=4)
-    return _evaluate(dictionary, site, _measure_bounds(site))
+    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, n_dictionaries=1)
+    return site.quality("dictionary", dictionary)
 
 
 def quality_table(
@@ -92,63 +81,14 @@ def quality_table(
     """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens."""
     import pandas as pd
 
-    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, passes=3 + len(dictionaries))
-    bounds = _measure_bounds(site)
-    return pd.DataFrame(
-        [{"dictionary": name, **asdict(_evaluate(each, site, bounds, name))} for name, each in dictionaries.items()]
-    )
-
-
-def _evaluate(dictionary: Dictionary, site: "_Site", bounds: _Bounds, name: str = "dictionary") -> Quality:
-    if len(bounds.mean) != dictionary.d_in:
-        raise ValueError(f"{name} reads width {dictionary.d_in}, but {site.hook_name} has width {len(bounds.mean)}")
-    device = dictionary.W_dec.device
-    fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
-    error = torch.zeros((), dtype=torch.float64, device=device)
-
-    def splice(x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
-        x = x.to(device, torch.float32)
-        codes = dictionary.codes(x)
-        x_hat = dictionary.decode(codes)
-        fired.add_(torch.bincount(codes.latents[codes.values != 0], minlength=len(fired)))
-        error.add_((x - x_hat).double().square().sum())
-        return x_hat
-
-    ce_spliced = site.cross_entropy(splice, f"splicing {name}")
-    ce, n_tokens = bounds.ce, bounds.n_tokens
-    return Quality(
-        l0=float(fired.sum()) / n_tokens,
-        fvu=float(ratio(float(error), bounds.variance_sum)),
-        **ce,
-        ce_spliced=ce_spliced,
-        ce_recovered_mean=_recovered(ce["ce_clean"], ce_spliced, ce["ce_mean_ablated"]),
-        ce_recovered_zero=_recovered(ce["ce_clean"], ce_spliced, ce["ce_zero_ablated"]),
-        dead_share=float((fired == 0).double().mean()),
-        ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
-        n_tokens=n_tokens,
-    )
-
-
-def _measure_bounds(site: "_Site") -> _Bounds:
-    """The clean model, and the model without the activation."""
-    sums: list[Tensor] = []
-    squares: list[Tensor] = []
-
-    def measure(x: Float[Tensor, "row d_in"]) -> None:
-        sums.append(x.double().sum(0))
-        squares.append(x.double().square().sum())
-
-    ce = {"ce_clean": site.cross_entropy(measure, "clean model")}
-    n_tokens = int(site.keep.sum())
-    mean = torch.stack(sums).sum(0) / n_tokens
-    ce["ce_mean_ablated"] = site.cross_entropy(lambda x: mean.expand_as(x), "mean-ablated model")
-    ce["ce_zero_ablated"] = site.cross_entropy(torch.zeros_like, "zero-ablated model")
-    variance_sum = float(torch.stack(squares).sum() - n_tokens * mean.square().sum())
-    return _Bounds(mean, variance_sum, ce, n_tokens)
+    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, len(dictionaries))
+    qualities = {name: site.quality(name, dictionary) for name, dictionary in dictionaries.items()}
+    return pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
 
 
 class _Site:
-    """A hook of a model, the tokens to run through it, and which of their positions may be replaced."""
+    """A hook of a model, the tokens to run through it, which of their positions may be replaced, and what does not
+    depend on the dictionary: the activations' mean and variance, and the cross-entropies without a dictionary."""
 
     def __init__(
         self,
@@ -158,7 +98,7 @@ class _Site:
         batch_size: int,
         exclude: Sequence[int],
         progress: Progress | None,
-        passes: int,
+        n_dictionaries: int,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
@@ -170,7 +110,50 @@ class _Site:
             raise ValueError(
                 f"tokens {tuple(tokens.shape)} without the ids {list(exclude)} leave nothing to evaluate on"
             )
-        self.progress, self.done, self.total = progress or no_progress, 0, passes * len(tokens)
+        self.n_tokens = int(self.keep.sum())
+        self.progress, self.done, self.total = progress or no_progress, 0, (3 + n_dictionaries) * len(tokens)
+        sums: list[Tensor] = []
+        squares: list[Tensor] = []
+
+        def measure(x: Float[Tensor, "row d_in"]) -> None:
+            sums.append(x.double().sum(0))
+            squares.append(x.double().square().sum())
+
+        self.ce_clean = self.cross_entropy(measure, "clean model")
+        self.mean = torch.stack(sums).sum(0) / self.n_tokens
+        self.variance_sum = float(torch.stack(squares).sum() - self.n_tokens * self.mean.square().sum())
+        self.ce_mean_ablated = self.cross_entropy(lambda x: self.mean.expand_as(x), "mean-ablated model")
+        self.ce_zero_ablated = self.cross_entropy(torch.zeros_like, "zero-ablated model")
+
+    def quality(self, name: str, dictionary: Dictionary) -> Quality:
+        if len(self.mean) != dictionary.d_in:
+            raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {len(self.mean)}")
+        device = dictionary.W_dec.device
+        fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
+        error = torch.zeros((), dtype=torch.float64, device=device)
+
+        def splice(x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
+            x = x.to(device, torch.float32)
+            codes = dictionary.codes(x)
+            x_hat = dictionary.decode(codes)
+            fired.add_(torch.bincount(codes.latents[codes.values != 0], minlength=len(fired)))
+            error.add_((x - x_hat).double().square().sum())
+            return x_hat
+
+        ce_spliced = self.cross_entropy(splice, f"splicing {name}")
+        return Quality(
+            l0=float(fired.sum()) / self.n_tokens,
+            fvu=float(ratio(float(error), self.variance_sum)),
+            ce_clean=self.ce_clean,
+            ce_spliced=ce_spliced,
+            ce_mean_ablated=self.ce_mean_ablated,
+            ce_zero_ablated=self.ce_zero_ablated,
+            ce_recovered_mean=_recovered(self.ce_clean, ce_spliced, self.ce_mean_ablated),
+            ce_recovered_zero=_recovered(self.ce_clean, ce_spliced, self.ce_zero_ablated),
+            dead_share=float((fired == 0).double().mean()),
+            ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * self.n_tokens)).double().mean()),
+            n_tokens=self.n_tokens,
+        )
 
     def cross_entropy(self, replace: Replace, note: str) -> float:
         """Nats a token, with what `replace` makes of the activations in their place."""

@@ -509,9 +509,10 @@ def test_a_row_costs_little_more_than_its_values():
 
 
 def test_shards_of_rows_are_even_and_depend_on_the_seed():
-    ids = torch.arange(100_000).numpy()
-    one, other = shards.shard_of(ids, 10, 0), shards.shard_of(ids, 10, 1)
-    assert shards.shard_sizes(ids, 10, 0) == tuple((one == i).sum() for i in range(10))
-    assert max(shards.shard_sizes(ids, 10, 0)) < 10_400  # four standard deviations
+    ids = torch.arange(100_000)
+    one, other = shards.shard_of(ids.numpy(), 10, 0), shards.shard_of(ids.numpy(), 10, 1)
+    config = shards.ScatterConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, origin={})
+    assert config.shard_rows(ids) == tuple((one == i).sum() for i in range(10))
+    assert max(config.shard_rows(ids)) < 10_400  # four standard deviations
     assert 0.08 < (one == other).mean() < 0.12
     assert 0.08 < (one[1:] == one[:-1]).mean() < 0.12

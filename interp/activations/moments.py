@@ -9,7 +9,6 @@ model's forward pass: the second moment E x xᵀ (d² a row), and the geometric 
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,6 +18,9 @@ _CHUNK_ROWS = 4096
 _SAMPLE_ROWS = 32_768
 _MEDIAN_ROWS = 4096
 _WIDEST_SECOND_MOMENT = 2048
+
+TENSORS = ("mean", "geometric_median", "second_moment")
+"""Those of the statistics that are stored as tensors; the others are numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,28 +44,10 @@ class ActivationStatistics:
         return None if self.second_moment is None else self.second_moment - torch.outer(self.mean, self.mean)
 
 
-@dataclass
-class Moments:
-    """Running sums: `sums` holds Σx (d numbers), Σ‖x‖ and Σ‖x‖² in float64."""
-
-    n_rows: int
-    sums: Float[Tensor, " d_plus_2"]
-
-    @classmethod
-    def zero(cls, d: int) -> "Moments":
-        return cls(0, torch.zeros(d + 2, dtype=torch.float64))
-
-    def update(self, acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> None:
-        total, wide = acts.sum(0).cpu().double(), norms.cpu().double()
-        self.sums += torch.cat([total, wide.sum()[None], wide.square().sum()[None]])
-        self.n_rows += len(acts)
-
-
-class Statistics(NamedTuple):
-    """What a store keeps of one hook."""
-
-    tensors: dict[str, Tensor]
-    numbers: dict[str, Any]
+def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> Float[Tensor, " d_plus_2"]:
+    """Σx (d numbers), Σ‖x‖ and Σ‖x‖² of some rows, in float64."""
+    wide = norms.cpu().double()
+    return torch.cat([acts.sum(0).cpu().double(), wide.sum()[None], wide.square().sum()[None]])
 
 
 def sample_rows(d: int) -> int:
@@ -71,23 +55,24 @@ def sample_rows(d: int) -> int:
     return _SAMPLE_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS
 
 
-def statistics_of(moments: Moments, sample: Float[Tensor, "row d"]) -> Statistics:
-    """From the sums over all rows, and a random sample of the rows."""
-    mean = moments.sums[:-2] / moments.n_rows
-    mean_norm, mean_square = (moments.sums[-2:] / moments.n_rows).tolist()
+def statistics_of(
+    sums: Float[Tensor, " d_plus_2"], n_rows: int, sample: Float[Tensor, "row d"]
+) -> ActivationStatistics:
+    """From the `running_sums` over all rows, and a random sample of the rows."""
+    mean = sums[:-2] / n_rows
+    mean_norm, mean_square = (sums[-2:] / n_rows).tolist()
     few = sample[:_MEDIAN_ROWS].float()
-    tensors = {"mean": mean.float(), "geometric_median": geometric_median(few)}
     narrow = len(mean) <= _WIDEST_SECOND_MOMENT
-    if narrow:
-        tensors["second_moment"] = second_moment(sample, mean)
-    numbers = {
-        "d": len(mean),
-        "mean_norm": mean_norm,
-        "variance": max(mean_square - float(mean.square().sum()), 0.0),
-        "second_moment_rows": len(sample) if narrow else 0,
-        "geometric_median_rows": len(few),
-    }
-    return Statistics(tensors, numbers)
+    return ActivationStatistics(
+        mean=mean.float(),
+        mean_norm=mean_norm,
+        variance=max(mean_square - float(mean.square().sum()), 0.0),
+        second_moment=second_moment(sample, mean) if narrow else None,
+        geometric_median=geometric_median(few),
+        n_rows=n_rows,
+        second_moment_rows=len(sample) if narrow else 0,
+        geometric_median_rows=len(few),
+    )
 
 
 def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:

@@ -30,7 +30,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from interp.activations.filling import FillingShards
-from interp.activations.moments import Moments, sample_rows, statistics_of
+from interp.activations.moments import TENSORS, running_sums, sample_rows, statistics_of
 from interp.activations.shards import (
     DTYPES,
     FORMAT,
@@ -67,7 +67,7 @@ class ScatterWriter:
     ):
         self.out, self.config = Path(out), config
         self.position = 0
-        self._moments = {hook: Moments.zero(d) for hook, d in config.widths.items()}
+        self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
         self._limits: dict[str, float] = {}
         self._n_outliers, self._refused = 0, False
         shard_rows, columns = config.shard_rows(row_ids), config.columns
@@ -84,7 +84,7 @@ class ScatterWriter:
             return
         try:
             self._shards.reserve()
-            self._note({"position": 0, "n_outliers": 0, "limits": {}, "rows": {}}, {})
+            self._note(self._state(), self._sums)
         except OSError:
             clear(self.out)
             raise
@@ -119,7 +119,7 @@ class ScatterWriter:
         buffer[ROW_IDS][rows, 0] = row_ids
         for hook, x in wide.items():
             buffer[hook][rows] = x if x.is_cpu else x.to(dtype)  # one pass on a CPU, fewer bytes to copy from a GPU
-            self._moments[hook].update(x, norms[hook])
+            self._sums[hook] += running_sums(x, norms[hook])
         self._used = rows.stop
         self.position = position
 
@@ -132,7 +132,7 @@ class ScatterWriter:
             self._refused = True
             raise ValueError("no row is left to store: every one was excluded")
         shards = [self._shards.seal(shard) for shard in range(len(self._shards.layouts))]
-        hooks = self._write_statistics()
+        hooks = self._write_statistics(n_rows)
         files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
             smallest = torch.uint16 if int(tokens.max()) < 1 << 16 else torch.int32
@@ -183,17 +183,14 @@ class ScatterWriter:
     def _flush(self) -> None:
         """Hand the buffer to the thread, and go on with the other one."""
         self._wait()
-        state = {
-            "position": self.position,
-            "n_outliers": self._n_outliers,
-            "limits": self._limits,
-            "rows": {hook: moments.n_rows for hook, moments in self._moments.items()},
-        }
-        sums = {hook: moments.sums.clone() for hook, moments in self._moments.items()}
+        sums = {hook: own.clone() for hook, own in self._sums.items()}
         rows = {name: tensor[: self._used] for name, tensor in self._buffers[0].items()}
-        self._pending = self._thread.submit(self._write, rows, state, sums)
+        self._pending = self._thread.submit(self._write, rows, self._state(), sums)
         self._buffers.reverse()
         self._used = 0
+
+    def _state(self) -> dict[str, Any]:
+        return {"position": self.position, "n_outliers": self._n_outliers, "limits": self._limits}
 
     def _wait(self) -> None:
         if self._pending is not None:
@@ -228,18 +225,18 @@ class ScatterWriter:
             check_same(note["config"], self._key, self.out)
             self._shards.restore(file.get_tensor("filled").numpy())
             state = note["state"]
-            for hook, n_rows in state["rows"].items():
-                self._moments[hook] = Moments(n_rows, file.get_tensor(f"sums.{hook}"))
+            self._sums = {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums}
         self.position, self._n_outliers, self._limits = state["position"], state["n_outliers"], state["limits"]
 
-    def _write_statistics(self) -> dict[str, dict[str, Any]]:
+    def _write_statistics(self, n_rows: int) -> dict[str, dict[str, Any]]:
         """Write the statistics' tensors; returns what the manifest says of each hook."""
         tensors: dict[str, Tensor] = {}
         hooks = {}
-        for hook, moments in self._moments.items():
-            sample = self._shards.sample(hook, sample_rows(self.config.widths[hook]), self.config.seed)
-            found = statistics_of(moments, sample)
-            tensors |= {f"{hook}/{name}": tensor for name, tensor in found.tensors.items()}
-            hooks[hook] = found.numbers
+        for hook, d in self.config.widths.items():
+            sample = self._shards.sample(hook, sample_rows(d), self.config.seed)
+            found = vars(statistics_of(self._sums[hook], n_rows, sample))
+            tensors |= {f"{hook}/{name}": found[name] for name in TENSORS if found[name] is not None}
+            numbers = {name: found[name] for name in found if name not in (*TENSORS, "n_rows")}
+            hooks[hook] = {"d": d, **numbers}
         self._save(STATISTICS, tensors)
         return hooks

@@ -128,7 +128,10 @@ class ScatterConfig:
         row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
         by_default = max(1, _SHARD_BYTES // row_bytes, -(-len(row_ids) // _MAX_SHARDS))
         n_shards = max(1, -(-len(row_ids) // (self.rows_per_shard or by_default)))
-        return shard_sizes(row_ids.numpy(), n_shards, self.seed)
+        counts = np.zeros(n_shards, np.int64)
+        for chunk in row_ids.split(_IDS_A_CHUNK):
+            counts += np.bincount(shard_of(chunk.numpy(), n_shards, self.seed), minlength=n_shards)
+        return tuple(counts.tolist())
 
 
 def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:
@@ -147,15 +150,6 @@ def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[
     with np.errstate(over="ignore"):
         z = splitmix64(np.asarray(row_ids, np.uint64) + splitmix64(np.array([seed % 2**64], np.uint64)))
     return ((z >> np.uint64(32)) * np.uint64(n_shards) >> np.uint64(32)).astype(np.int64)
-
-
-def shard_sizes(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> tuple[int, ...]:
-    """How many of the rows go to each shard."""
-    counts = np.zeros(n_shards, np.int64)
-    for start in range(0, len(row_ids), _IDS_A_CHUNK):
-        chunk = shard_of(row_ids[start : start + _IDS_A_CHUNK], n_shards, seed)
-        counts += np.bincount(chunk, minlength=n_shards)
-    return tuple(counts.tolist())
 
 
 def write_at(file: int, data: np.ndarray, offset: int) -> None:

@@ -34,7 +34,7 @@ def scatter_batches(
             widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, origin=origin
         )
         row_ids, row_bytes = torch.arange(n_rows), d * DTYPES[dtype].itemsize
-        with ScatterWriter(out, config, row_ids, batch_rows=_ROWS_A_WRITE, resume=False) as writer:
+        with ScatterWriter(out, config, row_ids, batch_rows=_ROWS_A_WRITE) as writer:
             for ids in row_ids.split(_ROWS_A_WRITE):
                 raw = np.fromfile(spool, np.uint8, len(ids) * row_bytes, offset=int(ids[0]) * row_bytes)
                 acts = torch.from_numpy(raw).view(DTYPES[dtype]).view(-1, d)

@@ -23,7 +23,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from interp.activations.batches import ActivationBatches, ShardColumn
-from interp.activations.moments import ActivationStatistics
+from interp.activations.moments import TENSORS, ActivationStatistics
 from interp.activations.shards import (
     DTYPES,
     FORMAT,
@@ -135,8 +135,7 @@ class ActivationStore:
     def statistics(self, hook: str) -> ActivationStatistics:
         numbers, stored = {**self._hook(hook)}, self._load(STATISTICS)
         numbers.pop("d")
-        names = ("mean", "geometric_median", "second_moment")
-        tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in names}
+        tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in TENSORS}
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
     def shard(self, i: int, hook: str) -> Shard:

@@ -83,8 +83,8 @@ class FeatureStore:
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         scan = Scan(Path(out), tokens, vocab, labels, settings, hook_name, progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
-        if not scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, resume):
-            store = scan.open_codes(codes.d_sae, 0)
+        store = scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, codes.d_sae, 0, resume)
+        if store is not None:
             write_codes(codes, store)
             scan.finish(store, Decoder(W_dec, None, path))
         return cls(out)
@@ -122,9 +122,9 @@ class FeatureStore:
         file = self.path / "decoder.safetensors"
         return load_file(file)["W_dec"] if file.exists() else None
 
-    def fit_half(self, n_seq: int | None = None) -> Bool[Tensor, " seq"]:
-        """Which of the first `n_seq` sequences (default: all) thresholds and explanations are fitted on."""
-        return fit_half(len(self.tokens) if n_seq is None else n_seq)
+    def fit_half(self) -> Bool[Tensor, " seq"]:
+        """Which sequences thresholds and explanations are fitted on."""
+        return fit_half(len(self.tokens))
 
     def table(self, name: str = "features") -> pd.DataFrame:
         """One table as pandas; list columns hold arrays."""
@@ -177,15 +177,15 @@ def scan_features(
         raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
     scan = Scan(Path(out), store.tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": _fingerprint(sae), "activations": store.fingerprint, "hook": hook}
-    if scan.begin({**inputs, "model": tensor_digest(getattr(model, "W_U", None))}, resume):
-        return FeatureStore(out)
-    codes = scan.open_codes(sae.d_sae, len(store))
-    encode_store(sae, store, hook, codes, scan.advance)
-    decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None))
-    if model is not None:
-        every = max(1, len(store.tokens) // 16)
-        decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))
-    scan.finish(codes, decoder)
+    inputs["model"] = tensor_digest(getattr(model, "W_U", None))
+    codes = scan.begin(inputs, sae.d_sae, len(store), resume)
+    if codes is not None:
+        encode_store(sae, store, hook, codes, scan.advance)
+        decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None))
+        if model is not None:
+            every = max(1, len(store.tokens) // 16)
+            decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))
+        scan.finish(codes, decoder)
     return FeatureStore(out)
 
 

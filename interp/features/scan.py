@@ -52,8 +52,12 @@ class Scan:
         self.settings, self.hook_name, self.progress = settings or ScanConfig(), hook_name, progress or no_progress
         self.done, self.total = 0, 0
 
-    def begin(self, inputs: Mapping[str, str], resume: bool) -> bool:
-        """Claim the folder. True if the same scan is there already, whole; ValueError if another one is."""
+    def begin(self, inputs: Mapping[str, str], d_sae: int, n_to_encode: int, resume: bool) -> CodeStore | None:
+        """Claim the folder: where the codes go, or None if the same scan is there already, whole.
+
+        Progress counts the rows to encode and those that the tables are read from. ValueError if the folder holds
+        another scan.
+        """
         masks = ((name, np.packbits(np.asarray(mask, dtype=bool))) for name, mask in self.labels.items())
         identity = {
             **inputs,
@@ -71,13 +75,10 @@ class Scan:
             if changed:
                 other = f"{self.out} holds a scan with other {', '.join(changed)}"
                 raise ValueError(f"{other}: choose another folder, or resume=False")
-            return (self.out / "meta.json").exists()
+            if (self.out / "meta.json").exists():
+                return None
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(file, identity)
-        return False
-
-    def open_codes(self, d_sae: int, n_to_encode: int) -> CodeStore:
-        """Where the codes go; from here on progress counts the rows that are encoded and read."""
         n_rows = self.tokens.numel()
         self.total = n_to_encode + n_passes(self.settings, d_sae) * n_rows
         return CodeStore.create(self.out / "codes", n_rows=n_rows, d_sae=d_sae)

@@ -64,7 +64,9 @@ def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigr
     share = unigrams / max(unigrams.sum(), 1)
     log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
     parts = [_summarise(*own, log_share) for own in counts.values()]
-    columns = {name: np.stack(part, 1) for name, part in zip(_MEASURES, zip(*parts, strict=True), strict=True)}
+    columns: dict[str, Any] = {
+        name: np.stack(part, 1) for name, part in zip(_MEASURES, zip(*parts, strict=True), strict=True)
+    }
     latent, which = np.indices(columns["n"].shape)
     columns["mass"] = columns["mass"] * firing.mass_steps[latent]
     columns |= {"latent": firing.first + latent, "offset": np.array(list(counts))[which]}

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from interp.files import Progress, digest_json, no_progress, write_json
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    import httpx
 
 OPENAI = "https://api.openai.com/v1"
 MAX_TIMEOUT = 86_400
@@ -99,8 +99,22 @@ class Endpoint:
     """Answers requests, `concurrency` at a time. Raises ValueError where the client is missing or cannot be made."""
 
     def __init__(self, config: EndpointConfig, key: str, cache: str | Path):
+        try:
+            import openai
+        except ImportError:
+            raise ValueError("asking a language model needs the package openai: pip install 'interp[judge]'") from None
         self.config, self.cache, self._key = config, Path(cache), key
-        self._client = self._new_client()
+        try:
+            self._client = openai.OpenAI(
+                base_url=config.base_url,
+                api_key=key,
+                timeout=config.timeout,
+                max_retries=config.tries - 1,
+                http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            )
+        except Exception as error:  # the client's own kinds of error, which differ between its versions
+            said = f"{config.base_url} cannot be asked ({error}): mend it, or the proxy in http_proxy"
+            raise ValueError(self._clean(said)) from None
 
     def known(self, body: Body) -> Answer | None:
         """The answer on disk, if it is there."""
@@ -113,45 +127,28 @@ class Endpoint:
 
     def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> Estimate:
         """What asking these would take, `answer_tokens` being those of one answer."""
-        distinct = self._distinct(bodies)
+        distinct = {self._digest(body): body for body in bodies}.values()
         new = [body for body in distinct if self.known(body) is None]
         prompt = sum(math.ceil(len(m["content"].encode()) / _BYTES_PER_TOKEN) for b in new for m in b["messages"])
         return Estimate(len(new), len(distinct) - len(new), prompt, answer_tokens * len(new))
 
     def ask(self, bodies: Sequence[Body], progress: Progress = no_progress) -> list[Answer]:
         """One answer a body. Raises ValueError where the endpoint cannot be used: what is answered stays on disk."""
-        new = [body for body in self._distinct(bodies) if self.known(body) is None]
-        fresh: dict[str, Answer] = {}
+        distinct = {self._digest(body): body for body in bodies}
+        answers = {name: answer for name, body in distinct.items() if (answer := self.known(body))}
+        new = [name for name in distinct if name not in answers]
         if new:
-            fresh[self._digest(new[0])] = self._answer(new[0], alone=True)
+            answers[new[0]] = self._answer(distinct[new[0]], alone=True)
             progress(1, len(new), "answered")
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            jobs = {pool.submit(self._answer, body): self._digest(body) for body in new[1:]}
-            try:
-                for done, job in enumerate(as_completed(jobs), 2):
-                    fresh[jobs[job]] = job.result()
-                    progress(done, len(new), "answered")
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return [fresh.get(self._digest(body)) or self.known(body) or Answer(None) for body in bodies]
-
-    def _new_client(self) -> "OpenAI":
+        pool = ThreadPoolExecutor(self.config.concurrency)
         try:
-            import openai
-        except ImportError:
-            raise ValueError("asking a language model needs the package openai: pip install 'interp[judge]'") from None
-        try:
-            return openai.OpenAI(
-                base_url=self.config.base_url,
-                api_key=self._key,
-                timeout=self.config.timeout,
-                max_retries=self.config.tries - 1,
-                http_client=openai.DefaultHttpxClient(follow_redirects=False),
-            )
-        except Exception as error:  # the client's own kinds of error, which differ between its versions
-            said = f"{self.config.base_url} cannot be asked ({error}): mend it, or the proxy in http_proxy"
-            raise ValueError(self._clean(said)) from None
+            jobs = {pool.submit(self._answer, distinct[name]): name for name in new[1:]}
+            for done, job in enumerate(as_completed(jobs), 2):
+                answers[jobs[job]] = job.result()
+                progress(done, len(new), "answered")
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [answers[self._digest(body)] for body in bodies]
 
     def _answer(self, body: Body, alone: bool = False) -> Answer:
         """Asked and kept; a refusal is an answer without text, unless it would meet every request."""
@@ -177,21 +174,19 @@ class Endpoint:
 
     def _send(self, body: Body, alone: bool) -> Answer:
         """One request; the first of a run is not repeated where nothing is heard at its address."""
+        import httpx
         from openai import APIStatusError, APITimeoutError
 
-        if alone:
-            try:
-                return _completion(self._client.with_options(max_retries=0), body)
-            except (APIStatusError, APITimeoutError) as error:
-                if not _may_pass(error):
-                    raise
-        return _completion(self._client, body)
+        client = self._client.with_options(max_retries=0) if alone else self._client
+        try:
+            return _completion(client.post("/chat/completions", body=body, cast_to=httpx.Response))
+        except (APIStatusError, APITimeoutError) as error:
+            if not (alone and _may_pass(error)):
+                raise
+        return self._send(body, alone=False)
 
     def _digest(self, body: Body) -> str:
         return digest_json([self.config.base_url.rstrip("/"), body])
-
-    def _distinct(self, bodies: Sequence[Body]) -> list[Body]:
-        return list({self._digest(body): body for body in bodies}.values())
 
     def _file(self, body: Body) -> Path:
         name = self._digest(body)
@@ -203,20 +198,18 @@ class Endpoint:
         return shown[:_SHOWN_CHARACTERS]
 
 
-def _completion(client: "OpenAI", body: Body) -> Answer:
+def _completion(response: "httpx.Response") -> Answer:
     """Raises ValueError for a reply that is no chat completion."""
-    named = {"model": body["model"], "messages": body["messages"]}
-    more = {name: value for name, value in body.items() if name not in named}
     try:
-        reply = client.chat.completions.create(**named, extra_body=more)
-        text, usage = reply.choices[0].message.content, reply.usage
+        reply = response.json()
+        text, usage = reply["choices"][0]["message"].get("content") or "", reply.get("usage") or {}
+        counted = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError("the reply is no chat completion") from None
-    if not isinstance(text, str | None):
+        text = None
+    if not isinstance(text, str):
         raise ValueError("the reply is no chat completion")
-    counted = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
     prompt, answer = (count if isinstance(count, int) else 0 for count in counted)
-    return Answer(text or "", prompt, answer)
+    return Answer(text, prompt, answer)
 
 
 def _may_pass(error: Exception) -> bool:

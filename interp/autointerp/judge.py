@@ -15,11 +15,12 @@ Failing: such scores are as high on random transformers and frozen dictionaries 
 2602.14111). `null=True` judges each latent by the explanation of another beside it. Nothing else needs this module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from interp.autointerp import prompts
 from interp.autointerp.endpoint import Answer, Body, Endpoint, Estimate
@@ -27,9 +28,6 @@ from interp.autointerp.prompts import TASKS, read_explanation
 from interp.autointerp.windows import LatentWindows, Window, sample_windows
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12
@@ -63,10 +61,10 @@ class JudgeConfig:
 
 
 class Judged(NamedTuple):
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     """One row a latent, source of its explanation and task: explanation, n_firing, n_silent (windows with a readable
     answer), hits, false_alarms, n_unreadable, balanced_accuracy, ci_low, ci_high, f1, f1_low, f1_high."""
-    windows: "pd.DataFrame"
+    windows: pd.DataFrame
     """One row a window judged: latent, source, task, row, interval (−1: silent), fires, judged (None: not readable)."""
     summary: dict[str, Any]
     """Means over latents with intervals, by source and task; recall by slice of activation; requests and tokens."""
@@ -103,8 +101,9 @@ class Judge:
         self.endpoint, self.config = endpoint, config
         self.given = {latent: text for latent, text in explanations.items() if text}
         wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.given]
-        sizes = {"n_windows": config.n_windows, "n_shown": N_EXAMPLES, "seed": config.seed}
-        self.sampled = sample_windows(features, wanted, **sizes)
+        self.sampled = sample_windows(
+            features, wanted, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
+        )
         self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
 
     def estimate(self) -> Estimate:
@@ -144,25 +143,24 @@ class Judge:
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
         """generated: explanations of the latents sampled, or nothing."""
         written = {each.latent: text for each, text in zip(self.sampled, generated, strict=False) if text}
-        questions = []
+        questions: list[_Question] = []
         for source, own in {GIVEN: self.given, GENERATED: written}.items():
             judged = [each for each in self.sampled if each.latent in own]
-            texts = [own[each.latent] for each in judged]
-            questions += self._asked(source, judged, texts)
+            texts = {source: [own[each.latent] for each in judged]}
             if self.config.null and len(judged) > 1:
-                questions += self._asked(f"{NULL} ({source})", judged, texts[1:] + texts[:1])
+                texts[f"{NULL} ({source})"] = texts[source][1:] + texts[source][:1]
+            for name, said in texts.items():
+                for each, text in zip(judged, said, strict=True):
+                    questions += self._asked(each, name, text)
         return questions
 
-    def _asked(self, source: str, judged: Sequence[LatentWindows], texts: Sequence[str]) -> list[_Question]:
-        questions, shown = [], self.config.shown
-        for each, text in zip(judged, texts, strict=True):
-            windows = each.firing + each.silent
-            for number, task in enumerate(self.config.tasks):
-                order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
-                for start in range(0, len(windows), shown):
-                    part = tuple(windows[i] for i in order[start : start + shown])
-                    questions.append(_Question(each.latent, source, task, text, part))
-        return questions
+    def _asked(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
+        windows, shown = each.firing + each.silent, self.config.shown
+        for number, task in enumerate(self.config.tasks):
+            order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
+            for start in range(0, len(windows), shown):
+                part = tuple(windows[i] for i in order[start : start + shown])
+                yield _Question(each.latent, source, task, text, part)
 
 
 def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
@@ -185,10 +183,8 @@ def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, see
     return dict(zip(names, values, strict=True))
 
 
-def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> "pd.DataFrame":
+def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> pd.DataFrame:
     """`Judged.windows`, and the explanation of each."""
-    import pandas as pd
-
     rows = []
     for question, answer in zip(questions, answers, strict=True):
         read = prompts.read_judgements(answer.text, len(question.windows))
@@ -199,9 +195,7 @@ def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> 
     return pd.DataFrame(rows, columns=columns).astype({"judged": "boolean", "fires": bool})
 
 
-def _judgement_table(windows: "pd.DataFrame", seed: int) -> "pd.DataFrame":
-    import pandas as pd
-
+def _judgement_table(windows: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
     for judgement, own in windows.groupby(_JUDGEMENT, sort=False):
         firing, silent = (own.judged[own.fires == fires].dropna() for fires in (True, False))
@@ -211,7 +205,7 @@ def _judgement_table(windows: "pd.DataFrame", seed: int) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def _scores(table: "pd.DataFrame", windows: "pd.DataFrame", seed: int) -> list[dict[str, Any]]:
+def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
     """By source and task."""
     scores = []
     for (source, task), own in windows.groupby(["source", "task"], sort=False):

@@ -9,17 +9,15 @@ Of a sequence at most one firing is taken. The windows are as long as those of t
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Int64
 
 from interp.explain.vocabulary import plain_strings
 from interp.features.feature_store import FeatureStore
 from interp.monosemanticity.firings import chunks
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MIN_WINDOWS = 3
 """Of each kind; a latent with fewer is not judged."""
@@ -96,7 +94,7 @@ def sample_windows(
     return found
 
 
-def _one_a_sequence(examples: "pd.DataFrame", n_ctx: int, n: int, generator: np.random.Generator) -> "list[pd.Series]":
+def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.random.Generator) -> list[pd.Series]:
     """Up to n of them, turn and turn about from the slices of activation, each from another sequence."""
     shuffled = examples.iloc[generator.permutation(len(examples))]
     turn = shuffled.groupby("interval").cumcount()
@@ -135,7 +133,7 @@ def _silent(
     return silent
 
 
-def _firing_window(features: FeatureStore, example: "pd.Series", vocab: list[str]) -> Window:
+def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str]) -> Window:
     values, n_slices = np.asarray(example["values"], np.float64), features.meta["settings"]["n_intervals"]
     interval = int(np.ceil(min(1.0, values.max() / example.maximum) * n_slices)) - 1
     pieces, marked = tuple(vocab[token] for token in example.tokens), np.flatnonzero(values > 0)

@@ -133,7 +133,7 @@ def test_names_of_tokens_are_not_read_as_their_spelling():
     assert got.phrases[-1] == "tokens that repeat the token before" and got.f1[-1] == 1
     places = np.bitwise_or.reduce(names.planes(slice(None))[:, PLANES.index("place")])
     held = {own.words for i, own in enumerate(PLACES) if int(places) >> i & 1}
-    assert held == {own.words for own in PLACES if not own.needs_strings}
+    assert held == {own.words for own in PLACES if own.group == "repeat" or "of a sequence" in own.words}
     parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
     maxima = np.ones(1, np.float32)
     given = (torch.from_numpy(tokens), firing_where(fires[:, :1]), WORDS, fit_half(tokens), parts)

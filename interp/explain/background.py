@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt64
 
-from interp.explain.beam import Rows, item_price
+from interp.explain.beam import item_price
 from interp.explain.bitsets import count_window, n_words, pack, transpose
 from interp.explain.predicates import GROWN, KINDS, PLANES, Text
 
@@ -91,21 +91,23 @@ class Background:
 
 
 class Universe(NamedTuple):
-    """The rows of one latent's search, each stratum from a new word on; −1 where there is none."""
+    """The rows of one latent's search, each stratum from a new word of bits on."""
 
     rows: Int64[np.ndarray, " row"]
+    """−1 where there is none."""
     n_own: int
     """Rows before those that are the same for all latents."""
-    sums: Rows
-
-    @property
-    def firings(self) -> Int64[np.ndarray, " firing"]:
-        own = self.rows[: self.sums.n_firing_words * 64]
-        return own[own >= 0]
+    valid: UInt64[np.ndarray, " word"]
+    weights: Float64[np.ndarray, " word"]
+    firings: Int64[np.ndarray, " firing"]
+    n_firing_words: int
+    firing_weight: float
+    n_fire: float
+    item_price: float
 
     @classmethod
     def of(cls, background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float) -> "Universe":
-        """firings: rows of the fit half."""
+        """firings: rows of the fit half, a sample of n_fire."""
         text, strata, weights = background.text, [firings], [0.0]
         is_common = np.zeros((len(STRATA), len(text.vocabulary) + 1), bool)  # the last for −1, no token
         for stratum, (step, n_tokens, per_token) in enumerate(STRATA):
@@ -117,18 +119,24 @@ class Universe(NamedTuple):
                     rows = rows[~is_common[earlier, text.before(rows, STRATA[earlier][0])]]
                 strata.append(rows)
                 weights.append(weight)
-        last = _padded(background.elsewhere)
         strata.append(background.elsewhere)
         weights.append(len(background.rows) * background.scale / max(1, len(background.elsewhere)))
+        n_each = [n_words(len(stratum)) for stratum in strata]
         rows = np.concatenate([_padded(stratum) for stratum in strata])
-        valid = rows >= 0
+        valid, n_own = rows >= 0, 64 * sum(n_each[:-1])
         for stratum, (step, _, _) in enumerate(STRATA):
-            valid[len(rows) - len(last) :] &= ~is_common[stratum, text.before(last, step)]
-        words = np.repeat(weights, [n_words(len(stratum)) for stratum in strata])
-        sums = Rows(
-            pack(valid), words, n_words(len(firings)), n_fire / max(1, len(firings)), n_fire, item_price(n_fire)
+            valid[n_own:] &= ~is_common[stratum, text.before(rows[n_own:], step)]
+        return cls(
+            rows=rows,
+            n_own=n_own,
+            valid=pack(valid),
+            weights=np.repeat(weights, n_each),
+            firings=firings,
+            n_firing_words=n_each[0],
+            firing_weight=n_fire / max(1, len(firings)),
+            n_fire=n_fire,
+            item_price=item_price(n_fire),
         )
-        return cls(rows, len(rows) - len(last), sums)
 
 
 def _commonest(tokens: Int64[np.ndarray, " row"], most: int) -> Int64[np.ndarray, " token"]:

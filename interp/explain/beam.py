@@ -1,4 +1,4 @@
-"""Beam search for the conjunction that adds most to a rule, on the rows of a `Universe`.
+"""Beam search for the conjunction that adds most to a rule; `rows` are those of a `background.Universe`.
 
 With the rows C that the rule covers already, and those X of a conjunction, the set of rows S = C ∪ X counts
 
@@ -42,17 +42,6 @@ class Atoms(NamedTuple):
     """How many atoms there are."""
 
 
-class Rows(NamedTuple):
-    """What sums over the rows of a `Universe` need to know of them."""
-
-    valid: UInt64[np.ndarray, " word"]
-    weights: Float64[np.ndarray, " word"]
-    n_firing_words: int
-    firing_weight: float
-    n_fire: float
-    item_price: float
-
-
 def item_price(n_fire: float) -> float:
     """F₁ that an item must add: more where few firings are, since one of them is 1 / n_fire."""
     return ITEM_PRICE + 1 / max(n_fire, 1)
@@ -62,23 +51,22 @@ def item_price(n_fire: float) -> float:
 def search(atoms, rows, covered, n_best):
     """The n_best conjunctions by F₁, then the n_best by F_½: places of atoms [2 n_best, MAX_ATOMS], −1 where there is
     none, and their F₁ less their price [2 n_best], −inf likewise."""
-    n_words = len(rows.valid)
     base = measure(covered, covered, covered, rows)
-    states = np.empty((3 * WIDTH + 1, n_words), np.uint64)
-    members = np.full((3 * WIDTH + 1, MAX_ATOMS), -1, np.int64)
+    states, members = np.empty((3 * WIDTH, len(rows.valid)), np.uint64), np.full((3 * WIDTH, MAX_ATOMS), -1, np.int64)
     states[0] = rows.valid
     n_states = 1
     best, best_members = np.full((2, n_best, 4), -np.inf), np.full((2, n_best, MAX_ATOMS), -1, np.int64)
     for depth in range(MAX_ATOMS):
-        for state in range(min(n_states, GROWN_FOR if depth else 1)):
-            _grow_all(atoms, rows, states[state], members[state], covered, base)
+        for state in range(min(n_states, GROWN_FOR)):
+            for slot in range(len(atoms.n_local)):
+                if atoms.n_local[slot] > 0 and not _speaks_of(slot, members[state], atoms):
+                    _grow(atoms, rows, slot, states[state], covered, base, depth == 0)
         lists, list_members = np.full((3, WIDTH, 4), -np.inf), np.full((3, WIDTH, MAX_ATOMS), -1, np.int64)
         for state in range(n_states):
             _expand(atoms, rows, states[state], members[state], depth, covered, lists, list_members)
         for kind in range(2):
             for entry in range(WIDTH):
-                if lists[kind, entry, 0] > -np.inf:
-                    _insert(best[kind], best_members[kind], lists[kind, entry], list_members[kind, entry])
+                _insert(best[kind], best_members[kind], lists[kind, entry], list_members[kind, entry])
         n_states = _next_states(atoms, rows, lists, list_members, states, members)
     return best_members.reshape(2 * n_best, MAX_ATOMS), best.reshape(2 * n_best, 4)[:, 3]
 
@@ -108,13 +96,17 @@ def measure(state, atom, covered, rows):
 
 
 @njit(cache=True, nogil=True)
+def _speaks_of(slot, members, atoms):
+    for atom in members:
+        if atom >= 0 and atoms.slots[atom] == slot:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
     for atom in range(atoms.used[0]):
-        cost, free = atoms.costs[atom], True
-        for other in members[:depth]:
-            free = free and atoms.slots[other] != atoms.slots[atom]
-            cost += atoms.costs[other]
-        if not free:
+        if _speaks_of(atoms.slots[atom], members, atoms):
             continue
         gain = np.uint64(0)
         for word in range(rows.n_firing_words):
@@ -122,6 +114,9 @@ def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
         if gain < 2:
             continue
         both, holds = measure(state, atoms.bits[atom], covered, rows)
+        cost = atoms.costs[atom]
+        for other in members[:depth]:
+            cost += atoms.costs[other]
         price = rows.item_price * cost + ATOM_PRICE * depth
         f1 = 2 * both / (rows.n_fire + holds) - price
         scores = (f1, 1.25 * both / (0.25 * rows.n_fire + holds), 5 * both / (4 * rows.n_fire + holds))
@@ -167,17 +162,6 @@ def _next_states(atoms, rows, lists, list_members, states, members):
 
 
 @njit(cache=True, nogil=True)
-def _grow_all(atoms, rows, state, members, covered, base):
-    for slot in range(len(atoms.n_local)):
-        free = True
-        for atom in members:
-            free = free and (atom < 0 or atoms.slots[atom] != slot)
-        if free and atoms.n_local[slot] > 0:
-            hits, positions = _histogram(atoms.local[slot], state, covered, rows, atoms.n_local[slot])
-            _grow(atoms, rows, slot, hits, positions, base, members[0] < 0)
-
-
-@njit(cache=True, nogil=True)
 def _histogram(local, state, covered, rows, n_local):
     """Weighted firings and positions of each token on the rows that the state leaves open."""
     hits, positions = np.zeros(n_local), np.zeros(n_local)
@@ -195,15 +179,16 @@ def _histogram(local, state, covered, rows, n_local):
 
 
 @njit(cache=True, nogil=True)
-def _grow(atoms, rows, slot, hits, positions, base, also_single):
+def _grow(atoms, rows, slot, state, covered, base, is_root):
     """Add the set with the best F₁, surest tokens first; at the root also the commonest ones, alone and together."""
+    hits, positions = _histogram(atoms.local[slot], state, covered, rows, atoms.n_local[slot])
     size_limit = MAX_CONTEXT_TOKENS if slot else MAX_TOKENS
     usable = np.flatnonzero(hits >= max(1.0, min(2.0, hits.max())))
     if len(usable) == 0:
         return
     both, holds = base[0] + hits[usable] * rows.firing_weight, base[1] + positions[usable]
     usable = usable[np.argsort(-both / (rows.n_fire + holds), kind="mergesort")]
-    if also_single:
+    if is_root:
         for token in usable[:4]:
             _add(atoms, rows, slot, np.array([token]))
         _add(atoms, rows, slot, usable[np.argsort(-hits[usable], kind="mergesort")][:size_limit])

@@ -39,8 +39,6 @@ SAMPLE = 512
 CANDIDATES, SENSE_CANDIDATES = 24, 12
 LONG, LONG_PRICE = 8, 2
 """Items beyond so many cost so many times their price more: a long list is hard to read."""
-MIN_FIRINGS = 5
-"""With fewer in the fit half, no rule is proposed."""
 
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
@@ -122,14 +120,15 @@ def explain(
         sample = FitSample(n, text.n_ctx, half, seed)
         for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):
             sample.add(chunk)
-    given, background = _Senses.of(senses, codes, text.n_ctx, half, sample.n_fire), Background.of(text, half)
-    proposed = _propose(background, sample.rows, sample.n_fire, CANDIDATES, True, progress)
-    proposed += _propose(background, given.in_fit, given.n_fire, SENSE_CANDIDATES, False, progress)
+    given = _Senses.of(senses, codes, text.n_ctx, half, sample.n_fire)
+    firings = [np.sort(own[own >= 0]) for own in sample.rows] + given.in_fit
+    n_fire = np.concatenate([sample.n_fire, given.n_fire])
+    proposed = _propose(Background.of(text, half), firings, n_fire, n, progress)
     latents, sampled = np.concatenate([np.arange(n), given.latents]), [np.zeros(0, np.int64)] * n + given.rows
     counts = count_rules(text, codes, half, proposed, latents, maxima, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), given.n_sampled], 1)
-    every = _choose(text, proposed, counts, n_firings, np.concatenate([sample.n_fire, given.n_fire]))
+    every = _choose(text, proposed, counts, n_firings, n_fire)
     return Explained(*(Explanations._make(values[own] for values in every) for own in (slice(n), slice(n, None))))
 
 
@@ -167,19 +166,17 @@ class _Senses(NamedTuple):
 
 def _propose(
     background: Background,
-    firings: Sequence[Int64[np.ndarray, " firing"]] | Int64[np.ndarray, "unit firing"],
+    firings: Sequence[Int64[np.ndarray, " firing"]],
     n_fire: Int64[np.ndarray, " unit"],
-    most: int,
-    joined_by_or: bool,
+    n_latents: int,
     progress: Progress,
 ) -> list[list[Rule]]:
-    """Candidate rules of each unit from sampled rows of the fit half (−1 for none) that stand for n_fire firings."""
+    """Candidate rules of each latent, then of each sense, from ascending rows of the fit half that stand for n_fire."""
 
     def of_unit(unit: int) -> list[Rule]:
-        rows = np.sort(firings[unit][firings[unit] >= 0])
-        if len(rows) < MIN_FIRINGS:
-            return []
-        return candidates(background, rows, float(n_fire[unit]), most, joined_by_or)
+        is_latent = unit < n_latents
+        most = CANDIDATES if is_latent else SENSE_CANDIDATES
+        return candidates(background, firings[unit], float(n_fire[unit]), most, joined_by_or=is_latent)
 
     proposed: list[list[Rule]] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

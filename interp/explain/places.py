@@ -27,12 +27,11 @@ class Place(NamedTuple):
     """A conjunction says one thing of a group at most."""
     holds: Callable[[Any], Any]
     """Given the reader's state at each token, as arrays (`STATE` and `AT_TOKEN`)."""
-    needs_strings: bool = True
 
 
 PLACES = (
-    Place("at the start of a sequence", "sequence", lambda s: s.position == 0, needs_strings=False),
-    Place("in the first 4 tokens of a sequence", "sequence", lambda s: s.position < 4, needs_strings=False),
+    Place("at the start of a sequence", "sequence", lambda s: s.position == 0),
+    Place("in the first 4 tokens of a sequence", "sequence", lambda s: s.position < 4),
     Place("in the first 8 tokens after a control token", "sequence", lambda s: (0 <= s.text) & (s.text < 8)),
     Place("at the start of a line", "line", lambda s: s.line_start),
     Place("in the first 4 tokens of a line", "line", lambda s: s.line_known & (s.line_tokens < 4)),
@@ -61,8 +60,8 @@ PLACES = (
     Place("in a URL", "markup", lambda s: s.url),
     Place("between ** marks", "markup", lambda s: s.bold),
     Place("between _ marks", "markup", lambda s: s.italic),
-    Place("that repeat the token before", "repeat", lambda s: s.repeats == 1, needs_strings=False),
-    Place(f"that occur among the {RECENT} tokens before", "repeat", lambda s: s.repeats, needs_strings=False),
+    Place("that repeat the token before", "repeat", lambda s: s.repeats == 1),
+    Place(f"that occur among the {RECENT} tokens before", "repeat", lambda s: s.repeats),
 )
 
 OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS = range(10)
@@ -104,7 +103,7 @@ def spelling(strings: Sequence[str]) -> Spelling:
 
 
 def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.ndarray, " row"]:
-    """Bit b of a row: PLACES[b] holds there. Where no token is spelt, only places that need no strings do."""
+    """Bit b of a row: PLACES[b] holds there. Where no token is spelt, only its sequence and repeats are told."""
     state, memory = np.zeros(tokens.size, _RECORD), np.zeros(3, _RECORD)
     for name in ("line_known", "line_empty", "paragraph", "sentence"):
         memory[name][_FRESH] = 1
@@ -114,8 +113,7 @@ def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.nda
     columns = SimpleNamespace(**{name: np.ascontiguousarray(state[name]) for name in _RECORD.names or ()})
     bits = np.zeros(tokens.size, np.uint64)
     for number, place in enumerate(PLACES):
-        if len(spelt.kinds) or not place.needs_strings:
-            bits |= (place.holds(columns) != 0).astype(np.uint64) << np.uint64(number)
+        bits |= (place.holds(columns) != 0).astype(np.uint64) << np.uint64(number)
     return bits
 
 

@@ -9,7 +9,7 @@
 
 An atom is one predicate with its tokens T or its class, place, label or affix. A conjunction joins up to three atoms by
 "and", a rule up to three conjunctions by "or". Nothing looks across the edge of a sequence. Without the strings of the
-tokens there are no affixes and classes, and of the places those that need none.
+tokens there are no affixes and classes, and of the places those that are told without them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -28,6 +28,8 @@ from interp.explain.predicates import (
     Rule,
 )
 
+MIN_FIRINGS = 5
+"""With fewer, no rule is proposed."""
 MIN_SHARE, MIN_HITS = 0.05, 3
 """Of the sampled firings, at which an atom must hold."""
 MAX_FIXED = 200
@@ -46,7 +48,9 @@ def candidates(
     background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float, most: int, joined_by_or: bool = True
 ) -> list[Rule]:
     """At most `most` rules, each once; firings: ascending rows of the fit half, a sample of n_fire."""
-    search = _Search(background, Universe.of(background, firings, n_fire))
+    if len(firings) < MIN_FIRINGS:
+        return []
+    search = _Search(background, firings, n_fire)
     alone, values = search.conjunctions((), ALONE)
     rules: list[Parts] = [(members,) for members in alone]
     if joined_by_or and alone:
@@ -81,27 +85,27 @@ def _best(found: list[tuple[float, Parts]]) -> list[tuple[float, Parts]]:
 class _Search:
     """One latent's atoms and rows: first the named atoms, behind them the token sets that grow."""
 
-    def __init__(self, background: Background, universe: Universe):
-        found = [*_plane_atoms(background, universe), *_token_atoms(background, universe)][:MAX_FIXED]
-        self.rows, self.named = universe.sums, [atom for atom, _ in found]
-        text, n = background.text, len(found)
-        self.tokens: list[Int64[np.ndarray, " token"]] = []
+    def __init__(self, background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float):
+        self.rows, text = Universe.of(background, firings, n_fire), background.text
+        found = [*_plane_atoms(background, self.rows), *_token_atoms(background, self.rows)][:MAX_FIXED]
+        self.named = [atom for atom, _ in found]
+        own = [np.unique(text.before(firings, slot)) for slot in range(len(GROWN))]
+        self.tokens = [tokens[tokens >= 0] for tokens in own]
         """Of each slot, the tokens of the firings: what local ids stand for."""
-        local = np.full((len(GROWN), len(universe.rows)), -1, np.int16)
-        for slot in range(len(GROWN)):
-            tokens = text.before(universe.rows, slot)
-            own = np.unique(tokens[: self.rows.n_firing_words * 64])
-            self.tokens.append(own[own >= 0])
-            lookup = np.full(len(text.vocabulary) + 1, -1, np.int16)  # the last for −1, no token
-            lookup[self.tokens[-1]] = np.arange(len(self.tokens[-1]))
-            local[slot] = lookup[tokens]
-        bits = np.zeros((beam.CAPACITY, len(self.rows.valid)), np.uint64)
-        slots, costs = np.zeros(beam.CAPACITY, np.int64), np.ones(beam.CAPACITY)
-        for place, (atom, own_bits) in enumerate(found):
-            bits[place], slots[place], costs[place] = own_bits, atom.slot, atom.cost
-        sets = np.full((beam.CAPACITY, MAX_TOKENS), -1, np.int16)
-        n_local = np.array([len(own) for own in self.tokens])
-        self.atoms = beam.Atoms(bits, slots, costs, sets, local, n_local, np.array([n]))
+        lookup = np.full((len(GROWN), len(text.vocabulary) + 1), -1, np.int16)  # the last for −1, no token
+        for slot, tokens in enumerate(self.tokens):
+            lookup[slot, tokens] = np.arange(len(tokens))
+        self.atoms = beam.Atoms(
+            bits=np.zeros((beam.CAPACITY, len(self.rows.valid)), np.uint64),
+            slots=np.zeros(beam.CAPACITY, np.int64),
+            costs=np.ones(beam.CAPACITY),
+            sets=np.full((beam.CAPACITY, MAX_TOKENS), -1, np.int16),
+            local=np.stack([own[text.before(self.rows.rows, slot)] for slot, own in enumerate(lookup)]),
+            n_local=np.array([len(tokens) for tokens in self.tokens]),
+            used=np.array([len(found)]),
+        )
+        for place, (atom, bits) in enumerate(found):
+            self.atoms.bits[place], self.atoms.slots[place], self.atoms.costs[place] = bits, atom.slot, atom.cost
 
     def conjunctions(self, parts: Parts, n_best: int) -> tuple[list[Members], Float64[np.ndarray, " found"]]:
         """Those to join to the parts, by F₁, then those by F_½."""
@@ -152,8 +156,7 @@ def _min_hits(universe: Universe) -> float:
 
 def _plane_atoms(background: Background, universe: Universe) -> Iterator[Found]:
     """The bits that enough firings have."""
-    own, n_firings = universe.rows[: universe.n_own], len(universe.firings)
-    planes = background.planes_of(own)
+    planes, n_firings = background.planes_of(universe.rows[: universe.n_own]), len(universe.firings)
     for plane, kind in enumerate(PLANES):
         counts = ((planes[:n_firings, plane, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).sum(0)
         wanted = np.flatnonzero(counts >= _min_hits(universe))
@@ -164,7 +167,7 @@ def _plane_atoms(background: Background, universe: Universe) -> Iterator[Found]:
 def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
     """Of the named sets of tokens, and of the tokens of a window, those with the best estimated F₁; the latter also
     joined as long as F₁ rises. A set has two tokens of the firings or more."""
-    text, flat = background.text, background.text.tokens.reshape(-1)
+    text = background.text
     for name, kind in KINDS.items():
         if kind.reach is None or name in GROWN:
             continue
@@ -178,10 +181,10 @@ def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
         members = np.zeros(len(text.vocabulary), np.uint64)
         for number, atom in enumerate(atoms):
             members[list(text.tokens_of(atom))] |= np.uint64(1 << number)
-        bits = np.zeros((len(atoms), len(universe.sums.valid)), np.uint64)
-        window_bits(flat, text.n_ctx, universe.rows, *kind.reach, members, bits)
+        bits = np.zeros((len(atoms), len(universe.valid)), np.uint64)
+        window_bits(text.tokens.reshape(-1), text.n_ctx, universe.rows, *kind.reach, members, bits)
         yield from zip(atoms, bits, strict=True)
-        chosen = [] if kind.sets else _greedy_union(bits, universe.sums)
+        chosen = [] if kind.sets else _greedy_union(bits, universe)
         if len(chosen) > 1:
             yield Atom(name, tuple(best[place] for place in chosen)), np.bitwise_or.reduce(bits[chosen])
 
@@ -190,12 +193,12 @@ def _estimated_f1(
     universe: Universe, hits: Float64[np.ndarray, " own"], holds: Float64[np.ndarray, " own"]
 ) -> Float64[np.ndarray, " own"]:
     """hits: of the sampled firings; holds: in the fit half. 0 where too few are hit."""
-    both = hits * universe.sums.firing_weight
-    f1 = 2 * both / (universe.sums.n_fire + np.maximum(holds, both))
+    both = hits * universe.firing_weight
+    f1 = 2 * both / (universe.n_fire + np.maximum(holds, both))
     return np.where(hits < _min_hits(universe), 0, f1)
 
 
-def _greedy_union(bits: UInt64[np.ndarray, "set word"], rows: beam.Rows) -> list[int]:
+def _greedy_union(bits: UInt64[np.ndarray, "set word"], rows: Universe) -> list[int]:
     joined, best = np.zeros(len(rows.valid), np.uint64), 0.0
     chosen: list[int] = []
     while len(chosen) < MAX_CONTEXT_TOKENS:

@@ -249,10 +249,10 @@ def trained(store, out, *words: object) -> dict:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, architecture):
-    words = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "decay-shape=cosine")
+    words = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "max-norm=50")
     config = trained(folder / "store", tmp_path / "sae", *words, "--set", "dead_after=none", "--lr", ".01")
     assert config["architecture"] == architecture and config["tokens"] == 1000
-    assert config["decay_shape"] == "cosine" and config["dead_after"] is None and config["lr"] == 0.01
+    assert config["max_norm"] == 50 and config["dead_after"] is None and config["lr"] == 0.01
 
 
 def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, capsys, monkeypatch):
@@ -340,7 +340,7 @@ def test_wrong_usage_is_one_line(capsys):
 def test_train_sae_lists_the_fields_of_an_architecture(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["train-sae", "--architecture", "jumprelu", "--fields"])
-    assert "bandwidth_end" in capsys.readouterr().out
+    assert "pre_act_coefficient" in capsys.readouterr().out
     own = {name: kind for name, kind in ARCHITECTURES.items() if kind.__module__.startswith("interp.")}
     assert len(own) == 7  # beside those that a script has brought in
     for name, kind in own.items():

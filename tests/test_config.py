@@ -52,10 +52,10 @@ def test_every_architecture_survives_toml(tmp_path, architecture):
 
 
 def test_fields_take_the_types_of_the_architecture():
-    text = 'architecture = "matryoshka"\nd_sae = 64\nk = 4.0\ngroups = [0.5, 0.5]\nclip = 1\nema = "none"'
+    text = 'architecture = "matryoshka"\nd_sae = 64\nk = 4.0\ngroups = [0.5, 0.5]\nclip = 1\nk_start = "none"'
     sae = RunConfig.from_dict({"sae": tomllib.loads(text)}).sae
     assert isinstance(sae, MatryoshkaConfig) and sae.groups == (0.5, 0.5)
-    assert type(sae.k) is int and type(sae.clip) is float and sae.ema is None
+    assert type(sae.k) is int and type(sae.clip) is float and sae.k_start is None
     relu = sae_config("relu", {"d_sae": 8, "tokens": 10, "resample_at": [0.25, 0.5]})
     assert isinstance(relu, ReLUConfig) and relu.resample_at == (0.25, 0.5)
 

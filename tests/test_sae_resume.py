@@ -42,7 +42,7 @@ CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate")
 FILES = ("sae_weights.safetensors", "cfg.json", "results.json")
 
 shared = {"d_sae": 24, "tokens": 5 * 32, "batch_size": 32, "device": "cpu", "lr": 4e-3, "dead_after": 32}
-EMA = BatchTopKConfig(**shared, k=2, ema=0.9)
+BATCH = BatchTopKConfig(**shared, k=2)
 TOPK = TopKConfig(**shared | {"tokens": 3 * 32}, k=2)
 RESAMPLED = ReLUConfig.october_2023(**shared, l1=0.5, resample_at=(0.6, 0.99))
 
@@ -73,7 +73,7 @@ class Job(NamedTuple):
 
 NEVER = 10**9
 JOBS = {
-    "autoencoder": Job(A, EMA),
+    "autoencoder": Job(A, BATCH),
     "sweep": Job(A, [RESAMPLED, TOPK]),
     "transcoder": Job(A, TopKConfig(**shared, k=2, skip=True), target=B),
     "crosscoder": Job([A, B], JumpReLUConfig(**shared, target_l0=2, bandwidth=0.5)),
@@ -285,7 +285,7 @@ def steps_saved(folder: Path) -> list[int]:
 
 def test_a_member_that_waited_for_the_others_goes_on_alone(train, tmp_path):
     """It was a checkpoint ahead of them; those that the others made meanwhile are none for it."""
-    sweep, alone = Job(A, [EMA, RESAMPLED], every=4), Job(A, EMA, every=NEVER)
+    sweep, alone = Job(A, [BATCH, RESAMPLED], every=4), Job(A, BATCH, every=NEVER)
     train(alone, tmp_path / "whole")
     first = (f"os.rename 1/{training.CHECKPOINT}", 1)
     assert train(sweep, tmp_path / "cut", first) is None
@@ -301,7 +301,7 @@ def test_a_learner_takes_its_state_to_its_device(stores, monkeypatch):
     first.step(planted(32, 8))
     tensors, numbers = first.state()
     assert len(tensors["resample.rows"]) > 0
-    monkeypatch.setattr(learner, "_initial_weights", lambda *_: {n: w.to("meta") for n, w in first.weights.items()})
+    monkeypatch.setattr(learner, "draw", lambda *_: {n: w.to("meta") for n, w in first.weights.items()})
     second = learner.Learner(RESAMPLED, site, torch.device("meta"))
     second.load_state(tensors, numbers)
     assert {name: tensor.device.type for name, tensor in second.state()[0].items()} == dict.fromkeys(tensors, "meta")

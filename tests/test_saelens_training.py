@@ -43,8 +43,8 @@ def learner_like(theirs: Any, config: SAEConfig) -> Learner:
     """With their weights, in float64, on inputs as they are, and with their loss, which is not divided by V."""
     at = {"mean": torch.zeros(D_IN), "geometric_median": torch.zeros(D_IN), "second_moment": None}
     rows = {"n_rows": ROWS, "second_moment_rows": ROWS, "geometric_median_rows": ROWS}
-    statistics = ActivationStatistics(**at, **rows, mean_norm=1.0, variance=1.0)
-    learner = Learner(config, Site(inputs=(statistics,), scaled=False), torch.device("cpu"), torch.float64)
+    statistics = ActivationStatistics(**at, **rows, mean_norm=D_IN**0.5, variance=1.0)
+    learner = Learner(config, Site(inputs=(statistics,)), torch.device("cpu"), torch.float64)
     learner.variance = 1.0
     weights = dict(theirs.named_parameters())
     for name, weight in learner.weights.items():

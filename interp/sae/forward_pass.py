@@ -72,7 +72,7 @@ class ForwardPass:
     loss: float = 0.0
 
     def __post_init__(self) -> None:
-        self.gradients = {name: RowGradient(weight) for name, weight in self.weights.items()}
+        self.gradients = {name: RowGradient(weight, self.workspace, name) for name, weight in self.weights.items()}
         self.errors: SquaredError | None = None
         self.support: Support
         self.pre: Float[Tensor, " nnz"]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.sae.encoding import Workspace
-from interp.sae.kernels import ByLatent, LatentSum, kernels
+from interp.sae.kernels import AdamStep, ByLatent, LatentSum, kernels
 
 Add = Callable[[Tensor], object]
 """Adds a part of a gradient to a tensor."""
@@ -20,24 +20,19 @@ Add = Callable[[Tensor], object]
 class RowGradient:
     """The gradient of one parameter, in the parts that backward passes leave."""
 
-    def __init__(self, parameter: Tensor):
-        self.parameter = parameter
+    def __init__(self, parameter: Tensor, memory: Workspace | None = None, name: str = ""):
+        """`memory`: where the whole gradient is kept under this name, until that of the parameter's next step."""
+        self.parameter, self.memory, self.name = parameter, memory or Workspace(), f"gradient of {name}"
         self.sums: list[LatentSum] = []
         self.further: list[Add] = []
 
-    @property
-    def lone_sum(self) -> LatentSum | None:
-        """All of the gradient, where it is one sum that nobody has asked to see."""
-        alone = len(self.sums) == 1 and not self.further and self.parameter.grad is None
-        return self.sums[0] if alone else None
-
-    def tensor(self, memory: Workspace | None = None, name: str = "") -> Float[Tensor, "..."]:
-        """All parts together. They are added up once, into memory that lives as long as the parameter's next step."""
+    def tensor(self) -> Float[Tensor, "..."]:
+        """All parts together, added up once."""
         parameter = self.parameter
         if not self.sums and not self.further:
             return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         rows, width = parameter.shape
-        total = (memory or Workspace()).take(name, rows, width, parameter.dtype, parameter.device)
+        total = self.memory.take(self.name, rows, width, parameter.dtype, parameter.device)
         if self.sums:
             kernels(total).sum_by_latent(*self.sums[0], total)
         else:
@@ -50,6 +45,15 @@ class RowGradient:
             total += parameter.grad
         self.sums, self.further, parameter.grad = [], [], total
         return total
+
+    def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep, unit_norm: bool) -> None:
+        """A step of the weight in place; row by row where the gradient is one sum that nobody has asked to see."""
+        if len(self.sums) == 1 and not self.further and self.parameter.grad is None:
+            kernels(weight).sum_by_latent_adam_(self.sums[0], weight, mean, square, adam, unit_norm)
+            return
+        tensors = (weight, self.tensor(), mean, square)
+        as_rows = [tensor if tensor.ndim == 2 else tensor[None] for tensor in tensors]
+        kernels(weight).adam_(as_rows[0], as_rows[1], as_rows[2], as_rows[3], adam, unit_norm)
 
 
 def hand_over(latent_sum: LatentSum, into: RowGradient | None) -> Tensor | None:

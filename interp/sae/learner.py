@@ -9,6 +9,7 @@ gradients of encoder and decoder go to the optimizer unsummed. Several processes
 sums over rows are then sums over all of them.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -20,14 +21,11 @@ from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import Batch, ForwardPass
+from interp.sae.kernels import AdamStep
 from interp.sae.model import SAE
-from interp.sae.optimizer import Optimizer, learning_rate
 from interp.sae.revival import Resampler, resample
-from interp.sae.site import Site, fold, medians
+from interp.sae.site import Site, draw, fold
 from interp.sae.threads import torch_on_one_thread
-
-_DRAW = 0x1A7E47
-"""Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
 
 
 class StepResult(NamedTuple):
@@ -62,46 +60,39 @@ class Learner:
         self.input_scales = site.input_scales.to(device, dtype)
         self.output_scales = site.output_scales.to(device, dtype)
         self.initial_parameters = config.initial_parameters(site.input_spread * config.decoder_init)
-        self.weights = _initial_weights(config, site, device, dtype)
+        self.weights = draw(config, site, device, dtype)
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
         self.numbers = config.initial_state()
         self.low_precision = has_fast_bfloat16(self.weights["W_dec"])
-        self.optimizer = Optimizer(config, self.weights)
+        self.means = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+        self.squares = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
         self.steps_done = 0
         self.resampler = Resampler(config.resampling_steps, config.d_sae, config.seed, self.processes)
         self._memory = Workspace()
 
     @property
-    def lr(self) -> float:
-        """Of the next step."""
-        return learning_rate(self.config, self.steps_done)
-
-    @property
     def dead(self) -> Int[Tensor, " dead"]:
         return (self.since_fired >= self.config.dead_tokens).nonzero()[:, 0]
 
+    @torch_on_one_thread()
     def step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
         """`rows`: inputs, and beside them outputs where these are others; this process's part of the batch."""
-        with torch_on_one_thread():
-            return self._step(rows)
-
-    def _step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
             raise ValueError(f"max_norm={self.config.max_norm} leaves no row of a batch: raise it, or batch_size")
-        f, lr = self.descend(x, y, batch), self.lr
+        f, lr = self.descend(x, y, batch), self.config.lr_at(self.steps_done)
         self.config.observe(f)
         fired = self.processes.sum_(f.fired())
         self.since_fired += batch.rows
         self.since_fired[fired > 0] = 0
         if self.processes.count > 1:
             for name in self.weights:
-                f.weights[name].grad = self.processes.sum_(self.optimizer.tensor(f.gradients, name))
+                f.weights[name].grad = self.processes.sum_(f.gradients[name].tensor())
         loss, squared_error, spread = f.everywhere(f.loss, f.whole_error, self._spread(y, batch))
-        self.optimizer.step(f.gradients, loss, self.steps_done)
+        self.update(f, loss)
         self.config.project(self.weights)
         self.steps_done += 1
         self._resample(x, f.error)
@@ -116,7 +107,7 @@ class Learner:
         y = x if self.site.tied else y * self.output_scales
         if self.config.max_norm is None:
             return x, y
-        kept = x.norm(dim=1) <= self.config.max_norm * self.site.mean_norm
+        kept = x.norm(dim=1) <= self.config.max_norm * self.site.d_in**0.5
         return x[kept], (x[kept] if self.site.tied else y[kept])
 
     def descend(
@@ -138,6 +129,23 @@ class Learner:
             loss.backward()
         f.loss = float(loss.detach())
         return f
+
+    def update(self, f: ForwardPass, loss: float) -> None:
+        """A step of Adam down the gradient of ln loss (ours), clipped: Adam's memory of squares, a thousand steps long,
+        is then not filled by the first steps, whose gradients are a hundred times larger.
+
+        `loss` is that of the whole batch.
+        """
+        config, scale = self.config, 1 / loss if loss > 0 else 1.0
+        if config.clip is not None:
+            norms = [float(torch.linalg.vector_norm(gradient.tensor())) for gradient in f.gradients.values()]
+            norm = scale * math.sqrt(sum(norm**2 for norm in norms))
+            scale *= min(1.0, config.clip / norm) if norm > 0 else 1.0
+        adam = AdamStep(config.lr_at(self.steps_done), self.steps_done + 1, scale)
+        for name, gradient in f.gradients.items():
+            if name != "W_dec" or config.train_decoder:
+                moments, unit_norm = (self.means[name], self.squares[name]), name == "W_dec" and config.unit_norm
+                gradient.adam_(self.weights[name], *moments, adam, unit_norm)
 
     def _forward(self, x: Tensor, y: Tensor, batch: Batch, ops: Any) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
@@ -164,8 +172,6 @@ class Learner:
         )
 
     def _batch(self, rows: int) -> Batch:
-        if self.processes.count == 1:
-            return Batch(rows, 0, self.processes)
         counts = self.processes.gather(torch.tensor([rows])).tolist()
         return Batch(sum(counts), sum(counts[: self.processes.rank]), self.processes)
 
@@ -176,7 +182,7 @@ class Learner:
         if self.resampler.due(step):
             dead = self.dead
             rows = self.resampler.take(len(dead))
-            resample(self.weights, [self.optimizer.means, self.optimizer.squares], self.initial_parameters, dead, rows)
+            resample(self.weights, [self.means, self.squares], self.initial_parameters, dead, rows)
             self.since_fired[dead[: len(rows)]] = 0
 
     def _spread(self, y: Float[Tensor, "row d_out"], batch: Batch) -> float:
@@ -186,12 +192,14 @@ class Learner:
 
     def sae(self, metadata: dict[str, Any]) -> SAE:
         """For inputs as they are: all scales go into the weights."""
-        weights = self.optimizer.averaged(self.steps_done)
-        return fold(weights, self.config.trained(weights, self.numbers), self.site, self.config, metadata)
+        rule = self.config.trained(self.weights, self.numbers)
+        return fold(self.weights, rule, self.site, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and what fits into JSON."""
-        tensors = {**self.weights, "since_fired": self.since_fired} | self.optimizer.state() | self.resampler.state()
+        parts = {"mean": self.means, "square": self.squares}
+        moments = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        tensors = {**self.weights, **moments, "since_fired": self.since_fired, **self.resampler.state()}
         return tensors, {"steps_done": self.steps_done, "numbers": self.numbers}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
@@ -201,24 +209,3 @@ class Learner:
         for name, mine in self.state()[0].items():
             mine.copy_(tensors[name])
         self.steps_done, self.numbers = numbers["steps_done"], dict(numbers["numbers"])
-
-
-def _initial_weights(config: SAEConfig, site: Site, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Random directions; the encoder is the decoder's transpose where input and output are the same."""
-    generator = torch.Generator().manual_seed(_DRAW + config.seed)
-
-    def directions(d: int) -> Tensor:
-        rows = torch.randn(config.d_sae, d, generator=generator)
-        return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype) * config.decoder_init
-
-    W_dec = directions(site.d_out)
-    weights = {"W_dec": W_dec, "b_dec": (medians(site.targets).double() * site.output_scales).to(device, dtype)}
-    if not config.has_encoder:
-        return weights
-    weights["encoder"] = W_dec.clone() if site.tied else directions(site.d_in)
-    weights["b_enc"] = torch.zeros(config.d_sae, device=device, dtype=dtype)
-    if not site.tied:  # an input at the median starts at pre-activations of 0, as in an autoencoder
-        weights["b_enc"] -= weights["encoder"] @ (medians(site.inputs).double() * site.input_scales).to(device, dtype)
-    if config.skip:
-        weights["W_skip"] = torch.zeros(site.d_in, site.d_out, device=device, dtype=dtype)
-    return weights

@@ -1,4 +1,4 @@
-"""What a dictionary reads and what it writes: the hooks, their scales, and how both are folded into the weights.
+"""What a dictionary reads and writes: the hooks, their scales, the weights drawn for them, and folded back at the end.
 
     autoencoder  x → x                one hook
     crosscoder   x¹ … xᴸ → the same   several hooks, of layers or of models, share latents (Lindsey et al. 2024)
@@ -23,13 +23,15 @@ from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
 from interp.sae.rules import Rule
 
+_DRAW = 0x1A7E47
+"""Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
     inputs: tuple[ActivationStatistics, ...]
     outputs: tuple[ActivationStatistics, ...] = ()
     """Of a transcoder; empty: what is read is also written."""
-    scaled: bool = True
 
     @property
     def tied(self) -> bool:
@@ -55,59 +57,56 @@ class Site:
 
     @property
     def input_scales(self) -> Float[Tensor, " d_in"]:
-        return self._scales(self.inputs)
+        return _scales(self.inputs)
 
     @property
     def output_scales(self) -> Float[Tensor, " d_out"]:
-        return self._scales(self.targets)
+        return _scales(self.targets)
 
     @property
     def input_spread(self) -> float:
         """Standard deviation of scaled inputs, the mean over all directions."""
-        return (sum(each.variance * self._scale(each) ** 2 for each in self.inputs) / self.d_in) ** 0.5
-
-    @property
-    def mean_norm(self) -> float:
-        """Of scaled inputs, roughly: the root of the sum of the squares of the hooks'."""
-        return sum((each.mean_norm * self._scale(each)) ** 2 for each in self.inputs) ** 0.5
-
-    @property
-    def part_scales(self) -> tuple[float, ...]:
-        """Of each hook that is written."""
-        return tuple(self._scale(each) for each in self.targets)
-
-    @property
-    def latent_scale(self) -> float:
-        """The geometric mean of the input scales: an autoencoder keeps its encoder and decoder rows as they are."""
-        scales = [self._scale(each) for each in self.inputs]
-        return scales[0] if len(scales) == 1 else float(torch.tensor(scales, dtype=torch.float64).log().mean().exp())
+        return (_variance(self.inputs) / self.d_in) ** 0.5
 
     @property
     def variance(self) -> float:
         """Of all scaled outputs together."""
-        total = sum(each.variance * self._scale(each) ** 2 for each in self.targets)
-        return max(total, torch.finfo(torch.float32).tiny)
+        return max(_variance(self.targets), torch.finfo(torch.float32).tiny)
 
     def split(self, rows: Float[Tensor, "row d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Input and output of rows in which both stand side by side."""
         return (rows, rows) if self.tied else (rows[:, : self.d_in], rows[:, self.d_in :])
 
-    def _scales(self, each: Sequence[ActivationStatistics]) -> Tensor:
-        return torch.cat([torch.full((len(s.mean),), self._scale(s), dtype=torch.float64) for s in each])
 
-    def _scale(self, statistics: ActivationStatistics) -> float:
-        if not self.scaled or not statistics.mean_norm > 0:
-            return 1.0
-        return len(statistics.mean) ** 0.5 / statistics.mean_norm
+def draw(config: SAEConfig, site: Site, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights at the start, in random directions; the encoder is the decoder's transpose where `site.tied`."""
+    generator = torch.Generator().manual_seed(_DRAW + config.seed)
 
+    def directions(d: int) -> Tensor:
+        rows = torch.randn(config.d_sae, d, generator=generator)
+        return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype) * config.decoder_init
 
-def medians(statistics: Sequence[ActivationStatistics]) -> Float[Tensor, " d"]:
-    return torch.cat([each.geometric_median for each in statistics])
+    def median(hooks: Sequence[ActivationStatistics], scales: Tensor) -> Tensor:
+        return (torch.cat([each.geometric_median for each in hooks]).double() * scales).to(device, dtype)
+
+    W_dec = directions(site.d_out)
+    weights = {"W_dec": W_dec, "b_dec": median(site.targets, site.output_scales)}
+    if not config.has_encoder:
+        return weights
+    weights["encoder"] = W_dec.clone() if site.tied else directions(site.d_in)
+    weights["b_enc"] = torch.zeros(config.d_sae, device=device, dtype=dtype)
+    if not site.tied:  # an input at the median starts at pre-activations of 0, as in an autoencoder
+        weights["b_enc"] -= weights["encoder"] @ median(site.inputs, site.input_scales)
+    if config.skip:
+        weights["W_skip"] = torch.zeros(site.d_in, site.d_out, device=device, dtype=dtype)
+    return weights
 
 
 def fold(weights: dict[str, Tensor], rule: Rule, site: Site, config: SAEConfig, metadata: dict[str, Any]) -> SAE:
-    """The dictionary for inputs as they are."""
-    a, o, s = site.input_scales, site.output_scales, site.latent_scale
+    """The dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps its
+    encoder and decoder rows as they are."""
+    a, o, scales = site.input_scales, site.output_scales, [_scale(each) for each in site.inputs]
+    s = scales[0] if len(scales) == 1 else float(torch.tensor(scales, dtype=torch.float64).log().mean().exp())
     double = config.folded({name: weight.detach().cpu().double() for name, weight in weights.items()})
     W_dec = double["W_dec"]
     if config.unit_norm:
@@ -126,5 +125,18 @@ def fold(weights: dict[str, Tensor], rule: Rule, site: Site, config: SAEConfig, 
         skip = None if W_skip is None else (a[:, None] * W_skip / o).float()
         return Transcoder(**given, W_skip=skip)
     if len(site.inputs) > 1:
-        return Crosscoder(**given, widths=site.widths, scales=site.part_scales)
+        return Crosscoder(**given, widths=site.widths, scales=tuple(_scale(each) for each in site.targets))
     return SAE(**given)
+
+
+def _scale(hook: ActivationStatistics) -> float:
+    return len(hook.mean) ** 0.5 / hook.mean_norm if hook.mean_norm > 0 else 1.0
+
+
+def _scales(hooks: Sequence[ActivationStatistics]) -> Tensor:
+    return torch.cat([torch.full((len(each.mean),), _scale(each), dtype=torch.float64) for each in hooks])
+
+
+def _variance(hooks: Sequence[ActivationStatistics]) -> float:
+    """Of all scaled activations together."""
+    return sum(each.variance * _scale(each) ** 2 for each in hooks)

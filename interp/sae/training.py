@@ -121,7 +121,7 @@ class _Source:
     def site(self, config: SAEConfig) -> Site:
         outputs = () if self.target is None else (self.store.statistics(self.target),)
         inputs = tuple(self.store.statistics(hook) for hook in self.hooks)
-        return Site(inputs=inputs, outputs=outputs, scaled=config.scale_inputs)
+        return Site(inputs=inputs, outputs=outputs)
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -3,11 +3,11 @@
     BatchTopK    loss = ‖x_hat − x‖²                                                     (arXiv 2412.06410)
     Matryoshka   the mean of that over the dictionaries that prefixes of the latents make (arXiv 2503.17547)
 
-The threshold is a running mean of the smallest value that was picked.
+The threshold is a running mean of the smallest value that was picked (in the paper the mean over batches once trained).
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.processes import Processes
-from interp.sae.architectures.sae_config import Limit
 from interp.sae.architectures.topk import PickConfig
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.rules import MARGIN, Threshold
+
+_THRESHOLD_DECAY = 0.999
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,6 @@ class BatchTopKConfig(PickConfig):
     """Bussmann et al. 2024, arXiv 2412.06410."""
 
     architecture: ClassVar[str] = "batchtopk"
-    threshold_decay: Annotated[float, Limit("be in 0..1, 1 excluded", lambda value: 0 <= value < 1)] = 0.999
-    """Of the running mean of the smallest value picked, which is the threshold of the trained dictionary (in the paper
-    the mean over batches once trained); it spans a twentieth of a shorter run's steps."""
 
     def pick(self, f: ForwardPass) -> BatchPick:
         return BatchPick(self.k_at(f.step) * f.batch.rows, f.batch.processes)
@@ -67,8 +65,8 @@ class BatchTopKConfig(PickConfig):
         return {f"threshold_{part}_{i}": 0.0 for i in range(self.refinements + 1) for part in ("sum", "weight")}
 
     def observe(self, f: ForwardPass) -> None:
-        """The smallest value that each pass picked."""
-        decay = min(self.threshold_decay, max(0.0, 1 - 20 / self.steps))
+        """The smallest value that each pass picked. The mean spans at most a twentieth of the steps."""
+        decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
         for i, (_, values) in enumerate(f.passes):
             mine = values.detach().min() if len(values) else values.new_tensor(float("inf"))
             least = float(f.batch.processes.gather(mine[None]).min())

@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae.architectures.sae_config import (
-    ABOVE_0,
     NOT_NEGATIVE,
     Fraction,
     NonNegative,
@@ -30,6 +29,8 @@ from interp.sae.forward_pass import ForwardPass
 from interp.sae.revival import fading
 from interp.sae.rules import Threshold
 
+_TANH_SCALE = 4.0
+"""January 2025's c."""
 _PACE = 8.0
 """At each step ln τ falls by this / steps times the gap ln(L0 / target_l0), and rises where the gap is below 0."""
 _MAX_GAP = 0.5
@@ -44,7 +45,7 @@ _TAU_RESTS = 0.25
 class JumpReLUConfig(SAEConfig):
     """z = pre where pre > θ_j, θ learnt by straight-through gradients (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-    Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(tanh_scale · z_j
+    Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(4 z_j
     ‖W_dec[j]‖), which with the loss for dead latents below is Anthropic's of January 2025. With τ fixed the mean L0
     settles above it, since the reconstruction would have more latents fire. So τ, at first `target_l0`, moves with a
     quarter of the run behind it until L0 is `target_l0`, to half of it at least.
@@ -65,10 +66,6 @@ class JumpReLUConfig(SAEConfig):
     most: from fewer, more latents die (January 2025: 0.1)."""
     bandwidth: Positive = 0.1
     """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
-    bandwidth_end: Annotated[float | None, ABOVE_0] = None
-    """The bandwidth at the end, reached linearly (our own); None = it stays."""
-    tanh_scale: Positive = 4.0
-    """January 2025's c."""
     pre_act_coefficient: NonNegative = 0.1
     """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them (January 2025, at 3e-6).
     Below an FVU of a twelfth it falls with FVU²."""
@@ -84,7 +81,7 @@ class JumpReLUConfig(SAEConfig):
     @classmethod
     def january_2025(cls, **given: Any) -> "JumpReLUConfig":
         """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows. The loss for
-        dead latents fades at small errors as it does elsewhere here, and the descent is of ln loss (`log_loss`)."""
+        dead latents fades at small errors as it does elsewhere here, and the descent is of ln loss."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
         rule: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0}
         free: dict[str, Any] = {"unit_norm": False, "decoder_init": 0.1, "pre_act_coefficient": 3e-6}
@@ -99,10 +96,6 @@ class JumpReLUConfig(SAEConfig):
         recipe = short_steps(d_sae, tokens) | penalty | rule
         return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(recipe | given))
 
-    def bandwidth_at(self, step: int) -> float:
-        end = self.bandwidth if self.bandwidth_end is None else self.bandwidth_end
-        return self.bandwidth + (end - self.bandwidth) * min(1.0, step / self.steps)
-
     def initial_parameters(self, spread: float) -> dict[str, float]:
         firing = min(0.4, 25 * self.target_l0 / self.d_sae)
         begin = spread * NormalDist().inv_cdf(1 - firing) if self.threshold is None else self.threshold
@@ -112,7 +105,7 @@ class JumpReLUConfig(SAEConfig):
         return {"tau": self.target_l0}
 
     def pick(self, f: ForwardPass) -> Threshold:
-        return Threshold(f.weights["threshold"].detach() - self.bandwidth_at(f.step) / 2)
+        return Threshold(f.weights["threshold"].detach() - self.bandwidth / 2)
 
     def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
         threshold, near, fires = self._window(f)
@@ -121,7 +114,7 @@ class JumpReLUConfig(SAEConfig):
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
         weight = self.coefficient * rise(f.step + 1, self.coefficient_warmup, self.steps)
         if self.penalty == "tanh":
-            return f.squared_error() + weight * torch.tanh(self.tanh_scale * f.at(f.decoder_norms) * f.z).sum()
+            return f.squared_error() + weight * torch.tanh(_TANH_SCALE * f.at(f.decoder_norms) * f.z).sum()
         threshold, near, fires = self._window(f)
         counts = f.row_sums(straight_through(fires, -near, threshold))
         if self.penalty == "l0":
@@ -130,9 +123,9 @@ class JumpReLUConfig(SAEConfig):
 
     def _window(self, f: ForwardPass) -> tuple[Tensor, Tensor, Tensor]:
         """Of each entry: θ; 1/ε where pre is near it, else 0; whether it fires."""
-        threshold, width = f.at(f.weights["threshold"]), self.bandwidth_at(f.step)
+        threshold = f.at(f.weights["threshold"])
         above = f.pre.detach() - threshold.detach()
-        return threshold, (above.abs() < width / 2).to(above) / width, (above > 0).to(above)
+        return threshold, (above.abs() < self.bandwidth / 2).to(above) / self.bandwidth, (above > 0).to(above)
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
         if self.pre_act_coefficient == 0:

@@ -8,7 +8,8 @@ has one in a user's own file). `pick` says which entries of the pre-activations 
 gives the gradients. All else has a default. A subclass with an `architecture` of its own is registered under that
 name, so that it can be named in configs, saved and read back.
 
-Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere; V is their total variance.
+Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (April 2024); V is their total
+variance.
 Any dictionary can have a frozen random decoder (`train_decoder=False`), the null that a learnt one must beat.
 """
 
@@ -30,6 +31,18 @@ ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All that are known, by name."""
 
 
+_NOW_CONSTANT = (
+    ("decay_shape", "linear"),
+    ("log_loss", True),
+    ("ema", None),
+    ("scale_inputs", True),
+    ("threshold_decay", 0.999),
+    ("bandwidth_end", None),
+    ("tanh_scale", 4.0),
+)
+"""Fields of earlier files, with the values that are built in."""
+
+
 class Limit(NamedTuple):
     """Of a field's values, as an annotation of its type."""
 
@@ -40,7 +53,6 @@ class Limit(NamedTuple):
 AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
 ABOVE_0 = Limit("be above 0", lambda value: value > 0)
 NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
-_DECAY = Limit("be between 0 and 1 (None = no running mean)", lambda value: 0 < value < 1)
 Count = Annotated[int, AT_LEAST_1]
 Positive = Annotated[float, ABOVE_0]
 NonNegative = Annotated[float, NOT_NEGATIVE]
@@ -68,14 +80,8 @@ class SAEConfig:
     """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
     decay: Fraction = 0.2
     """Last fraction, over which the rate falls to zero (April 2024: a fifth)."""
-    decay_shape: str = "linear"
-    """Of the fall: `linear` (April 2024) or `cosine` (arXiv 1608.03983)."""
-    log_loss: bool = True
-    """Descend ln loss (our own): Adam then does not remember the first, far larger gradients for a thousand steps."""
     clip: Annotated[float | None, ABOVE_0] = None
-    """Largest norm of the whole gradient, that of ln loss where this is what descends (April 2024); None = as it is."""
-    ema: Annotated[float | None, _DECAY] = None
-    """Decay of a running mean of the weights, which is then what is saved (arXiv 2406.04093, A.4)."""
+    """Largest norm of the whole gradient of ln loss (April 2024); None = as it is."""
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
     2024)."""
@@ -85,8 +91,6 @@ class SAEConfig:
     """False: the decoder stays as it was drawn (the frozen-decoder null, arXiv 2602.14111)."""
     skip: bool = False
     """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
-    scale_inputs: bool = True
-    """Scale inputs to a mean norm of √d (April 2024); folded into the weights at the end."""
     max_norm: Annotated[float | None, ABOVE_0] = None
     """Rows whose norm is above this many times the mean norm train nothing: attention sinks (arXiv 2309.17453), a few
     per mille."""
@@ -112,8 +116,6 @@ class SAEConfig:
 
     def __post_init__(self) -> None:
         _check_fields(self)
-        if self.decay_shape not in ("linear", "cosine"):
-            raise ValueError(f"decay_shape={self.decay_shape!r} must be 'linear' or 'cosine'")
         if self.unit_norm and self.decoder_init != 1.0:
             raise ValueError(f"decoder_init={self.decoder_init} needs unit_norm=False: unit rows start at norm 1")
 
@@ -126,6 +128,13 @@ class SAEConfig:
         if self.lr is not None:
             return self.lr
         return min(0.01, 2e-4 / (self.d_sae / 2**14) ** 0.5 * min(8.0, max(1.0, (100_000 / self.steps) ** 0.5)))
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        rise = max(1, min(1000, round(self.warmup * self.steps)))
+        fall = max(1, round(self.decay * self.steps))
+        left = min(1.0, (self.steps - step) / fall) if self.decay else 1.0
+        return self.peak_lr * min(1.0, (step + 1) / rise, left)
 
     @property
     def dead_tokens(self) -> int:
@@ -198,8 +207,8 @@ def config_to_dict(config: SAEConfig) -> dict[str, Any]:
 
 
 def config_from_dict(values: dict[str, Any]) -> SAEConfig:
-    """Raises ValueError for an architecture or a field that is not known."""
-    values = dict(values)
+    """Raises ValueError for an architecture or a field that is not known. Files may hold what is a constant now."""
+    values = {field: value for field, value in values.items() if (field, value) not in _NOW_CONSTANT}
     name = values.pop("architecture", None)
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")

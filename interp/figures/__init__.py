@@ -6,7 +6,6 @@ In: the tables that the other rooms make. Nothing is computed, shown or saved wh
 from interp.figures.crosscoders import latent_scaling, relative_norms
 from interp.figures.one_latent import HighlightedText, activation_histogram, highlighted_text, logit_bars
 from interp.figures.population import coherence_density, concept_scatter, density_histogram, score_distributions
-from interp.figures.proxies import feature_against_neuron, sensitivity, sizes_table, specificity
 from interp.figures.ranking_checks import calibration_curve, score_comparison, verdict_shares
 from interp.figures.saving import save
 from interp.figures.training_curves import quality_bars, training
@@ -18,7 +17,6 @@ __all__ = [
     "coherence_density",
     "concept_scatter",
     "density_histogram",
-    "feature_against_neuron",
     "highlighted_text",
     "latent_scaling",
     "logit_bars",
@@ -27,9 +25,6 @@ __all__ = [
     "save",
     "score_comparison",
     "score_distributions",
-    "sensitivity",
-    "sizes_table",
-    "specificity",
     "training",
     "verdict_shares",
 ]

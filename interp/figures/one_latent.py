@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,17 +20,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class HighlightedText:
-    """One HTML fragment; `str()` gives it, and notebooks draw it."""
-
-    markup: str
-
-    def __str__(self) -> str:
-        return self.markup
+class HighlightedText(str):
+    """One HTML fragment, which notebooks draw."""
 
     def _repr_html_(self) -> str:
-        return self.markup
+        return str(self)
 
 
 def highlighted_text(

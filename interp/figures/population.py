@@ -62,17 +62,8 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_l
     text = ", ".join(f"{name} {n:,}".strip() for name, n in counts.items())
     threshold = float(np.log10(ultra_low))
     fig.add_vrect(x0=left, x1=threshold, fillcolor=ORANGE, opacity=0.14, line_width=0, layer="below")
-    fig.add_annotation(
-        x=threshold,
-        y=1,
-        yref="y domain",
-        xanchor="right",
-        yanchor="top",
-        showarrow=False,
-        font_size=11,
-        text=f"ultra-low<br>{text}",
-        align="right",
-    )
+    place = dict(x=threshold, y=1, yref="y domain", xanchor="right", yanchor="top", align="right")
+    fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **place)
     ticks = list(range(int(np.ceil(left)), 1))
     styled(fig, "Firing density of the latents", x="density (share of tokens, log scale)", y="latents")
     fig.update_xaxes(tickvals=[spike, *ticks], ticktext=["0", *(f"10<sup>{t}</sup>" for t in ticks)])

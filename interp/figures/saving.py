@@ -61,19 +61,16 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
     from kaleido.errors import ChromeNotFoundError
 
     temporary = {path: path.with_name(f"{path.stem}.tmp{path.suffix}") for path in figures}
-    specs = [
-        {"fig": fig.to_dict(), "path": str(temporary[path]), "opts": _options(path)} for path, fig in figures.items()
-    ]
+    specs = []
+    for path, fig in figures.items():
+        options = {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else PIXEL_RATIO}
+        specs.append({"fig": fig.to_dict(), "path": str(temporary[path]), "opts": options})
     try:
         kaleido.write_fig_from_object_sync(specs, cancel_on_error=True)
     except ChromeNotFoundError as error:
         raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
     for path, written in temporary.items():
         os.replace(written, path)
-
-
-def _options(path: Path) -> dict[str, Any]:
-    return {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else PIXEL_RATIO}
 
 
 def _with_fonts(part: Any, ratio: float) -> Any:

@@ -75,17 +75,9 @@ def quality_bars(quality: pd.DataFrame) -> go.Figure:
     names = [f"{name}<br>L0 {l0:.0f}" for name, l0 in zip(quality["dictionary"], quality["l0"], strict=True)]
     fig = go.Figure()
     measures = {"variance explained": 1 - quality["fvu"], "CE recovered": quality["ce_recovered_mean"]}
+    look = dict(texttemplate="%{text:.3f}", textposition="outside", cliponaxis=False)
     for (measure, values), colour in zip(measures.items(), (BLUE, GREEN), strict=True):
-        fig.add_bar(
-            x=names,
-            y=values,
-            name=measure,
-            marker_color=colour,
-            text=values,
-            texttemplate="%{text:.3f}",
-            textposition="outside",
-            cliponaxis=False,
-        )
+        fig.add_bar(x=names, y=values, text=values, name=measure, marker_color=colour, **look)
     fig.update_layout(barmode="group", bargap=0.35)
     styled(fig, "Quality of the dictionaries", x="dictionary", y="share kept (1 = all)")
     highest = max(1.0, *(float(values.max()) for values in measures.values()))
@@ -131,10 +123,10 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     folder = folder / "sae" if (folder / "run.toml").is_file() else folder
     if (folder / "metrics.jsonl").is_file():
         return {name: _rows(folder / "metrics.jsonl")}
-    members = [file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal()]
+    found = (file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal())
+    members = sorted(found, key=lambda member: int(member.name))
     if not members:
         raise ValueError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
-    members.sort(key=lambda member: int(member.name))
     return {f"{name} {label}".strip(): _rows(m / "metrics.jsonl") for m, label in _labelled(members)}
 
 

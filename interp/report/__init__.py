@@ -13,8 +13,6 @@ enters JSON alone, with <, >, & and the line separators escaped, and leaves it a
 
 import html
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -70,14 +68,13 @@ def write_report(
         run_or_features, ranking=ranking, quality=quality, curves=curves, nulls=nulls, wider=wider, title=title
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        _write_assets(temporary, inputs.title)
-        _write_data(temporary / "data", inputs, seed, progress or no_progress)
-        temporary.chmod(0o755)
-        _replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        new, old = Path(temporary, "new"), Path(temporary, "old")
+        _write_assets(new, inputs.title)
+        _write_data(new / "data", inputs, seed, progress or no_progress)
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
     return out / "index.html"
 
 
@@ -163,17 +160,3 @@ def _check_replaceable(out: Path) -> None:
     ours = index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:4096]
     if not out.is_dir() or (any(out.iterdir()) and not ours):
         raise ValueError(f"{out} exists and is not a report; give write_report a new folder, or remove it")
-
-
-def _replace(temporary: Path, out: Path) -> None:
-    """Put the finished folder in the place of `out`; the old one goes when the new one is there."""
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-old-", dir=out.parent) as folder:
-        old = Path(folder) / "page"
-        if out.exists():
-            os.rename(out, old)
-        try:
-            os.rename(temporary, out)
-        except OSError:
-            if old.exists():
-                os.rename(old, out)
-            raise

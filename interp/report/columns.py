@@ -92,9 +92,9 @@ def top_tokens(store: FeatureStore, n: int) -> dict[int, list[str]]:
 
 
 def _coded(column: pd.Series) -> tuple[list[str], list[int | None]]:
-    names = sorted({name for name in column if isinstance(name, str)})
-    place = {name: index for index, name in enumerate(names)}
-    return names, [place.get(name) if isinstance(name, str) else None for name in column]
+    """The names in order, and the place of each value among them; None where there is none."""
+    places, names = pd.factorize(column, sort=True)
+    return list(names), [int(place) if place >= 0 else None for place in places]
 
 
 def _column(table: pd.DataFrame, name: str) -> list[Any]:

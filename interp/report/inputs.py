@@ -62,32 +62,33 @@ def gather(
 ) -> ReportInputs:
     """Read what there is. Raises ValueError when the source is neither a run folder nor a feature store."""
     if isinstance(run_or_features, FeatureStore):
-        store, run = run_or_features, None
+        store, folder = run_or_features, run_or_features.path
     else:
-        path = Path(getattr(run_or_features, "path", run_or_features))
-        run = path if (path / "features").is_dir() else None
-        if run is None and not (path / "meta.json").is_file():
-            raise ValueError(f"{path} is neither a run folder (with features/) nor a feature store (with meta.json)")
-        store = FeatureStore.open(path)
+        folder = Path(getattr(run_or_features, "path", run_or_features))
+        if not ((folder / "features").is_dir() or (folder / "meta.json").is_file()):
+            raise ValueError(f"{folder} is neither a run folder (with features/) nor a feature store (with meta.json)")
+        store = FeatureStore.open(folder)
     features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
     features["latent"] = features.index
     features["n_active"] = features["n_active"].fillna(0).astype(int)
-    ranking = ranking if ranking is not None else _parquet(run, "ranking/ranking.parquet")
-    nulls = nulls if nulls is not None else _nulls(run)
+    ranking = ranking if ranking is not None else _parquet(folder / "ranking/ranking.parquet")
+    if nulls is None and all((folder / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields):
+        nulls = Nulls.read(folder / "nulls")
+    results = folder / "model/results.json"
     return ReportInputs(
-        title=title or (run.resolve().name if run else "Features"),
+        title=title or (folder.resolve().name if (folder / "features").is_dir() else "Features"),
         store=store,
         features=features,
         ranking=_one_row_a_latent(ranking, features),
         evidence=_evidence(ranking, None if nulls is None else nulls.twins),
         ranked=ranking is not None,
-        quality=quality if quality is not None else _parquet(run, "quality/quality.parquet"),
-        concepts=_parquet(run, "concepts/concepts.parquet"),
-        curves=curves if curves is not None else _curves(run),
-        model_results=_json(run, "model/results.json"),
+        quality=quality if quality is not None else _parquet(folder / "quality/quality.parquet"),
+        concepts=_parquet(folder / "concepts/concepts.parquet"),
+        curves=curves if curves is not None else _curves(folder),
+        model_results=json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {},
         shares=None if nulls is None else nulls.shares,
-        wider=_wider(store, run, wider),
-        stages=_stages(run),
+        wider=_wider(store, folder, wider),
+        stages=_stages(folder),
     )
 
 
@@ -117,36 +118,27 @@ def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.Da
     return pd.concat([table, nearest.assign(null_low=low, null_high=high)], ignore_index=True)
 
 
-def _wider(store: FeatureStore, run: Path | None, source: Any) -> Wider | None:
+def _wider(store: FeatureStore, folder: Path, source: Any) -> Wider | None:
     """What was given, or what the run has. A run folder has explanations for its latents too."""
-    if source is None and run and (run / "wider" / "features" / "meta.json").is_file():
-        source = run / "wider"
+    if source is None and (folder / "wider/features/meta.json").is_file():
+        source = folder / "wider"
     if source is None:
         return None
-    ranking = _parquet(Path(source), "ranking/ranking.parquet") if isinstance(source, str | Path) else None
+    ranking = _parquet(Path(source) / "ranking/ranking.parquet") if isinstance(source, str | Path) else None
     return wider_of(store, source, None if ranking is None else ranking.set_index("latent")["explanation"])
 
 
-def _nulls(run: Path | None) -> Nulls | None:
-    whole = run and all((run / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields)
-    return Nulls.read(run / "nulls") if run and whole else None
+def _parquet(file: Path) -> pd.DataFrame | None:
+    return pd.read_parquet(file) if file.is_file() else None
 
 
-def _parquet(run: Path | None, name: str) -> pd.DataFrame | None:
-    return pd.read_parquet(run / name) if run and (run / name).is_file() else None
-
-
-def _json(run: Path | None, name: str) -> dict[str, Any]:
-    return json.loads((run / name).read_text(encoding="utf-8")) if run and (run / name).is_file() else {}
-
-
-def _curves(run: Path | None) -> dict[str, pd.DataFrame]:
-    files = {name: run / name / "metrics.jsonl" for name in ("model", "sae")} if run else {}
+def _curves(folder: Path) -> dict[str, pd.DataFrame]:
+    files = {name: folder / name / "metrics.jsonl" for name in ("model", "sae")}
     return {name: pd.read_json(file, lines=True) for name, file in files.items() if file.is_file()}
 
 
-def _stages(run: Path | None) -> list[tuple[str, float]]:
-    manifests = {file.parent.name: json.loads(file.read_text()) for file in run.glob("*/manifest.json")} if run else {}
+def _stages(folder: Path) -> list[tuple[str, float]]:
+    manifests = {file.parent.name: json.loads(file.read_text()) for file in folder.glob("*/manifest.json")}
     timed = {name: m for name, m in manifests.items() if math.isfinite(m.get("wall_seconds", math.nan))}
     graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
     return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]

@@ -101,21 +101,19 @@ def _training(inputs: ReportInputs) -> list[dict]:
 
 
 def _population(inputs: ReportInputs) -> list[dict]:
-    panels = []
-    ranking = inputs.ranking[~inputs.ranking["verdict"].isin(UNTESTED)]
     if not inputs.ranked:
         return [_panel("No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=.")]
-    if ranking.get("monosemanticity") is not None and ranking["monosemanticity"].notna().any():
-        note = "The ranking's probability that a latent means one thing, within each verdict."
-        panels.append(_panel(note, figures.score_distributions(ranking)))
+    ranking = inputs.ranking[~inputs.ranking["verdict"].isin(UNTESTED)]
     known = ("context_coherence", "monosemanticity")
     scores = [name for name in known if name in ranking and ranking[name].notna().any()]
+    panels = [] if scores else [_panel("No latent has a score: none fires often enough to be judged.")]
+    if "monosemanticity" in scores:
+        note = "The ranking's probability that a latent means one thing, within each verdict."
+        panels.append(_panel(note, figures.score_distributions(ranking)))
     if scores:
         points = ranking.assign(density=inputs.features["density"])
         note = "A score that only followed density would be one curve."
         panels.append(_panel(note, figures.coherence_density(points, score=scores[0])))
-    if not panels:
-        panels.append(_panel("No latent has a score: none fires often enough to be judged."))
     if inputs.concepts is not None and len(inputs.concepts):
         note = "Above the diagonal the best single feature detects the concept better than the best single neuron."
         panels.append(_panel(note, figures.concept_scatter(inputs.concepts)))

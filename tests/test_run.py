@@ -250,10 +250,11 @@ def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(run, tmp_path):
     pd.testing.assert_frame_equal(run.ranking, Run(tmp_path / "killed").ranking)
 
 
-def test_a_text_that_changed_is_read_again(tmp_path):
+@pytest.mark.parametrize("name", ["book.txt", "**/*.txt"])
+def test_a_text_that_changed_is_read_again(tmp_path, name):
     text = tmp_path / "book.txt"
     text.write_text("The quick brown fox jumps over the lazy dog.\n\n" * 600)
-    corpus = dataclasses.replace(TINY.corpus, source="files", paths=(str(text),), characters=None)
+    corpus = dataclasses.replace(TINY.corpus, source="files", paths=(str(tmp_path / name),), characters=None)
     config = TINY.replace(corpus=corpus)
     counts = [ran_now(config, tmp_path / "run", until="corpus") for _ in range(2)]
     text.write_text("A slow grey goose walks under the busy cat.\n\n" * 600)

@@ -104,8 +104,8 @@ class RunConfig(SimpleNamespace):
                 raise ValueError(f"{where}: {name} must be a section, [{name}], not {values!r}")
             section = getattr(default, name)
             try:
-                if name == "sae" and "architecture" in values:
-                    given[name] = _other_sae(section, dict(values))
+                if name == "sae":
+                    given[name] = _sae(section, dict(values))
                 else:
                     given[name] = dataclasses.replace(section, **read_fields(type(section), values))
             except (TypeError, ValueError) as error:
@@ -119,8 +119,7 @@ class RunConfig(SimpleNamespace):
         return sections
 
 
-def _other_sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig":
-    kind = architecture_named(values.pop("architecture"))
-    fields = field_types(kind)
-    kept = {name: getattr(default, name) for name in _KEPT if name in fields and hasattr(default, name)}
+def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig":
+    kind = architecture_named(values.pop("architecture", default.architecture))
+    kept = {name: getattr(default, name) for name in _KEPT if name in field_types(kind)}
     return kind(**(kept | read_fields(kind, values)))

@@ -52,13 +52,13 @@ def run_stages(
     run = Run(out)
     fingerprints: dict[str, str] = {}
     for stage in stages[: None if until is None else names.index(until) + 1]:
-        begun = _Begun(stage, run, {name: fingerprints[name] for name in stage.reads if name in fingerprints})
-        fingerprints[stage.name] = begun.fingerprint
+        expected = _expected(stage, run, {name: fingerprints[name] for name in stage.reads if name in fingerprints})
+        fingerprints[stage.name] = expected["fingerprint"]
         manifest = run.manifest(stage.name)
-        if manifest is not None and manifest["fingerprint"] == begun.fingerprint:
+        if manifest is not None and manifest["fingerprint"] == expected["fingerprint"]:
             finished(stage, manifest, False)
         else:
-            finished(stage, begun.build(progress(stage.name)), True)
+            finished(stage, _build(stage, run, expected, progress(stage.name)), True)
     return run
 
 
@@ -76,41 +76,39 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     if config != run.config:
         _claim(run.path, config, redo=True)
         run = Run(run.path)
-    return _Begun(stage, run, {each: manifest["fingerprint"] for each, manifest in done.items()}).build(progress)
+    inputs = {each: manifest["fingerprint"] for each, manifest in done.items()}
+    return _build(stage, run, _expected(stage, run, inputs), progress)
 
 
-class _Begun:
-    """A stage of a run: what its result depends on, and the building of it."""
+def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
+    """The head of the stage's manifest: what its result depends on, and the fingerprint of that."""
+    sections = run.config.to_dict()
+    settings = {name: sections[name] for name in stage.sections} | dict(stage.outside(run.config))
+    fingerprint = digest_json([FORMAT, stage.name, settings, inputs])
+    return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
-    def __init__(self, stage: Stage, run: Run, inputs: dict[str, str]):
-        sections = run.config.to_dict()
-        self.stage, self.run, self.inputs = stage, run, inputs
-        self.settings = {name: sections[name] for name in stage.sections} | dict(stage.outside(run.config))
-        self.fingerprint = digest_json([FORMAT, stage.name, self.settings, inputs])
 
-    def build(self, progress: Progress) -> dict[str, Any]:
-        """Returns the manifest, which is written last."""
-        folder = self.run.path / self.stage.name
-        started = folder / "started.json"
-        if started.is_file() and json.loads(started.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint:
-            (folder / "manifest.json").unlink(missing_ok=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(started, {"fingerprint": self.fingerprint})
-        begin = time.monotonic()
-        progress(0, 1, "starting")
-        manifest = {
-            "stage": self.stage.name,
-            "fingerprint": self.fingerprint,
-            "config": self.settings,
-            "inputs": self.inputs,
-            "results": self.stage.build(self.run, folder, progress),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
-            "wall_seconds": round(time.monotonic() - begin, 2),
-        }
-        write_json(folder / "manifest.json", manifest)
-        return manifest
+def _build(stage: Stage, run: Run, expected: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Returns the manifest, which is written last."""
+    folder = run.path / stage.name
+    started = folder / "started.json"
+    begun = {"fingerprint": expected["fingerprint"]}
+    if started.is_file() and json.loads(started.read_text(encoding="utf-8")) == begun:
+        (folder / "manifest.json").unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(started, begun)
+    begin = time.monotonic()
+    progress(0, 1, "starting")
+    results = stage.build(run, folder, progress)
+    manifest = expected | {
+        "results": results,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
+        "wall_seconds": round(time.monotonic() - begin, 2),
+    }
+    write_json(folder / "manifest.json", manifest)
+    return manifest
 
 
 def _claim(out: Path, config: RunConfig, redo: bool) -> None:

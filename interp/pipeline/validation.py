@@ -10,24 +10,21 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
     """`values` as the types of the fields of the dataclass `kind`, which `whose` names in a message."""
     hints = field_types(kind)
     check_names(values, list(hints), f"{whose} field".strip())
-    try:
-        read = _model(kind).model_validate({name: _python(value, hints[name]) for name, value in values.items()})
-    except ValidationError as error:
-        raise ValueError(_one_line(error, hints)) from error
-    return {name: getattr(read, name) for name in values}
+    return {name: _read(name, value, hints[name]) for name, value in values.items()}
 
 
 def sae_config(architecture: str, values: Mapping[str, Any]) -> "SAEConfig":
@@ -85,11 +82,15 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, tuple) else "none" if value is None else value
 
 
-@cache
-def _model(kind: type) -> type[BaseModel]:
-    strict = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())
-    fields: dict[str, Any] = {name: (hint, None) for name, hint in field_types(kind).items()}
-    return create_model(kind.__name__, __config__=strict, **fields)
+def _read(name: str, value: Any, hint: Any) -> Any:
+    try:
+        return TypeAdapter(hint, config=STRICT).validate_python(_python(value, hint))
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = first["msg"]
+        none = ' or "none"' if types.NoneType in typing.get_args(hint) else ""
+        must = f" must {said.removeprefix('Input should ')}{none}" if said.startswith("Input should ") else f": {said}"
+        raise ValueError(f"{name} = {first['input']!r}{must}") from error
 
 
 def _python(value: Any, hint: Any) -> Any:
@@ -104,11 +105,3 @@ def _python(value: Any, hint: Any) -> Any:
 
 def _leaves(hint: Any) -> set[Any]:
     return {hint}.union(*map(_leaves, typing.get_args(hint)))
-
-
-def _one_line(error: ValidationError, hints: Mapping[str, Any]) -> str:
-    first = error.errors()[0]
-    name, said = str(first["loc"][0]), first["msg"]
-    none = ' or "none"' if types.NoneType in typing.get_args(hints[name]) else ""
-    must = f" must {said.removeprefix('Input should ')}{none}" if said.startswith("Input should ") else f": {said}"
-    return f"{name} = {first['input']!r}{must}"

@@ -1,5 +1,6 @@
 """From text to activations: `corpus`, `model`, `activations`."""
 
+import glob
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,12 +73,8 @@ class HarvestConfig:
 
 def _text_files(config: RunConfig) -> dict[str, Any]:
     """So that a user's text that changed is read again."""
-    files = (
-        path
-        for pattern in config.corpus.paths
-        for path in ([Path(pattern)] if Path(pattern).is_absolute() else sorted(Path().glob(pattern)))
-    )
-    return {"files": {str(path): digest_file(path) for path in files if path.is_file()}}
+    named = {Path(name) for each in config.corpus.paths for name in (each, *glob.glob(each, recursive=True))}
+    return {"files": {str(path): digest_file(path) for path in sorted(named) if path.is_file()}}
 
 
 @stage(

@@ -54,8 +54,9 @@ from analyses.dictionary_measures import (
     measure,
     sizes_of,
 )
+from analyses.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
 from analyses.record import check_run
-from interp import Run, figures, harvest, run_stages, train_sae
+from interp import Run, harvest, run_stages, train_sae
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.controls import shuffled_model
@@ -157,13 +158,13 @@ def save_figures(
     columns = {"name": "dictionary", "n": "latents", "seeds": "seeds", "l0": "L0", "fvu": "FVU"}
     columns |= {"ce_recovered_zero": "CE, zero", "ce_recovered_mean": "CE, mean", "dead_share": "dead"}
     formats = ["", ",.0f", ".0f", ".1f", ".3f", ".1%", ".1%", ".1%"]
-    made = {"sizes": figures.sizes_table(shown_sizes(sizes), columns=columns, formats=formats)}
-    made["feature_against_neuron"] = figures.feature_against_neuron(labels[labels.resampled])
-    made["sensitivity"] = figures.sensitivity(pd.concat(details.values(), ignore_index=True))
+    made = {"sizes": sizes_table(shown_sizes(sizes), columns=columns, formats=formats)}
+    made["feature_against_neuron"] = feature_against_neuron(labels[labels.resampled])
+    made["sensitivity"] = sensitivity(pd.concat(details.values(), ignore_index=True))
     for label, table in details.items():
         rows = table[table.who == "best feature"]
         name = f"latent {rows.latent.iloc[0]} of {setting.main}×, seed 0"
-        made[f"specificity-{label}"] = figures.specificity(rows, label=label, name=name)
+        made[f"specificity-{label}"] = specificity(rows, label=label, name=name)
     for name, figure in made.items():
         figure.write_html(out / f"{name}.html", include_plotlyjs="directory")
 

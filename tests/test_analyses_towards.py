@@ -11,7 +11,7 @@ from analyses import towards_monosemanticity
 from analyses.dictionary_claims import difference, eleven, twelve
 from analyses.dictionary_measures import LABELS, beside, columns_of
 from analyses.proxies import activation, by_interval, correlations, log_likelihood_ratio, pearson
-from interp import figures
+from analyses.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
 from interp.codes import SparseCodes
 
 
@@ -104,16 +104,16 @@ def test_figures_have_titles_and_axes():
     )
     table = pd.DataFrame({"label": ["dna"] * 2, "dictionary": ["neurons", "8×"], "r": [0.3, 0.9]})
     made = [
-        figures.specificity(intervals, label="dna", name="latent 3"),
-        figures.sensitivity(curves),
-        figures.sensitivity(curves, evidence=True),
-        figures.feature_against_neuron(table),
+        specificity(intervals, label="dna", name="latent 3"),
+        sensitivity(curves),
+        sensitivity(curves, evidence=True),
+        feature_against_neuron(table),
     ]
     for figure in made:
         axes = [figure.layout[name] for name in figure.to_dict()["layout"] if name.startswith(("xaxis", "yaxis"))]
         assert figure.layout.title.text and len({axis.title.text for axis in axes} - {None}) >= 2
     sizes = pd.DataFrame({"name": ["neurons", "8×"], "n": [512, np.nan]})
-    cells = figures.sizes_table(sizes, columns={"name": "", "n": "latents"}, formats=["", ",.0f"]).data[0].cells
+    cells = sizes_table(sizes, columns={"name": "", "n": "latents"}, formats=["", ",.0f"]).data[0].cells
     assert list(cells["values"][1]) == ["512", ""]
 
 

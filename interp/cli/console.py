@@ -7,11 +7,6 @@ import sys
 import time
 
 
-def say(text: str) -> None:
-    if is_first():
-        print(text)
-
-
 def is_first() -> bool:
     """Whether this is the only process, or of those that `torchrun` started the first."""
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"

@@ -74,21 +74,20 @@ def rank_command(
         check_writable("--out", out)
     if is_run(source):
         run = Run(source)
-        of_run: dict[str, Any] = {"use_labels": True} if labels else {}
-        of_run |= {} if beside is None else {"twin": str(beside.path.resolve())}
-        config = dataclasses.replace(run.config.ranking, **given, **of_run)
+        given |= {"use_labels": True} if labels else {}
+        given |= {} if beside is None else {"twin": str(beside.path.resolve())}
+        config = dataclasses.replace(run.config.ranking, **given)
         if out is None:
             return _rank_in_place(run, config)
+        with Bar("rank") as bar:
+            table = ranked(run, config, bar)
     elif out is None:
         raise ValueError(f"{source} is not a run folder: name the ranking's file with --out")
     elif labels:
         raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
-    features = open_features(source)
-    with Bar("rank") as bar:
-        if is_run(source):
-            table = ranked(run, config, bar)
-        else:
-            table = rank_features(features, twin=beside, progress=bar, **given)
+    else:
+        with Bar("rank") as bar:
+            table = rank_features(open_features(source), twin=beside, progress=bar, **given)
     write_table(table, out)
     print(f"{verdicts(verdict_counts(table))}\n{out}")
 

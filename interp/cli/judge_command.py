@@ -12,7 +12,7 @@ from interp.cli.paths import check_writable, is_run, open_features, read_table
 from interp.files import write_json, write_parquet
 
 if TYPE_CHECKING:
-    from interp.autointerp.judge import Judge, Judged
+    from interp.autointerp.judge import Judge
     from interp.features.feature_store import FeatureStore
 
 
@@ -57,7 +57,9 @@ def judge_command(
     explained = _explanations(source, explanations, generate)
     asked: Any = {"tasks": tuple(tasks), "n_windows": windows, "shown": shown}
     config = JudgeConfig(generate=generate, null=null, seed=seed, **asked)
-    _check_prices(price_in, price_out)
+    for flag, price in (("--price-in", price_in), ("--price-out", price_out)):
+        if price is not None and not 0 <= price < math.inf:
+            raise ValueError(f"{flag} {price} must be the price of a million tokens, 0 or more")
     cache = cache or out / "answers"
     check_writable("--out", out, folder=True)
     check_writable("--cache", cache, folder=True)
@@ -78,7 +80,10 @@ def judge_command(
     _confirm(judge, yes, price_in, price_out)
     with Bar("judge") as bar:
         judged = judge.run(bar)
-    _write(judged, out, {"model": to.model, "base_url": to.base_url})
+    out.mkdir(parents=True, exist_ok=True)
+    write_parquet(out / "judgements.parquet", judged.table)
+    write_parquet(out / "windows.parquet", judged.windows)
+    write_json(out / "summary.json", {"model": to.model, "base_url": to.base_url, **judged.summary})
     print(_summary(judged.summary))
 
 
@@ -101,12 +106,6 @@ def _request_field(text: str) -> tuple[str, Any]:
     if name in ("model", "messages", "stream"):
         raise ValueError(f"--set {text!r} must be of another field than model, messages or stream")
     return name, None if value == "none" else toml_value(value)
-
-
-def _check_prices(price_in: float | None, price_out: float | None) -> None:
-    for flag, price in (("--price-in", price_in), ("--price-out", price_out)):
-        if price is not None and not 0 <= price < math.inf:
-            raise ValueError(f"{flag} {price} must be the price of a million tokens, 0 or more")
 
 
 def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: int, seed: int) -> list[int]:
@@ -140,23 +139,16 @@ def _confirm(judge: "Judge", yes: bool, price_in: float | None, price_out: float
         raise ValueError("nothing was asked")
 
 
-def _write(judged: "Judged", out: Path, about: dict[str, str]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    write_parquet(out / "judgements.parquet", judged.table)
-    write_parquet(out / "windows.parquet", judged.windows)
-    write_json(out / "summary.json", {**about, **judged.summary})
-
-
 def _summary(summary: dict[str, Any]) -> str:
     lines = []
     for row in summary["scores"]:
-        (accuracy, low, high), (f1, f1_low, f1_high) = (
-            [math.nan if value is None else value for value in row[name]] for name in ("balanced_accuracy", "f1")
+        accuracy, f1 = (
+            "{:.3f} [{:.3f}, {:.3f}]".format(*(math.nan if value is None else value for value in row[name]))
+            for name in ("balanced_accuracy", "f1")
         )
         lines.append(
-            f"{row['task']}, explanations {row['source']}: balanced accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}], "
-            f"F1 {f1:.3f} [{f1_low:.3f}, {f1_high:.3f}] over {row['latents']:,} latents; "
-            f"{row['unreadable']:,} of {row['windows']:,} answers not readable"
+            f"{row['task']}, explanations {row['source']}: balanced accuracy {accuracy}, F1 {f1} "
+            f"over {row['latents']:,} latents; {row['unreadable']:,} of {row['windows']:,} answers not readable"
         )
     used = summary["requests"]
     lines.append(

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from interp.cli.console import Bar, say
+from interp.cli.console import Bar, is_first
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
@@ -102,7 +102,8 @@ def harvest_command(
     options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": max_norm, "seed": seed}
     with Bar("harvest") as bar:
         store = harvest(Transformer.load(model), ids, hook, out, exclude=tuple(exclude), progress=bar, **options)
-    say(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
+    if is_first():
+        print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
 
 
 def warm_up_command() -> None:
@@ -114,14 +115,15 @@ def warm_up_command() -> None:
 
 
 def _show_stages(config: RunConfig, out: Path, until: str | None, redo: bool) -> None:
-    begin, bars = time.monotonic(), [Bar("")]
+    begin = time.monotonic()
+    bar = Bar("")
 
     def progress(stage: str) -> Bar:
-        bars.append(Bar(stage))
-        return bars[-1]
+        bar.name = stage
+        return bar
 
     def finished(stage: Stage, manifest: dict[str, Any], ran: bool) -> None:
-        bars[-1].close()
+        bar.close()
         print(stage.line(manifest) + ("" if ran else "  (done before)"), flush=True)
 
     run = run_stages(config, out, until=until, redo=redo, progress=progress, finished=finished)

@@ -7,7 +7,6 @@ import inspect
 import itertools
 import json
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -44,10 +43,8 @@ def train_sae_command(
     from interp.processes import processes
     from interp.sae import train_sae, train_sweep
 
-    def configs_for(rows: int) -> list["SAEConfig"]:
-        return _configs({"tokens": rows, "architecture": architecture}, set or [], sweep or [])
-
-    opened, hooks, configs = processes().all_do(lambda: _prepared(store, hook, configs_for))
+    asked = store, hook, architecture, set or [], sweep or []
+    opened, hooks, configs = processes().all_do(lambda: _prepared(*asked))
     options: Any = {"out": out, "target": target, "log": log, "resume": not redo}
     with Bar("sae") as bar:
         if sweep:
@@ -117,7 +114,7 @@ def _field_docstrings(kind: type) -> dict[str, str]:
 
 
 def _prepared(
-    places: tuple[str, ...], hook: list[str] | None, configs: Callable[[int], list["SAEConfig"]]
+    places: tuple[str, ...], hook: list[str] | None, architecture: str, set: list[str], sweep: list[str]
 ) -> tuple[Any, Any, list["SAEConfig"]]:
     """The store, its hooks and the configs. A ValueError for all that cannot be, so that each process hears of it."""
     try:
@@ -127,7 +124,7 @@ def _prepared(
         hooks = hook if hook and len(hook) > 1 else only_hook(store, hook[0] if hook else None)
         for name in hooks if isinstance(hooks, list) else [hooks]:
             store.statistics(name)
-        return store, hooks, configs(len(store))
+        return store, hooks, _configs({"tokens": len(store), "architecture": architecture}, set, sweep)
     except OSError as error:
         raise ValueError(one_line(error)) from error
 

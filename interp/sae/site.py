@@ -18,11 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.activations import ActivationStatistics
+from interp.activations import ActivationStatistics, ActivationStore, JoinedStore
+from interp.processes import Processes
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
 from interp.sae.rules import Rule
 
+Store = ActivationStore | JoinedStore
 _DRAW = 0x1A7E47
 """Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
 
@@ -76,6 +78,34 @@ class Site:
     def split(self, rows: Float[Tensor, "row d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Input and output of rows in which both stand side by side."""
         return (rows, rows) if self.tied else (rows[:, : self.d_in], rows[:, self.d_in :])
+
+
+class Source:
+    """The rows that are trained on: of which hooks of a store, and which part of them is this process's.
+
+    Raises ValueError for an empty store, for no hook, and for one that is named twice.
+    """
+
+    def __init__(self, store: Store, hook: str | Sequence[str], target: str | None, processes: Processes):
+        hooks = (hook,) if isinstance(hook, str) else tuple(hook)
+        targets = () if target is None else (target,)
+        if len(store) == 0:
+            raise ValueError("the store is empty: there is nothing to train on")
+        if not hooks:
+            raise ValueError("there is no hook to train on")
+        if len({*hooks, *targets}) < len(hooks + targets):
+            raise ValueError(f"a hook is named twice: {', '.join(hooks + targets)}. An autoencoder needs no target")
+        self.store, self.hooks, self.processes = store, hooks + targets, processes
+        self.site = Site(inputs=tuple(map(store.statistics, hooks)), outputs=tuple(map(store.statistics, targets)))
+        name, named = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
+        to = {} if target is None else {"target": target}
+        self.key: dict[str, Any] = {"store": store.fingerprint, "hook": named, **to}
+        to = {} if target is None else {"hook_name_out": target}
+        self.metadata: dict[str, Any] = {name: named, **to, "context_size": store.n_ctx}
+
+    def batches(self, batch_size: int, seed: int) -> Any:
+        part = (self.processes.rank, self.processes.count)
+        return self.store.batches(self.hooks, batch_size, seed=seed, epochs=None, part=part)
 
 
 def draw(config: SAEConfig, site: Site, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:

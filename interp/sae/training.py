@@ -14,36 +14,24 @@ bit as without the cut, and each step stands in metrics.jsonl once. Under `torch
 batch; the first one writes.
 """
 
-import dataclasses
-import json
-import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from interp.activations import ActivationStore, JoinedStore
-from interp.files import Progress, no_progress, write_json, write_tensors, write_text
+from interp.files import Progress, no_progress
 from interp.processes import Processes, processes
-from interp.sae.architectures import SAEConfig, config_to_dict
-from interp.sae.learner import Learner, StepResult
-from interp.sae.logs import Log, RowLog, check_log, numbered, open_log
-from interp.sae.model import SAE, load_sae
-from interp.sae.site import Site
+from interp.sae.architectures import SAEConfig
+from interp.sae.model import SAE
+from interp.sae.site import Source, Store
 from interp.sae.threads import torch_on_one_thread
-
-Store = ActivationStore | JoinedStore
-LOGGED_STEPS = 500
-CHECKPOINT = "checkpoint.safetensors"
-_ANEW = "begin anew with resume=False (--redo)"
-logger = logging.getLogger(__name__)
+from interp.sae.training_run import Log, Row, TrainingRun
 
 
 def train_sae(
@@ -69,9 +57,9 @@ def train_sae(
     if isinstance(config, list | tuple):
         options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "target": target, "resume": resume}
         return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
-    source = _Source(store, (hook,) if isinstance(hook, str) else tuple(hook), target, processes())
-    check_log(log, out)
-    run = _Run(source, config, None if out is None else Path(out), log, resume)
+    source = Source(store, hook, target, processes())
+    _check_log(log, out)
+    run = TrainingRun(source, config, None if out is None else Path(out), log, resume)
     return _train(source, [run], _Clock(checkpoint_seconds, progress))[0]
 
 
@@ -91,52 +79,35 @@ def train_sweep(
 
     A function that takes the log's rows finds the config's number in them, as `run`.
     """
-    source = _Source(store, (hook,) if isinstance(hook, str) else tuple(hook), target, processes())
-    check_log(log, out)
+    source = Source(store, hook, target, processes())
+    _check_log(log, out)
     if not configs:
         raise ValueError("configs=[] must be a config, as TopKConfig(…), or several")
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
-    runs = [_Run(source, config, folders[i], numbered(log, i), resume) for i, config in enumerate(configs)]
+    logs = [partial(_with_number, log, i) if callable(log) else log for i in range(len(configs))]
+    each = zip(configs, folders, logs, strict=True)
+    runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
     return _train(source, runs, _Clock(checkpoint_seconds, progress))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """What is trained on."""
-
-    store: Store
-    hooks: tuple[str, ...]
-    target: str | None
-    processes: Processes
-
-    def __post_init__(self) -> None:
-        if len(self.store) == 0:
-            raise ValueError("the store is empty: there is nothing to train on")
-        if not self.hooks:
-            raise ValueError("there is no hook to train on")
-        named = self.hooks if self.target is None else (*self.hooks, self.target)
-        if len(set(named)) < len(named):
-            raise ValueError(f"a hook is named twice: {', '.join(named)}. An autoencoder needs no target")
-
-    def site(self, config: SAEConfig) -> Site:
-        outputs = () if self.target is None else (self.store.statistics(self.target),)
-        inputs = tuple(self.store.statistics(hook) for hook in self.hooks)
-        return Site(inputs=inputs, outputs=outputs)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        named = {"hook_name": self.hooks[0]} if len(self.hooks) == 1 else {"hook_names": list(self.hooks)}
-        target = {} if self.target is None else {"hook_name_out": self.target}
-        return {**named, **target, "context_size": self.store.n_ctx}
-
-    def batches(self, config: SAEConfig) -> Any:
-        hooks = self.hooks if self.target is None else (*self.hooks, self.target)
-        part = (self.processes.rank, self.processes.count)
-        return self.store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=part)
+def _with_number(log: Callable[[Row], None], run: int, row: Row) -> None:
+    log({"run": run, **row})
 
 
-def _train(source: _Source, runs: Sequence["_Run"], clock: "_Clock") -> list[SAE]:
-    groups: dict[tuple[int, int], list[_Run]] = {}
+def _check_log(log: Log, out: object) -> None:
+    """Raises ValueError for a log that is not known or not installed, and for one of files without a folder."""
+    if log is None or callable(log):
+        return
+    if log not in ("tensorboard", "wandb"):
+        raise ValueError(f"log={log!r} must be 'tensorboard', 'wandb', a function of a row, or None")
+    if out is None:
+        raise ValueError(f"log={log!r} writes into the folder of the run: name one with out=")
+    if find_spec(log) is None:
+        raise ValueError(f"log={log!r} needs a package that is not installed: pip install {log}")
+
+
+def _train(source: Source, runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:
+    groups: dict[tuple[int, int], list[TrainingRun]] = {}
     for run in runs:
         if run.sae is None:
             groups.setdefault((run.config.batch_size, run.config.seed), []).append(run)
@@ -146,14 +117,14 @@ def _train(source: _Source, runs: Sequence["_Run"], clock: "_Clock") -> list[SAE
             _train_together(source, group, clock)
     finally:
         for run in runs:
-            run.close_log()
+            run.open_log.close()
     return [run.sae for run in runs if run.sae is not None]
 
 
-def _train_together(source: _Source, runs: list["_Run"], clock: "_Clock") -> None:
+def _train_together(source: Source, runs: list[TrainingRun], clock: "_Clock") -> None:
     """Runs that were cut off at unlike steps begin where the furthest behind stands; the others wait for it."""
     behind = min(runs, key=lambda run: run.learner.steps_done)
-    batches = source.batches(behind.config)
+    batches = source.batches(behind.config.batch_size, behind.config.seed)
     if behind.reader:
         batches.load_state_dict(behind.reader)
     step = behind.learner.steps_done
@@ -174,138 +145,6 @@ def _train_together(source: _Source, runs: list["_Run"], clock: "_Clock") -> Non
                 run.save_checkpoint(step, batches.state_dict())
 
 
-class _Run:
-    """One config: its learner, its folder, its log. `sae` is there once it is trained. The first process writes."""
-
-    def __init__(self, source: _Source, config: SAEConfig, folder: Path | None, log: Log, resume: bool):
-        if not isinstance(config, SAEConfig):
-            raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
-        self.config, self.folder, self.log = config, folder, log
-        self.out = folder if source.processes.is_first else None
-        self.sae: SAE | None = None
-        self.reader: dict[str, Any] = {}
-        self.last: StepResult | None = None
-        self._seconds, self._rows = 0.0, list[dict[str, float]]()
-        self._processes = source.processes
-        self._row_log: RowLog | None = None
-        hook = source.hooks[0] if len(source.hooks) == 1 else list(source.hooks)
-        target = {} if source.target is None else {"target": source.target}
-        self._key = {"store": source.store.fingerprint, "hook": hook, **target, **config_to_dict(config)}
-        self._metadata = source.metadata
-        device = _device(config.device)
-        source.processes.all_do(lambda: self._prepare(resume) if source.processes.is_first else None)
-        source.processes.all_do(lambda: None if source.processes.is_first else self._prepare(True))
-        if self.sae is None:
-            self.learner = Learner(config, source.site(config), device, processes=source.processes)
-            self._restore()
-
-    def start(self) -> None:
-        first, given = self._processes.is_first, (self.log, self.folder, self._key, self._rows)
-        self._row_log = self._processes.all_do(lambda: open_log(*given) if first else None)
-        self._started = self._logged = time.perf_counter()
-        self._logged_step = self.learner.steps_done
-
-    def step(self, batch: Float[Tensor, "batch d_in"]) -> None:
-        self.last = self.learner.step(batch)
-        done, steps = self.learner.steps_done, self.config.steps
-        if not math.isfinite(self.last.loss):
-            raise ValueError(f"the loss of step {done} is {self.last.loss}: lower lr={self.config.peak_lr:.3g}")
-        if done % max(1, steps // LOGGED_STEPS) == 0 or done == steps:
-            self._log(self.last)
-        if done == steps:
-            self._finish()
-
-    def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
-        """Unless it waits: its last one stands further on than the reader does."""
-        if self.out is None or self.sae is not None or self.learner.steps_done != step:
-            return
-        tensors, numbers = self.learner.state()
-        seconds = self._seconds + time.perf_counter() - self._started
-        state = {"config": self._key, "learner": numbers, "reader": reader, "rows": self._rows, "seconds": seconds}
-        write_tensors(self.out / CHECKPOINT, tensors, {"state": json.dumps(state)})
-
-    def _prepare(self, resume: bool) -> None:
-        """Take over a finished result, refuse another config's, or clear the folder for a new start."""
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint, results = self.folder / CHECKPOINT, self.folder / "results.json"
-        if resume and results.exists():
-            with _naming(results):
-                there = json.loads(results.read_text())["config"]
-            self._check_config(there)
-            self.sae = load_sae(self.folder, device=str(_device(self.config.device)))
-            self._drop_checkpoint()
-        elif not (resume and checkpoint.exists()):
-            for name in (CHECKPOINT, "results.json", "metrics.jsonl"):
-                (self.folder / name).unlink(missing_ok=True)
-
-    def _restore(self) -> None:
-        if self.folder is None or not (self.folder / CHECKPOINT).exists():
-            return
-        checkpoint = self.folder / CHECKPOINT
-        with _naming(checkpoint), safe_open(str(checkpoint), "pt") as file:
-            state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        self._check_config(state["config"])
-        self.learner.load_state(tensors, state["learner"])
-        self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
-        if self.out is not None:
-            write_text(self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
-        logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
-
-    def _check_config(self, there: dict[str, Any]) -> None:
-        mine = json.loads(json.dumps(self._key))
-        if there.get("store") != mine["store"]:
-            raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or {_ANEW}")
-        names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]
-        if names:
-            differ = "; ".join(f"{name} is {there.get(name)!r}, not {mine.get(name)!r}" for name in names)
-            raise ValueError(
-                f"{self.folder} holds training of another config: {differ}. Choose another folder, or {_ANEW}"
-            )
-
-    def close_log(self) -> None:
-        if self._row_log is not None:
-            self._row_log.close()
-            self._row_log = None
-
-    def _log(self, result: StepResult) -> None:
-        now = time.perf_counter()
-        done = self.learner.steps_done
-        speed = (done - self._logged_step) * self.config.batch_size / max(now - self._logged, 1e-9)
-        tokens = done * self.config.batch_size
-        self._logged, self._logged_step = now, done
-        self._rows.append({"step": done, "tokens": tokens, **result._asdict(), "tokens_per_second": round(speed)})
-        if self.out is not None:
-            with (self.out / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(self._rows[-1]) + "\n")
-        if self._row_log is not None:
-            self._row_log.write(self._rows[-1])
-
-    def _finish(self) -> None:
-        self.close_log()
-        if not all(weight.isfinite().all() for weight in self.learner.weights.values()):
-            raise ValueError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
-        self.sae = self.learner.sae(self._metadata)
-        del self.learner
-        if self.out is None:
-            return
-        self.sae.save(self.out, format=self.sae.preferred_format)
-        ending = self._rows[-math.ceil(len(self._rows) / 20) :]
-        seconds = self._seconds + time.perf_counter() - self._started
-        results = {name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead")}
-        results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": seconds}
-        write_json(self.out / "results.json", {**results, "config": self._key})
-        self._drop_checkpoint()
-
-    def _drop_checkpoint(self) -> None:
-        """Also one that a kill left unfinished."""
-        if self.out is not None:
-            for name in (CHECKPOINT, f"{CHECKPOINT}.tmp"):
-                (self.out / name).unlink(missing_ok=True)
-
-
 class _Clock:
     """When to save, and the progress of all steps of all groups."""
 
@@ -320,7 +159,7 @@ class _Clock:
         self._saved = time.perf_counter()
         return True
 
-    def tick(self, run: _Run) -> None:
+    def tick(self, run: TrainingRun) -> None:
         self.steps += 1
         self._tokens += run.config.batch_size
         if r := run.last:
@@ -338,24 +177,3 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
     if rows:
         shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
         raise ValueError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(bad)} rows: {shown}")
-
-
-@contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Errors of a damaged file name it."""
-    try:
-        yield
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): delete it, or {_ANEW}") from error
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            torch.empty(0, device=name)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device={name!r} is not there on this machine: use 'cpu', or 'auto'") from error
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -19,7 +19,7 @@ def holds(text, words):
     """At which characters of the text, each a token of its own, a place holds."""
     tokens = re.findall(r"<\|bos\|>|.", text, re.DOTALL)
     vocab = list(dict.fromkeys(tokens))
-    found = states(np.array([[vocab.index(token) for token in tokens]]), spelling(vocab))
+    (found,) = states(np.array([[vocab.index(token) for token in tokens]]), spelling(vocab))
     return [bool(int(own) >> WORDS[words] & 1) for own in found], tokens
 
 
@@ -101,7 +101,7 @@ def test_places_do_not_look_over_the_sequences_edge_and_read_tokens_as_their_cha
     vocab = CHARACTERS + ["def f(", '("', "):\n    ", " # ", "'''", ". The", "ing", "<|eos|>"]
     tokens = rng.integers(0, len(vocab), (20, 40))
     spelt = spelling(vocab)
-    together = states(tokens, spelt).reshape(20, 40)
+    together = states(tokens, spelt)
     for sequence in range(20):
         assert (states(tokens[sequence : sequence + 1], spelt) == together[sequence]).all()
         assert (states(tokens[sequence : sequence + 1, :17], spelt) == together[sequence, :17]).all()
@@ -111,7 +111,7 @@ def test_places_do_not_look_over_the_sequences_edge_and_read_tokens_as_their_cha
         pieces.append(len(split))
         split += own
     singles = CHARACTERS + ["<|eos|>"] + sorted(set(split) - set(CHARACTERS) - {"<|eos|>"})
-    alone = states(np.array([[singles.index(c) for c in split]]), spelling(singles))[pieces]
+    alone = states(np.array([[singles.index(c) for c in split]]), spelling(singles))[0, pieces]
     opened = sum(1 << WORDS[w] for w in WORDS if w.startswith(("in ", "between")) and "tokens" not in w)
     assert ((together[0] & np.uint64(opened)) == (alone & np.uint64(opened))).all()
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int16, Int64, UInt64
 from numba import njit
 
-from interp.explain.bitsets import popcount
+from interp.explain.bitsets import cover, popcount
 from interp.explain.predicates import MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
 
 WIDTH = 6
@@ -69,16 +69,6 @@ def search(atoms, rows, covered, n_best):
                 _insert(best[kind], best_members[kind], lists[kind, entry], list_members[kind, entry])
         n_states = _next_states(atoms, rows, lists, list_members, states, members)
     return best_members.reshape(2 * n_best, MAX_ATOMS), best.reshape(2 * n_best, 4)[:, 3]
-
-
-@njit(cache=True, nogil=True)
-def cover(atoms, members, valid):
-    """The rows of one conjunction."""
-    rows = valid.copy()
-    for atom in members:
-        if atom >= 0:
-            rows &= atoms.bits[atom]
-    return rows
 
 
 @njit(cache=True, nogil=True)
@@ -156,7 +146,7 @@ def _next_states(atoms, rows, lists, list_members, states, members):
                 known = known or np.all(members[other] == own)
             if not known:
                 members[n] = own
-                states[n] = cover(atoms, own, rows.valid)
+                states[n] = cover(atoms.bits, own, rows.valid)
                 n += 1
     return n
 

@@ -40,6 +40,16 @@ def transpose(planes, plane, wanted):
 
 
 @njit(cache=True, nogil=True)
+def cover(bits, members, within):
+    """The rows `within` that are in each of the members' bits; −1 is none."""
+    rows = within.copy()
+    for member in members:
+        if member >= 0:
+            rows &= bits[member]
+    return rows
+
+
+@njit(cache=True, nogil=True)
 def count_window(tokens, n_vocab, n_ctx, rows, low, high):
     """How many of the rows have each token among those `low` to `high` before."""
     near, newest = np.zeros(n_vocab, np.int64), np.full(n_vocab, -1, np.int64)

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt64
 from numba import njit
 
-from interp.explain.bitsets import pack, popcount, transpose
+from interp.explain.bitsets import cover, pack, popcount, transpose
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Rule, Text
 from interp.files import Progress, no_progress
 from interp.monosemanticity.firings import CodeChunk, CodeSource, chunks
@@ -119,31 +119,26 @@ class _Chunk:
 @njit(cache=True, nogil=True)
 def _count(rules, atom_bits, fit, rows, slices, sampled, holds, both, fires, hits):
     """Add one unit's counts in the chunk to those so far."""
-    held, part_bits = np.empty_like(fit), np.empty_like(fit)
-    for firing in range(len(rows)):
-        fires[_side(fit, rows[firing]), slices[firing]] += 1
-    for place in range(len(rules)):
-        _hold_rule(rules[place], atom_bits, part_bits, held)
+    for firing, row in enumerate(rows):
+        fires[1 - _bit(fit, row), slices[firing]] += 1
+    for place, rule in enumerate(rules):
+        held = np.zeros_like(fit)
+        for part in rule:
+            if part[0] >= 0:
+                held |= cover(atom_bits, part[1:], atom_bits[part[0]])
         for word in range(len(fit)):
             in_fit = popcount(held[word] & fit[word])
             holds[0, place] += np.int64(in_fit)
             holds[1, place] += np.int64(popcount(held[word]) - in_fit)
-        for firing in range(len(rows)):
-            if _has(held, rows[firing]):
-                both[_side(fit, rows[firing]), place, slices[firing]] += 1
+        for firing, row in enumerate(rows):
+            both[1 - _bit(fit, row), place, slices[firing]] += _bit(held, row)
         for row in sampled:
-            if _has(held, row):
-                hits[_side(fit, row), place] += 1
+            hits[1 - _bit(fit, row), place] += _bit(held, row)
 
 
 @njit(cache=True, nogil=True)
-def _has(bits, row):
-    return (bits[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) == np.uint64(1)
-
-
-@njit(cache=True, nogil=True)
-def _side(fit, row):
-    return 0 if _has(fit, row) else 1
+def _bit(bits, row):
+    return np.int64((bits[row >> 6] >> np.uint64(row & 63)) & np.uint64(1))
 
 
 @njit(cache=True, nogil=True)
@@ -155,17 +150,3 @@ def _hold_tokens(tokens, low, high, first, order, n_ctx, out):
             last = min(row + high, row - row % n_ctx + n_ctx - 1)
             for behind in range(row + low, last + 1):
                 out[behind >> 6] |= np.uint64(1) << np.uint64(behind & 63)
-
-
-@njit(cache=True, nogil=True)
-def _hold_rule(rule, atom_bits, part_bits, held):
-    """The rows where the rule holds: ors of ands."""
-    held[:] = np.uint64(0)
-    for part in rule:
-        if part[0] < 0:
-            break
-        part_bits[:] = atom_bits[part[0]]
-        for atom in part[1:]:
-            if atom >= 0:
-                part_bits &= atom_bits[atom]
-        held |= part_bits

@@ -9,7 +9,6 @@ ambiguities: a line that begins with "#" is a comment even where it is a heading
 """
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,29 +101,26 @@ def spelling(strings: Sequence[str]) -> Spelling:
     return Spelling(np.array([kind for own in kinds for kind in own], np.uint8), first)
 
 
-def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.ndarray, " row"]:
-    """Bit b of a row: PLACES[b] holds there. Where no token is spelt, only its sequence and repeats are told."""
-    state, memory = np.zeros(tokens.size, _RECORD), np.zeros(3, _RECORD)
+def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.ndarray, "seq pos"]:
+    """Bit b of a token: PLACES[b] holds there. Where no token is spelt, only its sequence and repeats are told."""
+    state, memory = np.recarray(tokens.shape, _RECORD), np.zeros(3, _RECORD)
     for name in ("line_known", "line_empty", "paragraph", "sentence"):
         memory[name][_FRESH] = 1
     memory["prev"], memory["prev2"] = CONTROL, CONTROL
     memory["line_empty"][_CUT], memory["text"][_CUT] = 1, -1
     _read_all(np.ascontiguousarray(tokens), spelt.kinds, spelt.first, memory, state)
-    columns = SimpleNamespace(**{name: np.ascontiguousarray(state[name]) for name in _RECORD.names or ()})
-    bits = np.zeros(tokens.size, np.uint64)
+    bits = np.zeros(tokens.shape, np.uint64)
     for number, place in enumerate(PLACES):
-        bits |= (place.holds(columns) != 0).astype(np.uint64) << np.uint64(number)
+        bits |= (place.holds(state) != 0).astype(np.uint64) << np.uint64(number)
     return bits
 
 
 @njit(cache=True, nogil=True)
 def _read_all(tokens, kinds, first, memory, out):
-    n_seq, n_ctx = tokens.shape
     s = memory[0]
-    for sequence in range(n_seq):
+    for sequence in range(len(tokens)):
         memory[0] = memory[_CUT]
-        for position in range(n_ctx):
-            token = tokens[sequence, position]
+        for position, token in enumerate(tokens[sequence]):
             own = kinds[first[token] : first[token + 1]]
             s.position, s.repeats = position, 0
             for back in range(min(RECENT, position), 0, -1):
@@ -140,10 +136,9 @@ def _read_all(tokens, kinds, first, memory, out):
             s.in_single = s.single > 0 or (s.reopen > 0 and starts)
             s.brackets = s.parens + s.squares + s.braces
             s.quotes = s.double + s.in_single + s.other + int(s.triple > 0)
-            out[sequence * n_ctx + position] = s
+            out[sequence, position] = s
             s.line_tokens += 1
-            if s.text >= 0:
-                s.text += 1
+            s.text += int(s.text >= 0)
             for kind in own:
                 if kind == CONTROL:
                     memory[0] = memory[_FRESH]
@@ -238,11 +233,10 @@ def _markup(s, kind):
     if s.url == 1 and kind in (SPACE, NEWLINE, DOUBLE, SINGLE, MORE, UNPAREN):
         s.url = 0
     fresh = s.prev in (SPACE, NEWLINE, CONTROL)
-    if kind == HASH and fresh:
-        s.comment = 1
-    if kind == SLASH and s.prev == SLASH and s.prev2 == COLON:
+    second_slash = kind == SLASH and s.prev == SLASH
+    if second_slash and s.prev2 == COLON:
         s.url = 1
-    elif kind == SLASH and s.prev == SLASH and s.url == 0:
+    elif (second_slash and s.url == 0) or (kind == HASH and fresh):
         s.comment = 1
     if kind == MORE or (s.prev == LESS and kind in (LETTER, SLASH)):
         s.tag = kind != MORE

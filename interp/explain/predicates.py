@@ -75,7 +75,7 @@ KINDS = {
     "place": Kind(
         words="{}",
         slot=20,
-        bits=lambda text, which: states(text.tokens[which], text.spelling).reshape(-1, text.n_ctx),
+        bits=lambda text, which: states(text.tokens[which], text.spelling),
         names=lambda text: [place.words for place in PLACES],
         slots=[_GROUPS.index(place.group) for place in PLACES],
     ),

@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64, UInt64
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
-from interp.explain.bitsets import transpose, window_bits
+from interp.explain.bitsets import cover, transpose, window_bits
 from interp.explain.predicates import (
     GROWN,
     KINDS,
@@ -111,7 +111,7 @@ class _Search:
         """Those to join to the parts, by F₁, then those by F_½."""
         covered = np.zeros_like(self.rows.valid)
         for part in parts:
-            covered |= beam.cover(self.atoms, np.array(part), self.rows.valid)
+            covered |= cover(self.atoms.bits, np.array(part), self.rows.valid)
         found, values = beam.search(self.atoms, self.rows, covered, n_best)
         members = [tuple(sorted(int(atom) for atom in own if atom >= 0)) for own in found]
         known = np.array([bool(own) for own in members], bool)

@@ -22,8 +22,6 @@ from numba import njit
 from interp.codes import CodeStore
 from interp.features.scan_config import ScanConfig, fit_half
 
-_BLOCK = 256
-
 
 class Columns(NamedTuple):
     """The entries of latent `first` + j are at offsets[j]:offsets[j + 1], rows ascending."""
@@ -127,11 +125,11 @@ class ColumnFiles:
         self.n_active += np.diff(firings.indptr)
         self._n_chunks += 1
 
-    def blocks(self, max_entries: int) -> list[tuple[int, int]]:
-        """Latents first .. last that are read at a time: up to 256, and up to `max_entries` entries of two or more."""
+    def blocks(self, max_latents: int, max_entries: int) -> list[tuple[int, int]]:
+        """Latents first .. last that are read at a time, of up to `max_entries` entries where they are two or more."""
         edges, n_entries = [0], 0
         for j, n in enumerate(self.n_active.tolist()):
-            if j - edges[-1] == _BLOCK or (j > edges[-1] and n_entries + n > max_entries):
+            if j - edges[-1] == max_latents or (j > edges[-1] and n_entries + n > max_entries):
                 edges.append(j)
                 n_entries = 0
             n_entries += n

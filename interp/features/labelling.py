@@ -19,8 +19,8 @@ from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
 from interp.files import ratio
 
 _N_THRESHOLDS = 32
-_CELLS = 1 << 15
-"""Pairs of a latent and a label whose thresholds are compared at a time."""
+MAX_PAIRS = 1 << 15
+"""Of a latent and a label, whose thresholds may be compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,59 +53,32 @@ class LabelSets:
 
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, np.ndarray]:
     """The table `labels`: one row a label and latent that fires."""
-    bin_of = _threshold_bins(firing.histogram)  # histogram bin -> threshold bin
+    bin_of = _threshold_bins(firing.histogram)
     fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit
-    both, n_fired, sums = _count(*fired, labels.offsets, labels.ids, len(labels.names), bin_of)
-    alive, step = np.flatnonzero(firing.n_active), max(1, _CELLS // len(labels.names))
-    blocks = [alive[i : i + step] for i in range(0, max(len(alive), 1), step)]
-    parts = [_rows(labels, firing, bin_of, both, n_fired, sums, block) for block in blocks]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
-def _rows(labels, firing, bin_of, both, n_fired, sums, alive) -> dict[str, np.ndarray]:
-    n_both, n_label = both[alive].sum((2, 3), dtype=np.int64), labels.n_label.sum(0)
-    f1 = _f1(both[alive], n_fired[alive], labels.n_label)
+    both, n_fired, mass = _count(*fired, labels.offsets, labels.ids, len(labels.names), bin_of)
+    n_both, n_label, n = both.sum((2, 3), dtype=np.int64), labels.n_label.sum(0), firing.n_rows
+    hits = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
+    total = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + labels.n_label.T[None, :, :, None]
+    f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN where neither latent nor label is to be seen
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
     held, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
-    shape = n_both.shape
-    columns = {
-        "latent": np.broadcast_to(firing.first + alive[:, None], shape),
-        "label": np.broadcast_to(np.array(labels.names, dtype=object), shape),
-        "n_label": np.broadcast_to(n_label, shape),
+    mean, share = firing.sums[:, None] / n, n_label / n
+    variances = (firing.squares[:, None] / n - mean**2) * share * (1 - share)  # the latent's times the label's
+    table = {
+        "latent": firing.first + np.arange(len(both))[:, None],
+        "label": np.array(labels.names, dtype=object),
+        "n_label": n_label,
         "n_both": n_both,
-        "mass": sums[alive],
-        "precision": n_both / firing.n_active[alive, None],
+        "mass": mass,
+        "precision": ratio(n_both, firing.n_active[:, None]),
         "recall": ratio(n_both, n_label),
         "f1_fit": fit,
-        "threshold": np.take_along_axis(_thresholds(firing, bin_of, alive), best, 1),
+        "threshold": np.take_along_axis(_thresholds(firing.histogram, bin_of), best, 1),
         "f1": held,
-        "correlation": _correlation(firing, alive, sums[alive], n_label),
+        "correlation": ratio(mass / n - mean * share, np.sqrt(np.maximum(variances, 0))),
     }
-    return {key: column.reshape(-1) for key, column in columns.items()}
-
-
-def _thresholds(firing: FiringStatistics, bin_of: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """The lowest activation of each threshold bin and those above it."""
-    edges, tiny = bin_edges(), np.finfo(np.float32).tiny
-    lowest = (firing.histogram[alive] > 0).argmax(1)
-    index = np.stack([(bin_of[alive] < t).sum(1) for t in range(_N_THRESHOLDS)], 1)
-    return np.maximum(edges[np.clip(np.maximum(index, lowest[:, None]), 0, len(edges) - 2)], tiny)
-
-
-def _correlation(firing: FiringStatistics, alive: np.ndarray, sums: np.ndarray, n_label: np.ndarray) -> np.ndarray:
-    n = firing.n_rows
-    mean = firing.sums[alive, None] / n
-    variance = firing.squares[alive, None] / n - mean**2
-    share = n_label / n
-    return ratio(sums / n - mean * share, np.sqrt(np.maximum(variance * share * (1 - share), 0)))
-
-
-def _f1(both: np.ndarray, fired: np.ndarray, n_label: np.ndarray) -> np.ndarray:
-    """F1 "latent label half threshold", from the firings in each threshold bin: those on the label's tokens, of the
-    same shape, and all, "latent half threshold". NaN where neither the latent nor the label is to be seen."""
-    tail = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
-    total = fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + n_label.T[None, :, :, None]
-    return ratio(2 * tail, total)
+    alive = firing.n_active > 0
+    return {key: np.broadcast_to(column, n_both.shape)[alive].reshape(-1) for key, column in table.items()}
 
 
 def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStatistics) -> dict[str, np.ndarray]:
@@ -128,6 +101,14 @@ def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
     share = above / np.maximum(histogram.sum(1, dtype=np.int64), 1)[:, None]
     below = np.minimum(_N_THRESHOLDS - 1, np.floor(_N_THRESHOLDS * np.sqrt(share)))
     return (_N_THRESHOLDS - 1 - below).astype(np.uint8)
+
+
+def _thresholds(histogram: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
+    """Float "latent threshold": the lowest activation of each threshold bin and those above it."""
+    edges, lowest = bin_edges(), (histogram > 0).argmax(1)
+    index = np.stack([(bin_of < t).sum(1) for t in range(_N_THRESHOLDS)], 1)
+    at = np.clip(np.maximum(index, lowest[:, None]), 0, len(edges) - 2)
+    return np.maximum(edges[at], np.finfo(np.float32).tiny)
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,7 @@ from interp.features.coactivation import Coactivation
 from interp.features.decoder import Decoder, logit_columns, neighbour_tables
 from interp.features.examples import example_table, interval_table, pick_examples
 from interp.features.firing import FiringStatistics
-from interp.features.labelling import LabelSets, best_labels, label_table
+from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
 from interp.features.scan_config import ScanConfig
 from interp.features.tables import SCHEMAS, table_writer
 from interp.features.token_counts import count_tokens, offset_table, token_table
@@ -32,6 +32,8 @@ Tables = dict[str, dict[str, Any]]
 
 _EXACT_D_SAE, _EXACT_L0 = 8192, 64
 _DEFAULT_STRONGEST = 16
+_MAX_LATENTS = 256
+"""Described at a time: `ColumnFiles.read` numbers them by a byte."""
 
 
 class Inputs(NamedTuple):
@@ -83,7 +85,9 @@ def _pair_tables(rows: Rows, columns: ColumnFiles, advance: Advance) -> Iterator
 def _latent_tables(inputs: Inputs, files: ColumnFiles, advance: Advance) -> Iterator[Tables]:
     """The tables of each block of latents, in order."""
     n_rows, d_sae = inputs.rows.tokens.size, files.d_sae
-    blocks = files.blocks(inputs.rows.config.chunk_entries // 4)
+    n_labels = 1 if inputs.labels is None else len(inputs.labels.names)
+    max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // n_labels))
+    blocks = files.blocks(max_latents, inputs.rows.config.chunk_entries // 4)
     described = in_threads(lambda block: _describe(inputs, files.read(*block)), blocks, torch.get_num_threads())
     for (first, last), tables in zip(blocks, described, strict=True):
         yield tables

@@ -70,8 +70,4 @@ def ragged(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
 def _array(column: Any, kind: pa.DataType, length: int) -> pa.Array:
     if column is None:
         return pa.nulls(length, kind)
-    if isinstance(column, pa.Array):
-        return column.cast(kind)
-    if isinstance(column, np.ndarray) and column.dtype != object and column.dtype.kind != "U":
-        column = column.astype(kind.to_pandas_dtype())
-    return pa.array(column, kind, from_pandas=True)
+    return column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind, from_pandas=True)

@@ -18,7 +18,6 @@ too. They have a verdict of their own, single-token (`lexical`); to be compared 
 
 import copy
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,9 +142,8 @@ class _Bench:
     """The codes of a sample of each dictionary's latents on the same tokens, side by side."""
 
     def __init__(self, features: FeatureStore, config: SAEConfig, settings: NullsConfig, out: Path, progress: Progress):
-        trained = min(settings.sae_tokens, config.tokens)
-        self.twin = dataclasses.replace(config, tokens=trained, seed=config.seed + 1)
-        self.trained_tokens = dict.fromkeys(NAMES, trained) | {"SAE": config.tokens, "neurons": 0}
+        self.twin = dataclasses.replace(config, tokens=min(settings.sae_tokens, config.tokens), seed=config.seed + 1)
+        self.trained_tokens = dict.fromkeys(NAMES, self.twin.tokens) | {"SAE": config.tokens, "neurons": 0}
         self.features, self.settings, self.out, self.progress = features, settings, out, progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
@@ -165,14 +163,14 @@ class _Bench:
             codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
             done += len(row_ids)
             self.progress(done, self.n_rows, f"{name}: encoding")
-        os.replace(unfinished, self._folder(name))
+        unfinished.replace(self._folder(name))
 
     def on_shuffled(self, model: nn.Module, hook: str, options: dict[str, Any]) -> Iterator[Part]:
         """Of a dictionary that is trained on a shuffled copy of the model."""
-        told, seed = _named(self.progress, "shuffled model"), self.settings.seed
+        told = _named(self.progress, "shuffled model")
         tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
-        shuffled, place = shuffled_model(model, seed=seed), self.out / "work" / "activations"
-        store = harvest(shuffled, tokens, [hook], place, progress=told, **options)
+        shuffled = shuffled_model(model, seed=self.settings.seed)
+        store = harvest(shuffled, tokens, [hook], self.out / "work" / "activations", progress=told, **options)
         sae = train_sae(store, hook, self.twin, out=self.out / "shuffled", progress=told)
         yield from _encoded(sae, store, hook, self.n_rows)
 
@@ -234,19 +232,18 @@ def _shares(verdicts: pd.DataFrame) -> pd.DataFrame:
         tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict").drop(columns="n")
         tested = tested.drop(list(UNTESTED))
         tested.columns = [f"tested_{str(name).removeprefix('ci_').removesuffix('_share')}" for name in tested]
+        about = {"dictionary": name, "trained_tokens": table["trained_tokens"].iloc[0], "latents": len(table)}
         share = verdict_shares(table).join(tested, on="verdict")
-        share.insert(0, "dictionary", name)
-        share.insert(1, "trained_tokens", table["trained_tokens"].iloc[0])
-        share.insert(2, "latents", len(table))
-        parts.append(share)
+        parts.append(share.assign(**about)[[*about, *share]])
     return pd.concat(parts, ignore_index=True)
 
 
 def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
     assert features.W_dec is not None  # an SAE has one
     match, cosine = nearest_rows(features.W_dec, twin.W_dec)
-    columns = {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine}
-    return pd.DataFrame(columns).assign(frozen_cosine=nearest_rows(features.W_dec, frozen.W_dec)[1])
+    _, by_chance = nearest_rows(features.W_dec, frozen.W_dec)
+    columns = {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine, "frozen_cosine": by_chance}
+    return pd.DataFrame(columns)
 
 
 def _named(progress: Progress, name: str) -> Progress:

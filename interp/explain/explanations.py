@@ -36,7 +36,6 @@ from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler,
 
 SAMPLE = 512
 """Firings of a latent that propose rules."""
-CANDIDATES, SENSE_CANDIDATES = 24, 12
 LONG, LONG_PRICE = 8, 2
 """Items beyond so many cost so many times their price more: a long list is hard to read."""
 
@@ -174,9 +173,7 @@ def _propose(
     """Candidate rules of each latent, then of each sense, from ascending rows of the fit half that stand for n_fire."""
 
     def of_unit(unit: int) -> list[Rule]:
-        is_latent = unit < n_latents
-        most = CANDIDATES if is_latent else SENSE_CANDIDATES
-        return candidates(background, firings[unit], float(n_fire[unit]), most, joined_by_or=is_latent)
+        return candidates(background, firings[unit], float(n_fire[unit]), joined_by_or=unit < n_latents)
 
     proposed: list[list[Rule]] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

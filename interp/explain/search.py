@@ -8,6 +8,7 @@ Estimates rank them; some two dozen go on to be counted exactly.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -35,6 +36,7 @@ MIN_SHARE, MIN_HITS = 0.05, 3
 MAX_FIXED = 200
 MAX_NAMED = 6
 """Sets, and tokens near, of each kind."""
+CANDIDATES = 24
 ALONE, STARTS, JOINED = 6, 3, 3
 """Conjunctions kept of each kind; how many unions begin with, and how many are kept of each."""
 
@@ -45,22 +47,22 @@ Found = tuple[Atom, UInt64[np.ndarray, " word"]]
 
 
 def candidates(
-    background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float, most: int, joined_by_or: bool = True
+    background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float, *, joined_by_or: bool
 ) -> list[Rule]:
-    """At most `most` rules, each once; firings: ascending rows of the fit half, a sample of n_fire."""
+    """Up to CANDIDATES rules, each once; firings: ascending rows of the fit half, a sample of n_fire."""
     if len(firings) < MIN_FIRINGS:
         return []
     search = _Search(background, firings, n_fire)
-    alone, values = search.conjunctions((), ALONE)
-    rules: list[Parts] = [(members,) for members in alone]
+    alone = search.conjunctions((), ALONE)
+    rules: list[Parts] = [(members,) for _, members in alone]
     if joined_by_or and alone:
-        best = [alone[i] for i in np.argsort(-values, kind="stable")[:STARTS]]
-        joined = [pair for start in dict.fromkeys([*best, alone[-1]]) for pair in search.unions((start,))]
+        starts = dict.fromkeys((members,) for _, members in [*_best(alone)[:STARTS], alone[-1]])
+        joined = [pair for start in starts for pair in search.unions(start)]
         joined += [pair for _, parts in _best(joined)[:STARTS] for pair in search.unions(parts)]
         unions = [parts for _, parts in _best(joined)]
         refined = [search.refined(unions[0])] if unions else []
         rules = [*rules[:1], *refined, *rules[1:], *unions]
-    return list(dict.fromkeys(search.rule(parts) for parts in rules))[:most]
+    return list(dict.fromkeys(search.rule(parts) for parts in rules))[:CANDIDATES]
 
 
 def merged(parts: list[Conjunction]) -> Rule:
@@ -78,7 +80,7 @@ def merged(parts: list[Conjunction]) -> Rule:
     return tuple(parts)
 
 
-def _best(found: list[tuple[float, Parts]]) -> list[tuple[float, Parts]]:
+def _best(found: list[tuple[float, Any]]) -> list[tuple[float, Any]]:
     return sorted(found, key=lambda pair: -pair[0])
 
 
@@ -107,33 +109,29 @@ class _Search:
         for place, (atom, bits) in enumerate(found):
             self.atoms.bits[place], self.atoms.slots[place], self.atoms.costs[place] = bits, atom.slot, atom.cost
 
-    def conjunctions(self, parts: Parts, n_best: int) -> tuple[list[Members], Float64[np.ndarray, " found"]]:
-        """Those to join to the parts, by F₁, then those by F_½."""
+    def conjunctions(self, parts: Parts, n_best: int) -> list[tuple[float, Members]]:
+        """Those to join to the parts, by F₁, then those by F_½, and what each is worth."""
         covered = np.zeros_like(self.rows.valid)
         for part in parts:
             covered |= cover(self.atoms.bits, np.array(part), self.rows.valid)
         found, values = beam.search(self.atoms, self.rows, covered, n_best)
-        members = [tuple(sorted(int(atom) for atom in own if atom >= 0)) for own in found]
-        known = np.array([bool(own) for own in members], bool)
-        return [own for own in members if own], values[known]
+        members = (tuple(sorted(int(atom) for atom in own if atom >= 0)) for own in found)
+        return [(float(value), own) for value, own in zip(values, members, strict=True) if own]
 
     def unions(self, parts: Parts) -> list[tuple[float, Parts]]:
         """The parts with one more, and what that is worth."""
         if len(parts) == MAX_PARTS:
             return []
-        found, values = self.conjunctions(parts, JOINED)
         fixed = sum(float(self.atoms.costs[list(part)].sum()) for part in parts)
         price = self.rows.item_price * fixed + beam.PART_PRICE * len(parts)
-        pairs = [(float(value) - price, (*parts, own)) for own, value in zip(found, values, strict=True)]
-        return _best(pairs)[:JOINED]
+        return _best([(value - price, (*parts, own)) for value, own in self.conjunctions(parts, JOINED)])[:JOINED]
 
     def refined(self, parts: Parts) -> Parts:
         """The union with each part in turn replaced by the best one beside the others."""
         for place in range(len(parts)):
             others = parts[:place] + parts[place + 1 :]
-            found, _ = self.conjunctions(others, 1)
-            if found:
-                parts = (*parts[:place], found[0], *parts[place + 1 :])
+            for _, found in self.conjunctions(others, 1)[:1]:
+                parts = (*parts[:place], found, *parts[place + 1 :])
         return parts
 
     def rule(self, parts: Parts) -> Rule:

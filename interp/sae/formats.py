@@ -38,11 +38,6 @@ WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "ac
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
-def preferred_format(sae: Stored) -> str:
-    """`saelens` for what SAELens reads, else `interp`."""
-    return "interp" if saelens_architecture(sae) is None else "saelens"
-
-
 def write(sae: Stored, folder: Path, format: str) -> None:
     """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
     if format not in ("saelens", "interp"):

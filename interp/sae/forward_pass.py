@@ -63,8 +63,8 @@ class ForwardPass:
     part_widths: tuple[int, ...]
     """Of each hook's part of a decoder row."""
     unit_norm: bool
-    low_precision: bool = False
-    workspace: Workspace | None = None
+    low_precision: bool
+    workspace: Workspace
     passes: list[Encoded] = field(default_factory=list)
     """What each pass of the encoder picked; most have one."""
     ops: Any = sparse_ops

@@ -10,7 +10,7 @@ one fails or differs (another GPU, another Triton than were tested) the twin is 
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -82,11 +82,11 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
 
 def faults(ops: TorchKernels, device: torch.device) -> list[str]:
     """The operations that do not give on a small batch what the twin gives in float64."""
-    found = []
-    for name, results in _trials(device).items():
+    found, twin = [], _trials(TorchKernels(), torch.float64, device)
+    for name, trial in _trials(ops, torch.float32, device).items():
         try:
-            pairs = list(zip(results(ops, torch.float32), results(TorchKernels(), torch.float64), strict=True))
-            same = all(torch.allclose(mine.double(), twin.double(), rtol=1e-4, atol=1e-4) for mine, twin in pairs)
+            pairs = zip(trial(), twin[name](), strict=True)
+            same = all(torch.allclose(mine.double(), theirs.double(), rtol=1e-4, atol=1e-4) for mine, theirs in pairs)
         except Exception as error:
             found.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
         else:
@@ -94,49 +94,37 @@ def faults(ops: TorchKernels, device: torch.device) -> list[str]:
     return found
 
 
-def _trials(device: torch.device) -> dict[str, Callable[[TorchKernels, torch.dtype], tuple[Tensor, ...]]]:
-    """By name, what an operation gives on the same small batch at either precision."""
+def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict[str, Callable[[], Sequence[Tensor]]]:
+    """By name, what an operation gives on a small batch, the same one whatever the dtype."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(device)
+        return torch.randn(*shape, generator=generator).to(device, dtype)
 
     bits = torch.randperm(_ROWS * _WIDTH, generator=generator) + 0x3000  # of positive bfloat16 numbers, all different
-    pre = bits.short().view(torch.bfloat16).view(_ROWS, _WIDTH).to(device) * draw(_ROWS, _WIDTH).sign().bfloat16()
-    x, W_dec, b_dec, b_enc = draw(_ROWS, _D), draw(_WIDTH, _D), draw(_D), draw(_WIDTH)
+    low = bits.short().view(torch.bfloat16).view(_ROWS, _WIDTH).to(device) * draw(_ROWS, _WIDTH).sign().bfloat16()
+    pre, x, W_dec, b_dec, b_enc = low.to(dtype), draw(_ROWS, _D), draw(_WIDTH, _D), draw(_D), draw(_WIDTH)
     W_dec /= W_dec.norm(dim=1, keepdim=True)
-    many = draw(_TALL, _D)
-    z = draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5)
+    codes = SparseCodes.from_dense(draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5))
     tall = SparseCodes.from_topk(torch.zeros(_TALL, 1, dtype=torch.int32, device=device), draw(_TALL, 1), 2)
-    codes, ends = SparseCodes.from_dense(z), torch.tensor([20, _WIDTH], device=device)
+    many, ends = draw(_TALL, _D), torch.tensor([20, _WIDTH], device=device)
 
-    def given(dtype: torch.dtype) -> tuple[SparseCodes, Tensor, Tensor, Tensor]:
-        cast = SparseCodes(codes.offsets, codes.latents, codes.values.to(dtype), _WIDTH)
-        return cast, W_dec.to(dtype), b_dec.to(dtype), x.to(dtype)
-
-    def dense(picked: SparseCodes) -> tuple[Tensor, ...]:
-        return (picked.dense(),)
-
-    def updated(ops: TorchKernels, dtype: torch.dtype, unit_norm: bool) -> tuple[Tensor, ...]:
-        mine, W, _, rows = given(dtype)
-        weight, mean, square = W.clone(), torch.zeros_like(W), torch.zeros_like(W)
-        adam = AdamStep(0.01, 1, eps=1e-4)
-        summed = LatentSum(ops.transpose(mine), mine.values, rows)
-        ops.sum_by_latent_adam_(summed, weight, mean, square, adam, unit_norm)
+    def updated(unit_norm: bool) -> Sequence[Tensor]:
+        weight, mean, square = W_dec.clone(), torch.zeros_like(W_dec), torch.zeros_like(W_dec)
+        summed = LatentSum(ops.transpose(codes), codes.values, x)
+        ops.sum_by_latent_adam_(summed, weight, mean, square, AdamStep(0.01, 1, eps=1e-4), unit_norm)
         return weight, mean, square
 
     return {
-        "top_k": lambda ops, dtype: dense(ops.top_k(pre.to(dtype), _K)),
-        "top_k of bfloat16": lambda ops, dtype: dense(ops.top_k(pre, _K)),
-        "batch_top_k": lambda ops, dtype: dense(ops.batch_top_k(pre.to(dtype), _ROWS * _K)),
-        "above": lambda ops, dtype: dense(ops.above(pre.to(dtype), b_enc.to(dtype))),
-        "keep_top_k": lambda ops, dtype: dense(ops.keep_top_k(given(dtype)[0], _K)),
-        "rescore": lambda ops, dtype: (ops.rescore(*[given(dtype)[i] for i in (0, 3, 1)], b_enc.to(dtype)).values,),
-        "decode_backward": lambda ops, dtype: ops.decode_backward(*given(dtype)),
-        "nested_backward": lambda ops, dtype: ops.nested_backward(*given(dtype), ends),
-        "sum_by_latent": lambda ops, dtype: (
-            ops.sum_by_latent(ops.transpose(tall), tall.values.to(dtype), many.to(dtype)),
-        ),
-        "adam_": lambda ops, dtype: updated(ops, dtype, unit_norm=False),
-        "adam_ of unit rows": lambda ops, dtype: updated(ops, dtype, unit_norm=True),
+        "top_k": lambda: [ops.top_k(pre, _K).dense()],
+        "top_k of bfloat16": lambda: [ops.top_k(low, _K).dense()],
+        "batch_top_k": lambda: [ops.batch_top_k(pre, _ROWS * _K).dense()],
+        "above": lambda: [ops.above(pre, b_enc).dense()],
+        "keep_top_k": lambda: [ops.keep_top_k(codes, _K).dense()],
+        "rescore": lambda: [ops.rescore(codes, x, W_dec, b_enc).values],
+        "decode_backward": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
+        "nested_backward": lambda: ops.nested_backward(codes, W_dec, b_dec, x, ends),
+        "sum_by_latent": lambda: [ops.sum_by_latent(ops.transpose(tall), tall.values, many)],
+        "adam_": lambda: updated(unit_norm=False),
+        "adam_ of unit rows": lambda: updated(unit_norm=True),
     }

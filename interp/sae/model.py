@@ -20,7 +20,7 @@ from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels import kernels
 from interp.sae.rules import Rule, Weights
-from interp.sae.saelens import Stored
+from interp.sae.saelens import Stored, saelens_architecture
 
 
 class SAE(nn.Module):
@@ -97,7 +97,7 @@ class SAE(nn.Module):
     @property
     def preferred_format(self) -> str:
         """`saelens` for what SAELens reads, else `interp`."""
-        return formats.preferred_format(self._stored)
+        return "interp" if saelens_architecture(self._stored) is None else "saelens"
 
     @property
     def _stored(self) -> Stored:

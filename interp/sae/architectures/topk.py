@@ -70,7 +70,8 @@ class PickConfig(SAEConfig):
 
     def trained_pass(self, i: int, weights: dict[str, Tensor], state: dict[str, float]) -> PreActivationRule:
         """How the i-th pass of the trained encoder picks."""
-        raise NotImplementedError
+        kind = type(self).__name__
+        raise NotImplementedError(f"{kind} says nowhere how its passes pick once trained: give it `trained_pass`")
 
     def check_site(self, *, tied: bool, hooks: int) -> None:
         super().check_site(tied=tied, hooks=hooks)

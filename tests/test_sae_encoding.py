@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from interp.activations import ActivationStore
 from interp.processes import Processes
 from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, encoding, numba_kernels, rules
-from interp.sae.architectures.batchtopk import BatchPick
+from interp.sae.architectures.topk import BatchPick
 from interp.sae.encoding import Workspace, encode, piece_rows
 from interp.sae.learner import Learner
 from interp.sae.site import Site

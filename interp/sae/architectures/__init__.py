@@ -15,12 +15,11 @@ other line.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from interp.sae.architectures.batchtopk import BatchTopKConfig, MatryoshkaConfig
 from interp.sae.architectures.jumprelu import JumpReLUConfig
 from interp.sae.architectures.matching_pursuit import MatchingPursuitConfig
 from interp.sae.architectures.relu import GatedConfig, ReLUConfig
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict, config_to_dict
-from interp.sae.architectures.topk import PickConfig, TopKConfig
+from interp.sae.architectures.topk import BatchTopKConfig, MatryoshkaConfig, PickConfig, TopKConfig
 
 __all__ = [
     "ARCHITECTURES",

@@ -26,24 +26,21 @@ direction near another's may be a meaning split in two; a muddle that the data f
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-import torch
+import pandas as pd
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
 from interp.metrics.tokens import WordMass, tokens_around
 from interp.metrics.twins import best_correlations
 from interp.monosemanticity.firings import chunks
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
-_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ def label_f1(features: FeatureStore) -> Values:
     return column(features, "best_label_f1")
 
 
-def concept_table(features: FeatureStore, neurons: FeatureStore) -> "pd.DataFrame":
+def concept_table(features: FeatureStore, neurons: FeatureStore) -> pd.DataFrame:
     """Which latent detects each label best, beside the best neuron, both chosen as in `label_f1`: one row a label with
     `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first."""
     best, rival = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
@@ -144,7 +141,7 @@ def concept_table(features: FeatureStore, neurons: FeatureStore) -> "pd.DataFram
     return table[columns].sort_values("f1_feature", ascending=False, ignore_index=True)
 
 
-def _best(store: FeatureStore) -> "pd.DataFrame":
+def _best(store: FeatureStore) -> pd.DataFrame:
     labels = store.table("labels").sort_values(["f1_fit", "latent"], ascending=[False, True])
     return labels.drop_duplicates("label").set_index("label")[["latent", "n_label", "f1"]]
 
@@ -160,16 +157,11 @@ def density(features: FeatureStore) -> Values:
     return np.where(found > 0, found, np.nan)
 
 
-@torch.no_grad()
 def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
-    """Of each row with another, `_BLOCK` rows at a time; NaN if there is one only."""
-    unit = torch.nn.functional.normalize(W.detach().float().cpu(), dim=1)
-    found = np.full(len(unit), np.nan)
-    for first in range(0, len(unit) if len(unit) > 1 else 0, _BLOCK):
-        cosines = unit[first : first + _BLOCK] @ unit.T
-        cosines[torch.arange(len(cosines)), torch.arange(first, first + len(cosines))] = -torch.inf
-        found[first : first + _BLOCK] = cosines.max(1).values.double().numpy()
-    return found
+    """Of each row with another; NaN if there is one only."""
+    if len(W) == 1:
+        return np.array([np.nan])
+    return np.concatenate([each["cosine"] for each in neighbour_tables(W, 1)]).astype(np.float64)
 
 
 def column(features: FeatureStore, name: str) -> Values:

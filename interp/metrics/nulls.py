@@ -25,9 +25,10 @@ is skewed, and its band is as if it were not. Of dense latents in much text fewe
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float
@@ -40,9 +41,6 @@ from interp.metrics.null_scale import POOL, NullScale, normal_scale, null_scale
 from interp.monosemanticity.evidence import Evidence
 from interp.monosemanticity.firings import CodeChunk
 from interp.monosemanticity.senses import MIN_GROUPS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 UNITS = 512
 """Latents that are shifted; enough for the null, since latents are pooled."""
@@ -86,13 +84,11 @@ class SampledCodes:
         entries = np.tile(values, n_shifts), (place, latents)
         codes = scipy.sparse.csr_matrix(entries, shape=(n_rows, n_units * n_shifts))
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
-        config = {name: features.meta["settings"][name] for name in ("n_before", "n_after")} | {
-            "n_tokens": 1,
-            "n_logits": 1,
-        }
+        config = {name: features.meta["settings"][name] for name in ("n_before", "n_after")}
         config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
-        about: dict[str, Any] = {"vocab": features.vocab, "labels": masks, "settings": ScanConfig(**config)}
-        return FeatureStore.from_codes(features.tokens, codes, folder, **about)
+        settings = ScanConfig(n_tokens=1, n_logits=1, **config)
+        vocab = features.vocab
+        return FeatureStore.from_codes(features.tokens, codes, folder, vocab=vocab, labels=masks, settings=settings)
 
 
 class RandomDirections(FeatureStore):
@@ -106,7 +102,7 @@ class RandomDirections(FeatureStore):
         W_dec, W_enc = (random_directions(moments, self.d_sae, [seed, part]) for part in (0, 1))
         self.__dict__["W_dec"], self._W_enc = W_dec, W_enc.T
 
-    def table(self, name: str = "features") -> "pd.DataFrame":
+    def table(self, name: str = "features") -> pd.DataFrame:
         if name != "features":
             return super().table(name)
         norms = Decoder(self.W_dec, self._W_enc).norms

@@ -14,18 +14,16 @@ firings, H is low by about (K − 1) / 2N).
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int
 
 from interp.explain.vocabulary import plain_strings
 from interp.features.feature_store import FeatureStore
-
-if TYPE_CHECKING:
-    from interp.monosemanticity.firings import CodeChunk
+from interp.monosemanticity.firings import CodeChunk
 
 MIN_SHARE = 0.5
 """An offset that has a token behind fewer than this share of a latent's firings is not where it looks."""
@@ -62,21 +60,16 @@ def tokens_around(features: FeatureStore) -> TokensAround:
     )
 
 
-def words_of(vocab: Sequence[str]) -> Int64[np.ndarray, " token"]:
-    """The number of each token's word."""
-    spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
-    return np.unique(spelt, return_inverse=True)[1]
-
-
 class WordMass:
     """Adds up each latent's activation on each word chunk by chunk."""
 
     def __init__(self, tokens: Int[torch.Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
-        word = words_of(vocab)
+        spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
+        word = np.unique(spelt, return_inverse=True)[1]
         self._words = word[tokens.numpy().reshape(-1)]
         self._mass = scipy.sparse.csr_matrix((d_sae, int(word.max()) + 1))
 
-    def add(self, chunk: "CodeChunk") -> None:
+    def add(self, chunk: CodeChunk) -> None:
         entries = chunk.activations.astype(np.float64), (chunk.latents, self._words[chunk.rows])
         self._mass = self._mass + scipy.sparse.csr_matrix(entries, shape=self._mass.shape)
 

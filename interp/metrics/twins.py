@@ -18,16 +18,19 @@ meaning that a narrow dictionary splits differently each time is not.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
+from interp.codes import CodeStore, SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.monosemanticity.firings import CodeChunk, chunks
+from interp.files import ratio
+from interp.monosemanticity.firings import ROWS_PER_CHUNK
 
 _BLOCK = 256
 
@@ -41,13 +44,8 @@ def best_correlations(
     """
     check_twin(features, twin)
     size = max(1, (buffer_mb << 20) // (8 * twin.d_sae))
-    found = []
-    for first in range(0, features.d_sae, size):
-        sums = _Products(features, twin, np.arange(first, min(first + size, features.d_sae)))
-        for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), 1):
-            sums.add(chunk)
-        found.append(sums.largest())
-    return np.concatenate(found)
+    parts = np.split(np.arange(features.d_sae), range(size, features.d_sae, size))
+    return np.concatenate([_best_of(latents, features.codes, twin.codes) for latents in parts])
 
 
 def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
@@ -78,47 +76,40 @@ def pairwise_mcc(ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]) -> fl
     return float(cosine[scipy.optimize.linear_sum_assignment(cosine, maximize=True)].mean())
 
 
-class _Products:
-    """Adds up the products of some latents' activations with all of the twin's, chunk by chunk."""
-
-    def __init__(self, features: FeatureStore, twin: FeatureStore, latents: Int64[np.ndarray, " unit"]):
-        self._features, self._twin, self._latents = features, twin, latents
-        self._n_shared = 0
-        self._products = np.zeros((len(latents), twin.d_sae))
-        self._sums = np.zeros((features.d_sae, 2)), np.zeros((twin.d_sae, 2))  # Σ z, Σ z²
-
-    def add(self, chunk: CodeChunk) -> None:
-        start, stop = chunk.start, chunk.stop
-        other = self._twin.codes[start:stop]
-        keep = (self._features.codes.present(start, stop) & self._twin.codes.present(start, stop)).numpy()
-        mine = chunk.offsets, chunk.latents, chunk.activations
-        theirs = other.offsets.numpy(), other.latents.numpy(), other.values.numpy()
-        self._n_shared += int(keep.sum())
-        _add_moments(*mine, keep, self._sums[0])
-        _add_moments(*theirs, keep, self._sums[1])
-        entries, shape = (chunk.activations, chunk.latents, chunk.offsets), (len(keep), self._features.d_sae)
-        own = scipy.sparse.csr_matrix(entries, shape).tocsc()
-        blocks = [slice(first, first + _BLOCK) for first in range(0, len(self._latents), _BLOCK)]
-
-        def multiply(block: slice) -> None:
-            _multiply(self._latents[block], own.indptr, own.indices, own.data, *theirs, keep, self._products[block])
-
+def _best_of(latents: Int64[np.ndarray, " unit"], ours: CodeStore, theirs: CodeStore) -> Float64[np.ndarray, " unit"]:
+    """Of some latents of ours, by one pass over both codes."""
+    products = np.zeros((len(latents), theirs.d_sae))
+    moments = np.zeros((2, ours.d_sae)), np.zeros((2, theirs.d_sae))  # Σ z, Σ z²
+    edges = range(_BLOCK, len(latents), _BLOCK)
+    blocks = np.split(latents, edges), np.split(products, edges)
+    n = 0
+    for start in range(0, len(ours), ROWS_PER_CHUNK):
+        stop = min(start + ROWS_PER_CHUNK, len(ours))
+        encoded = (ours.present(start, stop) & theirs.present(start, stop)).numpy()
+        n += encoded.sum()
+        z = [_activations(codes[start:stop], encoded) for codes in (ours, theirs)]
+        for each, (sums, squares) in zip(z, moments, strict=True):
+            np.add.at(sums, each.indices, each.data)
+            np.add.at(squares, each.indices, each.data.astype(np.float64) ** 2)
+        arrays = [array for each in (z[0].tocsc(), z[1]) for array in (each.indptr, each.indices, each.data)]
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(multiply, blocks))
+            list(pool.map(partial(_add_products, *arrays), *blocks))
+    means = [sums / max(n, 1) for sums, _ in moments]
+    pairs = zip(moments, means, strict=True)
+    stds = [np.sqrt(np.maximum(squares / max(n, 1) - mean**2, 0)) for (_, squares), mean in pairs]
+    best = []
+    for own, sums in zip(*blocks, strict=True):
+        covariance = sums / max(n, 1) - np.outer(means[0][own], means[1])
+        best.append(ratio(covariance, np.outer(stds[0][own], stds[1]), empty=-np.inf).max(1))
+    found = np.concatenate(best)
+    return np.where(np.isfinite(found), found, np.nan)
 
-    def largest(self) -> Float64[np.ndarray, " unit"]:
-        """By correlation; NaN for a latent that never fires."""
-        n, best = max(self._n_shared, 1), np.full(len(self._latents), np.nan)
-        mean, their_mean = (sums[:, 0] / n for sums in self._sums)
-        variances = (sums[:, 1] / n - own**2 for sums, own in zip(self._sums, (mean, their_mean), strict=True))
-        std, their_std = (np.sqrt(np.maximum(variance, 0)) for variance in variances)
-        for first in range(0, len(best), _BLOCK):
-            latents = self._latents[first : first + _BLOCK]
-            covariance = self._products[first : first + _BLOCK] / n - np.outer(mean[latents], their_mean)
-            scale = np.outer(std[latents], their_std)
-            correlation = np.divide(covariance, scale, out=np.full(scale.shape, -np.inf), where=scale > 0).max(1)
-            best[first : first + _BLOCK] = np.where(np.isfinite(correlation), correlation, np.nan)
-        return best
+
+def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:
+    """On the rows that both encoded; 0 elsewhere."""
+    z = codes.scipy()
+    z.data = np.maximum(z.data, 0) * np.repeat(encoded, np.diff(z.indptr))
+    return z
 
 
 def _unit(W: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -126,22 +117,11 @@ def _unit(W: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 @njit(cache=True, nogil=True)
-def _add_moments(offsets, latents, values, keep, sums):
-    for row in range(len(keep)):
-        if keep[row]:
-            for e in range(offsets[row], offsets[row + 1]):
-                v = np.float64(max(values[e], np.float32(0)))
-                sums[latents[e], 0] += v
-                sums[latents[e], 1] += v * v
-
-
-@njit(cache=True, nogil=True)
-def _multiply(ours, columns, rows, values, offsets, latents, others, keep, products):
+def _add_products(columns, rows, values, offsets, latents, others, ours, products):
     for i in range(len(ours)):
         product = products[i]
         for c in range(columns[ours[i]], columns[ours[i] + 1]):
-            row = rows[c]
-            if keep[row] and values[c] > 0:
-                v = np.float64(values[c])
-                for e in range(offsets[row], offsets[row + 1]):
-                    product[latents[e]] += v * max(others[e], np.float32(0))
+            v = np.float64(values[c])
+            if v > 0:
+                for e in range(offsets[rows[c]], offsets[rows[c] + 1]):
+                    product[latents[e]] += v * others[e]

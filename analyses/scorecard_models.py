@@ -24,7 +24,7 @@ from interp.activations import ActivationStore
 from interp.benchmark.factors import Factor
 from interp.benchmark.judged import Basis, judge_latents
 from interp.benchmark.planted_texts import FAMILIES
-from interp.benchmark.rivals import ResidualVectors
+from interp.benchmark.rivals import residual_vectors
 from interp.benchmark.truth import Truth
 from interp.codes import SparseCodes
 from interp.monosemanticity.calibration import Calibration
@@ -105,7 +105,7 @@ def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, 
 
 
 def _with_nulls(found: Mapping[str, Basis], twin: Basis, frozen: Basis, store: ActivationStore) -> dict[str, Basis]:
-    embeddings, codes = ResidualVectors.from_store(store, HOOK), found["dictionary"].codes
+    embeddings, codes = residual_vectors(store, HOOK), found["dictionary"].codes
     half = len(codes) // 2 + 17  # not a multiple of n_ctx: what fires by position alone has no meaning either
     shifted = SparseCodes.cat([codes[half : len(codes)], codes[:half]])
     return {

@@ -10,11 +10,11 @@ from interp.activations import ActivationStore
 from interp.benchmark import rivals
 from interp.benchmark.rivals import (
     RIVALS,
-    ResidualVectors,
     dimensionality,
     embedding_coherence,
     next_log_lift,
     ngram_vectors,
+    residual_vectors,
     rival_measures,
 )
 from interp.codes import SparseCodes
@@ -105,16 +105,18 @@ def test_residual_coherence_against_all_pairs(features, store, z, tokens, monkey
     encoded = (tokens != 0).flatten().numpy()
     centred = acts - acts[encoded].mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True) * encoded[:, None]
-    vectors = ResidualVectors.from_store(store, HOOK)
-    np.testing.assert_allclose(vectors.vectors, unit, atol=1e-3)
+    vectors = residual_vectors(store, HOOK)
+    every = vectors(np.arange(ROWS))
+    np.testing.assert_allclose(every, unit, atol=1e-3)
     found = embedding_coherence(features.codes, N_CTX, vectors)
-    np.testing.assert_allclose(found, coherence_by_pairs(z, vectors.vectors.astype(float)), atol=1e-5)
+    np.testing.assert_allclose(found, coherence_by_pairs(z, every.astype(float)), atol=1e-5)
     assert np.isnan(found[3]) and found[0] > 0.2 > 0.05 > abs(found[1]), "a token's contexts resemble each other"
 
 
 def test_projections_keep_products_on_average(store):
-    whole = ResidualVectors.from_store(store, HOOK).vectors[:40].astype(float)
-    seeds = [ResidualVectors.from_store(store, HOOK, dim=8, seed=seed).vectors[:40].astype(float) for seed in range(60)]
+    some = np.arange(40)
+    whole = residual_vectors(store, HOOK)(some).astype(float)
+    seeds = [residual_vectors(store, HOOK, dim=8, seed=seed)(some).astype(float) for seed in range(60)]
     assert whole.shape[1] == 24 and seeds[0].shape[1] == 8
     assert np.abs(np.mean([v @ v.T for v in seeds], 0) - whole @ whole.T).mean() < 0.05
 
@@ -125,18 +127,17 @@ def test_any_direction_of_much_variance_looks_coherent(tmp_path):
     vectors = torch.nn.functional.normalize(acts - acts.mean(0), dim=1).numpy()
     reads = (acts[:, :1] - 4).relu()
     shuffled = reads[torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))]
-    found = embedding_coherence(
-        SparseCodes.from_dense(torch.cat([reads, shuffled], 1)), N_CTX, ResidualVectors(vectors)
-    )
+    codes = SparseCodes.from_dense(torch.cat([reads, shuffled], 1))
+    found = embedding_coherence(codes, N_CTX, vectors.__getitem__)
     assert found[0] > 0.5 and abs(found[1]) < 0.05
 
 
 def test_vectors_of_no_text_or_too_few_are_refused(features, tmp_path):
     bare = ActivationStore.from_batches(torch.randn(50, 4), tmp_path)
     with pytest.raises(ValueError, match="holds no tokens"):
-        ResidualVectors.from_store(bare, "activations")
+        residual_vectors(bare, "activations")
     with pytest.raises(ValueError, match=f"the vectors end before row {ROWS - 1}"):
-        embedding_coherence(features.codes, N_CTX, ResidualVectors(np.zeros((ROWS - N_CTX, 3), np.float16)))
+        embedding_coherence(features.codes, N_CTX, np.zeros((ROWS - N_CTX, 3), np.float32).__getitem__)
 
 
 WORDS = ["nation", "national", "nationality", "nationwide", "cat", "dog", "x", "qqq", "12", "zz"]
@@ -157,7 +158,7 @@ def test_ngram_vectors_are_sums_of_like_words_around(monkeypatch):
         windows[seq, pos] = of_token[text[seq, max(0, pos - 2) : pos + 2]].sum(0)
     centred = windows - windows.mean((0, 1))
     expected = centred / np.linalg.norm(centred, axis=2, keepdims=True)
-    np.testing.assert_allclose(ngram_vectors(text, WORDS)(50, 90), expected[5:9].reshape(40, -1), atol=1e-4)
+    np.testing.assert_allclose(ngram_vectors(text, WORDS)(np.arange(50, 90)), expected[5:9].reshape(40, -1), atol=1e-4)
 
 
 def test_ngram_coherence_tells_one_word_family_from_two(tmp_path, monkeypatch):
@@ -206,7 +207,7 @@ def test_purity_fails_on_two_meanings_under_one_label(tokens, labels, tmp_path):
 
 
 def test_every_rival_is_there_and_nan_where_its_input_is_missing(features, twin, store, tokens, z, tmp_path):
-    found = rival_measures(features, twin=twin[0], embeddings=ResidualVectors.from_store(store, HOOK))
+    found = rival_measures(features, twin=twin[0], embeddings=residual_vectors(store, HOOK))
     assert list(found) == list(RIVALS) and not set(RIVALS) & set(MEASURES) and set(RIVALS.values()) == {1, -1}
     assert [name for name, own in found.items() if np.isnan(own).all()] == ["ngram_coherence"], "no vocabulary"
     assert found["token_entropy_before_1"][2] == found["least_token_entropy"][2] == 0 and found["token_set"][0] == 1

@@ -29,9 +29,9 @@ def test_pair_sums_are_all_pairs_of_firings_in_different_groups():
     n_rows, per_group, dim = 60, 5, 4
     z, codes = random_codes(rng, n_rows, 3)
     e = rng.normal(size=(n_rows, 2 * dim)).astype(np.float32)
-    summer = PairSummer(3, 2 * dim, n_blocks=2)
+    summer = PairSummer(3, e.__getitem__, per_group, n_blocks=2)
     for chunk in chunks(codes, z.max(0), per_group):
-        summer.add(chunk, e[chunk.start : chunk.stop], per_group, np.arange(chunk.stop - chunk.start))
+        summer.add(chunk)
     sums = summer.result()
     a, group = z / z.max(0), np.arange(n_rows) // per_group
     apart = group[:, None] != group[None, :]
@@ -51,9 +51,9 @@ def test_a_burst_of_firings_earns_no_coherence():
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     e = np.repeat(directions, per_group, 0).astype(np.float32)
     z = (np.arange(len(e)) % per_group < 8).astype(np.float32)[:, None]
-    summer = PairSummer(1, 2 * dim, n_blocks=2)
+    summer = PairSummer(1, np.hstack([e, e]).__getitem__, per_group, n_blocks=2)
     (chunk,) = chunks(SparseCodes.from_dense(torch.from_numpy(z)), z.max(0), per_group)
-    summer.add(chunk, np.hstack([e, e]), per_group, np.arange(len(e)))
+    summer.add(chunk)
     assert abs(summer.result().coherences[0, 0]) < 0.01
 
 
@@ -61,9 +61,9 @@ def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():
     rng = np.random.default_rng(2)
     n_rows, per_group = 3000, 10
     z, codes = random_codes(rng, n_rows, 2)
-    sampler = FiringSampler(2, 4, 16, seed=3)
+    sampler = FiringSampler(2, 4, 16, seed=3, rows_per_group=per_group)
     for chunk in chunks(codes, z.max(0), per_group):
-        sampler.add(chunk, per_group)
+        sampler.add(chunk)
     for latent in range(2):
         for part in range(4):
             rows = sampler.rows[latent, part]
@@ -71,9 +71,9 @@ def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():
             strength = z[rows, latent] / z[:, latent].max()
             assert ((strength > part / 4 - 1e-6) & (strength <= (part + 1) / 4 + 1e-6)).all()
             assert len(np.unique(rows // per_group)) == len(rows)
-    many = FiringSampler(1, 1, 500, seed=0)
+    many = FiringSampler(1, 1, 500, seed=0, rows_per_group=1)
     for chunk in chunks(SparseCodes.from_dense(torch.ones(n_rows, 1)), np.ones(1, np.float32), 1):
-        many.add(chunk, 1)
+        many.add(chunk)
     assert stats.kstest(many.rows[0, 0] / n_rows, "uniform").pvalue > 1e-3
 
 
@@ -282,9 +282,9 @@ def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
 def test_shares_add_up_to_the_mass_of_each_slice():
     rng = np.random.default_rng(11)
     z, codes = random_codes(rng, 3000, 2)
-    sampler = FiringSampler(2, 4, 16, seed=0)
+    sampler = FiringSampler(2, 4, 16, seed=0, rows_per_group=10)
     for chunk in chunks(codes, z.max(0), 10):
-        sampler.add(chunk, 10)
+        sampler.add(chunk)
     for latent in range(2):
         part = np.clip(np.ceil(z[:, latent] / z[:, latent].max() * 4).astype(int) - 1, 0, 3)
         mass = np.bincount(part, z[:, latent], minlength=4) / z[:, latent].sum()

@@ -21,7 +21,7 @@ from torch import Tensor
 from interp.benchmark.factors import Factor
 from interp.benchmark.planted_latents import World, WorldConfig, planted_world
 from interp.benchmark.planted_texts import FAMILIES
-from interp.benchmark.rivals import ResidualVectors, rival_measures
+from interp.benchmark.rivals import rival_measures
 from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
@@ -29,7 +29,7 @@ from interp.files import Progress, no_progress
 from interp.metrics.measures import measure_values
 from interp.monosemanticity import cohesion, evidence
 from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
-from interp.monosemanticity.firings import count_firings
+from interp.monosemanticity.firings import Embed, count_firings
 
 MAX_WEIGHT = 5.0
 """That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
@@ -46,7 +46,7 @@ class Basis(NamedTuple):
     W_U: Float[Tensor, "d_in d_vocab"] | None = None
     twin: "Basis | None" = None
     """From another seed; this and the embeddings are for the measures of the same name."""
-    embeddings: ResidualVectors | None = None
+    embeddings: Embed | None = None
 
 
 def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:
@@ -127,7 +127,7 @@ def _verdict(
     meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
     purity = sense_purity(meanings, found.shares, found.senses)
     return {
-        **dict(zip(("monosemanticity", "ci_low", "ci_high"), calibrate(found, calibration), strict=True)),
+        **calibrate(found, calibration),
         "n_senses": found.n_senses,
         "sample_senses": senses_in_sample(meanings, found.shares),
         "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],

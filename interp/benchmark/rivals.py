@@ -1,8 +1,8 @@
 """Further known scores of a single latent, which the scorecard holds the verdict against; no ranking has them.
 
 In: a FeatureStore; where there are any, a scan of the same tokens with a twin dictionary, and the studied model's own
-activations (`ResidualVectors`). Out: a value a latent and score (`rival_measures`), NaN where a score is not defined or
-its input is missing. With P the tokens at an offset, U the text's unigrams, L a label, a an activation, W the decoder:
+activations (`residual_vectors`). Out: a value a latent and score (`rival_measures`), NaN where it is not defined or its
+input is missing. With P the tokens at an offset, U the text's unigrams, L a label, a an activation, W the decoder:
 
     token_entropy_before_k, …      − H(P), nats, k tokens before the firing (after_k: behind); least_…: of all offsets
     token_concentration, …         + KL(P‖U) / (KL(P‖U) + H(P))
@@ -23,15 +23,13 @@ very direction that a latent reads, so that any direction of large variance look
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
+from interp.activations import ActivationStore
 from interp.codes import CodeStore, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
@@ -39,11 +37,8 @@ from interp.metrics.measures import Values
 from interp.metrics.tokens import tokens_around
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.contexts import embed_windows
-from interp.monosemanticity.firings import PairSummer, chunks
+from interp.monosemanticity.firings import Embed, PairSummer, chunks
 from interp.monosemanticity.groups import rows_per_group
-
-if TYPE_CHECKING:
-    from interp.activations import ActivationStore
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
 _NAMES = [f"token_entropy_{place}" for place in _AROUND] + ["least_token_entropy", "token_concentration"]
@@ -57,43 +52,30 @@ NGRAM_DIM, NGRAMS = 128, (3, 4, 5)
 PAST, FUTURE = 16, 8
 _BLOCK = 256
 
-Vectors = Callable[[int, int], Float32[np.ndarray, "row dim"]]
-"""Of the rows first .. last."""
 
+def residual_vectors(store: ActivationStore, hook: str, *, dim: int = 128, seed: int = 0) -> Embed:
+    """The model's own activations of a hook as unit vectors around their mean, all in memory (float16); of a hook wider
+    than `dim`, a random projection that keeps products unbiased.
 
-@dataclass(frozen=True)
-class ResidualVectors:
-    """Activations of a hook as unit vectors around their mean, in token order and in memory."""
-
-    vectors: Float16[np.ndarray, "row dim"]
-
-    def __call__(self, first: int, last: int) -> Float32[np.ndarray, "row dim"]:
-        return self.vectors[first:last].astype(np.float32)
-
-    @classmethod
-    @torch.no_grad()
-    def from_store(cls, store: "ActivationStore", hook: str, *, dim: int = 128, seed: int = 0) -> "ResidualVectors":
-        """All rows of the hook; of a wider one, a random projection to `dim` that keeps products unbiased.
-
-        The store's shards are read one by one. Raises ValueError if the store has no tokens.
-        """
-        if store.tokens is None:
-            raise ValueError(f"{store.path} holds no tokens: rows of no text cannot be paired with a scan's")
-        d, projection = store.d(hook), torch.eye(store.d(hook))
-        if dim < d:
-            square = torch.randn(d, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-            projection = (torch.linalg.qr(square).Q * np.sqrt(d / dim)).float()
-        vectors = np.zeros((store.tokens.numel(), projection.shape[1]), np.float16)
-        mean = store.statistics(hook).mean.float()
-        for i in range(store.n_shards):
-            shard = store.shard(i, hook)
-            unit = torch.nn.functional.normalize(shard.acts.float() - mean, dim=1)
-            vectors[shard.row_ids.numpy()] = (unit @ projection).numpy()
-        return cls(vectors)
+    The store's shards are read one by one. Raises ValueError if the store has no tokens.
+    """
+    if store.tokens is None:
+        raise ValueError(f"{store.path} holds no tokens: rows of no text cannot be paired with a scan's")
+    d, projection = store.d(hook), torch.eye(store.d(hook))
+    if dim < d:
+        square = torch.randn(d, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        projection = (torch.linalg.qr(square).Q * np.sqrt(d / dim)).float()
+    vectors = np.zeros((store.tokens.numel(), projection.shape[1]), np.float16)
+    mean = store.statistics(hook).mean.float()
+    for i in range(store.n_shards):
+        shard = store.shard(i, hook)
+        unit = torch.nn.functional.normalize(shard.acts.float() - mean, dim=1)
+        vectors[shard.row_ids.numpy()] = (unit @ projection).numpy()
+    return lambda rows: vectors[rows].astype(np.float32)
 
 
 def rival_measures(
-    features: FeatureStore, *, twin: FeatureStore | None = None, embeddings: ResidualVectors | None = None
+    features: FeatureStore, *, twin: FeatureStore | None = None, embeddings: Embed | None = None
 ) -> dict[str, Values]:
     """Every score of `RIVALS`, in their order."""
     found = {**_of_tokens(features), **_of_labels(features), "next_log_lift": next_log_lift(features)}
@@ -136,20 +118,21 @@ def dimensionality(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
     return torch.where(square > 0, square / shared, torch.nan).numpy()
 
 
-def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Vectors) -> Values:
+def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Embed) -> Values:
     """Activation-weighted mean product of the vectors of two firings in different groups of neighbouring rows; NaN
     where all of a latent's activation is in one group."""
     per_group = rows_per_group(len(codes) // n_ctx, n_ctx)
-    summer = PairSummer(codes.d_sae, vectors(0, 1).shape[1])
+    summer = PairSummer(codes.d_sae, vectors, per_group)
     for chunk in chunks(codes, np.ones(codes.d_sae, np.float32), per_group):
-        rows = vectors(chunk.start, chunk.stop)
-        if len(rows) < chunk.stop - chunk.start:
-            raise ValueError(f"the vectors end before row {chunk.stop - 1}: make them from the scanned tokens")
-        summer.add(chunk, rows, per_group, np.arange(len(rows)))
+        try:
+            summer.add(chunk)
+        except IndexError as error:
+            what = f"the vectors end before row {chunk.stop - 1}: make them from the scanned tokens"
+            raise ValueError(what) from error
     return summer.result().coherences[:, 0]
 
 
-def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Vectors:
+def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Embed:
     """Windows of tokens, the firing one included, as unit vectors around the text's mean.
 
     A token's vector is ±1 at a hashed place for each of its n-grams, at unit length, times 1 / (1 + p / 10⁻³) for a
@@ -163,23 +146,22 @@ def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Vectors:
     seen_from = np.minimum(position + PAST, position[-1]) - np.maximum(position - FUTURE, 0) + 1
     mean = np.bincount(text.reshape(-1), np.tile(seen_from, len(text)), len(vocab)) @ of_token / text.size
 
-    def centred(first: int, last: int) -> Float32[np.ndarray, "row dim"]:
-        rows = np.arange(first, min(last, text.size))
-        windows = embed_windows(text, rows, of_token, past=PAST, future=FUTURE) + of_token[text.reshape(-1)[rows]]
-        vectors = windows - mean
+    def centred(rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
+        own = of_token[text.reshape(-1)[rows]]
+        vectors = embed_windows(text, rows, of_token, past=PAST, future=FUTURE) + own - mean
         return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
     return centred
 
 
 def _hashed(vocab: list[str]) -> Float64[np.ndarray, "d_vocab dim"]:
-    vectors, salt = np.zeros((len(vocab), NGRAM_DIM)), bytes(8)
+    vectors = np.zeros((len(vocab), NGRAM_DIM))
     for i, token in enumerate(vocab):
         marked = f"\x02{token}\x03"
         for size in {*NGRAMS, len(marked)}:
             for start in range(len(marked) - size + 1):
                 ngram = marked[start : start + size].encode("utf-8", "surrogatepass")
-                bits = int.from_bytes(hashlib.blake2b(ngram, digest_size=8, salt=salt).digest(), "little")
+                bits = int.from_bytes(hashlib.blake2b(ngram, digest_size=8).digest(), "little")
                 vectors[i, (bits >> 1) % NGRAM_DIM] += 1 - 2 * (bits & 1)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 

@@ -78,12 +78,12 @@ class FitSample:
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
         self.n_fire = np.zeros(d_sae, np.int64)
         self._n_ctx, self._half = n_ctx, half
-        self._sampler = FiringSampler(d_sae, 1, SAMPLE, seed)
+        self._sampler = FiringSampler(d_sae, 1, SAMPLE, seed, rows_per_group=1)
 
     def add(self, chunk: CodeChunk) -> None:
         values = np.where(self._half[chunk.rows // self._n_ctx], chunk.values, 0)
         self.n_fire += np.bincount(chunk.latents[values > 0], minlength=len(self.n_fire))
-        self._sampler.add(chunk._replace(values=values), 1)
+        self._sampler.add(chunk._replace(values=values))
 
     @property
     def rows(self) -> Int64[np.ndarray, "d_sae firing"]:

@@ -19,7 +19,6 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -70,21 +69,14 @@ class Calibration:
         return float(self.probability(statistics))
 
 
-class Calibrated(NamedTuple):
-    """NaN for latents that cannot be tested."""
-
-    probability: Float64[np.ndarray, " d_sae"]
-    ci_low: Float64[np.ndarray, " d_sae"]
-    ci_high: Float64[np.ndarray, " d_sae"]
-    """95 %, over the firings sampled and the worlds calibrated on."""
-
-
-def calibrate(measured: Measured, calibration: Calibration) -> Calibrated:
-    """P(one meaning) of each testable latent, with its interval."""
+def calibrate(measured: Measured, calibration: Calibration) -> dict[str, Float64[np.ndarray, " d_sae"]]:
+    """`monosemanticity`, P(one meaning) of each latent, and `ci_low`, `ci_high`, its 95 % interval over the firings
+    sampled and the worlds calibrated on; NaN for latents that cannot be tested."""
     logits = calibration.logits(measured.statistics)  # draw d_sae fit
     spread = logits[0, :, 1:].var(1) + logits[1:, :, 0].var(0)
     error = 1.96 * np.sqrt(spread)
-    return Calibrated(*(_logistic(logits[0, :, 0] + side * error) for side in (0, -1, 1)))
+    sides = {"monosemanticity": 0, "ci_low": -1, "ci_high": 1}
+    return {name: _logistic(logits[0, :, 0] + side * error) for name, side in sides.items()}
 
 
 def fit_calibration(

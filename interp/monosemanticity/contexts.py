@@ -44,7 +44,7 @@ class Contexts:
         self, tokens: Int[np.ndarray, "seq pos"], rows: Int[np.ndarray, " row"]
     ) -> Float32[np.ndarray, "row dim"]:
         """The contexts of the positions `rows` = seq * n_ctx + pos: unit vectors, or zero where no other token is."""
-        return _embed(tokens.reshape(-1), tokens.shape[1], rows, self.summands, self.mean, PAST, FUTURE, True)
+        return embed_windows(tokens, rows, self.summands, past=PAST, future=FUTURE, mean=self.mean)
 
 
 def embed_windows(
@@ -54,10 +54,10 @@ def embed_windows(
     *,
     past: int,
     future: int,
+    mean: Float32[np.ndarray, " dim"] | None = None,
 ) -> Float32[np.ndarray, "row dim"]:
-    """Sum of the summands of the tokens around each row, its own left out."""
-    zero = np.zeros(summands.shape[1], np.float32)
-    return _embed(tokens.reshape(-1), tokens.shape[1], rows, summands, zero, past, future, False)
+    """Sum of the summands of the tokens around each row, its own left out; with a mean, as unit vectors around it."""
+    return _embed(tokens.reshape(-1), tokens.shape[1], rows, summands, past, future, mean)
 
 
 def fit_contexts(tokens: Int[Tensor, "seq pos"], n_vocab: int) -> Contexts:
@@ -115,24 +115,23 @@ def _token_vectors(
 
 
 @njit(cache=True, nogil=True)
-def _embed(tokens, n_ctx, rows, summands, mean, past, future, normalise):
+def _embed(tokens, n_ctx, rows, summands, past, future, mean):
     dim = summands.shape[1]
     out = np.zeros((len(rows), dim), np.float32)
     for i in range(len(rows)):
         position, vector = rows[i] % n_ctx, out[i]
         first = rows[i] - min(past, position)
         last = rows[i] + min(future, n_ctx - 1 - position)
-        if first == last:
-            continue
         for row in range(first, last + 1):
             if row != rows[i]:
                 summand = summands[tokens[row]]
                 for d in range(dim):
                     vector[d] += summand[d]
-        square = np.float32(0)
-        for d in range(dim):
-            vector[d] -= mean[d]
-            square += vector[d] * vector[d]
-        if normalise and square > 0:
-            vector /= np.sqrt(square)
+        if mean is not None and first < last:
+            square = np.float32(0)
+            for d in range(dim):
+                vector[d] -= mean[d]
+                square += vector[d] * vector[d]
+            if square > 0:
+                vector /= np.sqrt(square)
     return out

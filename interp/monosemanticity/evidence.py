@@ -16,7 +16,7 @@ Failing: one broad meaning (any verb) has incoherent contexts; a union of two na
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -111,35 +111,27 @@ def collect_evidence(
     _warn_of_too_few(n_seq, n_ctx, per_group)
     views = fit_views(np.ascontiguousarray(tokens.numpy()), fit_contexts(tokens, n_vocab), vocab, seed)
     shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
-    summers = {shift: PairSummer(codes.d_sae, 2 * views.contexts.mean.size, n_blocks=2) for shift in (0, *shifts)}
-    sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed)
-    pairs = (partial(_add_pairs, summer, views, per_group, shift) for shift, summer in summers.items())
-    hearing: list[Listener] = [*listeners, *pairs, partial(sampler.add, rows_per_group=per_group)]
+    embeds = (partial(_embed, views, shift) for shift in (0, *shifts))
+    summers = [PairSummer(codes.d_sae, embed, per_group, n_blocks=2) for embed in embeds]
+    sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed, per_group)
+    hearing = [*listeners, *(summer.add for summer in summers), sampler.add]
     _read(chunks(codes, maxima, per_group, progress, "reading firings"), hearing)
-    sums = {shift: summer.result() for shift, summer in summers.items()}
+    sums = [summer.result() for summer in summers]
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
     sampled = SampledFirings(views, rows, shares, per_group)
     testable = (sums[0].n_groups >= MIN_GROUPS) & sampled.is_in_both_halves
     latents, size = np.flatnonzero(testable), rows.shape[1]
     draws = np.vstack([np.ones(size), rng.poisson(1.0, (REPLICATES, size))])
     found = measure_latents(sampled, latents, draws, has_one, bootstraps=bootstraps, progress=progress)
-    shifted = list(_measure_shifted(sampled, latents, shifts, draws[:1], has_one, rng))
-    fields = vars(found) | {"coherences": np.stack([sums[shift].coherences for shift in (0, *shifts)])}
+    chosen = [np.sort(rng.permutation(latents)[:NULL_LATENTS]) for _ in shifts]
+    every = max(1, min(len(latents), NULL_LATENTS) // NULL_SENSES)
+    shifted = [
+        measure_latents(sampled, some, draws[:1], has_one, shift=shift, every=every)
+        for shift, some in zip(shifts, chosen, strict=True)
+    ]
+    fields = vars(found) | {"coherences": np.stack([each.coherences for each in sums])}
     fields |= {"nulls": shifted, "rows": rows, "shares": shares, "testable": testable}
     return Evidence(**fields, effective_groups=sums[0].effective_groups)
-
-
-def _measure_shifted(
-    sampled: SampledFirings,
-    latents: Int64[np.ndarray, " latent"],
-    shifts: Iterable[int],
-    draws: Float64[np.ndarray, "1 firing"],
-    has_one: HasOne,
-    rng: np.random.Generator,
-) -> Iterator[Measured]:
-    for shift in shifts:
-        some = np.sort(rng.permutation(latents)[:NULL_LATENTS])
-        yield measure_latents(sampled, some, draws, has_one, shift=shift, every=max(1, len(some) // NULL_SENSES))
 
 
 def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
@@ -159,10 +151,8 @@ def _read(parts: Iterable[CodeChunk], listeners: Sequence[Listener]) -> None:
                 task.result()
 
 
-def _add_pairs(summer: PairSummer, views: Views, per_group: int, shift: int, chunk: CodeChunk) -> None:
-    """Context and token vector side by side, of the rows `shift` on from those where anything fires."""
-    fires = np.diff(chunk.offsets) > 0
-    rows = (chunk.start + np.flatnonzero(fires) + shift) % views.tokens.size
+def _embed(views: Views, shift: int, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
+    """Context and token vector side by side, of the rows `shift` on."""
+    rows = (rows + shift) % views.tokens.size
     tokens = views.contexts.token_vectors[views.tokens.reshape(-1)[rows]]
-    embeddings = np.hstack([views.contexts.embed(views.tokens, rows), tokens])
-    summer.add(chunk, embeddings, per_group, np.where(fires, np.cumsum(fires) - 1, -1))
+    return np.hstack([views.contexts.embed(views.tokens, rows), tokens])

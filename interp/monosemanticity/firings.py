@@ -78,6 +78,9 @@ Listener = Callable[[CodeChunk], None]
 """Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
 
 
+Embed = Callable[[Int64[np.ndarray, " row"]], Float32[np.ndarray, "row dim"]]
+
+
 class PairSums(NamedTuple):
     coherences: Float64[np.ndarray, "latent block"]
     """dot / mass, the activation-weighted mean cosine of two firings in different groups, for each block of the
@@ -88,22 +91,19 @@ class PairSums(NamedTuple):
 
 
 class PairSummer:
-    """Adds up `PairSums` chunk by chunk. The blocks of an embedding are equally wide and side by side."""
+    """Adds up `PairSums` chunk by chunk. The blocks of an embedding are equally wide and side by side; `embed` is asked
+    for the rows on which anything fires."""
 
-    def __init__(self, d_sae: int, dim: int, n_blocks: int = 1):
+    def __init__(self, d_sae: int, embed: Embed, rows_per_group: int, n_blocks: int = 1):
+        dim = embed(np.zeros(1, np.int64)).shape[1]
+        self._embed, self._rows_per_group = embed, rows_per_group
         self._total = np.zeros((d_sae, dim))
         self._moments = np.zeros((d_sae, 3 + n_blocks))  # Σ_g of: mass, mass², 1, ‖each block‖²
         self._scratch = np.zeros((d_sae, dim), np.float32)
 
-    def add(
-        self,
-        chunk: CodeChunk,
-        embeddings: Float32[np.ndarray, "embedded dim"],
-        rows_per_group: int,
-        places: Int64[np.ndarray, " row"],
-    ) -> None:
-        """`places`: where the embedding of each row of the chunk stands, −1 for a row that is left out."""
-        _add_groups(*chunk[1:4], embeddings, places, rows_per_group, self._total, self._moments, self._scratch)
+    def add(self, chunk: CodeChunk) -> None:
+        embeddings = self._embed(chunk.start + np.flatnonzero(np.diff(chunk.offsets)))
+        _add_groups(*chunk[1:4], embeddings, self._rows_per_group, self._total, self._moments, self._scratch)
 
     def result(self) -> PairSums:
         mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
@@ -118,16 +118,16 @@ class FiringSampler:
     """For each latent and slice of (0, 1], a uniform sample of `size` firings, at most one from a group: those with the
     smallest hash of row and latent, so that it depends on the seed alone. Strengths are codes over their maximum."""
 
-    def __init__(self, d_sae: int, n_slices: int, size: int, seed: int):
+    def __init__(self, d_sae: int, n_slices: int, size: int, seed: int, rows_per_group: int):
         self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 where a slice has fewer firings
         self.mass = np.zeros((d_sae, n_slices))  # sum of the strengths of all firings, sampled or not
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
         self._worst = np.full((d_sae, n_slices), np.inf)
-        self._seed = np.uint64(seed)
+        self._constants = rows_per_group, np.uint64(seed)
 
-    def add(self, chunk: CodeChunk, rows_per_group: int) -> None:
-        _sample(*chunk[:4], rows_per_group, self._seed, self.rows, self.mass, self._keys, self._last, self._worst)
+    def add(self, chunk: CodeChunk) -> None:
+        _sample(*chunk[:4], *self._constants, self.rows, self.mass, self._keys, self._last, self._worst)
 
     @property
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
@@ -165,16 +165,17 @@ def _hash(a: np.uint64, b: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _add_groups(offsets, latents, values, embeddings, places, rows_per_group, total, moments, scratch):
+def _add_groups(offsets, latents, values, embeddings, rows_per_group, total, moments, scratch):
     n_rows, dim, n_blocks = len(offsets) - 1, embeddings.shape[1], moments.shape[1] - 3
-    width = dim // n_blocks
+    width, place = dim // n_blocks, 0
     mass, touched = np.zeros(len(total)), np.empty(len(total), np.int64)
     for group in range(0, n_rows, rows_per_group):
         n_touched = 0
         for row in range(group, min(group + rows_per_group, n_rows)):
-            if places[row] < 0:
+            if offsets[row] == offsets[row + 1]:
                 continue
-            embedding = embeddings[places[row]]
+            embedding = embeddings[place]
+            place += 1
             for i in range(offsets[row], offsets[row + 1]):
                 latent, value = latents[i], values[i]
                 if value <= 0:

@@ -180,31 +180,29 @@ def _judge(
         listeners=[words.add, *listeners],
         **options,
     )
-    known = {
-        "latent": np.arange(codes.d_sae),
-        "token_share": words.largest_share,
-        "density": facts.n_active / max(len(codes), 1),
-        "n_active": facts.n_active,
-    }
-    return _Judged(known | _verdicts(evidence, calibration, **known), evidence)
+    density = facts.n_active / max(len(codes), 1)
+    return _Judged(_verdicts(evidence, calibration, words.largest_share, density, facts.n_active), evidence)
 
 
 def _verdicts(
-    evidence: Evidence, calibration: Calibration, *, token_share: Any, density: Any, n_active: Any, **_: Any
+    evidence: Evidence, calibration: Calibration, token_share: np.ndarray, density: np.ndarray, n_active: np.ndarray
 ) -> dict[str, np.ndarray]:
-    probability, low, high = calibrate(evidence, calibration)
+    found = calibrate(evidence, calibration)
     z = np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
     dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
-    cases = [n_active == 0, ~evidence.testable, dense, token_share >= LEXICAL_SHARE, probability >= 0.5]
+    one = found["monosemanticity"] >= 0.5
+    cases = [n_active == 0, ~evidence.testable, dense, token_share >= LEXICAL_SHARE, one]
     return {
-        "monosemanticity": probability,
-        "ci_low": low,
-        "ci_high": high,
+        "latent": np.arange(len(n_active)),
+        **found,
         "verdict": np.select(cases, ["dead", "too_rare", "dense", "lexical", "monosemantic"], "polysemantic"),
         "n_senses": evidence.n_senses,
-        "sure": (low > 0.5) | (high < 0.5),
+        "sure": (found["ci_low"] > 0.5) | (found["ci_high"] < 0.5),
         "view": np.array([*views.NAMES, ""], dtype=object)[evidence.best_view],
         NAMES[0]: evidence.of(NAMES[0]),
+        "token_share": token_share,
+        "density": density,
+        "n_active": n_active,
     }
 
 

@@ -14,14 +14,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from interp.files import Progress
 from interp.monosemanticity import cohesion
-from interp.monosemanticity.senses import MAX_SENSES, HasOne, part_senses, sense_probabilities, sense_stability
+from interp.monosemanticity.senses import MAX_SENSES, HasOne, part_senses, probability_of_one, sense_stability
 from interp.monosemanticity.splits import Sample
 from interp.monosemanticity.views import Views
 
 SLICES, FIRINGS_PER_SLICE = 5, 32
 STRONG_SLICE = 2
 """Slices from this one on hold strong firings: above 0.4 of the latent's maximum."""
-LATENTS_PER_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -51,32 +50,26 @@ class SampledFirings(NamedTuple):
     shares: Float64[np.ndarray, "d_sae firing"]
     rows_per_group: int
 
-    @property
-    def tests(self) -> Bool[np.ndarray, "d_sae firing"]:
+    def tests(self, rows: Int64[np.ndarray, "*latent firing"]) -> Bool[np.ndarray, "*latent firing"]:
         """Those in every second group."""
-        return self.rows // self.rows_per_group % 2 == 1
+        return rows // self.rows_per_group % 2 == 1
 
     @property
     def is_in_both_halves(self) -> Bool[np.ndarray, " d_sae"]:
-        present = self.rows >= 0
-        return (present & self.tests).any(1) & (present & ~self.tests).any(1)
+        present, tests = self.rows >= 0, self.tests(self.rows)
+        return (present & tests).any(1) & (present & ~tests).any(1)
 
-    def samples(
-        self, latents: Int64[np.ndarray, " latent"], draws: Float64[np.ndarray, "draw firing"], shift: int
-    ) -> list[Sample]:
-        """The firings of each latent, weighted by how often they were drawn."""
-        present = self.rows[latents] >= 0
-        points = self.views.embed(self.rows[latents][present] + shift)
-        strong = np.repeat(np.arange(SLICES) >= STRONG_SLICE, FIRINGS_PER_SLICE)
-        out, tests = [], self.tests
-        for latent, own, each in zip(latents, present, np.split(points, np.cumsum(present.sum(1))[:-1]), strict=True):
-            test, share = tests[latent, own], self.shares[latent, own]
-            weights = share * draws[:, own]
-            # A draw without any firing in one half says nothing; it repeats the sample.
-            empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
-            weights[empty] = share
-            out.append(Sample(each, test, weights, strong[own]))
-        return out
+    def sample(self, latent: int, draws: Float64[np.ndarray, "draw firing"], shift: int) -> Sample:
+        """The firings of a latent, weighted by how often they were drawn."""
+        present = self.rows[latent] >= 0
+        rows, share = self.rows[latent, present], self.shares[latent, present]
+        test = self.tests(rows)
+        weights = share * draws[:, present]
+        # A draw without any firing in one half says nothing; it repeats the sample.
+        empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
+        weights[empty] = share
+        strong = np.repeat(np.arange(SLICES) >= STRONG_SLICE, FIRINGS_PER_SLICE)[present]
+        return Sample(self.views.embed(rows + shift), test, weights, strong)
 
 
 def measure_latents(
@@ -97,7 +90,8 @@ def measure_latents(
     found = Measured(statistics, np.full(d_sae, -1), np.full((d_sae, n_firings), -1), *of_senses)
     looked_at = set(latents[::every].tolist())
 
-    def measure(latent: int, sample: Sample) -> None:
+    def measure(latent: int) -> None:
+        sample = sampled.sample(latent, draws, shift)
         first = cohesion.measure_cohesion(sample)
         found.statistics[:, latent], found.best_view[latent] = first.values, first.best_view
         if latent not in looked_at:
@@ -107,15 +101,14 @@ def measure_latents(
         found.senses[latent, present] = senses
         n = senses.max() + 1
         if n > 1:
-            found.sense_one[latent, :n] = sense_probabilities(sample, senses, has_one)
+            parts = (sample.part(senses == sense) for sense in range(n))
+            found.sense_one[latent, :n] = [probability_of_one(part, has_one) for part in parts]
         if n > 1 and bootstraps:
             again = draws[1 : 1 + bootstraps, present]
             found.stability[latent, :n] = sense_stability(sample, senses, again, has_one)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for start in range(0, len(latents), LATENTS_PER_BLOCK):
-            block = latents[start : start + LATENTS_PER_BLOCK]
-            list(pool.map(measure, block.tolist(), sampled.samples(block, draws, shift)))
-            if progress:
-                progress(start + len(block), len(latents), "comparing firings")
+        for done, _ in enumerate(pool.map(measure, latents.tolist()), 1):
+            if progress and done % 64 == 0:
+                progress(done, len(latents), "comparing firings")
     return found

@@ -82,12 +82,8 @@ def sense_stability(
     return found / n_draws if n_draws else np.full(len(found), np.nan)
 
 
-def sense_probabilities(sample: Sample, sense: Senses, has_one: HasOne) -> Float64[np.ndarray, " sense"]:
-    """That each sense has one meaning itself; NaN for one of too few firings to tell."""
-    return np.array([_probability(sample.part(sense == label), has_one) for label in range(sense.max() + 1)])
-
-
-def _probability(part: Sample, has_one: HasOne) -> float:
+def probability_of_one(part: Sample, has_one: HasOne) -> float:
+    """That some of a latent's firings have one meaning; NaN for too few firings to tell."""
     if len(part.points) < MIN_SMALL or not part.is_in_both_halves:
         return np.nan
     return has_one(measure_cohesion(part).values[0])
@@ -117,7 +113,7 @@ def _number(sample: Sample, sense: Senses, has_one: HasOne) -> Senses:
         own = sense == label
         share = sample.mass[own].sum() / max(sample.mass.sum(), 1e-12)
         is_large = n == 0 or share >= SMALL
-        if is_large or (share >= MIN_SENSE and _probability(sample.part(own), has_one) >= 0.5):
+        if is_large or (share >= MIN_SENSE and probability_of_one(sample.part(own), has_one) >= 0.5):
             out[own] = n
             n += 1
     return out

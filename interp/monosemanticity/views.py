@@ -33,8 +33,12 @@ from jaxtyping import Float32, Int, Int64
 
 from interp.monosemanticity.contexts import Contexts, embed_windows
 
-BESIDE = ("previous", "previous_same", "next", "next_same")
-NAMES = ("surroundings", "token", "same", "form", *BESIDE, "form_before")
+LOOKED_UP = {
+    "token": ("token", 0), "same": ("same", 0), "form": ("form", 0), "previous": ("token", -1),
+    "previous_same": ("same", -1), "next": ("token", 1), "next_same": ("same", 1),
+}  # fmt: skip
+"""Views of one token: its table, and how far behind the firing it is."""
+NAMES = ("surroundings", *LOOKED_UP, "form_before")
 DIM = 48
 RIDGE = 0.1
 CLIP = 2.5
@@ -48,7 +52,7 @@ class Views:
 
     tokens: Int[np.ndarray, "seq pos"]
     tables: dict[str, Float32[np.ndarray, "d_vocab dim"]]
-    """Of the views that look at one token: vectors by token, whitened; the last row is for "no token there"."""
+    """Vectors by token, whitened; the last row is for "no token there"."""
     contexts: Contexts
     forms: Float32[np.ndarray, "d_vocab dim"]
     windows: dict[str, tuple[Float32[np.ndarray, " dim"], Float32[np.ndarray, "dim dim"]]]
@@ -59,19 +63,15 @@ class Views:
         n_ctx, flat = self.tokens.shape[1], self.tokens.reshape(-1)
         rows = rows % flat.size
         out = np.empty((len(rows), len(NAMES), DIM), np.float32)
-        position, nowhere = rows % n_ctx, len(self.forms)
-        beside = {
-            "": flat[rows],
-            "previous": np.where(position > 0, flat[rows - 1], nowhere),
-            "next": np.where(position < n_ctx - 1, flat[np.minimum(rows + 1, flat.size - 1)], nowhere),
-        }
         for place, name in enumerate(NAMES):
-            if name in self.windows:
+            if name in LOOKED_UP:
+                table, offset = LOOKED_UP[name]
+                beside = rows + offset
+                tokens = np.where(beside // n_ctx == rows // n_ctx, flat[beside % flat.size], len(self.forms))
+                out[:, place] = self.tables[table][tokens]
+            else:
                 mean, whiten = self.windows[name]
                 out[:, place] = _clip((self._window(name, rows) - mean) @ whiten)
-            else:
-                where = name.split("_")[0] if name in BESIDE else ""
-                out[:, place] = self.tables[name][beside[where]]
         return out
 
     def _window(self, name: str, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
@@ -91,7 +91,6 @@ def fit_views(
     meanings = _pad(contexts.token_vectors)
     same = rng.normal(size=(d_vocab, DIM)).astype(np.float32) / np.float32(DIM**0.5)
     tables = {name: _table(vectors, share) for name, vectors in (("token", meanings), ("same", same), ("form", forms))}
-    tables |= {name: tables["same" if name.endswith("_same") else "token"] for name in BESIDE}
     views = Views(tokens, tables, contexts, forms, {})
     rows = np.arange(0, tokens.size, max(1, tokens.size // SAMPLE))
     for name in ("surroundings", "form_before"):
@@ -151,6 +150,5 @@ def _clip(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]
 
 
 def _pad(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:
-    out = np.zeros((len(vectors), DIM), np.float32)
-    out[:, : min(DIM, vectors.shape[1])] = vectors[:, :DIM]
-    return out
+    """DIM columns: the first ones, and zeros behind them."""
+    return np.pad(vectors[:, :DIM], ((0, 0), (0, max(0, DIM - vectors.shape[1]))))

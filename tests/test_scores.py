@@ -215,7 +215,7 @@ def test_senses_are_counted_and_their_firings_told_apart(n_senses):
         points, which = cloud(rng, centres, (160 // n_senses,) * n_senses)
         test = rng.random(len(which)) < 0.5
         sample = sample_of(points, test, strong=rng.random(len(which)) < 0.5)
-        senses = part_senses(sample, measure_cohesion(sample), lambda v: float(has_one(v)))
+        senses = part_senses(sample, measure_cohesion(sample), has_one)
         exact.append(senses.max() + 1 == n_senses)
         right.append(np.mean([np.bincount(senses[which == i] + 1).max() / (which == i).sum() for i in range(n_senses)]))
     assert np.mean(exact) > 0.8 and np.mean(right) > 0.9
@@ -231,7 +231,7 @@ def test_senses_that_are_there_are_found_again_and_others_are_not():
     draws = rng.poisson(1.0, (6, 160)).astype(float)
 
     def stability(sense):
-        return sense_stability(sample, sense, draws, lambda v: float(has_one(v)))
+        return sense_stability(sample, sense, draws, has_one)
 
     assert 0.9 < stability(which).min() and stability(which).max() <= 1
     # A part that mixes both meanings shares at most half of what it holds with either: 40 of 40 + 80.

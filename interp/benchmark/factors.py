@@ -1,6 +1,6 @@
 """What is true of a planted text's positions, and how its words and subjects are drawn."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ MIN_ROWS = 120
 
 
 Tokens = Int32[np.ndarray, "seq pos"]
+Tags = Sequence[tuple[str, ...]]
+"""Of each token of the vocabulary, those of its factor beside its own."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,6 @@ class FactorText:
     tokens: Tokens
     vocab: list[str]
     factors: list[Factor]
-
-
-Found = tuple[str, tuple[str, ...], Bool[np.ndarray, "seq pos"]]
-"""Name, tags and mask of a factor."""
-About = Callable[[int], tuple[str, ...]]
-"""Further tags of a token."""
 
 
 def segments(rng: Random, n: int, n_seq: int, n_ctx: int, segment: int) -> Int64[np.ndarray, "seq pos"]:
@@ -56,22 +52,21 @@ def words(rng: Random, n: int, shortest: int, longest: int) -> list[str]:
     return list(words)
 
 
+def factor(name: str, mask: Bool[np.ndarray, "seq pos"], *tags: str) -> Factor:
+    return Factor(name, frozenset(tags), np.flatnonzero(mask))
+
+
 def text_of(
-    tokens: Tokens, vocab: list[str], found: Iterable[Found], about: About, *, n_tokens: int, after: range
+    tokens: Tokens, vocab: list[str], found: Iterable[Factor], tags: Tags, *, n_tokens: int, after: range
 ) -> FactorText:
-    """With what was `found`, the n commonest tokens (and the tags of what each is `about`) and what follows each token
-    of `after`: of these, what holds often enough, but at no more than a quarter of the text."""
-
-    def every() -> Iterator[Found]:
-        yield from found
-        counts = np.bincount(tokens.reshape(-1), minlength=len(vocab))
-        for token in np.argsort(-counts, kind="stable")[:n_tokens]:
-            yield f"token {vocab[token]!r}", (f"token {token}", *about(int(token))), tokens == token
-        for token in after:
-            yield f"after {vocab[token]!r}", (f"after {token}",), shifted(tokens == token)
-
-    factors = [Factor(name, frozenset(tags), np.flatnonzero(mask)) for name, tags, mask in every()]
-    return FactorText(tokens, vocab, [f for f in factors if MIN_ROWS <= len(f.rows) <= tokens.size // 4])
+    """With what was `found`, the n commonest tokens and what follows each token of `after`: of these, what holds often
+    enough, but at no more than a quarter of the text."""
+    counts = np.bincount(tokens.reshape(-1), minlength=len(vocab))
+    commonest = np.argsort(-counts, kind="stable")[:n_tokens].tolist()
+    every = [*found]
+    every += [factor(f"token {vocab[t]!r}", tokens == t, f"token {t}", *tags[t]) for t in commonest]
+    every += [factor(f"after {vocab[t]!r}", shifted(tokens == t), f"after {t}") for t in after]
+    return FactorText(tokens, vocab, [f for f in every if MIN_ROWS <= len(f.rows) <= tokens.size // 4])
 
 
 def borrow(rng: Random, of: Int64[np.ndarray, "..."], n: int, similarity: float) -> Int64[np.ndarray, "..."]:

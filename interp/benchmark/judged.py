@@ -108,7 +108,7 @@ def judge_latents(
         latents.codes,
         n_vocab=len(vocab),
         maxima=facts.maxima,
-        has_one=calibration.has_one if calibration else lambda values: 1.0,
+        has_one=calibration.probability if calibration else lambda values: 1.0,
         vocab=vocab,
         nulls=0,
     )

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 from numpy.random import Generator as Random
 
-from interp.benchmark.factors import FactorText, Found, borrow, inside, segments, shifted, text_of, words, zipf
+from interp.benchmark.factors import Factor, FactorText, borrow, factor, inside, segments, shifted, text_of, words, zipf
 
 
 def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
@@ -33,23 +33,21 @@ def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float)
     word = n_function + source * per_topic + zipf(rng, per_topic, 0.8, topic.shape)
     tokens = np.where(content, word, zipf(rng, n_function, 1.0, topic.shape)).astype(np.int32)
 
-    def found() -> Iterator[Found]:
+    def found() -> Iterator[Factor]:
         for t in range(n_topics):
-            yield f"content words of topic {t}", (f"topic {t}",), (topic == t) & content
-            yield f"function words in topic {t}", (f"topic {t}",), (topic == t) & ~content
-            yield f"topic {t}", (f"topic {t}",), topic == t
+            yield factor(f"content words of topic {t}", (topic == t) & content, f"topic {t}")
+            yield factor(f"function words in topic {t}", (topic == t) & ~content, f"topic {t}")
+            yield factor(f"topic {t}", topic == t, f"topic {t}")
             for f in range(3):
-                yield f"{vocab[f]!r} in topic {t}", (f"topic {t}", f"token {f}"), (topic == t) & (tokens == f)
+                yield factor(f"{vocab[f]!r} in topic {t}", (topic == t) & (tokens == f), f"topic {t}", f"token {f}")
         for e, suffix in enumerate(suffixes):
             if suffix:
                 with_suffix = content & (ending[np.maximum(tokens - n_function, 0)] == e)
-                yield f"words that end in {suffix!r}", (f"suffix {suffix}",), with_suffix
+                yield factor(f"words that end in {suffix!r}", with_suffix, f"suffix {suffix}")
 
-    def about(token: int) -> tuple[str, ...]:
-        word = token - n_function
-        return () if word < 0 else (f"topic {word // per_topic}", f"suffix {suffixes[ending[word]]}")
-
-    return text_of(tokens, vocab, found(), about, n_tokens=60, after=range(12))
+    tags: list[tuple[str, ...]] = [()] * n_function
+    tags += [(f"topic {i // per_topic}", f"suffix {suffixes[e]}") for i, e in enumerate(ending)]
+    return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(12))
 
 
 VALUES = ("number", "hex", "name", "word", "code", "unit")
@@ -76,24 +74,22 @@ def records(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float
     templates = [_template(rng, keywords[2 * k : 2 * k + 2]) for k in range(N_KINDS)]
     tokens, kind, place, value = _draw_records(rng, (n_seq, n_ctx), segment, similarity, templates, at, of_class)
 
-    def found() -> Iterator[Found]:
+    def found() -> Iterator[Factor]:
         for k in range(N_KINDS):
-            yield f"records of kind {k}", (f"kind {k}",), kind == k
+            yield factor(f"records of kind {k}", kind == k, f"kind {k}")
             for slot, (what, literal) in enumerate(templates[k]):
                 if not literal:
-                    yield f"slot {slot} of kind {k}", (f"kind {k}", f"class {what}"), (kind == k) & (place == slot)
-            yield f"separators of kind {k}", (f"kind {k}", "separators"), (kind == k) & (place < 0)
+                    here = (kind == k) & (place == slot)
+                    yield factor(f"slot {slot} of kind {k}", here, f"kind {k}", f"class {what}")
+            yield factor(f"separators of kind {k}", (kind == k) & (place < 0), f"kind {k}", "separators")
         for c, name in enumerate(VALUES):
-            yield f"values of class {name}", (f"class {name}",), value == c
-        yield "inside quotes", ("quotes",), inside(tokens, at['"'], at['"'])
-        yield "inside parentheses", ("parentheses",), inside(tokens, at["("], at[")"])
+            yield factor(f"values of class {name}", value == c, f"class {name}")
+        yield factor("inside quotes", inside(tokens, at['"'], at['"']), "quotes")
+        yield factor("inside parentheses", inside(tokens, at["("], at[")"]), "parentheses")
 
-    class_at = {int(i): name for name, ids in of_class.items() for i in ids}
-
-    def about(token: int) -> tuple[str, ...]:
-        return (f"class {class_at[token]}",) if token in class_at else ("separators",)
-
-    return text_of(tokens, vocab, found(), about, n_tokens=80, after=range(len(MARKS)))
+    tags: list[tuple[str, ...]] = [("separators",) for _ in MARKS + keywords]
+    tags.extend((f"class {name}",) for name, values in classes.items() for _ in values)
+    return text_of(tokens, vocab, found(), tags, n_tokens=80, after=range(len(MARKS)))
 
 
 def _draw_records(
@@ -136,35 +132,31 @@ PIECES = 48
 def scripts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Paragraphs of about `segment` tokens in one of ten languages, each a Markov chain over word pieces."""
     vocab = DIGITS + PUNCTUATION
-    for first in ALPHABETS.values():
+    tags: list[tuple[str, ...]] = [("digits" if mark in DIGITS else "punctuation",) for mark in vocab]
+    for name, first in ALPHABETS.items():
         for i in range(PIECES):
             letters = "".join(chr(first + int(c)) for c in rng.integers(22, size=1 + i % 3))
             vocab.append(" " * (i < PIECES // 2) + letters)
+            tags.append((name, "starts" if i < PIECES // 2 else "within"))
     chains = np.stack([_chain(rng, PIECES) for _ in ALPHABETS])
     language = segments(rng, len(ALPHABETS), n_seq, n_ctx, segment)
     tokens = _draw_scripts(rng, language, chains, similarity)
     is_piece, is_digit = tokens >= SHARED, tokens < len(DIGITS)
     is_start = is_piece & ((tokens - SHARED) % PIECES < PIECES // 2)
 
-    def found() -> Iterator[Found]:
+    def found() -> Iterator[Factor]:
         for n, name in enumerate(ALPHABETS):
             here = language == n
-            yield f"{name} text", (name,), here
-            yield f"starts of words in {name}", (name, "starts"), here & is_start
-            yield f"pieces within words in {name}", (name, "within"), here & is_piece & ~is_start
-            yield f"digits in {name}", (name, "digits"), here & is_digit
-            yield f"punctuation in {name}", (name, "punctuation"), here & ~is_piece & ~is_digit
-            yield f"after digits in {name}", (name, "after digits"), here & shifted(is_digit) & ~is_digit
-        yield "digits", ("digits",), is_digit
-        yield "starts of words", ("starts",), is_start
+            yield factor(f"{name} text", here, name)
+            yield factor(f"starts of words in {name}", here & is_start, name, "starts")
+            yield factor(f"pieces within words in {name}", here & is_piece & ~is_start, name, "within")
+            yield factor(f"digits in {name}", here & is_digit, name, "digits")
+            yield factor(f"punctuation in {name}", here & ~is_piece & ~is_digit, name, "punctuation")
+            yield factor(f"after digits in {name}", here & shifted(is_digit) & ~is_digit, name, "after digits")
+        yield factor("digits", is_digit, "digits")
+        yield factor("starts of words", is_start, "starts")
 
-    def about(token: int) -> tuple[str, ...]:
-        if token < SHARED:
-            return ("digits" if token < len(DIGITS) else "punctuation",)
-        language, piece = divmod(token - SHARED, PIECES)
-        return list(ALPHABETS)[language], "starts" if piece < PIECES // 2 else "within"
-
-    return text_of(tokens, vocab, found(), about, n_tokens=60, after=range(len(DIGITS), SHARED))
+    return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(len(DIGITS), SHARED))
 
 
 def _draw_scripts(

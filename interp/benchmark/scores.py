@@ -90,7 +90,8 @@ def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
     true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
     off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
     draws = np.array([(_ece(p[c], one[c]), right[c].mean()) for c in _draws(table, seed)])
-    part, pure = (_of_parts(table, name) for name in ("sense_one", "sense_purity"))
+    split = table[table.n_senses > 1]
+    part, pure = (split[name].explode().to_numpy(np.float64) for name in ("sense_one", "sense_purity"))
     known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
     part, pure = part[known], pure[known] >= ONE
     parts_auroc = roc_auc_score(pure, part) if 0 < pure.sum() < len(pure) else np.nan
@@ -114,12 +115,6 @@ def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
     for place, name in enumerate(("ece", "accuracy")):
         out[f"{name}_low"], out[f"{name}_high"] = np.quantile(draws[1:, place], [0.025, 0.975])
     return {name: float(value) for name, value in out.items()}
-
-
-def _of_parts(table: pd.DataFrame, name: str) -> Float64[np.ndarray, " part"]:
-    """Of all senses of latents with several."""
-    several = table[table.n_senses > 1]
-    return np.array([value for own in several[name] for value in own], np.float64)
 
 
 def _share(hits: Bool[np.ndarray, " n"]) -> float:

@@ -56,23 +56,17 @@ class Calibration:
         lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
         write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
-    def logits(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit fit"]:
-        return (cohesion.predictors(statistics) - self.mean) / self.scale @ self.weights.T + self.bias
-
     def probability(self, statistics: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit"]:
         """Of one meaning, by the fit to all worlds."""
         x = (cohesion.predictors(statistics) - self.mean) / self.scale
         return _logistic(x @ self.weights[0] + self.bias[0])
 
-    def has_one(self, statistics: Float64[np.ndarray, " statistic"]) -> float:
-        """`probability`, of one latent or sense."""
-        return float(self.probability(statistics))
-
 
 def calibrate(measured: Measured, calibration: Calibration) -> dict[str, Float64[np.ndarray, " d_sae"]]:
     """`monosemanticity`, P(one meaning) of each latent, and `ci_low`, `ci_high`, its 95 % interval over the firings
     sampled and the worlds calibrated on; NaN for latents that cannot be tested."""
-    logits = calibration.logits(measured.statistics)  # draw d_sae fit
+    x = (cohesion.predictors(measured.statistics) - calibration.mean) / calibration.scale
+    logits = x @ calibration.weights.T + calibration.bias  # draw d_sae fit
     spread = logits[0, :, 1:].var(1) + logits[1:, :, 0].var(0)
     error = 1.96 * np.sqrt(spread)
     sides = {"monosemanticity": 0, "ci_low": -1, "ci_high": 1}

@@ -7,8 +7,6 @@ In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, t
        stratified by strength, at most one from a group and slice (`firings`). Whoever else counts firings listens.
     3  From the sample: cohesion with its replicates, and senses; both again on shifted text (`sampled`).
 
-Shifts and groups are those of `groups`; nulls are pooled over latents, so where few fire there are more (`null_scale`).
-
 `context_coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens'
 vectors, of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings).
 Failing: one broad meaning (any verb) has incoherent contexts; a union of two narrow ones keeps half of its coherence.

@@ -175,7 +175,7 @@ def _judge(
         codes,
         n_vocab=len(vocab),
         maxima=facts.maxima,
-        has_one=calibration.has_one,
+        has_one=calibration.probability,
         vocab=vocab if is_spelt else None,
         listeners=[words.add, *listeners],
         **options,

@@ -38,7 +38,7 @@ MIN_FIRINGS, MIN_SMALL = 20, 6
 MIN_GROUPS = 20
 """A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
 
-HasOne = Callable[[Float64[np.ndarray, " statistic"]], float]
+HasOne = Callable[[Float64[np.ndarray, " statistic"]], float | Float64[np.ndarray, ""]]
 """The probability of one meaning from the statistics of `cohesion`."""
 Senses = Int64[np.ndarray, " firing"]
 
@@ -66,27 +66,26 @@ def sense_stability(
     sample: Sample, sense: Senses, draws: Float64[np.ndarray, "bootstrap firing"], has_one: HasOne
 ) -> Float64[np.ndarray, " sense"]:
     """Of each sense that `part_senses` found; draws: how often each firing was drawn."""
-    found, n_draws = np.zeros(sense.max() + 1), 0
+    numbers, found = np.arange(sense.max() + 1), []
     for times in draws:
         drawn = np.flatnonzero(times)
         again = sample._replace(weights=sample.weights[:1] * times).part(drawn)
         if not again.is_in_both_halves:
             continue
         parts = part_senses(again, measure_cohesion(again), has_one)
-        in_sense = sense[drawn] == np.arange(len(found))[:, None]
+        in_sense = sense[drawn] == numbers[:, None]
         in_part = parts == np.arange(parts.max() + 1)[:, None]
         shared = (in_sense * again.mass) @ in_part.T
         either = (in_sense @ again.mass)[:, None] + in_part @ again.mass - shared
-        found += (shared / np.maximum(either, 1e-12)).max(1)
-        n_draws += 1
-    return found / n_draws if n_draws else np.full(len(found), np.nan)
+        found.append((shared / np.maximum(either, 1e-12)).max(1))
+    return np.mean(found, 0) if found else np.full(len(numbers), np.nan)
 
 
 def probability_of_one(part: Sample, has_one: HasOne) -> float:
     """That some of a latent's firings have one meaning; NaN for too few firings to tell."""
     if len(part.points) < MIN_SMALL or not part.is_in_both_halves:
         return np.nan
-    return has_one(measure_cohesion(part).values[0])
+    return float(has_one(measure_cohesion(part).values[0]))
 
 
 def _join_similar(sample: Sample, sense: Senses) -> Senses:

@@ -85,8 +85,6 @@ def candidate_splits(sample: Sample) -> list[Split]:
     sides = np.stack([_two_means(np.ascontiguousarray(part), fit) for part in parts])
     cells = halves_of(~sides, sides, test)
     enough = cells.sum(2).min(1) >= MIN_POINTS
-    if not enough.any():
-        return []
     found = similarities(points, cells[enough] * mass)
     ratio = Similarities(*(values.astype(np.float64) for values in found)).ratio
     share = (sides[enough] * mass).sum(1) / mass.sum()

@@ -89,8 +89,9 @@ def _best_of(latents: Int64[np.ndarray, " unit"], ours: CodeStore, theirs: CodeS
         n += encoded.sum()
         z = [_activations(codes[start:stop], encoded) for codes in (ours, theirs)]
         for each, (sums, squares) in zip(z, moments, strict=True):
-            np.add.at(sums, each.indices, each.data)
-            np.add.at(squares, each.indices, each.data.astype(np.float64) ** 2)
+            values = each.data.astype(np.float64)
+            np.add.at(sums, each.indices, values)
+            np.add.at(squares, each.indices, values**2)
         arrays = [array for each in (z[0].tocsc(), z[1]) for array in (each.indptr, each.indices, each.data)]
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(partial(_add_products, *arrays), *blocks))

@@ -63,12 +63,14 @@ class Views:
         n_ctx, flat = self.tokens.shape[1], self.tokens.reshape(-1)
         rows = rows % flat.size
         out = np.empty((len(rows), len(NAMES), DIM), np.float32)
+        tokens = {}
+        for offset in (-1, 0, 1):
+            beside, nowhere = rows + offset, len(self.forms)
+            tokens[offset] = np.where(beside // n_ctx == rows // n_ctx, flat[beside % flat.size], nowhere)
         for place, name in enumerate(NAMES):
             if name in LOOKED_UP:
                 table, offset = LOOKED_UP[name]
-                beside = rows + offset
-                tokens = np.where(beside // n_ctx == rows // n_ctx, flat[beside % flat.size], len(self.forms))
-                out[:, place] = self.tables[table][tokens]
+                out[:, place] = self.tables[table][tokens[offset]]
             else:
                 mean, whiten = self.windows[name]
                 out[:, place] = _clip((self._window(name, rows) - mean) @ whiten)
@@ -150,5 +152,6 @@ def _clip(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]
 
 
 def _pad(vectors: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:
-    """DIM columns: the first ones, and zeros behind them."""
-    return np.pad(vectors[:, :DIM], ((0, 0), (0, max(0, DIM - vectors.shape[1]))))
+    out = np.zeros((len(vectors), DIM), np.float32)
+    out[:, : min(DIM, vectors.shape[1])] = vectors[:, :DIM]
+    return out

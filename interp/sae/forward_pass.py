@@ -73,7 +73,7 @@ class ForwardPass:
 
     def __post_init__(self) -> None:
         self.gradients = {name: RowGradient(weight, self.workspace, name) for name, weight in self.weights.items()}
-        self.errors: SquaredError | None = None
+        self._errors: SquaredError | None = None
         self.support: Support
         self.pre: Float[Tensor, " nnz"]
         self.z: Float[Tensor, " nnz"]
@@ -143,7 +143,7 @@ class ForwardPass:
         into = None if frozen_decoder else self.into_decoder
         found = self.ops.squared_error(Encoded(self.support, values), *given, ends=ends, into=into)
         if values is self.z:
-            self.errors = found
+            self._errors = found
         return found.loss
 
     def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
@@ -173,17 +173,12 @@ class ForwardPass:
     @property
     def error(self) -> Float[Tensor, "row d_out"]:
         """x_hat − target, without a gradient."""
-        return self._errors.error
-
-    @property
-    def whole_error(self) -> float:
-        """Σ ‖x_hat − target‖² over the rows of this process."""
-        return float(self._errors.whole)
+        return self.errors.error
 
     @cached_property
     def fvu(self) -> float:
         """Σ ‖x_hat − target‖² over rows · V, of the whole batch."""
-        return self.everywhere(self.whole_error)[0] / (self.batch.rows * self.variance)
+        return self.everywhere(self.errors.whole)[0] / (self.batch.rows * self.variance)
 
     def fired(self) -> Float[Tensor, " d_sae"]:
         """Rows on which each latent fired."""
@@ -197,12 +192,13 @@ class ForwardPass:
         return self.gradients["W_dec"]
 
     @property
-    def _errors(self) -> SquaredError:
-        if self.errors is None:  # a loss of its own never asked for it
+    def errors(self) -> SquaredError:
+        """Of z, over the rows of this process."""
+        if self._errors is None:  # a loss of its own never asked for it
             with torch.no_grad():
                 self.squared_error()
-        assert self.errors is not None
-        return self.errors
+        assert self._errors is not None
+        return self._errors
 
 
 def _at_entries(wanted: Support, given: Encoded) -> Float[Tensor, " wanted"]:

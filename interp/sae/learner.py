@@ -104,7 +104,7 @@ class Learner:
         if self.processes.count > 1:
             for name in self.weights:
                 f.weights[name].grad = self.processes.sum_(f.gradients[name].tensor())
-        loss, squared_error, spread = f.everywhere(f.loss, f.whole_error, self._spread(y, batch))
+        loss, squared_error, spread = f.everywhere(f.loss, f.errors.whole, self._spread(y, batch))
         self.update(f, loss)
         self.config.project(self.weights)
         self.steps_done += 1
@@ -192,7 +192,7 @@ class Learner:
         step = self.steps_done
         if self.resampler.collects(step):
             self.resampler.collect(step, x - self.weights["b_dec"], error.square().sum(1))
-        if self.resampler.due(step):
+        if step in self.resampler.at:
             dead = self.dead
             rows = self.resampler.take(len(dead))
             resample(self.weights, [self.means, self.squares], self.initial_parameters, dead, rows)

@@ -86,9 +86,6 @@ class Resampler:
         kept = keys.topk(min(self.size, len(keys))).indices
         self.rows, self.keys = x[kept], keys[kept]
 
-    def due(self, step: int) -> bool:
-        return step in self.at
-
     def take(self, n: int) -> Float[Tensor, "n d_in"]:
         """Up to n rows, the reservoir is empty after it."""
         rows = self.rows[:n]

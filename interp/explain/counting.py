@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt64
+from jaxtyping import Bool, Float32, Int64
 from numba import njit
 
 from interp.explain.bitsets import cover, pack, popcount, transpose
-from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Rule, Text
+from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Rule, Text
 from interp.files import Progress, no_progress
 from interp.monosemanticity.firings import CodeChunk, CodeSource, chunks
 
@@ -53,29 +53,55 @@ def count_rules(
     """
     shape = (2, len(proposed), max([1, *map(len, proposed)]))
     sizes = (shape, (*shape, N_SLICES), (2, len(proposed), N_SLICES), shape)
-    counts, numbered = Counts(*(np.zeros(size, np.int64) for size in sizes)), [_numbered(rules) for rules in proposed]
+    counts = Counts(*(np.zeros(size, np.int64) for size in sizes))
+    numbered = [_Numbered.of(rules, text) for rules in proposed]
 
-    def count(chunk: _Chunk, unit: int) -> None:
-        atoms, rules = numbered[unit]
-        own = (values[:, unit] for values in counts)
-        _count(rules, chunk.bits(atoms), chunk.fit, *chunk.firings(latents[unit]), chunk.inside(sampled[unit]), *own)
+    def count(chunk: _Chunk, units: Int64[np.ndarray, " some"]) -> None:
+        for unit in units:
+            found = (*chunk.firings(latents[unit]), chunk.inside(sampled[unit]))
+            given = (*numbered[unit], *chunk.arrays, *found, *(values[:, unit] for values in counts))
+            _count(*given)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    threads = torch.get_num_threads()
+    spans = np.array_split(np.arange(len(proposed)), 8 * threads)
+    with ThreadPoolExecutor(threads) as pool:
         for part in chunks(codes, maxima, text.n_ctx, progress, "scoring explanations"):
-            chunk = _Chunk(text, half, part, codes.d_sae)
-            for _ in pool.map(partial(count, chunk), range(len(proposed))):
+            for _ in pool.map(partial(count, _Chunk(text, half, part, codes.d_sae)), spans):
                 pass
     return counts
 
 
-def _numbered(rules: Sequence[Rule]) -> tuple[list[Atom], Int64[np.ndarray, f"rule {MAX_PARTS} {MAX_ATOMS}"]]:
-    """The atoms of the rules, each once, and the rules as places among them; −1 for none."""
-    place = {atom: i for i, atom in enumerate(dict.fromkeys(a for rule in rules for part in rule for a in part))}
-    out = np.full((len(rules), MAX_PARTS, MAX_ATOMS), -1)
-    for number, rule in enumerate(rules):
-        for side, part in enumerate(rule):
-            out[number, side, : len(part)] = [place[atom] for atom in part]
-    return list(place), out
+class _Numbered(NamedTuple):
+    """The atoms of one unit's rules, each once, and the rules as places among them; −1 for none."""
+
+    rules: Int64[np.ndarray, f"rule {MAX_PARTS} {MAX_ATOMS}"]
+    planes: Int64[np.ndarray, " atom"]
+    """Of PLANES; −1 for an atom of tokens."""
+    which: Int64[np.ndarray, " atom"]
+    reaches: Int64[np.ndarray, "atom 2"]
+    first: Int64[np.ndarray, " atom_plus_1"]
+    """Where each atom's tokens begin."""
+    tokens: Int64[np.ndarray, " token"]
+
+    @classmethod
+    def of(cls, rules: Sequence[Rule], text: Text) -> "_Numbered":
+        place = {atom: i for i, atom in enumerate(dict.fromkeys(a for rule in rules for part in rule for a in part))}
+        out = np.full((len(rules), MAX_PARTS, MAX_ATOMS), -1)
+        for number, rule in enumerate(rules):
+            for side, part in enumerate(rule):
+                out[number, side, : len(part)] = [place[atom] for atom in part]
+        reaches = [KINDS[atom.kind].reach for atom in place]
+        tokens = [text.tokens_of(atom) if reach else () for atom, reach in zip(place, reaches, strict=True)]
+        return cls(
+            out,
+            np.array(
+                [-1 if reach else PLANES.index(atom.kind) for atom, reach in zip(place, reaches, strict=True)], int
+            ),
+            np.array([atom.which for atom in place], int),
+            np.array([reach or (0, 0) for reach in reaches], int).reshape(-1, 2),
+            np.concatenate([[0], np.cumsum([len(own) for own in tokens])]).astype(int),
+            np.array([token for own in tokens for token in own], int),
+        )
 
 
 class _Chunk:
@@ -83,28 +109,18 @@ class _Chunk:
 
     def __init__(self, text: Text, half: Bool[np.ndarray, " seq"], codes: CodeChunk, n_latents: int):
         sequences = slice(codes.start // text.n_ctx, codes.stop // text.n_ctx)
-        self._text, self._edges = text, (codes.start, codes.stop)
-        self.fit = pack(np.repeat(half[sequences], text.n_ctx))
+        self._edges = (codes.start, codes.stop)
         by_row = text.planes(sequences)
-        self._planes = {kind: transpose(by_row, i, np.arange(len(text.names[kind]))) for i, kind in enumerate(PLANES)}
+        planes = np.stack([transpose(by_row, plane, np.arange(64)) for plane in range(len(PLANES))])
         tokens = text.tokens[sequences].reshape(-1)
-        self._order = np.argsort(tokens, kind="stable")
-        self._first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
+        order = np.argsort(tokens, kind="stable")
+        first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
+        self.arrays = (planes, order, first, text.n_ctx, pack(np.repeat(half[sequences], text.n_ctx)))
+        """Bits [plane, 64, word] of what holds; rows by token, and where each token begins; the fit half's rows."""
         shape = (codes.stop - codes.start, n_latents)
         self._fired = scipy.sparse.csr_matrix((codes.values.astype(float), codes.latents, codes.offsets), shape).tocsc()
         self._fired.eliminate_zeros()
         self._slices = np.clip(np.ceil(self._fired.data * N_SLICES) - 1, 0, N_SLICES - 1).astype(np.int64)
-
-    def bits(self, atoms: Sequence[Atom]) -> UInt64[np.ndarray, "atom word"]:
-        out = np.zeros((len(atoms), len(self.fit)), np.uint64)
-        for own, atom in zip(out, atoms, strict=True):
-            reach = KINDS[atom.kind].reach
-            if reach is None:
-                own[:] = self._planes[atom.kind][atom.which]
-            else:
-                tokens = np.asarray(self._text.tokens_of(atom), np.int64)
-                _hold_tokens(tokens, *reach, self._first, self._order, self._text.n_ctx, own)
-        return out
 
     def firings(self, latent: int) -> tuple[Int64[np.ndarray, " firing"], Int64[np.ndarray, " firing"]]:
         """Rows and slices."""
@@ -114,26 +130,6 @@ class _Chunk:
     def inside(self, rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
         """Those of the ascending rows that are in the chunk."""
         return rows[slice(*np.searchsorted(rows, self._edges))] - self._edges[0]
-
-
-@njit(cache=True, nogil=True)
-def _count(rules, atom_bits, fit, rows, slices, sampled, holds, both, fires, hits):
-    """Add one unit's counts in the chunk to those so far."""
-    for firing, row in enumerate(rows):
-        fires[1 - _bit(fit, row), slices[firing]] += 1
-    for place, rule in enumerate(rules):
-        held = np.zeros_like(fit)
-        for part in rule:
-            if part[0] >= 0:
-                held |= cover(atom_bits, part[1:], atom_bits[part[0]])
-        for word in range(len(fit)):
-            in_fit = popcount(held[word] & fit[word])
-            holds[0, place] += np.int64(in_fit)
-            holds[1, place] += np.int64(popcount(held[word]) - in_fit)
-        for firing, row in enumerate(rows):
-            both[1 - _bit(fit, row), place, slices[firing]] += _bit(held, row)
-        for row in sampled:
-            hits[1 - _bit(fit, row), place] += _bit(held, row)
 
 
 @njit(cache=True, nogil=True)
@@ -150,3 +146,33 @@ def _hold_tokens(tokens, low, high, first, order, n_ctx, out):
             last = min(row + high, row - row % n_ctx + n_ctx - 1)
             for behind in range(row + low, last + 1):
                 out[behind >> 6] |= np.uint64(1) << np.uint64(behind & 63)
+
+
+@njit(cache=True, nogil=True)
+def _count(
+    rules, planes, which, reaches, starts, tokens, bits, order, first, n_ctx, fit, rows, slices, sampled, holds, both,
+    fires, hits,
+):  # fmt: skip
+    """Add one unit's counts in the chunk to those so far."""
+    atom_bits = np.zeros((len(planes), len(fit)), np.uint64)
+    for atom, plane in enumerate(planes):
+        if plane >= 0:
+            atom_bits[atom] = bits[plane, which[atom]]
+        else:
+            own = tokens[starts[atom] : starts[atom + 1]]
+            _hold_tokens(own, reaches[atom, 0], reaches[atom, 1], first, order, n_ctx, atom_bits[atom])
+    for firing, row in enumerate(rows):
+        fires[1 - _bit(fit, row), slices[firing]] += 1
+    for place, rule in enumerate(rules):
+        held = np.zeros_like(fit)
+        for part in rule:
+            if part[0] >= 0:
+                held |= cover(atom_bits, part[1:], atom_bits[part[0]])
+        for word in range(len(fit)):
+            in_fit = popcount(held[word] & fit[word])
+            holds[0, place] += np.int64(in_fit)
+            holds[1, place] += np.int64(popcount(held[word]) - in_fit)
+        for firing, row in enumerate(rows):
+            both[1 - _bit(fit, row), place, slices[firing]] += _bit(held, row)
+        for row in sampled:
+            hits[1 - _bit(fit, row), place] += _bit(held, row)

@@ -49,6 +49,16 @@ def cover(bits, members, within):
     return rows
 
 
+@njit(cache=True)  # so short that to release the interpreter's lock costs more than it gives
+def tokens_before(tokens, n_ctx, rows, back):
+    """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
+    out = np.full(len(rows), -1, np.int64)
+    for i in range(len(rows)):
+        if rows[i] >= 0 and rows[i] % n_ctx >= back:
+            out[i] = tokens[rows[i] - back]
+    return out
+
+
 @njit(cache=True, nogil=True)
 def count_window(tokens, n_vocab, n_ctx, rows, low, high):
     """How many of the rows have each token among those `low` to `high` before."""

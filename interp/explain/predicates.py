@@ -21,6 +21,7 @@ import scipy.sparse
 from jaxtyping import Bool, Int, Int64, UInt64
 from torch import Tensor
 
+from interp.explain.bitsets import tokens_before
 from interp.explain.places import PLACES, Spelling, spelling, states
 from interp.explain.vocabulary import Vocabulary, quoted
 
@@ -189,8 +190,7 @@ class Text:
 
     def before(self, rows: Int64[np.ndarray, " row"], back: int) -> Int64[np.ndarray, " row"]:
         """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
-        tokens = self.tokens.reshape(-1)[np.maximum(rows - back, 0)]
-        return np.where((rows >= 0) & (rows % self.n_ctx >= back), tokens, -1)
+        return tokens_before(self.tokens.reshape(-1), self.n_ctx, rows, back)
 
     def tokens_of(self, atom: Atom) -> Sequence[int]:
         """The tokens of an atom with reach."""

@@ -396,6 +396,23 @@ def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     assert columns["verdicts"] == ["dead", "unranked"] and columns["verdict"][DEAD] == 0
 
 
+def test_the_old_page_stays_where_the_new_one_cannot_take_its_place(folder, monkeypatch):
+    codes = SparseCodes.from_topk(torch.zeros(12, 1, dtype=torch.int32), torch.ones(12, 1), 2)
+    store = FeatureStore.from_codes(torch.zeros(2, 6, dtype=torch.int64), codes, folder / "swap-store")
+    index = write_report(store, folder / "swap", title="old")
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="no"):
+        write_report(store, folder / "swap", title="new")
+    assert "<title>old" in index.read_text() and not list(folder.glob(".swap-*"))
+
+
 def test_a_store_without_a_single_firing_has_a_page(folder):
     tokens = torch.zeros(4, 8, dtype=torch.int32)
     codes = SparseCodes.from_topk(torch.zeros(32, 1, dtype=torch.int32), torch.zeros(32, 1), d_sae=3)

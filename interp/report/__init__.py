@@ -74,7 +74,12 @@ def write_report(
         _write_data(new / "data", inputs, seed, progress or no_progress)
         if out.exists():
             out.rename(old)
-        new.rename(out)
+        try:
+            new.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
     return out / "index.html"
 
 

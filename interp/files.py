@@ -5,9 +5,11 @@
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 
 A process that is killed while it writes leaves `name.tmp` beside the last whole version of `name`, and never a part of
-`name`. Nothing here imports torch, pandas or numba before it is used.
+`name`. What is read and damaged is a ValueError that names the file and the remedy. Nothing here imports torch, pandas
+or numba before it is used.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -33,15 +35,21 @@ def no_progress(done: int, total: int, note: str) -> None:
 
 @contextmanager
 def atomic(file: str | Path) -> Iterator[Path]:
-    """A path to write to that becomes `file` when the block ends; after an error it is removed and `file` stays."""
+    """A path to write to that becomes `file` when the block ends; after an error it is removed and `file` stays.
+
+    Raises ValueError while another process writes the same file.
+    """
     file = Path(file)
     temporary = file.with_name(f"{file.name}.tmp")
+    handle = _own(temporary)
     try:
         yield temporary
         os.replace(temporary, file)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
 
 
 def write_text(file: str | Path, text: str) -> None:
@@ -54,19 +62,63 @@ def write_json(file: str | Path, content: Any, *, indent: int | None = 1) -> Non
     write_text(file, json.dumps(content, indent=indent, ensure_ascii=False, default=_plain))
 
 
+def as_json(content: Any) -> Any:
+    """As it is read back: lists for tuples, text for keys, numbers for NumPy's and torch's scalars."""
+    return json.loads(json.dumps(content, default=_plain))
+
+
+def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError, with the remedy, for a file that holds none."""
+    try:
+        content = json.loads(Path(file).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged, it holds no named values: {remedy}")
+    return content
+
+
 def write_parquet(file: str | Path, table: "pd.DataFrame") -> None:
     """The columns of a data frame, without its index."""
     with atomic(file) as temporary:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
 def write_tensors(file: str | Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
-    """A safetensors file of tensors from any device; `metadata` is text in its header."""
-    from safetensors.torch import save_file
+    """A safetensors file of tensors from any device; `metadata` is text in its header.
 
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(file) as temporary:
-        save_file(on_cpu, temporary, dict(metadata) if metadata else None)
+    By Python's own writes, one tensor in memory at a time: a full disk is an OSError, and the file has the usual mode.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    names, start = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)), 0
+    for name in names:
+        tensor, stop = tensors[name], start + tensors[name].numel() * tensors[name].dtype.itemsize
+        header[name] = {"dtype": _dtype(tensor), "shape": list(tensor.shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic(file) as temporary, open(temporary, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            stream.write(_raw(tensors[name]))
+
+
+@contextmanager
+def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
+    """A safetensors file as `safetensors.safe_open` gives it. Raises ValueError, with the remedy, for a damaged one,
+    and where the block asks for a tensor, a key or text that is not there."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), "pt") as stored:
+            yield stored
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}): {remedy}") from error
+
+
+def read_tensors(file: str | Path, remedy: str) -> dict[str, "Tensor"]:
+    with open_tensors(file, remedy) as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}
 
 
 def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
@@ -113,6 +165,43 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
+
+
+def _own(temporary: Path) -> int:
+    """Create or take over a temporary file, which may be a link that somebody else put there or a killed process's
+    rest, and hold it against other processes: its open descriptor."""
+    while True:
+        try:
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError:
+            if not temporary.is_symlink():
+                raise
+            temporary.unlink()
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise ValueError(f"another process is writing {temporary.with_suffix('')}: let it end first") from None
+        except OSError:
+            pass  # a file system without locks
+        mine = os.fstat(handle)
+        if mine.st_nlink == 1 and temporary.exists() and os.path.samestat(mine, os.lstat(temporary)):
+            os.truncate(handle, 0)
+            return handle
+        os.close(handle)
+        if mine.st_nlink > 1:
+            temporary.unlink(missing_ok=True)
+
+
+def _dtype(tensor: "Tensor") -> str:
+    """As safetensors names it: F32, BF16, U8, BOOL."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    return (
+        "BOOL"
+        if name == "bool"
+        else name.replace("bfloat", "BF").replace("float", "F").replace("uint", "U").replace("int", "I")
+    )
 
 
 def _raw(part: Any) -> Any:

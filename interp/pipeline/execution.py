@@ -2,11 +2,12 @@
 
     fingerprint = SHA-256 of (stage, its sections of the configuration, digests of what it reads, their fingerprints)
 
-A stage whose manifest carries the expected fingerprint is not run again. Any other is: on what a process that was
-killed left of it, if that began with the same fingerprint, and in an empty folder otherwise.
+A stage is done whose manifest carries the expected fingerprint and whose files are all there. Any other is built in
+`.building/STAGE`: on what a process that was killed left there, if that began with the same fingerprint, and in an
+empty folder otherwise. When it is whole it takes the place of what the run had of it. One process at a time writes.
 """
 
-import json
+import logging
 import platform
 import shutil
 import time
@@ -17,14 +18,18 @@ from typing import Any
 
 import tomli_w
 
-from interp.files import Progress, digest_json, no_progress, write_json, write_text
+from interp.files import Progress, digest_json, no_progress, read_json, write_json, write_text
+from interp.locks import locked
+from interp.manifests import MANIFEST, is_whole, write_manifest
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import STAGES, Stage, stages_of
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
-FORMAT = 2
+FORMAT = 3
 """Of what stages write. Raised when a stage's results are no longer what an earlier version's were."""
+BUILDING = ".building"
+log = logging.getLogger(__name__)
 
 
 def run_stages(
@@ -42,42 +47,45 @@ def run_stages(
     finished: called after each stage with the stage, its manifest and whether it ran now.
 
     Raises ValueError when `out` holds a run of another configuration (it says what differs), unless `redo` is set:
-    then the stages that the difference touches are run again; and when the configuration has no stage `until`.
+    then the stages that the difference touches are run again; when the configuration has no stage `until`; and while
+    another process works in `out`.
     """
     stages = stages_of(config)
     names = [stage.name for stage in stages]
     if until is not None and until not in names:
         raise ValueError(f"{until} is not a stage of this configuration; its stages are {', '.join(names)}")
-    _claim(Path(out), config, redo)
-    run = Run(out)
-    fingerprints: dict[str, str] = {}
-    for stage in stages[: None if until is None else names.index(until) + 1]:
-        expected = _expected(stage, run, {name: fingerprints[name] for name in stage.reads if name in fingerprints})
-        fingerprints[stage.name] = expected["fingerprint"]
-        manifest = run.manifest(stage.name)
-        if manifest is not None and manifest["fingerprint"] == expected["fingerprint"]:
-            finished(stage, manifest, False)
-        else:
-            finished(stage, _build(stage, run, expected, progress(stage.name)), True)
+    with locked(out):
+        _claim(Path(out), config, redo)
+        run = Run(out)
+        _finish_replacing(run.path)
+        fingerprints: dict[str, str] = {}
+        for stage in stages[: None if until is None else names.index(until) + 1]:
+            expected = _expected(stage, run, {name: fingerprints[name] for name in stage.reads if name in fingerprints})
+            fingerprints[stage.name] = expected["fingerprint"]
+            manifest = _done(run, stage.name, expected["fingerprint"])
+            ran = manifest is None
+            finished(stage, manifest or _build(stage, run, expected, progress(stage.name)), ran)
     return run
 
 
 def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress: Progress) -> dict[str, Any]:
-    """One stage anew, done or not, from what the stages before it left; those are not asked whether they still fit.
+    """One stage anew, done or not, from what the stages before it left; those are not made again.
 
-    config: replaces that of the run folder. Returns the stage's manifest. Raises ValueError where a stage that it needs
-    has not been run.
+    config: replaces that of the run folder once the stage is whole. Returns the stage's manifest. Raises ValueError
+    where a stage that it needs has not been run, and while another process works in the run folder.
     """
     config, stage = config or run.config, STAGES[name]
-    before = [each.name for each in stages_of(config) if each.name in stage.reads]
-    done = {each: manifest for each in before if (manifest := run.manifest(each)) is not None}
-    if missing := [each for each in stage.inputs if each not in done]:
-        raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
-    if config != run.config:
+    with locked(run.path):
+        _finish_replacing(run.path)
+        before = [each.name for each in stages_of(config) if each.name in stage.reads]
+        done = {each: manifest for each in before if (manifest := run.manifest(each)) is not None}
+        if missing := [each for each in stage.inputs if each not in done]:
+            raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
+        asked = Run(run.path, config)
+        inputs = {each: manifest["fingerprint"] for each, manifest in done.items()}
+        manifest = _build(stage, asked, _expected(stage, asked, inputs), progress)
         _claim(run.path, config, redo=True)
-        run = Run(run.path)
-    inputs = {each: manifest["fingerprint"] for each, manifest in done.items()}
-    return _build(stage, run, _expected(stage, run, inputs), progress)
+    return manifest
 
 
 def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
@@ -88,17 +96,25 @@ def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
 
+def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
+    """The manifest of a stage that need not run, which is None where a file of it is missing or of another size."""
+    manifest = run.manifest(stage)
+    if manifest is None or manifest["fingerprint"] != fingerprint:
+        return None
+    if not is_whole(run.path / stage, manifest):
+        log.warning("files of %s are missing or cut off: it is run again", run.path / stage)
+        return None
+    return manifest
+
+
 def _build(stage: Stage, run: Run, expected: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Returns the manifest, which is written last."""
-    folder = run.path / stage.name
-    started = folder / "started.json"
+    folder, started = run.path / BUILDING / stage.name, run.path / BUILDING / f"{stage.name}.json"
     begun = {"fingerprint": expected["fingerprint"]}
-    if started.is_file() and json.loads(started.read_text(encoding="utf-8")) == begun:
-        (folder / "manifest.json").unlink(missing_ok=True)
-    else:
+    if not (started.is_file() and read_json(started, f"delete {started}") == begun):
         shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(started, begun)
+        folder.mkdir(parents=True)
+        write_json(started, begun)
     begin = time.monotonic()
     progress(0, 1, "starting")
     results = stage.build(run, folder, progress)
@@ -107,8 +123,30 @@ def _build(stage: Stage, run: Run, expected: dict[str, Any], progress: Progress)
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
         "wall_seconds": round(time.monotonic() - begin, 2),
     }
-    write_json(folder / "manifest.json", manifest)
+    manifest = write_manifest(folder, manifest)
+    _replace(run.path, stage.name)
     return manifest
+
+
+def _replace(run: Path, stage: str) -> None:
+    """Put a stage that was built in its place; what was there goes."""
+    building = run / BUILDING
+    if (run / stage).exists():
+        (run / stage).rename(building / f"{stage}.old")
+    (building / stage).rename(run / stage)
+    (building / f"{stage}.json").unlink()
+    _finish_replacing(run)
+
+
+def _finish_replacing(run: Path) -> None:
+    """Also what a process that was killed at it left: the new one in its place, where that is whole."""
+    for old in (run / BUILDING).glob("*.old"):
+        new, place = old.with_suffix(""), run / old.stem
+        if not place.exists():
+            (new if (new / MANIFEST).is_file() else old).rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    if (run / BUILDING).is_dir() and not any((run / BUILDING).iterdir()):
+        (run / BUILDING).rmdir()
 
 
 def _claim(out: Path, config: RunConfig, redo: bool) -> None:
@@ -129,5 +167,6 @@ def _claim(out: Path, config: RunConfig, redo: bool) -> None:
                 f"{out} holds a run of another configuration ({'; '.join(different)}); "
                 "choose another folder with --out, or pass --redo to run the stages that this touches again"
             )
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(file, tomli_w.dumps(config.to_dict()))
+    text = tomli_w.dumps(config.to_dict())
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_text(file, text)

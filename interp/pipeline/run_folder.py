@@ -4,12 +4,12 @@ A run folder holds `run.toml`, the whole configuration, and one folder a stage. 
 its configuration, the fingerprints of its inputs, versions, wall time and results.
 """
 
-import json
-from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from interp.files import as_json
+from interp.manifests import read_manifest, verify
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stage import STAGES, Stage
 
@@ -45,15 +45,17 @@ class Run:
         ranking: pd.DataFrame
         nulls: Nulls
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, config: RunConfig | None = None):
+        """config: in place of that of run.toml."""
         self.path = Path(path)
         if not (self.path / "run.toml").is_file():
             raise FileNotFoundError(f"{path} is not a run folder: it has no run.toml")
+        self._given = config
         self._opened: dict[str, tuple[int, Any]] = {}
 
-    @cached_property
+    @property
     def config(self) -> RunConfig:
-        return RunConfig.from_toml(self.path / "run.toml")
+        return self._given or RunConfig.from_toml(self.path / "run.toml")
 
     @property
     def harvested(self) -> "LabelledTokens":
@@ -71,13 +73,13 @@ class Run:
         return ranking_evidence(self.ranking, latent)
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """The manifest of a finished stage, or None."""
-        file = self.path / stage / "manifest.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        """The manifest of a finished stage, or None. Raises ValueError for one that is not as it was written."""
+        manifest = read_manifest(self.path / stage)
+        return manifest if manifest and "fingerprint" in manifest else None
 
     def results(self, stage: str) -> dict[str, Any]:
         """What a finished stage reached, such as a training's fvu, l0 and dead."""
-        return json.loads(self._manifest_of(stage).read_text(encoding="utf-8"))["results"]
+        return self._finished(stage)["results"]
 
     def __getattr__(self, name: str) -> Any:
         for stage in STAGES.values():
@@ -90,13 +92,30 @@ class Run:
         return sorted({*own, *(name for stage in STAGES.values() for name in stage.opens)})
 
     def _open(self, stage: Stage, name: str) -> Any:
-        written, (place, reader) = self._manifest_of(stage.name).stat().st_mtime_ns, stage.opens[name]
-        if name not in self._opened or self._opened[name][0] != written:
-            self._opened[name] = written, resolve_name(reader)(self.path / stage.name / place)
+        manifest, (place, reader) = self._finished(stage.name), stage.opens[name]
+        if name not in self._opened or self._opened[name][0] != manifest["sha256"]:
+            self._check_current(stage, manifest)
+            verify(self.path / stage.name / place)
+            self._opened[name] = manifest["sha256"], resolve_name(reader)(self.path / stage.name / place)
         return self._opened[name][1]
 
-    def _manifest_of(self, stage: str) -> Path:
-        file = self.path / stage / "manifest.json"
-        if not file.is_file():
+    def _finished(self, stage: str) -> dict[str, Any]:
+        manifest = self.manifest(stage)
+        if manifest is None:
             raise FileNotFoundError(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
-        return file
+        return manifest
+
+    def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
+        """Raises ValueError where a stage is of another configuration than the run now has, or of inputs that have been
+        made anew since; inputs that are gone count as they were."""
+        sections = self.config.to_dict()
+        differing = [f"[{name}]" for name in stage.sections if manifest["config"].get(name) != as_json(sections[name])]
+        for name, fingerprint in manifest["inputs"].items():
+            there = self.manifest(name)
+            if there is not None and there["fingerprint"] != fingerprint:
+                differing.append(name)
+        if differing:
+            of = (
+                f"{self.path / stage.name} was made with another {' and another '.join(differing)} than the run now has"
+            )
+            raise ValueError(f"{of}: `interp run` makes it again")

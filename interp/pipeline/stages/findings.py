@@ -213,7 +213,7 @@ def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
     page = write_report(run.path, folder / "page", progress=progress)
     files = [file for file in page.parent.rglob("*") if file.is_file()]
-    return {"page": str(page.relative_to(run.path)), "bytes": sum(file.stat().st_size for file in files)}
+    return {"page": f"report/{page.relative_to(folder)}", "bytes": sum(file.stat().st_size for file in files)}
 
 
 def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:

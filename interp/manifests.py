@@ -1,0 +1,96 @@
+"""What a finished folder holds: a manifest that lists its files with their sizes and SHA-256 sums.
+
+    write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
+    verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
+
+A folder inside with a manifest of its own answers for its files; the outer one lists them by size. What no manifest
+lists, such as a folder that another program wrote, has nothing to be compared with. A file is read for its sum once a
+process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interp.files import as_json, digest_file, digest_json, read_json, write_json
+
+MANIFEST = "manifest.json"
+
+_verified: set[tuple[str, int, int, int]] = set()
+"""Path, inode, size and time of change."""
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Raises TypeError for content that is no JSON. Returns what is written."""
+    manifest = as_json({**content, "files": dict(_listing(folder))})
+    manifest["sha256"] = digest_json(manifest)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """None where there is none. Raises ValueError for one that is not as it was written."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        return None
+    manifest = read_json(file, _remedy(folder))
+    own = {name: value for name, value in manifest.items() if name != "sha256"}
+    if manifest.get("sha256", digest_json(own)) != digest_json(own):
+        raise ValueError(f"{file} is altered: {_remedy(folder)}")
+    return manifest
+
+
+def verify(path: str | Path) -> None:
+    """Raises ValueError for the first file, of those that the nearest manifest lists at or below `path`, that is
+    missing or not as it was written."""
+    path = Path(path).absolute()
+    for folder in (path, *path.parents[:3]):
+        files = (read_manifest(folder) or {}).get("files")
+        if isinstance(files, dict):
+            below = {name: entry for name, entry in files.items() if path in (folder / name, *(folder / name).parents)}
+            for name, entry in below.items():
+                _compare(folder, name, entry)
+            if below:
+                return
+
+
+def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether all files that the folder's manifest lists are there, in their size."""
+    places = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
+    return all(file.is_file() and file.stat().st_size == size for file, size in places.items())
+
+
+def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each file below the folder but its manifest and what is still being written."""
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
+            continue
+        inner = file.parents[: len(file.relative_to(folder).parts) - 1]
+        answered = file.name != MANIFEST and any((each / MANIFEST).is_file() for each in inner)
+        sum = {} if answered else {"sha256": digest_file(file)}
+        yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **sum}
+
+
+def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
+    file = folder / name
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: {_remedy(folder)}")
+    found = file.stat()
+    if found.st_size != entry["bytes"]:
+        said = "truncated" if found.st_size < entry["bytes"] else "altered"
+        raise ValueError(f"{file} is {said}: {found.st_size} bytes, {entry['bytes']} were written; {_remedy(folder)}")
+    key = str(file), found.st_ino, found.st_size, found.st_mtime_ns
+    if "sha256" not in entry or key in _verified or os.environ.get("INTERP_VERIFY") == "0":
+        return
+    if digest_file(file) != entry["sha256"]:
+        raise ValueError(f"{file} is altered: it has another SHA-256 than {MANIFEST} says; {_remedy(folder)}")
+    _verified.add(key)
+
+
+def _remedy(folder: Path) -> str:
+    """Of a stage's folder, or one inside it, that the run makes it again."""
+    for stage in (folder, *folder.parents[:2]):
+        if (stage.parent / "run.toml").is_file():
+            return f"delete {stage} and `interp run` makes it again"
+    return f"make {folder} again"

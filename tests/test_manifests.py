@@ -1,0 +1,187 @@
+"""Folders that know their files: sizes and SHA-256 sums beside them, and one process at a time."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from interp.files import atomic, open_tensors, read_json, read_tensors, write_json, write_tensors, write_text
+from interp.locks import locked
+from interp.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a folder in it that has a manifest of its own."""
+    (tmp_path / "inner").mkdir()
+    write_text(tmp_path / "inner" / "weights", "w" * 100)
+    write_manifest(tmp_path / "inner", {"kind": "inner"})
+    write_text(tmp_path / "table", "t" * 100)
+    write_manifest(tmp_path, {"kind": "outer", "loss": 0.1, "pair": (1, 2)})
+    return tmp_path
+
+
+def flip(file, byte=0, bit=0):
+    data = bytearray(file.read_bytes())
+    data[byte] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def test_a_manifest_lists_every_file_and_leaves_an_inner_folder_to_its_own(folder):
+    files = read_manifest(folder)["files"]
+    assert set(files) == {"table", "inner/weights", f"inner/{MANIFEST}"}
+    assert "sha256" in files["table"] and "sha256" in files[f"inner/{MANIFEST}"]
+    assert files["inner/weights"] == {"bytes": 100}
+    assert is_whole(folder, read_manifest(folder))
+    verify(folder)
+    verify(folder / "table")
+    verify(folder / "inner" / "weights")
+
+
+@pytest.mark.parametrize("name", ["table", "inner/weights", f"inner/{MANIFEST}"])
+def test_every_flipped_bit_is_refused_with_the_file_and_the_remedy(folder, name):
+    whole = (folder / name).read_bytes()
+    for byte in range(0, len(whole), 7):
+        flip(folder / name, byte, byte % 8)
+        with pytest.raises(ValueError, match=f"{name}.*(again|JSON)"):
+            verify(folder / name)
+        (folder / name).write_bytes(whole)
+    verify(folder)
+
+
+def test_a_flipped_bit_of_the_manifest_itself_is_refused(folder):
+    whole = (folder / MANIFEST).read_bytes()
+    accepted = 0
+    for byte in range(len(whole)):
+        flip(folder / MANIFEST, byte, byte % 8)
+        try:
+            accepted += read_manifest(folder).get("sha256") is not None
+        except ValueError as error:
+            assert MANIFEST in str(error) and "again" in str(error)
+        (folder / MANIFEST).write_bytes(whole)
+    assert accepted == 0
+
+
+@pytest.mark.parametrize("name", ["table", f"inner/{MANIFEST}", "inner/weights"])
+def test_a_file_that_is_gone_or_cut_off_is_seen_by_size(folder, name):
+    manifest = read_manifest(folder)
+    os.truncate(folder / name, 50)
+    assert not is_whole(folder, manifest)
+    (folder / name).unlink()
+    assert not is_whole(folder, manifest)
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        verify(folder)
+
+
+def test_sums_are_not_looked_at_where_that_is_asked_for(folder, monkeypatch):
+    flip(folder / "table")
+    monkeypatch.setenv("INTERP_VERIFY", "0")
+    verify(folder)
+    monkeypatch.delenv("INTERP_VERIFY")
+    with pytest.raises(ValueError, match="SHA-256"):
+        verify(folder)
+
+
+def test_what_no_manifest_lists_is_taken(tmp_path):
+    write_text(tmp_path / "cfg.json", "{}")
+    verify(tmp_path)
+    verify(tmp_path / "cfg.json")
+
+
+def _hold(folder, ready, end):
+    with locked(folder):
+        ready.set()
+        end.wait(30)
+
+
+def test_a_second_process_is_told_who_holds_a_folder_until_that_ends(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, end = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "run", ready, end))
+    holder.start()
+    assert ready.wait(10)
+    with pytest.raises(ValueError, match="run is in use by .*: wait until it has ended"):
+        with locked(tmp_path / "run"):
+            pass
+    holder.kill()
+    holder.join()
+    with locked(tmp_path / "run"):
+        write_text(tmp_path / "run" / "there", "")
+    with locked(tmp_path / "empty"):
+        pass
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run"], "a folder that stays empty goes"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
+def test_the_holder_is_named_by_its_number_and_command(tmp_path):
+    code = "import sys, time, interp.locks as l\nwith l.locked(sys.argv[1]): print(1, flush=True), time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout.read(1) == b"1"
+            begin = time.monotonic()
+            with pytest.raises(ValueError, match=rf"(?s)process {holder.pid} \(.*time\.sleep"):
+                with locked(tmp_path):
+                    pass
+            assert time.monotonic() - begin < 2
+        finally:
+            holder.kill()
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link"])
+def test_a_temporary_name_that_leads_elsewhere_is_not_followed(tmp_path, kind):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    temporary = tmp_path / "note.tmp"
+    temporary.symlink_to(outside) if kind == "symlink" else os.link(outside, temporary)
+    write_json(tmp_path / "note", {"a": 1})
+    assert outside.read_text() == "mine"
+    assert read_json(tmp_path / "note", "") == {"a": 1} and not (tmp_path / "note").is_symlink()
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    with atomic(tmp_path / "note") as temporary:
+        temporary.write_text("first")
+        with pytest.raises(ValueError, match="another process is writing"):
+            write_text(tmp_path / "note", "second")
+    assert (tmp_path / "note").read_text() == "first"
+
+
+def test_tensors_of_every_dtype_are_written_as_safetensors_reads_them_and_with_the_usual_mode(tmp_path):
+    dtypes = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool".split()
+    tensors = {name: torch.arange(6).view(2, 3).to(getattr(torch, name)) for name in dtypes}
+    tensors |= {"scalar": torch.tensor(3.5), "none": torch.empty(0, 4), "turned": torch.arange(6.0).view(2, 3).T}
+    file = tmp_path / "all.safetensors"
+    write_tensors(file, tensors, {"b": "2", "a": "1"})
+    read = load_file(file)
+    assert set(read) == set(tensors)
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype and torch.equal(read[name], tensor), name
+        assert torch.equal(read_tensors(file, "")[name], tensor)
+    with open_tensors(file, "") as stored:
+        assert stored.metadata() == {"b": "2", "a": "1"}
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert file.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_damaged_file_of_tensors_or_json_is_named_with_its_remedy(tmp_path):
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(b"no tensors at all")
+    with pytest.raises(ValueError, match="x.safetensors is damaged.*scan again"):
+        read_tensors(file, "scan again")
+    write_tensors(file, {"a": torch.zeros(2)})
+    with pytest.raises(ValueError, match="x.safetensors is damaged.*scan again"):
+        with open_tensors(file, "scan again") as stored:
+            stored.get_tensor("b")
+    for text in ("", "[1]", '{"a"', "[" * 100_000, "\xff"):
+        (tmp_path / "x.json").write_text(text, encoding="latin-1")
+        with pytest.raises(ValueError, match="x.json is damaged.*scan again"):
+            read_json(tmp_path / "x.json", "scan again")
+    write_json(tmp_path / "x.json", json.loads('{"a": 1}'))
+    assert read_json(tmp_path / "x.json", "") == {"a": 1}

@@ -31,6 +31,7 @@ from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
 from interp.files import Progress, digest, digest_json, no_progress
 from interp.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
+from interp.locks import locked
 from interp.processes import Processes, processes
 
 
@@ -86,9 +87,10 @@ def harvest(
     }
     team = processes()
     _check_alike(team, origin)
-    if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
-        with evaluating(module):
-            _write(_Passes(module, hooks, tokens, keep, batch_size, team), Path(out), origin, resume, progress)
+    with locked(out, team):
+        if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
+            with evaluating(module):
+                _write(_Passes(module, hooks, tokens, keep, batch_size, team), Path(out), origin, resume, progress)
     store = ActivationStore.open(out)
     check_same(store.manifest["config"], origin, Path(out))
     return store

@@ -7,19 +7,30 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from interp.processes import Processes
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
-    """Hold the folder, which is made where it is not there and removed if the block leaves it empty.
+def locked(folder: str | Path | None, team: Processes | None = None) -> Iterator[None]:
+    """Hold the folder, which is made where it is not there and removed if the block leaves it empty. None: nothing is
+    held. Of processes that work together the first holds it.
 
     Raises ValueError, with the number and command of the other process, while it is held.
     """
-    folder = Path(folder)
+    team = team or Processes()
+    with ExitStack() as stack:
+        if folder is not None:
+            team.all_do(lambda: stack.enter_context(_held(Path(folder))) if team.is_first else None)
+        yield
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)

@@ -9,7 +9,7 @@ process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only siz
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ _verified: set[tuple[str, int, int, int]] = set()
 """Path, inode, size and time of change."""
 
 
-def write_manifest(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Raises TypeError for content that is no JSON. Returns what is written."""
-    manifest = as_json({**content, "files": dict(_listing(folder))})
+def write_manifest(folder: Path, content: dict[str, Any], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """names: the files that it answers for, by default all. Raises TypeError for content that is no JSON. Returns what
+    is written."""
+    files = {name: entry for name, entry in _listing(folder) if names is None or name in names}
+    manifest = as_json({**content, "files": files})
     manifest["sha256"] = digest_json(manifest)
     write_json(folder / MANIFEST, manifest)
     return manifest
@@ -93,4 +95,4 @@ def _remedy(folder: Path) -> str:
     for stage in (folder, *folder.parents[:2]):
         if (stage.parent / "run.toml").is_file():
             return f"delete {stage} and `interp run` makes it again"
-    return f"make {folder} again"
+    return f"make {folder} again, or delete its {MANIFEST} if you changed it yourself"

@@ -501,7 +501,8 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
 
 def test_a_table_that_an_older_scan_lacks_is_named(features, tmp_path):
     shutil.copytree(features.path, tmp_path / "old")
-    (tmp_path / "old" / "offsets.parquet").unlink()
+    for name in ("offsets.parquet", "manifest.json"):  # which earlier versions did not write
+        (tmp_path / "old" / name).unlink()
     old = FeatureStore.open(tmp_path / "old")
     assert old.sql("select count(*) as n from features").n[0] == D_SAE
     with pytest.raises(ValueError, match="has no table 'offsets': an earlier version scanned it; scan it again"):
@@ -534,6 +535,7 @@ def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):
     meta = json.loads((tmp_path / "without" / "meta.json").read_text())
     del meta["vocab"]
     (tmp_path / "without" / "meta.json").write_text(json.dumps(meta))
+    (tmp_path / "without" / "manifest.json").unlink()
     assert FeatureStore.open(tmp_path / "without").is_spelt
 
 

@@ -40,7 +40,7 @@ from tests.test_sae_architectures import CONFIGS, planted
 
 A, B = "a/activations", "b/activations"
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate")
-FILES = ("sae_weights.safetensors", "cfg.json", "results.json")
+FILES = ("sae_weights.safetensors", "cfg.json", "manifest.json", "results.json")
 
 shared = {"d_sae": 24, "tokens": 5 * 32, "batch_size": 32, "device": "cpu", "lr": 4e-3, "dead_after": 32}
 BATCH = BatchTopKConfig(**shared, k=2)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from interp.cli.console import Bar
 from interp.cli.paths import BOTH, check_writable, is_run, only_hook, open_features, read_table, write_table
+from interp.locks import locked
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages.findings import ranked, verdicts
@@ -128,7 +129,8 @@ def report_command(
             page = source / run_alone(Run(source), "report", progress=bar)["results"]["page"]
         else:
             whole = source if is_run(source) else FeatureStore.open(source)
-            page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
+            with locked(None if out else source):
+                page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
     print(page)
 
 

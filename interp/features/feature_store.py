@@ -29,7 +29,9 @@ from interp.features.feature import Feature
 from interp.features.scan import Scan, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS
-from interp.files import Progress
+from interp.files import Progress, read_json
+from interp.locks import locked
+from interp.manifests import verify
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -43,7 +45,8 @@ class FeatureStore:
         if not file.exists():
             how = "`interp scan` or scan_features makes one"
             raise ValueError(f"{self.path} holds no finished scan (no meta.json): {how}")
-        self.meta: dict[str, Any] = json.loads(file.read_text())
+        verify(self.path)
+        self.meta: dict[str, Any] = read_json(file, "scan again")
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
 
@@ -83,10 +86,11 @@ class FeatureStore:
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         scan = Scan(Path(out), tokens, vocab, labels, settings, hook_name, progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
-        store = scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, codes.d_sae, 0, resume)
-        if store is not None:
-            write_codes(codes, store)
-            scan.finish(store, Decoder(W_dec, None, path))
+        with locked(out):
+            store = scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, codes.d_sae, 0, resume)
+            if store is not None:
+                write_codes(codes, store)
+                scan.finish(store, Decoder(W_dec, None, path))
         return cls(out)
 
     def __getitem__(self, latent: int) -> Feature:
@@ -178,14 +182,15 @@ def scan_features(
     scan = Scan(Path(out), store.tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": _fingerprint(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))
-    codes = scan.begin(inputs, sae.d_sae, len(store), resume)
-    if codes is not None:
-        encode_store(sae, store, hook, codes, scan.advance)
-        decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None))
-        if model is not None:
-            every = max(1, len(store.tokens) // 16)
-            decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))
-        scan.finish(codes, decoder)
+    with locked(out):
+        codes = scan.begin(inputs, sae.d_sae, len(store), resume)
+        if codes is not None:
+            encode_store(sae, store, hook, codes, scan.advance)
+            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None))
+            if model is not None:
+                every = max(1, len(store.tokens) // 16)
+                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))
+            scan.finish(codes, decoder)
     return FeatureStore(out)
 
 

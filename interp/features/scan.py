@@ -23,6 +23,7 @@ from interp.features.passes import Inputs, n_passes, write_tables
 from interp.features.scan_config import ScanConfig
 from interp.features.tables import SCHEMAS
 from interp.files import Progress, digest, no_progress, write_json, write_tensors
+from interp.manifests import MANIFEST, write_manifest
 
 
 class Scan:
@@ -110,6 +111,7 @@ class Scan:
             "settings": asdict(self.settings),
         }
         write_json(self.out / "meta.json", meta)
+        write_manifest(self.out, {"kind": "features"})
 
 
 def tensor_digest(*tensors: Tensor | None) -> str:
@@ -120,7 +122,7 @@ def tensor_digest(*tensors: Tensor | None) -> str:
 
 def _clear(out: Path) -> None:
     """Remove what a scan writes, meta.json first, and nothing else."""
-    for name in ("meta.json", "scan.json", "vocab.json", "tokens.safetensors", "decoder.safetensors"):
+    for name in (MANIFEST, "meta.json", "scan.json", "vocab.json", "tokens.safetensors", "decoder.safetensors"):
         (out / name).unlink(missing_ok=True)
     for name in SCHEMAS:
         (out / f"{name}.parquet").unlink(missing_ok=True)

@@ -25,6 +25,7 @@ import pandas as pd
 
 from interp.controls import Nulls
 from interp.files import Progress, no_progress
+from interp.locks import locked
 from interp.report.columns import UNTESTED, explanations, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
@@ -67,8 +68,7 @@ def write_report(
     inputs = gather(
         run_or_features, ranking=ranking, quality=quality, curves=curves, nulls=nulls, wider=wider, title=title
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+    with locked(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         new, old = Path(temporary, "new"), Path(temporary, "old")
         _write_assets(new, inputs.title)
         _write_data(new / "data", inputs, seed, progress or no_progress)

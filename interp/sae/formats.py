@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.files import write_json, write_tensors
+from interp.manifests import MANIFEST, verify
 from interp.sae.rules import MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
 from interp.sae.saelens import (
     Parts,
@@ -48,6 +49,7 @@ def write(sae: Stored, folder: Path, format: str) -> None:
         raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
     cfg, tensors = _to_native(sae) if format == "interp" else to_saelens(sae, architecture)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, tensors)
     write_json(folder / CONFIG, {"architecture": architecture, **cfg})
 
@@ -55,6 +57,8 @@ def write(sae: Stored, folder: Path, format: str) -> None:
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
     folder = Path(path_or_release)
     if (folder / CONFIG).exists():
+        for file in (CONFIG, WEIGHTS, _SPARSIFY, _SCALER):
+            verify(folder / file)
         return _from_folder(folder)
     if not folder.is_dir() and sae_id is None and (ids := _ids_of(str(folder))):
         shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")

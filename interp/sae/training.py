@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.files import Progress, no_progress
+from interp.locks import locked
 from interp.processes import Processes, processes
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import SAE
@@ -59,8 +60,9 @@ def train_sae(
         return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
     source = Source(store, hook, target, processes())
     _check_log(log, out)
-    run = TrainingRun(source, config, None if out is None else Path(out), log, resume)
-    return _train(source, [run], _Clock(checkpoint_seconds, progress))[0]
+    with locked(out, source.processes):
+        run = TrainingRun(source, config, None if out is None else Path(out), log, resume)
+        return _train(source, [run], _Clock(checkpoint_seconds, progress))[0]
 
 
 def train_sweep(
@@ -86,8 +88,9 @@ def train_sweep(
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
     logs = [partial(_with_number, log, i) if callable(log) else log for i in range(len(configs))]
     each = zip(configs, folders, logs, strict=True)
-    runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
-    return _train(source, runs, _Clock(checkpoint_seconds, progress))
+    with locked(out, source.processes):
+        runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
+        return _train(source, runs, _Clock(checkpoint_seconds, progress))
 
 
 def _with_number(log: Callable[[Row], None], run: int, row: Row) -> None:

@@ -28,8 +28,10 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from interp.files import write_json, write_tensors, write_text
+from interp.files import digest, write_json, write_tensors, write_text
+from interp.manifests import write_manifest
 from interp.sae.architectures import SAEConfig, config_to_dict
+from interp.sae.formats import CONFIG, WEIGHTS
 from interp.sae.learner import Learner, StepResult, device_named
 from interp.sae.model import SAE, load_sae
 from interp.sae.site import Source
@@ -86,6 +88,7 @@ class TrainingRun:
             return
         tensors, numbers = self.learner.state()
         state = {"config": self.key, "learner": numbers, "reader": reader, "rows": self._rows, "seconds": self._wall()}
+        state["sha256"] = _sum_of(tensors)
         write_tensors(self.out / CHECKPOINT, tensors, {"state": json.dumps(state)})
 
     def _clear(self, resume: bool) -> None:
@@ -111,6 +114,8 @@ class TrainingRun:
         with _naming(checkpoint), safe_open(str(checkpoint), "pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if state.get("sha256") != _sum_of(tensors):
+                raise ValueError(f"{checkpoint} is altered: delete it, or {_ANEW}")
         self._check_config(state["config"])
         self.learner.load_state(tensors, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
@@ -164,6 +169,7 @@ class TrainingRun:
         if self.out is None:
             return
         self.sae.save(self.out, format=self.sae.preferred_format)
+        write_manifest(self.out, {"kind": "dictionary"}, [CONFIG, WEIGHTS])
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
         results = {name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead")}
         results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": self._wall()}
@@ -175,6 +181,11 @@ class TrainingRun:
         if self.out is not None:
             for name in (*names, f"{CHECKPOINT}.tmp"):
                 (self.out / name).unlink(missing_ok=True)
+
+
+def _sum_of(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names and values."""
+    return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
 
 
 def _tensorboard(folder: Path) -> OpenLog:

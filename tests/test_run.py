@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 import torch
 
 from interp.controls import shuffled_model
+from interp.locks import locked
 from interp.pipeline.config import RunConfig
-from interp.pipeline.execution import run_alone, run_stages
+from interp.pipeline.execution import BUILDING, run_alone, run_stages
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import STAGES, stage, stages_of
 from interp.sae import JumpReLUConfig, load_sae
@@ -185,6 +187,84 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     shutil.rmtree(copied.path / "features")
     with pytest.raises(ValueError, match="has no features yet"):
         run_alone(copied, "ranking", progress=lambda done, total, note: None)
+
+
+def test_results_stay_until_the_new_ones_are_whole(copied, tmp_path):
+    """Whoever is killed while a ranking is made anew finds the old one and its configuration."""
+    code = """
+import dataclasses, os, signal, sys
+from interp.pipeline.execution import run_alone
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import findings
+findings.ranked = lambda run, config, progress: os.kill(os.getpid(), signal.SIGKILL)
+run = Run(sys.argv[1])
+config = run.config.replace(ranking=dataclasses.replace(run.config.ranking, seed=5))
+run_alone(run, "ranking", config=config, progress=lambda done, total, note: None)
+"""
+    before = {file: file.read_bytes() for file in [copied.path / "run.toml", *copied.path.glob("ranking/*")]}
+    killed = subprocess.run([sys.executable, "-c", code, copied.path], cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert {file: file.read_bytes() for file in before} == before
+    assert len(Run(copied.path).ranking) == TINY.sae.d_sae
+    manifest = run_alone(copied, "ranking", progress=lambda done, total, note: None)
+    assert manifest["config"]["ranking"]["seed"] == 0 and not (copied.path / BUILDING).exists()
+
+
+@pytest.mark.parametrize("new_is_whole", [True, False])
+def test_a_stage_that_was_cut_off_while_it_was_replaced_is_there_again(copied, new_is_whole):
+    building = copied.path / BUILDING
+    building.mkdir()
+    (copied.path / "concepts").rename(building / "concepts.old")
+    if new_is_whole:
+        shutil.copytree(building / "concepts.old", building / "concepts")
+        (building / "concepts" / "new").touch()
+    assert ran_now(TINY, copied.path) == []
+    assert (copied.path / "concepts" / "new").exists() == new_is_whole and not building.exists()
+
+
+def test_what_is_missing_or_cut_off_is_made_again_and_what_is_altered_refused_with_its_name(copied):
+    folder = copied.path / "concepts"
+    (folder / "concepts.parquet").unlink()
+    assert ran_now(TINY, copied.path) == ["concepts"]
+    os.truncate(folder / "concepts.parquet", 10)
+    assert ran_now(TINY, copied.path) == ["concepts"]
+    data = bytearray((folder / "concepts.parquet").read_bytes())
+    data[len(data) // 2] ^= 4
+    (folder / "concepts.parquet").write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"concepts.parquet is altered.*delete .*concepts and `interp run` makes it again"
+    ):
+        Run(copied.path).concepts  # noqa: B018
+    shutil.rmtree(folder)
+    assert ran_now(TINY, copied.path) == ["concepts"] and len(Run(copied.path).concepts)
+
+
+def test_stages_that_do_not_belong_together_are_refused(copied):
+    """Such as features of a dictionary that has been trained anew, by a run that was cut off behind it."""
+    other = TINY.replace(sae=dataclasses.replace(TINY.sae, seed=7))
+    assert ran_now(other, copied.path, redo=True, until="sae") == ["sae"]
+    assert Run(copied.path).sae.d_sae == TINY.sae.d_sae
+    with pytest.raises(ValueError, match="features was made with another sae than the run now has: `interp run`"):
+        Run(copied.path).features  # noqa: B018
+    with pytest.raises(ValueError, match=r"wider was made with another \[sae\] than the run now has: `interp run`"):
+        Run(copied.path).wider  # noqa: B018
+
+
+def test_a_finished_run_is_run_again_where_nothing_may_be_written(copied):
+    places = [copied.path, *copied.path.rglob("*")]
+    times = {place: place.stat().st_mtime_ns for place in places}
+    assert ran_now(TINY, copied.path) == []
+    assert {place: place.stat().st_mtime_ns for place in copied.path.rglob("*")} | {
+        copied.path: copied.path.stat().st_mtime_ns
+    } == times
+
+
+def test_a_second_process_is_refused_while_a_run_is_made(copied):
+    with locked(copied.path), pytest.raises(ValueError, match="is in use by"):
+        run_stages(TINY, copied.path)
+    with locked(copied.path), pytest.raises(ValueError, match="is in use by"):
+        run_alone(copied, "concepts", progress=lambda done, total, note: None)
+    assert ran_now(TINY, copied.path) == []
 
 
 def test_without_a_wider_dictionary_the_run_has_no_such_stage():

@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser.print_help()
             return 0
+        if options.no_verify:
+            os.environ["INTERP_VERIFY"] = "0"
         _quiet_libraries()
         options.command(options)
         sys.stdout.flush()
@@ -73,6 +75,7 @@ def _parser(words: Sequence[str]) -> Parser:
         epilog="Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains each.",
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--no-verify", action="store_true", help="take files without comparing their SHA-256 sums")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     called = next((word for word in words if not word.startswith("-")), None)

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.theme import BLUE, GREEN, GREY, HEIGHT, SEQUENCE, need, styled
+from interp.manifests import verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,20 +123,25 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     folder = Path(getattr(run, "path", run))
     folder = folder / "sae" if (folder / "run.toml").is_file() else folder
     if (folder / "metrics.jsonl").is_file():
-        return {name: _rows(folder / "metrics.jsonl")}
+        return {name: training_rows(folder / "metrics.jsonl")}
     found = (file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal())
     members = sorted(found, key=lambda member: int(member.name))
     if not members:
         raise ValueError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
-    return {f"{name} {label}".strip(): _rows(m / "metrics.jsonl") for m, label in _labelled(members)}
+    return {f"{name} {label}".strip(): training_rows(m / "metrics.jsonl") for m, label in _labelled(members)}
 
 
-def _rows(file: Path) -> pd.DataFrame:
-    """Whole lines only: the last one of a training that goes on may be half written."""
+def training_rows(file: Path) -> pd.DataFrame:
+    """A metrics.jsonl. Whole lines only: the last one of a training that goes on may be half written. Raises ValueError
+    for a damaged one."""
     import pandas as pd
 
-    text = file.read_text(encoding="utf-8")
-    return pd.DataFrame([json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()])
+    verify(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+        return pd.DataFrame([json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()])
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged, a line of it is not valid JSON ({error}): train again") from error
 
 
 def _labelled(members: list[Path]) -> list[tuple[Path, str]]:

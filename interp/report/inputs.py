@@ -3,7 +3,6 @@
 In: a run folder, a feature store, or either's path. Out: `ReportInputs`, each table there or None.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,15 @@ import pandas as pd
 
 from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
+from interp.figures.training_curves import training_rows
+from interp.files import read_json
+from interp.manifests import MANIFEST, read_manifest, verify
 from interp.monosemanticity.ranking import ranking_evidence
 from interp.report.verdict_evidence import COLUMNS
 from interp.report.wider import Wider, wider_of
+
+READ = ("model", "sae", "quality", "concepts", "ranking", "nulls", "wider")
+"""Stages of a run whose files are compared with their manifests, as those of the features are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,8 @@ def gather(
         folder = Path(getattr(run_or_features, "path", run_or_features))
         if not ((folder / "features").is_dir() or (folder / "meta.json").is_file()):
             raise ValueError(f"{folder} is neither a run folder (with features/) nor a feature store (with meta.json)")
+        for stage in READ:
+            verify(folder / stage)
         store = FeatureStore.open(folder)
     features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
     features["latent"] = features.index
@@ -85,7 +92,7 @@ def gather(
         quality=quality if quality is not None else _parquet(folder / "quality/quality.parquet"),
         concepts=_parquet(folder / "concepts/concepts.parquet"),
         curves=curves if curves is not None else _curves(folder),
-        model_results=json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {},
+        model_results=read_json(results, "train the model again") if results.is_file() else {},
         shares=None if nulls is None else nulls.shares,
         wider=_wider(store, folder, wider),
         stages=_stages(folder),
@@ -134,11 +141,11 @@ def _parquet(file: Path) -> pd.DataFrame | None:
 
 def _curves(folder: Path) -> dict[str, pd.DataFrame]:
     files = {name: folder / name / "metrics.jsonl" for name in ("model", "sae")}
-    return {name: pd.read_json(file, lines=True) for name, file in files.items() if file.is_file()}
+    return {name: training_rows(file) for name, file in files.items() if file.is_file()}
 
 
 def _stages(folder: Path) -> list[tuple[str, float]]:
-    manifests = {file.parent.name: json.loads(file.read_text()) for file in folder.glob("*/manifest.json")}
-    timed = {name: m for name, m in manifests.items() if math.isfinite(m.get("wall_seconds", math.nan))}
+    found = {file.parent.name: read_manifest(file.parent) or {} for file in folder.glob(f"*/{MANIFEST}")}
+    timed = {name: m for name, m in found.items() if math.isfinite(m.get("wall_seconds", math.nan))}
     graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
     return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]

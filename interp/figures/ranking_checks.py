@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import GREY, INK, SEQUENCE, VERDICT_COLOURS, need, styled, verdict_name
+from interp.figures.theme import GREY, INK, SEQUENCE, VERDICT_COLOURS, escaped, need, styled, verdict_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(
         title_text="share of those that fire (95 % CI); pale: unsure", tickformat=".0%", rangemode="tozero"
     )
-    lines = dict(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5])
+    lines = dict(tickvals=list(range(len(names))), ticktext=list(map(escaped, names)), range=[len(names) - 0.5, -0.5])
     return fig.update_yaxes(**lines, showgrid=False, ticks="")
 
 
@@ -69,7 +69,7 @@ def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, titl
             x=curve["p"],
             y=curve["share"],
             mode="lines+markers",
-            name=name,
+            name=escaped(name),
             showlegend=bool(name),
             error_y=_error(curve["share"], curve["low"], curve["high"], color=colour),
             line=dict(color=colour),
@@ -94,16 +94,20 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
         rows = table.set_index("score").reindex(order).dropna(subset=["auroc"])
         fig.add_scatter(
             x=rows["auroc"],
-            y=[score.replace("_", " ") for score in rows.index],
+            y=[_words(score) for score in rows.index],
             mode="markers",
-            name=name,
+            name=escaped(name),
             error_x=_error(rows["auroc"], rows["auroc_low"], rows["auroc_high"]),
             marker=dict(color=colour, size=7),
         )
     fig.add_vline(x=0.5, line=dict(color=GREY, dash="dot"))
-    fig.update_yaxes(categoryorder="array", categoryarray=[score.replace("_", " ") for score in order])
+    fig.update_yaxes(categoryorder="array", categoryarray=list(map(_words, order)))
     x = "AUROC, one meaning against several (matched for frequency)"
     return styled(fig, title, x=x, height=120 + 22 * len(order))
+
+
+def _words(score: str) -> str:
+    return escaped(score.replace("_", " "))
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
@@ -119,6 +123,6 @@ def _whisker(share: np.ndarray, low: np.ndarray, high: np.ndarray, names: list[s
         marker=dict(color=INK, size=4),
         error_x=_error(share, low, high, color=INK, width=0),
         showlegend=False,
-        customdata=list(zip(names, low, high, strict=True)),
+        customdata=list(zip(map(escaped, names), low, high, strict=True)),
         hovertemplate="%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
     )

@@ -35,11 +35,21 @@ _VISIBLE = _PICTURES | {ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord(
 
 
 def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
-    """`fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels."""
+    """`fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels.
+
+    `title` is text; `x` and `y` may hold plotly's markup, such as <sub>, and names in them are to be `escaped`.
+    """
     axis = dict(showline=True, linecolor=GREY, gridcolor="#e6e6e6", zeroline=False, ticks="outside", automargin=True)
     fig.update_layout(
         title=dict(
-            text=title, font_size=15, x=0, xref="paper", xanchor="left", automargin=True, yref="container", pad_t=8
+            text=escaped(title),
+            font_size=15,
+            x=0,
+            xref="paper",
+            xanchor="left",
+            automargin=True,
+            yref="container",
+            pad_t=8,
         ),
         font=dict(family="Helvetica, Arial, sans-serif", size=12, color=INK),
         width=WIDTH,
@@ -68,7 +78,7 @@ def with_slider(
     which are those of the label number `active` when it opens."""
     fig.frames = [go.Frame(data=list(traces), name=label) for label, traces in frames.items()]
     still = dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))
-    steps = [dict(label=label, method="animate", args=[[label], still]) for label in frames]
+    steps = [dict(label=escaped(label), method="animate", args=[[label], still]) for label in frames]
     look = dict(
         len=1, x=0, pad=dict(t=44, b=8), ticklen=4, bgcolor="#dfe3e8", bordercolor="#dfe3e8", activebgcolor=BLUE
     )
@@ -94,13 +104,19 @@ def visible(token: str) -> str:
 
 def verdict_name(verdict: str) -> str:
     """A verdict as a reader is told it: the value "lexical" of tables is a single-token feature."""
-    return "single-token" if verdict == "lexical" else verdict.replace("_", " ")
+    return "single-token" if verdict == "lexical" else escaped(verdict.replace("_", " "))
+
+
+def escaped(name: object) -> str:
+    """A name as plotly shows it letter by letter: it reads every text as markup, with links and entities, and as
+    TeX between two $ where MathJax is loaded. For titles, legends, ticks, hover texts, annotations and cells."""
+    return html.escape(str(name), quote=False).replace("$", "&#36;")
 
 
 def label(token: str) -> str:
     """A token as the text of a plotly label: visible white space, no markup, and kept apart from its neighbours'
     writing direction (U+2068 … U+2069 isolate it)."""
-    return f"\u2068{html.escape(visible(token), quote=False)}\u2069"
+    return f"\u2068{escaped(visible(token))}\u2069"
 
 
 def need(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> None:

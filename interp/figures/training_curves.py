@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, GREY, HEIGHT, SEQUENCE, need, styled
+from interp.figures.theme import BLUE, GREEN, GREY, HEIGHT, SEQUENCE, escaped, need, styled
 from interp.manifests import verify
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     by default all of PANELS that are there; levels: name → a loss to draw as a line, such as that of an n-gram model.
     Raises ValueError where there are no metrics.
     """
-    tables = _metrics(run)
+    tables = {escaped(name): table for name, table in _metrics(run).items()}
     for table in tables.values():
         need(table, "tokens", *(panels or ["loss"]))
     drawn = [column for column in panels or PANELS if any(column in table for table in tables.values())]
@@ -61,7 +61,9 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             trace = go.Scatter(x=held_out["tokens"], y=held_out["val_loss"], name=f"{name} validation".strip(), **style)
             fig.add_trace(trace.update(legendgroup=name), row=1, col=1)
     for name, loss in (levels or {}).items():
-        note = dict(annotation_text=f"{name} {loss:.2f}", annotation_position="top right", annotation_font_size=11)
+        note = dict(
+            annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position="top right", annotation_font_size=11
+        )
         fig.add_hline(y=loss, line=dict(color=GREY, dash="dash", width=1.5), row=1, col=1, **note)
     is_dictionary = any("fvu" in table for table in tables.values())
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
@@ -73,7 +75,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
 def quality_bars(quality: pd.DataFrame) -> go.Figure:
     """What each dictionary keeps: variance explained (1 − FVU) and CE loss recovered against mean-ablation."""
     need(quality, "dictionary", "fvu", "ce_recovered_mean", "l0")
-    names = [f"{name}<br>L0 {l0:.0f}" for name, l0 in zip(quality["dictionary"], quality["l0"], strict=True)]
+    names = [f"{escaped(name)}<br>L0 {l0:.0f}" for name, l0 in zip(quality["dictionary"], quality["l0"], strict=True)]
     fig = go.Figure()
     measures = {"variance explained": 1 - quality["fvu"], "CE recovered": quality["ce_recovered_mean"]}
     look = dict(texttemplate="%{text:.3f}", textposition="outside", cliponaxis=False)

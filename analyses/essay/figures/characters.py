@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.learning import with_characters
-from interp.figures.theme import BLUE, GREY, SCALE, VERMILLION, label, need, styled, with_slider
+from interp.figures.theme import BLUE, GREY, SCALE, VERMILLION, escaped, label, need, styled, with_slider
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ def leak(changes: Mapping[str, np.ndarray], text: str) -> go.Figure:
 
     changes: name → [changed place, place], the largest absolute change of a logit; exact zeros stay white.
     """
-    fig = make_subplots(rows=1, cols=len(changes), subplot_titles=list(changes), horizontal_spacing=0.08)
+    fig = make_subplots(rows=1, cols=len(changes), subplot_titles=list(map(escaped, changes)), horizontal_spacing=0.08)
     logs = {name: np.log10(np.where(change > 0, change, np.nan)) for name, change in changes.items()}
     top = max(float(np.nanmax(log)) for log in logs.values())
     powers = list(range(-6, 3))
@@ -55,7 +55,8 @@ def twin_losses(losses: pd.DataFrame) -> go.Figure:
     for (question, table), colour in zip(losses.groupby("question", sort=False), (VERMILLION, BLUE), strict=False):
         seeds = table.groupby("model", sort=False)["loss"]
         means, reach = seeds.mean(), dict(array=seeds.max() - seeds.mean(), arrayminus=seeds.mean() - seeds.min())
-        bar = go.Bar(x=means.index, y=means, name=str(question), marker_color=colour, offsetgroup=question)
+        bar = go.Bar(x=list(map(escaped, means.index)), y=means, name=escaped(question), marker_color=colour)
+        bar.update(offsetgroup=escaped(question))
         bar.update(error_y=dict(symmetric=False, thickness=1.5, **reach), cliponaxis=False)
         fig.add_trace(bar.update(text=means, texttemplate="%{text:.2f}", textposition="auto", insidetextanchor="start"))
     styled(fig, "Held-out loss of the same models, asked two ways", x="attention", y="loss (nats a character)")
@@ -105,7 +106,9 @@ def neuron_heatmaps(acts: Mapping[str, np.ndarray], text: str, *, top: float) ->
     acts: moment → [character, unit], after the activation function. The panels stand one below the other, so that the
     line can be read along them.
     """
-    fig = make_subplots(rows=len(acts), cols=1, shared_xaxes=True, subplot_titles=list(acts), vertical_spacing=0.07)
+    fig = make_subplots(
+        rows=len(acts), cols=1, shared_xaxes=True, subplot_titles=list(map(escaped, acts)), vertical_spacing=0.07
+    )
     for row, values in enumerate(acts.values(), 1):
         fig.add_trace(_neurons(values, top), row=row, col=1)
     fig.update_annotations(font_size=12, x=0, xanchor="left")

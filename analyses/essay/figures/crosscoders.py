@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.crosscoders import COLOURS
-from interp.figures.theme import BLUE, GREY, INK, label, need, styled
+from interp.figures.theme import BLUE, GREY, INK, escaped, label, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,15 +26,19 @@ def exclusive_counts(counts: pd.DataFrame) -> go.Figure:
     """
     need(counts, "pair", "crosscoder", "seed", "exclusive", "genuine")
     pairs = list(dict.fromkeys(counts["pair"]))
-    fig = make_subplots(cols=len(pairs), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=pairs)
+    fig = make_subplots(
+        cols=len(pairs), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=list(map(escaped, pairs))
+    )
     for col, pair in enumerate(pairs, 1):
         for kind, colour in zip(dict.fromkeys(counts["crosscoder"]), COLOURS, strict=False):
             part = counts[(counts["pair"] == pair) & (counts["crosscoder"] == kind)]
             for column, opacity in (("exclusive", 0.35), ("genuine", 1.0)):
-                bar = go.Bar(x=[kind], y=[part[column].mean()], marker_color=colour, opacity=opacity, name=column)
+                bar = go.Bar(
+                    x=[escaped(kind)], y=[part[column].mean()], marker_color=colour, opacity=opacity, name=column
+                )
                 fig.add_trace(bar.update(showlegend=False, width=0.6), row=1, col=col)
                 dots = dict(mode="markers", marker=dict(color=INK, size=5, symbol="circle"), showlegend=False)
-                fig.add_trace(go.Scatter(x=[kind] * len(part), y=part[column], **dots), row=1, col=col)
+                fig.add_trace(go.Scatter(x=[escaped(kind)] * len(part), y=part[column], **dots), row=1, col=col)
     styled(fig, "Latents called exclusive (pale) and kept by latent scaling (full)", height=380)
     fig.update_annotations(font_size=12)
     fig.update_yaxes(title_text="latents", col=1)
@@ -62,6 +66,11 @@ def ablated_end(probabilities: Mapping[str, tuple[float, float]]) -> go.Figure:
     """
     fig = go.Figure()
     for i, (name, colour) in enumerate((("where &lt;end> is expected", BLUE), ("elsewhere in responses", GREY))):
-        fig.add_bar(x=list(probabilities), y=[p[i] for p in probabilities.values()], name=name, marker_color=colour)
+        fig.add_bar(
+            x=list(map(escaped, probabilities)),
+            y=[p[i] for p in probabilities.values()],
+            name=name,
+            marker_color=colour,
+        )
     styled(fig, "What the latent does", y="mean probability of &lt;end>")
     return fig.update_yaxes(range=[0, 1.05])

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, SCALE, VERMILLION, need, styled, with_slider
+from interp.figures.theme import BLUE, GREY, INK, SCALE, VERMILLION, escaped, need, styled, with_slider
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,8 @@ def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -
     spectra: name → [seed, frequency], shares that sum to 1.
     """
     fig = go.Figure()
-    for (name, power), colour in zip(spectra.items(), (GREY, VERMILLION, BLUE), strict=False):
+    named = {escaped(name): power for name, power in spectra.items()}
+    for (name, power), colour in zip(named.items(), (GREY, VERMILLION, BLUE), strict=False):
         held = np.sort(power, axis=1)[:, ::-1].cumsum(1)
         for k, line in enumerate(held):
             look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker_size=4, legendgroup=name)
@@ -110,7 +111,9 @@ def sum_responses(maps: np.ndarray, titles: Sequence[str]) -> go.Figure:
     maps: [panel, a, b], each drawn on a scale of its own maximum.
     """
     rows = -(-len(maps) // 2)
-    fig = make_subplots(rows=rows, cols=2, subplot_titles=titles, horizontal_spacing=0.12, vertical_spacing=0.12)
+    fig = make_subplots(
+        rows=rows, cols=2, subplot_titles=list(map(escaped, titles)), horizontal_spacing=0.12, vertical_spacing=0.12
+    )
     for i, panel in enumerate(maps):
         heat = go.Heatmap(z=np.round(panel / max(panel.max(), 1e-12), 3), zmin=0, zmax=1, colorscale=SCALE)
         heat.update(showscale=i == 0, colorbar=dict(title=dict(text="activation / its maximum", side="right"), len=0.6))
@@ -134,7 +137,9 @@ def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Fig
     weights: title → [unit, bit]. Units are put in the order of their weight on the bits that matter.
     """
     rows = -(-len(weights) // 2)
-    fig = make_subplots(rows=rows, cols=2, subplot_titles=list(weights), horizontal_spacing=0.1, vertical_spacing=0.16)
+    fig = make_subplots(
+        rows=rows, cols=2, subplot_titles=list(map(escaped, weights)), horizontal_spacing=0.1, vertical_spacing=0.16
+    )
     for i, W in enumerate(weights.values()):
         order = np.argsort(-np.abs(W[:, :n_relevant]).sum(1))
         place = dict(row=i // 2 + 1, col=i % 2 + 1)
@@ -161,7 +166,7 @@ def parity_curves(steps: np.ndarray, runs: Mapping[str, Mapping[str, np.ndarray]
 
     runs: condition → train_accuracy, test_accuracy and distractor_share, each [record, seed].
     """
-    fig = make_subplots(rows=2, cols=len(runs), subplot_titles=list(runs), **_SHARED)
+    fig = make_subplots(rows=2, cols=len(runs), subplot_titles=list(map(escaped, runs)), **_SHARED)
     for column, run in enumerate(runs.values()):
         drawn = [(1, run[f"{part}_accuracy"], words, colour) for part, (words, colour) in SETS.items()]
         for row, values, name, colour in [*drawn, (2, run["distractor_share"], "weight on other bits", GREY)]:

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, label, need, styled, with_slider
+from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, escaped, label, need, styled, with_slider
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,9 @@ def decision_regions(
     classes: [point], 0 or 1. The line is where the probability is a half.
     """
     rows = -(-len(regions) // 3)
-    fig = make_subplots(rows=rows, cols=3, subplot_titles=titles, horizontal_spacing=0.05, vertical_spacing=0.14)
+    fig = make_subplots(
+        rows=rows, cols=3, subplot_titles=list(map(escaped, titles)), horizontal_spacing=0.05, vertical_spacing=0.14
+    )
     for i, region in enumerate(regions):
         place = dict(row=i // 3 + 1, col=i % 3 + 1)
         fig.add_trace(_region(region, axis), **place)
@@ -116,9 +118,11 @@ def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], 
         fig.add_scatter(x=table["tokens"], y=table["loss"], **pale)
         held_out = table.dropna(subset=["val_loss"])
         style = dict(mode="lines+markers", line=dict(color=colour, width=2), marker_size=5)
-        fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], name=name, **style)
+        fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], name=escaped(name), **style)
     for text, value in lines.items():
-        note = dict(annotation_text=f"{text} {value:.2f}", annotation_position="top right", annotation_font_size=11)
+        note = dict(
+            annotation_text=f"{escaped(text)} {value:.2f}", annotation_position="top right", annotation_font_size=11
+        )
         fig.add_hline(y=value, line=dict(color=GREY, dash="dot", width=1.5), **note)
     styled(fig, title, x="characters seen (logarithmic)", y=unit)
     return fig.update_xaxes(type="log", exponentformat="SI", dtick=1).update_yaxes(rangemode="tozero")
@@ -129,7 +133,7 @@ def character_losses(text: str, losses: Mapping[str, np.ndarray], *, unit: str =
     loss. losses: name → [character], NaN where nothing was predicted."""
     fig = go.Figure()
     for (name, values), colour in zip(losses.items(), (GREY, BLUE, VERMILLION), strict=False):
-        fig.add_bar(x=list(range(len(text))), y=values, name=name, marker_color=colour)
+        fig.add_bar(x=list(range(len(text))), y=values, name=escaped(name), marker_color=colour)
     styled(fig, "What each character costs", x="text, a character a place", y=f"−log p of the character ({unit})")
     return with_characters(fig, text).update_layout(barmode="group", bargap=0.15, bargroupgap=0)
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.superposition import SPARSITY_AXIS, lines_over_sparsity
-from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,9 +45,9 @@ def assignment_losses(
                 fig.add_scatter(
                     x=rows["mass"],
                     y=rows[loss_name],
-                    customdata=rows["fires"],
+                    customdata=list(map(escaped, rows["fires"])),
                     mode="markers",
-                    name=f"{case}, {words}",
+                    name=f"{escaped(case)}, {words}",
                     showlegend=col == 1,
                     marker=dict(color=colour, symbol=SYMBOLS[features], size=9, line=dict(color="white", width=0.5)),
                     hovertemplate="fires for %{customdata}<br>P = %{x:.2f}<br>loss %{y:.4f}<extra></extra>",
@@ -71,9 +71,9 @@ def restart_shares(table: pd.DataFrame, *, title: str = "How many neurons fire f
             type="data", symmetric=False, array=rows["high"] - rows["share"], arrayminus=rows["share"] - rows["low"]
         )
         fig.add_bar(
-            x=[list(rows["case"] + " features"), list(rows["loss"])],
+            x=[[f"{escaped(case)} features" for case in rows["case"]], list(map(escaped, rows["loss"]))],
             y=rows["share"],
-            name=str(stage),
+            name=escaped(stage),
             marker_color=colour,
             error_y=error | {"thickness": 1, "color": INK},
         )
@@ -130,7 +130,9 @@ def neuron_weights(
     """Stacked bars, one a neuron: the size of each input weight, one colour a feature. `panels`: name → W [m, n].
 
     Bars that show one colour are monosemantic neurons; neurons are sorted by their largest feature."""
-    fig = make_subplots(cols=len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.03)
+    fig = make_subplots(
+        cols=len(panels), subplot_titles=list(map(escaped, panels)), shared_yaxes=True, horizontal_spacing=0.03
+    )
     n = max(W.shape[1] for W in panels.values())
     palette = (*SEQUENCE, INK, "#b8860b", "#7a5195")
     for col, W in enumerate(panels.values(), 1):

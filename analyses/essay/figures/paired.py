@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, VERMILLION, need, styled, with_slider
+from interp.figures.theme import BLUE, GREY, INK, VERMILLION, escaped, need, styled, with_slider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ def paired_odds(
     styled(fig, title, height=420)
     fig.update_xaxes(**_ODDS, range=[-reach, reach], title_text="in the text, he : she", tickfont_size=11)
     fig.update_yaxes(**_ODDS, range=[-reach, reach])
-    fig.update_yaxes(title_text=f"after {prompt}, he : she", row=1, col=1)
+    fig.update_yaxes(title_text=f"after {escaped(prompt)}, he : she", row=1, col=1)
     fig.update_layout(margin_t=96, legend_y=1.08, meta={"min_width": 600})
     fig.update_annotations(font_size=13)
     return with_slider(fig, frames, prefix="") if len(frames) > 1 else fig
@@ -68,7 +68,7 @@ def _panels(table: pd.DataFrame, columns: list[str], reach: float) -> list[go.Sc
                     x=part["corpus"],
                     y=part[column],
                     mode="markers+text",
-                    text=[noun if shown else "" for noun, shown in zip(part["noun"], named, strict=True)],
+                    text=[escaped(noun) if shown else "" for noun, shown in zip(part["noun"], named, strict=True)],
                     textposition=[_side(x, y, reach) for x, y in zip(part["corpus"], part[column], strict=True)],
                     textfont=dict(size=11, color=INK),
                     marker=dict(size=8, color=colour, symbol="circle-open" if only_plays else "circle"),
@@ -93,7 +93,7 @@ def _side(x: float, y: float, reach: float) -> str:
 
 def _hover(part: pd.DataFrame, column: str) -> list[list[object]]:
     rows = zip(part["noun"], part["he"], part["she"], part["corpus"], part[column], strict=True)
-    return [[noun, int(he), int(she), math.exp(text), math.exp(model)] for noun, he, she, text, model in rows]
+    return [[escaped(noun), int(he), int(she), math.exp(text), math.exp(model)] for noun, he, she, text, model in rows]
 
 
 def odds_dumbbell(
@@ -106,7 +106,7 @@ def odds_dumbbell(
     """A row a noun, sorted by its odds in the text (short stroke): the model's odds before and after."""
     need(table, "noun", "corpus", model, balanced)
     table = table.sort_values("corpus")
-    nouns = list(table["noun"])
+    nouns = list(map(escaped, table["noun"]))
     fig = go.Figure()
     fig.add_vline(x=0, line=dict(color=GREY, width=1, dash="dot"))
     xs = [x for pair in zip(table[model], table[balanced], strict=True) for x in (*pair, None)]

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.superposition import SPARSITY_AXIS, TICKS
-from interp.figures.theme import BLUE, GREY, INK, SKY, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREY, INK, SKY, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +83,7 @@ def phase_diagram(
     title: str = "What becomes of one more feature",
 ) -> go.Figure:
     """`panels`: name → state of the extra feature by the closed form and after training, each [importance, density]."""
-    names = [f"{name}, {kind}" for name in panels for kind in ("closed form", "trained")]
+    names = [f"{escaped(name)}, {kind}" for name in panels for kind in ("closed form", "trained")]
     fig = make_subplots(
         rows=len(panels),
         cols=2,
@@ -102,7 +102,7 @@ def phase_diagram(
         fig.add_scatter(x=np.asarray(density)[where], y=np.asarray(importance)[at], **look, row=row, col=2)
     for state, colour in zip(states, PHASE_COLOURS, strict=True):
         square = dict(symbol="square", color=colour, size=11, line=dict(color=GREY, width=1))
-        fig.add_scatter(x=[None], y=[None], mode="markers", name=state, marker=square)
+        fig.add_scatter(x=[None], y=[None], mode="markers", name=escaped(state), marker=square)
     fig = styled(fig, title, height=110 + 250 * len(panels))
     fig.update_xaxes(type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1], showgrid=False, range=_edges(density))
     fig.update_yaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10], showgrid=False, range=_edges(importance))
@@ -116,7 +116,7 @@ def _states(z: np.ndarray, density: Sequence[float], importance: Sequence[float]
     scale = [(at / 3 + step / 3, colour) for at, colour in enumerate(PHASE_COLOURS) for step in (0, 1)]
     told = "density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>"
     heat = go.Heatmap(x=density, y=importance, z=z, zmin=-0.5, zmax=2.5, colorscale=scale, showscale=False)
-    return heat.update(text=np.array(states)[z], hovertemplate=told)
+    return heat.update(text=np.array(list(map(escaped, states)))[z], hovertemplate=told)
 
 
 def _edges(values: Sequence[float]) -> list[float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +45,15 @@ def task_bars(shares: pd.DataFrame) -> go.Figure:
     fig = go.Figure()
     for held, colour in zip(sorted(set(shares["held"])), (BLUE, ORANGE), strict=False):
         part = means[held].sort_values(ascending=False)
-        fig.add_bar(x=list(part.index), y=part.to_numpy(), marker_color=colour, opacity=0.75, name=f"held-out {held}")
+        fig.add_bar(
+            x=list(map(escaped, part.index)),
+            y=part.to_numpy(),
+            name=f"held-out {escaped(held)}",
+            opacity=0.75,
+            marker_color=colour,
+        )
     dots = dict(mode="markers", marker=dict(color=INK, size=5), name="one seed")
-    fig.add_scatter(x=shares["task"], y=shares["right"], **dots)
+    fig.add_scatter(x=list(map(escaped, shares["task"])), y=shares["right"], **dots)
     styled(fig, "Right answers to held-out prompts after tuning", y="answered to the letter")
     return fig.update_yaxes(tickformat=".0%", range=[0, 1.05])
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from interp.figures.theme import BLUE, GREEN, INK, SCALE, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREEN, INK, SCALE, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,10 +46,10 @@ def scaling_law(
         colour, dash = LINES[name]
         shown = np.where(height > low, height, np.nan)
         line = dict(color=colour, dash=dash, width=2)
-        label = NAMES[name].replace("N", symbol)
+        label = NAMES[name].replace("N", escaped(symbol))
         fig.add_trace(go.Scatter(x=along, y=shown, mode="lines", line=line, name=label, hoverinfo="skip"))
     fig.add_traces(_dots(x, above))
-    styled(fig, title, x=f"{x_title} (log)", y="loss − floor (nats a token, log)", height=396)
+    styled(fig, title, x=f"{escaped(x_title)} (log)", y="loss − floor (nats a token, log)", height=396)
     top = above.max() * 1.25
     fig.update_xaxes(type="log", tickformat="~s", tickvals=_ticks(along[0], along[-1], (1, 2, 5)))
     fig.update_yaxes(type="log", tickvals=_ticks(low, top, (1, 2, 5)), range=np.log10([low, top]).tolist())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, need, styled
+from interp.figures.theme import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,13 +37,15 @@ def stage_effects(
             y=[tasks.index(task) + offset for task in part["task"]],
             error_x=_bars(part),
             mode="markers",
-            name=name,
+            name=escaped(name),
             marker=dict(size=9, color=colour, symbol="diamond" if name == "interaction" else "circle"),
-            customdata=part["task"],
-            hovertemplate="%{customdata}: %{x:+.1f} points<extra>" + name + "</extra>",
+            customdata=list(map(escaped, part["task"])),
+            hovertemplate="%{customdata}: %{x:+.1f} points<extra>" + escaped(name) + "</extra>",
         )
     styled(fig, title, x="change in problems solved (percentage points, 95 % interval)")
-    return fig.update_yaxes(tickvals=list(range(len(tasks))), ticktext=tasks, range=[-0.6, len(tasks) - 0.4])
+    return fig.update_yaxes(
+        tickvals=list(range(len(tasks))), ticktext=list(map(escaped, tasks)), range=[-0.6, len(tasks) - 0.4]
+    )
 
 
 def stage_sizes(
@@ -53,7 +55,9 @@ def stage_sizes(
     Columns arm, task, size, mean, low, high."""
     need(table, "arm", "task", "size", "mean", "low", "high")
     tasks = list(dict.fromkeys(table["task"]))
-    fig = make_subplots(1, len(tasks), subplot_titles=tasks, shared_yaxes=True, horizontal_spacing=0.03)
+    fig = make_subplots(
+        1, len(tasks), subplot_titles=list(map(escaped, tasks)), shared_yaxes=True, horizontal_spacing=0.03
+    )
     for column, task in enumerate(tasks, 1):
         for trace in _lines(table[table["task"] == task], "size", legend=column == 1):
             fig.add_trace(trace, row=1, col=column)
@@ -89,12 +93,12 @@ def _lines(table: pd.DataFrame, x: str, *, legend: bool) -> list[go.Scatter]:
                 y=100 * part["mean"],
                 error_y=_bars(part),
                 mode="lines+markers",
-                name=arm,
-                legendgroup=arm,
+                name=escaped(arm),
+                legendgroup=escaped(arm),
                 showlegend=legend,
                 line=dict(color=colour, width=2),
                 marker=dict(size=7, symbol=symbol, line=dict(color=INK, width=0.5)),
-                hovertemplate="%{y:.0f} %<extra>" + arm + "</extra>",
+                hovertemplate="%{y:.0f} %<extra>" + escaped(arm) + "</extra>",
             )
         )
     return traces

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, ORANGE, SCALE, SEQUENCE, need, styled, with_slider
+from interp.figures.theme import BLUE, GREY, ORANGE, SCALE, SEQUENCE, escaped, need, styled, with_slider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def gram_heatmaps(
         rows=3,
         cols=len(names),
         row_heights=[0.5, 0.27, 0.23],
-        subplot_titles=names,
+        subplot_titles=list(map(escaped, names)),
         horizontal_spacing=0.035,
         vertical_spacing=0.09,
         shared_yaxes=True,
@@ -124,7 +124,7 @@ def lines_over_sparsity(fig: go.Figure, tables: Mapping[str, pd.DataFrame], colu
             x=1 / table["density"],
             y=middle,
             mode="lines+markers",
-            name=name,
+            name=escaped(name),
             line=dict(color=colour),
             error_y=error | {"thickness": 1, "color": colour},
         )
@@ -150,7 +150,9 @@ def polygon_multiples(
     panels: Mapping[str, np.ndarray], *, title: str = "Features in two dimensions as they grow sparser"
 ) -> go.Figure:
     """The same side by side, for paper."""
-    fig = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.02, shared_yaxes=True)
+    fig = make_subplots(
+        cols=len(panels), subplot_titles=list(map(escaped, panels)), horizontal_spacing=0.02, shared_yaxes=True
+    )
     for col, W in enumerate(panels.values(), 1):
         for trace in _arrows(W):
             fig.add_trace(trace, row=1, col=col)

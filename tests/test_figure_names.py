@@ -1,0 +1,136 @@
+"""Plotly reads every text as markup: whatever name a figure is given, it shows it letter by letter."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from analyses import proxy_figures
+from analyses.essay import figures as essay
+from interp import figures
+from interp.figures.theme import escaped, label
+
+NAME = '<a href="https://x">x</a>&<b>'
+
+ROWS = pd.DataFrame(dict.fromkeys(("latent", "n", "seed", "step", "iteration", "round"), range(1, 5)))
+for (
+    column
+) in "density p share low high ci_low ci_high auroc auroc_low auroc_high sure_share sure_low sure_high".split():
+    ROWS[column] = 0.5
+for column in "fvu ce_recovered_mean l0 tokens loss val_loss f1_feature f1_neuron r inverse kept ratio mean".split():
+    ROWS[column] = 0.5
+for column in "relative_norm nu_error nu_reconstruction exclusive genuine right size inside likely other proxy".split():
+    ROWS[column] = 0.5
+for (
+    column
+) in "dictionary verdict pair crosscoder label who score model question case stage task effect arm held".split():
+    ROWS[column] = NAME
+ROWS[NAME] = 0.5
+LEVELS = ROWS.assign(verdict="monosemantic")
+SECOND = ROWS.assign(kind="second")
+ASSIGNED = ROWS.assign(features=1, mass=0.5, fires=NAME, MSE=0.5, **{"cross-entropy": 0.5})
+NOUNS = ROWS.assign(noun=NAME, he=1, she=2, corpus=0.5, model=0.5, balanced=0.5, only_plays=False, label=True)
+LOGITS = dict(top_logit_tokens=[0], top_logits=[1.0], bottom_logit_tokens=[0], bottom_logits=[-1.0])
+GRID = np.eye(3) + 0.1
+PARITY = dict.fromkeys(("train_accuracy", "test_accuracy", "distractor_share"), GRID)
+POINTS = (GRID[:2], np.arange(3), GRID[:, :2], np.array([0, 1, 1]))
+STATES = np.array([[0, 1, 2]] * 3)
+
+DRAWN: dict[str, Callable[[], go.Figure]] = {
+    "calibration_curve": lambda: figures.calibration_curve({NAME: ROWS}, title=NAME),
+    "coherence_density": lambda: figures.coherence_density(ROWS, score=NAME),
+    "concept_scatter": lambda: figures.concept_scatter(ROWS),
+    "density_histogram": lambda: figures.density_histogram({NAME: ROWS, "other": ROWS}),
+    "latent_scaling": lambda: figures.latent_scaling(SECOND),
+    "logit_bars": lambda: figures.logit_bars(LOGITS, [NAME]),
+    "quality_bars": lambda: figures.quality_bars(ROWS),
+    "relative_norms": lambda: figures.relative_norms(ROWS),
+    "score_comparison": lambda: figures.score_comparison({NAME: ROWS.head(1)}, title=NAME),
+    "score_distributions": lambda: figures.score_distributions(ROWS, score=NAME),
+    "training": lambda: figures.training({NAME: ROWS, "other": ROWS}, panels=["loss"], levels={NAME: 0.5}),
+    "verdict_shares": lambda: figures.verdict_shares(LEVELS.head(1)),
+    "specificity": lambda: proxy_figures.specificity(ROWS, label=NAME, name=NAME),
+    "sensitivity": lambda: proxy_figures.sensitivity(ROWS.assign(sensitivity=0.5)),
+    "feature_against_neuron": lambda: proxy_figures.feature_against_neuron(ROWS),
+    "sizes_table": lambda: proxy_figures.sizes_table(ROWS, columns={"label": NAME, "n": "n"}, formats=["", "d"]),
+    "ablated_end": lambda: essay.ablated_end({NAME: (0.5, 0.1)}),
+    "assignment_losses": lambda: essay.assignment_losses(ASSIGNED, {NAME: (GRID[0], GRID[0])}, title=NAME),
+    "character_losses": lambda: essay.character_losses(NAME, {NAME: np.ones(len(NAME))}, unit="bits"),
+    "cumulative_power": lambda: essay.cumulative_power({NAME: GRID}),
+    "decision_regions": lambda: essay.decision_regions(*POINTS, [NAME, "b"]),
+    "exclusive_counts": lambda: essay.exclusive_counts(ROWS),
+    "feature_polygons": lambda: essay.feature_polygons({NAME: GRID[:2]}, title=NAME),
+    "features_kept": lambda: essay.features_kept({NAME: ROWS}, 3),
+    "gram_heatmaps": lambda: essay.gram_heatmaps({NAME: (GRID, GRID[0])}),
+    "gram_slider": lambda: essay.gram_slider({NAME: (GRID, GRID[0])}),
+    "latent_on_turns": lambda: essay.latent_on_turns([[NAME, "b"]], [[0.5, 1.0]], NAME),
+    "leak": lambda: essay.leak({NAME: np.ones((3, 3))}, "abc"),
+    "loss_curves": lambda: essay.loss_curves({NAME: ROWS}, {NAME: 0.5}, title=NAME, unit="bits"),
+    "loss_ratios": lambda: essay.loss_ratios(ROWS),
+    "neuron_heatmaps": lambda: essay.neuron_heatmaps({NAME: GRID}, "abc", top=1.0),
+    "neuron_slider": lambda: essay.neuron_slider({NAME: GRID}, "abc", top=1.0),
+    "neuron_weights": lambda: essay.neuron_weights({NAME: GRID}),
+    "odds_dumbbell": lambda: essay.odds_dumbbell(NOUNS),
+    "paired_odds": lambda: essay.paired_odds({NAME: NOUNS, "other": NOUNS}, prompt=NAME),
+    "parity_curves": lambda: essay.parity_curves(np.arange(3), {NAME: PARITY}),
+    "parity_weights": lambda: essay.parity_weights({NAME: GRID}, 2),
+    "phase_diagram": lambda: essay.phase_diagram(
+        {NAME: (STATES, STATES)}, [0.1, 0.2, 0.3], [1, 2, 3], [NAME, "b", "c"]
+    ),
+    "polygon_multiples": lambda: essay.polygon_multiples({NAME: GRID[:2]}),
+    "polysemantic_shares": lambda: essay.polysemantic_shares({NAME: ROWS}),
+    "real_neuron": lambda: essay.real_neuron(GRID, best=0.5, title=NAME),
+    "restart_shares": lambda: essay.restart_shares(ROWS.assign(loss=NAME)),
+    "scaling_law": lambda: essay.scaling_law(np.arange(1, 4), GRID + 1, {}, 0.5, title=NAME, x_title=NAME, symbol=NAME),
+    "stage_curves": lambda: essay.stage_curves(ROWS, title=NAME),
+    "stage_effects": lambda: essay.stage_effects(ROWS),
+    "stage_sizes": lambda: essay.stage_sizes(ROWS, [2]),
+    "sum_responses": lambda: essay.sum_responses(GRID[None], [NAME]),
+    "task_bars": lambda: essay.task_bars(ROWS),
+    "twin_losses": lambda: essay.twin_losses(ROWS),
+}
+NAMELESS = {
+    *("activation_histogram", "compute_curves", "decision_slider", "generation_quality", "geometry"),
+    *("gold_against_divergence", "grokking_curves", "preference_curves", "spectrum_slider", "tuning_curves"),
+}
+"""Numbers alone are given to them."""
+NO_FIGURES = {"HighlightedText", "highlighted_text", "save"}
+TITLED = {"unit_contrast"}
+"""Its axis titles are the caller's markup."""
+
+
+@pytest.mark.parametrize("noun", DRAWN)
+def test_a_name_is_shown_letter_by_letter(noun):
+    drawn = json.loads(str(DRAWN[noun]().to_json()))
+    texts = list(strings(drawn))
+    assert not [text for text in texts if "<a" in text or "&<b" in text]
+    assert any("&lt;a" in text and "&amp;&lt;b&gt;" in text for text in texts)
+
+
+def test_every_figure_with_names_is_drawn_here():
+    assert {*figures.__all__, *essay.__all__} - NO_FIGURES - NAMELESS - TITLED <= set(DRAWN)
+
+
+def test_escaped_text_is_neither_markup_nor_an_entity_nor_tex():
+    assert escaped(NAME) == '&lt;a href="https://x"&gt;x&lt;/a&gt;&amp;&lt;b&gt;'
+    assert escaped("&lt;br>") == "&amp;lt;br&gt;"
+    assert escaped("$x$") == "&#36;x&#36;" and label(" $") == "\u2068·&#36;\u2069"
+
+
+def strings(part: Any) -> Iterator[str]:
+    """All that plotly may show: not the arguments of a slider's steps, and not the names of frames."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, list):
+        for each in part:
+            yield from strings(each)
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if key == "frames":
+                yield from strings([frame["data"] for frame in value])
+            elif key != "args":
+                yield from strings(value)

@@ -44,9 +44,12 @@ class TransformerConfig:
     ACTIVATIONS: ClassVar[Mapping[str, Any]] = {"gelu": F.gelu, "relu": F.relu}
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "d_model", "n_heads", "d_mlp", "d_vocab", "n_ctx"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("n_layers", "d_model", "n_heads", "d_mlp", "d_vocab", "n_ctx", "seed"):
+            value, least = getattr(self, name), 0 if name == "seed" else 1
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name}={value!r} must be a whole number")
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model={self.d_model} must be a multiple of n_heads={self.n_heads}")
         if self.act_fn not in self.ACTIVATIONS:
@@ -62,6 +65,13 @@ class TransformerConfig:
     @property
     def d_head(self) -> int:
         return self.d_model // self.n_heads
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights in all; each block has four attention matrices, an MLP, their biases and two LayerNorms."""
+        block = 4 * self.d_model**2 + 2 * self.d_model * self.d_mlp + self.d_mlp + 9 * self.d_model
+        ends = (2 * self.d_vocab + self.n_ctx + 2) * self.d_model + self.d_vocab
+        return self.n_layers * block + ends
 
 
 class Embed(nn.Module):

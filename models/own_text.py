@@ -9,9 +9,14 @@ import glob
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from models.documents import Document, cut, piece_end, source
+
+MAX_FILES = 100_000
+MAX_EMPTY_ROWS = 1_000_000
+"""A data set that brings no text in so many rows brings none: a small Parquet file can hold billions of them."""
 
 
 @source(fields=("paths",), remedy="name at least one file or glob")
@@ -50,12 +55,15 @@ def huggingface(name: str, subset: str, split: str, field: str, size: int) -> It
     import datasets
 
     rows = datasets.load_dataset(name, subset or None, split=split, streaming=True)
-    empty = True
+    empty, last = True, -1
     for number, row in enumerate(rows):
         if not isinstance(row.get(field), str):
             raise ValueError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
+        if number - last > MAX_EMPTY_ROWS:
+            where = f"{MAX_EMPTY_ROWS:,} rows from row {last + 1} on"
+            raise ValueError(f"{name} has no text under {field!r} in {where}: name another field or data set")
         for piece in cut(row[field], (), "huggingface", f"{name}:{number}", size=size):
-            empty = False
+            empty, last = False, number
             yield piece
     if empty:
         raise ValueError(f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}")
@@ -75,14 +83,26 @@ def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Ite
     yield from cut(rest, (), source, name, size=size)
 
 
+def matching_files(pattern: str) -> list[Path]:
+    """The file of that name, or those that a glob matches, sorted: files and pipes, no devices. None: an empty list.
+
+    Raises ValueError for a pattern that matches more than 100,000 names.
+    """
+    if "\0" in pattern:
+        raise ValueError(f"{pattern!r} is no name of a file: it holds a NUL")
+    found = [pattern] if Path(pattern).exists() else list(islice(glob.iglob(pattern, recursive=True), MAX_FILES + 1))
+    if len(found) > MAX_FILES:
+        raise ValueError(f"{pattern} matches more than {MAX_FILES:,} names: name fewer")
+    return sorted(path for path in map(Path, found) if path.is_file() or path.is_fifo())
+
+
 def _matches(pattern: str) -> list[Path]:
     if Path(pattern).is_dir():
         raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
-    if Path(pattern).exists():
-        return [Path(pattern)]
-    paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if not Path(p).is_dir())
+    paths = matching_files(pattern)
     if not paths:
-        raise FileNotFoundError(f"{pattern} does not exist: name a text file, or a glob that matches some")
+        what = "is a device" if Path(pattern).exists() else "does not exist"
+        raise FileNotFoundError(f"{pattern} {what}: name a text file, or a glob that matches some")
     return paths
 
 
@@ -118,6 +138,10 @@ def _read_row(line: bytes, field: str, row: str) -> str:
         ) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{row} is not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError(f"{row} is nested too deeply: write an object with the field {field!r}") from None
+    except ValueError as error:  # Python's own, of numbers with thousands of digits
+        raise ValueError(f"{row} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{row} holds a {type(value).__name__}, not an object with the field {field!r}")
     if not isinstance(value.get(field), str):

@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Int
 
-from models.whole_files import atomic
+from models.whole_files import write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,6 +46,8 @@ class Tokenizer:
         self.bytewise = isinstance(inner.model, tokenizers.models.BPE)
         special = (BOS, UNKNOWN)
         letters = _byte_letters()
+        if self.bytewise and (strange := {*"".join(p for p in pieces.values() if p not in special)} - letters.keys()):
+            raise ValueError(f"a byte-level tokenizer cannot have {sorted(strange)[0]!r} in a token; train it here")
         self._bytes = [
             bytes(letters[c] for c in pieces[i]) if self.bytewise and pieces[i] not in special else pieces[i].encode()
             for i in range(len(pieces))
@@ -108,15 +110,24 @@ class Tokenizer:
         """Write `tokenizer.json`, in the format of Hugging Face."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic(folder / _FILE) as temporary:
-            self._inner.save(str(temporary))
+        write_text(folder / _FILE, self._inner.to_str(pretty=True))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        file = Path(folder) / _FILE
+        """Raises FileNotFoundError or ValueError, naming the file, where there is none or none of ours."""
+        file, remedy = Path(folder) / _FILE, "a tokenizer is saved with its corpus, as `interp train-model` does"
         if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist: a tokenizer is saved with its model")
-        return cls(tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")))
+            raise FileNotFoundError(f"{file} does not exist: {remedy}")
+        try:
+            inner = tokenizers.Tokenizer.from_buffer(file.read_bytes())
+        except Exception as error:  # the library raises no other kind
+            raise ValueError(f"{file} is no tokenizer ({error}): {remedy}") from None
+        inner.no_padding()
+        inner.no_truncation()
+        try:
+            return cls(inner)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
 
     def to_transformers(self) -> "PreTrainedTokenizerFast":
         """The same tokenizer for `transformers`; `<|bos|>` begins, ends and pads, as in GPT-2."""

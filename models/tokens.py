@@ -14,13 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from models.documents import Document
 from models.tokenizer import Tokenizer
-from models.whole_files import atomic
+from models.whole_files import open_tensors, write_tensors
 
 Progress = Callable[[int, int, str], None]
 
@@ -72,23 +70,41 @@ class LabelledTokens:
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
         names = json.dumps({"label_names": self.label_names, "document_names": self.document_names})
-        tensors = {key: getattr(self, key).contiguous() for key in _TENSORS}
-        with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata={"names": names})
+        write_tensors(path, {key: getattr(self, key) for key in _TENSORS}, {"names": names})
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelledTokens":
-        """Raises ValueError on a file that `save` did not write, or that is cut off."""
-        try:
-            with safe_open(str(path), "pt") as file:
-                names = {key: tuple(value) for key, value in json.loads((file.metadata() or {})["names"]).items()}
-                tensors = {key: file.get_tensor(key) for key in _TENSORS}
-            return cls(label_names=names["label_names"], document_names=names["document_names"], **tensors)
-        except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{path} holds no labelled tokens ({error}): tokenize the corpus again") from error
+        """Raises ValueError on a file that `save` did not write, that is cut off, or whose parts do not fit."""
+        with open_tensors(path, _REMEDY) as file:
+            names = json.loads((file.metadata() or {})["names"])
+            names = {key: tuple(names[key]) for key in ("label_names", "document_names")}
+            tensors = {key: file.get_tensor(key) for key in _TENSORS}
+        found = cls(**names, **tensors)
+        if wrong := found._misfit():
+            raise ValueError(f"{path} holds no labelled tokens ({wrong}): {_REMEDY}")
+        return found
+
+    def _misfit(self) -> str:
+        """What of it does not fit the rest; "" if all does."""
+        shape = tuple(self.tokens.shape)
+        if any(getattr(self, key).is_floating_point() for key in _TENSORS):
+            return "its numbers are no integers"
+        if len(shape) != 2 or not self.tokens.numel() or int(self.tokens.min()) < 0:
+            return f"its tokens {shape} are not [seq, pos] of ids from 0 on"
+        if tuple(self.label_bits.shape) != shape or tuple(self.document_ids.shape) != shape:
+            return f"its labels or document ids are not of the shape {shape} of its tokens"
+        if tuple(self.row_characters.shape) != shape[:1] or int(self.row_characters.min()) < 0:
+            return "it does not hold a number of characters for each row"
+        names = (*self.label_names, *self.document_names)
+        if len(self.label_names) > 63 or not all(isinstance(name, str) for name in names):
+            return "its names are not at most 63 labels and the documents, each a text"
+        low, high = int(self.document_ids.min()), int(self.document_ids.max())
+        # A row that begins within a document that was cut away has the id -1.
+        return "" if -1 <= low and high < len(self.document_names) else f"its document ids are {low}..{high}"
 
 
 _TENSORS = ("tokens", "label_bits", "document_ids", "row_characters")
+_REMEDY = "tokenize the corpus again"
 
 
 class LabelMasks(Mapping[str, Tensor]):

@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
-from safetensors.torch import load_file
 from torch import Tensor
 
-from models.checkpoint import check_inputs, checksum, keep_rows, read_checkpoint, write_checkpoint, write_json
+from models.checkpoint import check_inputs, checksum, keep_rows, load_weights, read_checkpoint, write_checkpoint
 from models.evaluation import Progress, TextTokenizer, decoded, evaluate_loss, samples
 from models.ngrams import bigram_cross_entropy, unigram_cross_entropy
 from models.recipe import TrainingConfig, adamw, autocast, batch_rows, check_finite
 from models.transformer import Transformer
+from models.whole_files import read_json, write_json
 
 __all__ = ["TextTokenizer", "TrainingConfig", "TrainingResult", "batch_rows", "evaluate_loss", "train_model"]
 
@@ -115,11 +115,14 @@ class _Run:
         file = self.out / "results.json"
         if not file.exists() or self.checkpoint.exists():
             return None
-        results = json.loads(file.read_text())
+        results = read_json(file, "delete it to train again")
         check_inputs(results.pop("inputs", {}), self.inputs, file)
-        self.model.load_state_dict(load_file(self.out / "weights.safetensors"))
-        self.progress(self.steps, self.steps, f"val {results['val_loss']:.3f} nats/token")
-        return TrainingResult(**results)
+        numbers = {field.name: results.get(field.name, "missing") for field in fields(TrainingResult)}
+        if wrong := [name for name, value in numbers.items() if not isinstance(value, int | float | None)]:
+            raise ValueError(f"{file} holds no number {', '.join(wrong)}: delete it to train again")
+        load_weights(self.model, self.out / "weights.safetensors", "delete results.json to train again")
+        self.progress(self.steps, self.steps, f"val {numbers['val_loss']:.3f} nats/token")
+        return TrainingResult(**numbers)
 
     def begin(self, resume: bool) -> None:
         """Go on from the checkpoint, or clear the folder and start."""

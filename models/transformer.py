@@ -8,7 +8,6 @@ Names of hooks and weights are those of `transformer_lens.HookedTransformer`, so
 `state_dict` mean the same here. The parts are those of `models.layers`.
 """
 
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -17,19 +16,20 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
+from models.checkpoint import count_weights, load_weights
 from models.layers import EPS, Attention, Block, Embed, LayerNorm, PosEmbed, TransformerConfig, Unembed, hooked
 from models.loss import token_loss
-from models.whole_files import atomic
+from models.memory import check_memory
+from models.whole_files import read_json, write_json, write_tensors
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache, HookedTransformer, HookedTransformerConfig
 
+_REMEDY = "name a folder that `interp train-model` wrote, or train it again"
 FORMER_OPTIONS = (("tied_embeddings", False), ("layer_norm_eps", EPS))
 """What older config.json files say as well, where it is what every model is now."""
 
@@ -44,6 +44,7 @@ class Transformer(HookedRootModule):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
+        check_memory(4 * config.n_parameters, f"a model of {config.n_parameters:,} parameters")
         self.config = config
         self.embed = Embed(config)
         self.pos_embed = PosEmbed(config)
@@ -136,33 +137,33 @@ class Transformer(HookedRootModule):
         """`weights.safetensors` and `config.json` in `folder`."""
         folder = Path(folder)
         self.save_weights(folder / "weights.safetensors")
-        with atomic(folder / "config.json") as temporary:
-            temporary.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        write_json(folder / "config.json", asdict(self.config))
 
     def save_weights(self, file: str | Path) -> None:
         file = Path(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(file) as temporary:
-            save_file({name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}, temporary)
+        write_tensors(file, self.state_dict())
 
     @classmethod
     def load(cls, folder: str | Path, weights: str = "weights.safetensors", device: str = "cpu") -> "Transformer":
-        """The model that `save` wrote; `weights` may name another file in the folder, a training snapshot say."""
-        folder = Path(folder)
+        """The model that `save` wrote; `weights` may name another file in the folder, a training snapshot say.
+
+        Raises FileNotFoundError or ValueError, naming the file, where one is missing, damaged or does not fit."""
+        file = Path(folder) / "config.json"
+        stored = read_json(file, _REMEDY)
+        kept = {name: value for name, value in stored.items() if (name, value) not in FORMER_OPTIONS}
         try:
-            stored = json.loads((folder / "config.json").read_text())
-            kept = {name: value for name, value in stored.items() if (name, value) not in FORMER_OPTIONS}
             config = TransformerConfig(**kept)
-            tensors = load_file(folder / weights)
-        except (TypeError, SafetensorError) as error:
-            raise ValueError(f"{folder / 'config.json'} with {weights} cannot be read: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file} describes no model ({error}): {_REMEDY}") from None
+        if config.n_parameters > 2 * (
+            there := count_weights(Path(folder) / weights, _REMEDY)
+        ):  # before memory is taken
+            raise ValueError(
+                f"{file} describes {config.n_parameters:,} parameters, {weights} holds {there:,}: {_REMEDY}"
+            )
         model = cls(config)
-        expected = model.state_dict()
-        for name in sorted(expected.keys() | tensors.keys()):
-            shape, fits = (list(d[name].shape) if name in d else "missing" for d in (tensors, expected))
-            if shape != fits:
-                raise ValueError(f"{name} of {folder / weights} is {shape}, by config.json it is {fits}")
-        model.load_state_dict(tensors)
+        load_weights(model, Path(folder) / weights, _REMEDY)
         return model.to(device)
 
     @property

@@ -529,7 +529,7 @@ def test_saved_tokens_are_read_back(mixture, bpe, tmp_path):
     assert [f.name for f in (tmp_path / "deep").iterdir()] == ["tokens.safetensors"]
     cut = (tmp_path / "deep" / "tokens.safetensors").read_bytes()[:-10]
     (tmp_path / "cut.safetensors").write_bytes(cut)
-    with pytest.raises(ValueError, match="cut.safetensors holds no labelled tokens"):
+    with pytest.raises(ValueError, match="cut.safetensors is damaged .*: tokenize the corpus again"):
         LabelledTokens.load(tmp_path / "cut.safetensors")
 
 

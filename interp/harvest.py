@@ -146,7 +146,7 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
         origin=origin,
     )
     row_ids = passes.keep.flatten().nonzero().squeeze(1)
-    make = partial(ScatterWriter, out, config, row_ids, batch_rows=passes.batch_size * n_ctx, resume=resume)
+    make = partial(ScatterWriter, out, config, row_ids, batch_rows=min(passes.batch_size, n_seq) * n_ctx, resume=resume)
     writer = team.all_do(lambda: make() if team.is_first else None)
     with writer or nullcontext():
         position = torch.tensor([0 if writer is None else writer.position])
@@ -183,6 +183,9 @@ def _check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
 
 def _kept(tokens: Int[Tensor, "seq pos"], exclude: Sequence[int]) -> Bool[Tensor, "seq pos"]:
     """Which tokens are no excluded ones."""
+    for token in exclude:
+        if not 0 <= token < 1 << 31:
+            raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
     keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype))
     if not keep.any():
         all_of = f"all {tokens.numel()} are among the excluded ids {list(exclude)}"

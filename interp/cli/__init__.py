@@ -1,15 +1,19 @@
 """The command line: `interp COMMAND`, also `python -m interp COMMAND`.
 
 `demo` and `run` build a run folder stage by stage; the other commands do one stage each on files that you name.
-Bad input ends with one line on standard error and exit code 2. Under `torchrun` the first process speaks.
+Bad input ends with one line on standard error and exit code 2; Ctrl-C ends with 130 and SIGTERM with 143, one line too,
+and what was half written is removed. Under `torchrun` the first process speaks.
 """
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from interp.cli.arguments import Parser, add_command, command_name
-from interp.cli.console import is_first, one_line
+from interp.cli.console import is_expected, is_first, one_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command, scorecard_command
 from interp.cli.judge_command import judge_command
 from interp.cli.run_commands import (
@@ -39,32 +43,57 @@ COMMANDS: dict[Callable[..., None], Callable | None] = {
 """Each with what else adds to its help and arguments."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception: what a Ctrl-C cleans up is cleaned up."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser(words)
     try:
-        options = parser.parse_args(words)
-        if options.command is None:
-            parser.print_help()
-            return 0
-        if options.no_verify:
-            os.environ["INTERP_VERIFY"] = "0"
-        _quiet_libraries()
-        options.command(options)
-        sys.stdout.flush()
+        with _terminating():
+            options = _parser(words).parse_args(words)
+            if options.command is None:
+                _parser(words).print_help()
+                return 0
+            if options.no_verify:
+                os.environ["INTERP_VERIFY"] = "0"
+            _quiet_libraries()
+            options.command(options)
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
-        if "--traceback" in words:
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        if is_first():
+            what = "terminated" if terminated else "interrupted"
+            print(f"interp: {what}; run the same command again to go on", file=sys.stderr)
+        return 143 if terminated else 130
+    except Exception as error:
+        if "--traceback" in words or not is_expected(error):
             raise
         if is_first() or isinstance(error, OSError):
             print(f"interp: {one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interp: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
     return 0
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM raises `Terminated`, once; a second one waits for the cleaning up to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser(words: Sequence[str]) -> Parser:

@@ -12,11 +12,37 @@ def is_first() -> bool:
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
+_LIBRARIES = (("safetensors", "SafetensorError"), ("pyarrow", "ArrowException"), ("duckdb", "Error"))
+"""Errors that are no ValueError; where a file is read they are one, and here is what slipped through."""
+_LONGEST = 2000
+_FULL = (f"os error {errno.ENOSPC}", "No space left on device")
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether it speaks of the input, the disk or the memory; other errors are ours, and show where they came from."""
+    loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
+    kinds = (ValueError, OSError, MemoryError, RecursionError, *(getattr(module, kind) for module, kind in loaded))
+    return isinstance(error, kinds) or _lacks_memory(error)
+
+
 def one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        place = f" ({error.filename})" if error.filename else ""
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in said)
+    said = said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 2 :]}"
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in said for words in _FULL):
+        place = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{place}: free some space and run the same command again"
-    return " ".join(str(error).split()) or type(error).__name__
+    if _lacks_memory(error):
+        return f"there is not enough memory ({said}): lower the batch size, the latents or the tokens"
+    if isinstance(error, RecursionError):
+        return f"the input is nested too deeply ({said}): write it flat"
+    return said
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    said = str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in said for w in _NO_MEMORY))
 
 
 class Bar:

@@ -21,9 +21,13 @@ def is_run(source: Path) -> bool:
 
 
 def only_hook(store: Any, hook: str | None) -> str:
+    """The one that is named, or that the store has. Raises ValueError where it is not said which, or has no name."""
+    names = ", ".join(store.hook_names)
     if hook is None and len(store.hook_names) > 1:
-        raise ValueError(f"the store holds {', '.join(store.hook_names)}: say which with --hook")
-    return hook or store.hook_names[0]
+        raise ValueError(f"the store holds {names}: say which with --hook")
+    if hook is not None and not hook.strip():
+        raise ValueError(f"--hook {hook!r} is no name: the store holds {names}")
+    return store.hook_names[0] if hook is None else hook
 
 
 def open_features(source: Path) -> "FeatureStore":

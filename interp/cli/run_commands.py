@@ -97,7 +97,9 @@ def harvest_command(
     from models.transformer import Transformer
 
     ids = LabelledTokens.load(tokens).tokens
-    if max_tokens:
+    if max_tokens is not None:
+        if max_tokens < 1:
+            raise ValueError(f"--max-tokens {max_tokens} must be at least 1; leave it out to harvest all")
         ids = ids[: max(1, max_tokens // ids.shape[1])]
     options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": max_norm, "seed": seed}
     with Bar("harvest") as bar:

@@ -89,7 +89,13 @@ class RunConfig(SimpleNamespace):
         """Raises ValueError for TOML that cannot be parsed, and as `from_dict`, naming the file."""
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such"
+            ) from None
+        except RecursionError:
+            raise ValueError(f"{path} is not valid TOML: it is nested too deeply") from None
+        except ValueError as error:  # TOMLDecodeError, and Python's own of numbers with thousands of digits
             raise ValueError(f"{path} is not valid TOML: {error}") from error
         return cls.from_dict(sections, where=str(path))
 

@@ -1,7 +1,8 @@
 """Values from outside as fields of a config dataclass: pydantic checks the types, the dataclass itself the rest.
 
-Numbers are strict (no text, no truth values, whole ones for integers, finite), TOML's lists stand for tuples and "none"
-for None. A mistake is a ValueError of one line: the field, the value, and what it must be or the nearest known name.
+Numbers are strict (no text, no truth values, whole ones for integers, finite, at most 10¹²), TOML's lists stand for
+tuples and "none" for None. A mistake is a ValueError of one line: the field, the value, and what it must be or the
+nearest known name.
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from interp.sae import SAEConfig
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+MAX_INTEGER = 10**12
+"""No count, size or seed of a run is larger; a larger one is a slip, and would run for ever or overflow."""
 
 
 def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
@@ -50,7 +53,7 @@ def check_names(names: Iterable[Any], known: list[str], what: str) -> None:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
             remedy = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
-            raise ValueError(f"{what} {name!r} does not exist; {remedy}")
+            raise ValueError(f"{what} {short(name)} does not exist; {remedy}")
 
 
 def field_types(kind: type) -> dict[str, Any]:
@@ -82,7 +85,20 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, tuple) else "none" if value is None else value
 
 
+def short(value: Any) -> str:
+    """Its repr, the middle left out where it is long."""
+    text = (
+        repr(value)
+        if not isinstance(value, int) or abs(value) < 1 << 200
+        else f"an integer of {value.bit_length()} bits"
+    )
+    return text if len(text) <= 80 else f"{text[:50]}…{text[-20:]}"
+
+
 def _read(name: str, value: Any, hint: Any) -> Any:
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, int | float) and int in _leaves(hint) and abs(number) > MAX_INTEGER:
+            raise ValueError(f"{name} = {short(number)} must be in -10¹²..10¹²")
     try:
         return TypeAdapter(hint, config=STRICT).validate_python(_python(value, hint))
     except ValidationError as error:
@@ -90,7 +106,7 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         said = first["msg"]
         none = ' or "none"' if types.NoneType in typing.get_args(hint) else ""
         must = f" must {said.removeprefix('Input should ')}{none}" if said.startswith("Input should ") else f": {said}"
-        raise ValueError(f"{name} = {first['input']!r}{must}") from error
+        raise ValueError(f"{name} = {short(first['input'])}{must}") from error
 
 
 def _python(value: Any, hint: Any) -> Any:

@@ -1,6 +1,5 @@
 """From text to activations: `corpus`, `model`, `activations`."""
 
-import glob
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +72,9 @@ class HarvestConfig:
 
 def _text_files(config: RunConfig) -> dict[str, Any]:
     """So that a user's text that changed is read again."""
-    named = {Path(name) for each in config.corpus.paths for name in (each, *glob.glob(each, recursive=True))}
+    from models.own_text import matching_files
+
+    named = {path for each in config.corpus.paths for path in matching_files(each)}
     return {"files": {str(path): digest_file(path) for path in sorted(named) if path.is_file()}}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from analyses.attack_cases import MLP, RESID
 from analyses.attack_trial import Case
 
-_RANK = ("rank", "{here}/run/features", "--nulls", "1", "--out", "{here}/ranking.csv")
+RANK = ("rank", "{here}/run/features", "--nulls", "1", "--out", "{here}/ranking.csv")
 _REPORT = ("report", "{here}/run/features", "--out", "{here}/out")
 _PAGE = ("report", "{here}/run", "--out", "{here}/out")
 _IN_PLACE = ("report", "{here}/run")
@@ -23,7 +23,7 @@ _FULL_SCAN = (*_SCAN, *_LABELLED, "--tokenizer", "{here}/run/corpus/tokenizer")
 _EXPORT = ("export", "{here}/run/sae", "--out", "{here}/out")
 _HARVEST = ("harvest", "{here}/run/model", "{here}/run/corpus/val", "--hook", RESID)
 _A_LITTLE = (*_HARVEST, "--max-tokens", "640", "--out", "{here}/out")
-_AGAIN = ("run", "{here}/run/run.toml", "--out", "{here}/run")
+RUN_AGAIN = ("run", "{here}/run/run.toml", "--out", "{here}/run")
 
 READ_BY: dict[str, tuple[tuple[str, ...], ...]] = {
     "activations/store/manifest.json": (_TRAIN, _SCAN),
@@ -31,29 +31,29 @@ READ_BY: dict[str, tuple[tuple[str, ...], ...]] = {
     "activations/store/statistics.safetensors": (_TRAIN,),
     "activations/store/shard-00000.safetensors": (_TRAIN,),
     "sae/cfg.json": (_SCAN, _EXPORT),
-    "sae/results.json": ((*_TRAIN[:-1], "{here}/run/sae"), _AGAIN),
+    "sae/results.json": ((*_TRAIN[:-1], "{here}/run/sae"), RUN_AGAIN),
     "sae/sae_weights.safetensors": (_EXPORT, _SCAN),
-    "sae/manifest.json": (_AGAIN, _PAGE),
+    "sae/manifest.json": (RUN_AGAIN, _PAGE),
     "sae/metrics.jsonl": (_PAGE,),
     "model/config.json": (_A_LITTLE,),
     "model/weights.safetensors": (_A_LITTLE,),
-    "model/manifest.json": (_AGAIN, _PAGE),
+    "model/manifest.json": (RUN_AGAIN, _PAGE),
     "model/results.json": (_PAGE,),
     "model/metrics.jsonl": (_PAGE,),
     "corpus/train": (_FULL_SCAN,),
     "corpus/val": (_A_LITTLE,),
-    "corpus/manifest.json": (_AGAIN, _PAGE),
+    "corpus/manifest.json": (RUN_AGAIN, _PAGE),
     "corpus/tokenizer/tokenizer.json": (_FULL_SCAN,),
-    "features/meta.json": (_RANK, _REPORT),
-    "features/vocab.json": (_RANK, _REPORT),
+    "features/meta.json": (RANK, _REPORT),
+    "features/vocab.json": (RANK, _REPORT),
     "features/scan.json": ((*_SCAN[:-1], "{here}/run/features"),),
-    "features/manifest.json": (_AGAIN, _IN_PLACE),
-    "features/codes/codes.json": (_RANK, _REPORT),
-    "features/codes/run-00000.safetensors": (_RANK,),
-    "features/tokens.safetensors": (_RANK, _REPORT),
+    "features/manifest.json": (RUN_AGAIN, _IN_PLACE),
+    "features/codes/codes.json": (RANK, _REPORT),
+    "features/codes/run-00000.safetensors": (RANK,),
+    "features/tokens.safetensors": (RANK, _REPORT),
     "features/decoder.safetensors": (_REPORT,),
-    "ranking/manifest.json": (_AGAIN, _PAGE),
-    "report/manifest.json": (_AGAIN,),
+    "ranking/manifest.json": (RUN_AGAIN, _PAGE),
+    "report/manifest.json": (RUN_AGAIN,),
     "report/started.json": (_IN_PLACE,),
     "run.toml": (_PAGE, _IN_PLACE),
 }

@@ -3,12 +3,12 @@
 In: a `Case` and a finished run that it may read. Out: a row with what became of it,
 
     ok           exit code 0, 2, 130 or 143; at 2 one line that names the file, the option or the value
-    accepted     exit code 0, where the input is wrong
+    accepted     exit code 0, where the input is wrong, or the file that should be unchanged is not
     nameless     one line that names none of them;    lines: more or fewer lines than one
     traceback    an exception came out;    signal: the process died;    exit: another exit code
     memory       more than 1 GB beside what the libraries take;    slow: more than 10 seconds of a processor
 
-What the checksums would refuse is let through (`INTERP_VERIFY=0`), to see what else does. A process is forked from a
+Where a case does not ask for checksums they are off (`INTERP_VERIFY=0`), to see what else refuses. A process is forked from a
 server that has the libraries in memory already. It may take 3 GB more than that, write files of 1 GB and run for 20
 seconds of a processor, a minute in all.
 """
@@ -53,14 +53,20 @@ class Case:
     """In words, for the table."""
     words: tuple[str, ...]
     """Of the command line. {run} is a finished run, {here} the case's own folder."""
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    """By their place in {here}; one under run/ stands in a run of the case's own."""
+    files: Mapping[str, bytes | None] = field(default_factory=dict)
+    """By their place in {here}; one under run/ stands in a run of the case's own; None: it is deleted."""
     named: tuple[str, ...] = ()
     """One of these must be in the message."""
     wrong: bool = False
     """Exit code 0 is no answer to it."""
     own_run: bool = False
     """The case gets a copy of the run that it may change, in {here}/run."""
+    verify: bool = False
+    """With checksums."""
+    remedy: str = ""
+    """Must be in the message, too."""
+    same: tuple[str, bytes] | None = None
+    """A file in {here}, and what must be in it at exit code 0."""
 
 
 def attempt(case: Case, run: Path, here: Path) -> dict[str, Any]:
@@ -72,13 +78,16 @@ def attempt(case: Case, run: Path, here: Path) -> dict[str, Any]:
     for name, content in case.files.items():
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).unlink(missing_ok=True)
-        (here / name).write_bytes(content)
+        if content is not None:
+            (here / name).write_bytes(content)
     places = {"{run}": str(here / "run" if own else run), "{here}": str(here)}
     words = [re.sub(r"\{run\}|\{here\}", lambda found: places[found[0]], word) for word in case.words]
-    code, seconds, peak = _in_a_process(words, here)
+    code, seconds, peak = _in_a_process(words, here, case.verify)
     said = (here / "stderr").read_text(encoding="utf-8", errors="replace").splitlines()
     lines = [line for line in said if line.strip() and not _PROGRESS.match(line)]
     verdict = _verdict(case, code, seconds, peak, lines)
+    if code == 0 and case.same and (here / case.same[0]).read_bytes() != case.same[1]:
+        verdict = "accepted"
     shutil.rmtree(here, ignore_errors=True)
     row = {"kind": case.kind, "case": case.what, "exit": code, "seconds": round(seconds, 2), "peak_mb": round(peak)}
     return row | {"verdict": verdict, "message": (lines[-1] if lines else "")[:500]}
@@ -109,7 +118,8 @@ def _verdict(case: Case, code: int, seconds: float, peak: float, lines: list[str
     if len(lines) != 1 or not lines[0].startswith("interp: "):
         return "lines"
     said = lines[0].lower()
-    return "ok" if not case.named or any(name.lower() in said for name in case.named) else "nameless"
+    named = not case.named or any(name.lower() in said for name in case.named)
+    return "ok" if named and case.remedy in said else "nameless"
 
 
 def _copy(source: str, target: str) -> None:
@@ -117,11 +127,11 @@ def _copy(source: str, target: str) -> None:
     (shutil.copy if source.endswith(".jsonl") else os.link)(source, target)
 
 
-def _in_a_process(words: list[str], here: Path) -> tuple[int, float, float]:
+def _in_a_process(words: list[str], here: Path, verify: bool) -> tuple[int, float, float]:
     """Exit code, seconds, and MB beside what the libraries take."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__, *_LOADED])
-    process: ForkServerProcess = server.Process(target=_child, args=(words, str(here)))
+    process: ForkServerProcess = server.Process(target=_child, args=(words, str(here), verify))
     process.start()
     process.join(_KILLED_AFTER)
     hangs = process.is_alive()
@@ -136,7 +146,7 @@ def _in_a_process(words: list[str], here: Path) -> tuple[int, float, float]:
     return code, float(_KILLED_AFTER if hangs or code == -signal.SIGXCPU else 0), 0.0
 
 
-def _child(words: list[str], here: str) -> None:
+def _child(words: list[str], here: str, verify: bool) -> None:
     for name, stream in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(f"{here}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), stream)
     sys.stdin = open(os.devnull)
@@ -145,7 +155,7 @@ def _child(words: list[str], here: str) -> None:
     limits = (resource.RLIMIT_AS, _kilobytes("VmSize") * 1024 + _ADDRESSES), (resource.RLIMIT_FSIZE, _FILE)
     for kind, limit in (*limits, (resource.RLIMIT_CPU, _CPU_SECONDS)):
         resource.setrlimit(kind, (limit, limit + 5))
-    os.environ |= {"OPENAI_API_KEY": "none", "INTERP_VERIFY": "0", "OMP_NUM_THREADS": "1"}
+    os.environ |= {"OPENAI_API_KEY": "none", "INTERP_VERIFY": str(int(verify)), "OMP_NUM_THREADS": "1"}
     from interp.cli import main
 
     code = 1

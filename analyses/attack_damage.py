@@ -1,0 +1,106 @@
+"""Damage to the files of a finished run: is every bit of it seen, by whoever reads the file?
+
+    damage      each file: bits flipped, cut off, emptied, lengthened, a block of zeros, the next file of its folder in
+                its place, deleted. A command that reads it must refuse it, naming the file and the remedy; `interp run`
+                must make it again where it is missing or cut off.
+    codes       bits flipped in the sparse codes and their list, with checksums off: a ranking is refused or unchanged.
+
+Rows are as those of `analyses.attack_trial`; `accepted` is a damage that nothing saw.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from analyses.attack_files import RANK, READ_BY, RUN_AGAIN
+from analyses.attack_trial import Case
+
+_REPORT = ("report", "{here}/run", "--out", "{here}/out")
+_READERS = {"features": RANK, "ranking": _REPORT, "quality": _REPORT, "concepts": _REPORT, "nulls": _REPORT}
+_READERS |= {"wider": _REPORT, "sae": _REPORT, "model": _REPORT}
+UNREAD = ("report/page/", "model/samples.json", "neurons/", "nulls/dictionaries/")
+"""What no command reads: the page is for a browser, the others are kept for people."""
+FLIPS = 3
+
+
+def cases(kind: str, rng: Random, run: Path, n: int | None) -> list[Case]:
+    """n of a kind; of damage, drawn from all, or all where n is None."""
+    if kind == "codes":
+        return list(islice(codes(rng, run), n))
+    every = list(damage(rng, run))
+    return every if n is None else rng.sample(every, n)
+
+
+def damage(rng: Random, run: Path) -> Iterator[Case]:
+    """Cases of every file, each damage once and bits flipped in FLIPS places."""
+    files = [file for file in sorted(run.rglob("*")) if file.is_file()]
+    for number, file in enumerate(files):
+        name = file.relative_to(run).as_posix()
+        words = _reader(name)
+        if words is None:
+            continue
+        other = files[(number + 1) % len(files)].read_bytes()
+        for what, content in _damages(rng, file.read_bytes(), other):
+            made_again = name.endswith("manifest.json") and content is None
+            named = (file.name, "stage is run again") if words == RUN_AGAIN else (file.name,)
+            yield Case(
+                "damage",
+                f"{name}: {what} ({words[0]})",
+                words,
+                {f"run/{name}": content},
+                named,
+                wrong=words != RUN_AGAIN and not made_again,
+                verify=True,
+                remedy="again",
+            )
+
+
+def codes(rng: Random, run: Path) -> Iterator[Case]:
+    """Flipped bits for ever; three in four in the codes, of them half in their first kilobytes: header and offsets."""
+    ranking = run.parent / "ranking.csv"
+    words = [word.replace("{here}", str(run.parent)).replace("/run/", f"/{run.name}/") for word in RANK]
+    subprocess.run([sys.executable, "-m", "interp", *words], check=True, capture_output=True)
+    unchanged = ("ranking.csv", ranking.read_bytes())
+    places = ["features/codes/codes.json", *[f"features/codes/{f.name}" for f in run.glob("features/codes/run-*")]]
+    while True:
+        name = places[0] if rng.random() < 0.25 else rng.choice(places[1:])
+        whole = (run / name).read_bytes()
+        at = rng.randrange(min(len(whole), 4096 if rng.random() < 0.5 else len(whole)))
+        what = f"{name}: bit {at}.{(bit := rng.randrange(8))}"
+        flipped = {f"run/{name}": _flipped(whole, at, bit)}
+        yield Case("codes", what, RANK, flipped, (Path(name).name,), same=unchanged)
+
+
+def _reader(name: str) -> tuple[str, ...] | None:
+    """A command that reads the file."""
+    if name.startswith(UNREAD):
+        return None
+    if name in READ_BY:
+        return READ_BY[name][0]
+    return _READERS.get(name.partition("/")[0], RUN_AGAIN)
+
+
+def _damages(rng: Random, whole: bytes, other: bytes) -> Iterator[tuple[str, bytes | None]]:
+    for _ in range(FLIPS):
+        at, bit = rng.randrange(max(1, len(whole))), rng.randrange(8)
+        if whole:
+            yield f"bit {at}.{bit} flipped", _flipped(whole, at, bit)
+    start = rng.randrange(max(1, len(whole) - 64))
+    zeros = whole[:start] + b"\0" * min(64, len(whole) - start) + whole[start + 64 :]
+    for what, content in (
+        ("cut off", whole[: rng.randrange(max(1, len(whole)))]),
+        ("emptied", b""),
+        ("lengthened", whole + b"\0"),
+        ("a block of zeros", zeros),
+        ("another file's content", other),
+    ):
+        if content != whole:
+            yield what, content
+    yield "deleted", None
+
+
+def _flipped(whole: bytes, at: int, bit: int) -> bytes:
+    return whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]

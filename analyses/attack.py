@@ -7,7 +7,7 @@
 Claim: none. No signal, traceback or silent change; each refusal is one line that names what is wrong and its remedy.
 
     damage      every file of a finished run, damaged in each way (`analyses.attack_damage`), checksums on
-    codes       200 bits flipped in the sparse codes, checksums off: refused, or the same ranking
+    codes       200 bits flipped in the sparse codes: with checksums all refused; without, none crashes
     toml, arguments, corpus, jsonl, manifest    1,400 hostile inputs (`analyses.attack_inputs`), checksums off
     kill, pair  runs that are killed, or made by two at once (`analyses.attack_runs`)
 

@@ -9,7 +9,6 @@ Everything after an encoder's pick works on it, so nothing dense of size [row, d
 gathers the rows of all runs in token order, so memory is bounded by the slice.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import safe_open
 from torch import Tensor
 
+from interp.code_runs import META, REMEDY, CodeRun, entry_fault, read_meta
 from interp.files import write_json, write_tensors
 
 
@@ -104,6 +103,15 @@ class SparseCodes:
         entries = first + torch.arange(len(first), device=first.device)
         return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
 
+    def check(self, n_rows: int) -> None:
+        """Raises ValueError where there are not `n_rows` rows, where offsets or latents point outside, or where a value
+        is not finite: compiled loops follow them unchecked."""
+        if len(self) != n_rows:
+            raise ValueError(f"codes have {len(self)} rows, but there are {n_rows} tokens")
+        arrays = (self.offsets.cpu().numpy(), self.latents.cpu().numpy(), self.values.detach().float().cpu().numpy())
+        if fault := entry_fault(*arrays, self.d_sae):
+            raise ValueError(f"codes of {len(self)} rows over d_sae={self.d_sae} latents cannot be read: {fault}")
+
     def dense(self) -> Float[Tensor, "row d_sae"]:
         z = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
         return z.index_put_((self.rows, self.latents.long()), self.values, accumulate=True)
@@ -137,20 +145,29 @@ class Dictionary(Protocol):
 
 
 class CodeStore:
-    """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_run`."""
+    """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_run`.
+
+    `codes.json` lists the runs when they are all there (`finish`). Raises ValueError that names the file where one of
+    them is missing or another, and where codes point outside: at once, or as they are read.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        meta = json.loads((self.path / "codes.json").read_text())
-        self.n_rows, self.d_sae = meta["n_rows"], meta["d_sae"]
-        self._runs = [_Run(file) for file in sorted(self.path.glob("run-*.safetensors"))]
+        self.n_rows, self.d_sae, listed = read_meta(self.path / META)
+        names = [file.stem.removeprefix("run-") for file in self.path.glob("run-*.safetensors")]
+        self._runs = [self._run(name) for name in sorted(names if listed is None else listed)]
+        for run, sizes in zip(self._runs, sorted((listed or {}).items()), strict=False):
+            if [run.n_rows, run.nnz] != sizes[1]:
+                raise run.damaged(f"it has {run.n_rows} rows and {run.nnz} firings, {META} says {sizes[1]}")
+        if sum(run.n_rows for run in self._runs) > self.n_rows:
+            raise ValueError(f"{self.path / META} is damaged: its runs have more than {self.n_rows} rows: {REMEDY}")
 
     @classmethod
     def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
         """Open a store to write to; runs that are there already stay (a resumed scan goes on behind them)."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "codes.json", {"n_rows": n_rows, "d_sae": d_sae})
+        write_json(path / META, {"n_rows": n_rows, "d_sae": d_sae})
         return cls(path)
 
     def has_run(self, name: str) -> bool:
@@ -166,9 +183,14 @@ class CodeStore:
             "latents": codes.latents.to(torch.uint16 if self.d_sae <= 1 << 16 else torch.int32),
             "values": codes.values.float(),
         }
-        file = self.path / f"run-{name}.safetensors"
-        write_tensors(file, tensors)
-        self._runs.append(_Run(file))
+        write_tensors(self.path / f"run-{name}.safetensors", tensors)
+        self._runs.append(self._run(name))
+
+    def finish(self) -> None:
+        """Say in `codes.json` which runs there are, when none is to come: a store that lacks one is not read."""
+        runs = {run.file.stem.removeprefix("run-"): [run.n_rows, run.nnz] for run in self._runs}
+        meta = {"n_rows": self.n_rows, "d_sae": self.d_sae, "runs": dict(sorted(runs.items()))}
+        write_json(self.path / META, meta, indent=None)
 
     def __len__(self) -> int:
         return self.n_rows
@@ -177,12 +199,17 @@ class CodeStore:
     def nnz(self) -> int:
         return sum(run.nnz for run in self._runs)
 
+    @property
+    def n_present(self) -> int:
+        """Rows that were encoded."""
+        return sum(run.n_rows for run in self._runs)
+
     def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
         """Which rows of the range were encoded at all; the others were excluded at harvest."""
         mask = torch.zeros(stop - start, dtype=torch.bool)
         for run in self._runs:
-            first, last = run.span(start, stop)
-            mask[run.row_ids[first:last] - start] = True
+            _, row_ids = run.row_ids(start, stop)
+            mask[torch.from_numpy(row_ids - start)] = True
         return mask
 
     def __getitem__(self, rows: slice) -> SparseCodes:
@@ -191,40 +218,26 @@ class CodeStore:
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
         length = max(stop - start, 0)
-        row_ids = [run.row_ids[slice(*run.span(start, stop))] for run in self._runs]
-        parts = [run.read(start, stop, self.d_sae) for run in self._runs]
+        found = [run.read(start, start + length) for run in self._runs]
+        tensors = [[torch.from_numpy(array) for array in own[1:]] for own in found]
+        parts = [SparseCodes(offsets, latents, values, self.d_sae) for offsets, latents, values in tensors]
         if len(parts) == 1 and len(parts[0]) == length:
             return parts[0]
         none = torch.empty(0, dtype=torch.int32), torch.empty(0)
         silent = SparseCodes(torch.zeros(2, dtype=torch.int64), *none, self.d_sae)
-        places = torch.cat([*row_ids, torch.empty(0, dtype=torch.int64)]) - start
+        places = torch.from_numpy(np.concatenate([*(own.row_ids for own in found), np.empty(0, np.int64)])) - start
         index = torch.full((length,), len(places))  # of a row that is in no run: the silent one, which comes last
-        return SparseCodes.cat([*parts, silent]).take(index.index_copy_(0, places, torch.arange(len(places))))
+        index.index_copy_(0, places, torch.arange(len(places)))
+        if int((index < len(places)).sum()) < len(places):
+            files = ", ".join(run.file.name for run, own in zip(self._runs, found, strict=True) if len(own.row_ids))
+            raise ValueError(f"{self.path} is damaged: a row is in more than one of {files}: {REMEDY}")
+        return SparseCodes.cat([*parts, silent]).take(index)
 
-
-class _Run:
-    """One sorted run: row ids and offsets in memory, latents and values read by range."""
-
-    def __init__(self, file: Path):
-        self._file = safe_open(str(file), "pt")
-        self.row_ids = self._file.get_tensor("row_ids")
-        self._offsets = self._file.get_tensor("offsets")
-
-    def span(self, start: int, stop: int) -> tuple[int, int]:
-        first, last = torch.searchsorted(self.row_ids, torch.tensor([start, stop])).tolist()
-        return first, last
-
-    @property
-    def nnz(self) -> int:
-        return int(self._offsets[-1])
-
-    def read(self, start: int, stop: int, d_sae: int) -> SparseCodes:
-        """The codes of the run's rows in the range."""
-        first, last = self.span(start, stop)
-        offsets = self._offsets[first : last + 1]
-        entries = slice(int(offsets[0]), int(offsets[-1]))
-        latents, values = (self._file.get_slice(name)[entries] for name in ("latents", "values"))
-        return SparseCodes(offsets - offsets[0], latents.int(), values, d_sae)
+    def _run(self, name: str) -> CodeRun:
+        file = self.path / f"run-{name}.safetensors"
+        if not file.is_file():
+            raise ValueError(f"{file} is missing, but {META} lists it: {REMEDY}")
+        return CodeRun(file, n_rows=self.n_rows, d_sae=self.d_sae)
 
 
 def _offsets(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:

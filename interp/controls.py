@@ -163,6 +163,7 @@ class _Bench:
             codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
             done += len(row_ids)
             self.progress(done, self.n_rows, f"{name}: encoding")
+        codes.finish()
         unfinished.replace(self._folder(name))
 
     def on_shuffled(self, model: nn.Module, hook: str, options: dict[str, Any]) -> Iterator[Part]:

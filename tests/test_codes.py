@@ -1,3 +1,8 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -89,3 +94,114 @@ def test_latent_ids_survive_storage_at_both_sides_of_sixteen_bits(tmp_path, widt
     store = CodeStore.create(tmp_path, n_rows=1, d_sae=width)
     store.write_run("a", torch.tensor([0]), codes)
     assert store[:].latents.tolist() == [0, width - 1]
+
+
+@pytest.fixture
+def finished(dense, tmp_path) -> CodeStore:
+    """Two runs, whose rows interleave."""
+    store = CodeStore.create(tmp_path / "codes", n_rows=ROWS, d_sae=WIDTH)
+    for start in (0, 1):
+        store.write_run(f"0000{start}", torch.arange(start, ROWS, 2), SparseCodes.from_dense(dense[start::2]))
+    store.finish()
+    return store
+
+
+def column(file: Path, name: str) -> np.memmap:
+    """A column of a run, to change in place."""
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        entry = json.loads(stream.read(length))[name]
+    dtype = {"I64": np.int64, "U16": np.uint16, "F32": np.float32}[entry["dtype"]]
+    return np.memmap(file, dtype, "r+", 8 + length + entry["data_offsets"][0], tuple(entry["shape"]))
+
+
+@pytest.mark.parametrize(
+    "name, place, value, said",
+    [
+        ("row_ids", 0, -2, "row ids do not ascend"),
+        ("row_ids", 3, 4, "row ids do not ascend"),
+        ("row_ids", -1, ROWS, "row ids do not ascend"),
+        ("offsets", 0, 1, "offsets do not run from 0"),
+        ("offsets", -1, 1 << 40, "offsets do not run from 0"),
+        ("offsets", 3, 1 << 40, "offsets do not ascend"),
+        ("latents", 5, WIDTH, f"a latent is not in 0..{WIDTH - 1}"),
+        ("values", 5, np.nan, "is nan at row"),
+        ("values", 5, -np.inf, "is -inf at row"),
+    ],
+)
+def test_codes_that_point_outside_are_refused_where_they_enter(finished, name, place, value, said):
+    file = finished.path / "run-00000.safetensors"
+    column(file, name)[place] = value
+    with pytest.raises(ValueError, match=said) as refused:
+        CodeStore(finished.path)[:]
+    assert str(file) in str(refused.value) and "scan again" in str(refused.value)
+
+
+def test_a_row_in_two_runs_is_refused(finished):
+    column(finished.path / "run-00001.safetensors", "row_ids")[0] = 0
+    with pytest.raises(ValueError, match=r"a row is in more than one of run-00000.safetensors, run-00001.safetensors"):
+        CodeStore(finished.path)[:]
+
+
+def test_a_finished_store_is_read_with_all_of_its_runs(finished, dense):
+    stray = finished.path / "run-00002.safetensors"
+    shutil.copy(finished.path / "run-00000.safetensors", stray)
+    assert torch.equal(CodeStore(finished.path)[:].dense(), dense)
+    (finished.path / "run-00000.safetensors").unlink()
+    with pytest.raises(ValueError, match="run-00000.safetensors is missing"):
+        CodeStore(finished.path)
+    shutil.copy(finished.path / "run-00001.safetensors", finished.path / "run-00000.safetensors")
+    with pytest.raises(ValueError, match="run-00000.safetensors is damaged: it has 11 rows"):
+        CodeStore(finished.path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"n_rows": 23}', '{"n_rows": -1, "d_sae": 11}', "[" * 99_999])
+def test_a_store_says_that_what_it_holds_is_no_description_of_codes(finished, text):
+    (finished.path / "codes.json").write_text(text)
+    with pytest.raises(ValueError, match="codes.json is damaged"):
+        CodeStore(finished.path)
+
+
+def test_flipped_bits_are_refused_by_name_or_give_codes_that_stay_inside(finished):
+    generator, refused = np.random.default_rng(0), 0
+    for file in sorted(finished.path.iterdir()):
+        whole = file.read_bytes()
+        for _ in range(100):
+            place, bit = divmod(int(generator.integers(8 * len(whole))), 8)
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            try:
+                codes = CodeStore(finished.path)[:]
+            except ValueError as error:
+                assert str(file if file.suffix != ".json" else finished.path) in str(error)
+                refused += 1
+            else:
+                codes.check(len(codes))
+        file.write_bytes(whole)
+    assert refused > 100
+
+
+@pytest.mark.parametrize("change", [{"offsets": [0, 2, 1]}, {"offsets": [1, 1, 2]}, {"latents": [0, 4]}, {"n": 3}])
+def test_codes_that_point_outside_do_not_pass_the_check(change):
+    codes = SparseCodes(torch.tensor([0, 1, 2]), torch.tensor([0, 3]), torch.ones(2), 4)
+    codes.check(2)
+    n_rows = change.pop("n", 2)
+    with pytest.raises(ValueError, match="codes"):
+        replace(codes, **{name: torch.tensor(values) for name, values in change.items()}).check(n_rows)
+
+
+def test_ranges_are_those_of_long_runs(tmp_path):
+    """Of runs of several blocks of row ids, of which only the first of each is in memory."""
+    n, generator = 30_000, torch.Generator().manual_seed(0)
+    runs = torch.randperm(n, generator=generator)[: n - 5].split([12_345, n - 5 - 12_345])
+    latents = torch.randint(0, WIDTH, (n, 1), generator=generator)
+    store = CodeStore.create(tmp_path, n_rows=n, d_sae=WIDTH)
+    for i, rows in enumerate(runs):
+        store.write_run(str(i), rows, SparseCodes.from_topk(latents[rows], rows[:, None].float() + 1, WIDTH))
+    present = torch.zeros(n, dtype=torch.bool)
+    present[torch.cat(runs)] = True
+    for a, b in ((0, n), (1, 2), (4095, 8193), (n - 7, n), (17_000, 17_000)):
+        found = CodeStore(tmp_path)[a:b]
+        assert torch.equal(found.offsets.diff() > 0, present[a:b])
+        assert torch.equal(found.values, torch.arange(a, b)[present[a:b]].float() + 1)
+        assert torch.equal(found.latents, latents[a:b][present[a:b]].flatten().int())
+        assert torch.equal(store.present(a, b), present[a:b])

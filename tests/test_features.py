@@ -15,7 +15,7 @@ import scipy.sparse
 import torch
 
 from interp.baselines import NeuronDictionary, RandomDictionary
-from interp.codes import SparseCodes
+from interp.codes import CodeStore, SparseCodes
 from interp.features import passes
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
 from interp.features.tables import SCHEMAS
@@ -537,6 +537,27 @@ def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):
     (tmp_path / "without" / "meta.json").write_text(json.dumps(meta))
     (tmp_path / "without" / "manifest.json").unlink()
     assert FeatureStore.open(tmp_path / "without").is_spelt
+
+
+def test_codes_of_another_scan_and_firings_below_zero_are_refused(sae, store, tmp_path):
+    out = scan_features(sae, store, HOOK, tmp_path / "out").path
+    runs = {name: [run.n_rows, run.nnz] for name, run in ((r.file.stem[4:], r) for r in CodeStore(out / "codes")._runs)}
+    assert json.loads((out / "codes" / "codes.json").read_text())["runs"] == runs and runs
+    (out / "codes" / "codes.json").write_text(json.dumps({"n_rows": 700, "d_sae": sae.d_sae, "runs": runs}))
+    with pytest.raises(ValueError, match="codes.json is of 700 rows and .* latents, the scan of 600"):
+        len(FeatureStore(out).codes)
+    (out / "meta.json").unlink()  # as if it had been cut off
+    damage_value(next((out / "codes").glob("run-*")))
+    with pytest.raises(ValueError, match=f"{out / 'codes'} is damaged: it has a firing that is not above 0"):
+        scan_features(sae, store, HOOK, out)
+
+
+def damage_value(file: Path) -> None:
+    """The first activation of a run becomes negative."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    last = 8 + length + json.loads(content[8 : 8 + length])["values"]["data_offsets"][0] + 3
+    file.write_bytes(content[:last] + bytes([content[last] | 0x80]) + content[last + 1 :])
 
 
 def test_bad_input_is_named(sae, store, tokens, tmp_path):

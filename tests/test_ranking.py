@@ -393,6 +393,15 @@ def test_a_few_long_sequences_are_tested(n_seq):
     assert table.verdict[10] == "too_rare" and table.verdict[11] == "polysemantic"
 
 
+def test_codes_that_are_not_of_the_tokens_or_point_outside_are_not_ranked():
+    tokens, codes = torch.from_numpy(some_text(20, 100)), SparseCodes.from_dense(torch.ones(2000, 1))
+    with pytest.raises(ValueError, match="codes have 2000 rows, but there are 1000 tokens"):
+        rank_codes(tokens[:10], codes)
+    codes.offsets[1000] = 1 << 40
+    with pytest.raises(ValueError, match="its offsets do not ascend from 0 to 2000"):
+        rank_codes(tokens, codes)
+
+
 def test_a_text_in_which_nothing_can_be_tested_is_warned_of(caplog):
     def ranked(n_seq):
         tokens = torch.from_numpy(some_text(n_seq, 100))

@@ -32,7 +32,7 @@ from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates
 from interp.explain.words import bits, phrase
 from interp.files import Progress, no_progress, ratio
-from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, chunks
+from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, check_codes, chunks
 
 SAMPLE = 512
 """Firings of a latent that propose rules."""
@@ -112,8 +112,10 @@ def explain(
     labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
     spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
     sample: of an earlier pass over the same codes; without, one is drawn.
-    Raises ValueError for a sense of a latent or with a row that the codes do not have, or for unfitting labels.
+    Raises ValueError for codes that are not of the tokens or point outside, for a sense of a latent or with a row that
+    the codes do not have, or for unfitting labels.
     """
+    check_codes(codes, tokens)
     text, half, n = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy(), codes.d_sae
     if sample is None:
         sample = FitSample(n, text.n_ctx, half, seed)

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse
 from numba import njit
 
+from interp.code_runs import REMEDY
 from interp.codes import CodeStore
 from interp.features.scan_config import ScanConfig, fit_half
 
@@ -74,7 +75,7 @@ class Rows:
 
     @cached_property
     def n_present(self) -> int:
-        return int(self.present.sum())
+        return self.codes.n_present
 
     @cached_property
     def unigrams(self) -> np.ndarray:
@@ -92,7 +93,10 @@ class Rows:
                 advance(chunk.by_row.shape[0])
 
     def _chunk(self, rows: slice) -> Chunk:
-        return Chunk(rows.start, self.codes[rows].scipy())
+        chunk = Chunk(rows.start, self.codes[rows].scipy())
+        if chunk.by_row.nnz and not chunk.by_row.data.min() > 0:
+            raise ValueError(f"{self.codes.path} is damaged: it has a firing that is not above 0: {REMEDY}")
+        return chunk
 
 
 def in_threads(work: Callable[[Any], Any], items: Iterable[Any], n_threads: int) -> Iterator[Any]:

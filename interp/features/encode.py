@@ -70,10 +70,7 @@ def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, tokens: Tensor, W_dec
         codes = SparseCodes.from_scipy(codes)
     if codes.d_sae < 1:
         raise ValueError(f"codes have d_sae={codes.d_sae} latents: at least one is needed")
-    if len(codes) != tokens.numel():
-        raise ValueError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens {tuple(tokens.shape)}")
     if W_dec is not None and len(W_dec) != codes.d_sae:
         raise ValueError(f"W_dec has {len(W_dec)} rows, but the codes have {codes.d_sae} latents")
-    if codes.nnz and not 0 <= int(codes.latents.min()) <= int(codes.latents.max()) < codes.d_sae:
-        raise ValueError(f"latent id {int(codes.latents.max())} is not in 0..d_sae={codes.d_sae}")
+    codes.check(tokens.numel())
     return codes

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.activations import ActivationStore
+from interp.code_runs import META, REMEDY
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.decoder import Decoder, LogitPath, logit_path
 from interp.features.encode import as_codes, encode_store, write_codes
@@ -110,7 +111,13 @@ class FeatureStore:
 
     @cached_property
     def codes(self) -> CodeStore:
-        return CodeStore(self.path / "codes")
+        """Raises ValueError, naming the file, where they are damaged, or not those of the tokens scanned."""
+        codes = CodeStore(self.path / "codes")
+        sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
+        if (len(codes), codes.d_sae) != sizes:
+            what = f"{codes.path / META} is of {len(codes)} rows and {codes.d_sae} latents"
+            raise ValueError(f"{what}, the scan of {sizes[0]} and {sizes[1]}: {REMEDY}")
+        return codes
 
     @cached_property
     def vocab(self) -> list[str]:

@@ -90,6 +90,7 @@ class Scan:
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write everything but the codes, meta.json last."""
+        codes.finish()
         rows = Rows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
         n_alive = write_tables(Inputs(rows, labels, decoder), self.out, self.advance)

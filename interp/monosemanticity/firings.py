@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int, Int32, Int64
 from numba import njit
+from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.files import Progress, no_progress, ratio, splitmix64
@@ -36,6 +37,15 @@ class CodeSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice, /) -> SparseCodes: ...
+
+
+def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
+    """Raises ValueError where the codes are not of these tokens, or point outside; those of a store are checked as they
+    are read."""
+    if isinstance(codes, SparseCodes):
+        codes.check(tokens.numel())
+    elif len(codes) != tokens.numel():
+        raise ValueError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens")
 
 
 class FiringFacts(NamedTuple):

@@ -54,7 +54,7 @@ from interp.metrics.twins import check_twin
 from interp.monosemanticity import views
 from interp.monosemanticity.calibration import Calibration, calibrate
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
-from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, count_firings
+from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
 from interp.monosemanticity.groups import circular_shifts
 
 DENSE = 0.5
@@ -126,9 +126,10 @@ def rank_codes(
     columns but for explanations, senses and those of the features table.
 
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
-    Raises ValueError if nulls < 1 or seed < 0.
+    Raises ValueError if nulls < 1 or seed < 0, or if the codes are not of these tokens or point outside.
     """
     _check(nulls, seed)
+    check_codes(codes, tokens)
     names = [str(i) for i in range(int(tokens.max()) + 1)] if vocab is None else vocab
     given = tokens, codes, names, count_firings(codes), calibration, vocab is not None
     judged = _judge(*given, nulls=nulls, seed=seed, progress=progress)

@@ -15,7 +15,7 @@ process takes the rows of all, in order, and writes. The store is the same to th
 threads each, on the same kind of device), and one that was cut off can be finished by any number of processes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations import ActivationStore
@@ -33,6 +33,8 @@ from interp.files import Progress, digest, digest_json, no_progress
 from interp.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
 from interp.locks import locked
 from interp.processes import Processes, processes
+
+_SEQUENCES_AT_ONCE = 2048
 
 
 def harvest(
@@ -71,12 +73,12 @@ def harvest(
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     _check_tokens(module, tokens)
     tokens = tokens.detach().cpu()
-    keep = _kept(tokens, exclude)
+    kept = _KeptRows(tokens, exclude)
     origin = {
         "source": "harvest",
         "hook_names": list(names),
         "shape": list(tokens.shape),
-        "tokens": digest(tokens.int()),
+        "tokens": digest(*(block.int() for block in tokens.split(_SEQUENCES_AT_ONCE))),
         "weights": _fingerprint(module),
         "dtype": dtype,
         "batch_size": batch_size,
@@ -90,10 +92,38 @@ def harvest(
     with locked(out, team):
         if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
             with evaluating(module):
-                _write(_Passes(module, hooks, tokens, keep, batch_size, team), Path(out), origin, resume, progress)
+                _write(_Passes(module, hooks, kept, batch_size, team), Path(out), origin, resume, progress)
     store = ActivationStore.open(out)
     check_same(store.manifest["config"], origin, Path(out))
     return store
+
+
+class _KeptRows:
+    """The rows of tokens that are not excluded, block by block (`shards.RowIds`)."""
+
+    def __init__(self, tokens: Int[Tensor, "seq pos"], exclude: Sequence[int]):
+        for token in exclude:
+            if not 0 <= token < 1 << 31:
+                raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
+        self.tokens, self._exclude = tokens, torch.tensor(list(exclude), dtype=tokens.dtype)
+        self._n_rows = sum(map(len, self.split(_SEQUENCES_AT_ONCE * tokens.shape[1])))
+        if not self._n_rows:
+            all_of = f"all {tokens.numel()} are among the excluded ids {list(exclude)}"
+            raise ValueError(f"no token is left to harvest: {all_of}")
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def of(self, sequences: slice) -> Int[Tensor, " row"]:
+        """Counted from the first row of the sequences."""
+        return torch.isin(self.tokens[sequences], self._exclude, invert=True).flatten().nonzero().squeeze(1)
+
+    def split(self, size: int, /) -> Iterator[Int[Tensor, " row"]]:
+        """In blocks of whole sequences, of up to `size` rows where that is more than one."""
+        n_seq, n_ctx = self.tokens.shape
+        step = max(1, size // n_ctx)
+        for start in range(0, n_seq, step):
+            yield start * n_ctx + self.of(slice(start, start + step))
 
 
 @dataclass(frozen=True)
@@ -102,14 +132,17 @@ class _Passes:
 
     module: nn.Module
     hooks: Mapping[str, nn.Module]
-    tokens: Int[Tensor, "seq pos"]
-    keep: Bool[Tensor, "seq pos"]
+    rows: _KeptRows
     batch_size: int
     team: Processes
 
+    @property
+    def tokens(self) -> Int[Tensor, "seq pos"]:
+        return self.rows.tokens
+
     def kept(self, start: int) -> Int[Tensor, " row"]:
         """Which rows of the batch from sequence `start` on are no excluded tokens, counted from its first."""
-        return self.keep[start : start + self.batch_size].flatten().nonzero().squeeze(1)
+        return self.rows.of(slice(start, start + self.batch_size))
 
     def own(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
         """The rows of this process's batch of a round; none where there are fewer batches than processes."""
@@ -145,8 +178,8 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
         n_ctx=n_ctx,
         origin=origin,
     )
-    row_ids = passes.keep.flatten().nonzero().squeeze(1)
-    make = partial(ScatterWriter, out, config, row_ids, batch_rows=min(passes.batch_size, n_seq) * n_ctx, resume=resume)
+    batch_rows = min(passes.batch_size, n_seq) * n_ctx
+    make = partial(ScatterWriter, out, config, passes.rows, batch_rows=batch_rows, resume=resume)
     writer = team.all_do(lambda: make() if team.is_first else None)
     with writer or nullcontext():
         position = torch.tensor([0 if writer is None else writer.position])
@@ -155,7 +188,7 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(passes.own, together)).items()}
             team.all_do(partial(passes.add, writer, together, acts, progress or no_progress))
-        n_excluded = int((~passes.keep).sum())
+        n_excluded = passes.tokens.numel() - len(passes.rows)
         team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, n_excluded_tokens=n_excluded))
 
 
@@ -179,18 +212,6 @@ def _check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
     if low < 0 or (d_vocab is not None and high >= d_vocab):
         allowed = "at least 0" if d_vocab is None else f"in 0..{d_vocab - 1}"
         raise ValueError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
-
-
-def _kept(tokens: Int[Tensor, "seq pos"], exclude: Sequence[int]) -> Bool[Tensor, "seq pos"]:
-    """Which tokens are no excluded ones."""
-    for token in exclude:
-        if not 0 <= token < 1 << 31:
-            raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
-    keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype))
-    if not keep.any():
-        all_of = f"all {tokens.numel()} are among the excluded ids {list(exclude)}"
-        raise ValueError(f"no token is left to harvest: {all_of}")
-    return keep
 
 
 def _fingerprint(module: nn.Module) -> str:

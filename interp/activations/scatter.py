@@ -39,10 +39,12 @@ from interp.activations.shards import (
     ROW_IDS,
     STATISTICS,
     TOKENS,
+    RowIds,
     ScatterConfig,
     check_same,
     clear,
     naming_full_disk,
+    write_tokens,
 )
 from interp.files import atomic, digest_file, write_json
 
@@ -60,7 +62,7 @@ class ScatterWriter:
         self,
         out: str | Path,
         config: ScatterConfig,
-        row_ids: Int[Tensor, " row"],
+        row_ids: RowIds,
         *,
         batch_rows: int,
         resume: bool = True,
@@ -135,8 +137,7 @@ class ScatterWriter:
         hooks = self._write_statistics(n_rows)
         files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
-            smallest = torch.uint16 if int(tokens.max()) < 1 << 16 else torch.int32
-            self._save(TOKENS, {"tokens": tokens.to(smallest)})
+            write_tokens(self.out / TOKENS, tokens)
         manifest = {
             "format": FORMAT,
             "config": dict(self.config.origin),

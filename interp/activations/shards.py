@@ -7,18 +7,18 @@ n and the widths alone. So a shard can be filled in any order by plain writes, a
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.files import splitmix64
+from interp.files import atomic, splitmix64
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
@@ -29,7 +29,7 @@ PROGRESS, TOKENS, STATISTICS = (f"{name}.safetensors" for name in ("progress", "
 _NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int32: "I32", torch.int64: "I64"}
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024
-_IDS_A_CHUNK = 1 << 22
+_IDS_A_CHUNK = 1 << 18
 
 
 class Column(NamedTuple):
@@ -42,6 +42,14 @@ class Column(NamedTuple):
     @property
     def row_bytes(self) -> int:
         return self.dtype.itemsize * max(self.width, 1)
+
+
+class RowIds(Protocol):
+    """Ascending row ids: a tensor, or what gives them block by block, so that they need not all be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def split(self, size: int, /) -> Iterable[Int[Tensor, " row"]]: ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ class ScatterConfig:
     def columns(self) -> tuple[Column, ...]:
         return columns_of(self.n_ids, self.widths, self.dtype)
 
-    def shard_rows(self, row_ids: Int[Tensor, " row"]) -> tuple[int, ...]:
+    def shard_rows(self, row_ids: RowIds) -> tuple[int, ...]:
         """How many of the rows go to each shard."""
         row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
         by_default = max(1, _SHARD_BYTES // row_bytes, -(-len(row_ids) // _MAX_SHARDS))
@@ -177,6 +185,23 @@ def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
         what = "the store" if needed is None else f"the store ({needed / 1e9:.3g} GB)"
         remedy = "free some space and run it again" if needed is None else "free some space or choose another folder"
         raise OSError(error.errno, f"no room on the disk for {what}: {remedy}", str(folder)) from error
+
+
+def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
+    """The safetensors file of one tensor, in the smallest type that holds the ids; converted a block at a time."""
+    is_short = int(tokens.max()) < 1 << 16
+    dtype, size = (np.uint16, 2) if is_short else (np.int32, 4)
+    entry = {
+        "dtype": "U16" if is_short else "I32",
+        "shape": [*tokens.shape],
+        "data_offsets": [0, tokens.numel() * size],
+    }
+    text = json.dumps({"tokens": entry}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):
+            stream.write(np.ascontiguousarray(block.numpy().astype(dtype)).data)
 
 
 def clear(folder: Path) -> None:

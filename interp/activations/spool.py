@@ -3,12 +3,12 @@
 How many rows go to each shard must be known before the first is written, so they go through a temporary file.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.scatter import ScatterWriter
@@ -33,7 +33,7 @@ def scatter_batches(
         config = ScatterConfig(
             widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, origin=origin
         )
-        row_ids, row_bytes = torch.arange(n_rows), d * DTYPES[dtype].itemsize
+        row_ids, row_bytes = _AllRows(n_rows), d * DTYPES[dtype].itemsize
         with ScatterWriter(out, config, row_ids, batch_rows=_ROWS_A_WRITE) as writer:
             for ids in row_ids.split(_ROWS_A_WRITE):
                 raw = np.fromfile(spool, np.uint8, len(ids) * row_bytes, offset=int(ids[0]) * row_bytes)
@@ -42,6 +42,20 @@ def scatter_batches(
             writer.finish()
     finally:
         spool.unlink(missing_ok=True)
+
+
+class _AllRows:
+    """0, 1, 2, …: `shards.RowIds`."""
+
+    def __init__(self, n_rows: int):
+        self._n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def split(self, size: int, /) -> Iterator[Int[Tensor, " row"]]:
+        for start in range(0, self._n_rows, size):
+            yield torch.arange(start, min(start + size, self._n_rows))
 
 
 def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:

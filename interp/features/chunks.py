@@ -68,13 +68,9 @@ class Rows:
         """Bool "seq": the half of the sequences on which thresholds and explanations are fitted."""
         return fit_half(len(self.tokens)).numpy()
 
-    @cached_property
-    def present(self) -> np.ndarray:
-        """Bool "row": the rows that were encoded; the others were excluded at harvest and are in no count."""
-        return self.codes.present(0, len(self.codes)).numpy()
-
-    @cached_property
+    @property
     def n_present(self) -> int:
+        """Rows that were encoded; the others were excluded at harvest and are in no count."""
         return self.codes.n_present
 
     @cached_property
@@ -140,16 +136,20 @@ class ColumnFiles:
         return list(zip(edges, [*edges[1:], self.d_sae], strict=True))
 
     def read(self, first: int, last: int) -> Columns:
-        rows, values, latents = [], [], []
+        offsets = np.concatenate([[0], self.n_active[first:last].cumsum()])
+        rows, values, latents = (np.empty(offsets[-1], dtype) for dtype in (np.int64, np.float32, np.uint8))
+        start = 0
         for chunk in range(self._n_chunks):
             at = chunk * (self.d_sae + 1)
             starts = self._part("starts", np.int64, at + first, at + last + 1)
-            rows.append(self._part("rows", np.int64, starts[0], starts[-1]))
-            values.append(self._part("values", np.float32, starts[0], starts[-1]))
-            latents.append(np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts)))
-        offsets = np.concatenate([[0], self.n_active[first:last].cumsum()])
-        order = np.concatenate(latents).argsort(kind="stable")  # a radix sort, as the keys are bytes
-        return Columns(first, offsets, np.concatenate(rows)[order], np.concatenate(values)[order])
+            own = slice(start, start := start + int(starts[-1] - starts[0]))
+            rows[own] = self._part("rows", np.int64, starts[0], starts[-1])
+            values[own] = self._part("values", np.float32, starts[0], starts[-1])
+            latents[own] = np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts))
+        if last - first == 1:  # one latent, of however many firings: they are in order
+            return Columns(first, offsets, rows, values)
+        order = latents.argsort(kind="stable")  # a radix sort, as the keys are bytes
+        return Columns(first, offsets, rows[order], values[order])
 
     def _part(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
         size = np.dtype(dtype).itemsize

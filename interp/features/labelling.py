@@ -19,15 +19,19 @@ from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
 from interp.files import ratio
 
 _N_THRESHOLDS = 32
+_ROWS_AT_ONCE = 1 << 20
 MAX_PAIRS = 1 << 15
 """Of a latent and a label, whose thresholds may be compared at a time."""
 
 
 @dataclass(frozen=True)
 class LabelSets:
-    """The labels of every row: ids[offsets[row]:offsets[row + 1]]."""
+    """The labels of every row: ids[offsets[s]:offsets[s + 1]], with s the set of labels that the row has. Many rows
+    have the same ones, so that a number a row is all that grows with the text."""
 
     names: tuple[str, ...]
+    of_row: np.ndarray
+    """The set of each row."""
     offsets: np.ndarray
     ids: np.ndarray
     n_label: np.ndarray
@@ -35,27 +39,40 @@ class LabelSets:
 
     @classmethod
     def gather(cls, masks: Mapping[str, np.ndarray], rows: Rows) -> "LabelSets":
-        """From one mask a label, read twice and one at a time, so that lazy masks need no memory."""
-        counts = np.zeros(rows.tokens.size, np.int64)
-        n_label, halves = np.zeros((2, len(masks)), np.int64), np.repeat(rows.fit, rows.n_ctx)
-        for i, name in enumerate(masks):
+        """From one mask a label, read one at a time, so that lazy masks need no memory: each label parts the sets that
+        the labels before it make."""
+        of_row, members = np.zeros(rows.tokens.size, np.uint32), np.zeros((1, 0), bool)
+        for name in masks:
             mask = np.asarray(masks[name], dtype=bool).reshape(-1)
-            counts += mask
-            n_label[:, i] = np.bincount(halves[mask & rows.present], minlength=2)
-        offsets = np.concatenate([[0], counts.cumsum()])
-        ids, ends = np.empty(offsets[-1], np.uint16), offsets[:-1].copy()
-        for i, name in enumerate(masks):
-            labelled = np.flatnonzero(np.asarray(masks[name], dtype=bool).reshape(-1))
-            ids[ends[labelled]] = i
-            ends[labelled] += 1
-        return cls(tuple(masks), offsets, ids, n_label)
+            found = np.zeros(2 * len(members), bool)
+            for block in _blocks(len(of_row)):
+                of_row[block] = 2 * of_row[block] + mask[block]
+                found[of_row[block]] = True
+            number = (found.cumsum() - 1).astype(np.uint32)
+            for block in _blocks(len(of_row)):
+                of_row[block] = number[of_row[block]]
+            members = np.hstack([members.repeat(2, 0), np.tile([[False], [True]], (len(members), 1))])[found]
+        set_of, ids = np.nonzero(members)
+        offsets = np.concatenate([[0], np.bincount(set_of, minlength=len(members)).cumsum()])
+        n_rows = np.zeros((2, len(members)), np.int64)
+        for block in _blocks(len(of_row)):
+            present = rows.codes.present(block.start, block.stop).numpy()
+            halves = rows.fit[np.arange(block.start, block.stop) // rows.n_ctx]
+            for half in range(2):
+                n_rows[half] += np.bincount(of_row[block][present & (halves == half)], minlength=len(members))
+        of_row = of_row.astype(np.uint16 if len(members) <= 1 << 16 else np.uint32)
+        return cls(tuple(masks), of_row, offsets, ids.astype(np.uint16), n_rows @ members)
+
+
+def _blocks(n_rows: int) -> list[slice]:
+    return [slice(start, min(start + _ROWS_AT_ONCE, n_rows)) for start in range(0, n_rows, _ROWS_AT_ONCE)]
 
 
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, np.ndarray]:
     """The table `labels`: one row a label and latent that fires."""
     bin_of = _threshold_bins(firing.histogram)
     fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit
-    both, n_fired, mass = _count(*fired, labels.offsets, labels.ids, len(labels.names), bin_of)
+    both, n_fired, mass = _count(*fired, labels.of_row, labels.offsets, labels.ids, len(labels.names), bin_of)
     n_both, n_label, n = both.sum((2, 3), dtype=np.int64), labels.n_label.sum(0), firing.n_rows
     hits = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
     total = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + labels.n_label.T[None, :, :, None]
@@ -112,7 +129,7 @@ def _thresholds(histogram: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _count(columns, rows, values, bits, n_ctx, fit, label_offsets, label_ids, n_labels, bin_of):
+def _count(columns, rows, values, bits, n_ctx, fit, set_of_row, label_offsets, label_ids, n_labels, bin_of):
     """Firings "latent label half threshold" on the label's tokens, all "latent half threshold"; mass "latent label"."""
     d = len(columns) - 1
     both = np.zeros((d, n_labels, 2, _N_THRESHOLDS), np.uint32)
@@ -122,7 +139,8 @@ def _count(columns, rows, values, bits, n_ctx, fit, label_offsets, label_ids, n_
             row = rows[e]
             t, half = bin_of[j, bin_of_bits(bits[e])], np.int64(fit[row // n_ctx])
             fired[j, half, t] += 1
-            for i in range(label_offsets[row], label_offsets[row + 1]):
+            own = np.int64(set_of_row[row])
+            for i in range(label_offsets[own], label_offsets[own + 1]):
                 label = label_ids[i]
                 both[j, label, half, t] += 1
                 sums[j, label] += values[e]

@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.measures import MEASURES, Values, column
@@ -76,19 +77,26 @@ class SampledCodes:
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """A store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
-        features, n_shifts, n_units = self._features, len(self.shifts), len(self.units)
-        rows, units, values = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-        n_rows = features.tokens.numel()
-        place = np.concatenate([(rows + shift) % n_rows for shift in self.shifts])
-        latents = np.concatenate([units + s * n_units for s in range(n_shifts)])
-        entries = np.tile(values, n_shifts), (place, latents)
-        codes = scipy.sparse.csr_matrix(entries, shape=(n_rows, n_units * n_shifts))
+        features = self._features
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
         config = {name: features.meta["settings"][name] for name in ("n_before", "n_after")}
         config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
         settings = ScanConfig(n_tokens=1, n_logits=1, **config)
         vocab = features.vocab
-        return FeatureStore.from_codes(features.tokens, codes, folder, vocab=vocab, labels=masks, settings=settings)
+        return FeatureStore.from_codes(
+            features.tokens, self._shifted_codes(), folder, vocab=vocab, labels=masks, settings=settings
+        )
+
+    def _shifted_codes(self) -> SparseCodes:
+        n_rows, n_units, n_shifts = self._features.tokens.numel(), len(self.units), len(self.shifts)
+        rows, units, values = (np.concatenate(each) for each in zip(*self._parts, strict=True))
+        row_type = np.int32 if n_rows < 1 << 31 else np.int64
+        place = np.concatenate([((rows + shift) % n_rows).astype(row_type) for shift in self.shifts])
+        latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
+        entries = np.tile(values, n_shifts), (place, latents)
+        shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()
+        offsets = torch.from_numpy(shifted.indptr.astype(np.int64))
+        return SparseCodes(offsets, torch.from_numpy(shifted.indices), torch.from_numpy(shifted.data), shifted.shape[1])
 
 
 class RandomDirections(FeatureStore):

@@ -66,11 +66,11 @@ class WordMass:
     def __init__(self, tokens: Int[torch.Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
         spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
         word = np.unique(spelt, return_inverse=True)[1]
-        self._words = word[tokens.numpy().reshape(-1)]
+        self._word, self._tokens = word, tokens.numpy().reshape(-1)
         self._mass = scipy.sparse.csr_matrix((d_sae, int(word.max()) + 1))
 
     def add(self, chunk: CodeChunk) -> None:
-        entries = chunk.activations.astype(np.float64), (chunk.latents, self._words[chunk.rows])
+        entries = chunk.activations.astype(np.float64), (chunk.latents, self._word[self._tokens[chunk.rows]])
         self._mass = self._mass + scipy.sparse.csr_matrix(entries, shape=self._mass.shape)
 
     @property

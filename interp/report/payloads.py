@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
-from jaxtyping import Float
 
 from interp.features.feature_store import FeatureStore
 from interp.figures.one_latent import merged_bins
@@ -103,14 +101,15 @@ def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict
         return {}
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
     given = {j: list(own) for j, own in cells if isinstance(own, Sequence | np.ndarray) and len(own) > 1}
-    tokens = store.tokens.reshape(-1).numpy()
-    acts = _activations(store, list(given))
-    shown: dict[int, list[dict[str, Any]]] = {}
-    for column, (latent, senses) in enumerate(given.items()):
-        fires = acts[:, [column]].tocoo()
-        own = dict(zip(fires.row.tolist(), fires.data.tolist(), strict=True))
-        shown[latent] = [_sense(place, sense, own, tokens, store.n_ctx) for place, sense in enumerate(senses)]
-    return shown
+    n_rows = store.meta["n_sequences"] * store.n_ctx
+    for senses in given.values():
+        for row in (row for sense in senses for row in _rows(sense) if not 0 <= row < n_rows):
+            raise ValueError(f"a sense has the row {row}, but the store has {n_rows} rows")
+    tokens, acts = store.tokens.reshape(-1).numpy(), _activations(store, given)
+    return {
+        latent: [_sense(place, sense, acts[latent], tokens, store.n_ctx) for place, sense in enumerate(senses)]
+        for latent, senses in given.items()
+    }
 
 
 def encode(payload: Any) -> str:
@@ -172,30 +171,45 @@ def _grouped(table: pd.DataFrame) -> dict[int, list[tuple]]:
     return groups
 
 
-def _activations(store: FeatureStore, latents: list[int]) -> Float[scipy.sparse.csc_matrix, "row latent"]:
-    starts = range(0, store.tokens.numel(), ROWS_AT_ONCE)
-    return scipy.sparse.vstack(
-        [store.codes[start : start + ROWS_AT_ONCE].scipy().tocsc()[:, latents] for start in starts], format="csc"
-    )
+def _activations(store: FeatureStore, given: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[int, dict[int, float]]:
+    """Of each latent its activations by row, where it fires in the windows of its senses' examples."""
+    latents, n_rows = np.array(list(given), np.int64), store.meta["n_sequences"] * store.n_ctx
+    found: dict[int, dict[int, float]] = {latent: {} for latent in given}
+    shown = [_window(row, store.n_ctx) for senses in given.values() for sense in senses for row in _rows(sense)]
+    wanted = np.unique(np.concatenate([np.arange(*window) for window in shown])) if shown else np.zeros(0, np.int64)
+    for start in range(0, n_rows, ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, n_rows)
+        rows = wanted[slice(*np.searchsorted(wanted, [start, stop]))]
+        if len(rows):
+            acts = store.codes[start:stop].scipy()[rows - start].tocsc()[:, latents].tocoo()
+            for row, column, value in zip(rows[acts.row].tolist(), acts.col.tolist(), acts.data.tolist(), strict=True):
+                found[int(latents[column])][row] = value
+    return found
+
+
+def _rows(sense: Mapping[str, Any]) -> list[int]:
+    return [int(row) for row in _of(sense, "rows")[:N_SENSE_EXAMPLES]]
+
+
+def _window(row: int, n_ctx: int) -> tuple[int, int]:
+    """The rows shown around one, within its sequence."""
+    start = row - row % n_ctx
+    return max(row - BEFORE, start), min(row + AFTER + 1, start + n_ctx)
 
 
 def _sense(
     place: int, sense: Mapping[str, Any], own: Mapping[int, float], tokens: np.ndarray, n_ctx: int
 ) -> dict[str, Any]:
-    rows = [int(row) for row in _of(sense, "rows")[:N_SENSE_EXAMPLES]]
-    if outside := [row for row in rows if not 0 <= row < len(tokens)]:
-        raise ValueError(f"a sense has the row {outside[0]}, but the store has {len(tokens)} rows")
     return {name: number(sense.get(name)) for name in SENSE_NUMBERS} | {
         "rule": str(sense.get("rule") or ""),
         "following": [int(token) for token in _of(sense, "following")[:N_FOLLOWING]],
-        "examples": [_sense_example(place, row, own, tokens, n_ctx) for row in rows],
+        "examples": [_sense_example(place, row, own, tokens, n_ctx) for row in _rows(sense)],
     }
 
 
 def _sense_example(place: int, row: int, own: Mapping[int, float], tokens: np.ndarray, n_ctx: int) -> list:
     """own: row → the latent's activation there."""
-    start = row - row % n_ctx
-    start, stop = max(row - BEFORE, start), min(row + AFTER + 1, start + n_ctx)
+    start, stop = _window(row, n_ctx)
     sparse = [x for at in range(start, stop) if own.get(at) for x in (at - start, number(own[at]))]
     return [place, row, row - start, encode_tokens(tokens[start:stop]), sparse]
 

@@ -52,7 +52,8 @@ def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]],
     A piece has one column a name of the schema; those that are missing or None are written as nulls.
     """
     schema = SCHEMAS[name]
-    with atomic(folder / f"{name}.parquet") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    written: Any = {"compression": "zstd", "write_page_checksum": True}
+    with atomic(folder / f"{name}.parquet") as file, pq.ParquetWriter(file, schema, **written) as writer:
 
         def write(columns: dict[str, Any]) -> None:
             length = max(len(column) for column in columns.values() if column is not None)

@@ -219,19 +219,23 @@ class CodeStore:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
         length = max(stop - start, 0)
         found = [run.read(start, start + length) for run in self._runs]
-        tensors = [[torch.from_numpy(array) for array in own[1:]] for own in found]
-        parts = [SparseCodes(offsets, latents, values, self.d_sae) for offsets, latents, values in tensors]
-        if len(parts) == 1 and len(parts[0]) == length:
-            return parts[0]
-        none = torch.empty(0, dtype=torch.int32), torch.empty(0)
-        silent = SparseCodes(torch.zeros(2, dtype=torch.int64), *none, self.d_sae)
-        places = torch.from_numpy(np.concatenate([*(own.row_ids for own in found), np.empty(0, np.int64)])) - start
-        index = torch.full((length,), len(places))  # of a row that is in no run: the silent one, which comes last
-        index.index_copy_(0, places, torch.arange(len(places)))
-        if int((index < len(places)).sum()) < len(places):
-            files = ", ".join(run.file.name for run, own in zip(self._runs, found, strict=True) if len(own.row_ids))
-            raise ValueError(f"{self.path} is damaged: a row is in more than one of {files}: {REMEDY}")
-        return SparseCodes.cat([*parts, silent]).take(index)
+        counts, is_there = np.zeros(length, np.int64), np.zeros(length, bool)
+        for run, own in zip(self._runs, found, strict=True):
+            places = own.row_ids - start
+            if is_there[places].any():
+                raise run.damaged("it has a row that another run has too")
+            is_there[places], counts[places] = True, np.diff(own.offsets)
+        ends = np.concatenate([[0], counts.cumsum()])
+        latents, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+        for own in found:
+            first = ends[own.row_ids - start] - own.offsets[:-1]
+            places = np.repeat(first, np.diff(own.offsets)) + np.arange(len(own.latents))
+            latents[places], values[places] = own.latents, own.values
+        return self._codes(ends, latents, values)
+
+    def _codes(self, *arrays: np.ndarray) -> SparseCodes:
+        offsets, latents, values = map(torch.from_numpy, arrays)
+        return SparseCodes(offsets, latents, values, self.d_sae)
 
     def _run(self, name: str) -> CodeRun:
         file = self.path / f"run-{name}.safetensors"

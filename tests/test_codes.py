@@ -139,7 +139,7 @@ def test_codes_that_point_outside_are_refused_where_they_enter(finished, name, p
 
 def test_a_row_in_two_runs_is_refused(finished):
     column(finished.path / "run-00001.safetensors", "row_ids")[0] = 0
-    with pytest.raises(ValueError, match=r"a row is in more than one of run-00000.safetensors, run-00001.safetensors"):
+    with pytest.raises(ValueError, match=r"run-00001.safetensors is damaged: it has a row that another run has too"):
         CodeStore(finished.path)[:]
 
 
@@ -189,17 +189,18 @@ def test_codes_that_point_outside_do_not_pass_the_check(change):
         replace(codes, **{name: torch.tensor(values) for name, values in change.items()}).check(n_rows)
 
 
-def test_ranges_are_those_of_long_runs(tmp_path):
-    """Of runs of several blocks of row ids, of which only the first of each is in memory."""
-    n, generator = 30_000, torch.Generator().manual_seed(0)
-    runs = torch.randperm(n, generator=generator)[: n - 5].split([12_345, n - 5 - 12_345])
+@pytest.mark.parametrize("step", [1, 100, 4096, 1 << 20])
+def test_ranges_are_those_of_long_runs_however_few_row_ids_are_held(tmp_path, monkeypatch, step):
+    monkeypatch.setattr("interp.code_runs._STEP", step)
+    n, generator = 10_000, torch.Generator().manual_seed(0)
+    runs = torch.randperm(n, generator=generator)[: n - 5].split([4500, n - 4505])
     latents = torch.randint(0, WIDTH, (n, 1), generator=generator)
     store = CodeStore.create(tmp_path, n_rows=n, d_sae=WIDTH)
     for i, rows in enumerate(runs):
         store.write_run(str(i), rows, SparseCodes.from_topk(latents[rows], rows[:, None].float() + 1, WIDTH))
     present = torch.zeros(n, dtype=torch.bool)
     present[torch.cat(runs)] = True
-    for a, b in ((0, n), (1, 2), (4095, 8193), (n - 7, n), (17_000, 17_000)):
+    for a, b in ((0, n), (1, 2), (4095, 8193), (n - 7, n), (7000, 7000)):
         found = CodeStore(tmp_path)[a:b]
         assert torch.equal(found.offsets.diff() > 0, present[a:b])
         assert torch.equal(found.values, torch.arange(a, b)[present[a:b]].float() + 1)

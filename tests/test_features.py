@@ -370,9 +370,12 @@ def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path)
 
 
 def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeypatch):
-    """Chunks of two sequences, a pass for the pairs of a few latents each, blocks of one or two latents."""
+    """Chunks of two sequences, a pass for the pairs of a few latents each, blocks of one or two latents; labels
+    gathered, and row ids held, a few at a time."""
     plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, settings=SETTINGS)
     told = []
+    monkeypatch.setattr("interp.features.labelling._ROWS_AT_ONCE", 70)
+    monkeypatch.setattr("interp.code_runs._STEP", 3)
     monkeypatch.setattr(passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
     tight_settings = ScanConfig(**{**vars(SETTINGS), "chunk_entries": 100})
     tight = scan_features(

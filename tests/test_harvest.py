@@ -148,6 +148,18 @@ def test_excluded_tokens_leave_no_row(tmp_path, tokens):
         harvest(Toy(), tokens, ["first"], tmp_path / "b", exclude=range(D_VOCAB))
 
 
+def test_tokens_read_a_few_at_a_time_make_the_same_store(tmp_path, tokens, monkeypatch):
+    whole = harvest(Toy(), tokens.long(), ["first"], tmp_path / "whole", exclude=(3, 7), rows_per_shard=30)
+    monkeypatch.setattr(sys.modules["interp.harvest"], "_SEQUENCES_AT_ONCE", 2)
+    monkeypatch.setattr("interp.activations.shards._IDS_A_CHUNK", 5)
+    parts = harvest(Toy(), tokens.int(), ["first"], tmp_path / "parts", exclude=(3, 7), rows_per_shard=30)
+    names = {file.name for file in whole.path.iterdir()} - {"manifest.json"}
+    assert (
+        all((parts.path / name).read_bytes() == (whole.path / name).read_bytes() for name in names) and len(names) > 3
+    )
+    assert parts.manifest == whole.manifest
+
+
 def test_rows_of_outlying_norm_are_left_out_of_all_hooks_and_counted(tmp_path, tokens):
     model = Toy()
     plain = rows_of(harvest(model, tokens, ["first", "heads"], tmp_path / "plain", rows_per_shard=30), "heads")

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
-from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens
+from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, senses_of
 from interp.report.verdict_evidence import verdict_evidence
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -295,6 +296,13 @@ def test_senses_have_their_rule_and_firings_in_context(page, run):
             active = [x for i in range(len(window)) if z[start + i] for x in (i, z[start + i])]
             assert sparse == pytest.approx(active, rel=1e-3)
             assert start + len(window) == min(row + 12, start + N_CTX)
+
+
+def test_senses_are_the_same_however_many_rows_are_read_at_a_time(run, monkeypatch):
+    store, ranking = FeatureStore.open(run / "features"), planted_ranking().set_index("latent", drop=False)
+    whole = senses_of(store, ranking)
+    monkeypatch.setattr(sys.modules[senses_of.__module__], "ROWS_AT_ONCE", 7)
+    assert senses_of(store, ranking) == whole and whole[SPLIT]
 
 
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):

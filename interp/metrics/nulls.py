@@ -95,8 +95,8 @@ class SampledCodes:
         latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
         entries = np.tile(values, n_shifts), (place, latents)
         shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()
-        offsets = torch.from_numpy(shifted.indptr.astype(np.int64))
-        return SparseCodes(offsets, torch.from_numpy(shifted.indices), torch.from_numpy(shifted.data), shifted.shape[1])
+        tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
+        return SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
 
 
 class RandomDirections(FeatureStore):

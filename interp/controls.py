@@ -37,7 +37,7 @@ from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, write_parquet
 from interp.harvest import harvest
 from interp.metrics.twins import nearest_rows
-from interp.monosemanticity.ranking import rank_codes
+from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, train_sae, train_sweep
 
@@ -67,6 +67,9 @@ class NullsConfig:
         for name in ("tokens", "sae_tokens", "latents", "shifts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.shifts > MAX_NULLS or not 0 <= self.seed < 2**31:
+            limits = f"at most {MAX_NULLS:,}, and seed={self.seed} in 0..2³¹ − 1"
+            raise ValueError(f"shifts={self.shifts} must be {limits}")
 
 
 class Nulls(NamedTuple):

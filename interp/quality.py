@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from interp.codes import Dictionary
 from interp.files import Progress, no_progress, ratio
 from interp.hooks import Model, evaluating, module_of, resolve_hooks, to_model
+from interp.tensor_checks import check_finite, check_token_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +103,7 @@ class _Site:
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
+        check_token_ids(tokens, getattr(getattr(module_of(model), "cfg", None), "d_vocab", None))
         self.hook_name, self.hook = hook_name, resolve_hooks(model, [hook_name])[hook_name]
         self.model = module_of(model)
         self.tokens, self.batch_size = tokens.long(), batch_size
@@ -126,6 +128,7 @@ class _Site:
         self.ce_zero_ablated = self.cross_entropy(torch.zeros_like, "zero-ablated model")
 
     def quality(self, name: str, dictionary: Dictionary) -> Quality:
+        check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
         if len(self.mean) != dictionary.d_in:
             raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {len(self.mean)}")
         device = dictionary.W_dec.device

@@ -50,6 +50,9 @@ DEFAULT_SHARES: Mapping[str, float] = {
 
 ENDLESS_CHARACTERS = 12_000_000  # taken from a source without an end where no number is given
 
+MANY_DOCUMENTS, MIN_CHARACTERS = 300_000, 8
+"""So many documents of fewer characters each come from a small file that unpacks to a great deal of nothing."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -129,6 +132,9 @@ def load_documents(config: CorpusConfig, *, progress: Progress | None = None) ->
     for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
         documents.append(document)
         taken += len(document.text)
+        if len(documents) == MANY_DOCUMENTS and taken < MIN_CHARACTERS * MANY_DOCUMENTS:
+            what = f"the first {MANY_DOCUMENTS:,} documents hold {taken:,} characters"
+            raise ValueError(f"{what}: join texts that are so short, a document costs more than its letters")
         done = limit is not None and taken >= limit
         if progress and (done or len(documents) % 100 == 0):
             progress(taken, max(taken, limit or 0), f"{len(documents):,} documents")

@@ -15,7 +15,7 @@ from pathlib import Path
 from models.documents import Document, cut, piece_end, source
 
 MAX_FILES = 100_000
-MAX_EMPTY_ROWS = 1_000_000
+MAX_EMPTY_ROWS = 300_000
 """A data set that brings no text in so many rows brings none: a small Parquet file can hold billions of them."""
 
 

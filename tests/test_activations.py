@@ -431,7 +431,7 @@ def test_a_folder_without_a_whole_store_says_so(tmp_path):
     manifest = tmp_path / "manifest.json"
     text = manifest.read_text()
     manifest.write_text(text[:-20])
-    with pytest.raises(ValueError, match="manifest.json is not valid JSON"):
+    with pytest.raises(ValueError, match="manifest.json is damaged, it is not valid JSON"):
         ActivationStore.open(tmp_path)
     manifest.write_text(json.dumps({"format": "another"}))
     with pytest.raises(ValueError, match="not the manifest of an activation store"):

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"files", "manifests", "locks", "codes", "code_runs", "activations", "hooks", "processes"},
+    {"files", "free_memory", "tensor_checks", "validated", "manifests", "locks"}
+    | {"codes", "code_runs", "activations", "hooks", "processes"},
     {"harvest", "sae", "baselines"},
     {"features", "quality", "effects"},
     {"metrics", "monosemanticity", "explain", "autointerp"},

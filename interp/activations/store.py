@@ -11,14 +11,15 @@ In: the folder that `interp.activations.scatter` writes. Out: shards of rows, ba
 Every tensor is checked against the manifest when it is first read: after one damaged byte the error names the file.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -26,7 +27,6 @@ from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.moments import TENSORS, ActivationStatistics
 from interp.activations.shards import (
     DTYPES,
-    FORMAT,
     MANIFEST,
     PROGRESS,
     ROW_IDS,
@@ -36,7 +36,8 @@ from interp.activations.shards import (
     columns_of,
 )
 from interp.activations.spool import scatter_batches
-from interp.files import digest
+from interp.activations.store_manifest import REMEDY, read_store_manifest
+from interp.files import digest, digest_file
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,9 @@ class ActivationStore:
             if (path / PROGRESS).exists():
                 raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
             raise ValueError(f"{path} holds no activation store: it has no {MANIFEST}")
-        text = file.read_bytes()
-        try:
-            manifest = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{file} is not valid JSON ({error}): the store is damaged, harvest it again") from None
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}")
+        manifest = read_store_manifest(file)
         _check_sizes(path, manifest)
-        return cls(path, manifest, digest(text))
+        return cls(path, manifest, digest_file(file))
 
     @classmethod
     def from_batches(
@@ -130,12 +125,23 @@ class ActivationStore:
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
         """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
-        return self._load(TOKENS)["tokens"].int() if TOKENS in self.manifest["files"] else None
+        if TOKENS not in self.manifest["files"]:
+            return None
+        tokens = self._load(TOKENS).get("tokens", torch.empty(0))
+        shape = (self.manifest["n_ids"] // (self.n_ctx or 1), self.n_ctx)
+        if tuple(tokens.shape) != shape or tokens.is_floating_point() or int(tokens.int().min()) < 0:
+            raise ValueError(f"{self.path / TOKENS} does not hold the token ids {shape} of the store: {REMEDY}")
+        return tokens.int()
 
     def statistics(self, hook: str) -> ActivationStatistics:
         numbers, stored = {**self._hook(hook)}, self._load(STATISTICS)
         numbers.pop("d")
         tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in TENSORS}
+        for name in ("mean", "geometric_median"):
+            tensor = tensors[name]
+            if tensor is None or tuple(tensor.shape) != (self.d(hook),) or not bool(tensor.isfinite().all()):
+                where = self.path / STATISTICS
+                raise ValueError(f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {REMEDY}")
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
     def shard(self, i: int, hook: str) -> Shard:
@@ -207,7 +213,10 @@ class ActivationStore:
         data = (self.path / name).read_bytes()
         if digest(data) != self.manifest["files"][name]["sha256"]:
             raise _altered(self.path / name, "it")
-        return load(data)
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise ValueError(f"{self.path / name} is damaged ({error}): {REMEDY}") from None
 
 
 def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
 
 BOTH = (".parquet", ".csv")
+_MAX_ROWS, _MAX_BYTES, _ROWS_AT_ONCE = 1 << 24, 400_000_000, 256
 
 
 def is_run(source: Path) -> bool:
@@ -42,14 +43,15 @@ def open_features(source: Path) -> "FeatureStore":
 def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
     """A table of one row a latent with these columns, as `interp rank` writes it."""
     import pandas as pd
+    import pyarrow
 
     if file.suffix not in BOTH:
         raise ValueError(f"{flag} {file} must end in {' or '.join(BOTH)}")
     if not file.is_file():
         raise ValueError(f"{flag} {file} is not there: `interp rank` writes such a file")
     try:
-        table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
-    except (ValueError, OSError) as error:
+        table = _parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
+    except (ValueError, OSError, pyarrow.ArrowException) as error:
         raise ValueError(f"{flag} {file} is no table that can be read ({one_line(error)}): rank again") from error
     if missing := sorted({"latent", *columns} - set(table.columns)):
         raise ValueError(f"{flag} {file} has no column {' and no '.join(missing)}")
@@ -60,6 +62,22 @@ def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
     if numbers.duplicated().any():
         raise ValueError(f"{flag} {file} has latent {numbers[numbers.duplicated()].iloc[0]:.0f} twice: keep one row")
     return table.assign(latent=numbers.astype(int))
+
+
+def _parquet(file: Path) -> "pd.DataFrame":
+    """Raises ValueError for a small file that unpacks to a great deal, before that takes memory."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True) as stored:
+        if stored.metadata.num_rows > _MAX_ROWS:
+            raise ValueError(f"{stored.metadata.num_rows:,} rows are more than the latents of any dictionary")
+        parts, size = [], 0
+        for part in stored.iter_batches(batch_size=_ROWS_AT_ONCE):
+            parts.append(part)
+            size += part.nbytes
+            if size > _MAX_BYTES:
+                raise ValueError(f"its first {len(parts) * _ROWS_AT_ONCE:,} rows take more than {_MAX_BYTES:,} bytes")
+        return pyarrow.Table.from_batches(parts, schema=stored.schema_arrow).to_pandas()
 
 
 def write_table(table: "pd.DataFrame", out: Path) -> None:

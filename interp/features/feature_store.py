@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file
+from pydantic import Field
 from torch import Tensor
 
 from interp.activations import ActivationStore
@@ -30,9 +30,24 @@ from interp.features.feature import Feature
 from interp.features.scan import Scan, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS
-from interp.files import Progress, read_json
+from interp.files import Progress, open_tensors, read_json
 from interp.locks import locked
 from interp.manifests import verify
+from interp.tensor_checks import check_finite, check_token_ids
+from interp.validated import STRICT, Amount, Count, TypedDict, validated
+
+
+class _Meta(TypedDict):
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
+    n_ctx: Count
+    n_tokens: NotRequired[Amount]
+    hook_name: NotRequired[str]
+    vocab: NotRequired[str]
+    labels: NotRequired[list[str]]
+    logit_effects: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
+
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -47,7 +62,7 @@ class FeatureStore:
             how = "`interp scan` or scan_features makes one"
             raise ValueError(f"{self.path} holds no finished scan (no meta.json): {how}")
         verify(self.path)
-        self.meta: dict[str, Any] = read_json(file, "scan again")
+        self.meta: dict[str, Any] = validated(_Meta, read_json(file, "scan again"), file, "scan again")
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
 
@@ -79,6 +94,7 @@ class FeatureStore:
         With `W_dec` and `W_U` the logit effects are those of W_dec W_U, each latent's mean taken off.
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
+        check_finite(W_dec=W_dec, W_U=W_U)
         codes = as_codes(codes, tokens, W_dec)
         path = LogitPath("no logit effects: W_dec and W_U were not both given")
         if W_dec is not None and W_U is not None:
@@ -107,7 +123,18 @@ class FeatureStore:
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:
-        return load_file(self.path / "tokens.safetensors")["tokens"]
+        file = self.path / "tokens.safetensors"
+        with open_tensors(file, "scan again") as stored:
+            tokens = stored.get_tensor("tokens")
+        try:
+            check_token_ids(tokens, len(self.vocab))
+        except ValueError as error:
+            raise ValueError(f"{file} does not fit vocab.json ({error}): scan again") from None
+        if tokens.shape[1] != self.n_ctx:
+            raise ValueError(
+                f"{file} has sequences of {tokens.shape[1]} tokens, by meta.json of {self.n_ctx}: scan again"
+            )
+        return tokens
 
     @cached_property
     def codes(self) -> CodeStore:
@@ -121,7 +148,12 @@ class FeatureStore:
 
     @cached_property
     def vocab(self) -> list[str]:
-        return json.loads((self.path / "vocab.json").read_text(encoding="utf-8"))
+        file = self.path / "vocab.json"
+        try:
+            vocab = json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): scan again") from None
+        return validated(list[str], vocab, file, "scan again")
 
     @property
     def is_spelt(self) -> bool:
@@ -131,7 +163,13 @@ class FeatureStore:
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
         file = self.path / "decoder.safetensors"
-        return load_file(file)["W_dec"] if file.exists() else None
+        if not file.exists():
+            return None
+        with open_tensors(file, "scan again") as stored:
+            W_dec = stored.get_tensor("W_dec")
+        if W_dec.ndim != 2 or len(W_dec) != self.d_sae or not bool(W_dec.isfinite().all()):
+            raise ValueError(f"{file} does not hold finite numbers [{self.d_sae}, d_in]: scan again")
+        return W_dec
 
     def fit_half(self) -> Bool[Tensor, " seq"]:
         """Which sequences thresholds and explanations are fitted on."""
@@ -182,6 +220,7 @@ def scan_features(
     goes on behind the last shard it encoded; a finished one is opened. Raises ValueError if the widths differ, or if
     `out` holds the scan of something else.
     """
+    check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
     if store.d(hook) != sae.d_in:
         raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
     if store.tokens is None:

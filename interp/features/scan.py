@@ -22,8 +22,9 @@ from interp.features.labelling import LabelSets
 from interp.features.passes import Inputs, n_passes, write_tables
 from interp.features.scan_config import ScanConfig
 from interp.features.tables import SCHEMAS
-from interp.files import Progress, digest, no_progress, write_json, write_tensors
+from interp.files import Progress, digest, no_progress, read_json, write_json, write_tensors
 from interp.manifests import MANIFEST, write_manifest
+from interp.tensor_checks import check_token_ids
 
 
 class Scan:
@@ -39,13 +40,9 @@ class Scan:
         hook_name: str,
         progress: Progress | None,
     ):
-        if tokens.ndim != 2 or tokens.numel() == 0:
-            raise ValueError(f"tokens are {tuple(tokens.shape)}: (seq, pos) with at least one token is needed")
-        n_ids = int(tokens.max()) + 1
+        n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         self.is_spelt = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
-        if len(self.vocab) < n_ids:
-            raise ValueError(f"vocab has {len(self.vocab)} strings, but token id {n_ids - 1} occurs")
         for name, mask in (labels or {}).items():
             if tuple(mask.shape) != tuple(tokens.shape):
                 raise ValueError(f"label {name!r} is {tuple(mask.shape)}, the tokens are {tuple(tokens.shape)}")
@@ -71,7 +68,7 @@ class Scan:
         if not resume:
             _clear(self.out)
         if file.exists():
-            before = json.loads(file.read_text())
+            before = read_json(file, "remove the folder, and scan again")
             changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
             if changed:
                 other = f"{self.out} holds a scan with other {', '.join(changed)}"

@@ -1,10 +1,13 @@
 """The settings of a feature scan, and which half of the text thresholds and explanations are fitted on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+
+_MOST = {"seed": 2**31 - 1, "chunk_entries": 1 << 30, "buffer_mb": 1 << 20, "n_before": 100, "n_after": 100}
+"""What is kept of a latent is kept in memory; other fields end at 10,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,10 @@ class ScanConfig:
         for name in (*counts, "n_neighbours", "n_coactivations", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        for field in fields(self):
+            value, most = getattr(self, field.name), _MOST.get(field.name, 10_000)
+            if not (value is None and field.name == "strongest") and not (type(value) is int and value <= most):
+                raise ValueError(f"{field.name}={value!r} must be a whole number, at most {most:,}")
         if self.strongest is not None and self.strongest < 2:
             raise ValueError(f"strongest={self.strongest} must be at least 2: pairs are counted among the strongest")
 

@@ -36,6 +36,7 @@ idea or a tone, say, is no common meaning here; two meanings of one script, topi
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,12 +57,15 @@ from interp.monosemanticity.calibration import Calibration, calibrate
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
 from interp.monosemanticity.groups import circular_shifts
+from interp.tensor_checks import check_token_ids
 
 DENSE = 0.5
 """A latent that fires on more than this share of tokens splits the text, whatever it means."""
 DENSE_WITHOUT_MEANING = 0.1
 """The same, for latents whose contexts and tokens are no more alike than those of shifted text."""
 BASE_RATE_Z = 3.0
+MAX_NULLS = 1000
+"""Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
 BOOTSTRAPS = 4
 """In which the senses of a latent are looked for again."""
 LEXICAL_SHARE = 0.9
@@ -129,8 +133,9 @@ def rank_codes(
     Raises ValueError if nulls < 1 or seed < 0, or if the codes are not of these tokens or point outside.
     """
     _check(nulls, seed)
+    n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
     check_codes(codes, tokens)
-    names = [str(i) for i in range(int(tokens.max()) + 1)] if vocab is None else vocab
+    names = [str(i) for i in range(n_ids)] if vocab is None else vocab
     given = tokens, codes, names, count_firings(codes), calibration, vocab is not None
     judged = _judge(*given, nulls=nulls, seed=seed, progress=progress)
     return _ranked(judged.columns, judged.evidence, {"token_share": judged.columns["token_share"]}, {})
@@ -236,6 +241,9 @@ def _ranked(
 
 
 def _check(nulls: int, seed: int) -> None:
+    for name, value, most in (("nulls", nulls, MAX_NULLS), ("seed", seed, 2**31 - 1)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value > most:
+            raise ValueError(f"{name}={value!r} must be a whole number, at most {most:,}")
     if nulls < 1:
         raise ValueError(f"nulls={nulls} must be at least 1: without a null no score has a scale")
     if seed < 0:

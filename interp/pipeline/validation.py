@@ -78,6 +78,13 @@ def type_name(hint: Any) -> str:
     return said
 
 
+def at_least_1(config: Any, *names: str) -> None:
+    """ValueError for the first of these fields that is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
+
+
 def plain(value: Any) -> Any:
     """As TOML writes it."""
     if isinstance(value, Mapping):

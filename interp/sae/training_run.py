@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from interp.files import digest, write_json, write_tensors, write_text
+from interp.free_memory import check_memory
 from interp.manifests import write_manifest
 from interp.sae.architectures import SAEConfig, config_to_dict
 from interp.sae.formats import CONFIG, WEIGHTS
@@ -108,6 +109,8 @@ class TrainingRun:
             self.sae = load_sae(self.folder, device=str(device))
             self._drop(CHECKPOINT)
             return
+        if device.type == "cpu":
+            self._check_memory()
         self.learner = Learner(self.config, self.source.site, device, processes=self.source.processes)
         if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
             return
@@ -122,6 +125,12 @@ class TrainingRun:
         if self.out is not None:
             write_text(self.out / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
+
+    def _check_memory(self) -> None:
+        """Of the weights, their gradients and Adam's two moments, and of a batch beside its reconstruction."""
+        config, width = self.config, self.source.site.d_in + self.source.site.d_out
+        needed = 4 * width * (4 * config.d_sae + 2 * config.batch_size // self.source.processes.count)
+        check_memory(needed, f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},")
 
     def _check_config(self, there: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self.key))

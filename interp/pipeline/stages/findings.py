@@ -9,6 +9,7 @@ from interp.files import Progress, digest_file, write_parquet
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
+from interp.pipeline.validation import at_least_1
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,9 @@ class QualityConfig:
     tokens: int = 100_000
     """Validation tokens on which the dictionary is spliced into the model."""
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        at_least_1(self, "tokens", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +41,11 @@ class RankingConfig:
     def __post_init__(self) -> None:
         if self.nulls < 1:
             raise ValueError(f"nulls={self.nulls} must be at least 1: without a null no score has a scale")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative: take 0 or more")
+        if self.nulls > 1000:
+            raise ValueError(f"nulls={self.nulls} must be at most 1,000: two suffice")
+        if not 0 <= self.seed < 2**31:
+            how = "must not be negative: take 0 or more" if self.seed < 0 else "must be below 2³¹"
+            raise ValueError(f"seed={self.seed} {how}")
 
 
 @stage(

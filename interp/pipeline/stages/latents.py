@@ -21,8 +21,8 @@ class WiderConfig:
     """Learn a second dictionary with so many times the latents, to see which features split; None: none."""
 
     def __post_init__(self) -> None:
-        if self.factor is not None and self.factor < 2:
-            raise ValueError(f"factor={self.factor} must be at least 2 (None = no wider dictionary)")
+        if self.factor is not None and not 2 <= self.factor <= 1024:
+            raise ValueError(f"factor={self.factor} must be at least 2, and at most 1,024 (None = no wider dictionary)")
 
 
 FEATURES = "interp.features.feature_store:FeatureStore.open"

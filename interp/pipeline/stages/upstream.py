@@ -9,6 +9,7 @@ from interp.files import Progress, digest_file
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
+from interp.pipeline.validation import at_least_1
 
 if TYPE_CHECKING:
     from models.layers import TransformerConfig
@@ -23,6 +24,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("bpe", "characters"):
             raise ValueError(f"kind={self.kind!r} must be 'bpe' or 'characters'")
+        if not 1 <= self.vocab_size <= 1 << 22:
+            raise ValueError(f"vocab_size={self.vocab_size} must be in 1..{1 << 22}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,10 @@ class ModelConfig:
     d_mlp: int | None = None
     act_fn: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("n_layers", "d_model", "n_heads", "d_mlp") if getattr(self, name) is not None]
+        at_least_1(self, "n_ctx", *given)
 
     def transformer(self, d_vocab: int) -> "TransformerConfig":
         from models.layers import TransformerConfig
@@ -58,6 +65,9 @@ class HarvestConfig:
     max_norm: float | None = None
     """Rows whose norm is above this many times the median are excluded."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least_1(self, "tokens", "batch_size")
 
     @property
     def options(self) -> dict[str, Any]:

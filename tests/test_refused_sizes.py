@@ -1,0 +1,232 @@
+"""Small files and slips that would take much memory, or pass for something else, are refused by name beforehand."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+
+from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
+from interp.cli.paths import read_table
+from interp.pipeline.validation import read_fields
+from models.checkpoint import keep_rows
+from models.corpus import CorpusConfig, load_documents
+from models.layers import TransformerConfig
+from models.own_text import matching_files
+from models.recipe import TrainingConfig
+from models.tokenizer import Tokenizer
+from models.tokens import LabelledTokens, tokenize
+from models.transformer import Transformer
+from models.whole_files import read_json, write_tensors
+
+SMALL = TransformerConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=8, d_vocab=20, n_ctx=8)
+TOKENS = torch.randint(20, (8, 16), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ActivationStore.from_batches(torch.randn(64, 8), tmp_path / "store")
+
+
+def codes_of(tokens, d_sae=4):
+    return SparseCodes.from_dense(torch.rand(tokens.numel(), d_sae))
+
+
+@pytest.mark.parametrize(
+    "place, value, said",
+    [
+        ("n_rows", 10**15, "n_rows = 1000000000000000, but its shards have 64 rows"),
+        ("n_rows", 64.5, "n_rows = '64.5'"),
+        ("n_ctx", 7, "n_ids = 64 is no multiple of n_ctx = 7"),
+        ("dtype", "int8", "dtype = 'int8' is none of"),
+        ("hooks.activations.d", 10**9, "shard-00000.safetensors is said to have"),
+        ("hooks.activations.d", -1, "hooks.activations.d"),
+        ("hooks.activations.variance", float("nan"), "hooks.activations.variance"),
+        ("hooks", {}, "hooks"),
+        ("shards.0.file", "../../x", "shards.0.file"),
+        ("shards.0.sha256", {}, "sums of"),
+        ("files", {}, "it lists no statistics.safetensors"),
+        ("excluded", None, "excluded"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_store_is_refused(store, place, value, said):
+    file = store.path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    *outer, last = place.split(".")
+    inner = manifest
+    for key in outer:
+        inner = inner[int(key)] if key.isdigit() else inner[key]
+    inner[last] = value
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="manifest.json is damaged, .*harvest the store again") as error:
+        ActivationStore.open(store.path)
+    assert said in str(error.value)
+
+
+def test_ids_beyond_any_vocabulary_are_refused_before_they_are_counted(tmp_path):
+    tokens = TOKENS.clone()
+    tokens[3, 5] = 2**30
+    with pytest.raises(ValueError, match="token id 1073741824 occurs, beyond any vocabulary: pass vocab"):
+        FeatureStore.from_codes(tokens, codes_of(tokens), tmp_path / "features")
+    with pytest.raises(ValueError, match="token id 1073741824 occurs, beyond any vocabulary"):
+        rank_codes(tokens, codes_of(tokens))
+    for wrong, said in ((TOKENS.float(), "type torch.float32 must be an integer"), (TOKENS - 5, "token id -5 occurs")):
+        with pytest.raises(ValueError, match=said):
+            FeatureStore.from_codes(wrong, codes_of(wrong), tmp_path / "features")
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_decoder_that_is_not_finite_is_refused(tmp_path):
+    W_dec = torch.randn(4, 8)
+    W_dec[2, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"W_dec \(4, 8\) holds numbers that are not finite"):
+        FeatureStore.from_codes(TOKENS, codes_of(TOKENS), tmp_path / "features", W_dec=W_dec)
+
+
+@pytest.mark.parametrize("name", ["d_sae", "n_ctx"])
+@pytest.mark.parametrize("value", [0, 10**15, "x", None, 4.0])
+def test_numbers_of_a_scan_are_checked_when_it_is_opened(tmp_path, name, value):
+    path = FeatureStore.from_codes(TOKENS, codes_of(TOKENS), tmp_path / "features").path
+    meta = json.loads((path / "meta.json").read_text())
+    for file in path.glob("manifest.json"):
+        file.unlink()
+    (path / "meta.json").write_text(json.dumps(meta | {name: value}))
+    with pytest.raises(ValueError, match=rf"meta.json is damaged, {name}|by meta.json of {value}"):
+        assert FeatureStore(path).tokens.shape[1] == FeatureStore(path).n_ctx
+
+
+def test_counts_of_what_is_kept_and_of_nulls_have_an_end():
+    with pytest.raises(ValueError, match="n_coactivations=2147483648 must be a whole number, at most 10,000"):
+        ScanConfig(n_coactivations=2**31)
+    with pytest.raises(ValueError, match="n_top=2.5 must be a whole number"):
+        ScanConfig(n_top=2.5)
+    for given in ({"nulls": 10**7}, {"seed": 2**64}, {"nulls": 1.5}, {"seed": True}):
+        with pytest.raises(ValueError, match="must be a whole number, at most"):
+            rank_codes(TOKENS, codes_of(TOKENS), **given)
+    with pytest.raises(ValueError, match="tokens = 1000000000001 must be in -10¹²..10¹²"):
+        read_fields(TrainingConfig, {"tokens": 10**12 + 1})
+
+
+def test_a_dictionary_larger_than_the_memory_is_refused(store):
+    with pytest.raises(ValueError, match="d_sae=10000000000 on 16 numbers a row, batch_size=64, needs .* GB of memory"):
+        train_sae(store, "activations", TopKConfig(d_sae=10**10, k=2, tokens=64, batch_size=64, device="cpu"))
+
+
+def test_a_table_that_unpacks_to_a_great_deal_is_refused(tmp_path):
+    many = pyarrow.table({"latent": pyarrow.array(np.zeros((1 << 24) + 1, np.int8))})
+    long = pyarrow.table({"latent": list(range(600)), "text": ["x" * 1_000_000] * 600})
+    for name, table, said in (("many", many, "16,777,217 rows are more than"), ("long", long, "take more than")):
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet")
+        assert (tmp_path / f"{name}.parquet").stat().st_size < 1_000_000
+        with pytest.raises(ValueError, match=f"--ranking .*{name}.parquet is no table that can be read .*{said}"):
+            read_table("--ranking", tmp_path / f"{name}.parquet", [])
+    pd.DataFrame({"latent": [1, 0], "senses": [[{"a": 1}], []]}).to_parquet(tmp_path / "good.parquet")
+    assert read_table("--ranking", tmp_path / "good.parquet", ["senses"]).latent.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name, value", [("d_vocab", 10**12), ("n_layers", 10**9), ("d_mlp", 10**9)])
+def test_a_model_larger_than_its_weights_is_refused_before_it_is_made(tmp_path, name, value):
+    Transformer(SMALL).save(tmp_path)
+    assert SMALL.n_parameters == sum(weight.numel() for weight in Transformer(SMALL).parameters())
+    config = json.loads((tmp_path / "config.json").read_text()) | {name: value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="config.json describes .* parameters, weights.safetensors holds 2,252"):
+        Transformer.load(tmp_path)
+    with pytest.raises(ValueError, match="a model of .* parameters needs .* GB of memory"):
+        Transformer(TransformerConfig(**config))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = Transformer(SMALL)
+    with torch.no_grad():
+        model.W_E[3, 4] = torch.inf
+    model.save(tmp_path)
+    with pytest.raises(ValueError, match=r"embed.W_E of .*weights.safetensors holds values that are no finite"):
+        Transformer.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"n": ' + "9" * 5000 + "}", "[" * 10**5, "\x00"])
+def test_json_that_is_none_names_the_file_and_the_remedy(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json (is not valid JSON|holds a list).*: do this"):
+        read_json(tmp_path / "config.json", "do this")
+    (tmp_path / "metrics.jsonl").write_text(f"{text}\n")
+    with pytest.raises(ValueError, match="metrics.jsonl is damaged"):
+        keep_rows(tmp_path / "metrics.jsonl", 5)
+
+
+def test_a_tokenizer_that_is_none_names_its_file(tmp_path):
+    tokenizer = Tokenizer.train_bpe(["the cat sat on the mat"], 260)
+    tokenizer.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    good = json.loads(file.read_text())
+    good["padding"] = {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None}
+    good["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
+    file.write_text(json.dumps(good))
+    assert len(Tokenizer.load(tmp_path).encode("cat").ids) <= 3, "a padded text would take memory without end"
+    vocab = good["model"]["vocab"]
+    for damage in ({"x y": 5}, {"a": -1}, {"zz": 10**6}, {"\u4e00": vocab.pop("z")}):
+        file.write_text(json.dumps(good | {"model": good["model"] | {"vocab": vocab | damage}}))
+        with pytest.raises(ValueError, match="tokenizer.json"):
+            Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("tokens", lambda x: x.float()),
+        ("tokens", lambda x: x - 5),
+        ("tokens", lambda x: x[0]),
+        ("label_bits", lambda x: x[:1]),
+        ("document_ids", lambda x: x + 7),
+        ("row_characters", lambda x: x[:1]),
+    ],
+)
+def test_tokens_whose_parts_do_not_fit_are_refused(tmp_path, name, change):
+    documents = load_documents(CorpusConfig(source="dna", characters=5000))
+    labelled = tokenize(documents, Tokenizer.train_characters(d.text for d in documents), 16)
+    labelled.save(tmp_path / "whole")
+    assert len(LabelledTokens.load(tmp_path / "whole")) == len(labelled)
+    tensors = {key: getattr(labelled, key) for key in ("tokens", "label_bits", "document_ids", "row_characters")}
+    names = json.dumps({"label_names": labelled.label_names, "document_names": labelled.document_names})
+    write_tensors(tmp_path / "train", tensors | {name: change(tensors[name])}, {"names": names})
+    with pytest.raises(ValueError, match="train holds no labelled tokens .*tokenize the corpus again"):
+        LabelledTokens.load(tmp_path / "train")
+
+
+def test_files_have_the_umasks_mode_and_no_link_is_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("years of work")
+    (tmp_path / "weights.safetensors.tmp").symlink_to(victim)
+    Transformer(SMALL).save(tmp_path)
+    Tokenizer.train_bpe(["the cat"], 260).save(tmp_path)
+    (tmp_path / "plain").touch()
+    modes = {file.name: file.stat().st_mode for file in tmp_path.iterdir()}
+    assert set(modes.values()) == {modes["plain"]} and victim.read_text() == "years of work"
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_glob_of_everything_and_devices_are_no_text(tmp_path, monkeypatch):
+    for i in range(5):
+        (tmp_path / f"{i}.txt").write_text("text")
+    monkeypatch.setattr("models.own_text.MAX_FILES", 4)
+    with pytest.raises(ValueError, match="matches more than 4 names: name fewer"):
+        matching_files(f"{tmp_path}/*")
+    assert [path.name for path in matching_files(f"{tmp_path}/[0-2].txt")] == ["0.txt", "1.txt", "2.txt"]
+    assert matching_files("/dev/zero") == []
+    with pytest.raises(ValueError, match="holds a NUL"):
+        matching_files("a\0b")
+
+
+def test_a_great_many_tiny_documents_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("models.corpus.MANY_DOCUMENTS", 50)
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 60)
+    with pytest.raises(ValueError, match="the first 50 documents hold 50 characters: join texts that are so short"):
+        load_documents(CorpusConfig(source="jsonl", paths=(str(tmp_path / "rows.jsonl"),)))
+    shutil.copy(tmp_path / "rows.jsonl", tmp_path / "few.jsonl")
+    few = load_documents(CorpusConfig(source="jsonl", paths=(str(tmp_path / "few.jsonl"),), characters=40))
+    assert len(few) == 40

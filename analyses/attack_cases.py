@@ -106,7 +106,9 @@ def _broken_toml(rng: Random) -> Case:
     )
     words = ("run", "{here}/c.toml", "--out", "{here}/out", "--until", "corpus")
     small = b'\n[corpus]\nsource = "dna"\ncharacters = 50000\n' if b"[corpus]" not in content else b""
-    return Case("toml", what, words, {"c.toml": content + small}, ("c.toml", "corpus", "paths", "/", "a" * 99))
+    return Case(
+        "toml", what, words, {"c.toml": content + small}, ("c.toml", "corpus", "paths", "/", "a" * 99, "a\\x00b")
+    )
 
 
 def arguments(rng: Random, run: Path) -> Iterator[Case]:
@@ -126,7 +128,7 @@ def _option(rng: Random) -> Case:
     if parameter.kind is not parameter.KEYWORD_ONLY:
         words = list(VALID[command])
         words[list(inspect.signature(function).parameters).index(parameter.name)] = value
-        return Case("arguments", f"{command} {parameter.name}={value[:40]!r}", (command, *words), {}, (value[:50],))
+        return Case("arguments", f"{command} {parameter.name}={value[:40]!r}", (command, *words), {}, (_shown(value),))
     hint = typing.get_type_hints(function, include_extras=False)[parameter.name]
     flag = f"--{parameter.name.replace('_', '-')}"
     if command == "train-sae" and rng.random() < 0.7:
@@ -140,9 +142,14 @@ def _with(command: str, flag: str, value: str, *, wrong: bool = False) -> Case:
         del valid[valid.index(flag) : valid.index(flag) + 2]
     joined = f"{flag}={value}" if value[:1] == "-" else None
     words = (command, *valid, *([joined] if joined else [flag, value]))
-    names = (flag, flag.removeprefix("--").replace("-", "_"), "argument", "127.0.0.1:9")
-    names += ("\\udcff" if value == "\udcff" else value[:50],) if value.strip() else ()
+    names = (flag, flag.removeprefix("--").replace("-", "_"), "argument", "127.0.0.1:9", _shown(value))
     return Case("arguments", f"{command} {flag} {value[:40]!r}", words, {}, names, wrong)
+
+
+def _shown(value: str) -> str:
+    """The beginning of a value as a message shows it."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in value)
+    return shown[:50] if value.strip() else repr(value)
 
 
 def _shuffled(rng: Random) -> Case:

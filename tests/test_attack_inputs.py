@@ -117,6 +117,14 @@ def test_a_hook_without_a_name_is_not_the_first_hook(tiny_run, tmp_path, capsys,
     assert "--hook '' is no name: the store holds blocks.0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 10**4 + "]" * 10**4])
+def test_values_that_no_number_holds_are_refused_in_one_line(tiny_run, tmp_path, capsys, value):
+    words = ["train-sae", str(tiny_run.path / "activations/store"), "--hook", "blocks.0.mlp.hook_post"]
+    assert main([*words, "--d-sae", value, "--out", str(tmp_path / "sae")]) == 2
+    said = capsys.readouterr().err
+    assert f"interp: {value[:60]}… is no value" in said and said.count("\n") == 1
+
+
 def test_control_characters_reach_no_terminal():
     assert one_line(ValueError("a\x1b[2Jb\u202ec\nd")) == "a\\x1b[2Jb\\u202ec d"
     assert len(one_line(ValueError("x" * 10**6))) < 3000

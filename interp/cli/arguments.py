@@ -76,7 +76,13 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def _parsed(text: str) -> Any:
-    return tomllib.loads(f"value = {text}")["value"]
+    """Raises TOMLDecodeError, and ValueError for what is TOML but no value that can be held."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        raise ValueError(f"{text[:60]}{'…' * (len(text) > 60)} is no value ({error}): write a shorter one") from None
 
 
 def _add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:

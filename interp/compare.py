@@ -73,10 +73,16 @@ def relative_norms(norms: Float[Tensor, "d_sae 2"]) -> Float[Tensor, " d_sae"]:
 def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row d_in"]]) -> LatentScaling:
     """One pass over activations of both models side by side; latents are made dense a batch at a time.
 
-    Raises ValueError for a crosscoder of anything but two hooks of one width."""
+    Raises ValueError for a crosscoder of anything but two hooks of one width, and for a store's batches of other hooks,
+    or in another order, than it was trained on."""
     width, *others = crosscoder.widths
     if others != [width]:
         raise ValueError(f"the crosscoder reads widths {crosscoder.widths}; two models of one width can be compared")
+    read, known = getattr(batches, "hook_names", crosscoder.hook_names), crosscoder.hook_names
+    if known and read != known:
+        raise ValueError(
+            f"the batches are of {', '.join(read)}, the crosscoder reads {', '.join(known)}: ask for those"
+        )
     sums = _Sums(crosscoder.d_sae, width)
     scales = torch.tensor(crosscoder.scales, dtype=torch.float64)
     bias = torch.stack(crosscoder.parts(crosscoder.b_dec))
@@ -108,6 +114,10 @@ def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int
     kind ("first", "shared", "second", or "between" these), genuine (an exclusive that latent scaling keeps)."""
     import pandas as pd
 
+    if len(scaling.fired) != crosscoder.d_sae:
+        raise ValueError(
+            f"scaling is of {len(scaling.fired)} latents, the crosscoder has {crosscoder.d_sae}: take its own"
+        )
     relative = relative_norms(crosscoder.decoder_norms())
     table = pd.DataFrame(
         {
@@ -129,9 +139,14 @@ def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int
 
 
 def mean_difference(batches: Iterable[Float[Tensor, "row d_in"]]) -> MeanDifference:
-    """Of activations of two models of one width side by side."""
+    """Of activations of two models of one width side by side. Raises ValueError for widths that cannot be halved."""
+    widths = getattr(batches, "widths", ())
+    if widths and (len(widths) != 2 or widths[0] != widths[1]):
+        raise ValueError(f"the batches are of hooks of widths {widths}: two models of one width can be compared")
     total, squares, rows = torch.zeros(1, dtype=torch.float64), 0.0, 0
     for x in batches:
+        if x.shape[1] % 2:
+            raise ValueError(f"the rows are {x.shape[1]} wide: two models of one width can be compared")
         first, second = x.double().chunk(2, dim=1)
         difference = second - first
         total = total + difference.sum(0)

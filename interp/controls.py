@@ -34,8 +34,9 @@ from torch import Tensor, nn
 from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.features.identity import check_scan_of, check_table, identity
 from interp.files import Progress, no_progress, write_parquet
-from interp.harvest import harvest
+from interp.harvest import check_harvested, harvest
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
@@ -107,8 +108,12 @@ def compare_with_nulls(
     features, neurons: scans over the tokens of `store`, which holds `hook` of `model`; `config` is what the dictionary
     of `features` was trained with; `harvest_options` are those of `harvest` for the store.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
+    Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
     """
     settings, out = settings or NullsConfig(), Path(out)
+    check_scan_of(features, store, hook)
+    check_scan_of(neurons, store)
+    check_harvested(store, model, hook)
     if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
         bench = _Bench(features, config, settings, out, progress)
         bench.take("SAE", features.d_sae, _stored(features.codes, bench.n_rows))
@@ -121,9 +126,11 @@ def compare_with_nulls(
         bench.take("shuffled model", config.d_sae, bench.on_shuffled(model, hook, options))
         verdicts = bench.judge(features.vocab if features.is_spelt else None)
         for name, table in Nulls(_shares(verdicts), verdicts, _twins(features, *saes))._asdict().items():
+            table.attrs["features"] = identity(features)
             write_parquet(out / f"{name}.parquet", table)
     shutil.rmtree(out / "work", ignore_errors=True)
-    return Nulls.read(out)
+    check_table(features, (nulls := Nulls.read(out)).twins, f"the table of nulls in {out}", "choose another folder")
+    return nulls
 
 
 def shuffled_model(model: Module, *, seed: int = 0) -> Module:

@@ -30,11 +30,14 @@ from interp.activations import ActivationStore
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
 from interp.files import Progress, digest, digest_json, no_progress
-from interp.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
+from interp.hooks import Model, evaluating, hooked_rows, hooks_of, module_of, resolve_hooks
 from interp.locks import locked
 from interp.processes import Processes, processes
 
 _SEQUENCES_AT_ONCE = 2048
+MAX_UNLIKE = 0.1
+"""Of activations of one model in two precisions, of their norm: 1 % in bfloat16, 77 % in another model of one layer."""
+_OTHER = "give the model that was harvested"
 
 
 def harvest(
@@ -199,6 +202,30 @@ def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
     if unlike:
         what = f"process {unlike[0]} harvests something else than process 0"
         raise ValueError(f"{what}: give all the same model, tokens and options")
+
+
+@torch.no_grad()
+def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
+    """Raises ValueError unless the model gives the activations that the store holds at a hook.
+
+    The same weights do; others are asked for one sequence, and half precision gives nearly the same. Of rows that were
+    not harvested, and of a hook that the model calls otherwise, nothing is known.
+    """
+    module = module_of(model)
+    if store.weights in (None, _fingerprint(module)) or store.tokens is None or hook not in hooks_of(model):
+        return
+    shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
+    seq = int(shard.row_ids[0]) // n_ctx
+    tokens, of_it = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
+    _check_tokens(module, tokens)
+    with evaluating(module):
+        found = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
+    there = shard.acts[of_it].float()
+    if found.shape[1] != there.shape[1]:
+        raise ValueError(f"{hook} has width {found.shape[1]} in the model, {there.shape[1]} in {store.path}: {_OTHER}")
+    unlike = float((found[shard.row_ids[of_it] - seq * n_ctx] - there).norm() / there.norm().clamp(min=1e-30))
+    if unlike > MAX_UNLIKE:
+        raise ValueError(f"the model's {hook} is {unlike:.0%} off the activations in {store.path}: {_OTHER}")
 
 
 def _check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:

@@ -8,7 +8,8 @@ A name that the model does not have is a ValueError with the nearest ones; so is
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,28 +17,36 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+log = logging.getLogger(__name__)
+
 Model = nn.Module | tuple[nn.Module, Mapping[str, nn.Module]]
 """A torch module, hooked or not, or one with names for some of its submodules."""
+UNNAMED = "activations"
+"""What the hook of a store is called whose rows come from no model (`ActivationStore.from_batches`)."""
 
 
 def module_of(model: Model) -> nn.Module:
     return model[0] if isinstance(model, tuple) else model
 
 
-def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, nn.Module]:
-    """The submodule whose output each hook name stands for.
+def hooks_of(model: Model) -> Mapping[str, nn.Module]:
+    """All that a model's hooks may be called, each with its submodule.
 
     A TransformerLens model (HookedRootModule, HookedTransformer, TransformerBridge) is asked for its hook points, a
     pair (module, {name: submodule}) for its map, any other torch module for its submodules' names.
+    """
+    if isinstance(model, tuple):
+        return model[1]
+    hook_dict: Any = getattr(model, "hook_dict", None)
+    return {name: module for name, module in model.named_modules() if name} if hook_dict is None else hook_dict
+
+
+def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, nn.Module]:
+    """The submodule whose output each hook name stands for.
+
     Raises ValueError that names the nearest names if there is no such hook.
     """
-    known: Any
-    if isinstance(model, tuple):
-        known = model[1]
-    elif hasattr(model, "hook_dict"):
-        known = model.hook_dict
-    else:
-        known = {name: module for name, module in model.named_modules() if name}
+    known = hooks_of(model)
     if not hook_names:
         raise ValueError("hook_names is empty: name at least one hook")
     for name in hook_names:
@@ -45,6 +54,26 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, nn.Modul
             near = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or list(known)[:4]
             raise ValueError(f"the model has no hook {name!r}; the nearest are {', '.join(near)}")
     return {name: known[name] for name in hook_names}
+
+
+def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
+    """For a dictionary that says which hook it was trained on (`metadata["hook_name"]`), and is used on `hook_name`.
+
+    Raises ValueError if its own hook is among those `known` in `where`. If it is not, the two may be one hook under the
+    names of two libraries: a warning is logged. `metadata["hook_name"] = hook_name` says that it belongs there.
+    """
+    own = own_hook(dictionary)
+    if own is None or hook_name == UNNAMED or own == hook_name or own.endswith(f"/{hook_name}"):
+        return
+    if own in known:
+        raise ValueError(f"the dictionary was trained on {own}, which {where} has too, not on {hook_name}: name {own}")
+    log.warning("the dictionary was trained on %s; %s calls the hook that it is used on %s", own, where, hook_name)
+
+
+def own_hook(dictionary: Any) -> str | None:
+    """The hook that a dictionary says it was trained on; None where it says none, or only that it has no name."""
+    own = (getattr(dictionary, "metadata", None) or {}).get("hook_name")
+    return own if isinstance(own, str) and own not in ("", UNNAMED) else None
 
 
 def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, nn.Module]) -> dict[str, Tensor]:

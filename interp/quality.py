@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.codes import Dictionary
-from interp.files import Progress, no_progress, ratio
-from interp.hooks import Model, evaluating, module_of, resolve_hooks, to_model
+from interp.files import Progress, digest, no_progress, ratio
+from interp.hooks import Model, check_own_hook, evaluating, hooks_of, module_of, resolve_hooks, to_model
 from interp.tensor_checks import check_finite, check_token_ids
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def evaluate_dictionary(
 ) -> Quality:
     """Splice the dictionary into the model at the hook. `batch_size` counts sequences; the model returns logits.
 
-    Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, or if every token is
-    excluded.
+    Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, if the dictionary was
+    trained on another hook that the model has too (`hooks.check_own_hook`), on tokens that the model cannot take, or if
+    every token is excluded.
     """
     site = _Site(model, hook_name, tokens, batch_size, exclude, progress, n_dictionaries=1)
     return site.quality("dictionary", dictionary)
@@ -79,12 +80,22 @@ def quality_table(
     exclude: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> "pd.DataFrame":
-    """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens."""
+    """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
+
+    `attrs["decoders"]` has a digest of each dictionary's decoder. Raises ValueError as `evaluate_dictionary`.
+    """
     import pandas as pd
 
     site = _Site(model, hook_name, tokens, batch_size, exclude, progress, len(dictionaries))
     qualities = {name: site.quality(name, dictionary) for name, dictionary in dictionaries.items()}
-    return pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
+    table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
+    table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
+    return table
+
+
+def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
+    """By which a table of qualities is known to be of a dictionary (`attrs["decoders"]`)."""
+    return digest(W_dec.detach().float())
 
 
 class _Site:
@@ -105,7 +116,7 @@ class _Site:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         check_token_ids(tokens, getattr(getattr(module_of(model), "cfg", None), "d_vocab", None))
         self.hook_name, self.hook = hook_name, resolve_hooks(model, [hook_name])[hook_name]
-        self.model = module_of(model)
+        self.model, self.known = module_of(model), hooks_of(model)
         self.tokens, self.batch_size = tokens.long(), batch_size
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
@@ -131,6 +142,7 @@ class _Site:
         check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
         if len(self.mean) != dictionary.d_in:
             raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {len(self.mean)}")
+        check_own_hook(dictionary, self.hook_name, self.known, "the model")
         device = dictionary.W_dec.device
         fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
         error = torch.zeros((), dtype=torch.float64, device=device)

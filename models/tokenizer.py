@@ -6,13 +6,17 @@ characters follow from byte lengths alone: token i holds the bytes B_i .. B_i + 
 the characters of which any byte lies there. Tokens that share one character (a Hebrew letter cut in two) all cover it.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tokenizers
 from jaxtyping import Int
+from torch import Tensor
 
 from models.whole_files import write_text
 
@@ -87,6 +91,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return len(self._bytes)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes of all tokens: tokens made with a tokenizer of another digest are other words."""
+        return hashlib.sha256(json.dumps([piece.hex() for piece in self._bytes]).encode()).hexdigest()
+
     def encode(self, text: str) -> Encoding:
         """No `<|bos|>` is added."""
         return self.encode_batch([text])[0]
@@ -100,6 +109,19 @@ class Tokenizer:
         """Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
         kept = (int(i) for i in ids)
         return b"".join(self._bytes[i] for i in kept if not (skip_bos and i == self.bos_id)).decode("utf-8", "replace")
+
+    def kept(self, rows: Int[Tensor, "seq pos"]) -> float:
+        """The share of the first tokens that come again, each in its place in its document, where their text is encoded
+        anew: nearly 1 if this tokenizer made them. One of characters makes any of its ids again."""
+        ids = rows[: -(-4096 // rows.shape[1])].flatten().tolist()
+        if max(ids) >= self.vocab_size:
+            return 0.0
+        if not self.bytewise:
+            return 1.0
+        documents = [list(run) for bos, run in groupby(ids, lambda i: i == self.bos_id) if not bos]
+        again = self.encode_batch([self.decode(document) for document in documents])
+        pairs = [pair for old, new in zip(documents, again, strict=True) for pair in zip_longest(old, new.ids)]
+        return sum(old == new for old, new in pairs) / max(1, len(pairs))
 
     def display(self) -> list[str]:
         """One readable string an id: valid UTF-8 as it is, a stray byte as ⟨d7⟩."""

@@ -36,6 +36,8 @@ class LabelledTokens:
     """The work that each document is from (a play, a module, a file), by document id."""
     row_characters: Int[Tensor, " seq"]
     """Characters that the tokens of a row cover; one that two rows share counts in the first."""
+    tokenizer: str = ""
+    """`Tokenizer.digest` of the one that made them; "" where an earlier version did not write it."""
 
     @property
     def characters(self) -> int:
@@ -47,7 +49,7 @@ class LabelledTokens:
 
     @property
     def labels(self) -> "LabelMasks":
-        return LabelMasks(self.label_names, self.label_bits)
+        return LabelMasks(self.label_names, self.label_bits, self.tokens)
 
     def work(self, name: str) -> Bool[Tensor, "seq pos"]:
         """The tokens of one work, such as the play "hamlet"."""
@@ -62,14 +64,15 @@ class LabelledTokens:
 
     def __getitem__(self, rows: slice) -> "LabelledTokens":
         parts = (self.tokens[rows], self.label_names, self.label_bits[rows], self.document_ids[rows])
-        return LabelledTokens(*parts, self.document_names, self.row_characters[rows])
+        return LabelledTokens(*parts, self.document_names, self.row_characters[rows], self.tokenizer)
 
     def save(self, path: str | Path) -> None:
         """One safetensors file; the names stand in its header."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
-        names = json.dumps({"label_names": self.label_names, "document_names": self.document_names})
+        lists = {"label_names": self.label_names, "document_names": self.document_names}
+        names = json.dumps(lists | {"tokenizer": self.tokenizer})
         write_tensors(path, {key: getattr(self, key) for key in _TENSORS}, {"names": names})
 
     @classmethod
@@ -77,9 +80,10 @@ class LabelledTokens:
         """Raises ValueError on a file that `save` did not write, that is cut off, or whose parts do not fit."""
         with open_tensors(path, _REMEDY) as file:
             names = json.loads((file.metadata() or {})["names"])
+            made_with = str(names.get("tokenizer", ""))
             names = {key: tuple(names[key]) for key in ("label_names", "document_names")}
             tensors = {key: file.get_tensor(key) for key in _TENSORS}
-        found = cls(**names, **tensors)
+        found = cls(**names, **tensors, tokenizer=made_with)
         if wrong := found._misfit():
             raise ValueError(f"{path} holds no labelled tokens ({wrong}): {_REMEDY}")
         return found
@@ -108,11 +112,11 @@ _REMEDY = "tokenize the corpus again"
 
 
 class LabelMasks(Mapping[str, Tensor]):
-    """`masks[label]`: Bool "seq pos", made when asked for."""
+    """`masks[label]`: Bool "seq pos", made when asked for; `tokens` are those that they label."""
 
-    def __init__(self, names: tuple[str, ...], bits: Int[Tensor, "seq pos"]):
+    def __init__(self, names: tuple[str, ...], bits: Int[Tensor, "seq pos"], tokens: Int[Tensor, "seq pos"]):
         self._bit_of = {name: bit for bit, name in enumerate(names)}
-        self._bits = bits
+        self._bits, self.tokens = bits, tokens
 
     def __getitem__(self, label: str) -> Bool[Tensor, "seq pos"]:
         return (self._bits >> self._bit_of[label] & 1).bool()
@@ -162,6 +166,7 @@ def tokenize(
         document_ids=torch.from_numpy((ids == tokenizer.bos_id).cumsum(dtype=np.int32) - 1).view(rows, n_ctx),
         document_names=tuple(d.name for d in documents),
         row_characters=torch.from_numpy(covered.reshape(rows, n_ctx).sum(1)),
+        tokenizer=tokenizer.digest,
     )
 
 

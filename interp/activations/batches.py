@@ -30,6 +30,8 @@ class ShardColumn:
     """Shard number, and memory that is long enough → its rows, which may lie in that memory."""
     d: int
     dtype: torch.dtype
+    hook_name: str
+    """As the store calls it."""
     fingerprint: str
     """Says which data this is; a state is only loaded on the same."""
 
@@ -64,6 +66,8 @@ class ActivationBatches(Iterator[Tensor]):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.columns, self.shard_rows, self.batch_size, self.part = columns, shard_rows, batch_size, part
+        self.hook_names = tuple(column.hook_name for column in columns)
+        self.widths = tuple(column.d for column in columns)
         self.seed, self.shuffle, self.epochs, self.drop_last = seed, shuffle, epochs, drop_last
         share(batch_size, *part)  # refuses a part that is none
         self._n_rows, self._row = sum(shard_rows), 0

@@ -9,6 +9,7 @@ excluded tokens and number of shards, and without outliers left out (these are n
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from interp.activations.batches import ShardColumn
 from interp.activations.moments import ActivationStatistics
@@ -45,8 +46,13 @@ class JoinedStore(ActivationStore):
         return store.shard(i, name)
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        places = [self.of(name) for name in named_hooks(hook)]
-        return tuple(column for store, name in places for column in store.columns(name))
+        places = [(hook_name, *self.of(hook_name)) for hook_name in named_hooks(hook)]
+        return tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in places)
+
+    @property
+    def weights(self) -> str | None:
+        """None: those of several models."""
+        return None
 
     def verify(self) -> None:
         for store in self.stores.values():

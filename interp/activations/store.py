@@ -38,6 +38,7 @@ from interp.activations.shards import (
 from interp.activations.spool import scatter_batches
 from interp.activations.store_manifest import REMEDY, read_store_manifest
 from interp.files import digest, digest_file
+from interp.hooks import UNNAMED
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ActivationStore:
         batches: Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"],
         out: str | Path,
         *,
-        hook_name: str = "activations",
+        hook_name: str = UNNAMED,
         dtype: str = "bfloat16",
         rows_per_shard: int | None = None,
         seed: int = 0,
@@ -108,6 +109,11 @@ class ActivationStore:
     def excluded(self) -> dict[str, int]:
         """Rows left out, by reason: `token` (id) and `norm` (outlier)."""
         return dict(self.manifest["excluded"])
+
+    @property
+    def weights(self) -> str | None:
+        """Digest of the weights of the model that was harvested; None where the rows come from elsewhere."""
+        return self.manifest["config"].get("weights")
 
     @property
     def n_excluded(self) -> int:
@@ -174,7 +180,7 @@ class ActivationStore:
         """How the rows of hooks are read into memory that is there already."""
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
-            ShardColumn(partial(self._read, name=name), self.d(name), dtype, f"{self.fingerprint}/{name}")
+            ShardColumn(partial(self._read, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
             for name in named_hooks(hook)
         )
 

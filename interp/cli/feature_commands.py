@@ -2,14 +2,20 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.cli.console import Bar
-from interp.cli.paths import BOTH, check_writable, is_run, only_hook, open_features, read_table, write_table
+from interp.cli.paths import BOTH, check_writable, hook_to_scan, is_run, open_features, read_table, write_table
 from interp.locks import locked
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages.findings import ranked, verdicts
+
+if TYPE_CHECKING:
+    from interp.activations import ActivationStore
+
+MIN_KEPT = 0.8
+"""Of the tokens of a store that a tokenizer makes again from their text, if it made them."""
 
 
 def scan_command(
@@ -18,8 +24,8 @@ def scan_command(
     *,
     out: Annotated[Path, "the folder of the feature store"],
     sae_id: Annotated[str | None, "which SAE of a release"] = None,
-    hook: Annotated[str | None, "needed only where the store holds several"] = None,
-    model: Annotated[Path | None, "the model folder"] = None,
+    hook: Annotated[str | None, "(default: the one that the SAE was trained on, or the store's only one)"] = None,
+    model: Annotated[Path | None, "the folder of the model that was harvested"] = None,
     tokenizer: Annotated[Path | None, "the tokenizer folder (default: beside the tokens)"] = None,
     tokens: Annotated[Path | None, "the labelled tokens that were harvested"] = None,
 ) -> None:
@@ -30,25 +36,51 @@ def scan_command(
     from interp.activations import ActivationStore
     from interp.features.feature_store import scan_features
     from interp.sae import load_sae
-    from models.corpus import LabelledTokens
-    from models.tokenizer import Tokenizer
     from models.transformer import Transformer
 
-    acts = ActivationStore.open(store)
-    labelled = LabelledTokens.load(tokens) if tokens else None
-    tokenizer = tokenizer or (tokens.parent / "tokenizer" if tokens else None)
+    acts, dictionary = ActivationStore.open(store), load_sae(sae, sae_id)
+    labels, vocab = _text(acts, tokens, tokenizer)
+    transformer = Transformer.load(model) if model else None
+    if transformer is not None and vocab is not None and len(vocab) != transformer.config.d_vocab:
+        has = f"--model {model} is of {transformer.config.d_vocab} tokens"
+        raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
     with Bar("scan") as bar:
         features = scan_features(
-            load_sae(sae, sae_id),
+            dictionary,
             acts,
-            only_hook(acts, hook),
+            hook_to_scan(acts, hook, dictionary),
             out,
-            model=Transformer.load(model) if model else None,
-            vocab=Tokenizer.load(tokenizer).display() if tokenizer else None,
-            labels=labelled[: len(acts.tokens)].labels if labelled and acts.tokens is not None else None,
+            model=transformer,
+            vocab=vocab,
+            labels=labels,
             progress=bar,
         )
     print(f"{features.d_sae:,} features in {out}")
+
+
+def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None) -> tuple[Any, list[str] | None]:
+    """Labels and vocabulary. ValueError for tokens that the store was not harvested from, or only in part, and for a
+    tokenizer that did not make them."""
+    import torch
+
+    from models.corpus import LabelledTokens
+    from models.tokenizer import Tokenizer
+
+    labelled = LabelledTokens.load(tokens) if tokens else None
+    place = tokenizer or (tokens.parent / "tokenizer" if tokens else None)
+    spelt = Tokenizer.load(place) if place else None
+    if labelled is not None and store.tokens is not None:
+        labelled = labelled[: len(store.tokens)]
+        if not torch.equal(labelled.tokens.int(), store.tokens):
+            raise ValueError(f"--tokens {tokens} are not the tokens that {store.path} was harvested from: name those")
+    if labelled is not None and spelt is not None and labelled.tokenizer not in ("", spelt.digest):
+        raise ValueError(f"the tokenizer {place} did not make --tokens {tokens}: name its own with --tokenizer")
+    if spelt is not None and store.tokens is not None and (share := spelt.kept(store.tokens)) < MIN_KEPT:
+        raise ValueError(
+            f"the tokenizer {place} did not make the tokens of {store.path}: of their text it makes the same ids for "
+            f"{share:.0%}; name their own with --tokenizer"
+        )
+    return None if labelled is None else labelled.labels, None if spelt is None else spelt.display()
 
 
 def rank_command(
@@ -113,6 +145,7 @@ def report_command(
     Write a page that works offline. Of a run folder it goes where its stage puts it, RUN/report/page, or to --out; of a
     feature store to --out."""
     from interp.features.feature_store import FeatureStore
+    from interp.features.identity import check_table
     from interp.report import write_report
 
     extras: dict[str, Any] = {} if wider is None else {"wider": wider}
@@ -129,6 +162,8 @@ def report_command(
             page = source / run_alone(Run(source), "report", progress=bar)["results"]["page"]
         else:
             whole = source if is_run(source) else FeatureStore.open(source)
+            if ranking is not None:
+                check_table(open_features(source), extras["ranking"], f"--ranking {ranking}")
             with locked(None if out else source):
                 page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
     print(page)

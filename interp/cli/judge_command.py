@@ -88,7 +88,9 @@ def judge_command(
 
 
 def _explanations(source: Path, file: Path | None, generate: bool) -> dict[int, str]:
-    """By latent; none where the model is to write them all."""
+    """By latent; none where the model is to write them all. ValueError for those of other features."""
+    from interp.features.identity import check_table
+
     if file is None and generate:
         return {}
     if file is None:
@@ -98,6 +100,7 @@ def _explanations(source: Path, file: Path | None, generate: bool) -> dict[int, 
         if not file.is_file():
             raise ValueError(f"{source} has no ranking yet: `interp rank {source}` makes it")
     table = read_table("--explanations", file, ["explanation"]).dropna(subset=["explanation"])
+    check_table(open_features(source), table, f"--explanations {file}")
     return {int(latent): str(text) for latent, text in zip(table.latent, table.explanation, strict=True)}
 
 

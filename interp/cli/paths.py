@@ -31,6 +31,30 @@ def only_hook(store: Any, hook: str | None) -> str:
     return store.hook_names[0] if hook is None else hook
 
 
+def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
+    """The one named, else the dictionary's own, else the store's only one.
+
+    A dictionary trained here goes to a hook of another name, or to another model's, only where --hook says so: one may
+    ask what a dictionary finds elsewhere. One from elsewhere may call the same hook by its own library's name
+    (`interp.hooks.check_own_hook` warns).
+    """
+    from interp.hooks import own_hook
+
+    own = own_hook(sae)
+    if hook is not None or own is None:
+        return only_hook(store, hook)
+    model = sae.metadata.get("model_weights")
+    if None not in (model, store.weights) and model != store.weights:
+        meant = f"say --hook {own if own in store.hook_names else 'NAME'} if it is meant"
+        raise ValueError(f"the SAE was trained on activations of another model than {store.path} holds: {meant}")
+    if own in store.hook_names:
+        return own
+    only = only_hook(store, None)
+    if sae.config is not None and store.d(only) == sae.d_in and not own.endswith(f"/{only}"):
+        raise ValueError(f"the SAE was trained on {own}, {store.path} holds {only}: --hook {only} if it is meant")
+    return only
+
+
 def open_features(source: Path) -> "FeatureStore":
     """Of a run folder, or of a feature store as scan writes it."""
     from interp.features.feature_store import FeatureStore

@@ -132,6 +132,14 @@ def neighbour_tables(W_dec: Float[Tensor, "latent d_in"], k: int) -> Iterator[di
         }
 
 
+def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[Tensor, "seq pos"]) -> None:
+    """Raises ValueError for one of fewer tokens than occur. One of more is usual: vocabularies are padded."""
+    if W_U is not None and W_U.shape[1] <= int(tokens.max()):
+        raise ValueError(
+            f"W_U is of {W_U.shape[1]} tokens, but token id {int(tokens.max())} occurs: give the model's own"
+        )
+
+
 def _to_residual_stream(model: torch.nn.Module, hook_name: str, d_in: int, d_model: int) -> Tensor | None:
     """The linear map from the hooked activation to what it adds to the residual stream."""
     if _RESIDUAL.match(hook_name):

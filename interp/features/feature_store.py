@@ -24,13 +24,15 @@ from torch import Tensor
 from interp.activations import ActivationStore
 from interp.code_runs import META, REMEDY
 from interp.codes import CodeStore, Dictionary, SparseCodes
-from interp.features.decoder import Decoder, LogitPath, logit_path
+from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import as_codes, encode_store, write_codes
 from interp.features.feature import Feature
 from interp.features.scan import Scan, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS
 from interp.files import Progress, open_tensors, read_json
+from interp.harvest import check_harvested
+from interp.hooks import check_own_hook
 from interp.locks import locked
 from interp.manifests import verify
 from interp.tensor_checks import check_finite, check_token_ids
@@ -100,6 +102,7 @@ class FeatureStore:
         if W_dec is not None and W_U is not None:
             if W_dec.shape[1] != W_U.shape[0]:
                 raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
+            check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         scan = Scan(Path(out), tokens, vocab, labels, settings, hook_name, progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
@@ -217,14 +220,19 @@ def scan_features(
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
     string a token id, `labels` one mask a label; without `vocab` tokens are named by their ids. A scan that was cut off
-    goes on behind the last shard it encoded; a finished one is opened. Raises ValueError if the widths differ, or if
-    `out` holds the scan of something else.
+    goes on behind the last shard it encoded; a finished one is opened. Raises ValueError if the widths differ, if the
+    dictionary was trained on another hook that the store has too (`hooks.check_own_hook`), if the labels are those of
+    other tokens or the model another than was harvested, or if `out` holds the scan of something else.
     """
     check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
     if store.d(hook) != sae.d_in:
         raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
+    check_own_hook(sae, hook, store.hook_names, store.path)
     if store.tokens is None:
         raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
+    if model is not None:
+        check_harvested(store, model, hook)
+        check_unembedding(getattr(model, "W_U", None), store.tokens)
     scan = Scan(Path(out), store.tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": _fingerprint(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))

@@ -18,6 +18,7 @@ from torch import Tensor
 from interp.codes import CodeStore
 from interp.features.chunks import Rows
 from interp.features.decoder import Decoder
+from interp.features.identity import check_labelled
 from interp.features.labelling import LabelSets
 from interp.features.passes import Inputs, n_passes, write_tables
 from interp.features.scan_config import ScanConfig
@@ -46,6 +47,7 @@ class Scan:
         for name, mask in (labels or {}).items():
             if tuple(mask.shape) != tuple(tokens.shape):
                 raise ValueError(f"label {name!r} is {tuple(mask.shape)}, the tokens are {tuple(tokens.shape)}")
+        check_labelled(labels, tokens, out)
         self.out, self.tokens, self.labels = out, tokens.int().cpu(), labels or {}
         self.settings, self.hook_name, self.progress = settings or ScanConfig(), hook_name, progress or no_progress
         self.done, self.total = 0, 0
@@ -56,12 +58,11 @@ class Scan:
         Progress counts the rows to encode and those that the tables are read from. ValueError if the folder holds
         another scan.
         """
-        masks = ((name, np.packbits(np.asarray(mask, dtype=bool))) for name, mask in self.labels.items())
         identity = {
             **inputs,
             "tokens": tensor_digest(self.tokens),
             "vocab": digest(json.dumps(self.vocab if self.is_spelt else None)),
-            "labels": digest(*(part for mask in masks for part in mask)),
+            "labels": labels_digest(self.labels, list(self.labels)),
             "settings": json.dumps(asdict(self.settings)),
         }
         file = self.out / "scan.json"
@@ -110,6 +111,12 @@ class Scan:
         }
         write_json(self.out / "meta.json", meta)
         write_manifest(self.out, {"kind": "features"})
+
+
+def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Of some of the masks, in this order."""
+    masks = ((name, np.packbits(np.asarray(labels[name], dtype=bool))) for name in names)
+    return digest(*(part for mask in masks for part in mask))
 
 
 def tensor_digest(*tensors: Tensor | None) -> str:

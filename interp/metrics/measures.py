@@ -35,6 +35,7 @@ from torch import Tensor
 
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
+from interp.features.identity import scanned
 from interp.metrics.tokens import WordMass, tokens_around
 from interp.metrics.twins import best_correlations
 from interp.monosemanticity.firings import chunks
@@ -133,7 +134,13 @@ def label_f1(features: FeatureStore) -> Values:
 
 def concept_table(features: FeatureStore, neurons: FeatureStore) -> pd.DataFrame:
     """Which latent detects each label best, beside the best neuron, both chosen as in `label_f1`: one row a label with
-    `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first."""
+    `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first. Raises ValueError for scans
+    of unlike tokens or labels."""
+    for what in ("tokens", "labels"):
+        if len({each[what] for each in map(scanned, (features, neurons)) if what in each}) > 1:
+            raise ValueError(
+                f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
+            )
     best, rival = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
     table = best.join(rival, how="left").reset_index()
     table = table.rename(columns={"latent_feature": "feature", "latent_neuron": "neuron", "n_label_feature": "n_label"})

@@ -37,6 +37,8 @@ from torch import Tensor
 from interp.codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.identity import check_labelled, scanned
+from interp.features.scan import labels_digest
 from interp.metrics.measures import MEASURES, Values, column
 from interp.metrics.null_scale import POOL, NullScale, normal_scale, null_scale
 from interp.monosemanticity.evidence import Evidence
@@ -165,6 +167,9 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
         if mask.shape != features.tokens.shape:
             shapes = tuple(mask.shape), tuple(features.tokens.shape)
             raise ValueError(f"label {name!r} is {shapes[0]}, the tokens scanned are {shapes[1]}")
+    check_labelled(labels, features.tokens, features.path)
+    if scanned(features).get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
+        raise ValueError(f"the labels are other masks than those that {features.path} was scanned with: give the same")
 
 
 def random_directions(moments: Float[Tensor, "d d"], n: int, seed: Any) -> Float[Tensor, "n d"]:

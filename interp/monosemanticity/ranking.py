@@ -46,6 +46,7 @@ from jaxtyping import Float64, Int
 
 from interp.explain import FitSample, describe
 from interp.features.feature_store import FeatureStore
+from interp.features.identity import identity
 from interp.files import Progress
 from interp.metrics.measures import MEASURES, measure_values
 from interp.metrics.null_scale import NullScale
@@ -92,7 +93,7 @@ def rank_features(
     null: the store keeps counts only. use_labels: let the rules name labels too. twin: a scan of the same tokens with a
     dictionary from another seed. None of these but calibration changes a probability or a verdict.
     Raises ValueError if nulls < 1 or seed < 0, if use_labels is set and there are no labels, or if a mask or the twin
-    is not of the tokens that were scanned.
+    is not of the tokens that were scanned. `attrs["features"]` says what was ranked (`features.identity`).
     """
     _check(nulls, seed)
     check_labels(features, labels, needed=use_labels)
@@ -113,7 +114,9 @@ def rank_features(
     scales = measure_scales(values, features, sampled, judged.evidence, labels=labels, twin=twin, seed=seed)
     columns = judged.columns | {"explanation": words.phrases, **rule, "senses": senses}
     columns |= {**values, "density": judged.columns["density"], "n_sequences": table["n_sequences"].to_numpy()}
-    return _ranked(columns, judged.evidence, values, scales)
+    table = _ranked(columns, judged.evidence, values, scales)
+    table.attrs["features"] = identity(features)
+    return table
 
 
 def rank_codes(
@@ -130,7 +133,7 @@ def rank_codes(
     columns but for explanations, senses and those of the features table.
 
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
-    Raises ValueError if nulls < 1 or seed < 0, or if the codes are not of these tokens or point outside.
+    Raises ValueError if nulls < 1 or seed < 0, or if codes or vocab are not of these tokens, or codes point outside.
     """
     _check(nulls, seed)
     n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1

@@ -60,8 +60,9 @@ def write_report(
     wider: a dictionary of more latents on the same activations, its FeatureStore, or the folder of either or of its
     run; each feature is then shown beside those that it resembles. `seed` is the map's.
 
-    Raises ValueError when the source is neither, when `wider` has no decoder of the same width to compare, or when
-    `out` holds something other than a report.
+    Raises ValueError when the source is neither, when the ranking, the quality table or the nulls are of other
+    features, when `wider` has no decoder of the same width to compare or was scanned at another hook or over other
+    tokens, or when `out` holds something other than a report.
     """
     out = Path(out)
     _check_replaceable(out)

@@ -15,12 +15,14 @@ import pandas as pd
 
 from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
+from interp.features.identity import check_table
 from interp.figures.training_curves import training_rows
 from interp.files import read_json
 from interp.manifests import MANIFEST, read_manifest, verify
 from interp.monosemanticity.ranking import ranking_evidence
+from interp.quality import decoder_digest
 from interp.report.verdict_evidence import COLUMNS
-from interp.report.wider import Wider, wider_of
+from interp.report.wider import Wider, open_wider, wider_of
 
 READ = ("model", "sae", "quality", "concepts", "ranking", "nulls", "wider")
 """Stages of a run whose files are compared with their manifests, as those of the features are."""
@@ -75,12 +77,15 @@ def gather(
         for stage in READ:
             verify(folder / stage)
         store = FeatureStore.open(folder)
+    _check_stages(folder)
     features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
     features["latent"] = features.index
     features["n_active"] = features["n_active"].fillna(0).astype(int)
     ranking = ranking if ranking is not None else _parquet(folder / "ranking/ranking.parquet")
+    quality = quality if quality is not None else _parquet(folder / "quality/quality.parquet")
     if nulls is None and all((folder / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields):
         nulls = Nulls.read(folder / "nulls")
+    _check_of_features(store, ranking, quality, nulls)
     results = folder / "model/results.json"
     return ReportInputs(
         title=title or (folder.resolve().name if (folder / "features").is_dir() else "Features"),
@@ -89,7 +94,7 @@ def gather(
         ranking=_one_row_a_latent(ranking, features),
         evidence=_evidence(ranking, None if nulls is None else nulls.twins),
         ranked=ranking is not None,
-        quality=quality if quality is not None else _parquet(folder / "quality/quality.parquet"),
+        quality=quality,
         concepts=_parquet(folder / "concepts/concepts.parquet"),
         curves=curves if curves is not None else _curves(folder),
         model_results=read_json(results, "train the model again") if results.is_file() else {},
@@ -132,7 +137,10 @@ def _wider(store: FeatureStore, folder: Path, source: Any) -> Wider | None:
     if source is None:
         return None
     ranking = _parquet(Path(source) / "ranking/ranking.parquet") if isinstance(source, str | Path) else None
-    return wider_of(store, source, None if ranking is None else ranking.set_index("latent")["explanation"])
+    wider = open_wider(source)
+    if ranking is not None and isinstance(wider, FeatureStore):
+        check_table(wider, ranking, f"the ranking in {source}")
+    return wider_of(store, wider, None if ranking is None else ranking.set_index("latent")["explanation"])
 
 
 def _parquet(file: Path) -> pd.DataFrame | None:
@@ -142,6 +150,30 @@ def _parquet(file: Path) -> pd.DataFrame | None:
 def _curves(folder: Path) -> dict[str, pd.DataFrame]:
     files = {name: folder / name / "metrics.jsonl" for name in ("model", "sae")}
     return {name: training_rows(file) for name, file in files.items() if file.is_file()}
+
+
+def _check_of_features(
+    store: FeatureStore, ranking: pd.DataFrame | None, quality: pd.DataFrame | None, nulls: Nulls | None
+) -> None:
+    if ranking is not None:
+        check_table(store, ranking, "the ranking")
+    if nulls is not None:
+        check_table(store, nulls.twins, "the table of nulls", "`interp run` makes theirs")
+    decoders = {} if quality is None else quality.attrs.get("decoders", {})
+    if decoders and store.W_dec is not None and decoder_digest(store.W_dec) not in decoders.values():
+        said = f"the quality table is of other dictionaries ({', '.join(decoders)}) than the features in {store.path}"
+        raise ValueError(f"{said}: evaluate the one that was scanned")
+
+
+def _check_stages(folder: Path) -> None:
+    """Raises ValueError for a stage whose input was made anew since."""
+    found = {file.parent.name: read_manifest(file.parent) or {} for file in folder.glob(f"*/{MANIFEST}")}
+    for name, manifest in found.items():
+        inputs = manifest.get("inputs")
+        for stage, made_from in inputs.items() if isinstance(inputs, dict) and name != "report" else ():
+            if found.get(stage, {}).get("fingerprint", made_from) != made_from:
+                what = f"{folder / name} was made from another {stage} than {folder / stage} is now"
+                raise ValueError(f"{what}: `interp run` makes it anew")
 
 
 def _stages(folder: Path) -> list[tuple[str, float]]:

@@ -4,7 +4,7 @@ In: a feature store and a wider dictionary: itself, a feature store of it, or th
 [other, cosine, share, words], most similar first:
 
     cosine = W_dec[j] · W_dec'[other] of unit rows, at least MIN_COSINE
-    share  = |firings of both| / |firings of j|, where the wider one has codes of the same tokens; else None
+    share  = |firings of both| / |firings of j|, where the wider one has codes, which are of the same tokens; else None
 
 Several that resemble it, each with a part of its firings, are what a split looks like (feature splitting, Bricken et
 al. 2023); one with most of them is the same feature again.
@@ -25,6 +25,7 @@ from torch import Tensor
 from interp.codes import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
+from interp.hooks import UNNAMED, check_own_hook, own_hook
 from interp.report.columns import top_tokens
 from interp.report.payloads import number
 
@@ -60,9 +61,11 @@ def open_wider(source: Any) -> FeatureStore | Dictionary:
 def wider_of(store: FeatureStore, source: Any, words: pd.Series | None = None) -> Wider:
     """What each latent of `store` resembles in `source`. words: of each wider latent, instead of its top tokens.
 
-    Raises ValueError where one of the two has no decoder, or where they read activations of other widths.
+    Raises ValueError where one of the two has no decoder, where they read activations of other widths or of another
+    hook, and for a scan of other tokens.
     """
     wider = open_wider(source)
+    _check_same_place(store, wider)
     if store.W_dec is None or wider.W_dec is None:
         raise ValueError("a wider dictionary is compared by decoder directions (W_dec), which one of the two lacks")
     widths = wider.W_dec.shape[1], store.W_dec.shape[1]
@@ -80,6 +83,19 @@ def wider_of(store: FeatureStore, source: Any, words: pd.Series | None = None) -
     return Wider(len(wider.W_dec), resembling)
 
 
+def _check_same_place(store: FeatureStore, wider: FeatureStore | Dictionary) -> None:
+    """A dictionary from elsewhere may call the hook by another name: a warning."""
+    scanned, ours = isinstance(wider, FeatureStore), store.meta.get("hook_name")
+    theirs = wider.meta.get("hook_name") if isinstance(wider, FeatureStore) else own_hook(wider)
+    if ours and theirs and ours != theirs and (scanned or getattr(wider, "config", None) is not None):
+        raise ValueError(f"the wider dictionary reads {theirs}, {store.path} is of {ours}: give one of that hook")
+    if not isinstance(wider, FeatureStore):
+        return check_own_hook(wider, ours or UNNAMED, (), store.path)
+    if store.tokens.shape != wider.tokens.shape or not torch.equal(store.tokens, wider.tokens):
+        what = f"the wider dictionary in {wider.path} was scanned over other tokens than {store.path}"
+        raise ValueError(f"{what}: scan it over the same, or give its SAE, of which only the directions are compared")
+
+
 def _pairs(W_dec: Float[Tensor, "d_sae d_in"], other: Float[Tensor, "d_wide d_in"]) -> Iterator[tuple[int, int, float]]:
     rows, others = (torch.nn.functional.normalize(W.float(), dim=1) for W in (W_dec, other))
     for start in range(0, len(rows), 2048):
@@ -88,10 +104,8 @@ def _pairs(W_dec: Float[Tensor, "d_sae d_in"], other: Float[Tensor, "d_wide d_in
             yield start + latent, int(at[latent, place]), float(cosines[latent, place])
 
 
-def _together(store: FeatureStore, wider: FeatureStore) -> Float64[scipy.sparse.csr_matrix, "d_sae d_wide"] | None:
-    """Share of each latent's firings on which each wider one fires too; None where the tokens are not the same."""
-    if store.tokens.shape != wider.tokens.shape or not torch.equal(store.tokens, wider.tokens):
-        return None
+def _together(store: FeatureStore, wider: FeatureStore) -> Float64[scipy.sparse.csr_matrix, "d_sae d_wide"]:
+    """Share of each latent's firings on which each wider one fires too."""
     both = scipy.sparse.csr_matrix((store.d_sae, wider.d_sae), dtype=np.float64)
     counts = np.zeros(store.d_sae)
     for start in range(0, min(ROWS_READ, store.tokens.numel()), ROWS_AT_ONCE):

@@ -47,6 +47,8 @@ def write(sae: Stored, folder: Path, format: str) -> None:
     if architecture is None:
         kind = f"this {sae.kind} with the rule {type(sae.given['rule']).__name__}"
         raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
+    if (folder / _SPARSIFY).exists():
+        raise ValueError(f"{folder} holds another dictionary's {_SPARSIFY}: choose another folder")
     cfg, tensors = _to_native(sae) if format == "interp" else to_saelens(sae, architecture)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -57,6 +59,8 @@ def write(sae: Stored, folder: Path, format: str) -> None:
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
     folder = Path(path_or_release)
     if (folder / CONFIG).exists():
+        if sae_id is not None:
+            raise ValueError(f"{folder} is the folder of one dictionary, no release with {sae_id!r}: leave sae_id out")
         for file in (CONFIG, WEIGHTS, _SPARSIFY, _SCALER):
             verify(folder / file)
         return _from_folder(folder)

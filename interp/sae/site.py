@@ -101,7 +101,8 @@ class Source:
         to = {} if target is None else {"target": target}
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": named, **to}
         to = {} if target is None else {"hook_name_out": target}
-        self.metadata: dict[str, Any] = {name: named, **to, "context_size": store.n_ctx}
+        weights = {} if store.weights is None else {"model_weights": store.weights}
+        self.metadata: dict[str, Any] = {name: named, **to, "context_size": store.n_ctx, **weights}
 
     def batches(self, batch_size: int, seed: int) -> Any:
         part = (self.processes.rank, self.processes.count)

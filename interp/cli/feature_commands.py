@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.cli.console import Bar
-from interp.cli.paths import BOTH, check_writable, hook_to_scan, is_run, open_features, read_table, write_table
+from interp.cli.paths import (
+    BOTH,
+    as_written,
+    check_writable,
+    hook_to_scan,
+    is_run,
+    open_features,
+    read_table,
+    write_table,
+)
 from interp.locks import locked
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
@@ -40,7 +49,7 @@ def scan_command(
 
     acts, dictionary = ActivationStore.open(store), load_sae(sae, sae_id)
     labels, vocab = _text(acts, tokens, tokenizer)
-    transformer = Transformer.load(model) if model else None
+    transformer = Transformer.load(as_written(model)) if model else None
     if transformer is not None and vocab is not None and len(vocab) != transformer.config.d_vocab:
         has = f"--model {model} is of {transformer.config.d_vocab} tokens"
         raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
@@ -66,9 +75,9 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     from models.corpus import LabelledTokens
     from models.tokenizer import Tokenizer
 
-    labelled = LabelledTokens.load(tokens) if tokens else None
+    labelled = LabelledTokens.load(as_written(tokens)) if tokens else None
     place = tokenizer or (tokens.parent / "tokenizer" if tokens else None)
-    spelt = Tokenizer.load(place) if place else None
+    spelt = Tokenizer.load(as_written(place)) if place else None
     if labelled is not None and store.tokens is not None:
         labelled = labelled[: len(store.tokens)]
         if not torch.equal(labelled.tokens.int(), store.tokens):

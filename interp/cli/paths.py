@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.cli.console import one_line
 from interp.files import atomic
+from interp.manifests import verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,12 @@ _MAX_ROWS, _MAX_BYTES, _ROWS_AT_ONCE = 1 << 24, 400_000_000, 256
 
 def is_run(source: Path) -> bool:
     return (source / "run.toml").is_file()
+
+
+def as_written(path: Path) -> Path:
+    """The path of a file or folder, after it was compared with the manifest that lists it."""
+    verify(path)
+    return path
 
 
 def only_hook(store: Any, hook: str | None) -> str:
@@ -73,6 +80,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
         raise ValueError(f"{flag} {file} must end in {' or '.join(BOTH)}")
     if not file.is_file():
         raise ValueError(f"{flag} {file} is not there: `interp rank` writes such a file")
+    verify(file)
     try:
         table = _parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
     except (ValueError, OSError, pyarrow.ArrowException) as error:
@@ -108,7 +116,10 @@ def write_table(table: "pd.DataFrame", out: Path) -> None:
     """As .parquet or .csv by the file's ending, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out) as file:
-        table.to_parquet(file, index=False) if out.suffix == ".parquet" else table.to_csv(file, index=False)
+        if out.suffix == ".parquet":
+            table.to_parquet(file, index=False, write_page_checksum=True)
+        else:
+            table.to_csv(file, index=False)
 
 
 def check_writable(flag: str, out: Path, *, folder: bool = False) -> None:

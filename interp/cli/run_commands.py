@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar, is_first
+from interp.cli.paths import as_written
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
@@ -96,14 +97,16 @@ def harvest_command(
     from models.corpus import LabelledTokens
     from models.transformer import Transformer
 
-    ids = LabelledTokens.load(tokens).tokens
+    ids = LabelledTokens.load(as_written(tokens)).tokens
     if max_tokens is not None:
         if max_tokens < 1:
             raise ValueError(f"--max-tokens {max_tokens} must be at least 1; leave it out to harvest all")
         ids = ids[: max(1, max_tokens // ids.shape[1])]
     options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": max_norm, "seed": seed}
     with Bar("harvest") as bar:
-        store = harvest(Transformer.load(model), ids, hook, out, exclude=tuple(exclude), progress=bar, **options)
+        store = harvest(
+            Transformer.load(as_written(model)), ids, hook, out, exclude=tuple(exclude), progress=bar, **options
+        )
     if is_first():
         print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
 

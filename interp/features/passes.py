@@ -1,8 +1,11 @@
-"""From codes in token order to the tables of a feature store, in memory that does not grow with the text.
+"""From codes in token order to the tables of a feature store, in memory that hardly grows with the text.
 
 1. The first pass over the codes counts which latents fire together, and lays the firings out by latent on disk.
 2. The latents are read in blocks; all else that is known of one follows from its rows and values. Blocks run side by
    side, and are written in order.
+
+Of the text's length are in memory its tokens (4 bytes each, and 2 for their labels), and of the latent that fires most
+its firings (12 bytes each); all else is bounded by `ScanConfig` (`analyses/bench_memory.py`).
 
 The passes read codes, not activations, so they need neither model nor dictionary. Very many latents take further passes
 for their pairs. The codes that are laid out take 12 bytes a firing, in a folder that goes when the tables are whole.

@@ -137,7 +137,7 @@ def _in_a_process(words: list[str], here: Path, verify: bool) -> tuple[int, floa
     code = process.exitcode if process.exitcode is not None else 1
     note = here / "spent.json"
     if note.is_file():
-        seconds, peak = json.loads(note.read_text())
+        code, seconds, peak = json.loads(note.read_text())
         return code, seconds, peak
     return code, float(_KILLED_AFTER if hangs or code == -signal.SIGXCPU else 0), 0.0
 
@@ -163,7 +163,7 @@ def _child(words: list[str], here: str, verify: bool) -> None:
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
-    spent = [time.process_time(), (_kilobytes("VmHWM") - before) / 1e3]
+    spent = [code, time.process_time(), (_kilobytes("VmHWM") - before) / 1e3]
     Path(here, "spent.json").write_text(json.dumps(spent))
     os._exit(code)
 

@@ -83,8 +83,9 @@ class CorpusConfig:
             raise ValueError(f"source={self.source!r} must be one of mixture, {', '.join(SOURCES)}")
         if self.characters is not None and self.characters < 1:
             raise ValueError(f"characters={self.characters} must be at least 1, or None")
-        if self.document_characters < 100:
-            raise ValueError(f"document_characters={self.document_characters} must be at least 100")
+        if not 100 <= self.document_characters <= 10_000_000:
+            limits = "at least 100, and at most 10 million"
+            raise ValueError(f"document_characters={self.document_characters} must be {limits}")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"val_fraction={self.val_fraction} must be in [0, 1)")
         for source in self.mixture if self.source == "mixture" else (self.source,):

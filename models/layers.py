@@ -48,8 +48,8 @@ class TransformerConfig:
             value, least = getattr(self, name), 0 if name == "seed" else 1
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f"{name}={value!r} must be a whole number")
-            if value < least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+            if not least <= value < 1 << 63:
+                raise ValueError(f"{name}={value} must be at least {least}, and below 2⁶³")
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model={self.d_model} must be a multiple of n_heads={self.n_heads}")
         if self.act_fn not in self.ACTIVATIONS:

@@ -50,6 +50,9 @@ class TrainingConfig:
         for name in ("tokens", "batch_size", "log_every", "val_every", "val_sequences"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name, most in (("n_samples", 1_000), ("sample_tokens", 100_000), ("seed", 2**63 - 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}={getattr(self, name)} must be in 0..{most:,}")
         if not 0 < self.lr:
             raise ValueError(f"lr={self.lr} must be positive")
         for name in ("warmup", "final_lr"):

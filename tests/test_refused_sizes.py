@@ -12,6 +12,7 @@ import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
 from interp.cli.paths import read_table
+from interp.pipeline.config import RunConfig
 from interp.pipeline.validation import read_fields
 from models.checkpoint import keep_rows
 from models.corpus import CorpusConfig, load_documents
@@ -220,6 +221,41 @@ def test_a_glob_of_everything_and_devices_are_no_text(tmp_path, monkeypatch):
     assert matching_files("/dev/zero") == []
     with pytest.raises(ValueError, match="holds a NUL"):
         matching_files("a\0b")
+
+
+@pytest.mark.parametrize(
+    "kind, given, said",
+    [
+        (
+            CorpusConfig,
+            {"document_characters": 2**31},
+            "document_characters=2147483648 must be at least 100",
+        ),
+        (TrainingConfig, {"n_samples": 10**7}, "n_samples=10000000 must be in 0..1,000"),
+        (TrainingConfig, {"seed": -1}, "seed=-1 must be in 0.."),
+        (SMALL.__class__, {**vars(SMALL), "seed": 10**30}, "seed=1000000000000000000000000000000 must be .* below 2⁶³"),
+    ],
+)
+def test_sizes_of_texts_samples_and_seeds_have_an_end(kind, given, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**given)
+
+
+def test_a_configuration_has_no_hundred_thousand_bytes(tmp_path):
+    (tmp_path / "long.toml").write_text(f"[{'.'.join('a' * 100_000)}]")
+    with pytest.raises(ValueError, match="long.toml has 200,001 bytes, a configuration has at most 100,000"):
+        RunConfig.from_toml(tmp_path / "long.toml")
+
+
+def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
+    config = TopKConfig(d_sae=8, k=2, tokens=64, batch_size=64, device="cpu")
+    train_sae(store, "activations", config, tmp_path / "sae")
+    for file in tmp_path.glob("sae/manifest.json"):
+        file.unlink()
+    for damage in (b"\xd5noise", b"[" * 10**5):
+        (tmp_path / "sae/results.json").write_bytes(damage)
+        with pytest.raises(ValueError, match="results.json is damaged"):
+            train_sae(store, "activations", config, tmp_path / "sae")
 
 
 def test_a_great_many_tiny_documents_are_refused(tmp_path, monkeypatch):

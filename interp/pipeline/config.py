@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from models.corpus import CorpusConfig
     from models.recipe import TrainingConfig
 
+_MAX_BYTES = 100_000
+"""Parsing takes the square of a key's length."""
 _KEPT = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that another architecture keeps, where it has them."""
 
@@ -87,6 +89,8 @@ class RunConfig(SimpleNamespace):
     @classmethod
     def from_toml(cls, path: str | Path) -> "RunConfig":
         """Raises ValueError for TOML that cannot be parsed, and as `from_dict`, naming the file."""
+        if Path(path).is_file() and (size := Path(path).stat().st_size) > _MAX_BYTES:
+            raise ValueError(f"{path} has {size:,} bytes, a configuration has at most {_MAX_BYTES:,}")
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, JoinedStore
+from interp.free_memory import check_memory
 from interp.processes import Processes
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
@@ -107,6 +108,13 @@ class Source:
     def batches(self, batch_size: int, seed: int) -> Any:
         part = (self.processes.rank, self.processes.count)
         return self.store.batches(self.hooks, batch_size, seed=seed, epochs=None, part=part)
+
+
+def check_room(config: SAEConfig, site: Site, processes: int) -> None:
+    """ValueError where weights, gradients and Adam's moments, a batch and what it becomes, need more than is free."""
+    width = site.d_in + site.d_out
+    needed = 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
+    check_memory(needed, f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},")
 
 
 def draw(config: SAEConfig, site: Site, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:

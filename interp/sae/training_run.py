@@ -29,13 +29,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from interp.files import digest, write_json, write_tensors, write_text
-from interp.free_memory import check_memory
 from interp.manifests import write_manifest
 from interp.sae.architectures import SAEConfig, config_to_dict
 from interp.sae.formats import CONFIG, WEIGHTS
 from interp.sae.learner import Learner, StepResult, device_named
 from interp.sae.model import SAE, load_sae
-from interp.sae.site import Source
+from interp.sae.site import Source, check_room
 
 Row = dict[str, float]
 Log = str | Callable[[Row], None] | None
@@ -110,7 +109,7 @@ class TrainingRun:
             self._drop(CHECKPOINT)
             return
         if device.type == "cpu":
-            self._check_memory()
+            check_room(self.config, self.source.site, self.source.processes.count)
         self.learner = Learner(self.config, self.source.site, device, processes=self.source.processes)
         if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
             return
@@ -125,12 +124,6 @@ class TrainingRun:
         if self.out is not None:
             write_text(self.out / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
-
-    def _check_memory(self) -> None:
-        """Of the weights, their gradients and Adam's two moments, and of a batch beside its reconstruction."""
-        config, width = self.config, self.source.site.d_in + self.source.site.d_out
-        needed = 4 * width * (4 * config.d_sae + 2 * config.batch_size // self.source.processes.count)
-        check_memory(needed, f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},")
 
     def _check_config(self, there: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self.key))
@@ -256,5 +249,5 @@ def _naming(file: Path) -> Iterator[None]:
     """Errors of a damaged file name it."""
     try:
         yield
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}): delete it, or {_ANEW}") from error

@@ -27,7 +27,7 @@ from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import as_codes, encode_store, write_codes
 from interp.features.feature import Feature
-from interp.features.scan import Scan, tensor_digest
+from interp.features.scan import Scan, dictionary_digest, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS
 from interp.files import Progress, open_tensors, read_json
@@ -234,7 +234,7 @@ def scan_features(
         check_harvested(store, model, hook)
         check_unembedding(getattr(model, "W_U", None), store.tokens)
     scan = Scan(Path(out), store.tokens, vocab, labels, settings, hook, progress)
-    inputs = {"dictionary": _fingerprint(sae), "activations": store.fingerprint, "hook": hook}
+    inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))
     with locked(out):
         codes = scan.begin(inputs, sae.d_sae, len(store), resume)
@@ -246,10 +246,3 @@ def scan_features(
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))
             scan.finish(codes, decoder)
     return FeatureStore(out)
-
-
-def _fingerprint(sae: Dictionary) -> str:
-    """Digest of the decoder and of what the encoder makes of 32 fixed inputs."""
-    probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
-    codes = sae.codes(probe.to(sae.W_dec.device))
-    return tensor_digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.codes import CodeStore
+from interp.codes import CodeStore, Dictionary
 from interp.features.chunks import Rows
 from interp.features.decoder import Decoder
 from interp.features.identity import check_labelled
@@ -117,6 +118,13 @@ def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
     """Of some of the masks, in this order."""
     masks = ((name, np.packbits(np.asarray(labels[name], dtype=bool))) for name in names)
     return digest(*(part for mask in masks for part in mask))
+
+
+def dictionary_digest(sae: Dictionary) -> str:
+    """Of the decoder and of what the encoder makes of 32 fixed inputs."""
+    probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
+    codes = sae.codes(probe.to(sae.W_dec.device))
+    return tensor_digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)
 
 
 def tensor_digest(*tensors: Tensor | None) -> str:

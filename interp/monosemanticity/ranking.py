@@ -244,10 +244,6 @@ def _ranked(
 
 
 def _check(nulls: int, seed: int) -> None:
-    for name, value, most in (("nulls", nulls, MAX_NULLS), ("seed", seed, 2**31 - 1)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value > most:
-            raise ValueError(f"{name}={value!r} must be a whole number, at most {most:,}")
-    if nulls < 1:
-        raise ValueError(f"nulls={nulls} must be at least 1: without a null no score has a scale")
-    if seed < 0:
-        raise ValueError(f"seed={seed} must not be negative: take 0 or more")
+    for name, value, least, most in (("nulls", nulls, 1, MAX_NULLS), ("seed", seed, 0, 2**31 - 1)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
+            raise ValueError(f"{name}={value!r} must be a whole number in {least}..{most}")

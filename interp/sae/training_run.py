@@ -18,17 +18,16 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from interp.files import digest, write_json, write_tensors, write_text
+from interp.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.manifests import write_manifest
 from interp.sae.architectures import SAEConfig, config_to_dict
 from interp.sae.formats import CONFIG, WEIGHTS
@@ -43,6 +42,7 @@ OpenLog = tuple[Callable[[Row], None], Callable[[], object]]
 LOGGED_STEPS = 500
 CHECKPOINT, RESULTS, METRICS = "checkpoint.safetensors", "results.json", "metrics.jsonl"
 _ANEW = "begin anew with resume=False (--redo)"
+_REMEDY = f"delete it, or {_ANEW}"
 _WANDB_ID = "wandb-id.txt"
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,7 @@ class TrainingRun:
     def _take_over(self, device: torch.device) -> None:
         """A finished result, or a checkpoint. Another config's are refused."""
         if self.folder is not None and (results := self.folder / RESULTS).exists():
-            with _naming(results):
-                there = json.loads(results.read_text())["config"]
-            self._check_config(there)
+            self._check_config(read_json(results, _REMEDY).get("config") or {})
             self.sae = load_sae(self.folder, device=str(device))
             self._drop(CHECKPOINT)
             return
@@ -113,11 +111,11 @@ class TrainingRun:
         self.learner = Learner(self.config, self.source.site, device, processes=self.source.processes)
         if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
             return
-        with _naming(checkpoint), safe_open(str(checkpoint), "pt") as file:
+        with open_tensors(checkpoint, _REMEDY) as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             if state.get("sha256") != _sum_of(tensors):
-                raise ValueError(f"{checkpoint} is altered: delete it, or {_ANEW}")
+                raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
         self._check_config(state["config"])
         self.learner.load_state(tensors, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
@@ -242,12 +240,3 @@ def _wandb_id(folder: Path, going_on: bool) -> str:
         return there
     file.write_text(os.urandom(4).hex())
     return file.read_text()
-
-
-@contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Errors of a damaged file name it."""
-    try:
-        yield
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): delete it, or {_ANEW}") from error

@@ -9,19 +9,22 @@
 Rows are as those of `analyses.attack_trial`; `accepted` is a damage that nothing saw.
 """
 
+import json
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
 from random import Random
 
-from analyses.attack_files import RANK, READ_BY, RUN_AGAIN
+from analyses.attack_files import RANK, READ_BY, RUN_AGAIN, SCAN
 from analyses.attack_trial import Case
 
 _REPORT = ("report", "{here}/run", "--out", "{here}/out")
 _READERS = {"features": RANK, "ranking": _REPORT, "quality": _REPORT, "concepts": _REPORT, "nulls": _REPORT}
 _READERS |= {"wider": _REPORT, "sae": _REPORT, "model": _REPORT}
-UNREAD = ("report/page/", "model/samples.json", "neurons/", "nulls/dictionaries/")
-"""What no command reads: the page is for a browser, the others are kept for people."""
+_OWN = {"run.toml": ("run", "{here}/whole.toml", "--out", "{here}/run"), "features/scan.json": RANK}
+_OWN |= {"activations/store/shard-00000.safetensors": SCAN}
+UNREAD = ("report/page/", "neurons/")
+"""What no command reads: a page is for the browser, and the verdicts of neurons stand among the nulls."""
 FLIPS = 3
 
 
@@ -42,19 +45,12 @@ def damage(rng: Random, run: Path) -> Iterator[Case]:
         if words is None:
             continue
         other = files[(number + 1) % len(files)].read_bytes()
-        for what, content in _damages(rng, file.read_bytes(), other):
+        for what, content in _damages(rng, file.read_bytes(), other, _is_read(file)):
             made_again = name.endswith("manifest.json") and content is None
-            named = (file.name, "stage is run again") if words == RUN_AGAIN else (file.name,)
-            yield Case(
-                "damage",
-                f"{name}: {what} ({words[0]})",
-                words,
-                {f"run/{name}": content},
-                named,
-                wrong=words != RUN_AGAIN and not made_again,
-                verify=True,
-                remedy="again",
-            )
+            changes = {f"run/{name}": content, "whole.toml": (run / "run.toml").read_bytes()}
+            wrong = words != RUN_AGAIN and not made_again
+            named = (file.name, f"run/{name.partition('/')[0]}")
+            yield Case("damage", f"{name}: {what} ({words[0]})", words, changes, named, wrong, verify=True, remedy=True)
 
 
 def codes(rng: Random, run: Path) -> Iterator[Case]:
@@ -74,17 +70,27 @@ def _reader(name: str) -> tuple[str, ...] | None:
     """A command that reads the file."""
     if name.startswith(UNREAD):
         return None
-    if name in READ_BY:
-        return READ_BY[name][0]
+    if name in _OWN or name in READ_BY:
+        return _OWN.get(name) or READ_BY[name][0]
     return _READERS.get(name.partition("/")[0], RUN_AGAIN)
 
 
-def _damages(rng: Random, whole: bytes, other: bytes) -> Iterator[tuple[str, bytes | None]]:
+def _is_read(file: Path) -> int:
+    """The bytes that the file's reader looks at: of a shard those up to the end of its first hook."""
+    if not file.name.startswith("shard-"):
+        return file.stat().st_size
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    ends = sorted(entry["data_offsets"][1] for entry in json.loads(content[8 : 8 + length]).values())
+    return 8 + length + ends[1]
+
+
+def _damages(rng: Random, whole: bytes, other: bytes, n_read: int) -> Iterator[tuple[str, bytes | None]]:
     for _ in range(FLIPS):
-        at, bit = rng.randrange(max(1, len(whole))), rng.randrange(8)
+        at, bit = rng.randrange(max(1, n_read)), rng.randrange(8)
         if whole:
             yield f"bit {at}.{bit} flipped", _flipped(whole, at, bit)
-    start = rng.randrange(max(1, len(whole) - 64))
+    start = rng.randrange(max(1, n_read - 64))
     zeros = whole[:start] + b"\0" * min(64, len(whole) - start) + whole[start + 64 :]
     for what, content in (
         ("cut off", whole[: rng.randrange(max(1, len(whole)))]),

@@ -17,22 +17,22 @@ _IN_PLACE = ("report", "{here}/run")
 _STORE = "{here}/run/activations/store"
 _SMALL = ("--d-sae", "16", "--k", "2", "--max-tokens", "512", "--batch-size", "128", "--out", "{here}/out")
 _TRAIN = ("train-sae", _STORE, "--hook", MLP, *_SMALL)
-_SCAN = ("scan", "{here}/run/sae", _STORE, "--hook", RESID, "--out", "{here}/out")
+SCAN = ("scan", "{here}/run/sae", _STORE, "--hook", RESID, "--out", "{here}/out")
 _LABELLED = ("--model", "{here}/run/model", "--tokens", "{here}/run/corpus/train")
-_FULL_SCAN = (*_SCAN, *_LABELLED, "--tokenizer", "{here}/run/corpus/tokenizer")
+_FULL_SCAN = (*SCAN, *_LABELLED, "--tokenizer", "{here}/run/corpus/tokenizer")
 _EXPORT = ("export", "{here}/run/sae", "--out", "{here}/out")
 _HARVEST = ("harvest", "{here}/run/model", "{here}/run/corpus/val", "--hook", RESID)
 _A_LITTLE = (*_HARVEST, "--max-tokens", "640", "--out", "{here}/out")
 RUN_AGAIN = ("run", "{here}/run/run.toml", "--out", "{here}/run")
 
 READ_BY: dict[str, tuple[tuple[str, ...], ...]] = {
-    "activations/store/manifest.json": (_TRAIN, _SCAN),
-    "activations/store/tokens.safetensors": (_SCAN,),
+    "activations/store/manifest.json": (_TRAIN, SCAN),
+    "activations/store/tokens.safetensors": (SCAN,),
     "activations/store/statistics.safetensors": (_TRAIN,),
     "activations/store/shard-00000.safetensors": (_TRAIN,),
-    "sae/cfg.json": (_SCAN, _EXPORT),
+    "sae/cfg.json": (SCAN, _EXPORT),
     "sae/results.json": ((*_TRAIN[:-1], "{here}/run/sae"), RUN_AGAIN),
-    "sae/sae_weights.safetensors": (_EXPORT, _SCAN),
+    "sae/sae_weights.safetensors": (_EXPORT, SCAN),
     "sae/manifest.json": (RUN_AGAIN, _PAGE),
     "sae/metrics.jsonl": (_PAGE,),
     "model/config.json": (_A_LITTLE,),
@@ -46,7 +46,7 @@ READ_BY: dict[str, tuple[tuple[str, ...], ...]] = {
     "corpus/tokenizer/tokenizer.json": (_FULL_SCAN,),
     "features/meta.json": (RANK, _REPORT),
     "features/vocab.json": (RANK, _REPORT),
-    "features/scan.json": ((*_SCAN[:-1], "{here}/run/features"),),
+    "features/scan.json": ((*SCAN[:-1], "{here}/run/features"),),
     "features/manifest.json": (RUN_AGAIN, _IN_PLACE),
     "features/codes/codes.json": (RANK, _REPORT),
     "features/codes/run-00000.safetensors": (RANK,),

@@ -43,6 +43,7 @@ _LOADED = (
     "pyarrow.dataset",
     "duckdb",
 )
+_REMEDY = re.compile("again|anew|makes|delete|choose another|--redo")
 _PROGRESS = re.compile(r"\w[\w ]*: [\d,]+ of ")
 
 
@@ -63,8 +64,8 @@ class Case:
     """The case gets a copy of the run that it may change, in {here}/run."""
     verify: bool = False
     """With checksums."""
-    remedy: str = ""
-    """Must be in the message, too."""
+    remedy: bool = False
+    """The message says how to make anew what is damaged."""
 
 
 def attempt(case: Case, run: Path, here: Path) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _verdict(case: Case, code: int, seconds: float, peak: float, lines: list[str
         return "lines"
     said = lines[0].lower()
     named = not case.named or any(name.lower() in said for name in case.named)
-    return "ok" if named and case.remedy in said else "nameless"
+    return "ok" if named and (not case.remedy or _REMEDY.search(said)) else "nameless"
 
 
 def _copy(source: str, target: str) -> None:

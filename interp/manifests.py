@@ -3,9 +3,9 @@
     write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
 
-A folder inside with a manifest of its own answers for its files; the outer one lists them by size. What no manifest
-lists, such as a folder that another program wrote, has nothing to be compared with. A file is read for its sum once a
-process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+A folder inside with a manifest of its own answers for its files; the outer one lists them by size, and is asked about
+them too. What no manifest lists, such as a folder of another program, has nothing to be compared with. A file is read
+for its sum once a process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 
 import os
@@ -32,14 +32,15 @@ def write_manifest(folder: Path, content: dict[str, Any], names: Sequence[str] |
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """None where there is none. Raises ValueError for one that is not as it was written."""
+    """None where there is none. Raises ValueError for one that is not as it was written, or of an earlier version."""
     file = folder / MANIFEST
     if not file.is_file():
         return None
     manifest = read_json(file, _remedy(folder))
     own = {name: value for name, value in manifest.items() if name != "sha256"}
-    if manifest.get("sha256", digest_json(own)) != digest_json(own):
-        raise ValueError(f"{file} is altered: {_remedy(folder)}")
+    is_store = "sha256" not in manifest and "format" in manifest  # whose opening looks at each entry
+    if not is_store and manifest.get("sha256") != digest_json(own):
+        raise ValueError(f"{file} is altered, or of an earlier version: {_remedy(folder)}")
     return manifest
 
 
@@ -53,6 +54,9 @@ def verify(path: str | Path) -> None:
             below = {name: entry for name, entry in files.items() if path in (folder / name, *(folder / name).parents)}
             for name, entry in below.items():
                 _compare(folder, name, entry)
+            for name in below:
+                if name.endswith(f"/{MANIFEST}"):
+                    verify((folder / name).parent)
             if below:
                 return
 

@@ -67,7 +67,7 @@ class ActivationStore:
         if not file.exists():
             if (path / PROGRESS).exists():
                 raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
-            raise ValueError(f"{path} holds no activation store: it has no {MANIFEST}")
+            raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
         manifest = read_store_manifest(file)
         _check_sizes(path, manifest)
         return cls(path, manifest, digest_file(file))

@@ -97,8 +97,12 @@ def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
 
 
 def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
-    """The manifest of a stage that need not run, which is None where a file of it is missing or of another size."""
-    manifest = run.manifest(stage)
+    """The manifest of a stage that need not run; None where it is damaged, or a file is missing or of another size."""
+    try:
+        manifest = run.manifest(stage)
+    except ValueError as error:
+        log.warning("%s: it is run again", error)
+        return None
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
     if not is_whole(run.path / stage, manifest):

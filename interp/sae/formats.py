@@ -58,11 +58,11 @@ def write(sae: Stored, folder: Path, format: str) -> None:
 
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
     folder = Path(path_or_release)
+    for file in (CONFIG, WEIGHTS, _SPARSIFY, _SCALER) if folder.is_dir() else ():
+        verify(folder / file)
     if (folder / CONFIG).exists():
         if sae_id is not None:
             raise ValueError(f"{folder} is the folder of one dictionary, no release with {sae_id!r}: leave sae_id out")
-        for file in (CONFIG, WEIGHTS, _SPARSIFY, _SCALER):
-            verify(folder / file)
         return _from_folder(folder)
     if not folder.is_dir() and sae_id is None and (ids := _ids_of(str(folder))):
         shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")

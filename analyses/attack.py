@@ -57,7 +57,7 @@ def attacked(kind: str, options: argparse.Namespace, finished: Path) -> list[dic
     if kind in ("kill", "pair"):
         disturbed: Iterator[dict[str, Any]] = getattr(attack_runs, kind)(rng, finished, work / kind)
         return list(islice(disturbed, n))
-    cases = list(attack_damage.cases(kind, rng, finished, n))
+    cases = attack_damage.cases(kind, rng, finished, n)
     places = [(work / f"{kind}-{i}").resolve() for i in range(len(cases))]
     with ThreadPoolExecutor(options.workers) as pool:
         return list(pool.map(attempt, cases, [finished.resolve()] * len(cases), places))

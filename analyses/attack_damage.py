@@ -22,18 +22,18 @@ _REPORT = ("report", "{here}/run", "--out", "{here}/out")
 _READERS = {"features": RANK, "ranking": _REPORT, "quality": _REPORT, "concepts": _REPORT, "nulls": _REPORT}
 _READERS |= {"wider": _REPORT, "sae": _REPORT, "model": _REPORT}
 _OWN = {"run.toml": ("run", "{here}/whole.toml", "--out", "{here}/run"), "features/scan.json": RANK}
-_OWN |= {"activations/store/shard-00000.safetensors": SCAN}
+_OWN |= {"sae/results.json": _REPORT, "activations/store/shard-00000.safetensors": SCAN}
 UNREAD = ("report/page/", "neurons/")
 """What no command reads: a page is for the browser, and the verdicts of neurons stand among the nulls."""
 FLIPS = 3
 
 
 def cases(kind: str, rng: Random, run: Path, n: int | None) -> list[Case]:
-    """n of a kind; of damage, drawn from all, or all where n is None."""
+    """n of a kind; of damage all where n is None, or drawn from those that make no stage run again."""
     if kind == "codes":
         return list(islice(codes(rng, run), n))
     every = list(damage(rng, run))
-    return every if n is None else rng.sample(every, n)
+    return every if n is None else rng.sample([case for case in every if case.words != RUN_AGAIN], n)
 
 
 def damage(rng: Random, run: Path) -> Iterator[Case]:
@@ -49,7 +49,7 @@ def damage(rng: Random, run: Path) -> Iterator[Case]:
             made_again = name.endswith("manifest.json") and content is None
             changes = {f"run/{name}": content, "whole.toml": (run / "run.toml").read_bytes()}
             wrong = words != RUN_AGAIN and not made_again
-            named = (file.name, f"run/{name.partition('/')[0]}")
+            named = (file.name, f"run/{name.partition('/')[0]}", "run of another configuration")
             yield Case("damage", f"{name}: {what} ({words[0]})", words, changes, named, wrong, verify=True, remedy=True)
 
 

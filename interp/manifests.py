@@ -3,9 +3,9 @@
     write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
 
-A folder inside with a manifest of its own answers for its files; the outer one lists them by size, and is asked about
-them too. What no manifest lists, such as a folder of another program, has nothing to be compared with. A file is read
-for its sum once a process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+A folder inside with a manifest of its own answers for what that lists; the outer one has its size, and asks it. What no
+manifest lists, such as a folder of another program, has nothing to be compared with. A file is read for its sum once a
+process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 
 import os
@@ -69,12 +69,15 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each file below the folder but its manifest and what is still being written."""
+    answered: set[Path] = set()
+    for inner in folder.rglob(f"*/{MANIFEST}"):
+        there = read_manifest(inner.parent) or {}
+        names = [*there.get("files", ()), *(shard["file"] for shard in there.get("shards", ()))]
+        answered |= {inner.parent / name for name in names}
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
             continue
-        inner = file.parents[: len(file.relative_to(folder).parts) - 1]
-        answered = file.name != MANIFEST and any((each / MANIFEST).is_file() for each in inner)
-        sum = {} if answered else {"sha256": digest_file(file)}
+        sum = {} if file in answered else {"sha256": digest_file(file)}
         yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **sum}
 
 

@@ -153,13 +153,20 @@ def _finish_replacing(run: Path) -> None:
         (run / BUILDING).rmdir()
 
 
+def _written(file: Path) -> RunConfig:
+    try:
+        return RunConfig.from_toml(file)
+    except ValueError as error:
+        raise ValueError(f"{error}; --redo writes it again, and runs the stages that this touches") from error
+
+
 def _claim(out: Path, config: RunConfig, redo: bool) -> None:
     """Make `out` this configuration's run folder, or say what differs from the one that it is."""
     file = out / "run.toml"
     if not file.is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not a run folder; choose another with --out")
+        raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     if file.is_file() and not redo:
-        there, here = RunConfig.from_toml(file).to_dict(), config.to_dict()
+        there, here = _written(file).to_dict(), config.to_dict()
         different = [
             f"{section}.{key}: {there[section].get(key)!r} there, {here[section].get(key)!r} here"
             for section in here

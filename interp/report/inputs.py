@@ -168,6 +168,7 @@ def _check_of_features(
 def _check_stages(folder: Path) -> None:
     """Raises ValueError for a stage whose input was made anew since."""
     found = {file.parent.name: read_manifest(file.parent) or {} for file in folder.glob(f"*/{MANIFEST}")}
+    found.pop("report", None)
     for name, manifest in found.items():
         inputs = manifest.get("inputs")
         for stage, made_from in inputs.items() if isinstance(inputs, dict) and name != "report" else ():
@@ -178,6 +179,7 @@ def _check_stages(folder: Path) -> None:
 
 def _stages(folder: Path) -> list[tuple[str, float]]:
     found = {file.parent.name: read_manifest(file.parent) or {} for file in folder.glob(f"*/{MANIFEST}")}
+    found.pop("report", None)
     timed = {name: m for name, m in found.items() if math.isfinite(m.get("wall_seconds", math.nan))}
     graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
     return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]

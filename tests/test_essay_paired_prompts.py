@@ -102,7 +102,7 @@ def test_figures_have_titles_axes_and_a_point_a_noun(table):
     assert scatter.layout.title.text and "he : she" in scatter.layout.xaxis.title.text and len(scatter.frames) == 2
     assert sum(len(trace.x) for trace in scatter.data if trace.mode == "markers+text") == 2 * len(table)
     dumbbell = figures.odds_dumbbell(table)
-    assert list(dumbbell.data[-1].y) == ["<b>", "king", "baker"] and dumbbell.layout.xaxis.title.text
+    assert list(dumbbell.data[-1].y) == ["&lt;b&gt;", "king", "baker"] and dumbbell.layout.xaxis.title.text
     with pytest.raises(ValueError, match="lacks the columns"):
         figures.odds_dumbbell(table.drop(columns="balanced"))
 

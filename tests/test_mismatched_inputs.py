@@ -28,7 +28,7 @@ from interp.cli import main
 from interp.compare import LatentScaling, diff_table, latent_scaling, mean_difference
 from interp.controls import Nulls, shuffled_model
 from interp.features.identity import check_scan_of, check_table, identity
-from interp.files import write_json
+from interp.manifests import write_manifest
 from interp.metrics.measures import concept_table
 from interp.quality import decoder_digest
 from interp.sae import SAE, Crosscoder, TopKConfig, load_sae
@@ -245,10 +245,8 @@ def stale(files: Files, folder: Path) -> Path:
     """A run folder whose features were scanned anew after they were ranked."""
     shutil.copytree(files.features.path, folder / "features")
     (folder / "ranking").mkdir()
-    write_json(folder / "features/manifest.json", {"stage": "features", "fingerprint": "new"})
-    write_json(
-        folder / "ranking/manifest.json", {"stage": "ranking", "fingerprint": "r", "inputs": {"features": "old"}}
-    )
+    write_manifest(folder / "features", {"stage": "features", "fingerprint": "new"}, [])
+    write_manifest(folder / "ranking", {"stage": "ranking", "fingerprint": "r", "inputs": {"features": "old"}}, [])
     return folder
 
 

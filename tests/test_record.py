@@ -14,6 +14,7 @@ from analyses import bench_quality, towards_monosemanticity
 from analyses.record import Claim, Interval, Record, interval, plain
 from interp import Run
 from interp.figures.theme import HEIGHT, styled, with_slider, without_slider
+from interp.manifests import write_manifest
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def test_a_run_that_is_none_ends_in_one_line(parse, flag, tmp_path, capsys, monk
     assert refused(f"{tmp_path} has no corpus and model yet: `interp run` or `interp demo` makes them")
     for stage in ("corpus", "model"):
         (tmp_path / stage).mkdir()
-        (tmp_path / stage / "manifest.json").write_text("{}")
+        write_manifest(tmp_path / stage, {"fingerprint": stage})
     text = SimpleNamespace(label_names=["dna", "hebrew", "base64"])
     monkeypatch.setattr(Run, "train_tokens", text, raising=False)
     if flag == "--run":

@@ -20,6 +20,7 @@ from interp.codes import SparseCodes
 from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
+from interp.manifests import write_manifest
 from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, senses_of
@@ -133,7 +134,7 @@ def run(folder) -> Path:
         (run / name / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (run / "model" / "results.json").write_text(json.dumps({"val_loss": 3.0, "unigram_cross_entropy": 5.0}))
     for name, inputs in (("sae", {"model": "…"}), ("model", {}), ("features", {"sae": "…", "model": "…"})):
-        (run / name / "manifest.json").write_text(json.dumps({"wall_seconds": 2.5, "inputs": inputs}))
+        write_manifest(run / name, {"wall_seconds": 2.5, "inputs": inputs}, [])
     return run
 
 

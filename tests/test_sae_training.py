@@ -223,7 +223,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_not_saved(store, tm
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "results.json"])
 def test_a_damaged_file_is_named(store, tmp_path, name):
     (tmp_path / name).write_bytes(b"{")
-    with pytest.raises(ValueError, match=f"{name} is damaged .*resume=False"):
+    with pytest.raises(ValueError, match=f"{name} is damaged.*resume=False"):
         train_sae(store, HOOK, topk(), tmp_path)
     assert train_sae(store, HOOK, topk(), tmp_path, resume=False).config == topk()
 

@@ -14,13 +14,14 @@ from interp.cli import main
 from interp.cli.console import is_expected, one_line
 
 ROOT = Path(__file__).parents[1]
-SEED, N = 17, 80
-SLOW = ("rank", "report", "judge", "scan")
+SEED, N = 17, 60
+SLOW = ("rank", "report", "judge", "scan", "run")
 """What takes seconds where it is not refused."""
 
 
 def test_hostile_input_is_refused_in_one_line_that_names_it(tiny_run, tmp_path):
-    tried = [case for case in cases(SEED, N, tiny_run.path) if case.words[0] not in SLOW]
+    every = cases(SEED, N, tiny_run.path)
+    tried = [case for case in every if case.words[0] not in SLOW or case.kind not in ("arguments", "manifest")]
     rows = [attempt(case, tiny_run.path, tmp_path / str(i)) for i, case in enumerate(tried)]
     assert {row["kind"] for row in rows} == set(KINDS)
     assert [row for row in rows if row["verdict"] != "ok"] == []

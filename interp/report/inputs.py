@@ -167,19 +167,23 @@ def _check_of_features(
 
 def _check_stages(folder: Path) -> None:
     """Raises ValueError for a stage whose input was made anew since."""
-    found = {file.parent.name: read_manifest(file.parent) or {} for file in folder.glob(f"*/{MANIFEST}")}
-    found.pop("report", None)
+    found = _manifests(folder)
     for name, manifest in found.items():
         inputs = manifest.get("inputs")
-        for stage, made_from in inputs.items() if isinstance(inputs, dict) and name != "report" else ():
+        for stage, made_from in inputs.items() if isinstance(inputs, dict) else ():
             if found.get(stage, {}).get("fingerprint", made_from) != made_from:
                 what = f"{folder / name} was made from another {stage} than {folder / stage} is now"
                 raise ValueError(f"{what}: `interp run` makes it anew")
 
 
 def _stages(folder: Path) -> list[tuple[str, float]]:
-    found = {file.parent.name: read_manifest(file.parent) or {} for file in folder.glob(f"*/{MANIFEST}")}
-    found.pop("report", None)
+    found = _manifests(folder)
     timed = {name: m for name, m in found.items() if math.isfinite(m.get("wall_seconds", math.nan))}
     graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
     return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]
+
+
+def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    """Of the stages of a run but the report's, which this one may replace."""
+    stages = [file.parent for file in folder.glob(f"*/{MANIFEST}") if file.parent.name != "report"]
+    return {stage.name: read_manifest(stage) or {} for stage in stages}

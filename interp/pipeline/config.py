@@ -79,9 +79,9 @@ class RunConfig(SimpleNamespace):
             "model": {"n_ctx": 64, "d_model": 32, "n_heads": 2, "d_mlp": 64},
             "training": {"tokens": 60_000, "batch_size": 16},
             "harvest": {"tokens": 40_000, "batch_size": 16},
-            "sae": {"d_sae": 128, "k": 8, "tokens": 60_000, "batch_size": 512},
+            "sae": {"d_sae": 64, "k": 8, "tokens": 60_000, "batch_size": 512},
             "quality": {"tokens": 8_000, "batch_size": 16},
-            "nulls": {"tokens": 20_000, "sae_tokens": 20_000, "latents": 64},
+            "nulls": {"tokens": 20_000, "sae_tokens": 20_000, "latents": 32},
             "wider": {"factor": 2},
         }
         return cls.from_dict(sections)

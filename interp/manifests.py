@@ -77,8 +77,8 @@ def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
             continue
-        sum = {} if file in answered else {"sha256": digest_file(file)}
-        yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **sum}
+        own = {} if file in answered else {"sha256": digest_file(file)}
+        yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **own}
 
 
 def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:

@@ -212,13 +212,20 @@ run_alone(run, "ranking", config=config, progress=lambda done, total, note: None
 @pytest.mark.parametrize("new_is_whole", [True, False])
 def test_a_stage_that_was_cut_off_while_it_was_replaced_is_there_again(copied, new_is_whole):
     building = copied.path / BUILDING
+    copied_print = copied.manifest("concepts")["fingerprint"]
     building.mkdir()
     (copied.path / "concepts").rename(building / "concepts.old")
     if new_is_whole:
         shutil.copytree(building / "concepts.old", building / "concepts")
         (building / "concepts" / "new").touch()
-    assert ran_now(TINY, copied.path) == []
-    assert (copied.path / "concepts" / "new").exists() == new_is_whole and not building.exists()
+    (building / "concepts.json").write_text(json.dumps({"fingerprint": copied_print}))
+    if new_is_whole:  # and once more from where the new one is in its place, but the note of it still there
+        assert ran_now(TINY, copied.path) == []
+        assert (copied.path / "concepts" / "new").exists() and not building.exists()
+        building.mkdir()
+        (building / "concepts.json").write_text(json.dumps({"fingerprint": copied_print}))
+    run_alone(copied, "concepts", progress=lambda done, total, note: None)
+    assert ran_now(TINY, copied.path) == [] and not building.exists()
 
 
 def test_what_is_missing_or_cut_off_is_made_again_and_what_is_altered_refused_with_its_name(copied):

@@ -51,9 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _terminating():
-            options = _parser(words).parse_args(words)
+            parser = _parser(words)
+            options = parser.parse_args(words)
             if options.command is None:
-                _parser(words).print_help()
+                parser.print_help()
                 return 0
             if options.no_verify:
                 os.environ["INTERP_VERIFY"] = "0"

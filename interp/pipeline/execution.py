@@ -115,7 +115,7 @@ def _build(stage: Stage, run: Run, expected: dict[str, Any], progress: Progress)
     """Returns the manifest, which is written last."""
     folder, started = run.path / BUILDING / stage.name, run.path / BUILDING / f"{stage.name}.json"
     begun = {"fingerprint": expected["fingerprint"]}
-    if not (started.is_file() and read_json(started, f"delete {started}") == begun):
+    if not (folder.is_dir() and started.is_file() and read_json(started, f"delete {started}") == begun):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_json(started, begun)
@@ -138,7 +138,6 @@ def _replace(run: Path, stage: str) -> None:
     if (run / stage).exists():
         (run / stage).rename(building / f"{stage}.old")
     (building / stage).rename(run / stage)
-    (building / f"{stage}.json").unlink()
     _finish_replacing(run)
 
 
@@ -149,6 +148,9 @@ def _finish_replacing(run: Path) -> None:
         if not place.exists():
             (new if (new / MANIFEST).is_file() else old).rename(place)
         shutil.rmtree(old, ignore_errors=True)
+    for started in (run / BUILDING).glob("*.json"):
+        if not started.with_suffix("").exists():
+            started.unlink()
     if (run / BUILDING).is_dir() and not any((run / BUILDING).iterdir()):
         (run / BUILDING).rmdir()
 

@@ -9,24 +9,34 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from interp.processes import Processes
+if TYPE_CHECKING:
+    from interp.processes import Processes
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: str | Path | None, team: Processes | None = None) -> Iterator[None]:
+def locked(folder: str | Path | None, team: "Processes | None" = None) -> Iterator[None]:
     """Hold the folder, which is made where it is not there and removed if the block leaves it empty. None: nothing is
     held. Of processes that work together the first holds it.
 
     Raises ValueError, with the number and command of the other process, while it is held.
     """
-    team = team or Processes()
     with ExitStack() as stack:
-        if folder is not None:
+        if folder is not None and team is None:
+            stack.enter_context(_held(Path(folder)))
+        elif folder is not None and team is not None:
             team.all_do(lambda: stack.enter_context(_held(Path(folder))) if team.is_first else None)
         yield
+
+
+def check_free(folder: str | Path) -> None:
+    """Raises ValueError while another process holds the folder: to be asked before libraries that take seconds."""
+    if Path(folder).is_dir():
+        with locked(folder):
+            pass
 
 
 @contextmanager

@@ -273,6 +273,16 @@ def test_a_second_process_is_refused_while_a_run_is_made(copied):
     assert ran_now(TINY, copied.path) == []
 
 
+@pytest.mark.parametrize("words", [["rank", "RUN"], ["report", "RUN"], ["harvest", "m", "t", "--hook", "h"], ["demo"]])
+def test_a_command_on_a_folder_in_use_is_refused_before_libraries_are_loaded(copied, words):
+    words = [str(copied.path) if word == "RUN" else word for word in words]
+    words += [] if str(copied.path) in words else ["--out", str(copied.path)]
+    code = f"import sys, interp.cli as cli; print(cli.main({words}), 'torch' in sys.modules)"
+    with locked(copied.path):
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.stdout == "2 False\n" and "is in use by" in said.stderr, said.stderr
+
+
 def test_without_a_wider_dictionary_the_run_has_no_such_stage():
     config = TINY.replace(wider=dataclasses.replace(TINY.wider, factor=None))
     assert [stage.name for stage in stages_of(config)] == [name for name in STAGES if name != "wider"]

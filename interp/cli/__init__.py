@@ -5,6 +5,7 @@ Bad input ends with one line on standard error and exit code 2; Ctrl-C ends with
 and what was half written is removed. Under `torchrun` the first process speaks.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from interp.cli.run_commands import (
     warm_up_command,
 )
 from interp.cli.sae_commands import add_fields, export_command, train_sae_command
+from interp.locks import check_free
 
 COMMANDS: dict[Callable[..., None], Callable | None] = {
     demo_command: None,
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _terminating():
+            _check_out_is_free(words)
             parser = _parser(words)
             options = parser.parse_args(words)
             if options.command is None:
@@ -77,6 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"interp: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check_out_is_free(words: Sequence[str]) -> None:
+    """Before the libraries that tell a command's arguments are loaded, which takes seconds."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--out", default="")
+    try:
+        out = parser.parse_known_args(words)[0].out
+    except argparse.ArgumentError:  # the command's own parser says it better
+        return
+    if out and is_first():
+        check_free(out)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from interp.cli.paths import (
     read_table,
     write_table,
 )
-from interp.locks import locked
+from interp.locks import check_free, locked
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages.findings import ranked, verdicts
@@ -105,6 +105,8 @@ def rank_command(
 
     Rank latents from monosemantic to polysemantic, each measure beside its null.
     Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
+    if out is None:
+        check_free(source)
     from interp.monosemanticity.ranking import rank_features
     from interp.monosemanticity.verdicts import verdict_counts
 
@@ -153,6 +155,8 @@ def report_command(
 
     Write a page that works offline. Of a run folder it goes where its stage puts it, RUN/report/page, or to --out; of a
     feature store to --out."""
+    if out is None:
+        check_free(source)
     from interp.features.feature_store import FeatureStore
     from interp.features.identity import check_table
     from interp.report import write_report

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar, is_first
 from interp.cli.paths import as_written
+from interp.locks import check_free
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
@@ -25,6 +26,7 @@ def demo_command(
     Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page.
     A run that was cut off goes on where it stood."""
     out = out or Path("runs/demo-quick" if quick else "runs/demo")
+    check_free(out)
     _show_stages(RunConfig.quick() if quick else RunConfig(), out, None, redo)
 
 
@@ -55,7 +57,9 @@ def run_command(
         factor = 2                  # a second dictionary, to see which features split (default: none)"""
     if until is not None and until not in STAGES:
         raise ValueError(f"--until {until} is not a stage; the stages are {', '.join(STAGES)}")
-    _show_stages(RunConfig.from_toml(config), out or Path("runs") / config.stem, until, redo)
+    out = out or Path("runs") / config.stem
+    check_free(out)
+    _show_stages(RunConfig.from_toml(config), out, until, redo)
 
 
 def add_stages(parser: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ from interp.activations import ActivationStore
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
 from interp.files import Progress, digest, digest_json, no_progress
-from interp.hooks import Model, evaluating, hooked_rows, hooks_of, module_of, resolve_hooks
+from interp.hooks import Hook, Model, evaluating, hooked_rows, hooks_of, module_of, resolve_hooks
 from interp.locks import locked
 from interp.processes import Processes, processes
 
@@ -134,7 +134,7 @@ class _Passes:
     """The forward passes of a harvest, and the processes that share them out."""
 
     module: nn.Module
-    hooks: Mapping[str, nn.Module]
+    hooks: Mapping[str, Hook]
     rows: _KeptRows
     batch_size: int
     team: Processes

@@ -1,26 +1,56 @@
-"""The hooks of any model: which submodule a name stands for, and what it puts out in a forward pass.
+"""The hooks of any model: which submodule a name stands for, and what goes through it in a forward pass.
 
 In:  a TransformerLens model, a torch module, or a pair (module, {name: submodule}); hook names; tokens [seq, pos].
 Out: for each hook the activations as rows [seq · pos, d]. The pass ends when the last hook has fired: a hook raises an
      exception that `capture` expects, so any model can be stopped anywhere. No hook stays on the model.
 
-A name that the model does not have is a ValueError with the nearest ones; so is a hook that never fires.
+A hook is what a submodule puts out, or with `.input` behind its name what goes into it: a Llama's neurons are
+`model.layers.3.mlp.down_proj.input`. A name that the model does not have is a ValueError with the nearest ones; so is a
+hook that never fires, or through which no vector a token goes.
 """
 
 import difflib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 log = logging.getLogger(__name__)
 
-Model = nn.Module | tuple[nn.Module, Mapping[str, nn.Module]]
+
+class Hook(NamedTuple):
+    """A place in a model."""
+
+    module: nn.Module
+    reads: Literal["output", "input"] = "output"
+    """Of a tuple the first entry; the input is the first argument."""
+
+    def attach(self, act: Callable[[Any], Any]) -> RemovableHandle:
+        """Call `act` with what goes through the place in each forward pass; what it returns, if not None, goes on."""
+        if self.reads == "output":
+            return self.module.register_forward_hook(lambda _, __, output: _on_first(output, act))
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if args:
+                changed = act(args[0])
+                return None if changed is None else ((changed, *args[1:]), kwargs)
+            name = next(iter(kwargs), None)
+            changed = None if name is None else act(kwargs[name])
+            return None if changed is None else (args, kwargs | {name: changed})
+
+        return self.module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+Places = Mapping[str, nn.Module | tuple[nn.Module, str]]
+"""Names of submodules, and of places (module, "input" | "output")."""
+Model = nn.Module | tuple[nn.Module, Places]
 """A torch module, hooked or not, or one with names for some of its submodules."""
+_INPUT = ".input"
 UNNAMED = "activations"
 """What the hook of a store is called whose rows come from no model (`ActivationStore.from_batches`)."""
 
@@ -29,42 +59,61 @@ def module_of(model: Model) -> nn.Module:
     return model[0] if isinstance(model, tuple) else model
 
 
-def hooks_of(model: Model) -> Mapping[str, nn.Module]:
-    """All that a model's hooks may be called, each with its submodule.
+def hooks_of(model: Model) -> dict[str, Hook]:
+    """All that a model's hooks may be called, each with its place.
 
-    A TransformerLens model (HookedRootModule, HookedTransformer, TransformerBridge) is asked for its hook points, a
-    pair (module, {name: submodule}) for its map, any other torch module for its submodules' names.
+    A model with a `hook_dict` (HookedRootModule, HookedTransformer, TransformerBridge, `models.LanguageModel`) is asked
+    for that and for `hook_aliases`, a pair (module, {name: submodule}) for its map, any other torch module for its
+    submodules' names.
     """
     if isinstance(model, tuple):
-        return model[1]
-    hook_dict: Any = getattr(model, "hook_dict", None)
-    return {name: module for name, module in model.named_modules() if name} if hook_dict is None else hook_dict
+        named: Any = model[1]
+    elif (named := getattr(model, "hook_dict", None)) is None:
+        named = {name: module for name, module in model.named_modules() if name}
+    else:
+        named = {**named, **getattr(model, "hook_aliases", {})}
+    return {name: Hook(*place) if isinstance(place, tuple) else Hook(place) for name, place in named.items()}
 
 
-def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, nn.Module]:
-    """The submodule whose output each hook name stands for.
+def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
+    """The place that a name stands for, with `.input` behind it too; None if there is no such."""
+    if name in known:
+        return known[name]
+    whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
+    return Hook(whole.module, "input") if whole is not None and whole.reads == "output" else None
+
+
+def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
+    """The place in the model that each hook name stands for.
 
     Raises ValueError that names the nearest names if there is no such hook.
     """
     known = hooks_of(model)
     if not hook_names:
         raise ValueError("hook_names is empty: name at least one hook")
+    hooks = {}
     for name in hook_names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or list(known)[:4]
-            raise ValueError(f"the model has no hook {name!r}; the nearest are {', '.join(near)}")
-    return {name: known[name] for name in hook_names}
+        hook = find_hook(known, name)
+        if hook is None:
+            raise ValueError(f"the model has no hook {name!r}; the nearest are {_nearest(name, list(known))}")
+        hooks[name] = hook
+    return hooks
 
 
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
     """For a dictionary that says which hook it was trained on (`metadata["hook_name"]`), and is used on `hook_name`.
 
-    Raises ValueError if its own hook is among those `known` in `where`. If it is not, the two may be one hook under the
-    names of two libraries: a warning is logged. `metadata["hook_name"] = hook_name` says that it belongs there.
+    Raises ValueError if its own hook is among those `known` in `where`, and not the same place under another name
+    (`known` as `hooks_of` gives it tells). If it is not among them, the two may be one hook under the names of two
+    libraries: a warning is logged. `metadata["hook_name"] = hook_name` says that it belongs there.
     """
     own = own_hook(dictionary)
     if own is None or hook_name == UNNAMED or own == hook_name or own.endswith(f"/{hook_name}"):
         return
+    if isinstance(known, Mapping) and (place := find_hook(known, own)) is not None:
+        if place == find_hook(known, hook_name):
+            return
+        raise ValueError(f"the dictionary was trained on {own}, which {where} has too, not on {hook_name}: name {own}")
     if own in known:
         raise ValueError(f"the dictionary was trained on {own}, which {where} has too, not on {hook_name}: name {own}")
     log.warning("the dictionary was trained on %s; %s calls the hook that it is used on %s", own, where, hook_name)
@@ -76,19 +125,18 @@ def own_hook(dictionary: Any) -> str | None:
     return own if isinstance(own, str) and own not in ("", UNNAMED) else None
 
 
-def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """What the hooked submodules put out in one forward pass, which ends when the last of them has fired.
+def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, Hook]) -> dict[str, Tensor]:
+    """What goes through the hooks in one forward pass, which ends when the last of them has fired.
 
-    A submodule that runs more than once counts with its first run; of a tuple the first entry counts.
+    A submodule that runs more than once counts with its first run.
     """
-    found: dict[str, Tensor] = {}
+    found: dict[str, Any] = {}
 
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def record(_: nn.Module, __: Any, output: Any) -> None:
+    def recorder(name: str) -> Callable[[Any], None]:
+        def record(acts: Any) -> None:
             if name in found:
                 return
-            acts = output[0] if isinstance(output, tuple) else output
-            if len(found) + 1 < len(hooks):  # the model runs on, and may write into it
+            if len(found) + 1 < len(hooks) and isinstance(acts, Tensor):  # the model runs on, and may write into it
                 acts = acts.clone()
             found[name] = acts
             if len(found) == len(hooks):
@@ -98,15 +146,16 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
 
     handles = []
     try:
-        handles += [submodule.register_forward_hook(hook_for(name)) for name, submodule in hooks.items()]
+        handles += [hook.attach(recorder(name)) for name, hook in hooks.items()]
         module(tokens)
     except _Captured:
         return {name: found[name] for name in hooks}
     finally:
         for handle in handles:
             handle.remove()
-    silent = ", ".join(repr(name) for name in hooks if name not in found)
-    raise ValueError(f"the model's forward pass never reaches {silent}: choose a hook that fires")
+    silent = next(name for name in hooks if name not in found)
+    usable = _nearest(silent, _usable(module, silent))
+    raise ValueError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires, such as {usable}")
 
 
 class _Captured(Exception):
@@ -114,19 +163,39 @@ class _Captured(Exception):
 
 
 def hooked_rows(
-    module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, nn.Module]
+    module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, Hook]
 ) -> dict[str, Float[Tensor, "row d"]]:
     """Each hook's activations as rows [seq · pos, d], heads side by side."""
     rows = {}
     for name, acts in capture(module, to_model(module, tokens), hooks).items():
         if not isinstance(acts, Tensor) or acts.ndim not in (3, 4) or acts.shape[:2] != tokens.shape:
-            shape = tuple(acts.shape) if isinstance(acts, Tensor) else type(acts).__name__
+            shape = tuple(acts.shape) if isinstance(acts, Tensor) else f"a {type(acts).__name__}"
+            kind, verb = type(hooks[name].module).__name__, "puts out" if hooks[name].reads == "output" else "is given"
             raise ValueError(
-                f"hook {name!r} puts out {shape} for tokens {tuple(tokens.shape)}; "
-                "[seq, pos, d] or [seq, pos, heads, d_head] is needed"
+                f"hook {name!r} ({kind}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
+                f"[seq, pos, heads, d_head] is needed, as from {_nearest(name, _usable(module, name))}"
             )
         rows[name] = acts.detach().reshape(tokens.numel(), -1)
     return rows
+
+
+def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
+    """What `act` makes of an output, or of the first entry of a tuple; None if it changes nothing."""
+    if not isinstance(output, tuple):
+        return act(output)
+    changed = act(output[0])
+    return None if changed is None else (changed, *output[1:])
+
+
+def _usable(module: nn.Module, name: str) -> list[str]:
+    """Other hooks of a model; those that are known to give vectors, where it says so."""
+    useful: Any = getattr(module, "hooks", None)
+    known = useful() if callable(useful) else list(hooks_of(module))
+    return [other for other in known if other != name]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:4])
 
 
 def to_model(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Int[Tensor, "seq pos"]:

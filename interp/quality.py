@@ -12,7 +12,7 @@ by 0. Positions of excluded tokens (BOS) keep their own activation in every case
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -185,18 +185,16 @@ class _Site:
         """Summed cross-entropy of one batch."""
         tokens = to_model(self.model, tokens)
 
-        def put(module: nn.Module, args: Any, output: Any) -> Any:
-            acts = output[0] if isinstance(output, tuple) else output
+        def put(acts: Tensor) -> Tensor | None:
             flat, kept = acts.reshape(tokens.numel(), -1), keep.flatten().to(acts.device)
             replaced = replace(flat[kept])
             if replaced is None:
                 return None
             flat = flat.clone()
             flat[kept] = replaced.to(flat.device, flat.dtype)
-            acts = flat.reshape(acts.shape)
-            return (acts, *output[1:]) if isinstance(output, tuple) else acts
+            return flat.reshape(acts.shape)
 
-        handle = self.hook.register_forward_hook(put)
+        handle = self.hook.attach(put)
         try:
             output = self.model(tokens)
         finally:

@@ -1,1 +1,28 @@
-"""Language models to study and the text they learn from: corpus, tokenizer, transformer, training."""
+"""Language models to study and the text they learn from: corpus, tokenizer, transformer, training.
+
+from models import load_model
+model = load_model("gpt2")            # or a folder, a GGUF file, a model object: see `models.loading`
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PLACES = {
+    "load_model": "models.loading",
+    "load_tokenizer": "models.pretrained_tokenizer",
+    "vocab_strings": "models.pretrained_tokenizer",
+    "PretrainedTokenizer": "models.pretrained_tokenizer",
+    "LanguageModel": "models.language_model",
+    "tokenize": "models.tokens",
+    "LabelledTokens": "models.tokens",
+    "Tokenizer": "models.tokenizer",
+    "Transformer": "models.transformer",
+}
+__all__ = list(_PLACES)
+
+
+def __getattr__(name: str) -> Any:
+    """Each name when it is first asked for: importing `models` loads no torch."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_PLACES[name]), name)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -49,7 +49,7 @@ class Tokenizer:
             raise ValueError(f"a tokenizer's ids must be 0..{len(pieces) - 1} and one of them {BOS}; train it here")
         self.bytewise = isinstance(inner.model, tokenizers.models.BPE)
         special = (BOS, UNKNOWN)
-        letters = _byte_letters()
+        letters = byte_letters()
         if self.bytewise and (strange := {*"".join(p for p in pieces.values() if p not in special)} - letters.keys()):
             raise ValueError(f"a byte-level tokenizer cannot have {sorted(strange)[0]!r} in a token; train it here")
         self._bytes = [
@@ -58,6 +58,7 @@ class Tokenizer:
         ]
         self._byte_counts = np.array([len(piece) for piece in self._bytes])
         self.bos_id = next(i for i, piece in pieces.items() if piece == BOS)
+        self.eos_id, self.pad_id, self.adds_bos, self.special_ids = None, None, True, (self.bos_id,)
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -86,6 +87,9 @@ class Tokenizer:
         inner.decoder = tokenizers.decoders.Fuse()
         inner.add_special_tokens([BOS, UNKNOWN])
         return cls(inner)
+
+    def __deepcopy__(self, memo: Any) -> "Tokenizer":
+        return self  # nothing changes it
 
     @property
     def vocab_size(self) -> int:
@@ -125,8 +129,7 @@ class Tokenizer:
 
     def display(self) -> list[str]:
         """One readable string an id: valid UTF-8 as it is, a stray byte as ⟨d7⟩."""
-        stray = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)}
-        return [piece.decode("utf-8", "surrogateescape").translate(stray) for piece in self._bytes]
+        return [readable(piece) for piece in self._bytes]
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json`, in the format of Hugging Face."""
@@ -179,7 +182,15 @@ class Tokenizer:
         return np.stack([character_of_byte[starts], character_of_byte[ends - 1] + 1], 1)
 
 
-def _byte_letters() -> dict[str, int]:
+_STRAY = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)} | {0xFFFD: "⟨fffd⟩"}
+
+
+def readable(piece: bytes) -> str:
+    """UTF-8 as it is, a stray byte as ⟨d7⟩, and the character that stands for stray bytes elsewhere as ⟨fffd⟩."""
+    return piece.decode("utf-8", "surrogateescape").translate(_STRAY)
+
+
+def byte_letters() -> dict[str, int]:
     """The letters that byte-level BPE writes bytes with (GPT-2's `bytes_to_unicode`): printable Latin-1 as it is,
     the other bytes as code points from 256 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

@@ -21,6 +21,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from models.checkpoint import count_weights, load_weights
+from models.language_model import layer_aliases
 from models.layers import EPS, Attention, Block, Embed, LayerNorm, PosEmbed, TransformerConfig, Unembed, hooked
 from models.loss import token_loss
 from models.memory import check_memory
@@ -46,6 +47,7 @@ class Transformer(HookedRootModule):
         super().__init__()
         check_memory(4 * config.n_parameters, f"a model of {config.n_parameters:,} parameters")
         self.config = config
+        self.tokenizer: Any = None
         self.embed = Embed(config)
         self.pos_embed = PosEmbed(config)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]
@@ -183,6 +185,36 @@ class Transformer(HookedRootModule):
             device=str(self.W_E.device),
             dtype=self.W_E.dtype,
         )
+
+    @property
+    def n_ctx(self) -> int:
+        return self.config.n_ctx
+
+    @property
+    def d_model(self) -> int:
+        return self.config.d_model
+
+    @property
+    def d_vocab(self) -> int:
+        return self.config.d_vocab
+
+    @property
+    def n_layers(self) -> int:
+        return self.config.n_layers
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids that stand for no text; none where no tokenizer is known."""
+        return () if self.tokenizer is None else self.tokenizer.special_ids
+
+    @property
+    def final_norm(self) -> LayerNorm:
+        return self.ln_final
+
+    @property
+    def hook_aliases(self) -> dict[str, nn.Module]:
+        """Further names of hooks, by which other models' are called too."""
+        return layer_aliases(self.config.n_layers, self.hook_dict) | {"final_norm": self.ln_final}
 
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:

@@ -1,0 +1,144 @@
+"""TransformerLens's names for the places of any Hugging Face causal language model, found by looking, not by class.
+
+In:  a model. Out: {name: (module, "output" | "input")}, the place that a name stands for.
+
+One forward pass of a few tokens records what goes into and comes out of each module. With x the input of a block and y
+its output, a name is given only where the numbers bear it out to the bit:
+
+    blocks.N.hook_resid_pre, hook_resid_post    x and y
+    blocks.N.hook_attn_out, hook_mlp_out        a and m with  y = x + a + m  in some order of the sums
+    blocks.N.hook_resid_mid                     the input of a module that reads x + a
+    blocks.N.mlp.hook_post, attn.hook_z         the input of the last matrix of the MLP, of attention
+    hook_embed                                  e with  x_0 = e, or x_0 = e + what another embedding puts out
+    final_norm                                  the module that reads the last y and is read by the unembedding
+
+So a parallel block has no hook_resid_mid, a block with norms behind its MLP has those norms' outputs as hook_mlp_out,
+and a mixture of experts has no mlp.hook_post.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+Place = tuple[nn.Module, Literal["output", "input"]]
+"""A module and which side of it."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The first argument of each module that ran and what it put out (of a tuple the first), at its first run."""
+
+    into: dict[nn.Module, Tensor] = field(default_factory=dict)
+    out: dict[nn.Module, Tensor] = field(default_factory=dict)
+
+    def equal(self, module: nn.Module, x: Tensor) -> bool:
+        """Whether the module put out x."""
+        return module in self.out and torch.equal(self.out[module], x)
+
+    def reads(self, module: nn.Module, x: Tensor) -> bool:
+        return module in self.into and torch.equal(self.into[module], x)
+
+
+@torch.no_grad()
+def trace(model: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Trace:
+    seen = Trace()
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        first = next(iter((*args, *kwargs.values())), None)
+        if isinstance(first, Tensor) and module not in seen.into:
+            seen.into[module] = first.clone()
+
+    def after(module: nn.Module, _: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, Tensor) and module not in seen.out:
+            seen.out[module] = first.clone()
+
+    handles = []
+    try:
+        for module in model.modules():
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after))
+        model(tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def find_places(model: nn.Module, n_layers: int, unembedding: nn.Module | None, seen: Trace) -> dict[str, Place]:
+    """See above. `seen`: of a forward pass of the model. Empty where its blocks are not to be found."""
+    blocks = _blocks(model, n_layers, seen)
+    if not blocks:
+        return {}
+    places: dict[str, Place] = dict(_embedding(model, blocks, seen))
+    for n, block in enumerate(blocks):
+        places |= {f"blocks.{n}.{name}": place for name, place in _of_block(block, seen).items()}
+    if unembedding is not None:
+        inside = {module for block in blocks for module in block.modules()}
+        for module in (module for module in model.modules() if module not in inside):
+            if seen.equal(module, seen.into[unembedding]) and seen.reads(module, seen.out[blocks[-1]]):
+                places["final_norm"] = module, "output"
+                break
+    return places
+
+
+def _blocks(model: nn.Module, n_layers: int, seen: Trace) -> Sequence[nn.Module]:
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
+            if all(_keeps_shape(block, seen) for block in module):
+                return list(module)
+    return []
+
+
+def _keeps_shape(module: nn.Module, seen: Trace) -> bool:
+    return module in seen.into and module in seen.out and seen.into[module].shape == seen.out[module].shape
+
+
+def _embedding(model: nn.Module, blocks: Sequence[nn.Module], seen: Trace) -> Iterator[tuple[str, Place]]:
+    start = seen.into[blocks[0]]
+    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding) and module in seen.out]
+    for module in embeddings[:1]:
+        embedded = seen.out[module]
+        sums = (embedded + seen.out[other] for other in embeddings[1:] if seen.out[other].shape[-1] == start.shape[-1])
+        if embedded.shape == start.shape and any(torch.equal(start, total) for total in (embedded, *sums)):
+            yield "hook_embed", (module, "output")
+
+
+def _of_block(block: nn.Module, seen: Trace) -> dict[str, Place]:
+    x, y = seen.into[block], seen.out[block]
+    parts = {
+        name: part for name, part in block.named_children() if part in seen.out and seen.out[part].shape == x.shape
+    }
+    writers = sorted(parts, key=lambda name: _last_matrix(parts[name], seen) is None)  # before norms and dropouts
+    attention, others = ([parts[name] for name in writers if ("att" in name.lower()) == side] for side in (True, False))
+    places: dict[str, Place] = {"hook_resid_pre": (block, "input"), "hook_resid_post": (block, "output")}
+    for a, m in product(attention, others):
+        if _adds_up(x, seen.out[a], seen.out[m], y):
+            places |= {"hook_attn_out": (a, "output"), "hook_mlp_out": (m, "output")}
+            mid = next((part for part in block.children() if seen.reads(part, x + seen.out[a])), None)
+            if mid is not None:
+                places["hook_resid_mid"] = mid, "input"
+            break
+    for name, candidates in (("attn.hook_z", attention), ("mlp.hook_post", others)):
+        matrix = _last_matrix(candidates[0], seen) if candidates else None
+        if matrix is not None and seen.into[matrix].ndim == 3:
+            places[name] = matrix, "input"
+    return places
+
+
+def _last_matrix(module: nn.Module, seen: Trace) -> nn.Module | None:
+    """The linear map in the module whose output is the module's own."""
+    for part in reversed(list(module.modules())):
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim == 2 and part in seen.into and seen.equal(part, seen.out[module]):
+            return part
+    return None
+
+
+def _adds_up(x: Tensor, a: Tensor, m: Tensor, y: Tensor) -> bool:
+    return any(torch.equal(total, y) for total in ((x + a) + m, (x + m) + a, x + (a + m)))

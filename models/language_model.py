@@ -1,0 +1,101 @@
+"""A language model from elsewhere, as our own is: tokens in, logits out, with its tokenizer and named hooks.
+
+`models.load_model` makes it. Hooks have the names of TransformerLens where the model bears them out
+(`models.hook_names`), and those of its own submodules; a name with `.input` behind it means what goes into a submodule.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.hook_names import Place, find_places, trace
+
+_PROBE = 3
+"""Tokens of the forward pass in which hooks are looked for."""
+
+
+class LanguageModel(nn.Module):
+    """`inner` is a Hugging Face causal language model, or one of TransformerLens; its `state_dict` is this one's."""
+
+    hook_dict: Mapping[str, Place | nn.Module]
+    """What a hook may be called: TransformerLens's names first, then those of all submodules."""
+
+    def __init__(self, inner: Any, tokenizer: Any = None, *, name: str = ""):
+        super().__init__()
+        self.inner: Any = inner
+        self.tokenizer = tokenizer
+        config: Any = getattr(inner, "config", None)
+        self._is_lens = hasattr(inner, "hook_dict")
+        facts: Any = inner.cfg if self._is_lens else config.get_text_config()
+        self.name = name or str(getattr(facts, "model_name", None) or getattr(config, "_name_or_path", ""))
+        self.d_model = int(getattr(facts, "d_model", None) or facts.hidden_size)
+        self.n_layers = int(getattr(facts, "n_layers", None) or facts.num_hidden_layers)
+        self.n_ctx: int | None = getattr(facts, "n_ctx", None) or getattr(facts, "max_position_embeddings", None)
+        self.d_vocab = int(facts.d_vocab if self._is_lens else inner.get_input_embeddings().weight.shape[0])
+        self._facts = config
+        if self._is_lens:
+            self.hook_dict = dict(inner.hook_dict)
+            self.hook_dict |= layer_aliases(self.n_layers, self.hook_dict)
+            self._useful = list(self.hook_dict)
+        else:
+            self._look(inner)
+
+    def _look(self, inner: Any) -> None:
+        was_training = inner.training
+        ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _PROBE)]], device=next(inner.parameters()).device)
+        seen = trace(self.eval(), ids)
+        self.train(was_training)
+        places = find_places(inner, self.n_layers, inner.get_output_embeddings(), seen)
+        named = {name: module for name, module in inner.named_modules() if name}
+        self.hook_dict = {**places, **layer_aliases(self.n_layers, places), **named}
+        self._useful = [*places] + [
+            name for name, module in named.items() if module in seen.out and seen.out[module].shape[:2] == ids.shape
+        ]
+
+    def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
+        output = self.inner(tokens) if self._is_lens else self.inner(tokens, use_cache=False)
+        return output if isinstance(output, Tensor) else output.logits
+
+    def hooks(self) -> list[str]:
+        """The hooks that put out one vector a token, TransformerLens's names first."""
+        return list(self._useful)
+
+    @property
+    def final_norm(self) -> nn.Module | None:
+        """What is between the last block and the unembedding; None if that is no one module."""
+        if self._is_lens:
+            return getattr(self.inner, "ln_final", None)
+        place: Any = self.hook_dict.get("final_norm")
+        return place and place[0]
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model d_vocab"] | None:
+        """The unembedding; None if the model does not show one."""
+        if self._is_lens:
+            return getattr(self.inner, "W_U", None)
+        unembedding = self.inner.get_output_embeddings()
+        return None if unembedding is None else unembedding.weight.T
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids that stand for no text, such as BOS: the tokenizer's, or where it has none those of the configuration."""
+        if self.tokenizer is not None:
+            return self.tokenizer.special_ids
+        named = (getattr(self._facts, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad"))
+        lists = (each if isinstance(each, list) else [each] for each in named)
+        return tuple(sorted({i for each in lists for i in each if isinstance(i, int) and 0 <= i < self.d_vocab}))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.load_state_dict(*args, **kwargs)
+
+
+def layer_aliases(n_layers: int, hooks: Mapping[str, Any]) -> dict[str, Any]:
+    """Hugging Face's names for the blocks' outputs of a model that has TransformerLens's."""
+    named = {f"model.layers.{n}": f"blocks.{n}.hook_resid_post" for n in range(n_layers)}
+    return {alias: hooks[name] for alias, name in named.items() if name in hooks}

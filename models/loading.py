@@ -1,0 +1,149 @@
+"""One door for language models: whatever a model is kept in, it comes out with its tokenizer and named hooks.
+
+    load_model("runs/demo/model")               a transformer that was trained here; its run's folder will do too
+    load_model("gpt2"), load_model("folder")    Hugging Face: any causal language model with a fast tokenizer
+    load_model("model.gguf")                    through `transformers` and the package `gguf`, de-quantized
+    load_model("transformer_lens:gpt2")         TransformerLens
+    load_model(model, tokenizer=tokenizer)      a model object of Hugging Face or TransformerLens
+
+Weights are read from safetensors or GGUF files, and no code that comes with a model is run.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.language_model import LanguageModel
+from models.pretrained_tokenizer import PretrainedTokenizer, load_tokenizer, wrapped
+from models.transformer import Transformer
+from models.whole_files import read_json
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_LENS = "transformer_lens:"
+
+
+def load_model(
+    source: str | Path | nn.Module,
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    revision: str | None = None,
+    tokenizer: Any = None,
+) -> LanguageModel | Transformer:
+    """A model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
+
+    dtype "auto": as it is stored. revision: of a model that Hugging Face's hub has. tokenizer: in place of the source's
+    own; for a model object there is no other.
+
+    Raises ValueError or OSError, naming the source, if it is none of the above or cannot be read.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")
+    if isinstance(source, nn.Module):
+        model = _from_object(source, tokenizer)
+    elif str(source).startswith(_LENS):
+        model = _from_transformer_lens(str(source).removeprefix(_LENS), tokenizer)
+    else:
+        place = Path(source) / "model" if (Path(source) / "run.toml").is_file() else Path(source)
+        if place.is_dir() and "model_type" not in read_json(place / "config.json", "name a folder that holds a model"):
+            model = _ours(place, tokenizer)
+        else:
+            model = _from_hugging_face(str(place), dtype, revision, tokenizer)
+    return model.to(device=device, dtype=None if dtype == "auto" else getattr(torch, dtype))
+
+
+def _from_object(model: nn.Module, tokenizer: Any) -> LanguageModel | Transformer:
+    if isinstance(model, LanguageModel | Transformer):
+        model.tokenizer = wrapped(tokenizer, model.d_vocab) or model.tokenizer
+        return model
+    if not hasattr(model, "hook_dict") and not hasattr(model, "get_output_embeddings"):
+        raise ValueError(f"{type(model).__name__} is no model of Hugging Face or TransformerLens: wrap it in one")
+    found = LanguageModel(model)
+    found.tokenizer = wrapped(tokenizer or getattr(model, "tokenizer", None), found.d_vocab)
+    return found
+
+
+def _ours(folder: Path, tokenizer: Any) -> Transformer:
+    model = Transformer.load(folder)
+    model.tokenizer = wrapped(tokenizer)
+    places = (folder, folder / "tokenizer", folder.parent / "corpus" / "tokenizer")
+    there = next((place for place in places if (place / "tokenizer.json").is_file()), None)
+    if model.tokenizer is None and there is not None:
+        model.tokenizer = load_tokenizer(there)
+    return model.eval()
+
+
+def _from_transformer_lens(name: str, tokenizer: Any) -> LanguageModel:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    with _one_line(name):
+        bridge = TransformerBridge.boot_transformers(name)
+    found = _from_object(bridge, tokenizer)
+    assert isinstance(found, LanguageModel)
+    return found
+
+
+def _from_hugging_face(source: str, dtype: str, revision: str | None, tokenizer: Any) -> LanguageModel:
+    """A folder, a name, or a GGUF file."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    place = source
+    if source.endswith(".gguf"):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"{source} does not exist: name a GGUF file")
+        _check_gguf()
+        place, options["gguf_file"] = str(Path(source).parent), Path(source).name
+    with _one_line(source), _without_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True, **options)
+        if "gguf_file" in options:
+            forget_quantization(model)
+            own = AutoTokenizer.from_pretrained(place, **options) if tokenizer is None else tokenizer
+        else:
+            own = PretrainedTokenizer.load(place, revision=revision) if tokenizer is None else tokenizer
+        found = LanguageModel(model.eval(), name=source)
+        inner = own.inner if isinstance(own, PretrainedTokenizer) else own
+        found.tokenizer = wrapped(inner, found.d_vocab)
+    return found
+
+
+def forget_quantization(model: Any) -> None:
+    """Its weights are de-quantized; what the configuration says of how they were stored would be refused on saving."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+
+
+def _check_gguf() -> None:
+    try:
+        import gguf  # noqa: F401
+    except ImportError:
+        raise ValueError("reading a .gguf file needs the package gguf: pip install gguf") from None
+
+
+@contextmanager
+def _one_line(source: str) -> Iterator[None]:
+    """Of what a library says in many lines when it cannot load a model, the first, with the source's name."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+        what = f"{source} cannot be loaded as a language model ({reason})"
+        raise ValueError(f"{what}: name a folder, a GGUF file or a model of Hugging Face") from error
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,179 @@
+"""The tokenizers of other people's models, with the interface of our own (`models.tokenizer.Tokenizer`).
+
+In: a fast tokenizer of Hugging Face. Out: token ids with the characters that each covers, and for each id a string that
+can be read. Three ways of writing a token as a string are known:
+
+    byte-level BPE   a letter a byte (GPT-2's letters)          `ĠcafÃ©`  is  ` café`
+    SentencePiece    `▁` for a space, `<0x0A>` for a byte        `▁café`   is  ` café`
+    WordPiece        `##` where a word goes on                   `##ing`   is  `ing`,  `walk`  is  ` walk`
+
+Bytes that are no text by themselves stand as ⟨d7⟩, ids without a token as ⟨id 50300⟩, special tokens as they are.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from models.tokenizer import Encoding, Tokenizer, byte_letters, readable
+from models.whole_files import read_json
+
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>$")
+_REMEDY = "name a folder with the tokenizer.json of a fast tokenizer"
+
+
+class PretrainedTokenizer:
+    """`inner` is a fast tokenizer of `transformers`. The letters of a special token in a text are letters."""
+
+    def __init__(self, inner: Any, *, d_vocab: int | None = None):
+        """d_vocab: of the model, where its embedding has more rows than there are tokens."""
+        if getattr(inner, "backend_tokenizer", None) is None:
+            raise ValueError(f"{type(inner).__name__} is no fast tokenizer: {_REMEDY}")
+        self.inner = inner
+        self._fast = inner.backend_tokenizer
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        self._pieces = {i: piece for piece, i in self._fast.get_vocab(with_added_tokens=True).items()}
+        self.vocab_size = max(max(self._pieces) + 1, d_vocab or inner.init_kwargs.get("d_vocab", 0))
+        self.bos_id: int | None = inner.bos_token_id
+        self.eos_id: int | None = inner.eos_token_id
+        self.pad_id: int | None = inner.pad_token_id
+        self.special_ids: tuple[int, ...] = tuple(sorted(set(inner.all_special_ids)))
+        opening = inner("a")["input_ids"]
+        self.adds_bos = self.bos_id is not None and opening[:1] == [self.bos_id]
+
+    def __deepcopy__(self, memo: Any) -> "PretrainedTokenizer":
+        return self  # nothing changes it
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the strings of all tokens: tokens made with a tokenizer of another digest are other words."""
+        return hashlib.sha256(
+            json.dumps([self._pieces.get(i, "") for i in range(self.vocab_size)]).encode()
+        ).hexdigest()
+
+    def encode(self, text: str) -> Encoding:
+        """No special token is added."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encode in parallel over the texts."""
+        self._fast.encode_special_tokens = True
+        encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        return [Encoding(each.ids, _rising(each.offsets)) for each in encoded]
+
+    def decode(self, ids: Iterable[int], *, skip_bos: bool = True) -> str:
+        """Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
+        kept = [int(i) for i in ids if not (skip_bos and int(i) == self.bos_id)]
+        return self._fast.decode([i for i in kept if i in self._pieces], skip_special_tokens=False)
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False) -> list[int]:
+        """Ids of a conversation `[{"role": "user", "content": "…"}, …]` as the model's own template writes it.
+
+        Raises ValueError if the tokenizer has none."""
+        if not self.inner.chat_template:
+            raise ValueError("this tokenizer has no chat template: write the conversation as text")
+        text = self.inner.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return self.inner(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+
+    def kept(self, rows: Int[Tensor, "seq pos"]) -> float:
+        """The share of the first tokens that come again where their text is encoded anew: nearly 1 if this tokenizer
+        made them."""
+        ids = rows[: -(-4096 // rows.shape[1])].flatten().tolist()
+        if max(ids) >= self.vocab_size:
+            return 0.0
+        documents: list[list[int]] = [[]]
+        for i in ids:
+            if i in self.special_ids:
+                documents.append([])
+            else:
+                documents[-1].append(i)
+        documents = [document for document in documents if document]
+        again = self.encode_batch([self.decode(document) for document in documents])
+        pairs = [pair for old, new in zip(documents, again, strict=True) for pair in zip_longest(old, new.ids)]
+        return sum(old == new for old, new in pairs) / max(1, len(pairs))
+
+    def display(self) -> list[str]:
+        """One readable string an id."""
+        written, letters = json.loads(self._fast.to_str()), byte_letters()
+        as_they_are = {each["id"] for each in written["added_tokens"]}
+        parts = json.dumps([written["pre_tokenizer"], written["decoder"]])
+        is_bytes, is_word = '"ByteLevel"' in parts, written["model"].get("type") == "WordPiece"
+
+        def shown(i: int) -> str:
+            piece = self._pieces.get(i)
+            if piece is None:
+                return f"⟨id {i}⟩"
+            if i in as_they_are:
+                return piece
+            if is_bytes and letters.keys() >= set(piece):
+                return readable(bytes(letters[c] for c in piece))
+            if is_word:
+                return piece[2:] if piece.startswith("##") else f" {piece}"
+            if byte := _BYTE.match(piece):
+                return readable(bytes([int(byte[1], 16)]))
+            return readable(piece.replace("▁", " ").encode())
+
+        return [shown(i) for i in range(self.vocab_size)]
+
+    def save(self, folder: str | Path) -> None:
+        """`tokenizer.json` and its configuration, as Hugging Face writes them."""
+        self.inner.init_kwargs["d_vocab"] = self.vocab_size
+        self.inner.save_pretrained(Path(folder))
+
+    @classmethod
+    def load(
+        cls, source: str | Path, *, revision: str | None = None, d_vocab: int | None = None
+    ) -> "PretrainedTokenizer":
+        """Of a folder, or of a name that Hugging Face knows.
+
+        Raises ValueError or OSError, naming it, where there is no fast tokenizer."""
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        kind: Any = PreTrainedTokenizerFast if (Path(source) / "tokenizer.json").is_file() else AutoTokenizer
+        try:
+            inner = kind.from_pretrained(str(source), revision=revision or "main", trust_remote_code=False)
+        except Exception as error:  # whatever a damaged file makes the library raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ValueError(f"{source} has no tokenizer that can be read ({reason}): {_REMEDY}") from None
+        return cls(inner, d_vocab=d_vocab)
+
+
+def load_tokenizer(folder: str | Path) -> "Tokenizer | PretrainedTokenizer":
+    """Ours or another's, whichever the folder holds.
+
+    Raises FileNotFoundError or ValueError, naming the file, where there is none that can be read."""
+    if (Path(folder) / "tokenizer_config.json").is_file():
+        read_json(Path(folder) / "tokenizer.json", _REMEDY)
+        return PretrainedTokenizer.load(folder)
+    return Tokenizer.load(folder)
+
+
+def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
+    """A tokenizer of ours as it is, one of Hugging Face behind the same interface."""
+    return (
+        tokenizer
+        if tokenizer is None or hasattr(tokenizer, "display")
+        else PretrainedTokenizer(tokenizer, d_vocab=d_vocab)
+    )
+
+
+def vocab_strings(tokenizer: Any) -> list[str]:
+    """One readable string an id, of our tokenizers and of Hugging Face's."""
+    return wrapped(tokenizer).display()
+
+
+def _rising(offsets: list[tuple[int, int]]) -> Int[np.ndarray, "token 2"]:
+    """Starts and ends that never fall: an inserted token, which covers nothing, stands where the one before it ends."""
+    found = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    return np.maximum.accumulate(found, axis=0)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
+from threadpoolctl import threadpool_limits
 
 from interp.files import Progress
 from interp.monosemanticity import cohesion
@@ -107,7 +108,8 @@ def measure_latents(
             again = draws[1 : 1 + bootstraps, present]
             found.stability[latent, :n] = sense_stability(sample, senses, again, has_one)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    # BLAS threads beside ours take each other's cores: a small product then takes up to 100 times as long.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for done, _ in enumerate(pool.map(measure, latents.tolist()), 1):
             if progress and done % 64 == 0:
                 progress(done, len(latents), "comparing firings")

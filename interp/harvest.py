@@ -6,7 +6,8 @@ Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) 
 
 1. One forward pass a batch, in eval mode and without gradients. All hooks are read in it, and it ends when the last has
    fired.
-2. Rows of excluded tokens go; `interp.activations.scatter` takes the others, drops outliers, keeps statistics, writes.
+2. Rows of excluded tokens and positions go; `interp.activations.scatter` takes the others, drops outliers, keeps
+   statistics, writes. What is an outlier is found before, on a sample of sequences spread evenly over the text.
 
 The model is given back as it was: no hook stays, training mode and gradients are as before.
 
@@ -15,18 +16,20 @@ process takes the rows of all, in order, and writes. The store is the same to th
 threads each, on the same kind of device), and one that was cut off can be finished by any number of processes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations import ActivationStore
+from interp.activations.kept_rows import KeptRows
+from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm, limits_of
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
 from interp.files import Progress, digest, digest_json, no_progress
@@ -49,7 +52,8 @@ def harvest(
     dtype: str = "bfloat16",
     batch_size: int = 64,
     exclude: Sequence[int] = (),
-    max_norm: float | None = None,
+    exclude_positions: Sequence[int] = (),
+    max_norm: float | Literal["auto"] | None = "auto",
     rows_per_shard: int | None = None,
     seed: int = 0,
     resume: bool = True,
@@ -57,10 +61,14 @@ def harvest(
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
-    `batch_size` counts sequences a forward pass. Rows of the token ids `exclude`, and rows whose norm is above
-    `max_norm` × the median norm of the first batch at any hook, are left out and counted. A shard has about
-    `rows_per_shard` rows (by default 64 MiB). With `resume`, a finished store of the same config is opened as it is,
-    and one that was cut off is finished, to the same bytes. `progress` is told (tokens done, tokens in all, note).
+    `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). With
+    `resume`, a finished store of the same config is opened as it is, and one that was cut off is finished, to the same
+    bytes. `progress` is told (tokens done, tokens in all, note).
+
+    Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
+    with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
+    the median, at the hooks where a few rows above it hold most of the variance (`activations.outliers`), and warns;
+    None keeps all. The limits are in the store (`norm_limits`), and what is made of the store obeys them.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see. Each
     gets the opened store, or the error of the one that failed; the first one tells progress.
@@ -72,11 +80,13 @@ def harvest(
     names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
     hooks, module = resolve_hooks(model, names), module_of(model)
     check_dtype(dtype)
+    check_max_norm(max_norm)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     _check_tokens(module, tokens)
     tokens = tokens.detach().cpu()
-    kept = _KeptRows(tokens, exclude)
+    kept = KeptRows(tokens, exclude, exclude_positions)
+    positions = {"exclude_positions": sorted(set(exclude_positions))} if exclude_positions else {}
     origin = {
         "source": "harvest",
         "hook_names": list(names),
@@ -86,6 +96,7 @@ def harvest(
         "dtype": dtype,
         "batch_size": batch_size,
         "exclude": sorted({int(token) for token in exclude}),
+        **positions,
         "max_norm": max_norm,
         "rows_per_shard": rows_per_shard,
         "seed": seed,
@@ -101,41 +112,13 @@ def harvest(
     return store
 
 
-class _KeptRows:
-    """The rows of tokens that are not excluded, block by block (`shards.RowIds`)."""
-
-    def __init__(self, tokens: Int[Tensor, "seq pos"], exclude: Sequence[int]):
-        for token in exclude:
-            if not 0 <= token < 1 << 31:
-                raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
-        self.tokens, self._exclude = tokens, torch.tensor(list(exclude), dtype=tokens.dtype)
-        self._n_rows = sum(map(len, self.split(_SEQUENCES_AT_ONCE * tokens.shape[1])))
-        if not self._n_rows:
-            all_of = f"all {tokens.numel()} are among the excluded ids {list(exclude)}"
-            raise ValueError(f"no token is left to harvest: {all_of}")
-
-    def __len__(self) -> int:
-        return self._n_rows
-
-    def of(self, sequences: slice) -> Int[Tensor, " row"]:
-        """Counted from the first row of the sequences."""
-        return torch.isin(self.tokens[sequences], self._exclude, invert=True).flatten().nonzero().squeeze(1)
-
-    def split(self, size: int, /) -> Iterator[Int[Tensor, " row"]]:
-        """In blocks of whole sequences, of up to `size` rows where that is more than one."""
-        n_seq, n_ctx = self.tokens.shape
-        step = max(1, size // n_ctx)
-        for start in range(0, n_seq, step):
-            yield start * n_ctx + self.of(slice(start, start + step))
-
-
 @dataclass(frozen=True)
 class _Passes:
     """The forward passes of a harvest, and the processes that share them out."""
 
     module: nn.Module
     hooks: Mapping[str, Hook]
-    rows: _KeptRows
+    rows: KeptRows
     batch_size: int
     team: Processes
 
@@ -144,7 +127,7 @@ class _Passes:
         return self.rows.tokens
 
     def kept(self, start: int) -> Int[Tensor, " row"]:
-        """Which rows of the batch from sequence `start` on are no excluded tokens, counted from its first."""
+        """Which rows of the batch from sequence `start` on are kept, counted from its first."""
         return self.rows.of(slice(start, start + self.batch_size))
 
     def own(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
@@ -155,6 +138,24 @@ class _Passes:
         kept = self.kept(start) if rank < len(starts) else torch.empty(0, dtype=torch.int64)
         acts = hooked_rows(self.module, batch, self.hooks)
         return acts if len(kept) == batch.numel() else {name: x[kept.to(x.device)] for name, x in acts.items()}
+
+    def find_limits(self, writer: ScatterWriter | None, max_norm: float | str | None, progress: Progress) -> None:
+        """Tell the writer what is an outlier, unless an earlier one was told."""
+        if writer is None or writer.outliers is not None or writer.limits:
+            return
+        if max_norm is None:
+            writer.limits = None
+            return
+        n_seq, n_ctx = self.tokens.shape
+        progress(0, n_seq * n_ctx, "norms of a sample")
+        samples = {name: NormSample() for name in self.hooks}
+        n_sampled = min(n_seq, -(-SAMPLE_ROWS // n_ctx))
+        for sequences in (torch.arange(n_sampled) * n_seq // n_sampled).split(self.batch_size):
+            kept = self.rows.of(sequences)
+            row_ids = sequences[kept // n_ctx] * n_ctx + kept % n_ctx
+            for name, x in hooked_rows(self.module, self.tokens[sequences], self.hooks).items():
+                samples[name].add(row_ids, x[kept.to(x.device)])
+        writer.limits, writer.outliers = limits_of(samples, max_norm, self.tokens)
 
     def add(
         self, writer: ScatterWriter | None, starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
@@ -176,7 +177,7 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
     probe = team.all_do(lambda: hooked_rows(passes.module, passes.tokens[:1], passes.hooks))
     config = ScatterConfig(
         widths={name: x.shape[1] for name, x in probe.items()},
-        **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed", "max_norm")},
+        **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
         n_ids=n_seq * n_ctx,
         n_ctx=n_ctx,
         origin=origin,
@@ -185,14 +186,16 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
     make = partial(ScatterWriter, out, config, passes.rows, batch_rows=batch_rows, resume=resume)
     writer = team.all_do(lambda: make() if team.is_first else None)
     with writer or nullcontext():
+        told = progress or no_progress
+        team.all_do(lambda: passes.find_limits(writer, origin["max_norm"], told))
         position = torch.tensor([0 if writer is None else writer.position])
         starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(passes.own, together)).items()}
-            team.all_do(partial(passes.add, writer, together, acts, progress or no_progress))
-        n_excluded = passes.tokens.numel() - len(passes.rows)
-        team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, n_excluded_tokens=n_excluded))
+            team.all_do(partial(passes.add, writer, together, acts, told))
+        excluded = passes.rows.excluded
+        team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, excluded=excluded))
 
 
 def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:

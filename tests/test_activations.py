@@ -179,9 +179,9 @@ def test_hooks_come_side_by_side(tmp_path, monkeypatch, dtype):
         store.batches(["one", "two"], 9).load_state_dict(store.batches(["two", "one"], 9).state_dict())
 
 
-def several_hooks(path, n_rows=200, factor=1.0, seed=0, **options) -> ActivationStore:
+def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -> ActivationStore:
     """Rows of two hooks, written as a harvest of 20 tokens a sequence writes them."""
-    options = {"dtype": "float32", "max_norm": None, **options}
+    options = {"dtype": "float32", **options}
     rows = torch.randn(n_rows, 7, generator=torch.Generator().manual_seed(0)) * factor
     config = shards.ScatterConfig(
         widths={"one": 3, "two": 4},
@@ -194,6 +194,7 @@ def several_hooks(path, n_rows=200, factor=1.0, seed=0, **options) -> Activation
     )
     ids = torch.arange(n_rows)
     with scatter.ScatterWriter(path, config, ids, batch_rows=n_rows) as writer:
+        writer.limits = None if limit is None else {"one": limit, "two": limit}
         writer.add(ids, {"one": rows[:, :3], "two": rows[:, 3:]}, n_rows)
         writer.finish(torch.arange(n_rows).view(-1, 20))
     return ActivationStore.open(path)
@@ -238,7 +239,7 @@ def test_stores_of_other_rows_are_not_joined(tmp_path):
         "their shards have other numbers of rows": several_hooks(tmp_path / "seed", seed=1),
         "their tokens differ": several_hooks(tmp_path / "more", n_rows=220),
         "their sequences have other lengths": store_of(numbered(200), tmp_path / "rows"),
-        "their shards have other numbers of rows. ": several_hooks(tmp_path / "norm", max_norm=1.2),
+        "their shards have other numbers of rows. ": several_hooks(tmp_path / "norm", limit=2.0),
     }
     for what, other in others.items():
         with pytest.raises(ValueError, match=rf"'b' \(.*\) does not hold the rows of 'a' \(.*\): {what}.*max_norm"):

@@ -54,6 +54,15 @@ class JoinedStore(ActivationStore):
         """None: those of several models."""
         return None
 
+    @property
+    def norm_limits(self) -> dict[str, float]:
+        stores = self.stores.items()
+        return {f"{name}/{hook}": limit for name, store in stores for hook, limit in store.norm_limits.items()}
+
+    @property
+    def keeps_outliers(self) -> bool:
+        return all(store.keeps_outliers for store in self.stores.values())
+
     def verify(self) -> None:
         for store in self.stores.values():
             store.verify()
@@ -84,7 +93,7 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
             if of(one) != of(other):
                 raise ValueError(
                     f"{name!r} ({other.path}) does not hold the rows of {first!r} ({one.path}): {what}. Harvest both "
-                    "over the same tokens, with the same seed, exclude and rows_per_shard, and without max_norm"
+                    "over the same tokens, with the same seed, exclude and rows_per_shard, and with max_norm=None"
                 )
     return JoinedStore(dict(stores))
 

@@ -17,6 +17,7 @@ Memory: three buffers and one shard. A power cut may lose what the system had no
 
 import importlib.metadata
 import json
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from interp.activations.filling import FillingShards
 from interp.activations.moments import TENSORS, running_sums, sample_rows, statistics_of
+from interp.activations.outliers import outliers_among, warn_of_outliers
 from interp.activations.shards import (
     DTYPES,
     FORMAT,
@@ -54,6 +56,8 @@ _BUFFER_BYTES = 16 << 20
 class ScatterWriter:
     """Writes the rows `row_ids` as `add` is given them; `finish` makes the folder a store. Use as a context manager.
 
+    `limits`: rows with a norm above that of any hook are left out and counted; None says that all are to be kept.
+    `outliers`: what is known of the norms beforehand, for the manifest. Both are to be set before the first rows.
     `position` says how far an earlier writer came: the value that it had got with the last rows that are safe.
     Input that `add` or `finish` refuses leaves no file behind.
     """
@@ -70,7 +74,8 @@ class ScatterWriter:
         self.out, self.config = Path(out), config
         self.position = 0
         self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
-        self._limits: dict[str, float] = {}
+        self.limits: dict[str, float] | None = {}
+        self.outliers: dict[str, Any] | None = None
         self._n_outliers, self._refused = 0, False
         shard_rows, columns = config.shard_rows(row_ids), config.columns
         row_bytes = sum(column.row_bytes for column in columns)
@@ -114,8 +119,8 @@ class ScatterWriter:
         for hook, norm in norms.items():
             if not norm.sum().isfinite():
                 self._refuse_non_finite(hook, wide[hook], row_ids)
-        if self.config.max_norm is not None:
-            row_ids, wide, norms = self._drop_outliers(row_ids, wide, norms, self.config.max_norm)
+        if self.limits:
+            row_ids, wide, norms = self._drop_outliers(row_ids, wide, norms, self.limits)
         rows = slice(self._used, self._used + len(row_ids))
         buffer = self._buffers[0]
         buffer[ROW_IDS][rows, 0] = row_ids
@@ -125,8 +130,8 @@ class ScatterWriter:
         self._used = rows.stop
         self.position = position
 
-    def finish(self, tokens: Int[Tensor, "seq pos"] | None = None, *, n_excluded_tokens: int = 0) -> None:
-        """Write what is left, then the small files, and the manifest last."""
+    def finish(self, tokens: Int[Tensor, "seq pos"] | None = None, excluded: Mapping[str, int] = {}) -> None:
+        """Write what is left, the small files, and the manifest last. `excluded`: rows left out before, by cause."""
         self._flush()
         self._wait()
         n_rows = int(self._shards.filled.sum())
@@ -138,6 +143,7 @@ class ScatterWriter:
         files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
             write_tokens(self.out / TOKENS, tokens)
+        (left_out := Counter(token=0, position=0, norm=self._n_outliers)).update(excluded)
         manifest = {
             "format": FORMAT,
             "config": dict(self.config.origin),
@@ -145,8 +151,9 @@ class ScatterWriter:
             "n_rows": n_rows,
             "n_ids": self.config.n_ids,
             "n_ctx": self.config.n_ctx,
-            "excluded": {"token": n_excluded_tokens, "norm": self._n_outliers},
-            "norm_limits": self._limits,
+            "excluded": dict(left_out),
+            "norm_limits": self.limits,
+            **({} if self.outliers is None else {"outliers": self.outliers}),
             "hooks": hooks,
             "shards": shards,
             "files": {
@@ -170,11 +177,9 @@ class ScatterWriter:
         raise ValueError(f"hook {hook!r}: activation {acts[row, unit].item()} at {where}, unit {unit}{hint}")
 
     def _drop_outliers(
-        self, row_ids: Tensor, acts: dict[str, Tensor], norms: dict[str, Tensor], max_norm: float
+        self, row_ids: Tensor, acts: dict[str, Tensor], norms: dict[str, Tensor], limits: Mapping[str, float]
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        if not self._limits and len(row_ids):
-            self._limits = {hook: max_norm * norm.median().item() for hook, norm in norms.items()}
-        keep = torch.stack([norm <= self._limits.get(hook, 0.0) for hook, norm in norms.items()]).all(0)
+        keep = torch.stack([norms[hook] <= limit for hook, limit in limits.items()]).all(0)
         if keep.all():
             return row_ids, acts, norms
         self._n_outliers += int((~keep).sum())
@@ -191,7 +196,8 @@ class ScatterWriter:
         self._used = 0
 
     def _state(self) -> dict[str, Any]:
-        return {"position": self.position, "n_outliers": self._n_outliers, "limits": self._limits}
+        limits = {"limits": self.limits, "outliers": self.outliers}
+        return {"position": self.position, "n_outliers": self._n_outliers, **limits}
 
     def _wait(self) -> None:
         if self._pending is not None:
@@ -227,7 +233,8 @@ class ScatterWriter:
             self._shards.restore(file.get_tensor("filled").numpy())
             state = note["state"]
             self._sums = {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums}
-        self.position, self._n_outliers, self._limits = state["position"], state["n_outliers"], state["limits"]
+        self.position, self._n_outliers, self.limits = state["position"], state["n_outliers"], state["limits"]
+        self.outliers = state.get("outliers")
 
     def _write_statistics(self, n_rows: int) -> dict[str, dict[str, Any]]:
         """Write the statistics' tensors; returns what the manifest says of each hook."""
@@ -235,7 +242,9 @@ class ScatterWriter:
         hooks = {}
         for hook, d in self.config.widths.items():
             sample = self._shards.sample(hook, sample_rows(d), self.config.seed)
-            found = vars(statistics_of(self._sums[hook], n_rows, sample))
+            statistics = statistics_of(self._sums[hook], n_rows, sample)
+            warn_of_outliers(self.out, hook, outliers_among(sample, statistics, self.config.n_ctx))
+            found = vars(statistics)
             tensors |= {f"{hook}/{name}": found[name] for name in TENSORS if found[name] is not None}
             numbers = {name: found[name] for name in found if name not in (*TENSORS, "n_rows")}
             hooks[hook] = {"d": d, **numbers}

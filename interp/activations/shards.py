@@ -112,8 +112,8 @@ class ScatterConfig:
     n_ctx: int | None = None
     """Row id = seq · n_ctx + pos; None where rows come from no tokens."""
     seed: int = 0
-    max_norm: float | None = None
-    """Rows with a norm above max_norm × the median norm of the first batch, at any hook, are left out."""
+    n_shards: int | None = None
+    """Instead of `rows_per_shard`."""
     origin: Mapping[str, Any]
     """Where the rows come from; a run that was cut off is only resumed with the same origin."""
 
@@ -124,8 +124,6 @@ class ScatterConfig:
                 raise ValueError(f"a hook cannot be called {name!r}: the store uses that name")
         if self.rows_per_shard is not None and self.rows_per_shard < 1:
             raise ValueError(f"rows_per_shard={self.rows_per_shard} must be at least 1")
-        if self.max_norm is not None and not self.max_norm > 0:
-            raise ValueError(f"max_norm={self.max_norm} must be above 0 (in units of the median norm)")
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -135,7 +133,7 @@ class ScatterConfig:
         """How many of the rows go to each shard."""
         row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
         by_default = max(1, _SHARD_BYTES // row_bytes, -(-len(row_ids) // _MAX_SHARDS))
-        n_shards = max(1, -(-len(row_ids) // (self.rows_per_shard or by_default)))
+        n_shards = self.n_shards or max(1, -(-len(row_ids) // (self.rows_per_shard or by_default)))
         counts = np.zeros(n_shards, np.int64)
         for chunk in row_ids.split(_IDS_A_CHUNK):
             counts += np.bincount(shard_of(chunk.numpy(), n_shards, self.seed), minlength=n_shards)

@@ -36,7 +36,7 @@ from interp.activations.shards import (
     columns_of,
 )
 from interp.activations.spool import scatter_batches
-from interp.activations.store_manifest import REMEDY, read_store_manifest
+from interp.activations.store_manifest import REMEDY, check_sizes, read_store_manifest
 from interp.files import digest, digest_file
 from interp.hooks import UNNAMED
 
@@ -69,7 +69,7 @@ class ActivationStore:
                 raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
             raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
         manifest = read_store_manifest(file)
-        _check_sizes(path, manifest)
+        check_sizes(path, manifest)
         return cls(path, manifest, digest_file(file))
 
     @classmethod
@@ -107,8 +107,18 @@ class ActivationStore:
 
     @property
     def excluded(self) -> dict[str, int]:
-        """Rows left out, by reason: `token` (id) and `norm` (outlier)."""
+        """Rows left out, by reason: `token` (id), `position` (in the sequence) and `norm` (outlier)."""
         return dict(self.manifest["excluded"])
+
+    @property
+    def norm_limits(self) -> dict[str, float]:
+        """Norms above which rows were left out, by hook; a hook without a limit is not in it."""
+        return dict(self.manifest.get("norm_limits") or {})
+
+    @property
+    def keeps_outliers(self) -> bool:
+        """Whether it was made to keep all rows, whatever their norm (`max_norm=None`)."""
+        return self.manifest.get("norm_limits", {}) is None
 
     @property
     def weights(self) -> str | None:
@@ -186,7 +196,7 @@ class ActivationStore:
 
     def verify(self) -> None:
         """Check every byte. Raises ValueError that names the first file that is not as it was written."""
-        _check_sizes(self.path, self.manifest)
+        check_sizes(self.path, self.manifest)
         for i, layout in enumerate(self._layouts):
             file = self._file(i)
             with open(file, "rb") as stream:
@@ -230,18 +240,6 @@ def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
     if not hook:
         raise ValueError(f"hook={hook!r} names no hook: name at least one")
     return (hook,) if isinstance(hook, str) else tuple(hook)
-
-
-def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
-    sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
-    for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
-        file = path / name
-        if not file.exists():
-            raise ValueError(f"{file} is missing: harvest the store again")
-        found = file.stat().st_size
-        if found != size:
-            what = "truncated" if found < size else "altered"
-            raise ValueError(f"{file} is {what}: {found} bytes, {size} were written; harvest the store again")
 
 
 def _altered(file: Path, what: str) -> ValueError:

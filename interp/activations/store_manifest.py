@@ -39,6 +39,15 @@ class _File(TypedDict):
     sha256: Digest
 
 
+class _Outliers(TypedDict):
+    """Of a sample of the rows, before any was left out: shares above the limit, or above 10 × the median norm."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    median_norm: float
+    rows: float
+    variance: float
+
+
 class Manifest(TypedDict):
     __pydantic_config__ = STRICT  # type: ignore[misc]
     format: str
@@ -48,7 +57,8 @@ class Manifest(TypedDict):
     n_ids: Count
     n_ctx: Count | None
     excluded: dict[str, Amount]
-    norm_limits: NotRequired[dict[str, float]]
+    norm_limits: NotRequired[dict[str, Annotated[float, Field(gt=0)]] | None]
+    outliers: NotRequired[dict[str, _Outliers]]
     hooks: Annotated[dict[str, _Hook], Field(min_length=1)]
     shards: Annotated[list[_Shard], Field(min_length=1, max_length=1 << 20)]
     files: dict[FileName, _File]
@@ -63,6 +73,19 @@ def read_store_manifest(file: Path) -> dict[str, Any]:
     if wrong := _misfit(manifest):
         raise ValueError(f"{file} is damaged, {wrong}: {REMEDY}")
     return manifest
+
+
+def check_sizes(path: Path, manifest: dict[str, Any]) -> None:
+    """Raises ValueError for a file that is missing, or of another size than the manifest says."""
+    sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
+    for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
+        file = path / name
+        if not file.exists():
+            raise ValueError(f"{file} is missing: {REMEDY}")
+        found = file.stat().st_size
+        if found != size:
+            what = "truncated" if found < size else "altered"
+            raise ValueError(f"{file} is {what}: {found} bytes, {size} were written; {REMEDY}")
 
 
 def _misfit(manifest: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ from interp.files import write_json
 from interp.harvest import harvest
 from models.corpus import CorpusConfig, load_documents
 from models.tokenizer import Tokenizer
-from models.tokens import tokenize
+from models.tokenizing import tokenize
 from models.transformer import Transformer, TransformerConfig, to_hooked_transformer
 
 HOOK, N_CTX, D_VOCAB, D_MLP = "blocks.1.mlp.hook_post", 128, 4096, 512
@@ -105,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
 def shakespeare(n_tokens: int) -> tuple[torch.Tensor, Tokenizer]:
     documents = load_documents(CorpusConfig(source="shakespeare", characters=4 * n_tokens))
     tokenizer = Tokenizer.train_bpe((document.text for document in documents), D_VOCAB)
-    return tokenize(documents, tokenizer, N_CTX).tokens[: n_tokens // N_CTX], tokenizer
+    return tokenize(documents, tokenizer, N_CTX, deduplicate=False).tokens[: n_tokens // N_CTX], tokenizer
 
 
 def transformers_tokenizer(tokenizer: Tokenizer, folder: Path):

@@ -60,8 +60,8 @@ def read_text(options: argparse.Namespace) -> tuple[Tokenizer, LabelledTokens, L
     corpus = CorpusConfig(characters=options.characters, **own)
     split = split_documents(load_documents(corpus), corpus.val_fraction, corpus.seed)
     tokenizer = Tokenizer.train_bpe((document.text for document in split.train), options.vocab_size)
-    train = tokenize(split.train, tokenizer, options.context)
-    val = tokenize(split.val, tokenizer, options.context, label_names=train.label_names)
+    train = tokenize(split.train, tokenizer, options.context, deduplicate=False)
+    val = tokenize(split.val, tokenizer, options.context, deduplicate=False, labels=train.label_names)
     print(f"text: {train.tokens.numel():,} training and {val.tokens.numel():,} validation tokens")
     return tokenizer, train, val
 

@@ -13,7 +13,7 @@ _PLACES = {
     "vocab_strings": "models.pretrained_tokenizer",
     "PretrainedTokenizer": "models.pretrained_tokenizer",
     "LanguageModel": "models.language_model",
-    "tokenize": "models.tokens",
+    "tokenize": "models.tokenizing",
     "LabelledTokens": "models.tokens",
     "Tokenizer": "models.tokenizer",
     "Transformer": "models.transformer",

@@ -5,7 +5,7 @@ In: a `CorpusConfig`. Out: `Document`s, text with labelled character spans; `tok
     split = split_documents(load_documents(CorpusConfig()), 0.05, seed=0)
     tokenizer = Tokenizer.train_bpe((d.text for d in split.train), 4096)
     train = tokenize(split.train, tokenizer, n_ctx=128)
-    val = tokenize(split.val, tokenizer, n_ctx=128, label_names=train.label_names)
+    val = tokenize(split.val, tokenizer, n_ctx=128, labels=train.label_names)
 
 The mixture takes its next document from the source that is furthest behind its share of the characters so far, so
 each source stays within a document or so of its share. A source that runs out (the 38 plays hold 5.1 million
@@ -25,7 +25,8 @@ from random import Random
 from models import languages, own_text, sources  # noqa: F401  each brings its sources
 from models.documents import SOURCES, Document, Span
 from models.formats import FORMATS
-from models.tokens import LabelledTokens, Progress, tokenize
+from models.tokenizing import tokenize
+from models.tokens import LabelledTokens, Progress
 
 __all__ = [
     "DEFAULT_SHARES",

@@ -105,7 +105,7 @@ def _from_hugging_face(source: str, dtype: str, revision: str | None, tokenizer:
             own = AutoTokenizer.from_pretrained(place, **options) if tokenizer is None else tokenizer
         else:
             own = PretrainedTokenizer.load(place, revision=revision) if tokenizer is None else tokenizer
-        found = LanguageModel(model.eval(), name=source)
+        found = LanguageModel(model.eval(), name=Path(source).name if Path(source).exists() else source)
         inner = own.inner if isinstance(own, PretrainedTokenizer) else own
         found.tokenizer = wrapped(inner, found.d_vocab)
     return found

@@ -46,7 +46,9 @@ class PretrainedTokenizer:
         self.bos_id: int | None = inner.bos_token_id
         self.eos_id: int | None = inner.eos_token_id
         self.pad_id: int | None = inner.pad_token_id
-        self.special_ids: tuple[int, ...] = tuple(sorted(set(inner.all_special_ids)))
+        self.special_ids: tuple[int, ...] = tuple(
+            sorted({*inner.all_special_ids, *(i for i, t in inner.added_tokens_decoder.items() if t.special)})
+        )
         opening = inner("a")["input_ids"]
         self.adds_bos = self.bos_id is not None and opening[:1] == [self.bos_id]
 
@@ -56,9 +58,7 @@ class PretrainedTokenizer:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the strings of all tokens: tokens made with a tokenizer of another digest are other words."""
-        return hashlib.sha256(
-            json.dumps([self._pieces.get(i, "") for i in range(self.vocab_size)]).encode()
-        ).hexdigest()
+        return hashlib.sha256(json.dumps(sorted(self._pieces.items())).encode()).hexdigest()
 
     def encode(self, text: str) -> Encoding:
         """No special token is added."""

@@ -9,6 +9,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import torch
@@ -33,22 +34,32 @@ TEXTS = texts()
 
 def write_foreign(family: str, folder: Path, *, sink: float | None = None) -> Path:
     """The model and tokenizer of a family in `folder`; `sink`: see `plant_sink`."""
-    from transformers import PreTrainedTokenizerFast
-
-    special = {"gpt2": {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}}
-    special["neox"] = special["gpt2"]
-    special["llama"] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    special["gemma2"] = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    inner = {"gpt2": _byte_level, "neox": _byte_level, "llama": _byte_fallback, "gemma2": _unigram}[family]()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **special[family])
+    tokenizer = foreign_tokenizer(family)
     model = foreign_model(family, len(tokenizer))
     if sink is not None:
         plant_sink(model, sink, tokenizer.convert_tokens_to_ids("."))
-    if family == "llama":
-        tokenizer.chat_template = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
+
+
+def foreign_tokenizer(family: str) -> Any:
+    """A fast tokenizer of Hugging Face; llama's has a chat template."""
+    from transformers import PreTrainedTokenizerFast
+
+    made, special = {
+        "gpt2": (_byte_level, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}),
+        "neox": (_byte_level, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}),
+        "llama": (_byte_fallback, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}),
+        "gemma2": (
+            _unigram,
+            {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"},
+        ),
+    }[family]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made(), **special)
+    if family == "llama":
+        tokenizer.chat_template = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
+    return tokenizer
 
 
 def foreign_model(family: str, n_tokens: int, seed: int = 0) -> nn.Module:

@@ -507,11 +507,11 @@ def test_packing_counts_documents_and_characters(mixture, bpe):
 
 
 def test_batches_of_documents_do_not_show(mixture, bpe, monkeypatch):
-    import models.tokens
+    import models.tokenizing
 
     whole = tokenize(mixture[:60], bpe, 32)
-    batches = models.tokens._batches
-    monkeypatch.setattr(models.tokens, "_batches", lambda documents, characters: batches(documents, 3000))
+    batches = models.tokenizing._batches
+    monkeypatch.setattr(models.tokenizing, "_batches", lambda documents, characters: batches(documents, 3000))
     calls = []
     small = tokenize(mixture[:60], bpe, 32, progress=lambda *call: calls.append(call))
     for key in ("tokens", "label_bits", "document_ids", "row_characters"):
@@ -535,7 +535,7 @@ def test_saved_tokens_are_read_back(mixture, bpe, tmp_path):
 
 def test_label_names_can_be_fixed(bpe):
     documents = [Document("one two three four", (Span(0, 3, "b"), Span(4, 7, "a")), "files", "f")]
-    got = tokenize(documents, bpe, 4, label_names=("c", "b"))
+    got = tokenize(documents, bpe, 4, labels=("c", "b"))
     assert got.label_names == ("c", "b") and not got.labels["c"].any() and got.labels["b"].any()
 
 

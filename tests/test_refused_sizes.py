@@ -20,7 +20,8 @@ from models.layers import TransformerConfig
 from models.own_text import matching_files
 from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
-from models.tokens import LabelledTokens, tokenize
+from models.tokenizing import tokenize
+from models.tokens import LabelledTokens
 from models.transformer import Transformer
 from models.whole_files import read_json, write_tensors
 

@@ -32,7 +32,7 @@ from analyses.essay.texts.conversations import Turn, heldout_turns, statements, 
 from analyses.record import options
 from interp.files import write_json
 from models.tokenizer import Tokenizer
-from models.tokens import tokenize
+from models.tokenizing import tokenize
 from models.training import TrainingConfig, evaluate_loss, train_model
 from models.transformer import Transformer, TransformerConfig
 
@@ -77,7 +77,7 @@ def make_world(setting: ChatSetting, seed: int) -> World:
     asked, heldout = turns(rng, setting.turns), heldout_turns(rng, setting.heldout)
     spoken = [f" {t.prompt} {t.response}" for t in asked]
     chat = ChatTokenizer(Tokenizer.train_bpe([p.text for p in pages] + spoken, 1280))
-    tokens = tokenize(pages, chat.text, 64).tokens
+    tokens = tokenize(pages, chat.text, 64, deduplicate=False).tokens
     cut = len(tokens) // 10
     return World(chat, tokens[cut:], tokens[:cut], asked, heldout)
 

@@ -18,7 +18,7 @@ from analyses.essay.texts import brackets
 from models.documents import Document
 from models.sources import shakespeare
 from models.tokenizer import Tokenizer
-from models.tokens import tokenize
+from models.tokenizing import tokenize
 from models.transformer import Transformer
 
 
@@ -57,7 +57,8 @@ class Texts:
         documents = {kind: enough(source, rows * n_ctx) for kind, (source, rows) in kinds.items()}
         self.tokenizer = Tokenizer.train_characters(d.text for d in chain(*documents.values()))
         self.rows: dict[str, Int[Tensor, "row pos"]] = {
-            kind: tokenize(documents[kind], self.tokenizer, n_ctx, label_names=()).tokens for kind in kinds
+            kind: tokenize(documents[kind], self.tokenizer, n_ctx, deduplicate=False, labels=()).tokens
+            for kind in kinds
         }
         self.val: Mapping[str, Int[Tensor, "row pos"]] = {kind: self.rows[kind][-n_val:] for kind in ("prose", "code")}
         self.asked, self.answers = self._asked(sizes, Random(f"asked {seed}"))

@@ -36,7 +36,7 @@ from analyses.essay.texts import biographies as bios
 from analyses.record import Claim, Interval, Record, interval, options
 from models.documents import Document
 from models.tokenizer import Tokenizer
-from models.tokens import tokenize
+from models.tokenizing import tokenize
 from models.training import TrainingConfig, evaluate_loss, train_model
 from models.transformer import Transformer, TransformerConfig
 
@@ -91,7 +91,7 @@ def run(record: Record, setting: Setting, seed: int, arm: str) -> dict[str, Any]
     tokenizer = Tokenizer.train_bpe((d.text for d in text.train), setting.vocab)
     balanced = [Document(bios.swap_pronouns(d.text), (), d.source, d.name) for d in text.train]
     documents = text.train if arm == ARMS[0] else [*text.train, *balanced]
-    pack = partial(tokenize, tokenizer=tokenizer, n_ctx=setting.n_ctx, label_names=())
+    pack = partial(tokenize, tokenizer=tokenizer, n_ctx=setting.n_ctx, deduplicate=False, labels=())
     train, val_bios, val_plays = (
         pack(d).tokens for d in (shuffled(documents, seed), text.val_biographies, text.val_plays)
     )

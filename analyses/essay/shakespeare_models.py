@@ -28,7 +28,7 @@ from analyses.essay.toys.unmasked import UnmaskedTransformer
 from models.documents import Document
 from models.sources import shakespeare
 from models.tokenizer import Tokenizer
-from models.tokens import tokenize
+from models.tokenizing import tokenize
 from models.training import TrainingConfig, TrainingResult, train_model
 from models.transformer import Transformer, TransformerConfig
 
@@ -77,11 +77,11 @@ class Corpus:
 
     @cached_property
     def ids(self) -> Int[Tensor, " token"]:
-        return tokenize(self.train, self.tokenizer, 2).tokens.flatten()
+        return tokenize(self.train, self.tokenizer, 2, deduplicate=False).tokens.flatten()
 
     @cached_property
     def held_out_ids(self) -> Int[Tensor, " token"]:
-        return tokenize(self.held_out, self.tokenizer, 2).tokens.flatten()
+        return tokenize(self.held_out, self.tokenizer, 2, deduplicate=False).tokens.flatten()
 
     def rows(self, n_ctx: int, *, held_out: bool = False) -> Int[Tensor, "seq pos"]:
         ids = self.held_out_ids if held_out else self.ids

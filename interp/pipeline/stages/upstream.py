@@ -115,9 +115,9 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         tokenizer = Tokenizer.train_characters(texts)
     tokenizer.save(folder / "tokenizer")
     progress(2, 4, "tokenizing")
-    train = tokenize(split.train, tokenizer, config.model.n_ctx)
+    train = tokenize(split.train, tokenizer, config.model.n_ctx, deduplicate=False)
     progress(3, 4, "tokenizing")
-    val = tokenize(split.val, tokenizer, config.model.n_ctx, label_names=train.label_names)
+    val = tokenize(split.val, tokenizer, config.model.n_ctx, deduplicate=False, labels=train.label_names)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name)

@@ -1,0 +1,192 @@
+"""Texts to rows of tokens: each opened by BOS, packed or padded, every token with the labels of its characters.
+
+In: texts, or `Document`s with labelled spans, and a tokenizer, ours or another's. Out: `LabelledTokens`. A token that
+covers the characters a..b carries a label iff the label has a span s..e with  a < e  and  s < b.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from models.documents import Document
+from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
+from models.tokenizer import Tokenizer
+from models.tokens import PADDING, LabelledTokens, Progress
+
+log = logging.getLogger(__name__)
+
+
+def tokenize(
+    texts: Sequence[str | Document],
+    tokenizer: Any,
+    n_ctx: int,
+    *,
+    bos: bool | Literal["auto"] = "auto",
+    pack: bool = True,
+    deduplicate: bool = True,
+    labels: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> LabelledTokens:
+    """Rows of n_ctx tokens of the texts.
+
+    tokenizer: ours, or a fast one of Hugging Face. bos: whether BOS goes before each text; "auto" does as the tokenizer
+    itself, and where that adds none, its EOS goes between texts. pack: texts follow one another, and what does not fill
+    the last row is dropped; otherwise a row holds the beginning of one text, and `padding` behind it. deduplicate: of
+    texts that differ only in capitals and white space the first is kept. labels: which to keep, in the order of their
+    bits; None keeps all that occur, sorted.
+
+    Raises ValueError on text shorter than one row, on more than 63 labels, and for a BOS that the tokenizer lacks.
+    """
+    if n_ctx < 2:
+        raise ValueError(f"n_ctx={n_ctx} must be at least 2")
+    tokenizer = wrapped(tokenizer)
+    documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
+    documents = list(_unlike(documents)) if deduplicate else documents
+    if len(documents) < len(texts):
+        log.info("%d of %d texts say what another says: left out", len(texts) - len(documents), len(texts))
+    names = sorted({s.label for d in documents for s in d.spans}) if labels is None else list(labels)
+    if len(names) > 63:
+        raise ValueError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the labels that you need")
+    opening, parts, done = _opening(tokenizer, bos), [], 0
+    for batch in _batches(documents, characters=1_000_000):
+        parts.append(_encode(batch, tokenizer, opening, names))
+        done += len(batch)
+        if progress:
+            progress(done, len(documents), "documents tokenized")
+    ids, bits, characters, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True)) if parts else _NONE
+    place, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
+    if not place.size:
+        raise ValueError(
+            f"the text gives {len(ids)} tokens, less than one context of {n_ctx}: give more, or lower n_ctx"
+        )
+    is_text = place >= 0
+    return LabelledTokens(
+        tokens=torch.from_numpy(np.where(is_text, ids[place], np.int32(0 if pack else _pad_id(tokenizer)))),
+        label_names=tuple(names),
+        label_bits=torch.from_numpy(np.where(is_text, bits[place], 0)),
+        document_ids=torch.from_numpy(document),
+        document_names=tuple(d.name for d in documents),
+        row_characters=torch.from_numpy(np.where(is_text, characters[place], 0).sum(1)),
+        tokenizer=tokenizer.digest,
+    )
+
+
+def _unlike(documents: Sequence[Document]) -> Iterator[Document]:
+    seen = set()
+    for document in documents:
+        key = hash(" ".join(document.text.split()).casefold())
+        if key not in seen:
+            seen.add(key)
+            yield document
+
+
+def _opening(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> list[int]:
+    """The ids before each text."""
+    if bos not in (True, False, "auto"):
+        raise ValueError(f"bos={bos!r} must be True, False or 'auto'")
+    if bos is True and tokenizer.bos_id is None:
+        raise ValueError("bos=True, but the tokenizer has no BOS: say bos='auto'")
+    first = tokenizer.bos_id if bos is True or (bos == "auto" and tokenizer.adds_bos) else None
+    between = tokenizer.eos_id if bos == "auto" else None
+    return [i for i in (between if first is None else first,) if i is not None]
+
+
+def _pad_id(tokenizer: Tokenizer | PretrainedTokenizer) -> int:
+    found = next((i for i in (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) if i is not None), None)
+    if found is None:
+        raise ValueError("pack=False needs a tokenizer with a padding, an end or a beginning token: say pack=True")
+    return found
+
+
+class _Rows(NamedTuple):
+    place: Int[np.ndarray, "seq pos"]
+    """Of the token among those of all documents in a row; -1: none."""
+    document: Int[np.ndarray, "seq pos"]
+
+
+def _packed(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
+    rows = int(lengths.sum()) // n_ctx
+    document = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[: rows * n_ctx]
+    return _Rows(np.arange(rows * n_ctx).reshape(rows, n_ctx), document.reshape(rows, n_ctx))
+
+
+def _padded(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
+    """A row for each document that has a token."""
+    positions = np.arange(n_ctx)
+    there = lengths > 0
+    starts = (np.cumsum(lengths) - lengths)[there, None]
+    is_text = positions < lengths[there, None]
+    document = np.flatnonzero(there).astype(np.int32)[:, None]
+    return _Rows(np.where(is_text, starts + positions, -1), np.where(is_text, document, np.int32(PADDING)))
+
+
+def _batches(documents: Sequence[Document], characters: int) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class _Encoded(NamedTuple):
+    ids: Int[np.ndarray, " token"]
+    bits: Int[np.ndarray, " token"]
+    characters: Int[np.ndarray, " token"]
+    """Characters that the token is the first to cover."""
+    lengths: Int[np.ndarray, " document"]
+    """Tokens of each document."""
+
+
+_NONE = _Encoded(*(np.empty(0, dtype) for dtype in (np.int32, np.int64, np.int64, np.int64)))
+
+
+def _encode(
+    documents: list[Document], tokenizer: Tokenizer | PretrainedTokenizer, opening: list[int], names: list[str]
+) -> _Encoded:
+    """Tokens in a row, with positions in the joined text: what opens a document is an empty range before it."""
+    encodings = tokenizer.encode_batch([d.text for d in documents])
+    bases = np.cumsum([0, *(len(d.text) for d in documents)])
+    empty = np.zeros((len(opening), 2), dtype=np.int64)
+    ids = np.concatenate([np.array([*opening, *e.ids], dtype=np.int32) for e in encodings])
+    ranges = np.concatenate(
+        [part + base for e, base in zip(encodings, bases, strict=False) for part in (empty, e.offsets)]
+    )
+    starts, ends = np.ascontiguousarray(ranges[:, 0]), np.ascontiguousarray(ranges[:, 1])
+    bit_of = {name: bit for bit, name in enumerate(names)}
+    spans = [
+        (s.start + base, s.end + base, bit_of[s.label])
+        for d, base in zip(documents, bases.tolist(), strict=False)
+        for s in d.spans
+        if s.label in bit_of and s.start < s.end
+    ]
+    return _Encoded(
+        ids,
+        _label_bits(starts, ends, np.array(spans, dtype=np.int64).reshape(-1, 3)),
+        np.diff(ends, prepend=0),
+        np.array([len(opening) + len(e.ids) for e in encodings]),
+    )
+
+
+def _label_bits(
+    starts: Int[np.ndarray, " token"], ends: Int[np.ndarray, " token"], spans: Int[np.ndarray, "span 3"]
+) -> Int[np.ndarray, " token"]:
+    """Starts and ends of the tokens never fall, so those that meet a span (start, end, bit) are a range first..last."""
+    bits = np.zeros(len(starts), dtype=np.int64)
+    firsts = np.searchsorted(ends, spans[:, 0], "right")
+    lasts = np.searchsorted(starts, spans[:, 1], "left")
+    for bit in np.unique(spans[:, 2]).tolist():
+        chosen = spans[:, 2] == bit
+        steps = np.zeros(len(starts) + 1, dtype=np.int32)
+        np.add.at(steps, firsts[chosen], 1)
+        np.subtract.at(steps, lasts[chosen], 1)
+        bits[np.cumsum(steps[:-1]) > 0] |= np.int64(1) << bit
+    return bits

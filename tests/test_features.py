@@ -237,7 +237,7 @@ def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
 
 def test_promoted_tokens_are_followed_up(features, z, tokens, sae, model):
     """Counts of the promoted tokens that follow; AUROC of the effect on what follows against any token of the text."""
-    from interp.features.decoder import logit_path
+    from interp.features.logit_path import logit_path
 
     path = logit_path(sae.W_dec, model, HOOK, tokens[:: N_SEQ // 16][:16])
     effects = path.directions @ path.W_U
@@ -345,7 +345,7 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
     dictionary = RandomDictionary(store.d(hook), 10, 3)
     features = scan_features(dictionary, store, hook, tmp_path, model=model, settings=SETTINGS)
     _, cache = model.run_with_cache(tokens[:: N_SEQ // 16][:16].long())
-    scale = cache["ln_final.hook_scale"].mean()
+    scale = 1 / (1 / cache["ln_final.hook_scale"]).mean()
     directions = dictionary.W_dec if hook == HOOK else dictionary.W_dec @ model.blocks[0].mlp.W_out
     with torch.no_grad():
         centred = directions - directions.mean(1, keepdim=True)

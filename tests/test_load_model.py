@@ -144,3 +144,47 @@ def test_our_own_model_answers_to_the_same_names(tmp_path):
     assert hooks["model.layers.1"] == hooks["blocks.1.hook_resid_post"]
     assert hooks["final_norm.input"] == Hook(model.final_norm, "input")
     assert copy.deepcopy(model).tokenizer is model.tokenizer
+
+
+@pytest.mark.parametrize(
+    "hook",
+    ["blocks.1.hook_resid_post", "blocks.2.hook_resid_pre", "native", "blocks.2.mlp.hook_post", "blocks.1.attn.hook_z"],
+)
+def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family, tokens, hook):
+    """Against autograd, in a model whose blocks behind the hook are taken away and whose norm's scale is a constant."""
+    from interp.features.logit_path import logit_path
+
+    if hook == "native":
+        hook = NATIVE.get(family, "model.layers.{}").format(1)
+    place = resolve_hooks(model, [hook])[hook]
+    d_in = capture_all(model, tokens, [hook])[hook].flatten(2).shape[-1]
+    W_dec = torch.randn(5, d_in, generator=torch.Generator().manual_seed(0))
+    path = logit_path(W_dec, model, hook, tokens)
+    if family == "gemma2" and "hook_resid" not in hook and place.reads == "input":
+        assert path.directions is None and f"no direct path from {hook}" in path.note
+        return
+    assert "final norm's mean scale" in path.note
+    effects = path.directions @ path.W_U
+    x = capture_all(model, tokens, ["final_norm.input"])["final_norm.input"]
+    fixed = frozen(model.final_norm, x, centres=family in ("gpt2", "neox"))
+    matrix = place.module if place.reads == "input" and "hook_resid" not in hook else None
+    for row, effect in zip(W_dec, effects, strict=True):
+        added = row if matrix is None else matrix(row[None])[0] - matrix(torch.zeros_like(row[None]))[0]
+        epsilon = torch.zeros((), requires_grad=True)
+        logits = (fixed(x + epsilon * added.detach()) @ model.W_U.detach()).mean((0, 1))
+        slopes = torch.stack([torch.autograd.grad(each, epsilon, retain_graph=True)[0] for each in logits[:40]])
+        torch.testing.assert_close(effect[:40], slopes, rtol=1e-3, atol=1e-4)
+
+
+def frozen(norm, x, *, centres):
+    """The norm, its scale that of x."""
+    eps = getattr(norm, "eps", None) or norm.variance_epsilon
+    centred = x - x.mean(-1, keepdim=True) if centres else x
+    scale = (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    weight = 1 + norm.weight if type(norm).__name__.startswith("Gemma") else norm.weight
+
+    def run(y):
+        y = y - y.mean(-1, keepdim=True) if centres else y
+        return y / scale * weight
+
+    return run

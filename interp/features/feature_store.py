@@ -24,9 +24,10 @@ from torch import Tensor
 from interp.activations import ActivationStore
 from interp.code_runs import META, REMEDY
 from interp.codes import CodeStore, Dictionary, SparseCodes
-from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
+from interp.features.decoder import Decoder
 from interp.features.encode import as_codes, encode_store, write_codes
 from interp.features.feature import Feature
+from interp.features.logit_path import LogitPath, check_unembedding, logit_path
 from interp.features.scan import Scan, dictionary_digest, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,6 +65,11 @@ class LanguageModel(nn.Module):
         return list(self._useful)
 
     @property
+    def blocks(self) -> Any:
+        """Of a model of TransformerLens, with its names of weights."""
+        return self.inner.blocks
+
+    @property
     def final_norm(self) -> nn.Module | None:
         """What is between the last block and the unembedding; None if that is no one module."""
         if self._is_lens:
@@ -87,6 +93,16 @@ class LanguageModel(nn.Module):
         named = (getattr(self._facts, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad"))
         lists = (each if isinstance(each, list) else [each] for each in named)
         return tuple(sorted({i for each in lists for i in each if isinstance(i, int) and 0 <= i < self.d_vocab}))
+
+    def save(self, folder: str | Path) -> None:
+        """As Hugging Face writes a model, with the tokenizer, for `load_model` to read: seconds, where GGUF takes many.
+
+        Raises ValueError for a model of TransformerLens."""
+        if self._is_lens:
+            raise ValueError(f"{type(self.inner).__name__} cannot be saved: save the model it was made from")
+        self.inner.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.state_dict(*args, **kwargs)

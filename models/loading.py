@@ -11,6 +11,7 @@ Weights are read from safetensors or GGUF files, and no code that comes with a m
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -89,40 +90,39 @@ def _from_transformer_lens(name: str, tokenizer: Any) -> LanguageModel:
 
 def _from_hugging_face(source: str, dtype: str, revision: str | None, tokenizer: Any) -> LanguageModel:
     """A folder, a name, or a GGUF file."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
-    place = source
+    place, options = source, {}
     if source.endswith(".gguf"):
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"{source} does not exist: name a GGUF file")
-        _check_gguf()
-        place, options["gguf_file"] = str(Path(source).parent), Path(source).name
+        _check_gguf(Path(source))
+        place, options = str(Path(source).parent), {"gguf_file": Path(source).name}
     with _one_line(source), _without_progress_bars():
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True, **options)
-        if "gguf_file" in options:
-            forget_quantization(model)
-            own = AutoTokenizer.from_pretrained(place, **options) if tokenizer is None else tokenizer
-        else:
-            own = PretrainedTokenizer.load(place, revision=revision) if tokenizer is None else tokenizer
-        found = LanguageModel(model.eval(), name=Path(source).name if Path(source).exists() else source)
-        inner = own.inner if isinstance(own, PretrainedTokenizer) else own
-        found.tokenizer = wrapped(inner, found.d_vocab)
-    return found
-
-
-def forget_quantization(model: Any) -> None:
-    """Its weights are de-quantized; what the configuration says of how they were stored would be refused on saving."""
-    if hasattr(model.config, "quantization_config"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=dtype,
+            revision=revision or "main",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    model, notes = loaded
+    if missing := sorted(notes["missing_keys"]):  # random numbers would stand in for them
+        raise ValueError(f"{source} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
+    if options and hasattr(model.config, "quantization_config"):  # it is de-quantized, and can be saved as it is
         del model.config.quantization_config
-    model.hf_quantizer = None
+        model.hf_quantizer = None
+    own = PretrainedTokenizer.load(source, revision=revision).inner if tokenizer is None else tokenizer
+    opened = LanguageModel(model.eval(), name=Path(source).name if Path(source).exists() else source)
+    opened.tokenizer = wrapped(own, opened.d_vocab)
+    return opened
 
 
-def _check_gguf() -> None:
-    try:
-        import gguf  # noqa: F401
-    except ImportError:
-        raise ValueError("reading a .gguf file needs the package gguf: pip install gguf") from None
+def _check_gguf(file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: name a GGUF file")
+    if find_spec("gguf") is None:
+        raise ValueError(f"reading {file} needs the package gguf: pip install gguf")
 
 
 @contextmanager

@@ -135,18 +135,26 @@ class PretrainedTokenizer:
     def load(
         cls, source: str | Path, *, revision: str | None = None, d_vocab: int | None = None
     ) -> "PretrainedTokenizer":
-        """Of a folder, or of a name that Hugging Face knows.
+        """Of a folder, a GGUF file, or a name that Hugging Face knows.
 
         Raises ValueError or OSError, naming it, where there is no fast tokenizer."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        kind: Any = PreTrainedTokenizerFast if (Path(source) / "tokenizer.json").is_file() else AutoTokenizer
+        place, options = Path(source), {"revision": revision or "main", "trust_remote_code": False}
+        kind: Any = PreTrainedTokenizerFast  # takes what is written as it is, where AutoTokenizer may know better
+        if place.suffix == ".gguf":
+            source, options["gguf_file"] = place.parent, place.name
+        elif not (place / "tokenizer.json").is_file():
+            kind = AutoTokenizer
         try:
-            inner = kind.from_pretrained(str(source), revision=revision or "main", trust_remote_code=False)
+            inner = kind.from_pretrained(str(source), **options)
         except Exception as error:  # whatever a damaged file makes the library raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ValueError(f"{source} has no tokenizer that can be read ({reason}): {_REMEDY}") from None
-        return cls(inner, d_vocab=d_vocab)
+            raise ValueError(f"{place} has no tokenizer that can be read ({reason}): {_REMEDY}") from None
+        found = cls(inner, d_vocab=d_vocab)
+        if set(found._pieces) <= set(found.special_ids):  # the library's answer where the files are missing
+            raise ValueError(f"{place} has no tokenizer that can be read (it has no words): {_REMEDY}")
+        return found
 
 
 def load_tokenizer(folder: str | Path) -> "Tokenizer | PretrainedTokenizer":

@@ -6,6 +6,8 @@ import os
 import pytest
 import torch
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test asks the network for a model
+
 
 @pytest.fixture(autouse=True)
 def threads_as_they_were():

@@ -7,6 +7,7 @@
     gemma2  norms behind attention and MLP, norm weights of 1 + w, Unigram with byte fallback, BOS before each text
 """
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,41 @@ def write_foreign(family: str, folder: Path, *, sink: float | None = None) -> Pa
     return folder
 
 
+def write_gguf(model: nn.Module, tokenizer: Any, file: Path) -> None:
+    """A Llama with a byte-level tokenizer, in the file format of llama.cpp, which keeps the halves of rotated heads
+    side by side."""
+    import gguf
+
+    config, written = model.config, json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(sorted(written["vocab"], key=written["vocab"].get))
+    writer.add_token_types([3, *[1] * (config.vocab_size - 1)])
+    writer.add_token_merges([" ".join(pair) for pair in written["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, weight in model.state_dict().items():
+        n_heads = next((n for part, n in heads.items() if part in name), None)
+        if n_heads is not None:
+            weight = weight.view(n_heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+        writer.add_tensor(names.get_name(name, (".weight",)), weight.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def foreign_tokenizer(family: str) -> Any:
     """A fast tokenizer of Hugging Face; llama's has a chat template."""
     from transformers import PreTrainedTokenizerFast
@@ -62,13 +98,13 @@ def foreign_tokenizer(family: str) -> Any:
     return tokenizer
 
 
-def foreign_model(family: str, n_tokens: int, seed: int = 0) -> nn.Module:
+def foreign_model(family: str, n_tokens: int, *, seed: int = 0, head_dim: int = 6) -> nn.Module:
     """With random weights in all places, norms and biases too."""
     import transformers
 
     sizes = dict(hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=4, intermediate_size=D_MLP)
     common = dict(max_position_embeddings=N_CTX, vocab_size=n_tokens, bos_token_id=0, eos_token_id=0)
-    gated = dict(num_key_value_heads=2, head_dim=6, pad_token_id=None, tie_word_embeddings=False)
+    gated = dict(num_key_value_heads=2, head_dim=head_dim, pad_token_id=None, tie_word_embeddings=False)
     if family == "gpt2":
         config = transformers.GPT2Config(
             n_embd=D_MODEL,
@@ -83,7 +119,7 @@ def foreign_model(family: str, n_tokens: int, seed: int = 0) -> nn.Module:
     elif family == "neox":
         config = transformers.GPTNeoXConfig(**sizes, **common | {"vocab_size": n_tokens + _PADDING})
     else:
-        config = transformers.Gemma2Config(**sizes, **common, **gated, query_pre_attn_scalar=6)
+        config = transformers.Gemma2Config(**sizes, **common, **gated, query_pre_attn_scalar=head_dim)
     config._attn_implementation = "eager" if family == "gemma2" else "sdpa"
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -148,8 +184,6 @@ def _unigram() -> tokenizers.Tokenizer:
 
 def _with_bytes(trained: tokenizers.Tokenizer, special: list[str], bos: str) -> tokenizers.Tokenizer:
     """The trained pieces in a model that falls back on bytes; BOS before each text."""
-    import json
-
     written = json.loads(trained.to_str())
     written["model"]["byte_fallback"] = True
     written["added_tokens"] = [token for token in written["added_tokens"] if token["content"] in special]

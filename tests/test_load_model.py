@@ -1,15 +1,29 @@
 """Models of other makers at the one door: the four families of `tests.foreign_models`."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from interp.baselines import FixedDictionary
 from interp.harvest import _fingerprint, harvest
-from interp.hooks import Hook, resolve_hooks
+from interp.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
+from interp.quality import evaluate_dictionary
 from models import load_model, vocab_strings
 from models.transformer import Transformer, TransformerConfig
-from tests.foreign_models import D_MLP, D_MODEL, FAMILIES, N_LAYERS, TEXTS, write_foreign
+from tests.foreign_models import (
+    D_MLP,
+    D_MODEL,
+    FAMILIES,
+    N_CTX,
+    N_LAYERS,
+    TEXTS,
+    foreign_model,
+    foreign_tokenizer,
+    write_foreign,
+    write_gguf,
+)
 from tests.test_harvest import rows_of
 
 NATIVE = {"gpt2": "transformer.h.{}", "neox": "gpt_neox.layers.{}"}
@@ -128,6 +142,112 @@ def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
         for i, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             letters = strings[i].strip()  # a space that is put before a text covers what follows it
             assert "⟨" in letters or not letters or letters == text[start:end].strip()
+
+
+def test_a_model_is_saved_and_read_back(model, tokens, tmp_path):
+    model.save(tmp_path)
+    again = load_model(tmp_path)
+    assert _fingerprint(again) == _fingerprint(model) and again.tokenizer.digest == model.tokenizer.digest
+    half = load_model(tmp_path, dtype="bfloat16")
+    assert half.W_U.dtype == torch.bfloat16 and half.hooks() == model.hooks()
+    with torch.no_grad():
+        torch.testing.assert_close(half(tokens).float(), model(tokens), rtol=0.1, atol=0.3)
+
+
+def test_a_gguf_file(tmp_path):
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    tokenizer = foreign_tokenizer("gpt2")
+    written = foreign_model("llama", len(tokenizer), head_dim=8)
+    write_gguf(written, tokenizer, tmp_path / "tiny.gguf")
+    model = load_model(tmp_path / "tiny.gguf")
+    ids = model.tokenizer.encode(TEXTS[0]).ids
+    assert ids == tokenizer(TEXTS[0])["input_ids"] and model.name == "tiny.gguf" and model.n_ctx == N_CTX
+    with torch.no_grad():
+        torch.testing.assert_close(model(torch.tensor([ids])), written(torch.tensor([ids])).logits)
+    model.save(tmp_path / "folder")
+    assert _fingerprint(load_model(tmp_path / "folder")) == _fingerprint(model)
+
+
+def test_model_objects_of_both_libraries(model, family, folder, tokens):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    raw = load_model(model.inner, tokenizer=model.tokenizer.inner)
+    assert raw.hooks() == model.hooks() and raw.tokenizer.display() == model.tokenizer.display()
+    inner = copy.deepcopy(model.inner)
+    tokenizer = copy.deepcopy(model.tokenizer.inner)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    bridge = load_model(TransformerBridge.boot_transformers(str(folder), hf_model=inner, tokenizer=tokenizer))
+    assert (bridge.d_model, bridge.n_layers, bridge.d_vocab) == (model.d_model, model.n_layers, model.d_vocab)
+    names = [f"blocks.1.{kind}" for kind in ("hook_resid_post", "mlp.hook_post", "attn.hook_z", "hook_mlp_out")]
+    theirs, ours = capture_all(bridge, tokens, names), capture_all(model, tokens, names)
+    for name in names:  # what the two libraries call by one name is one thing
+        torch.testing.assert_close(theirs[name].reshape(ours[name].shape), ours[name], rtol=1e-4, atol=1e-5)
+    assert resolve_hooks(bridge, ["model.layers.1"])["model.layers.1"].module is bridge.hook_dict[names[0]]
+
+
+@pytest.mark.parametrize(
+    "hook, message",
+    [
+        ("blocks.1.hook_resid_pos", "no hook 'blocks.1.hook_resid_pos'; the nearest are blocks.1.hook_resid_pos"),
+        ("model.layers.1.mlp.down_proj.inputs", "the nearest are .*model.layers.1.mlp.down_proj"),
+        ("model.layers", r"never reaches 'model.layers': choose a hook that fires, such as .*model.layers.0"),
+        ("model", r"hook 'model' \(LlamaModel\) puts out a BaseModelOutputWithPast .* as from .*model.norm"),
+        ("model.embed_tokens.input", r"\(Embedding\) is given \(1, 20\) for tokens \(1, 20\)"),
+    ],
+)
+def test_errors_name_the_hook_and_the_nearest(tmp_path, hook, message):
+    model = load_model(foreign_model("llama", 99))
+    with pytest.raises(ValueError, match=message):
+        harvest(model, torch.randint(99, (3, 20)), hook, tmp_path)
+
+
+def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + bytes(40))
+    model = foreign_model("gpt2", 50)
+    model.transformer.save_pretrained(tmp_path / "headless")
+    cases = {
+        "no/such-model": "no/such-model cannot be loaded as a language model",
+        tmp_path / "nothing.gguf": "nothing.gguf does not exist",
+        tmp_path / "damaged.gguf": "damaged.gguf cannot be loaded",
+        tmp_path / "empty": "config.json does not exist: name a folder that holds a model",
+        tmp_path / "config": "config cannot be loaded as a language model",
+        tmp_path / "headless": "headless has no tokenizer that can be read",
+        torch.nn.Linear(2, 2): "Linear is no model of Hugging Face or TransformerLens",
+    }
+    for source, message in cases.items():
+        with pytest.raises((ValueError, OSError), match=message) as raised:
+            load_model(source)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="dtype='int8' must be one of auto, float32"):
+        load_model(model, dtype="int8")
+
+
+def test_a_dictionary_may_call_its_hook_by_any_of_its_names():
+    model = load_model(foreign_model("llama", 99))
+    dictionary = SimpleNamespace(metadata={"hook_name": "blocks.1.mlp.hook_post"})
+    known = hooks_of(model)
+    check_own_hook(dictionary, "model.layers.1.mlp.down_proj.input", known, "the model")
+    with pytest.raises(ValueError, match="trained on blocks.1.mlp.hook_post, which the model has too"):
+        check_own_hook(dictionary, "blocks.1.hook_mlp_out", known, "the model")
+
+
+def test_inputs_of_modules_are_spliced(model, family, tokens):
+    """Replacing the neurons by 0 is replacing what the MLP writes by its output matrix's bias."""
+    halves = torch.cat([torch.eye(D_MLP), -torch.eye(D_MLP)])
+    whole = FixedDictionary(halves.T.contiguous(), halves, torch.zeros(D_MLP), None)
+    neurons = evaluate_dictionary(whole, model, tokens, "blocks.1.mlp.hook_post")
+    assert neurons.ce_spliced == pytest.approx(neurons.ce_clean, abs=1e-4) and neurons.fvu < 1e-9
+    twin = copy.deepcopy(model)
+    matrix = resolve_hooks(twin, ["blocks.1.mlp.hook_post"])["blocks.1.mlp.hook_post"].module
+    with torch.no_grad():
+        matrix.weight.zero_()
+        logits = twin(tokens)[:, :-1].flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
+    assert neurons.ce_zero_ablated == pytest.approx(float(expected), abs=1e-5)
+    assert abs(neurons.ce_zero_ablated - neurons.ce_clean) > 1e-3
 
 
 def test_our_own_model_answers_to_the_same_names(tmp_path):

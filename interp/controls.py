@@ -32,6 +32,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from interp.activations import ActivationStore
+from interp.activations.outliers import limit_on
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.identity import check_scan_of, check_table, identity
@@ -106,7 +107,7 @@ def compare_with_nulls(
     """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
 
     features, neurons: scans over the tokens of `store`, which holds `hook` of `model`; `config` is what the dictionary
-    of `features` was trained with; `harvest_options` are those of `harvest` for the store.
+    of `features` was trained with; `harvest_options` are those of `harvest` for the store, beside what it left out.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
     Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
     """
@@ -122,7 +123,12 @@ def compare_with_nulls(
         saes = train_sweep(store, hook, [bench.twin, frozen], out=out / "dictionaries", progress=told)
         bench.take("twin seed", config.d_sae, _encoded(saes[0], store, hook, bench.n_rows))
         bench.take("frozen decoder", config.d_sae, _encoded(saes[1], store, hook, bench.n_rows))
-        options = {**(harvest_options or {}), "dtype": store.manifest["dtype"], "seed": settings.seed}
+        options = {
+            **_left_out(store),
+            **(harvest_options or {}),
+            "dtype": store.manifest["dtype"],
+            "seed": settings.seed,
+        }
         bench.take("shuffled model", config.d_sae, bench.on_shuffled(model, hook, options))
         verdicts = bench.judge(features.vocab if features.is_spelt else None)
         for name, table in Nulls(_shares(verdicts), verdicts, _twins(features, *saes))._asdict().items():
@@ -146,6 +152,12 @@ def shuffled_model(model: Module, *, seed: int = 0) -> Module:
                 order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
                 weight.copy_(weight.flatten()[order].view_as(weight))
     return copied
+
+
+def _left_out(store: ActivationStore) -> dict[str, Any]:
+    """The options of its harvest by which rows were left out: the same policy, on activations of other norms."""
+    config = store.manifest["config"]
+    return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
 
 
 class _Bench:
@@ -220,8 +232,9 @@ def _stored(codes: CodeStore, n_rows: int) -> Iterator[Part]:
 
 def _encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: int) -> Iterator[Part]:
     """Rows lie scattered over the shards, so all are read; the few that are asked for are encoded."""
+    limit = limit_on(dictionary, store, hook)
     for i in range(store.n_shards):
-        shard = store.shard(i, hook)
+        shard = store.shard(i, hook).within(limit)
         asked = shard.row_ids < n_rows
         if asked.any():
             blocks = shard.acts[asked].float().split(4096)

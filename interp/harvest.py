@@ -33,7 +33,7 @@ from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm,
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
 from interp.files import Progress, digest, digest_json, no_progress
-from interp.hooks import Hook, Model, evaluating, hooked_rows, hooks_of, module_of, resolve_hooks
+from interp.hooks import Hook, Model, evaluating, hooked_rows, hooks_of, module_of, name_of, resolve_hooks
 from interp.locks import locked
 from interp.processes import Processes, processes
 
@@ -194,8 +194,8 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(passes.own, together)).items()}
             team.all_do(partial(passes.add, writer, together, acts, told))
-        excluded = passes.rows.excluded
-        team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, excluded=excluded))
+        about = passes.rows.excluded, name_of(passes.module)
+        team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, *about))
 
 
 def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:

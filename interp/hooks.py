@@ -59,6 +59,13 @@ def module_of(model: Model) -> nn.Module:
     return model[0] if isinstance(model, tuple) else model
 
 
+def name_of(module: nn.Module) -> str:
+    """What Hugging Face or TransformerLens calls a model; "" where it has no name."""
+    places: Any = ((module, "name"), (getattr(module, "cfg", None), "model_name"))
+    places += ((getattr(module, "config", None), "_name_or_path"),)
+    return next((name for place, key in places if isinstance(name := getattr(place, key, None), str) and name), "")
+
+
 def hooks_of(model: Model) -> dict[str, Hook]:
     """All that a model's hooks may be called, each with its place.
 

@@ -7,9 +7,11 @@ On the tokens x at a hook, mean m, reconstruction x_hat = decode(codes(x)):
     recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean)          1 = as good as clean, 0 = as bad as ablated
 
 CE is the next-token cross-entropy in nats over all positions, with the activation replaced by x_hat (spliced), by m or
-by 0. Positions of excluded tokens (BOS) keep their own activation in every case, and count in neither L0 nor FVU.
+by 0. Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
+`activations.outliers`), keep their own activation in every case, and count in neither L0 nor FVU.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from interp.activations.moments import running_sums
+from interp.activations.outliers import NormSample, norm_limit, within
 from interp.codes import Dictionary
 from interp.files import Progress, digest, no_progress, ratio
 from interp.hooks import Model, check_own_hook, evaluating, hooks_of, module_of, resolve_hooks, to_model
@@ -25,6 +29,8 @@ from interp.tensor_checks import check_finite, check_token_ids
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 Replace = Callable[[Tensor], Tensor | None]
 """From the activations [row, d_in] of a batch to what stands in for them; None leaves them."""
@@ -35,6 +41,8 @@ ULTRA_LOW = 1e-5
 class Quality:
     l0: float
     fvu: float
+    fvu_all: float
+    """With the rows above the norm limit, reconstructed too."""
     ce_clean: float
     ce_spliced: float
     ce_mean_ablated: float
@@ -48,6 +56,8 @@ class Quality:
     """Latents that fire, but on fewer than 1e-5 of these tokens: fewer than 100,000 tokens show none."""
     n_tokens: int
     """Tokens that were encoded."""
+    outlier_share: float
+    """Of the tokens that are not excluded, those above the norm limit."""
 
 
 def evaluate_dictionary(
@@ -66,7 +76,7 @@ def evaluate_dictionary(
     trained on another hook that the model has too (`hooks.check_own_hook`), on tokens that the model cannot take, or if
     every token is excluded.
     """
-    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, n_dictionaries=1)
+    site = _Site([dictionary], model, hook_name, tokens, batch_size, exclude, progress)
     return site.quality("dictionary", dictionary)
 
 
@@ -82,11 +92,12 @@ def quality_table(
 ) -> "pd.DataFrame":
     """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
-    `attrs["decoders"]` has a digest of each dictionary's decoder. Raises ValueError as `evaluate_dictionary`.
+    Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of each dictionary's decoder.
+    Raises ValueError as `evaluate_dictionary`.
     """
     import pandas as pd
 
-    site = _Site(model, hook_name, tokens, batch_size, exclude, progress, len(dictionaries))
+    site = _Site(list(dictionaries.values()), model, hook_name, tokens, batch_size, exclude, progress)
     qualities = {name: site.quality(name, dictionary) for name, dictionary in dictionaries.items()}
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
@@ -98,19 +109,39 @@ def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
     return digest(W_dec.detach().float())
 
 
+class _Moments:
+    """Of rows: how many, and their running sums."""
+
+    n, sums = 0, torch.zeros(1, dtype=torch.float64)
+
+    def add(self, x: Float[Tensor, "row d_in"]) -> None:
+        x = x.double()
+        self.n, self.sums = self.n + len(x), self.sums + running_sums(x, torch.linalg.vector_norm(x, dim=1))
+
+    @property
+    def mean(self) -> Float[Tensor, " d_in"]:
+        return self.sums[:-2] / self.n
+
+
+def _spread(*parts: _Moments) -> float:
+    """Σ ‖x − mean‖² over the rows of all."""
+    n, sums = sum(part.n for part in parts), torch.stack([part.sums for part in parts if part.n]).sum(0)
+    return float(sums[-1] - sums[:-2].square().sum() / n)
+
+
 class _Site:
     """A hook of a model, the tokens to run through it, which of their positions may be replaced, and what does not
     depend on the dictionary: the activations' mean and variance, and the cross-entropies without a dictionary."""
 
     def __init__(
         self,
+        dictionaries: Sequence[Dictionary],
         model: Model,
         hook_name: str,
         tokens: Int[Tensor, "seq pos"],
         batch_size: int,
         exclude: Sequence[int],
         progress: Progress | None,
-        n_dictionaries: int,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
@@ -123,29 +154,36 @@ class _Site:
             raise ValueError(
                 f"tokens {tuple(tokens.shape)} without the ids {list(exclude)} leave nothing to evaluate on"
             )
-        self.n_tokens = int(self.keep.sum())
-        self.progress, self.done, self.total = progress or no_progress, 0, (3 + n_dictionaries) * len(tokens)
-        sums: list[Tensor] = []
-        squares: list[Tensor] = []
+        self.limit = min((limit for each in dictionaries if (limit := norm_limit(each)) is not None), default=None)
+        self.progress, self.done, self.total = progress or no_progress, 0, (3 + len(dictionaries)) * len(tokens)
+        self.inside, self.outside, sample = _Moments(), _Moments(), NormSample()
 
         def measure(x: Float[Tensor, "row d_in"]) -> None:
-            sums.append(x.double().sum(0))
-            squares.append(x.double().square().sum())
+            self.inside.add(x)
+            if self.limit is None:
+                sample.add(torch.arange(len(x)), x)
 
-        self.ce_clean = self.cross_entropy(measure, "clean model")
-        self.mean = torch.stack(sums).sum(0) / self.n_tokens
-        self.variance_sum = float(torch.stack(squares).sum() - self.n_tokens * self.mean.square().sum())
-        self.ce_mean_ablated = self.cross_entropy(lambda x: self.mean.expand_as(x), "mean-ablated model")
+        self.ce_clean = self.cross_entropy(measure, "clean model", self.outside.add)
+        if not self.inside.n:
+            raise ValueError(
+                f"every activation at {hook_name} is above the norm limit {self.limit:.4g}: nothing is left"
+            )
+        if self.limit is None and (found := sample.outliers(tokens.shape[1], "auto")).found:
+            remedy = f"metadata['norm_limit'] = {found.limit:.4g} of the dictionary leaves them out"
+            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, found.said, remedy)
+        mean = self.inside.mean
+        self.ce_mean_ablated = self.cross_entropy(lambda x: mean.to(x.device).expand_as(x), "mean-ablated model")
         self.ce_zero_ablated = self.cross_entropy(torch.zeros_like, "zero-ablated model")
 
     def quality(self, name: str, dictionary: Dictionary) -> Quality:
         check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
-        if len(self.mean) != dictionary.d_in:
-            raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {len(self.mean)}")
+        if len(self.inside.mean) != dictionary.d_in:
+            width = len(self.inside.mean)
+            raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {width}")
         check_own_hook(dictionary, self.hook_name, self.known, "the model")
-        device = dictionary.W_dec.device
+        device, n_tokens = dictionary.W_dec.device, self.inside.n
         fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
-        error = torch.zeros((), dtype=torch.float64, device=device)
+        error, beside = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
 
         def splice(x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
             x = x.to(device, torch.float32)
@@ -155,10 +193,15 @@ class _Site:
             error.add_((x - x_hat).double().square().sum())
             return x_hat
 
-        ce_spliced = self.cross_entropy(splice, f"splicing {name}")
+        def reconstruct(x: Float[Tensor, "row d_in"]) -> None:
+            x = x.to(device, torch.float32)
+            beside.add_((x - dictionary.decode(dictionary.codes(x))).double().square().sum())
+
+        ce_spliced = self.cross_entropy(splice, f"splicing {name}", reconstruct)
         return Quality(
-            l0=float(fired.sum()) / self.n_tokens,
-            fvu=float(ratio(float(error), self.variance_sum)),
+            l0=float(fired.sum()) / n_tokens,
+            fvu=float(ratio(float(error), _spread(self.inside))),
+            fvu_all=float(ratio(float(error + beside), _spread(self.inside, self.outside))),
             ce_clean=self.ce_clean,
             ce_spliced=ce_spliced,
             ce_mean_ablated=self.ce_mean_ablated,
@@ -166,29 +209,39 @@ class _Site:
             ce_recovered_mean=_recovered(self.ce_clean, ce_spliced, self.ce_mean_ablated),
             ce_recovered_zero=_recovered(self.ce_clean, ce_spliced, self.ce_zero_ablated),
             dead_share=float((fired == 0).double().mean()),
-            ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * self.n_tokens)).double().mean()),
-            n_tokens=self.n_tokens,
+            ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
+            n_tokens=n_tokens,
+            outlier_share=self.outside.n / (n_tokens + self.outside.n),
         )
 
-    def cross_entropy(self, replace: Replace, note: str) -> float:
-        """Nats a token, with what `replace` makes of the activations in their place."""
+    def cross_entropy(self, replace: Replace, note: str, see: Callable[[Tensor], None] = lambda x: None) -> float:
+        """Nats a token, with what `replace` makes of the activations in their place; `see` gets the outliers."""
         total = 0.0
         with evaluating(self.model):
             for start in range(0, len(self.tokens), self.batch_size):
                 batch = slice(start, start + self.batch_size)
-                total += self._batch(self.tokens[batch], self.keep[batch], replace)
+                total += self._batch(self.tokens[batch], self.keep[batch], replace, see)
                 self.done += len(self.tokens[batch])
                 self.progress(self.done, self.total, note)
         return total / (self.tokens.shape[0] * (self.tokens.shape[1] - 1))
 
-    def _batch(self, tokens: Int[Tensor, "seq pos"], keep: Bool[Tensor, "seq pos"], replace: Replace) -> float:
+    def _batch(
+        self,
+        tokens: Int[Tensor, "seq pos"],
+        keep: Bool[Tensor, "seq pos"],
+        replace: Replace,
+        see: Callable[[Tensor], None],
+    ) -> float:
         """Summed cross-entropy of one batch."""
         tokens = to_model(self.model, tokens)
 
         def put(acts: Tensor) -> Tensor | None:
             flat, kept = acts.reshape(tokens.numel(), -1), keep.flatten().to(acts.device)
-            replaced = replace(flat[kept])
-            if replaced is None:
+            rows = flat[kept]
+            if self.limit is not None and not (ordinary := within(rows, self.limit)).all():
+                see(rows[~ordinary])
+                rows, kept = rows[ordinary], kept.nonzero()[:, 0][ordinary]
+            if not len(rows) or (replaced := replace(rows)) is None:
                 return None
             flat = flat.clone()
             flat[kept] = replaced.to(flat.device, flat.dtype)

@@ -249,10 +249,10 @@ def trained(store, out, *words: object) -> dict:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, architecture):
-    words = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "max-norm=50")
+    words = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "clip=50")
     config = trained(folder / "store", tmp_path / "sae", *words, "--set", "dead_after=none", "--lr", ".01")
     assert config["architecture"] == architecture and config["tokens"] == 1000
-    assert config["max_norm"] == 50 and config["dead_after"] is None and config["lr"] == 0.01
+    assert config["clip"] == 50 and config["dead_after"] is None and config["lr"] == 0.01
 
 
 def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, capsys, monkeypatch):

@@ -6,8 +6,19 @@ import sys
 import pytest
 import torch
 
-from interp import ActivationStore
+from interp import (
+    SAE,
+    ActivationStore,
+    TopKConfig,
+    evaluate_dictionary,
+    load_sae,
+    quality_table,
+    scan_features,
+    train_sae,
+)
 from interp.activations.outliers import find_outliers
+from interp.baselines import RandomDictionary
+from interp.controls import _encoded
 from interp.harvest import harvest
 from models.transformer import Transformer, TransformerConfig
 
@@ -150,3 +161,134 @@ def test_a_limit_in_a_damaged_manifest_is_refused(model, tokens, tmp_path):
     file.write_text(json.dumps(manifest | {"norm_limits": {HOOK: -1.0}}))
     with pytest.raises(ValueError, match=r"norm_limits"):
         ActivationStore.open(tmp_path / "a")
+
+
+@pytest.fixture(scope="module")
+def stores(model, tokens, tmp_path_factory):
+    """The same text harvested without its sinks, with them on purpose, and as earlier versions did, without a limit."""
+    folder = tmp_path_factory.mktemp("stores")
+    options = {"exclude": [BOS], "dtype": "float32", "rows_per_shard": 300}
+    harvest(model, tokens, [HOOK], folder / "without", **options)
+    harvest(model, tokens, [HOOK], folder / "with", **options, max_norm=None)
+    harvest(model, tokens, [HOOK], folder / "earlier", **options, max_norm=None)
+    file = folder / "earlier" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"norm_limits": {}}))
+    return {name: ActivationStore.open(folder / name) for name in ("without", "with", "earlier")}
+
+
+CONFIG = TopKConfig(d_sae=48, k=4, tokens=20_000, batch_size=128, lr=0.003, seed=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def saes(stores):
+    return {name: train_sae(store, HOOK, CONFIG) for name, store in stores.items()}
+
+
+def fvu(sae, x):
+    return float((sae(x) - x).square().sum() / (x - x.mean(0)).square().sum())
+
+
+def test_a_dictionary_knows_the_limit_of_its_store_and_trains_without_outliers(model, tokens, stores, saes):
+    x, kept = all_rows(model, tokens).float(), tokens.flatten() != BOS
+    sink, ordinary = x[(tokens == SINK).flatten()], x[kept & (tokens != SINK).flatten()]
+    missed = {name: float((sae(sink) - sink).square().sum() / sink.square().sum()) for name, sae in saes.items()}
+    assert missed["without"] > 0.3 and missed["earlier"] > 0.3 and missed["with"] < 0.05
+    assert fvu(saes["earlier"], ordinary) == pytest.approx(fvu(saes["without"], ordinary), rel=0.1)
+    limit = stores["without"].norm_limits[HOOK]
+    assert saes["without"].metadata["norm_limit"] == limit
+    assert saes["earlier"].metadata["norm_limit"] == pytest.approx(limit, rel=0.05)
+    assert "norm_limit" not in saes["with"].metadata
+    assert saes["without"].metadata["exclude_special_tokens"] == [BOS] and saes["without"].metadata["prepend_bos"]
+
+
+def test_what_is_not_limited_trains_as_before(stores, saes, tmp_path):
+    """A store without outliers, with a limit and of an earlier version: to the bit."""
+    rows = torch.cat([stores["without"].shard(i, HOOK).acts for i in range(stores["without"].n_shards)])
+    plain = ActivationStore.from_batches(rows, tmp_path / "rows", dtype="float32", rows_per_shard=300)
+    sae = train_sae(plain, "activations", CONFIG)
+    assert "norm_limit" not in sae.metadata
+    (tmp_path / "rows" / "manifest.json").write_text(json.dumps(plain.manifest | {"norm_limits": {"activations": 1e6}}))
+    again = train_sae(ActivationStore.open(tmp_path / "rows"), "activations", CONFIG)
+    assert again.metadata["norm_limit"] == 1e6 and torch.equal(again.W_dec, sae.W_dec)
+
+
+def test_a_scan_leaves_out_the_rows_above_the_limit_of_the_dictionary(stores, saes, tmp_path):
+    one = scan_features(saes["without"], stores["without"], HOOK, tmp_path / "one")
+    two = scan_features(saes["without"], stores["with"], HOOK, tmp_path / "two")
+    assert one.meta["n_tokens"] == two.meta["n_tokens"] == len(stores["without"])
+    assert one.table().equals(two.table())
+    whole = SAE(**saes["without"]._stored.given | {"metadata": {}})
+    assert scan_features(whole, stores["with"], HOOK, tmp_path / "all").meta["n_tokens"] == len(stores["with"])
+    with pytest.raises(ValueError, match="holds a scan with other norm_limit"):
+        scan_features(whole, stores["with"], HOOK, tmp_path / "two")
+    parts = list(_encoded(saes["without"], stores["with"], HOOK, 300))
+    assert {int(i) for ids, _ in parts for i in ids} == {i for i in rows_of(stores["without"], HOOK) if i < 300}
+
+
+def slow_splice(model, tokens, sae, limit):
+    """Cross-entropy with each ordinary activation replaced, sequence by sequence, and all activations."""
+    losses, rows = [], []
+    for row in tokens:
+
+        def put(acts, hook, row=row):
+            keep = (row == BOS) | (acts[0].norm(dim=1) > limit)
+            rows.extend(zip(acts[0][row != BOS], keep[row != BOS], strict=True))
+            return torch.where(keep[:, None], acts[0], sae(acts[0]))[None]
+
+        logits = model.run_with_hooks(row[None], fwd_hooks=[(HOOK, put)])[0]
+        losses += [-logits[i].log_softmax(-1)[row[i + 1]] for i in range(len(row) - 1)]
+    return float(torch.stack(losses).mean()), torch.stack([x for x, _ in rows]), torch.stack([out for _, out in rows])
+
+
+@torch.no_grad()
+def test_quality_leaves_the_rows_above_the_limit_alone(model, tokens, saes):
+    sae = saes["without"]
+    ce, x, above = slow_splice(model, tokens, sae, sae.metadata["norm_limit"])
+    error = (sae(x) - x).square().sum(1)
+    mean = x[~above].mean(0)
+    found = evaluate_dictionary(sae, model, tokens, HOOK, batch_size=7, exclude=[BOS])
+    assert found.ce_spliced == pytest.approx(ce, rel=1e-4)
+    assert found.ce_mean_ablated == pytest.approx(
+        slow_splice(model, tokens, lambda x: mean.expand_as(x), sae.metadata["norm_limit"])[0], rel=1e-4
+    )
+    assert found.n_tokens == int((~above).sum()) and found.outlier_share == pytest.approx(above.float().mean().item())
+    assert found.fvu == pytest.approx(float(error[~above].sum() / (x[~above] - mean).square().sum()), rel=1e-4)
+    assert found.fvu_all == pytest.approx(float(error.sum() / (x - x.mean(0)).square().sum()), rel=1e-4)
+    z = sae.encode(x[~above])
+    assert found.l0 == pytest.approx(float((z > 0).sum(1).float().mean()), rel=1e-4)
+    assert found.fvu < 0.2 < found.fvu_all
+
+
+def test_a_table_of_qualities_has_the_lowest_limit_and_warns_where_there_is_none(model, tokens, saes, caplog):
+    random = RandomDictionary(16, 48, 4, seed=0)
+    table = quality_table({"SAE": saes["without"], "random": random}, model, tokens, HOOK, exclude=[BOS])
+    assert table["n_tokens"].nunique() == 1 and (table["outlier_share"] > 0.02).all() and not caplog.records
+    alone = quality_table({"random": random}, model, tokens, HOOK, exclude=[BOS])
+    assert alone["outlier_share"][0] == 0 and table["fvu"][1] != pytest.approx(alone["fvu"][0], rel=0.01)
+    assert "decide on FVU" in caplog.text and "norm_limit" in caplog.text
+    saes["without"].metadata["norm_limit"], before = "large", saes["without"].metadata["norm_limit"]
+    with pytest.raises(ValueError, match="norm_limit='large'"):
+        evaluate_dictionary(saes["without"], model, tokens, HOOK)
+    saes["without"].metadata["norm_limit"] = before
+
+
+def test_the_limit_travels_through_saelens(saes, tmp_path):
+    import sae_lens
+
+    sae = saes["without"]
+    sae.metadata["model_name"] = "tiny"
+    sae.save(tmp_path)
+    theirs = sae_lens.SAE.load_from_disk(tmp_path).cfg.metadata
+    again = load_sae(tmp_path)
+    for name in ("norm_limit", "exclude_special_tokens", "prepend_bos", "model_name", "context_size"):
+        assert theirs[name] == sae.metadata[name] == again.metadata[name] is not None
+    assert sae.metadata["context_size"] == N_CTX
+
+
+def test_a_dictionary_of_an_earlier_version_loads(saes, tmp_path):
+    saes["without"].save(tmp_path)
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    cfg["metadata"]["interp"]["max_norm"] = 3.0
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg))
+    (tmp_path / "manifest.json").unlink(missing_ok=True)
+    assert load_sae(tmp_path).config == CONFIG

@@ -57,6 +57,7 @@ def test_equals_the_naive_formulas(model, tokens):
     expected = {
         "l0": float((z > 0).sum(1).float().mean()),
         "fvu": float((acts - recons).square().sum() / (acts - mean).square().sum()),
+        "fvu_all": float((acts - recons).square().sum() / (acts - mean).square().sum()),
         "ce_clean": clean,
         "ce_spliced": spliced,
         "ce_mean_ablated": mean_ablated,
@@ -66,6 +67,7 @@ def test_equals_the_naive_formulas(model, tokens):
         "dead_share": float(((z > 0).sum(0) == 0).float().mean()),
         "ultra_low_share": 0.0,
         "n_tokens": len(acts),
+        "outlier_share": 0.0,
     }
     assert vars(quality) == pytest.approx(expected, rel=1e-3)
     assert abs(clean - spliced) > 0.01, "the splice must change something for this test to mean anything"

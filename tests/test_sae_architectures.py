@@ -26,6 +26,7 @@ from interp.sae.architectures import config_from_dict, config_to_dict
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 
+CPU = torch.device("cpu")
 HOOK = "activations"
 ROOT = Path(__file__).parent.parent
 shared = {"d_sae": 48, "tokens": 6400, "batch_size": 256, "device": "cpu", "lr": 4e-3}
@@ -184,7 +185,7 @@ def test_a_skip_takes_what_is_linear(store, tmp_path):
 
 
 def learner_for(config: SAEConfig, store: ActivationStore) -> Learner:
-    return Learner(config, Site(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
+    return Learner(config, Site(inputs=(store.statistics(HOOK),)), CPU)
 
 
 def test_resampling_begins_dead_latents_anew(store):
@@ -213,10 +214,10 @@ def test_the_pre_activation_loss_draws_dead_latents_back(store):
 
 
 def test_rows_of_outlying_norm_train_nothing(store):
-    config = TopKConfig(**shared, k=4, max_norm=3.0)
-    rows = planted(256)
+    rows, about = planted(256), store.statistics(HOOK)
     spoilt = torch.cat([rows, 100 * rows[:5]])
-    one, two = learner_for(config, store), learner_for(config, store)
+    limits = (), (5 * about.mean_norm,)
+    one, two = (Learner(TopKConfig(**shared, k=4), Site(inputs=(about,), limits=each), CPU) for each in limits)
     assert one.step(rows).loss == pytest.approx(two.step(spoilt).loss, rel=1e-6)
     torch.testing.assert_close(one.weights["encoder"], two.weights["encoder"])
 

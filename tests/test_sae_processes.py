@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore, join_stores
+from interp.activations.outliers import Limited
 from interp.processes import Processes, processes
 from interp.sae import (
     BatchTopKConfig,
@@ -60,7 +62,7 @@ FEW = {name: config for name, config in CONFIGS.items() if name not in ALIKE}
 FEW["gated"] = GatedConfig(**shared, l1=0.5, resample_at=(0.75,))
 SWEEPS = {
     "autoencoders": Sweep([A], None, gently(255, CONFIGS)),  # parts of 127 and 128 rows
-    "few rows": Sweep([A], None, gently(8, FEW, max_norm=1.0, dead_after=1)),
+    "few rows": Sweep([A], None, gently(8, FEW, dead_after=1)),
     "transcoders": Sweep([A], B, gently(33, TRANSCODERS, dead_after=1)),
     "crosscoders": Sweep([A, B], None, gently(33, CROSSCODERS, dead_after=1)),
 }
@@ -76,17 +78,34 @@ def train_all(folder: Path, out: Path) -> None:
     """Each sweep, and its weights in double precision in `out/double.safetensors`."""
     store, double = opened(folder), {}
     for name, (hooks, target, configs) in SWEEPS.items():
-        train_sae(store, hooks, list(configs.values()), out / name, target=target)
+        with limits(name):
+            train_sae(store, hooks, list(configs.values()), out / name, target=target)
         for kind, config in configs.items():
-            weights = in_double(store, SWEEPS[name], config, processes())
+            weights = in_double(store, name, config, processes())
             double |= {f"{name}: {kind}: {key}": weight.clone() for key, weight in weights.items()}
     if processes().is_first:
         save_file(double, out / "double.safetensors")
 
 
-def in_double(store: JoinedStore, sweep: Sweep, config: SAEConfig, of: Processes) -> dict[str, torch.Tensor]:
+@contextmanager
+def limits(name: str) -> Iterator[None]:
+    """Rows longer than the mean are outliers in the sweep of few rows."""
+
+    def mean_norm(store: JoinedStore, hook: str) -> Limited:
+        most = store.statistics(hook).mean_norm
+        return Limited(most, most, store.statistics(hook))
+
+    with pytest.MonkeyPatch.context() as patch:
+        if name == CUT:
+            patch.setattr("interp.sae.site.limited", mean_norm)
+        yield
+
+
+def in_double(store: JoinedStore, name: str, config: SAEConfig, of: Processes) -> dict[str, torch.Tensor]:
+    sweep = SWEEPS[name]
     outputs = () if sweep.target is None else (store.statistics(sweep.target),)
-    site = Site(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs)
+    few = (store.statistics(A).mean_norm,) if name == CUT else ()
+    site = Site(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
     learner = Learner(config, site, torch.device("cpu"), torch.float64, of)
     hooks = sweep.hooks if sweep.target is None else [*sweep.hooks, sweep.target]
     batches = store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))
@@ -109,7 +128,8 @@ def stop_midway(patch: pytest.MonkeyPatch, how: Callable[[], object]) -> None:
 
 
 def train_cut(folder: Path, out: Path) -> None:
-    train_sae(opened(folder), A, list(SWEEPS[CUT].configs.values()), out, checkpoint_seconds=0)
+    with limits(CUT):
+        train_sae(opened(folder), A, list(SWEEPS[CUT].configs.values()), out, checkpoint_seconds=0)
 
 
 TWO = """
@@ -220,7 +240,7 @@ def test_in_double_precision_they_train_it_to_the_ninth_digit(folder):
 
 
 def test_of_few_rows_one_process_has_more_and_one_has_none(stores):
-    """What `max_norm` leaves of the parts above."""
+    """What the limit leaves of the parts above."""
     store, kept = opened(stores), set()
     batches, most = store.batches(A, 8, epochs=None), store.statistics(A).mean_norm
     for _ in range(STEPS):

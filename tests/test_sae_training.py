@@ -252,8 +252,9 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
 
 
 def test_a_batch_without_a_row_to_train_on_is_refused(store):
-    with pytest.raises(ValueError, match=r"max_norm=0.01 leaves no row of a batch"):
-        train_sae(store, HOOK, topk(max_norm=0.01))
+    site = Site(inputs=(store.statistics(HOOK),), limits=(0.0125,))
+    with pytest.raises(ValueError, match=r"no row of a batch is within the norm limits 0.0125: raise batch_size"):
+        Learner(topk(), site, torch.device("cpu")).step(planted()[:8])
 
 
 def test_what_names_nothing_or_a_hook_twice_is_refused(store):

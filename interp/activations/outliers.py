@@ -114,24 +114,34 @@ class Limited(NamedTuple):
     """What there is to know of a hook's rows before training on them."""
 
     limit: float | None
-    """Rows above this norm are to be left out; None: all train."""
+    """The norm above which a row is an outlier; None: none is."""
+    mask: float | None
+    """The limit, where there may be rows above it."""
     statistics: ActivationStatistics
     """Of the rows within the limit."""
 
 
 def limited(store: "ActivationStore", hook: str) -> Limited:
-    """A store that was made under a limit holds no row above it, one that was to have none keeps all; of another the
-    outliers are found (a warning), and the statistics are those of its first shard without them."""
+    """A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
+    outliers are looked for: where there are some (a warning), the statistics are those of its first shard without them.
+    """
     statistics = store.statistics(hook)
     if hook in store.norm_limits or store.keeps_outliers:
-        return Limited(store.norm_limits.get(hook), statistics)
+        return Limited(store.norm_limits.get(hook), None, statistics)
     found = outliers_among(acts := store.shard(0, hook).acts, statistics, store.n_ctx)
     if not found.found:
-        return Limited(None, statistics)
+        return Limited(None, None, statistics)
     log.warning("%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`", hook, store.path, found.said)
     kept = acts[within(acts, found.limit)]
     sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
-    return Limited(found.limit, statistics_of(sums, len(kept), _some(kept, sample_rows(acts.shape[1]))))
+    few = _some(kept, sample_rows(acts.shape[1]))
+    return Limited(found.limit, found.limit, statistics_of(sums, len(kept), few))
+
+
+def limit_on(dictionary: Any, store: "ActivationStore", hook: str) -> float | None:
+    """The limit of a dictionary, where a store may hold rows above it."""
+    limit = norm_limit(dictionary)
+    return None if limit is None or limit >= store.norm_limits.get(hook, float("inf")) else limit
 
 
 def within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:

@@ -130,7 +130,9 @@ class ScatterWriter:
         self._used = rows.stop
         self.position = position
 
-    def finish(self, tokens: Int[Tensor, "seq pos"] | None = None, excluded: Mapping[str, int] = {}) -> None:
+    def finish(
+        self, tokens: Int[Tensor, "seq pos"] | None = None, excluded: Mapping[str, int] = {}, model_name: str = ""
+    ) -> None:
         """Write what is left, the small files, and the manifest last. `excluded`: rows left out before, by cause."""
         self._flush()
         self._wait()
@@ -147,6 +149,7 @@ class ScatterWriter:
         manifest = {
             "format": FORMAT,
             "config": dict(self.config.origin),
+            **({"model_name": model_name} if model_name else {}),
             "dtype": self.config.dtype,
             "n_rows": n_rows,
             "n_ids": self.config.n_ids,

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.moments import TENSORS, ActivationStatistics
+from interp.activations.outliers import within
 from interp.activations.shards import (
     DTYPES,
     MANIFEST,
@@ -47,6 +48,10 @@ class Shard:
     """seq · n_ctx + pos of each row, ascending."""
     acts: Float[Tensor, "row d"]
     """In the dtype of the store."""
+
+    def within(self, limit: float | None) -> "Shard":
+        """The rows whose norm is not above the limit; all of them where there is none."""
+        return self if limit is None else Shard(self.row_ids[kept := within(self.acts, limit)], self.acts[kept])
 
 
 class ActivationStore:

@@ -52,6 +52,7 @@ class Manifest(TypedDict):
     __pydantic_config__ = STRICT  # type: ignore[misc]
     format: str
     config: dict[str, Any]
+    model_name: NotRequired[str]
     dtype: str
     n_rows: Count
     n_ids: Count

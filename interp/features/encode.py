@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.activations import ActivationStore
+from interp.activations.outliers import limit_on
 from interp.codes import CodeStore, Dictionary, SparseCodes
 
 log = logging.getLogger(__name__)
@@ -18,15 +19,16 @@ _RUN_ROWS = 1 << 20
 
 
 def encode_store(sae: Dictionary, store: ActivationStore, hook: str, codes: CodeStore, advance: Callable) -> None:
-    """Encode shard after shard into runs; those that are there stay."""
+    """Encode shard after shard into runs; those that are there stay. Rows above the dictionary's limit have none."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * sae.d_sae)))
-    device = sae.W_dec.device
+    device, limit = sae.W_dec.device, limit_on(sae, store, hook)
     for i in range(store.n_shards):
         name = f"{i:05d}"
         if codes.has_run(name):
             advance(store.shard_rows[i], "encoding")
             continue
-        shard = store.shard(i, hook)
+        shard = store.shard(i, hook).within(limit)
+        advance(store.shard_rows[i] - len(shard.row_ids), "encoding")
         parts = []
         for ids, acts in zip(shard.row_ids.split(batch), shard.acts.split(batch), strict=True):
             parts.append(_firing(sae.codes(acts.to(device, torch.float32)), ids))

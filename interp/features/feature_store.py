@@ -22,6 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from interp.activations import ActivationStore
+from interp.activations.outliers import limit_on
 from interp.code_runs import META, REMEDY
 from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.decoder import Decoder
@@ -221,7 +222,8 @@ def scan_features(
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
     string a token id, `labels` one mask a label; without `vocab` tokens are named by their ids. A scan that was cut off
-    goes on behind the last shard it encoded; a finished one is opened. Raises ValueError if the widths differ, if the
+    goes on behind the last shard it encoded; a finished one is opened. Rows above the dictionary's norm limit count as
+    left out. Raises ValueError if the widths differ, if the
     dictionary was trained on another hook that the store has too (`hooks.check_own_hook`), if the labels are those of
     other tokens or the model another than was harvested, or if `out` holds the scan of something else.
     """
@@ -237,6 +239,8 @@ def scan_features(
     scan = Scan(Path(out), store.tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))
+    if (limit := limit_on(sae, store, hook)) is not None:
+        inputs["norm_limit"] = str(limit)
     with locked(out):
         codes = scan.begin(inputs, sae.d_sae, len(store), resume)
         if codes is not None:

@@ -95,7 +95,8 @@ class Learner:
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
-            raise ValueError(f"max_norm={self.config.max_norm} leaves no row of a batch: raise it, or batch_size")
+            limits = ", ".join(f"{limit:.4g}" for limit in self.site.limits if limit is not None)
+            raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
         f, lr = self.descend(x, y, batch), self.config.lr_at(self.steps_done)
         self.config.observe(f)
         fired = self.processes.sum_(f.fired())
@@ -115,13 +116,9 @@ class Learner:
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Inputs and outputs of the rows that train."""
-        x, y = self.site.split(rows.to(self.weights["W_dec"]))
+        x, y = self.site.split(self.site.within(rows.to(self.weights["W_dec"])))
         x = torch.mul(x, self.input_scales, out=self._memory.take("x", len(x), x.shape[1], x.dtype, x.device))
-        y = x if self.site.tied else y * self.output_scales
-        if self.config.max_norm is None:
-            return x, y
-        kept = x.norm(dim=1) <= self.config.max_norm * self.site.d_in**0.5
-        return x[kept], (x[kept] if self.site.tied else y[kept])
+        return x, x if self.site.tied else y * self.output_scales
 
     def descend(
         self,

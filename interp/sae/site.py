@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, JoinedStore
+from interp.activations.outliers import limited, within
 from interp.free_memory import check_memory
 from interp.processes import Processes
 from interp.sae.architectures.sae_config import SAEConfig
@@ -35,6 +36,8 @@ class Site:
     inputs: tuple[ActivationStatistics, ...]
     outputs: tuple[ActivationStatistics, ...] = ()
     """Of a transcoder; empty: what is read is also written."""
+    limits: tuple[float | None, ...] = ()
+    """Norms above which a row of a hook trains nothing (None: any trains), first of the inputs, then of the outputs."""
 
     @property
     def tied(self) -> bool:
@@ -76,6 +79,14 @@ class Site:
         """Of all scaled outputs together."""
         return max(_variance(self.targets), torch.finfo(torch.float32).tiny)
 
+    def within(self, rows: Float[Tensor, "batch d"]) -> Float[Tensor, "row d"]:
+        """The rows that are above none of the limits."""
+        if not any(self.limits):
+            return rows
+        parts = rows.split([len(each.mean) for each in self.inputs + self.outputs], dim=1)
+        pairs = zip(parts, self.limits, strict=True)
+        return rows[torch.stack([within(part, limit) for part, limit in pairs if limit is not None]).all(0)]
+
     def split(self, rows: Float[Tensor, "row d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Input and output of rows in which both stand side by side."""
         return (rows, rows) if self.tied else (rows[:, : self.d_in], rows[:, self.d_in :])
@@ -97,17 +108,44 @@ class Source:
         if len({*hooks, *targets}) < len(hooks + targets):
             raise ValueError(f"a hook is named twice: {', '.join(hooks + targets)}. An autoencoder needs no target")
         self.store, self.hooks, self.processes = store, hooks + targets, processes
-        self.site = Site(inputs=tuple(map(store.statistics, hooks)), outputs=tuple(map(store.statistics, targets)))
+        known = [limited(store, name) for name in self.hooks]
+        about = [each.statistics for each in known]
+        masks = tuple(each.mask for each in known)
+        n = len(hooks)
+        self.site = Site(inputs=tuple(about[:n]), outputs=tuple(about[n:]), limits=masks)
         name, named = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
         to = {} if target is None else {"target": target}
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": named, **to}
         to = {} if target is None else {"hook_name_out": target}
         weights = {} if store.weights is None else {"model_weights": store.weights}
         self.metadata: dict[str, Any] = {name: named, **to, "context_size": store.n_ctx, **weights}
+        self.metadata |= _provenance(store)
+        limits = {name: each.limit for name, each in zip(self.hooks, known, strict=True) if each.limit is not None}
+        if limits and len(hooks) > 1:
+            self.metadata["norm_limits"] = limits
+        elif hooks[0] in limits:
+            self.metadata["norm_limit"] = limits[hooks[0]]
 
     def batches(self, batch_size: int, seed: int) -> Any:
         part = (self.processes.rank, self.processes.count)
         return self.store.batches(self.hooks, batch_size, seed=seed, epochs=None, part=part)
+
+
+def _provenance(store: Store) -> dict[str, Any]:
+    """What a dictionary should tell of its rows, by SAELens's names for it where it has some."""
+    config, about = store.manifest["config"], dict[str, Any]()
+    if store.weights is not None and "model_name" in store.manifest:
+        about["model_name"] = store.manifest["model_name"]
+    if config.get("exclude"):
+        about["exclude_special_tokens"] = config["exclude"]
+    if left_out := config.get("exclude_positions"):
+        about["exclude_positions"] = left_out
+        kept = [position for position in range(store.n_ctx or 0) if position not in left_out]
+        if len(kept) == kept[-1] + 1 - kept[0]:
+            about["seqpos_slice"] = [kept[0], kept[-1] + 1]
+    if store.tokens is not None:
+        about["prepend_bos"] = bool((store.tokens[:, 0] == store.tokens[0, 0]).all())
+    return about
 
 
 def check_room(config: SAEConfig, site: Site, processes: int) -> None:

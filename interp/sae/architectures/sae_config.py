@@ -91,9 +91,6 @@ class SAEConfig:
     """False: the decoder stays as it was drawn (the frozen-decoder null, arXiv 2602.14111)."""
     skip: bool = False
     """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
-    max_norm: Annotated[float | None, ABOVE_0] = None
-    """Rows whose norm is above this many times the mean norm train nothing: attention sinks (arXiv 2309.17453), a few
-    per mille."""
     aux_coefficient: NonNegative = 1.0
     """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
     it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `revival` says why."""
@@ -209,6 +206,7 @@ def config_to_dict(config: SAEConfig) -> dict[str, Any]:
 def config_from_dict(values: dict[str, Any]) -> SAEConfig:
     """Raises ValueError for an architecture or a field that is not known. Files may hold what is a constant now."""
     values = {field: value for field, value in values.items() if (field, value) not in _NOW_CONSTANT}
+    values.pop("max_norm", None)  # rows above a limit are left out of the store now
     name = values.pop("architecture", None)
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")

@@ -14,7 +14,7 @@ from interp.monosemanticity.evidence import collect_evidence
 from interp.monosemanticity.firings import FiringSampler, PairSummer, chunks
 from interp.monosemanticity.groups import rows_per_group
 from interp.monosemanticity.senses import part_senses, sense_stability
-from interp.monosemanticity.splits import FLOOR, Sample, best_split, candidate_splits, similarities
+from interp.monosemanticity.splits import FLOOR, Sample, best_split, candidate_splits, ratio_of, similarities
 from interp.monosemanticity.views import NAMES as VIEWS
 from interp.monosemanticity.views import fit_views, token_forms
 
@@ -138,21 +138,55 @@ def halves(n):
 def sample_of(points, test, mass=None, strong=None):
     n = len(points)
     mass = np.full(n, 1 / n) if mass is None else mass
-    return Sample(points, test, mass[None], np.zeros(n, bool) if strong is None else strong)
+    return Sample.of(points, test, mass[None], np.zeros(n, bool) if strong is None else strong)
 
 
 def test_similarities_are_dot_products_of_weighted_means():
     rng = np.random.default_rng(8)
-    points, weights = rng.normal(size=(30, 3, 4)).astype(np.float32), rng.random((2, 4, 30)).astype(np.float32)
-    found = similarities(points, weights)
-    for split in range(2):
-        means = [np.average(points, axis=0, weights=w) for w in weights[split]]
-        within = [max(means[i][v] @ means[i + 1][v] for v in range(3)) for i in (0, 2)]
-        assert found.within[split] == pytest.approx(min(within), abs=1e-4)
-        crossed = [(means[0][v] @ means[3][v] + means[2][v] @ means[1][v]) / 2 for v in range(3)]
-        assert found.between[split] == pytest.approx(max(crossed), abs=1e-4)
-        expected = (max(*crossed, 0) + FLOOR) / (max(min(within), 0) + FLOOR)
-        assert found.ratio[split] == pytest.approx(expected, abs=1e-4)
+    points, mass = rng.normal(size=(40, 3, 4)).astype(np.float32), rng.random(30)
+    own, test, side = np.sort(rng.permutation(40)[:30]), rng.random(30) < 0.5, rng.integers(-1, 2, 30)
+    between, within = similarities(points, own, test, side, mass)
+    cells = [(side == s) & (test == t) for s in (0, 1) for t in (False, True)]
+    means = [np.average(points[own[cell]], axis=0, weights=mass[cell]) for cell in cells]
+    expected = [max(means[i][v] @ means[i + 1][v] for v in range(3)) for i in (0, 2)]
+    assert within == pytest.approx(min(expected), abs=1e-4)
+    crossed = [(means[0][v] @ means[3][v] + means[2][v] @ means[1][v]) / 2 for v in range(3)]
+    assert between == pytest.approx(max(crossed), abs=1e-4)
+    assert ratio_of(between, within) == pytest.approx((max(*crossed, 0) + FLOOR) / (max(min(expected), 0) + FLOOR))
+
+
+def lloyd(points, centres):
+    """Centres, and the sum of squared distances to the nearer one."""
+    for _ in range(10):
+        side = np.square(points[:, None] - centres).sum(2).argmin(1)
+        if not 0 < side.sum() < len(side):
+            return centres, np.inf
+        centres = np.stack([points[side == s].mean(0) for s in (0, 1)])
+    return centres, np.square(points[:, None] - centres).sum(2).min(1).sum()
+
+
+def test_splits_are_the_best_two_means_of_three_starts():
+    """Of part of a latent's firings, in each view and in all: by points, where the library asks for products only."""
+    rng = np.random.default_rng(15)
+    every, which = cloud(rng, [(0, 4 * np.eye(16)[0]), (1, 3 * np.eye(16)[1])], (60, 60))
+    test, chosen = rng.random(120) < 0.5, np.sort(rng.permutation(120)[:90])
+    found = candidate_splits(sample_of(every, test).part(chosen))
+    assert len(found) == 4
+    for view, split in enumerate(found):
+        points = (every if view == 3 else every[:, [view]]).reshape(120, -1)[chosen].astype(float)
+        fit = points[~test[chosen]]
+        mean = fit.mean(0)
+        far = fit[np.square(fit - mean).sum(1).argmax()]
+        other = fit[np.square(fit - far).sum(1).argmax()]
+        direction = far - mean
+        for _ in range(8):
+            direction = (fit - mean).T @ ((fit - mean) @ direction)
+            direction /= np.linalg.norm(direction)
+        starts = [(mean - direction, mean + direction), (far, other), (mean, other)]
+        centres, _ = min((lloyd(fit, np.stack(start)) for start in starts), key=lambda pair: pair[1])
+        side = np.square(points[:, None] - centres).sum(2).argmin(1) == 1
+        assert (side == split.side).all()
+        assert split.part_share == pytest.approx(min(side.mean(), 1 - side.mean()))
 
 
 def test_unrelated_parts_have_no_similarity_and_parts_of_one_meaning_have():

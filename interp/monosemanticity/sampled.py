@@ -70,7 +70,7 @@ class SampledFirings(NamedTuple):
         empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
         weights[empty] = share
         strong = np.repeat(np.arange(SLICES) >= STRONG_SLICE, FIRINGS_PER_SLICE)[present]
-        return Sample(self.views.embed(rows + shift), test, weights, strong)
+        return Sample.of(self.views.embed(rows + shift), test, weights, strong)
 
 
 def measure_latents(

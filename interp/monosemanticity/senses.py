@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from interp.monosemanticity.cohesion import Cohesion, measure_cohesion
-from interp.monosemanticity.splits import Sample, halves_of, similarities
+from interp.monosemanticity.splits import Sample, ratio_of, similarities
 
 MAX_SENSES = 6
 MAX_RATIO = 0.6
@@ -45,19 +45,20 @@ Senses = Int64[np.ndarray, " firing"]
 
 def part_senses(sample: Sample, first: Cohesion, has_one: HasOne) -> Senses:
     """The sense of each firing. first: the cohesion of all firings."""
-    sense = np.zeros(len(sample.points), np.int64)
-    todo, n_parts = [(0, first)], 1
+    sense = np.zeros(len(sample.own), np.int64)
+    todo, n_parts = [0], 1
     while todo and n_parts < MAX_SENSES:
-        todo.sort(key=lambda item: -sample.mass[sense == item[0]].sum())
-        label, cohesion = todo.pop(0)
+        todo.sort(key=lambda part: -sample.mass[sense == part].sum())
+        label = todo.pop(0)
+        cohesion = first if n_parts == 1 else measure_cohesion(sample.part(sense == label))
         if cohesion.split is None or has_one(cohesion.values[0]) >= 0.5:
             continue
         members = np.flatnonzero(sense == label)
         sense[members[cohesion.split.side]] = n_parts
         for part in (label, n_parts):
-            own = sample.part(sense == part)
-            if len(own.points) >= MIN_FIRINGS and own.is_in_both_halves:
-                todo.append((part, measure_cohesion(own)))
+            tests = sample.test[sense == part]
+            if len(tests) >= MIN_FIRINGS and 0 < tests.sum() < len(tests):
+                todo.append(part)
         n_parts += 1
     return _number(sample, _join_similar(sample, sense), has_one)
 
@@ -83,7 +84,7 @@ def sense_stability(
 
 def probability_of_one(part: Sample, has_one: HasOne) -> float:
     """That some of a latent's firings have one meaning; NaN for too few firings to tell."""
-    if len(part.points) < MIN_SMALL or not part.is_in_both_halves:
+    if len(part.own) < MIN_SMALL or not part.is_in_both_halves:
         return np.nan
     return float(has_one(measure_cohesion(part).values[0]))
 
@@ -92,10 +93,10 @@ def _join_similar(sample: Sample, sense: Senses) -> Senses:
     while True:
         best, joined = MAX_RATIO, None
         for pair in combinations(np.unique(sense), 2):
-            cells = halves_of(sense == pair[0], sense == pair[1], sample.test)
-            if cells.sum(1).min() == 0:
+            side = np.select([sense == part for part in pair], [0, 1], -1)
+            if np.bincount(2 * side[side >= 0] + sample.test[side >= 0], minlength=4).min() == 0:
                 continue
-            ratio = similarities(sample.points, (cells * sample.mass)[None]).ratio[0]
+            ratio = ratio_of(*similarities(sample.points, sample.own, sample.test, side, sample.mass))
             if ratio > best:
                 best, joined = ratio, pair
         if joined is None:

@@ -53,6 +53,11 @@ class Outliers(NamedTuple):
         times = f"above {self.limit / self.median_norm:.3g} × the median {self.median_norm:.4g}"
         return f"{self.rows:.2%} of the rows, with norms {times}, hold {self.variance:.0%} of the variance"
 
+    @property
+    def told(self) -> dict[str, float]:
+        """For the manifest."""
+        return {"median_norm": self.median_norm, "rows": self.rows, "variance": self.variance}
+
 
 def check_max_norm(max_norm: float | str | None) -> None:
     if not (max_norm is None or max_norm == "auto" or (isinstance(max_norm, int | float) and max_norm > 0)):
@@ -100,8 +105,13 @@ def outliers_among(
 
 
 def outliers_of(store: "ActivationStore", hook: str, max_norm: float | str | None = "auto") -> Outliers:
-    """Of a store's rows, told by its first shard and its statistics."""
-    return outliers_among(store.shard(0, hook).acts, store.statistics(hook), store.n_ctx, max_norm)
+    """Of a store's rows, told by one shard and its statistics."""
+    return outliers_among(_one_shard(store, hook), store.statistics(hook), store.n_ctx, max_norm)
+
+
+def _one_shard(store: "ActivationStore", hook: str) -> Float[Tensor, "row d"]:
+    """The longest: some may be empty."""
+    return store.shard(max(range(store.n_shards), key=store.shard_rows.__getitem__), hook).acts
 
 
 def warn_of_outliers(where: object, hook: str, found: Outliers) -> None:
@@ -123,12 +133,12 @@ class Limited(NamedTuple):
 
 def limited(store: "ActivationStore", hook: str) -> Limited:
     """A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
-    outliers are looked for: where there are some (a warning), the statistics are those of its first shard without them.
+    outliers are looked for: where there are some (a warning), the statistics are those of one shard without them.
     """
     statistics = store.statistics(hook)
     if hook in store.norm_limits or store.keeps_outliers:
         return Limited(store.norm_limits.get(hook), None, statistics)
-    found = outliers_among(acts := store.shard(0, hook).acts, statistics, store.n_ctx)
+    found = outliers_among(acts := _one_shard(store, hook), statistics, store.n_ctx)
     if not found.found:
         return Limited(None, None, statistics)
     log.warning("%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`", hook, store.path, found.said)
@@ -204,8 +214,7 @@ def limits_of(
         if max_norm == "auto":
             where = samples[hook].places(outliers.limit, tokens)
             log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.said, where)
-    told = ("median_norm", "rows", "variance")
-    return limits, {hook: {name: getattr(outliers, name) for name in told} for hook, outliers in found.items()}
+    return limits, {hook: outliers.told for hook, outliers in found.items()}
 
 
 def _some(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,7 @@ from torch import Tensor
 from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.moments import TENSORS, ActivationStatistics
 from interp.activations.outliers import within
+from interp.activations.selection import select_rows
 from interp.activations.shards import (
     DTYPES,
     MANIFEST,
@@ -38,7 +39,7 @@ from interp.activations.shards import (
 )
 from interp.activations.spool import scatter_batches
 from interp.activations.store_manifest import REMEDY, check_sizes, read_store_manifest
-from interp.files import digest, digest_file
+from interp.files import Progress, digest, digest_file, no_progress
 from interp.hooks import UNNAMED
 
 
@@ -168,7 +169,11 @@ class ActivationStore:
     def shard(self, i: int, hook: str) -> Shard:
         """One shard in memory."""
         self._hook(hook)
-        return Shard(self._read(i, name=ROW_IDS).long(), self._read(i, name=hook))
+        return Shard(self.row_ids(i), self._read(i, name=hook))
+
+    def row_ids(self, i: int) -> Int[Tensor, " row"]:
+        """Of one shard."""
+        return self._read(i, name=ROW_IDS).long()
 
     def batches(
         self,
@@ -198,6 +203,23 @@ class ActivationStore:
             ShardColumn(partial(self._read, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
             for name in named_hooks(hook)
         )
+
+    def select(
+        self,
+        out: str | Path,
+        *,
+        max_norm: float | Literal["auto"] | None = None,
+        positions: Sequence[int] | None = None,
+        hook_names: Sequence[str] | None = None,
+        resume: bool = True,
+        progress: Progress = no_progress,
+    ) -> "ActivationStore":
+        """Another store, of a part of the rows, without a forward pass: of those within `max_norm` (as in `harvest`; of
+        the median of a shard), at these positions of their sequences, of these hooks. One that was cut off goes on.
+
+        Raises ValueError where nothing is left, and if `out` holds another store."""
+        select_rows(self, Path(out), max_norm, positions, hook_names, resume, progress)
+        return ActivationStore.open(out)
 
     def verify(self) -> None:
         """Check every byte. Raises ValueError that names the first file that is not as it was written."""

@@ -26,6 +26,8 @@ MAX_ROWS = 1 << 21
 ELSEWHERE = 1 << 14
 STRATA = ((0, 16, 256), (1, 12, 192))
 """Places back, tokens, and rows a token."""
+WEIGHT_STEP = 2.0**-20
+"""Weights are multiples of it, so that their sums are exact in any order, up to 2^33 rows."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Universe(NamedTuple):
             rows=rows,
             n_own=n_own,
             valid=pack(valid),
-            weights=np.repeat(weights, n_each),
+            weights=np.repeat(np.round(np.array(weights) / WEIGHT_STEP) * WEIGHT_STEP, n_each),
             firings=firings,
             n_firing_words=n_each[0],
             firing_weight=n_fire / max(1, len(firings)),

@@ -12,7 +12,7 @@ on whose rows a firing is surest come first, as long as F₁ rises; for F₁ tha
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int16, Int64, UInt64
+from jaxtyping import Float64, Int16, Int32, Int64, UInt64
 from numba import njit
 
 from interp.explain.bitsets import cover, popcount
@@ -37,6 +37,12 @@ class Atoms(NamedTuple):
     """Of grown sets: local ids of tokens; −1 ends."""
     local: Int16[np.ndarray, "slot row"]
     """Local ids (places among the firings' distinct tokens in that slot) of x_t, x_{t−1}, x_{t−2}; −1 for others."""
+    known: UInt64[np.ndarray, "slot word"]
+    """The rows that have one."""
+    order: Int32[np.ndarray, "slot row"]
+    """The rows by local id."""
+    first: Int32[np.ndarray, "slot id_plus_1"]
+    """Where each id begins in `order`."""
     n_local: Int64[np.ndarray, " slot"]
     used: Int64[np.ndarray, " one"]
     """How many atoms there are."""
@@ -74,15 +80,26 @@ def search(atoms, rows, covered, n_best):
 @njit(cache=True, nogil=True)
 def measure(state, atom, covered, rows):
     """both and holds of (state ∩ atom) ∪ covered."""
-    both, holds = np.uint64(0), 0.0
+    found = (state & atom) | covered
+    both = np.float64(_n_firings(found, found, rows)) * rows.firing_weight
+    return both, max(_n_positions(found, found, rows), both)
+
+
+@njit(cache=True, nogil=True)
+def _n_firings(state, atom, rows):
+    n = np.uint64(0)
     for word in range(rows.n_firing_words):
-        both += popcount((state[word] & atom[word]) | covered[word])
-    for word in range(rows.n_firing_words, len(rows.valid)):
-        found = (state[word] & atom[word]) | covered[word]
-        if found:
-            holds += rows.weights[word] * np.float64(popcount(found))
-    both_weight = np.float64(both) * rows.firing_weight
-    return both_weight, max(holds, both_weight)
+        n += popcount(state[word] & atom[word])
+    return n
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _n_positions(state, atom, rows):
+    """The weights are such that their sums are exact, in any order (`background.WEIGHT_STEP`)."""
+    n = 0.0
+    for word in range(rows.n_firing_words, len(rows.weights)):
+        n += rows.weights[word] * np.float64(popcount(state[word] & atom[word]))
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -95,27 +112,40 @@ def _speaks_of(slot, members, atoms):
 
 @njit(cache=True, nogil=True)
 def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
+    """Each atom beside the members, where it may be good enough to be listed."""
+    left, n_covered = state & ~covered, _n_firings(covered, covered, rows)
+    holds_covered, scores = _n_positions(covered, covered, rows), np.empty(3)
     for atom in range(atoms.used[0]):
         if _speaks_of(atoms.slots[atom], members, atoms):
             continue
-        gain = np.uint64(0)
-        for word in range(rows.n_firing_words):
-            gain += popcount(state[word] & atoms.bits[atom, word] & ~covered[word])
+        bits = atoms.bits[atom]
+        gain = _n_firings(left, bits, rows)
         if gain < 2:
             continue
-        both, holds = measure(state, atoms.bits[atom], covered, rows)
         cost = atoms.costs[atom]
         for other in members[:depth]:
             cost += atoms.costs[other]
         price = rows.item_price * cost + ATOM_PRICE * depth
-        f1 = 2 * both / (rows.n_fire + holds) - price
-        scores = (f1, 1.25 * both / (0.25 * rows.n_fire + holds), 5 * both / (4 * rows.n_fire + holds))
+        both = np.float64(n_covered + gain) * rows.firing_weight
+        if not _is_listed(both, max(holds_covered, both), price, rows, lists, scores):
+            continue  # even if it held nowhere else
+        holds = max(holds_covered + _n_positions(left, bits, rows), both)
+        if not _is_listed(both, holds, price, rows, lists, scores):
+            continue
         own = members.copy()
         own[depth] = atom
         for kind in range(3):
             if scores[kind] >= lists[kind, -1, 0]:
-                entry = np.array([scores[kind] - (0 if kind == 0 else 0.1 * price), both, holds, f1])
-                _insert(lists[kind], list_members[kind], entry, own)
+                _insert(lists[kind], list_members[kind], np.array([scores[kind], both, holds, scores[0]]), own)
+
+
+@njit(cache=True, nogil=True)
+def _is_listed(both, holds, price, rows, lists, scores):
+    """Whether a conjunction gets into a list; `scores` becomes by what each sorts it."""
+    scores[0] = 2 * both / (rows.n_fire + holds) - price
+    scores[1] = 1.25 * both / (0.25 * rows.n_fire + holds) - 0.1 * price
+    scores[2] = 5 * both / (4 * rows.n_fire + holds) - 0.1 * price
+    return scores[0] >= lists[0, -1, 0] or scores[1] >= lists[1, -1, 0] or scores[2] >= lists[2, -1, 0]
 
 
 @njit(cache=True, nogil=True)
@@ -152,26 +182,26 @@ def _next_states(atoms, rows, lists, list_members, states, members):
 
 
 @njit(cache=True, nogil=True)
-def _histogram(local, state, covered, rows, n_local):
-    """Weighted firings and positions of each token on the rows that the state leaves open."""
+def _histogram(local, known, left, rows, n_local):
+    """Weighted firings and positions of each token on the rows that are left."""
     hits, positions = np.zeros(n_local), np.zeros(n_local)
-    for word in range(len(rows.valid)):
-        left = state[word] & ~covered[word]
-        while left:
-            token = local[64 * word + np.int64(popcount((left & -left) - np.uint64(1)))]  # the lowest set bit's place
-            left &= left - np.uint64(1)
-            if token >= 0:
-                if word < rows.n_firing_words:
-                    hits[token] += 1
-                else:
-                    positions[token] += rows.weights[word]
+    for word in range(len(known)):
+        found = left[word] & known[word]
+        while found:
+            token = local[64 * word + np.int64(popcount((found & -found) - np.uint64(1)))]  # of the lowest set bit
+            found &= found - np.uint64(1)
+            if word < rows.n_firing_words:
+                hits[token] += 1
+            else:
+                positions[token] += rows.weights[word]
     return hits, np.maximum(positions, hits * rows.firing_weight)
 
 
 @njit(cache=True, nogil=True)
 def _grow(atoms, rows, slot, state, covered, base, is_root):
     """Add the set with the best F₁, surest tokens first; at the root also the commonest ones, alone and together."""
-    hits, positions = _histogram(atoms.local[slot], state, covered, rows, atoms.n_local[slot])
+    left = state & ~covered
+    hits, positions = _histogram(atoms.local[slot], atoms.known[slot], left, rows, atoms.n_local[slot])
     size_limit = MAX_CONTEXT_TOKENS if slot else MAX_TOKENS
     usable = np.flatnonzero(hits >= max(1.0, min(2.0, hits.max())))
     if len(usable) == 0:
@@ -208,9 +238,6 @@ def _add(atoms, rows, slot, tokens):
                 return
     atoms.sets[n, : len(tokens)] = tokens
     atoms.slots[n], atoms.costs[n], atoms.used[0] = slot, len(tokens), n + 1
-    member = np.zeros(atoms.n_local[slot], np.bool_)
-    member[tokens] = True
-    local = atoms.local[slot]
-    for row in range(len(local)):
-        if local[row] >= 0 and member[local[row]]:
+    for token in tokens:
+        for row in atoms.order[slot, atoms.first[slot, token] : atoms.first[slot, token + 1]]:
             atoms.bits[n, row >> 6] |= np.uint64(1) << np.uint64(row & 63)

@@ -49,6 +49,25 @@ def cover(bits, members, within):
     return rows
 
 
+@njit(cache=True, nogil=True)
+def by_id(local, n_ids):
+    """Of each slot: the rows by their id in `local`, and where each id begins among them; rows of −1 are left out."""
+    order, first = np.empty(local.shape, np.int32), np.zeros((len(local), n_ids + 1), np.int32)
+    for slot in range(len(local)):
+        for row in range(local.shape[1]):
+            if local[slot, row] >= 0:
+                first[slot, local[slot, row] + 1] += 1
+        for own in range(n_ids):
+            first[slot, own + 1] += first[slot, own]
+        place = first[slot].copy()
+        for row in range(local.shape[1]):
+            own = local[slot, row]
+            if own >= 0:
+                order[slot, place[own]] = row
+                place[own] += 1
+    return order, first
+
+
 @njit(cache=True)  # so short that to release the interpreter's lock costs more than it gives
 def tokens_before(tokens, n_ctx, rows, back):
     """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""

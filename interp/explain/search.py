@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64, UInt64
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
-from interp.explain.bitsets import cover, transpose, window_bits
+from interp.explain.bitsets import by_id, cover, pack, transpose, window_bits
 from interp.explain.predicates import (
     GROWN,
     KINDS,
@@ -97,12 +97,17 @@ class _Search:
         lookup = np.full((len(GROWN), len(text.vocabulary) + 1), -1, np.int16)  # the last for −1, no token
         for slot, tokens in enumerate(self.tokens):
             lookup[slot, tokens] = np.arange(len(tokens))
+        local = np.stack([own[text.before(self.rows.rows, slot)] for slot, own in enumerate(lookup)])
+        order, first = by_id(local, max(map(len, self.tokens)))
         self.atoms = beam.Atoms(
             bits=np.zeros((beam.CAPACITY, len(self.rows.valid)), np.uint64),
             slots=np.zeros(beam.CAPACITY, np.int64),
             costs=np.ones(beam.CAPACITY),
             sets=np.full((beam.CAPACITY, MAX_TOKENS), -1, np.int16),
-            local=np.stack([own[text.before(self.rows.rows, slot)] for slot, own in enumerate(lookup)]),
+            local=local,
+            known=np.stack([pack(own >= 0) for own in local]),
+            order=order,
+            first=first,
             n_local=np.array([len(tokens) for tokens in self.tokens]),
             used=np.array([len(found)]),
         )

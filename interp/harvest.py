@@ -33,7 +33,7 @@ from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm,
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
 from interp.files import Progress, digest, digest_json, no_progress
-from interp.hooks import Hook, Model, evaluating, hooked_rows, hooks_of, module_of, name_of, resolve_hooks
+from interp.hooks import Hook, Model, evaluating, hooked_rows, hooks_of, module_of, name_of, resolve_hooks, size_of
 from interp.locks import locked
 from interp.processes import Processes, processes
 
@@ -234,8 +234,7 @@ def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
 def _check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
     if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
-    cfg = getattr(module, "cfg", None)
-    n_ctx, d_vocab = getattr(cfg, "n_ctx", None), getattr(cfg, "d_vocab", None)
+    n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
     if n_ctx is not None and tokens.shape[1] > n_ctx:
         raise ValueError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
     low, high = int(tokens.min()), int(tokens.max())

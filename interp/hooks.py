@@ -66,6 +66,11 @@ def name_of(module: nn.Module) -> str:
     return next((name for place, key in places if isinstance(name := getattr(place, key, None), str) and name), "")
 
 
+def size_of(model: nn.Module, name: str) -> int | None:
+    """n_ctx or d_vocab, as a language model or its `cfg` says it; None where neither does."""
+    return getattr(model, name, None) or getattr(getattr(model, "cfg", None), name, None)
+
+
 def hooks_of(model: Model) -> dict[str, Hook]:
     """All that a model's hooks may be called, each with its place.
 

@@ -24,7 +24,7 @@ from interp.activations.moments import running_sums
 from interp.activations.outliers import NormSample, norm_limit, within
 from interp.codes import Dictionary
 from interp.files import Progress, digest, no_progress, ratio
-from interp.hooks import Model, check_own_hook, evaluating, hooks_of, module_of, resolve_hooks, to_model
+from interp.hooks import Model, check_own_hook, evaluating, hooks_of, module_of, resolve_hooks, size_of, to_model
 from interp.tensor_checks import check_finite, check_token_ids
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class _Site:
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        check_token_ids(tokens, getattr(getattr(module_of(model), "cfg", None), "d_vocab", None))
+        check_token_ids(tokens, size_of(module_of(model), "d_vocab"))
         self.hook_name, self.hook = hook_name, resolve_hooks(model, [hook_name])[hook_name]
         self.model, self.known = module_of(model), hooks_of(model)
         self.tokens, self.batch_size = tokens.long(), batch_size

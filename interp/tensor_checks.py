@@ -29,5 +29,5 @@ def check_token_ids(tokens: Int[Tensor, "seq pos"], n_vocab: int | None = None) 
             f"token id {high} occurs, beyond any vocabulary: pass vocab, or number the tokens up to {MAX_ID}"
         )
     if n_vocab is not None and high >= n_vocab:
-        raise ValueError(f"vocab has {n_vocab} strings, but token id {high} occurs")
+        raise ValueError(f"vocab has {n_vocab} strings, but token id {high} occurs: give the model's own tokens")
     return high

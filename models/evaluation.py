@@ -1,14 +1,20 @@
 """What a language model reaches and writes: its loss on tokens, and samples of it as text."""
 
+import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from models.ngrams import bigram_cross_entropy, unigram_cross_entropy
 from models.recipe import Precision, TrainingConfig, autocast
 from models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from models.language_model import LanguageModel
+    from models.tokens import LabelledTokens
 
 Progress = Callable[[int, int, str], None]
 
@@ -38,6 +44,34 @@ def evaluate_loss(
         if progress is not None:
             progress(min(start + batch_size, len(tokens)), len(tokens), "validation")
     return total / len(tokens)
+
+
+@torch.no_grad()
+def evaluate_pretrained(
+    model: "LanguageModel",
+    train_tokens: Int[Tensor, "seq pos"],
+    val: "LabelledTokens",
+    *,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> dict[str, float | int]:
+    """A pretrained model's loss beside that of counting on the training tokens: nats a token, over every validation
+    token but the first of each sequence; and its size."""
+    device, total = next(model.parameters()).device, 0.0
+    for start in range(0, len(val), batch_size):
+        batch = val.tokens[start : start + batch_size].to(device).long()
+        logits = model(batch)[:, :-1].flatten(0, 1).float()
+        total += float(torch.nn.functional.cross_entropy(logits, batch[:, 1:].flatten(), reduction="sum"))
+        if progress is not None:
+            progress(min(start + batch_size, len(val)), len(val), "validation")
+    loss = total / (len(val) * (val.n_ctx - 1))
+    return {
+        "val_loss": loss,
+        "bits_per_character": loss * val.tokens.numel() / (val.characters * math.log(2)),
+        "unigram_cross_entropy": unigram_cross_entropy(train_tokens, val.tokens, model.d_vocab),
+        "bigram_cross_entropy": bigram_cross_entropy(train_tokens, val.tokens, model.d_vocab),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
 
 
 def samples(model: Transformer, tokenizer: TextTokenizer, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -104,6 +104,18 @@ class LanguageModel(nn.Module):
         if self.tokenizer is not None:
             self.tokenizer.save(folder)
 
+    def untrained(self, seed: int = 0) -> "LanguageModel | None":
+        """The same architecture with weights as they are drawn before training; None where the library draws none."""
+        if self._is_lens:
+            return None
+        from transformers import AutoModelForCausalLM
+
+        weight = next(self.inner.parameters())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            drawn = AutoModelForCausalLM.from_config(self.inner.config, dtype=weight.dtype)
+        return LanguageModel(drawn.to(weight.device).eval(), self.tokenizer, name=f"{self.name}, untrained")
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.state_dict(*args, **kwargs)
 

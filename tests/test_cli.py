@@ -140,7 +140,7 @@ def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
     shares = pd.read_parquet(whole / "nulls/shares.parquet").query("verdict == 'monosemantic'").set_index("dictionary")
     for line, (name, row) in zip(said, shares.iterrows(), strict=False):
         assert line.strip().startswith(f"{name}: ") and f"{row.share:.0%} monosemantic" in line
-    assert len(shares) == 5
+    assert len(shares) == 6
 
 
 def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):

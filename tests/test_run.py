@@ -139,7 +139,7 @@ def test_a_stage_is_one_object(copied):
 
 def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
     shares, verdicts, twins = run.nulls
-    names = ["SAE", "twin seed", "neurons", "frozen decoder", "shuffled model"]
+    names = ["SAE", "twin seed", "neurons", "frozen decoder", "shuffled model", "untrained model"]
     assert list(dict.fromkeys(shares.dictionary)) == list(dict.fromkeys(verdicts.dictionary)) == names
     assert verdicts.groupby("dictionary").latent.agg(["size", "nunique"]).eq(TINY.nulls.latents).all(axis=None)
     alive = verdicts[verdicts.verdict != "dead"]

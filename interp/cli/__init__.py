@@ -17,14 +17,8 @@ from interp.cli.arguments import Parser, add_command, command_name
 from interp.cli.console import is_expected, is_first, one_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command, scorecard_command
 from interp.cli.judge_command import judge_command
-from interp.cli.run_commands import (
-    add_stages,
-    demo_command,
-    harvest_command,
-    run_command,
-    train_model_command,
-    warm_up_command,
-)
+from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
+from interp.cli.run_commands import add_stages, demo_command, run_command, train_model_command, warm_up_command
 from interp.cli.sae_commands import add_fields, export_command, train_sae_command
 from interp.locks import check_free
 
@@ -32,10 +26,13 @@ COMMANDS: dict[Callable[..., None], Callable | None] = {
     demo_command: None,
     run_command: add_stages,
     train_model_command: None,
+    tokenize_command: None,
     harvest_command: None,
     train_sae_command: add_fields,
+    quality_command: None,
     scan_command: None,
     rank_command: None,
+    nulls_command: None,
     report_command: None,
     judge_command: None,
     scorecard_command: None,

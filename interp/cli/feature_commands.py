@@ -11,6 +11,7 @@ from interp.cli.paths import (
     check_writable,
     hook_to_scan,
     is_run,
+    only_hook,
     open_features,
     read_table,
     write_table,
@@ -28,30 +29,38 @@ MIN_KEPT = 0.8
 
 
 def scan_command(
-    sae: Annotated[str, "the folder of an SAE (ours, SAELens's or sparsify's) or a SAELens release"],
+    sae: Annotated[str, "the folder of an SAE (ours, SAELens's or sparsify's), a SAELens release, or `neurons`"],
     store: Annotated[Path, "an activation store, as harvest writes it"],
     *,
     out: Annotated[Path, "the folder of the feature store"],
     sae_id: Annotated[str | None, "which SAE of a release"] = None,
     hook: Annotated[str | None, "(default: the one that the SAE was trained on, or the store's only one)"] = None,
-    model: Annotated[Path | None, "the folder of the model that was harvested"] = None,
+    model: Annotated[str | None, "the model that was harvested: folder, name, .gguf file"] = None,
     tokenizer: Annotated[Path | None, "the tokenizer folder (default: beside the tokens)"] = None,
     tokens: Annotated[Path | None, "the labelled tokens that were harvested"] = None,
+    max_neurons: Annotated[int, "of `neurons`: so many, the strongest, fire at a token"] = 32,
 ) -> None:
     """SAE + store → feature store
 
     Statistics, examples and logit effects of every latent, as Parquet tables in OUT.
     --model adds logit effects and readable tokens, --tokens adds the labels that the text carries."""
     from interp.activations import ActivationStore
+    from interp.baselines import NeuronDictionary
     from interp.features.feature_store import scan_features
     from interp.sae import load_sae
-    from models.transformer import Transformer
+    from models import load_model
 
-    acts, dictionary = ActivationStore.open(store), load_sae(sae, sae_id)
+    acts = ActivationStore.open(store)
+    if sae == "neurons":
+        d = acts.d(only_hook(acts, hook))
+        dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
+    else:
+        dictionary = load_sae(sae, sae_id)
+    opened = load_model(model) if model else None
     labels, vocab = _text(acts, tokens, tokenizer)
-    transformer = Transformer.load(as_written(model)) if model else None
-    if transformer is not None and vocab is not None and len(vocab) != transformer.config.d_vocab:
-        has = f"--model {model} is of {transformer.config.d_vocab} tokens"
+    vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
+    if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
+        has = f"--model {model} is of {opened.d_vocab} tokens"
         raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
     with Bar("scan") as bar:
         features = scan_features(
@@ -59,7 +68,7 @@ def scan_command(
             acts,
             hook_to_scan(acts, hook, dictionary),
             out,
-            model=transformer,
+            model=opened,
             vocab=vocab,
             labels=labels,
             progress=bar,
@@ -72,12 +81,12 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     tokenizer that did not make them."""
     import torch
 
+    from models import load_tokenizer
     from models.corpus import LabelledTokens
-    from models.tokenizer import Tokenizer
 
     labelled = LabelledTokens.load(as_written(tokens)) if tokens else None
     place = tokenizer or (tokens.parent / "tokenizer" if tokens else None)
-    spelt = Tokenizer.load(as_written(place)) if place else None
+    spelt = load_tokenizer(as_written(place)) if place else None
     if labelled is not None and store.tokens is not None:
         labelled = labelled[: len(store.tokens)]
         if not torch.equal(labelled.tokens.int(), store.tokens):

@@ -1,4 +1,4 @@
-"""From text to activations: `demo` and `run` for all stages, `train-model`, `harvest`; and `warm-up`."""
+"""Runs: `demo` and `run` for all stages, `train-model` for the first two; and `warm-up`."""
 
 import argparse
 import tempfile
@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from interp.cli.console import Bar, is_first
-from interp.cli.paths import as_written
+from interp.cli.console import Bar
 from interp.locks import check_free
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
@@ -18,16 +17,21 @@ from interp.pipeline.stage import STAGES, Stage
 def demo_command(
     *,
     quick: Annotated[bool, "a smaller model and dictionary, within a minute"] = False,
-    out: Annotated[Path | None, "the run folder (default runs/demo, or runs/demo-quick)"] = None,
+    model: Annotated[Literal["smollm2"] | None, "a real language model instead of the small one trained here"] = None,
+    out: Annotated[Path | None, "the run folder (default runs/demo, runs/demo-quick or runs/smollm2)"] = None,
     redo: Annotated[bool, "run stages again whose configuration changed"] = False,
 ) -> None:
     """the main job, on the text that ships with the install
 
     Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page.
-    A run that was cut off goes on where it stood."""
-    out = out or Path("runs/demo-quick" if quick else "runs/demo")
+    A run that was cut off goes on where it stood. `--model smollm2` (`make demo-smollm2` fetches it) runs the same on a
+    language model of 135 million parameters, on plays, Python source and documentation: about 40 minutes."""
+    if model and quick:
+        raise ValueError(f"--quick is of the small model: leave it out with --model {model}")
+    out = out or Path("runs") / (model or ("demo-quick" if quick else "demo"))
     check_free(out)
-    _show_stages(RunConfig.quick() if quick else RunConfig(), out, None, redo)
+    config = RunConfig.smollm2() if model else RunConfig.quick() if quick else RunConfig()
+    _show_stages(config, out, None, redo)
 
 
 def run_command(
@@ -46,13 +50,15 @@ def run_command(
         source = "files"            # or mixture, shakespeare, python, jsonl, huggingface, …
         paths = ["texts/*.txt"]
         [model]
-        preset = "small"            # or essay, one-layer
+        preset = "small"            # or essay, one-layer; a pretrained one instead:
+        source = "huggingface"      # or gguf, transformer_lens
+        name = "openai-community/gpt2"       # or a folder, or a .gguf file
         [harvest]
         hook_name = "blocks.1.hook_resid_post"
         [sae]
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192
-        k = 32
+        k = 32                      # or load = "FOLDER or SAELens release", in place of these
         [wider]
         factor = 2                  # a second dictionary, to see which features split (default: none)"""
     if until is not None and until not in STAGES:
@@ -79,40 +85,6 @@ def train_model_command(
     The first two stages of a run: labelled tokens and a trained transformer.
     OUT then holds corpus/tokenizer, corpus/train, corpus/val and model/, which other commands take."""
     _show_stages(RunConfig.from_toml(config), out, "model", redo)
-
-
-def harvest_command(
-    model: Annotated[Path, "a model folder, as train-model writes it"],
-    tokens: Annotated[Path, "a folder of labelled tokens, as train-model writes it"],
-    *,
-    hook: Annotated[list[str], "may be given several times"],
-    out: Annotated[Path, "the folder of the store"],
-    max_tokens: Annotated[int | None, "harvest only so many tokens, from the start"] = None,
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
-    batch_size: Annotated[int, "sequences a forward"] = 64,
-    exclude: Annotated[tuple[int, ...], "token ids to leave out (default 0, <|bos|>)"] = (0,),
-    max_norm: Annotated[float | None, "leave out rows above this multiple of the median norm"] = None,
-    seed: int = 0,
-) -> None:
-    """model + tokens → activation store
-
-    Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
-    from interp.harvest import harvest
-    from models.corpus import LabelledTokens
-    from models.transformer import Transformer
-
-    ids = LabelledTokens.load(as_written(tokens)).tokens
-    if max_tokens is not None:
-        if max_tokens < 1:
-            raise ValueError(f"--max-tokens {max_tokens} must be at least 1; leave it out to harvest all")
-        ids = ids[: max(1, max_tokens // ids.shape[1])]
-    options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": max_norm, "seed": seed}
-    with Bar("harvest") as bar:
-        store = harvest(
-            Transformer.load(as_written(model)), ids, hook, out, exclude=tuple(exclude), progress=bar, **options
-        )
-    if is_first():
-        print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
 
 
 def warm_up_command() -> None:

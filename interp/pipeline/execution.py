@@ -59,11 +59,16 @@ def run_stages(
         run = Run(out)
         _finish_replacing(run.path)
         fingerprints: dict[str, str] = {}
-        for stage in stages[: None if until is None else names.index(until) + 1]:
+        checked, asked = False, stages[: None if until is None else names.index(until) + 1]
+        for stage in asked:
             expected = _expected(stage, run, {name: fingerprints[name] for name in stage.reads if name in fingerprints})
             fingerprints[stage.name] = expected["fingerprint"]
             manifest = _done(run, stage.name, expected["fingerprint"])
             ran = manifest is None
+            if ran and not checked:
+                checked = True
+                for each in asked:
+                    each.check(config)
             finished(stage, manifest or _build(stage, run, expected, progress(stage.name)), ran)
     return run
 

@@ -37,12 +37,13 @@ DICTIONARIES = {
     "neurons": "the MLP's neurons as they come",
     "frozen decoder": "the same settings, the decoder left as it was drawn",
     "shuffled model": "the same settings on a model whose weights are shuffled",
+    "untrained model": "the same settings on the model before any training",
 }
 DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 NULLS_NOTE = (
     "All were judged on the same sequences with the same settings. Those that were trained for this comparison saw "
-    "fewer tokens than the SAE: hold the frozen decoder and the shuffled model against the twin seed, which saw as "
-    "many. Detectors of a single token are real on a random model too, since its embeddings tell tokens apart; they "
+    "fewer tokens than the SAE: hold the frozen decoder and the other models against the twin seed, which saw as many. "
+    " Detectors of a single token are real on a random model too, since its embeddings tell tokens apart; they "
     "have a verdict of their own, single-token, so the share to compare is that called monosemantic. "
     "A verdict is sure where the interval of its probability lies on one side of ½; where it holds ½, the latent is "
     "unsure, and its verdict no more than the likelier of the two."
@@ -171,7 +172,7 @@ def _nulls(inputs: ReportInputs) -> dict | str:
 def _told_apart(tested: Mapping[str, list[float | None] | None]) -> str:
     """Whether the share called monosemantic tells the twin seed from the dictionaries that learnt nothing."""
     twin = tested.get("twin seed")
-    others = {name: tested.get(name) for name in ("frozen decoder", "shuffled model")}
+    others = {name: tested.get(name) for name in ("frozen decoder", "shuffled model", "untrained model")}
     known = {name: interval for name, interval in others.items() if interval}
     if not twin or not known:
         return ""

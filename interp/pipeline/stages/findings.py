@@ -9,6 +9,7 @@ from interp.files import Progress, digest_file, write_parquet
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
+from interp.pipeline.stages.latents import like
 from interp.pipeline.validation import at_least_1
 
 if TYPE_CHECKING:
@@ -66,13 +67,14 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
     config, hook_name = run.config, run.config.harvest.hook_name
     d_in = run.store.d(hook_name)
-    k = getattr(config.sae, "k", None) or min(d_in, max(1, round(run.results("sae")["l0"])))
+    k = min(d_in, getattr(config.sae, "k", None) or max(1, round(run.results("sae")["l0"])))
+    seed = getattr(config.sae, "seed", 0)
     is_mlp = hook_name == config.harvest.neurons
     dictionaries: dict[str, Dictionary] = {
         "SAE": run.sae,
         "PCA": PCADictionary.fit(run.store, hook_name, k=k),
         "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
-        "random": RandomDictionary.fit(run.store, hook_name, config.sae.d_sae, k=k, seed=config.sae.seed),
+        "random": RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed),
     }
     table = quality_table(
         dictionaries,
@@ -80,7 +82,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.val_tokens.tokens[: max(1, config.quality.tokens // run.val_tokens.n_ctx)],
         hook_name,
         batch_size=config.quality.batch_size,
-        exclude=(run.tokenizer.bos_id,),
+        exclude=run.tokenizer.special_ids,
         progress=progress,
     )
     write_parquet(folder / "quality.parquet", table)
@@ -196,10 +198,10 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.store,
         config.hook_name,
         run.model,
-        run.config.sae,
+        like(run, run.config.nulls.sae_tokens),
         folder,
         settings=run.config.nulls,
-        harvest_options=config.options | {"exclude": (run.tokenizer.bos_id,)},
+        harvest_options=config.options | {"exclude": run.tokenizer.special_ids},
         progress=progress,
     )
     match, chance = (float(nulls.twins[column].mean()) for column in ("cosine", "frozen_cosine"))

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.files import Progress
+from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from interp.codes import Dictionary
     from interp.sae import SAEConfig
 
@@ -25,6 +28,10 @@ class WiderConfig:
             raise ValueError(f"factor={self.factor} must be at least 2, and at most 1,024 (None = no wider dictionary)")
 
 
+MEASURED = 1 << 16
+"""Rows on which a loaded dictionary is measured."""
+NEURONS_AT_ONCE = 32
+"""Of a pretrained model, whose gated neurons are positive at half of all tokens: the strongest of each token fire."""
 FEATURES = "interp.features.feature_store:FeatureStore.open"
 
 
@@ -36,8 +43,38 @@ FEATURES = "interp.features.feature_store:FeatureStore.open"
     summary="{steps:,} steps, FVU {fvu:.3f}, L0 {l0:.1f}, {dead:.2%} dead in training",
 )
 def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """a sparse autoencoder, trained on the activations"""
-    return _train(run, run.config.sae, folder, progress)
+    """a sparse autoencoder, trained on the activations, or loaded"""
+    if not isinstance(run.config.sae, LoadedConfig):
+        return _train(run, run.config.sae, folder, progress)
+    from interp.hooks import check_own_hook
+    from interp.sae import load_sae
+
+    loaded, hook_name = load_sae(run.config.sae.load, run.config.sae.sae_id), run.config.harvest.hook_name
+    check_own_hook(loaded, hook_name, run.model.hook_dict, "the model")
+    if loaded.d_in != run.store.d(hook_name):
+        has = f"{run.config.sae.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}"
+        raise ValueError(f"{has}: name its own hook in [harvest]")
+    loaded.save(folder, format=loaded.preferred_format)
+    return {"steps": 0, **_measured(loaded, run.store.shard(0, hook_name).acts[:MEASURED].float())}
+
+
+def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
+    codes = dictionary.codes(acts)
+    residual = acts - dictionary.decode(codes)
+    return {
+        "fvu": float(residual.square().sum() / (acts - acts.mean(0)).square().sum()),
+        "l0": codes.nnz / len(acts),
+        "dead": 1 - len(codes.latents.unique()) / dictionary.d_sae,
+    }
+
+
+def like(run: Run, tokens: int) -> "SAEConfig":
+    """How a dictionary like the run's is trained; one that was loaded is taken for a TopK of its L0, on `tokens`."""
+    from interp.sae import TopKConfig
+
+    if not isinstance(run.config.sae, LoadedConfig):
+        return run.config.sae
+    return TopKConfig(d_sae=run.sae.d_sae, k=max(1, round(run.results("sae")["l0"])), tokens=tokens)
 
 
 @stage(
@@ -54,16 +91,18 @@ def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 @stage(
     inputs=("corpus", "model", "activations"),
-    shared=("harvest", "scan"),
+    shared=("harvest", "scan", "model"),
     opens={"neurons": (".", FEATURES)},
     summary="{latents:,} neurons, {dead:,} dead, L0 {mean_l0:.1f}",
 )
 def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the same of every neuron of the MLP, to compare"""
+    """the same of every neuron of the MLP, to compare; of a pretrained model those that are strongest at each token"""
     from interp.baselines import NeuronDictionary
 
     hook_name = run.config.harvest.neurons
-    return _scan(run, NeuronDictionary(run.store.d(hook_name)), hook_name, folder, progress)
+    d = run.store.d(hook_name)
+    k = None if run.config.model.is_trained else min(d, NEURONS_AT_ONCE)
+    return _scan(run, NeuronDictionary(d, k), hook_name, folder, progress)
 
 
 @stage(
@@ -79,6 +118,8 @@ def wider(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.sae import load_sae
 
     config, factor = run.config.sae, run.config.wider.factor or 1
+    if isinstance(config, LoadedConfig):
+        raise ValueError("[wider] needs a dictionary that is trained here, not one that [sae] loads")
     wide = dataclasses.replace(config, d_sae=factor * config.d_sae)
     results = _train(run, wide, folder / "sae", progress)
     scanned = _scan(run, load_sae(folder / "sae"), run.config.harvest.hook_name, folder / "features", progress)

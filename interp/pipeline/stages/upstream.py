@@ -3,16 +3,17 @@
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from interp.files import Progress, digest_file
+from interp.files import Progress, digest_file, write_json
 from interp.pipeline.config import RunConfig
+from interp.pipeline.pretrained import REFERENCE, WEIGHTS, ModelConfig, model_files
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
 from interp.pipeline.validation import at_least_1
 
-if TYPE_CHECKING:
-    from models.layers import TransformerConfig
+MAX_EVALUATED = 50_000
+"""Validation tokens on which a pretrained model's loss is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,29 +30,6 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    preset: str = "one-layer"
-    """A name in `models.layers.PRESETS`; the fields below change it where they are given."""
-    n_ctx: int = 128
-    n_layers: int | None = None
-    d_model: int | None = None
-    n_heads: int | None = None
-    d_mlp: int | None = None
-    act_fn: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("n_layers", "d_model", "n_heads", "d_mlp") if getattr(self, name) is not None]
-        at_least_1(self, "n_ctx", *given)
-
-    def transformer(self, d_vocab: int) -> "TransformerConfig":
-        from models.layers import TransformerConfig
-
-        given = {k: v for k, v in asdict(self).items() if v is not None and k != "preset"}
-        return TransformerConfig.preset(self.preset, d_vocab=d_vocab, **given)
-
-
-@dataclass(frozen=True, kw_only=True)
 class HarvestConfig:
     hook_name: str = "blocks.0.hook_resid_post"
     """Where the dictionary is learnt."""
@@ -62,8 +40,11 @@ class HarvestConfig:
     batch_size: int = 64
     """Sequences a forward."""
     dtype: str = "bfloat16"
-    max_norm: float | None = None
-    """Rows whose norm is above this many times the median are excluded."""
+    exclude_positions: tuple[int, ...] = ()
+    """Positions of a sequence that are left out, besides the tokenizer's special tokens."""
+    max_norm: float | Literal["auto"] | None = "auto"
+    """Rows whose norm is above this many times the median are left out; auto: where few rows hold most of the
+    variance (attention sinks)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,7 +53,8 @@ class HarvestConfig:
     @property
     def options(self) -> dict[str, Any]:
         """Of `interp.harvest`; a harvest for a null repeats them."""
-        return {"dtype": self.dtype, "batch_size": self.batch_size, "max_norm": self.max_norm, "seed": self.seed}
+        names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def neurons(self) -> str:
@@ -81,11 +63,38 @@ class HarvestConfig:
 
 
 def _text_files(config: RunConfig) -> dict[str, Any]:
-    """So that a user's text that changed is read again."""
+    """So that a user's text, or model, that changed is read again."""
     from models.own_text import matching_files
 
     named = {path for each in config.corpus.paths for path in matching_files(each)}
-    return {"files": {str(path): digest_file(path) for path in sorted(named) if path.is_file()}}
+    files = {str(path): digest_file(path) for path in sorted(named) if path.is_file()}
+    return {"files": files, "model_files": model_files(config.model)}
+
+
+def _check_model(config: RunConfig) -> None:
+    """That a pretrained model opens and takes such sequences, before text is read for it."""
+    if config.model.is_trained:
+        return
+    n_ctx = config.model.pretrained().n_ctx
+    if n_ctx is not None and n_ctx < config.model.n_ctx:
+        raise ValueError(
+            f"[model] n_ctx = {config.model.n_ctx} is more than the {n_ctx} that {config.model.name} takes"
+        )
+
+
+def _check_hooks(config: RunConfig) -> None:
+    """That the model has the hooks, before it is trained."""
+    import torch
+
+    from interp.hooks import resolve_hooks
+    from models.transformer import Transformer
+
+    if config.model.is_trained:
+        with torch.device("meta"):
+            model: Any = Transformer(config.model.transformer(d_vocab=2))
+    else:
+        model = config.model.pretrained()
+    resolve_hooks(model, [config.harvest.hook_name, config.harvest.neurons])
 
 
 @stage(
@@ -93,31 +102,34 @@ def _text_files(config: RunConfig) -> dict[str, Any]:
     shared=("model",),
     outside=_text_files,
     opens={
-        "tokenizer": ("tokenizer", "models.tokenizer:Tokenizer.load"),
+        "tokenizer": ("tokenizer", "models:load_tokenizer"),
         "train_tokens": ("train", "models.corpus:LabelledTokens.load"),
         "val_tokens": ("val", "models.corpus:LabelledTokens.load"),
     },
     summary="{train[tokens]:,} + {val[tokens]:,} tokens, vocabulary {vocab_size}",
 )
 def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """labelled text, split into training and validation; a tokenizer trained on it"""
+    """labelled text, split into training and validation; a tokenizer trained on it, or the pretrained model's"""
     from models.corpus import load_documents, split_documents, tokenize
     from models.tokenizer import Tokenizer
 
     config = run.config
     progress(0, 4, "reading documents")
     split = split_documents(load_documents(config.corpus), config.corpus.val_fraction, config.corpus.seed)
-    progress(1, 4, "training the tokenizer")
+    progress(1, 4, "the tokenizer")
     texts = (document.text for document in split.train)
-    if config.tokenizer.kind == "bpe":
+    if not config.model.is_trained:
+        tokenizer = config.model.pretrained().tokenizer
+    elif config.tokenizer.kind == "bpe":
         tokenizer = Tokenizer.train_bpe(texts, config.tokenizer.vocab_size)
     else:
         tokenizer = Tokenizer.train_characters(texts)
     tokenizer.save(folder / "tokenizer")
     progress(2, 4, "tokenizing")
-    train = tokenize(split.train, tokenizer, config.model.n_ctx, deduplicate=False)
+    options: dict[str, Any] = {"deduplicate": not config.model.is_trained}  # the mixture may repeat what it used up
+    train = tokenize(split.train, tokenizer, config.model.n_ctx, **options)
     progress(3, 4, "tokenizing")
-    val = tokenize(split.val, tokenizer, config.model.n_ctx, deduplicate=False, labels=train.label_names)
+    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, **options)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name)
@@ -128,31 +140,44 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 @stage(
     inputs=("corpus",),
     own={"model": ModelConfig, "training": section("models.recipe:TrainingConfig", tokens=3_500_000)},
-    opens={"model": (".", "models.transformer:Transformer.load")},
+    check=_check_model,
+    opens={"model": (".", "interp.pipeline.pretrained:open_model")},
     summary="validation {val_loss:.3f} nats a token ({bits_per_character:.3f} bits a character); "
     "unigram {unigram_cross_entropy:.3f}, bigram {bigram_cross_entropy:.3f}",
 )
 def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """a transformer trained on the corpus, measured against the corpus's own unigrams and bigrams"""
+    """a transformer trained on the corpus, or a pretrained one, measured against the corpus's unigrams and bigrams"""
+    from models.evaluation import evaluate_pretrained
     from models.training import train_model
     from models.transformer import Transformer
 
-    results = train_model(
-        Transformer(run.config.model.transformer(run.tokenizer.vocab_size)),
-        run.train_tokens.tokens,
-        run.val_tokens.tokens,
+    config = run.config.model
+    texts = run.train_tokens.tokens, run.val_tokens.tokens
+    if not config.is_trained:
+        rows = max(1, MAX_EVALUATED // run.val_tokens.n_ctx)
+        results = evaluate_pretrained(config.pretrained(), texts[0], run.val_tokens[:rows], progress=progress)
+        named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
+        write_json(folder / REFERENCE, named)
+        if config.source == "gguf":  # de-quantized once, so that whatever opens the run later need not wait for it
+            config.pretrained().save(folder / WEIGHTS)
+        write_json(folder / "results.json", results)
+        return results
+    trained = train_model(
+        Transformer(config.transformer(run.tokenizer.vocab_size)),
+        *texts,
         run.config.training,
         folder,
         tokenizer=run.tokenizer,
         val_characters=run.val_tokens.characters,
         progress=progress,
     )
-    return asdict(results)
+    return asdict(trained)
 
 
 @stage(
     inputs=("corpus", "model"),
     own={"harvest": HarvestConfig},
+    check=_check_hooks,
     opens={"store": ("store", "interp.activations:ActivationStore.open")},
     summary=lambda r: (
         f"{r['rows']:,} rows, {r['bytes_per_value']:.3f} bytes a value: "
@@ -169,7 +194,7 @@ def activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.harvested.tokens,
         list(dict.fromkeys((config.hook_name, config.neurons))),
         folder / "store",
-        exclude=(run.tokenizer.bos_id,),
+        exclude=run.tokenizer.special_ids,
         progress=progress,
         **config.options,
     )

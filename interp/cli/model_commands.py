@@ -1,0 +1,173 @@
+"""Any language model: `tokenize` text for it, `harvest` its activations, the `quality` of dictionaries, `nulls`.
+
+A model is a folder that `train-model` wrote, a Hugging Face name or folder, a .gguf file, or transformer_lens:NAME.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from interp.cli.console import Bar, is_first
+from interp.cli.paths import BOTH, as_written, check_writable, only_hook, open_features, write_table
+
+MODEL = "a folder of train-model or Hugging Face, a name on the hub, a .gguf file, or transformer_lens:NAME"
+TOKENS = "labelled tokens, as tokenize or train-model writes them"
+
+
+def tokenize_command(
+    texts: Annotated[tuple[str, ...], "text files or globs; .jsonl files with the text of each line under --field"],
+    *,
+    model: Annotated[str, MODEL],
+    out: Annotated[Path, "the folder: OUT/tokens and OUT/tokenizer"],
+    context: Annotated[int, "tokens of a sequence"] = 128,
+    field: Annotated[str, "of JSON lines"] = "text",
+    max_characters: Annotated[int | None, "read only so many, from the start"] = None,
+) -> None:
+    """text → tokens of a model
+
+    Read text with a model's own tokenizer; documents that repeat one another are taken once."""
+    from models import load_tokenizer, tokenize
+    from models.corpus import CorpusConfig, load_documents
+
+    check_writable("--out", out, folder=True)
+    lines = all(text.endswith(".jsonl") for text in texts)
+    given: Any = {"source": "jsonl" if lines else "files", "paths": tuple(texts), "characters": max_characters}
+    tokenizer = load_tokenizer(model)
+    documents = load_documents(CorpusConfig(field=field, val_fraction=0, **given))
+    with Bar("tokenize") as bar:
+        tokens = tokenize(documents, tokenizer, context, progress=bar)
+    tokenizer.save(out / "tokenizer")
+    tokens.save(out / "tokens")
+    print(f"{tokens.tokens.numel():,} tokens in sequences of {context} in {out / 'tokens'}")
+
+
+def harvest_command(
+    model: Annotated[str, MODEL],
+    tokens: Annotated[Path, TOKENS],
+    *,
+    hook: Annotated[list[str], "may be given several times"],
+    out: Annotated[Path, "the folder of the store"],
+    max_tokens: Annotated[int | None, "harvest only so many tokens, from the start"] = None,
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
+    batch_size: Annotated[int, "sequences a forward"] = 64,
+    exclude: Annotated[tuple[int, ...] | None, "token ids to leave out (default: the special tokens)"] = None,
+    exclude_positions: Annotated[tuple[int, ...], "positions of a sequence to leave out"] = (),
+    max_norm: Annotated[str, "leave out rows above so many median norms; auto: attention sinks; none"] = "auto",
+    seed: int = 0,
+) -> None:
+    """model + tokens → activation store
+
+    Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
+    from interp.harvest import harvest
+    from models import load_model
+
+    ids = _ids(tokens, max_tokens)
+    opened = load_model(_place(model))
+    options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
+    options |= {"exclude": opened.special_ids if exclude is None else tuple(exclude)}
+    with Bar("harvest") as bar:
+        store = harvest(opened, ids, hook, out, exclude_positions=exclude_positions, progress=bar, **options)
+    if is_first():
+        print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
+
+
+def quality_command(
+    sae: Annotated[tuple[str, ...], "folders of SAEs, or a SAELens release"],
+    *,
+    model: Annotated[str, MODEL],
+    tokens: Annotated[Path, TOKENS],
+    hook: Annotated[str | None, "(default: the one that the SAE was trained on)"] = None,
+    sae_id: Annotated[str | None, "which SAE of a release"] = None,
+    max_tokens: Annotated[int, "measure on so many tokens, from the start"] = 100_000,
+    batch_size: Annotated[int, "sequences a forward"] = 16,
+    out: Annotated[Path | None, "a .parquet or .csv file for the table"] = None,
+) -> None:
+    """SAE + model + tokens → how much is kept
+
+    Splice dictionaries into the model: L0, variance unexplained, cross-entropy recovered against ablation."""
+    from interp.hooks import own_hook
+    from interp.quality import quality_table
+    from interp.sae import load_sae
+    from models import load_model
+
+    if out is not None and out.suffix not in BOTH:
+        raise ValueError(f"--out {out} must end in {' or '.join(BOTH)}")
+    dictionaries: Any = {place: load_sae(place, sae_id) for place in sae}
+    hook = hook or own_hook(dictionaries[sae[0]])
+    if hook is None:
+        raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
+    ids, opened = _ids(tokens, max_tokens), load_model(_place(model))
+    with Bar("quality") as bar:
+        table = quality_table(
+            dictionaries, opened, ids, hook, batch_size=batch_size, exclude=opened.special_ids, progress=bar
+        )
+    if out is not None:
+        write_table(table, out)
+    print(table.set_index("dictionary").T.to_string(float_format=lambda value: f"{value:.4g}"))
+
+
+def nulls_command(
+    features: Annotated[Path, "the feature store of a dictionary, as scan writes it"],
+    store: Annotated[Path, "the activation store that was scanned"],
+    *,
+    sae: Annotated[str, "the folder of that dictionary"],
+    model: Annotated[str, MODEL],
+    out: Annotated[Path, "the folder of the tables"],
+    neurons: Annotated[Path | None, "a scan of the MLP's neurons on the same tokens (`interp scan neurons`)"] = None,
+    hook: Annotated[str | None, "(default: the store's only one)"] = None,
+    tokens: Annotated[int, "on which all are judged"] = 300_000,
+    sae_tokens: Annotated[int, "on which each of the nulls' dictionaries is trained"] = 500_000,
+    latents: Annotated[int, "judged of each dictionary"] = 384,
+    seed: int = 0,
+) -> None:
+    """features + store + model → the same verdicts on dictionaries that found nothing
+
+    A twin seed, a frozen decoder, the model shuffled and untrained and, where they were scanned, its neurons."""
+    from interp.activations import ActivationStore
+    from interp.controls import NullsConfig, compare_with_nulls
+    from interp.pipeline.stages.findings import beside_nulls, by_dictionary
+    from interp.sae import TopKConfig, load_sae
+    from models import load_model
+
+    acts, dictionary, opened = ActivationStore.open(store), load_sae(sae), load_model(_place(model))
+    scanned = open_features(features)
+    k = max(1, round(scanned.meta["l0"]))
+    config = dictionary.config or TopKConfig(d_sae=dictionary.d_sae, k=k, tokens=sae_tokens)
+    with Bar("nulls") as bar:
+        nulls = compare_with_nulls(
+            scanned,
+            None if neurons is None else open_features(neurons),
+            acts,
+            only_hook(acts, hook),
+            opened,
+            config,
+            out,
+            settings=NullsConfig(tokens=tokens, sae_tokens=sae_tokens, latents=latents, seed=seed),
+            harvest_options={"exclude": opened.special_ids},
+            progress=bar,
+        )
+    print(beside_nulls({"shares": by_dictionary(nulls.shares)}))
+
+
+def _ids(tokens: Path, most: int | None) -> Any:
+    from models.tokens import LabelledTokens
+
+    ids = LabelledTokens.load(as_written(tokens)).tokens
+    if most is not None and most < 1:
+        raise ValueError(f"--max-tokens {most} must be at least 1; leave it out to take all")
+    return ids if most is None else ids[: max(1, most // ids.shape[1])]
+
+
+def _place(model: str) -> str:
+    """A folder is compared with its manifest, where it has one."""
+    if Path(model).exists():
+        as_written(Path(model))
+    return model
+
+
+def _limit(text: str) -> float | str | None:
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--max-norm {text} must be auto, none or a number") from None

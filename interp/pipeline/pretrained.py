@@ -1,0 +1,118 @@
+"""What a run takes as it is: the sections [model], of a pretrained language model, and [sae] with `load`."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.files import digest_file, read_json
+from interp.pipeline.validation import at_least_1, read_fields
+
+if TYPE_CHECKING:
+    from models.layers import TransformerConfig
+
+PRETRAINED = {
+    "huggingface": "a name on the hub, or a folder",
+    "gguf": "a .gguf file",
+    "transformer_lens": "a name that TransformerLens knows",
+}
+"""Sources of pretrained models, each with what its name is."""
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+REFERENCE = "pretrained.json"
+"""Of the stage `model`: which pretrained model it is."""
+WEIGHTS = "weights"
+"""Of the stage `model`: the folder of weights that were de-quantized."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    source: str = "train"
+    """`train`: the small transformer, on the corpus. Or where a pretrained model comes from, which then brings its own
+    tokenizer: `huggingface`, `gguf` or `transformer_lens`."""
+    name: str = ""
+    """Of a pretrained model: its name or folder, or of a GGUF file the path."""
+    revision: str | None = None
+    """Of a Hugging Face name."""
+    dtype: str = "auto"
+    """Of a pretrained model's weights; auto: as they are stored."""
+    n_ctx: int = 128
+    """Tokens of a sequence."""
+    preset: str = "one-layer"
+    """To train: a name in `models.layers.PRESETS`; the fields below change it where they are given."""
+    n_layers: int | None = None
+    d_model: int | None = None
+    n_heads: int | None = None
+    d_mlp: int | None = None
+    act_fn: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("n_layers", "d_model", "n_heads", "d_mlp") if getattr(self, name) is not None]
+        at_least_1(self, "n_ctx", *given)
+        if self.source not in ("train", *PRETRAINED):
+            raise ValueError(f"source={self.source!r} must be one of train, {', '.join(PRETRAINED)}")
+        if self.is_trained and self.name:
+            raise ValueError(f"name={self.name!r} is of a pretrained model: give its source too")
+        if not self.is_trained and not self.name:
+            raise ValueError(f"source {self.source!r} needs name: {PRETRAINED[self.source]}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
+
+    @property
+    def is_trained(self) -> bool:
+        """Here, on the corpus."""
+        return self.source == "train"
+
+    def pretrained(self) -> Any:
+        """The pretrained model, loaded once a process."""
+        return _load(self.source, self.name, self.revision, self.dtype)
+
+    def transformer(self, d_vocab: int) -> "TransformerConfig":
+        from models.layers import TransformerConfig
+
+        fields = ("n_ctx", "n_layers", "d_model", "n_heads", "d_mlp", "act_fn", "seed")
+        given = {name: value for name in fields if (value := getattr(self, name)) is not None}
+        return TransformerConfig.preset(self.preset, d_vocab=d_vocab, **given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedConfig:
+    """[sae] of a dictionary that someone else trained."""
+
+    load: str
+    """A folder (ours, SAELens's or sparsify's), or a SAELens release."""
+    sae_id: str | None = None
+    """Which of a release."""
+
+
+@lru_cache(maxsize=1)
+def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
+    from models import load_model
+
+    where = f"transformer_lens:{name}" if source == "transformer_lens" else name
+    model = load_model(where, dtype=dtype, revision=revision)
+    if model.tokenizer is None:
+        raise ValueError(f"[model] name = {name!r} has no tokenizer beside its weights: text cannot be read for it")
+    return model
+
+
+def open_model(folder: Path) -> Any:
+    """What the stage `model` left: a transformer trained here, or the pretrained model that it names."""
+    from models.transformer import Transformer
+
+    if not (folder / REFERENCE).is_file():
+        return Transformer.load(folder)
+    named = read_json(folder / REFERENCE, "run the stage again")
+    config = ModelConfig(**read_fields(ModelConfig, named))
+    if (folder / WEIGHTS).is_dir():
+        return _load("huggingface", str(folder / WEIGHTS), None, config.dtype)
+    return config.pretrained()
+
+
+def model_files(config: ModelConfig) -> dict[str, str]:
+    """Digests of the files of a pretrained model that lies in a folder."""
+    place = Path(config.name)
+    if config.is_trained or not place.exists():
+        return {}
+    files = [place] if place.is_file() else sorted(file for file in place.iterdir() if file.is_file())
+    return {file.name: digest_file(file) for file in files}

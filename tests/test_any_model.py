@@ -1,0 +1,128 @@
+"""Other people's models through a run and the command line: every stage works on each family."""
+
+import pandas as pd
+import pytest
+import torch
+
+from interp import run_stages
+from interp.cli import main
+from interp.pipeline.config import RunConfig
+from interp.pipeline.stage import stages_of
+from interp.sae import load_sae
+from tests.foreign_models import D_MODEL, FAMILIES, TEXTS, write_foreign
+
+HOOK = "blocks.1.hook_resid_post"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "text.txt").write_text("\n\n".join(TEXTS), encoding="utf-8")
+    for family in FAMILIES:
+        write_foreign(family, folder / family)
+    return folder
+
+
+def config(folder, family, **sections) -> RunConfig:
+    given = {
+        "corpus": {
+            "source": "files",
+            "paths": [str(folder / "text.txt")],
+            "val_fraction": 0.2,
+            "document_characters": 200,
+        },
+        "model": {"source": "huggingface", "name": str(folder / family), "n_ctx": 32},
+        "harvest": {"hook_name": HOOK, "tokens": 4_000, "batch_size": 16},
+        "sae": {"architecture": "topk", "d_sae": 24, "k": 4, "tokens": 8_000, "batch_size": 256},
+        "quality": {"tokens": 1_000, "batch_size": 8},
+        "ranking": {"nulls": 1},
+        "nulls": {"tokens": 2_000, "sae_tokens": 4_000, "latents": 6},
+    }
+    return RunConfig.from_dict(given | sections)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_stage_works_on_a_model_from_elsewhere(folder, family):
+    asked = config(folder, family)
+    run = run_stages(asked, folder / f"run-{family}")
+    assert all(run.manifest(stage.name) for stage in stages_of(asked))
+    assert run.model.name == family and run.store.d(HOOK) == D_MODEL
+    special = torch.tensor(run.tokenizer.special_ids)
+    assert len(run.store) == int((~torch.isin(run.harvested.tokens, special)).sum()), "all but special tokens"
+    table = run.features.table()
+    assert len(table) == 24 and table.top_logits.notna().any(), "logit effects"
+    assert not any("�" in token for token in run.features.vocab)
+    assert list(run.quality.dictionary) == ["SAE", "PCA", "coordinates", "random"]
+    assert 0 < run.quality.fvu[0] < 1
+    names = ["SAE", "neurons", "twin seed", "frozen decoder", "shuffled model", "untrained model"]
+    assert set(run.nulls.shares.dictionary) == set(names)
+    assert (run.path / run.results("report")["page"]).is_file()
+
+
+def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):
+    first = run_stages(config(folder, "gpt2"), folder / "run-gpt2", until="sae")
+    first.sae.save(tmp_path / "theirs", format="saelens")
+    asked = config(folder, "gpt2", sae={"load": str(tmp_path / "theirs")})
+    run = run_stages(asked, tmp_path / "run", until="ranking")
+    assert run.results("sae")["steps"] == 0 and 0 < run.results("sae")["fvu"] < 1
+    assert len(run.ranking) == 24
+    torch.testing.assert_close(run.sae.W_dec, load_sae(tmp_path / "theirs").W_dec)
+    with pytest.raises(ValueError, match="hook"):
+        harvest = {"hook_name": "blocks.1.mlp.hook_post", "tokens": 4_000, "batch_size": 16}
+        run_stages(config(folder, "gpt2", sae={"load": str(tmp_path / "theirs")}, harvest=harvest), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"model": {"source": "huggingface", "name": "NOWHERE"}}, "NOWHERE.* cannot be loaded"),
+        ({"harvest": {"hook_name": "blocks.9.hook_resid_post"}}, "no hook 'blocks.9.hook_resid_post'; the nearest are"),
+        ({"model": {"source": "huggingface", "name": "gpt2", "n_ctx": 65}}, "n_ctx = 65 is more than the 64 that"),
+    ],
+)
+def test_what_the_model_cannot_do_is_said_before_the_first_stage(folder, tmp_path, sections, said):
+    if "model" in sections:
+        sections["model"]["name"] = str(folder / sections["model"]["name"])
+    with pytest.raises(ValueError, match=said):
+        run_stages(config(folder, "gpt2", **sections), tmp_path / "run")
+    assert not any((tmp_path / "run").glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"source": "hub"}, "source='hub' must be one of train, huggingface, gguf, transformer_lens"),
+        ({"source": "gguf"}, "source 'gguf' needs name: a .gguf file"),
+        ({"name": "gpt2"}, "name='gpt2' is of a pretrained model: give its source too"),
+        ({"source": "gguf", "name": "x", "dtype": "int8"}, "dtype='int8' must be one of auto"),
+    ],
+)
+def test_a_model_section_that_cannot_be_is_refused(model, said):
+    with pytest.raises(ValueError, match=said):
+        RunConfig.from_dict({"model": model})
+
+
+def test_commands_take_a_model_from_elsewhere(folder, tmp_path, capsys):
+    model, out = str(folder / "llama"), tmp_path
+    text = ["tokenize", folder / "text.txt", "--model", model, "--context", 32, "--out", out / "text"]
+    harvest = ["harvest", model, out / "text/tokens", "--hook", HOOK, "--hook", "blocks.1.mlp.hook_post"]
+    train = ["train-sae", out / "store", "--hook", HOOK, "--d-sae", 24, "--k", 4, "--max-tokens", 8_000]
+    tokens = ["--tokens", out / "text/tokens"]
+    scan = [out / "store", "--model", model, *tokens]
+    null = ["nulls", out / "scan", out / "store", "--sae", out / "sae", "--model", model, "--hook", HOOK]
+    small = ["--tokens", 2_000, "--sae-tokens", 2_000, "--latents", 6]
+    for words in (
+        text,
+        [*harvest, "--out", out / "store"],
+        [*train, "--batch-size", 256, "--out", out / "sae"],
+        ["quality", out / "sae", "--model", model, *tokens, "--out", out / "quality.csv"],
+        ["scan", out / "sae", *scan, "--out", out / "scan"],
+        ["scan", "neurons", *scan, "--hook", "blocks.1.mlp.hook_post", "--max-neurons", 4, "--out", out / "neurons"],
+        [*null, "--neurons", out / "neurons", *small, "--out", out / "nulls"],
+    ):
+        assert main([str(word) for word in words]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "ce_recovered_mean" in said and "untrained model:" in said
+    assert 0 < pd.read_csv(out / "quality.csv").fvu[0] < 1
+    assert main(["quality", str(out / "sae"), "--model", str(folder / "gpt2"), *map(str, tokens)]) == 2
+    assert "330 strings, but token id 359 occurs" in capsys.readouterr().err

@@ -34,8 +34,9 @@ def demo(stages: Results) -> str:
     parts += ["Of the latents that fire, the share called monosemantic, beside the nulls of the run:", ""]
     shares = stages["nulls"]["results"]["shares"]
     parts += [table(["dictionary", "monosemantic", "single-token", "polysemantic"], map(share_row, shares.items())), ""]
-    seconds = {name: stage["wall_seconds"] for name, stage in stages.items()}
-    parts += [table(["stage", "seconds"], [*seconds.items(), ("all", sum(seconds.values()))])]
+    cost = [[name, stage["wall_seconds"], stage.get("peak_megabytes")] for name, stage in stages.items()]
+    every = ["all", sum(seconds for _, seconds, _ in cost), max((peak or 0 for _, _, peak in cost))]
+    parts += [table(["stage", "seconds", "peak MB"], [*cost, every])]
     return "\n".join(parts)
 
 
@@ -62,6 +63,30 @@ def in_short(stages: Results) -> str:
         f"The model reaches {model['val_loss']:.2f} nats a token (its corpus's bigrams: {bigrams:.2f}). "
         f"The SAE, {sae['l0']:.0f} latents a token: FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
         f"cross-entropy recovered ({others})."
+    )
+
+
+def pretrained(stages: Results) -> str:
+    store, sae, features = (stages[name]["results"] for name in ("activations", "sae", "features"))
+    left_out = ", ".join(f"{n:,} by {why}" for why, n in store["excluded"].items())
+    about = (
+        f"{store['rows']:,} rows of {', '.join(store['d'])} (left out: {left_out}). The dictionary has "
+        f"{features['latents']:,} latents, of which {features['dead']:,} never fired on the text; after "
+        f"{sae['tokens']:,} tokens of training its FVU was {sae['fvu']:.3f}."
+    )
+    return f"{about}\n\n{demo(stages)}"
+
+
+def pretrained_in_short(stages: Results) -> str:
+    rows, minutes = stages["activations"]["results"]["rows"], sum(each["wall_seconds"] for each in stages.values()) / 60
+    sae, peak = stages["quality"]["results"]["SAE"], max(each.get("peak_megabytes", 0) for each in stages.values())
+    shares = {name: each["monosemantic"]["share"] for name, each in stages["nulls"]["results"]["shares"].items()}
+    return (
+        f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens: {minutes:.0f} minutes "
+        f"on two cores, at most {peak / 1000:.1f} GB; FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
+        f"cross-entropy recovered; monosemantic "
+        + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        + "."
     )
 
 

@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def take_over(section: Section, folder: Path) -> None:
     """Keep the folder's results, with the machine, the commit and the day."""
-    if section.folder == "demo":
+    if section.folder in ("demo", "smollm2"):
         found: Any = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/manifest.json"))}
     elif section.folder == "essay":
         found = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/results.json"))}
@@ -115,6 +115,12 @@ def filled(text: str, name: str, block: str) -> str:
 SECTIONS = (
     Section("demo", "The main job: `make demo`", "interp demo", result_tables.demo),
     Section(
+        "smollm2",
+        "The main job on a real language model: `make demo-smollm2`",
+        "interp demo --model smollm2",
+        result_tables.pretrained,
+    ),
+    Section(
         "bench_sae",
         "Speed of a training step beside the peers",
         "python -m analyses.bench_sae --out runs/bench_sae",
@@ -148,7 +154,11 @@ SECTIONS = (
     Section("essay", "How models learn", "make essay", result_tables.essay),
 )
 
-IN_README = (("demo", "demo", result_tables.in_short), ("speed", "bench_sae", result_tables.speed_in_short))
+IN_README = (
+    ("demo", "demo", result_tables.in_short),
+    ("smollm2", "smollm2", result_tables.pretrained_in_short),
+    ("speed", "bench_sae", result_tables.speed_in_short),
+)
 
 if __name__ == "__main__":
     main()

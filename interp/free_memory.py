@@ -23,3 +23,20 @@ def free_memory() -> int:
         return free
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     return max(0, min(free, limit - taken))
+
+
+def forget_peak() -> None:
+    """Count the process's peak memory from now on, where the system can (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed: the peak stays that of the whole process
+        return
+
+
+def peak_memory() -> int:
+    """The most memory that the process has held since `forget_peak`, in bytes."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(facts["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux: of the whole process, in bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -43,4 +43,3 @@ def test_saelens_splices_our_dictionary_as_we_do(family, tmp_path, monkeypatch):
         ce = F.cross_entropy(found[:, :-1].flatten(0, 1), plain[:, 1:].flatten())
         assert float(ce) == pytest.approx(expected, abs=1e-3)
     assert abs(ours.ce_spliced - ours.ce_clean) > 2e-3, "the splice must change something for this to mean anything"
-

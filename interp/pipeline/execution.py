@@ -19,6 +19,7 @@ from typing import Any
 import tomli_w
 
 from interp.files import Progress, digest_json, no_progress, read_json, write_json, write_text
+from interp.free_memory import forget_peak, peak_memory
 from interp.locks import locked
 from interp.manifests import MANIFEST, is_whole, write_manifest
 from interp.pipeline.config import RunConfig
@@ -125,12 +126,14 @@ def _build(stage: Stage, run: Run, expected: dict[str, Any], progress: Progress)
         folder.mkdir(parents=True)
         write_json(started, begun)
     begin = time.monotonic()
+    forget_peak()
     progress(0, 1, "starting")
     results = stage.build(run, folder, progress)
     manifest = expected | {
         "results": results,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
         "wall_seconds": round(time.monotonic() - begin, 2),
+        "peak_megabytes": round(peak_memory() / 1e6),
     }
     manifest = write_manifest(folder, manifest)
     _replace(run.path, stage.name)

@@ -33,7 +33,7 @@ from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm,
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
 from interp.files import Progress, digest, digest_json, no_progress
-from interp.hooks import Hook, Model, evaluating, hooked_rows, hooks_of, module_of, name_of, resolve_hooks, size_of
+from interp.hooks import Hook, Model, evaluating, has_hook, hooked_rows, module_of, name_of, resolve_hooks, size_of
 from interp.locks import locked
 from interp.processes import Processes, processes
 
@@ -215,7 +215,7 @@ def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
     not harvested, and of a hook that the model calls otherwise, nothing is known.
     """
     module = module_of(model)
-    if store.weights in (None, _fingerprint(module)) or store.tokens is None or hook not in hooks_of(model):
+    if store.weights in (None, _fingerprint(module)) or store.tokens is None or not has_hook(model, hook):
         return
     shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx

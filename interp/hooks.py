@@ -67,8 +67,10 @@ def name_of(module: nn.Module) -> str:
 
 
 def size_of(model: nn.Module, name: str) -> int | None:
-    """n_ctx or d_vocab, as a language model or its `cfg` says it; None where neither does."""
-    return getattr(model, name, None) or getattr(getattr(model, "cfg", None), name, None)
+    """n_ctx or d_vocab, as a language model, its `cfg` or Hugging Face's `config` says it; None where none does."""
+    theirs = {"n_ctx": "max_position_embeddings", "d_vocab": "vocab_size"}[name]
+    places: Any = ((model, name), (getattr(model, "cfg", None), name), (getattr(model, "config", None), theirs))
+    return next((size for place, key in places if isinstance(size := getattr(place, key, None), int)), None)
 
 
 def hooks_of(model: Model) -> dict[str, Hook]:
@@ -93,6 +95,10 @@ def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
         return known[name]
     whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
     return Hook(whole.module, "input") if whole is not None and whole.reads == "output" else None
+
+
+def has_hook(model: Model, name: str) -> bool:
+    return find_hook(hooks_of(model), name) is not None
 
 
 def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:

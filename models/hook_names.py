@@ -80,11 +80,15 @@ def find_places(model: nn.Module, n_layers: int, unembedding: nn.Module | None, 
         places |= {f"blocks.{n}.{name}": place for name, place in _of_block(block, seen).items()}
     if unembedding is not None:
         inside = {module for block in blocks for module in block.modules()}
-        for module in (module for module in model.modules() if module not in inside):
+        for module in (module for module in model.modules() if module not in inside and _has_no_matrix(module)):
             if seen.equal(module, seen.into[unembedding]) and seen.reads(module, seen.out[blocks[-1]]):
                 places["final_norm"] = module, "output"
                 break
     return places
+
+
+def _has_no_matrix(module: nn.Module) -> bool:
+    return all(weight.ndim < 2 for weight in module.parameters())
 
 
 def _blocks(model: nn.Module, n_layers: int, seen: Trace) -> Sequence[nn.Module]:
@@ -125,7 +129,7 @@ def _of_block(block: nn.Module, seen: Trace) -> dict[str, Place]:
                 places["hook_resid_mid"] = mid, "input"
             break
     for name, candidates in (("attn.hook_z", attention), ("mlp.hook_post", others)):
-        matrix = _last_matrix(candidates[0], seen) if candidates else None
+        matrix = _last_matrix(candidates[0], seen) if attention and candidates else None  # no state space's mixer
         if matrix is not None and seen.into[matrix].ndim == 3:
             places[name] = matrix, "input"
     return places

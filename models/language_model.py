@@ -34,7 +34,8 @@ class LanguageModel(nn.Module):
         self.name = name or str(getattr(facts, "model_name", None) or getattr(config, "_name_or_path", ""))
         self.d_model = int(getattr(facts, "d_model", None) or facts.hidden_size)
         self.n_layers = int(getattr(facts, "n_layers", None) or facts.num_hidden_layers)
-        self.n_ctx: int | None = getattr(facts, "n_ctx", None) or getattr(facts, "max_position_embeddings", None)
+        lengths = (getattr(facts, name, None) for name in ("n_ctx", "max_position_embeddings", "max_seq_len"))
+        self.n_ctx: int | None = next((length for length in lengths if length), None)
         self.d_vocab = int(facts.d_vocab if self._is_lens else inner.get_input_embeddings().weight.shape[0])
         self._facts = config
         if self._is_lens:

@@ -33,9 +33,10 @@ from interp.activations import ActivationStore
 from interp.files import write_json
 from interp.harvest import harvest
 from models.corpus import CorpusConfig, load_documents
+from models.hooked_transformer import to_hooked_transformer
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
-from models.transformer import Transformer, TransformerConfig, to_hooked_transformer
+from models.transformer import Transformer, TransformerConfig
 
 HOOK, N_CTX, D_VOCAB, D_MLP = "blocks.1.mlp.hook_post", 128, 4096, 512
 

@@ -28,7 +28,7 @@ from models.memory import check_memory
 from models.whole_files import read_json, write_json, write_tensors
 
 if TYPE_CHECKING:
-    from transformer_lens import ActivationCache, HookedTransformer, HookedTransformerConfig
+    from transformer_lens import ActivationCache, HookedTransformerConfig
 
 _REMEDY = "name a folder that `interp train-model` wrote, or train it again"
 FORMER_OPTIONS = (("tied_embeddings", False), ("layer_norm_eps", EPS))
@@ -48,6 +48,8 @@ class Transformer(HookedRootModule):
         check_memory(4 * config.n_parameters, f"a model of {config.n_parameters:,} parameters")
         self.config = config
         self.tokenizer: Any = None
+        self.n_layers, self.n_ctx = config.n_layers, config.n_ctx
+        self.d_model, self.d_vocab = config.d_model, config.d_vocab
         self.embed = Embed(config)
         self.pos_embed = PosEmbed(config)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]
@@ -191,22 +193,6 @@ class Transformer(HookedRootModule):
         )
 
     @property
-    def n_ctx(self) -> int:
-        return self.config.n_ctx
-
-    @property
-    def d_model(self) -> int:
-        return self.config.d_model
-
-    @property
-    def d_vocab(self) -> int:
-        return self.config.d_vocab
-
-    @property
-    def n_layers(self) -> int:
-        return self.config.n_layers
-
-    @property
     def special_ids(self) -> tuple[int, ...]:
         """Ids that stand for no text; none where no tokenizer is known."""
         return () if self.tokenizer is None else self.tokenizer.special_ids
@@ -263,17 +249,3 @@ class Transformer(HookedRootModule):
             leaf = name.rsplit(".", 1)[1]
             if leaf.startswith("W_"):
                 parameter.normal_(0, std.get(leaf, 1 / math.sqrt(config.d_model)), generator=generator)
-
-
-def to_hooked_transformer(model: Transformer, tokenizer: Any = None) -> "HookedTransformer":
-    """The same function as a `HookedTransformer`, for tools that ask for one (SAELens, SAEBench). LayerNorms stay as
-    they are (nothing is folded or centred), so activations at every hook agree too. `tokenizer` may be ours or a
-    `transformers` one."""
-    from transformer_lens import HookedTransformer
-
-    if hasattr(tokenizer, "to_transformers"):
-        tokenizer = tokenizer.to_transformers()
-    twin = HookedTransformer(model.cfg, tokenizer=tokenizer)
-    buffers = {name: buffer for name, buffer in twin.state_dict().items() if name.endswith((".mask", ".IGNORE"))}
-    twin.load_state_dict({**model.state_dict(), **buffers})
-    return twin

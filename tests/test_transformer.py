@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from models import loss as loss_module
+from models.hooked_transformer import to_hooked_transformer
 from models.layers import PRESETS
 from models.loss import token_loss
-from models.transformer import Transformer, TransformerConfig, to_hooked_transformer
+from models.transformer import Transformer, TransformerConfig
 
 SMALL = dict(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=23, n_ctx=10)
 # These exist in a HookedTransformer but fire only with use_attn_result, use_split_qkv_input and the like.

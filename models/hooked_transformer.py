@@ -9,9 +9,8 @@ if TYPE_CHECKING:
 
 
 def to_hooked_transformer(model: Transformer, tokenizer: Any = None) -> "HookedTransformer":
-    """The same function as a `HookedTransformer`. LayerNorms stay as
-    they are (nothing is folded or centred), so activations at every hook agree too. `tokenizer` may be ours or a
-    `transformers` one."""
+    """The same function as a `HookedTransformer`. LayerNorms stay as they are (nothing is folded or centred), so
+    activations at every hook agree too. `tokenizer` may be ours or a `transformers` one."""
     from transformer_lens import HookedTransformer
 
     if hasattr(tokenizer, "to_transformers"):

@@ -143,9 +143,8 @@ class Transformer(HookedRootModule):
 
     def save(self, folder: str | Path) -> None:
         """`weights.safetensors` and `config.json` in `folder`."""
-        folder = Path(folder)
-        self.save_weights(folder / "weights.safetensors")
-        write_json(folder / "config.json", asdict(self.config))
+        self.save_weights(Path(folder) / "weights.safetensors")
+        write_json(Path(folder) / "config.json", asdict(self.config))
 
     def save_weights(self, file: str | Path) -> None:
         file = Path(file)

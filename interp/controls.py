@@ -27,14 +27,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 import torch
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 
 from interp.activations import ActivationStore
-from interp.activations.outliers import limit_on
-from interp.codes import CodeStore, Dictionary, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.identity import check_scan_of, check_table, identity
 from interp.files import Progress, no_progress, write_parquet
@@ -43,12 +39,10 @@ from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, train_sae, train_sweep
+from interp.side_by_side import Part, SideBySide, encoded, stored
 
 UNTESTED = ("dead", "too_rare")
-_ROWS_AT_ONCE = 1 << 15
 Module = TypeVar("Module", bound=nn.Module)
-Part = tuple[Int[Tensor, " row"], SparseCodes]
-"""Row ids, and the codes of these rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,29 +112,31 @@ def compare_with_nulls(
         check_scan_of(neurons, store)
     check_harvested(store, model, hook)
     if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
+        given = {**_left_out(store), **(harvest_options or {}), "dtype": store.manifest["dtype"], "seed": settings.seed}
         bench = _Bench(features, config, settings, out, progress)
-        bench.take("SAE", features.d_sae, _stored(features.codes, bench.n_rows))
-        frozen, told = dataclasses.replace(bench.twin, train_decoder=False), _named(progress, "twin and frozen")
-        saes = train_sweep(store, hook, [bench.twin, frozen], out=out / "dictionaries", progress=told)
-        bench.take("twin seed", config.d_sae, _encoded(saes[0], store, hook, bench.n_rows))
-        if neurons is not None:
-            bench.take("neurons", neurons.d_sae, _stored(neurons.codes, bench.n_rows))
-        bench.take("frozen decoder", config.d_sae, _encoded(saes[1], store, hook, bench.n_rows))
-        options = {
-            **_left_out(store),
-            **(harvest_options or {}),
-            "dtype": store.manifest["dtype"],
-            "seed": settings.seed,
-        }
-        for name, other in _other_models(model, settings.seed):
-            bench.take(f"{name} model", config.d_sae, bench.on_model(other, name, hook, options))
-        verdicts = bench.judge(features.vocab if features.is_spelt else None)
-        for name, table in Nulls(_shares(verdicts), verdicts, _twins(features, *saes))._asdict().items():
+        for name, table in _judged(bench, neurons, store, hook, model, given)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(out / f"{name}.parquet", table)
     shutil.rmtree(out / "work", ignore_errors=True)
     check_table(features, (nulls := Nulls.read(out)).twins, f"the table of nulls in {out}", "choose another folder")
     return nulls
+
+
+def _judged(
+    bench: "_Bench", neurons: FeatureStore | None, store: ActivationStore, hook: str, model: nn.Module, options: Any
+) -> Nulls:
+    features, d_sae, n_rows = bench.features, bench.twin.d_sae, bench.n_rows
+    frozen, told = dataclasses.replace(bench.twin, train_decoder=False), _named(bench.progress, "twin and frozen")
+    bench.take("SAE", features.d_sae, stored(features.codes, n_rows))
+    saes = train_sweep(store, hook, [bench.twin, frozen], out=bench.out / "dictionaries", progress=told)
+    bench.take("twin seed", d_sae, encoded(saes[0], store, hook, n_rows))
+    if neurons is not None:
+        bench.take("neurons", neurons.d_sae, stored(neurons.codes, n_rows))
+    bench.take("frozen decoder", d_sae, encoded(saes[1], store, hook, n_rows))
+    for name, other in _other_models(model, bench.settings.seed):
+        bench.take(f"{name} model", d_sae, bench.on_model(other, name, hook, options))
+    verdicts = bench.judge(features.vocab if features.is_spelt else None)
+    return Nulls(_shares(verdicts), verdicts, _twins(features, *saes))
 
 
 def shuffled_model(model: Module, *, seed: int = 0) -> Module:
@@ -172,7 +168,7 @@ def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
 
 
 class _Bench:
-    """The codes of a sample of each dictionary's latents on the same tokens, side by side."""
+    """The verdicts of a sample of each dictionary's latents on the same tokens."""
 
     def __init__(self, features: FeatureStore, config: SAEConfig, settings: NullsConfig, out: Path, progress: Progress):
         self.twin = dataclasses.replace(config, tokens=min(settings.sae_tokens, config.tokens), seed=config.seed + 1)
@@ -180,24 +176,8 @@ class _Bench:
         self.features, self.settings, self.out, self.progress = features, settings, out, progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
-        self.chosen: dict[str, np.ndarray] = {}
-        (out / "work").mkdir(parents=True, exist_ok=True)
-
-    def take(self, name: str, d_sae: int, parts: Iterator[Part]) -> None:
-        """Keep the codes of the sample. They appear whole; where they are there already, no part is asked for."""
-        drawn = np.random.default_rng(self.settings.seed).permutation(d_sae)[: self.settings.latents]
-        chosen = self.chosen[name] = np.sort(drawn)
-        if self._folder(name).exists():
-            return
-        unfinished, done = self.out / "work" / "unfinished", 0
-        shutil.rmtree(unfinished, ignore_errors=True)
-        codes = CodeStore.create(unfinished, n_rows=self.n_rows, d_sae=len(chosen))
-        for i, (row_ids, part) in enumerate(parts):
-            codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
-            done += len(row_ids)
-            self.progress(done, self.n_rows, f"{name}: encoding")
-        codes.finish()
-        unfinished.replace(self._folder(name))
+        self.samples = SideBySide(out / "work", self.n_rows, settings.latents, settings.seed, progress)
+        self.take = self.samples.take
 
     def on_model(self, model: nn.Module, name: str, hook: str, options: dict[str, Any]) -> Iterator[Part]:
         """Of a dictionary that is trained on another model."""
@@ -205,61 +185,17 @@ class _Bench:
         tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
         store = harvest(model, tokens, [hook], self.out / "work" / f"activations-{name}", progress=told, **options)
         sae = train_sae(store, hook, self.twin, out=self.out / name, progress=told)
-        yield from _encoded(sae, store, hook, self.n_rows)
+        yield from encoded(sae, store, hook, self.n_rows)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
-        names = list(self.chosen)
-        codes = _SideBySide([CodeStore(self._folder(name)) for name in names])
-        nulls, seed = self.settings.shifts, self.settings.seed
-        table = rank_codes(self.tokens, codes, vocab=vocab, nulls=nulls, seed=seed, progress=self.progress)
+        nulls, seed, chosen = self.settings.shifts, self.settings.seed, self.samples.chosen
+        table = rank_codes(self.tokens, self.samples, vocab=vocab, nulls=nulls, seed=seed, progress=self.progress)
         table = table.sort_values("latent").reset_index(drop=True)
-        table["latent"] = np.concatenate([self.chosen[name] for name in names])
-        table.insert(0, "dictionary", np.repeat(names, [len(self.chosen[name]) for name in names]))
-        trained = {name: self.trained_tokens.get(name, self.twin.tokens) for name in names}
+        table["latent"] = np.concatenate(list(chosen.values()))
+        table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
+        trained = {name: self.trained_tokens.get(name, self.twin.tokens) for name in chosen}
         return table.assign(trained_tokens=table["dictionary"].map(trained))
-
-    def _folder(self, name: str) -> Path:
-        return self.out / "work" / f"codes-{name.replace(' ', '-')}"
-
-
-class _SideBySide:
-    """Codes of several dictionaries as of one: latents of the second follow those of the first."""
-
-    def __init__(self, sources: Sequence[CodeStore]):
-        self.sources = sources
-        self.d_sae = sum(codes.d_sae for codes in sources)
-
-    def __len__(self) -> int:
-        return len(self.sources[0])
-
-    def __getitem__(self, rows: slice, /) -> SparseCodes:
-        return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self.sources], "csr"))
-
-
-def _stored(codes: CodeStore, n_rows: int) -> Iterator[Part]:
-    for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
-        yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
-
-
-def _encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: int) -> Iterator[Part]:
-    """Rows lie scattered over the shards, so all are read; the few that are asked for are encoded."""
-    limit = limit_on(dictionary, store, hook)
-    for i in range(store.n_shards):
-        shard = store.shard(i, hook).within(limit)
-        asked = shard.row_ids < n_rows
-        if asked.any():
-            blocks = shard.acts[asked].float().split(4096)
-            with torch.no_grad():
-                yield shard.row_ids[asked], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
-
-
-def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
-    """Where z > 0, of the latents `chosen`, which are numbered anew."""
-    matrix = codes.scipy()[:, chosen]
-    matrix.data = np.maximum(matrix.data, 0)
-    matrix.eliminate_zeros()
-    return SparseCodes.from_scipy(matrix)
 
 
 def _shares(verdicts: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ FLOORS = [
     {"harvest", "sae", "baselines"},
     {"features", "quality", "effects"},
     {"metrics", "monosemanticity", "explain", "autointerp"},
-    {"compare", "controls", "benchmark"},
+    {"compare", "controls", "side_by_side", "benchmark"},
     {"figures", "report"},
     {"pipeline", "explorer"},
     {"cli", "__main__"},

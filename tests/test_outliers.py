@@ -18,8 +18,8 @@ from interp import (
 )
 from interp.activations.outliers import find_outliers
 from interp.baselines import RandomDictionary
-from interp.controls import _encoded
 from interp.harvest import harvest
+from interp.side_by_side import encoded
 from models.transformer import Transformer, TransformerConfig
 
 N_SEQ, N_CTX, D_VOCAB, BOS, SINK = 60, 24, 40, 0, 7
@@ -221,7 +221,7 @@ def test_a_scan_leaves_out_the_rows_above_the_limit_of_the_dictionary(stores, sa
     assert scan_features(whole, stores["with"], HOOK, tmp_path / "all").meta["n_tokens"] == len(stores["with"])
     with pytest.raises(ValueError, match="holds a scan with other norm_limit"):
         scan_features(whole, stores["with"], HOOK, tmp_path / "two")
-    parts = list(_encoded(saes["without"], stores["with"], HOOK, 300))
+    parts = list(encoded(saes["without"], stores["with"], HOOK, 300))
     assert {int(i) for ids, _ in parts for i in ids} == {i for i in rows_of(stores["without"], HOOK) if i < 300}
 
 

@@ -1,0 +1,85 @@
+"""Samples of the latents of several dictionaries, their codes on the same rows side by side: one source of codes.
+
+In: for each dictionary parts of its codes. Out: `SideBySide`, in which the sampled latents of the second dictionary
+follow those of the first. The codes lie in a folder of work; a process that was killed finds those that were whole.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.activations import ActivationStore
+from interp.activations.outliers import limit_on
+from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.files import Progress
+
+_ROWS_AT_ONCE = 1 << 15
+Part = tuple[Int[Tensor, " row"], SparseCodes]
+"""Row ids, and the codes of these rows."""
+
+
+class SideBySide:
+    """`latents` of each dictionary, drawn by `seed`; `chosen` says which."""
+
+    def __init__(self, work: Path, n_rows: int, latents: int, seed: int, progress: Progress):
+        self.work, self.n_rows, self.latents, self.seed, self.progress = work, n_rows, latents, seed, progress
+        self.chosen: dict[str, np.ndarray] = {}
+        self._codes: list[CodeStore] = []
+        work.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def d_sae(self) -> int:
+        return sum(codes.d_sae for codes in self._codes)
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, rows: slice, /) -> SparseCodes:
+        return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
+
+    def take(self, name: str, d_sae: int, parts: Iterator[Part]) -> None:
+        """Keep the codes of the sample. They appear whole; where they are there already, no part is asked for."""
+        chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.latents])
+        place = self.work / f"codes-{name.replace(' ', '-')}"
+        if not place.exists():
+            unfinished, done = self.work / "unfinished", 0
+            shutil.rmtree(unfinished, ignore_errors=True)
+            codes = CodeStore.create(unfinished, n_rows=self.n_rows, d_sae=len(chosen))
+            for i, (row_ids, part) in enumerate(parts):
+                codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
+                done += len(row_ids)
+                self.progress(done, self.n_rows, f"{name}: encoding")
+            codes.finish()
+            unfinished.replace(place)
+        self._codes.append(CodeStore(place))
+
+
+def stored(codes: CodeStore, n_rows: int) -> Iterator[Part]:
+    for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
+        yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
+
+
+def encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: int) -> Iterator[Part]:
+    """Rows lie scattered over the shards, so all are read; the few that are asked for are encoded."""
+    limit = limit_on(dictionary, store, hook)
+    for i in range(store.n_shards):
+        shard = store.shard(i, hook).within(limit)
+        asked = shard.row_ids < n_rows
+        if asked.any():
+            blocks = shard.acts[asked].float().split(4096)
+            with torch.no_grad():
+                yield shard.row_ids[asked], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
+
+
+def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
+    """Where z > 0, of the latents `chosen`, which are numbered anew."""
+    matrix = codes.scipy()[:, chosen]
+    matrix.data = np.maximum(matrix.data, 0)
+    matrix.eliminate_zeros()
+    return SparseCodes.from_scipy(matrix)

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Bool, Float64, Int64, UInt64
 
 from interp.explain.beam import item_price
@@ -63,10 +64,17 @@ class Background:
         return cls(text, rows, planes, place, order, first, scale, rows[chosen], bits)
 
     @cached_property
-    def counts(self) -> dict[tuple[int, int], Float64[np.ndarray, " d_vocab"]]:
-        """Of each reach (low, high): at how many positions t of the fit half each token is among x_{t−high..t−low}."""
-        reaches = {kind.reach for name, kind in KINDS.items() if kind.reach and name not in GROWN}
-        return {reach: self.seen(self.rows, reach) * self.scale for reach in reaches}
+    def sets(self) -> dict[str, scipy.sparse.csr_matrix]:
+        """Of each kind with named sets of tokens: [d_vocab, name], 1 where the token is in the set."""
+        return {name: kind.sets(self.text).T.tocsr() for name, kind in KINDS.items() if kind.sets}
+
+    @cached_property
+    def holds(self) -> dict[str, Float64[np.ndarray, " own"]]:
+        """Of each kind with reach whose tokens are not grown: at how many positions of the fit half each token, or each
+        named set of tokens, is within reach."""
+        kinds = {name: kind.reach for name, kind in KINDS.items() if kind.reach and name not in GROWN}
+        counts = {name: self.seen(self.rows, reach) * self.scale for name, reach in kinds.items()}
+        return {name: self.sets[name].T @ own if name in self.sets else own for name, own in counts.items()}
 
     def seen(self, rows: Int64[np.ndarray, " row"], reach: tuple[int, int]) -> Float64[np.ndarray, " d_vocab"]:
         """At how many of the rows each token is within reach."""

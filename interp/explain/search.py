@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import scipy.sparse
-from jaxtyping import Float64, Int64, UInt64
+from jaxtyping import Int64, UInt64
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
@@ -90,7 +89,7 @@ class _Search:
     def __init__(self, background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float):
         self.rows, text = Universe.of(background, firings, n_fire), background.text
         found = [*_plane_atoms(background, self.rows), *_token_atoms(background, self.rows)][:MAX_FIXED]
-        self.named = [atom for atom, _ in found]
+        self.named = {place: atom for place, (atom, _) in enumerate(found)}
         own = [np.unique(text.before(firings, slot)) for slot in range(len(GROWN))]
         self.tokens = [tokens[tokens >= 0] for tokens in own]
         """Of each slot, the tokens of the firings: what local ids stand for."""
@@ -144,8 +143,11 @@ class _Search:
         return merged([tuple(sorted(part, key=lambda atom: atom.slot)) for part in atoms])
 
     def _atom(self, place: int) -> Atom:
-        if place < len(self.named):
-            return self.named[place]
+        if place not in self.named:
+            self.named[place] = self._grown(place)
+        return self.named[place]
+
+    def _grown(self, place: int) -> Atom:
         slot = int(self.atoms.slots[place])
         own = self.atoms.sets[place, : int(self.atoms.costs[place])]
         local = self.atoms.local[slot][: self.rows.n_firing_words * 64]
@@ -174,12 +176,7 @@ def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
     for name, kind in KINDS.items():
         if kind.reach is None or name in GROWN:
             continue
-        sets = kind.sets(text) if kind.sets else scipy.sparse.identity(len(text.vocabulary), format="csr")
-        seen = background.seen(universe.firings, kind.reach)
-        f1 = _estimated_f1(universe, sets @ seen, sets @ background.counts[kind.reach])
-        if kind.sets:
-            f1[sets @ (seen > 0).astype(float) < 2] = 0
-        best = [int(which) for which in np.argsort(-f1, kind="stable")[:MAX_NAMED] if f1[which] > 0]
+        best = _best_sets(background, universe, name, kind.reach)
         atoms = [Atom(name, which=which) if kind.sets else Atom(name, (which,)) for which in best]
         members = np.zeros(len(text.vocabulary), np.uint64)
         for number, atom in enumerate(atoms):
@@ -192,13 +189,18 @@ def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
             yield Atom(name, tuple(best[place] for place in chosen)), np.bitwise_or.reduce(bits[chosen])
 
 
-def _estimated_f1(
-    universe: Universe, hits: Float64[np.ndarray, " own"], holds: Float64[np.ndarray, " own"]
-) -> Float64[np.ndarray, " own"]:
-    """hits: of the sampled firings; holds: in the fit half. 0 where too few are hit."""
-    both = hits * universe.firing_weight
-    f1 = 2 * both / (universe.n_fire + np.maximum(holds, both))
-    return np.where(hits < _min_hits(universe), 0, f1)
+def _best_sets(background: Background, universe: Universe, name: str, reach: tuple[int, int]) -> list[int]:
+    """The kind's tokens, or named sets of tokens, that enough firings have, by their estimated F₁."""
+    hits, enough = background.seen(universe.firings, reach), _min_hits(universe)
+    if name in background.sets:
+        tokens = np.flatnonzero(hits)
+        having = background.sets[name][tokens]
+        hits = having.T @ hits[tokens]
+        hits[having.getnnz(0) < 2] = 0
+    which = np.flatnonzero(hits >= enough)
+    both = hits[which] * universe.firing_weight
+    f1 = 2 * both / (universe.n_fire + np.maximum(background.holds[name][which], both))
+    return which[np.argsort(-f1, kind="stable")[:MAX_NAMED]].tolist()
 
 
 def _greedy_union(bits: UInt64[np.ndarray, "set word"], rows: Universe) -> list[int]:

@@ -122,7 +122,7 @@ def _check_gguf(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist: name a GGUF file")
     if find_spec("gguf") is None:
-        raise ValueError(f"reading {file} needs the package gguf: pip install gguf")
+        raise ValueError(f"reading {file} needs the package gguf: pip install 'interp[gguf]'")
 
 
 @contextmanager

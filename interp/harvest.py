@@ -25,19 +25,18 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.activations.kept_rows import KeptRows
-from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm, limits_of
+from interp.activations.outliers import limits_of
 from interp.activations.scatter import ScatterWriter
-from interp.activations.shards import MANIFEST, ScatterConfig, check_dtype, check_same
-from interp.files import Progress, digest, digest_json, no_progress
-from interp.hooks import Hook, Model, evaluating, has_hook, hooked_rows, module_of, name_of, resolve_hooks, size_of
+from interp.activations.shards import MANIFEST, ScatterConfig, check_same
+from interp.files import Progress, digest_json, no_progress
+from interp.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
 from interp.locks import locked
+from interp.model_rows import Passes, check_tokens, fingerprint
 from interp.processes import Processes, processes
 
-_SEQUENCES_AT_ONCE = 2048
 MAX_UNLIKE = 0.1
 """Of activations of one model in two precisions, of their norm: 1 % in bfloat16, 77 % in another model of one layer."""
 _OTHER = "give the model that was harvested"
@@ -77,67 +76,35 @@ def harvest(
     hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
     disk is full.
     """
-    names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
-    hooks, module = resolve_hooks(model, names), module_of(model)
-    check_dtype(dtype)
-    check_max_norm(max_norm)
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
-    _check_tokens(module, tokens)
-    tokens = tokens.detach().cpu()
-    kept = KeptRows(tokens, exclude, exclude_positions)
-    positions = {"exclude_positions": sorted(set(exclude_positions))} if exclude_positions else {}
-    origin = {
-        "source": "harvest",
-        "hook_names": list(names),
-        "shape": list(tokens.shape),
-        "tokens": digest(*(block.int() for block in tokens.split(_SEQUENCES_AT_ONCE))),
-        "weights": _fingerprint(module),
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "exclude": sorted({int(token) for token in exclude}),
-        **positions,
-        "max_norm": max_norm,
-        "rows_per_shard": rows_per_shard,
-        "seed": seed,
-    }
+    passes = Passes.over(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+    rest = {"rows_per_shard": rows_per_shard, "seed": seed}
+    origin = {"source": "harvest", **passes.described(dtype, max_norm), **rest}
     team = processes()
     _check_alike(team, origin)
     with locked(out, team):
         if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
-            with evaluating(module):
-                _write(_Passes(module, hooks, kept, batch_size, team), Path(out), origin, resume, progress)
+            with evaluating(passes.module):
+                _write(_Shared(passes, team), Path(out), origin, resume, progress or no_progress)
     store = ActivationStore.open(out)
     check_same(store.manifest["config"], origin, Path(out))
     return store
 
 
 @dataclass(frozen=True)
-class _Passes:
+class _Shared:
     """The forward passes of a harvest, and the processes that share them out."""
 
-    module: nn.Module
-    hooks: Mapping[str, Hook]
-    rows: KeptRows
-    batch_size: int
+    passes: Passes
     team: Processes
 
-    @property
-    def tokens(self) -> Int[Tensor, "seq pos"]:
-        return self.rows.tokens
-
-    def kept(self, start: int) -> Int[Tensor, " row"]:
-        """Which rows of the batch from sequence `start` on are kept, counted from its first."""
-        return self.rows.of(slice(start, start + self.batch_size))
+    def batch(self, start: int) -> Int[Tensor, " seq"]:
+        return torch.arange(start, min(start + self.passes.batch_size, len(self.passes.tokens)))
 
     def own(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
         """The rows of this process's batch of a round; none where there are fewer batches than processes."""
-        rank = self.team.rank
-        start = starts[min(rank, len(starts) - 1)]
-        batch = self.tokens[start : start + self.batch_size] if rank < len(starts) else self.tokens[:1]
-        kept = self.kept(start) if rank < len(starts) else torch.empty(0, dtype=torch.int64)
-        acts = hooked_rows(self.module, batch, self.hooks)
-        return acts if len(kept) == batch.numel() else {name: x[kept.to(x.device)] for name, x in acts.items()}
+        has_one = self.team.rank < len(starts)
+        _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
+        return acts if has_one else {name: x[:0] for name, x in acts.items()}
 
     def find_limits(self, writer: ScatterWriter | None, max_norm: float | str | None, progress: Progress) -> None:
         """Tell the writer what is an outlier, unless an earlier one was told."""
@@ -146,16 +113,9 @@ class _Passes:
         if max_norm is None:
             writer.limits = None
             return
-        n_seq, n_ctx = self.tokens.shape
-        progress(0, n_seq * n_ctx, "norms of a sample")
-        samples = {name: NormSample() for name in self.hooks}
-        n_sampled = min(n_seq, -(-SAMPLE_ROWS // n_ctx))
-        for sequences in (torch.arange(n_sampled) * n_seq // n_sampled).split(self.batch_size):
-            kept = self.rows.of(sequences)
-            row_ids = sequences[kept // n_ctx] * n_ctx + kept % n_ctx
-            for name, x in hooked_rows(self.module, self.tokens[sequences], self.hooks).items():
-                samples[name].add(row_ids, x[kept.to(x.device)])
-        writer.limits, writer.outliers = limits_of(samples, max_norm, self.tokens)
+        tokens = self.passes.tokens
+        progress(0, tokens.numel(), "norms of a sample")
+        writer.limits, writer.outliers = limits_of(self.passes.sample_norms(), max_norm, tokens)
 
     def add(
         self, writer: ScatterWriter | None, starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
@@ -163,20 +123,22 @@ class _Passes:
         """Write the rows of a round, batch after batch."""
         if writer is None:
             return
-        first, (n_seq, n_ctx) = 0, self.tokens.shape
+        first, (n_seq, n_ctx) = 0, self.passes.tokens.shape
         for start in starts:
-            kept, stop = self.kept(start), min(start + self.batch_size, n_seq)
-            writer.add(start * n_ctx + kept, {name: x[first : first + len(kept)] for name, x in acts.items()}, stop)
-            first += len(kept)
+            batch = self.batch(start)
+            row_ids, stop = start * n_ctx + self.passes.rows.of(batch), start + len(batch)
+            here = slice(first, first + len(row_ids))
+            writer.add(row_ids, {name: x[here] for name, x in acts.items()}, stop)
+            first = here.stop
             progress(stop * n_ctx, n_seq * n_ctx, "tokens")
 
 
-def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, progress: Progress | None) -> None:
+def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, progress: Progress) -> None:
     """Run the model over the sequences that the store has not got yet: in each round, a batch in each process."""
-    team, (n_seq, n_ctx) = passes.team, passes.tokens.shape
-    probe = team.all_do(lambda: hooked_rows(passes.module, passes.tokens[:1], passes.hooks))
+    team, passes = shared.team, shared.passes
+    n_seq, n_ctx = passes.tokens.shape
     config = ScatterConfig(
-        widths={name: x.shape[1] for name, x in probe.items()},
+        widths=team.all_do(passes.widths),
         **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
         n_ids=n_seq * n_ctx,
         n_ctx=n_ctx,
@@ -186,15 +148,14 @@ def _write(passes: _Passes, out: Path, origin: Mapping[str, Any], resume: bool, 
     make = partial(ScatterWriter, out, config, passes.rows, batch_rows=batch_rows, resume=resume)
     writer = team.all_do(lambda: make() if team.is_first else None)
     with writer or nullcontext():
-        told = progress or no_progress
-        team.all_do(lambda: passes.find_limits(writer, origin["max_norm"], told))
+        team.all_do(lambda: shared.find_limits(writer, origin["max_norm"], progress))
         position = torch.tensor([0 if writer is None else writer.position])
         starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
-            acts = {name: team.gather(x) for name, x in team.all_do(partial(passes.own, together)).items()}
-            team.all_do(partial(passes.add, writer, together, acts, told))
-        about = passes.rows.excluded, name_of(passes.module)
+            acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.own, together)).items()}
+            team.all_do(partial(shared.add, writer, together, acts, progress))
+        about = passes.rows.excluded, passes.name
         team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, *about))
 
 
@@ -215,12 +176,12 @@ def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
     not harvested, and of a hook that the model calls otherwise, nothing is known.
     """
     module = module_of(model)
-    if store.weights in (None, _fingerprint(module)) or store.tokens is None or not has_hook(model, hook):
+    if store.weights in (None, fingerprint(module)) or store.tokens is None or not has_hook(model, hook):
         return
     shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx
     tokens, of_it = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
-    _check_tokens(module, tokens)
+    check_tokens(module, tokens)
     with evaluating(module):
         found = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
     there = shard.acts[of_it].float()
@@ -229,21 +190,3 @@ def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
     unlike = float((found[shard.row_ids[of_it] - seq * n_ctx] - there).norm() / there.norm().clamp(min=1e-30))
     if unlike > MAX_UNLIKE:
         raise ValueError(f"the model's {hook} is {unlike:.0%} off the activations in {store.path}: {_OTHER}")
-
-
-def _check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
-    if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
-        raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
-    n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
-    if n_ctx is not None and tokens.shape[1] > n_ctx:
-        raise ValueError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or (d_vocab is not None and high >= d_vocab):
-        allowed = "at least 0" if d_vocab is None else f"in 0..{d_vocab - 1}"
-        raise ValueError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
-
-
-def _fingerprint(module: nn.Module) -> str:
-    """SHA-256 of the model's weights: a store is not resumed with another model."""
-    state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
-    return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))

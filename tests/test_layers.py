@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"files", "free_memory", "tensor_checks", "validated", "manifests", "locks"}
     | {"codes", "code_runs", "activations", "hooks", "processes"},
-    {"harvest", "sae", "baselines"},
+    {"model_rows", "harvest", "sae", "baselines"},
     {"features", "quality", "effects"},
     {"metrics", "monosemanticity", "explain", "autointerp"},
     {"compare", "controls", "side_by_side", "benchmark"},

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from interp.baselines import FixedDictionary
-from interp.harvest import _fingerprint, harvest
+from interp.harvest import harvest
 from interp.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
+from interp.model_rows import fingerprint
 from interp.quality import evaluate_dictionary
 from models import load_model, vocab_strings
 from models.transformer import Transformer, TransformerConfig
@@ -120,12 +121,12 @@ def test_every_hook_that_is_listed_can_be_harvested(model, tokens, tmp_path):
 
 def test_a_copy_is_a_model_of_its_own(model, tokens):
     twin = copy.deepcopy(model)
-    assert _fingerprint(twin) == _fingerprint(model) == _fingerprint(model.inner)
+    assert fingerprint(twin) == fingerprint(model) == fingerprint(model.inner)
     inside = set(twin.modules())
     assert all(place.module in inside for place in resolve_hooks(twin, list(twin.hook_dict)).values())
     with torch.no_grad():
         next(twin.inner.parameters()).add_(1)
-    assert _fingerprint(twin) != _fingerprint(model) and twin.tokenizer is model.tokenizer
+    assert fingerprint(twin) != fingerprint(model) and twin.tokenizer is model.tokenizer
 
 
 def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
@@ -147,7 +148,7 @@ def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
 def test_a_model_is_saved_and_read_back(model, tokens, tmp_path):
     model.save(tmp_path)
     again = load_model(tmp_path)
-    assert _fingerprint(again) == _fingerprint(model) and again.tokenizer.digest == model.tokenizer.digest
+    assert fingerprint(again) == fingerprint(model) and again.tokenizer.digest == model.tokenizer.digest
     half = load_model(tmp_path, dtype="bfloat16")
     assert half.W_U.dtype == torch.bfloat16 and half.hooks() == model.hooks()
     with torch.no_grad():
@@ -165,7 +166,7 @@ def test_a_gguf_file(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(model(torch.tensor([ids])), written(torch.tensor([ids])).logits)
     model.save(tmp_path / "folder")
-    assert _fingerprint(load_model(tmp_path / "folder")) == _fingerprint(model)
+    assert fingerprint(load_model(tmp_path / "folder")) == fingerprint(model)
 
 
 def test_model_objects_of_both_libraries(model, family, folder, tokens):

@@ -1,7 +1,6 @@
 """Outliers: rows that hold the variance are found, left out, and left alone by all that is made of a store."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -130,7 +129,7 @@ def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):
 
 def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, monkeypatch):
     for name, sample_rows in (("all", 1 << 13), ("some", 10 * N_CTX)):
-        monkeypatch.setattr(sys.modules["interp.harvest"], "SAMPLE_ROWS", sample_rows)
+        monkeypatch.setattr("interp.model_rows.SAMPLE_ROWS", sample_rows)
         store = harvest(model, tokens, [HOOK, MLP], tmp_path / name, max_norm=1.2, batch_size=4)
         step = 1 if name == "all" else N_SEQ // 10
         for hook in (HOOK, MLP):

@@ -95,7 +95,7 @@ class ActivationBatches(Iterator[Tensor]):
         while filled < len(batch):
             place = self._enter(self._row + mine.start + filled)
             rows = self._order[place.row : place.row + len(batch) - filled]
-            _gather(self._acts, rows, batch[filled : filled + len(rows)])
+            gather(self._acts, rows, batch[filled : filled + len(rows)])
             filled += len(rows)
         self._row += wanted
         return batch
@@ -183,7 +183,7 @@ def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: li
     return [column.read(shard, into) for column, into in zip(columns, memory, strict=True)]
 
 
-def _gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:
+def gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:
     """Rows of all columns side by side. In chunks, so that they are widened while they are in the cache."""
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk, into = rows[start : start + _CHUNK_ROWS], out[start : start + _CHUNK_ROWS]

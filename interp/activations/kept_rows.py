@@ -25,6 +25,9 @@ class KeptRows:
                 of = f"which is no position in 0..{tokens.shape[1] - 1}"
                 raise ValueError(f"exclude_positions={list(exclude_positions)} holds {position}, {of}")
         self.tokens, self._exclude = tokens, torch.tensor(list(exclude), dtype=tokens.dtype)
+        positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
+        self.left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
+        """The options by which rows are left out, without those that leave out none."""
         self._positions = torch.ones(tokens.shape[1], dtype=torch.bool)
         self._positions[list(exclude_positions)] = False
         counts: Counter[str] = Counter()

@@ -35,6 +35,17 @@ def torch_on_one_thread() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def torch_on_all_threads() -> Iterator[None]:
+    """Within `torch_on_one_thread`, for work that is torch's alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(_number())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
     """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads; the result of each span.
 

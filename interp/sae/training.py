@@ -7,6 +7,7 @@
     train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
     train_sweep(store, hook, [config, …])               several at once
+    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs meanwhile (`stream`)
 
 A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
 training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
@@ -16,31 +17,36 @@ batch; the first one writes.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.activations import ActivationStore
 from interp.files import Progress, no_progress
+from interp.hooks import Model
 from interp.locks import locked
 from interp.processes import Processes, processes
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import SAE
 from interp.sae.site import Source, Store
+from interp.sae.stream import ActivationStream
 from interp.sae.threads import torch_on_one_thread
 from interp.sae.training_run import Log, Row, TrainingRun
 
 
 def train_sae(
-    store: Store,
+    store: Store | Model,
     hook: str | Sequence[str],
     config: SAEConfig,
     out: str | Path | None = None,
     *,
+    tokens: Int[Tensor, "seq pos"] | None = None,
+    harvesting: Mapping[str, Any] = {},
     target: str | None = None,
     resume: bool = True,
     progress: Progress = no_progress,
@@ -49,6 +55,8 @@ def train_sae(
 ) -> SAE:
     """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
 
+    tokens: those that a model runs on, which is then given in the place of a store; `harvesting` are options of
+    `harvest` and `buffer_bytes` (`stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
 
     Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
@@ -57,20 +65,24 @@ def train_sae(
     """
     if isinstance(config, list | tuple):
         options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "target": target, "resume": resume}
+        options |= {"tokens": tokens, "harvesting": harvesting}
         return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
-    source = Source(store, hook, target, processes())
     _check_log(log, out)
+    clock = _Clock(checkpoint_seconds, progress)
+    source = _source(store, hook, target, tokens, harvesting, clock)
     with locked(out, source.processes):
         run = TrainingRun(source, config, None if out is None else Path(out), log, resume)
-        return _train(source, [run], _Clock(checkpoint_seconds, progress))[0]
+        return _train(source, [run], clock)[0]
 
 
 def train_sweep(
-    store: Store,
+    store: Store | Model,
     hook: str | Sequence[str],
     configs: Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
+    tokens: Int[Tensor, "seq pos"] | None = None,
+    harvesting: Mapping[str, Any] = {},
     target: str | None = None,
     resume: bool = True,
     progress: Progress = no_progress,
@@ -81,16 +93,35 @@ def train_sweep(
 
     A function that takes the log's rows finds the config's number in them, as `run`.
     """
-    source = Source(store, hook, target, processes())
     _check_log(log, out)
     if not configs:
         raise ValueError("configs=[] must be a config, as TopKConfig(…), or several")
+    clock = _Clock(checkpoint_seconds, progress)
+    source = _source(store, hook, target, tokens, harvesting, clock)
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
     logs = [partial(_with_number, log, i) if callable(log) else log for i in range(len(configs))]
     each = zip(configs, folders, logs, strict=True)
     with locked(out, source.processes):
         runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
-        return _train(source, runs, _Clock(checkpoint_seconds, progress))
+        return _train(source, runs, clock)
+
+
+def _source(
+    store: Store | Model,
+    hook: str | Sequence[str],
+    target: str | None,
+    tokens: Int[Tensor, "seq pos"] | None,
+    harvesting: Mapping[str, Any],
+    clock: "_Clock",
+) -> Source:
+    if not isinstance(store, ActivationStore):
+        if tokens is None:
+            raise ValueError("to train on a model without a store, give tokens=; or give a store")
+        names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]
+        store = ActivationStream(store, tokens, names, progress=clock.model_runs, **harvesting)
+    elif tokens is not None or harvesting:
+        raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")
+    return Source(store, hook, target, processes())
 
 
 def _with_number(log: Callable[[Row], None], run: int, row: Row) -> None:
@@ -161,6 +192,9 @@ class _Clock:
             return False
         self._saved = time.perf_counter()
         return True
+
+    def model_runs(self, done: int, total: int, note: str) -> None:
+        self.progress(self.steps, max(self.total, 1), f"running the model: {done:,} of {total:,} {note}")
 
     def tick(self, run: TrainingRun) -> None:
         self.steps += 1

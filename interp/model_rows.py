@@ -1,0 +1,114 @@
+"""Forward passes over sequences of a token set: what the hooks of a model see there, of the rows that are kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.activations.kept_rows import KeptRows
+from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm
+from interp.activations.shards import check_dtype
+from interp.files import digest
+from interp.hooks import Hook, Model, hooked_rows, module_of, name_of, resolve_hooks, size_of
+
+_SEQUENCES_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Raises ValueError on an unknown hook, and on tokens that the model cannot take."""
+
+    module: nn.Module
+    hooks: dict[str, Hook]
+    rows: KeptRows
+    batch_size: int
+    """Sequences a forward pass."""
+
+    @classmethod
+    def over(
+        cls,
+        model: Model,
+        tokens: Int[Tensor, "seq pos"],
+        hook_names: Sequence[str],
+        batch_size: int,
+        exclude: Sequence[int],
+        exclude_positions: Sequence[int],
+    ) -> "Passes":
+        names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
+        hooks, module = resolve_hooks(model, names), module_of(model)
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        check_tokens(module, tokens)
+        return cls(module, hooks, KeptRows(tokens.detach().cpu(), exclude, exclude_positions), batch_size)
+
+    @property
+    def tokens(self) -> Int[Tensor, "seq pos"]:
+        return self.rows.tokens
+
+    @property
+    def name(self) -> str:
+        return name_of(self.module)
+
+    def widths(self) -> dict[str, int]:
+        """Of the hooks, as a first sequence shows them."""
+        return {name: x.shape[1] for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
+
+    def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
+        """Row ids and activations of the rows of some sequences, in one pass."""
+        kept, n_ctx = self.rows.of(sequences), self.tokens.shape[1]
+        acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
+        if len(kept) < len(sequences) * n_ctx:
+            acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
+        return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
+
+    def spread(self, n_tokens: int) -> Int[Tensor, " seq"]:
+        """Sequences of so many tokens, spread evenly over the text; all, where there are fewer."""
+        n_seq, n_ctx = self.tokens.shape
+        n = min(n_seq, -(-n_tokens // n_ctx))
+        return torch.arange(n) * n_seq // n
+
+    def sample_norms(self) -> dict[str, NormSample]:
+        """Of each hook, in which outliers are looked for."""
+        samples = {name: NormSample() for name in self.hooks}
+        for sequences in self.spread(SAMPLE_ROWS).split(self.batch_size):
+            row_ids, acts = self.on(sequences)
+            for name, x in acts.items():
+                samples[name].add(row_ids, x)
+        return samples
+
+    def described(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
+        """What these rows are of, and how they are kept, after a check of that: for who has to know them again."""
+        check_dtype(dtype)
+        check_max_norm(max_norm)
+        out = self.rows.left_out
+        return {
+            "hook_names": list(self.hooks),
+            "shape": list(self.tokens.shape),
+            "tokens": digest(*(block.int() for block in self.tokens.split(_SEQUENCES_AT_ONCE))),
+            "weights": fingerprint(self.module),
+            "dtype": dtype,
+            "batch_size": self.batch_size,
+            **out,
+            "max_norm": max_norm,
+        }
+
+
+def check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
+    if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
+        raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
+    n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
+    if n_ctx is not None and tokens.shape[1] > n_ctx:
+        raise ValueError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or (d_vocab is not None and high >= d_vocab):
+        allowed = "at least 0" if d_vocab is None else f"in 0..{d_vocab - 1}"
+        raise ValueError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of the model's weights: a store is not resumed with another model."""
+    state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
+    return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))

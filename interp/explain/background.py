@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Bool, Float64, Int64, UInt64
+from jaxtyping import Bool, Float64, Int32, Int64, UInt64
 
 from interp.explain.beam import item_price
-from interp.explain.bitsets import count_window, n_words, pack, transpose
+from interp.explain.bitsets import count_window, n_words, pack, places_near, transpose
 from interp.explain.predicates import GROWN, KINDS, PLANES, Text
 
 MAX_ROWS = 1 << 21
@@ -62,6 +62,20 @@ class Background:
         bits = np.stack([transpose(planes[chosen], plane, np.arange(64)) for plane in range(len(PLANES))])
         order, scale = np.argsort(tokens, kind="stable"), len(sequences) / max(1, len(kept))
         return cls(text, rows, planes, place, order, first, scale, rows[chosen], bits)
+
+    @cached_property
+    def elsewhere_before(self) -> Int64[np.ndarray, "slot row"]:
+        """The tokens before each row of `elsewhere`, padded: of each slot whose tokens are grown."""
+        rows = _padded(self.elsewhere)
+        return np.stack([self.text.before(rows, slot) for slot in range(len(GROWN))])
+
+    @cached_property
+    def elsewhere_near(self) -> dict[str, tuple[Int32[np.ndarray, " d_vocab_plus_1"], Int32[np.ndarray, " place"]]]:
+        """Of each kind of `holds`: where the places of each token begin, and the places in `elsewhere` that have it
+        within reach."""
+        flat, sizes = self.text.tokens.reshape(-1), (self.text.n_ctx, len(self.text.vocabulary))
+        reaches = {name: kind.reach for name, kind in KINDS.items() if kind.reach and name in self.holds}
+        return {name: places_near(flat, *sizes, self.elsewhere, *reach) for name, reach in reaches.items()}
 
     @cached_property
     def sets(self) -> dict[str, scipy.sparse.csr_matrix]:
@@ -107,6 +121,8 @@ class Universe(NamedTuple):
     """−1 where there is none."""
     n_own: int
     """Rows before those that are the same for all latents."""
+    before: Int64[np.ndarray, "slot row"]
+    """The token of each slot, −1 for none."""
     valid: UInt64[np.ndarray, " word"]
     weights: Float64[np.ndarray, " word"]
     firings: Int64[np.ndarray, " firing"]
@@ -134,11 +150,14 @@ class Universe(NamedTuple):
         n_each = [n_words(len(stratum)) for stratum in strata]
         rows = np.concatenate([_padded(stratum) for stratum in strata])
         valid, n_own = rows >= 0, 64 * sum(n_each[:-1])
+        before = np.stack([text.before(rows[:n_own], slot) for slot in range(len(GROWN))])
+        before = np.hstack([before, background.elsewhere_before])
         for stratum, (step, _, _) in enumerate(STRATA):
-            valid[n_own:] &= ~is_common[stratum, text.before(rows[n_own:], step)]
+            valid[n_own:] &= ~is_common[stratum, before[step, n_own:]]
         return cls(
             rows=rows,
             n_own=n_own,
+            before=before,
             valid=pack(valid),
             weights=np.repeat(np.round(np.array(weights) / WEIGHT_STEP) * WEIGHT_STEP, n_each),
             firings=firings,

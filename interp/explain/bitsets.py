@@ -100,3 +100,29 @@ def window_bits(tokens, n_ctx, rows, low, high, sets, out):
             found |= sets[tokens[rows[i] - back]]
         for number in range(len(out) if found else 0):
             out[number, i >> 6] |= ((found >> np.uint64(number)) & np.uint64(1)) << np.uint64(i & 63)
+
+
+@njit(cache=True, nogil=True)
+def places_near(tokens, n_ctx, n_vocab, rows, low, high):
+    """Of each token, where its places begin, and the places among the rows that have it `low` to `high` before."""
+    first = np.zeros(n_vocab + 1, np.int32)
+    for row in rows:
+        for back in range(low, min(high, row % n_ctx) + 1):
+            first[tokens[row - back] + 1] += 1
+    for token in range(n_vocab):
+        first[token + 1] += first[token]
+    places, free = np.empty(first[-1], np.int32), first[:-1].copy()
+    for i in range(len(rows)):
+        for back in range(low, min(high, rows[i] % n_ctx) + 1):
+            token = tokens[rows[i] - back]
+            places[free[token]] = i
+            free[token] += 1
+    return first, places
+
+
+@njit(cache=True, nogil=True)
+def mark(tokens, first, places, out):
+    """Set the bits of the places of the tokens."""
+    for token in tokens:
+        for place in places[first[token] : first[token + 1]]:
+            out[place >> 6] |= np.uint64(1) << np.uint64(place & 63)

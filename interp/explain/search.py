@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt64
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
-from interp.explain.bitsets import by_id, cover, pack, transpose, window_bits
+from interp.explain.bitsets import by_id, cover, mark, pack, transpose, window_bits
 from interp.explain.predicates import (
     GROWN,
     KINDS,
@@ -96,7 +96,7 @@ class _Search:
         lookup = np.full((len(GROWN), len(text.vocabulary) + 1), -1, np.int16)  # the last for −1, no token
         for slot, tokens in enumerate(self.tokens):
             lookup[slot, tokens] = np.arange(len(tokens))
-        local = np.stack([own[text.before(self.rows.rows, slot)] for slot, own in enumerate(lookup)])
+        local = np.stack([own[before] for own, before in zip(lookup, self.rows.before, strict=True)])
         order, first = by_id(local, max(map(len, self.tokens)))
         self.atoms = beam.Atoms(
             bits=np.zeros((beam.CAPACITY, len(self.rows.valid)), np.uint64),
@@ -178,11 +178,13 @@ def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
             continue
         best = _best_sets(background, universe, name, kind.reach)
         atoms = [Atom(name, which=which) if kind.sets else Atom(name, (which,)) for which in best]
-        members = np.zeros(len(text.vocabulary), np.uint64)
-        for number, atom in enumerate(atoms):
-            members[list(text.tokens_of(atom))] |= np.uint64(1 << number)
+        members, own = np.zeros(len(text.vocabulary), np.uint64), universe.n_own
         bits = np.zeros((len(atoms), len(universe.valid)), np.uint64)
-        window_bits(text.tokens.reshape(-1), text.n_ctx, universe.rows, *kind.reach, members, bits)
+        for number, atom in enumerate(atoms):
+            tokens = np.array(text.tokens_of(atom))
+            members[tokens] |= np.uint64(1 << number)
+            mark(tokens, *background.elsewhere_near[name], bits[number, own // 64 :])
+        window_bits(text.tokens.reshape(-1), text.n_ctx, universe.rows[:own], *kind.reach, members, bits)
         yield from zip(atoms, bits, strict=True)
         chosen = [] if kind.sets else _greedy_union(bits, universe)
         if len(chosen) > 1:

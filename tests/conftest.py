@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 
 import pytest
 import torch
@@ -29,3 +30,16 @@ def tiny_run(tmp_path_factory):
     with open(folder / "tiny.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it, the others find it done
         return run_stages(TINY, folder / "tiny")
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A browser for all the tests of a process that look at a page."""
+    from tests.chromium import Chromium
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here: the data files are checked against the store without it")
+    browser = Chromium(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

@@ -5,8 +5,6 @@ import gzip
 import html
 import json
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -509,33 +507,9 @@ def test_the_page_and_the_figures_agree_on_the_hue_of_a_verdict():
     assert {verdict: light[verdict] for verdict in VERDICT_COLOURS} == VERDICT_COLOURS
 
 
-class Browser:
-    """Chromium without a window; `dom` is the document after its scripts have run."""
-
-    def __init__(self, program: str, profile: Path):
-        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-        flags += " --disable-component-update --disable-sync --virtual-time-budget=15000 --enable-logging=stderr"
-        self.command = [program, *flags.split(), f"--user-data-dir={profile}", "--window-size=1400,900", "--dump-dom"]
-
-    def dom(self, page: Path, address: str) -> str:
-        done = subprocess.run([*self.command, page.as_uri() + address], capture_output=True, text=True, timeout=120)
-        complaints = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-        assert not complaints, complaints
-        assert 'id="trouble" role="alert" hidden=""' in done.stdout
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Browser:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium here: the data files are checked against the store without it")
-    return Browser(program, tmp_path_factory.mktemp("profile"))
-
-
-def test_chromium_shows_the_feature_of_the_address(browser, page, run):
+def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     latent = 1 + len(VOCAB)  # fires on the hostile token, and lies in the first chunk
-    dom = browser.dom(page, f"#feature/{latent}")
+    dom = chromium.dom(page.as_uri() + f"#feature/{latent}")
     section = dom[dom.index('<section id="feature"') :]
     text = html.unescape(re.sub(r"<[^>]+>", "", section))
     ranking = planted_ranking().set_index("latent").loc[latent]
@@ -553,8 +527,8 @@ def test_chromium_shows_the_feature_of_the_address(browser, page, run):
         assert f'href="#feature/{other}"' in section
 
 
-def test_chromium_shows_the_senses_of_a_latent_that_has_several(browser, page):
-    dom = browser.dom(page, f"#feature/{SPLIT}")
+def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
+    dom = chromium.dom(page.as_uri() + f"#feature/{SPLIT}")
     section = dom[dom.index('<section id="feature"') :]
     text = html.unescape(re.sub(r"<[^>]+>", "", section))
     assert "Its senses" in text and "70 % of its activation" in text and "No rule was found" in text
@@ -564,19 +538,19 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(browser, page):
     assert rows[:4] == [0, 17, 639, 20]
 
 
-def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(browser, page):
-    dom = browser.dom(page, f"#feature/{WHOLE}")
+def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(chromium, page):
+    dom = chromium.dom(page.as_uri() + f"#feature/{WHOLE}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
     assert "polysemantic, unsure" in text and "Unsure: the interval" in text
     assert "no common meaning, no separable senses found" in text and "1 sense" not in text
     sure = planted_ranking().query("sure").latent.iloc[0]
-    dom = browser.dom(page, f"#feature/{sure}")
+    dom = chromium.dom(page.as_uri() + f"#feature/{sure}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
     assert "nsure" not in text.split("Where it fires")[0] and "1 sense" in text
 
 
-def test_chromium_parts_the_verdicts_into_sure_and_unsure(browser, page):
-    dom = browser.dom(page, "#summary")
+def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):
+    dom = chromium.dom(page.as_uri() + "#summary")
     text = html.unescape(re.sub(r"<[^>]+>", "|", dom[dom.index('<section id="summary"') :]))
     ranking = planted_ranking()
     for verdict in ("monosemantic", "polysemantic"):
@@ -585,8 +559,8 @@ def test_chromium_parts_the_verdicts_into_sure_and_unsure(browser, page):
     assert "surely monosemantic" in text and "of those tested" in text
 
 
-def test_chromium_shows_all_features_most_monosemantic_first(browser, page):
-    dom = browser.dom(page, "")
+def test_chromium_shows_all_features_most_monosemantic_first(chromium, page):
+    dom = chromium.dom(page.as_uri() + "")
     shown = [int(latent) for latent in re.findall(r'<tr role="row"[^>]*data-latent="(\d+)"', dom)]
     ranking = planted_ranking()
     expected = ranking[ranking["verdict"] != "dead"]["latent"].tolist()
@@ -596,7 +570,7 @@ def test_chromium_shows_all_features_most_monosemantic_first(browser, page):
 
 
 @pytest.mark.parametrize("view", ["summary", "map"])
-def test_chromium_draws_the_figures(browser, page, view):
-    dom = browser.dom(page, f"#{view}")
+def test_chromium_draws_the_figures(chromium, page, view):
+    dom = chromium.dom(page.as_uri() + f"#{view}")
     section = dom[dom.index(f'<section id="{view}"') :]
     assert 'data-ready="true"' in section and "main-svg" in section and "<img" not in dom

@@ -20,6 +20,8 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", 
 GREY, INK = "#8a8f98", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 SCALE = "Cividis"
+UPLOAD = "sendChartToCloud"
+"""plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
 VERDICT_COLOURS = {
     "monosemantic": BLUE,
     "polysemantic": VERMILLION,
@@ -61,6 +63,7 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
         # 5 pixels above the plot, whatever its height: more would reach the title.
         legend=dict(orientation="h", x=0, y=1 + 5 / max(height - 112, 50), xanchor="left", yanchor="bottom"),
         hoverlabel=dict(namelength=-1),
+        modebar_remove=[UPLOAD],
     )
     fig.update_xaxes(**axis)
     fig.update_yaxes(**axis)

@@ -11,7 +11,7 @@ report.paint = (() => {
     themed.font = { ...themed.font, family: style("--sans"), color: style("--ink"), size: 12 };
     delete themed.height;
     delete themed.width;
-    themed.modebar = { bgcolor: "rgba(0,0,0,0)", color: style("--muted"), activecolor: style("--ink") };
+    themed.modebar = { ...themed.modebar, bgcolor: "rgba(0,0,0,0)", color: style("--muted"), activecolor: style("--ink") };
     themed.hoverlabel = { ...themed.hoverlabel, bgcolor: style("--raised"), bordercolor: style("--rule"), font: { color: style("--ink") } };
     for (const [key, axis] of Object.entries(themed)) {
       if (/^[xy]axis\d*$/.test(key)) Object.assign(axis, { gridcolor: style("--grid"), linecolor: style("--muted"), tickcolor: style("--muted") });
@@ -26,7 +26,7 @@ report.paint = (() => {
     return JSON.parse(JSON.stringify(given).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
   }
 
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   return { style, layout, traces, config };
 })();
 

@@ -1,0 +1,161 @@
+"""Chromium without a window, driven through the pipe of its DevTools protocol: pages are opened, clicked and typed into.
+
+The protocol is JSON messages, each ended by a zero byte: commands on file descriptor 3, answers and events on 4.
+"""
+
+import base64
+import json
+import os
+import select
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
+)
+SECONDS = 90
+"""Longest wait for an answer: a machine may be busy."""
+KEYS = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38, "Tab": 9, " ": 32}
+READY = """(() => {
+    const view = document.body?.dataset.view, section = document.getElementById(view);
+    if (!performance.getEntriesByName("report-drawn").length || !section) return false;
+    if (view === "features") return Boolean(section.querySelector("tbody tr[role=row]"));
+    const [, latent] = location.hash.split("/");
+    return section.dataset.ready === "true" || section.querySelector(".missing") !== null
+        || (latent !== undefined && section.dataset.latent === latent);
+})()"""
+
+
+class Chromium:
+    def __init__(self, program: str, profile: Path):
+        commands, self._to = os.pipe()
+        self._from, answers = os.pipe()
+
+        def as_three_and_four() -> None:
+            high = os.dup(answers), os.dup(commands)
+            os.dup2(high[1], 3)
+            os.dup2(high[0], 4)
+
+        self.process = subprocess.Popen(
+            [program, *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"],
+            preexec_fn=as_three_and_four,
+            pass_fds=(3, 4),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self._n = 0
+        self._read = b""
+        self._session: str | None = None
+        self.complaints: list[str] = []
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.send(f"{domain}.enable")
+        self.size(1400, 900)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(SECONDS)
+        os.close(self._to)
+        os.close(self._from)
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a command. What the page complains of meanwhile is kept."""
+        self._n += 1
+        message = {"id": self._n, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._n:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return answer["result"]
+
+    def open(self, address: str) -> None:
+        """Load a page afresh and wait until its view is drawn."""
+        self.complaints.clear()
+        self.send("Page.navigate", url="about:blank")
+        self.send("Page.navigate", url=address)
+        self.wait(READY)
+
+    def dom(self, address: str) -> str:
+        """The document of a page after its scripts have run without a complaint."""
+        self.open(address)
+        assert not self.complaints, self.complaints
+        assert self.evaluate("document.getElementById('trouble').hidden")
+        return self.evaluate("document.documentElement.outerHTML")
+
+    def evaluate(self, expression: str) -> Any:
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
+        return answer["result"].get("value")
+
+    def wait(self, expression: str) -> Any:
+        """The value of the expression as soon as it is true."""
+        end = time.monotonic() + SECONDS
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < end, f"{expression} stays {value!r}; {self.complaints}"
+            time.sleep(0.01)
+        return value
+
+    def text(self, selector: str) -> list[str]:
+        """What each element that fits says."""
+        return self.evaluate(f"Array.from(document.querySelectorAll({json.dumps(selector)}), (e) => e.textContent)")
+
+    def click(self, selector: str) -> None:
+        """Press the mouse on the middle of the first element that fits."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        place = (
+            f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'nearest'}}); const b = e.getBoundingClientRect();"
+        )
+        x, y = self.evaluate(f"{place} return [b.x + b.width / 2, b.y + b.height / 2]; }})()")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def press(self, key: str) -> None:
+        code = KEYS.get(key, ord(key.upper()[0]))
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        pressed = {"key": key, "windowsVirtualKeyCode": code, "text": text}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **pressed)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    def search(self, query: str) -> None:
+        """Put a text into the search field, as typing does."""
+        field = "document.getElementById('search')"
+        self.evaluate(f"{field}.value = {json.dumps(query)}; {field}.dispatchEvent(new Event('input'))")
+
+    def size(self, width: int, height: int, *, dark: bool = False) -> None:
+        """The window's, in CSS pixels, and its colour scheme."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def picture(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._read:
+            assert select.select([self._from], [], [], SECONDS)[0], "Chromium does not answer"
+            part = os.read(self._from, 1 << 16)
+            assert part, "Chromium has ended"
+            self._read += part
+        message, self._read = self._read.split(b"\0", 1)
+        answer = json.loads(message)
+        self._complain(answer.get("method"), answer.get("params", {}))
+        return answer
+
+    def _complain(self, event: str | None, params: dict[str, Any]) -> None:
+        if event == "Runtime.exceptionThrown":
+            self.complaints.append(str(params["exceptionDetails"]))
+        elif event == "Log.entryAdded" and params["entry"]["level"] in ("warning", "error"):
+            self.complaints.append(str(params["entry"]))
+        elif event == "Runtime.consoleAPICalled" and params["type"] in ("warning", "error"):
+            self.complaints.append(str(params["args"]))

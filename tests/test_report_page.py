@@ -1,0 +1,82 @@
+"""What a reader of the page sees and does, tried in Chromium on a store whose latents are planted for it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+
+from interp import figures
+from interp.features.feature_store import FeatureStore
+from interp.report import write_report
+
+VOCAB = [
+    "<|bos|>",
+    " return",
+    " +",
+    "returned",
+    "123",
+    "1233",
+    " a",
+    "\n",
+    "\t",
+    "⟨ce⟩",
+    "⟨b2⟩",
+    "⟨d7⟩",
+    "⟨a9⟩⟨d7⟩",
+    "⟨9c⟩",
+]
+VOCAB += [f"w{i}" for i in range(16)]
+N_SEQ, N_CTX, D_SAE = 30, 16, 30
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> str:
+    """Latent j fires on token j, more strongly the later in the text."""
+    folder = tmp_path_factory.mktemp("page")
+    tokens = np.random.default_rng(0).integers(14, len(VOCAB), (N_SEQ, N_CTX))
+    tokens[:, :14] = np.arange(14)
+    at = np.flatnonzero(tokens.reshape(-1) < D_SAE)
+    values = 1 + at / at.max()
+    z = scipy.sparse.csr_matrix((values, (at, tokens.reshape(-1)[at])), (N_SEQ * N_CTX, D_SAE), dtype=np.float32)
+    labels = {"python": torch.from_numpy(tokens == 3), "latex": torch.from_numpy(tokens % 2 == 0)}
+    g = torch.Generator().manual_seed(0)
+    weights = {"W_dec": torch.randn(D_SAE, 8, generator=g), "W_U": torch.randn(8, len(VOCAB), generator=g)}
+    store = FeatureStore.from_codes(
+        torch.from_numpy(tokens).int(), z, folder / "store", vocab=VOCAB, labels=labels, **weights
+    )
+    return write_report(store, folder / "page", ranking=planted_ranking()).as_uri()
+
+
+def planted_ranking() -> pd.DataFrame:
+    table = pd.DataFrame({"latent": np.arange(D_SAE), "monosemanticity": 0.999, "ci_low": 0.99, "ci_high": 0.999})
+    table["verdict"], table["sure"], table["n_senses"] = "monosemantic", True, 1
+    table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
+    table["explanation_f1"] = 0.5
+    return table
+
+
+@pytest.fixture
+def browser(chromium):
+    chromium.size(1400, 900)
+    return chromium
+
+
+def modebar(browser) -> str:
+    browser.wait("document.querySelectorAll('.modebar-btn').length")
+    return " ".join(browser.evaluate("Array.from(document.querySelectorAll('.modebar-btn'), (e) => e.dataset.title)"))
+
+
+@pytest.mark.parametrize("view", ["summary", "map"])
+def test_no_figure_of_the_page_offers_to_upload_itself(browser, address, view):
+    browser.open(f"{address}#{view}")
+    assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
+
+
+def test_a_saved_figure_offers_no_upload_whoever_draws_it(browser, tmp_path: Path):
+    figure = figures.density_histogram(pd.DataFrame({"density": [0.1, 0.01]}))
+    (tmp_path / "figure.html").write_text(figure.to_html(), encoding="utf-8")
+    browser.send("Page.navigate", url=(tmp_path / "figure.html").as_uri())
+    assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)

@@ -115,7 +115,7 @@ class _Shared:
             return
         tokens = self.passes.tokens
         progress(0, tokens.numel(), "norms of a sample")
-        writer.limits, writer.outliers = limits_of(self.passes.sample_norms(), max_norm, tokens)
+        writer.limits, writer.outliers = limits_of(self.passes.sample_norms(), max_norm, tokens, self.passes.words)
 
     def add(
         self, writer: ScatterWriter | None, starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress

@@ -27,6 +27,12 @@ class Passes:
     batch_size: int
     """Sequences a forward pass."""
 
+    @property
+    def words(self) -> list[str] | None:
+        """Of the token ids, where the model has its tokenizer."""
+        tokenizer: Any = getattr(self.module, "tokenizer", None)
+        return tokenizer.display() if hasattr(tokenizer, "display") else None
+
     @classmethod
     def over(
         cls,

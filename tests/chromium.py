@@ -1,4 +1,4 @@
-"""Chromium without a window, driven through the pipe of its DevTools protocol: pages are opened, clicked and typed into.
+"""Chromium without a window, driven through the pipe of its DevTools protocol: pages are opened, clicked, typed into.
 
 The protocol is JSON messages, each ended by a zero byte: commands on file descriptor 3, answers and events on 4.
 """

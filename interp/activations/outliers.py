@@ -14,7 +14,7 @@ whoever encodes rows leaves those above it alone.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -51,7 +51,7 @@ class Outliers(NamedTuple):
     @property
     def said(self) -> str:
         times = f"above {self.limit / self.median_norm:.3g} × the median {self.median_norm:.4g}"
-        return f"{self.rows:.2%} of the rows, with norms {times}, hold {self.variance:.0%} of the variance"
+        return f"{self.rows:.2%} of the rows, with norms {times}, hold {self.variance:.1%} of the variance"
 
     @property
     def told(self) -> dict[str, float]:
@@ -192,15 +192,19 @@ class NormSample:
     def outliers(self, n_ctx: int, max_norm: float | str | None) -> Outliers:
         return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
 
-    def places(self, limit: float, tokens: Int[Tensor, "seq pos"]) -> str:
-        """Where most of the rows above a limit are."""
+    def places(self, limit: float, tokens: Int[Tensor, "seq pos"], words: Sequence[str] | None) -> str:
+        """Where most of the rows above a limit are. words: of the token ids, where they are known."""
         at = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions, ids = at % tokens.shape[1], tokens.flatten()[at]
-        return f"most at positions {_frequent(positions)}, of tokens {_frequent(ids)}"
+        named = ", ".join(repr(words[i]) if words else str(i) for i in _frequent(ids))
+        return f"most at positions {', '.join(map(str, _frequent(positions)))}, of tokens {named}"
 
 
 def limits_of(
-    samples: Mapping[str, NormSample], max_norm: float | str, tokens: Int[Tensor, "seq pos"]
+    samples: Mapping[str, NormSample],
+    max_norm: float | str,
+    tokens: Int[Tensor, "seq pos"],
+    words: Sequence[str] | None = None,
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Of a harvest, by hook: the limits, and what was found; a warning where "auto" sets one."""
     found = {hook: sample.outliers(tokens.shape[1], max_norm) for hook, sample in samples.items()}
@@ -212,7 +216,7 @@ def limits_of(
             raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
         limits[hook] = outliers.limit
         if max_norm == "auto":
-            where = samples[hook].places(outliers.limit, tokens)
+            where = samples[hook].places(outliers.limit, tokens, words)
             log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.said, where)
     return limits, {hook: outliers.told for hook, outliers in found.items()}
 
@@ -222,5 +226,5 @@ def _some(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
     return rows[:: max(1, -(-len(rows) // n))]
 
 
-def _frequent(numbers: Int[Tensor, " n"]) -> str:
-    return ", ".join(str(number) for number, _ in Counter(numbers.tolist()).most_common(3))
+def _frequent(numbers: Int[Tensor, " n"]) -> list[int]:
+    return [number for number, _ in Counter(numbers.tolist()).most_common(3)]

@@ -69,7 +69,7 @@ class ActivationStream(ActivationStore):
         with evaluating(self.passes.module):
             widths = self.passes.widths()
             samples = {} if max_norm is None else self.passes.sample_norms()
-        self.limits, _ = limits_of(samples, max_norm or "auto", self.passes.tokens)
+        self.limits, _ = limits_of(samples, max_norm or "auto", self.passes.tokens, self.passes.words)
         row_bytes = sum(widths.values()) * self._dtype.itemsize
         n_seq, n_ctx = tokens.shape
         self.n_chunks = -(-n_seq // max(1, buffer_bytes // (n_ctx * row_bytes)))

@@ -351,13 +351,37 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
         centred = directions - directions.mean(1, keepdim=True)
         effects = (centred / scale * model.ln_final.w) @ model.W_U
         effects = effects - effects.mean(1, keepdim=True)
+    shown = tokens.unique().long()
     for j, row in features.table().iterrows():
-        top, bottom = effects[j].topk(3), effects[j].topk(3, largest=False)
-        assert list(row.top_logit_tokens) == top.indices.tolist()
-        assert list(row.bottom_logit_tokens) == bottom.indices.tolist()
+        top, bottom = effects[j, shown].topk(3), effects[j, shown].topk(3, largest=False)
+        assert list(row.top_logit_tokens) == shown[top.indices].tolist()
+        assert list(row.bottom_logit_tokens) == shown[bottom.indices].tolist()
         np.testing.assert_allclose(row.top_logits, top.values, rtol=1e-4)
         np.testing.assert_allclose(row.bottom_logits, bottom.values, rtol=1e-4)
     assert "mean scale" in features.meta["logit_effects"]
+
+
+@pytest.mark.parametrize("least", [0, 1, 3])
+def test_logit_effects_are_listed_of_tokens_that_occur(least, tmp_path):
+    """Tokens that never do, or rarely, and have the largest effects of all, are no answer; the mean is over all."""
+    rng = np.random.default_rng(17)
+    text = np.where(np.arange(64) < 2, 11, rng.integers(8, size=64)).astype(np.int32)  # 8, 9 and 10 never, 11 twice
+    W_dec, W_U = (torch.from_numpy(rng.normal(size=size)).float() for size in ((5, 6), (6, 14)))
+    W_U[:, 8:] *= 100
+    codes = SparseCodes.from_dense(torch.from_numpy(rng.random((64, 5))))
+    given: dict = {"W_dec": W_dec, "W_U": W_U, "vocab": [f"t{i}" for i in range(12)]}  # W_U is padded
+    settings = ScanConfig(n_logits=3, min_occurrences=least)
+    store = FeatureStore.from_codes(torch.from_numpy(text).view(8, 8), codes, tmp_path, settings=settings, **given)
+    effects = W_dec @ W_U
+    effects -= effects.mean(1, keepdim=True)
+    shown = [token for token in range(12) if (text == token).sum() >= least]
+    listed = set()
+    for own, row in zip(effects.tolist(), store.table().itertuples(), strict=True):
+        listed |= {*row.top_logit_tokens, *row.bottom_logit_tokens}
+        ranked = sorted(shown, key=lambda token: own[token])
+        assert list(row.bottom_logit_tokens) == ranked[:3] and list(row.top_logit_tokens) == ranked[:-4:-1]
+        np.testing.assert_allclose(row.top_logits, [own[token] for token in ranked[:-4:-1]], rtol=1e-4)
+    assert bool({8, 9, 10} & listed) == (least == 0) and (11 in listed) == (least < 3)
 
 
 def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path):
@@ -493,7 +517,8 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     feature = store[0]
     assert feature.latent == 0 and feature.facts.n_active == (z[:, 0] > 0).sum() and feature.examples.value[0] == 4
     page = feature._repr_html_()
-    assert "&lt;b&gt;9&amp;" in page and "<b>9&" not in page and f"positive logits: <code>&lt;b&gt;{VOCAB - 1}" in page
+    assert "&lt;b&gt;9&amp;" in page and "<b>9&" not in page
+    assert f"positive logits: <code>&lt;b&gt;{int(tokens.max())}&amp;" in page
     assert "rgba(255,140,0,0.80)" in page and "rgba(255,140,0,0.40)" in page
     assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()
     for latent in (-1, 2):

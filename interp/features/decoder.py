@@ -5,6 +5,9 @@ The direct effect of a latent at activation 1 on the logits, with its direction 
 
     effect = direction W_U,  minus its mean over the vocabulary
 
+Of the vocabulary are listed the tokens that occur in the text at least `ScanConfig.min_occurrences` times: a model was
+hardly taught those that never do, so they have the largest effects of all, and what they say can be seen nowhere. The
+mean is over the whole vocabulary none the less, so that an effect is the same number whatever text is scanned.
 With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
 
     next_auroc = P(effect_s > effect_t) + ½ P(effect_s = effect_t),   s ~ P, t ~ U     ½: no more often than in any text
@@ -63,17 +66,17 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None
         return {}
     effects = path.directions[latents] @ path.W_U
     effects -= effects.mean(1, keepdim=True)
-    k = min(rows.config.n_logits, effects.shape[1])
-    top, bottom = (effects.topk(k, largest=largest) for largest in (True, False))
-    columns = {
-        "top_logit_tokens": list(top.indices.numpy()),
-        "top_logits": list(top.values.numpy()),
-        "bottom_logit_tokens": list(bottom.indices.numpy()),
-        "bottom_logits": list(bottom.values.numpy()),
-    }
+    shown = torch.from_numpy(np.flatnonzero(rows.unigrams[: effects.shape[1]] >= rows.config.min_occurrences))
+    k = min(rows.config.n_logits, len(shown))
+    columns: dict[str, Any] = {}
+    tokens: dict[str, np.ndarray] = {}
+    for side, largest in (("top", True), ("bottom", False)):
+        best = effects[:, shown].topk(k, largest=largest)
+        tokens[side] = shown[best.indices].numpy()
+        columns |= {f"{side}_logit_tokens": list(tokens[side]), f"{side}_logits": list(best.values.numpy())}
     if following is None:
         return columns
-    n_next, share, auroc = _follow(effects.numpy(), top.indices.numpy(), rows.unigrams, *following)
+    n_next, share, auroc = _follow(effects.numpy(), tokens["top"], rows.unigrams, *following)
     return columns | {"top_logit_next": list(n_next), "top_logit_next_share": list(share), "next_auroc": auroc}
 
 

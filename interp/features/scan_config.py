@@ -34,6 +34,9 @@ class ScanConfig:
     n_tokens: int = 20
     """Most frequent tokens kept for each latent and offset."""
     n_logits: int = 10
+    """Tokens of the largest and of the smallest logit effects kept."""
+    min_occurrences: int = 1
+    """Of a token in the text, for it to be among those; 0: any of the vocabulary."""
     n_neighbours: int = 10
     n_coactivations: int = 10
     strongest: int | None = None
@@ -49,7 +52,7 @@ class ScanConfig:
         for name in ("n_intervals", "n_tokens", "n_logits", "chunk_entries", "buffer_mb"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        counts = ("n_top", "n_per_interval", "window_before", "window_after", "n_before", "n_after")
+        counts = ("n_top", "n_per_interval", "window_before", "window_after", "n_before", "n_after", "min_occurrences")
         for name in (*counts, "n_neighbours", "n_coactivations", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")

@@ -223,6 +223,7 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
         np.array([2, 1, 0]),
         np.ones(3, np.float32),
         sampled,
+        np.arange(3),
     )
     for unit, latent in enumerate((2, 1, 0)):
         for number, rule in enumerate(rules[unit]):

@@ -132,6 +132,19 @@ def beside_null(ranking, measure, what="z"):
     return long[long.measure == measure].set_index("latent")[what].reindex(range(len(ranking)))
 
 
+def test_some_latents_are_ranked_as_among_all(store, ranking):
+    some = [40, 3, 11, 3, *ranking["latent"][ranking["n_senses"] > 1][:4]]
+    found = rank_features(store, nulls=2, latents=some)
+    expected = ranking[ranking["latent"].isin(some)].reset_index(drop=True)
+    assert len(found) == len(set(some)) and (expected["senses"].map(len) > 1).any()
+    pd.testing.assert_frame_equal(found, expected)
+    for wrong, said in (([3, store.d_sae], f"{store.d_sae} is not in 0..{store.d_sae - 1}"), ([], "names none")):
+        with pytest.raises(ValueError, match=said):
+            rank_features(store, latents=wrong)
+    with pytest.raises(ValueError, match="1.5 is not in 0"):
+        rank_features(store, latents=[1.5])
+
+
 def test_monosemantic_latents_rank_above_polysemantic_ones(world, ranking):
     table = by_latent(ranking)
     chosen = np.isin(world.kinds, ["mono", "poly"])

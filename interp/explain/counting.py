@@ -45,11 +45,13 @@ def count_rules(
     latents: Int64[np.ndarray, " unit"],
     maxima: Float32[np.ndarray, " d_sae"],
     sampled: Sequence[Int64[np.ndarray, " row"]],
+    counted: Int64[np.ndarray, " counted"],
     progress: Progress = no_progress,
 ) -> Counts:
     """Count the rules proposed for each unit over all codes.
 
-    latents: whose firings each unit's rules are held against; sampled: ascending rows of each unit to count hits on.
+    latents: whose firings each unit's rules are held against; sampled: ascending rows of each unit to count hits on;
+    counted: the units to count, the others' counts are 0.
     """
     shape = (2, len(proposed), max([1, *map(len, proposed)]))
     sizes = (shape, (*shape, N_SLICES), (2, len(proposed), N_SLICES), shape)
@@ -63,7 +65,7 @@ def count_rules(
             _count(*given)
 
     threads = torch.get_num_threads()
-    spans = np.array_split(np.arange(len(proposed)), 8 * threads)
+    spans = np.array_split(counted, 8 * threads)
     with ThreadPoolExecutor(threads) as pool:
         for part in chunks(codes, maxima, text.n_ctx, progress, "scoring explanations"):
             for _ in pool.map(partial(count, _Chunk(text, half, part, codes.d_sae)), spans):

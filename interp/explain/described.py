@@ -33,11 +33,12 @@ def describe(
     evidence: Evidence,
     sample: FitSample,
     maxima: Float32[np.ndarray, " d_sae"],
+    chosen: Bool[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress | None = None,
 ) -> Described:
-    """All latents and their senses. sample: of the pass that the evidence is from; maxima: of each latent; labels:
-    those that rules may name.
+    """The latents chosen and their senses. sample: of the pass that the evidence is from; maxima: of each latent;
+    labels: those that rules may name.
 
     A sense is `share` of the activation mass, `monosemanticity` and what of it is `by_chance`, `stability`, `n` sampled
     firings, `rows` of the strongest, `following` tokens, `promoted` share, `rule` and its `f1`
@@ -51,6 +52,7 @@ def describe(
         features.fit_half(),
         maxima=maxima,
         senses=[(latent, rows) for latent, rows, _ in found],
+        chosen=chosen,
         labels=labels,
         spelt=features.is_spelt,
         sample=sample,

@@ -99,6 +99,7 @@ def explain(
     *,
     maxima: Float32[np.ndarray, " d_sae"],
     senses: Sequence[Sense] = (),
+    chosen: Bool[np.ndarray, " d_sae"] | None = None,
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     spelt: bool = True,
     seed: int = 0,
@@ -109,6 +110,7 @@ def explain(
     where `fit_half` is true.
 
     vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
+    chosen: the latents to explain (all); of others nothing is looked for or counted.
     labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
     spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
     sample: of an earlier pass over the same codes; without, one is drawn.
@@ -122,11 +124,13 @@ def explain(
         for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):
             sample.add(chunk)
     given = _Senses.of(senses, codes, text.n_ctx, half, sample.n_fire)
-    firings = [np.sort(own[own >= 0]) for own in sample.rows] + given.in_fit
+    chosen = np.ones(n, bool) if chosen is None else chosen
+    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows, -1)] + given.in_fit
     n_fire = np.concatenate([sample.n_fire, given.n_fire])
     proposed = _propose(Background.of(text, half), firings, n_fire, n, progress)
     latents, sampled = np.concatenate([np.arange(n), given.latents]), [np.zeros(0, np.int64)] * n + given.rows
-    counts = count_rules(text, codes, half, proposed, latents, maxima, sampled, progress)
+    units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
+    counts = count_rules(text, codes, half, proposed, latents, maxima, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), given.n_sampled], 1)
     every = _choose(text, proposed, counts, n_firings, n_fire)

@@ -97,12 +97,14 @@ def collect_evidence(
     seed: int = 0,
     bootstraps: int = 0,
     listeners: Sequence[Listener] = (),
+    chosen: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress | None = None,
 ) -> Evidence:
     """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
 
     vocab: None where nothing is known of how tokens are spelt. bootstraps: of the replicates, in which the senses are
     looked for again; 0: their stability is not known. listeners: each is handed every chunk, whole groups at a time.
+    chosen: of other latents are no cohesion and no senses; the nulls are of all.
     """
     rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
     per_group = rows_per_group(n_seq, n_ctx)
@@ -120,12 +122,13 @@ def collect_evidence(
     testable = (sums[0].n_groups >= MIN_GROUPS) & sampled.is_in_both_halves
     latents, size = np.flatnonzero(testable), rows.shape[1]
     draws = np.vstack([np.ones(size), rng.poisson(1.0, (REPLICATES, size))])
-    found = measure_latents(sampled, latents, draws, has_one, bootstraps=bootstraps, progress=progress)
-    chosen = [np.sort(rng.permutation(latents)[:NULL_LATENTS]) for _ in shifts]
+    wanted = latents if chosen is None else latents[chosen[latents]]
+    found = measure_latents(sampled, wanted, draws, has_one, bootstraps=bootstraps, progress=progress)
+    drawn = [np.sort(rng.permutation(latents)[:NULL_LATENTS]) for _ in shifts]
     every = max(1, min(len(latents), NULL_LATENTS) // NULL_SENSES)
     shifted = [
         measure_latents(sampled, some, draws[:1], has_one, shift=shift, every=every)
-        for shift, some in zip(shifts, chosen, strict=True)
+        for shift, some in zip(shifts, drawn, strict=True)
     ]
     fields = vars(found) | {"coherences": np.stack([each.coherences for each in sums])}
     fields |= {"nulls": shifted, "rows": rows, "shares": shares, "testable": testable}

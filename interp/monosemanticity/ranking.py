@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from interp.explain import FitSample, describe
 from interp.features.feature_store import FeatureStore
@@ -56,6 +56,8 @@ from interp.metrics.twins import check_twin
 from interp.monosemanticity import views
 from interp.monosemanticity.calibration import Calibration, calibrate
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
+from interp.monosemanticity.evidence_rows import evidence_rows
+from interp.monosemanticity.evidence_rows import ranking_evidence as ranking_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
 from interp.monosemanticity.groups import circular_shifts
 from interp.tensor_checks import check_token_ids
@@ -71,13 +73,13 @@ BOOTSTRAPS = 4
 """In which the senses of a latent are looked for again."""
 LEXICAL_SHARE = 0.9
 """Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
-EVIDENCE = ("measure", "value", "z", "null_low", "null_high")
 _RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
 
 
 def rank_features(
     features: FeatureStore,
     *,
+    latents: Sequence[int] | None = None,
     nulls: int = 2,
     seed: int = 0,
     calibration: Calibration | None = None,
@@ -88,14 +90,17 @@ def rank_features(
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table.
 
-    nulls: circular shifts of the text; latents of similar size share them, so two suffice; where fewer than 100 fire
-    there are more. calibration: None for the one that ships. labels: the masks that were scanned, for their measure's
-    null: the store keeps counts only. use_labels: let the rules name labels too. twin: a scan of the same tokens with a
-    dictionary from another seed. None of these but calibration changes a probability or a verdict.
-    Raises ValueError if nulls < 1 or seed < 0, if use_labels is set and there are no labels, or if a mask or the twin
-    is not of the tokens that were scanned. `attrs["features"]` says what was ranked (`features.identity`).
+    latents: rank these alone, to the same numbers as among all. The codes and the nulls are those of all; the rest of
+    the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
+    two suffice; where fewer than 100 fire there are more. calibration: None for the one that ships. labels: the masks
+    that were scanned, for their measure's null: the store keeps counts only. use_labels: let the rules name labels too.
+    twin: a scan of the same tokens with a dictionary from another seed. None of these but calibration changes a
+    probability or a verdict. `attrs["features"]` says what was ranked (`features.identity`).
+    Raises ValueError for latents that are not there, if nulls < 1 or seed < 0, if use_labels is set and there are no
+    labels, or if a mask or the twin is not of the tokens that were scanned.
     """
     _check(nulls, seed)
+    chosen = _chosen(latents, features.d_sae)
     check_labels(features, labels, needed=use_labels)
     if twin is not None:
         check_twin(features, twin)
@@ -107,14 +112,17 @@ def rank_features(
     rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
     given = features.tokens, features.codes, features.vocab, facts, calibration, features.is_spelt
     options: dict[str, Any] = {"nulls": nulls, "seed": seed, "bootstraps": BOOTSTRAPS, "progress": progress}
+    options["chosen"] = chosen
     judged = _judge(*given, listeners=[sampled.add, rule_sample.add], **options)
-    words, senses = describe(features, judged.evidence, rule_sample, maxima, labels if use_labels else None, progress)
+    words, senses = describe(
+        features, judged.evidence, rule_sample, maxima, chosen, labels if use_labels else None, progress
+    )
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": judged.columns["token_share"]})
     scales = measure_scales(values, features, sampled, judged.evidence, labels=labels, twin=twin, seed=seed)
     columns = judged.columns | {"explanation": words.phrases, **rule, "senses": senses}
     columns |= {**values, "density": judged.columns["density"], "n_sequences": table["n_sequences"].to_numpy()}
-    table = _ranked(columns, judged.evidence, values, scales)
+    table = _ranked(columns, judged.evidence, values, scales, chosen)
     table.attrs["features"] = identity(features)
     return table
 
@@ -142,23 +150,6 @@ def rank_codes(
     given = tokens, codes, names, count_firings(codes), calibration, vocab is not None
     judged = _judge(*given, nulls=nulls, seed=seed, progress=progress)
     return _ranked(judged.columns, judged.evidence, {"token_share": judged.columns["token_share"]}, {})
-
-
-def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.DataFrame:
-    """What the verdict of a latent is made of, and its measures: `measure`, `value`, `z`, `null_low`, `null_high`, NaN
-    where there is no null. Without a latent: of all, with their `latent`.
-
-    Raises ValueError where the ranking has no such latent, or no evidence.
-    """
-    if "evidence" not in ranking:
-        raise ValueError("the ranking has no column evidence: an earlier version made it; rank the features again")
-    rows = ranking if latent is None else ranking[ranking["latent"] == latent]
-    if latent is not None and rows.empty:
-        raise ValueError(f"latent={latent} is not in the ranking")
-    pairs = zip(rows["latent"], rows["evidence"], strict=True)
-    listed = [{"latent": at, **row} for at, own in pairs if isinstance(own, list | np.ndarray) for row in own]
-    table = pd.DataFrame(listed, columns=["latent", *EVIDENCE]).astype(dict.fromkeys(EVIDENCE[1:], float))
-    return table if latent is None else table.drop(columns="latent")
 
 
 class _Judged(NamedTuple):
@@ -225,22 +216,26 @@ def _ranked(
     evidence: Evidence,
     measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
     scales: Mapping[str, NullScale],
+    chosen: Bool[np.ndarray, " d_sae"] | None = None,
 ) -> pd.DataFrame:
-    """Sorted, with the column `evidence`."""
-    n_senses = np.where(evidence.testable, evidence.n_senses, np.nan)
-    stated: dict[str, tuple[np.ndarray, NullScale | None]]
-    stated = {name: (evidence.of(name), evidence.null(name)) for name in (*NAMES[2:], *NAMES[:2])}
-    stated |= {"n_senses": (n_senses, evidence.senses_null)}
-    stated |= {name: (values, scales.get(name)) for name, values in measures.items()}
-    listed: list[list[dict[str, Any]]] = [[] for _ in n_senses]
-    for name, (values, null) in stated.items():
-        numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))]).astype(object)
-        numbers[~np.isfinite(numbers.astype(float))] = None
-        for latent in np.flatnonzero(np.isfinite(values)):
-            listed[latent].append(dict(zip(EVIDENCE, (name, *numbers[latent]), strict=True)))
+    """Sorted, with the column `evidence`; chosen: of some latents only."""
     table = pd.DataFrame({name: pd.Series(columns[name]) for name in _ORDER if name in columns})
-    table["evidence"] = pd.Series(listed, dtype=object)
+    table = table if chosen is None else table[chosen]
+    table = table.assign(evidence=evidence_rows(evidence, measures, scales, table["latent"].to_numpy()))
     return table.sort_values(["monosemanticity", "latent"], ascending=[False, True], ignore_index=True)
+
+
+def _chosen(latents: Sequence[int] | None, d_sae: int) -> Bool[np.ndarray, " d_sae"]:
+    if latents is None:
+        return np.ones(d_sae, bool)
+    out = np.zeros(d_sae, bool)
+    for latent in latents:
+        if isinstance(latent, bool) or not isinstance(latent, Integral) or not 0 <= latent < d_sae:
+            raise ValueError(f"latents: {latent!r} is not in 0..{d_sae - 1}, the latents of these features")
+        out[latent] = True
+    if not out.any():
+        raise ValueError("latents names none: leave it out to rank all")
+    return out
 
 
 def _check(nulls: int, seed: int) -> None:

@@ -20,6 +20,8 @@ QUALITY_COLUMNS = {
     "dictionary": ("dictionary", ""),
     "l0": ("L0 (latents a token)", ".1f"),
     "fvu": ("FVU", ".3f"),
+    "fvu_all": ("FVU, outliers too", ".3f"),
+    "outlier_share": ("outliers, left alone", ".2%"),
     "ce_clean": ("CE, model (nats)", ".3f"),
     "ce_spliced": ("CE, spliced (nats)", ".3f"),
     "ce_mean_ablated": ("CE, mean-ablated (nats)", ".3f"),
@@ -133,6 +135,8 @@ def _quality(inputs: ReportInputs) -> dict | str:
     table = inputs.quality
     if table is None or table.empty:
         return "No quality table: it needs the model and held-out tokens."
+    if not table.get("outlier_share", pd.Series(0)).any():
+        table = table.drop(columns=["fvu_all", "outlier_share"], errors="ignore")
     columns = [name for name in QUALITY_COLUMNS if name in table]
     rows = [[_cell(row[name], QUALITY_COLUMNS[name][1]) for name in columns] for _, row in table.iterrows()]
     return {"columns": [QUALITY_COLUMNS[name][0] for name in columns], "rows": rows}

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of what is public
+    from interp import effects as effects
     from interp import figures as figures
     from interp.activations import ActivationStore as ActivationStore
     from interp.activations import join_stores as join_stores

@@ -1,0 +1,8 @@
+"""What features do: the model run with latents changed, and what that changes in what it says."""
+
+from interp.effects.feature_effects import feature_effects as feature_effects
+from interp.effects.interventions import ABLATE as ABLATE
+from interp.effects.interventions import Action as Action
+from interp.effects.interventions import add as add
+from interp.effects.interventions import intervene as intervene
+from interp.effects.interventions import pin as pin

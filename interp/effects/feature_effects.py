@@ -1,0 +1,151 @@
+"""What each latent does to what the model says: run again without it, on sampled sequences where it fires.
+
+Of a latent, over its sampled sequences, with p the model's next-token probabilities as it is and p' those with the
+latent ablated at all its firings (x − z_j d_j, the rest of x kept):
+
+    loss_change           mean of CE' − CE at the firings, nats; above 0 where the latent helps
+    later_loss_change     the same at later positions of the sequence where it does not fire
+    total_change          sum of CE' − CE over the sequence, per firing
+    kl                    mean of KL(p ‖ p') at the firings, nats
+    gradient_effect       −z_j d_j · gradient of the sequence's loss, summed, per firing: what total_change is to first
+                          order
+    gradient_agreement    Spearman of the two over the latent's sequences
+    likelier_tokens       the tokens with the largest mean of log p − log p' at the firings; `likelier` has the nats
+    less_likely_tokens    the smallest, `less_likely`
+
+`_low` and `_high` are a 95 % interval: sequences drawn anew with replacement, 200 times. Tokens that the scan left out
+(BOS, rows above the norm limit) are neither changed nor counted. In half precision, changes below its steps are lost.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.codes import Dictionary
+from interp.effects.ablations import NUMBERS_AT_ONCE, SUMS, Ablations
+from interp.effects.downstream import Downstream
+from interp.effects.interventions import place_of
+from interp.features.feature_store import FeatureStore
+from interp.files import Progress, no_progress, ratio
+from interp.hooks import Model, evaluating, module_of, size_of
+from interp.tensor_checks import check_token_ids
+
+_CHUNK_SEQUENCES = 64
+_DRAWS = 200
+_MIN_SEQUENCES = 4
+"""For a correlation over a latent's sequences."""
+_MEANS = {
+    "loss_change": ("loss", "targets"),
+    "later_loss_change": ("later_loss", "later"),
+    "total_change": ("total", "firings"),
+    "kl": ("kl", "firings"),
+    "gradient_effect": ("gradient", "firings"),
+}
+
+
+def feature_effects(
+    features: FeatureStore,
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    *,
+    latents: Sequence[int] | None = None,
+    sequences: int = 16,
+    n_tokens: int = 10,
+    writes: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
+    that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires.
+
+    `attrs`: way (what was run again), sequences, seed, and gradient_agreement over the latents. Raises ValueError if
+    model, dictionary and scan are not of each other.
+    """
+    module, place = module_of(model), place_of(model, hook, dictionary, writes)
+    check_token_ids(features.tokens, size_of(module, "d_vocab"))
+    chosen = torch.arange(features.d_sae) if latents is None else torch.tensor(list(latents), dtype=torch.long)
+    if dictionary.d_sae != features.d_sae:
+        raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
+    if not 0 < len(chosen) == len(chosen.unique()) or not 0 <= int(chosen.min()) <= int(chosen.max()) < features.d_sae:
+        raise ValueError(f"latents {chosen.tolist()[:8]} must be different ones of 0..{features.d_sae - 1}")
+    if sequences < 1 or n_tokens < 1:
+        raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
+    with evaluating(module):
+        sampled = _sample(features, chosen, sequences, seed)
+        downstream = Downstream(module, place, features.tokens[:2])
+        run = Ablations(features, downstream, dictionary, n_tokens, progress or no_progress, int((sampled >= 0).sum()))
+        block = max(1, 2 * NUMBERS_AT_ONCE // downstream.d_vocab)
+        parts = [run.of(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
+    if run.found < run.done / 2:
+        what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
+        raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
+    sums = {name: torch.cat([part.sums[name] for part in parts]).numpy() for name in SUMS}
+    table = _table(chosen.numpy(), sums, seed)
+    for name in parts[0].tokens:
+        table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
+    table.attrs = {"way": downstream.way, "sequences": sequences, "seed": seed}
+    table.attrs["gradient_agreement"] = float(table.gradient_effect.corr(table.total_change, method="spearman"))
+    return table
+
+
+def _sample(
+    features: FeatureStore, latents: Int[Tensor, " latent"], n: int, seed: int
+) -> Int[Tensor, "latent sequences"]:
+    """For each latent at most n of the sequences where it fires, −1 behind the last. All latents go by one order of the
+    sequences, so that few sequences serve many latents."""
+    n_seq, n_ctx = features.tokens.shape
+    rank = torch.randperm(n_seq, generator=torch.Generator().manual_seed(seed))
+    best = torch.full((len(latents), n), n_seq)
+    for start in range(0, n_seq, _CHUNK_SEQUENCES):
+        stop = min(start + _CHUNK_SEQUENCES, n_seq)
+        codes = features.codes[start * n_ctx : stop * n_ctx]
+        fires = torch.zeros(stop - start, features.d_sae, dtype=torch.bool)
+        firing = codes.values > 0
+        fires[codes.rows[firing] // n_ctx, codes.latents[firing].long()] = True
+        ranks = torch.where(fires[:, latents].T, rank[start:stop], n_seq)  # [latent, seq]
+        best = torch.cat([best, ranks], 1).topk(n, dim=1, largest=False).values
+    order = torch.cat([rank.argsort(), torch.tensor([-1])])
+    return order[best.sort(1).values]
+
+
+def _table(latents: np.ndarray, sums: dict[str, np.ndarray], seed: int) -> pd.DataFrame:
+    """sums: [latent, sequence] each."""
+    fires = sums["firings"] > 0
+    first = np.argsort(~fires, axis=1, kind="stable")  # sequences with firings before those without
+    sums = {name: np.take_along_axis(values, first, 1) for name, values in sums.items()}
+    sums["total"] = sums["loss"] + sums["later_loss"]
+    n = fires.sum(1)
+    firings = sums["firings"].sum(1)
+    table = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
+    table["mean_activation"] = ratio(sums["activation"].sum(1), firings)
+    for name, (above, below) in _MEANS.items():
+        table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in _MEANS}
+    for _ in range(_DRAWS):
+        at = (generator.random(fires.shape) * n[:, None]).astype(int)
+        sequence = np.arange(fires.shape[1]) < n[:, None]
+        again = {name: np.take_along_axis(values, at, 1) * sequence for name, values in sums.items()}
+        for name, (above, below) in _MEANS.items():
+            drawn[name].append(ratio(again[above].sum(1), again[below].sum(1)))
+    for name, values in drawn.items():
+        several = np.where(n[:, None] > 1, np.stack(values, 1), np.nan)  # of one sequence nothing is known
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of latents without any
+            table[f"{name}_low"], table[f"{name}_high"] = np.nanpercentile(several, [2.5, 97.5], axis=1)
+    table["gradient_agreement"] = _agreements(sums, n)
+    return pd.DataFrame(table)
+
+
+def _agreements(sums: dict[str, np.ndarray], n: np.ndarray) -> np.ndarray:
+    """Spearman over each latent's sequences of what the gradient says and what ablation does."""
+    said, done = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in ("gradient", "total"))
+    ranks = [pd.DataFrame(each).rank(axis=1) for each in (said, done)]
+    found = ranks[0].corrwith(ranks[1], axis=1).to_numpy()
+    return np.where(n >= _MIN_SEQUENCES, found, np.nan)

@@ -1,0 +1,159 @@
+"""Change what some latents are in a forward pass, and nothing else.
+
+In:  a model, a hook, a dictionary, and what each of some latents is to be instead. With z the latents of x at the hook:
+
+    x_new = x + Σ_j (z'_j − z_j) d_j,     d_j = W_dec[j],     z' = times · z + plus
+
+The dictionary's error x − x_hat stays in x_new, and so does the share of every other latent. A transcoder reads one
+hook and writes another: z is that of the hook it reads, x what goes through the one it writes.
+
+    with intervene(model, hook, sae, {476: ABLATE}):                   what follows runs without latent 476
+        logits = model(tokens)
+    with intervene(model, hook, sae, {476: pin(5 * features[476].facts["max"]), 12: add(3)}, positions=[4, 5]):
+        …
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from interp.activations.outliers import norm_limit, within
+from interp.codes import Dictionary
+from interp.hooks import Hook, Model, check_own_hook, hooks_of, module_of, resolve_hooks
+from interp.tensor_checks import check_finite
+
+
+class Action(NamedTuple):
+    """What becomes of a latent: z' = times · z + plus, in the unit of its activations."""
+
+    times: float
+    plus: float
+
+
+ABLATE = Action(0.0, 0.0)
+
+
+def pin(value: float) -> Action:
+    """Hold the latent at a value wherever it is, such as a multiple of its maximum in the features' table."""
+    return Action(0.0, float(value))
+
+
+def add(value: float) -> Action:
+    return Action(1.0, float(value))
+
+
+Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
+"""A mask over all tokens, or positions that are the same in each sequence (from the end where negative); None: all."""
+
+
+class Place(NamedTuple):
+    """Where a dictionary reads a model and where it writes: one hook, but for a transcoder."""
+
+    reads: Hook
+    writes: Hook
+    limit: float | None
+    """The norm above which rows mean nothing to the dictionary."""
+
+    def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> Any:
+        """The latents of each row [seq · pos], and which rows are within the limit."""
+        rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
+        if rows.shape[1] != dictionary.d_in:
+            raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
+        usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else within(rows, self.limit)
+        return dictionary.codes(rows), usable
+
+
+def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> Place:
+    """Where a dictionary belongs; `writes` names the hook of a transcoder, or its metadata do (`hook_name_out`).
+
+    Raises ValueError if the model lacks a hook, or the dictionary was trained on another one that the model has too.
+    """
+    check_finite(W_dec=dictionary.W_dec)
+    check_own_hook(dictionary, hook, hooks_of(model), "the model")
+    writes = writes or (getattr(dictionary, "metadata", None) or {}).get("hook_name_out") or hook
+    if writes == hook and getattr(dictionary, "kind", "") == "transcoder":
+        raise ValueError(f"a transcoder writes to another hook than {hook}, which it reads: name it with writes=")
+    hooks = resolve_hooks(model, [hook, writes])
+    return Place(hooks[hook], hooks[writes], norm_limit(dictionary))
+
+
+@contextmanager
+def intervene(
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    actions: Mapping[int, Action],
+    *,
+    positions: Positions = None,
+    keep_error: bool = True,
+    writes: str | None = None,
+) -> Iterator[nn.Module]:
+    """Within the block the model runs with the latents changed; afterwards, and after an error, it is as it was.
+
+    `keep_error` False puts decode(z') in the place of x. Rows above the dictionary's norm limit keep their own x.
+    Raises ValueError as `place_of`, and for a latent that the dictionary does not have.
+    """
+    place = place_of(model, hook, dictionary, writes)
+    if not actions or not all(0 <= latent < dictionary.d_sae for latent in actions):
+        raise ValueError(f"latents {sorted(actions)} must be some of 0..{dictionary.d_sae - 1}")
+    latents = torch.tensor(list(actions), device=dictionary.W_dec.device)
+    times, plus = torch.tensor(list(actions.values()), device=latents.device).to(dictionary.W_dec).unbind(1)
+    change: dict[str, Tensor] = {}
+
+    def read(acts: Tensor) -> None:
+        codes, usable = place.codes(dictionary, acts)
+        z = _columns(codes, latents)
+        delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
+        chosen = usable & _chosen(positions, acts).to(usable.device)
+        if not keep_error:
+            change["recons"] = dictionary.decode(codes) + delta
+        change.update(delta=delta * chosen[:, None], chosen=chosen)
+
+    def write(acts: Tensor) -> Tensor:
+        rows, delta = acts.flatten(0, 1).flatten(1), change.get("delta")
+        if delta is None:
+            raise ValueError("the hook that is written fires before the one that is read")
+        if rows.shape != delta.shape:
+            raise ValueError(f"the dictionary writes width {delta.shape[1]}, but its hook has width {rows.shape[1]}")
+        if keep_error:
+            new = rows + delta.to(rows)
+        else:
+            new = torch.where(change["chosen"][:, None].to(rows.device), change["recons"].to(rows), rows)
+        return new.view(acts.shape)
+
+    handles = []
+    try:
+        handles.append(place.reads.attach(read))
+        handles.append(place.writes.attach(write))
+        yield module_of(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
+    """Of the dense codes, those of some latents."""
+    column = torch.full((codes.d_sae,), -1, device=latents.device)
+    column[latents] = torch.arange(len(latents), device=latents.device)
+    found = column[codes.latents.long()]
+    z = codes.values.new_zeros(len(codes), len(latents))
+    return z.index_put_((codes.rows[found >= 0], found[found >= 0]), codes.values[found >= 0], accumulate=True)
+
+
+def _chosen(positions: Positions, acts: Tensor) -> Bool[Tensor, " row"]:
+    shape = acts.shape[:2]
+    if positions is None:
+        return torch.ones(shape, dtype=torch.bool).flatten()
+    if isinstance(positions, Tensor):
+        if positions.dtype != torch.bool or positions.shape != shape:
+            raise ValueError(f"positions {tuple(positions.shape)} must be a mask of the tokens' shape {tuple(shape)}")
+        return positions.flatten()
+    if not all(-shape[1] <= at < shape[1] for at in positions):
+        raise ValueError(f"positions {list(positions)} must be in 0..{shape[1] - 1}, or negative from the end")
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[:, list(positions)] = True
+    return mask.flatten()

@@ -1,0 +1,366 @@
+"""Interventions against ablation by hand, and effects of every latent against one forward pass at a time."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from interp import FeatureStore
+from interp.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
+from interp.effects import ABLATE, add, feature_effects, intervene, pin
+from interp.effects.interventions import place_of
+from interp.hooks import capture, module_of, resolve_hooks
+from interp.sae import SAE, Transcoder
+from interp.sae.rules import TopK
+from models import load_model
+from models.transformer import Transformer, TransformerConfig
+from tests.foreign_models import foreign_model
+
+D, V, N_CTX = 16, 40, 9
+POST = "blocks.0.hook_resid_post"
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def ours(n_layers=2, **options):
+    config = TransformerConfig(n_layers=n_layers, d_model=D, n_heads=2, d_mlp=24, d_vocab=V, n_ctx=N_CTX, **options)
+    model = Transformer(config).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=seeded(1)))
+    return model
+
+
+def lens():
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    sizes = dict(n_layers=2, d_model=D, n_heads=2, d_head=8, d_vocab=V, n_ctx=N_CTX, act_fn="relu")
+    with pytest.warns(DeprecationWarning):
+        return HookedTransformer(HookedTransformerConfig(**sizes, device="cpu", seed=0)).double().eval()
+
+
+class Recurrent(nn.Module):
+    """Layers that nobody calls blocks."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.first, self.out = nn.Embedding(V, D), nn.Linear(D, D), nn.Linear(D, V)
+        self.second = nn.GRU(D, D, batch_first=True)
+        self.double()
+
+    def forward(self, tokens):
+        return self.out(self.second(self.first(self.embed(tokens)).tanh())[0])
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(0, V, (7, N_CTX), generator=seeded(0))
+
+
+def doubled(dictionary):
+    if isinstance(dictionary, nn.Module):
+        return dictionary.double()
+    for name in ("W_enc", "W_dec", "b_dec"):
+        setattr(dictionary, name, getattr(dictionary, name).double())
+    return dictionary
+
+
+def transcoder(d_in=D, d_out=D, d_sae=12):
+    draw = seeded(5)
+    W_enc, W_dec = torch.randn(d_in, d_sae, generator=draw), torch.randn(d_sae, d_out, generator=draw)
+    weights = dict(W_enc=W_enc, W_dec=W_dec, b_enc=torch.zeros(d_sae), b_dec=torch.zeros(d_out))
+    return Transcoder(**weights, rule=TopK(3), metadata={"hook_name_out": "blocks.1.hook_mlp_out"})
+
+
+def sae():
+    draw = seeded(6)
+    W = torch.randn(D, 20, generator=draw)
+    return SAE(W_enc=W, W_dec=W.T / 4, b_enc=torch.zeros(20), b_dec=0.1 * torch.ones(D), rule=TopK(4))
+
+
+CASES = {  # the model, the hook, the dictionary, what is run again
+    "random directions before a layer": (ours, POST, lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
+    "an SAE at the end": (lambda: ours(1), POST, sae, "behind the last block, for changed positions only"),
+    "neurons": (ours, "blocks.1.mlp.hook_post", lambda: NeuronDictionary(24, 5), "behind 1 blocks"),
+    "neurons of the first layer": (ours, "blocks.0.mlp.hook_post", lambda: NeuronDictionary(24, 5), "by whole forward"),
+    "PCA where the stream enters": (
+        ours,
+        "blocks.1.hook_resid_pre",
+        lambda: PCADictionary(torch.linalg.qr(torch.randn(D, D, generator=seeded(2)))[0], torch.zeros(D), 4),
+        "behind 1 blocks",
+    ),
+    "a transcoder": (ours, "blocks.1.hook_resid_mid", transcoder, "behind 1 blocks"),
+    "the last norm": (
+        ours,
+        "ln_final.hook_normalized",
+        lambda: RandomDictionary(D, 20, 4),
+        "behind the last block, for",
+    ),
+    "TransformerLens": (lens, POST, lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
+    "heads side by side": (lens, "blocks.1.attn.hook_z", lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
+    "a module and its hooks": (
+        lambda: (module := Recurrent(), {"middle": module.first}),
+        "middle",
+        lambda: RandomDictionary(D, 20, 4),
+        "by whole forward passes",
+    ),
+}
+for family, width in (("gpt2", 32), ("llama", 32), ("gemma2", 32), ("neox", 32)):
+    for hook, way in ((POST, "behind 1 blocks"), ("blocks.2.hook_resid_post", "behind the last block, for")):
+        CASES[f"{family}, {hook}"] = (
+            lambda family=family: load_model(foreign_model(family, V)).double(),
+            hook,
+            lambda width=width: RandomDictionary(width, 20, 4),
+            way,
+        )
+
+
+def scanned(model, hook, dictionary, tokens, folder):
+    acts = capture(module_of(model), tokens, resolve_hooks(model, [hook]))[hook].detach()
+    return FeatureStore.from_codes(tokens, dictionary.codes(acts.flatten(0, 1).flatten(1)), folder)
+
+
+def losses_and_logs(module, place, row, change):
+    """Of one sequence, with a change added at the hook that is written."""
+    handle = place.writes.attach(lambda acts: acts + change.view(acts[0].shape)[None])
+    log_p = module(row)[0].log_softmax(-1)
+    handle.remove()
+    return -log_p[:-1].gather(1, row[0, 1:, None])[:, 0], log_p
+
+
+def by_hand(model, hook, dictionary, tokens, latent):
+    """The columns of a latent, sequence by sequence, from the definitions; and the gradient's per sequence."""
+    place, module = place_of(model, hook, dictionary), module_of(model)
+    total = dict.fromkeys(("n", "targets", "loss", "later", "n_later", "kl", "gradient"), 0.0)
+    logs, said, done = torch.zeros(V + 30, dtype=torch.float64), [], []
+    for row in tokens[:, None]:
+        acts = capture(module, row, {"reads": place.reads})["reads"].detach()[0]
+        z = dictionary.encode(acts.flatten(1))[:, latent]
+        fires = z > 0
+        if not fires.any():
+            continue
+        change = -z[:, None] * dictionary.W_dec[latent]
+
+        here = torch.zeros_like(change).requires_grad_(True)
+        clean, log_p = losses_and_logs(module, place, row, here)
+        gradient = torch.autograd.grad(clean.sum(), here)[0]
+        with torch.no_grad():
+            ablated, log_q = losses_and_logs(module, place, row, change)
+            first = int(fires.nonzero()[0])
+            losses = ablated - clean
+            later = ~fires & (torch.arange(len(z)) > first)
+            total["n"] += int(fires.sum())
+            total["targets"] += int(fires[:-1].sum())
+            total["loss"] += float(losses[fires[:-1]].sum())
+            total["later"] += float(losses[later[:-1]].sum())
+            total["n_later"] += int(later[:-1].sum())
+            total["kl"] += float((log_p.exp() * (log_p - log_q)).sum(1)[fires].sum())
+            total["gradient"] += float((gradient * change).sum())
+            logs[: log_p.shape[1]] += (log_p - log_q)[fires].sum(0)
+        said.append(float((gradient * change).sum()))
+        done.append(float(losses.sum()))
+    return total, logs[: log_p.shape[1]] / total["n"], (said, done)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
+    build, hook, make, way = CASES[case]
+    model, dictionary = build(), doubled(make())
+    features = scanned(model, hook, dictionary, tokens, tmp_path)
+    asked = [int(latent) for latent in features.sql("select latent from features where n_active > 0").latent[:5]]
+    table = feature_effects(features, model, hook, dictionary, latents=asked, sequences=len(tokens), n_tokens=3)
+    assert table.attrs["way"].startswith(way)
+    assert list(table.latent) == asked
+    for row in table.itertuples():
+        total, logs, (said, done) = by_hand(model, hook, dictionary, tokens, row.latent)
+        assert row.n_firings == total["n"] and row.n_sequences == len(said)
+        found = [row.loss_change, row.later_loss_change, row.kl, row.gradient_effect, row.total_change]
+        expected = [
+            total["loss"] / total["targets"],
+            total["later"] / total["n_later"] if total["n_later"] else np.nan,
+            total["kl"] / total["n"],
+            total["gradient"] / total["n"],
+            (total["loss"] + total["later"]) / total["n"],
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+        if len(said) >= 4:
+            assert row.gradient_agreement == pytest.approx(spearmanr(said, done).statistic)
+        order = logs.argsort(descending=True)
+        assert list(row.likelier_tokens) == order[:3].tolist()
+        assert list(row.less_likely_tokens) == order.flip(0)[:3].tolist()
+        np.testing.assert_allclose(row.likelier, logs[order[:3]], rtol=1e-4)
+        assert not row.loss_change_low > row.loss_change and not row.loss_change > row.loss_change_high
+    assert table.loss_change.abs().max() > 1e-4, "ablation must change something for this to mean anything"
+    module = module_of(model)
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())
+    assert not any("forward" in vars(each) for each in module.modules())
+
+
+def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):
+    """Token 3 writes u, which the unembedding reads as token 7; the mean of a row is taken off by the norm."""
+    model = ours(1)
+    u = nn.functional.normalize(torch.randn(D, generator=seeded(3), dtype=torch.float64), dim=0)
+    u = nn.functional.normalize(u - u.mean(), dim=0)
+    with torch.no_grad():
+        for weight in (model.blocks[0].attn.W_O, model.blocks[0].mlp.W_out, model.W_pos, model.W_U, model.b_U):
+            weight.zero_()
+        for weight in (model.blocks[0].attn.b_O, model.blocks[0].mlp.b_out, model.ln_final.b):
+            weight.zero_()
+        model.ln_final.w.fill_(1)
+        model.W_E.sub_(torch.outer(model.W_E @ u, u))
+        model.W_E[3] += 5 * u
+        model.W_U[:, 7] = 4 * u
+    ones = torch.ones(D, dtype=torch.float64) / D**0.5
+    rows = torch.stack([u, ones])
+    dictionary = FixedDictionary(rows.T, rows, u / 10, None)  # fires along u from 0.1 on
+    tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
+    tokens[:, 2], tokens[:, 3], tokens[6:, 5], tokens[6:, 6] = 3, 7, 3, 7
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    planted, mean = feature_effects(features, model, POST, dictionary, sequences=12).itertuples()
+    assert planted.n_firings == 18 and planted.mean_activation == pytest.approx(4.9)
+    assert planted.likelier_tokens[0] == 7 and 7 not in planted.less_likely_tokens
+    assert planted.likelier[0] > 1 > 0 > planted.less_likely[0] and planted.loss_change_low > 0.5 < planted.kl_low
+    assert mean.n_firings > 20 and max(abs(mean.loss_change), mean.kl, abs(mean.gradient_effect)) < 1e-9
+    with intervene(model, POST, dictionary, {0: pin(10)}), torch.no_grad():
+        assert (model(tokens).argmax(-1) == 7).all()
+
+
+ACTIONS = {3: ABLATE, 5: pin(2.0), 7: add(0.5)}
+
+
+def changed(z, actions):
+    z = z.clone()
+    for latent, (times, plus) in actions.items():
+        z[..., latent] = times * z[..., latent] + plus
+    return z
+
+
+@pytest.mark.parametrize("keep_error", [True, False])
+@pytest.mark.parametrize("positions", [None, [1, -1], "mask"])
+def test_an_intervention_equals_one_by_hand(tokens, positions, keep_error):
+    model, dictionary = ours(), sae().double()
+    mask = torch.zeros(tokens.shape, dtype=torch.bool)
+    mask[:, [1, -1]] = True
+    if positions == "mask":
+        mask[3], positions = True, mask
+    at = torch.ones_like(mask) if positions is None else mask
+    seen = {}
+
+    def put(x, hook):
+        z = dictionary.encode(x)
+        after = changed(z, ACTIONS)
+        new = x + (after - z) @ dictionary.W_dec if keep_error else dictionary.decode(after)
+        seen.update(new=torch.where(at[..., None], new, x), error=x - dictionary.decode(z), after=after)
+        return seen["new"]
+
+    with torch.no_grad():
+        expected = model.run_with_hooks(tokens, fwd_hooks=[(POST, put)])
+        with intervene(model, POST, dictionary, ACTIONS, positions=positions, keep_error=keep_error) as module:
+            x = capture(module, tokens, resolve_hooks(model, [POST]))[POST]
+            torch.testing.assert_close(module(tokens), expected)
+    torch.testing.assert_close(x, seen["new"])
+    if keep_error:  # what is not a chosen latent's, the error and every other latent's share, is there to the last bit
+        rest = x - dictionary.decode(seen["after"])
+        torch.testing.assert_close(rest[at], seen["error"][at])
+
+
+def test_an_intervention_ends_with_the_block_after_an_error_too(tokens):
+    model, dictionary = ours(), sae().double()
+    clean = model(tokens)
+    with pytest.raises(KeyError), intervene(model, POST, dictionary, ACTIONS):
+        assert not torch.allclose(model(tokens), clean)
+        raise KeyError
+    with pytest.raises(ValueError, match="positions \\[9\\] must be in 0..8"):
+        with intervene(model, POST, dictionary, ACTIONS, positions=[9]):
+            model(tokens)
+    assert torch.equal(model(tokens), clean)
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
+
+
+def test_effects_leave_the_model_as_it_was_after_an_error(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features, clean = scanned(model, POST, dictionary, tokens, tmp_path), model(tokens)
+    model.train()
+
+    def stop(*told):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        feature_effects(features, model, POST, dictionary, progress=stop)
+    assert torch.equal(model(tokens), clean) and all(module.training for module in model.modules())
+    assert not any(each._forward_hooks or "forward" in vars(each) for each in model.modules())
+
+
+def test_a_transcoder_writes_to_another_hook(tokens):
+    model, dictionary = ours(), transcoder().double()
+    _, cache = model.run_with_cache(tokens)
+    x, y = cache["blocks.1.hook_resid_mid"], cache["blocks.1.hook_mlp_out"]
+    z = dictionary.encode(x)
+    new = y + (changed(z, ACTIONS) - z) @ dictionary.W_dec
+    with intervene(model, "blocks.1.hook_resid_mid", dictionary, ACTIONS):
+        _, found = model.run_with_cache(tokens)
+    torch.testing.assert_close(found["blocks.1.hook_mlp_out"], new)
+    torch.testing.assert_close(found["blocks.1.hook_resid_mid"], x)
+    del dictionary.metadata["hook_name_out"]
+    with pytest.raises(ValueError, match="a transcoder writes to another hook .* writes="):
+        place_of(model, "blocks.1.hook_resid_mid", dictionary)
+
+
+def test_rows_above_the_norm_limit_are_left_alone(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    x = model.run_with_cache(tokens)[1][POST].detach()
+    dictionary.metadata["norm_limit"] = float(x.norm(dim=-1).median())
+    ordinary = x.norm(dim=-1) <= dictionary.metadata["norm_limit"]
+    with intervene(model, POST, dictionary, {n: add(1) for n in range(20)}):
+        new = model.run_with_cache(tokens)[1][POST]
+    assert torch.equal(new[~ordinary], x[~ordinary]) and not (new == x)[ordinary].any()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    table = feature_effects(features, model, POST, dictionary, sequences=7)
+    fires = dictionary.encode(x) > 0
+    assert (table.n_firings.to_numpy() == (fires & ordinary[..., None]).flatten(0, 1).sum(0).numpy()).all()
+
+
+def test_a_sample_of_sequences_is_seeded_and_dead_latents_are_unknown(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    dictionary.b_enc[4] = -1e6
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    reports = []
+    tables = [
+        feature_effects(
+            features, model, POST, dictionary, sequences=2, seed=seed, progress=lambda *r: reports.append(r)
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert tables[0].equals(tables[1]) and not tables[0].equals(tables[2])
+    assert tables[0].n_sequences.max() == 2 and reports[-1][0] == reports[-1][1]
+    dead = tables[0].iloc[4]
+    assert dead.n_sequences == dead.n_firings == 0 and np.isnan([dead.loss_change, dead.kl, dead.kl_low]).all()
+
+
+def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    with (
+        pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid_pos'"),
+        intervene(model, "blocks.0.hook_resid_pos", dictionary, ACTIONS),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match=r"latents \[20\] must be some of 0..19"),
+        intervene(model, POST, dictionary, {20: ABLATE}),
+    ):
+        pass
+    with pytest.raises(ValueError, match="reads width 5, but its hook has width 16"):
+        with intervene(model, POST, NeuronDictionary(5), {0: ABLATE}):
+            model(tokens)
+    with pytest.raises(ValueError, match="is of 20 latents, not of 16"):
+        feature_effects(features, model, POST, NeuronDictionary(16))
+    with pytest.raises(ValueError, match="must be different ones of 0..19"):
+        feature_effects(features, model, POST, dictionary, latents=[1, 1])
+    with pytest.raises(ValueError, match="cases a latent does not fire where it was scanned: give the model"):
+        other = RandomDictionary(D, 20, 1, seed=9)
+        feature_effects(features, model, POST, other)

@@ -8,14 +8,14 @@ from torch import nn
 
 from interp import FeatureStore
 from interp.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
-from interp.effects import ABLATE, add, feature_effects, intervene, pin
+from interp.effects import ABLATE, add, dose_response, feature_effects, intervene, pin, steer
 from interp.effects.interventions import place_of
 from interp.hooks import capture, module_of, resolve_hooks
 from interp.sae import SAE, Transcoder
 from interp.sae.rules import TopK
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
-from tests.foreign_models import foreign_model
+from tests.foreign_models import foreign_model, foreign_tokenizer
 
 D, V, N_CTX = 16, 40, 9
 POST = "blocks.0.hook_resid_post"
@@ -200,7 +200,7 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
     assert not any("forward" in vars(each) for each in module.modules())
 
 
-def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):
+def planted():
     """Token 3 writes u, which the unembedding reads as token 7; the mean of a row is taken off by the norm."""
     model = ours(1)
     u = nn.functional.normalize(torch.randn(D, generator=seeded(3), dtype=torch.float64), dim=0)
@@ -217,13 +217,18 @@ def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):
     ones = torch.ones(D, dtype=torch.float64) / D**0.5
     rows = torch.stack([u, ones])
     dictionary = FixedDictionary(rows.T, rows, u / 10, None)  # fires along u from 0.1 on
+    return model, dictionary
+
+
+def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):
+    model, dictionary = planted()
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2], tokens[:, 3], tokens[6:, 5], tokens[6:, 6] = 3, 7, 3, 7
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    planted, mean = feature_effects(features, model, POST, dictionary, sequences=12).itertuples()
-    assert planted.n_firings == 18 and planted.mean_activation == pytest.approx(4.9)
-    assert planted.likelier_tokens[0] == 7 and 7 not in planted.less_likely_tokens
-    assert planted.likelier[0] > 1 > 0 > planted.less_likely[0] and planted.loss_change_low > 0.5 < planted.kl_low
+    seven, mean = feature_effects(features, model, POST, dictionary, sequences=12).itertuples()
+    assert seven.n_firings == 18 and seven.mean_activation == pytest.approx(4.9)
+    assert seven.likelier_tokens[0] == 7 and 7 not in seven.less_likely_tokens
+    assert seven.likelier[0] > 1 > 0 > seven.less_likely[0] and seven.loss_change_low > 0.5 < seven.kl_low
     assert mean.n_firings > 20 and max(abs(mean.loss_change), mean.kl, abs(mean.gradient_effect)) < 1e-9
     with intervene(model, POST, dictionary, {0: pin(10)}), torch.no_grad():
         assert (model(tokens).argmax(-1) == 7).all()
@@ -339,6 +344,61 @@ def test_a_sample_of_sequences_is_seeded_and_dead_latents_are_unknown(tokens, tm
     assert tables[0].n_sequences.max() == 2 and reports[-1][0] == reports[-1][1]
     dead = tables[0].iloc[4]
     assert dead.n_sequences == dead.n_firings == 0 and np.isnan([dead.loss_change, dead.kl, dead.kl_low]).all()
+
+
+def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tmp_path):
+    model, dictionary = planted()
+    tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
+    tokens[:, 2], tokens[:, 3] = 3, 7
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    written = steer(features, model, POST, dictionary, {0: 4}, tokens[:, :4], 12)
+    assert torch.equal(written[:, :4], tokens[:, :4]) and (written[:, 4:] == 7).double().mean() > 0.95
+    assert torch.equal(written, steer(features, model, POST, dictionary, {0: 4}, tokens[:, :4], 12))
+    free = steer(features, model, POST, dictionary, {0: 0}, tokens[:, :4], 12)
+    assert (free[:, 4:] == 7).double().mean() < 0.2
+    greedy = steer(features, model, POST, dictionary, {0: 1}, tokens[:2, :4], 3, temperature=0)
+    assert (greedy[:, 4:] == 7).all()
+
+    dose = dose_response(features, model, POST, dictionary, 0, multiples=[0, 1, 2], sequences=12, n_tokens=5)
+    with torch.no_grad():
+        clean = model(tokens).log_softmax(-1)
+        with intervene(model, POST, dictionary, {0: pin(2 * 4.9)}):
+            steered = model(tokens).log_softmax(-1)
+    loss = nn.functional.nll_loss(steered[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    assert dose.loss[3] == pytest.approx(float(loss), rel=1e-4)
+    assert dose.kl[3] == pytest.approx(float((clean.exp() * (clean - steered)).sum(-1).mean()), rel=1e-4)
+    assert dose.kl[0] == 0 < dose.kl[1] < dose.kl[2] < dose.kl[3] and np.isnan(dose.multiple[0])
+    with pytest.raises(ValueError, match="the model has no tokenizer: give token ids"):
+        steer(features, model, POST, dictionary, {0: 4}, "seven", 3)
+
+
+def test_a_prompt_may_be_text(tmp_path):
+    tokenizer = foreign_tokenizer("gpt2")
+    model = load_model(foreign_model("gpt2", len(tokenizer)), tokenizer=tokenizer)
+    ids, dictionary = (
+        torch.tensor([tokenizer.encode("The river runs under the old trees")]),
+        RandomDictionary(32, 20, 4),
+    )
+    features = scanned(model, POST, dictionary, ids, tmp_path)
+    latent = int(features.table()["max"].idxmax())
+    written = [
+        steer(features, model, POST, dictionary, {latent: 2}, each, 3) for each in (ids, tokenizer.decode(ids[0]))
+    ]
+    assert written[0].shape == (1, ids.shape[1] + 3) and torch.equal(*written)
+
+
+def test_what_the_steered_model_writes_is_read_by_the_model_as_it_is(tmp_path):
+    """A latent that fires on the token that it brings: the more it is held up, the more it fires later."""
+    model, dictionary = planted()
+    u = dictionary.W_dec[0]
+    with torch.no_grad():
+        model.W_E[7] += 5 * u
+        model.W_E[3] -= 5 * u
+    tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
+    tokens[:, 2] = 7
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    dose = dose_response(features, model, POST, dictionary, 0, multiples=[0, 2], sequences=12, n_tokens=5)
+    assert dose.fires[1] < 0.2 < 0.95 < dose.fires[2] <= 1 and dose.activation[2] == pytest.approx(dose.fires[2])
 
 
 def test_what_does_not_belong_together_is_refused(tokens, tmp_path):

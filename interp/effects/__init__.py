@@ -6,3 +6,5 @@ from interp.effects.interventions import Action as Action
 from interp.effects.interventions import add as add
 from interp.effects.interventions import intervene as intervene
 from interp.effects.interventions import pin as pin
+from interp.effects.steering import dose_response as dose_response
+from interp.effects.steering import steer as steer

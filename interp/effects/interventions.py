@@ -106,7 +106,7 @@ def intervene(
 
     def read(acts: Tensor) -> None:
         codes, usable = place.codes(dictionary, acts)
-        z = _columns(codes, latents)
+        z = columns(codes, latents)
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
         chosen = usable & _chosen(positions, acts).to(usable.device)
         if not keep_error:
@@ -135,7 +135,7 @@ def intervene(
             handle.remove()
 
 
-def _columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
+def columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
     """Of the dense codes, those of some latents."""
     column = torch.full((codes.d_sae,), -1, device=latents.device)
     column[latents] = torch.arange(len(latents), device=latents.device)

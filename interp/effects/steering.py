@@ -1,0 +1,154 @@
+"""Hold latents at multiples of their maximum while the model writes, and see what that brings and what it costs.
+
+    steer(features, model, hook, sae, {476: 4}, "Once upon a time", 50)      tokens of the steered model
+    dose_response(features, model, hook, sae, 476)                           one row a multiple
+
+A multiple is of the latent's largest activation in the scan. Special tokens and rows above the dictionary's norm limit
+are not steered.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.codes import Dictionary
+from interp.effects.downstream import logits_of
+from interp.effects.interventions import Action, columns, intervene, pin, place_of
+from interp.features.feature_store import FeatureStore
+from interp.hooks import Model, capture, evaluating, module_of, size_of, to_model
+
+MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def steer(
+    features: FeatureStore,
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    multiples: Mapping[int, float],
+    prompt: str | Int[Tensor, "batch pos"],
+    n_tokens: int,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Int[Tensor, "batch pos_plus_n"]:
+    """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
+
+    Raises ValueError for a latent that never fires, and for a text where the model has no tokenizer.
+    """
+    if isinstance(prompt, str):
+        tokenizer = getattr(module_of(model), "tokenizer", None)
+        if tokenizer is None:
+            raise ValueError(f"the prompt {prompt[:40]!r} is text, and the model has no tokenizer: give token ids")
+        prompt = torch.tensor([tokenizer.encode(prompt).ids])
+    if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
+        what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
+        raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")
+    steered = _Steered(model, hook, dictionary, _pins(features, multiples))
+    return steered.sample(prompt, n_tokens, temperature, seed)
+
+
+def dose_response(
+    features: FeatureStore,
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    latent: int,
+    *,
+    multiples: Sequence[float] = MULTIPLES,
+    sequences: int = 16,
+    n_tokens: int = 16,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What each multiple costs on the scan's text and brings in what the model then writes. The first row, of multiple
+    NaN, is the model as it is.
+
+    loss        mean next-token loss on sampled sequences, nats
+    kl          mean KL(as it is ‖ steered) on the same, nats
+    fires       share of the sampled continuations' tokens on which the latent fires when the model as it is reads them
+    activation  its mean there, as a multiple of the maximum
+    """
+    if sequences < 1 or n_tokens < 1:
+        raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
+    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], _pins(features, {latent: 1.0})[latent].plus
+    targets = to_model(module_of(model), tokens)[:, 1:].flatten()
+    rows, clean = [], None
+    for multiple in (None, *multiples):
+        actions = {} if multiple is None else {latent: pin(multiple * maximum)}
+        steered = _Steered(model, hook, dictionary, actions)
+        log_p = steered.logits(tokens).log_softmax(-1)
+        clean = log_p if clean is None else clean
+        written = steered.sample(prompts, n_tokens, 1.0, seed)
+        z = _activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
+        rows.append(
+            {
+                "multiple": float("nan") if multiple is None else multiple,
+                "loss": float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets)),
+                "kl": float((clean.exp() * (clean - log_p)).sum(-1).mean()),
+                "fires": float((z > 0).double().mean()),
+                "activation": float(z.double().mean()) / maximum,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+class _Steered:
+    """A model with latents held; as it is where none is."""
+
+    def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
+        self.model, self.hook, self.dictionary, self.actions = model, hook, dictionary, actions
+        self.module = module_of(model)
+        self.special = torch.tensor(list(getattr(self.module, "special_ids", ())), dtype=torch.long)
+
+    def logits(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
+        tokens = to_model(self.module, tokens)
+        with evaluating(self.module), self._held(tokens):
+            return logits_of(self.module(tokens))
+
+    def sample(
+        self, tokens: Int[Tensor, "seq pos"], n: int, temperature: float, seed: int
+    ) -> Int[Tensor, "seq pos_plus_n"]:
+        tokens = to_model(self.module, tokens)
+        generator = torch.Generator(tokens.device).manual_seed(seed)
+        n_ctx = size_of(self.module, "n_ctx") or tokens.shape[1] + n
+        for _ in range(n):
+            logits = self.logits(tokens[:, -n_ctx:])[:, -1]
+            if temperature == 0:
+                chosen = logits.argmax(1, keepdim=True)
+            else:
+                chosen = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)
+            tokens = torch.cat([tokens, chosen], 1)
+        return tokens
+
+    def _held(self, tokens: Int[Tensor, "seq pos"]) -> Any:
+        if not self.actions:
+            return nullcontext()
+        usable = ~torch.isin(tokens, self.special.to(tokens.device))
+        return intervene(self.model, self.hook, self.dictionary, self.actions, positions=usable)
+
+
+def _pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
+    table = features.table().set_index("latent")
+    if never := [latent for latent in multiples if latent not in table.index or not table["max"][latent] > 0]:
+        raise ValueError(f"latents {never} never fire in {features.path}, and have no maximum: choose others")
+    return {latent: pin(multiple * float(table["max"][latent])) for latent, multiple in multiples.items()}
+
+
+def _activations(
+    model: Model, hook: str, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
+) -> Float[Tensor, "seq pos"]:
+    """Of a latent, as the model reads tokens undisturbed; 0 above the norm limit. Longer texts are read from behind."""
+    module, place = module_of(model), place_of(model, hook, dictionary)
+    tokens = tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :]
+    with evaluating(module):
+        codes, usable = place.codes(dictionary, capture(module, tokens, {hook: place.reads})[hook])
+    z = columns(codes, torch.tensor([latent], device=usable.device))[:, 0]
+    return (z * usable).view(tokens.shape)

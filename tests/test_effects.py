@@ -359,7 +359,9 @@ def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tm
     greedy = steer(features, model, POST, dictionary, {0: 1}, tokens[:2, :4], 3, temperature=0)
     assert (greedy[:, 4:] == 7).all()
 
-    dose = dose_response(features, model, POST, dictionary, 0, multiples=[0, 1, 2], sequences=12, n_tokens=5)
+    dose = dose_response(
+        features, model, POST, dictionary, 0, multiples=[0, 1, 2], sequences=12, n_tokens=5, concept=[7]
+    )
     with torch.no_grad():
         clean = model(tokens).log_softmax(-1)
         with intervene(model, POST, dictionary, {0: pin(2 * 4.9)}):
@@ -367,6 +369,7 @@ def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tm
     loss = nn.functional.nll_loss(steered[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
     assert dose.loss[3] == pytest.approx(float(loss), rel=1e-4)
     assert dose.kl[3] == pytest.approx(float((clean.exp() * (clean - steered)).sum(-1).mean()), rel=1e-4)
+    assert dose.concept[3] == pytest.approx(float(steered[..., 7].exp().mean())) and dose.concept[0] < 0.3
     assert dose.kl[0] == 0 < dose.kl[1] < dose.kl[2] < dose.kl[3] and np.isnan(dose.multiple[0])
     with pytest.raises(ValueError, match="the model has no tokenizer: give token ids"):
         steer(features, model, POST, dictionary, {0: 4}, "seven", 3)

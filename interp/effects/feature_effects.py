@@ -62,7 +62,8 @@ def feature_effects(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
-    that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires.
+    that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires; each
+    costs a pass through the blocks behind the hook, or where there are none, through the unembedding at its firings.
 
     `attrs`: way (what was run again), sequences, seed, and gradient_agreement over the latents. Raises ValueError if
     model, dictionary and scan are not of each other.

@@ -64,6 +64,7 @@ def dose_response(
     multiples: Sequence[float] = MULTIPLES,
     sequences: int = 16,
     n_tokens: int = 16,
+    concept: Sequence[int] = (),
     seed: int = 0,
 ) -> pd.DataFrame:
     """What each multiple costs on the scan's text and brings in what the model then writes. The first row, of multiple
@@ -73,6 +74,8 @@ def dose_response(
     kl          mean KL(as it is ‖ steered) on the same, nats
     fires       share of the sampled continuations' tokens on which the latent fires when the model as it is reads them
     activation  its mean there, as a multiple of the maximum
+    concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
+                likelier_tokens of `feature_effects`; NaN without
     """
     if sequences < 1 or n_tokens < 1:
         raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
@@ -95,6 +98,7 @@ def dose_response(
                 "kl": float((clean.exp() * (clean - log_p)).sum(-1).mean()),
                 "fires": float((z > 0).double().mean()),
                 "activation": float(z.double().mean()) / maximum,
+                "concept": float(log_p[..., list(concept)].exp().sum(-1).mean()) if len(concept) else float("nan"),
             }
         )
     return pd.DataFrame(rows)

@@ -53,6 +53,7 @@ def address(tmp_path_factory) -> str:
 def planted_ranking() -> pd.DataFrame:
     table = pd.DataFrame({"latent": np.arange(D_SAE), "monosemanticity": 0.999, "ci_low": 0.99, "ci_high": 0.999})
     table["verdict"], table["sure"], table["n_senses"] = "monosemantic", True, 1
+    table.loc[20:, "verdict"] = "lexical"
     table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
     table["explanation_f1"] = 0.5
     return table
@@ -80,3 +81,28 @@ def test_a_saved_figure_offers_no_upload_whoever_draws_it(browser, tmp_path: Pat
     (tmp_path / "figure.html").write_text(figure.to_html(), encoding="utf-8")
     browser.send("Page.navigate", url=(tmp_path / "figure.html").as_uri())
     assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
+
+
+def latents(browser) -> list[int]:
+    """Those of the table's rows in sight, in order."""
+    return browser.evaluate("Array.from(document.querySelectorAll('tr[data-latent]'), (e) => Number(e.dataset.latent))")
+
+
+def test_enter_opens_the_row_that_the_keys_have_reached_whatever_was_clicked_before(browser, address):
+    browser.open(f"{address}#features")
+    browser.click(".chip[data-verdict=lexical]")
+    second = latents(browser)[1]
+    browser.press("j")
+    assert browser.evaluate("document.activeElement.closest('tr')?.dataset.latent") == str(second)
+    browser.press("Enter")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
+    browser.press("Escape")
+    browser.wait("Boolean(document.activeElement.closest('tr.at'))")
+    assert browser.evaluate("document.activeElement.textContent") == str(second), "the focus comes back to its row"
+    assert browser.evaluate("document.querySelector('.chip[data-verdict=lexical]').ariaPressed") == "true"
+    browser.click("th[data-key=density] button")
+    before, order = browser.evaluate("document.querySelector('th[data-key=density]').ariaSort"), latents(browser)
+    for key in ("ArrowDown", "j", "k", "Enter"):
+        browser.press(key)
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{order[1]}'")
+    assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == before

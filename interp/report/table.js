@@ -97,13 +97,17 @@ report.table = (() => {
     const key = `${all ? 0 : first},${last},${state.cursor},${rowHeight}`;
     if (key === drawn) return;
     drawn = key;
+    const wasInRow = body.contains(document.activeElement);
     const from = all ? 0 : first;
     const gap = (n) => h("tr.gap", { "aria-hidden": "true", "--height": `${n * rowHeight}px` });
     const rows = [];
     for (let place = from; place < last; place++) rows.push(row(place));
     if (!state.order.length) rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", h("button", { type: "button", onclick: clear }, "Clear the filters"))));
     body.replaceChildren(gap(from), ...rows, gap(Math.max(0, state.order.length - last)));
+    if (wasInRow) focusRow();
   }
+
+  const focusRow = () => body.querySelector("tr.at a")?.focus({ preventScroll: true });
 
   function measure() {
     rowHeight = parseFloat(getComputedStyle(scroller).getPropertyValue("--row")) || 36;
@@ -180,7 +184,7 @@ report.table = (() => {
     window.addEventListener("afterprint", measure);
   }
 
-  /* Move the cursor and keep it in sight. */
+  /* Move the cursor and the focus, and keep both in sight: Enter opens this row, whatever was clicked before. */
   function move(step) {
     if (!state.order.length) return;
     state.cursor = Math.min(Math.max(state.cursor + step, 0), state.order.length - 1);
@@ -189,6 +193,7 @@ report.table = (() => {
     if (top < scroller.scrollTop) scroller.scrollTop = top;
     else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
     draw();
+    focusRow();
   }
 
   report.views.features = {

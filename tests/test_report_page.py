@@ -30,6 +30,8 @@ VOCAB = [
 ]
 VOCAB += [f"w{i}" for i in range(16)]
 N_SEQ, N_CTX, D_SAE = 30, 16, 30
+BEST = 16
+"""The one latent said to fire on many tokens."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,8 @@ def planted_ranking() -> pd.DataFrame:
     table["verdict"], table["sure"], table["n_senses"] = "monosemantic", True, 1
     table.loc[20:, "verdict"] = "lexical"
     table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
-    table["explanation_f1"] = 0.5
+    table["explanation_f1"], table["token_share"] = 0.5, 0.9
+    table.loc[BEST, ["explanation_f1", "token_share"]] = 0.6, 0.4
     return table
 
 
@@ -106,3 +109,16 @@ def test_enter_opens_the_row_that_the_keys_have_reached_whatever_was_clicked_bef
         browser.press(key)
     browser.wait(f"document.getElementById('feature').dataset.latent === '{order[1]}'")
     assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == before
+
+
+def test_the_recommended_order_breaks_ties_and_can_be_returned_to(browser, address):
+    browser.open(f"{address}#features")
+    assert "Recommended order" in browser.text(".ordered")[0]
+    order = latents(browser)
+    assert order[0] == BEST
+    browser.click("th[data-key=monosemanticity] button")
+    assert latents(browser) == order, "all are equally monosemantic"
+    browser.click("th[data-key=latent] button")
+    assert latents(browser)[0] == 0
+    browser.click(".ordered button")
+    assert latents(browser) == order and "Recommended order" in browser.text(".ordered")[0]

@@ -26,7 +26,7 @@ import pandas as pd
 from interp.controls import Nulls
 from interp.files import Progress, no_progress
 from interp.locks import locked
-from interp.report.columns import UNTESTED, explanations, table_columns, views
+from interp.report.columns import UNTESTED, explanations, recommended_order, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
 from interp.report.payloads import CHUNK, encode, number, pack, payloads, senses_of
@@ -121,6 +121,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [asdict(measure) for measure in evidence.measures],
         "wider": inputs.wider.d_sae if inputs.wider else None,
+        "order": recommended_order(inputs.features, inputs.ranking) if inputs.ranked else None,
         "columns": table_columns(store, inputs.features, inputs.ranking),
     }
     _write_script(folder, "page", page)

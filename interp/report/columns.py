@@ -5,6 +5,7 @@ In: features and ranking, one row a latent. Out: plain lists for JSON, small eno
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.features.feature_store import FeatureStore
@@ -22,9 +23,40 @@ VERDICTS = {
     "dead": "it never fired on the tokens scanned",
     "unranked": "these features were not ranked",
 }
+MIN_F1 = 0.3
+"""Held-out F1 below which a rule or a label tells a reader nothing."""
+MAX_TOKEN_SHARE = 0.5
+"""Share of the activation on its commonest token up to which a latent fires on many tokens."""
+FAINT = 0.25
+"""Share of the median latent's strongest firing below which a latent is faint."""
 VIEWS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
 """Those views whose name does not say what they compare."""
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
+
+
+def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
+    """The latents in the order in which a newcomer should meet them: first those surely of one meaning with a rule of
+    MIN_F1 or more, on many tokens before on one; then other sure ones, single-token ones, unsure ones, those not judged,
+    faint ones, and dead ones last. Within each group by the rule's F1, then by activation mass (the sum over the text).
+    """
+    verdict, n_active = ranking["verdict"], features["n_active"]
+    sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
+    f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
+    share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
+    good = sure & (verdict == "monosemantic") & (f1 >= MIN_F1)
+    strongest = features["max"].where(n_active > 0)
+    groups = [
+        n_active == 0,
+        strongest < FAINT * strongest.median(),
+        good & (share <= MAX_TOKEN_SHARE),
+        good,
+        verdict == "lexical",
+        sure & verdict.isin(["monosemantic", "polysemantic"]),
+        verdict.isin(["monosemantic", "polysemantic"]),
+    ]
+    group = np.select([each.to_numpy() for each in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
+    mass = (features["mean"] * n_active).fillna(0)
+    return np.lexsort((ranking.index, -mass, -f1, group)).tolist()
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:

@@ -2,7 +2,7 @@
 "use strict";
 
 report.table = (() => {
-  const { columns, latents } = report.data.page;
+  const { columns, latents, order } = report.data.page;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
   /* Its verdict goes by the probability, whose interval holds ½. */
   const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
@@ -22,14 +22,19 @@ report.table = (() => {
     label: { title: "Best label", value: labelOf, up: true },
     label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
   };
+  const RECOMMENDED = "Recommended order: first features surely of one meaning whose explanation holds, on many tokens before on one, by its F1 and then by activation mass; then other sure ones, single-token, unsure, faint and dead.";
   const haystack = Array.from({ length: latents }, (_, i) =>
     [i, columns.explanation[i], ...columns.tokens[i], format.words(labelOf(i) ?? ""), labelOf(i) ?? ""].join("\u0001").toLowerCase());
 
+  /* Latent → its place in the recommended order, which decides between equals in any other. */
+  const places = [];
+  (order ?? Array.from({ length: latents }, (_, i) => i)).forEach((i, place) => { places[i] = place; });
+
   const state = {
-    sort: report.data.page.ranked ? "monosemanticity" : "density", up: false,
+    sort: order ? null : "density", up: false,
     query: "", verdict: null, label: "", density: "", order: [], cursor: 0,
   };
-  let scroller, body, count, drawn = "", rowHeight = 36;
+  let scroller, body, count, ordered, drawn = "", rowHeight = 36;
 
   function matches(i) {
     if (state.verdict !== null && verdictOf(i) !== state.verdict) return false;
@@ -44,13 +49,13 @@ report.table = (() => {
 
   function arrange() {
     state.terms = state.query.toLowerCase().split(/\s+/).filter(Boolean);
-    const { value } = KEYS[state.sort];
+    const value = KEYS[state.sort]?.value ?? (() => 0);
     const sign = state.up ? 1 : -1;
     const kept = [];
     for (let i = 0; i < latents; i++) if (matches(i)) kept.push([value(i), i]);
     kept.sort(([a, i], [b, j]) => {
-      if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === (b ?? null) ? i - j : (a ?? null) === null ? 1 : -1;
-      return (a < b ? -sign : a > b ? sign : 0) || i - j;
+      if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === (b ?? null) ? places[i] - places[j] : (a ?? null) === null ? 1 : -1;
+      return (a < b ? -sign : a > b ? sign : 0) || places[i] - places[j];
     });
     const held = state.order[state.cursor];
     state.order = kept.map(([, i]) => i);
@@ -63,6 +68,7 @@ report.table = (() => {
     scroller.scrollTop = 0;
     state.cursor = 0;
     count.textContent = `${format.count(state.order.length)} of ${format.count(latents)} features`;
+    if (order) ordered.replaceChildren(...(state.sort === null ? [RECOMMENDED] : [h("button.link", { type: "button", onclick: () => { state.sort = null; refresh(); } }, "Back to the recommended order")]));
     for (const cell of scroller.querySelectorAll("th")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -166,7 +172,8 @@ report.table = (() => {
         }),
         labels.length ? select("label", labels, "Any label") : null,
         select("density", decades, "Any density"),
-        count = h("output.count", { "aria-live": "polite" })));
+        count = h("output.count", { "aria-live": "polite" })),
+      ordered = h("p.ordered", null));
   }
 
   function build(section) {

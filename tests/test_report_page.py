@@ -58,6 +58,8 @@ def planted_ranking() -> pd.DataFrame:
     table.loc[20:, "verdict"] = "lexical"
     table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
     table["explanation_f1"], table["token_share"] = 0.5, 0.9
+    for latent, rule in {2: 'after " return" or " +"', 7: "a line end, as in returned", 9: "1233 or 12"}.items():
+        table.loc[latent, "explanation"] = rule
     table.loc[BEST, ["explanation_f1", "token_share"]] = 0.6, 0.4
     return table
 
@@ -122,3 +124,27 @@ def test_the_recommended_order_breaks_ties_and_can_be_returned_to(browser, addre
     assert latents(browser)[0] == 0
     browser.click(".ordered button")
     assert latents(browser) == order and "Recommended order" in browser.text(".ordered")[0]
+
+
+def found(browser, query: str) -> list[int]:
+    browser.search(query)
+    return latents(browser)
+
+
+def test_search_ranks_by_the_match_and_shows_it(browser, address):
+    browser.open(f"{address}#features")
+    assert found(browser, "return") == [1, 2, 7, 3], "the token itself, a word of a rule, parts"
+    assert browser.text("tr[data-latent='2'] mark") == ["return"]
+    assert browser.text("tr[data-latent='1'] .top_token mark") and "Best matches first" in browser.text(".ordered")[0]
+    assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
+    assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]
+    assert found(browser, "end line") == [7] and found(browser, "line return +") == [] and found(browser, "+")[0] == 2
+    browser.click("th[data-key=latent] button")
+    assert found(browser, "return") == [1, 2, 3, 7], "a column's order holds"
+    assert found(browser, "rule:a rule:line") == [7]
+
+
+def test_numbers_are_found_whole(browser, address):
+    browser.open(f"{address}#features")
+    assert found(browser, "123") == [4] and found(browser, "1233") == [5, 9] and found(browser, "#12") == [12]
+    assert set(found(browser, "12")) == {12, 9}, "the feature's own number, and a number of a rule"

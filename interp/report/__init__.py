@@ -35,7 +35,7 @@ from interp.report.verdict_evidence import verdict_evidence
 
 __all__ = ["decoder_layout", "write_report"]
 
-ASSETS = ("page.css", "page.js", "table.js", "feature.js", "summary.js", "map.js", "main.js")
+ASSETS = ("page.css", "page.js", "search.js", "table.js", "feature.js", "summary.js", "map.js", "main.js")
 GENERATOR = '<meta name="generator" content="interp">'
 
 
@@ -121,7 +121,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [asdict(measure) for measure in evidence.measures],
         "wider": inputs.wider.d_sae if inputs.wider else None,
-        "order": recommended_order(inputs.features, inputs.ranking) if inputs.ranked else None,
+        "order": recommended_order(inputs.features, inputs.ranking),
         "columns": table_columns(store, inputs.features, inputs.ranking),
     }
     _write_script(folder, "page", page)

@@ -2,7 +2,8 @@
 "use strict";
 
 report.table = (() => {
-  const { columns, latents, order } = report.data.page;
+  const { columns, latents, order, ranked } = report.data.page;
+  const { parse, quality, marked, place: placeOfFit } = report.search;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
   /* Its verdict goes by the probability, whose interval holds ½. */
   const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
@@ -22,17 +23,15 @@ report.table = (() => {
     label: { title: "Best label", value: labelOf, up: true },
     label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
   };
-  const RECOMMENDED = "Recommended order: first features surely of one meaning whose explanation holds, on many tokens before on one, by its F1 and then by activation mass; then other sure ones, single-token, unsure, faint and dead.";
-  const haystack = Array.from({ length: latents }, (_, i) =>
-    [i, columns.explanation[i], ...columns.tokens[i], format.words(labelOf(i) ?? ""), labelOf(i) ?? ""].join("\u0001").toLowerCase());
-
+  const HINT = 'Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
+  const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
+  const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning whose explanation holds, on many tokens before on one, by its F1 and then by activation mass; then other sure ones, single-token, unsure, faint and dead.";
   /* Latent → its place in the recommended order, which decides between equals in any other. */
   const places = [];
-  (order ?? Array.from({ length: latents }, (_, i) => i)).forEach((i, place) => { places[i] = place; });
+  order.forEach((i, place) => { places[i] = place; });
 
   const state = {
-    sort: order ? null : "density", up: false,
-    query: "", verdict: null, label: "", density: "", order: [], cursor: 0,
+    sort: null, up: false, query: "", terms: [], verdict: null, label: "", density: "", order: [], cursor: 0,
   };
   let scroller, body, count, ordered, drawn = "", rowHeight = 36;
 
@@ -44,15 +43,19 @@ report.table = (() => {
       const density = columns.density[i] ?? 0;
       if (!(density >= low && density < high)) return false;
     }
-    return state.terms.every((term) => (/^#\d+$/.test(term) ? i === Number(term.slice(1)) : haystack[i].includes(term)));
+    return true;
   }
 
   function arrange() {
-    state.terms = state.query.toLowerCase().split(/\s+/).filter(Boolean);
-    const value = KEYS[state.sort]?.value ?? (() => 0);
+    state.terms = parse(state.query);
+    const { value } = KEYS[state.sort] ?? {};
     const sign = state.up ? 1 : -1;
     const kept = [];
-    for (let i = 0; i < latents; i++) if (matches(i)) kept.push([value(i), i]);
+    for (let i = 0; i < latents; i++) {
+      if (!matches(i)) continue;
+      const fit = state.terms.length ? quality(state.terms, i) : 1;
+      if (fit) kept.push([value ? value(i) : fit, i]);
+    }
     kept.sort(([a, i], [b, j]) => {
       if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === (b ?? null) ? places[i] - places[j] : (a ?? null) === null ? 1 : -1;
       return (a < b ? -sign : a > b ? sign : 0) || places[i] - places[j];
@@ -68,7 +71,7 @@ report.table = (() => {
     scroller.scrollTop = 0;
     state.cursor = 0;
     count.textContent = `${format.count(state.order.length)} of ${format.count(latents)} features`;
-    if (order) ordered.replaceChildren(...(state.sort === null ? [RECOMMENDED] : [h("button.link", { type: "button", onclick: () => { state.sort = null; refresh(); } }, "Back to the recommended order")]));
+    ordered.replaceChildren(...(state.sort === null ? [state.terms.length ? MATCHES : RECOMMENDED] : [h("button.link", { type: "button", onclick: () => { state.sort = null; refresh(); } }, "Back to the order at first")]));
     for (const cell of scroller.querySelectorAll("th")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -81,18 +84,20 @@ report.table = (() => {
   function row(place) {
     const i = state.order[place];
     const label = labelOf(i);
+    const { terms } = state;
+    const found = placeOfFit(terms, i);
     const isAt = place === state.cursor;
     return h("tr", { role: "row", "aria-rowindex": place + 2, class: isAt ? "at" : null, "data-latent": i },
       cell("latent", featureLink(i)),
       cell("verdict", verdictElement(verdictOf(i))),
       cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       cell("senses", isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i])),
-      cell("explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] || h("span.muted", null, "–"))),
+      cell("explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] ? marked(terms, "rule", columns.explanation[i]) : h("span.muted", null, "–"))),
       cell("explanation_f1", format.fixed(columns.explanation_f1[i])),
       cell("density", format.density(columns.density[i])),
       cell("max", format.significant(columns.max[i])),
-      cell("top_token", columns.tokens[i].length ? tokenElement(columns.tokens[i][0]) : h("span.muted", null, "–")),
-      cell("label", label ? h("span", { title: format.words(label) }, format.words(label)) : h("span.muted", null, "–")),
+      cell("top_token", columns.tokens[i].length ? h(found < 0 ? "span" : "mark", null, tokenElement(columns.tokens[i][Math.max(found, 0)])) : h("span.muted", null, "–")),
+      cell("label", label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : h("span.muted", null, "–")),
       cell("label_f1", format.fixed(label ? columns.label_f1[i] : null)));
   }
 
@@ -166,7 +171,7 @@ report.table = (() => {
       h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
       h("div.filters", null,
         h("input", {
-          id: "search", type: "search", placeholder: "Search explanations, tokens, labels, numbers", "aria-label": "Search features", autocomplete: "off", spellcheck: "false",
+          id: "search", type: "search", placeholder: 'Search: return, tok:return, rule:…, label:…, #12, "two words"', title: HINT, "aria-label": "Search features", autocomplete: "off", spellcheck: "false",
           oninput() { state.query = this.value; refresh(); },
           onkeydown(event) { if (event.key === "Enter" && state.order.length) { this.blur(); location.hash = `#feature/${state.order[0]}`; } },
         }),

@@ -1,0 +1,69 @@
+/* What a query means, how well a latent fits it, and where the fit shows.
+ *
+ * A query is words, all of which are to be found: word, tok:word, rule:word, label:word, "several words" (spaces count),
+ * and #12 for a number of a latent. Digits alone are found as whole numbers only. */
+"use strict";
+
+report.search = (() => {
+  const { columns } = report.data.page;
+  const lower = (text) => text.toLowerCase();
+  const tokens = columns.tokens.map((own) => own.map(lower));
+  const rules = columns.explanation.map(lower);
+  const labels = columns.labels.map((label) => lower(format.words(label)));
+  const LETTER = "[\\p{L}\\p{N}_]";
+
+  function term([whole, field, quoted, plain]) {
+    if (/^#\d+$/.test(whole)) return { latent: Number(whole.slice(1)) };
+    const text = lower(quoted ?? plain);
+    const characters = Array.from(text);
+    const edge = (character, sign) => (new RegExp(LETTER, "u").test(character) ? `(?${sign}${LETTER})` : "");
+    const escaped = text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+    const word = new RegExp(edge(characters[0], "<!") + escaped + edge(characters.at(-1), "!"), "giu");
+    return { field: lower(field ?? ""), text, quoted: quoted !== undefined, number: /^\d+$/.test(text), word };
+  }
+
+  const parse = (query) => Array.from(query.matchAll(/(?:(tok|rule|label):)?(?:"([^"]+)"?|([^\s"]+))/gi), term);
+
+  const isToken = ({ text, quoted }, token) => (quoted ? token : token.trim()) === text;
+  const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
+  const asWord = (each, text, found) => (text.search(each.word) >= 0 ? found : isIn(each, text) ? 1 : 0);
+
+  /* 4: its commonest token or its number; 3: a word of its rule; 2: another token, or a word of its label; 1: a part of either; 0: nothing. */
+  function fit(each, i) {
+    if (each.latent !== undefined) return each.latent === i ? 4 : 0;
+    const within = (field) => !each.field || each.field === field;
+    let best = within("") && each.number && Number(each.text) === i ? 4 : 0;
+    if (within("tok")) tokens[i].forEach((token, place) => { best = Math.max(best, isToken(each, token) ? (place ? 2 : 4) : isIn(each, token) ? 1 : 0); });
+    if (within("rule")) best = Math.max(best, asWord(each, rules[i], 3));
+    if (within("label") && columns.label[i] !== null) best = Math.max(best, asWord(each, labels[columns.label[i]], 2));
+    return best;
+  }
+
+  /* How well a latent fits all the terms; 0 where it lacks one. */
+  function quality(terms, i) {
+    let sum = 0;
+    for (const each of terms) {
+      const found = fit(each, i);
+      if (!found) return 0;
+      sum += found;
+    }
+    return sum;
+  }
+
+  /* A text of one field with what was found in it marked. */
+  function marked(terms, field, text) {
+    const own = terms.filter((each) => each.text && (!each.field || each.field === field));
+    if (!own.length) return [text];
+    const found = new RegExp(`(${own.map((each) => (each.number ? each.word.source : each.text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"))).join("|")})`, "iu");
+    return text.split(found).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
+  }
+
+  /* The place of the token that shows the fit: the first that is or holds a term; −1 where none does. */
+  function place(terms, i) {
+    const own = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
+    const exact = tokens[i].findIndex((token) => own.some((each) => isToken(each, token)));
+    return exact >= 0 ? exact : tokens[i].findIndex((token) => own.some((each) => isIn(each, token)));
+  }
+
+  return { parse, quality, marked, place };
+})();

@@ -56,6 +56,7 @@ def planted_ranking() -> pd.DataFrame:
     table = pd.DataFrame({"latent": np.arange(D_SAE), "monosemanticity": 0.999, "ci_low": 0.99, "ci_high": 0.999})
     table["verdict"], table["sure"], table["n_senses"] = "monosemantic", True, 1
     table.loc[20:, "verdict"] = "lexical"
+    table.loc[25:, ["verdict", "sure"]] = "polysemantic", False
     table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
     table["explanation_f1"], table["token_share"] = 0.5, 0.9
     for latent, rule in {2: 'after " return" or " +"', 7: "a line end, as in returned", 9: "1233 or 12"}.items():
@@ -148,3 +149,18 @@ def test_numbers_are_found_whole(browser, address):
     browser.open(f"{address}#features")
     assert found(browser, "123") == [4] and found(browser, "1233") == [5, 9] and found(browser, "#12") == [12]
     assert set(found(browser, "12")) == {12, 9}, "the feature's own number, and a number of a rule"
+
+
+def test_a_label_without_an_f1_to_speak_of_is_left_out_and_an_unsure_verdict_says_so(browser, address):
+    browser.open(f"{address}#features")
+    columns = "report.data.page.columns"
+    assert browser.text("select[aria-label='Any label'] option") == ["Any label", "python"]
+    f1 = browser.evaluate(f"{columns}.label.map((at, i) => [at === null, {columns}.label_f1[i]])")
+    assert {blank for blank, _ in f1} == {True, False} and all(blank == ((of or 0) < 0.3) for blank, of in f1)
+    for latent, blank in ((3, False), (16, True)):
+        browser.search(f"#{latent}")
+        assert (browser.text("td.label") == ["–"]) == blank
+    browser.search("#26")
+    assert browser.text("td.verdict") == ["polysemantic, unsure"]
+    browser.search("#3")
+    assert browser.text("td.verdict") == ["monosemantic"]

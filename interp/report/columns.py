@@ -86,10 +86,12 @@ def views(ranking: pd.DataFrame) -> dict[int, str]:
 
 
 def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, list]:
-    """Column → list over the latents; verdicts and labels as places in their lists of names."""
+    """Column → list over the latents; verdicts and labels as places in their lists of names. A label
+    that it detects with an F1 below MIN_F1 is left out."""
     tested = ranking.mask(ranking["verdict"].isin(UNTESTED))
     verdicts, verdict = _coded(ranking["verdict"])
-    labels, label = _coded(features["best_label"]) if "best_label" in features else ([], [None] * len(features))
+    named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
+    labels, label = _coded(pd.Series(None, features.index, dtype=object) if named is None else named)
     top = top_tokens(store, N_TOKENS)
     return {
         "verdicts": verdicts,

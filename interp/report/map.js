@@ -44,9 +44,9 @@ report.views.map = (() => {
     if (way === "verdict") return grouped(verdictOf, (name) => ({ color: style(`--${name}`) || style("--unranked") }), format.verdict);
     if (way === "label") {
       const counts = new Map();
-      for (const latent of points.latents) if (columns.label_f1[latent] >= 0.5) counts.set(labelOf(latent), (counts.get(labelOf(latent)) || 0) + 1);
+      for (const latent of points.latents) if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) || 0) + 1);
       const first = [...counts].sort((a, b) => b[1] - a[1]).slice(0, HUES.length).map(([name]) => name);
-      const nameOf = (latent) => (columns.label_f1[latent] >= 0.5 && first.includes(labelOf(latent)) ? labelOf(latent) : "other, or F1 below 0.5");
+      const nameOf = (latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : "other, or F1 below 0.3");
       return grouped(nameOf, (name) => (first.includes(name) ? { color: HUES[first.indexOf(name)] } : { color: style("--dead"), opacity: 0.3 }), format.words);
     }
     const values = points.latents.map((latent) => (way === "density" ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]));

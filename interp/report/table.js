@@ -20,7 +20,7 @@ report.table = (() => {
     density: { title: "Density", value: (i) => columns.density[i], hint: "share of tokens on which it fires" },
     max: { title: "Max", value: (i) => columns.max[i], hint: "largest activation" },
     top_token: { title: "Top token", value: (i) => columns.tokens[i][0] ?? null, up: true },
-    label: { title: "Best label", value: labelOf, up: true },
+    label: { title: "Best label", value: labelOf, up: true, hint: "detected with an F1 of 0.3 or more" },
     label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
   };
   const HINT = 'Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
@@ -89,7 +89,7 @@ report.table = (() => {
     const isAt = place === state.cursor;
     return h("tr", { role: "row", "aria-rowindex": place + 2, class: isAt ? "at" : null, "data-latent": i },
       cell("latent", featureLink(i)),
-      cell("verdict", verdictElement(verdictOf(i))),
+      cell("verdict", verdictElement(verdictOf(i)), isUnsure(i) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null),
       cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       cell("senses", isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i])),
       cell("explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] ? marked(terms, "rule", columns.explanation[i]) : h("span.muted", null, "–"))),

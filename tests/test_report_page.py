@@ -30,8 +30,8 @@ VOCAB = [
 ]
 VOCAB += [f"w{i}" for i in range(16)]
 N_SEQ, N_CTX, D_SAE = 30, 16, 30
-BEST = 16
-"""The one latent said to fire on many tokens."""
+SPLIT, BEST = 10, 16
+"""A latent of two senses, and the one said to fire on many tokens."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,12 @@ def planted_ranking() -> pd.DataFrame:
     table.loc[25:, ["verdict", "sure"]] = "polysemantic", False
     table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
     table["explanation_f1"], table["token_share"] = 0.5, 0.9
+    table["senses"] = [[] for _ in range(D_SAE)]
+    table.at[SPLIT, "senses"] = [
+        {"share": 0.7, "rule": "a rule that holds", "f1": 0.8, "n": 40, "rows": [10, 26], "following": [1]},
+        {"share": 0.3, "rule": "a rule that does not", "f1": 0.1, "n": 12, "rows": [42]},
+    ]
+    table.loc[SPLIT, ["verdict", "n_senses", "explanation_f1"]] = "polysemantic", 2, 0.2
     for latent, rule in {2: 'after " return" or " +"', 7: "a line end, as in returned", 9: "1233 or 12"}.items():
         table.loc[latent, "explanation"] = rule
     table.loc[BEST, ["explanation_f1", "token_share"]] = 0.6, 0.4
@@ -164,3 +170,67 @@ def test_a_label_without_an_f1_to_speak_of_is_left_out_and_an_unsure_verdict_say
     assert browser.text("td.verdict") == ["polysemantic, unsure"]
     browser.search("#3")
     assert browser.text("td.verdict") == ["monosemantic"]
+
+
+def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#feature/3")
+    tops = browser.evaluate(
+        "['.example', '.logits', '.histogram'].map((s) => document.querySelector(s).getBoundingClientRect().top)"
+    )
+    assert 0 < tops[0] < 844 and tops == sorted(tops)
+    assert browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open)") == [False]
+    browser.evaluate("document.querySelector('details').scrollIntoView()")
+    browser.click("details summary")
+    assert browser.evaluate("document.querySelector('details').open")
+    browser.open(f"{address}#features")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    cards = "Array.from(document.querySelectorAll('tr[data-latent]'), (e) => e.getBoundingClientRect())"
+    assert browser.evaluate(f"{cards}.every((b) => b.left >= 0 && b.right <= 390)")
+    assert browser.evaluate(f"new Set({cards}.map((b) => b.height)).size") == 1, "what scrolls is counted in rows"
+    browser.size(1400, 900)
+    browser.open(f"{address}#feature/3")
+    assert browser.evaluate("document.querySelector('details').open"), "there is room for it here"
+
+
+def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser, address):
+    """Tokens 9 and 10 are the two bytes of β, 11 to 13 the four of two letters that share a token."""
+    for latent, shown in ((9, "β"), (11, "ש"), (12, "ש"), (13, "ל")):
+        browser.open(f"{address}#feature/{latent}")
+        assert browser.text(".example .firing")[0] == shown
+    pieces = browser.evaluate(
+        "report.examples.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
+    )
+    assert [(piece["text"], piece["tokens"]) for piece in pieces] == [
+        ("a", [0]), ("ש", [0, 1]), ("ל", [1, 2]), ("b", [2]), ("⟨ce⟩", [3]), ("c", [4]),
+        ("\U0001f600", [5, 5, 6, 7]), ("", [8]),
+    ]  # fmt: skip
+
+
+def test_what_is_copied_of_an_example_is_its_text(browser, address):
+    browser.open(f"{address}#feature/7")
+    browser.evaluate("getSelection().selectAllChildren(document.querySelector('.example .text'))")
+    assert browser.evaluate("getSelection().toString()").startswith("<|bos|> return +returned1231233 a\n\tβשלw")
+    drawn = "getComputedStyle(document.querySelector('.example .text .{}'), '::before').content"
+    assert [browser.evaluate(drawn.format(kind)) for kind in ("space", "line", "tab")] == ['"·"', '"↵"', '"⇥"']
+    assert browser.evaluate("document.querySelector('.example .text').getBoundingClientRect().height") < 40, (
+        "on one line"
+    )
+
+
+def test_senses_are_tabs_over_the_strongest_firings_and_a_weak_rule_says_so(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
+    visible = f"{rows}.filter(Boolean)"
+    assert browser.text("[role=tab]") == ["Strongest", "Sense 1 (70 %)", "Sense 2 (30 %)"]
+    strongest = browser.evaluate(visible)
+    assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
+    assert "No reliable rule was found" in browser.text(".lead .weak")[0]
+    browser.click("#tab-1")
+    assert browser.evaluate(visible)[:2] == ["10", "26"]
+    assert browser.evaluate("document.querySelector('#sense-1 .rule').textContent") == "a rule that holds"
+    browser.press("ArrowRight")
+    assert browser.evaluate("[location.hash, document.activeElement.id]") == [f"#feature/{SPLIT}", "tab-2"]
+    assert browser.text("#sense-2 .rule .weak") == ["No reliable rule was found; the nearest is a rule that does not"]
+    weight = "getComputedStyle(document.querySelector('#sense-{} .rule > *')).fontWeight"
+    assert browser.evaluate(weight.format(2)) < browser.evaluate(weight.format(1))

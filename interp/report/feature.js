@@ -3,49 +3,28 @@
 
 report.views.feature = (() => {
   const { columns, verdictOf, isUnsure, isInseparable } = report.table;
-  const { evidence, chunk, latents, tokens: scanned } = report.data.page;
-  const FIRST_CODE = 93, SURROGATES = 0xd800, N_SURROGATES = 0x800;
+  const { evidence, chunk, latents, tokens: scanned, min_f1: MIN_F1 } = report.data.page;
+  const { example } = report.examples;
+  const WIDE = matchMedia("(min-width: 1021px)");
   let vocab, wanted;
-
-  const decodeTokens = (text) => Array.from(text, (character) => {
-    const code = character.codePointAt(0);
-    return (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
-  });
 
   const word = (token) => vocab[token] ?? `⟨${token}⟩`;
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
+  /* Open where there is room; on a phone a tap away. */
+  const folded = (title, ...children) => h("details.block", { open: WIDE.matches }, h("summary", null, h("h3", null, title)), ...children);
   const nothing = (text) => h("p.missing", null, text);
 
-  /* The text of one example, each token shaded by the latent's activation there. */
-  function example([, row, firing, packed, sparse], most) {
-    const active = new Map();
-    for (let k = 0; k < sparse.length; k += 2) active.set(sparse[k], sparse[k + 1]);
-    const { n_ctx } = report.data.page;
-    const where = `row ${row}: sequence ${Math.floor(row / n_ctx)}, position ${row % n_ctx}`;
-    const text = h("div.text", { dir: "ltr" });
-    decodeTokens(packed).forEach((token, place) => {
-      const at = active.get(place);
-      const element = h(`bdi.token${at === undefined ? "" : ".on"}${place === firing ? ".firing" : ""}`,
-        at === undefined ? null : { "data-value": at, "--shade": Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3) }, visible(word(token)));
-      text.append(element, h("wbr"));
-    });
-    return h("li.example", { "data-row": row }, h("span.value", { title: where }, format.significant(active.get(firing))), text);
-  }
+  const list = (kept, feature) => h("ol.examples", null, kept.map((one) => example(one, feature.facts.max || 1, word)));
 
-  function examples(feature) {
-    const most = feature.facts.max || 1;
-    const list = (kept) => h("ol.examples", null, kept.map((one) => example(one, most)));
-    const parts = [];
-    const top = feature.examples.filter(([place]) => place < 0);
-    if (top.length) parts.push(h("h3", null, "Strongest"), list(top));
-    feature.intervals.forEach(([low, high, n], place) => {
+  const strongest = (feature) => list(feature.examples.filter(([place]) => place < 0), feature);
+
+  function intervals(feature) {
+    return feature.intervals.map(([low, high, n], place) => {
       const kept = feature.examples.filter(([where]) => where === place);
       const range = `${format.significant(low)} to ${format.significant(high)}`;
       const share = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
-      parts.push(h("h3", null, `Interval ${place + 1}: ${range} `, h("small", null, share)));
-      parts.push(kept.length ? list(kept) : nothing("No firing in this interval."));
+      return [h("h3", null, `Interval ${place + 1}: ${range} `, h("small", null, share)), kept.length ? list(kept, feature) : nothing("No firing in this interval.")];
     });
-    return [h("h2", null, "Where it fires"), parts];
   }
 
   /* Log-spaced bins on a log axis, as they were counted. */
@@ -148,25 +127,49 @@ report.views.feature = (() => {
       const [low, high] = feature.intervals[place] || [null, null];
       return h("tr", null, h("th", { scope: "row" }, `${format.significant(low, 2)} to ${format.significant(high, 2)}`), h("td.bar", { "--share": x ?? 0 }, h("i")), h("td", null, format.fixed(x)));
     })));
-    return block("The explanation, held out", list, bars || null);
+    return folded("The explanation, held out", list, bars || null);
   }
 
-  /* The groups of contexts of a latent that has several, each with its rule and what follows. */
-  function senses(feature) {
-    if (!feature.senses) return null;
-    const most = feature.facts.max || 1;
-    const judged = feature.senses.some((sense) => sense.monosemanticity !== null);
-    const said = judged ? h("p.muted", null, "One meaning: the probability that a sense has one itself; by chance: the share of the senses of circularly shifted firings that reach it.") : null;
-    return h("div.senses", null, h("h2", null, "Its senses"), said, feature.senses.map((sense, k) => {
-      const chance = sense.by_chance === null ? "" : ` (by chance in ${format.fixed(100 * sense.by_chance, 0)} %)`;
-      const numbers = [sense.share === null ? null : `${format.fixed(100 * sense.share, 0)} % of its activation`, sense.monosemanticity === null ? null : `one meaning ${format.fixed(sense.monosemanticity)}${chance}`, sense.f1 === null ? null : `F1 of its rule ${format.fixed(sense.f1)}`, sense.n === null ? null : `${format.count(sense.n)} firings`, sense.stability === null ? null : `found again in bootstraps ${format.fixed(sense.stability)}`];
-      return h("section.sense", null, h("h3", null, `Sense ${k + 1} `, h("small", null, numbers.filter(Boolean).join(", "))),
-        h("p.rule", null, sense.rule ? h("bdi", null, sense.rule) : h("span.muted", null, "No rule was found.")),
-        sense.examples.length ? h("ol.examples", null, sense.examples.map((one) => example(one, most))) : null,
-        sense.following.length || sense.promoted !== null ? h("p.following", null,
-          sense.following.length ? [h("span.muted", null, "then "), sense.following.map((token) => [tokenElement(word(token)), " "])] : null,
-          sense.promoted === null ? null : h("span.muted", null, `${sense.following.length ? "· " : ""}${format.fixed(100 * sense.promoted, 0)} % followed by one of its positive logits`)) : null);
-    }));
+  const isWeak = (f1) => f1 !== null && f1 !== undefined && f1 < MIN_F1;
+
+  /* A rule in words; one that barely holds is not set as if it did. */
+  const ruleElement = (rule, f1, none) => !rule ? h("span.muted", null, none)
+    : isWeak(f1) ? h("span.weak", null, "No reliable rule was found; the nearest is ", h("bdi", null, rule)) : h("bdi", null, rule);
+
+  /* One group of contexts of a latent that has several: its rule, its firings, and what follows them. */
+  function sense(one, feature) {
+    const percent = (x) => `${format.fixed(100 * x, 0)} %`;
+    const chance = one.by_chance === null ? "" : ` (by chance in ${percent(one.by_chance)} of shifted senses)`;
+    const numbers = [one.share === null ? null : `${percent(one.share)} of its activation`, one.monosemanticity === null ? null : `probability of one meaning ${format.fixed(one.monosemanticity)}${chance}`, one.f1 === null ? null : `F1 of its rule ${format.fixed(one.f1)}`, one.n === null ? null : `${format.count(one.n)} firings`, one.stability === null ? null : `found again in bootstraps ${format.fixed(one.stability)}`];
+    return [h("p.rule", null, ruleElement(one.rule, one.f1, "No rule was found.")), h("p.muted", null, numbers.filter(Boolean).join(", ")),
+      one.examples.length ? list(one.examples, feature) : null,
+      one.following.length || one.promoted !== null ? h("p.following", null,
+        one.following.length ? [h("span.muted", null, "then "), one.following.map((token) => [tokenElement(word(token)), " "])] : null,
+        one.promoted === null ? null : h("span.muted", null, `${one.following.length ? "· " : ""}${percent(one.promoted)} followed by one of its positive logits`)) : null];
+  }
+
+  /* The strongest firings; where a latent has several senses, tabs over them. */
+  function firings(feature) {
+    if (!feature.senses) return [h("h2", null, "Where it fires"), h("h3", null, "Strongest"), strongest(feature)];
+    const names = ["Strongest", ...feature.senses.map((one, k) => `Sense ${k + 1}${one.share === null ? "" : ` (${format.fixed(100 * one.share, 0)} %)`}`)];
+    const panels = [strongest(feature), ...feature.senses.map((one) => sense(one, feature))].map((content, k) =>
+      h("div.sense", { role: "tabpanel", id: `sense-${k}`, "aria-labelledby": `tab-${k}`, hidden: k > 0 }, content));
+    const choose = (chosen) => tabs.forEach((tab, k) => {
+      tab.setAttribute("aria-selected", String(k === chosen));
+      tab.tabIndex = k === chosen ? 0 : -1;
+      panels[k].hidden = k !== chosen;
+    });
+    const onkeydown = (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      event.stopPropagation();
+      const next = (tabs.indexOf(event.target) + step + tabs.length) % tabs.length;
+      choose(next);
+      tabs[next].focus();
+    };
+    const tabs = names.map((name, k) => h("button.tab", { type: "button", role: "tab", id: `tab-${k}`, "aria-controls": `sense-${k}`, onclick: () => choose(k), onkeydown }, name));
+    choose(0);
+    return [h("h2", null, "Where it fires"), h("div.tabs", { role: "tablist", "aria-label": "Its senses" }, tabs), panels];
   }
 
   /* Would it split at a greater width? */
@@ -206,16 +209,17 @@ report.views.feature = (() => {
       h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
       h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
         columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
-      h("p.lead", null, explanation ? [h("bdi", null, explanation), f1 === null ? null : h("small", null, ` F1 ${format.fixed(f1)}, held out`)] : h("span.muted", null, "No explanation was found.")));
+      h("p.lead", null, ruleElement(explanation, f1, "No explanation was found."), explanation && f1 !== null ? h("small", null, ` F1 ${format.fixed(f1)}, held out`) : null));
   }
 
   function page(latent, feature) {
     const dead = !feature.facts.n_active;
     if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(feature)))];
-    return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, senses(feature), examples(feature)), h("div.side", null,
-      block("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", histogram(feature.histogram, feature.intervals)), block("Direct logit effects", logits(feature)),
+    return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, firings(feature)), h("div.side", null,
+      block("Direct logit effects", logits(feature)), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", histogram(feature.histogram, feature.intervals)),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(feature)),
-      block("Co-activating features", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
+      block("Co-activating features", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))),
+      h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature)))];
   }
 
   const near = (feature) => links(feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");

@@ -113,16 +113,12 @@ const format = {
   verdict: (name) => (name === "lexical" ? "single-token" : name.replaceAll("_", " ")),
 };
 
-/* White space of a token, visible: a dot on each space, ↵ and ⇥ in their place, pictures of other control characters. */
+/* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is, so
+ * that what is copied is the text itself. Other control characters are shown by their pictures. */
 function visible(token) {
-  const parts = [];
-  for (const piece of token.split(/([ \n\r\t])/)) {
-    if (piece === " ") parts.push(h("span.space", null, "·"));
-    else if (piece === "\n") parts.push(h("span.mark", null, "↵"));
-    else if (piece === "\t") parts.push(h("span.mark", null, "⇥"));
-    else if (piece && piece !== "\r") parts.push(piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt())));
-  }
-  return parts;
+  const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
+  const shown = (piece) => piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt()));
+  return token.replaceAll("\r", "").split(/([ \n\t])/).filter(Boolean).map((piece) => (piece in kinds ? h(kinds[piece], null, piece) : shown(piece)));
 }
 
 /* A token on its own; bdi keeps its writing direction to itself. */

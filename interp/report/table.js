@@ -92,7 +92,7 @@ report.table = (() => {
       cell("verdict", verdictElement(verdictOf(i)), isUnsure(i) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null),
       cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       cell("senses", isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i])),
-      cell("explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] ? marked(terms, "rule", columns.explanation[i]) : h("span.muted", null, "–"))),
+      cell(columns.explanation_f1[i] < report.data.page.min_f1 ? "explanation.weak" : "explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] ? marked(terms, "rule", columns.explanation[i]) : h("span.muted", null, "–"))),
       cell("explanation_f1", format.fixed(columns.explanation_f1[i])),
       cell("density", format.density(columns.density[i])),
       cell("max", format.significant(columns.max[i])),

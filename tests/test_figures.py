@@ -198,6 +198,13 @@ def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ra
     assert sum(len(trace.y) for trace in figures.score_distributions(ranking).data) == 60
 
 
+def test_score_distributions_leave_out_what_was_not_tested():
+    verdicts = ["monosemantic"] * 3 + ["polysemantic"] * 2 + ["too_rare", "dead", "unranked"]
+    table = pd.DataFrame({"verdict": verdicts, "monosemanticity": [0.9, 0.8, 0.7, 0.1, 0.2, 0.0, 0.0, 0.0]})
+    drawn = figures.score_distributions(table).data
+    assert [len(trace.y) for trace in drawn] == [3, 2] and min(min(trace.y) for trace in drawn) == 0.1
+
+
 def test_concept_texts_do_not_lie_on_one_another():
     generator = np.random.default_rng(1)
     crowd = pd.DataFrame(

@@ -27,6 +27,8 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
+UNTESTED = ("dead", "too_rare", "unranked")
+"""Verdicts whose scores stand for "not tested", not for a measurement."""
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
     "context_coherence": "coherence (centred cosine of the contexts)",
@@ -84,10 +86,12 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_l
 
 
 def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """How one score is spread within each verdict: a violin with its box, and the number of latents."""
+    """How one score is spread within each verdict: a violin with its box, and the number of latents. Those whose
+    verdict is that they were not tested have no score, whatever the table holds."""
     need(ranking, "verdict", score)
     fig = go.Figure()
-    for verdict, rows in _by_verdict(ranking.dropna(subset=[score])):
+    tested = ranking[~ranking["verdict"].isin(UNTESTED)]
+    for verdict, rows in _by_verdict(tested.dropna(subset=[score])):
         fig.add_violin(
             y=rows[score],
             name=f"{verdict_name(verdict)}<br>{len(rows):,}",

@@ -24,9 +24,10 @@ import numpy as np
 import pandas as pd
 
 from interp.controls import Nulls
+from interp.figures.population import UNTESTED
 from interp.files import Progress, no_progress
 from interp.locks import locked
-from interp.report.columns import UNTESTED, explanations, recommended_order, table_columns, views
+from interp.report.columns import MIN_F1, explanations, recommended_order, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
 from interp.report.payloads import CHUNK, encode, number, pack, payloads, senses_of
@@ -35,7 +36,17 @@ from interp.report.verdict_evidence import verdict_evidence
 
 __all__ = ["decoder_layout", "write_report"]
 
-ASSETS = ("page.css", "page.js", "search.js", "table.js", "feature.js", "summary.js", "map.js", "main.js")
+ASSETS = (
+    "page.css",
+    "page.js",
+    "search.js",
+    "table.js",
+    "examples.js",
+    "feature.js",
+    "summary.js",
+    "map.js",
+    "main.js",
+)
 GENERATOR = '<meta name="generator" content="interp">'
 
 
@@ -118,6 +129,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
         "ranked": inputs.ranked,
+        "min_f1": MIN_F1,
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [asdict(measure) for measure in evidence.measures],
         "wider": inputs.wider.d_sae if inputs.wider else None,

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from interp.features.feature_store import FeatureStore
+from interp.figures.population import UNTESTED
 from interp.report.payloads import number
 
 N_TOKENS = 8
-UNTESTED = ("dead", "too_rare", "unranked")
-"""Verdicts whose scores stand for "not tested", not for a measurement."""
 VERDICTS = {
     "monosemantic": "its firings are more likely to have one meaning than several",
     "polysemantic": "its firings are more likely to have several meanings than one",
@@ -36,9 +35,9 @@ EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_inter
 
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     """The latents in the order in which a newcomer should meet them: first those surely of one meaning with a rule of
-    MIN_F1 or more, on many tokens before on one; then other sure ones, single-token ones, unsure ones, those not judged,
-    faint ones, and dead ones last. Within each group by the rule's F1, then by activation mass (the sum over the text).
-    """
+    MIN_F1 or more, on many tokens before on one; then other sure ones, single-token ones, unsure ones, those not
+    judged, faint ones, and dead ones last. Within each group by the rule's F1, then by activation mass (the sum of the
+    activations)."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)

@@ -11,8 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp import figures
+from interp.figures.population import UNTESTED
 from interp.monosemanticity.verdicts import BY_PROBABILITY
-from interp.report.columns import UNTESTED, VERDICTS
+from interp.report.columns import VERDICTS
 from interp.report.inputs import ReportInputs
 from interp.report.payloads import number
 

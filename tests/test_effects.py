@@ -15,7 +15,7 @@ from interp.sae import SAE, Transcoder
 from interp.sae.rules import TopK
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
-from tests.foreign_models import foreign_model, foreign_tokenizer
+from tests.foreign_models import foreign_model, foreign_tokenizer, write_foreign
 
 D, V, N_CTX = 16, 40, 9
 POST = "blocks.0.hook_resid_post"
@@ -54,6 +54,25 @@ class Recurrent(nn.Module):
 
     def forward(self, tokens):
         return self.out(self.second(self.first(self.embed(tokens)).tanh())[0])
+
+
+class Tuples(Recurrent):
+    """Blocks that put out tuples, as older libraries' do, and what mixes positions behind them."""
+
+    class Block(nn.Linear):
+        def forward(self, x):
+            return (x + super().forward(x).tanh(),)
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([self.Block(D, D), self.Block(D, D)])
+        self.double()
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x)[0]
+        return self.out(self.second(x)[0])
 
 
 @pytest.fixture
@@ -102,6 +121,8 @@ CASES = {  # the model, the hook, the dictionary, what is run again
     ),
     "TransformerLens": (lens, POST, lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
     "heads side by side": (lens, "blocks.1.attn.hook_z", lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
+    "blocks that put out tuples": (Tuples, "layers.0", lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
+    "positions mixed at the end": (Tuples, "layers.1", lambda: RandomDictionary(D, 20, 4), "behind 2 blocks"),
     "a module and its hooks": (
         lambda: (module := Recurrent(), {"middle": module.first}),
         "middle",
@@ -218,6 +239,24 @@ def planted():
     rows = torch.stack([u, ones])
     dictionary = FixedDictionary(rows.T, rows, u / 10, None)  # fires along u from 0.1 on
     return model, dictionary
+
+
+def test_a_bridge_of_transformer_lens_gives_what_the_model_does(tokens, tmp_path):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    folder = write_foreign("gpt2", tmp_path / "model")
+    model = load_model(folder)
+    tokenizer = model.tokenizer.inner
+    tokenizer.pad_token = tokenizer.eos_token
+    bridge = TransformerBridge.boot_transformers(str(folder), hf_model=load_model(folder).inner, tokenizer=tokenizer)
+    for hook in (POST, "blocks.2.hook_resid_post"):
+        dictionary = RandomDictionary(32, 20, 4)
+        features = scanned(model, hook, dictionary, tokens, tmp_path / hook)
+        ours, theirs = (feature_effects(features, each, hook, dictionary) for each in (model, bridge))
+        assert ours.attrs["way"] == theirs.attrs["way"] != "by whole forward passes"
+        for column in ("loss_change", "later_loss_change", "kl", "gradient_effect"):
+            np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-3, atol=1e-5)
+    assert not any("forward" in vars(each) for each in bridge.modules() if "Block" in type(each).__name__)
 
 
 def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):

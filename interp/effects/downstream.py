@@ -154,11 +154,11 @@ def _handing_on(blocks: Sequence[nn.Module], stream: Any) -> Iterator[None]:
     """Within the block, modules put out `stream` whatever they are given."""
     before = [vars(block).get("forward") for block in blocks]
     try:
-        for block in blocks:
-            block.forward = lambda *args, **kwargs: stream
+        for block in blocks:  # not by setattr, which the bridges of TransformerLens hand to the module that they wrap
+            vars(block)["forward"] = lambda *args, **kwargs: stream
         yield
     finally:
         for block, forward in zip(blocks, before, strict=True):
-            del block.forward
+            vars(block).pop("forward")
             if forward is not None:
-                block.forward = forward
+                vars(block)["forward"] = forward

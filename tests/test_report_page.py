@@ -49,7 +49,9 @@ def address(tmp_path_factory) -> str:
     store = FeatureStore.from_codes(
         torch.from_numpy(tokens).int(), z, folder / "store", vocab=VOCAB, labels=labels, **weights
     )
-    return write_report(store, folder / "page", ranking=planted_ranking()).as_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp.report.layout.MIN_FOR_UMAP", 99)  # whose compiling takes longer than all the rest
+        return write_report(store, folder / "page", ranking=planted_ranking()).as_uri()
 
 
 def planted_ranking() -> pd.DataFrame:

@@ -42,6 +42,7 @@ ASSETS = (
     "search.js",
     "table.js",
     "examples.js",
+    "histogram.js",
     "feature.js",
     "summary.js",
     "map.js",

@@ -36,6 +36,8 @@ class Background:
     """Whole sequences of the fit half, indexed by token."""
 
     text: Text
+    counted: Bool[np.ndarray, " row"]
+    """The rows of the text that count (`features.repeats`)."""
     rows: Int64[np.ndarray, " row"]
     planes: UInt64[np.ndarray, "row plane"]
     place: Int64[np.ndarray, " seq"]
@@ -50,7 +52,7 @@ class Background:
     elsewhere_bits: UInt64[np.ndarray, "plane 64 word"]
 
     @classmethod
-    def of(cls, text: Text, half: Bool[np.ndarray, " seq"]) -> "Background":
+    def of(cls, text: Text, half: Bool[np.ndarray, " seq"], counted: Bool[np.ndarray, " row"]) -> "Background":
         sequences = np.flatnonzero(half)
         kept = sequences[:: max(1, -(-len(sequences) * text.n_ctx // MAX_ROWS))]
         rows = (kept[:, None] * text.n_ctx + np.arange(text.n_ctx)).reshape(-1)
@@ -61,7 +63,7 @@ class Background:
         planes = text.planes_at(rows)
         bits = np.stack([transpose(planes[chosen], plane, np.arange(64)) for plane in range(len(PLANES))])
         order, scale = np.argsort(tokens, kind="stable"), len(sequences) / max(1, len(kept))
-        return cls(text, rows, planes, place, order, first, scale, rows[chosen], bits)
+        return cls(text, counted, rows, planes, place, order, first, scale, rows[chosen], bits)
 
     @cached_property
     def elsewhere_before(self) -> Int64[np.ndarray, "slot row"]:
@@ -87,7 +89,8 @@ class Background:
         """Of each kind with reach whose tokens are not grown: at how many positions of the fit half each token, or each
         named set of tokens, is within reach."""
         kinds = {name: kind.reach for name, kind in KINDS.items() if kind.reach and name not in GROWN}
-        counts = {name: self.seen(self.rows, reach) * self.scale for name, reach in kinds.items()}
+        rows = self.rows[self.counted[self.rows]]
+        counts = {name: self.seen(rows, reach) * self.scale for name, reach in kinds.items()}
         return {name: self.sets[name].T @ own if name in self.sets else own for name, own in counts.items()}
 
     def seen(self, rows: Int64[np.ndarray, " row"], reach: tuple[int, int]) -> Float64[np.ndarray, " d_vocab"]:
@@ -149,7 +152,7 @@ class Universe(NamedTuple):
         weights.append(len(background.rows) * background.scale / max(1, len(background.elsewhere)))
         n_each = [n_words(len(stratum)) for stratum in strata]
         rows = np.concatenate([_padded(stratum) for stratum in strata])
-        valid, n_own = rows >= 0, 64 * sum(n_each[:-1])
+        valid, n_own = (rows >= 0) & background.counted[rows], 64 * sum(n_each[:-1])
         before = np.stack([text.before(rows[:n_own], slot) for slot in range(len(GROWN))])
         before = np.hstack([before, background.elsewhere_before])
         for stratum, (step, _, _) in enumerate(STRATA):

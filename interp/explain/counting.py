@@ -2,9 +2,10 @@
 
     holds = positions where the rule holds,   both = those where its latent fires too, by slices of the strength
 
-One pass over codes and text, a chunk at a time. Per chunk the rows of each atom become one bitset: classes and places
-are turned around once for all rules, tokens are looked up in an index of the chunk; rules are ands and ors of words.
-Memory: a chunk, and the counts. Units are spread over threads.
+A row whose window stands in an earlier sequence counts for none of them (`features.repeats`): it would count twice, or
+in both halves. One pass over codes and text, a chunk at a time. Per chunk the rows of each atom become one bitset:
+classes and places are turned around once for all rules, tokens are looked up in an index of the chunk; rules are ands
+and ors of words. Memory: a chunk, and the counts. Units are spread over threads.
 """
 
 from collections.abc import Sequence
@@ -41,17 +42,18 @@ def count_rules(
     text: Text,
     codes: CodeSource,
     half: Bool[np.ndarray, " seq"],
+    counted: Bool[np.ndarray, " row"],
     proposed: Sequence[Sequence[Rule]],
     latents: Int64[np.ndarray, " unit"],
     maxima: Float32[np.ndarray, " d_sae"],
     sampled: Sequence[Int64[np.ndarray, " row"]],
-    counted: Int64[np.ndarray, " counted"],
+    units: Int64[np.ndarray, " some"],
     progress: Progress = no_progress,
 ) -> Counts:
     """Count the rules proposed for each unit over all codes.
 
     latents: whose firings each unit's rules are held against; sampled: ascending rows of each unit to count hits on;
-    counted: the units to count, the others' counts are 0.
+    counted: the rows that count at all; units: those to count, the others' counts are 0.
     """
     shape = (2, len(proposed), max([1, *map(len, proposed)]))
     sizes = (shape, (*shape, N_SLICES), (2, len(proposed), N_SLICES), shape)
@@ -65,10 +67,10 @@ def count_rules(
             _count(*given)
 
     threads = torch.get_num_threads()
-    spans = np.array_split(counted, 8 * threads)
+    spans = np.array_split(units, 8 * threads)
     with ThreadPoolExecutor(threads) as pool:
-        for part in chunks(codes, maxima, text.n_ctx, progress, "scoring explanations"):
-            for _ in pool.map(partial(count, _Chunk(text, half, part, codes.d_sae)), spans):
+        for part in chunks(codes, maxima, text.n_ctx, progress, "scoring explanations", counted):
+            for _ in pool.map(partial(count, _Chunk(text, half, counted, part, codes.d_sae)), spans):
                 pass
     return counts
 
@@ -109,7 +111,14 @@ class _Numbered(NamedTuple):
 class _Chunk:
     """The rows of a chunk as bits, its tokens' places, and its firings by latent."""
 
-    def __init__(self, text: Text, half: Bool[np.ndarray, " seq"], codes: CodeChunk, n_latents: int):
+    def __init__(
+        self,
+        text: Text,
+        half: Bool[np.ndarray, " seq"],
+        counted: Bool[np.ndarray, " row"],
+        codes: CodeChunk,
+        n_latents: int,
+    ):
         sequences = slice(codes.start // text.n_ctx, codes.stop // text.n_ctx)
         self._edges = (codes.start, codes.stop)
         by_row = text.planes(sequences)
@@ -117,8 +126,11 @@ class _Chunk:
         tokens = text.tokens[sequences].reshape(-1)
         order = np.argsort(tokens, kind="stable")
         first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
-        self.arrays = (planes, order, first, text.n_ctx, pack(np.repeat(half[sequences], text.n_ctx)))
-        """Bits [plane, 64, word] of what holds; rows by token, and where each token begins; the fit half's rows."""
+        counts = counted[codes.start : codes.stop]
+        in_fit = np.repeat(half[sequences], text.n_ctx)
+        self.arrays = (planes, order, first, text.n_ctx, pack(counts), pack(in_fit))
+        """Bits [plane, 64, word] of what holds; rows by token, and where each token begins; the rows that count, and
+        those of the fit half."""
         shape = (codes.stop - codes.start, n_latents)
         self._fired = scipy.sparse.csr_matrix((codes.values.astype(float), codes.latents, codes.offsets), shape).tocsc()
         self._fired.eliminate_zeros()
@@ -152,8 +164,8 @@ def _hold_tokens(tokens, low, high, first, order, n_ctx, out):
 
 @njit(cache=True, nogil=True)
 def _count(
-    rules, planes, which, reaches, starts, tokens, bits, order, first, n_ctx, fit, rows, slices, sampled, holds, both,
-    fires, hits,
+    rules, planes, which, reaches, starts, tokens, bits, order, first, n_ctx, counted, fit, rows, slices, sampled,
+    holds, both, fires, hits,
 ):  # fmt: skip
     """Add one unit's counts in the chunk to those so far."""
     atom_bits = np.zeros((len(planes), len(fit)), np.uint64)
@@ -169,7 +181,7 @@ def _count(
         held = np.zeros_like(fit)
         for part in rule:
             if part[0] >= 0:
-                held |= cover(atom_bits, part[1:], atom_bits[part[0]])
+                held |= cover(atom_bits, part, counted)
         for word in range(len(fit)):
             in_fit = popcount(held[word] & fit[word])
             holds[0, place] += np.int64(in_fit)

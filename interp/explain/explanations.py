@@ -31,6 +31,7 @@ from interp.explain.counting import Counts, count_rules
 from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates
 from interp.explain.words import bits, phrase
+from interp.features.repeats import first_windows
 from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, check_codes, chunks
 
@@ -119,18 +120,19 @@ def explain(
     """
     check_codes(codes, tokens)
     text, half, n = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy(), codes.d_sae
+    counted = first_windows(text.tokens)
     if sample is None:
         sample = FitSample(n, text.n_ctx, half, seed)
-        for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain"):
+        for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain", counted):
             sample.add(chunk)
     given = _Senses.of(senses, codes, text.n_ctx, half, sample.n_fire)
     chosen = np.ones(n, bool) if chosen is None else chosen
     firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows, -1)] + given.in_fit
     n_fire = np.concatenate([sample.n_fire, given.n_fire])
-    proposed = _propose(Background.of(text, half), firings, n_fire, n, progress)
+    proposed = _propose(Background.of(text, half, counted), firings, n_fire, n, progress)
     latents, sampled = np.concatenate([np.arange(n), given.latents]), [np.zeros(0, np.int64)] * n + given.rows
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
-    counts = count_rules(text, codes, half, proposed, latents, maxima, sampled, units, progress)
+    counts = count_rules(text, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), given.n_sampled], 1)
     every = _choose(text, proposed, counts, n_firings, n_fire)

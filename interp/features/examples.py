@@ -2,9 +2,11 @@
 
     interval of z = ceil(z / max * n_intervals) - 1        equal slices of (0, max], 0 = the weakest
 
-From each interval the firings with the smallest hash of (seed, latent, row) are kept: a uniform sample without
-replacement that no chunking can change. Ties between strongest firings go to the earlier row. A window is the rows
-around a firing inside its own sequence, with this latent's activation on each of them.
+The strongest are the firings of the largest z, ties going to the earlier row; from each interval those with the
+smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that no chunking can change. Either
+leaves out a firing whose window is that of one that comes before it (`repeats`), so that each example is of other text.
+Counts are of all firings. What is shown of a firing is the rows around it inside its own sequence, with this latent's
+activation on each of them.
 """
 
 from typing import Any, NamedTuple
@@ -12,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from interp.features.chunks import Columns, Rows, insert_best
+from interp.features.chunks import Columns, Rows
 from interp.features.firing import FiringStatistics
-from interp.features.scan_config import ScanConfig
+from interp.features.repeats import window_key
 from interp.features.tables import ragged
 from interp.files import splitmix64
 
@@ -34,9 +36,10 @@ class Examples(NamedTuple):
     """Entries "latent interval rank"."""
 
 
-def pick_examples(columns: Columns, firing: FiringStatistics, config: ScanConfig) -> Examples:
+def pick_examples(columns: Columns, firing: FiringStatistics, rows: Rows) -> Examples:
+    config, text = rows.config, (rows.tokens.reshape(-1), rows.n_ctx)
     sizes = config.n_intervals, config.n_top, config.n_per_interval
-    return Examples(*_pick(*columns, firing.maxima, np.uint64(config.seed), *sizes))
+    return Examples(*_pick(*columns, firing.maxima, *text, np.uint64(config.seed), *sizes))
 
 
 def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np.ndarray]:
@@ -82,21 +85,41 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
 
 
 @njit(cache=True, nogil=True)
-def _pick(first, offsets, rows, values, maxima, seed, n_intervals, n_top, n_sample):
+def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals, n_top, n_sample):
     d = len(maxima)
     counts = np.zeros((d, n_intervals), np.int64)
     top, sample = np.full((d, n_top), -1, np.int64), np.full((d, n_intervals, n_sample), -1, np.int64)
     for j in range(d):
         key = seed * _GOLDEN + np.uint64(first + j)
-        strongest, hashes = np.zeros(n_top, np.float32), np.zeros((n_intervals, n_sample), np.uint64)
+        strongest, top_windows = np.zeros(n_top, np.float32), np.zeros(n_top, np.uint64)
+        hashes, windows = np.zeros((n_intervals, n_sample), np.uint64), np.zeros((n_intervals, n_sample), np.uint64)
         for e in range(offsets[j], offsets[j + 1]):
             i = int(np.ceil(np.float64(values[e]) * n_intervals / maxima[j])) - 1
             counts[j, i] += 1
-            if n_top:
-                insert_best(values[e], e, strongest, top[j])
-            if n_sample:
-                insert_best(~_hashed(_hashed(key + np.uint64(rows[e]))), e, hashes[i], sample[j, i])
+            if n_top and (values[e] > strongest[-1] or top[j, -1] < 0):
+                window = window_key(tokens, n_ctx, rows[e])
+                _insert(values[e], e, window, strongest, top[j], top_windows)
+            hashed = ~_hashed(_hashed(key + np.uint64(rows[e])))
+            if n_sample and (hashed > hashes[i, -1] or sample[j, i, -1] < 0):
+                window = window_key(tokens, n_ctx, rows[e])
+                _insert(hashed, e, window, hashes[i], sample[j, i], windows[i])
     return counts, top, sample
+
+
+@njit(cache=True, nogil=True)
+def _insert(score, item, window, scores, items, windows):
+    """Keep an item that is better than the last among the best, each of another window, the highest score first; of a
+    window's equal scores the one that came first stays."""
+    place = len(scores) - 1
+    for other in range(place):
+        if items[other] >= 0 and windows[other] == window:
+            place = other
+    if items[place] >= 0 and score <= scores[place]:
+        return
+    while place > 0 and (items[place - 1] < 0 or score > scores[place - 1]):
+        scores[place], items[place], windows[place] = scores[place - 1], items[place - 1], windows[place - 1]
+        place -= 1
+    scores[place], items[place], windows[place] = score, item, window
 
 
 @njit(cache=True, nogil=True)

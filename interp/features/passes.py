@@ -102,7 +102,7 @@ def _describe(inputs: Inputs, columns: Columns) -> Tables:
     rows, labels, decoder = inputs
     latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
     firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
-    examples = pick_examples(columns, firing, rows.config)
+    examples = pick_examples(columns, firing, rows)
     counts = count_tokens(columns, firing, rows)
     tables = {
         "histograms": firing.histogram_table(),

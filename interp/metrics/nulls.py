@@ -74,7 +74,7 @@ class SampledCodes:
 
     def add(self, chunk: CodeChunk) -> None:
         units = self._place[chunk.latents]
-        kept = (units >= 0) & (chunk.values > 0)
+        kept = (units >= 0) & (chunk.activations > 0)
         self._parts.append((chunk.rows[kept], units[kept], chunk.activations[kept]))
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:

@@ -4,7 +4,8 @@ In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, t
 
     1  Learn from the tokens the views in which two firings may be similar (`contexts`, `views`).
     2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a sample of firings,
-       stratified by strength, at most one from a group and slice (`firings`). Whoever else counts firings listens.
+       stratified by strength, at most one from a group and slice (`firings`). A window of the text that stands in
+       several sequences counts in the first (`features.repeats`). Whoever else counts firings listens.
     3  From the sample: cohesion with its replicates, and senses; both again on shifted text (`sampled`).
 
 `context_coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens'
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
+from interp.features.repeats import first_windows
 from interp.files import Progress
 from interp.metrics.null_scale import NullScale, null_scale
 from interp.monosemanticity import cohesion
@@ -115,7 +117,8 @@ def collect_evidence(
     summers = [PairSummer(codes.d_sae, embed, per_group, n_blocks=2) for embed in embeds]
     sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed, per_group)
     hearing = [*listeners, *(summer.add for summer in summers), sampler.add]
-    _read(chunks(codes, maxima, per_group, progress, "reading firings"), hearing)
+    counted = first_windows(tokens.numpy())
+    _read(chunks(codes, maxima, per_group, progress, "reading firings", counted), hearing)
     sums = [summer.result() for summer in summers]
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
     sampled = SampledFirings(views, rows, shares, per_group)

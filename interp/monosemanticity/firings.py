@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 from numba import njit
 from torch import Tensor
 
@@ -72,7 +72,7 @@ class CodeChunk(NamedTuple):
     offsets: Int64[np.ndarray, " row_plus_1"]
     latents: Int32[np.ndarray, " nnz"]
     values: Float32[np.ndarray, " nnz"]
-    """Activations over the latent's largest."""
+    """Activations over the latent's largest; 0 on rows that do not count."""
     activations: Float32[np.ndarray, " nnz"]
 
     @property
@@ -86,8 +86,6 @@ class CodeChunk(NamedTuple):
 
 Listener = Callable[[CodeChunk], None]
 """Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
-
-
 Embed = Callable[[Int64[np.ndarray, " row"]], Float32[np.ndarray, "row dim"]]
 
 
@@ -153,16 +151,21 @@ def chunks(
     rows_per_group: int,
     progress: Progress | None = None,
     note: str = "",
+    counted: Bool[np.ndarray, " row"] | None = None,
 ) -> Iterator[CodeChunk]:
-    """The codes in token order, whole groups at a time; maxima: of each latent, 0 where it never fires."""
+    """The codes in token order, whole groups at a time; maxima: of each latent, 0 where it never fires; counted: the
+    rows that count (`features.repeats`), if not all."""
     n_rows = max(1, ROWS_PER_CHUNK // rows_per_group) * rows_per_group
     progress = progress or no_progress
     scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
     for start in range(0, len(codes), n_rows):
         part = codes[start : start + n_rows]
         latents = part.latents.numpy().astype(np.int32, copy=False)
-        activations = np.maximum(part.values.float().numpy(), 0)
-        yield CodeChunk(start, part.offsets.numpy(), latents, activations * scale[latents], activations)
+        offsets, activations = part.offsets.numpy(), np.maximum(part.values.float().numpy(), 0)
+        values = activations * scale[latents]
+        if counted is not None:
+            values *= np.repeat(counted[start : start + n_rows], np.diff(offsets))
+        yield CodeChunk(start, offsets, latents, values, activations)
         progress(min(start + n_rows, len(codes)), len(codes), note)
 
 

@@ -265,3 +265,11 @@ def test_a_longer_rule_has_more_bits():
     assert lengths == sorted(lengths) and len(set(lengths)) == 3
     # Three choices of the number of parts, and of atoms; eleven kinds; eight sizes of the set; four tokens.
     assert lengths[0] == pytest.approx(np.log2(3 * 3 * 11 * 8 * 4))
+
+
+def test_tokens_are_said_as_the_vocabulary_spells_them_without_bare_control_characters():
+    strings = ["\x00", "\x07b", "é", "⟨f0⟩⟨9f⟩", " \u200b", "\r", "ok", " \u202eno", "<|endoftext|>", "\ud800"]
+    text = Text.read(np.arange(10, dtype=np.int32)[None], strings, {})
+    said = [phrase(((Atom("token", (token,)), Atom("after", (9 - token,))),), text) for token in range(10)]
+    assert all(words.isprintable() and "\ufffd" not in words for words in said)
+    assert '"⟨f0⟩⟨9f⟩"' in said[3] and '"é"' in said[2] and '"\\x07b"' in said[1] and '"\\r"' in said[5]

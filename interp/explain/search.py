@@ -98,6 +98,8 @@ class _Search:
             lookup[slot, tokens] = np.arange(len(tokens))
         local = np.stack([own[before] for own, before in zip(lookup, self.rows.before, strict=True)])
         order, first = by_id(local, max(map(len, self.tokens)))
+        at_firings = local[:, : self.rows.n_firing_words * 64]
+        self.counts = [np.bincount(own[own >= 0], minlength=len(self.tokens[i])) for i, own in enumerate(at_firings)]
         self.atoms = beam.Atoms(
             bits=np.zeros((beam.CAPACITY, len(self.rows.valid)), np.uint64),
             slots=np.zeros(beam.CAPACITY, np.int64),
@@ -150,8 +152,7 @@ class _Search:
     def _grown(self, place: int) -> Atom:
         slot = int(self.atoms.slots[place])
         own = self.atoms.sets[place, : int(self.atoms.costs[place])]
-        local = self.atoms.local[slot][: self.rows.n_firing_words * 64]
-        by_count = own[np.argsort([-np.count_nonzero(local == token) for token in own], kind="stable")]
+        by_count = own[np.argsort(-self.counts[slot][own], kind="stable")]
         return Atom(GROWN[slot], tuple(int(token) for token in self.tokens[slot][by_count]))
 
 

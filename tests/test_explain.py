@@ -9,9 +9,11 @@ import torch
 from interp.codes import SparseCodes
 from interp.explain import explain
 from interp.explain.counting import count_rules
+from interp.explain.fit_sample import SAMPLE, FitSample
 from interp.explain.places import PLACES
 from interp.explain.predicates import KINDS, PLANES, Atom, Kind, Text
 from interp.explain.search import merged
+from interp.monosemanticity.firings import FiringSampler, chunks
 
 WORDS = [
     "alpha",
@@ -353,3 +355,18 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     finally:
         PLANES.remove("even")
     assert got.phrases == ['tokens within 3 tokens after "THE"', '"alpha" at even places'] and (got.f1 == 1).all()
+
+
+def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
+    """The same ones as `FiringSampler` keeps, which looks for the largest key among all."""
+    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 1000)
+    rng = np.random.default_rng(21)
+    fires = rng.random((5000, 4)) < [0, 0.05, 0.4, 1]
+    half = rng.random(500) < 0.5
+    sample, slow = FitSample(4, 10, half, 7), FiringSampler(4, 1, SAMPLE, 7, rows_per_group=1)
+    for chunk in chunks(firing_where(fires), np.ones(4, np.float32), 10):
+        sample.add(chunk)
+        slow.add(chunk._replace(values=np.where(half[chunk.rows // 10], chunk.values, 0)))
+    np.testing.assert_array_equal(sample.n_fire, fires[np.repeat(half, 10)].sum(0))
+    np.testing.assert_array_equal(np.sort(sample.rows), np.sort(slow.rows[:, 0]))
+    assert ((sample.rows >= 0).sum(1) == np.minimum(sample.n_fire, SAMPLE)).all() and sample.n_fire.max() > SAMPLE

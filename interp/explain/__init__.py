@@ -7,6 +7,7 @@ explanations   the best rule of each latent and sense;   words   in words;   des
 """
 
 from interp.explain.described import describe
-from interp.explain.explanations import Explained, Explanations, FitSample, explain
+from interp.explain.explanations import Explained, Explanations, explain
+from interp.explain.fit_sample import FitSample
 
 __all__ = ["Explained", "Explanations", "FitSample", "describe", "explain"]

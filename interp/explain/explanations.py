@@ -11,7 +11,7 @@
 A sense's rule has no "or". On the fit half it is taken to have the share of its latent's firings that it has of the
 sampled ones, and all else, the latent's other senses too, is wrong to hit; so its rule says what sets it apart.
 
-Memory: the text, at most MAX_ROWS rows of its bits, a sample of SAMPLE firings a latent, a chunk of the codes.
+Memory: the text, at most MAX_ROWS rows of its bits, a sample of its firings (`fit_sample`), a chunk of the codes.
 Cost: two passes over the codes, the first of which others may share, and some fifty milliseconds a latent, spread over
 torch's threads.
 """
@@ -28,15 +28,14 @@ from torch import Tensor
 from interp.explain import beam
 from interp.explain.background import Background
 from interp.explain.counting import Counts, count_rules
+from interp.explain.fit_sample import FitSample
 from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates
 from interp.explain.words import bits, phrase
 from interp.features.repeats import first_windows
 from interp.files import Progress, no_progress, ratio
-from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, check_codes, chunks
+from interp.monosemanticity.firings import CodeSource, check_codes, chunks
 
-SAMPLE = 512
-"""Firings of a latent that propose rules."""
 LONG, LONG_PRICE = 8, 2
 """Items beyond so many cost so many times their price more: a long list is hard to read."""
 
@@ -70,26 +69,6 @@ class Explanations(NamedTuple):
 class Explained(NamedTuple):
     latents: Explanations
     senses: Explanations
-
-
-class FitSample:
-    """A sample of each latent's firings in the fit half, and their number, from a pass over the codes that calls
-    `add`."""
-
-    def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
-        self.n_fire = np.zeros(d_sae, np.int64)
-        self._n_ctx, self._half = n_ctx, half
-        self._sampler = FiringSampler(d_sae, 1, SAMPLE, seed, rows_per_group=1)
-
-    def add(self, chunk: CodeChunk) -> None:
-        values = np.where(self._half[chunk.rows // self._n_ctx], chunk.values, 0)
-        self.n_fire += np.bincount(chunk.latents[values > 0], minlength=len(self.n_fire))
-        self._sampler.add(chunk._replace(values=values))
-
-    @property
-    def rows(self) -> Int64[np.ndarray, "d_sae firing"]:
-        """−1 for none."""
-        return self._sampler.rows[:, 0]
 
 
 def explain(

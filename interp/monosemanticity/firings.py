@@ -40,8 +40,7 @@ class CodeSource(Protocol):
 
 
 def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Raises ValueError where the codes are not of these tokens, or point outside; those of a store are checked as they
-    are read."""
+    """Raises ValueError where the codes are not of these tokens, or point outside; a store checks its own when read."""
     if isinstance(codes, SparseCodes):
         codes.check(tokens.numel())
     elif len(codes) != tokens.numel():
@@ -173,7 +172,7 @@ _mix = njit(cache=True, nogil=True)(splitmix64)
 
 
 @njit(cache=True, nogil=True)
-def _hash(a: np.uint64, b: np.uint64) -> np.uint64:
+def hashed(a: np.uint64, b: np.uint64) -> np.uint64:
     return _mix(a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0xC4F46BE25A6A6404))
 
 
@@ -226,7 +225,7 @@ def _square(vector):
 def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, keys, last, worst):
     n_slices, size = keys.shape[1:]
     for row in range(len(offsets) - 1):
-        row_seed = _hash(seed, np.uint64(start + row))
+        row_seed = hashed(seed, np.uint64(start + row))
         group = (start + row) // rows_per_group
         for i in range(offsets[row], offsets[row + 1]):
             latent, value = latents[i], values[i]
@@ -234,7 +233,7 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, k
                 continue
             part = min(n_slices - 1, max(0, int(np.ceil(value * n_slices)) - 1))
             mass[latent, part] += value
-            key = float(_hash(row_seed, np.uint64(latent)) >> np.uint64(11))
+            key = float(hashed(row_seed, np.uint64(latent)) >> np.uint64(11))
             if key >= worst[latent, part]:
                 continue
             mine = keys[latent, part]

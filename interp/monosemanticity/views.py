@@ -89,7 +89,9 @@ def fit_views(
     rng = np.random.default_rng(seed)
     d_vocab = len(contexts.token_vectors)
     share = np.bincount(tokens.reshape(-1), minlength=d_vocab) / tokens.size
-    forms = np.zeros((d_vocab, DIM), np.float32) if vocab is None else token_forms(vocab)
+    forms, seen = np.zeros((d_vocab, DIM), np.float32), np.flatnonzero(share).tolist()
+    if vocab is not None:
+        forms[seen] = token_forms([vocab[token] for token in seen])
     meanings = _pad(contexts.token_vectors)
     same = rng.normal(size=(d_vocab, DIM)).astype(np.float32) / np.float32(DIM**0.5)
     tables = {name: _table(vectors, share) for name, vectors in (("token", meanings), ("same", same), ("form", forms))}

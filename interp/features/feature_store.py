@@ -112,6 +112,7 @@ class FeatureStore:
             store = scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, codes.d_sae, 0, resume)
             if store is not None:
                 write_codes(codes, store)
+                del codes  # they may be the caller's last
                 scan.finish(store, Decoder(W_dec, None, path))
         return cls(out)
 

@@ -75,7 +75,8 @@ class SampledCodes:
     def add(self, chunk: CodeChunk) -> None:
         units = self._place[chunk.latents]
         kept = (units >= 0) & (chunk.activations > 0)
-        self._parts.append((chunk.rows[kept], units[kept], chunk.activations[kept]))
+        rows = chunk.rows[kept].astype(np.int32 if self._features.tokens.numel() < 1 << 31 else np.int64)
+        self._parts.append((rows, units[kept], chunk.activations[kept]))
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """A store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
@@ -92,8 +93,7 @@ class SampledCodes:
     def _shifted_codes(self) -> SparseCodes:
         n_rows, n_units, n_shifts = self._features.tokens.numel(), len(self.units), len(self.shifts)
         rows, units, values = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-        row_type = np.int32 if n_rows < 1 << 31 else np.int64
-        place = np.concatenate([((rows + shift) % n_rows).astype(row_type) for shift in self.shifts])
+        place = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
         latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
         entries = np.tile(values, n_shifts), (place, latents)
         shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()

@@ -19,8 +19,9 @@ too. They have a verdict of their own, single-token (`lexical`); to be compared 
 
 import copy
 import dataclasses
+import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -38,7 +39,7 @@ from interp.harvest import check_harvested, harvest
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
-from interp.sae import SAE, SAEConfig, train_sae, train_sweep
+from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.side_by_side import Part, SideBySide, encoded, stored
 
 UNTESTED = ("dead", "too_rare")
@@ -91,18 +92,18 @@ def compare_with_nulls(
     store: ActivationStore,
     hook: str,
     model: nn.Module,
-    config: SAEConfig,
+    config: SAEConfig | None,
     out: str | Path,
     *,
     settings: NullsConfig | None = None,
-    harvest_options: Mapping[str, Any] | None = None,
+    batch_size: int = 64,
     progress: Progress = no_progress,
 ) -> Nulls:
     """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
 
     features, and neurons where they are judged too: scans over the tokens of `store`, which holds `hook` of `model`;
-    `config` is what the dictionary of `features` was trained with; `harvest_options` are those of `harvest` for the
-    store, beside what it left out.
+    `config` is what the dictionary of `features` was trained with; None for one from elsewhere, and the nulls are TopK
+    dictionaries of its L0. Other models are harvested as the store was, `batch_size` sequences a forward pass.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
     Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
     """
@@ -112,7 +113,7 @@ def compare_with_nulls(
         check_scan_of(neurons, store)
     check_harvested(store, model, hook)
     if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
-        given = {**_left_out(store), **(harvest_options or {}), "dtype": store.manifest["dtype"], "seed": settings.seed}
+        given = {**_left_out(store), "dtype": store.manifest["dtype"], "batch_size": batch_size, "seed": settings.seed}
         bench = _Bench(features, config, settings, out, progress)
         for name, table in _judged(bench, neurons, store, hook, model, given)._asdict().items():
             table.attrs["features"] = identity(features)
@@ -170,9 +171,13 @@ def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
 class _Bench:
     """The verdicts of a sample of each dictionary's latents on the same tokens."""
 
-    def __init__(self, features: FeatureStore, config: SAEConfig, settings: NullsConfig, out: Path, progress: Progress):
-        self.twin = dataclasses.replace(config, tokens=min(settings.sae_tokens, config.tokens), seed=config.seed + 1)
-        self.trained_tokens = {"SAE": config.tokens, "neurons": 0}
+    def __init__(
+        self, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig, out: Path, progress: Progress
+    ):
+        k = max(1, round(features.meta["l0"]))
+        alike = config or TopKConfig(d_sae=features.d_sae, k=k, tokens=settings.sae_tokens)
+        self.twin = dataclasses.replace(alike, tokens=min(settings.sae_tokens, alike.tokens), seed=alike.seed + 1)
+        self.trained_tokens = {"SAE": config.tokens if config else math.nan, "neurons": 0}
         self.features, self.settings, self.out, self.progress = features, settings, out, progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()

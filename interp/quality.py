@@ -24,7 +24,17 @@ from interp.activations.moments import running_sums
 from interp.activations.outliers import NormSample, norm_limit, within
 from interp.codes import Dictionary
 from interp.files import Progress, digest, no_progress, ratio
-from interp.hooks import Model, check_own_hook, evaluating, hooks_of, module_of, resolve_hooks, size_of, to_model
+from interp.hooks import (
+    Model,
+    check_own_hook,
+    evaluating,
+    hooks_of,
+    logits_of,
+    module_of,
+    resolve_hooks,
+    size_of,
+    to_model,
+)
 from interp.tensor_checks import check_finite, check_token_ids
 
 if TYPE_CHECKING:
@@ -252,9 +262,7 @@ class _Site:
             output = self.model(tokens)
         finally:
             handle.remove()
-        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-        logits = output[0] if logits is None else logits  # [seq, pos, d_vocab]
-        predicted = logits[:, :-1].flatten(0, 1).float()
+        predicted = logits_of(output)[:, :-1].flatten(0, 1)
         return float(nn.functional.cross_entropy(predicted, tokens[:, 1:].flatten(), reduction="sum"))
 
 

@@ -19,6 +19,8 @@ _PLACES = {
     "Transformer": "models.transformer",
 }
 __all__ = list(_PLACES)
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Of a model's weights; auto: as they are stored."""
 
 
 def __getattr__(name: str) -> Any:

@@ -28,7 +28,7 @@ class TextTokenizer(Protocol):
 
 @torch.no_grad()
 def evaluate_loss(
-    model: Transformer,
+    model: "Transformer | LanguageModel",
     tokens: Int[Tensor, "seq pos"],
     *,
     batch_size: int = 32,
@@ -36,17 +36,23 @@ def evaluate_loss(
     progress: Progress | None = None,
 ) -> float:
     """The model's next-token loss in nats a token, over every token but the first of each sequence."""
-    device, total = model.W_E.device, 0.0
+    device, total = next(model.parameters()).device, 0.0
     for start in range(0, len(tokens), batch_size):
         batch = tokens[start : start + batch_size].to(device)
         with autocast(device, precision):
-            total += float(model(batch, return_type="loss")) * len(batch)
+            total += float(_loss(model, batch)) * len(batch)
         if progress is not None:
             progress(min(start + batch_size, len(tokens)), len(tokens), "validation")
     return total / len(tokens)
 
 
-@torch.no_grad()
+def _loss(model: "Transformer | LanguageModel", batch: Int[Tensor, "seq pos"]) -> Tensor:
+    if isinstance(model, Transformer):
+        return model(batch, return_type="loss")
+    logits = model(batch.long())[:, :-1].flatten(0, 1).float()
+    return torch.nn.functional.cross_entropy(logits, batch[:, 1:].flatten().long())
+
+
 def evaluate_pretrained(
     model: "LanguageModel",
     train_tokens: Int[Tensor, "seq pos"],
@@ -57,14 +63,7 @@ def evaluate_pretrained(
 ) -> dict[str, float | int]:
     """A pretrained model's loss beside that of counting on the training tokens: nats a token, over every validation
     token but the first of each sequence; and its size."""
-    device, total = next(model.parameters()).device, 0.0
-    for start in range(0, len(val), batch_size):
-        batch = val.tokens[start : start + batch_size].to(device).long()
-        logits = model(batch)[:, :-1].flatten(0, 1).float()
-        total += float(torch.nn.functional.cross_entropy(logits, batch[:, 1:].flatten(), reduction="sum"))
-        if progress is not None:
-            progress(min(start + batch_size, len(val)), len(val), "validation")
-    loss = total / (len(val) * (val.n_ctx - 1))
+    loss = evaluate_loss(model, val.tokens, batch_size=batch_size, precision="float32", progress=progress)
     return {
         "val_loss": loss,
         "bits_per_character": loss * val.tokens.numel() / (val.characters * math.log(2)),

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from models import DTYPES
 from models.language_model import LanguageModel
 from models.pretrained_tokenizer import PretrainedTokenizer, load_tokenizer, wrapped
 from models.transformer import Transformer
 from models.whole_files import read_json
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 _LENS = "transformer_lens:"
 
 

@@ -17,6 +17,7 @@ from interp import (
 )
 from interp.activations.outliers import find_outliers
 from interp.baselines import RandomDictionary
+from interp.controls import _left_out, shuffled_model
 from interp.harvest import harvest
 from interp.side_by_side import encoded
 from models.transformer import Transformer, TransformerConfig
@@ -141,6 +142,14 @@ def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, mon
     for wrong in ("automatic", 0, -1.0, float("nan")):
         with pytest.raises(ValueError, match=r"max_norm=.* must be 'auto', None, or above 0"):
             harvest(model, tokens, [HOOK], tmp_path / "wrong", max_norm=wrong)
+
+
+def test_a_nulls_harvest_leaves_out_as_the_store_did(model, tokens, tmp_path):
+    """By the same policy: its limits are those of its own activations."""
+    store = harvest(model, tokens, [HOOK], tmp_path / "a", exclude=[BOS], exclude_positions=(0, 3), max_norm=8.0)
+    other = harvest(shuffled_model(model), tokens, [HOOK], tmp_path / "b", **_left_out(store))
+    assert {name: other.excluded[name] for name in ("token", "position")} == {"token": N_SEQ, "position": N_SEQ}
+    assert other.norm_limits.keys() == store.norm_limits.keys() and other.norm_limits != store.norm_limits
 
 
 def test_positions_are_left_out_and_counted(model, tokens, tmp_path):

@@ -13,6 +13,7 @@ from interp.cli.paths import (
     is_run,
     only_hook,
     open_features,
+    opened_model,
     read_table,
     write_table,
 )
@@ -48,7 +49,6 @@ def scan_command(
     from interp.baselines import NeuronDictionary
     from interp.features.feature_store import scan_features
     from interp.sae import load_sae
-    from models import load_model
 
     acts = ActivationStore.open(store)
     if sae == "neurons":
@@ -56,7 +56,7 @@ def scan_command(
         dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
     else:
         dictionary = load_sae(sae, sae_id)
-    opened = load_model(model) if model else None
+    opened = opened_model(model) if model else None
     labels, vocab = _text(acts, tokens, tokenizer)
     vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
     if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar, is_first
-from interp.cli.paths import BOTH, as_written, check_writable, only_hook, open_features, write_table
+from interp.cli.paths import BOTH, as_written, check_writable, only_hook, open_features, opened_model, write_table
 
 MODEL = "a folder of train-model or Hugging Face, a name on the hub, a .gguf file, or transformer_lens:NAME"
 TOKENS = "labelled tokens, as tokenize or train-model writes them"
@@ -58,10 +58,9 @@ def harvest_command(
 
     Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
     from interp.harvest import harvest
-    from models import load_model
 
     ids = _ids(tokens, max_tokens)
-    opened = load_model(_place(model))
+    opened = opened_model(model)
     options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
     options |= {"exclude": opened.special_ids if exclude is None else tuple(exclude)}
     with Bar("harvest") as bar:
@@ -87,7 +86,6 @@ def quality_command(
     from interp.hooks import own_hook
     from interp.quality import quality_table
     from interp.sae import load_sae
-    from models import load_model
 
     if out is not None and out.suffix not in BOTH:
         raise ValueError(f"--out {out} must end in {' or '.join(BOTH)}")
@@ -95,7 +93,7 @@ def quality_command(
     hook = hook or own_hook(dictionaries[sae[0]])
     if hook is None:
         raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
-    ids, opened = _ids(tokens, max_tokens), load_model(_place(model))
+    ids, opened = _ids(tokens, max_tokens), opened_model(model)
     with Bar("quality") as bar:
         table = quality_table(
             dictionaries, opened, ids, hook, batch_size=batch_size, exclude=opened.special_ids, progress=bar
@@ -125,24 +123,19 @@ def nulls_command(
     from interp.activations import ActivationStore
     from interp.controls import NullsConfig, compare_with_nulls
     from interp.pipeline.stages.findings import beside_nulls, by_dictionary
-    from interp.sae import TopKConfig, load_sae
-    from models import load_model
+    from interp.sae import load_sae
 
-    acts, dictionary, opened = ActivationStore.open(store), load_sae(sae), load_model(_place(model))
-    scanned = open_features(features)
-    k = max(1, round(scanned.meta["l0"]))
-    config = dictionary.config or TopKConfig(d_sae=dictionary.d_sae, k=k, tokens=sae_tokens)
+    acts = ActivationStore.open(store)
     with Bar("nulls") as bar:
         nulls = compare_with_nulls(
-            scanned,
+            open_features(features),
             None if neurons is None else open_features(neurons),
             acts,
             only_hook(acts, hook),
-            opened,
-            config,
+            opened_model(model),
+            load_sae(sae).config,
             out,
             settings=NullsConfig(tokens=tokens, sae_tokens=sae_tokens, latents=latents, seed=seed),
-            harvest_options={"exclude": opened.special_ids},
             progress=bar,
         )
     print(beside_nulls({"shares": by_dictionary(nulls.shares)}))
@@ -155,13 +148,6 @@ def _ids(tokens: Path, most: int | None) -> Any:
     if most is not None and most < 1:
         raise ValueError(f"--max-tokens {most} must be at least 1; leave it out to take all")
     return ids if most is None else ids[: max(1, most // ids.shape[1])]
-
-
-def _place(model: str) -> str:
-    """A folder is compared with its manifest, where it has one."""
-    if Path(model).exists():
-        as_written(Path(model))
-    return model
 
 
 def _limit(text: str) -> float | str | None:

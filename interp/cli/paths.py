@@ -28,6 +28,15 @@ def as_written(path: Path) -> Path:
     return path
 
 
+def opened_model(place: str) -> Any:
+    """Any language model; a folder is compared with the manifest that lists it, where there is one."""
+    from models import load_model
+
+    if Path(place).exists():
+        as_written(Path(place))
+    return load_model(place)
+
+
 def only_hook(store: Any, hook: str | None) -> str:
     """The one that is named, or that the store has. Raises ValueError where it is not said which, or has no name."""
     names = ", ".join(store.hook_names)

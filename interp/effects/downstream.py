@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.effects.interventions import Place
-from interp.hooks import Hook, capture, evaluating, to_model
+from interp.hooks import Hook, capture, evaluating, logits_of, to_model
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +108,6 @@ class Downstream:
         change = torch.randn(acts.shape, generator=generator).to(acts) * acts.float().square().mean().sqrt().to(acts)
         change = change.flatten(2)
         return change, clean, self.logits(tokens, None, change)
-
-
-def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
-    """Of any model's output, in single precision at least."""
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    logits = output[0] if logits is None else logits
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

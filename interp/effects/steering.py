@@ -18,10 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import Dictionary
-from interp.effects.downstream import logits_of
 from interp.effects.interventions import Action, columns, intervene, pin, place_of
 from interp.features.feature_store import FeatureStore
-from interp.hooks import Model, capture, evaluating, module_of, size_of, to_model
+from interp.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 

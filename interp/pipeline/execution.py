@@ -68,7 +68,7 @@ def run_stages(
             ran = manifest is None
             if ran and not checked:
                 checked = True
-                for each in asked:
+                for each in asked[asked.index(stage) :]:
                     each.check(config)
             finished(stage, manifest or _build(stage, run, expected, progress(stage.name)), ran)
     return run

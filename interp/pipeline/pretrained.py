@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.files import digest_file, read_json
 from interp.pipeline.validation import at_least_1, read_fields
+from models import DTYPES
 
 if TYPE_CHECKING:
     from models.layers import TransformerConfig
@@ -17,7 +18,6 @@ PRETRAINED = {
     "transformer_lens": "a name that TransformerLens knows",
 }
 """Sources of pretrained models, each with what its name is."""
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 REFERENCE = "pretrained.json"
 """Of the stage `model`: which pretrained model it is."""
 WEIGHTS = "weights"

@@ -43,7 +43,7 @@ class Stage:
     outside: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     """Digests of what it reads from outside the run folder."""
     check: Callable[[Any], None] = lambda config: None
-    """Raises ValueError for a configuration that it cannot run; asked of all stages before any of them runs."""
+    """Raises ValueError for a configuration that it cannot run; asked of all that may run, first."""
     wanted: Callable[[Any], bool] = lambda config: True
     """Whether a run of this configuration has it at all."""
     opens: Mapping[str, tuple[str, str]] = field(default_factory=dict)

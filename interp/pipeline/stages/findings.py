@@ -9,7 +9,6 @@ from interp.files import Progress, digest_file, write_parquet
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
-from interp.pipeline.stages.latents import like
 from interp.pipeline.validation import at_least_1
 
 if TYPE_CHECKING:
@@ -198,10 +197,10 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.store,
         config.hook_name,
         run.model,
-        like(run, run.config.nulls.sae_tokens),
+        run.sae.config,
         folder,
         settings=run.config.nulls,
-        harvest_options=config.options | {"exclude": run.tokenizer.special_ids},
+        batch_size=config.batch_size,
         progress=progress,
     )
     match, chance = (float(nulls.twins[column].mean()) for column in ("cosine", "frozen_cosine"))

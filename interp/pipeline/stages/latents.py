@@ -46,6 +46,7 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a sparse autoencoder, trained on the activations, or loaded"""
     if not isinstance(run.config.sae, LoadedConfig):
         return _train(run, run.config.sae, folder, progress)
+    from interp.activations.outliers import limit_on
     from interp.hooks import check_own_hook
     from interp.sae import load_sae
 
@@ -55,7 +56,8 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         has = f"{run.config.sae.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}"
         raise ValueError(f"{has}: name its own hook in [harvest]")
     loaded.save(folder, format=loaded.preferred_format)
-    return {"steps": 0, **_measured(loaded, run.store.shard(0, hook_name).acts[:MEASURED].float())}
+    shard = run.store.shard(0, hook_name).within(limit_on(loaded, run.store, hook_name))
+    return {"steps": 0, **_measured(loaded, shard.acts[:MEASURED].float())}
 
 
 def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
@@ -66,15 +68,6 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
         "l0": codes.nnz / len(acts),
         "dead": 1 - len(codes.latents.unique()) / dictionary.d_sae,
     }
-
-
-def like(run: Run, tokens: int) -> "SAEConfig":
-    """How a dictionary like the run's is trained; one that was loaded is taken for a TopK of its L0, on `tokens`."""
-    from interp.sae import TopKConfig
-
-    if not isinstance(run.config.sae, LoadedConfig):
-        return run.config.sae
-    return TopKConfig(d_sae=run.sae.d_sae, k=max(1, round(run.results("sae")["l0"])), tokens=tokens)
 
 
 @stage(

@@ -12,7 +12,7 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
 from interp.pipeline.validation import at_least_1
 
-MAX_EVALUATED = 50_000
+MAX_EVALUATED = 20_000
 """Validation tokens on which a pretrained model's loss is measured."""
 
 

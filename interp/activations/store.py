@@ -41,6 +41,7 @@ from interp.activations.spool import scatter_batches
 from interp.activations.store_manifest import REMEDY, check_sizes, read_store_manifest
 from interp.files import Progress, digest, digest_file, no_progress
 from interp.hooks import UNNAMED
+from interp.notebook import card, facts
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,16 @@ class ActivationStore:
 
     def __len__(self) -> int:
         return self.manifest["n_rows"]
+
+    def __repr__(self) -> str:
+        hooks = ", ".join(f"{hook} ({self.d(hook)})" for hook in self.hook_names)
+        return f"ActivationStore({len(self):,} rows of {hooks}, {self.manifest['dtype']})"
+
+    def _repr_html_(self) -> str:
+        size = sum(file.stat().st_size for file in self.path.iterdir())
+        known = {"sequences of": f"{self.n_ctx} tokens" if self.n_ctx else None, "shards": self.n_shards}
+        known |= {f"left out ({why})": f"{n:,} rows" for why, n in self.excluded.items() if n}
+        return card(self, facts({**known, "on disk": f"{size / 1e6:,.0f} MB", "folder": self.path}))
 
     @property
     def n_ctx(self) -> int | None:

@@ -1,13 +1,16 @@
-"""One feature as a person looks at it: the facts of its row in the table, and its strongest examples.
+"""One feature as a person looks at it: the facts of its row in the table, its verdict, and its strongest examples.
 
-In a notebook it shows itself: its token statistics, and each example's tokens shaded by the latent's activation. Text
-from the corpus is escaped.
+In a notebook it shows itself: its verdict and rule where it was ranked, its token statistics, and each example's tokens
+shaded by the latent's activation. Text from the corpus is escaped.
 """
 
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import pandas as pd
+
+from interp.notebook import Markup, card, interval_mark, verdict_mark
 
 _SHOWN = 5
 
@@ -20,6 +23,8 @@ class Feature:
     examples: pd.DataFrame
     """Its strongest firings, rows of the table `examples`, the strongest first."""
     vocab: list[str]
+    verdict: pd.Series | None = None
+    """The latent's row of the ranking, where there is one."""
 
     def __repr__(self) -> str:
         if not self.facts.n_active:
@@ -29,20 +34,36 @@ class Feature:
         return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
 
     def _repr_html_(self) -> str:
-        lines = [f"<b>{escape(repr(self))}</b>"]
+        lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
         for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
             tokens = self.facts[column]
             if hasattr(tokens, "__len__"):  # null where the scan was given no logits
                 shown = ", ".join(f"<code>{escape(self.vocab[t])}</code>" for t in tokens if t < len(self.vocab))
-                lines.append(f"{name} logits: {shown}")
+                lines.append(Markup(f"{name} logits: {shown}"))
         lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
-        return "".join(f'<div style="margin:2px 0;white-space:pre-wrap">{line}</div>' for line in lines)
+        return card(repr(self), *lines)
 
-    def _shaded(self, example) -> str:
+    def _shaded(self, example: Any) -> Markup:
         """The tokens of an example, each as orange as the latent is active on it."""
         spans = []
         for token, value in zip(example.tokens, example.values, strict=True):
             share = 0.8 * float(value) / float(self.facts["max"])
             style = f' style="background:rgba(255,140,0,{share:.2f})"' if share > 0 else ""
-            spans.append(f'<span{style} title="{float(value):.3g}">{escape(self.vocab[token])}</span>')
-        return "".join(spans)
+            spans.append(f'<span{style} title="{float(value):.3g}">{_line(self.vocab[token])}</span>')
+        return Markup(f'<span style="white-space:pre-wrap">{"".join(spans)}</span>')
+
+
+def _line(token: str) -> str:
+    """A token as HTML, its line ends as marks, so that an example is one line of text."""
+    return escape(token.replace("\n", "↵"))
+
+
+def _judged(row: pd.Series) -> Markup:
+    """The verdict, its probability, and the rule with its F1 on held-out text."""
+    tested = row["monosemanticity"] == row["monosemanticity"]
+    parts = [verdict_mark(str(row["verdict"]), bool(row["sure"]) or not tested)]
+    if tested:
+        parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
+    if row.get("explanation"):
+        parts.append(Markup(f"{escape(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})"))
+    return Markup(" · ".join(parts))

@@ -37,6 +37,7 @@ from interp.harvest import check_harvested
 from interp.hooks import check_own_hook
 from interp.locks import locked
 from interp.manifests import verify
+from interp.notebook import card, facts, table
 from interp.tensor_checks import check_finite, check_token_ids
 from interp.validated import STRICT, Amount, Count, TypedDict, validated
 
@@ -126,6 +127,16 @@ class FeatureStore:
 
     def __len__(self) -> int:
         return self.d_sae
+
+    def __repr__(self) -> str:
+        place = f", {self.meta['hook_name']}" if self.meta.get("hook_name") else ""
+        return f"FeatureStore({self.d_sae:,} latents, {self.meta.get('n_tokens', 0):,} tokens{place})"
+
+    def _repr_html_(self) -> str:
+        known: dict[str, Any] = {"latents that fire": self.meta.get("n_alive"), "contexts of": f"{self.n_ctx} tokens"}
+        known |= {"L0": f"{self.meta['l0']:.1f}" if "l0" in self.meta else None, "folder": self.path}
+        tables = ((name, ", ".join(schema.names)) for name, schema in SCHEMAS.items())
+        return card(self, facts(known), table(("table", "columns"), tables))
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:

@@ -60,6 +60,7 @@ from interp.monosemanticity.evidence_rows import evidence_rows
 from interp.monosemanticity.evidence_rows import ranking_evidence as ranking_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
 from interp.monosemanticity.groups import circular_shifts
+from interp.monosemanticity.ranking_table import Ranking
 from interp.tensor_checks import check_token_ids
 
 DENSE = 0.5
@@ -222,7 +223,7 @@ def _ranked(
     table = pd.DataFrame({name: pd.Series(columns[name]) for name in _ORDER if name in columns})
     table = table if chosen is None else table[chosen]
     table = table.assign(evidence=evidence_rows(evidence, measures, scales, table["latent"].to_numpy()))
-    return table.sort_values(["monosemanticity", "latent"], ascending=[False, True], ignore_index=True)
+    return Ranking(table.sort_values(["monosemanticity", "latent"], ascending=[False, True], ignore_index=True))
 
 
 def _chosen(latents: Sequence[int] | None, d_sae: int) -> Bool[np.ndarray, " d_sae"]:

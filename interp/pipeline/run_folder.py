@@ -4,12 +4,14 @@ A run folder holds `run.toml`, the whole configuration, and one folder a stage. 
 its configuration, the fingerprints of its inputs, versions, wall time and results.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from interp.files import as_json
 from interp.manifests import read_manifest, verify
+from interp.notebook import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stage import STAGES, Stage
 
@@ -63,8 +65,12 @@ class Run:
         return self.train_tokens[: max(1, self.config.harvest.tokens // self.train_tokens.n_ctx)]
 
     def feature(self, latent: int) -> "Feature":
-        """A latent with what is known of it; it shows itself in a notebook."""
-        return self.features[latent]
+        """A latent with what is known of it, its verdict too once it is ranked; it shows itself in a notebook."""
+        feature = self.features[latent]
+        if self.manifest("ranking") is None:
+            return feature
+        rows = self.ranking[self.ranking["latent"] == latent]
+        return replace(feature, verdict=rows.iloc[0] if len(rows) else None)
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
         """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""
@@ -90,6 +96,20 @@ class Run:
     def __dir__(self) -> list[str]:
         own = [name for name in (*self.__dict__, *vars(type(self))) if not name.startswith("_")]
         return sorted({*own, *(name for stage in STAGES.values() for name in stage.opens)})
+
+    def __repr__(self) -> str:
+        done = sum(self.manifest(name) is not None for name in STAGES)
+        return f"Run({str(self.path)!r}, {done} stages finished)"
+
+    def _repr_html_(self) -> str:
+        """Its finished stages: what each reached, how long it took, and which attributes open it."""
+        rows = []
+        for name, stage in STAGES.items():
+            if (manifest := self.manifest(name)) is not None:
+                said = Markup("<br>".join(map(markup, stage.said(manifest).split("\n"))))
+                opened = ", ".join(f"run.{attribute}" for attribute in stage.opens)
+                rows.append((name, f"{manifest['wall_seconds']:,.0f} s", said, opened))
+        return card(self, table(("stage", "time", "what it reached", "opened by"), rows))
 
     def _open(self, stage: Stage, name: str) -> Any:
         manifest, (place, reader) = self._finished(stage.name), stage.opens[name]

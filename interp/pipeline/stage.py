@@ -62,9 +62,12 @@ class Stage:
 
     def line(self, manifest: Mapping[str, Any]) -> str:
         """What is printed when it ends: name, seconds, summary."""
+        return f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {self.said(manifest)}"
+
+    def said(self, manifest: Mapping[str, Any]) -> str:
+        """The summary."""
         results = manifest["results"]
-        said = self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
-        return f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {said}"
+        return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
 
 
 STAGES: dict[str, Stage] = {}

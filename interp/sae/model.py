@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from interp.codes import SparseCodes
 from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.description import describe, show
 from interp.sae.kernels import kernels
 from interp.sae.rules import Rule, Weights
 from interp.sae.saelens import Stored, saelens_architecture
@@ -98,6 +99,12 @@ class SAE(nn.Module):
     def preferred_format(self) -> str:
         """`saelens` for what SAELens reads, else `interp`."""
         return "interp" if saelens_architecture(self._stored) is None else "saelens"
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        return show(self)
 
     @property
     def _stored(self) -> Stored:

@@ -132,7 +132,7 @@ def _twin(config: RankingConfig) -> "FeatureStore | None":
     inputs=("corpus", "features"),
     own={"ranking": RankingConfig},
     outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", "pandas:read_parquet")},
+    opens={"ranking": ("ranking.parquet", "interp.monosemanticity.ranking_table:read_ranking")},
     summary=verdicts,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""How an object shows itself in a notebook: one HTML fragment that needs nothing else.
+
+It has no script and no colour of text or ground of its own, so it reads the same on a light page and on a dark one.
+Every text is escaped unless it is `Markup`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+HUES = {"monosemantic": "#2f81c1", "polysemantic": "#d55e00", "lexical": "#009e73", "dense": "#cc79a7"}
+"""Of a verdict's dot; any other verdict has GREY."""
+GREY = "#8a8f98"
+RULE = "1px solid rgba(128,128,128,.35)"
+_CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{RULE};background:none"
+
+
+class Markup(str):
+    """HTML that may be shown as it is."""
+
+
+def markup(text: object) -> str:
+    """A text as HTML that shows it letter by letter; `Markup` as it is."""
+    return text if isinstance(text, Markup) else escape(str(text))
+
+
+def card(title: object, *parts: object) -> str:
+    """A title with parts below each other."""
+    lines = "".join(f'<div style="margin:3px 0">{markup(part)}</div>' for part in parts)
+    look = f"max-width:64em;border-left:3px solid {HUES['monosemantic']};padding:2px 0 2px 10px;line-height:1.45"
+    return f'<div style="{look}"><div style="font-weight:600">{markup(title)}</div>{lines}</div>'
+
+
+def facts(values: Mapping[str, Any]) -> Markup:
+    """Names with their values, side by side as long as there is room; what is None or empty is left out."""
+    shown = ((name, value) for name, value in values.items() if value not in (None, ""))
+    return Markup(
+        "".join(
+            f'<span style="display:inline-block;margin-right:18px"><span style="opacity:.7">{markup(name)}</span> '
+            f"{markup(value)}</span>"
+            for name, value in shown
+        )
+    )
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
+    """Cells aligned left, which is how notebooks show words."""
+    top = "".join(f'<th style="{_CELL};border-top:0;font-weight:600">{markup(cell)}</th>' for cell in head)
+    body = "".join(
+        "<tr style='background:none'>" + "".join(f'<td style="{_CELL}">{markup(cell)}</td>' for cell in row) + "</tr>"
+        for row in rows
+    )
+    style = "border-collapse:collapse;border:0;margin:2px 0;color:inherit;font:inherit;background:none"
+    return Markup(f'<table style="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>')
+
+
+def verdict_mark(verdict: str, sure: bool = True) -> Markup:
+    """A verdict's name behind a dot of its colour, a ring where it is not sure."""
+    hue = HUES.get(verdict, GREY)
+    fill = hue if sure else "transparent"
+    dot = f"display:inline-block;width:8px;height:8px;border:2px solid {hue};background:{fill};border-radius:50%"
+    name = "single-token" if verdict == "lexical" else verdict.replace("_", " ")
+    said = name if sure else f"{name} (unsure)"
+    return Markup(f'<span style="white-space:nowrap"><span style="{dot};margin-right:6px"></span>{escape(said)}</span>')
+
+
+def interval_mark(at: float, low: float, high: float) -> Markup:
+    """A probability as a point with its interval on a line from 0 to 1; nothing for NaN."""
+    if at != at:
+        return Markup("")
+    low, high = (at if end != end else end for end in (low, high))
+    line = (
+        f'<svg width="84" height="12" viewBox="0 0 84 12" role="img" aria-label="{low:.2f} to {high:.2f}">'
+        '<path d="M2 6H82" stroke="currentColor" stroke-opacity=".25"/>'
+        f'<path d="M{2 + 80 * low:.1f} 6H{2 + 80 * high:.1f}" stroke="{HUES["monosemantic"]}" stroke-width="3"/>'
+        f'<circle cx="{2 + 80 * at:.1f}" cy="6" r="3.5" fill="currentColor"/></svg>'
+    )
+    return Markup(f"{line} {at:.2f}")

@@ -1,0 +1,78 @@
+"""What the library's objects say of themselves: a line in a terminal, self-contained HTML in a notebook."""
+
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from interp.monosemanticity.ranking_table import Ranking, read_ranking
+from interp.notebook import Markup, card, facts, interval_mark, table
+from interp.pipeline.run_folder import Run
+from interp.sae import SAE, Crosscoder, TopKConfig, Transcoder
+from interp.sae.rules import Threshold, TopK
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def dictionary(kind=SAE, d_out=4, **given):
+    zeros = dict(W_enc=torch.zeros(4, 6), W_dec=torch.zeros(6, d_out), b_enc=torch.zeros(6), b_dec=torch.zeros(d_out))
+    return kind(**zeros, rule=TopK(2), **given)
+
+
+def test_a_dictionary_says_its_architecture_its_widths_and_its_place():
+    config = TopKConfig(d_sae=6, k=2, tokens=100, lr=0.1)
+    assert repr(dictionary(config=config, metadata={"hook_name": "h"})) == "TopK(4 → 6, k=2, h)"
+    assert repr(dictionary()) == "TopK(4 → 6, k=2)"
+    hooks = {"hook_name": "a", "hook_name_out": "b"}
+    assert repr(dictionary(Transcoder, 3, metadata=hooks)) == "TopK transcoder(4 → 6 → 3, k=2, a → b)"
+    two = dictionary(Crosscoder, metadata={"hook_names": ["a", "b"]}, widths=(2, 2))
+    assert repr(two) == "TopK crosscoder(4 → 6, k=2, a → b)"
+    page = dictionary(config=config, metadata={"hook_name": HOSTILE})._repr_html_()
+    assert "100 tokens" in page and "lr</span> 0.1" in page and "warmup" not in page and "<script" not in page
+    above = dictionary()
+    above.rule = Threshold(torch.zeros(6))
+    assert repr(above) == "Threshold(4 → 6)" and "elsewhere" in above._repr_html_()
+
+
+def test_what_a_run_holds_shows_itself_without_scripts_and_without_a_colour_of_its_own(tiny_run):
+    run = Run(tiny_run.path)
+    latent = int(run.ranking.latent[0])
+    shown = [run, run.sae, run.store, run.features, run.feature(latent), run.ranking]
+    for each in shown:
+        page = each._repr_html_()
+        assert page.count("<div") == page.count("</div>") and not re.search(r"<script|https?://|<style| on\w+=", page)
+        assert not re.search(r"[;\"]color:(?!inherit)", page), "text has the notebook's colour"
+    assert repr(run).startswith("Run('") and repr(run.features).startswith(
+        f"FeatureStore({run.features.d_sae:,} latents"
+    )
+    assert repr(run.store).startswith("ActivationStore(") and run.store.hook_names[0] in repr(run.store)
+    assert "run.ranking" in run._repr_html_() and "run.sae" in run._repr_html_()
+    assert str(run.ranking.verdict[0]).replace("_", " ") in run.feature(latent)._repr_html_()
+    assert run.feature(latent).verdict.latent == latent and run.features[latent].verdict is None
+
+
+def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):
+    rows = {"latent": range(20), "verdict": ["monosemantic", "lexical"] * 10, "monosemanticity": 0.9, "ci_low": 0.8}
+    rows |= {"ci_high": 1.0, "sure": True, "explanation": HOSTILE, "explanation_f1": [0.9, 0.1] * 10, "z": 1.0}
+    table = pd.DataFrame(rows)
+    table.attrs = {"features": {"tokens": "a"}}
+    table.to_parquet(tmp_path / "ranking.parquet")
+    ranking = read_ranking(tmp_path / "ranking.parquet")
+    assert isinstance(ranking, Ranking) and isinstance(ranking.head(3), Ranking) and ranking.attrs == table.attrs
+    page, line = ranking._repr_html_(), repr(ranking).splitlines()[0]
+    assert line == "Ranking of 20 latents: 10 monosemantic, 10 single-token"
+    assert page.count("&lt;script&gt;") == 5 and "<script" not in page, "rules of a low F1 are left out"
+    assert "10 more rows; 9 columns" in page
+    assert "Ranking of" not in repr(ranking[["latent", "z"]]) and "<table" in ranking[["latent", "z"]]._repr_html_()
+
+
+@pytest.mark.parametrize("show", [card, lambda text: facts({text: text}), lambda text: table([text], [[text]])])
+def test_text_is_escaped_unless_it_is_markup(show):
+    assert "<script" not in show(HOSTILE) and "&lt;script" in show(HOSTILE)
+    assert "<b>x</b>" in show(Markup("<b>x</b>"))
+
+
+def test_a_latent_without_a_probability_has_no_interval():
+    assert interval_mark(float("nan"), 0, 1) == ""
+    assert "0.20 to 0.90" in interval_mark(0.5, 0.2, 0.9)

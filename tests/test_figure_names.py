@@ -35,6 +35,8 @@ SECOND = ROWS.assign(kind="second")
 ASSIGNED = ROWS.assign(features=1, mass=0.5, fires=NAME, MSE=0.5, **{"cross-entropy": 0.5})
 NOUNS = ROWS.assign(noun=NAME, he=1, she=2, corpus=0.5, model=0.5, balanced=0.5, only_plays=False, label=True)
 LOGITS = dict(top_logit_tokens=[0], top_logits=[1.0], bottom_logit_tokens=[0], bottom_logits=[-1.0])
+PAIRS = pd.DataFrame({"latent": [1], "other": [2], "jaccard": [0.5]})
+EXAMPLES = pd.DataFrame({"tokens": [[0]], "values": [[1.0]], "row": [0], "start": [0]})
 GRID = np.eye(3) + 0.1
 PARITY = dict.fromkeys(("train_accuracy", "test_accuracy", "distractor_share"), GRID)
 POINTS = (GRID[:2], np.arange(3), GRID[:, :2], np.array([0, 1, 1]))
@@ -47,7 +49,17 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     "density_histogram": lambda: figures.density_histogram({NAME: ROWS, "other": ROWS}),
     "latent_scaling": lambda: figures.latent_scaling(SECOND),
     "logit_bars": lambda: figures.logit_bars(LOGITS, [NAME]),
-    "quality_bars": lambda: figures.quality_bars(ROWS),
+    "coactivation_heatmap": lambda: figures.coactivation_heatmap(PAIRS, names={1: NAME}),
+    "concept_dots": lambda: figures.concept_dots(ROWS),
+    "concept_frequency": lambda: figures.concept_frequency(ROWS.assign(n_label=10), n_tokens=1000),
+    "cosine_histogram": lambda: figures.cosine_histogram({NAME: [0.5]}, title=NAME),
+    "decoder_map": lambda: figures.decoder_map(ROWS.assign(x=0.5, y=0.5), way=NAME),
+    "example_text": lambda: figures.example_text(EXAMPLES, [NAME]),
+    "precision_recall": lambda: figures.precision_recall(
+        LEVELS.assign(verdict=NAME, explanation_precision=0.5, explanation_recall=0.5)
+    ),
+    "quality": lambda: figures.quality(ROWS),
+    "sparsity_fidelity": lambda: figures.sparsity_fidelity({NAME: ROWS}),
     "relative_norms": lambda: figures.relative_norms(ROWS),
     "score_comparison": lambda: figures.score_comparison({NAME: ROWS.head(1)}, title=NAME),
     "score_distributions": lambda: figures.score_distributions(ROWS, score=NAME),
@@ -96,9 +108,10 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
 NAMELESS = {
     *("activation_histogram", "compute_curves", "decision_slider", "generation_quality", "geometry"),
     *("gold_against_divergence", "grokking_curves", "preference_curves", "spectrum_slider", "tuning_curves"),
+    "steering",
 }
 """Numbers alone are given to them."""
-NO_FIGURES = {"HighlightedText", "highlighted_text", "save"}
+NO_FIGURES = {"HighlightedText", "highlighted_text", "quality_latex", "save"}
 TITLED = {"unit_contrast"}
 """Its axis titles are the caller's markup."""
 

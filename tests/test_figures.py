@@ -11,7 +11,7 @@ from kaleido.errors import ChromeNotFoundError
 
 from interp import figures
 from interp.figures.one_latent import merged_bins
-from interp.figures.saving import MIN_FONT, for_print
+from interp.figures.print_layout import MIN_FONT, for_print
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
 
 
@@ -59,6 +59,8 @@ QUALITY = pd.DataFrame(
 )
 CONCEPTS = pd.DataFrame({"label": ["dna", "a<b"], "f1_feature": [0.9, 0.7], "f1_neuron": [0.6, 0.8]})
 
+DOSES = pd.DataFrame({"multiple": [np.nan, 0.0, 2.0], "loss": [3.0, 3.1, 4.0], "kl": [0, 0.1, 2.0], "fires": 0.5})
+
 
 def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranking, metrics):
     bins = pd.DataFrame({"latent": 0, "low": [0.5, 1.0], "high": [1.0, 2.0], "n": [3, 1]})
@@ -79,15 +81,25 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.training(metrics, panels=["loss"], levels={"unigram": 6.0, "bigram": 4.0}),
         figures.training(metrics),
         figures.training({"a": metrics, "b": metrics}),
-        figures.quality_bars(QUALITY),
+        figures.quality(QUALITY),
         figures.score_distributions(ranking),
         figures.coherence_density(ranking),
         figures.concept_scatter(CONCEPTS),
+        figures.concept_dots(CONCEPTS),
+        figures.concept_frequency(CONCEPTS.assign(n_label=[10, 200]), n_tokens=1000),
+        figures.precision_recall(ranking.assign(explanation_precision=0.5, explanation_recall=0.5)),
+        figures.decoder_map(ranking),
+        figures.decoder_map(ranking, colour="density"),
+        figures.cosine_histogram({"twin": [0.1, 0.9], "chance": [0.1, 0.2]}, null="chance"),
+        figures.coactivation_heatmap(pd.DataFrame({"latent": [0, 1], "other": [1, 2], "jaccard": [0.5, 0.2]})),
+        figures.sparsity_fidelity({"TopK": QUALITY}),
+        figures.steering(DOSES),
+        figures.score_distributions(ranking.assign(dictionary="SAE"), by="dictionary"),
     ]
     for figure in made:
         assert figure.layout.title.text and figure.layout.width == WIDTH
         axes = [figure.layout[name] for name in figure.to_dict()["layout"] if name.startswith(("xaxis", "yaxis"))]
-        titled = {axis.title.text for axis in axes} - {None}
+        titled = {axis.title.text for axis in axes} - {None} | {note.text for note in figure.layout.annotations}
         assert len(titled) >= 2, figure.layout.title.text
 
 
@@ -207,20 +219,24 @@ def test_score_distributions_leave_out_what_was_not_tested():
     assert [len(trace.y) for trace in drawn] == [3, 2] and min(min(trace.y) for trace in drawn) == 0.1
 
 
-def test_concept_texts_do_not_lie_on_one_another():
+def test_names_beside_points_do_not_lie_on_one_another_and_are_left_out_where_there_is_no_room():
     generator = np.random.default_rng(1)
-    crowd = pd.DataFrame(
-        {"label": ["python comment", "html", "python keyword", "dna"], "f1_neuron": 0.4 + generator.random(4) / 50}
-    )
-    crowd["f1_feature"] = 0.7 + generator.random(4) / 50
+    labels = ["python comment", "html", "python keyword", "dna", "python_string", "latex", "uuid", "german"]
+    crowd = pd.DataFrame({"label": labels, "f1_neuron": 0.4 + generator.random(8) / 50})
+    crowd["f1_feature"] = 0.7 + generator.random(8) / 50
     points = figures.concept_scatter(crowd).data[1]
-    assert len(set(points.textposition)) == 4
+    named = [side for text, side in zip(points.text, points.textposition, strict=True) if text]
+    assert 1 <= len(named) == len(set(named)) < 8 and "python string" in points.hovertext
+    apart = pd.DataFrame({"label": ["a b", "c"], "f1_neuron": [0.2, 0.8], "f1_feature": [0.2, 0.8]})
+    assert list(figures.concept_scatter(apart).data[1].text) == ["a b", "c"], "a space is a space, no mark of a token"
+    assert "".join(figures.concept_scatter(apart.assign(f1_feature=[0.2, 0.2001])).data[1].text)
 
 
 def test_corpus_text_is_never_markup():
     hostile = "</script><img src=x onerror=alert(1)>"
     row = {"top_logit_tokens": [0], "top_logits": [1.0], "bottom_logit_tokens": [], "bottom_logits": []}
     ticks = figures.logit_bars(row, [hostile]).layout.yaxis.ticktext
+    assert "↵·×9x" in figures.logit_bars(row, ["\n" + 9 * " " + "x"]).layout.yaxis.ticktext[0]
     assert "<" not in ticks[0] and "&lt;" in ticks[0]
     markup = str(figures.highlighted_text([hostile, " a\n"], [1.0, 0.0], firing=0))
     assert visible("\x06\r\t ") == "␆⇥·"
@@ -262,7 +278,7 @@ def test_scores_of_any_world_are_compared_the_best_on_top():
         figures.score_comparison({"A": table(core=0.9).drop(columns="auroc_low")})
 
 
-def test_verdict_shares_are_bars_of_a_sure_and_an_unsure_part_with_their_intervals_in_the_hue_of_the_verdict():
+def test_verdict_shares_are_dots_with_intervals_a_panel_a_verdict():
     verdicts, names = ["monosemantic", "lexical", "dead"], ["SAE", "neurons"]
     rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in zip(verdicts, (0.5, 0.3, np.nan), strict=True)]
     table = pd.DataFrame(rows, columns=["dictionary", "verdict", "share", "ci_low", "ci_high"])
@@ -270,24 +286,16 @@ def test_verdict_shares_are_bars_of_a_sure_and_an_unsure_part_with_their_interva
     for column, value in (("sure_share", 0.4), ("sure_low", 0.35), ("sure_high", 0.43)):
         table[column] = np.where(is_one, value, np.nan)
     drawn = figures.verdict_shares(table)
-    sure, unsure, lexical = (trace for trace in drawn.data if trace.type == "bar")
-    assert [sure.name, lexical.name] == ["monosemantic", "single-token"] and not unsure.showlegend
-    assert list(sure.x) == list(unsure.base) == [0.4, 0.4] and list(unsure.x) == pytest.approx([0.1, 0.1])
-    assert list(lexical.x) == [0.3, 0.3] and unsure.opacity < 1
-    colours = [VERDICT_COLOURS[verdict] for verdict in ("monosemantic", "monosemantic", "lexical")]
-    assert [bar.marker.color for bar in (sure, unsure, lexical)] == colours
-    ends = {trace.name: trace for trace in drawn.data if trace.type == "scatter"}
-    expected = {
-        "surely monosemantic": (0.4, 0.35, 0.43),
-        "monosemantic": (0.5, 0.4, 0.7),
-        "single-token": (0.3, 0.2, 0.5),
-    }
-    assert ends.keys() == expected.keys()
-    for name, (share, low, high) in expected.items():
-        assert list(ends[name].x) == [share, share]
-        assert list(ends[name].error_x.array) == pytest.approx([high - share] * 2)
-        assert list(ends[name].error_x.arrayminus) == pytest.approx([share - low] * 2)
-    assert list(drawn.layout.yaxis.ticktext) == names
+    every, sure, lexical = (trace for trace in drawn.data if trace.x[0] is not None)
+    assert [every.xaxis, sure.xaxis, lexical.xaxis] == ["x", "x", "x2"]
+    assert [list(trace.x) for trace in (every, sure, lexical)] == [[0.5] * 2, [0.4] * 2, [0.3] * 2]
+    for trace, above, below in ((every, 0.2, 0.1), (sure, 0.03, 0.05), (lexical, 0.2, 0.1)):
+        assert list(trace.error_x.array) == pytest.approx([above] * 2)
+        assert list(trace.error_x.arrayminus) == pytest.approx([below] * 2)
+    hues = [VERDICT_COLOURS[verdict] for verdict in ("monosemantic", "monosemantic", "lexical")]
+    assert [trace.marker.color for trace in (every, sure, lexical)] == hues
+    assert sure.marker.symbol == "circle-open" and list(drawn.layout.yaxis.ticktext) == names
+    assert [note.text for note in drawn.layout.annotations] == ["monosemantic", "single-token"]
     with pytest.raises(ValueError, match="sure_share"):
         figures.verdict_shares(table.drop(columns="sure_share"))
 
@@ -295,19 +303,76 @@ def test_verdict_shares_are_bars_of_a_sure_and_an_unsure_part_with_their_interva
 def test_a_saved_figure_is_as_wide_as_asked_and_no_letter_is_below_7_points(ranking):
     figure = figures.density_histogram(ranking)
     figure.update_layout(annotations=[{"text": "x", "font": {"size": 4}}])
-    narrow, wide, own = (for_print(figure, width) for width in ("column", "page", 190))
+    narrow, wide, own = (for_print(figure, width, title=True) for width in ("column", "page", 190))
     assert [round(each.layout.width * 25.4 / 96, 1) for each in (narrow, wide, own)] == [84.5, 139.7, 190.0]
     assert narrow.layout.annotations[0].font.size == pytest.approx(7 * 96 / 72)
     assert MIN_FONT <= narrow.layout.title.font.size < figure.layout.title.font.size
     assert figure.layout.width == WIDTH and own.layout.font.size == figure.layout.font.size
-    with pytest.raises(ValueError, match="width='wide' must be one of column, page"):
+    assert for_print(figure).layout.title.text is None and for_print(figure).layout.height < narrow.layout.height
+    with pytest.raises(ValueError, match="width='wide' must be one of column, icml, page"):
         for_print(figure, "wide")
+
+
+def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(ranking):
+    key = for_print(figures.coherence_density(ranking))
+    [note] = [note for note in key.layout.annotations if "●" in note.text]
+    assert key.layout.showlegend is False and "single-token" in note.text and VERDICT_COLOURS["lexical"] in note.text
+    lines = figures.cosine_histogram({"one": [0.1] * 9, "two": [0.9] * 8}, null="one")
+    assert {note.text for note in for_print(lines).layout.annotations} == {"one", "two"}
+    close = figures.cosine_histogram({f"a long name, number {i}": [0.5] * 9 for i in range(6)})
+    assert any("━" in note.text for note in for_print(close).layout.annotations), "without room there is a key"
+
+
+def test_examples_are_laid_out_for_one_width():
+    rows = {"tokens": [[0, 1, 2]], "values": [[0.0, 2.0, 1.0]], "row": [6], "start": [5]}
+    vocab = ["a <b>", " firing", "\n" + "x" * 46]
+    figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
+    [trace] = figure.data
+    assert list(trace.text) == ["a\u00a0&lt;b&gt;", "\u00a0firing", "↵" + "x" * 46]
+    assert [int(y) for y in trace.y] == [0, 0, 1], "a token that does not fit is on the next line"
+    boxes = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert [box.fillcolor for box in boxes] == ["rgba(230,159,0,0.87)", "rgba(230,159,0,0.49)"]
+    [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
+    assert (under.x0, under.x1) == (5, 12)
+    assert for_print(figure).layout.width == figure.layout.width
+    with pytest.raises(ValueError, match="laid out 84.5 mm wide, not 139.7"):
+        for_print(figure, "page")
+    with pytest.raises(ValueError, match="no examples"):
+        figures.example_text(pd.DataFrame(rows).head(0), vocab)
+
+
+def test_latents_that_fire_together_stand_together_and_unknown_pairs_are_empty():
+    pairs = pd.DataFrame([(0, 1, 0.5), (2, 3, 0.4), (1, 4, 0.3)], columns=["latent", "other", "jaccard"])
+    [heat] = figures.coactivation_heatmap(pairs, n=3).data
+    ticks = figures.coactivation_heatmap(pairs, n=3).layout.xaxis.ticktext
+    assert set(ticks) == {"0", "1", "4"} and np.nansum(np.array(heat.z)) == pytest.approx(1.6)
+    assert len(figures.coactivation_heatmap(pairs, n=50).layout.xaxis.ticktext) == 5
+
+
+def test_a_panel_that_never_changes_is_left_out_unless_asked_for(metrics):
+    constant = metrics.assign(l0=8.0)
+    titles = {note.text for note in figures.training(constant).layout.annotations}
+    assert "FVU" in titles and "L0 (latents a token)" not in titles
+    assert figures.training(constant, panels=["l0"]).layout.yaxis.title.text == "L0 (latents a token)"
+
+
+def test_the_quality_table_as_latex():
+    table = QUALITY.assign(dictionary=["SAE", "a_b & 50%"], ce_recovered_zero=[np.nan, -0.5])
+    lines = figures.quality_latex(table).splitlines()
+    assert lines[0] == r"\begin{tabular}{lrrrrr}" and lines[-1] == r"\end{tabular}"
+    assert lines[4] == r"SAE & 16.0 & 0.200 & 0.900 & -- & 10.0\% \\"
+    assert lines[5] == r"a\_b \& 50\% & 16.0 & 0.500 & 0.400 & $-$0.500 & 0.0\% \\"
 
 
 def test_save_writes_what_the_ending_says(ranking, tmp_path):
     figure = figures.score_distributions(ranking)
     assert figures.save(figure, tmp_path / "scores.json").exists()
     assert json.loads((tmp_path / "scores.json").read_text())["layout"]["width"] == WIDTH
+    made_from = SimpleNamespace(provenance=lambda: {"seed": {"sae": 3}, "config_sha256": "ab"})
+    figures.save(figure, tmp_path / "again.json", made_from=made_from)
+    beside, again = (json.loads((tmp_path / f"{name}.json.json").read_text()) for name in ("scores", "again"))
+    assert again["made_from"] == {"seed": {"sae": 3}, "config_sha256": "ab"} and beside["made_from"] == {}
+    assert beside["figure_sha256"] == again["figure_sha256"] and "interp" in beside["versions"] and beside["command"]
     assert "plotly.js" in figures.save(figure, tmp_path / "scores.html").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="scores.doc must end in one of .svg"):
         figures.save(figure, tmp_path / "scores.doc")

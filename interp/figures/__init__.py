@@ -3,28 +3,42 @@
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 """
 
+from interp.figures.concepts import concept_dots, concept_frequency, concept_scatter
 from interp.figures.crosscoders import latent_scaling, relative_norms
+from interp.figures.dictionary_geometry import coactivation_heatmap, cosine_histogram, decoder_map
+from interp.figures.example_text import example_text
+from interp.figures.fidelity import quality, quality_latex, sparsity_fidelity, steering
 from interp.figures.one_latent import HighlightedText, activation_histogram, highlighted_text, logit_bars
-from interp.figures.population import coherence_density, concept_scatter, density_histogram, score_distributions
+from interp.figures.population import coherence_density, density_histogram, precision_recall, score_distributions
 from interp.figures.ranking_checks import calibration_curve, score_comparison, verdict_shares
 from interp.figures.saving import save
-from interp.figures.training_curves import quality_bars, training
+from interp.figures.training_curves import training
 
 __all__ = [
     "HighlightedText",
     "activation_histogram",
     "calibration_curve",
+    "coactivation_heatmap",
     "coherence_density",
+    "concept_dots",
+    "concept_frequency",
     "concept_scatter",
+    "cosine_histogram",
+    "decoder_map",
     "density_histogram",
+    "example_text",
     "highlighted_text",
     "latent_scaling",
     "logit_bars",
-    "quality_bars",
+    "precision_recall",
+    "quality",
+    "quality_latex",
     "relative_norms",
     "save",
     "score_comparison",
     "score_distributions",
+    "sparsity_fidelity",
+    "steering",
     "training",
     "verdict_shares",
 ]

@@ -7,6 +7,7 @@ a plotly Figure, or HTML that needs nothing else. Every token is escaped.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +100,17 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
         tokens, values = list(feature[f"{side}_logit_tokens"])[:n], list(feature[f"{side}_logits"])[:n]
         places = list(range(len(rows), len(rows) + len(tokens)))
         fig.add_bar(x=values, y=places, orientation="h", marker_color=colour, name=name)
-        rows += [label(vocab[token]) for token in tokens]
+        rows += [label(_counted(vocab[token])) for token in tokens]
     latent = feature["latent"] if "latent" in feature else None
     title = "Logit effects" if latent is None else f"Logit effects of latent {int(latent)}"
     styled(fig, title, x="direct effect (logits per unit of activation)", y="token", height=120 + 18 * len(rows))
     fig.add_vline(x=0, line=dict(color=GREY, width=1))
     return fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False)
+
+
+def _counted(token: str) -> str:
+    """Long runs of white space, which would push the bars aside, as one with their number."""
+    return re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", token)
 
 
 def _one_latent(table: pd.DataFrame, latent: int | None, name: str) -> pd.DataFrame:

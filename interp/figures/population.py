@@ -1,12 +1,12 @@
-"""Figures of all latents of a dictionary: firing densities, scores by verdict, score against density, concepts.
+"""Figures of all latents of a dictionary: firing densities, scores by verdict, score against density, their rules.
 
-In: a FeatureStore's table `features`, a ranking (one row a latent), a concept table. Out: a plotly Figure.
+In: a FeatureStore's table `features`, a ranking (one row a latent). Out: a plotly Figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,11 +14,13 @@ import plotly.graph_objects as go
 from interp.figures.theme import (
     BLUE,
     GREY,
+    INK,
     ORANGE,
     SEQUENCE,
     VERDICT_COLOURS,
+    decades,
+    dots,
     escaped,
-    label,
     need,
     styled,
     verdict_name,
@@ -31,11 +33,13 @@ UNTESTED = ("dead", "too_rare", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
-    "context_coherence": "coherence (centred cosine of the contexts)",
+    "context_coherence": "coherence (cosine of contexts)",
     "consistency": "consistency across activation intervals",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",
     "density": "density (share of tokens)",
+    "max": "largest activation",
+    "mean": "mean activation where it fires",
 }
 
 
@@ -81,27 +85,34 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_l
     styled(fig, "Firing density of the latents", x="density (share of tokens, log scale)", y="latents")
     fig.update_xaxes(tickvals=[spike, *ticks], ticktext=["0", *(f"10<sup>{t}</sup>" for t in ticks)])
     if len(densities) > 1:
+        fig.update_layout(meta={"direct_labels": True})
         fig.add_annotation(x=spike, y=0, yref="y domain", yanchor="bottom", text="dead", showarrow=False, font_size=11)
     return fig
 
 
-def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """How one score is spread within each verdict: a violin with its box, and the number of latents. Those whose
-    verdict is that they were not tested have no score, whatever the table holds."""
-    need(ranking, "verdict", score)
+def score_distributions(
+    ranking: pd.DataFrame, *, score: str = "monosemanticity", by: Literal["verdict", "dictionary"] = "verdict"
+) -> go.Figure:
+    """How one score is spread within each verdict, or in each dictionary beside its nulls: a violin with its box, and
+    the number of latents. Those whose verdict is that they were not tested have no score, whatever the table holds."""
+    need(ranking, "verdict", by, score)
     fig = go.Figure()
-    tested = ranking[~ranking["verdict"].isin(UNTESTED)]
-    for verdict, rows in _by_verdict(tested.dropna(subset=[score])):
+    tested = ranking[~ranking["verdict"].isin(UNTESTED)].dropna(subset=[score])
+    groups = _by_verdict(tested)
+    if by == "dictionary":
+        groups = [(str(name), rows) for name, rows in tested.groupby("dictionary", sort=False)]
+    for group, rows in groups:
+        name = verdict_name(group) if by == "verdict" else escaped(group).replace(" ", "<br>")
         fig.add_violin(
             y=rows[score],
-            name=f"{verdict_name(verdict)}<br>{len(rows):,}",
-            line_color=VERDICT_COLOURS.get(verdict, GREY),
+            name=f"{name}<br>{len(rows):,}",
+            line_color=VERDICT_COLOURS.get(group, GREY) if by == "verdict" or len(fig.data) else BLUE,
             box_visible=True,
             points=False,
             spanmode="hard",
             showlegend=False,
         )
-    return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
+    return styled(fig, f"{_title(score)} by {by}", x=f"{by} (number of latents)", y=_unit(score))
 
 
 def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence") -> go.Figure:
@@ -116,67 +127,41 @@ def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence"
             mode="markers",
             name=verdict_name(verdict),
             customdata=part["latent"],
-            marker=dict(color=VERDICT_COLOURS.get(verdict, GREY), size=4, opacity=0.55),
+            marker=dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY)),
             hovertemplate="latent %{customdata}<br>density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}<extra></extra>",
         )
     fig.update_layout(legend_itemsizing="constant")
     styled(fig, f"{_title(score)} against density", x="density (share of tokens, log scale)", y=_unit(score))
-    return fig.update_xaxes(type="log", exponentformat="power", dtick=1)
+    shown = rows["density"] if len(rows) else [0.1, 1.0]
+    return fig.update_xaxes(type="log", **decades(min(shown), max(shown)))
 
 
-def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
-    """For each labelled concept, the held-out F1 of the best feature against that of the best neuron."""
-    need(concepts, "label", "f1_feature", "f1_neuron")
+def precision_recall(ranking: pd.DataFrame) -> go.Figure:
+    """Precision against recall of the rule in words of each latent that was tested, on held-out text, coloured by
+    verdict. Curves join equal F1."""
+    need(ranking, "latent", "verdict", "explanation_precision", "explanation_recall")
     fig = go.Figure()
-    fig.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot", width=1), hoverinfo="skip", showlegend=False
-    )
-    x, y = concepts["f1_neuron"].to_numpy(float), concepts["f1_feature"].to_numpy(float)
-    texts = [str(text).replace("_", " ") for text in concepts["label"]]
-    fig.add_scatter(
-        x=x,
-        y=y,
-        mode="markers+text",
-        text=[label(text) for text in texts],
-        textposition=_free_sides(x, y, texts),
-        textfont_size=10,
-        marker=dict(color=BLUE, size=8),
-        showlegend=False,
-        hovertemplate="%{text}<br>feature %{y:.3f}, neuron %{x:.3f}<extra></extra>",
-    )
-    styled(fig, "Concepts: best feature against best neuron", x="F1 of the best neuron (held out)", height=520)
-    fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
-    return fig.update_xaxes(range=[-0.03, 1.05])
-
-
-def _free_sides(x: np.ndarray, y: np.ndarray, texts: list[str]) -> list[str]:
-    """A side for each text where it covers the fewest points and texts placed before it (in the figure's own size)."""
-    height, per_character, gap = 0.028, 0.0115, 0.014
-    points = [(a - gap, a + gap, b - gap, b + gap) for a, b in zip(x, y, strict=True)]
-    taken: list[tuple] = []
-    chosen = []
-    for a, b, text in zip(x, y, texts, strict=True):
-        width = per_character * len(text)
-        starts = {
-            "middle right": (a + gap, b - height / 2),
-            "middle left": (a - gap - width, b - height / 2),
-            "top center": (a - width / 2, b + gap),
-            "bottom center": (a - width / 2, b - gap - height),
-        }
-        places = {side: (u, u + width, v, v + height) for side, (u, v) in starts.items()}
-        cost = {side: _covered(box, points) + 5 * _covered(box, taken) for side, box in places.items()}
-        best = min(cost, key=cost.__getitem__)
-        taken.append(places[best])
-        chosen.append(best)
-    return chosen
-
-
-def _covered(box: tuple, others: list[tuple]) -> float:
-    """The area of `box` that lies under others, in thousandths; much for a box that leaves the axes."""
-    left, right, bottom, top = box
-    outside = 1e3 if left < -0.03 or right > 1.05 else 0.0
-    widths = ((min(right, u1) - max(left, u0), min(top, v1) - max(bottom, v0)) for u0, u1, v0, v1 in others)
-    return outside + sum(1e3 * width * height for width, height in widths if width > 0 and height > 0)
+    for f1 in (0.2, 0.4, 0.6, 0.8):
+        recall = np.linspace(f1 / (2 - f1), 1, 60)
+        style = dict(mode="lines", line=dict(color="#c9ced6", width=1), hoverinfo="skip", showlegend=False)
+        fig.add_scatter(x=recall, y=f1 * recall / (2 * recall - f1), **style)
+        note = dict(text=f"F1 {f1}", showarrow=False, font=dict(size=10, color=INK), bgcolor="rgba(255,255,255,.75)")
+        fig.add_annotation(x=1, y=f1 / (2 - f1), xanchor="right", yanchor="middle", borderpad=0, **note)
+    tested = ranking[~ranking["verdict"].isin(UNTESTED)]
+    scored = tested.dropna(subset=["explanation_precision", "explanation_recall"])
+    for verdict, part in _by_verdict(scored):
+        fig.add_scatter(
+            x=part["explanation_recall"],
+            y=part["explanation_precision"],
+            mode="markers",
+            name=verdict_name(verdict),
+            customdata=part["latent"],
+            marker=dots(len(scored), color=VERDICT_COLOURS.get(verdict, GREY)),
+            hovertemplate="latent %{customdata}<br>precision %{y:.2f}, recall %{x:.2f}<extra></extra>",
+        )
+    fig.update_layout(legend_itemsizing="constant")
+    fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
+    return styled(fig, "Rules in words", x="recall (held out)", y="precision (held out)", height=420)
 
 
 def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from interp.figures.theme import GREY, INK, SEQUENCE, VERDICT_COLOURS, escaped, need, styled, verdict_name
+from interp.figures.theme import GREY, INK, SEQUENCE, VERDICT_COLOURS, escaped, need, panelled, styled, verdict_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,36 +22,37 @@ MIN_SHARE = 0.005
 
 
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """A bar a dictionary and verdict: full up to the share that is sure of it, pale up to the share that has it at all,
-    each with its 95 % interval; verdicts that do not go by a probability are full. Those that no dictionary has on more
-    than 0.5 % of its latents are left out."""
-    columns = ["share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
-    need(shares, "dictionary", "verdict", *columns)
+    """A panel a verdict, a row a dictionary: of the latents that fire, the share that has the verdict (full) and, where
+    verdicts go by a probability, the share that is sure of it (open), each with its 95 % interval. Verdicts that no
+    dictionary has on more than 0.5 % of its latents are left out."""
+    need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
     largest = shares.groupby("verdict")["share"].max()
     verdicts = [verdict for verdict in VERDICT_COLOURS if largest.get(verdict, 0) > MIN_SHARE]
-    fig = go.Figure().update_layout(barmode="overlay")
-    step = 0.8 / max(len(verdicts), 1)
+    n_rows = max(1, -(-len(verdicts) // 2))
+    titles = [verdict_name(verdict) for verdict in verdicts]
+    spacing = dict(horizontal_spacing=0.08, vertical_spacing=0.3 / n_rows)
+    fig = make_subplots(rows=n_rows, cols=2, shared_yaxes=True, subplot_titles=titles, **spacing)
     for i, verdict in enumerate(verdicts):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
-        place = np.arange(len(names)) + (i - (len(verdicts) - 1) / 2) * step
-        look = dict(width=0.8 * step, orientation="h", marker_color=VERDICT_COLOURS[verdict], legendgroup=verdict)
-        name = verdict_name(verdict)
-        parted = bool(rows["sure_share"].notna().any())
-        share, low, high, sure, sure_low, sure_high = rows[columns].fillna(0).to_numpy(float).T
-        fig.add_bar(x=sure if parted else share, y=place, name=name, hoverinfo="skip", **look)
-        if parted:
-            fig.add_bar(x=share - sure, base=sure, y=place, opacity=0.4, showlegend=False, hoverinfo="skip", **look)
-            fig.add_scatter(y=place - 0.18 * step, name=f"surely {name}", **_whisker(sure, sure_low, sure_high, names))
-        fig.add_scatter(y=place + (0.18 * step if parted else 0), name=name, **_whisker(share, low, high, names))
-    for k in range(1, len(names)):
-        fig.add_hline(y=k - 0.5, line=dict(color="#e6e6e6", width=1))
-    styled(fig, "Verdicts of the dictionary and of its nulls", y="dictionary", height=150 + 62 * len(names))
-    fig.update_xaxes(
-        title_text="share of those that fire (95 % CI); pale: unsure", tickformat=".0%", rangemode="tozero"
-    )
+        parted, place = bool(rows["sure_share"].notna().any()), dict(row=i // 2 + 1, col=i % 2 + 1)
+        colour = VERDICT_COLOURS[verdict]
+        both = [("share", "ci_low", "ci_high", "all", "circle", -0.15 if parted else 0.0)]
+        both += [("sure_share", "sure_low", "sure_high", "sure", "circle-open", 0.2)] * parted
+        for share, low, high, kind, symbol, shift in both:
+            marks = _interval(rows[share], rows[low], rows[high], names, colour, symbol)
+            said = "all with the verdict" if kind == "all" else "those that are sure of it"
+            fig.add_scatter(y=np.arange(len(names)) + shift, name=said, legendgroup=kind, **marks, **place)
+        top = float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.05))
+        fig.update_xaxes(range=[0, 1.08 * top], tickformat=".0%", nticks=3, **place)
+    styled(fig, "Verdicts of the dictionary and of its nulls", height=90 + n_rows * (50 + 30 * len(names)))
+    for kind, symbol in (("all with the verdict", "circle"), ("those that are sure of it", "circle-open")):
+        key = dict(mode="markers", marker=dict(color=INK, symbol=symbol, size=7), name=kind)
+        fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
+    fig.update_xaxes(title_text="share (95 % CI)", row=n_rows)
+    panelled(fig)
     lines = dict(tickvals=list(range(len(names))), ticktext=list(map(escaped, names)), range=[len(names) - 0.5, -0.5])
-    return fig.update_yaxes(**lines, showgrid=False, ticks="")
+    return fig.update_yaxes(**lines, ticks="")
 
 
 def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, title: str = "Calibration") -> go.Figure:
@@ -115,13 +117,15 @@ def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
     return dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1, **look)
 
 
-def _whisker(share: np.ndarray, low: np.ndarray, high: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """An interval on a bar, in ink so that it is seen on the full part and on the pale."""
+def _interval(
+    share: pd.Series, low: pd.Series, high: pd.Series, names: list[str], colour: str, symbol: str
+) -> dict[str, Any]:
+    """Points with their intervals."""
     return dict(
         x=share,
         mode="markers",
-        marker=dict(color=INK, size=4),
-        error_x=_error(share, low, high, color=INK, width=0),
+        marker=dict(color=colour, symbol=symbol, size=7),
+        error_x=_error(share, low, high, color=colour, width=0),
         showlegend=False,
         customdata=list(zip(map(escaped, names), low, high, strict=True)),
         hovertemplate="%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",

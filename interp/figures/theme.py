@@ -6,8 +6,9 @@ The hues are those of Okabe and Ito (2008); quantities use Cividis, which reads 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
@@ -72,6 +73,24 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     if y:
         fig.update_yaxes(title_text=y)
     return fig
+
+
+def panelled(fig: go.Figure) -> go.Figure:
+    """`fig`, styled already, with the titles of its panels in the size of axis titles and its legend above them."""
+    inside = max((fig.layout.height or HEIGHT) - 150, 50)
+    return fig.update_annotations(font_size=12).update_layout(margin_t=86, legend_y=1 + 24 / inside)
+
+
+def decades(low: float, high: float) -> dict[str, list]:
+    """Ticks at the powers of ten from `low` to `high` (above 0), in the size of other numbers."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return dict(tickvals=[10.0**power for power in powers], ticktext=[f"10<sup>{power}</sup>" for power in powers])
+
+
+def dots(n: int, **marker: Any) -> dict[str, Any]:
+    """The look of one of n points: small and pale where there are many, so that they do not hide each other."""
+    crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
+    return dict(size=max(1.8, 4 * crowd), opacity=max(0.35, 0.6 * crowd), line_width=0, **marker)
 
 
 def with_slider(

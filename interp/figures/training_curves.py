@@ -1,7 +1,6 @@
-"""Curves of a training run and the quality of what came out.
+"""Curves of a training run.
 
-In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame; a quality table with one row a
-dictionary. Out: a plotly Figure.
+In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame. Out: a plotly Figure.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, GREY, HEIGHT, SEQUENCE, escaped, need, styled
+from interp.figures.theme import GREY, HEIGHT, SEQUENCE, escaped, need, panelled, styled
 from interp.manifests import verify
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ TICKS = {"dead": ".2~%", "tokens_per_second": "~s"}
 
 
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
-    """What a training wrote, against tokens seen: loss, FVU, L0, share of dead latents, learning rate, speed.
+    """What a training wrote, against tokens seen: loss, FVU, L0, share of dead latents, learning rate, speed. Of the
+    panels that are not asked for by name, one whose values never change (the L0 of TopK) is left out.
 
     run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another. panels: columns to draw,
@@ -45,8 +45,13 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     for table in tables.values():
         need(table, "tokens", *(panels or ["loss"]))
     drawn = [column for column in panels or PANELS if any(column in table for table in tables.values())]
+    if not panels:
+        drawn = [column for column in drawn if column == "loss" or _varies(column, tables)]
     rows, cols = -(-len(drawn) // 2), min(len(drawn), 2)
-    fig = make_subplots(rows=rows, cols=cols, vertical_spacing=0.28 / rows, horizontal_spacing=0.15)
+    is_dictionary = any("fvu" in table for table in tables.values())
+    titles = [_panel_title(column, is_dictionary) for column in drawn] if len(drawn) > 1 else None
+    spacing = dict(vertical_spacing=0.32 / rows, horizontal_spacing=0.14)
+    fig = make_subplots(rows=rows, cols=cols, subplot_titles=titles, **spacing)
     for (name, table), colour in zip(tables.items(), SEQUENCE * len(tables), strict=False):
         alone = len(tables) == 1 and "val_loss" not in table
         for i, column in enumerate(drawn):
@@ -65,32 +70,19 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position="top right", annotation_font_size=11
         )
         fig.add_hline(y=loss, line=dict(color=GREY, dash="dash", width=1.5), row=1, col=1, **note)
-    is_dictionary = any("fvu" in table for table in tables.values())
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
     styled(fig, title, height=HEIGHT if len(drawn) == 1 else 110 + 160 * rows)
     return _with_axes(fig, drawn, is_dictionary)
 
 
-def quality_bars(quality: pd.DataFrame) -> go.Figure:
-    """What each dictionary keeps: variance explained (1 − FVU) and CE loss recovered against mean-ablation."""
-    need(quality, "dictionary", "fvu", "ce_recovered_mean", "l0")
-    names = [f"{escaped(name)}<br>L0 {l0:.0f}" for name, l0 in zip(quality["dictionary"], quality["l0"], strict=True)]
-    fig = go.Figure()
-    measures = {"variance explained": 1 - quality["fvu"], "CE recovered": quality["ce_recovered_mean"]}
-    look = dict(texttemplate="%{text:.3f}", textposition="outside", cliponaxis=False)
-    for (measure, values), colour in zip(measures.items(), (BLUE, GREEN), strict=True):
-        fig.add_bar(x=names, y=values, text=values, name=measure, marker_color=colour, **look)
-    fig.update_layout(barmode="group", bargap=0.35)
-    styled(fig, "Quality of the dictionaries", x="dictionary", y="share kept (1 = all)")
-    highest = max(1.0, *(float(values.max()) for values in measures.values()))
-    lowest = min(0.0, *(float(values.min()) for values in measures.values()))
-    return fig.update_yaxes(range=[lowest * 1.1, highest * 1.12])
+def _varies(column: str, tables: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether it takes more than one value, to three digits, in all the trainings."""
+    return len({f"{value:.3g}" for table in tables.values() if column in table for value in table[column]}) > 1
 
 
 def _with_axes(fig: go.Figure, panels: list[str], is_dictionary: bool) -> go.Figure:
     """Tokens are told below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
-    titles = PANELS if is_dictionary else PANELS | {"loss": "loss (nats a token)"}
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
         place = dict(row=i // 2 + 1, col=i % 2 + 1)
@@ -101,10 +93,19 @@ def _with_axes(fig: go.Figure, panels: list[str], is_dictionary: bool) -> go.Fig
             fig.update_yaxes(type="log", tickvals=_log_ticks(drawn), **place)
         elif column != "loss":
             fig.update_yaxes(rangemode="tozero", **place)
-        fig.update_yaxes(title_text=titles[column], tickformat=TICKS.get(column), exponentformat="e", **place)
+        fig.update_yaxes(tickformat=TICKS.get(column), exponentformat="e", **place)
         if i >= len(panels) - 2:
             fig.update_xaxes(title_text="tokens seen", **place)
+    if len(panels) == 1:
+        return fig.update_yaxes(title_text=_panel_title(panels[0], is_dictionary))
+    panelled(fig)
+    for note, axis in zip(fig.layout.annotations, fig.select_xaxes(), strict=False):  # in the place of a y axis's title
+        note.update(xanchor="left", x=axis.domain[0])
     return fig
+
+
+def _panel_title(column: str, is_dictionary: bool) -> str:
+    return "loss (nats a token)" if column == "loss" and not is_dictionary else PANELS[column]
 
 
 def _log_ticks(values: list[float]) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from interp.files import as_json
+from interp.files import as_json, digest_json
 from interp.manifests import read_manifest, verify
 from interp.notebook import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
@@ -86,6 +86,20 @@ class Run:
     def results(self, stage: str) -> dict[str, Any]:
         """What a finished stage reached, such as a training's fvu, l0 and dead."""
         return self._finished(stage)["results"]
+
+    def provenance(self) -> dict[str, Any]:
+        """Where what is drawn of it comes from: its configuration's digest, seeds, tokens, stages and versions, as its
+        manifests have them."""
+        manifests = {name: found for name in STAGES if (found := self.manifest(name)) is not None}
+        sections = {name: own for manifest in manifests.values() for name, own in manifest["config"].items()}
+        named = {key: {name: own[key] for name, own in sections.items() if key in own} for key in ("seed", "tokens")}
+        return {
+            "run": self.path.resolve().name,
+            "config_sha256": digest_json(sections),
+            **named,
+            "stages": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
+            "versions": next(iter(manifests.values()))["versions"] if manifests else {},
+        }
 
     def __getattr__(self, name: str) -> Any:
         for stage in STAGES.values():

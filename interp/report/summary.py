@@ -42,6 +42,11 @@ DICTIONARIES = {
     "shuffled model": "the same settings on a model whose weights are shuffled",
     "untrained model": "the same settings on the model before any training",
 }
+CURVES = {
+    "fvu": "FVU: variance left unexplained.",
+    "l0": "L0: latents firing on a token.",
+    "dead": "Dead: latents that have ceased to fire.",
+}
 DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 NULLS_NOTE = (
     "All were judged on the same sequences with the same settings. Those that were trained for this comparison saw "
@@ -99,8 +104,8 @@ def _training(inputs: ReportInputs) -> list[dict]:
             figures.training(model, panels=["loss"], levels=levels),
         )
     if sae is not None and {"tokens", "fvu", "l0", "dead"} <= set(sae):
-        note = "FVU: variance left unexplained. L0: latents firing on a token. Dead: latents that have ceased to fire."
-        panels[1] = _panel(note, figures.training(sae, panels=["fvu", "l0", "dead"]))
+        drawn = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
+        panels[1] = _panel(" ".join(CURVES[name] for name in drawn), figures.training(sae, panels=drawn))
     return panels
 
 
@@ -128,7 +133,8 @@ def _panel(note: str, figure: go.Figure | None = None) -> dict:
     if figure is None:
         return {"note": note}
     title, height = figure.layout.title.text, figure.layout.height
-    figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=28, b=48))
+    above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
+    figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=above, b=48))
     return {"title": title, "note": note, "height": height, "figure": json.loads(figure.to_json())}
 
 

@@ -1,0 +1,170 @@
+"""A figure laid out anew for the width at which it is printed.
+
+In: a figure as it is on a screen. Out: a copy whose letters have at least 7 points, with margins no wider than its
+labels, without a title unless asked (a caption says it), and with names beside lines in place of a legend where the
+figure asks for them (`meta={"direct_labels": True}`) and there is room.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from interp.figures.label_places import CHARACTER, GAP, LINE, letters, placed, with_placed_names
+from interp.figures.theme import HEIGHT, WIDTH, without_slider
+
+WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
+"""Millimetres: a column of ACM's two and of ICML's, the text of NeurIPS."""
+MIN_FONT = 7 * 96 / 72
+"""7 points in the pixels that print counts, 96 an inch."""
+_MARGIN = dict(l=4, r=10, t=6, b=4)
+"""Pixels; axes, legends and colour bars push them outwards as far as they need."""
+_TITLE = 34
+"""Pixels of height that a title takes on a screen."""
+
+
+def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
+    """A copy of `fig` for print. Its letters shrink with it, but not below 7 points, and so its height shrinks less
+    than its width. width: a name of WIDTHS, or millimetres.
+
+    Raises ValueError for a width that there is not, and for a figure that was laid out for another.
+    """
+    pixels = in_pixels(width)
+    meta = fig.layout.meta if isinstance(fig.layout.meta, dict) else {}
+    laid_out = meta.get("laid_out_for")
+    if laid_out and abs(laid_out - pixels) > 1:
+        had = f"the figure was laid out {laid_out * 25.4 / 96:.1f} mm wide"
+        raise ValueError(f"{had}, not {pixels * 25.4 / 96:.1f}: give the function that made it width={width!r}")
+    fig = without_slider(fig)
+    ratio = min(1.0, pixels / (fig.layout.width or WIDTH))
+    drawn = go.Figure(
+        [_with_fonts(trace.to_plotly_json(), ratio) for trace in fig.data],
+        _with_fonts(fig.layout.to_plotly_json(), ratio),
+    )
+    if not title:
+        drawn.layout.title = None
+    if laid_out:
+        return drawn.update_layout(title_automargin=True)
+    shrinks = ratio if fig.layout.yaxis.scaleanchor else ratio**0.5  # what is square stays square
+    height = ((fig.layout.height or HEIGHT) - _TITLE * (not title)) * shrinks
+    drawn.update_layout(width=pixels, height=height, autosize=False, margin=_MARGIN, title_automargin=True)
+    size = float(drawn.layout.font.size or MIN_FONT)
+    drawn.update_xaxes(title_font_size=size, automargin=True).update_yaxes(title_font_size=size, automargin=True)
+    drawn.update_traces(selector=dict(type="scatter", mode="markers+text"), textfont_size=size)
+    for bar in _colour_bars(drawn):
+        bar.update(tickfont_size=size, title_font_size=size)
+    if meta.get("direct_labels"):
+        drawn = _with_direct_labels(drawn)
+    return with_placed_names(_with_key(drawn, size))
+
+
+def in_pixels(width: str | float) -> float:
+    """Of a name of WIDTHS, or of millimetres. Raises ValueError for another name and for what is no length."""
+    if isinstance(width, str) and width not in WIDTHS:
+        raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
+    pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
+    if not pixels > 0:
+        raise ValueError(f"width={width} must be above 0 mm")
+    return pixels
+
+
+def _colour_bars(fig: go.Figure) -> list[Any]:
+    """Those that traces have: on a screen their titles are larger than the letters of the figure."""
+    bars = [
+        trace.colorbar if trace.type == "heatmap" else trace.marker.colorbar for trace in fig.data if _coloured(trace)
+    ]
+    return [bar for bar in bars if bar.to_plotly_json()]
+
+
+def _coloured(trace: Any) -> bool:
+    return trace.type == "heatmap" or trace.type == "scatter"
+
+
+def _with_key(fig: go.Figure, size: float) -> go.Figure:
+    """Panel titles and the key of colours above the plot. The key is a text, broken into lines as wide as the figure:
+    a legend of plotly's is no wider than the plot, and each of its entries as wide as the longest."""
+    above = [note for note in fig.layout.annotations if note.yref == "paper" and note.y >= 0.99]
+    titles = 1.7 * size if any(note.yanchor == "bottom" for note in above) else 0.0
+    keys = _keys(fig)
+    lines: list[str] = []
+    left = 0.0
+    for trace in keys:
+        length = (letters(trace.name) + 4) * CHARACTER * size
+        if not lines or length > left:
+            lines.append("")
+            left = fig.layout.width - 2 * _MARGIN["r"]
+        hue, symbol = _mark(trace)
+        name = trace.name.replace(" ", "\u00a0")
+        lines[-1] += f'<span style="color:{hue}">{symbol}</span>\u00a0{name}\u2003'
+        left -= length
+    height = LINE * 1.15 * size * len(lines)
+    fig.update_layout(showlegend=False, margin_t=_MARGIN["t"] + titles + height)
+    if lines:
+        place = dict(x=1, xref="paper", y=1, yref="paper", xanchor="right", yanchor="bottom", yshift=titles)
+        fig.add_annotation(text="<br>".join(line.rstrip("\u2003") for line in lines), showarrow=False, **place)
+    return fig
+
+
+def _keys(fig: go.Figure) -> list[Any]:
+    """The traces that a legend would name."""
+    if fig.layout.showlegend is False:
+        return []
+    named = [trace for trace in fig.data if trace.name and trace.showlegend is not False]
+    return named if len(named) > 1 or any(trace.showlegend for trace in named) else []
+
+
+def _mark(trace: Any) -> tuple[str, str]:
+    """The colour and the letter that stand for a trace."""
+    mode = getattr(trace, "mode", None) or ""
+    if "lines" in mode:
+        return trace.line.color, "┅" if trace.line.dash else "━"
+    symbol = {"circle-open": "○", "diamond": "◆"}.get(getattr(trace.marker, "symbol", None) or "", "●")
+    return trace.marker.color, symbol if trace.type == "scatter" else "■"
+
+
+def _with_direct_labels(fig: go.Figure) -> go.Figure:
+    """Each line named at its highest point, in its colour, if all names find room; else as it was."""
+    traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
+    peaks = [int(np.nanargmax(np.asarray(trace.y, float))) for trace in traces]
+    if len(traces) < 2:
+        return fig
+    x = np.array([float(trace.x[at]) for trace, at in zip(traces, peaks, strict=True)])
+    y = np.array([float(trace.y[at]) for trace, at in zip(traces, peaks, strict=True)])
+    size, top = float(fig.layout.font.size), 1.15 * float(y.max())
+    low, high = fig.layout.xaxis.range or (min(np.min(t.x) for t in traces), max(np.max(t.x) for t in traces))
+    width, height = fig.layout.width - 55, fig.layout.height - 60
+    names = [str(trace.name) for trace in traces]
+    places = (x - low) / (high - low) * width, y / top * height
+    sides = placed(*places, names, size, (width, height), sides=("top center", "middle right", "middle left"))
+    if not all(sides):
+        return fig
+    for trace, a, b, side in zip(traces, x, y, sides, strict=True):
+        fig.add_annotation(x=a, y=b, text=trace.name, showarrow=False, **_anchor(side), font=_ink(trace, size))
+    return fig.update_layout(showlegend=False).update_yaxes(range=[0, top])
+
+
+def _ink(trace: Any, size: float) -> dict[str, Any]:
+    return dict(color=trace.line.color, size=size)
+
+
+def _anchor(side: str) -> dict[str, Any]:
+    vertical, horizontal = side.split()
+    if vertical == "middle":
+        return dict(xanchor="left", xshift=GAP) if horizontal == "right" else dict(xanchor="right", xshift=-GAP)
+    return dict(yanchor="bottom", yshift=GAP) if vertical == "top" else dict(yanchor="top", yshift=-GAP)
+
+
+def _with_fonts(part: Any, ratio: float) -> Any:
+    """The same with every font's size times `ratio`, at least MIN_FONT."""
+    if isinstance(part, list | tuple):
+        return [_with_fonts(each, ratio) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: {**value, "size": max(value["size"] * ratio, MIN_FONT)}
+        if key.endswith("font") and isinstance(value, dict) and isinstance(value.get("size"), int | float)
+        else _with_fonts(value, ratio)
+        for key, value in part.items()
+    }

@@ -1,0 +1,37 @@
+"""Every figure of a run is drawn, saved with what made it, and shown in a gallery."""
+
+import json
+import re
+
+import pytest
+
+from analyses import make_figures
+from interp.figures.print_layout import MIN_FONT, for_print
+
+
+def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, tmp_path):
+    out = make_figures.main([str(tiny_run.path), "--out", str(tmp_path / "figures"), "--formats", "html"])
+    names = {file.stem for file in out.glob("*.html")} - {"index"}
+    assert {"training_sae", "density", "verdicts", "concept_dots", "decoder_map", "coactivation", "twin_seed"} <= names
+    assert any(re.fullmatch(r"latent_\d+_text", name) for name in names)
+    page = (out / "index.html").read_text()
+    assert all(f'href="{name}.html"' in page for name in names) and "http" not in page
+    manifest = json.loads((out / "verdicts.html.json").read_text())
+    assert manifest["made_from"]["seed"]["sae"] == tiny_run.config.sae.seed
+    assert set(manifest["made_from"]["stages"]) >= {"corpus", "sae", "nulls"} and manifest["made_from"]["config_sha256"]
+    assert (out / "quality.tex").read_text().startswith(r"\begin{tabular}")
+
+
+def test_no_letter_of_any_figure_is_below_7_points_in_a_column(tiny_run):
+    for name, figure in make_figures.drawn(tiny_run, [], "icml").items():
+        sizes = [
+            float(size)
+            for size in re.findall(r'font":\{[^{}]*"size":([\d.]+)', str(for_print(figure, "icml").to_json()))
+        ]
+        assert sizes and min(sizes) >= MIN_FONT - 0.01, name
+
+
+def test_what_is_no_run_is_refused_in_a_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        make_figures.main([str(tmp_path)])
+    assert "is not a run folder" in capsys.readouterr().err

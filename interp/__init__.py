@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of wha
     from interp.sae import load_sae as load_sae
     from interp.sae import train_sae as train_sae
     from interp.sae import train_sweep as train_sweep
+    from interp.sae.sklearn_transformer import SAETransformer as SAETransformer
 
 
 def _homes() -> dict[str, str]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 UNTESTED = ("dead", "too_rare", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
+MAX_NAMED = 3
+"""Dictionaries whose numbers of ultra-low latents are told."""
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
     "context_coherence": "coherence (cosine of contexts)",
@@ -76,16 +78,16 @@ def density_histogram(
 
 def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_low: float, left: float, spike: float):
     counts = {name: int(((d > 0) & (d < ultra_low)).sum()) for name, d in densities.items()}
-    text = ", ".join(f"{name} {n:,}".strip() for name, n in counts.items())
+    text = "<br>".join(f"{name} {n:,}".strip() for name, n in counts.items()) if len(counts) <= MAX_NAMED else ""
     threshold = float(np.log10(ultra_low))
     fig.add_vrect(x0=left, x1=threshold, fillcolor=ORANGE, opacity=0.14, line_width=0, layer="below")
     place = dict(x=threshold, y=1, yref="y domain", xanchor="right", yanchor="top", align="right")
     fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **place)
     ticks = list(range(int(np.ceil(left)), 1))
     styled(fig, "Firing density of the latents", x="density (share of tokens, log scale)", y="latents")
-    fig.update_xaxes(tickvals=[spike, *ticks], ticktext=["0", *(f"10<sup>{t}</sup>" for t in ticks)])
+    fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["0", *(f"10<sup>{t}</sup>" for t in ticks)])
     if len(densities) > 1:
-        fig.update_layout(meta={"direct_labels": True})
+        fig.update_layout(meta={"direct_labels": True}).update_yaxes(rangemode="tozero")
         fig.add_annotation(x=spike, y=0, yref="y domain", yanchor="bottom", text="dead", showarrow=False, font_size=11)
     return fig
 

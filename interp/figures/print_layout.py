@@ -21,6 +21,8 @@ MIN_FONT = 7 * 96 / 72
 """7 points in the pixels that print counts, 96 an inch."""
 _MARGIN = dict(l=4, r=10, t=6, b=4)
 """Pixels; axes, legends and colour bars push them outwards as far as they need."""
+MAX_DIRECT = 3
+"""Lines that are named where they are highest; the names of more would lie on other lines."""
 _TITLE = 34
 """Pixels of height that a title takes on a screen."""
 
@@ -128,7 +130,7 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     """Each line named at its highest point, in its colour, if all names find room; else as it was."""
     traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
     peaks = [int(np.nanargmax(np.asarray(trace.y, float))) for trace in traces]
-    if len(traces) < 2:
+    if not 2 <= len(traces) <= MAX_DIRECT:
         return fig
     x = np.array([float(trace.x[at]) for trace, at in zip(traces, peaks, strict=True)])
     y = np.array([float(trace.y[at]) for trace, at in zip(traces, peaks, strict=True)])

@@ -104,7 +104,7 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
         )
     fig.add_vline(x=0.5, line=dict(color=GREY, dash="dot"))
     fig.update_yaxes(categoryorder="array", categoryarray=list(map(_words, order)))
-    x = "AUROC, one meaning against several (matched for frequency)"
+    x = "AUROC (matched for frequency)"
     return styled(fig, title, x=x, height=120 + 22 * len(order))
 
 

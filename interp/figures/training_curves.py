@@ -50,7 +50,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     rows, cols = -(-len(drawn) // 2), min(len(drawn), 2)
     is_dictionary = any("fvu" in table for table in tables.values())
     titles = [_panel_title(column, is_dictionary) for column in drawn] if len(drawn) > 1 else None
-    spacing = dict(vertical_spacing=0.32 / rows, horizontal_spacing=0.14)
+    spacing = dict(vertical_spacing=0.38 / rows, horizontal_spacing=0.14)
     fig = make_subplots(rows=rows, cols=cols, subplot_titles=titles, **spacing)
     for (name, table), colour in zip(tables.items(), SEQUENCE * len(tables), strict=False):
         alone = len(tables) == 1 and "val_loss" not in table
@@ -66,8 +66,10 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             trace = go.Scatter(x=held_out["tokens"], y=held_out["val_loss"], name=f"{name} validation".strip(), **style)
             fig.add_trace(trace.update(legendgroup=name), row=1, col=1)
     for name, loss in (levels or {}).items():
+        losses = next(iter(tables.values()))["loss"]
+        side = "right" if loss > (losses.iloc[0] + losses.iloc[-1]) / 2 else "left"  # where the curve is not
         note = dict(
-            annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position="top right", annotation_font_size=11
+            annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=f"top {side}", annotation_font_size=11
         )
         fig.add_hline(y=loss, line=dict(color=GREY, dash="dash", width=1.5), row=1, col=1, **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")

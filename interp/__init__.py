@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of what is public
     from interp import effects as effects
+    from interp import exchange as exchange
     from interp import figures as figures
     from interp.activations import ActivationStore as ActivationStore
     from interp.activations import join_stores as join_stores

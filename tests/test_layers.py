@@ -19,7 +19,7 @@ FLOORS = [
     {"metrics", "monosemanticity", "explain", "autointerp"},
     {"compare", "controls", "side_by_side", "benchmark"},
     {"figures", "report"},
-    {"pipeline", "explorer"},
+    {"pipeline", "explorer", "exchange"},
     {"cli", "__main__"},
 ]
 JOINS = {"pipeline", "cli"}

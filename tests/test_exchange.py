@@ -1,0 +1,102 @@
+"""What other tools read: Neuronpedia's feature files, Embedding Atlas's table, a folder for the hub."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp import FeatureStore, Run, SparseCodes, exchange, load_sae
+
+FEATURE = {
+    *("feature_index", "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
+    *("correlated_neurons_indices", "correlated_neurons_l1", "correlated_neurons_pearson"),
+    *("correlated_features_indices", "correlated_features_l1", "correlated_features_pearson"),
+    *("neg_str", "neg_values", "pos_str", "pos_values", "frac_nonzero", "freq_hist_data_bar_values"),
+    *("freq_hist_data_bar_heights", "logits_hist_data_bar_heights", "logits_hist_data_bar_values"),
+    *("n_prompts_total", "n_tokens_in_prompt", "dataset", "activations", "decoder_weights_dist", "vector"),
+}
+"""Arguments of sae_dashboard.neuronpedia.neuronpedia_dashboard.NeuronpediaDashboardFeature, version 0.8.0."""
+ACTIVATION = {"bin_min", "bin_max", "bin_contains", "tokens", "values", "qualifying_token_index"}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run) -> Run:
+    return Run(tiny_run.path)
+
+
+def test_neuronpedia_gets_every_feature_that_fires_with_its_fields(run, tmp_path):
+    out = exchange.write_neuronpedia(run.features, tmp_path / "np", model_id="tiny", layer=0, sae_set="res-tiny")
+    batches = [json.loads((out / f"batch-{i}.json").read_text()) for i in range(len(list(out.glob("batch-*.json"))))]
+    assert all(set(batch) == {"model_id", "layer", "sae_set", "sae_id_suffix", "features"} for batch in batches)
+    made = {feature["feature_index"]: feature for batch in batches for feature in batch["features"]}
+    table = run.features.table().set_index("latent")
+    skipped = json.loads((out / "skipped_indexes.json").read_text())["skipped_indexes"]
+    assert set(made) == set(table.index[table.n_active > 0]) and set(skipped) == set(table.index) - set(made)
+    for latent, feature in made.items():
+        assert set(feature) == FEATURE and all(set(each) == ACTIVATION for each in feature["activations"])
+        facts = table.loc[latent]
+        assert feature["frac_nonzero"] == pytest.approx(facts.density)
+        assert sum(feature["freq_hist_data_bar_heights"]) == facts.n_active
+        top = feature["activations"][0]
+        assert top["bin_min"] == -1 and max(top["values"]) == pytest.approx(facts["max"], abs=1e-3)
+        assert top["values"][top["qualifying_token_index"]] == max(top["values"])
+        assert feature["pos_str"] == [run.features.vocab[token] for token in facts.top_logit_tokens]
+        shown = [each for each in feature["activations"] if each["bin_min"] >= 0]
+        assert sorted((each["bin_max"] for each in shown), reverse=True) == [each["bin_max"] for each in shown]
+    with pytest.raises(ValueError, match="layer=-1"):
+        exchange.write_neuronpedia(run.features, tmp_path / "np", model_id="tiny", layer=-1, sae_set="x")
+
+
+def test_embedding_atlas_gets_a_map_with_neighbours_by_row(run, tmp_path):
+    file = exchange.write_embedding_atlas(run.features, tmp_path / "atlas.parquet", ranking=run.ranking)
+    table = pd.read_parquet(file)
+    fires = run.features.table().query("n_active > 0").latent
+    assert set(table.latent) == set(fires) and table[["x", "y"]].notna().all(axis=None)
+    assert {"text", "verdict", "monosemanticity", "explanation", "density"} <= set(table)
+    W_dec = run.features.W_dec.numpy()
+    rows = W_dec / np.linalg.norm(W_dec, axis=1, keepdims=True)
+    for row in table.head(5).itertuples():
+        ids, distances = row.neighbors["ids"], row.neighbors["distances"]
+        assert list(distances) == sorted(distances) and row.Index not in ids
+        cosines = rows[table.latent[ids]] @ rows[row.latent]
+        assert np.allclose(distances, 1 - cosines, atol=1e-3) and row.text.startswith(f"#{row.latent} ")
+    again = exchange.write_embedding_atlas(run.features, tmp_path / "again.parquet", ranking=run.ranking)
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_a_store_without_directions_has_no_map(tmp_path):
+    codes = SparseCodes.from_dense(torch.rand(8, 3))
+    store = FeatureStore.from_codes(torch.zeros(2, 4, dtype=torch.long), codes, tmp_path / "store")
+    with pytest.raises(ValueError, match="no decoder directions"):
+        exchange.write_embedding_atlas(store, tmp_path / "atlas.parquet")
+
+
+def test_a_folder_for_the_hub_holds_the_dictionary_and_a_card_of_the_runs_numbers(run, tmp_path, monkeypatch):
+    folder = exchange.write_hub_folder(run, tmp_path / "folder", license="mit")
+    assert torch.equal(load_sae(folder).W_dec, run.sae.W_dec)
+    assert len(pd.read_parquet(folder / "ranking.parquet")) == len(run.ranking)
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\ntags:\n- sparse-autoencoder") and "license: mit\n" in card
+    assert f"# {run.sae!r}" in card and f"{run.quality.fvu[0]:.3f}" in card and "frozen decoder" in card
+    assert run.provenance()["config_sha256"][:12] in card and "torch" in card
+
+    class Hub:
+        """Keeps what it is sent in a folder here."""
+
+        def create_repo(self, repo_id, private, exist_ok):
+            assert private and exist_ok
+            return f"https://hub.invalid/{repo_id}"
+
+        def upload_folder(self, folder_path, repo_id):
+            shutil.copytree(folder_path, tmp_path / "hub" / repo_id)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert exchange.upload_to_hub(folder, "me/tiny") == "https://hub.invalid/me/tiny"
+    assert torch.equal(load_sae(tmp_path / "hub/me/tiny").W_enc, run.sae.W_enc)
+    with pytest.raises(ValueError, match="no cfg.json"):
+        exchange.upload_to_hub(tmp_path, "me/tiny")
+    with pytest.raises(ValueError, match="holds other things"):
+        exchange.write_hub_folder(run, tmp_path)

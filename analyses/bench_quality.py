@@ -4,7 +4,7 @@
     python -m analyses.bench_quality --quick --out runs/quick         a tiny size, for the tests
 
 Claim tested: on the demo's activations and on three hooks of a two-layer model, FVU and CE recovered on held-out text
-are within 1 % of SAELens's or better, for TopK, BatchTopK, JumpReLU and L1, with fewer dead latents.
+are within 1 % of SAELens's or better, for TopK, BatchTopK, JumpReLU and L1, with fewer dead and faint latents.
 
 Both trainers get the same store in the same batches, d_sae, tokens, k, penalty, scale of the inputs (mean norm √d),
 rise and fall of the rate, and number of tokens after which a latent is dead; all else is each one's own default. Each
@@ -145,7 +145,7 @@ def summary(site: Site, kind: str, tested: dict[str, list[dict[str, Any]]]) -> l
         row: dict[str, Any] = {"model": site.name, "hook": site.hook, "kind": kind, "trainer": trainer}
         row |= {"lr": runs[0]["lr"], "sought": runs[0]["sought"]}
         row["seconds"] = statistics.median(run["seconds"] for run in runs)
-        for name in ("fvu", "ce_recovered_zero", "ce_recovered_mean", "l0", "dead_share"):
+        for name in ("fvu", "ce_recovered_zero", "ce_recovered_mean", "l0", "dead_share", "faint_share"):
             row[name] = interval([run[name] for run in runs])
         peers = tested["SAELens"]
         for name in ("fvu", "ce_recovered_zero") if trainer == "interp" else ():
@@ -162,7 +162,13 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def show(rows: Sequence[dict[str, Any]], header: bool) -> None:
-    numbers = {"fvu": "FVU", "ce_recovered_zero": "CE recovered", "l0": "L0", "dead_share": "dead"}
+    numbers = {
+        "fvu": "FVU",
+        "ce_recovered_zero": "CE recovered",
+        "l0": "L0",
+        "dead_share": "dead",
+        "faint_share": "faint",
+    }
     ratios = {"fvu_ratio": "FVU ratio", "ce_recovered_zero_ratio": "CE ratio"}
     if header:
         print(f"{'':44}" + "".join(f"{head:>17}" for head in (*numbers.values(), *ratios.values())) + "    lr    s")

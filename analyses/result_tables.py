@@ -31,9 +31,18 @@ def demo(stages: Results) -> str:
     ]
     best = sorted(stages["concepts"]["results"].items(), key=lambda item: -item[1]["f1_feature"])
     parts += [table(["label", "latent", "neuron"], ([n, r["f1_feature"], r["f1_neuron"]] for n, r in best)), ""]
-    parts += ["Of the latents that fire, the share called monosemantic, beside the nulls of the run:", ""]
+    parts += [
+        "Shares of the latents that are neither dead nor faint, beside nulls that learnt from as many tokens:",
+        "",
+    ]
     shares = stages["nulls"]["results"]["shares"]
-    parts += [table(["dictionary", "monosemantic", "single-token", "polysemantic"], map(share_row, shares.items())), ""]
+    parts += [
+        table(
+            ["dictionary", "one meaning", "monosemantic", "single-token", "polysemantic"],
+            map(share_row, shares.items()),
+        ),
+        "",
+    ]
     cost = [[name, stage["wall_seconds"], stage.get("peak_megabytes")] for name, stage in stages.items()]
     every = ["all", sum(seconds for _, seconds, _ in cost), max((peak or 0 for _, _, peak in cost))]
     parts += [table(["stage", "seconds", "peak MB"], [*cost, every])]
@@ -42,16 +51,23 @@ def demo(stages: Results) -> str:
 
 def share_row(item: tuple[str, Results]) -> list[Any]:
     name, shares = item
-    cells = [shares.get(verdict) for verdict in ("monosemantic", "lexical", "polysemantic")]
+    cells = [shares.get(verdict) for verdict in ("one_meaning", "monosemantic", "lexical", "polysemantic")]
     return [name, *(f"{c['share']:.0%} ({c['ci_low']:.0%}–{c['ci_high']:.0%})" if c else None for c in cells)]
 
 
 def quality_beside_nulls(stages: Results) -> str:
     rows = [
-        [name, row["l0"], row["fvu"], f"{row['ce_recovered_mean']:.1%}", f"{row['dead_share']:.1%}"]
+        [
+            name,
+            row["l0"],
+            row["fvu"],
+            f"{row['ce_recovered_mean']:.1%}",
+            f"{row['dead_share']:.1%}",
+            f"{row['faint_share']:.1%}",
+        ]
         for name, row in stages["quality"]["results"].items()
     ]
-    return table(["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there"], rows)
+    return table(["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there", "faint"], rows)
 
 
 def in_short(stages: Results) -> str:
@@ -68,9 +84,8 @@ def in_short(stages: Results) -> str:
 
 def pretrained(stages: Results) -> str:
     store, sae, features = (stages[name]["results"] for name in ("activations", "sae", "features"))
-    left_out = ", ".join(f"{n:,} by {why}" for why, n in store["excluded"].items())
     about = (
-        f"{store['rows']:,} rows of {', '.join(store['d'])} (left out: {left_out}). The dictionary has "
+        f"{store['rows']:,} rows of {', '.join(store['d'])} ({store['excluded']:,} left out). The dictionary has "
         f"{features['latents']:,} latents, of which {features['dead']:,} never fired on the text; after "
         f"{sae['tokens']:,} tokens of training its FVU was {sae['fvu']:.3f}."
     )
@@ -80,11 +95,11 @@ def pretrained(stages: Results) -> str:
 def pretrained_in_short(stages: Results) -> str:
     rows, minutes = stages["activations"]["results"]["rows"], sum(each["wall_seconds"] for each in stages.values()) / 60
     sae, peak = stages["quality"]["results"]["SAE"], max(each.get("peak_megabytes", 0) for each in stages.values())
-    shares = {name: each["monosemantic"]["share"] for name, each in stages["nulls"]["results"]["shares"].items()}
+    shares = {name: each["one_meaning"]["share"] for name, each in stages["nulls"]["results"]["shares"].items()}
     return (
         f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens: {minutes:.0f} minutes "
         f"on two cores, at most {peak / 1000:.1f} GB; FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
-        f"cross-entropy recovered; monosemantic "
+        f"cross-entropy recovered; of one meaning "
         + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         + "."
     )
@@ -119,12 +134,12 @@ def harvest(results: Results) -> str:
 
 
 def quality(results: Results) -> str:
-    columns = ["model", "hook", "kind", "trainer", "L0", "FVU", "CE recovered", "dead", "FVU ours / theirs"]
+    columns = ["model", "hook", "kind", "trainer", "L0", "FVU", "CE recovered", "dead", "faint", "FVU ours / theirs"]
     return table(columns, map(quality_row, results["rows"]))
 
 
 def quality_row(row: Results) -> list[Any]:
-    measured = [spread(row[name]) for name in ("l0", "fvu", "ce_recovered_mean", "dead_share")]
+    measured = [spread(row[name]) for name in ("l0", "fvu", "ce_recovered_mean", "dead_share", "faint_share")]
     return [row["model"], row["hook"], row["kind"], row["trainer"], *measured, spread(row.get("fvu_ratio"))]
 
 

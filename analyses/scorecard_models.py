@@ -97,7 +97,8 @@ def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, 
     found = {"dictionary": _basis(sae, model, judged), "neurons": Basis(neurons, model.blocks[0].mlp.W_out.detach())}
     if nulls:
         others = [
-            TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens, seed=1, train_decoder=t) for t in (True, False)
+            TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens, seed=1, freeze=part)
+            for part in ("nothing", "decoder")
         ]
         twin, frozen = train_sae(store, HOOK, others, out=folder.with_name(folder.name + "-others"))
         found = _with_nulls(found, _basis(twin, model, judged), _basis(frozen, model, judged), store)

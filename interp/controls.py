@@ -1,20 +1,22 @@
 """Verdicts beside their nulls: the same verdict on dictionaries that found nothing, or found the same from elsewhere.
 
 In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, tables
-of verdicts and of their shares for six dictionaries:
+of verdicts and of their shares for eight dictionaries:
 
-    SAE               the dictionary that is ranked
-    twin seed         the same config from another seed: what luck changes
-    neurons           the MLP's neurons as they come
-    frozen decoder    the same config, its decoder left as it was drawn (arXiv 2602.14111)
-    shuffled model    the same config on a model whose weight matrices have their entries permuted (arXiv 2501.17727)
-    untrained model   the same config on the model before any training, where `model.untrained(seed)` gives one
+    SAE                   the dictionary that is ranked; learnt again where the nulls are to have fewer tokens
+    twin seed             the same config from another seed: what luck changes
+    neurons               the MLP's neurons as they come
+    frozen decoder        the same config, its decoder left as it was drawn (arXiv 2602.14111)
+    frozen encoder        its encoder
+    soft-frozen decoder   decoder rows kept within a cosine of 0.8 of their start (same source)
+    shuffled model        the same config on the model with the entries of its matrices permuted (arXiv 2501.17727)
+    untrained model       the same config on the model before any training, where `model.untrained(seed)` gives one
 
-All are judged on the same sequences with the same settings (`ranking.rank_codes`), a sample of the latents of each. The
-dictionaries that are trained here see fewer tokens than the one that is ranked; `trained_tokens` tells how many.
+All have as many latents, learn from as many tokens in as many steps, and are judged on the same sequences with the same
+settings (`ranking.rank_codes`), a sample of the latents of each.
 
 Failing: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
-too. They have a verdict of their own, single-token (`lexical`); to be compared is the share called monosemantic.
+too; they have a verdict of their own, single-token (`lexical`).
 """
 
 import copy
@@ -40,9 +42,10 @@ from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
-from interp.side_by_side import Part, SideBySide, encoded, stored
+from interp.side_by_side import SideBySide, encoded, stored
 
-UNTESTED = ("dead", "too_rare")
+FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
+FOREIGN_TOKENS = 500_000
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -52,8 +55,9 @@ class NullsConfig:
 
     tokens: int = 300_000
     """On which all dictionaries are judged: the first of those harvested."""
-    sae_tokens: int = 500_000
-    """To train each of the three other dictionaries on; never more than the one that is ranked had."""
+    sae_tokens: int | None = None
+    """To train each dictionary on, the ranked one's stand-in too; None, or more than the ranked one had: as many as it
+    had, and it stands for itself."""
     latents: int = 384
     """Judged of each dictionary, drawn at random; all of them if there are fewer."""
     shifts: int = 1
@@ -62,8 +66,8 @@ class NullsConfig:
 
     def __post_init__(self) -> None:
         for name in ("tokens", "sae_tokens", "latents", "shifts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
         if self.shifts > MAX_NULLS or not 0 <= self.seed < 2**31:
             limits = f"at most {MAX_NULLS:,}, and seed={self.seed} in 0..2³¹ − 1"
             raise ValueError(f"shifts={self.shifts} must be {limits}")
@@ -73,8 +77,7 @@ class Nulls(NamedTuple):
     """The tables that `compare_with_nulls` wrote."""
 
     shares: pd.DataFrame
-    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), what `verdict_shares` says of those
-    that fire, and the same of those that could be tested, neither dead nor too rare: tested_share, tested_low, …"""
+    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), and what `verdict_shares` says."""
     verdicts: pd.DataFrame
     """A row a dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
     twins: pd.DataFrame
@@ -103,7 +106,8 @@ def compare_with_nulls(
 
     features, and neurons where they are judged too: scans over the tokens of `store`, which holds `hook` of `model`;
     `config` is what the dictionary of `features` was trained with; None for one from elsewhere, and the nulls are TopK
-    dictionaries of its L0. Other models are harvested as the store was, `batch_size` sequences a forward pass.
+    dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are harvested as the store was, `batch_size`
+    sequences a forward pass.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
     Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
     """
@@ -126,18 +130,23 @@ def compare_with_nulls(
 def _judged(
     bench: "_Bench", neurons: FeatureStore | None, store: ActivationStore, hook: str, model: nn.Module, options: Any
 ) -> Nulls:
-    features, d_sae, n_rows = bench.features, bench.twin.d_sae, bench.n_rows
-    frozen, told = dataclasses.replace(bench.twin, train_decoder=False), _named(bench.progress, "twin and frozen")
-    bench.take("SAE", features.d_sae, stored(features.codes, n_rows))
-    saes = train_sweep(store, hook, [bench.twin, frozen], out=bench.out / "dictionaries", progress=told)
-    bench.take("twin seed", d_sae, encoded(saes[0], store, hook, n_rows))
-    if neurons is not None:
-        bench.take("neurons", neurons.d_sae, stored(neurons.codes, n_rows))
-    bench.take("frozen decoder", d_sae, encoded(saes[1], store, hook, n_rows))
+    features, told = bench.features, _named(bench.progress, "dictionaries")
+    configs = {"twin seed": bench.twin}
+    configs |= {name: dataclasses.replace(bench.twin, freeze=part) for name, part in FROZEN.items()}
+    if bench.own is not None:
+        configs = {"SAE": bench.own, **configs}
+    learnt = train_sweep(store, hook, list(configs.values()), out=bench.out / "dictionaries", progress=told)
+    saes = dict(zip(configs, learnt, strict=True))
+    if bench.own is None:
+        bench.take_scan("SAE", features)
+    for name, sae in saes.items():
+        bench.take(name, sae.d_sae, encoded(sae, store, hook, bench.n_rows), sae.W_dec.norm(dim=1))
+        if name == "twin seed" and neurons is not None:
+            bench.take_scan("neurons", neurons)
     for name, other in _other_models(model, bench.settings.seed):
-        bench.take(f"{name} model", d_sae, bench.on_model(other, name, hook, options))
+        bench.take_model(f"{name} model", other, hook, options)
     verdicts = bench.judge(features.vocab if features.is_spelt else None)
-    return Nulls(_shares(verdicts), verdicts, _twins(features, *saes))
+    return Nulls(_shares(verdicts), verdicts, _twins(features, saes["twin seed"], saes["frozen decoder"]))
 
 
 def shuffled_model(model: Module, *, seed: int = 0) -> Module:
@@ -174,28 +183,37 @@ class _Bench:
     def __init__(
         self, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig, out: Path, progress: Progress
     ):
-        k = max(1, round(features.meta["l0"]))
-        alike = config or TopKConfig(d_sae=features.d_sae, k=k, tokens=settings.sae_tokens)
-        self.twin = dataclasses.replace(alike, tokens=min(settings.sae_tokens, alike.tokens), seed=alike.seed + 1)
-        self.trained_tokens = {"SAE": config.tokens if config else math.nan, "neurons": 0}
+        k, budget = max(1, round(features.meta["l0"])), settings.sae_tokens
+        alike = config or TopKConfig(d_sae=features.d_sae, k=k, tokens=budget or FOREIGN_TOKENS)
+        smaller = dataclasses.replace(alike, tokens=min(budget or alike.tokens, alike.tokens))
+        self.own = smaller if config is not None and smaller != config else None
+        self.twin = dataclasses.replace(smaller, seed=alike.seed + 1)
+        self.trained_tokens = {"neurons": 0} | ({} if config else {"SAE": math.nan})
         self.features, self.settings, self.out, self.progress = features, settings, out, progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
         self.samples = SideBySide(out / "work", self.n_rows, settings.latents, settings.seed, progress)
         self.take = self.samples.take
 
-    def on_model(self, model: nn.Module, name: str, hook: str, options: dict[str, Any]) -> Iterator[Part]:
-        """Of a dictionary that is trained on another model."""
-        told = _named(self.progress, f"{name} model")
+    def take_scan(self, name: str, features: FeatureStore) -> None:
+        norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
+        self.take(name, features.d_sae, stored(features.codes, self.n_rows), norms)
+
+    def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
+        """A dictionary that is trained on another model."""
+        told, work = _named(self.progress, name), self.out / "work"
         tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
-        store = harvest(model, tokens, [hook], self.out / "work" / f"activations-{name}", progress=told, **options)
-        sae = train_sae(store, hook, self.twin, out=self.out / name, progress=told)
-        yield from encoded(sae, store, hook, self.n_rows)
+        folder = name.removesuffix(" model")
+        store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=told, **options)
+        sae = train_sae(store, hook, self.twin, out=self.out / folder, progress=told)
+        self.take(name, sae.d_sae, encoded(sae, store, hook, self.n_rows), sae.W_dec.norm(dim=1))
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
         nulls, seed, chosen = self.settings.shifts, self.settings.seed, self.samples.chosen
-        table = rank_codes(self.tokens, self.samples, vocab=vocab, nulls=nulls, seed=seed, progress=self.progress)
+        given: Any = {"vocab": vocab, "nulls": nulls, "seed": seed, "progress": self.progress}
+        faint = np.concatenate(list(self.samples.faint.values()))
+        table = rank_codes(self.tokens, self.samples, faint=faint, **given)
         table = table.sort_values("latent").reset_index(drop=True)
         table["latent"] = np.concatenate(list(chosen.values()))
         table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
@@ -206,11 +224,8 @@ class _Bench:
 def _shares(verdicts: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for name, table in verdicts.groupby("dictionary", sort=False):
-        tested = verdict_shares(table[~table["verdict"].isin(UNTESTED)]).set_index("verdict").drop(columns="n")
-        tested = tested.drop(list(UNTESTED))
-        tested.columns = [f"tested_{str(name).removeprefix('ci_').removesuffix('_share')}" for name in tested]
         about = {"dictionary": name, "trained_tokens": table["trained_tokens"].iloc[0], "latents": len(table)}
-        share = verdict_shares(table).join(tested, on="verdict")
+        share = verdict_shares(table)
         parts.append(share.assign(**about)[[*about, *share]])
     return pd.concat(parts, ignore_index=True)
 

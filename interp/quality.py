@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.moments import running_sums
+from interp.activations.moments import Moments
 from interp.activations.outliers import NormSample, norm_limit, within
 from interp.codes import Dictionary
+from interp.faint import is_faint
 from interp.files import Progress, digest, no_progress, ratio
 from interp.hooks import (
     Model,
@@ -62,6 +63,8 @@ class Quality:
     ce_recovered_zero: float
     dead_share: float
     """Latents that never fire on these tokens."""
+    faint_share: float
+    """Latents that fire and do next to nothing (`interp.faint`)."""
     ultra_low_share: float
     """Latents that fire, but on fewer than 1e-5 of these tokens: fewer than 100,000 tokens show none."""
     n_tokens: int
@@ -119,26 +122,6 @@ def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
     return digest(W_dec.detach().float())
 
 
-class _Moments:
-    """Of rows: how many, and their running sums."""
-
-    n, sums = 0, torch.zeros(1, dtype=torch.float64)
-
-    def add(self, x: Float[Tensor, "row d_in"]) -> None:
-        x = x.double()
-        self.n, self.sums = self.n + len(x), self.sums + running_sums(x, torch.linalg.vector_norm(x, dim=1))
-
-    @property
-    def mean(self) -> Float[Tensor, " d_in"]:
-        return self.sums[:-2] / self.n
-
-
-def _spread(*parts: _Moments) -> float:
-    """Σ ‖x − mean‖² over the rows of all."""
-    n, sums = sum(part.n for part in parts), torch.stack([part.sums for part in parts if part.n]).sum(0)
-    return float(sums[-1] - sums[:-2].square().sum() / n)
-
-
 class _Site:
     """A hook of a model, the tokens to run through it, which of their positions may be replaced, and what does not
     depend on the dictionary: the activations' mean and variance, and the cross-entropies without a dictionary."""
@@ -166,7 +149,7 @@ class _Site:
             )
         self.limit = min((limit for each in dictionaries if (limit := norm_limit(each)) is not None), default=None)
         self.progress, self.done, self.total = progress or no_progress, 0, (3 + len(dictionaries)) * len(tokens)
-        self.inside, self.outside, sample = _Moments(), _Moments(), NormSample()
+        self.inside, self.outside, sample = Moments(), Moments(), NormSample()
 
         def measure(x: Float[Tensor, "row d_in"]) -> None:
             self.inside.add(x)
@@ -193,6 +176,7 @@ class _Site:
         check_own_hook(dictionary, self.hook_name, self.known, "the model")
         device, n_tokens = dictionary.W_dec.device, self.inside.n
         fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
+        maxima = torch.zeros(dictionary.d_sae, device=device)
         error, beside = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
 
         def splice(x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
@@ -200,6 +184,7 @@ class _Site:
             codes = dictionary.codes(x)
             x_hat = dictionary.decode(codes)
             fired.add_(torch.bincount(codes.latents[codes.values != 0], minlength=len(fired)))
+            maxima.scatter_reduce_(0, codes.latents, codes.values.float().abs(), "amax")
             error.add_((x - x_hat).double().square().sum())
             return x_hat
 
@@ -210,8 +195,8 @@ class _Site:
         ce_spliced = self.cross_entropy(splice, f"splicing {name}", reconstruct)
         return Quality(
             l0=float(fired.sum()) / n_tokens,
-            fvu=float(ratio(float(error), _spread(self.inside))),
-            fvu_all=float(ratio(float(error + beside), _spread(self.inside, self.outside))),
+            fvu=float(ratio(float(error), self.inside.spread)),
+            fvu_all=float(ratio(float(error + beside), (self.inside + self.outside).spread)),
             ce_clean=self.ce_clean,
             ce_spliced=ce_spliced,
             ce_mean_ablated=self.ce_mean_ablated,
@@ -219,6 +204,7 @@ class _Site:
             ce_recovered_mean=_recovered(self.ce_clean, ce_spliced, self.ce_mean_ablated),
             ce_recovered_zero=_recovered(self.ce_clean, ce_spliced, self.ce_zero_ablated),
             dead_share=float((fired == 0).double().mean()),
+            faint_share=float(is_faint(maxima, dictionary.W_dec.norm(dim=1)).double().mean()),
             ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
             n_tokens=n_tokens,
             outlier_share=self.outside.n / (n_tokens + self.outside.n),

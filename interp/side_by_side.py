@@ -17,7 +17,8 @@ from torch import Tensor
 from interp.activations import ActivationStore
 from interp.activations.outliers import limit_on
 from interp.codes import CodeStore, Dictionary, SparseCodes
-from interp.files import Progress
+from interp.faint import is_faint
+from interp.files import Progress, open_tensors, write_tensors
 
 _ROWS_AT_ONCE = 1 << 15
 Part = tuple[Int[Tensor, " row"], SparseCodes]
@@ -25,11 +26,12 @@ Part = tuple[Int[Tensor, " row"], SparseCodes]
 
 
 class SideBySide:
-    """`latents` of each dictionary, drawn by `seed`; `chosen` says which."""
+    """`latents` of each dictionary, drawn by `seed`; `chosen` says which, `faint` which of these are faint."""
 
     def __init__(self, work: Path, n_rows: int, latents: int, seed: int, progress: Progress):
         self.work, self.n_rows, self.latents, self.seed, self.progress = work, n_rows, latents, seed, progress
         self.chosen: dict[str, np.ndarray] = {}
+        self.faint: dict[str, np.ndarray] = {}
         self._codes: list[CodeStore] = []
         work.mkdir(parents=True, exist_ok=True)
 
@@ -43,20 +45,26 @@ class SideBySide:
     def __getitem__(self, rows: slice, /) -> SparseCodes:
         return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
 
-    def take(self, name: str, d_sae: int, parts: Iterator[Part]) -> None:
-        """Keep the codes of the sample. They appear whole; where they are there already, no part is asked for."""
+    def take(self, name: str, d_sae: int, parts: Iterator[Part], norms: Tensor | None = None) -> None:
+        """Keep the codes of the sample, and which of it are faint among all; norms: of the decoder's rows, None = 1.
+        They appear whole; where they are there already, no part is asked for."""
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.latents])
         place = self.work / f"codes-{name.replace(' ', '-')}"
         if not place.exists():
             unfinished, done = self.work / "unfinished", 0
             shutil.rmtree(unfinished, ignore_errors=True)
             codes = CodeStore.create(unfinished, n_rows=self.n_rows, d_sae=len(chosen))
+            maxima = torch.zeros(d_sae)
             for i, (row_ids, part) in enumerate(parts):
                 codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
+                maxima.scatter_reduce_(0, part.latents.cpu(), part.values.detach().float().cpu(), "amax")
                 done += len(row_ids)
                 self.progress(done, self.n_rows, f"{name}: encoding")
             codes.finish()
+            write_tensors(self.work / f"{place.name}.safetensors", {"maxima": maxima})
             unfinished.replace(place)
+        with open_tensors(self.work / f"{place.name}.safetensors", "begin the nulls anew") as file:
+            self.faint[name] = is_faint(file.get_tensor("maxima"), norms).numpy()[chosen]
         self._codes.append(CodeStore(place))
 
 

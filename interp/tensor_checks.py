@@ -31,3 +31,8 @@ def check_token_ids(tokens: Int[Tensor, "seq pos"], n_vocab: int | None = None) 
     if n_vocab is not None and high >= n_vocab:
         raise ValueError(f"vocab has {n_vocab} strings, but token id {high} occurs: give the model's own tokens")
     return high
+
+
+def is_constant(ids: Int[Tensor, " id"]) -> bool:
+    """Whether all are the same, of some at least."""
+    return len(ids) > 0 and bool((ids == ids[0]).all())

@@ -21,6 +21,7 @@ from interp.cli import main
 from interp.cli.console import Bar
 from interp.cli.sae_commands import field_lines
 from interp.monosemanticity import cohesion
+from interp.monosemanticity.verdicts import UNTESTED
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from tests.tiny import SECTIONS, TINY
 
@@ -120,7 +121,7 @@ def test_a_ranking_beside_a_twin(whole, folder, tmp_path, capsys):
     assert main(["rank", str(whole), "--twin", str(whole / "wider/features"), "--out", str(out)]) == 0
     table, plain = pd.read_parquet(out), pd.read_parquet(whole / "ranking/ranking.parquet")
     assert table.monosemanticity.equals(plain.monosemanticity) and plain.twin_correlation.isna().all()
-    tested = ~table.verdict.isin(["dead", "too_rare"])
+    tested = ~table.verdict.isin(UNTESTED)
     assert table.twin_correlation[tested].notna().all()
     beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
     assert beside.z[table.latent[tested]].notna().all()

@@ -421,7 +421,7 @@ def test_from_codes_equals_scan(features, z, tokens, sae, model, labels, tmp_pat
     for name in ("histograms", "intervals", "examples", "tokens", "offsets", "neighbours"):
         pd.testing.assert_frame_equal(store.table(name), features.table(name), check_exact=True)
     ours, theirs = store.table(), features.table()
-    of_the_rest = {"density", "enc_dec_cosine", "best_label", "best_label_f1", "next_auroc"}
+    of_the_rest = {"density", "enc_dec_cosine", "fvu_rise", "best_label", "best_label_f1", "next_auroc"}
     same = [c for c in ours if c not in of_the_rest and "logit" not in c]
     pd.testing.assert_frame_equal(ours[same], theirs[same], check_exact=True)
     np.testing.assert_allclose(ours.density * kept.numel(), theirs.density * kept.sum().item())
@@ -464,6 +464,20 @@ KILLED = """
             os._exit(0)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, kill_at
 """
+
+
+def test_the_rise_of_fvu_is_that_of_the_dictionary_without_the_latent(features, sae, store, z):
+    x = torch.cat([store.shard(i, HOOK).acts for i in range(store.n_shards)])
+    ids = torch.cat([store.shard(i, HOOK).row_ids for i in range(store.n_shards)])
+    x, z = x.double(), torch.from_numpy(z[ids]).double()
+    error = x - z @ sae.W_dec.double() - sae.b_dec
+    spread, rises = (x - x.mean(0)).square().sum(), []
+    for latent in range(D_SAE):
+        without = error + torch.outer(z[:, latent], sae.W_dec[latent].double())
+        rises.append(float((without.square().sum() - error.square().sum()) / spread))
+    found = features.table().sort_values("latent")["fvu_rise"]
+    np.testing.assert_allclose(found, rises, rtol=1e-4, atol=1e-7)
+    assert not (features.path / "contributions").exists()
 
 
 def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(sae, store, tmp_path):

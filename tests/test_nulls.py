@@ -4,14 +4,14 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from interp.controls import _shares
-from interp.monosemanticity.verdicts import VERDICTS, verdict_counts, verdict_shares, wilson
+from interp.controls import NullsConfig, _shares
+from interp.monosemanticity.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares, wilson
 from interp.pipeline.stages.findings import beside_nulls, by_dictionary
 from interp.pipeline.stages.findings import verdicts as verdict_line
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
 ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("lexical", False, 1), ("too_rare", False, 0)]
-ROWS += [("dead", False, 0)] * 2
+ROWS += [("dead", False, 0), ("faint", False, 0)]
 NEW = ["sure_share", "sure_low", "sure_high", "unsure_share", "unsure_low", "unsure_high"]
 
 
@@ -25,8 +25,12 @@ def verdicts():
     return pd.concat([ranking().assign(dictionary="SAE"), other.assign(dictionary="neurons")]).assign(trained_tokens=9)
 
 
-def test_shares_tell_the_sure_from_the_unsure_of_all_that_fire():
+def test_shares_tell_the_sure_from_the_unsure_of_all_that_are_not_idle():
     table = verdict_shares(ranking()).set_index("verdict")
+    both = table.loc[ONE_MEANING]
+    assert both["n"] == 5 and (both["share"], both["sure_share"]) == (0.5, 0.4)
+    assert (both["ci_low"], both["ci_high"]) == wilson(5, 10)
+    table = table.drop(ONE_MEANING)
     assert tuple(table.index) == VERDICTS and table.n.sum() == len(ROWS)
     one, several = table.loc["monosemantic"], table.loc["polysemantic"]
     assert [one["share"], one["sure_share"], one["unsure_share"]] == [0.4, 0.3, 0.3]
@@ -36,8 +40,8 @@ def test_shares_tell_the_sure_from_the_unsure_of_all_that_fire():
     assert (one["unsure_low"], one["unsure_high"]) == wilson(3, 10)
     settled = table.loc[["lexical", "dense", "too_rare"]]
     assert settled[NEW].isna().all(axis=None) and settled["share"].tolist() == [0.1, 0, 0.1]
-    assert table.loc["dead"].drop("n").isna().all()
-    # Every latent that fires is sure, unsure or settled without the probability.
+    assert table.loc[["dead", "faint"]].drop(columns="n").isna().all(axis=None)
+    # Every latent that is not idle is sure, unsure or settled without the probability.
     assert table["sure_share"].sum() + one["unsure_share"] + settled["share"].sum() == pytest.approx(1)
 
 
@@ -49,22 +53,23 @@ def test_no_latent_and_all_latents_have_an_interval_of_some_width():
     assert nothing.loc["monosemantic", ["share", "ci_low", "ci_high"]].tolist() == [0, 0, 1]
 
 
-def test_shares_of_those_tested_leave_out_the_rare_and_the_dead():
+def test_each_dictionary_has_shares_of_its_own():
     table = _shares(verdicts()).set_index(["dictionary", "verdict"])
     one = table.loc["SAE", "monosemantic"]
-    assert (one["latents"], one["share"], one["tested_share"]) == (12, 0.4, pytest.approx(4 / 9))
-    assert (one["tested_sure"], one["tested_unsure"]) == pytest.approx((3 / 9, 3 / 9))
-    assert (one["tested_sure_low"], one["tested_sure_high"]) == wilson(3, 9)
-    assert (one["tested_unsure_low"], one["tested_unsure_high"]) == wilson(3, 9)
-    assert table.loc["neurons", "monosemantic"]["tested_unsure"] == pytest.approx(1 / 5)
-    tested = [column for column in table if column.startswith("tested")]
-    assert table.loc[("SAE", "too_rare"), tested].isna().all()
+    assert (one["latents"], one["share"]) == (12, 0.4)
+    assert table.loc["neurons", "monosemantic"]["unsure_share"] == pytest.approx(1 / 6)
 
 
-def test_the_end_of_a_run_says_how_much_is_sure():
+def test_what_may_not_be_trained_on_is_refused():
+    for tokens in (0, -5):
+        with pytest.raises(ValueError, match=f"sae_tokens={tokens} must be at least 1"):
+            NullsConfig(sae_tokens=tokens)
+    assert NullsConfig().sae_tokens is None
+
+
+def test_the_end_of_a_run_says_how_many_have_one_meaning():
     first, second = beside_nulls({"shares": by_dictionary(_shares(verdicts()))}).splitlines()
-    low, high = wilson(3, 10)
-    assert "SAE" in first and f"40% monosemantic (17% to 69%),  30% surely ({low:.0%} to {high:.0%})" in first
+    assert "SAE" in first and "50% one meaning (24% to 76%):  40% monosemantic" in first
     assert second.split()[0] == "neurons:" and "10% single-token" in first
 
 

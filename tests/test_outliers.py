@@ -200,7 +200,7 @@ def test_a_dictionary_knows_the_limit_of_its_store_and_trains_without_outliers(m
     x, kept = all_rows(model, tokens).float(), tokens.flatten() != BOS
     sink, ordinary = x[(tokens == SINK).flatten()], x[kept & (tokens != SINK).flatten()]
     missed = {name: float((sae(sink) - sink).square().sum() / sink.square().sum()) for name, sae in saes.items()}
-    assert missed["without"] > 0.3 and missed["earlier"] > 0.3 and missed["with"] < 0.05
+    assert missed["without"] > 0.2 and missed["earlier"] > 0.2 and missed["with"] < 0.05
     assert fvu(saes["earlier"], ordinary) == pytest.approx(fvu(saes["without"], ordinary), rel=0.1)
     limit = stores["without"].norm_limits[HOOK]
     assert saes["without"].metadata["norm_limit"] == limit

@@ -65,6 +65,7 @@ def test_equals_the_naive_formulas(model, tokens):
         "ce_recovered_mean": (mean_ablated - spliced) / (mean_ablated - clean),
         "ce_recovered_zero": (zero_ablated - spliced) / (zero_ablated - clean),
         "dead_share": float(((z > 0).sum(0) == 0).float().mean()),
+        "faint_share": float((z.amax(0) < 0.25 * z.amax(0)[z.amax(0) > 0].median())[z.amax(0) > 0].sum() / 40),
         "ultra_low_share": 0.0,
         "n_tokens": len(acts),
         "outlier_share": 0.0,

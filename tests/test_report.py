@@ -92,16 +92,14 @@ def planted_ranking() -> pd.DataFrame:
 
 def planted_nulls() -> Nulls:
     shares = [(name, 90, n, verdict, share, share - 0.1, share + 0.1) for name, n, mono in SHARES
-              for verdict, share in (("monosemantic", mono), ("lexical", 1 - mono), ("dead", np.nan))]  # fmt: skip
+              for verdict, share in (("monosemantic", mono), ("lexical", 1 - mono), ("dead", np.nan), ("faint", np.nan),
+                                     ("one_meaning", mono))]  # fmt: skip
     columns = ["dictionary", "latents", "trained_tokens", "verdict", "share", "ci_low", "ci_high"]
     table = pd.DataFrame(shares, columns=columns).assign(n=7)
-    for name in ("share", "ci_low", "ci_high"):
-        table[f"tested_{name.removeprefix('ci_')}"] = table[name]
     is_one = table["verdict"] == "monosemantic"
     for part, by in (("sure", 0.1), ("unsure", 0.2)):
         for end, column in (("share", "share"), ("low", "ci_low"), ("high", "ci_high")):
             table[f"{part}_{end}"] = (table[column] - by).where(is_one)
-            table[f"tested_{part}{'' if end == 'share' else '_' + end}"] = table[f"{part}_{end}"]
     twins = pd.DataFrame({"latent": range(D_SAE), "twin": 0, "cosine": np.linspace(0, 1, D_SAE), "frozen_cosine": 0.25})
     return Nulls(table, pd.DataFrame(), twins)
 
@@ -128,7 +126,10 @@ def run(folder) -> Path:
     pd.DataFrame(quality).to_parquet(run / "quality" / "quality.parquet")
     concepts = {"label": ["hostile"], "feature": [1], "f1_feature": [0.9], "neuron": [3], "f1_neuron": [0.4]}
     pd.DataFrame(concepts).to_parquet(run / "concepts" / "concepts.parquet")
-    rows = [{"step": i, "tokens": i * 10, "loss": 3.0, "fvu": 0.5, "l0": 4.0, "dead": 0.0} for i in range(1, 5)]
+    rows = [
+        {"step": i, "tokens": i * 10, "loss": 3.0, "fvu": 0.5, "l0": 4.0, "dead": 0.0, "faint": 0.1}
+        for i in range(1, 5)
+    ]
     for name in ("model", "sae"):
         (run / name / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (run / "model" / "results.json").write_text(json.dumps({"val_loss": 3.0, "unigram_cross_entropy": 5.0}))
@@ -244,7 +245,7 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
         ("monosemantic", True, 0.8, 0.3, 20, 4), ("monosemantic", True, 0.99, 0.9, 99, 4),
         ("polysemantic", True, 0.4, 0.2, 10, 4), ("monosemantic", True, 0.2, 0.2, 10, 4),
         ("lexical", True, 0.99, 0.99, 10, 4), ("monosemantic", False, 0.9, 0.2, 10, 4),
-        ("too_rare", False, 0.0, 0.2, 1, 4), ("monosemantic", True, 0.9, 0.2, 10, 0.9),
+        ("too_rare", False, 0.0, 0.2, 1, 4), ("faint", False, np.nan, 0.2, 10, 0.9),
         ("dead", False, np.nan, np.nan, 0, np.nan),
     ]  # fmt: skip
     names = ["verdict", "sure", "explanation_f1", "token_share", "n_active", "max"]
@@ -346,24 +347,23 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
     assert [(row["dictionary"], row["trained"], row["shares"][0][0]) for row in nulls["rows"]] == list(SHARES)
     for row in nulls["rows"]:
         share = row["shares"][0][0]
-        assert row["shares"][0] == row["tested"] == pytest.approx([share, share - 0.1, share + 0.1])
-        assert row["surely"] == [pytest.approx([share - 0.1, share - 0.2, share]), None]
+        assert row["shares"][0] == row["one"] == pytest.approx([share, share - 0.1, share + 0.1])
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
-        assert (row["judged"], row["dead"]) == (90, 7)
+        assert (row["judged"], row["faint"], row["dead"]) == (90, 7, 7)
     assert "figure" in nulls["panel"] and "single-token" in nulls["panel"]["note"]
 
 
 def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     nulls = planted_nulls()
     names = {"SAE": 0.6, "twin seed": 0.6, "frozen decoder": 0.55, "shuffled model": 0.2}
-    table = pd.concat([nulls.shares.iloc[:3].assign(dictionary=name) for name in names], ignore_index=True)
-    is_one = table["verdict"] == "monosemantic"
-    for column, by in (("tested_share", 0), ("tested_low", -0.1), ("tested_high", 0.1)):
+    table = pd.concat([nulls.shares.iloc[:5].assign(dictionary=name) for name in names], ignore_index=True)
+    is_one = table["verdict"] == "one_meaning"
+    for column, by in (("share", 0), ("ci_low", -0.1), ("ci_high", 0.1)):
         table.loc[is_one, column] = [share + by for share in names.values()]
     said = data(write_report(run, folder / "told", nulls=nulls._replace(shares=table)), "summary")["nulls"]["said"]
     fewer, alike = said.split(". ", 1)
-    assert "fewer are monosemantic in the shuffled model than in the twin" in fewer
-    assert alike.startswith("By this share the frozen decoder cannot be told from the twin")
+    assert fewer == "Of its latents more have one meaning than of: shuffled model"
+    assert alike.startswith("By this share it cannot be told from (or lies below): frozen decoder.")
 
 
 def test_a_wider_dictionary_shows_what_a_latent_would_become(run, folder, page):
@@ -578,7 +578,7 @@ def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):
     for verdict in ("monosemantic", "polysemantic"):
         unsure = int((~ranking.sure[ranking.verdict == verdict]).sum())
         assert unsure and f"{unsure} unsure" in text
-    assert "surely monosemantic" in text and "of those tested" in text
+    assert "|one meaning|" in text and "neither dead nor faint" in text
 
 
 def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
@@ -586,7 +586,7 @@ def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
     shown = [int(latent) for latent in re.findall(r'<tr role="row"[^>]*data-latent="(\d+)"', dom)]
     assert len(shown) >= 20 and shown == data(page, "page")["order"][: len(shown)]
     assert f'aria-rowcount="{D_SAE + 1}"' in dom and "<img" not in dom
-    assert f"{D_SAE} of {D_SAE} features" in dom
+    assert f"{D_SAE - 1} of {D_SAE} features, 1 faint or dead ones left out" in dom
 
 
 @pytest.mark.parametrize("view", ["summary", "map"])

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.controls import shuffled_model
+from interp.controls import NullsConfig, compare_with_nulls, shuffled_model
 from interp.locks import locked
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import BUILDING, run_alone, run_stages
@@ -139,13 +139,15 @@ def test_a_stage_is_one_object(copied):
 
 def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
     shares, verdicts, twins = run.nulls
-    names = ["SAE", "twin seed", "neurons", "frozen decoder", "shuffled model", "untrained model"]
+    names = ["SAE", "twin seed", "neurons", "frozen decoder", "frozen encoder", "soft-frozen decoder"]
+    names += ["shuffled model", "untrained model"]
     assert list(dict.fromkeys(shares.dictionary)) == list(dict.fromkeys(verdicts.dictionary)) == names
     assert verdicts.groupby("dictionary").latent.agg(["size", "nunique"]).eq(TINY.nulls.latents).all(axis=None)
-    alive = verdicts[verdicts.verdict != "dead"]
-    expected = alive.groupby("dictionary").verdict.value_counts(normalize=True)
-    for row in shares[shares.n > 0].query("verdict != 'dead'").itertuples():
-        assert row.share == pytest.approx(expected[row.dictionary, row.verdict])
+    working = verdicts[~verdicts.verdict.isin(["dead", "faint"])]
+    expected = working.groupby("dictionary").verdict.value_counts(normalize=True)
+    for row in shares[shares.n > 0].query("verdict not in ('dead', 'faint')").itertuples():
+        parts = ("monosemantic", "lexical") if row.verdict == "one_meaning" else (row.verdict,)
+        assert row.share == pytest.approx(sum(expected.get((row.dictionary, part), 0) for part in parts))
         assert row.ci_low <= row.share <= row.ci_high
     trained = shares.drop_duplicates("dictionary").set_index("dictionary").trained_tokens
     assert trained.to_dict() == dict.fromkeys(names, TINY.nulls.sae_tokens) | {"SAE": TINY.sae.tokens, "neurons": 0}
@@ -165,6 +167,16 @@ def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
     assert judged.n_active.to_dict() == {latent: counts[latent] for latent in judged.index}
 
 
+def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nulls(run, tmp_path):
+    settings = NullsConfig(tokens=8_000, sae_tokens=4_000, latents=16)
+    given = run.features, None, run.store, TINY.harvest.hook_name, run.model, run.sae.config
+    nulls = compare_with_nulls(*given, tmp_path, settings=settings)
+    assert set(nulls.verdicts.trained_tokens) == {4_000}
+    own = load_sae(tmp_path / "dictionaries" / "0")
+    assert own.config == dataclasses.replace(run.sae.config, tokens=4_000)
+    assert not torch.equal(own.W_dec, run.sae.W_dec)
+
+
 def test_a_shuffled_model_has_the_same_weights_in_another_order(run):
     before = {name: weight.clone() for name, weight in run.model.named_parameters()}
     shuffled = dict(shuffled_model(run.model, seed=3).named_parameters())
@@ -180,7 +192,9 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     (copied.path / "ranking" / "ranking.parquet").write_bytes(b"")
     config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
     manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
-    assert manifest["config"] == {"ranking": {"nulls": 1, "seed": 0, "use_labels": False, "twin": "none"}}
+    assert manifest["config"] == {
+        "ranking": {"nulls": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"}
+    }
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
     assert ran_now(config, copied.path) == ["report"]

@@ -215,9 +215,9 @@ def check(learner: Learner, more=None) -> None:
 CONFIGS = {
     "topk": TopKConfig(**shared, k=4),
     "topk, k falling": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.8),
-    "topk, refined": TopKConfig(**shared, k=4, refinements=2),
+    "topk, refined": TopKConfig(**shared, k=4, k_start=4, refinements=2),
     "batchtopk": BatchTopKConfig(**shared, k=4),
-    "batchtopk, refined": BatchTopKConfig(**shared, k=4, refinements=1, refinement_step=0.3),
+    "batchtopk, refined": BatchTopKConfig(**shared, k=4, k_start=4, refinements=1, refinement_step=0.3),
     "matryoshka": MatryoshkaConfig(**shared, k=6, groups=(0.25, 0.25, 0.5)),
     "relu, April 2024": ReLUConfig(**shared, l1=0.4),
     "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.4),
@@ -322,7 +322,7 @@ def test_p_annealing_keeps_the_size_of_the_penalty():
 
 
 def test_a_frozen_decoder_stays_as_it_was_drawn():
-    learner = Learner(TopKConfig(**shared, k=4, train_decoder=False), SITES["autoencoder"], torch.device("cpu"))
+    learner = Learner(TopKConfig(**shared, k=4, freeze="decoder"), SITES["autoencoder"], torch.device("cpu"))
     before = {name: weight.clone() for name, weight in learner.weights.items()}
     x, _ = inputs(learner.site)
     learner.step(x.float())
@@ -406,7 +406,7 @@ def test_what_an_input_was_centred_by_gets_its_gradient_from_the_sums_of_the_lat
 
 @pytest.mark.parametrize(
     "config",
-    [*CONFIGS.values(), MatchingPursuitConfig(**shared, k=6), TopKConfig(**shared, k=4, train_decoder=False)],
+    [*CONFIGS.values(), MatchingPursuitConfig(**shared, k=6), TopKConfig(**shared, k=4, freeze="decoder")],
     ids=[*CONFIGS, "matching pursuit", "frozen decoder"],
 )
 def test_one_line_checks_the_gradients_of_a_config(config):

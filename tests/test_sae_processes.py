@@ -59,10 +59,11 @@ CROSSCODERS: dict[str, SAEConfig] = {"batchtopk": BatchTopKConfig(**shared, k=4)
 ALIKE = ("topk, refined", "relu, April 2024", "frozen decoder")
 """What they do with few rows, others in the sweep do."""
 FEW = {name: config for name, config in CONFIGS.items() if name not in ALIKE}
+FEW = {name: dataclasses.replace(config, resample_at=()) for name, config in FEW.items()}
 FEW["gated"] = GatedConfig(**shared, l1=0.5, resample_at=(0.75,))
 SWEEPS = {
     "autoencoders": Sweep([A], None, gently(255, CONFIGS)),  # parts of 127 and 128 rows
-    "few rows": Sweep([A], None, gently(8, FEW, dead_after=1)),
+    "few rows": Sweep([A], None, gently(8, FEW, dead_after=1)),  # after resampling Adam's first steps magnify last bits
     "transcoders": Sweep([A], B, gently(33, TRANSCODERS, dead_after=1)),
     "crosscoders": Sweep([A, B], None, gently(33, CROSSCODERS, dead_after=1)),
 }

@@ -103,9 +103,15 @@ PURSUIT: dict[str, Any] = {"residual_threshold": 0.0, "stop_on_duplicate_support
 JUMP_OURS: dict[str, Any] = {**FREE, "threshold": THRESHOLD, "bandwidth": 0.5, "coefficient_warmup": 0.0}
 SAME: list[tuple[str, dict[str, Any], dict[str, float], SAEConfig, float]] = [
     ("Standard", {}, {"l1": 0.7}, ReLUConfig(**OURS, l1=0.7, l1_warmup=0.0), 1.0),
-    ("TopK", TOPK, {}, TopKConfig(**OURS, k=5), 1.0),
-    ("BatchTopK", TOPK, {}, BatchTopKConfig(**OURS, k=5), 1.0),
-    ("MatryoshkaBatchTopK", TOPK | WIDTHS, {}, MatryoshkaConfig(**OURS, k=5, groups=(0.25, 0.25, 0.5)), 1 / 3),
+    ("TopK", TOPK, {}, TopKConfig(**OURS, k=5, k_start=5), 1.0),
+    ("BatchTopK", TOPK, {}, BatchTopKConfig(**OURS, k=5, k_start=5), 1.0),
+    (
+        "MatryoshkaBatchTopK",
+        TOPK | WIDTHS,
+        {},
+        MatryoshkaConfig(**OURS, k=5, k_start=5, groups=(0.25, 0.25, 0.5)),
+        1 / 3,
+    ),
     ("MatchingPursuit", PURSUIT, {}, MatchingPursuitConfig(**OURS, k=4), 1.0),
     ("JumpReLU", JUMP, {"l0": 0.3}, JumpReLUConfig(**JUMP_OURS, penalty="l0", coefficient=0.3), 1.0),
     (
@@ -143,7 +149,7 @@ def test_auxk_is_that_of_saelens_where_it_is_nearer_than_nothing(x):
         theirs.W_enc[:, dead], theirs.W_dec[dead] = 1e-3 * u[:, :4], v[:4]
     output = their_step(theirs, x, {}, dead)
     assert output.losses["mse_loss"].item() > 1 / 12  # the FVU, V being 1
-    learner = learner_like(theirs, TopKConfig(**OURS, k=5, aux_coefficient=0.25))
+    learner = learner_like(theirs, TopKConfig(**OURS, k=5, k_start=5, aux_coefficient=0.25))
     learner.since_fired[dead] = learner.config.dead_tokens
     assert_same_gradients(theirs, learner, x, output.loss.item())
 

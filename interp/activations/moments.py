@@ -50,6 +50,31 @@ def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> 
     return torch.cat([acts.sum(0).cpu().double(), wide.sum()[None], wide.square().sum()[None]])
 
 
+class Moments:
+    """Of rows: how many, and their running sums."""
+
+    def __init__(self) -> None:
+        self.n, self.sums = 0, torch.zeros(1, dtype=torch.float64)
+
+    def add(self, x: Float[Tensor, "row d"]) -> None:
+        x = x.double()
+        self.n, self.sums = self.n + len(x), self.sums + running_sums(x, torch.linalg.vector_norm(x, dim=1))
+
+    @property
+    def mean(self) -> Float[Tensor, " d"]:
+        return self.sums[:-2] / self.n
+
+    @property
+    def spread(self) -> float:
+        """Σ ‖x − mean‖²."""
+        return float(self.sums[-1] - self.sums[:-2].square().sum() / self.n)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        both = Moments()
+        both.n, both.sums = self.n + other.n, self.sums + other.sums
+        return both
+
+
 def sample_rows(d: int) -> int:
     """How many rows the estimates of a hook of width d are made from."""
     return _SAMPLE_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS

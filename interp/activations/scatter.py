@@ -49,6 +49,7 @@ from interp.activations.shards import (
     write_tokens,
 )
 from interp.files import atomic, digest_file, write_json
+from interp.tensor_checks import is_constant
 
 _BUFFER_BYTES = 16 << 20
 
@@ -150,6 +151,7 @@ class ScatterWriter:
             "format": FORMAT,
             "config": dict(self.config.origin),
             **({"model_name": model_name} if model_name else {}),
+            **({} if tokens is None else {"prepend_bos": is_constant(tokens[:, 0])}),
             "dtype": self.config.dtype,
             "n_rows": n_rows,
             "n_ids": self.config.n_ids,

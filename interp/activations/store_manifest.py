@@ -53,6 +53,7 @@ class Manifest(TypedDict):
     format: str
     config: dict[str, Any]
     model_name: NotRequired[str]
+    prepend_bos: NotRequired[bool]
     dtype: str
     n_rows: Count
     n_ids: Count

@@ -108,6 +108,7 @@ def rank_command(
     nulls: Annotated[int | None, "circular shifts for the null distributions (default 2)"] = None,
     seed: int | None = None,
     labels: Annotated[bool, "let explanations name the labels of the run's corpus (verdicts never know them)"] = False,
+    faint: Annotated[bool, "judge faint latents too"] = False,
     twin: Annotated[Path | None, "a run or scan of the same tokens from another seed: is each latent found?"] = None,
 ) -> None:
     """run folder or feature store → ranking
@@ -120,6 +121,7 @@ def rank_command(
     from interp.monosemanticity.verdicts import verdict_counts
 
     given: dict[str, Any] = {name: n for name, n in (("nulls", nulls), ("seed", seed)) if n is not None}
+    given |= {"judge_faint": True} if faint else {}
     beside = None if twin is None else open_features(twin)
     if out is not None:
         if out.suffix not in BOTH:

@@ -113,13 +113,13 @@ def nulls_command(
     neurons: Annotated[Path | None, "a scan of the MLP's neurons on the same tokens (`interp scan neurons`)"] = None,
     hook: Annotated[str | None, "(default: the store's only one)"] = None,
     tokens: Annotated[int, "on which all are judged"] = 300_000,
-    sae_tokens: Annotated[int, "on which each of the nulls' dictionaries is trained"] = 500_000,
+    sae_tokens: Annotated[int | None, "on which each is trained (default: as many as the dictionary had)"] = None,
     latents: Annotated[int, "judged of each dictionary"] = 384,
     seed: int = 0,
 ) -> None:
     """features + store + model → the same verdicts on dictionaries that found nothing
 
-    A twin seed, a frozen decoder, the model shuffled and untrained and, where they were scanned, its neurons."""
+    A twin seed, frozen decoders and encoder, the model shuffled and untrained and, where they were scanned, neurons."""
     from interp.activations import ActivationStore
     from interp.controls import NullsConfig, compare_with_nulls
     from interp.pipeline.stages.findings import beside_nulls, by_dictionary

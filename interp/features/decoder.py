@@ -41,11 +41,14 @@ class Decoder:
     W_dec: Float[Tensor, "latent d_in"] | None
     W_enc: Float[Tensor, "d_in latent"] | None
     logits: LogitPath = LogitPath("no logit effects: no model was given")
+    fvu_rise: Float[Tensor, " latent"] | None = None
+    """`features.contributions`."""
 
     @cached_property
     @torch.no_grad()
     def norms(self) -> dict[str, np.ndarray]:
-        """Columns of the features table: the decoder row's length, and its cosine with the encoder's column."""
+        """Columns of the features table: of the decoder row, the length and the cosine with the encoder's column; the
+        rise of FVU without the latent."""
         if self.W_dec is None:
             return {}
         W_dec = self.W_dec.detach().float().cpu()
@@ -53,6 +56,8 @@ class Decoder:
         if self.W_enc is not None:
             W_enc = self.W_enc.detach().float().cpu().T
             columns["enc_dec_cosine"] = torch.nn.functional.cosine_similarity(W_enc, W_dec).numpy()
+        if self.fvu_rise is not None:
+            columns["fvu_rise"] = self.fvu_rise.float().numpy()
         return columns
 
 

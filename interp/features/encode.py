@@ -11,6 +11,7 @@ from torch import Tensor
 from interp.activations import ActivationStore
 from interp.activations.outliers import limit_on
 from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.features.contributions import Contributions
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,14 @@ _ENCODE_BYTES = 1 << 27
 _RUN_ROWS = 1 << 20
 
 
-def encode_store(sae: Dictionary, store: ActivationStore, hook: str, codes: CodeStore, advance: Callable) -> None:
+def encode_store(
+    sae: Dictionary,
+    store: ActivationStore,
+    hook: str,
+    codes: CodeStore,
+    contributions: Contributions,
+    advance: Callable,
+) -> None:
     """Encode shard after shard into runs; those that are there stay. Rows above the dictionary's limit have none."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * sae.d_sae)))
     device, limit = sae.W_dec.device, limit_on(sae, store, hook)
@@ -31,8 +39,12 @@ def encode_store(sae: Dictionary, store: ActivationStore, hook: str, codes: Code
         advance(store.shard_rows[i] - len(shard.row_ids), "encoding")
         parts = []
         for ids, acts in zip(shard.row_ids.split(batch), shard.acts.split(batch), strict=True):
-            parts.append(_firing(sae.codes(acts.to(device, torch.float32)), ids))
+            x = acts.to(device, torch.float32)
+            found = sae.codes(x)
+            contributions.add(x, found)
+            parts.append(_firing(found, ids))
             advance(len(ids), "encoding")
+        contributions.keep(name)
         codes.write_run(name, shard.row_ids, SparseCodes.cat(parts))
 
 

@@ -25,11 +25,12 @@ from interp.activations import ActivationStore
 from interp.activations.outliers import limit_on
 from interp.code_runs import META, REMEDY
 from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.features.contributions import Contributions
 from interp.features.decoder import Decoder
 from interp.features.encode import as_codes, encode_store, write_codes
 from interp.features.feature import Feature
 from interp.features.logit_path import LogitPath, check_unembedding, logit_path
-from interp.features.scan import Scan, dictionary_digest, tensor_digest
+from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS
 from interp.files import Progress, open_tensors, read_json
@@ -256,8 +257,9 @@ def scan_features(
     with locked(out):
         codes = scan.begin(inputs, sae.d_sae, len(store), resume)
         if codes is not None:
-            encode_store(sae, store, hook, codes, scan.advance)
-            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None))
+            contributions = Contributions(sae, Path(out) / CONTRIBUTIONS)
+            encode_store(sae, store, hook, codes, contributions, scan.advance)
+            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
             if model is not None:
                 every = max(1, len(store.tokens) // 16)
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))

@@ -28,6 +28,8 @@ from interp.files import Progress, digest, no_progress, read_json, write_json, w
 from interp.manifests import MANIFEST, write_manifest
 from interp.tensor_checks import check_token_ids
 
+CONTRIBUTIONS = "contributions"
+
 
 class Scan:
     """What a scan is of but its codes, and how far it is."""
@@ -111,6 +113,7 @@ class Scan:
             "settings": asdict(self.settings),
         }
         write_json(self.out / "meta.json", meta)
+        shutil.rmtree(self.out / CONTRIBUTIONS, ignore_errors=True)
         write_manifest(self.out, {"kind": "features"})
 
 
@@ -139,4 +142,5 @@ def _clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
     for name in SCHEMAS:
         (out / f"{name}.parquet").unlink(missing_ok=True)
-    shutil.rmtree(out / "codes", ignore_errors=True)
+    for folder in ("codes", CONTRIBUTIONS):
+        shutil.rmtree(out / folder, ignore_errors=True)

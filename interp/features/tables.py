@@ -26,7 +26,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         "features": """latent:int32 n_active:int64 density:double
             mean:float std:float max:float q10:float q25:float q50:float q75:float q90:float q99:float
             n_sequences:int64 burstiness:float top_token:int32 top_token_share:float token_entropy:float n_tokens:int32
-            dec_norm:float enc_dec_cosine:float
+            dec_norm:float enc_dec_cosine:float fvu_rise:float
             top_logit_tokens:[int32] top_logits:[float] bottom_logit_tokens:[int32] bottom_logits:[float]
             top_logit_next:[int64] top_logit_next_share:[float] next_auroc:float
             best_label:string best_label_f1:float""",

@@ -29,7 +29,7 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-UNTESTED = ("dead", "too_rare", "unranked")
+UNTESTED = ("dead", "faint", "too_rare", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
 MAX_NAMED = 3
 """Dictionaries whose numbers of ultra-low latents are told."""

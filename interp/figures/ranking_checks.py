@@ -22,13 +22,13 @@ MIN_SHARE = 0.005
 
 
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """A panel a verdict, a row a dictionary: of the latents that fire, the share that has the verdict (full) and, where
-    verdicts go by a probability, the share that is sure of it (open), each with its 95 % interval. Verdicts that no
-    dictionary has on more than 0.5 % of its latents are left out."""
+    """A panel a verdict, one meaning first, a row a dictionary: of the latents that are not idle, the share that has
+    the verdict (full) and, where verdicts go by a probability, the share that is sure of it (open), each with its
+    95 % interval. Verdicts that no dictionary has on more than 0.5 % of its latents are left out."""
     need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
     largest = shares.groupby("verdict")["share"].max()
-    verdicts = [verdict for verdict in VERDICT_COLOURS if largest.get(verdict, 0) > MIN_SHARE]
+    verdicts = [verdict for verdict in ("one_meaning", *VERDICT_COLOURS) if largest.get(verdict, 0) > MIN_SHARE]
     n_rows = max(1, -(-len(verdicts) // 2))
     titles = [verdict_name(verdict) for verdict in verdicts]
     spacing = dict(horizontal_spacing=0.08, vertical_spacing=0.3 / n_rows)
@@ -36,7 +36,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     for i, verdict in enumerate(verdicts):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
         parted, place = bool(rows["sure_share"].notna().any()), dict(row=i // 2 + 1, col=i % 2 + 1)
-        colour = VERDICT_COLOURS[verdict]
+        colour = VERDICT_COLOURS.get(verdict, INK)
         both = [("share", "ci_low", "ci_high", "all", "circle", -0.15 if parted else 0.0)]
         both += [("sure_share", "sure_low", "sure_high", "sure", "circle-open", 0.2)] * parted
         for share, low, high, kind, symbol, shift in both:

@@ -29,6 +29,7 @@ VERDICT_COLOURS = {
     "lexical": GREEN,
     "too_rare": ORANGE,
     "dense": PURPLE,
+    "faint": "#b9a88a",
     "dead": GREY,
     "unranked": SKY,
 }

@@ -25,11 +25,12 @@ PANELS = {
     "fvu": "FVU",
     "l0": "L0 (latents a token)",
     "dead": "dead latents (share)",
+    "faint": "faint latents (share)",
     "grad_norm": "gradient norm",
     "lr": "learning rate",
     "tokens_per_second": "tokens per second",
 }
-TICKS = {"dead": ".2~%", "tokens_per_second": "~s"}
+TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:

@@ -8,6 +8,8 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
     verdict                 dead           never fires
                             too_rare       fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or
                                            blocks of a long one (`groups`): two equal senses could not be told from one
+                            faint          fires, but never a quarter as strongly as the median latent (`interp.faint`):
+                                           it does next to nothing, and is not tested unless it is asked for
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation on one token and its variants in case and space
                             monosemantic   probability ≥ ½;    polysemantic   < ½
@@ -45,6 +47,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 
 from interp.explain import FitSample, describe
+from interp.faint import is_faint
 from interp.features.feature_store import FeatureStore
 from interp.features.identity import identity
 from interp.files import Progress
@@ -87,6 +90,7 @@ def rank_features(
     labels: Masks | None = None,
     use_labels: bool = False,
     twin: FeatureStore | None = None,
+    judge_faint: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table.
@@ -95,8 +99,9 @@ def rank_features(
     the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
     two suffice; where fewer than 100 fire there are more. calibration: None for the one that ships. labels: the masks
     that were scanned, for their measure's null: the store keeps counts only. use_labels: let the rules name labels too.
-    twin: a scan of the same tokens with a dictionary from another seed. None of these but calibration changes a
-    probability or a verdict. `attrs["features"]` says what was ranked (`features.identity`).
+    twin: a scan of the same tokens with a dictionary from another seed. judge_faint: test faint latents too, and give
+    them a verdict like any other's. Only calibration and judge_faint change a probability or a verdict.
+    `attrs["features"]` says what was ranked (`features.identity`).
     Raises ValueError for latents that are not there, if nulls < 1 or seed < 0, if use_labels is set and there are no
     labels, or if a mask or the twin is not of the tokens that were scanned.
     """
@@ -108,15 +113,15 @@ def rank_features(
     table = features.table("features").sort_values("latent")
     maxima = table["max"].fillna(0).to_numpy(np.float32)
     facts = FiringFacts(maxima, table["n_active"].to_numpy(np.int64))
+    faint = None if judge_faint else is_faint(maxima, None if features.W_dec is None else table["dec_norm"].to_numpy())
     shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
     given = features.tokens, features.codes, features.vocab, facts, calibration, features.is_spelt
     options: dict[str, Any] = {"nulls": nulls, "seed": seed, "bootstraps": BOOTSTRAPS, "progress": progress}
-    options["chosen"] = chosen
-    judged = _judge(*given, listeners=[sampled.add, rule_sample.add], **options)
+    judged = _judge(*given, faint, listeners=[sampled.add, rule_sample.add], chosen=chosen, **options)
     words, senses = describe(
-        features, judged.evidence, rule_sample, maxima, chosen, labels if use_labels else None, progress
+        features, judged.evidence, rule_sample, maxima, judged.looked_at, labels if use_labels else None, progress
     )
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": judged.columns["token_share"]})
@@ -136,19 +141,21 @@ def rank_codes(
     nulls: int = 1,
     seed: int = 0,
     calibration: Calibration | None = None,
+    faint: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The ranking of any codes (rows seq * n_ctx + pos) without a feature store, and without words: `rank_features`'
     columns but for explanations, senses and those of the features table.
 
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
+    faint: latents that are not tested (`interp.faint.is_faint`); None = none.
     Raises ValueError if nulls < 1 or seed < 0, or if codes or vocab are not of these tokens, or codes point outside.
     """
     _check(nulls, seed)
     n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
     check_codes(codes, tokens)
     names = [str(i) for i in range(n_ids)] if vocab is None else vocab
-    given = tokens, codes, names, count_firings(codes), calibration, vocab is not None
+    given = tokens, codes, names, count_firings(codes), calibration, vocab is not None, faint
     judged = _judge(*given, nulls=nulls, seed=seed, progress=progress)
     return _ranked(judged.columns, judged.evidence, {"token_share": judged.columns["token_share"]}, {})
 
@@ -156,6 +163,7 @@ def rank_codes(
 class _Judged(NamedTuple):
     columns: dict[str, Any]  # in the order of the latents
     evidence: Evidence
+    looked_at: Bool[np.ndarray, " d_sae"]
 
 
 def _judge(
@@ -165,12 +173,16 @@ def _judge(
     facts: FiringFacts,
     calibration: Calibration | None,
     is_spelt: bool,
+    faint: Bool[Any, " d_sae"] | None,
     *,
     listeners: Sequence[Listener] = (),
+    chosen: Bool[np.ndarray, " d_sae"] | None = None,
     **options: Any,
 ) -> _Judged:
     """options: of `collect_evidence`."""
     calibration, words = calibration or Calibration.load(), WordMass(tokens, vocab, codes.d_sae)
+    is_faint_one = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
+    looked_at = ~is_faint_one if chosen is None else chosen & ~is_faint_one
     evidence = collect_evidence(
         tokens,
         codes,
@@ -179,24 +191,31 @@ def _judge(
         has_one=calibration.probability,
         vocab=vocab if is_spelt else None,
         listeners=[words.add, *listeners],
+        chosen=looked_at,
         **options,
     )
-    density = facts.n_active / max(len(codes), 1)
-    return _Judged(_verdicts(evidence, calibration, words.largest_share, density, facts.n_active), evidence)
+    columns = _verdicts(evidence, calibration, words.largest_share, facts.n_active, len(codes), is_faint_one)
+    return _Judged(columns, evidence, looked_at)
 
 
 def _verdicts(
-    evidence: Evidence, calibration: Calibration, token_share: np.ndarray, density: np.ndarray, n_active: np.ndarray
+    evidence: Evidence,
+    calibration: Calibration,
+    token_share: np.ndarray,
+    n_active: np.ndarray,
+    n_rows: int,
+    faint: np.ndarray,
 ) -> dict[str, np.ndarray]:
+    density = n_active / max(n_rows, 1)
     found = calibrate(evidence, calibration)
     z = np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
     dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
     one = found["monosemanticity"] >= 0.5
-    cases = [n_active == 0, ~evidence.testable, dense, token_share >= LEXICAL_SHARE, one]
+    cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= LEXICAL_SHARE, one]
     return {
         "latent": np.arange(len(n_active)),
         **found,
-        "verdict": np.select(cases, ["dead", "too_rare", "dense", "lexical", "monosemantic"], "polysemantic"),
+        "verdict": np.select(cases, ["dead", "too_rare", "faint", "dense", "lexical", "monosemantic"], "polysemantic"),
         "n_senses": evidence.n_senses,
         "sure": (found["ci_low"] > 0.5) | (found["ci_high"] < 0.5),
         "view": np.array([*views.NAMES, ""], dtype=object)[evidence.best_view],

@@ -8,30 +8,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "dead")
+VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "faint", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
+IDLE = ("faint", "dead")
+UNTESTED = ("too_rare", *IDLE)
+ONE_MEANING = "one_meaning"
+"""A row of `verdict_shares`: the latents of one meaning, whether of one token or of many."""
 
 
 def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
     """How many latents have each verdict, and of how many that is sure. A row a verdict, with its `n` and, of all that
-    fire, these shares with their 95 % intervals (Wilson):
+    are neither dead nor faint, these shares with their 95 % intervals (Wilson):
 
-    share, ci_low, ci_high                  those that have the verdict; NaN for dead
+    share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
     sure_share, sure_low, sure_high         those that have it and are `sure` of it
     unsure_share, unsure_low, unsure_high   those of either verdict by probability that are not: ½ may lie on either
                                             side of these. The last six are NaN for all other verdicts.
+
+    The last row, `one_meaning`, counts monosemantic and single-token (`lexical`) latents together.
     """
-    fires = int((ranking["verdict"] != "dead").sum())
+    works = int((~ranking["verdict"].isin(IDLE)).sum())
     unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
     rows = []
-    for verdict in VERDICTS:
-        own, judged = ranking["verdict"] == verdict, verdict in BY_PROBABILITY
-        shares = {("share", "ci_low", "ci_high"): int(own.sum()) if verdict != "dead" else None}
+    for verdict in (*VERDICTS, ONE_MEANING):
+        one = verdict == ONE_MEANING
+        own = ranking["verdict"].isin(("monosemantic", "lexical") if one else (verdict,))
+        judged = one or verdict in BY_PROBABILITY
+        shares = {("share", "ci_low", "ci_high"): int(own.sum()) if verdict not in IDLE else None}
         shares["sure_share", "sure_low", "sure_high"] = int((own & ~unsure).sum()) if judged else None
         shares["unsure_share", "unsure_low", "unsure_high"] = int(unsure.sum()) if judged else None
         rows.append({"verdict": verdict, "n": int(own.sum())})
         for names, k in shares.items():
-            share = (np.nan,) * 3 if k is None else (k / max(fires, 1), *wilson(k, fires))
+            share = (np.nan,) * 3 if k is None else (k / max(works, 1), *wilson(k, works))
             rows[-1] |= dict(zip(names, share, strict=True))
     return pd.DataFrame(rows)
 

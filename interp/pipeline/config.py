@@ -68,7 +68,7 @@ class RunConfig(SimpleNamespace):
             "harvest": {"tokens": 200_000},
             "sae": {"d_sae": 512, "tokens": 300_000},
             "quality": {"tokens": 20_000},
-            "nulls": {"tokens": 100_000, "sae_tokens": 100_000, "latents": 256},
+            "nulls": {"tokens": 100_000, "sae_tokens": 300_000, "latents": 256},
         }
         return cls.from_dict(sections)
 
@@ -89,7 +89,7 @@ class RunConfig(SimpleNamespace):
             "harvest": {"hook_name": "blocks.15.hook_resid_post", "tokens": 640_000, "batch_size": 16},
             "sae": {"architecture": "batchtopk", "d_sae": 8192, "k": 32, "tokens": 3_000_000},
             "quality": {"tokens": 15_000, "batch_size": 8},
-            "nulls": {"tokens": 200_000, "sae_tokens": 300_000},
+            "nulls": {"tokens": 200_000, "sae_tokens": 600_000},
         }
         return cls.from_dict(sections)
 
@@ -104,7 +104,7 @@ class RunConfig(SimpleNamespace):
             "harvest": {"tokens": 40_000, "batch_size": 16},
             "sae": {"d_sae": 64, "k": 8, "tokens": 60_000, "batch_size": 512},
             "quality": {"tokens": 8_000, "batch_size": 16},
-            "nulls": {"tokens": 20_000, "sae_tokens": 20_000, "latents": 32},
+            "nulls": {"tokens": 20_000, "sae_tokens": 60_000, "latents": 32},
             "wider": {"factor": 2},
         }
         return cls.from_dict(sections)

@@ -27,7 +27,7 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import STAGES, Stage, stages_of
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
-FORMAT = 3
+FORMAT = 4
 """Of what stages write. Raised when a stage's results are no longer what an earlier version's were."""
 BUILDING = ".building"
 log = logging.getLogger(__name__)

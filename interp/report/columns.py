@@ -19,6 +19,7 @@ VERDICTS = {
     "lexical": "almost all of its activation lies on one token and its variants in case and space",
     "too_rare": "it fires in too few places to tell one meaning from two",
     "dense": "it fires on so many tokens that it splits the text rather than marks a meaning in it",
+    "faint": "it fires, but never a quarter as strongly as the median latent: it does next to nothing",
     "dead": "it never fired on the tokens scanned",
     "unranked": "these features were not ranked",
 }
@@ -26,8 +27,6 @@ MIN_F1 = 0.3
 """Held-out F1 below which a rule or a label tells a reader nothing."""
 MAX_TOKEN_SHARE = 0.5
 """Share of the activation on its commonest token up to which a latent fires on many tokens."""
-FAINT = 0.25
-"""Share of the median latent's strongest firing below which a latent is faint."""
 VIEWS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
 """Those views whose name does not say what they compare."""
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
@@ -43,10 +42,9 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
     share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
     good = sure & (verdict == "monosemantic") & (f1 >= MIN_F1)
-    strongest = features["max"].where(n_active > 0)
     groups = [
         n_active == 0,
-        strongest < FAINT * strongest.median(),
+        verdict == "faint",
         good & (share <= MAX_TOKEN_SHARE),
         good,
         verdict == "lexical",

@@ -22,7 +22,7 @@ report.paint = (() => {
 
   /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. */
   function traces(given) {
-    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--lexical", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#8a8f98": "--dead", "#23272e": "--ink" };
+    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--lexical", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#b9a88a": "--faint", "#8a8f98": "--dead", "#23272e": "--ink" };
     return JSON.parse(JSON.stringify(given).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
   }
 
@@ -60,16 +60,14 @@ report.views.summary = (() => {
     const percent = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
     const cell = ([share, low, high]) => share === null ? h("td", null, "–") : h("td", null, `${percent(share)} %`, h("small", null, `${percent(low)} to ${percent(high)}`));
     const trained = (n) => (n ? format.count(n) : "–");
-    const heads = ["Dictionary", ...data.verdicts.map(format.verdict), "monosemantic", "surely monosemantic", "surely polysemantic", "unsure", "judged", "of them dead", "trained on (tokens)"];
-    const groups = [["", 1], ["of those that fire", data.verdicts.length], ["of those tested", 4], ["", 3]];
+    const heads = ["Dictionary", "one meaning", ...data.verdicts.map(format.verdict), "unsure", "judged", "of them faint", "dead", "trained on (tokens)"];
     const table = h("div.wide", null, h("table.plain.shares", null,
-      h("thead", null, h("tr.groups", null, groups.map(([name, span]) => (name ? h("th", { scope: "colgroup", colspan: span }, name) : h("td", { colspan: span })))),
-        h("tr", null, heads.map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", null, h("tr", null, heads.map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.dictionary, h("small", null, row.means)),
-        row.shares.map(cell), [row.tested, ...row.surely, row.unsure].map((share) => cell(share ?? [null])), h("td", null, format.count(row.judged)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
+        [row.one, ...row.shares, row.unsure].map((share) => cell(share ?? [null])), h("td", null, format.count(row.judged)), h("td", null, format.count(row.faint)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
     return h("section.nulls", null, h("h3", null, "Beside its nulls"),
       h("div.beside", null, h("div", null, h("p.note", null, data.panel.note), data.said ? h("p.note", null, data.said) : null), panel({ ...data.panel, note: "" })),
-      h("p.muted", null, "Share of each verdict among the latents judged that fire, with 95 % intervals over latents; tested are those not too rare. Surely: the interval of the probability lies on that side of ½; unsure: it holds ½."), table);
+      h("p.muted", null, "Shares of the latents judged that are neither dead nor faint, with 95 % intervals over latents. One meaning: monosemantic or single-token. Unsure: monosemantic or polysemantic, and the interval of the probability holds ½."), table);
   }
 
   function quality(table) {

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from interp import figures
 from interp.figures.population import UNTESTED
-from interp.monosemanticity.verdicts import BY_PROBABILITY
+from interp.monosemanticity.verdicts import IDLE, ONE_MEANING
 from interp.report.columns import VERDICTS
 from interp.report.inputs import ReportInputs
 from interp.report.payloads import number
@@ -30,15 +30,18 @@ QUALITY_COLUMNS = {
     "ce_recovered_mean": ("CE recovered, vs mean", ".1%"),
     "ce_recovered_zero": ("CE recovered, vs zero", ".1%"),
     "dead_share": ("dead", ".1%"),
+    "faint_share": ("faint", ".1%"),
     "ultra_low_share": ("ultra-low", ".1%"),
     "n_tokens": ("tokens", ",.0f"),
 }
 """Column of the quality table → its heading, and the format of its numbers."""
 DICTIONARIES = {
-    "SAE": "the dictionary of this page",
+    "SAE": "the settings of this page's dictionary",
     "twin seed": "the same settings from another seed",
     "neurons": "the MLP's neurons as they come",
     "frozen decoder": "the same settings, the decoder left as it was drawn",
+    "frozen encoder": "the same settings, the encoder left as it was drawn",
+    "soft-frozen decoder": "the same settings, decoder rows kept near their start",
     "shuffled model": "the same settings on a model whose weights are shuffled",
     "untrained model": "the same settings on the model before any training",
 }
@@ -46,13 +49,13 @@ CURVES = {
     "fvu": "FVU: variance left unexplained.",
     "l0": "L0: latents firing on a token.",
     "dead": "Dead: latents that have ceased to fire.",
+    "faint": "Faint: latents that fire, but never a quarter as strongly as the median latent.",
 }
 DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 NULLS_NOTE = (
-    "All were judged on the same sequences with the same settings. Those that were trained for this comparison saw "
-    "fewer tokens than the SAE: hold the frozen decoder and the other models against the twin seed, which saw as many. "
-    " Detectors of a single token are real on a random model too, since its embeddings tell tokens apart; they "
-    "have a verdict of their own, single-token, so the share to compare is that called monosemantic. "
+    "All have as many latents, learnt from as many tokens (where that is fewer than this page's dictionary had, it was "
+    "learnt again), and were judged on the same sequences in the same way. "
+    "Those called single-token are real on a random model too, since its embeddings tell tokens apart. "
     "A verdict is sure where the interval of its probability lies on one side of ½; where it holds ½, the latent is "
     "unsure, and its verdict no more than the likelier of the two."
 )
@@ -103,7 +106,7 @@ def _training(inputs: ReportInputs) -> list[dict]:
             "Lower is better; the lines are the corpus's own n-gram models.",
             figures.training(model, panels=["loss"], levels=levels),
         )
-    if sae is not None and {"tokens", "fvu", "l0", "dead"} <= set(sae):
+    if sae is not None and {"tokens", *CURVES} <= set(sae):
         drawn = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
         panels[1] = _panel(" ".join(CURVES[name] for name in drawn), figures.training(sae, panels=drawn))
     return panels
@@ -158,55 +161,49 @@ def _nulls(inputs: ReportInputs) -> dict | str:
     table = inputs.shares
     if table is None or table.empty:
         return "No nulls: the shares of the verdicts have nothing to stand beside. A run's stage nulls computes them."
-    verdicts = [verdict for verdict in VERDICTS if verdict != "dead" and (table["verdict"] == verdict).any()]
+    verdicts = [verdict for verdict in VERDICTS if verdict not in IDLE and (table["verdict"] == verdict).any()]
     rows: list[dict[str, Any]] = []
     for name, part in table.groupby("dictionary", sort=False):
-        by_verdict = part.set_index("verdict").reindex([*verdicts, "dead"]).fillna({"n": 0})
-        shares = by_verdict.loc[verdicts, ["share", "ci_low", "ci_high"]].to_numpy()
+        by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING, *IDLE]).fillna({"n": 0})
         first = part.iloc[0]
         rows.append({
             "dictionary": str(name),
             "means": DICTIONARIES.get(str(name), ""),
             "trained": number(first.get("trained_tokens")),
             "judged": number(first.get("latents")),
-            "shares": [[number(value) for value in interval] for interval in shares],
-            "tested": _of_tested(by_verdict, "monosemantic", "share"),
-            "surely": [_of_tested(by_verdict, verdict, "sure") for verdict in BY_PROBABILITY],
-            "unsure": _of_tested(by_verdict, "monosemantic", "unsure"),
-            "dead": int(by_verdict["n"].to_numpy()[-1]),
+            "one": _share(by_verdict, ONE_MEANING),
+            "shares": [_share(by_verdict, verdict) for verdict in verdicts],
+            "unsure": _share(by_verdict, "monosemantic", "unsure"),
+            **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
         })  # fmt: skip
-    said = _told_apart({row["dictionary"]: row["tested"] for row in rows})
+    said = _told_apart({row["dictionary"]: row["one"] for row in rows})
     panel = _panel(NULLS_NOTE, figures.verdict_shares(table))
     return {"verdicts": verdicts, "rows": rows, "said": said, "panel": panel}
 
 
-def _told_apart(tested: Mapping[str, list[float | None] | None]) -> str:
-    """Whether the share called monosemantic tells the twin seed from the dictionaries that learnt nothing."""
-    twin = tested.get("twin seed")
-    others = {name: tested.get(name) for name in ("frozen decoder", "shuffled model", "untrained model")}
-    known = {name: interval for name, interval in others.items() if interval}
-    if not twin or not known:
+def _told_apart(one: Mapping[str, list[float | None] | None]) -> str:
+    """Whether the share of one meaning tells the dictionary from those that learnt nothing."""
+    own = one.get("SAE")
+    others = {name: interval for name, interval in one.items() if name not in ("SAE", "twin seed") and interval}
+    if not own or not others:
         return ""
-    below = [name for name, (_, _, high) in known.items() if high < twin[1]]  # type: ignore[operator]
-    alike = [name for name in known if name not in below]
+    below = [name for name, (_, _, high) in others.items() if high < own[1]]  # type: ignore[operator]
+    alike = [name for name in others if name not in below]
     sentences = []
     if below:
-        where = " and the ".join(below)
-        sentences.append(f"Of the latents tested, fewer are monosemantic in the {where} than in the twin.")
+        where = ", ".join(below)
+        sentences.append(f"Of its latents more have one meaning than of: {where}.")
     if alike:
         sentences.append(
-            f"By this share the {' and the '.join(alike)} cannot be told from the twin (or lies above it): that a "
-            "latent is called monosemantic says that its firings have one thing in common in the text, not that the "
-            "model learnt it."
+            f"By this share it cannot be told from (or lies below): {', '.join(alike)}. That a latent has one meaning "
+            "says that its firings have one thing in common in the text, not that the model learnt it."
         )
     return " ".join(sentences)
 
 
-def _of_tested(by_verdict: pd.DataFrame, verdict: str, part: str) -> list[float | None] | None:
-    """A share of the latents that could be tested, and its interval: of those that have the verdict (`share`), that are
-    `sure` of it, or that are `unsure` whether this or the other."""
-    ends = "tested" if part == "share" else f"tested_{part}"
-    columns = [f"tested_{part}", f"{ends}_low", f"{ends}_high"]
+def _share(by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:
+    """A share and its interval: of those that have the verdict, or that are `unsure` whether this or the other."""
+    columns = [f"{part}_share", f"{part}_low", f"{part}_high"] if part else ["share", "ci_low", "ci_high"]
     if verdict not in by_verdict.index or not set(columns) <= set(by_verdict):
         return None
     cells = [number(value) for value in by_verdict.loc[verdict, columns]]

@@ -5,6 +5,8 @@ report.table = (() => {
   const { columns, latents, order, ranked } = report.data.page;
   const { parse, quality, marked, place: placeOfFit } = report.search;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
+  /* It does next to nothing: out of sight unless it is asked for. */
+  const isIdle = (i) => ["faint", "dead"].includes(verdictOf(i));
   /* Its verdict goes by the probability, whose interval holds ½. */
   const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
   /* Its firings have no meaning in common, yet fall into no parts. */
@@ -30,13 +32,14 @@ report.table = (() => {
   const places = [];
   order.forEach((i, place) => { places[i] = place; });
 
+  const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
   const state = {
     sort: null, up: false, query: "", terms: [], verdict: null, label: "", density: "", order: [], cursor: 0,
   };
   let scroller, body, count, ordered, drawn = "", rowHeight = 36;
 
   function matches(i) {
-    if (state.verdict !== null && verdictOf(i) !== state.verdict) return false;
+    if (state.verdict !== null ? verdictOf(i) !== state.verdict : isIdle(i) && !state.terms.length) return false;
     if (state.label && labelOf(i) !== state.label) return false;
     if (state.density) {
       const [low, high] = state.density.split(",").map(Number);
@@ -71,6 +74,7 @@ report.table = (() => {
     scroller.scrollTop = 0;
     state.cursor = 0;
     count.textContent = `${format.count(state.order.length)} of ${format.count(latents)} features`;
+    if (idle && state.verdict === null && !state.terms.length) count.textContent += `, ${format.count(idle)} faint or dead ones left out`;
     ordered.replaceChildren(...(state.sort === null ? [state.terms.length ? MATCHES : RECOMMENDED] : [h("button.link", { type: "button", onclick: () => { state.sort = null; refresh(); } }, "Back to the order at first")]));
     for (const cell of scroller.querySelectorAll("th")) {
       const sorted = cell.dataset.key === state.sort;
@@ -151,7 +155,7 @@ report.table = (() => {
   function chips() {
     const counts = new Map(columns.verdicts.map((verdict) => [verdict, 0]));
     for (let i = 0; i < latents; i++) counts.set(verdictOf(i), counts.get(verdictOf(i)) + 1);
-    const known = ["monosemantic", "polysemantic", "lexical", "too_rare", "dense", "dead"];
+    const known = ["monosemantic", "polysemantic", "lexical", "dense", "too_rare", "faint", "dead"];
     const names = [...counts.keys()].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
     return names.map((verdict) => h("button.chip", {
       type: "button", "aria-pressed": "false", "data-verdict": verdict,

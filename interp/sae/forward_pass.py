@@ -187,6 +187,13 @@ class ForwardPass:
         fires = (self.z.detach() > 0).to(self.z)
         return kernels(fires).latent_sums(self.support.by_latent, fires)
 
+    def strongest(self) -> Float[Tensor, " d_sae"]:
+        """The largest z · ‖W_dec[j]‖ of each latent, 0 where it did not fire."""
+        with torch.no_grad():
+            none = self.weights["W_dec"].new_zeros(len(self.weights["W_dec"]))
+            largest = none.scatter_reduce_(0, self.support.latents, self.z.detach(), "amax")
+            return largest if self.unit_norm else largest * self.decoder_norms
+
     @property
     def into_decoder(self) -> RowGradient:
         return self.gradients["W_dec"]

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.faint import is_faint
 from interp.processes import Processes
 from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
@@ -24,7 +25,7 @@ from interp.sae.forward_pass import Batch, ForwardPass
 from interp.sae.kernels import AdamStep
 from interp.sae.model import SAE
 from interp.sae.revival import Resampler, resample
-from interp.sae.site import Site, draw, fold
+from interp.sae.site import Site, draw, fold, keep_near
 from interp.sae.threads import torch_on_one_thread
 
 
@@ -48,7 +49,8 @@ class StepResult(NamedTuple):
     """Σ‖e‖² over the batch's own total variance."""
     l0: float
     dead: float
-    """Share of latents, in [0, 1]."""
+    faint: float
+    """Shares of latents, in [0, 1] (`interp.faint`)."""
     lr: float
 
 
@@ -74,6 +76,7 @@ class Learner:
         self.output_scales = site.output_scales.to(device, dtype)
         self.initial_parameters = config.initial_parameters(site.input_spread * config.decoder_init)
         self.weights = draw(config, site, device, dtype)
+        self.start = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
         self.numbers = config.initial_state()
@@ -81,13 +84,26 @@ class Learner:
         self.means = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.squares = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
+        self.strongest = torch.zeros(2, config.d_sae, device=device, dtype=dtype)  # since the window began; in the last
         self.steps_done = 0
-        self.resampler = Resampler(config.resampling_steps, config.d_sae, config.seed, self.processes)
+        resampled = config.resampling_steps if site.tied else ()
+        self.resampler = Resampler(resampled, config.d_sae, config.seed, self.processes)
         self._memory = Workspace()
 
     @property
     def dead(self) -> Int[Tensor, " dead"]:
         return (self.since_fired >= self.config.dead_tokens).nonzero()[:, 0]
+
+    @property
+    def faint(self) -> Int[Tensor, " faint"]:
+        """By their firings in the last `dead_tokens` to 2 · `dead_tokens` rows."""
+        return is_faint(self.strongest.amax(0)).nonzero()[:, 0]
+
+    @property
+    def idle(self) -> Int[Tensor, " idle"]:
+        """Those that did nothing in these rows, or are faint."""
+        strongest = self.strongest.amax(0)
+        return ((strongest == 0) | is_faint(strongest)).nonzero()[:, 0]
 
     @torch_on_one_thread()
     def step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
@@ -102,17 +118,20 @@ class Learner:
         fired = self.processes.sum_(f.fired())
         self.since_fired += batch.rows
         self.since_fired[fired > 0] = 0
+        self._remember(f.strongest())
         if self.processes.count > 1:
             for name in self.weights:
                 f.weights[name].grad = self.processes.sum_(f.gradients[name].tensor())
         loss, squared_error, spread = f.everywhere(f.loss, f.errors.whole, self._spread(y, batch))
         self.update(f, loss)
         self.config.project(self.weights)
+        if self.start is not None:
+            keep_near(self.weights["W_dec"], self.start)
         self.steps_done += 1
         self._resample(x, f.error)
         fvu = squared_error / spread if spread > 0 else 0.0
-        l0, dead = float(fired.sum()) / max(1, batch.rows), len(self.dead) / self.config.d_sae
-        return StepResult(loss, fvu, l0, dead, lr)
+        dead, faint = (len(each) / self.config.d_sae for each in (self.dead, self.faint))
+        return StepResult(loss, fvu, float(fired.sum()) / max(1, batch.rows), dead, faint, lr)
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Inputs and outputs of the rows that train."""
@@ -153,13 +172,13 @@ class Learner:
             scale *= min(1.0, config.clip / norm) if norm > 0 else 1.0
         adam = AdamStep(config.lr_at(self.steps_done), self.steps_done + 1, scale)
         for name, gradient in f.gradients.items():
-            if name != "W_dec" or config.train_decoder:
+            if name != {"decoder": "W_dec"}.get(config.freeze, config.freeze):
                 moments, unit_norm = (self.means[name], self.squares[name]), name == "W_dec" and config.unit_norm
                 gradient.adam_(self.weights[name], *moments, adam, unit_norm)
 
     def _forward(self, x: Tensor, y: Tensor, batch: Batch, ops: Any) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
-        weights["W_dec"].requires_grad_(self.config.train_decoder)
+        weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
         if self.site.tied:
             memory = self._memory.take("centred", len(x), x.shape[1], x.dtype, x.device)
@@ -188,12 +207,23 @@ class Learner:
     def _resample(self, x: Float[Tensor, "row d_in"], error: Float[Tensor, "row d_out"]) -> None:
         step = self.steps_done
         if self.resampler.collects(step):
-            self.resampler.collect(step, x - self.weights["b_dec"], error.square().sum(1))
+            rows = torch.cat([x - self.weights["b_dec"], -error], 1)
+            self.resampler.collect(step, rows, error.square().sum(1))
         if step in self.resampler.at:
-            dead = self.dead
-            rows = self.resampler.take(len(dead))
-            resample(self.weights, [self.means, self.squares], self.initial_parameters, dead, rows)
-            self.since_fired[dead[: len(rows)]] = 0
+            idle = self.idle
+            rows, missing = self.resampler.take(len(idle)).split(x.shape[1], 1)
+            given = (rows, missing if self.config.resamples_what_is_missing else None)
+            resample(self.weights, [self.means, self.squares], self.initial_parameters, idle, *given)
+            self.since_fired[idle[: len(rows)]] = 0
+            self.strongest[:, idle[: len(rows)]] = 0
+
+    def _remember(self, strongest: Float[Tensor, " d_sae"]) -> None:
+        """In windows of `dead_tokens` rows."""
+        if self.processes.count > 1:
+            strongest = self.processes.gather(strongest[None]).amax(0)
+        if self.steps_done % max(1, self.config.dead_tokens // self.config.batch_size) == 0:
+            self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
+        torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
     def _spread(self, y: Float[Tensor, "row d_out"], batch: Batch) -> float:
         """Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
@@ -209,7 +239,8 @@ class Learner:
         """Tensors, and what fits into JSON."""
         parts = {"mean": self.means, "square": self.squares}
         moments = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-        tensors = {**self.weights, **moments, "since_fired": self.since_fired, **self.resampler.state()}
+        counts = {"since_fired": self.since_fired, "strongest": self.strongest}
+        tensors = {**self.weights, **moments, **counts, **self.resampler.state()}
         return tensors, {"steps_done": self.steps_done, "numbers": self.numbers}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:

@@ -143,8 +143,8 @@ def _provenance(store: Store) -> dict[str, Any]:
         kept = [position for position in range(store.n_ctx or 0) if position not in left_out]
         if len(kept) == kept[-1] + 1 - kept[0]:
             about["seqpos_slice"] = [kept[0], kept[-1] + 1]
-    if store.tokens is not None:
-        about["prepend_bos"] = bool((store.tokens[:, 0] == store.tokens[0, 0]).all())
+    if "prepend_bos" in store.manifest:
+        about["prepend_bos"] = store.manifest["prepend_bos"]
     return about
 
 
@@ -177,6 +177,15 @@ def draw(config: SAEConfig, site: Site, device: torch.device, dtype: torch.dtype
     if config.skip:
         weights["W_skip"] = torch.zeros(site.d_in, site.d_out, device=device, dtype=dtype)
     return weights
+
+
+def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"], cosine: float = 0.8) -> None:
+    """Turn back, in place and at the same length, the rows that have turned further away from their start."""
+    lengths, start = rows.norm(dim=1, keepdim=True), torch.nn.functional.normalize(start, dim=1)
+    along = (rows * start).sum(1, keepdim=True)
+    across = torch.nn.functional.normalize(rows - along * start, dim=1)
+    on_cone = lengths * (cosine * start + (1 - cosine**2) ** 0.5 * across)
+    rows.copy_(torch.where(along < cosine * lengths, on_cone, rows))
 
 
 def fold(weights: dict[str, Tensor], rule: Rule, site: Site, config: SAEConfig, metadata: dict[str, Any]) -> SAE:

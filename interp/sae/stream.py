@@ -31,6 +31,7 @@ from interp.hooks import Model, evaluating
 from interp.model_rows import Passes
 from interp.processes import share
 from interp.sae.threads import torch_on_all_threads
+from interp.tensor_checks import is_constant
 
 BUFFER_BYTES = 256 << 20
 _STATISTICS_TOKENS = 32_768
@@ -78,6 +79,7 @@ class ActivationStream(ActivationStore):
         manifest |= {"hooks": {name: {"d": d} for name, d in widths.items()}, "excluded": self.passes.rows.excluded}
         if self.passes.name:
             manifest["model_name"] = self.passes.name
+        manifest["prepend_bos"] = is_constant(tokens[:, 0])
         super().__init__(Path(), manifest, digest_json({**config, "n_chunks": self.n_chunks}))
         self.tokens = self.passes.tokens.int()
         chunk = self.chunk(self.passes.spread(_STATISTICS_TOKENS if self.n_chunks > 1 else tokens.numel()))

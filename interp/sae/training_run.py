@@ -1,7 +1,7 @@
 """One training of one config: its learner, its folder, and where else its metrics go.
 
     checkpoint.safetensors   all that the learner and the reader need to go on, until the training is finished
-    metrics.jsonl            rows of step, tokens, loss, fvu, l0, dead, lr, tokens_per_second
+    metrics.jsonl            rows of step, tokens, loss, fvu, l0, dead, faint, lr, tokens_per_second
     results.json             means over the last rows, the config and the wall time, once it is finished
 
     log="tensorboard"        tensorboard/events.out.tfevents.…     look at it with: tensorboard --logdir FOLDER
@@ -171,7 +171,9 @@ class TrainingRun:
         self.sae.save(self.out, format=self.sae.preferred_format)
         write_manifest(self.out, {"kind": "dictionary"}, [CONFIG, WEIGHTS])
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
-        results = {name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead")}
+        results = {
+            name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead", "faint")
+        }
         results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": self._wall()}
         write_json(self.out / RESULTS, {**results, "config": self.key})
         self._drop(CHECKPOINT)

@@ -34,6 +34,8 @@ class RankingConfig:
     seed: int = 0
     use_labels: bool = False
     """Let explanations name the corpus's labels; verdicts never know them."""
+    judge_faint: bool = False
+    """Test faint latents too, which do next to nothing, and give them a verdict like any other's."""
     twin: str | None = None
     """The folder (seen from where the command runs) of a run, or of a scan of the same tokens, with a dictionary from
     another seed: how well each latent is found again."""
@@ -157,6 +159,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
         labels=run.harvested.labels,
         use_labels=config.use_labels,
         twin=_twin(config),
+        judge_faint=config.judge_faint,
         progress=progress,
     )
 
@@ -169,25 +172,24 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
 
 
 def beside_nulls(results: Mapping[str, Any]) -> str:
-    """A line a dictionary: the share called monosemantic (95 % interval), how much of it surely, and single-token."""
+    """A line a dictionary: the share of one meaning (95 % interval), and its two parts."""
     return ("\n" + " " * 24).join(
-        f"{name + ':':16s} {one['share']:4.0%} monosemantic ({one['ci_low']:.0%} to {one['ci_high']:.0%}), "
-        f"{one['sure_share']:4.0%} surely ({one['sure_low']:.0%} to {one['sure_high']:.0%}), "
-        f"{of['lexical']['share']:4.0%} single-token"
+        f"{name + ':':20s} {one['share']:4.0%} one meaning ({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
+        f"{of['monosemantic']['share']:4.0%} monosemantic, {of['lexical']['share']:4.0%} single-token"
         for name, of in results["shares"].items()
-        for one in [of["monosemantic"]]
+        for one in [of["one_meaning"]]
     )
 
 
 @stage(
     inputs=("model", "activations", "sae", "features", "neurons"),
-    own={"nulls": section("interp.controls:NullsConfig")},
+    own={"nulls": section("interp.controls:NullsConfig", sae_tokens=1_000_000)},
     shared=("harvest", "sae"),
     opens={"nulls": (".", "interp.controls:Nulls.read")},
     summary=beside_nulls,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the same verdicts for the neurons, a twin seed, a frozen decoder and a model with shuffled weights"""
+    """the same verdicts for a twin seed, neurons, frozen dictionaries, and a shuffled and an untrained model"""
     from interp.controls import compare_with_nulls
 
     config = run.config.harvest

@@ -40,7 +40,7 @@ FEATURES = "interp.features.feature_store:FeatureStore.open"
     own={"sae": section("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
     shared=("harvest",),
     opens={"sae": (".", "interp.sae:load_sae")},
-    summary="{steps:,} steps, FVU {fvu:.3f}, L0 {l0:.1f}, {dead:.2%} dead in training",
+    summary="{steps:,} steps, FVU {fvu:.3f}, L0 {l0:.1f}, {dead:.1%} dead and {faint:.1%} faint in training",
 )
 def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a sparse autoencoder, trained on the activations, or loaded"""
@@ -61,12 +61,18 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
+    import torch
+
+    from interp.faint import is_faint
+
     codes = dictionary.codes(acts)
+    maxima = torch.zeros(dictionary.d_sae).scatter_reduce_(0, codes.latents, codes.values.float(), "amax")
     residual = acts - dictionary.decode(codes)
     return {
         "fvu": float(residual.square().sum() / (acts - acts.mean(0)).square().sum()),
         "l0": codes.nnz / len(acts),
         "dead": 1 - len(codes.latents.unique()) / dictionary.d_sae,
+        "faint": float(is_faint(maxima, dictionary.W_dec.norm(dim=1)).float().mean()),
     }
 
 

@@ -21,23 +21,17 @@ from interp.sae.rules import Threshold
 
 _LP_OFFSET = 1e-3
 """Added to z in z^p with p < 1, whose slope would have no bound at 0."""
-_INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig(SAEConfig):
     """What ReLU and Gated share: latents above zero fire, and pay for it."""
 
+    resamples_what_is_missing: ClassVar[bool] = False
     l1: NonNegative = 5.0
     """λ, for inputs of mean norm √d."""
     l1_warmup: Fraction = 0.05
     """Fraction over which λ rises from 0 (April 2024)."""
-    resample_at: Annotated[tuple[float, ...], _INSIDE] = ()
-    """Fractions of the run at which dead latents are resampled, at rows drawn ∝ loss² (October 2023)."""
-
-    @property
-    def resampling_steps(self) -> tuple[int, ...]:
-        return tuple(round(fraction * self.steps) for fraction in self.resample_at)
 
     def l1_at(self, step: int) -> float:
         return self.l1 * rise(step + 1, self.l1_warmup, self.steps)

@@ -10,7 +10,7 @@ name, so that it can be named in configs, saved and read back.
 
 Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (April 2024); V is their total
 variance.
-Any dictionary can have a frozen random decoder (`train_decoder=False`), the null that a learnt one must beat.
+Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.
 """
 
 import math
@@ -27,6 +27,7 @@ from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.revival import auxk, fading
 from interp.sae.rules import Rule
 
+FREEZES = ("nothing", "decoder", "encoder", "directions")
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All that are known, by name."""
 
@@ -56,6 +57,8 @@ NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
 Count = Annotated[int, AT_LEAST_1]
 Positive = Annotated[float, ABOVE_0]
 NonNegative = Annotated[float, NOT_NEGATIVE]
+_FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
+INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
 Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda value: 0 <= value <= 1)]
 
 
@@ -64,6 +67,8 @@ class SAEConfig:
     """What all architectures share. Fractions are of the steps of the run."""
 
     architecture: ClassVar[str]
+    resamples_what_is_missing: ClassVar[bool] = True
+    """A latent that is drawn again points along what the reconstruction of a row lacks, not along the row."""
     has_encoder: ClassVar[bool] = True
     """False: the decoder's rows encode too, without a bias."""
 
@@ -87,16 +92,20 @@ class SAEConfig:
     2024)."""
     decoder_init: Positive = 1.0
     """Norm of a decoder row at the start; the encoder starts as its transpose."""
-    train_decoder: bool = True
-    """False: the decoder stays as it was drawn (the frozen-decoder null, arXiv 2602.14111)."""
+    freeze: Annotated[str, _FROZEN] = "nothing"
+    """What stays as it was drawn (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`, where decoder
+    rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
     skip: bool = False
     """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
     aux_coefficient: NonNegative = 1.0
     """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
     it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `revival` says why."""
     dead_after: Annotated[int | None, AT_LEAST_1] = None
-    """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a twentieth of
+    """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
     `tokens`."""
+    resample_at: Annotated[tuple[float, ...], INSIDE] = ()
+    """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
+    Monosemanticity, October 2023: dead ones, four times). Transcoders are not resampled."""
     seed: Annotated[int, Limit("be in 0..2³¹ − 1", lambda value: 0 <= value < 2**31)] = 0
     """Of the weights and of the order of the rows."""
     device: str = "auto"
@@ -135,12 +144,12 @@ class SAEConfig:
 
     @property
     def dead_tokens(self) -> int:
-        return self.dead_after if self.dead_after is not None else max(self.batch_size, self.tokens // 20)
+        return self.dead_after if self.dead_after is not None else max(self.batch_size, self.tokens // 40)
 
     @property
     def resampling_steps(self) -> tuple[int, ...]:
-        """Steps, counted from 1, after which dead latents are drawn again."""
-        return ()
+        """Steps, counted from 1, after which idle latents are drawn again."""
+        return tuple(round(fraction * self.steps) for fraction in self.resample_at)
 
     # What an architecture is: `pick` and `trained` have no default.
 
@@ -190,8 +199,6 @@ class SAEConfig:
         """Raises ValueError where it cannot be trained: `tied`, what is read is what is written; on that many hooks."""
         if self.skip and tied:
             raise ValueError("skip=True is for transcoders: give train_sae a target hook")
-        if self.resampling_steps and not tied:
-            raise ValueError("resample_at needs a dictionary whose output is its input, not a transcoder")
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Rule:
         """How the trained dictionary encodes, each row on its own."""
@@ -207,6 +214,8 @@ def config_from_dict(values: dict[str, Any]) -> SAEConfig:
     """Raises ValueError for an architecture or a field that is not known. Files may hold what is a constant now."""
     values = {field: value for field, value in values.items() if (field, value) not in _NOW_CONSTANT}
     values.pop("max_norm", None)  # rows above a limit are left out of the store now
+    if not values.pop("train_decoder", True):
+        values["freeze"] = "decoder"
     name = values.pop("architecture", None)
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")

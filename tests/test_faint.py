@@ -1,0 +1,153 @@
+"""Latents that fire and do next to nothing are counted, resampled and left out of shares."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
+from interp.faint import is_faint
+from interp.metrics.measures import column
+from interp.monosemanticity.ranking import rank_codes
+from interp.sae import sparse_ops
+from interp.sae.learner import Learner
+from interp.sae.site import Site, keep_near
+
+HOOK, D, D_SAE = "activations", 16, 48
+SHARED = {"d_sae": D_SAE, "tokens": 256 * 60, "batch_size": 256, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.rand(6000, 24, generator=generator) * (torch.rand(6000, 24, generator=generator) < 0.1)
+    x = z @ torch.nn.functional.normalize(torch.randn(24, D, generator=generator), dim=1) + 0.01
+    return ActivationStore.from_batches(x.split(1000), tmp_path_factory.mktemp("faint") / "store")
+
+
+def learner_of(store, **given):
+    return Learner(TopKConfig(**SHARED | {"k": 4} | given), Site(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
+
+
+def test_faint_is_below_a_quarter_of_the_median_of_those_that_fire():
+    maxima = np.array([4.0, 0.9, 1.1, 0.0, np.nan, 5.0, 4.0], np.float32)
+    assert is_faint(maxima).tolist() == [False, True, False, False, False, False, False]
+    norms = np.array([1.0, 1, 0.5, 1, 1, 1, 1])
+    assert is_faint(maxima, norms).tolist() == [False, True, True, False, False, False, False]
+    assert not is_faint(np.zeros(5)).any() and not is_faint(np.full(3, 0.1)).any()
+
+
+def test_training_knows_the_strongest_firing_of_each_latent_in_its_windows(store):
+    """Against the largest of all that was encoded, step by step, in windows of 3 steps."""
+    learner, batches = learner_of(store, dead_after=3 * 256), store.batches(HOOK, 256, epochs=None)
+    seen = []
+    for step in range(11):
+        rows = next(batches)
+        f = learner._forward(
+            *[learner.scaled(rows)[0]] * 2,
+            learner._batch(len(rows)),
+            sparse_ops,
+        )
+        encoded = learner.config.encode(f)
+        dense = torch.zeros(len(rows), D_SAE)
+        dense[encoded.support.rows, encoded.support.latents] = encoded.values.detach()
+        seen.append(dense.amax(0))
+        result = learner.step(rows)
+        begun = step // 3 * 3
+        torch.testing.assert_close(learner.strongest[0], torch.stack(seen[begun:]).amax(0))
+        if begun:
+            torch.testing.assert_close(learner.strongest[1], torch.stack(seen[begun - 3 : begun]).amax(0))
+        assert result.faint == len(learner.faint) / D_SAE
+
+
+def test_resampling_gives_idle_latents_another_start(store):
+    """Along the error of rows that are reconstructed badly, as long as the others; no other latent is touched."""
+    learner, batches = learner_of(store, resample_at=(0.5,), lr=1e-9), store.batches(HOOK, 256, epochs=None)
+    idle = [3, 4, 10, 20]  # two faint, two that do not fire
+    learner.weights["encoder"][idle] *= 0.001
+    for _ in range(29):
+        learner.step(next(batches))
+    learner.strongest[:] = 1.0
+    learner.strongest[:, idle[:2]], learner.strongest[:, idle[2:]] = 0.1, 0.0
+    before, batch = learner.weights["encoder"].clone(), next(batches)
+    learner.step(batch)
+    changed = [i for i in range(D_SAE) if not torch.allclose(learner.weights["encoder"][i], before[i], atol=1e-6)]
+    assert changed == idle and not learner.means["encoder"][idle].any()
+    others = [i for i in range(D_SAE) if i not in idle]
+    lengths = learner.weights["encoder"].norm(dim=1)
+    torch.testing.assert_close(lengths[idle], lengths[others].mean().expand(4))
+    torch.testing.assert_close(learner.weights["W_dec"][idle], learner.weights["encoder"][idle] / lengths[idle, None])
+
+
+def test_parts_that_are_frozen_stay(store):
+    for part, name in (("decoder", "W_dec"), ("encoder", "encoder")):
+        learner, batches = learner_of(store, freeze=part, lr=0.01), store.batches(HOOK, 256, epochs=None)
+        before = {key: weight.clone() for key, weight in learner.weights.items()}
+        for _ in range(5):
+            learner.step(next(batches))
+        assert [key for key, weight in learner.weights.items() if torch.equal(weight, before[key])] == [name]
+    with pytest.raises(ValueError, match="freeze=bias must be nothing, decoder, encoder or directions"):
+        TopKConfig(**SHARED, freeze="bias")
+
+
+def test_a_soft_frozen_decoder_turns_no_further_than_a_cosine_of_four_fifths(store):
+    def cosines(freeze):
+        learner, batches = learner_of(store, freeze=freeze, lr=0.05), store.batches(HOOK, 256, epochs=None)
+        start = learner.weights["W_dec"].clone()
+        for _ in range(40):
+            learner.step(next(batches))
+        return torch.nn.functional.cosine_similarity(learner.weights["W_dec"], start)
+
+    held, free = cosines("directions"), cosines("nothing")
+    assert held.min() >= 0.8 - 1e-5 and free.min() < 0.6 and (held < 0.81).sum() > 3
+
+
+def test_rows_are_turned_back_at_the_same_length():
+    generator = torch.Generator().manual_seed(1)
+    start, rows = torch.randn(30, 8, generator=generator), 3 * torch.randn(30, 8, generator=generator)
+    before = rows.clone()
+    keep_near(rows, start)
+    torch.testing.assert_close(rows.norm(dim=1), before.norm(dim=1))
+    was, now = (torch.nn.functional.cosine_similarity(each, start) for each in (before, rows))
+    assert torch.equal(rows[was > 0.81], before[was > 0.81]) and (now >= 0.8 - 1e-6).all()
+    plane = torch.stack([start, before, rows], 1)  # the turned row lies between the two
+    assert (torch.linalg.matrix_rank(plane, tol=1e-4) == 2).all()
+
+
+def test_a_dictionary_says_how_many_are_faint(store, tmp_path):
+    sae = train_sae(store, HOOK, TopKConfig(**SHARED, k=4), out=tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert all(0 <= row["faint"] <= 1 for row in rows) and 0 <= results["faint"] <= 1 and sae.d_sae == D_SAE
+
+
+def faint_world():
+    """Latent 0 to 19: each fires on its own token; the last five of them a tenth as strongly; 20 never fires."""
+    rng = np.random.default_rng(0)
+    tokens = torch.from_numpy(rng.integers(0, 20, (200, 32)))
+    flat = tokens.flatten()
+    values = torch.where(flat >= 15, 0.1, 1.0) * (1 + 0.1 * torch.from_numpy(rng.random(len(flat))))
+    counts = torch.ones(len(flat), dtype=torch.int64)
+    return tokens, SparseCodes.from_counts(counts, flat, values.float(), 21)
+
+
+def test_faint_latents_are_not_tested_unless_it_is_asked_for(tmp_path):
+    tokens, codes = faint_world()
+    features = FeatureStore.from_codes(tokens, codes, tmp_path / "features")
+    table = rank_features(features).set_index("latent").sort_index()
+    assert set(table.verdict[:15]) == {"lexical"} and table.verdict[20] == "dead"
+    assert set(table.verdict[15:20]) == {"faint"} and table.monosemanticity[15:20].isna().all()
+    asked = rank_features(features, judge_faint=True).set_index("latent").sort_index()
+    assert set(asked.verdict[:20]) == {"lexical"} and asked.monosemanticity[15:20].notna().all()
+    assert asked.monosemanticity[:15].equals(table.monosemanticity[:15]), "they change no other's number"
+    bare = rank_codes(tokens, codes, faint=is_faint(column(features, "max")).numpy()).set_index("latent").sort_index()
+    assert bare.verdict.tolist() == table.verdict.tolist()
+
+
+def test_long_decoder_rows_make_weak_firings_strong(tmp_path):
+    tokens, codes = faint_world()
+    W_dec = torch.nn.functional.normalize(torch.randn(21, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    W_dec[15:20] *= 10
+    features = FeatureStore.from_codes(tokens, codes, tmp_path / "features", W_dec=W_dec)
+    assert "faint" not in set(rank_features(features).verdict)

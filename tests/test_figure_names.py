@@ -23,6 +23,8 @@ for (
     ROWS[column] = 0.5
 for column in "fvu ce_recovered_mean l0 tokens loss val_loss f1_feature f1_neuron r inverse kept ratio mean".split():
     ROWS[column] = 0.5
+for column in "correlation cosine chance null".split():
+    ROWS[column] = 0.5
 for column in "relative_norm nu_error nu_reconstruction exclusive genuine right size inside likely other proxy".split():
     ROWS[column] = 0.5
 for (
@@ -60,10 +62,13 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     ),
     "quality": lambda: figures.quality(ROWS),
     "sparsity_fidelity": lambda: figures.sparsity_fidelity({NAME: ROWS}),
+    "matched_cosines": lambda: figures.matched_cosines({NAME: ROWS}),
     "relative_norms": lambda: figures.relative_norms(ROWS),
     "score_comparison": lambda: figures.score_comparison({NAME: ROWS.head(1)}, title=NAME),
     "score_distributions": lambda: figures.score_distributions(ROWS, score=NAME),
+    "splitting": lambda: figures.splitting(ROWS.assign(other=ROWS.n, both=3, is_best=True), names=[{1: NAME}]),
     "training": lambda: figures.training({NAME: ROWS, "other": ROWS}, panels=["loss"], levels={NAME: 0.5}),
+    "universality": lambda: figures.universality({NAME: ROWS}),
     "verdict_shares": lambda: figures.verdict_shares(LEVELS.head(1)),
     "specificity": lambda: proxy_figures.specificity(ROWS, label=NAME, name=NAME),
     "sensitivity": lambda: proxy_figures.sensitivity(ROWS.assign(sensitivity=0.5)),

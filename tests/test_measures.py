@@ -173,7 +173,7 @@ def twin(features, tokens, z, tmp_path_factory):
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
-    monkeypatch.setattr("interp.metrics.twins.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.metrics.joint_sums.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
     found = best_correlations(features, other, buffer_mb=buffer_mb)
     for j in range(D):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from interp.cli.arguments import Parser, add_command, command_name
+from interp.cli.compare_command import compare_command
 from interp.cli.console import is_expected, is_first, one_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command, scorecard_command
 from interp.cli.judge_command import judge_command
@@ -34,6 +35,7 @@ COMMANDS: dict[Callable[..., None], Callable | None] = {
     rank_command: None,
     nulls_command: None,
     report_command: None,
+    compare_command: None,
     judge_command: None,
     scorecard_command: None,
     export_command: None,

@@ -3,10 +3,12 @@
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 """
 
+from interp.figures.comparisons import matched_cosines, universality
 from interp.figures.concepts import concept_dots, concept_frequency, concept_scatter
 from interp.figures.crosscoders import latent_scaling, relative_norms
 from interp.figures.dictionary_geometry import coactivation_heatmap, cosine_histogram, decoder_map
 from interp.figures.example_text import example_text
+from interp.figures.feature_flow import splitting
 from interp.figures.fidelity import quality, quality_latex, sparsity_fidelity, steering
 from interp.figures.one_latent import HighlightedText, activation_histogram, highlighted_text, logit_bars
 from interp.figures.population import coherence_density, density_histogram, precision_recall, score_distributions
@@ -33,12 +35,15 @@ __all__ = [
     "precision_recall",
     "quality",
     "quality_latex",
+    "matched_cosines",
     "relative_norms",
     "save",
     "score_comparison",
     "score_distributions",
     "sparsity_fidelity",
     "steering",
+    "splitting",
     "training",
+    "universality",
     "verdict_shares",
 ]

@@ -11,28 +11,35 @@ and for the two dictionaries, with M the best one-to-one matching (Hungarian alg
 
 Source: the best match by either is folklore; PW-MCC, Song et al. 2025, who take |cosine| and a one-to-one matching, so
 that two latents cannot both claim a third.
-Cost: products of the codes, L0² a row; the matching, O(n³) at worst and n² in memory. `buffer_mb` holds the
-correlations, in further passes over the codes if they need more (of more than some 5800 latents each).
+Cost: products of the codes, L0² a row (`joint_sums`); the matching, O(n³) at worst and n² in memory. `buffer_mb` holds
+the correlations, in further passes over the codes if they need more (of more than some 5800 latents each).
 Failing: stability, not meaning. A muddled direction that the data force on every seed is found again, and a fine
 meaning that a narrow dictionary splits differently each time is not.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
-from numba import njit
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from interp.codes import CodeStore, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
-from interp.monosemanticity.firings import ROWS_PER_CHUNK
+from interp.metrics.joint_sums import JointSums, joint_sums
+from interp.monosemanticity.firings import CodeSource
 
 _BLOCK = 256
+
+
+class Matches(NamedTuple):
+    """For each latent of one dictionary, that of another whose activation is most correlated with its own."""
+
+    other: Int64[np.ndarray, " d_sae"]
+    correlation: Float64[np.ndarray, " d_sae"]
+    """NaN for one that never fires."""
+    fired: Float64[np.ndarray, " d_sae"]
+    """Rows, of those that both encoded."""
 
 
 def best_correlations(
@@ -43,9 +50,13 @@ def best_correlations(
     Raises ValueError if the tokens or the decoders' widths differ.
     """
     check_twin(features, twin)
-    size = max(1, (buffer_mb << 20) // (8 * twin.d_sae))
-    parts = np.split(np.arange(features.d_sae), range(size, features.d_sae, size))
-    return np.concatenate([_best_of(latents, features.codes, twin.codes) for latents in parts])
+    return best_matches(features.codes, twin.codes, buffer_mb).correlation
+
+
+def best_matches(ours: CodeSource, theirs: CodeSource, buffer_mb: int = 256) -> Matches:
+    """Over the rows that both encoded. Raises ValueError for codes of unlike numbers of rows."""
+    parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], buffer_mb)]
+    return Matches(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
@@ -73,60 +84,37 @@ def nearest_rows(
 @torch.no_grad()
 def pairwise_mcc(ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]) -> float:
     """PW-MCC: mean |cosine| of the best one-to-one matching; of unlike widths, all of the narrower are matched."""
+    return float(np.abs(matched_rows(ours, theirs)[2]).mean())
+
+
+@torch.no_grad()
+def matched_rows(
+    ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
+) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
+    """The one-to-one matching of largest |cosine| in sum: row of ours, row of theirs, and their cosine."""
     import scipy.optimize
 
-    a, b = sorted((_unit(ours), _unit(theirs)), key=len)
-    cosine = (a @ b.T).abs_().numpy()
-    return float(cosine[scipy.optimize.linear_sum_assignment(cosine, maximize=True)].mean())
+    if len(ours) > len(theirs):
+        other, own, cosine = matched_rows(theirs, ours)
+        return own, other, cosine
+    cosine = (_unit(ours) @ _unit(theirs).T).numpy()
+    own, other = scipy.optimize.linear_sum_assignment(np.abs(cosine), maximize=True)
+    return own, other, cosine[own, other].astype(np.float64)
 
 
-def _best_of(latents: Int64[np.ndarray, " unit"], ours: CodeStore, theirs: CodeStore) -> Float64[np.ndarray, " unit"]:
-    """Of some latents of ours, by one pass over both codes."""
-    products = np.zeros((len(latents), theirs.d_sae))
-    moments = np.zeros((2, ours.d_sae)), np.zeros((2, theirs.d_sae))  # Σ z, Σ z²
-    edges = range(_BLOCK, len(latents), _BLOCK)
-    blocks = np.split(latents, edges), np.split(products, edges)
-    n = 0
-    for start in range(0, len(ours), ROWS_PER_CHUNK):
-        stop = min(start + ROWS_PER_CHUNK, len(ours))
-        encoded = (ours.present(start, stop) & theirs.present(start, stop)).numpy()
-        n += encoded.sum()
-        z = [_activations(codes[start:stop], encoded) for codes in (ours, theirs)]
-        for each, (sums, squares) in zip(z, moments, strict=True):
-            values = each.data.astype(np.float64)
-            np.add.at(sums, each.indices, values)
-            np.add.at(squares, each.indices, values**2)
-        arrays = [array for each in (z[0].tocsc(), z[1]) for array in (each.indptr, each.indices, each.data)]
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(partial(_add_products, *arrays), *blocks))
-    means = [sums / max(n, 1) for sums, _ in moments]
-    pairs = zip(moments, means, strict=True)
-    stds = [np.sqrt(np.maximum(squares / max(n, 1) - mean**2, 0)) for (_, squares), mean in pairs]
-    best = []
-    for own, sums in zip(*blocks, strict=True):
-        covariance = sums / max(n, 1) - np.outer(means[0][own], means[1])
-        best.append(ratio(covariance, np.outer(stds[0][own], stds[1]), empty=-np.inf).max(1))
-    found = np.concatenate(best)
-    return np.where(np.isfinite(found), found, np.nan)
-
-
-def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:
-    """On the rows that both encoded; 0 elsewhere."""
-    z = codes.scipy()
-    z.data = np.maximum(z.data, 0) * np.repeat(encoded, np.diff(z.indptr))
-    return z
+def _best_of(sums: JointSums) -> Matches:
+    own, n = sums.latents, max(sums.n_rows, 1)
+    means = [each.total / n for each in (sums.ours, sums.theirs)]
+    pairs = zip((sums.ours, sums.theirs), means, strict=True)
+    stds = [np.sqrt(np.maximum(each.squares / n - mean**2, 0)) for each, mean in pairs]
+    best, at = np.empty(len(own)), np.empty(len(own), np.int64)
+    for start in range(0, len(own), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        covariance = sums.products[0][block] / n - np.outer(means[0][own[block]], means[1])
+        correlation = ratio(covariance, np.outer(stds[0][own[block]], stds[1]), empty=-np.inf)
+        at[block], best[block] = correlation.argmax(1), correlation.max(1)
+    return Matches(at, np.where(np.isfinite(best), best, np.nan), sums.ours.fired[own])
 
 
 def _unit(W: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return torch.nn.functional.normalize(W.detach().float().cpu(), dim=1)
-
-
-@njit(cache=True, nogil=True)
-def _add_products(columns, rows, values, offsets, latents, others, ours, products):
-    for i in range(len(ours)):
-        product = products[i]
-        for c in range(columns[ours[i]], columns[ours[i] + 1]):
-            v = np.float64(values[c])
-            if v > 0:
-                for e in range(offsets[rows[c]], offsets[rows[c] + 1]):
-                    product[latents[e]] += v * others[e]

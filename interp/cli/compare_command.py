@@ -1,0 +1,101 @@
+"""`compare`: two dictionaries beside one another, by what they share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from interp.cli.paths import check_writable, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.compare.pairs import Pair
+    from interp.features.feature_store import FeatureStore
+
+FOLDER = "a run folder, a feature store or an SAE's folder"
+
+
+def compare_command(
+    first: Annotated[Path, FOLDER],
+    second: Annotated[Path, FOLDER],
+    *,
+    out: Annotated[Path | None, "a folder for the tables and figures"] = None,
+    seed: Annotated[int, "of intervals and nulls"] = 0,
+) -> None:
+    """two dictionaries → what they have in common
+
+    Compare by seeds (decoders matched one to one), by widths (what splits) or by models (activations on one text), each
+    beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store."""
+    from interp.compare.pairs import open_pair
+
+    if seed < 0:
+        raise ValueError(f"--seed {seed} must be at least 0")
+    if out is not None:
+        check_writable("--out", out, folder=True)
+    pair = open_pair(first, second)
+    print(pair)
+    found: dict[str, tuple[pd.DataFrame, go.Figure]] = {}
+    if pair.by == "seeds":
+        found |= _stability(pair, seed)
+    if pair.by == "widths" and pair.share_text:
+        found |= _splitting(pair, seed)
+    if pair.share_text:
+        found |= _universality(pair, seed)
+    if out is not None:
+        for name, (table, figure) in found.items():
+            write_table(table, out / f"{name}.parquet")
+            figure.write_html(out / f"{name}.html", include_plotlyjs="directory")
+        print(f"{', '.join(found)} in {out}")
+
+
+def _stability(pair: "Pair", seed: int) -> dict[str, Any]:
+    from interp import figures
+    from interp.compare.across_seeds import stability
+
+    sides = [pair.first, pair.second]
+    found = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
+    print(f"directions    PW-MCC {found.mcc}, of random ones {found.chance:.3f}")
+    print(f"              share of |cosine| ≥ {found.threshold} {found.share}, of random ones {found.chance_share:.3f}")
+    named = {name: side.alive[found.table[name]] for name, side in zip(("latent", "other"), sides, strict=True)}
+    table = found.table.assign(**named)
+    return {"stability": (table, figures.matched_cosines(table, threshold=found.threshold))}
+
+
+def _splitting(pair: "Pair", seed: int) -> dict[str, Any]:
+    from interp import figures
+    from interp.compare.across_widths import splitting
+
+    first, second = pair.first, pair.second
+    narrow, wide = (first, second) if first.d_sae < second.d_sae else (second, first)
+    assert narrow.features is not None and wide.features is not None  # they share their text
+    found = splitting(narrow.features, wide.features, seed=seed)
+    fates = found.children["children"]
+    print(
+        f"splitting     {found.n_split:,} of {len(fates):,} narrow latents split, {(fates == 0).sum():,} have no part"
+    )
+    shares = f"{found.share_with_parent:.0%}, on shifted text {found.null:.0%}"
+    print(f"              share of wide latents that are a part of a narrow one {shares}")
+    names = [_names(side.features) for side in (narrow, wide)]
+    return {"splitting": (found.edges, figures.splitting(found.edges, names=names))}
+
+
+def _names(features: "FeatureStore") -> dict[int, str]:
+    from interp.report.columns import top_tokens
+
+    return {latent: "|".join([f"#{latent}", *tokens]) for latent, tokens in top_tokens(features, 3).items()}
+
+
+def _universality(pair: "Pair", seed: int) -> dict[str, Any]:
+    import pandas as pd
+
+    from interp import figures
+    from interp.compare.across_models import universality
+
+    tables, sides = {}, {"first": pair.first.features, "second": pair.second.features}
+    for (name, ours), (other, theirs) in (tuple(sides.items()), tuple(reversed(sides.items()))):
+        assert ours is not None and theirs is not None
+        found = universality(ours, theirs, seed=seed)
+        print(f"activations   median r of {name} in {other} {found.median}, on shifted text {found.null}")
+        tables[f"{name} in {other}"] = found.table
+    table = pd.concat([table.assign(direction=name) for name, table in tables.items()], ignore_index=True)
+    return {"universality": (table, figures.universality(tables))}

@@ -1,0 +1,42 @@
+"""Where else a feature lives: dictionaries of other models, seeds, widths and checkpoints beside one another.
+
+In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each beside its null.
+"""
+
+from interp.compare.across_models import Universality, universality
+from interp.compare.across_seeds import Stability, stability
+from interp.compare.across_widths import Splitting, splitting
+from interp.compare.model_diffing import (
+    EXCLUSIVE,
+    NU_ERROR,
+    NU_RECONSTRUCTION,
+    SHARED,
+    LatentScaling,
+    MeanDifference,
+    diff_table,
+    latent_scaling,
+    mean_difference,
+    relative_norms,
+)
+from interp.compare.pairs import Pair, open_pair
+
+__all__ = [
+    "EXCLUSIVE",
+    "NU_ERROR",
+    "NU_RECONSTRUCTION",
+    "SHARED",
+    "LatentScaling",
+    "MeanDifference",
+    "Pair",
+    "Splitting",
+    "Stability",
+    "Universality",
+    "diff_table",
+    "latent_scaling",
+    "mean_difference",
+    "open_pair",
+    "relative_norms",
+    "splitting",
+    "stability",
+    "universality",
+]

@@ -1,0 +1,102 @@
+"""What becomes of a latent in a wider dictionary: is it kept, does it split, is it gone?
+
+In: scans, or codes, of a narrow and of a wider dictionary of the same activations. Out: edges from narrow latents i to
+wide ones j, where their masked cosine is at least `min_cosine`: that of the two activations on the rows where j fires,
+
+    masked_ij = Σ_{z'_j > 0} z_i z'_j / √(Σ_{z'_j > 0} z_i² · Σ z'_j²)
+
+which is near 1 where j is a part of i, however small; the plain cosine would be small there. Each wide latent belongs
+to its best narrow one, `is_best`; a narrow one that two or more belong to has split. The same on codes that are shifted
+circularly against the text says how many edges chance makes.
+
+Source: feature splitting and the masked cosine, Towards Monosemanticity (Bricken et al. 2023); the default threshold is
+our own. Cost: L0 L0' a row for each of three sums, twice (`metrics.joint_sums`).
+Failing: a dense latent is active on the rows of any other: where it fires evenly, everything is a part of it. A wide
+latent that is there beside its narrow one and a new one, with firings taken from both, has one parent here.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from interp.compare.across_models import MIN_FIRED, ShiftedCodes, check_same_text, codes_of, drawn_shift
+from interp.features.feature_store import FeatureStore
+from interp.files import ratio
+from interp.metrics.joint_sums import joint_sums
+from interp.monosemanticity.firings import CodeSource
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_COSINE = 0.7
+
+
+@dataclass(frozen=True)
+class Splitting:
+    edges: "pd.DataFrame"
+    """latent (narrow), other (wide), masked, both (rows on which both fire), share (of the wide one's firings that are
+    the narrow one's too), is_best (of the wide one's edges); the narrow latents in order, each with its best first."""
+    children: "pd.DataFrame"
+    """A row a narrow latent that fires enough: latent, fired, children (wide latents whose best it is)."""
+    share_with_parent: float
+    """Of the wide latents that fire enough, those with an edge."""
+    null: float
+    """The same on shifted text."""
+
+    @property
+    def n_split(self) -> int:
+        return int((self.children["children"] >= 2).sum())
+
+
+def splitting(
+    narrow: FeatureStore | CodeSource,
+    wide: FeatureStore | CodeSource,
+    *,
+    min_cosine: float = MIN_COSINE,
+    min_fired: int = MIN_FIRED,
+    seed: int = 0,
+    buffer_mb: int = 256,
+) -> Splitting:
+    """Raises ValueError where the narrow one has more latents than the wide one, for scans of unlike tokens, and for a
+    threshold that is not in 0..1."""
+    import pandas as pd
+
+    if not 0 < min_cosine <= 1:
+        raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")
+    if narrow.d_sae > wide.d_sae:
+        raise ValueError(f"the narrow dictionary has {narrow.d_sae} latents, the wide one {wide.d_sae}: swap them")
+    check_same_text(narrow, wide)
+    own, other = codes_of(narrow), codes_of(wide)
+    shifted = ShiftedCodes(other, drawn_shift(len(own), seed))
+    edges, *fired = _edges(own, other, min_cosine, min_fired, buffer_mb)
+    by_chance = _edges(own, shifted, min_cosine, min_fired, buffer_mb)[0]
+    best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
+    edges["is_best"] = edges.index.isin(best)
+    alive, n_wide = np.flatnonzero(fired[0] >= min_fired), max(int((fired[1] >= min_fired).sum()), 1)
+    n_children = np.bincount(edges["latent"][edges["is_best"]], minlength=own.d_sae)[alive]
+    return Splitting(
+        edges.reset_index(drop=True),
+        pd.DataFrame({"latent": alive, "fired": fired[0][alive].astype(int), "children": n_children}),
+        edges["other"].nunique() / n_wide,
+        by_chance["other"].nunique() / n_wide,
+    )
+
+
+def _edges(
+    own: CodeSource, other: CodeSource, min_cosine: float, min_fired: int, buffer_mb: int
+) -> tuple["pd.DataFrame", np.ndarray, np.ndarray]:
+    """The edges, and how often each narrow and each wide latent fires."""
+    import pandas as pd
+
+    parts, fired = [], [np.zeros(own.d_sae), np.zeros(other.d_sae)]
+    for sums in joint_sums(own, other, [(1, 1), (2, 0), (0, 0)], buffer_mb):
+        products, squares, both = sums.products
+        fired = [sums.ours.fired, sums.theirs.fired]
+        masked = ratio(products, np.sqrt(squares * sums.theirs.squares), empty=0.0)
+        enough = np.outer(fired[0][sums.latents] >= min_fired, fired[1] >= min_fired)
+        row, j = np.nonzero((masked >= min_cosine) & enough)
+        columns = {"latent": sums.latents[row], "other": j, "masked": masked[row, j], "both": both[row, j].astype(int)}
+        parts.append(pd.DataFrame({**columns, "share": both[row, j] / fired[1][j]}))
+    edges = pd.concat(parts, ignore_index=True)
+    return edges.sort_values(["latent", "masked"], ascending=[True, False], ignore_index=True), *fired

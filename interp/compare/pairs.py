@@ -1,0 +1,124 @@
+"""What two things can be compared by: the seeds, the widths or the models of their dictionaries.
+
+In: two folders, each a run, a feature store or an SAE. Out: `Pair`, of
+
+    seeds     decoders of one width that read the same hook of the same model
+    widths    the same, of unlike widths
+    models    scans of the same tokens, of another hook or another model
+
+Decoders are compared where both read one place, activations where both are scans of the same tokens. Folders from
+elsewhere that do not say which model they read are taken at their word: the same hook name and width.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from interp.compare.across_models import MIN_FIRED
+from interp.features.feature_store import FeatureStore
+from interp.features.identity import scanned
+from interp.features.scan import tensor_digest
+from interp.hooks import own_hook
+from interp.sae import SAE, load_sae
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: a scan, or a dictionary without one."""
+
+    path: Path
+    features: FeatureStore | None
+    sae: SAE | None
+
+    @property
+    def hook(self) -> str | None:
+        return self.features.meta.get("hook_name") if self.features is not None else own_hook(self.sae)
+
+    @property
+    def d_sae(self) -> int:
+        return self.features.d_sae if self.features is not None else self._sae.d_sae
+
+    @property
+    def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
+        return self.features.W_dec if self.features is not None else self._sae.W_dec.detach().float()
+
+    @cached_property
+    def alive(self) -> Int64[np.ndarray, " latent"]:
+        """Latents that fire on MIN_FIRED rows; all of a dictionary without a scan."""
+        if self.features is None:
+            return np.arange(self.d_sae)
+        table = self.features.table().sort_values("latent")
+        return np.flatnonzero(table["n_active"].to_numpy() >= MIN_FIRED)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """What is known of the model: digests, by what they are of."""
+        if self.features is None:
+            weights = self._sae.metadata.get("model_weights")
+            return {"weights": weights} if weights else {}
+        nothing = tensor_digest(None)
+        known = {key: value for key, value in scanned(self.features).items() if key in ("activations", "model")}
+        return {key: value for key, value in known.items() if value != nothing}
+
+    @property
+    def _sae(self) -> SAE:
+        assert self.sae is not None
+        return self.sae
+
+
+@dataclass(frozen=True)
+class Pair:
+    first: Side
+    second: Side
+    by: Literal["seeds", "widths", "models"]
+    share_text: bool
+    """Whether both are scans of the same tokens."""
+
+    def __str__(self) -> str:
+        latents = " and ".join(f"{side.d_sae:,}" for side in (self.first, self.second))
+        where = {"models": "the same text read by another model or hook"}.get(self.by, f"one hook ({self.first.hook})")
+        return f"compared by {self.by}: {where}, {latents} latents"
+
+
+def open_pair(first: str | Path, second: str | Path) -> Pair:
+    """Raises ValueError for a folder that holds neither features nor an SAE, and for two that share nothing."""
+    a, b = open_side(first), open_side(second)
+    same_text = a.features is not None and b.features is not None and _same_tokens(a.features, b.features)
+    if _same_place(a, b):
+        return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)
+    if same_text:
+        return Pair(a, b, "models", True)
+    places = " and ".join(f"{side.path} of {side.hook or 'an unnamed hook'}" for side in (a, b))
+    lacks = "they read other hooks or models, and are no scans of the same tokens"
+    raise ValueError(f"nothing to compare {places} by: {lacks}; `interp scan` both over the same tokens")
+
+
+def open_side(source: str | Path) -> Side:
+    """A run folder or a feature store as its features, anything else as an SAE."""
+    path = Path(source)
+    if any((path / name).is_file() for name in ("meta.json", "features/meta.json")):
+        return Side(path, FeatureStore.open(path), None)
+    if (path / "cfg.json").is_file() or (path / "sae" / "cfg.json").is_file():
+        return Side(path, None, load_sae(path if (path / "cfg.json").is_file() else path / "sae"))
+    raise ValueError(f"{path} is neither a run folder, nor a feature store, nor an SAE's folder: name one")
+
+
+def _same_tokens(a: FeatureStore, b: FeatureStore) -> bool:
+    return a.tokens.shape == b.tokens.shape and torch.equal(a.tokens, b.tokens)
+
+
+def _same_place(a: Side, b: Side) -> bool:
+    """One hook of one model, by all that is known of either."""
+    decoders: list[Any] = [a.W_dec, b.W_dec]
+    if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:
+        return False
+    if a.hook and b.hook and a.hook != b.hook:
+        return False
+    known = [key for key in a.origins if key in b.origins]
+    return not known or any(a.origins[key] == b.origins[key] for key in known)

@@ -1,0 +1,63 @@
+"""What dictionaries have in common: how well another one's best latent follows each.
+
+In: tables of `interp.compare`. Out: plotly Figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from interp.figures.theme import GREY, INK, SEQUENCE, escaped, need, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
+    """The share of latents whose best match in another dictionary is correlated above each r; dots are the medians.
+
+    tables: correlation and null, as `compare.universality` makes them; by name, where there are several.
+    """
+    named = tables if isinstance(tables, Mapping) else {"matches": tables}
+    fig = go.Figure()
+    for i, ((name, table), colour) in enumerate(zip(named.items(), SEQUENCE * len(named), strict=False)):
+        need(table, "correlation", "null")
+        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
+        _above(fig, table["correlation"], dict(color=colour, width=2), name=escaped(name))
+        _above(fig, table["null"], dotted, name="shifted text (dotted)", showlegend=i == len(named) - 1)
+    styled(fig, "Is there such a latent in the other?", height=380)
+    fig.update_xaxes(title_text="largest correlation with a latent of the other, r", range=[-0.02, 1.02])
+    return fig.update_yaxes(title_text="share of latents above r", tickformat=".0%", range=[-0.02, 1.02])
+
+
+def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, threshold: float = 0.7) -> go.Figure:
+    """The share of latents whose match in another dictionary has a decoder cosine above each value, beside what random
+    directions reach.
+
+    tables: cosine and chance, as `compare.stability` makes them; by name, where there are several.
+    """
+    named = tables if isinstance(tables, Mapping) else {"matches": tables}
+    fig = go.Figure()
+    for i, ((name, table), colour) in enumerate(zip(named.items(), SEQUENCE * len(named), strict=False)):
+        need(table, "cosine", "chance")
+        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
+        _above(fig, table["cosine"], dict(color=colour, width=2), name=escaped(name))
+        _above(fig, table["chance"], dotted, name="random directions (dotted)", showlegend=i == len(named) - 1)
+    fig.add_vline(threshold, line=dict(color=INK, width=1, dash="dash"))
+    styled(fig, "Does another seed find the same directions?", height=380)
+    fig.update_xaxes(title_text="|cosine| with the one latent that it is matched to", range=[-0.02, 1.02])
+    return fig.update_yaxes(title_text="share of latents above", tickformat=".0%", range=[-0.02, 1.02])
+
+
+def _above(fig: go.Figure, values: pd.Series, line: dict, **named: Any) -> None:
+    """The share of values above each of them, with a dot at the median."""
+    ordered = np.sort(values.dropna().to_numpy(float))
+    share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
+    fig.add_scatter(x=ordered, y=share, mode="lines", line=line, **named)
+    if len(ordered):
+        dot = dict(color=line["color"], size=8)
+        fig.add_scatter(x=[np.median(ordered)], y=[0.5], mode="markers", marker=dot, showlegend=False)

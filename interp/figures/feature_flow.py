@@ -1,0 +1,80 @@
+"""What becomes of features from one dictionary to a wider one, as a flow from left to right.
+
+In: tables of edges as `interp.compare.splitting` makes them. Out: a plotly Figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from interp.figures.theme import SEQUENCE, WIDTH, label, need, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ROW = 17
+"""Pixels a node of the tallest column."""
+
+
+def splitting(
+    levels: pd.DataFrame | Sequence[pd.DataFrame],
+    *,
+    names: Sequence[Mapping[int, str]] = (),
+    roots: Sequence[int] | None = None,
+    most: int = 8,
+) -> go.Figure:
+    """A column of bars a dictionary, narrow on the left; a band is as thick as the rows on which both of its ends fire.
+
+    levels: latent, other, both, is_best, from each dictionary to the next wider one. names: of the latents of each
+    dictionary, left to right; their numbers, where there are none. roots: the narrow latents that are shown; by default
+    the `most` that split into the most.
+    """
+    tables = list(levels) if isinstance(levels, list | tuple) else [levels]
+    for table in tables:
+        need(table, "latent", "other", "both", "is_best")
+    tables = [table[table["is_best"]] for table in tables]
+    if roots is None:
+        roots = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:most]
+    columns, bands = _flow(tables, [int(root) for root in roots])
+    place = {(level, latent): i for i, (level, latent) in enumerate((k, j) for k, c in enumerate(columns) for j in c)}
+    colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
+    for level, latent, other, _ in bands:
+        colours[level + 1, other] = colours[level, latent]
+    known = [*names, *[{}] * len(columns)]
+    node = dict(
+        label=[label(known[level].get(latent, f"#{latent}")) for level, latent in place],
+        color=[colours[key] for key in place],
+        pad=6,
+        thickness=8,
+        line_width=0,
+    )
+    link = dict(
+        source=[place[level, latent] for level, latent, _, _ in bands],
+        target=[place[level + 1, other] for level, _, other, _ in bands],
+        value=[max(both, 1) for *_, both in bands],
+        color=[_pale(colours[level, latent]) for level, latent, _, _ in bands],
+    )
+    tallest = max(map(len, columns))
+    fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont=dict(size=10)))
+    styled(fig, "Features that split in wider dictionaries", height=max(300, 120 + _ROW * tallest))
+    return fig.update_layout(meta={"min_width": WIDTH})
+
+
+def _flow(tables: Sequence[pd.DataFrame], roots: list[int]) -> tuple[list[list[int]], list[tuple[int, int, int, int]]]:
+    """The latents of each column, and (level, latent, other, both) of each band, from the roots on."""
+    columns, bands = [roots], []
+    for level, table in enumerate(tables):
+        kept = table[table["latent"].isin(columns[-1])].sort_values(["latent", "both"], ascending=[True, False])
+        order = {latent: i for i, latent in enumerate(columns[-1])}
+        rows = sorted(kept.itertuples(), key=lambda row: order[row.latent])
+        bands += [(level, int(row.latent), int(row.other), int(row.both)) for row in rows]
+        columns.append([int(row.other) for row in rows])
+    return columns, bands
+
+
+def _pale(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.3)"

@@ -23,7 +23,7 @@ for (
     ROWS[column] = 0.5
 for column in "fvu ce_recovered_mean l0 tokens loss val_loss f1_feature f1_neuron r inverse kept ratio mean".split():
     ROWS[column] = 0.5
-for column in "correlation cosine chance null".split():
+for column in "correlation cosine chance null similarity".split():
     ROWS[column] = 0.5
 for column in "relative_norm nu_error nu_reconstruction exclusive genuine right size inside likely other proxy".split():
     ROWS[column] = 0.5
@@ -63,6 +63,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     "quality": lambda: figures.quality(ROWS),
     "sparsity_fidelity": lambda: figures.sparsity_fidelity({NAME: ROWS}),
     "matched_cosines": lambda: figures.matched_cosines({NAME: ROWS}),
+    "neighbourhoods": lambda: figures.neighbourhoods({NAME: ROWS}),
     "relative_norms": lambda: figures.relative_norms(ROWS),
     "score_comparison": lambda: figures.score_comparison({NAME: ROWS.head(1)}, title=NAME),
     "score_distributions": lambda: figures.score_distributions(ROWS, score=NAME),

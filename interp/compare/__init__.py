@@ -18,6 +18,7 @@ from interp.compare.model_diffing import (
     mean_difference,
     relative_norms,
 )
+from interp.compare.neighbourhoods import Neighbourhoods, neighbourhoods
 from interp.compare.pairs import Pair, open_pair
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SHARED",
     "LatentScaling",
     "MeanDifference",
+    "Neighbourhoods",
     "Pair",
     "Splitting",
     "Stability",
@@ -34,6 +36,7 @@ __all__ = [
     "diff_table",
     "latent_scaling",
     "mean_difference",
+    "neighbourhoods",
     "open_pair",
     "relative_norms",
     "splitting",

@@ -3,7 +3,7 @@
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 """
 
-from interp.figures.comparisons import matched_cosines, universality
+from interp.figures.comparisons import matched_cosines, neighbourhoods, universality
 from interp.figures.concepts import concept_dots, concept_frequency, concept_scatter
 from interp.figures.crosscoders import latent_scaling, relative_norms
 from interp.figures.dictionary_geometry import coactivation_heatmap, cosine_histogram, decoder_map
@@ -32,17 +32,18 @@ __all__ = [
     "highlighted_text",
     "latent_scaling",
     "logit_bars",
+    "matched_cosines",
     "precision_recall",
     "quality",
     "quality_latex",
-    "matched_cosines",
+    "neighbourhoods",
     "relative_norms",
     "save",
     "score_comparison",
     "score_distributions",
     "sparsity_fidelity",
-    "steering",
     "splitting",
+    "steering",
     "training",
     "universality",
     "verdict_shares",

@@ -15,6 +15,8 @@ from interp.figures.theme import GREY, INK, SEQUENCE, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
+MIN_PAIRS = 5
+"""Of a bin, for it to be drawn."""
 
 
 def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -51,6 +53,31 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     styled(fig, "Does another seed find the same directions?", height=380)
     fig.update_xaxes(title_text="|cosine| with the one latent that it is matched to", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents above", tickformat=".0%", range=[-0.02, 1.02])
+
+
+def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, n_bins: int = 12) -> go.Figure:
+    """How similar the contexts of two latents are, by the cosine of their directions: the mean of bins, with the middle
+    half of the pairs; bins of few pairs are left out.
+
+    tables: cosine and similarity of pairs, as `compare.neighbourhoods` makes them; by name, where there are several.
+    """
+    named = tables if isinstance(tables, Mapping) else {"pairs of latents": tables}
+    fig = go.Figure()
+    for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
+        need(table, "cosine", "similarity")
+        low, high = table["cosine"].min(), table["cosine"].max()
+        at = np.minimum(((table["cosine"] - low) / max(high - low, 1e-12) * n_bins).astype(int), n_bins - 1)
+        bins = table.groupby(at).agg(x=("cosine", "mean"), y=("similarity", "mean"), n=("cosine", "size"))
+        bins = bins[bins["n"] >= MIN_PAIRS]
+        spread = table.groupby(at)["similarity"].quantile([0.25, 0.75]).unstack().loc[bins.index]
+        band = dict(x=[*bins["x"], *bins["x"][::-1]], y=[*spread[0.75], *spread[0.25][::-1]], fill="toself")
+        fig.add_scatter(**band, line_width=0, fillcolor=colour, opacity=0.2, hoverinfo="skip", showlegend=False)
+        texts = [f"{n:,} pairs" for n in bins["n"]]
+        style = dict(mode="lines+markers", line=dict(color=colour, width=2), name=escaped(name), showlegend=True)
+        fig.add_scatter(x=bins["x"], y=bins["y"], text=texts, **style)
+    styled(fig, "Directions and contexts of pairs of latents", height=380)
+    fig.update_xaxes(title_text="cosine of the decoder rows of two latents")
+    return fig.update_yaxes(title_text="similarity of their contexts (cosine)")
 
 
 def _above(fig: go.Figure, values: pd.Series, line: dict, **named: Any) -> None:

@@ -58,7 +58,7 @@ def joint_sums(
     """
     if len(ours) != len(theirs):
         raise ValueError(f"codes of {len(ours)} and {len(theirs)} rows: to be compared they must be of the same tokens")
-    size = max(1, (buffer_mb << 20) // (8 * theirs.d_sae * len(powers)))
+    size = max(1, (buffer_mb << 20) // (8 * theirs.d_sae * max(len(powers), 1)))
     for latents in np.split(np.arange(ours.d_sae), range(size, ours.d_sae, size)):
         yield _sums_of(latents, ours, theirs, powers)
 

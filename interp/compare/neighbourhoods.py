@@ -1,0 +1,116 @@
+"""Do latents that write in similar directions fire in similar contexts?
+
+In: a feature store with a decoder. Out, for all pairs of a sample of latents that fire enough,
+
+    cosine_ij     = Ŵ_i · Ŵ_j
+    similarity_ij = mean over the places o around a firing of ½ (v_io · v'_jo + v'_io · v_jo)
+
+where v_io(t) ∝ p_io(t) / √q(t) is of length 1, p_io(t) the share of token t at place o of i's firings on the fit half
+of the text and q(t) its share of all tokens; v' is of the other half. So no two firings of one passage are compared.
+Their Spearman correlation has a 95 % interval of a bootstrap over latents, for pairs share latents; the null gives each
+latent another's contexts.
+
+Source: feature neighbourhoods, Scaling Monosemanticity (Templeton et al. 2024); the measure is our own. Cost: latents²
+times the tokens kept at each place.
+Failing: contexts are the tokens that the scan kept, the most frequent few of each place: what a latent says of a whole
+document is not seen. A monotone trend may be all in the few nearest pairs, and the correlation small: see the figure.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Float64, Int64
+
+from interp.compare.across_models import MIN_FIRED
+from interp.compare.estimates import Estimate
+from interp.features.feature_store import FeatureStore
+from interp.files import ratio
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    pairs: "pd.DataFrame"
+    """A row a pair: latent < other, cosine, similarity."""
+    rank_correlation: Estimate
+    null: float
+
+
+def neighbourhoods(
+    features: FeatureStore, *, latents: int = 300, min_fired: int = MIN_FIRED, seed: int = 0
+) -> Neighbourhoods:
+    """Of `latents`, drawn by the seed. Raises ValueError for a store without a decoder, and where fewer than three
+    latents fire on `min_fired` rows."""
+    import pandas as pd
+
+    if features.W_dec is None:
+        raise ValueError(f"{features.path} has no decoder (W_dec), and neighbours are told by its directions")
+    n_active = features.table().sort_values("latent")["n_active"].to_numpy()
+    alive = np.flatnonzero(n_active >= min_fired)
+    if len(alive) < 3:
+        raise ValueError(f"{len(alive)} latents fire on min_fired={min_fired} rows, at least 3 are needed: lower it")
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(alive)[:latents])
+    unit = torch.nn.functional.normalize(features.W_dec[chosen].double(), dim=1).numpy()
+    cosine, similarity = unit @ unit.T, context_similarity(features, chosen)
+    order = generator.permutation(len(chosen))
+    row, column = np.triu_indices(len(chosen), 1)
+    columns = {"latent": chosen[row], "other": chosen[column]}
+    pairs = pd.DataFrame({**columns, "cosine": cosine[row, column], "similarity": similarity[row, column]})
+    null = _spearman(cosine[row, column], similarity[np.ix_(order, order)][row, column])
+    return Neighbourhoods(pairs, _over_latents(cosine, similarity, generator), null)
+
+
+def context_similarity(features: FeatureStore, latents: Int64[np.ndarray, " unit"]) -> Float64[np.ndarray, "unit unit"]:
+    """Of the tokens around the firings of each two latents, in opposite halves of the text."""
+    counts = features.sql(
+        f'select latent, "offset", token, n, n_fit from tokens where latent in ({", ".join(map(str, latents))})'
+    )
+    tokens = features.tokens.numpy().reshape(-1)
+    n_vocab = max(int(tokens.max()), int(counts["token"].max())) + 1
+    weight = 1 / np.sqrt(np.maximum(np.bincount(tokens, minlength=n_vocab), 1) / len(tokens))
+    found, places = np.zeros((len(latents), len(latents))), counts["offset"].unique()
+    for place in places:
+        own = counts[counts["offset"] == place]
+        halves = [_directions(own, n, latents, weight) for n in (own["n_fit"], own["n"] - own["n_fit"])]
+        across = (halves[0] @ halves[1].T).toarray()
+        found += (across + across.T) / (2 * len(places))
+    return found
+
+
+def _directions(
+    own: "pd.DataFrame", n: "pd.Series", latents: np.ndarray, weight: np.ndarray
+) -> scipy.sparse.csr_matrix:
+    """Weighted counts of each latent as rows of length 1, 0 where there are none."""
+    row, token = np.searchsorted(latents, own["latent"]), own["token"].to_numpy()
+    entries = n.to_numpy(float) * weight[token]
+    matrix = scipy.sparse.csr_matrix((entries, (row, token)), (len(latents), len(weight)))
+    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
+    return scipy.sparse.csr_matrix(scipy.sparse.diags(ratio(1.0, lengths, empty=0.0)) @ matrix)
+
+
+def _over_latents(cosine: np.ndarray, similarity: np.ndarray, generator: np.random.Generator) -> Estimate:
+    n = len(cosine)
+    row, column = np.triu_indices(n, 1)
+    drawn = []
+    for _ in range(_DRAWS):
+        own = generator.integers(n, size=n)
+        a, b = own[row], own[column]
+        differ = a != b  # a latent that is drawn twice is no neighbour of itself
+        drawn.append(_spearman(cosine[a, b][differ], similarity[a, b][differ]))
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Estimate(_spearman(cosine[row, column], similarity[row, column]), float(low), float(high))
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    import scipy.stats
+
+    ranks = [scipy.stats.rankdata(each) for each in (a, b)]
+    return float(ratio(np.cov(*ranks)[0, 1], np.std(ranks[0], ddof=1) * np.std(ranks[1], ddof=1)))

@@ -69,8 +69,8 @@ def splitting(
     check_same_text(narrow, wide)
     own, other = codes_of(narrow), codes_of(wide)
     shifted = ShiftedCodes(other, drawn_shift(len(own), seed))
-    edges, *fired = _edges(own, other, min_cosine, min_fired, buffer_mb)
-    by_chance = _edges(own, shifted, min_cosine, min_fired, buffer_mb)[0]
+    edges, *fired = masked_edges(own, other, min_cosine, min_fired, buffer_mb)
+    by_chance = masked_edges(own, shifted, min_cosine, min_fired, buffer_mb)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
     alive, n_wide = np.flatnonzero(fired[0] >= min_fired), max(int((fired[1] >= min_fired).sum()), 1)
@@ -83,7 +83,7 @@ def splitting(
     )
 
 
-def _edges(
+def masked_edges(
     own: CodeSource, other: CodeSource, min_cosine: float, min_fired: int, buffer_mb: int
 ) -> tuple["pd.DataFrame", np.ndarray, np.ndarray]:
     """The edges, and how often each narrow and each wide latent fires."""

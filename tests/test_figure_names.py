@@ -52,6 +52,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     "latent_scaling": lambda: figures.latent_scaling(SECOND),
     "logit_bars": lambda: figures.logit_bars(LOGITS, [NAME]),
     "coactivation_heatmap": lambda: figures.coactivation_heatmap(PAIRS, names={1: NAME}),
+    "concept_births": lambda: figures.concept_births(GRID, [NAME, "b", "c"], steps=[1, 2, 3], losses=[3, 2, 1]),
     "concept_dots": lambda: figures.concept_dots(ROWS),
     "concept_frequency": lambda: figures.concept_frequency(ROWS.assign(n_label=10), n_tokens=1000),
     "cosine_histogram": lambda: figures.cosine_histogram({NAME: [0.5]}, title=NAME),
@@ -67,7 +68,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     "relative_norms": lambda: figures.relative_norms(ROWS),
     "score_comparison": lambda: figures.score_comparison({NAME: ROWS.head(1)}, title=NAME),
     "score_distributions": lambda: figures.score_distributions(ROWS, score=NAME),
-    "splitting": lambda: figures.splitting(ROWS.assign(other=ROWS.n, both=3, is_best=True), names=[{1: NAME}]),
+    "splitting": lambda: figures.splitting([ROWS.assign(other=ROWS.n, both=3, is_best=True)], names=[{1: NAME}]),
     "training": lambda: figures.training({NAME: ROWS, "other": ROWS}, panels=["loss"], levels={NAME: 0.5}),
     "universality": lambda: figures.universality({NAME: ROWS}),
     "verdict_shares": lambda: figures.verdict_shares(LEVELS.head(1)),
@@ -112,7 +113,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     "twin_losses": lambda: essay.twin_losses(ROWS),
 }
 NAMELESS = {
-    *("activation_histogram", "compute_curves", "decision_slider", "generation_quality", "geometry"),
+    *("activation_histogram", "feature_lives", "compute_curves", "decision_slider", "generation_quality", "geometry"),
     *("gold_against_divergence", "grokking_curves", "preference_curves", "spectrum_slider", "tuning_curves"),
     "steering",
 }

@@ -70,13 +70,12 @@ def _splitting(pair: "Pair", seed: int) -> dict[str, Any]:
     assert narrow.features is not None and wide.features is not None  # they share their text
     found = splitting(narrow.features, wide.features, seed=seed)
     fates = found.children["children"]
-    print(
-        f"splitting     {found.n_split:,} of {len(fates):,} narrow latents split, {(fates == 0).sum():,} have no part"
-    )
+    gone = int((fates == 0).sum())
+    print(f"splitting     {found.n_split:,} of {len(fates):,} narrow latents split, {gone:,} have no part")
     shares = f"{found.share_with_parent:.0%}, on shifted text {found.null:.0%}"
     print(f"              share of wide latents that are a part of a narrow one {shares}")
-    names = [_names(side.features) for side in (narrow, wide)]
-    return {"splitting": (found.edges, figures.splitting(found.edges, names=names))}
+    names = [_names(features) for features in (narrow.features, wide.features)]
+    return {"splitting": (found.edges, figures.splitting([found.edges], names=names))}
 
 
 def _names(features: "FeatureStore") -> dict[int, str]:

@@ -3,6 +3,7 @@
 In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each beside its null.
 """
 
+from interp.compare.across_checkpoints import Lives, feature_lives
 from interp.compare.across_models import Universality, universality
 from interp.compare.across_seeds import Stability, stability
 from interp.compare.across_widths import Splitting, splitting
@@ -27,6 +28,7 @@ __all__ = [
     "NU_RECONSTRUCTION",
     "SHARED",
     "LatentScaling",
+    "Lives",
     "MeanDifference",
     "Neighbourhoods",
     "Pair",
@@ -34,6 +36,7 @@ __all__ = [
     "Stability",
     "Universality",
     "diff_table",
+    "feature_lives",
     "latent_scaling",
     "mean_difference",
     "neighbourhoods",

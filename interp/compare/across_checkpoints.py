@@ -124,8 +124,9 @@ def _splits(
 ) -> list[bool | None]:
     """Whether a latent of the checkpoint before a birth held what was born."""
     split: list[bool | None] = [None] * len(table)
-    for (last, born), rows in table[table["kind"] == "born"].groupby(["checkpoint", "born"]):
-        edges = masked_edges(checkpoints[int(born) - 1], checkpoints[int(last)], threshold, min_fired, buffer_mb)[0]
+    for _, rows in table[table["kind"] == "born"].groupby(["checkpoint", "born"]):
+        before, last = checkpoints[int(rows["born"].iloc[0]) - 1], checkpoints[int(rows["checkpoint"].iloc[0])]
+        edges = masked_edges(before, last, threshold, min_fired, buffer_mb)[0]
         for row, latent in zip(rows.index, rows["latent"], strict=True):
             split[row] = bool((edges["other"] == latent).any())
     return split

@@ -89,14 +89,14 @@ def masked_edges(
     """The edges, and how often each narrow and each wide latent fires."""
     import pandas as pd
 
-    parts, fired = [], [np.zeros(own.d_sae), np.zeros(other.d_sae)]
+    parts, fired = [], (np.zeros(own.d_sae), np.zeros(other.d_sae))
     for sums in joint_sums(own, other, [(1, 1), (2, 0), (0, 0)], buffer_mb):
         products, squares, both = sums.products
-        fired = [sums.ours.fired, sums.theirs.fired]
+        fired = sums.ours.fired, sums.theirs.fired
         masked = ratio(products, np.sqrt(squares * sums.theirs.squares), empty=0.0)
         enough = np.outer(fired[0][sums.latents] >= min_fired, fired[1] >= min_fired)
         row, j = np.nonzero((masked >= min_cosine) & enough)
         columns = {"latent": sums.latents[row], "other": j, "masked": masked[row, j], "both": both[row, j].astype(int)}
         parts.append(pd.DataFrame({**columns, "share": both[row, j] / fired[1][j]}))
     edges = pd.concat(parts, ignore_index=True)
-    return edges.sort_values(["latent", "masked"], ascending=[True, False], ignore_index=True), *fired
+    return edges.sort_values(["latent", "masked"], ascending=[True, False], ignore_index=True), fired[0], fired[1]

@@ -3,6 +3,7 @@
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 """
 
+from interp.figures.checkpoints import concept_births, feature_lives
 from interp.figures.comparisons import matched_cosines, neighbourhoods, universality
 from interp.figures.concepts import concept_dots, concept_frequency, concept_scatter
 from interp.figures.crosscoders import latent_scaling, relative_norms
@@ -22,6 +23,7 @@ __all__ = [
     "calibration_curve",
     "coactivation_heatmap",
     "coherence_density",
+    "concept_births",
     "concept_dots",
     "concept_frequency",
     "concept_scatter",
@@ -29,14 +31,15 @@ __all__ = [
     "decoder_map",
     "density_histogram",
     "example_text",
+    "feature_lives",
     "highlighted_text",
     "latent_scaling",
     "logit_bars",
     "matched_cosines",
+    "neighbourhoods",
     "precision_recall",
     "quality",
     "quality_latex",
-    "neighbourhoods",
     "relative_norms",
     "save",
     "score_comparison",

@@ -69,8 +69,8 @@ def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, n_bins:
         at = np.minimum(((table["cosine"] - low) / max(high - low, 1e-12) * n_bins).astype(int), n_bins - 1)
         bins = table.groupby(at).agg(x=("cosine", "mean"), y=("similarity", "mean"), n=("cosine", "size"))
         bins = bins[bins["n"] >= MIN_PAIRS]
-        spread = table.groupby(at)["similarity"].quantile([0.25, 0.75]).unstack().loc[bins.index]
-        band = dict(x=[*bins["x"], *bins["x"][::-1]], y=[*spread[0.75], *spread[0.25][::-1]], fill="toself")
+        lower, upper = (table.groupby(at)["similarity"].quantile(q).loc[bins.index] for q in (0.25, 0.75))
+        band = dict(x=[*bins["x"], *bins["x"][::-1]], y=[*upper, *lower[::-1]], fill="toself")
         fig.add_scatter(**band, line_width=0, fillcolor=colour, opacity=0.2, hoverinfo="skip", showlegend=False)
         texts = [f"{n:,} pairs" for n in bins["n"]]
         style = dict(mode="lines+markers", line=dict(color=colour, width=2), name=escaped(name), showlegend=True)

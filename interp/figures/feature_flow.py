@@ -20,7 +20,7 @@ _ROW = 17
 
 
 def splitting(
-    levels: pd.DataFrame | Sequence[pd.DataFrame],
+    levels: Sequence[pd.DataFrame],
     *,
     names: Sequence[Mapping[int, str]] = (),
     roots: Sequence[int] | None = None,
@@ -32,13 +32,11 @@ def splitting(
     dictionary, left to right; their numbers, where there are none. roots: the narrow latents that are shown; by default
     the `most` that split into the most.
     """
-    tables = list(levels) if isinstance(levels, list | tuple) else [levels]
-    for table in tables:
+    for table in levels:
         need(table, "latent", "other", "both", "is_best")
-    tables = [table[table["is_best"]] for table in tables]
-    if roots is None:
-        roots = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:most]
-    columns, bands = _flow(tables, [int(root) for root in roots])
+    tables = [table[table["is_best"]] for table in levels]
+    n_children = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    columns, bands = _flow(tables, list(map(int, n_children.index[:most] if roots is None else roots)))
     place = {(level, latent): i for i, (level, latent) in enumerate((k, j) for k, c in enumerate(columns) for j in c)}
     colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
     for level, latent, other, _ in bands:
@@ -67,11 +65,11 @@ def _flow(tables: Sequence[pd.DataFrame], roots: list[int]) -> tuple[list[list[i
     """The latents of each column, and (level, latent, other, both) of each band, from the roots on."""
     columns, bands = [roots], []
     for level, table in enumerate(tables):
-        kept = table[table["latent"].isin(columns[-1])].sort_values(["latent", "both"], ascending=[True, False])
         order = {latent: i for i, latent in enumerate(columns[-1])}
-        rows = sorted(kept.itertuples(), key=lambda row: order[row.latent])
-        bands += [(level, int(row.latent), int(row.other), int(row.both)) for row in rows]
-        columns.append([int(row.other) for row in rows])
+        edges = table[table["latent"].isin(columns[-1])].sort_values("both", ascending=False, kind="stable")
+        rows = sorted(edges[["latent", "other", "both"]].to_numpy(int).tolist(), key=lambda row: order[row[0]])
+        bands += [(level, latent, other, both) for latent, other, both in rows]
+        columns.append([other for _, other, _ in rows])
     return columns, bands
 
 

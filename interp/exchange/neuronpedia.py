@@ -6,6 +6,7 @@ intervals, strongest first), logits, and a histogram of its activations; what a 
 with neurons, Pearson correlations, the histogram of all logits) is an empty list, as SAEDashboard leaves it.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from interp.features.feature_store import FeatureStore
 from interp.figures.one_latent import merged_bins
-from interp.files import Progress, no_progress, write_json
+from interp.files import Progress, no_progress, write_json, write_text
 
 BATCH = 128
 """Features a file."""
@@ -53,7 +54,7 @@ def write_neuronpedia(
     named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
     for number, rows in enumerate(batches):
         batch = {**named, "sae_id_suffix": None, "features": _batch(features, rows, dataset)}
-        write_json(out / f"batch-{number}.json", batch)
+        write_text(out / f"batch-{number}.json", json.dumps(batch, separators=(",", ":"), allow_nan=False))
         progress(number + 1, len(batches), "writing features")
     skipped = [int(latent) for latent in table["latent"][table["n_active"] == 0]]
     sparsity = {"log_sparsity": None, "skipped_indexes": skipped}
@@ -119,4 +120,4 @@ def _activation(
 
 
 def _rounded(values: Any) -> list[float]:
-    return [round(float(value), DIGITS) for value in np.asarray(values, float)]
+    return np.round(np.asarray(values, float), DIGITS).tolist()

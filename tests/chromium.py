@@ -23,7 +23,7 @@ READY = """(() => {
     const view = document.body?.dataset.view, section = document.getElementById(view);
     if (!performance.getEntriesByName("report-drawn").length || !section) return false;
     if (view === "features") return Boolean(section.querySelector("tbody tr[role=row]"));
-    const [, latent] = location.hash.split("/");
+    const [, latent] = location.hash.split(/[/?]/);
     return section.dataset.ready === "true" || section.querySelector(".missing") !== null
         || (latent !== undefined && section.dataset.latent === latent);
 })()"""

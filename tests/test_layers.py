@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"files", "free_memory", "tensor_checks", "validated", "manifests", "locks", "notebook"}
+    {"files", "free_memory", "tensor_checks", "validated", "manifests", "locks", "notebook", "faint"}
     | {"codes", "code_runs", "activations", "hooks", "processes"},
     {"model_rows", "harvest", "sae", "baselines"},
     {"features", "quality", "effects"},

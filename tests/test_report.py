@@ -582,7 +582,7 @@ def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):
 
 
 def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
-    dom = chromium.dom(page.as_uri() + "")
+    dom = chromium.dom(page.as_uri() + "#features")
     shown = [int(latent) for latent in re.findall(r'<tr role="row"[^>]*data-latent="(\d+)"', dom)]
     assert len(shown) >= 20 and shown == data(page, "page")["order"][: len(shown)]
     assert f'aria-rowcount="{D_SAE + 1}"' in dom and "<img" not in dom

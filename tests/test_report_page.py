@@ -236,3 +236,55 @@ def test_senses_are_tabs_over_the_strongest_firings_and_a_weak_rule_says_so(brow
     assert browser.text("#sense-2 .rule .weak") == ["No reliable rule was found; the nearest is a rule that does not"]
     weight = "getComputedStyle(document.querySelector('#sense-{} .rule > *')).fontWeight"
     assert browser.evaluate(weight.format(2)) < browser.evaluate(weight.format(1))
+
+
+def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, address):
+    browser.open(address)
+    assert browser.evaluate("document.body.dataset.view") == "overview"
+    [said] = browser.text("#overview .lead")
+    assert said.startswith(f"{D_SAE} latents on {N_SEQ * N_CTX} tokens: 19 have one meaning (63 %; 19 surely)")
+    assert "No nulls" in browser.text("#overview .nulls")[0] and "Polysemantic" in browser.text("#overview dt")
+    cards = browser.text("#overview .card h3 a")
+    assert len(cards) == 5 and cards[0] == f"Feature {BEST}"
+    assert all(
+        browser.evaluate("Array.from(document.querySelectorAll('.card'), (c) => c.querySelector('.firing') !== null)")
+    )
+    browser.click(".card h3 a")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{BEST}'")
+    browser.press("Escape")
+    browser.wait("document.body.dataset.view === 'overview'")
+
+
+def question(browser) -> str:
+    return browser.evaluate("location.hash")
+
+
+def test_the_address_holds_the_search_the_filters_and_the_order(browser, address):
+    browser.open(f"{address}#features")
+    assert question(browser) == "#features"
+    browser.click(".chip[data-verdict=lexical]")
+    browser.click("th[data-key=density] button")
+    browser.click("th[data-key=density] button")
+    found(browser, "w")
+    shown, asked = latents(browser), question(browser)
+    assert asked == "#features?q=w&verdict=lexical&sort=density&reversed=1" and len(shown) > 1
+    browser.press("Enter")
+    browser.open(f"{address}{asked}")
+    assert latents(browser) == shown and browser.evaluate("document.getElementById('search').value") == "w"
+    assert browser.evaluate("document.querySelector('.chip[data-verdict=lexical]').ariaPressed") == "true"
+    assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == "ascending"
+    browser.open(f"{address}{asked.replace('#features', f'#feature/{shown[0]}')}")
+    assert f"1 of {len(shown)} in this order" in browser.text(".path")[0]
+    browser.press("j")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[1]}'")
+    browser.wait(f"location.hash === '{asked.replace('#features', f'#feature/{shown[1]}')}'")
+    browser.press("Escape")
+    browser.wait(f"location.hash === '{asked}'")
+    assert latents(browser) == shown
+
+
+def test_an_address_that_asks_for_what_is_not_here_shows_all(browser, address):
+    browser.open(f"{address}#features?verdict=none&label=%3Cb%3E&density=1&sort=constructor&q=")
+    assert len(latents(browser)) == D_SAE and question(browser) == "#features"
+    browser.open(f"{address}#nowhere")
+    assert browser.evaluate("document.body.dataset.view") == "overview"

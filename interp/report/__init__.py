@@ -2,7 +2,7 @@
 
 In: a run folder or a FeatureStore (with a ranking and a quality table where there are any). Out: a folder
 
-    index.html              the page; opens with the table of all features
+    index.html              the page; opens with an overview
     assets/                 style, code, plotly.js
     data/page.js            the table's columns: all that the first paint needs
     data/{vocab,summary,map}.js, data/features-0000.js, …      loaded when looked at
@@ -45,6 +45,7 @@ ASSETS = (
     "histogram.js",
     "feature.js",
     "summary.js",
+    "overview.js",
     "map.js",
     "main.js",
 )

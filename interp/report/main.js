@@ -1,12 +1,21 @@
-/* Which view is on: the address says so (#features, #feature/12, #map, #summary), the keyboard changes it. */
+/* Which view is on: the address says so (#overview, #features, #feature/12, #map, #summary, and behind a question mark how
+ * the table is searched, filtered and sorted), the keyboard changes it. */
 "use strict";
 
 (() => {
   let before = "#features";
 
+  /* View, what of it, and the question, undefined where there is none. */
+  function where() {
+    const [path, asked] = location.hash.slice(1).split("?");
+    const [name, argument] = path.split("/");
+    return [name || "overview", argument, asked];
+  }
+
   function route() {
-    const [name, argument] = (location.hash.slice(1) || "features").split("/");
-    const view = Object.hasOwn(report.views, name) ? name : "features";
+    const [name, argument, asked] = where();
+    const view = Object.hasOwn(report.views, name) ? name : "overview";
+    if (asked !== undefined) report.table.adopt(asked);
     for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
       const here = link.dataset.view === (view === "feature" ? "features" : view);
@@ -18,12 +27,13 @@
     document.title = view === "feature" ? `Feature ${argument} · ${title}` : `${report.views[view].title} · ${title}`;
     document.getElementById("tip").hidden = true;
     report.views[view].show(document.getElementById(view), argument);
+    report.table.remember();
   }
 
   function step(by) {
     if (document.body.dataset.view === "features") return report.table.move(by);
     if (document.body.dataset.view !== "feature") return;
-    const next = report.table.neighbour(Number(location.hash.split("/")[1]), by);
+    const next = report.table.neighbour(Number(where()[1]), by);
     if (next !== undefined) location.replace(`#feature/${next}`);
   }
 

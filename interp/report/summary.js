@@ -40,7 +40,7 @@ report.views.summary = (() => {
     return h("figure.panel", null, h("h3", null, title), plot, h("figcaption", null, note));
   }
 
-  function verdicts() {
+  report.verdictBars = () => {
     const { columns, latents } = report.data.page;
     const counts = columns.verdicts.map((verdict, place) => [verdict, columns.verdict.filter((v) => v === place).length]);
     counts.sort((a, b) => b[1] - a[1]);
@@ -52,7 +52,7 @@ report.views.summary = (() => {
         h("td.bar", { "--share": n / counts[0][1], "--unsure": n ? open / n : 0, "--hue": `var(--${verdict}, var(--unranked))` }, h("i")),
         h("td", null, format.count(n)), h("td.muted", null, `${(100 * n / latents).toFixed(1)} %`), h("td.muted", null, open ? `${format.count(open)} unsure` : ""));
     })));
-  }
+  };
 
   /* Verdict shares of the dictionary and of its nulls: a figure, and the numbers with their intervals. */
   function nulls(data) {
@@ -110,7 +110,7 @@ report.views.summary = (() => {
     const data = await loadData("summary");
     const facts = h("dl.facts", null, data.facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
     section.replaceChildren(h("h2", null, "Summary"), facts,
-      h("div.columns", null, verdicts(), stages(data.stages)),
+      h("div.columns", null, report.verdictBars(), stages(data.stages)),
       nulls(data.nulls),
       quality(data.quality),
       h("div.panels", null, data.panels.map(panel)), concepts(data.concepts));

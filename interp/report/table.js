@@ -25,6 +25,8 @@ report.table = (() => {
     label: { title: "Best label", value: labelOf, up: true, hint: "detected with an F1 of 0.3 or more" },
     label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
   };
+  const DECADES = [["0.1,2", "≥ 0.1"], ["0.01,0.1", "0.01 to 0.1"], ["0.001,0.01", "0.001 to 0.01"], ["0.0001,0.001", "1e−4 to 1e−3"], ["0.00001,0.0001", "1e−5 to 1e−4"], ["1e-30,0.00001", "< 1e−5, firing"], ["0,1e-30", "0 (dead)"]];
+  const ASKED = { q: "query", verdict: "verdict", label: "label", density: "density", sort: "sort" };
   const HINT = 'Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
   const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning whose explanation holds, on many tokens before on one, by its F1 and then by activation mass; then other sure ones, single-token, unsure, faint and dead.";
@@ -68,6 +70,39 @@ report.table = (() => {
     state.cursor = Math.max(0, state.order.indexOf(held));
   }
 
+  /* The search, the filters and the order as the question of an address; "" where all is as at first. */
+  function question() {
+    const asked = new URLSearchParams();
+    for (const [name, key] of Object.entries(ASKED)) if (state[key]) asked.set(name, state[key]);
+    if (state.sort !== null && state.up !== Boolean(KEYS[state.sort].up)) asked.set("reversed", "1");
+    return String(asked);
+  }
+
+  /* Take over a question; what it names that is not here is left out. */
+  function adopt(text) {
+    if (text === question()) return;
+    const asked = new URLSearchParams(text);
+    const known = (name, values) => (values.includes(asked.get(name)) ? asked.get(name) : null);
+    state.query = asked.get("q") ?? "";
+    state.verdict = known("verdict", columns.verdicts);
+    state.label = known("label", columns.labels) ?? "";
+    state.density = known("density", DECADES.map(([value]) => value)) ?? "";
+    state.sort = known("sort", Object.keys(KEYS));
+    state.up = state.sort !== null && Boolean(KEYS[state.sort].up) !== asked.has("reversed");
+    if (!scroller) return arrange();
+    for (const field of document.querySelectorAll("#features [data-state]")) field.value = state[field.dataset.state];
+    press();
+    refresh();
+  }
+
+  /* Write the question into the address, so that a copied link and a reload show the same. */
+  function remember() {
+    const path = location.hash.split("?")[0];
+    if (!/^#features?(\/|$)/.test(path)) return;
+    const asked = question();
+    history.replaceState(null, "", asked ? `${path}?${asked}` : path);
+  }
+
   function refresh() {
     arrange();
     drawn = "";
@@ -81,6 +116,7 @@ report.table = (() => {
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
     }
     draw();
+    remember();
   }
 
   const cell = (key, ...children) => h(`td.${key}`, { role: "cell" }, ...children);
@@ -164,23 +200,24 @@ report.table = (() => {
   }
 
   function select(name, choices, first) {
-    return h("select", { "aria-label": first, onchange() { state[name] = this.value; refresh(); } },
+    const made = h("select", { "aria-label": first, "data-state": name, onchange() { state[name] = this.value; refresh(); } },
       h("option", { value: "" }, first), choices.map(([value, text]) => h("option", { value }, text)));
+    made.value = state[name];
+    return made;
   }
 
   function controls() {
     const labels = columns.labels.map((label) => [label, format.words(label)]);
-    const decades = [["0.1,2", "≥ 0.1"], ["0.01,0.1", "0.01 to 0.1"], ["0.001,0.01", "0.001 to 0.01"], ["0.0001,0.001", "1e−4 to 1e−3"], ["0.00001,0.0001", "1e−5 to 1e−4"], ["1e-30,0.00001", "< 1e−5, firing"], ["0,1e-30", "0 (dead)"]];
     return h("div.controls", null,
       h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
       h("div.filters", null,
         h("input", {
-          id: "search", type: "search", placeholder: 'Search: return, tok:return, rule:…, label:…, #12, "two words"', title: HINT, "aria-label": "Search features", autocomplete: "off", spellcheck: "false",
+          id: "search", type: "search", value: state.query, "data-state": "query", placeholder: 'Search: return, tok:return, rule:…, label:…, #12, "two words"', title: HINT, "aria-label": "Search features", autocomplete: "off", spellcheck: "false",
           oninput() { state.query = this.value; refresh(); },
           onkeydown(event) { if (event.key === "Enter" && state.order.length) { this.blur(); location.hash = `#feature/${state.order[0]}`; } },
         }),
         labels.length ? select("label", labels, "Any label") : null,
-        select("density", decades, "Any density"),
+        select("density", DECADES, "Any density"),
         count = h("output.count", { "aria-live": "polite" })),
       ordered = h("p.ordered", null));
   }
@@ -195,6 +232,7 @@ report.table = (() => {
       if (line && !event.target.closest("a") && String(getSelection()) === "") location.hash = `#feature/${line.dataset.latent}`;
     });
     section.append(controls(), scroller);
+    press();
     window.addEventListener("resize", measure);
     window.addEventListener("beforeprint", () => draw(Math.min(state.order.length, 500)));
     window.addEventListener("afterprint", measure);
@@ -220,7 +258,7 @@ report.table = (() => {
   };
 
   return {
-    verdictOf, labelOf, isUnsure, isInseparable, columns, move,
+    verdictOf, labelOf, isUnsure, isInseparable, columns, move, adopt, remember,
     current: () => state.order[state.cursor],
     /* The latent `step` places from this one in the order of the table; one that is filtered out counts as the start. */
     neighbour(latent, step) {

@@ -1,0 +1,86 @@
+/* What a newcomer sees first: the run in a sentence, its verdicts beside their nulls, a few features, the words. */
+"use strict";
+
+report.views.overview = (() => {
+  const { columns, latents, tokens, order, ranked } = report.data.page;
+  const { verdictOf, isUnsure } = report.table;
+  const N_SHOWN = 5;
+  const WORDS = [
+    ["Latent", "a unit of the dictionary: a direction that it writes, and the activation with which it writes it on each token."],
+    ["Feature", "a latent with what is known of it: where it fires, what it writes, its verdict."],
+    ["Monosemantic", "its firings share one meaning: they cannot be parted into two groups that are as unlike each other as they are unlike the rest of the text."],
+    ["Polysemantic", "its firings have several meanings, its senses, or none that could be found."],
+    ["Single-token", "nearly all of its activation lies on one token, in any case and with or without a space before it."],
+    ["Sure", "the interval of the probability of one meaning lies on one side of ½; otherwise the verdict is the likelier of two."],
+    ["Null", "the same measured on what learnt nothing of the text: a decoder left as it was drawn, a model of shuffled weights, text that is shifted against the activations."],
+    ["F1", "how well a rule in words foretells where a latent fires, on text that the rule was not made from: 1 is always, 0 never."],
+    ["Density", "the share of tokens on which a latent fires."],
+  ];
+
+  const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
+  const counted = (verdict) => columns.verdict.filter((_, i) => verdictOf(i) === verdict).length;
+
+  function sentence() {
+    const dead = counted("dead"), faint = counted("faint");
+    const all = [`${format.count(latents)} latents on ${format.count(tokens)} tokens: `];
+    if (!ranked) return [...all, `${format.count(latents - dead)} fire. They were not ranked.`];
+    const one = counted("monosemantic"), several = counted("polysemantic"), lexical = counted("lexical");
+    const judged = Math.max(latents - dead - faint, 1);
+    const surely = columns.verdict.filter((_, i) => verdictOf(i) === "monosemantic" && !isUnsure(i)).length;
+    const idle = dead + faint ? `; ${format.count(dead + faint)} are dead or faint` : "";
+    return [...all, h("b", null, `${format.count(one)} have one meaning`), ` (${percent(one / judged)}; ${format.count(surely)} surely), ${format.count(several)} have several or none, ${format.count(lexical)} detect a single token${idle}.`];
+  }
+
+  /* The share of one meaning of the dictionary and of each null, with its interval, on one scale. */
+  function nulls(data) {
+    if (typeof data === "string") return h("p.missing", null, data);
+    const rows = data.rows.filter(({ one }) => one);
+    if (!rows.length) return h("p.missing", null, "No share of one meaning is known of the nulls.");
+    const most = Math.max(...rows.map(({ one }) => one[2]), 0.01);
+    return h("table.bars.shares", null, h("caption", null, "One meaning (monosemantic or single-token), of those neither dead nor faint; 95 % intervals"),
+      h("tbody", null, rows.map(({ dictionary, means, judged, one: [share, low, high] }, k) => h("tr", { title: means },
+        h("th", { scope: "row" }, dictionary), h("td.bar", { "--share": share / most, "--hue": k ? "var(--dead)" : "var(--monosemantic)" }, h("i")),
+        h("td", null, percent(share)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `of ${format.count(judged)}`)))));
+  }
+
+  /* The first in the recommended order whose commonest tokens differ, and one of several senses. */
+  function worthShowing() {
+    const chosen = [], seen = new Set();
+    for (const latent of order) {
+      const token = (columns.tokens[latent][0] ?? "").trim().toLowerCase();
+      if (["dead", "faint"].includes(verdictOf(latent)) || seen.has(token)) continue;
+      seen.add(token);
+      chosen.push(latent);
+      if (chosen.length === N_SHOWN) break;
+    }
+    const split = order.find((i) => verdictOf(i) === "polysemantic" && !isUnsure(i) && columns.senses[i] > 1);
+    if (split !== undefined && !chosen.includes(split)) chosen.splice(N_SHOWN - 1, 1, split);
+    return chosen;
+  }
+
+  async function card(latent, words) {
+    const { chunk, min_f1 } = report.data.page;
+    const features = await loadData(`features-${String(Math.floor(latent / chunk)).padStart(4, "0")}`);
+    const feature = features[latent];
+    const strongest = feature.examples.filter(([place]) => place < 0).slice(0, 3);
+    const rule = columns.explanation_f1[latent] >= min_f1 ? columns.explanation[latent] : "";
+    return h("article.card", null,
+      h("h3", null, featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null),
+      h("p.rule", null, rule ? h("bdi", null, rule) : h("span.muted", null, "No rule in words holds."), rule ? h("small", null, ` F1 ${format.fixed(columns.explanation_f1[latent])}`) : null),
+      h("ol.examples", null, strongest.map((one) => report.examples.example(one, feature.facts.max || 1, (token) => words[token] ?? `⟨${token}⟩`))));
+  }
+
+  async function show(section) {
+    if (section.childElementCount) return;
+    const places = ["nulls", "cards"].map((name) => h(`div.${name}`, null, h("p.waiting", null, "Reading …")));
+    section.replaceChildren(h("p.lead", null, sentence()), places[0],
+      h("h2", null, "Features worth a look"), h("p.muted", null, "The first in the recommended order. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
+      h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
+    const [summary, words] = await Promise.all([loadData("summary"), loadData("vocab")]);
+    places[0].replaceChildren(report.verdictBars(), h("div", null, nulls(summary.nulls), summary.nulls.said ? h("p.muted", null, summary.nulls.said) : null));
+    places[1].replaceChildren(...(await Promise.all(worthShowing().map((latent) => card(latent, words)))));
+    section.dataset.ready = "true";
+  }
+
+  return { title: "Overview", show };
+})();

@@ -20,6 +20,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import BUILDING, run_alone, run_stages
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import STAGES, stage, stages_of
+from interp.report.payloads import effects_of
 from interp.sae import JumpReLUConfig, load_sae
 from tests.tiny import TINY
 
@@ -135,6 +136,21 @@ def test_a_stage_is_one_object(copied):
             RunConfig.from_dict({"longest": {"latents": "x"}})
     finally:
         STAGES.pop("longest", None)
+
+
+def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):
+    table, density = run.effects.set_index("latent"), run.features.table().set_index("latent")["density"]
+    assert sorted(table.index) == list(range(TINY.sae.d_sae))
+    fires = density > 0
+    assert table.loss_change.notna().equals(fires.reindex(table.index))
+    expected = (table.total_change * density).dropna()
+    pd.testing.assert_series_equal(table.ce_rise.dropna(), expected, check_names=False)
+    joined = run.features.sql("select latent, loss_change, max from features join effects using (latent)")
+    assert len(joined) == TINY.sae.d_sae
+    latent = int(table.loss_change.abs().idxmax())
+    shown = effects_of(run.effects)[latent]
+    assert shown["loss_change"][0] == pytest.approx(table.loss_change[latent], rel=1e-3)
+    assert [token for token, _ in shown["likelier"]] == list(table.likelier_tokens[latent])
 
 
 def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
@@ -320,7 +336,7 @@ def test_another_configuration_is_refused_and_redo_runs_what_it_touches(copied):
 
 
 def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):
-    done = ("sae", "features", "quality", "ranking", "concepts", "nulls", "wider", "report")
+    done = ("sae", "features", "effects", "quality", "ranking", "concepts", "nulls", "wider", "report")
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
     sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)
     other = run_stages(TINY.replace(sae=sae), tmp_path / "run", redo=True, until="quality")

@@ -6,6 +6,7 @@ latent ablated at all its firings (x − z_j d_j, the rest of x kept):
     loss_change           mean of CE' − CE at the firings, nats; above 0 where the latent helps
     later_loss_change     the same at later positions of the sequence where it does not fire
     total_change          sum of CE' − CE over the sequence, per firing
+    ce_rise               total_change × density: rise of the mean cross-entropy of all tokens without it, nats a token
     kl                    mean of KL(p ‖ p') at the firings, nats
     gradient_effect       −z_j d_j · gradient of the sequence's loss, summed, per firing: what total_change is to first
                           order
@@ -90,6 +91,8 @@ def feature_effects(
     table = _table(chosen.numpy(), sums, seed)
     for name in parts[0].tokens:
         table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
+    density = features.table().set_index("latent")["density"]
+    table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
     table.attrs = {"way": downstream.way, "sequences": sequences, "seed": seed}
     table.attrs["gradient_agreement"] = float(table.gradient_effect.corr(table.total_change, method="spearman"))
     return table

@@ -203,7 +203,8 @@ class FeatureStore:
         return pd.read_parquet(file)
 
     def sql(self, query: str) -> pd.DataFrame:
-        """The answer of DuckDB, to which every table is a view. The query reaches no file and changes nothing."""
+        """The answer of DuckDB, to which every table is a view, and in a run that of its stage `effects`. The query
+        reaches no file and changes nothing."""
         import duckdb
         import pyarrow.dataset
 
@@ -211,6 +212,8 @@ class FeatureStore:
             for name in SCHEMAS:
                 if (self.path / f"{name}.parquet").exists():
                     connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
+            if (of_run := self.path.parent / "effects" / "effects.parquet").exists():
+                connection.register("effects", pyarrow.dataset.dataset(of_run))
             try:
                 return connection.execute(query).df()
             except duckdb.Error as error:

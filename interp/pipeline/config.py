@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from interp.features.feature_store import ScanConfig
     from interp.pipeline.pretrained import ModelConfig
     from interp.pipeline.stages.findings import QualityConfig, RankingConfig
-    from interp.pipeline.stages.latents import WiderConfig
+    from interp.pipeline.stages.latents import EffectsConfig, WiderConfig
     from interp.pipeline.stages.upstream import HarvestConfig, TokenizerConfig
     from interp.sae import SAEConfig
     from models.corpus import CorpusConfig
@@ -48,6 +48,7 @@ class RunConfig(SimpleNamespace):
         quality: QualityConfig
         ranking: RankingConfig
         nulls: NullsConfig
+        effects: EffectsConfig
         wider: WiderConfig
 
     def __init__(self, **sections: Any):
@@ -89,6 +90,7 @@ class RunConfig(SimpleNamespace):
             "harvest": {"hook_name": "blocks.15.hook_resid_post", "tokens": 640_000, "batch_size": 16},
             "sae": {"architecture": "batchtopk", "d_sae": 8192, "k": 32, "tokens": 3_000_000},
             "quality": {"tokens": 15_000, "batch_size": 8},
+            "effects": {"latents": 128, "sequences": 2},
             "nulls": {"tokens": 200_000, "sae_tokens": 600_000},
         }
         return cls.from_dict(sections)

@@ -41,6 +41,7 @@ class Run:
         sae: SAE
         features: FeatureStore
         neurons: FeatureStore
+        effects: pd.DataFrame
         wider: FeatureStore
         quality: pd.DataFrame
         concepts: pd.DataFrame

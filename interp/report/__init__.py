@@ -30,7 +30,7 @@ from interp.locks import locked
 from interp.report.columns import MIN_F1, explanations, recommended_order, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
-from interp.report.payloads import CHUNK, encode, number, pack, payloads, senses_of
+from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads, senses_of
 from interp.report.summary import summary
 from interp.report.verdict_evidence import verdict_evidence
 
@@ -147,6 +147,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(3, total, "writing features")
     extras: dict[str, Mapping[int, Any]] = {
         "senses": senses_of(store, inputs.ranking),
+        "effects": effects_of(inputs.effects),
         "explanation": explanations(inputs.ranking),
         "view": views(inputs.ranking),
         "evidence": evidence.rows,

@@ -27,13 +27,29 @@ report.views.feature = (() => {
     });
   }
 
+  function bars(caption, rows, kind, most) {
+    return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(([token, value]) =>
+      h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": Math.abs(value) / most }, h("i")), h("td", null, format.fixed(value))))));
+  }
+
+  const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
+
+  /* What the model says without it, on a sample of the sequences where it fires. */
+  function effects({ effects }) {
+    if (!effects) return null;
+    const { loss_change, later_loss_change, kl, likelier, less_likely, sequences } = effects;
+    const most = largest(likelier, less_likely);
+    const row = (title, [mean, low, high]) => h("tr", null, h("th", { scope: "row" }, title), h("td", null, format.significant(mean)), h("td.muted", null, low === null ? "" : `${format.significant(low)} to ${format.significant(high)}`));
+    return block("What it does", h("table.plain", null, h("tbody", null, row("Loss without it, where it fires", loss_change), row("at later tokens", later_loss_change), row("KL of the predictions", kl)),
+      h("caption.below", null, `Nats, ablated in ${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}, with 95 % intervals; below: tokens that it makes likelier and less likely where it fires.`)),
+    h("div.pair", null, bars("likelier", likelier, "positive", most), bars("less likely", less_likely, "negative", most)));
+  }
+
   function logits(feature) {
     if (!feature.logits) return nothing(report.data.page.logits ? `There are ${report.data.page.logits}.` : "No logit effects were computed.");
     const { top, bottom } = feature.logits;
-    const most = Math.max(...[...top, ...bottom].map(([, v]) => Math.abs(v)), 1e-12);
-    const table = (caption, rows, kind) => h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(([token, value]) =>
-      h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": Math.abs(value) / most }, h("i")), h("td", null, format.fixed(value))))));
-    return h("div.pair", null, table("positive logits", top, "positive"), table("negative logits", bottom, "negative"));
+    const most = largest(top, bottom);
+    return h("div.pair", null, bars("positive logits", top, "positive", most), bars("negative logits", bottom, "negative", most));
   }
 
   function links(rows, heads, cells, none) {
@@ -191,7 +207,7 @@ report.views.feature = (() => {
     const dead = !feature.facts.n_active;
     if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(feature)))];
     return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, firings(feature)), h("div.side", null,
-      block("Direct logit effects", logits(feature)), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", report.histogram(feature.histogram, feature.intervals)),
+      block("Direct logit effects", logits(feature)), effects(feature), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", report.histogram(feature.histogram, feature.intervals)),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(feature)),
       block("Co-activating features", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))),
       h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature)))];

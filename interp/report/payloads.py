@@ -36,6 +36,7 @@ FACTS = (
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine",
 )  # fmt: skip
 
+ABLATED = ("loss_change", "later_loss_change", "kl")
 N_SENSE_EXAMPLES, N_FOLLOWING = 6, 8
 BEFORE, AFTER = 20, 11
 """Tokens shown on both sides, within the sequence."""
@@ -110,6 +111,20 @@ def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict
         latent: [_sense(place, sense, acts[latent], tokens, store.n_ctx) for place, sense in enumerate(senses)]
         for latent, senses in given.items()
     }
+
+
+def effects_of(table: pd.DataFrame | None) -> dict[int, dict[str, Any]]:
+    """Of each latent that was ablated: changes of the loss with their intervals, and the tokens that it moves most."""
+    found = {}
+    for row in () if table is None else table.dropna(subset=["loss_change"]).to_dict("records"):
+        changes = {name: [number(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in ABLATED}
+        sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
+        moved = {
+            side: [[int(token), number(nats)] for token, nats in zip(row[tokens], row[by], strict=True)]
+            for side, (tokens, by) in sides.items()
+        }
+        found[int(row["latent"])] = changes | moved | {"sequences": number(row["n_sequences"])}
+    return found
 
 
 def encode(payload: Any) -> str:

@@ -1,6 +1,6 @@
 """The stages of a run; each reads what those before it left, and fills a folder of its own.
 
-corpus → model → activations → sae → features, neurons → quality, concepts, ranking, nulls, (wider) → report
+corpus → model → activations → sae → features, neurons → effects, quality, concepts, ranking, nulls, (wider) → report
 """
 
 from interp.pipeline.stages import upstream  # isort: skip  the order of these lines is that of the stages

@@ -214,7 +214,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 @stage(
     inputs=("features",),
-    optional=("model", "sae", "quality", "concepts", "ranking", "nulls", "wider"),
+    optional=("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "wider"),
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
 )
 def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

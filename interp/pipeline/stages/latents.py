@@ -28,6 +28,20 @@ class WiderConfig:
             raise ValueError(f"factor={self.factor} must be at least 2, and at most 1,024 (None = no wider dictionary)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class EffectsConfig:
+    sequences: int = 4
+    """On which each latent is ablated, at most; all of them where it fires."""
+    latents: int | None = None
+    """So many, those that explain the most variance; "none": all."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sequences < 1 or (self.latents is not None and self.latents < 1) or not 0 <= self.seed < 2**31:
+            given = f"sequences={self.sequences}, latents={self.latents}, seed={self.seed}"
+            raise ValueError(f"{given} must be at least 1, at least 1 (or none), and in 0..2³¹ − 1")
+
+
 MEASURED = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 NEURONS_AT_ONCE = 32
@@ -102,6 +116,42 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     d = run.store.d(hook_name)
     k = None if run.config.model.is_trained else min(d, NEURONS_AT_ONCE)
     return _scan(run, NeuronDictionary(d, k), hook_name, folder, progress)
+
+
+@stage(
+    inputs=("model", "sae", "features"),
+    own={"effects": EffectsConfig},
+    shared=("harvest",),
+    opens={"effects": ("effects.parquet", "pandas:read_parquet")},
+    summary="{latents:,} latents ablated ({way}): loss at their firings {loss_change:+.4f} nats in the median, "
+    "{helps:.0%} help; gradient × activation agrees, Spearman {gradient_agreement:.2f}",
+)
+def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """what the model says without each latent: loss, KL, and the tokens that it makes likelier or less likely"""
+    from interp.effects import feature_effects
+    from interp.files import write_parquet
+
+    config, features = run.config.effects, run.features
+    most = features.table().sort_values("fvu_rise", ascending=False)["latent"] if config.latents else None
+    table = feature_effects(
+        features,
+        run.model,
+        run.config.harvest.hook_name,
+        run.sae,
+        latents=None if most is None else sorted(most[: config.latents]),
+        sequences=config.sequences,
+        seed=config.seed,
+        progress=progress,
+    )
+    write_parquet(folder / "effects.parquet", table)
+    known = table["loss_change"].dropna()
+    return {
+        "latents": len(known),
+        "way": table.attrs["way"],
+        "loss_change": float(known.median()),
+        "helps": float((table["loss_change_low"] > 0).mean()),
+        "gradient_agreement": table.attrs["gradient_agreement"],
+    }
 
 
 @stage(

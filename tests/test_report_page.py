@@ -1,5 +1,6 @@
 """What a reader of the page sees and does, tried in Chromium on a store whose latents are planted for it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from interp import figures
 from interp.features.feature_store import FeatureStore
 from interp.report import write_report
+from interp.report.notes import read_notes
 
 VOCAB = [
     "<|bos|>",
@@ -288,3 +290,66 @@ def test_an_address_that_asks_for_what_is_not_here_shows_all(browser, address):
     assert len(latents(browser)) == D_SAE and question(browser) == "#features"
     browser.open(f"{address}#nowhere")
     assert browser.evaluate("document.body.dataset.view") == "overview"
+
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def note(browser, name: str, text: str) -> None:
+    field = f"document.querySelector('#feature .notes {name}')"
+    browser.evaluate(f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('input'))")
+
+
+def test_stars_labels_and_notes_stay_are_found_and_come_out_and_in_as_json(browser, address, tmp_path):
+    browser.open(f"{address}#feature/3")
+    browser.click("#feature .star")
+    note(browser, "input", HOSTILE)
+    browser.open(f"{address}#feature/5")
+    browser.press("s")
+    note(browser, "textarea", "why?\nbecause")
+    browser.press("s")
+    browser.open(f"{address}#features")
+    browser.click(".chip[data-starred]")
+    assert latents(browser) == [3] and question(browser) == "#features?starred=1"
+    browser.open(address)
+    assert browser.text(".mine li") == [f"★ Feature 3 {HOSTILE}", "Feature 5 why?\nbecause"]
+    assert browser.evaluate("document.querySelector('.mine img')") is None
+    (tmp_path / "notes.json").write_text(browser.evaluate("report.notes.exported()"))
+    table = read_notes(tmp_path / "notes.json")
+    assert table.to_dict("records") == [
+        {"latent": 3, "star": True, "label": HOSTILE, "note": ""},
+        {"latent": 5, "star": False, "label": "", "note": "why?\nbecause"},
+    ]
+    browser.evaluate("localStorage.clear()")
+    browser.open(address)
+    assert not browser.text(".mine li")
+    files = browser.send("Runtime.evaluate", expression="document.querySelector('.kept input')")["result"]["objectId"]
+    browser.send("DOM.setFileInputFiles", files=[str(tmp_path / "notes.json")], objectId=files)
+    browser.wait("document.querySelectorAll('.mine li').length === 2")
+    browser.open(f"{address}#feature/3")
+    assert browser.evaluate("document.querySelector('#feature .star').ariaPressed") == "true"
+    browser.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("{", "JSON"),
+        ("{}", "not what this page exports"),
+        ('{"format": "interp-notes", "features": "x", "notes": {}}', "of other features"),
+        ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "latent 999"),
+        ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "latent 1 is none"),
+    ],
+)
+def test_what_is_no_export_of_these_features_is_not_imported(browser, address, text, said):
+    browser.open(address)
+    text = text.replace("KEY", browser.evaluate("JSON.stringify(report.data.page.key)"))
+    browser.evaluate(f"report.notes.add({json.dumps(text)})")
+    assert said in browser.text("#trouble")[0] and not browser.text(".mine li")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"format": "interp-notes", "notes": {"1": {"star": 1}}}'])
+def test_a_file_that_holds_no_notes_is_refused_by_name(text, tmp_path):
+    (tmp_path / "notes.json").write_text(text)
+    with pytest.raises(ValueError, match="notes.json"):
+        read_notes(tmp_path / "notes.json")

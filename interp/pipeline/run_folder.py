@@ -73,6 +73,13 @@ class Run:
         rows = self.ranking[self.ranking["latent"] == latent]
         return replace(feature, verdict=rows.iloc[0] if len(rows) else None)
 
+    @property
+    def notes(self) -> "pd.DataFrame":
+        """What a reader of the run's page exported to its folder as notes.json: latent, star, label, note."""
+        from interp.report.notes import read_notes
+
+        return read_notes(self.path / "notes.json")
+
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
         """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""
         from interp.monosemanticity.ranking import ranking_evidence

@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 
 from interp.controls import Nulls
+from interp.features.identity import identity
 from interp.figures.population import UNTESTED
-from interp.files import Progress, no_progress
+from interp.files import Progress, digest_json, no_progress
 from interp.locks import locked
 from interp.report.columns import MIN_F1, explanations, recommended_order, table_columns, views
 from interp.report.inputs import ReportInputs, gather
@@ -40,6 +41,7 @@ ASSETS = (
     "page.css",
     "page.js",
     "search.js",
+    "notes.js",
     "table.js",
     "examples.js",
     "histogram.js",
@@ -126,6 +128,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     folder.mkdir()
     page = {
         "title": inputs.title,
+        "key": digest_json(identity(store))[:16],
         "latents": store.d_sae,
         "tokens": inputs.n_scanned,
         "n_ctx": store.n_ctx,

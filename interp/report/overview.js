@@ -75,6 +75,7 @@ report.views.overview = (() => {
     const places = ["nulls", "cards"].map((name) => h(`div.${name}`, null, h("p.waiting", null, "Reading …")));
     section.replaceChildren(h("p.lead", null, sentence()), places[0],
       h("h2", null, "Features worth a look"), h("p.muted", null, "The first in the recommended order. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
+      h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
     const [summary, words] = await Promise.all([loadData("summary"), loadData("vocab")]);
     places[0].replaceChildren(report.verdictBars(), h("div", null, nulls(summary.nulls), summary.nulls.said ? h("p.muted", null, summary.nulls.said) : null));

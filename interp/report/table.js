@@ -26,7 +26,7 @@ report.table = (() => {
     label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
   };
   const DECADES = [["0.1,2", "≥ 0.1"], ["0.01,0.1", "0.01 to 0.1"], ["0.001,0.01", "0.001 to 0.01"], ["0.0001,0.001", "1e−4 to 1e−3"], ["0.00001,0.0001", "1e−5 to 1e−4"], ["1e-30,0.00001", "< 1e−5, firing"], ["0,1e-30", "0 (dead)"]];
-  const ASKED = { q: "query", verdict: "verdict", label: "label", density: "density", sort: "sort" };
+  const ASKED = { q: "query", verdict: "verdict", starred: "starred", label: "label", density: "density", sort: "sort" };
   const HINT = 'Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
   const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning whose explanation holds, on many tokens before on one, by its F1 and then by activation mass; then other sure ones, single-token, unsure, faint and dead.";
@@ -36,12 +36,13 @@ report.table = (() => {
 
   const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
   const state = {
-    sort: null, up: false, query: "", terms: [], verdict: null, label: "", density: "", order: [], cursor: 0,
+    sort: null, up: false, query: "", terms: [], verdict: null, starred: "", label: "", density: "", order: [], cursor: 0,
   };
   let scroller, body, count, ordered, drawn = "", rowHeight = 36;
 
   function matches(i) {
     if (state.verdict !== null ? verdictOf(i) !== state.verdict : isIdle(i) && !state.terms.length) return false;
+    if (state.starred && !report.notes.of(i).star) return false;
     if (state.label && labelOf(i) !== state.label) return false;
     if (state.density) {
       const [low, high] = state.density.split(",").map(Number);
@@ -85,6 +86,7 @@ report.table = (() => {
     const known = (name, values) => (values.includes(asked.get(name)) ? asked.get(name) : null);
     state.query = asked.get("q") ?? "";
     state.verdict = known("verdict", columns.verdicts);
+    state.starred = known("starred", ["1"]) ?? "";
     state.label = known("label", columns.labels) ?? "";
     state.density = known("density", DECADES.map(([value]) => value)) ?? "";
     state.sort = known("sort", Object.keys(KEYS));
@@ -128,7 +130,7 @@ report.table = (() => {
     const found = placeOfFit(terms, i);
     const isAt = place === state.cursor;
     return h("tr", { role: "row", "aria-rowindex": place + 2, class: isAt ? "at" : null, "data-latent": i },
-      cell("latent", featureLink(i)),
+      cell("latent", report.notes.of(i).star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
       cell("verdict", verdictElement(verdictOf(i)), isUnsure(i) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null),
       cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       cell("senses", isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i])),
@@ -178,14 +180,14 @@ report.table = (() => {
   }
 
   function clear() {
-    Object.assign(state, { query: "", verdict: null, label: "", density: "" });
+    Object.assign(state, { query: "", verdict: null, starred: "", label: "", density: "" });
     for (const field of document.querySelectorAll("#features input, #features select")) field.value = "";
     press();
     refresh();
   }
 
   function press() {
-    for (const chip of document.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(chip.dataset.verdict === state.verdict));
+    for (const chip of document.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(chip.dataset.starred ? Boolean(state.starred) : chip.dataset.verdict === state.verdict));
   }
 
   function chips() {
@@ -196,7 +198,9 @@ report.table = (() => {
     return names.map((verdict) => h("button.chip", {
       type: "button", "aria-pressed": "false", "data-verdict": verdict,
       onclick() { state.verdict = state.verdict === verdict ? null : verdict; press(); refresh(); },
-    }, verdictElement(verdict), h("span.number", null, format.count(counts.get(verdict)))));
+    }, verdictElement(verdict), h("span.number", null, format.count(counts.get(verdict))))).concat(h("button.chip", {
+      type: "button", "aria-pressed": "false", "data-starred": "1", onclick() { state.starred = state.starred ? "" : "1"; press(); refresh(); },
+    }, "★ starred"));
   }
 
   function select(name, choices, first) {

@@ -104,7 +104,7 @@ def of_ranking(run: Run) -> Drawn:
     yield "rules", figures.precision_recall(table)
     if run.manifest("nulls"):
         yield "verdicts", figures.verdict_shares(run.nulls.shares)
-        yield "scores_beside_nulls", figures.score_distributions(run.nulls.verdicts, by="dictionary")
+        yield "scores_beside_nulls", figures.scores_beside_nulls(run.nulls.verdicts)
     W_dec = run.features.W_dec
     if W_dec is not None:
         fires = table[table["n_active"] > 0].sort_values("latent", ignore_index=True)

@@ -62,6 +62,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
         LEVELS.assign(verdict=NAME, explanation_precision=0.5, explanation_recall=0.5)
     ),
     "quality": lambda: figures.quality(ROWS),
+    "scores_beside_nulls": lambda: figures.scores_beside_nulls(ROWS, score="density"),
     "sparsity_fidelity": lambda: figures.sparsity_fidelity({NAME: ROWS}),
     "matched_cosines": lambda: figures.matched_cosines({NAME: ROWS}),
     "neighbourhoods": lambda: figures.neighbourhoods({NAME: ROWS}),

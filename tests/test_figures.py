@@ -94,7 +94,7 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.coactivation_heatmap(pd.DataFrame({"latent": [0, 1], "other": [1, 2], "jaccard": [0.5, 0.2]})),
         figures.sparsity_fidelity({"TopK": QUALITY}),
         figures.steering(DOSES),
-        figures.score_distributions(ranking.assign(dictionary="SAE"), by="dictionary"),
+        figures.scores_beside_nulls(ranking.assign(dictionary="SAE")),
     ]
     for figure in made:
         assert figure.layout.title.text and figure.layout.width == WIDTH

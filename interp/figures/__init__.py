@@ -12,7 +12,13 @@ from interp.figures.example_text import example_text
 from interp.figures.feature_flow import splitting
 from interp.figures.fidelity import quality, quality_latex, sparsity_fidelity, steering
 from interp.figures.one_latent import HighlightedText, activation_histogram, highlighted_text, logit_bars
-from interp.figures.population import coherence_density, density_histogram, precision_recall, score_distributions
+from interp.figures.population import (
+    coherence_density,
+    density_histogram,
+    precision_recall,
+    score_distributions,
+    scores_beside_nulls,
+)
 from interp.figures.ranking_checks import calibration_curve, score_comparison, verdict_shares
 from interp.figures.saving import save
 from interp.figures.training_curves import training
@@ -44,6 +50,7 @@ __all__ = [
     "save",
     "score_comparison",
     "score_distributions",
+    "scores_beside_nulls",
     "sparsity_fidelity",
     "splitting",
     "steering",

@@ -6,7 +6,7 @@ In: a FeatureStore's table `features`, a ranking (one row a latent). Out: a plot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -92,29 +92,35 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_l
     return fig
 
 
-def score_distributions(
-    ranking: pd.DataFrame, *, score: str = "monosemanticity", by: Literal["verdict", "dictionary"] = "verdict"
-) -> go.Figure:
-    """How one score is spread within each verdict, or in each dictionary beside its nulls: a violin with its box, and
-    the number of latents. Those whose verdict is that they were not tested have no score, whatever the table holds."""
-    need(ranking, "verdict", by, score)
+def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
+    """How one score is spread within each verdict: a violin with its box, and the number of latents. Those whose
+    verdict is that they were not tested have no score, whatever the table holds."""
+    need(ranking, "verdict", score)
     fig = go.Figure()
-    tested = ranking[~ranking["verdict"].isin(UNTESTED)].dropna(subset=[score])
-    groups = _by_verdict(tested)
-    if by == "dictionary":
-        groups = [(str(name), rows) for name, rows in tested.groupby("dictionary", sort=False)]
-    for group, rows in groups:
-        name = verdict_name(group) if by == "verdict" else escaped(group).replace(" ", "<br>")
-        fig.add_violin(
-            y=rows[score],
-            name=f"{name}<br>{len(rows):,}",
-            line_color=VERDICT_COLOURS.get(group, GREY) if by == "verdict" or len(fig.data) else BLUE,
-            box_visible=True,
-            points=False,
-            spanmode="hard",
-            showlegend=False,
-        )
-    return styled(fig, f"{_title(score)} by {by}", x=f"{by} (number of latents)", y=_unit(score))
+    tested = ranking[~ranking["verdict"].isin(UNTESTED)]
+    for verdict, rows in _by_verdict(tested.dropna(subset=[score])):
+        look = dict(box_visible=True, points=False, spanmode="hard", showlegend=False)
+        name = f"{verdict_name(verdict)}<br>{len(rows):,}"
+        fig.add_violin(y=rows[score], name=name, line_color=VERDICT_COLOURS.get(verdict, GREY), **look)
+    return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
+
+
+def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
+    """How one score is spread in the dictionary and in each of its nulls, a row each, the dictionary on top. verdicts:
+    those of a run's nulls, a row a dictionary and latent; of those that were tested."""
+    need(verdicts, "dictionary", "verdict", score)
+    fig = go.Figure()
+    tested = verdicts[~verdicts["verdict"].isin(UNTESTED)].dropna(subset=[score])
+    names = list(dict.fromkeys(tested["dictionary"]))
+    for name in names:
+        rows = tested[tested["dictionary"] == name]
+        # upwards: the axis runs down
+        look = dict(orientation="h", side="negative", width=1.5, points=False, spanmode="hard", showlegend=False)
+        said = f"{escaped(name)} ({len(rows):,})"
+        fig.add_violin(x=rows[score], name=said, line_color=GREY if len(fig.data) else BLUE, **look)
+    height = 130 + 34 * len(names)
+    styled(fig, f"{_title(score)} beside its nulls", x=_unit(score), y="dictionary (latents)", height=height)
+    return fig.update_yaxes(range=[len(names) - 0.6, -1.0], showgrid=False, ticks="")
 
 
 def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence") -> go.Figure:

@@ -12,6 +12,7 @@ import pytest
 from analyses import proxy_figures
 from analyses.essay import figures as essay
 from interp import figures
+from interp.figures.print_layout import MIN_FONT, for_print
 from interp.figures.theme import escaped, label
 
 NAME = '<a href="https://x">x</a>&<b>'
@@ -132,6 +133,15 @@ def test_a_name_is_shown_letter_by_letter(noun):
     assert any("&lt;a" in text and "&amp;&lt;b&gt;" in text for text in texts)
 
 
+@pytest.mark.parametrize("noun", DRAWN)
+def test_every_figure_is_laid_out_for_a_column(noun):
+    drawn = for_print(DRAWN[noun](), "column")
+    assert drawn.layout.width == pytest.approx(84.5 / 25.4 * 96) and drawn.layout.title.text is None
+    assert not [note.text for note in drawn.layout.annotations if "None" in (note.text or "")]
+    sizes = list(font_sizes(json.loads(str(drawn.to_json()))))
+    assert sizes and min(sizes) >= MIN_FONT - 1e-6
+
+
 def test_every_figure_with_names_is_drawn_here():
     assert {*figures.__all__, *essay.__all__} - NO_FIGURES - NAMELESS - TITLED <= set(DRAWN)
 
@@ -140,6 +150,19 @@ def test_escaped_text_is_neither_markup_nor_an_entity_nor_tex():
     assert escaped(NAME) == '&lt;a href="https://x"&gt;x&lt;/a&gt;&amp;&lt;b&gt;'
     assert escaped("&lt;br>") == "&amp;lt;br&gt;"
     assert escaped("$x$") == "&#36;x&#36;" and label(" $") == "\u2068·&#36;\u2069"
+
+
+def font_sizes(part: Any, key: str = "") -> Iterator[float]:
+    """The sizes of all fonts."""
+    if isinstance(part, list):
+        for each in part:
+            yield from font_sizes(each, key)
+    elif isinstance(part, dict):
+        if key.endswith("font") and "size" in part:
+            yield part["size"]
+        for name, value in part.items():
+            if name not in ("template", "sliders", "updatemenus"):
+                yield from font_sizes(value, name)
 
 
 def strings(part: Any) -> Iterator[str]:

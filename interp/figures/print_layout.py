@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from interp.figures.label_places import CHARACTER, GAP, LINE, letters, placed, with_placed_names
-from interp.figures.theme import HEIGHT, WIDTH, without_slider
+from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
 
 WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
 """Millimetres: a column of ACM's two and of ICML's, the text of NeurIPS."""
@@ -118,12 +118,12 @@ def _keys(fig: go.Figure) -> list[Any]:
 
 
 def _mark(trace: Any) -> tuple[str, str]:
-    """The colour and the letter that stand for a trace."""
-    mode = getattr(trace, "mode", None) or ""
-    if "lines" in mode:
-        return trace.line.color, "┅" if trace.line.dash else "━"
+    """The colour and the letter that stand for a trace; ink where its points have colours of their own."""
+    if "lines" in (getattr(trace, "mode", None) or ""):
+        return trace.line.color or INK, "┅" if trace.line.dash else "━"
     symbol = {"circle-open": "○", "diamond": "◆"}.get(getattr(trace.marker, "symbol", None) or "", "●")
-    return trace.marker.color, symbol if trace.type == "scatter" else "■"
+    colour = trace.marker.color if isinstance(trace.marker.color, str) else INK
+    return colour, symbol if trace.type == "scatter" else "■"
 
 
 def _with_direct_labels(fig: go.Figure) -> go.Figure:

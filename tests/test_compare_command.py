@@ -28,7 +28,7 @@ def test_a_run_beside_its_wider_dictionary_its_neurons_and_its_sae(tiny_run, tmp
     assert open_pair(run, run / "neurons").by == "models"
     assert main(["compare", str(run / "wider"), str(run), "--out", str(tmp_path / "widths")]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("compared by widths") and "narrow latents split" in said
+    assert said.startswith("compared by widths") and "narrow latents split" in said and "PW-MCC" in said
     assert (tmp_path / "widths/splitting.html").is_file()
     pair = open_pair(run, run / "sae")
     assert pair.by == "seeds" and not pair.share_text

@@ -50,5 +50,7 @@ def _cosines(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="16 and 5 wide"):
         stability(rows(4, 0), torch.ones(4, 5))
+    with pytest.raises(ValueError, match="4 and 0 rows"):
+        stability(rows(4, 0), torch.ones(0, D))
     with pytest.raises(ValueError, match="threshold=7"):
         stability(rows(4, 0), rows(4, 1), threshold=7)

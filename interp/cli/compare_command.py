@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from interp.cli.console import Bar
 from interp.cli.paths import check_writable, write_table
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def compare_command(
 ) -> None:
     """two dictionaries → what they have in common
 
-    Compare by seeds (decoders matched one to one), by widths (what splits) or by models (activations on one text), each
-    beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store."""
+    Compare by seeds (decoders matched one to one), by widths (and what splits) or by models (activations on one text),
+    each beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store."""
     from interp.compare.pairs import open_pair
 
     if seed < 0:
@@ -35,7 +36,7 @@ def compare_command(
     pair = open_pair(first, second)
     print(pair)
     found: dict[str, tuple[pd.DataFrame, go.Figure]] = {}
-    if pair.by == "seeds":
+    if pair.by != "models":
         found |= _stability(pair, seed)
     if pair.by == "widths" and pair.share_text:
         found |= _splitting(pair, seed)
@@ -68,7 +69,8 @@ def _splitting(pair: "Pair", seed: int) -> dict[str, Any]:
     first, second = pair.first, pair.second
     narrow, wide = (first, second) if first.d_sae < second.d_sae else (second, first)
     assert narrow.features is not None and wide.features is not None  # they share their text
-    found = splitting(narrow.features, wide.features, seed=seed)
+    with Bar("splitting") as bar:
+        found = splitting(narrow.features, wide.features, seed=seed, progress=bar)
     fates = found.children["children"]
     gone = int((fates == 0).sum())
     print(f"splitting     {found.n_split:,} of {len(fates):,} narrow latents split, {gone:,} have no part")
@@ -93,7 +95,8 @@ def _universality(pair: "Pair", seed: int) -> dict[str, Any]:
     tables, sides = {}, {"first": pair.first.features, "second": pair.second.features}
     for (name, ours), (other, theirs) in (tuple(sides.items()), tuple(reversed(sides.items()))):
         assert ours is not None and theirs is not None
-        found = universality(ours, theirs, seed=seed)
+        with Bar("activations") as bar:
+            found = universality(ours, theirs, seed=seed, progress=bar)
         print(f"activations   median r of {name} in {other} {found.median}, on shifted text {found.null}")
         tables[f"{name} in {other}"] = found.table
     table = pd.concat([table.assign(direction=name) for name, table in tables.items()], ignore_index=True)

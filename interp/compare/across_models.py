@@ -27,6 +27,7 @@ from torch import Tensor
 from interp.codes import SparseCodes
 from interp.compare.estimates import Estimate, bootstrap
 from interp.features.feature_store import FeatureStore
+from interp.files import Progress, no_progress
 from interp.metrics.twins import best_matches
 from interp.monosemanticity.firings import CodeSource
 
@@ -86,6 +87,7 @@ def universality(
     min_fired: int = MIN_FIRED,
     seed: int = 0,
     buffer_mb: int = 256,
+    progress: Progress = no_progress,
 ) -> Universality:
     """Each of our latents, in theirs. The seed draws the shift, between a quarter and three quarters of the text.
 
@@ -96,8 +98,8 @@ def universality(
     check_same_text(ours, theirs)
     own, other = codes_of(ours), codes_of(theirs)
     shift = drawn_shift(len(own), seed)
-    found = best_matches(own, other, buffer_mb)
-    null = best_matches(own, ShiftedCodes(other, shift), buffer_mb)
+    found = best_matches(own, other, buffer_mb, progress)
+    null = best_matches(own, ShiftedCodes(other, shift), buffer_mb, progress)
     columns = {"latent": np.arange(own.d_sae), "fired": found.fired.astype(int), "other": found.other}
     table = pd.DataFrame({**columns, "correlation": found.correlation, "null": null.correlation})
     table = table[table["fired"] >= min_fired].reset_index(drop=True)

@@ -51,12 +51,14 @@ def stability(
 ) -> Stability:
     """Of unlike numbers of rows, all of the fewer are matched.
 
-    Raises ValueError for rows of unlike widths and for a threshold that is not in 0..1.
+    Raises ValueError for rows of unlike widths, for none, and for a threshold that is not in 0..1.
     """
     import pandas as pd
 
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: they must read the same hook")
+    if not (len(ours) and bool(theirs.any())):
+        raise ValueError(f"decoders have {len(ours)} and {len(theirs)} rows: none is left to be matched")
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold={threshold} is a cosine and must be in 0..1")
     own, other, cosine = matched_rows(ours, theirs)

@@ -22,7 +22,7 @@ import numpy as np
 
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, check_same_text, codes_of, drawn_shift
 from interp.features.feature_store import FeatureStore
-from interp.files import ratio
+from interp.files import Progress, no_progress, ratio
 from interp.metrics.joint_sums import joint_sums
 from interp.monosemanticity.firings import CodeSource
 
@@ -57,6 +57,7 @@ def splitting(
     min_fired: int = MIN_FIRED,
     seed: int = 0,
     buffer_mb: int = 256,
+    progress: Progress = no_progress,
 ) -> Splitting:
     """Raises ValueError where the narrow one has more latents than the wide one, for scans of unlike tokens, and for a
     threshold that is not in 0..1."""
@@ -69,8 +70,8 @@ def splitting(
     check_same_text(narrow, wide)
     own, other = codes_of(narrow), codes_of(wide)
     shifted = ShiftedCodes(other, drawn_shift(len(own), seed))
-    edges, *fired = masked_edges(own, other, min_cosine, min_fired, buffer_mb)
-    by_chance = masked_edges(own, shifted, min_cosine, min_fired, buffer_mb)[0]
+    edges, *fired = masked_edges(own, other, min_cosine, min_fired, buffer_mb, progress)
+    by_chance = masked_edges(own, shifted, min_cosine, min_fired, buffer_mb, progress)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
     alive, n_wide = np.flatnonzero(fired[0] >= min_fired), max(int((fired[1] >= min_fired).sum()), 1)
@@ -84,13 +85,18 @@ def splitting(
 
 
 def masked_edges(
-    own: CodeSource, other: CodeSource, min_cosine: float, min_fired: int, buffer_mb: int
+    own: CodeSource,
+    other: CodeSource,
+    min_cosine: float,
+    min_fired: int,
+    buffer_mb: int,
+    progress: Progress = no_progress,
 ) -> tuple["pd.DataFrame", np.ndarray, np.ndarray]:
     """The edges, and how often each narrow and each wide latent fires."""
     import pandas as pd
 
     parts, fired = [], (np.zeros(own.d_sae), np.zeros(other.d_sae))
-    for sums in joint_sums(own, other, [(1, 1), (2, 0), (0, 0)], buffer_mb):
+    for sums in joint_sums(own, other, [(1, 1), (2, 0), (0, 0)], buffer_mb, progress):
         products, squares, both = sums.products
         fired = sums.ours.fired, sums.theirs.fired
         masked = ratio(products, np.sqrt(squares * sums.theirs.squares), empty=0.0)

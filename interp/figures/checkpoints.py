@@ -38,9 +38,9 @@ def feature_lives(
     order = shown.assign(last=shown["kind"].map(_LAST)).sort_values(["last", "born", "died"]).index
     z = np.clip(np.asarray(presence, float)[order], 0, 1)
     fig.add_trace(_raster(z, ticks, "r of the best match"), row=row + 1, col=1)
-    fig.update_yaxes(title_text=f"{len(order):,} features", showticklabels=False, ticks="", row=row + 1)
+    _finished(fig, "When features are born", 540 if losses is not None else 440, steps)
     fig.update_yaxes(title_text="number", row=row)
-    return _finished(fig, "When features are born", 540 if losses is not None else 440, steps)
+    return fig.update_yaxes(title_text=f"{len(order):,} features", showticklabels=False, ticks="", row=row + 1)
 
 
 def concept_births(

@@ -11,7 +11,7 @@ Cost: L0 L0' a row and matrix. Memory: 8 bytes for each two latents and matrix; 
 passes over the codes if they need more.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float64, Int64
 from numba import njit
 
 from interp.codes import SparseCodes
+from interp.files import Progress, no_progress
 from interp.monosemanticity.firings import ROWS_PER_CHUNK, CodeSource
 
 _BLOCK = 256
@@ -50,20 +51,35 @@ class JointSums(NamedTuple):
 
 
 def joint_sums(
-    ours: CodeSource, theirs: CodeSource, powers: Sequence[tuple[int, int]], buffer_mb: int = 256
+    ours: CodeSource,
+    theirs: CodeSource,
+    powers: Sequence[tuple[int, int]],
+    buffer_mb: int = 256,
+    progress: Progress = no_progress,
 ) -> Iterator[JointSums]:
-    """For some of our latents after the others, each by one pass over both codes.
+    """For some of our latents after the others, each by one pass over both codes; progress counts rows of all passes.
 
     Raises ValueError for codes of unlike numbers of rows.
     """
     if len(ours) != len(theirs):
         raise ValueError(f"codes of {len(ours)} and {len(theirs)} rows: to be compared they must be of the same tokens")
-    size = max(1, (buffer_mb << 20) // (8 * theirs.d_sae * max(len(powers), 1)))
-    for latents in np.split(np.arange(ours.d_sae), range(size, ours.d_sae, size)):
-        yield _sums_of(latents, ours, theirs, powers)
+    size = max(1, (buffer_mb << 20) // (8 * theirs.d_sae * len(powers))) if powers else ours.d_sae
+    parts = np.split(np.arange(ours.d_sae), range(size, ours.d_sae, size))
+    for i, latents in enumerate(parts):
+
+        def advance(rows: int, passes: int = i) -> None:
+            progress(passes * len(ours) + rows, len(parts) * len(ours), "reading codes")
+
+        yield _sums_of(latents, ours, theirs, powers, advance)
 
 
-def _sums_of(latents: np.ndarray, ours: CodeSource, theirs: CodeSource, powers: Sequence[tuple[int, int]]) -> JointSums:
+def _sums_of(
+    latents: np.ndarray,
+    ours: CodeSource,
+    theirs: CodeSource,
+    powers: Sequence[tuple[int, int]],
+    advance: Callable[[int], None],
+) -> JointSums:
     sides = ours, theirs
     products = [np.zeros((len(latents), theirs.d_sae)) for _ in powers]
     moments = [Moments(*np.zeros((3, codes.d_sae))) for codes in sides]
@@ -83,6 +99,7 @@ def _sums_of(latents: np.ndarray, ours: CodeSource, theirs: CodeSource, powers: 
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                 parts = [(latents[block.start : block.stop], product[block.start : block.stop]) for block in blocks]
                 list(pool.map(partial(_add_products, *arrays), *zip(*parts, strict=True)))
+        advance(stop)
     return JointSums(latents, n, moments[0], moments[1], products)
 
 

@@ -25,7 +25,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from interp.features.feature_store import FeatureStore
-from interp.files import ratio
+from interp.files import Progress, no_progress, ratio
 from interp.metrics.joint_sums import JointSums, joint_sums
 from interp.monosemanticity.firings import CodeSource
 
@@ -53,9 +53,11 @@ def best_correlations(
     return best_matches(features.codes, twin.codes, buffer_mb).correlation
 
 
-def best_matches(ours: CodeSource, theirs: CodeSource, buffer_mb: int = 256) -> Matches:
+def best_matches(
+    ours: CodeSource, theirs: CodeSource, buffer_mb: int = 256, progress: Progress = no_progress
+) -> Matches:
     """Over the rows that both encoded. Raises ValueError for codes of unlike numbers of rows."""
-    parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], buffer_mb)]
+    parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], buffer_mb, progress)]
     return Matches(*map(np.concatenate, zip(*parts, strict=True)))
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from interp import FeatureStore, Run, SparseCodes, exchange, load_sae
+from interp.cli import main
 
 FEATURE = {
     *("feature_index", "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
@@ -100,3 +101,18 @@ def test_a_folder_for_the_hub_holds_the_dictionary_and_a_card_of_the_runs_number
         exchange.upload_to_hub(tmp_path, "me/tiny")
     with pytest.raises(ValueError, match="holds other things"):
         exchange.write_hub_folder(run, tmp_path)
+
+
+def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):
+    folder = str(run.path)
+    assert main(["publish", folder, "--to", "hub", "--out", str(tmp_path / "hub")]) == 0
+    assert main(["publish", folder, "--to", "embedding-atlas", "--out", str(tmp_path / "atlas.parquet")]) == 0
+    names = ["--model-id", "tiny", "--sae-set", "res", "--layer", "0"]
+    assert main(["publish", folder, "--to", "neuronpedia", "--out", str(tmp_path / "np"), *names]) == 0
+    assert (tmp_path / "hub/README.md").is_file() and (tmp_path / "np/batch-0.json").is_file()
+    assert list(pd.read_parquet(tmp_path / "atlas.parquet").columns[:2]) == ["latent", "text"]
+    capsys.readouterr()
+    for words, said in ((["neuronpedia"], "--model-id"), (["embedding-atlas", "--repo", "me/x"], "--to hub")):
+        assert main(["publish", folder, "--out", str(tmp_path / "no"), "--to", *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1

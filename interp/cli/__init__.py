@@ -19,6 +19,7 @@ from interp.cli.console import is_expected, is_first, one_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command, scorecard_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
+from interp.cli.publish_command import publish_command
 from interp.cli.run_commands import add_stages, demo_command, run_command, train_model_command, warm_up_command
 from interp.cli.sae_commands import add_fields, export_command, train_sae_command
 from interp.locks import check_free
@@ -39,6 +40,7 @@ COMMANDS: dict[Callable[..., None], Callable | None] = {
     judge_command: None,
     scorecard_command: None,
     export_command: None,
+    publish_command: None,
     warm_up_command: None,
 }
 """Each with what else adds to its help and arguments."""

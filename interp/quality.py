@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations.moments import Moments
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Replace = Callable[[Tensor], Tensor | None]
-"""From the activations [row, d_in] of a batch to what stands in for them; None leaves them."""
+Replace = Callable[[Tensor, Tensor], Tensor | None]
+"""From activations [row, d_in] of a batch, and their places seq * n_ctx + pos in the tokens (ascending, on the CPU), to
+what stands in for them; None leaves them."""
 ULTRA_LOW = 1e-5
 
 
@@ -89,7 +90,7 @@ def evaluate_dictionary(
     trained on another hook that the model has too (`hooks.check_own_hook`), on tokens that the model cannot take, or if
     every token is excluded.
     """
-    site = _Site([dictionary], model, hook_name, tokens, batch_size, exclude, progress)
+    site = Site([dictionary], model, hook_name, tokens, batch_size, exclude, progress)
     return site.quality("dictionary", dictionary)
 
 
@@ -110,7 +111,7 @@ def quality_table(
     """
     import pandas as pd
 
-    site = _Site(list(dictionaries.values()), model, hook_name, tokens, batch_size, exclude, progress)
+    site = Site(list(dictionaries.values()), model, hook_name, tokens, batch_size, exclude, progress)
     qualities = {name: site.quality(name, dictionary) for name, dictionary in dictionaries.items()}
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
@@ -122,7 +123,7 @@ def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
     return digest(W_dec.detach().float())
 
 
-class _Site:
+class Site:
     """A hook of a model, the tokens to run through it, which of their positions may be replaced, and what does not
     depend on the dictionary: the activations' mean and variance, and the cross-entropies without a dictionary."""
 
@@ -151,7 +152,7 @@ class _Site:
         self.progress, self.done, self.total = progress or no_progress, 0, (3 + len(dictionaries)) * len(tokens)
         self.inside, self.outside, sample = Moments(), Moments(), NormSample()
 
-        def measure(x: Float[Tensor, "row d_in"]) -> None:
+        def measure(x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]) -> None:
             self.inside.add(x)
             if self.limit is None:
                 sample.add(torch.arange(len(x)), x)
@@ -165,8 +166,13 @@ class _Site:
             remedy = f"metadata['norm_limit'] = {found.limit:.4g} of the dictionary leaves them out"
             log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, found.said, remedy)
         mean = self.inside.mean
-        self.ce_mean_ablated = self.cross_entropy(lambda x: mean.to(x.device).expand_as(x), "mean-ablated model")
-        self.ce_zero_ablated = self.cross_entropy(torch.zeros_like, "zero-ablated model")
+        self.ce_mean_ablated = self.cross_entropy(lambda x, _: mean.to(x.device).expand_as(x), "mean-ablated model")
+        self.ce_zero_ablated = self.cross_entropy(lambda x, _: torch.zeros_like(x), "zero-ablated model")
+
+    @property
+    def spread(self) -> float:
+        """Σ ‖x − mean‖² of the rows that may be replaced."""
+        return self.inside.spread
 
     def quality(self, name: str, dictionary: Dictionary) -> Quality:
         check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
@@ -179,7 +185,7 @@ class _Site:
         maxima = torch.zeros(dictionary.d_sae, device=device)
         error, beside = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
 
-        def splice(x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
+        def splice(x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]) -> Float[Tensor, "row d_in"]:
             x = x.to(device, torch.float32)
             codes = dictionary.codes(x)
             x_hat = dictionary.decode(codes)
@@ -201,8 +207,8 @@ class _Site:
             ce_spliced=ce_spliced,
             ce_mean_ablated=self.ce_mean_ablated,
             ce_zero_ablated=self.ce_zero_ablated,
-            ce_recovered_mean=_recovered(self.ce_clean, ce_spliced, self.ce_mean_ablated),
-            ce_recovered_zero=_recovered(self.ce_clean, ce_spliced, self.ce_zero_ablated),
+            ce_recovered_mean=recovered(self.ce_clean, ce_spliced, self.ce_mean_ablated),
+            ce_recovered_zero=recovered(self.ce_clean, ce_spliced, self.ce_zero_ablated),
             dead_share=float((fired == 0).double().mean()),
             faint_share=float(is_faint(maxima, dictionary.W_dec.norm(dim=1)).double().mean()),
             ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
@@ -215,29 +221,23 @@ class _Site:
         total = 0.0
         with evaluating(self.model):
             for start in range(0, len(self.tokens), self.batch_size):
-                batch = slice(start, start + self.batch_size)
-                total += self._batch(self.tokens[batch], self.keep[batch], replace, see)
-                self.done += len(self.tokens[batch])
+                total += self._batch(slice(start, start + self.batch_size), replace, see)
+                self.done += len(self.tokens[start : start + self.batch_size])
                 self.progress(self.done, self.total, note)
         return total / (self.tokens.shape[0] * (self.tokens.shape[1] - 1))
 
-    def _batch(
-        self,
-        tokens: Int[Tensor, "seq pos"],
-        keep: Bool[Tensor, "seq pos"],
-        replace: Replace,
-        see: Callable[[Tensor], None],
-    ) -> float:
+    def _batch(self, sequences: slice, replace: Replace, see: Callable[[Tensor], None]) -> float:
         """Summed cross-entropy of one batch."""
-        tokens = to_model(self.model, tokens)
+        tokens = to_model(self.model, self.tokens[sequences])
+        first, keep = sequences.start * tokens.shape[1], self.keep[sequences].flatten().nonzero()[:, 0]
 
         def put(acts: Tensor) -> Tensor | None:
-            flat, kept = acts.reshape(tokens.numel(), -1), keep.flatten().to(acts.device)
+            flat, kept = acts.reshape(tokens.numel(), -1), keep.to(acts.device)
             rows = flat[kept]
             if self.limit is not None and not (ordinary := within(rows, self.limit)).all():
                 see(rows[~ordinary])
-                rows, kept = rows[ordinary], kept.nonzero()[:, 0][ordinary]
-            if not len(rows) or (replaced := replace(rows)) is None:
+                rows, kept = rows[ordinary], kept[ordinary]
+            if not len(rows) or (replaced := replace(rows, first + kept.cpu())) is None:
                 return None
             flat = flat.clone()
             flat[kept] = replaced.to(flat.device, flat.dtype)
@@ -252,5 +252,6 @@ class _Site:
         return float(nn.functional.cross_entropy(predicted, tokens[:, 1:].flatten(), reduction="sum"))
 
 
-def _recovered(clean: float, spliced: float, ablated: float) -> float:
+def recovered(clean: float, spliced: float, ablated: float) -> float:
+    """The share of the cross-entropy that ablation costs; NaN where it costs nothing."""
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")

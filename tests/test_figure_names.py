@@ -37,6 +37,7 @@ LEVELS = ROWS.assign(verdict="monosemantic")
 SECOND = ROWS.assign(kind="second")
 ASSIGNED = ROWS.assign(features=1, mass=0.5, fires=NAME, MSE=0.5, **{"cross-entropy": 0.5})
 NOUNS = ROWS.assign(noun=NAME, he=1, she=2, corpus=0.5, model=0.5, balanced=0.5, only_plays=False, label=True)
+WORDS = ROWS.assign(reconstruction=NAME, ce_spliced=2.0, ce_clean=1.0, ce_mean_ablated=3.0)
 LOGITS = dict(top_logit_tokens=[0], top_logits=[1.0], bottom_logit_tokens=[0], bottom_logits=[-1.0])
 PAIRS = pd.DataFrame({"latent": [1], "other": [2], "jaccard": [0.5]})
 EXAMPLES = pd.DataFrame({"tokens": [[0]], "values": [[1.0]], "row": [0], "start": [0]})
@@ -67,6 +68,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     "sparsity_fidelity": lambda: figures.sparsity_fidelity({NAME: ROWS}),
     "matched_cosines": lambda: figures.matched_cosines({NAME: ROWS}),
     "neighbourhoods": lambda: figures.neighbourhoods({NAME: ROWS}),
+    "loss_in_words": lambda: figures.loss_in_words(WORDS),
     "relative_norms": lambda: figures.relative_norms(ROWS),
     "score_comparison": lambda: figures.score_comparison({NAME: ROWS.head(1)}, title=NAME),
     "score_distributions": lambda: figures.score_distributions(ROWS, score=NAME),

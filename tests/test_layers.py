@@ -17,7 +17,7 @@ FLOORS = [
     {"model_rows", "harvest", "sae", "baselines"},
     {"features", "quality", "effects"},
     {"metrics", "monosemanticity", "explain", "autointerp"},
-    {"compare", "controls", "side_by_side", "benchmark"},
+    {"compare", "controls", "side_by_side", "benchmark", "rewriting"},
     {"figures", "report"},
     {"pipeline", "explorer", "exchange"},
     {"cli", "__main__"},

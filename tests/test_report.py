@@ -117,8 +117,11 @@ def run(folder) -> Path:
     """A run folder with every piece that a report reads."""
     run = folder / "run <b>"
     planted_store(run / "features", full=True)
-    for name in ("ranking", "quality", "concepts", "model", "sae", "nulls"):
+    for name in ("ranking", "quality", "concepts", "model", "sae", "nulls", "words"):
         (run / name).mkdir()
+    losses = {"reconstruction": ["dictionary", "words", "token lookup"], "ce_recovered_mean": [0.98, 0.87, 0.83]}
+    losses |= {"ce_spliced": [1.1, 1.5, 1.7], "ce_clean": [1.0] * 3, "ce_mean_ablated": [9.0] * 3}
+    pd.DataFrame(losses).to_parquet(run / "words" / "words.parquet")
     for name, table in zip(Nulls._fields, planted_nulls(), strict=True):
         table.to_parquet(run / "nulls" / f"{name}.parquet")
     planted_ranking().to_parquet(run / "ranking" / "ranking.parquet")

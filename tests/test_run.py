@@ -345,6 +345,15 @@ def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp
     assert l0 > 1 and table.l0["PCA"] == pytest.approx(l0) and table.l0["random"] == pytest.approx(l0, rel=0.1)
 
 
+def test_the_model_is_rewritten_in_words_beside_its_dictionary(run):
+    recovered = run.words.set_index("reconstruction")["ce_recovered_mean"]
+    assert list(recovered.index) == ["dictionary", "words", "token lookup", "permuted rules"]
+    of_quality = run.quality.set_index("dictionary")["ce_recovered_mean"]["SAE"]
+    assert recovered["dictionary"] == pytest.approx(of_quality, abs=1e-4)
+    assert run.results("words")["recovered"] == pytest.approx(recovered.to_dict())
+    assert len(run.words_shares) == run.features.d_sae and run.words_shares["words_share"].max() <= 1
+
+
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="is not a run folder"):

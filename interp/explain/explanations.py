@@ -31,7 +31,7 @@ from interp.explain.counting import Counts, count_rules
 from interp.explain.fit_sample import FitSample
 from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates
-from interp.explain.words import bits, phrase
+from interp.explain.words import as_json, bits, phrase
 from interp.features.repeats import first_windows
 from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import CodeSource, check_codes, chunks
@@ -64,6 +64,8 @@ class Explanations(NamedTuple):
     """Held-out firings of the latent where the rule holds."""
     bits: Float64[np.ndarray, " unit"]
     """Description length (`words`)."""
+    json: list[str]
+    """The rules again, for `words.from_json`."""
 
 
 class Explained(NamedTuple):
@@ -218,6 +220,7 @@ def _choose(
         n=n_firings[1],
         n_examples=np.where(known, both[1][units, best], 0),
         bits=np.array([bits(rule, text) if rule else np.nan for rule in rules]),
+        json=[as_json(rule, text) if rule else "" for rule in rules],
     )
 
 

@@ -1,9 +1,10 @@
-"""Rules in words, and their length.
+"""Rules in words, as JSON, and their length.
 
 bits(rule) = Σ_parts [log₂ MAX_ATOMS + Σ_atoms (log₂ kinds + bits(argument))] + log₂ MAX_PARTS
 bits(set of m tokens) = log₂ MAX_TOKENS + log₂ C(d_vocab, m);    bits(one of n classes, places, …) = log₂ n
 """
 
+import json
 from collections.abc import Sequence
 from math import lgamma, log, log2
 
@@ -23,6 +24,35 @@ def phrase(rule: Rule, text: Text) -> str:
         shared = len(places) > 1 and subject != "tokens"
         parts.append(f"{subject}{', ' if shared else ' '}{' or '.join(places)}".strip())
     return ", or ".join(parts)
+
+
+def as_json(rule: Rule, text: Text) -> str:
+    """The rule for `from_json`: a list of conjunctions, each a list of atoms, [kind, token ids] or [kind, name, place
+    of the name]."""
+    names = text.names
+    parts = [[[a.kind, a.tokens] if a.tokens else [a.kind, names[a.kind][a.which], a.which] for a in p] for p in rule]
+    return json.dumps(parts, ensure_ascii=False)
+
+
+def from_json(written: str, text: Text) -> Rule:
+    """Raises ValueError for what `as_json` did not write, and for a rule that this text has no words for."""
+    try:
+        rule = tuple(tuple(_atom(text, *atom) for atom in part) for part in json.loads(written))
+        if not 0 < len(rule) <= MAX_PARTS or not all(0 < len(part) <= MAX_ATOMS for part in rule):
+            raise ValueError(f"it must have 1..{MAX_PARTS} parts of 1..{MAX_ATOMS} atoms")
+    except (TypeError, LookupError, ValueError, RecursionError) as error:
+        remedy = "rank the features anew, with this vocabulary and these labels"
+        raise ValueError(f"the rule {written[:80]!r} cannot be read here ({error}): {remedy}") from None
+    return rule
+
+
+def _atom(text: Text, kind: str, said: list[int] | str, which: int = -1) -> Atom:
+    names = text.names[kind]
+    if which >= 0 and names[which] == said:
+        return Atom(kind, which=which)
+    if names or not said or not all(0 <= token < len(text.vocabulary) for token in said):  # type: ignore[operator]
+        raise ValueError(f"{kind} has no {said!r} among {len(names) or len(text.vocabulary)}")
+    return Atom(kind, tuple(said))  # type: ignore[arg-type]
 
 
 def bits(rule: Rule, text: Text) -> float:

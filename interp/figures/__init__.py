@@ -19,7 +19,7 @@ from interp.figures.population import (
     score_distributions,
     scores_beside_nulls,
 )
-from interp.figures.ranking_checks import calibration_curve, score_comparison, verdict_shares
+from interp.figures.ranking_checks import calibration_curve, loss_in_words, score_comparison, verdict_shares
 from interp.figures.saving import save
 from interp.figures.training_curves import training
 
@@ -41,6 +41,7 @@ __all__ = [
     "highlighted_text",
     "latent_scaling",
     "logit_bars",
+    "loss_in_words",
     "matched_cosines",
     "neighbourhoods",
     "precision_recall",

@@ -47,6 +47,8 @@ class Run:
         concepts: pd.DataFrame
         ranking: pd.DataFrame
         nulls: Nulls
+        words: pd.DataFrame
+        words_shares: pd.DataFrame
 
     def __init__(self, path: str | Path, config: RunConfig | None = None):
         """config: in place of that of run.toml."""

@@ -24,7 +24,7 @@ from interp.quality import decoder_digest
 from interp.report.verdict_evidence import COLUMNS
 from interp.report.wider import Wider, open_wider, wider_of
 
-READ = ("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "wider")
+READ = ("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "words", "wider")
 """Stages of a run whose files are compared with their manifests, as those of the features are."""
 
 
@@ -43,6 +43,8 @@ class ReportInputs:
     concepts: pd.DataFrame | None
     effects: pd.DataFrame | None
     """Of ablating latents, a row each (`interp.effects.feature_effects`)."""
+    words: pd.DataFrame | None
+    """What the explanations alone recover (`rewriting.InWords.losses`)."""
     curves: Mapping[str, pd.DataFrame]
     """Rows of metrics.jsonl of `model` and `sae`, where they are."""
     model_results: Mapping[str, Any]
@@ -99,6 +101,7 @@ def gather(
         quality=quality,
         concepts=_parquet(folder / "concepts/concepts.parquet"),
         effects=_parquet(folder / "effects/effects.parquet"),
+        words=_parquet(folder / "words/words.parquet"),
         curves=curves if curves is not None else _curves(folder),
         model_results=read_json(results, "train the model again") if results.is_file() else {},
         shares=None if nulls is None else nulls.shares,

@@ -51,6 +51,11 @@ CURVES = {
     "dead": "Dead: latents that have ceased to fire.",
     "faint": "Faint: latents that fire, but never a quarter as strongly as the median latent.",
 }
+WORDS_NOTE = (
+    "Each latent is replaced by what its explanation says of the text alone, and the model goes on from there. A "
+    "lookup of the mean activation at each token knows no context; permuted rules are those of other latents of about "
+    "equal density."
+)
 DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 NULLS_NOTE = (
     "All have as many latents, learnt from as many tokens (where that is fewer than this page's dictionary had, it was "
@@ -79,6 +84,11 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         rows.append(("Validation loss", f"{results['val_loss']:.3f} nats a token"))
     if "bits_per_character" in results:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
+    if inputs.words is not None:
+        share = inputs.words.set_index("reconstruction")["ce_recovered_mean"]
+        rows.append(
+            ("Words explain", f"{share['words']:.0%} of the loss (a lookup by token {share['token lookup']:.0%})")
+        )
     return rows
 
 
@@ -129,6 +139,8 @@ def _population(inputs: ReportInputs) -> list[dict]:
     if inputs.concepts is not None and len(inputs.concepts):
         note = "Above the diagonal the best single feature detects the concept better than the best single neuron."
         panels.append(_panel(note, figures.concept_scatter(inputs.concepts)))
+    if inputs.words is not None:
+        panels.append(_panel(WORDS_NOTE, figures.loss_in_words(inputs.words)))
     return panels
 
 

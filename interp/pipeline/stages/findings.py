@@ -1,4 +1,4 @@
-"""What the features are worth: `quality`, `concepts`, `ranking`, `nulls`, `report`."""
+"""What the features are worth: `quality`, `concepts`, `ranking`, `nulls`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -210,20 +210,6 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         "shares": by_dictionary(nulls.shares),
         "twin": {"mean_cosine": match, "by_chance": chance},
     }
-
-
-@stage(
-    inputs=("features",),
-    optional=("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "wider"),
-    summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
-)
-def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """a page that works offline, from file://"""
-    from interp.report import write_report
-
-    page = write_report(run.path, folder / "page", progress=progress)
-    files = [file for file in page.parent.rglob("*") if file.is_file()]
-    return {"page": f"report/{page.relative_to(folder)}", "bytes": sum(file.stat().st_size for file in files)}
 
 
 def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:

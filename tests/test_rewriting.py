@@ -1,0 +1,210 @@
+"""Rules on new text against a reader that goes position by position, and a model that is rewritten in planted words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp.baselines import FixedDictionary
+from interp.codes import SparseCodes
+from interp.explain.holding import Numbered, first_that_hold
+from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Text
+from interp.explain.strengths import cases, learn_strengths
+from interp.explain.words import as_json, from_json
+from interp.features.feature_store import FeatureStore
+from interp.harvest import harvest
+from interp.rewriting import _exchanged, rewrite_in_words
+from models.transformer import Transformer, TransformerConfig
+
+WORDS = [
+    "a",
+    "b",
+    " the",
+    " then",
+    "(",
+    ")",
+    "\n",
+    "7",
+    "42",
+    "walking",
+    "talking",
+    "ringing",
+    "singing",
+    ",",
+    " ",
+    ".",
+]
+HOOK = "blocks.0.hook_resid_post"
+
+
+def text_of(n_seq, n_ctx, seed=0):
+    tokens = np.random.default_rng(seed).integers(0, len(WORDS), (n_seq, n_ctx)).astype(np.int32)
+    return Text.read(tokens, WORDS)
+
+
+def random_rules(text, n, seed=0):
+    rng, names = np.random.default_rng(seed), text.names
+
+    def atom(kind):
+        if names[kind]:
+            return Atom(kind, which=int(rng.integers(len(names[kind]))))
+        return Atom(kind, tuple(rng.choice(len(WORDS), rng.integers(1, 4), replace=False).tolist()))
+
+    def part():
+        kinds = rng.choice([kind for kind in KINDS if kind != "label"], rng.integers(1, MAX_ATOMS + 1), replace=False)
+        return tuple(atom(str(kind)) for kind in kinds)
+
+    return [tuple(part() for _ in range(rng.integers(1, MAX_PARTS + 1))) for _ in range(n)]
+
+
+def atom_holds(atom, text, seq, pos):
+    """Read at one position, from the tokens before it."""
+    kind = KINDS[atom.kind]
+    if kind.reach is None:
+        plane = text.planes(slice(seq, seq + 1))[pos, PLANES.index(atom.kind)]
+        return bool(int(plane) >> atom.which & 1)
+    low, high = kind.reach
+    window = text.tokens[seq, max(0, pos - high) : max(0, pos - low + 1)].tolist()
+    return any(token in window for token in np.asarray(text.tokens_of(atom)).tolist())
+
+
+def rule_holds(rule, text, seq, pos):
+    return any(all(atom_holds(atom, text, seq, pos) for atom in part) for part in rule)
+
+
+def test_rules_on_new_text_hold_where_a_reader_position_by_position_says():
+    text = text_of(5, 15)
+    units = [random_rules(text, n, seed) for seed, n in enumerate((3, 1, 0, 4, 2))]
+    held = first_that_hold(text, slice(1, 5), Numbered.of(units, text)).dense().numpy()
+    expected = np.zeros_like(held)
+    starts = np.cumsum([0, *map(len, units)])
+    for row in range(len(expected)):
+        for unit, start in zip(units, starts, strict=False):
+            which = [rule_holds(rule, text, 1 + row // 15, row % 15) for rule in unit]
+            if any(which):
+                expected[row, start + which.index(True)] = 1
+    assert 0 < expected.mean() < 0.5 and (held == expected).all()
+
+
+def test_rules_are_read_as_they_were_written():
+    text = text_of(2, 9)
+    rules = random_rules(text, 50)
+    assert [from_json(as_json(rule, text), text) for rule in rules] == rules
+    for broken in (
+        '[[["token", [99]]]]',
+        '[[["place", "nowhere", 0]]]',
+        '[[["odd", [1]]]]',
+        "[",
+        "[[]]",
+        '[[["class", [1]]]]',
+    ):
+        with pytest.raises(ValueError, match="rank"):
+            from_json(broken, text)
+
+
+def test_a_case_is_a_conjunction_with_one_token():
+    after = Atom("after", (4, 5))
+    rule = ((Atom("token", (0, 1)), after), (after,))
+    assert cases(rule) == [((Atom("token", (0,)), after),), ((Atom("token", (1,)), after),), ((after,),)]
+    assert cases(()) == []
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Latent 0 fires at "a" (strength 1) or "b" (3), 1 after "(", 2 at half of all commas, 3 at random."""
+    folder, rng = tmp_path_factory.mktemp("rewriting"), np.random.default_rng(1)
+    text = text_of(256, 16, seed=3)
+    z = np.zeros((*text.tokens.shape, 4), np.float32)
+    z[..., 0] = (text.tokens == 0) + 3 * (text.tokens == 1)
+    z[:, 1:, 1] = 2 * (text.tokens[:, :-1] == 4)
+    z[..., 2] = (text.tokens == 13) & (rng.random(text.tokens.shape) < 0.5)
+    z[..., 3] = rng.random(text.tokens.shape) < 0.1
+    codes = SparseCodes.from_dense(torch.from_numpy(z.reshape(-1, 4)))
+    features = FeatureStore.from_codes(torch.from_numpy(text.tokens), codes, folder / "features", vocab=WORDS)
+    rules = [((Atom("token", (0, 1)),),), ((Atom("after", (4,)),),), ((Atom("token", (13,)),),), ()]
+    return text, z, features, rules
+
+
+def test_strengths_are_means_over_the_places_of_the_fit_half(world):
+    text, z, features, rules = world
+    strengths = learn_strengths(features, text, rules)
+    fit = features.fit_half().numpy()
+    at_comma = z[fit][text.tokens[fit] == 13][:, 2].mean()
+    assert strengths.elsewhere[:3] == pytest.approx([0, 0, 0]) and strengths.elsewhere[3] == pytest.approx(
+        z[fit][..., 3].mean()
+    )
+    assert strengths.rises == pytest.approx([1, 3, 2, at_comma])
+    held = z[~fit].reshape(-1, 4)
+    predicted = np.zeros_like(held)
+    predicted[:, 2] = np.where(text.tokens[~fit].reshape(-1) == 13, at_comma, 0)
+    share = 1 - np.square(held - predicted)[:, 2].sum() / np.square(held - held.mean(0))[:, 2].sum()
+    assert strengths.shares[:3] == pytest.approx([1, 1, share]) and 0.3 < share < 0.7
+    assert abs(strengths.shares[3]) < 0.01
+    new = text_of(3, 16, seed=9)
+    rises = strengths.rises_on(new, slice(0, 3)).dense().numpy().reshape(3, 16, 4)
+    assert rises[..., 0] == pytest.approx((new.tokens == 0) + 3.0 * (new.tokens == 1))
+    assert rises[..., 3].max() == 0
+
+
+def test_rules_are_exchanged_among_latents_of_about_equal_density():
+    rules = [((Atom("token", (0,)),),)] * 40 + [()] * 3
+    density = np.arange(43)[::-1]
+    out = _exchanged(rules, density, seed=0)
+    assert sorted(out) == list(range(43)) and (out[:40] != np.arange(40)).all() and (out[40:] == range(40, 43)).all()
+    assert abs(out - np.arange(43)).max() < 32
+
+
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory):
+    """A model whose activations a dictionary of tokens and of previous tokens gives in full, and rules that say so."""
+    folder = tmp_path_factory.mktemp("model")
+    config = TransformerConfig(n_layers=1, d_model=32, n_heads=2, d_mlp=8, d_vocab=16, n_ctx=12, act_fn="relu")
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    tokens = torch.from_numpy(text_of(300, 12, seed=5).tokens)
+    store = harvest(model, tokens, [HOOK], folder / "store", dtype="float32", max_norm=None)
+    return folder, model, tokens, store
+
+
+def ranking_of(features, rules, text):
+    written = [as_json(rule, text) if rule else "" for rule in rules]
+    return pd.DataFrame({"latent": range(len(rules)), "explanation_json": written})
+
+
+def test_words_of_single_tokens_are_the_lookup(rewritten):
+    """Latents that are the token means, and rules that name the tokens: as good as the lookup, and permuted no better
+    than the mean; the dictionary's row is what `quality` says."""
+    folder, model, tokens, store = rewritten
+    acts = torch.cat([store.shard(i, HOOK).acts for i in range(store.n_shards)])
+    rows = torch.cat([store.row_ids(i) for i in range(store.n_shards)])
+    token = tokens.reshape(-1)[rows].long()
+    means = torch.stack([acts[token == t].mean(0) for t in range(16)])
+    centre = acts.mean(0)
+    dictionary = FixedDictionary((means - centre).pinverse(), means - centre, centre, 1)
+    z = torch.nn.functional.one_hot(tokens.reshape(-1).long(), 16).float()
+    features = FeatureStore.from_codes(
+        tokens, SparseCodes.from_dense(z), folder / "features", W_dec=dictionary.W_dec, vocab=WORDS, hook_name=HOOK
+    )
+    text = Text.read(tokens.numpy(), WORDS)
+    ranking = ranking_of(features, [((Atom("token", (t,)),),) for t in range(16)], text)
+    new = torch.from_numpy(text_of(40, 12, seed=8).tokens)
+    found = rewrite_in_words(features, ranking, dictionary, store, model, new, batch_size=7)
+    losses = found.losses.set_index("reconstruction")
+    assert losses.ce_spliced["words"] == pytest.approx(losses.ce_spliced["token lookup"], abs=0.02)
+    assert losses.ce_recovered_mean["words"] > 0.2 > abs(losses.ce_recovered_mean["permuted rules"])
+    assert found.shares.words_share.tolist() == pytest.approx([1] * 16)
+    nothing = rewrite_in_words(features, ranking.assign(explanation_json=""), dictionary, store, model, new).losses
+    assert nothing.ce_recovered_mean[1] == pytest.approx(0, abs=0.15)  # the mean, but that of other text
+
+
+def test_what_does_not_belong_together_is_named(rewritten, world):
+    _, model, tokens, store = rewritten
+    text, _, features, rules = world
+    ranking = ranking_of(features, rules, text)
+    dictionary = FixedDictionary(torch.zeros(32, 4), torch.zeros(4, 32), torch.zeros(32), None)
+    with pytest.raises(ValueError, match="other tokens"):
+        rewrite_in_words(features, ranking, dictionary, store, model, tokens)
+    with pytest.raises(ValueError, match="not of the features"):
+        rewrite_in_words(features, ranking.assign(latent=99), dictionary, store, model, tokens)

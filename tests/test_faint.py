@@ -12,6 +12,7 @@ from interp.metrics.measures import column
 from interp.monosemanticity.ranking import rank_codes
 from interp.sae import sparse_ops
 from interp.sae.learner import Learner
+from interp.sae.revival import resample_missing
 from interp.sae.site import Site, keep_near
 
 HOOK, D, D_SAE = "activations", 16, 48
@@ -62,7 +63,7 @@ def test_training_knows_the_strongest_firing_of_each_latent_in_its_windows(store
 
 
 def test_resampling_gives_idle_latents_another_start(store):
-    """Along the error of rows that are reconstructed badly, as long as the others; no other latent is touched."""
+    """Those that are faint or do not fire, along what is missing in rows that are reconstructed badly; no other."""
     learner, batches = learner_of(store, resample_at=(0.5,), lr=1e-9), store.batches(HOOK, 256, epochs=None)
     idle = [3, 4, 10, 20]  # two faint, two that do not fire
     learner.weights["encoder"][idle] *= 0.001
@@ -70,14 +71,39 @@ def test_resampling_gives_idle_latents_another_start(store):
         learner.step(next(batches))
     learner.strongest[:] = 1.0
     learner.strongest[:, idle[:2]], learner.strongest[:, idle[2:]] = 0.1, 0.0
-    before, batch = learner.weights["encoder"].clone(), next(batches)
+    before, batch = {name: weight.clone() for name, weight in learner.weights.items()}, next(batches)
     learner.step(batch)
-    changed = [i for i in range(D_SAE) if not torch.allclose(learner.weights["encoder"][i], before[i], atol=1e-6)]
-    assert changed == idle and not learner.means["encoder"][idle].any()
-    others = [i for i in range(D_SAE) if i not in idle]
-    lengths = learner.weights["encoder"].norm(dim=1)
-    torch.testing.assert_close(lengths[idle], lengths[others].mean().expand(4))
-    torch.testing.assert_close(learner.weights["W_dec"][idle], learner.weights["encoder"][idle] / lengths[idle, None])
+    for name in ("encoder", "W_dec"):
+        same = torch.isclose(learner.weights[name], before[name], atol=1e-6).all(1)
+        assert (~same).nonzero()[:, 0].tolist() == idle and not learner.means[name][idle].any()
+    missed = []
+    for weights in (before, learner.weights):
+        learner.weights = weights
+        f = learner.descend(learner.scaled(batch)[0])
+        missed.append(float(f.error.square().sum()))
+    assert missed[1] < missed[0] and (learner.weights["b_enc"][idle] < 0).all()
+
+
+def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_much_alike():
+    generator = torch.Generator().manual_seed(2)
+    mixed = torch.randn(4000, 8, generator=generator) @ torch.randn(8, 8, generator=generator)
+    precision = torch.linalg.inv(mixed.T @ mixed / len(mixed))
+    rows, missing = mixed[:3], 0.5 * torch.randn(3, 8, generator=generator)
+    weights = {"W_dec": torch.zeros(5, 8), "encoder": torch.zeros(5, 8), "b_enc": torch.zeros(5)}
+    moments = [{name: torch.full_like(weight, by) for name, weight in weights.items()} for by in (1.0, 3.0)]
+    moments[1]["b_enc"][0] = 8.0
+    latents = torch.tensor([0, 2, 4])
+    taken = resample_missing(
+        weights, moments, {}, latents, torch.cat([rows[:1], rows]), torch.cat([missing[:1], missing]), precision
+    )
+    assert taken.tolist() == [0, 2, 4], "the row that stands twice is taken once"
+    z = (mixed @ weights["encoder"].T + weights["b_enc"]).relu()
+    for i, latent in enumerate(latents):
+        torch.testing.assert_close(z[i, latent] * weights["W_dec"][latent], missing[i])
+        response = mixed @ precision @ rows[i]
+        assert torch.equal(z[:, latent] > 0, response > response[i] / 2) and (z[:, latent] > 0).float().mean() < 0.2
+    assert not weights["W_dec"][1].any() and moments[0]["b_enc"].tolist() == [0, 1, 0, 1, 0]
+    assert moments[1]["b_enc"].tolist() == [4, 3, 4, 3, 4] and (moments[1]["encoder"] == 3).all()
 
 
 def test_parts_that_are_frozen_stay(store):

@@ -24,7 +24,7 @@ from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import Batch, ForwardPass
 from interp.sae.kernels import AdamStep
 from interp.sae.model import SAE
-from interp.sae.revival import Resampler, resample
+from interp.sae.revival import Resampler, resample, resample_missing
 from interp.sae.site import Site, draw, fold, keep_near
 from interp.sae.threads import torch_on_one_thread
 
@@ -210,12 +210,14 @@ class Learner:
             rows = torch.cat([x - self.weights["b_dec"], -error], 1)
             self.resampler.collect(step, rows, error.square().sum(1))
         if step in self.resampler.at:
-            idle = self.idle
-            rows, missing = self.resampler.take(len(idle)).split(x.shape[1], 1)
-            given = (rows, missing if self.config.resamples_what_is_missing else None)
-            resample(self.weights, [self.means, self.squares], self.initial_parameters, idle, *given)
-            self.since_fired[idle[: len(rows)]] = 0
-            self.strongest[:, idle[: len(rows)]] = 0
+            rows, missing = self.resampler.take().split(x.shape[1], 1)
+            given = (self.weights, [self.means, self.squares], self.initial_parameters, self.idle, rows)
+            if self.config.resamples_what_is_missing:
+                idle = resample_missing(*given, missing, self.site.precision.to(x))
+            else:
+                idle = resample(*given)
+            self.since_fired[idle] = 0
+            self.strongest[:, idle] = 0
 
     def _remember(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """In windows of `dead_tokens` rows."""

@@ -13,8 +13,10 @@ where few dimensions hold all the variance. Revived latents then outweigh those 
 latents that are on in every row, can also become many times as large as e; its gradient then does little but shrink
 them. h is the loss of Huber (1964) of √(A / E): beyond E the pull grows no further.
 
-AuxK alone makes dead latents faint: on the demo's activations it leaves .5 % dead and 33 % faint. Those that start
-along what is missing fire strongly at once, and are seldom idle again.
+AuxK alone makes dead latents faint: on the demo's activations it leaves .5 % dead and 33 % faint. Latents that are
+drawn again (`resample_missing`) begin as a step of matching pursuit does, with what is missing in one row; no two begin
+with the same, and Adam begins with steps of the usual size. Then .6 % are dead and 1.2 % faint, at an FVU of .043, not
+.046.
 
 The loss is dense over the dead latents alone, so it costs little while few are dead; where many are, a share of the
 rows stands for the batch (A, E and B are then of that share), so that the cost stays bounded.
@@ -22,9 +24,10 @@ rows stands for the batch (A, E and B are then of that share), so that the cost 
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.processes import Processes
@@ -34,6 +37,8 @@ _FULL_FVU = 1 / 12
 """Above it dead latents are revived in full."""
 _RESERVOIR_STEPS = 100
 _RESAMPLED_ENCODER = 0.2
+_MAX_ROWS = 4096
+"""Rows that are compared, each with each."""
 
 
 def fading(fvu: float) -> float:
@@ -90,9 +95,9 @@ class Resampler:
         kept = keys.topk(min(self.size, len(keys))).indices
         self.rows, self.keys = x[kept], keys[kept]
 
-    def take(self, n: int) -> Float[Tensor, "n d_in"]:
-        """Up to n rows, the reservoir is empty after it."""
-        rows = self.rows[:n]
+    def take(self) -> Float[Tensor, "row d_in"]:
+        """All rows, those first that were drawn first; the reservoir is empty after it."""
+        rows = self.rows
         self.rows, self.keys = self.rows[:0], self.keys[:0]
         return rows
 
@@ -108,30 +113,68 @@ def resample(
     moments: list[dict[str, Tensor]],
     initial: dict[str, float],
     idle: Int[Tensor, " idle"],
-    rows: Float[Tensor, "idle d_in"],
-    missing: Float[Tensor, "idle d_in"] | None = None,
-) -> None:
-    """Give idle latents new directions, as many as there are rows.
-
-    rows: centred; decoder and encoder rows point along them, the latter at a fifth of the mean norm of the others'.
-    missing: what the reconstruction of each row lacks; both point along that in the rows' place, and the bias is such
-    that the latent fires on its row as strongly as is missing, and on rows with less of that direction more weakly.
+    rows: Float[Tensor, "row d_in"],
+) -> Int[Tensor, " latent"]:
+    """Point decoder and encoder rows of idle latents along centred rows, the latter at a fifth of the mean norm of the
+    others'. Returns which: as many as there are rows.
 
     Adam forgets what it knew of them; parameters of the architecture go back to where they began.
     """
-    idle = idle[: len(rows)]
-    if len(idle) == 0:
-        return
+    idle, rows = idle[: len(rows)], rows[: len(idle)]
     others = torch.ones(len(weights["W_dec"]), dtype=torch.bool, device=idle.device)
     others[idle] = False
     norm = weights["encoder"][others].norm(dim=1).mean() if others.any() else weights["encoder"].norm(dim=1).mean()
-    along = torch.nn.functional.normalize(rows if missing is None else missing, dim=1)
-    weights["W_dec"][idle] = along
-    weights["encoder"][idle] = along if missing is not None else _RESAMPLED_ENCODER * norm * along
-    for name, value in {"b_enc": 0.0, **initial}.items():
-        weights[name][idle] = value
-    if missing is not None:
-        weights["b_enc"][idle] -= ((rows - missing) * along).sum(1).clamp(min=0)
-    for moment in moments:
-        for name in ("W_dec", "encoder", "b_enc", *initial):
-            moment[name][idle] = 0
+    along = torch.nn.functional.normalize(rows, dim=1)
+    new = {"W_dec": along, "encoder": _RESAMPLED_ENCODER * norm * along, "b_enc": 0.0, **initial}
+    _replace(weights, moments, idle, new)
+    return idle
+
+
+def resample_missing(
+    weights: dict[str, Tensor],
+    moments: list[dict[str, Tensor]],
+    initial: dict[str, float],
+    idle: Int[Tensor, " idle"],
+    rows: Float[Tensor, "row d_in"],
+    missing: Float[Tensor, "row d_in"],
+    precision: Float[Tensor, "d_in d_in"],
+) -> Int[Tensor, " latent"]:
+    """Let idle latents each add what is missing in a centred row, there and on rows that are much like it. Returns
+    which: there may be fewer rows that are unlike than idle latents.
+
+    The encoder is a matched filter, P row with P the inverse of the rows' covariance: of all that respond alike to the
+    row it responds least to others. It fires on the row as strongly as is missing, and where it responds half as much
+    or less it does not. Rows on which the latent of another would fire are left out: both would add the same.
+    """
+    rows, missing = rows[:_MAX_ROWS], missing[:_MAX_ROWS]
+    filters = rows @ precision
+    filters = filters / (filters * rows).sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+    kept = _unlike(filters @ rows.T > 0.5)[: len(idle)]
+    latents, strength = idle[: len(kept)], missing[kept].norm(dim=1)
+    along = torch.nn.functional.normalize(missing[kept], dim=1)
+    new = {"W_dec": along, "encoder": 2 * strength[:, None] * filters[kept], "b_enc": -strength, **initial}
+    _replace(weights, moments, latents, new)
+    return latents
+
+
+def _unlike(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
+    """The first row, and each that is like none before it that is kept, nor they like it."""
+    alike, left = (alike | alike.T).cpu(), torch.ones(len(alike), dtype=torch.bool)
+    kept = []
+    for row in range(len(alike)):
+        if left[row]:
+            kept.append(row)
+            left &= ~alike[row]
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def _replace(
+    weights: dict[str, Tensor], moments: list[dict[str, Tensor]], latents: Int[Tensor, " latent"], new: dict[str, Any]
+) -> None:
+    """`moments`: Adam's means, which begin at 0, and its squares, which begin where those of all latents are: from 0
+    its first steps would be several times the learning rate."""
+    means, squares = moments
+    for name, values in new.items():
+        weights[name][latents] = values
+        means[name][latents] = 0
+        squares[name][latents] = squares[name].mean(0)

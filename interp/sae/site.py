@@ -12,6 +12,7 @@ they are: with input scales a, output scales o and one scale s for the latents,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -73,6 +74,18 @@ class Site:
     def input_spread(self) -> float:
         """Standard deviation of scaled inputs, the mean over all directions."""
         return (_variance(self.inputs) / self.d_in) ** 0.5
+
+    @cached_property
+    def precision(self) -> Float[Tensor, "d_in d_in"]:
+        """Inverse of the covariance of scaled inputs, of each hook by itself; of one whose covariance is not known as
+        if all directions varied alike. A thousandth of the mean variance is added to each direction's."""
+        blocks = []
+        for hook in self.inputs:
+            d, scale = len(hook.mean), _scale(hook)
+            spread = max(hook.variance, torch.finfo(torch.float32).tiny) / d
+            covariance = spread * torch.eye(d) if hook.covariance is None else hook.covariance.float()
+            blocks.append(torch.linalg.inv((covariance + 1e-3 * spread * torch.eye(d)).double()) / scale**2)
+        return torch.block_diag(*blocks)
 
     @property
     def variance(self) -> float:

@@ -35,8 +35,8 @@ EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_inter
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     """The latents in the order in which a newcomer should meet them: first those surely of one meaning with a rule of
     MIN_F1 or more, on many tokens before on one; then other sure ones, single-token ones, unsure ones, those not
-    judged, faint ones, and dead ones last. Within each group by the rule's F1, then by activation mass (the sum of the
-    activations)."""
+    judged, faint ones, and dead ones last. Within each group by the rule's F1, then by the variance that they explain,
+    or where that is not known by the sum of their activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
@@ -52,8 +52,9 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
         verdict.isin(["monosemantic", "polysemantic"]),
     ]
     group = np.select([each.to_numpy() for each in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
-    mass = (features["mean"] * n_active).fillna(0)
-    return np.lexsort((ranking.index, -mass, -f1, group)).tolist()
+    explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
+    contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
+    return np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:

@@ -185,6 +185,7 @@ report.views.feature = (() => {
       ["tokens", `${format.count(f.n_tokens)} ${f.n_tokens === 1 ? "kind" : "kinds"}, entropy ${format.significant(f.token_entropy, 2)} nats`]];
     if (f.dec_norm !== null && f.dec_norm !== undefined) rows.push(["decoder norm", format.significant(f.dec_norm)]);
     if (f.enc_dec_cosine !== null && f.enc_dec_cosine !== undefined) rows.push(["encoder · decoder", format.fixed(f.enc_dec_cosine)]);
+    if (f.fvu_rise !== null && f.fvu_rise !== undefined) rows.push(["explains", `${format.significant(100 * f.fvu_rise, 2)} % of the variance`]);
     return h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
   }
 

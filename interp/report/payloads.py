@@ -33,7 +33,7 @@ N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 FACTS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
-    "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine",
+    "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",
 )  # fmt: skip
 
 ABLATED = ("loss_change", "later_loss_change", "kl")

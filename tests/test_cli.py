@@ -90,7 +90,7 @@ def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
     assert Path(capsys.readouterr().out.splitlines()[-1]) == whole / "report/page/index.html"
     assert (whole / "report/page/index.html").is_file()
     assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
-    assert capsys.readouterr().out.count("(done before)") == 12, "all is as the stages left it"
+    assert capsys.readouterr().out.count("(done before)") == 13, "all is as the stages left it"
 
 
 def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(whole, tmp_path, capsys):
@@ -141,7 +141,7 @@ def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
     shares = pd.read_parquet(whole / "nulls/shares.parquet").query("verdict == 'monosemantic'").set_index("dictionary")
     for line, (name, row) in zip(said, shares.iterrows(), strict=False):
         assert line.strip().startswith(f"{name}: ") and f"{row.share:.0%} monosemantic" in line
-    assert len(shares) == 6
+    assert len(shares) == 8
 
 
 def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):

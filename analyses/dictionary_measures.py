@@ -22,6 +22,7 @@ from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.benchmark.rivals import next_log_lift
 from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.features.contributions import Contributions
 from interp.features.encode import encode_store
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
 from interp.features.logit_path import logit_path
@@ -119,7 +120,8 @@ def measure(entry: Trained, studied: Studied, setting: Setting, out: Path) -> Fo
     shutil.rmtree(folder, ignore_errors=True)
     on_disk = CodeStore.create(folder, n_rows=n_rows, d_sae=entry.dictionary.d_sae)
     with torch.no_grad():
-        encode_store(entry.dictionary, store, HOOK, on_disk, lambda rows, note: None)
+        beside = Contributions(entry.dictionary, folder / "contributions")
+        encode_store(entry.dictionary, store, HOOK, on_disk, beside, lambda rows, note: None)
     codes, present = on_disk[0:n_rows], on_disk.present(0, n_rows).numpy()
     fired = np.bincount(codes.latents.numpy(), minlength=codes.d_sae)
     alive = np.flatnonzero(fired)

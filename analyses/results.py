@@ -62,7 +62,7 @@ def take_over(section: Section, folder: Path) -> None:
     """Keep the folder's results, with the machine, the commit and the day."""
     if section.folder in ("demo", "smollm2"):
         found: Any = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/manifest.json"))}
-    elif section.folder == "essay":
+    elif section.folder in ("essay", "compare"):
         found = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/results.json"))}
     else:
         found = json.loads(file.read_text()) if (file := folder / "results.json").exists() else {}
@@ -150,6 +150,13 @@ SECTIONS = (
         "Towards Monosemanticity, repeated",
         "python -m analyses.towards_monosemanticity",
         result_tables.towards,
+    ),
+    Section(
+        "compare",
+        "Features of other models and widths, and their neighbours",
+        "for each in universal_features split_features neighbouring_features dictionary_scaling; "
+        "do python -m analyses.$each; done",
+        result_tables.essay,
     ),
     Section("essay", "How models learn", "make essay", result_tables.essay),
 )

@@ -1,0 +1,116 @@
+"""Do features split as the dictionary grows, and how many features does one kind of text have?
+
+    python -m analyses.split_features                    trains the model first; goes on where it stood
+    python -m analyses.split_features --run runs/demo    with the model and the text of a run of the mixture
+    python -m analyses.split_features --quick            a tiny model, for the tests: the numbers mean nothing
+
+TopK dictionaries of one model's MLP, of 1×, 8× and 32× its neurons, of several seeds. Claim tested (row 16): the number
+of base64 features does not fall from one width to the next, in the mean over seeds, and of the narrowest dictionary's
+at least one splits, for each seed. A base64 feature is a latent that fires on at least ten tokens, nine in ten of them
+in base64; a latent has split where it is the best parent, by masked cosine, of two or more of the next width
+(`interp.compare.splitting`). The figure shows where the narrowest dictionary's base64 features go, or, where it has
+none, those that split most.
+
+What to bear in mind: every dictionary is trained on as many tokens, so that wide ones are trained less a latent.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, encoded, options, sized
+from analyses.record import Claim, Record, interval
+from interp import TopKConfig, figures, train_sae
+from interp.codes import CodeStore, SparseCodes
+from interp.compare import splitting
+from interp.compare.across_models import MIN_FIRED
+from interp.metrics.joint_sums import joint_sums
+
+LABEL, MIN_PRECISION = "base64", 0.9
+EDGES = ("latent", "other", "both", "is_best")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(Sizes):
+    widths: tuple[int, ...] = (1, 8, 32)
+    """Latents a neuron."""
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    o = options(__doc__, "split_features", arguments, labels=(LABEL,))
+    setting = sized(Setting(**QUICK, widths=(1, 2, 4)) if o.quick else Setting(), o)
+    record = Record(o.out, setting, svg=not o.quick)
+    studied = Studied(setting, o.out)
+    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
+    results = record.finish([claim(found, setting)], {"splitting": drawn(found[0], setting)})
+    shutil.rmtree(studied.work, ignore_errors=True)
+    return results
+
+
+def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
+    """Of each width the latents of the label, and the edges from each width to the next."""
+    shared: dict[str, Any] = {"k": setting.k, "tokens": setting.tokens, "seed": seed}
+    codes, mask = [], studied.run.train_tokens.labels[LABEL][: len(studied.judged.tokens)].flatten()
+    for width in setting.widths:
+        config = TopKConfig(d_sae=width * studied.d_mlp, **shared)
+        sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{width}-{seed}")
+        codes.append(encoded(sae, studied.judged, studied.work / f"codes-{width}-{seed}"))
+    made: dict[str, Any] = {f"own_{w}": latents_of(mask, each) for w, each in zip(setting.widths, codes, strict=True)}
+    for width, (narrow, wide) in zip(setting.widths, pairwise(codes), strict=False):
+        split = splitting(narrow, wide)
+        made |= {f"{column}_{width}": split.edges[column].to_numpy() for column in EDGES}
+        made |= {f"split_{width}": split.n_split, f"parents_{width}": split.share_with_parent}
+        made |= {f"alive_{width}": len(split.children), f"null_{width}": split.null}
+    return made
+
+
+def latents_of(mask: torch.Tensor, codes: CodeStore) -> np.ndarray:
+    """Which latents fire on the label."""
+    label = SparseCodes.from_dense(mask.float()[:, None])
+    parts = [(sums.products[0][:, 0], sums.ours.fired[sums.latents]) for sums in joint_sums(codes, label, [(0, 0)])]
+    inside, fired = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return np.flatnonzero((fired >= MIN_FIRED) & (inside >= MIN_PRECISION * fired))
+
+
+def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
+    counts = {width: [len(each[f"own_{width}"]) for each in found] for width in setting.widths}
+    means = [float(np.mean(each)) for each in counts.values()]
+    first = setting.widths[0]
+    split = [each[f"split_{first}"] for each in found]
+    told = ", ".join(f"{width}×: {interval(each)}" for width, each in counts.items())
+    parents = {
+        f"{key}_{width}": interval([float(each[f"{key}_{width}"]) for each in found])
+        for width in setting.widths[:-1]
+        for key in ("split", "alive", "parents", "null")
+    }
+    shares = "; ".join(
+        f"to {wide}× {parents[f'split_{width}'].mean:.0f} of {parents[f'alive_{width}'].mean:.0f} split, "
+        f"{parents[f'parents_{width}'].mean:.0%} of the wide have a parent "
+        f"(shifted {parents[f'null_{width}'].mean:.1%})"
+        for width, wide in pairwise(setting.widths)
+    )
+    return Claim(
+        row="16",
+        text=f"The number of {LABEL} features does not fall with the width, and at least one feature splits.",
+        holds=all(b >= a for a, b in pairwise(means)) and min(split) >= 1,
+        found=f"{LABEL} features {told}; {shares}; {len(found)} seeds.",
+        numbers={**{f"{LABEL}_{width}": interval(each) for width, each in counts.items()}, **parents},
+    )
+
+
+def drawn(found: dict[str, Any], setting: Setting) -> Any:
+    """From the label's features of the narrowest dictionary on; first those that have parts."""
+    levels = [pd.DataFrame({column: found[f"{column}_{w}"] for column in EDGES}) for w in setting.widths[:-1]]
+    split = set(levels[0]["latent"][levels[0]["is_best"]])
+    roots = [int(latent) for latent in found[f"own_{setting.widths[0]}"] if latent in split]
+    return figures.splitting(levels, roots=roots[:6] or None, most=4)
+
+
+if __name__ == "__main__":
+    main()

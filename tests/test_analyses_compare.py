@@ -1,0 +1,38 @@
+"""The analyses that compare dictionaries write a verdict a claim and their figures, at a tiny size."""
+
+import json
+
+import pytest
+
+from analyses import dictionary_scaling, neighbouring_features, split_features, universal_features
+
+ANALYSES = {
+    universal_features: ("14", ["universality"]),
+    split_features: ("16", ["splitting"]),
+    neighbouring_features: ("20", ["neighbourhoods"]),
+}
+
+
+@pytest.mark.parametrize("module", ANALYSES, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_a_claim_is_judged_by_its_numbers(module, tiny_run, tmp_path, capsys):
+    out = tmp_path / "out"
+    module.main(["--quick", "--threads", "1", "--run", str(tiny_run.path), "--out", str(out)])
+    results = json.loads((out / "results.json").read_text())
+    row, made = ANALYSES[module]
+    assert {claim["row"] for claim in results["claims"]} == {row} and results["figures"] == made
+    assert all(claim["found"] and claim["numbers"] for claim in results["claims"])
+    assert all(isinstance(claim["holds"], bool) for claim in results["claims"])
+    assert all((out / f"{name}.html").is_file() for name in made) and row in capsys.readouterr().out
+
+
+def test_another_models_run_is_needed(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        split_features.main(["--run", str(tmp_path)])
+    assert ended.value.code == 2 and "--run" in capsys.readouterr().err
+
+
+def test_scaling_and_completeness_are_judged_in_a_planted_world(tmp_path):
+    results = dictionary_scaling.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+    assert [claim["row"] for claim in results["claims"]] == ["18a", "18b"]
+    assert results["figures"] == ["scaling_frontier", "completeness"] and (tmp_path / "completeness.html").is_file()
+    assert all(isinstance(claim["holds"], bool) for claim in results["claims"])

@@ -126,3 +126,11 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
 def test_mistakes_are_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         RunConfig.from_toml(write(tmp_path / "c.toml", text))
+
+
+def test_a_file_of_an_earlier_version_is_read_under_the_present_names():
+    for was, now in ((True, "nothing"), (False, "decoder")):
+        sections = {"sae": {"d_sae": 8, "tokens": 10, "train_decoder": was, "log_loss": True}}
+        assert RunConfig.from_dict(sections).sae.freeze == now
+    with pytest.raises(ValueError, match="train_decoder"):
+        RunConfig.from_dict({"sae": {"train_decoder": "no"}})

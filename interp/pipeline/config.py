@@ -158,6 +158,9 @@ class RunConfig(SimpleNamespace):
 def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedConfig":
     if "load" in values:
         return LoadedConfig(**read_fields(LoadedConfig, values))
+    from interp.sae.architectures.sae_config import renamed
+
+    values = renamed(values)
     kind = architecture_named(values.pop("architecture", default.architecture))
     kept = {name: getattr(default, name) for name in _KEPT if name in field_types(kind)}
     return kind(**(kept | read_fields(kind, values)))

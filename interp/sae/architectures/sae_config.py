@@ -211,11 +211,8 @@ def config_to_dict(config: SAEConfig) -> dict[str, Any]:
 
 
 def config_from_dict(values: dict[str, Any]) -> SAEConfig:
-    """Raises ValueError for an architecture or a field that is not known. Files may hold what is a constant now."""
-    values = {field: value for field, value in values.items() if (field, value) not in _NOW_CONSTANT}
-    values.pop("max_norm", None)  # rows above a limit are left out of the store now
-    if not values.pop("train_decoder", True):
-        values["freeze"] = "decoder"
+    """Raises ValueError for an architecture or a field that is not known, as the fields are named now."""
+    values = renamed(values)
     name = values.pop("architecture", None)
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")
@@ -225,6 +222,15 @@ def config_from_dict(values: dict[str, Any]) -> SAEConfig:
         raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return kind(**given)
+
+
+def renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a file of an earlier version under their present names, without those that are constants now."""
+    values = {field: value for field, value in values.items() if (field, value) not in _NOW_CONSTANT}
+    values.pop("max_norm", None)  # rows above a limit are left out of the store now
+    if values.get("train_decoder") in (True, False) and not values.pop("train_decoder"):
+        values["freeze"] = "decoder"
+    return values
 
 
 def rise(step: int, fraction: float, steps: int) -> float:

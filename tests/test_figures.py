@@ -108,7 +108,7 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
 
 def test_losses_in_words_stand_between_the_mean_and_the_model():
     drawn = figures.loss_in_words(LOSSES)
-    assert list(drawn.data[0].y) == ["words", "mean ablation", "dictionary", "model as it is"]
+    assert list(drawn.layout.yaxis.ticktext) == ["words", "mean ablation", "dictionary", "model as it is"]
     assert list(drawn.data[0].x) == [-0.2, 0, 0.9, 1]
     with pytest.raises(ValueError, match="lacks the columns"):
         figures.loss_in_words(LOSSES.drop(columns="ce_clean"))

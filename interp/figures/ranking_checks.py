@@ -79,21 +79,21 @@ def loss_in_words(losses: pd.DataFrame) -> go.Figure:
     fig = go.Figure()
     fig.add_scatter(
         x=recovered,
-        y=names,
+        y=list(range(len(names))),
         mode="markers+text",
         marker=dict(color=colours, size=9),
         text=[f"{share:.1%}" for share in recovered],
         textposition="top center",
         textfont_size=11,
-        customdata=ce,
-        hovertemplate="%{y}: %{x:.1%}, %{customdata:.3f} nats a token<extra></extra>",
+        customdata=list(zip(names, ce, strict=True)),
+        hovertemplate="%{customdata[0]}: %{x:.1%}, %{customdata[1]:.3f} nats a token<extra></extra>",
         showlegend=False,
     )
     fig.add_vline(x=0, line=dict(color=GREY, dash="dot"))
     styled(fig, "What the explanations alone recover", y="in place of the activations", height=130 + 38 * len(names))
     low = min(0.0, *recovered)
-    fig.update_yaxes(categoryorder="array", categoryarray=names, range=[-0.5, len(names) - 0.3])
-    x = "cross-entropy recovered on held-out text (0: mean ablation)"
+    fig.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.3], ticks="")
+    x = "cross-entropy recovered (held out)"
     return fig.update_xaxes(title_text=x, tickformat=".0%", range=[1.15 * low - 0.06, 1.08])
 
 

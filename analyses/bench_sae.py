@@ -183,7 +183,9 @@ def entrants(data: Sequence[torch.Tensor], size: Size, with_peers: bool) -> dict
         "device": data[0].device.type,
         "lr": peers.SMALL_RATE,
     }
-    configs: list[SAEConfig] = [kind(**shared, k=size.k) for kind in (TopKConfig, BatchTopKConfig, MatryoshkaConfig)]
+    configs: list[SAEConfig] = [
+        kind(**shared, k=size.k, k_start=size.k) for kind in (TopKConfig, BatchTopKConfig, MatryoshkaConfig)
+    ]
     configs += [kind(**shared) for kind in (JumpReLUConfig, ReLUConfig, GatedConfig)]
     entries: dict[str, Build] = {
         "floor": lambda: floor(data, size.d_sae, keep_output=False),

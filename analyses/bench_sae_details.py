@@ -58,7 +58,7 @@ def learner_of(config: SAEConfig, data: Sequence[Tensor]) -> Learner:
 
 def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], object]]:
     """The operations of a step of our TopK, each alone, and the step."""
-    config = TopKConfig(d_sae=d_sae, k=k, tokens=10**9, batch_size=len(data[0]), device="cpu")
+    config = TopKConfig(d_sae=d_sae, k=k, k_start=k, tokens=10**9, batch_size=len(data[0]), device="cpu")
     learner, x = learner_of(config, data), data[0]
     encoder, b_enc, W_dec, b_dec = (learner.weights[name] for name in ("encoder", "b_enc", "W_dec", "b_dec"))
     ops, codes = kernels(x), learner.descend(x).support.codes
@@ -86,7 +86,9 @@ def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
 
     In turn, each `rounds` times, after a step that is not counted.
     """
-    config = TopKConfig(d_sae=size.d_sae, k=size.k, tokens=steps * size.batch, batch_size=size.batch, device="cpu")
+    config = TopKConfig(
+        d_sae=size.d_sae, k=size.k, k_start=size.k, tokens=steps * size.batch, batch_size=size.batch, device="cpu"
+    )
     generator = torch.Generator().manual_seed(0)
     trained, alone = [], []
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,7 +127,7 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
     for kind, sparsity in ((TopKConfig, "k"), (BatchTopKConfig, "k"), (JumpReLUConfig, "target_l0")):
         name = kind.__name__.removesuffix("Config")
         wide: dict[str, Any] = {"d_sae": size.d_sae, sparsity: size.k, "tokens": 10**9, "device": "cpu"}
-        untrained = learner_of(kind(**wide), data)
+        untrained = learner_of(kind(**wide | ({"k_start": size.k} if sparsity == "k" else {})), data)
         small: dict[str, Any] = {"d_sae": 512, sparsity: 8, "tokens": tokens, "device": "cpu"}
         config = kind(**small, batch_size=1024, lr=2e-3)
         fvu, learners = {}, {}

@@ -54,7 +54,8 @@ def test_every_stage_works_on_a_model_from_elsewhere(folder, family):
     assert not any("�" in token for token in run.features.vocab)
     assert list(run.quality.dictionary) == ["SAE", "PCA", "coordinates", "random"]
     assert 0 < run.quality.fvu[0] < 1
-    names = ["SAE", "neurons", "twin seed", "frozen decoder", "shuffled model", "untrained model"]
+    names = ["SAE", "neurons", "twin seed", "frozen decoder", "frozen encoder", "soft-frozen decoder"]
+    names += ["shuffled model", "untrained model"]
     assert set(run.nulls.shares.dictionary) == set(names)
     assert (run.path / run.results("report")["page"]).is_file()
 

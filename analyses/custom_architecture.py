@@ -124,7 +124,7 @@ def step_times(sizes: Sizes) -> dict[str, float]:
     size, data = sizes.timed, random_rows(sizes.timed, "cpu")
     shared: dict[str, Any] = {"d_sae": size.d_sae, "tokens": 10**9, "batch_size": size.batch, "lr": 1e-7}
     entries = {
-        "topk": ours(TopKConfig(**shared, k=size.k, device="cpu"), data, size.k),
+        "topk": ours(TopKConfig(**shared, k=size.k, k_start=size.k, device="cpu"), data, size.k),
         "group_lasso": ours(GroupLassoConfig(**shared, device="cpu"), data, size.k),
     }
     taken: dict[str, list[float]] = {name: [] for name in entries}

@@ -246,6 +246,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     [said] = browser.text("#overview .lead")
     assert said.startswith(f"{D_SAE} latents on {N_SEQ * N_CTX} tokens: 19 have one meaning (63 %; 19 surely)")
     assert "No nulls" in browser.text("#overview .nulls")[0] and "Polysemantic" in browser.text("#overview dt")
+    browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
     cards = browser.text("#overview .card h3 a")
     assert len(cards) == 5 and cards[0] == f"Feature {BEST}"
     assert all(

@@ -213,7 +213,7 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     }
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
-    assert ran_now(config, copied.path) == ["report"]
+    assert ran_now(config, copied.path) == ["words", "report"]
     shutil.rmtree(copied.path / "features")
     with pytest.raises(ValueError, match="has no features yet"):
         run_alone(copied, "ranking", progress=lambda done, total, note: None)

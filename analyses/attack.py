@@ -23,6 +23,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
+
 from analyses import attack_damage, attack_inputs, attack_runs
 from analyses.attack_trial import attempt, summary
 from analyses.bench_sae import versions
@@ -36,6 +38,7 @@ QUICK = {"damage": 12, "codes": 8, "inputs": 5, "kill": 1, "pair": 1}
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, int]]:
     options = parse(arguments)
+    torch.set_num_threads(1)  # as the runs that are held against it: last bits follow the number of threads
     finished = attack_inputs.small_run(options.out / "finished")
     rows: list[dict[str, Any]] = []
     for kind in options.only:

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-_TIMES = ("wall_seconds", "seconds", "tokens_per_second", "fingerprint", "sha256", "bytes")
+_TIMES = ("wall_seconds", "seconds", "tokens_per_second", "fingerprint", "sha256", "bytes", "peak_megabytes")
 _MAX_KILLS = 40
 
 

@@ -291,6 +291,7 @@ def test_fields_of_earlier_files_are_read_where_they_hold_what_is_built_in():
         (TopKConfig, {"decoder_init": 0.1}, "needs unit_norm=False"),
         (MatchingPursuitConfig, {"unit_norm": False}, "needs unit_norm=True"),
         (ReLUConfig, {"resample_at": (1.5,)}, "between 0 and 1"),
+        (MatchingPursuitConfig, {"resample_at": (0.5,)}, "no resample_at"),
         (GatedConfig, {"resample_at": (-1.0,)}, "between 0 and 1"),
         (JumpReLUConfig, {"coefficient": float("inf")}, "coefficient=inf must be finite"),
     ],

@@ -24,7 +24,7 @@ from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import Batch, ForwardPass
 from interp.sae.kernels import AdamStep
 from interp.sae.model import SAE
-from interp.sae.revival import Resampler, resample, resample_missing
+from interp.sae.revival import MAX_ROWS, Resampler, resample, resample_missing
 from interp.sae.site import Site, draw, fold, keep_near
 from interp.sae.threads import torch_on_one_thread
 
@@ -87,7 +87,7 @@ class Learner:
         self.strongest = torch.zeros(2, config.d_sae, device=device, dtype=dtype)  # since the window began; in the last
         self.steps_done = 0
         resampled = config.resampling_steps if site.tied else ()
-        self.resampler = Resampler(resampled, config.d_sae, config.seed, self.processes)
+        self.resampler = Resampler(resampled, min(config.d_sae, MAX_ROWS), config.seed, self.processes)
         self._memory = Workspace()
 
     @property

@@ -37,8 +37,8 @@ _FULL_FVU = 1 / 12
 """Above it dead latents are revived in full."""
 _RESERVOIR_STEPS = 100
 _RESAMPLED_ENCODER = 0.2
-_MAX_ROWS = 4096
-"""Rows that are compared, each with each."""
+MAX_ROWS = 4096
+"""Rows that are kept to draw latents again at, and compared, each with each."""
 
 
 def fading(fvu: float) -> float:
@@ -75,7 +75,7 @@ class Resampler:
     """
 
     at: tuple[int, ...]
-    """Steps, counted from 1, after which dead latents are resampled."""
+    """Steps, counted from 1, after which idle latents are resampled."""
     size: int
     seed: int
     processes: Processes
@@ -146,7 +146,6 @@ def resample_missing(
     row it responds least to others. It fires on the row as strongly as is missing, and where it responds half as much
     or less it does not. Rows on which the latent of another would fire are left out: both would add the same.
     """
-    rows, missing = rows[:_MAX_ROWS], missing[:_MAX_ROWS]
     filters = rows @ precision
     filters = filters / (filters * rows).sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
     kept = _unlike(filters @ rows.T > 0.5)[: len(idle)]

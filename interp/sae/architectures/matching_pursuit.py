@@ -33,8 +33,9 @@ class MatchingPursuitConfig(SAEConfig):
         super().__post_init__()
         if not 1 <= self.k <= self.d_sae:
             raise ValueError(f"k={self.k} must be in 1..d_sae={self.d_sae}")
-        if not self.unit_norm or self.skip or self.aux_coefficient:
-            raise ValueError("matching pursuit needs unit_norm=True, skip=False and aux_coefficient=0")
+        if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
+            needed = "unit_norm=True, skip=False, aux_coefficient=0 and no resample_at"
+            raise ValueError(f"matching pursuit needs {needed}")
 
     def encode(self, f: ForwardPass) -> Encoded:
         """All steps' entries, of each row in the order in which they were taken; a latent may stand there twice."""

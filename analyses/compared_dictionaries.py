@@ -1,6 +1,7 @@
 """What the analyses that compare dictionaries share: the text, a one-layer model, activations, and codes on disk.
 
-In: `--run`, a run folder whose model and text are taken (it is only read), or none: the demo's model is trained first.
+In: `--run`, a run folder whose model and text are taken (it is only read), or none: the demo's model is trained first,
+once for all of them.
 Out of each: OUT/results.json and figures (`analyses.record`).
 """
 
@@ -74,7 +75,10 @@ def sized(setting: Any, o: argparse.Namespace) -> Any:
 
 
 def studied_run(setting: Sizes, out: Path) -> Run:
-    return Run(setting.run) if setting.run else run_stages(setting.config, out / "model", until="model")
+    """The run that was named, or the one model of all the analyses beside `out`, trained by the first of them."""
+    if setting.run:
+        return Run(setting.run)
+    return run_stages(setting.config, out.parent / ("model-tiny" if setting.tiny else "model"), until="model")
 
 
 class Studied:

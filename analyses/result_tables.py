@@ -147,7 +147,7 @@ def recovery(results: Results) -> str:
     known = ("world", "contender", "k", "seeds")
     metrics = [name for name in results["rows"][0] if name not in known]
     rows = ([*(row[name] for name in known), *(spread(row[name]) for name in metrics)] for row in results["rows"])
-    return table([*known, *metrics], rows)
+    return f"{essay({'bench_recovery': results})}\n\n{table([*known, *metrics], rows)}"
 
 
 def spread(pair: Sequence[float] | None) -> str:

@@ -4,12 +4,12 @@
     python -m analyses.split_features --run runs/demo    with the model and the text of a run of the mixture
     python -m analyses.split_features --quick            a tiny model, for the tests: the numbers mean nothing
 
-TopK dictionaries of one model's MLP, of 1×, 8× and 32× its neurons, of several seeds. Claim tested (row 16): the number
-of base64 features does not fall from one width to the next, in the mean over seeds, and of the narrowest dictionary's
-at least one splits, for each seed. A base64 feature is a latent that fires on at least ten tokens, nine in ten of them
-in base64; a latent has split where it is the best parent, by masked cosine, of two or more of the next width
-(`interp.compare.splitting`). The figure shows where the narrowest dictionary's base64 features go, or, where it has
-none, those that split most.
+TopK dictionaries of one model's MLP, of 1×, 8× and 32× its neurons, of several seeds. Claim tested (row 16): the
+narrowest dictionary has base64 features, their number does not fall from one width to the next, both in the mean over
+seeds, and at least one of its latents splits, for each seed. A base64 feature is a latent that fires on at least ten
+tokens, nine in ten of them in base64; a latent has split where it is the best parent, by masked cosine, of two or more
+of the next width (`interp.compare.splitting`). The figure shows where the narrowest dictionary's base64 features go,
+or, where it has none, those that split most.
 
 What to bear in mind: every dictionary is trained on as many tokens, so that wide ones are trained less a latent.
 """
@@ -97,8 +97,8 @@ def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
     )
     return Claim(
         row="16",
-        text=f"The number of {LABEL} features does not fall with the width, and at least one feature splits.",
-        holds=all(b >= a for a, b in pairwise(means)) and min(split) >= 1,
+        text=f"There are {LABEL} features, no fewer of them in a wider dictionary, and at least one feature splits.",
+        holds=means[0] > 0 and all(b >= a for a, b in pairwise(means)) and min(split) >= 1,
         found=f"{LABEL} features {told}; {shares}; {len(found)} seeds.",
         numbers={**{f"{LABEL}_{width}": interval(each) for width, each in counts.items()}, **parents},
     )

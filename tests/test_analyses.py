@@ -114,6 +114,10 @@ def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypat
     monkeypatch.setattr(bench_recovery, "run", lambda job: pytest.fail(f"{job.file} is there already"))
     assert bench_recovery.main(words)[0]["f1"] == rows[0]["f1"]
     results = json.loads((tmp_path / "results.json").read_text())
+    best = {row["contender"].split()[0]: row["f1"][0] for row in sorted(rows, key=lambda row: row["f1"][0])}
+    recovered, gap = results["claims"]
+    assert recovered["numbers"]["margins"][0] == pytest.approx(best["interp"] - best["SAELens"])
+    assert recovered["holds"] == (min(recovered["numbers"]["margins"]) > 0) and gap["holds"] is None
     assert len(results["rows"]) == 3 and results["worlds"]["tiny"]["width"] == 48 and "sae-lens" in results["versions"]
 
 

@@ -4,13 +4,28 @@ import json
 
 import pytest
 
-from analyses import dictionary_scaling, neighbouring_features, split_features, universal_features
+from analyses import (
+    dictionary_scaling,
+    feature_automata,
+    feature_effects,
+    neighbouring_features,
+    predicted_steering,
+    split_features,
+    stable_features,
+    universal_features,
+)
 
 ANALYSES = {
-    universal_features: ("14", ["universality"]),
-    split_features: ("16", ["splitting"]),
-    neighbouring_features: ("20", ["neighbourhoods"]),
+    universal_features: (["14"], ["universality"]),
+    split_features: (["16"], ["splitting"]),
+    neighbouring_features: (["20"], ["neighbourhoods"]),
+    feature_effects: (["13a", "13b", "19a"], ["context_effects", "steering"]),
+    feature_automata: (["17"], ["automaton"]),
+    stable_features: (["15"], ["stability"]),
+    predicted_steering: (["19b", "19c", "19d"], ["steering_scores"]),
 }
+UNJUDGED = ("15",)
+"""Reported, with no bar to pass."""
 
 
 @pytest.mark.parametrize("module", ANALYSES, ids=lambda module: module.__name__.rpartition(".")[2])
@@ -18,11 +33,13 @@ def test_a_claim_is_judged_by_its_numbers(module, tiny_run, tmp_path, capsys):
     out = tmp_path / "out"
     module.main(["--quick", "--threads", "1", "--run", str(tiny_run.path), "--out", str(out)])
     results = json.loads((out / "results.json").read_text())
-    row, made = ANALYSES[module]
-    assert {claim["row"] for claim in results["claims"]} == {row} and results["figures"] == made
+    rows, made = ANALYSES[module]
+    assert [claim["row"] for claim in results["claims"]] == rows and results["figures"] == made
     assert all(claim["found"] and claim["numbers"] for claim in results["claims"])
-    assert all(isinstance(claim["holds"], bool) for claim in results["claims"])
-    assert all((out / f"{name}.html").is_file() for name in made) and row in capsys.readouterr().out
+    assert all(
+        isinstance(claim["holds"], bool) or row in UNJUDGED for row, claim in zip(rows, results["claims"], strict=True)
+    )
+    assert all((out / f"{name}.html").is_file() for name in made) and rows[0] in capsys.readouterr().out
 
 
 def test_another_models_run_is_needed(tmp_path, capsys):

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analyses import proxy_figures
+from analyses import effect_figures, proxy_figures
 from analyses.essay import figures as essay
 from interp import figures
 from interp.figures.print_layout import MIN_FONT, for_print
@@ -44,9 +44,22 @@ EXAMPLES = pd.DataFrame({"tokens": [[0]], "values": [[1.0]], "row": [0], "start"
 GRID = np.eye(3) + 0.1
 PARITY = dict.fromkeys(("train_accuracy", "test_accuracy", "distractor_share"), GRID)
 POINTS = (GRID[:2], np.arange(3), GRID[:, :2], np.array([0, 1, 1]))
+DOSES = ROWS.assign(multiple=[np.nan, 0, 1, 2], fires=0.5, kl=0.1, concept=0.5)
 STATES = np.array([[0, 1, 2]] * 3)
 
 DRAWN: dict[str, Callable[[], go.Figure]] = {
+    "automaton": lambda: figures.automaton(
+        pd.DataFrame({"latent": [1], "effect": [0.5]}),
+        pd.DataFrame({"latent": [1], "other": [2], "effect": [0.4]}),
+        names={1: NAME},
+    ),
+    "circuit": lambda: figures.circuit(
+        pd.DataFrame({"upstream": [1, 2], "downstream": [3, 3], "effect": [0.5, -0.2]}), names={("upstream", 1): NAME}
+    ),
+    "context_effects": lambda: effect_figures.context_effects(
+        ROWS.assign(inside=0.5, off=0.1, free=0.1, pinned=[{"0": 0.1, "1": 0.9}] * len(ROWS))
+    ),
+    "steering": lambda: figures.steering({NAME: DOSES, "other": DOSES}),
     "calibration_curve": lambda: figures.calibration_curve({NAME: ROWS}, title=NAME),
     "coherence_density": lambda: figures.coherence_density(ROWS, score=NAME),
     "concept_scatter": lambda: figures.concept_scatter(ROWS),
@@ -119,7 +132,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
 NAMELESS = {
     *("activation_histogram", "feature_lives", "compute_curves", "decision_slider", "generation_quality", "geometry"),
     *("gold_against_divergence", "grokking_curves", "preference_curves", "spectrum_slider", "tuning_curves"),
-    "steering",
+    "steering_scores",
 }
 """Numbers alone are given to them."""
 NO_FIGURES = {"HighlightedText", "highlighted_text", "quality_latex", "save"}

@@ -96,6 +96,8 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.coactivation_heatmap(pd.DataFrame({"latent": [0, 1], "other": [1, 2], "jaccard": [0.5, 0.2]})),
         figures.sparsity_fidelity({"TopK": QUALITY}),
         figures.steering(DOSES),
+        figures.steering({"a": DOSES.assign(concept=0.1), "b": DOSES.assign(concept=0.2)}),
+        figures.steering_scores(pd.DataFrame({"output": [0.1, 0.2], "input": [0.3, 0.2], "success": [0.2, 0.1]})),
         figures.scores_beside_nulls(ranking.assign(dictionary="SAE")),
         figures.loss_in_words(LOSSES),
     ]

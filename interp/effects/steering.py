@@ -2,6 +2,7 @@
 
     steer(features, model, hook, sae, {476: 4}, "Once upon a time", 50)      tokens of the steered model
     dose_response(features, model, hook, sae, 476)                           one row a multiple
+    useful_range(doses, most_loss=4.0)                                       the multiples that bring it at that cost
 
 A multiple is of the latent's largest activation in the scan. Special tokens and rows above the dictionary's norm limit
 are not steered.
@@ -49,7 +50,7 @@ def steer(
     if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
         what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
         raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")
-    steered = _Steered(model, hook, dictionary, _pins(features, multiples))
+    steered = Steered(model, hook, dictionary, pins(features, multiples))
     return steered.sample(prompt, n_tokens, temperature, seed)
 
 
@@ -80,16 +81,16 @@ def dose_response(
         raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
-    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], _pins(features, {latent: 1.0})[latent].plus
+    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, {latent: 1.0})[latent].plus
     targets = to_model(module_of(model), tokens)[:, 1:].flatten()
     rows, clean = [], None
     for multiple in (None, *multiples):
         actions = {} if multiple is None else {latent: pin(multiple * maximum)}
-        steered = _Steered(model, hook, dictionary, actions)
+        steered = Steered(model, hook, dictionary, actions)
         log_p = steered.logits(tokens).log_softmax(-1)
         clean = log_p if clean is None else clean
         written = steered.sample(prompts, n_tokens, 1.0, seed)
-        z = _activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
+        z = activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
         rows.append(
             {
                 "multiple": float("nan") if multiple is None else multiple,
@@ -103,7 +104,24 @@ def dose_response(
     return pd.DataFrame(rows)
 
 
-class _Steered:
+def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:
+    """The lowest and the highest of the longest run of multiples over which `concept` rises from each to the next,
+    above that of the model as it is, while the loss is at most `most_loss` nats; None where fewer than two do.
+
+    doses: of `dose_response`, with a concept."""
+    free, rows = doses[doses["multiple"].isna()], doses.dropna(subset=["multiple"]).sort_values("multiple")
+    best: list[float] = []
+    run: list[float] = []
+    before = float(free["concept"].iloc[0])
+    for multiple, concept, loss in rows[["multiple", "concept", "loss"]].itertuples(index=False):
+        rises = concept > before and loss <= most_loss
+        run = [*run, multiple] if rises else []
+        before = max(concept, float(free["concept"].iloc[0]))
+        best = max(best, run, key=len)
+    return (best[0], best[-1]) if len(best) > 1 else None
+
+
+class Steered:
     """A model with latents held; as it is where none is."""
 
     def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
@@ -138,14 +156,14 @@ class _Steered:
         return intervene(self.model, self.hook, self.dictionary, self.actions, positions=usable)
 
 
-def _pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
+def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
     table = features.table().set_index("latent")
     if never := [latent for latent in multiples if latent not in table.index or not table["max"][latent] > 0]:
         raise ValueError(f"latents {never} never fire in {features.path}, and have no maximum: choose others")
     return {latent: pin(multiple * float(table["max"][latent])) for latent, multiple in multiples.items()}
 
 
-def _activations(
+def activations(
     model: Model, hook: str, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
     """Of a latent, as the model reads tokens undisturbed; 0 above the norm limit. Longer texts are read from behind."""

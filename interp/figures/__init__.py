@@ -3,6 +3,7 @@
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 """
 
+from interp.figures.causes import automaton, circuit, steering, steering_scores
 from interp.figures.checkpoints import concept_births, feature_lives
 from interp.figures.comparisons import matched_cosines, neighbourhoods, universality
 from interp.figures.concepts import concept_dots, concept_frequency, concept_scatter
@@ -10,7 +11,7 @@ from interp.figures.crosscoders import latent_scaling, relative_norms
 from interp.figures.dictionary_geometry import coactivation_heatmap, cosine_histogram, decoder_map
 from interp.figures.example_text import example_text
 from interp.figures.feature_flow import splitting
-from interp.figures.fidelity import quality, quality_latex, sparsity_fidelity, steering
+from interp.figures.fidelity import quality, quality_latex, sparsity_fidelity
 from interp.figures.one_latent import HighlightedText, activation_histogram, highlighted_text, logit_bars
 from interp.figures.population import (
     coherence_density,
@@ -26,7 +27,9 @@ from interp.figures.training_curves import training
 __all__ = [
     "HighlightedText",
     "activation_histogram",
+    "automaton",
     "calibration_curve",
+    "circuit",
     "coactivation_heatmap",
     "coherence_density",
     "concept_births",
@@ -55,6 +58,7 @@ __all__ = [
     "sparsity_fidelity",
     "splitting",
     "steering",
+    "steering_scores",
     "training",
     "universality",
     "verdict_shares",

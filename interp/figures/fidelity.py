@@ -1,7 +1,6 @@
-"""What dictionaries keep of the activations and of the model, and what steering costs: figures and a LaTeX table.
+"""What dictionaries keep of the activations and of the model: figures and a LaTeX table.
 
-In: a quality table with one row a dictionary (`interp.quality_table`); a table of `effects.dose_response`. Out: a
-plotly Figure, or LaTeX.
+In: a quality table with one row a dictionary (`interp.quality_table`). Out: a plotly Figure, or LaTeX.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, GREY, SEQUENCE, VERMILLION, escaped, need, panelled, styled
+from interp.figures.theme import BLUE, GREEN, SEQUENCE, escaped, need, panelled, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,23 +71,6 @@ def sparsity_fidelity(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
     ticks = [2.0**power for power in range(-2, 15) if shown.min() / 1.5 <= 2.0**power <= shown.max() * 1.5]
     fig.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     return fig
-
-
-def steering(doses: pd.DataFrame, *, latent: int | None = None) -> go.Figure:
-    """What holding a latent at multiples of its maximum brings, and what it costs: how often it then fires in what the
-    model writes, and the loss and KL divergence on the scan's text. doses: a table of `effects.dose_response`, whose
-    first row (multiple NaN) is the model as it is: a dotted line."""
-    panels = {"fires": "fires (share of tokens)", "loss": "loss (nats)", "kl": "KL (nats)"}
-    need(doses, "multiple", *panels)
-    clean, rows = doses[doses["multiple"].isna()], doses.dropna(subset=["multiple"])
-    fig = make_subplots(cols=len(panels), subplot_titles=list(panels.values()), horizontal_spacing=0.1)
-    for col, (column, colour) in enumerate(zip(panels, (BLUE, VERMILLION, VERMILLION), strict=True), 1):
-        look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
-        fig.add_scatter(x=rows["multiple"], y=rows[column], showlegend=False, **look, row=1, col=col)
-        if len(clean):
-            fig.add_hline(y=float(clean[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), row=1, col=col)
-    of = "Steering" if latent is None else f"Steering with latent {latent}"
-    return panelled(styled(fig, of, x="times its maximum", height=300)).update_yaxes(rangemode="tozero")
 
 
 def quality_latex(table: pd.DataFrame) -> str:

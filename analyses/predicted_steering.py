@@ -1,0 +1,107 @@
+"""Can it be told beforehand which features will steer?
+
+    python -m analyses.predicted_steering                    trains the model first; goes on where it stood
+    python -m analyses.predicted_steering --run runs/demo    with the model and the text of a run
+    python -m analyses.predicted_steering --quick            a tiny model, for the tests: the numbers mean nothing
+
+TopK dictionaries of one model's MLP, of several seeds; latents that are drawn among those alive, each held where it
+costs equal KL (`interp.effects.steering_scores`). After Arad, Mueller & Belinkov 2025 (arXiv 2505.20063).
+
+Claims tested (row 19), each in every seed
+    19b  what a latent puts out foretells how much more often it fires in what is then written: Spearman ≥ .7
+    19c  the tenth of which most is foretold is brought about at least twice as much as latents drawn at random
+    19d  what it puts out foretells this better than what it reads does, by how well the token at hand tells its firing
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
+from analyses.neighbouring_features import FEW
+from analyses.record import Claim, Record, interval
+from interp import TopKConfig, figures, scan_features, train_sae
+from interp.compare.across_models import MIN_FIRED
+from interp.effects import steering_scores, steering_success
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(Sizes):
+    factor: int = 4
+    """Latents of a dictionary a neuron."""
+    latents: int = 200
+    kl: float = 0.5
+    """Nats, at which latents are compared."""
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    o = options(__doc__, "predicted_steering", arguments)
+    setting = sized(Setting(**QUICK, latents=20) if o.quick else Setting(), o)
+    record = Record(o.out, setting, svg=not o.quick)
+    studied = Studied(setting, o.out)
+    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
+    tables = [pd.DataFrame(each) for each in found]
+    results = record.finish(claims(tables), {"steering_scores": figures.steering_scores(tables[0])})
+    shutil.rmtree(studied.work, ignore_errors=True)
+    return results
+
+
+def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.ndarray]:
+    """Of latents that are drawn, what is foretold and what is found: of those for which there is a dose."""
+    config = TopKConfig(d_sae=setting.factor * studied.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
+    sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{seed}")
+    features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
+    model, table = studied.run.model, features.table().set_index("latent")
+    alive = table.index[table["n_active"] >= MIN_FIRED].to_numpy()
+    drawn = np.sort(np.random.default_rng(seed).permutation(alive)[: setting.latents]).tolist()
+    scores = steering_scores(features, model, HOOK, sae, drawn, kl=setting.kl, seed=seed).dropna(subset=["multiple"])
+    doses = dict(zip(scores["latent"].tolist(), scores["multiple"], strict=True))
+    success = steering_success(features, model, HOOK, sae, doses, seed=seed + 1)
+    both = scores.merge(success, on="latent")
+    both["density"] = table["density"].reindex(both["latent"]).to_numpy()
+    return {name: both[name].to_numpy() for name in both}
+
+
+def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
+    rank = {
+        name: [float(scipy.stats.spearmanr(table[name], table["success"]).statistic) for table in tables]
+        for name in ("output", "input", "density")
+    }
+    best = [table.nlargest(max(1, len(table) // 10), "output")["success"].mean() for table in tables]
+    drawn = [table["success"].mean() for table in tables]
+    gain = interval(np.subtract(rank["output"], rank["input"]).tolist())
+    between = interval([float(table["output"].corr(table["input"], method="spearman")) for table in tables])
+    numbers = {name: interval(values) for name, values in rank.items()}
+    n = " and ".join(str(each) for each in sorted({len(table) for table in tables}))
+    return [
+        Claim(
+            row="19b",
+            text="What a latent puts out foretells its steering, before anything is written: Spearman ≥ .7.",
+            holds=min(rank["output"]) >= 0.7,
+            found=f"Spearman {numbers['output']}; its density alone {numbers['density']}; {n} latents a seed.",
+            numbers=numbers,
+        ),
+        Claim(
+            row="19c",
+            text="The tenth of which most is foretold steers at least twice as well as random latents at equal KL.",
+            holds=all(b >= 2 * d and b > 0 for b, d in zip(best, drawn, strict=True)),
+            found=f"Rise of firing {interval(best)} against {interval(drawn)}.",
+            numbers={"best": best, "drawn": drawn},
+        ),
+        Claim(
+            row="19d",
+            text="What a latent puts out foretells its steering better than what it reads does.",
+            holds=gain.low > 0,
+            found=f"Spearman of what it reads {numbers['input']}, difference {gain}; of one with the other {between}.",
+            numbers={"difference": gain, "input_with_output": between},
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()

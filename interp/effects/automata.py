@@ -1,0 +1,148 @@
+"""Which feature fires next? A dictionary as an automaton: latents are states, tokens lead from one to the next.
+
+In:  a feature store, its model and dictionary. Out: with L_i(t) the direct logit effect of latent i on token t, q(t)
+     the share of t in the text, and P(j | t) the share of its rows on which j fires
+
+    effect_ij = correlation over tokens, weighted by q, of L_i(t) and P(j | t), in [−1, 1]: what i writes fires j
+    lift_ij   = P(j at pos + 1 | i at pos) / P(j), in the text
+
+    loop      effect_ii: i keeps itself going
+    cycle     min(effect_ij, effect_ji) of i ≠ j whose edges to one another are each stronger than the loop where they
+              begin: the two alternate
+
+Null: the tokens of all L shuffled, each among the NEIGHBOURS nearest in frequency; the largest loop and the largest
+cycle of all latents, over all shuffles. What is above is more than any latent reaches by chance, at
+p < 1 / (shuffles + 1).
+
+Source: the automata of Towards Monosemanticity (Bricken et al. 2023), found there by hand; measure and null are our
+own. Cost: n² d_vocab a shuffle, of n latents that fire enough.
+Failing: the direct path alone counts; later layers may do otherwise. j may need more than the token to fire.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import torch
+from jaxtyping import Float64, Int64
+from torch import nn
+
+from interp.codes import Dictionary
+from interp.effects.steering_scores import FiringByToken
+from interp.features.feature_store import FeatureStore
+from interp.features.logit_path import logit_path
+from interp.files import Progress, no_progress, ratio
+
+NEIGHBOURS = 32
+_ROWS_AT_ONCE = 1 << 16
+Square = Float64[np.ndarray, "n n"]
+
+
+@dataclass(frozen=True)
+class Automaton:
+    loops: pd.DataFrame
+    """A row a latent that fires enough, the strongest loop first: latent, effect, lift."""
+    cycles: pd.DataFrame
+    """A row a pair latent < other that alternates, the strongest first: latent, other, effect (of the weaker edge),
+    lift (the lower of the two)."""
+    null_loop: float
+    null_cycle: float
+    lift: float
+    """The median lift of all pairs of latents i ≠ j."""
+
+    def above(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Loops and cycles that no shuffle reaches."""
+        return self.loops[self.loops["effect"] > self.null_loop], self.cycles[self.cycles["effect"] > self.null_cycle]
+
+
+def automaton(
+    features: FeatureStore,
+    model: nn.Module,
+    hook: str,
+    dictionary: Dictionary,
+    *,
+    min_fired: int = 10,
+    shuffles: int = 20,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Automaton:
+    """Of the latents that fire on `min_fired` rows. The seed draws the shuffles.
+
+    Raises ValueError where no direct path from the hook to the logits is known, and where fewer than two latents fire
+    enough."""
+    n_active = features.table().sort_values("latent")["n_active"].to_numpy()
+    latents = np.flatnonzero(n_active >= min_fired)
+    if len(latents) < 2:
+        raise ValueError(f"{len(latents)} latents fire on min_fired={min_fired} rows, at least 2 are needed: lower it")
+    path = logit_path(dictionary.W_dec.detach()[torch.from_numpy(latents)], model, hook, features.tokens[:16])
+    if path.directions is None or path.W_U is None:
+        raise ValueError(path.note)
+    by_token = FiringByToken.of(features, latents.tolist(), path.W_U.shape[1])
+    there = np.flatnonzero(by_token.n > 0)
+    q = by_token.n[there] / by_token.n.sum()
+    written = (path.directions @ path.W_U[:, torch.from_numpy(there)]).numpy()
+    fires = _standard(by_token.share[there].T, q)
+    effect = _standard(written, q) @ fires.T
+    generator, order = np.random.default_rng(seed), np.argsort(-q, kind="stable")
+    nulls = []
+    for done in range(shuffles):
+        shuffled = _standard(written[:, _shuffled(order, generator)], q) @ fires.T
+        nulls.append((np.diag(shuffled).max(), _alternating(shuffled).max()))
+        progress(done + 1, shuffles, "shuffles of the tokens")
+    lift = lifts(features, latents)
+    alternating, both = _alternating(effect), np.minimum(lift, lift.T)
+    i, j = np.nonzero(np.triu(alternating > 0, 1))
+    loops = {"latent": latents, "effect": np.diag(effect), "lift": np.diag(lift)}
+    cycles = {"latent": latents[i], "other": latents[j], "effect": alternating[i, j], "lift": both[i, j]}
+    others = lift[~np.eye(len(latents), dtype=bool)]
+    null_loop, null_cycle = np.max(nulls, axis=0).tolist()
+    tables = _strongest_first(loops), _strongest_first(cycles)
+    return Automaton(*tables, null_loop, null_cycle, float(np.median(others)))
+
+
+def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
+    """How much more often each fires at the position behind one at which another does than anywhere; 0 where never."""
+    n_ctx, codes, n = features.n_ctx, features.codes, len(latents)
+    column = np.full(features.d_sae, -1)
+    column[latents] = np.arange(n)
+    both, before, behind, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0
+    step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
+    for start in range(0, len(codes), step):
+        stop = min(start + step, len(codes))
+        z, there = codes[start:stop].scipy(), codes.present(start, stop).numpy()
+        fires = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=np.float32)[:, latents]
+        follows = there[:-1] & there[1:] & (np.arange(start, stop - 1) % n_ctx < n_ctx - 1)
+        one, next_one = fires[:-1][follows], fires[1:][follows]
+        both += (one.T @ next_one).toarray()
+        before += np.asarray(one.sum(0)).ravel()
+        behind += np.asarray(next_one.sum(0)).ravel()
+        pairs += int(follows.sum())
+    return ratio(both * pairs, np.outer(before, behind), empty=0.0)
+
+
+def _standard(
+    values: Float64[np.ndarray, "n token"], q: Float64[np.ndarray, " token"]
+) -> Float64[np.ndarray, "n token"]:
+    """Rows whose products are correlations weighted by q; 0 for one that is the same for all tokens."""
+    centred = values - (values @ q)[:, None]
+    return ratio(centred * np.sqrt(q), np.sqrt((centred * centred) @ q)[:, None], empty=0.0).astype(np.float32)
+
+
+def _shuffled(order: Int64[np.ndarray, " token"], generator: np.random.Generator) -> Int64[np.ndarray, " token"]:
+    """Each token in the place of another that is about as frequent; order: the tokens by frequency."""
+    places = np.empty_like(order)
+    for start in range(0, len(order), NEIGHBOURS):
+        block = order[start : start + NEIGHBOURS]
+        places[block] = generator.permutation(block)
+    return places
+
+
+def _alternating(effect: Square) -> Square:
+    """Of each pair the weaker edge, 0 unless each edge is stronger than the loop where it begins."""
+    beyond = effect > np.diag(effect)[:, None]
+    return np.where(beyond & beyond.T, np.minimum(effect, effect.T), 0.0)
+
+
+def _strongest_first(columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame(columns).sort_values("effect", ascending=False, kind="stable", ignore_index=True)

@@ -1,0 +1,179 @@
+"""How well will a latent steer? Told from what a forward pass puts out, before it is tried; and how it does.
+
+In:  a feature store, its model and dictionary, some latents. Each is held at the multiple of its maximum at which the
+     mean KL(p ‖ p') on sampled text is `kl` nats, p the model's next-token probabilities as it is, p' when steered: so
+     all cost the same. Of latent j, with P(j | t) the share of the scan's tokens t on which it fires,
+
+    output_j = mean over the text of Σ_t (p'(t) − p(t)) P(j | t)              what it puts out brings it about
+    input_j  = Σ_t n(t) (P(j | t) − P(j))² / (n P(j) (1 − P(j)))              the token at hand says whether it fires
+    success  = share of the tokens that the steered model writes on which it fires when the model as it is reads them,
+               less the same share of what the model as it is writes
+
+Source: that latents which read a concept need not bring it, and that what they put out tells, is of Arad, Mueller &
+Belinkov 2025 (arXiv 2505.20063), whose scores are of logit-lens tokens; these measures are our own. Cost: some six
+passes over the text a latent for the dose; `n_tokens` short ones for its success.
+Failing: a latent that fires on a wider context than a token may need several steps to be brought about, which one step
+does not show.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.codes import Dictionary
+from interp.effects.downstream import Downstream
+from interp.effects.interventions import columns, place_of
+from interp.effects.steering import Steered, activations, pins
+from interp.features.feature_store import FeatureStore
+from interp.files import Progress, no_progress, ratio
+from interp.hooks import Model, evaluating, module_of, to_model
+
+MAX_MULTIPLE = 64.0
+_TRIES, _NEAR, _STEP = 8, 0.05, 4.0
+_ROWS_AT_ONCE = 1 << 16
+
+
+def steering_scores(
+    features: FeatureStore,
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    latents: Sequence[int],
+    *,
+    kl: float = 0.5,
+    sequences: int = 4,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> pd.DataFrame:
+    """One row a latent: latent, multiple (its dose, of its maximum), kl (nats, there), output and input as above.
+    `multiple` and `output` are NaN where up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
+
+    Raises ValueError for a latent that never fires, and as `place_of`.
+    """
+    if not kl > 0 or sequences < 1 or not len(latents):
+        raise ValueError(f"kl={kl} must be above 0, sequences={sequences} and latents ({len(latents)}) at least 1")
+    module, maxima = module_of(model), pins(features, dict.fromkeys(latents, 1.0))
+    generator = torch.Generator().manual_seed(seed)
+    tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
+    rows = []
+    with evaluating(module):
+        text = _Text(module, Downstream(module, place_of(model, hook, dictionary), tokens[:2]), dictionary, tokens)
+        by_token = FiringByToken.of(features, latents, text.p.shape[1])
+        for done, (latent, fires) in enumerate(zip(latents, by_token.share.T, strict=True), 1):
+            multiple, found, p = text.dose(latent, maxima[latent].plus, kl)
+            output = float((p - text.p).mean(0).double().cpu().numpy() @ fires) if multiple == multiple else np.nan
+            rows.append({"latent": latent, "multiple": multiple, "kl": found, "output": output})
+            progress(done, len(latents), "doses of equal KL")
+    return pd.DataFrame(rows).assign(input=by_token.explained())
+
+
+def steering_success(
+    features: FeatureStore,
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    multiples: Mapping[int, float],
+    *,
+    prompts: int = 8,
+    prompt_tokens: int = 8,
+    n_tokens: int = 24,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> pd.DataFrame:
+    """One row a latent, each held alone: latent, success as above, and the two shares that it is the difference of,
+    `fires` and `fires_as_it_is`. `prompts` are the first `prompt_tokens` of sequences that the seed draws.
+
+    Raises ValueError for a latent that never fires, and as `place_of`.
+    """
+    if min(prompts, prompt_tokens, n_tokens) < 1:
+        given = f"prompts={prompts}, prompt_tokens={prompt_tokens} and n_tokens={n_tokens}"
+        raise ValueError(f"{given} must be at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(features.tokens), generator=generator)[:prompts]
+    begun = features.tokens[chosen, :prompt_tokens]
+    free = Steered(model, hook, dictionary, {}).sample(begun, n_tokens, 1.0, seed)
+
+    def share(latent: int, written: Tensor) -> float:
+        z = activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
+        return float((z > 0).double().mean())
+
+    rows = []
+    for done, (latent, action) in enumerate(pins(features, multiples).items(), 1):
+        written = Steered(model, hook, dictionary, {latent: action}).sample(begun, n_tokens, 1.0, seed)
+        rows.append({"latent": latent, "fires": share(latent, written), "fires_as_it_is": share(latent, free)})
+        progress(done, len(multiples), "steered texts")
+    table = pd.DataFrame(rows)
+    return table.assign(success=table["fires"] - table["fires_as_it_is"])
+
+
+class FiringByToken(NamedTuple):
+    """How often each token of the scan occurs among the rows that were encoded, and on which some latents fire."""
+
+    n: Float[np.ndarray, " d_vocab"]
+    fired: Float[np.ndarray, "d_vocab latent"]
+
+    @classmethod
+    def of(cls, features: FeatureStore, latents: Sequence[int], d_vocab: int) -> "FiringByToken":
+        tokens, codes = features.tokens.flatten().numpy(), features.codes
+        column = np.full(features.d_sae, -1)
+        column[list(latents)] = np.arange(len(latents))
+        n, fired = np.zeros(d_vocab), np.zeros((d_vocab, len(latents)))
+        for start in range(0, len(codes), _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, len(codes))
+            part, own = codes[start:stop], tokens[start:stop]
+            n += np.bincount(own[codes.present(start, stop).numpy()], minlength=d_vocab)
+            at = column[part.latents.numpy()]
+            keep = (at >= 0) & (part.values.numpy() > 0)
+            np.add.at(fired, (own[part.rows.numpy()[keep]], at[keep]), 1.0)
+        return cls(n, fired)
+
+    @property
+    def share(self) -> Float[np.ndarray, "d_vocab latent"]:
+        """P(j | t); 0 for a token that does not occur."""
+        return ratio(self.fired, self.n[:, None], empty=0.0)
+
+    def explained(self) -> Float[np.ndarray, " latent"]:
+        """The share of the variance of firing that is between tokens."""
+        n, rate = self.n.sum(), self.fired.sum(0) / self.n.sum()
+        between = (self.n[:, None] * (self.share - rate) ** 2).sum(0)
+        return ratio(between, n * rate * (1 - rate))
+
+
+class _Text:
+    """Sampled sequences after a clean pass to the hook."""
+
+    def __init__(self, module: torch.nn.Module, downstream: Downstream, dictionary: Dictionary, tokens: Tensor):
+        self.downstream, self.tokens = downstream, to_model(module, tokens)
+        self.W_dec = dictionary.W_dec.detach().to(self.tokens.device)
+        self.entered = downstream.enter(self.tokens)
+        self.codes, usable = downstream.place.codes(dictionary, self.entered.acts)
+        special = torch.tensor(list(getattr(module, "special_ids", ())), dtype=torch.long, device=self.tokens.device)
+        self.steered = usable.to(self.tokens.device) & ~torch.isin(self.tokens, special).flatten()
+        self.log_p = self._log_p(torch.zeros(self.tokens.numel(), self.W_dec.shape[1]).to(self.W_dec))
+        self.p = self.log_p.exp()
+
+    def dose(self, latent: int, maximum: float, kl: float) -> tuple[float, float, Tensor]:
+        """The multiple that costs `kl`, what it costs, and the probabilities there; the multiple is NaN where there is
+        none. KL grows about as the square of a small dose."""
+        z = columns(self.codes, torch.tensor([latent], device=self.codes.latents.device))[:, 0].to(self.W_dec)
+        multiple, found, p = 2.0, np.nan, self.p
+        low, high = 0.0, MAX_MULTIPLE
+        for _ in range(_TRIES):
+            change = (multiple * maximum - z) * self.steered
+            log_p = self._log_p(change[:, None] * self.W_dec[latent])
+            p, found = log_p.exp(), float((self.p * (self.log_p - log_p)).sum(1).mean())
+            if abs(found - kl) <= _NEAR * kl:
+                return multiple, found, p
+            low, high = (multiple, high) if found < kl else (low, multiple)
+            guess = multiple * float(np.clip((kl / max(found, 1e-9)) ** 0.5, 1 / _STEP, _STEP))
+            multiple = guess if low < guess < high else (low + high) / 2
+        return np.nan, found, p
+
+    def _log_p(self, change: Float[Tensor, "row d_out"]) -> Float[Tensor, "row d_vocab"]:
+        shaped = change.view(*self.tokens.shape, -1)
+        return self.downstream.logits(self.tokens, self.entered.stream, shaped).flatten(0, 1).log_softmax(1)

@@ -1,0 +1,189 @@
+"""What features do: what steering brings and costs, how well that is foretold, and which feature makes which fire.
+
+In: tables of `interp.effects`. Out: plotly Figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.figures.theme import BLUE, GREY, INK, SCALE, SEQUENCE, VERMILLION, escaped, label, need, panelled, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DOSED = {
+    "concept": "concept (probability)",
+    "fires": "fires (share of tokens)",
+    "loss": "loss (nats)",
+    "kl": "KL (nats)",
+}
+_NODE, _GAP = 22, 64
+"""Pixels of height of a node, and around all of them."""
+_BARE: dict[str, Any] = dict(hoverinfo="skip", showlegend=False)
+
+
+def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | None = None) -> go.Figure:
+    """What holding a latent at multiples of its maximum brings, and what it costs: the probability of its concept where
+    one was given, how often it then fires in what the model writes, and the loss and KL divergence on the scan's text.
+
+    doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the model as it is, a dotted line; by
+    name, where there are several latents."""
+    named = doses if isinstance(doses, Mapping) else {"": doses}
+    for table in named.values():
+        need(table, "multiple", "fires", "loss", "kl")
+    has_concept = all("concept" in table and table["concept"].notna().any() for table in named.values())
+    panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
+    columns = 2 if len(panels) == 4 else 3
+    space = dict(horizontal_spacing=0.12, vertical_spacing=0.2) if columns == 2 else dict(horizontal_spacing=0.1)
+    fig = make_subplots(-(-len(panels) // columns), columns, subplot_titles=list(panels.values()), **space)
+    for i, column in enumerate(panels):
+        place: dict[str, Any] = dict(row=i // columns + 1, col=i % columns + 1)
+        for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
+            if not name:
+                colour = VERMILLION if column in ("loss", "kl") else BLUE
+            rows, free = table.dropna(subset=["multiple"]), table[table["multiple"].isna()]
+            look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
+            said = dict(name=escaped(name), legendgroup=escaped(name), showlegend=bool(name) and i == 0)
+            fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **said, **look, **place)
+            if len(free) and (len(named) == 1 or column == "loss"):
+                fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **place)
+    of = "Steering" if latent is None else f"Steering with latent {latent}"
+    styled(fig, of, height=300 if columns == 3 else 480).update_xaxes(type="category")
+    fig.update_xaxes(title_text="times its maximum", row=-(-len(panels) // columns))
+    return panelled(fig).update_yaxes(rangemode="tozero")
+
+
+def steering_scores(table: pd.DataFrame) -> go.Figure:
+    """How often latents, all held at equal KL, fire in what the steered model writes, against what was foretold
+    of them: by what they put out, and by what they read.
+
+    table: output, input and success, of `effects.steering_scores` and `effects.steering_success`, a point a latent."""
+    need(table, "output", "input", "success")
+    titles = {
+        "output": "what it puts out: foretold rise of its firing",
+        "input": "what it reads: told by the token (R²)",
+    }
+    fig = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06)
+    for col, (name, title) in enumerate(titles.items(), 1):
+        other = table["input" if name == "output" else "output"]
+        look: dict[str, Any] = dict(color=other, colorscale=SCALE, size=5, opacity=0.8, line_width=0)
+        hover = [f"latent {latent}" for latent in table["latent"]] if "latent" in table else None
+        fig.add_scatter(
+            x=table[name], y=table["success"], mode="markers", marker=look, text=hover, showlegend=False, row=1, col=col
+        )
+        fig.update_xaxes(title_text=title, row=1, col=col)
+    styled(fig, "How well will a latent steer?", height=360)
+    fig.update_xaxes(title_font_size=11)
+    return fig.update_yaxes(title_text="rise of its firing in what is written", col=1)
+
+
+def circuit(
+    edges: pd.DataFrame, *, names: Mapping[tuple[str, int], str] | None = None, most: int = 24, title: str = ""
+) -> go.Figure:
+    """Features of one dictionary on the left, those of the next on the right, and which makes which fire: a band is as
+    thick as the edge is strong, blue where it adds to the activation, red where it takes from it.
+
+    edges: upstream, downstream (latents) and effect, a row an edge, of `effects.feature_edges`; the `most` strongest
+    are drawn. names: of ("upstream" | "downstream", latent); their numbers, where there are none.
+    """
+    need(edges, "upstream", "downstream", "effect")
+    shown = edges.loc[edges["effect"].abs().sort_values(ascending=False, kind="stable").index[:most]]
+    sides = {side: _ordered(shown, side) for side in ("upstream", "downstream")}
+    known = names or {}
+    tallest = max(map(len, sides.values()))
+    place = {
+        (side, latent): (x, (i + 0.5) * tallest / len(latents))
+        for x, (side, latents) in enumerate(sides.items())
+        for i, latent in enumerate(latents)
+    }
+    strongest = max(float(shown["effect"].abs().max()), 1e-12)
+    fig = go.Figure()
+    for up, down, effect in zip(shown["upstream"], shown["downstream"], shown["effect"], strict=True):
+        size = abs(effect) / strongest
+        colour = BLUE if effect > 0 else VERMILLION
+        x, y = _bent(place["upstream", up], place["downstream", down])
+        look = dict(color=colour, width=0.6 + 6 * size)
+        fig.add_scatter(
+            x=x, y=y, mode="lines", line=look, opacity=0.25 + 0.55 * size, hoverinfo="skip", showlegend=False
+        )
+    for side, anchor in (("upstream", "middle left"), ("downstream", "middle right")):
+        at = [place[side, latent] for latent in sides[side]]
+        texts = [label(known.get((side, latent), f"#{latent}")) for latent in sides[side]]
+        fig.add_scatter(
+            x=[x for x, _ in at],
+            y=[y for _, y in at],
+            mode="markers+text",
+            marker=dict(color=INK, size=8),
+            text=texts,
+            textposition=anchor,
+            textfont=dict(size=11),
+            hoverinfo="text",
+            showlegend=False,
+        )
+    styled(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
+    off = dict(showticklabels=False, showgrid=False, showline=False, ticks="")
+    fig.update_xaxes(range=[-1.1, 2.1], tickvals=[0, 1], ticktext=["earlier layer", "later layer"], **off)
+    fig.update_xaxes(showticklabels=True)
+    return fig.update_yaxes(range=[tallest, 0], **off)
+
+
+def automaton(
+    loops: pd.DataFrame, cycles: pd.DataFrame, *, names: Mapping[int, str] | None = None, most: int = 8
+) -> go.Figure:
+    """Features that keep themselves going, on the left, and pairs that bring one another about, on the right: the
+    strongest `most` of each, an arrow where what one writes fires the other.
+
+    loops: latent, effect; cycles: latent, other, effect, of `effects.Automaton`. names: of latents; else their numbers.
+    """
+    need(loops, "latent", "effect")
+    need(cycles, "latent", "other", "effect")
+    known, shown = names or {}, (loops.head(most), cycles.head(most))
+    tallest = max(1, *map(len, shown))
+    fig = go.Figure()
+    ring = np.linspace(0.25 * np.pi, 1.8 * np.pi, 40)
+    dots: list[tuple[float, float, str, str]] = []
+    for y, latent in enumerate(shown[0]["latent"]):
+        xs, ys = 0.09 + 0.05 * np.cos(ring), y + 0.3 * np.sin(ring)
+        fig.add_scatter(x=xs, y=ys, mode="lines", line=dict(color=BLUE, width=1.5), **_BARE)
+        _arrow(fig, (xs[-2], ys[-2]), (0.14, y), BLUE)
+        dots.append((0.14, y, label(known.get(latent, f"#{latent}")), "middle right"))
+    for y, pair in enumerate(zip(shown[1]["latent"], shown[1]["other"], strict=True)):
+        _arrow(fig, (1.02, y - 0.12), (1.38, y - 0.12), VERMILLION)
+        _arrow(fig, (1.38, y + 0.12), (1.02, y + 0.12), VERMILLION)
+        for x, latent, side in zip((1.0, 1.4), pair, ("middle left", "middle right"), strict=True):
+            dots.append((x, y, label(known.get(latent, f"#{latent}")), side))
+    for x, at, text, side in dots:
+        look = dict(mode="markers+text", marker=dict(color=INK, size=8), textfont=dict(size=11), **_BARE)
+        fig.add_scatter(x=[x], y=[at], text=[text], textposition=side, **look)
+    styled(fig, "Which feature fires next", height=_GAP + 60 + 2 * _NODE * tallest)
+    off = dict(showgrid=False, showline=False, ticks="")
+    fig.update_xaxes(range=[0, 1.8], tickvals=[0.25, 1.2], ticktext=["keeps itself going", "bring one another"], **off)
+    return fig.update_yaxes(range=[tallest - 0.4, -0.6], showticklabels=False, **off)
+
+
+def _arrow(fig: go.Figure, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    place = dict(x=end[0], y=end[1], ax=start[0], ay=start[1], xref="x", yref="y", axref="x", ayref="y")
+    fig.add_annotation(text="", showarrow=True, arrowhead=2, arrowwidth=1.5, arrowcolor=colour, **place)
+
+
+def _ordered(edges: pd.DataFrame, side: str) -> list[int]:
+    """Latents of one side, those of the strongest edges first; on the right by where their edges begin."""
+    weight = edges["effect"].abs()
+    if side == "upstream":
+        return [int(latent) for latent in weight.groupby(edges[side]).sum().sort_values(ascending=False).index]
+    first = {latent: i for i, latent in enumerate(_ordered(edges, "upstream"))}
+    centre = (edges["upstream"].map(first) * weight).groupby(edges[side]).sum() / weight.groupby(edges[side]).sum()
+    return [int(latent) for latent in centre.sort_values(kind="stable").index]
+
+
+def _bent(start: tuple[float, float], end: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """A line that leaves and enters level."""
+    share = np.linspace(0, 1, 24)
+    level = share * share * (3 - 2 * share)
+    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * level

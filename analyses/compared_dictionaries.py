@@ -27,6 +27,8 @@ from models.training import train_model
 from models.transformer import Transformer
 
 HOOK = "blocks.0.mlp.hook_post"
+KEPT = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
+"""Of the steps of a model's training, after which its weights are kept: the first of them change it most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,9 @@ class Sizes:
     @property
     def config(self) -> RunConfig:
         config = RunConfig.tiny() if self.tiny else RunConfig()
-        return config.replace(training=dataclasses.replace(config.training, tokens=self.model_tokens))
+        training = dataclasses.replace(config.training, tokens=self.model_tokens)
+        kept = sorted({round(share * training.steps(config.model.n_ctx)) for share in KEPT})
+        return config.replace(training=dataclasses.replace(training, snapshot_steps=tuple(kept)))
 
 
 QUICK: dict[str, Any] = dict(tiny=True, model_tokens=40_000, tokens=20_000, compared=12_000, k=8)

@@ -155,7 +155,8 @@ SECTIONS = (
         "compare",
         "What features do, and where else they live",
         "for each in feature_effects predicted_steering feature_automata universal_features stable_features "
-        "split_features neighbouring_features dictionary_scaling; do python -m analyses.$each; done",
+        "split_features neighbouring_features dictionary_scaling features_in_training; "
+        "do python -m analyses.$each; done",
         result_tables.essay,
     ),
     Section("essay", "How models learn", "make essay", result_tables.essay),

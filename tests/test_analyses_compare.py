@@ -8,6 +8,7 @@ from analyses import (
     dictionary_scaling,
     feature_automata,
     feature_effects,
+    features_in_training,
     neighbouring_features,
     predicted_steering,
     split_features,
@@ -53,3 +54,13 @@ def test_scaling_and_completeness_are_judged_in_a_planted_world(tmp_path):
     assert [claim["row"] for claim in results["claims"]] == ["18a", "18b"]
     assert results["figures"] == ["scaling_frontier", "completeness"] and (tmp_path / "completeness.html").is_file()
     assert all(isinstance(claim["holds"], bool) for claim in results["claims"])
+
+
+def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path):
+    results = features_in_training.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+    planted, trained = results["claims"]
+    assert planted["row"] == "29a" and planted["holds"] in (True, False) and 0 <= planted["numbers"]["right"][0] <= 1
+    assert trained["holds"] is None and sum(kind[0] for kind in trained["numbers"]["kinds"].values()) == pytest.approx(
+        1
+    )
+    assert results["figures"] == ["feature_lives", "concept_births"]

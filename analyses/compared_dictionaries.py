@@ -38,6 +38,8 @@ class Sizes:
     run: str = ""
     """The run folder whose model and text these are; the demo's own where it is empty."""
     tiny: bool = False
+    layers: int = 1
+    """Of the model, where it is trained here."""
     model_tokens: int = 1_500_000
     """To train each model on, where it is trained here."""
     tokens: int = 400_000
@@ -52,7 +54,12 @@ class Sizes:
         config = RunConfig.tiny() if self.tiny else RunConfig()
         training = dataclasses.replace(config.training, tokens=self.model_tokens)
         kept = sorted({round(share * training.steps(config.model.n_ctx)) for share in KEPT})
-        return config.replace(training=dataclasses.replace(training, snapshot_steps=tuple(kept)))
+        training = dataclasses.replace(training, snapshot_steps=tuple(kept))
+        return config.replace(training=training, model=dataclasses.replace(config.model, n_layers=self.layers))
+
+    @property
+    def model_folder(self) -> str:
+        return f"model-{self.layers}" + "-tiny" * self.tiny
 
 
 QUICK: dict[str, Any] = dict(tiny=True, model_tokens=40_000, tokens=20_000, compared=12_000, k=8)
@@ -79,10 +86,12 @@ def sized(setting: Any, o: argparse.Namespace) -> Any:
 
 
 def studied_run(setting: Sizes, out: Path) -> Run:
-    """The run that was named, or the one model of all the analyses beside `out`, trained by the first of them."""
-    if setting.run:
-        return Run(setting.run)
-    return run_stages(setting.config, out.parent / ("model-tiny" if setting.tiny else "model"), until="model")
+    """The run that was named, or the model of all analyses of one size beside `out`, trained by the first of them."""
+    return (
+        Run(setting.run)
+        if setting.run
+        else run_stages(setting.config, out.parent / setting.model_folder, until="model")
+    )
 
 
 class Studied:
@@ -117,9 +126,11 @@ def model_of_seed(run: Run, seed: int, setting: Sizes, out: Path) -> Transformer
     return Transformer.load(folder)
 
 
-def activations(model: Transformer, run: Run, n_tokens: int, folder: Path) -> ActivationStore:
+def activations(
+    model: Transformer, run: Run, n_tokens: int, folder: Path, hooks: Sequence[str] = (HOOK,)
+) -> ActivationStore:
     tokens = run.train_tokens.tokens[: max(1, n_tokens // run.train_tokens.n_ctx)]
-    return harvest(model, tokens, [HOOK], folder, exclude=run.tokenizer.special_ids)
+    return harvest(model, tokens, list(hooks), folder, exclude=run.tokenizer.special_ids)
 
 
 def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> CodeStore:

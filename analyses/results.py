@@ -154,8 +154,9 @@ SECTIONS = (
     Section(
         "compare",
         "What features do, and where else they live",
-        "for each in feature_effects predicted_steering feature_automata universal_features stable_features "
-        "split_features neighbouring_features dictionary_scaling features_in_training; "
+        "for each in feature_effects predicted_steering feature_automata feature_circuits "
+        "universal_features stable_features split_features neighbouring_features dictionary_scaling "
+        "features_in_training; "
         "do python -m analyses.$each; done",
         result_tables.essay,
     ),

@@ -7,6 +7,7 @@ import pytest
 from analyses import (
     dictionary_scaling,
     feature_automata,
+    feature_circuits,
     feature_effects,
     features_in_training,
     neighbouring_features,
@@ -64,3 +65,10 @@ def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path)
         1
     )
     assert results["figures"] == ["feature_lives", "concept_births"]
+
+
+def test_circuits_are_checked_by_ablation(tmp_path):
+    results = feature_circuits.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+    (claim,) = results["claims"]
+    assert set(claim["numbers"]) == set(feature_circuits.KINDS) and isinstance(claim["holds"], bool)
+    assert all(-1 <= kind["pooled"][0] <= 1 and kind["edges"] > 0 for kind in claim["numbers"].values())

@@ -2,6 +2,7 @@
 
 from interp.effects.automata import Automaton as Automaton
 from interp.effects.automata import automaton as automaton
+from interp.effects.circuits import feature_edges as feature_edges
 from interp.effects.feature_effects import feature_effects as feature_effects
 from interp.effects.interventions import ABLATE as ABLATE
 from interp.effects.interventions import Action as Action

@@ -90,11 +90,11 @@ def automaton(
         shuffled = _standard(written[:, _shuffled(order, generator)], q) @ fires.T
         nulls.append((np.diag(shuffled).max(), _alternating(shuffled).max()))
         progress(done + 1, shuffles, "shuffles of the tokens")
-    lift = lifts(features, latents)
-    alternating, both = _alternating(effect), np.minimum(lift, lift.T)
+    lift, alternating = lifts(features, latents), _alternating(effect)
     i, j = np.nonzero(np.triu(alternating > 0, 1))
     loops = {"latent": latents, "effect": np.diag(effect), "lift": np.diag(lift)}
-    cycles = {"latent": latents[i], "other": latents[j], "effect": alternating[i, j], "lift": both[i, j]}
+    cycles = {"latent": latents[i], "other": latents[j], "effect": alternating[i, j]}
+    cycles["lift"] = np.minimum(lift[i, j], lift[j, i])
     others = lift[~np.eye(len(latents), dtype=bool)]
     null_loop, null_cycle = np.max(nulls, axis=0).tolist()
     tables = _strongest_first(loops), _strongest_first(cycles)

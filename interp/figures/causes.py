@@ -108,24 +108,13 @@ def circuit(
         size = abs(effect) / strongest
         colour = BLUE if effect > 0 else VERMILLION
         x, y = _bent(place["upstream", up], place["downstream", down])
-        look = dict(color=colour, width=0.6 + 6 * size)
-        fig.add_scatter(
-            x=x, y=y, mode="lines", line=look, opacity=0.25 + 0.55 * size, hoverinfo="skip", showlegend=False
-        )
+        look = dict(mode="lines", line=dict(color=colour, width=0.6 + 6 * size), opacity=0.25 + 0.55 * size)
+        fig.add_scatter(x=x, y=y, **look, **_BARE)
     for side, anchor in (("upstream", "middle left"), ("downstream", "middle right")):
-        at = [place[side, latent] for latent in sides[side]]
         texts = [label(known.get((side, latent), f"#{latent}")) for latent in sides[side]]
-        fig.add_scatter(
-            x=[x for x, _ in at],
-            y=[y for _, y in at],
-            mode="markers+text",
-            marker=dict(color=INK, size=8),
-            text=texts,
-            textposition=anchor,
-            textfont=dict(size=11),
-            hoverinfo="text",
-            showlegend=False,
-        )
+        at = [place[side, latent] for latent in sides[side]]
+        look = dict(mode="markers+text", marker=dict(color=INK, size=8), textfont=dict(size=11), **_BARE)
+        fig.add_scatter(x=[x for x, _ in at], y=[y for _, y in at], text=texts, textposition=anchor, **look)
     styled(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
     off = dict(showticklabels=False, showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[-1.1, 2.1], tickvals=[0, 1], ticktext=["earlier layer", "later layer"], **off)

@@ -24,13 +24,7 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
 
     tables: correlation and null, as `compare.universality` makes them; by name, where there are several.
     """
-    named = tables if isinstance(tables, Mapping) else {"matches": tables}
-    fig = go.Figure()
-    for i, ((name, table), colour) in enumerate(zip(named.items(), SEQUENCE * len(named), strict=False)):
-        need(table, "correlation", "null")
-        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
-        _above(fig, table["correlation"], dict(color=colour, width=2), name=escaped(name))
-        _above(fig, table["null"], dotted, name="shifted text (dotted)", showlegend=i == len(named) - 1)
+    fig = _shares_above(tables, "correlation", "null", "shifted text")
     styled(fig, "Is there such a latent in the other?", height=380)
     fig.update_xaxes(title_text="largest correlation with a latent of the other, r", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents above r", tickformat=".0%", range=[-0.02, 1.02])
@@ -42,13 +36,7 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
 
     tables: cosine and chance, as `compare.stability` makes them; by name, where there are several.
     """
-    named = tables if isinstance(tables, Mapping) else {"matches": tables}
-    fig = go.Figure()
-    for i, ((name, table), colour) in enumerate(zip(named.items(), SEQUENCE * len(named), strict=False)):
-        need(table, "cosine", "chance")
-        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
-        _above(fig, table["cosine"], dict(color=colour, width=2), name=escaped(name))
-        _above(fig, table["chance"], dotted, name="random directions (dotted)", showlegend=i == len(named) - 1)
+    fig = _shares_above(tables, "cosine", "chance", "random directions")
     fig.add_vline(threshold, line=dict(color=INK, width=1, dash="dash"))
     styled(fig, "Does another seed find the same directions?", height=380)
     fig.update_xaxes(title_text="|cosine| with the one latent that it is matched to", range=[-0.02, 1.02])
@@ -78,6 +66,20 @@ def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, n_bins:
     styled(fig, "Directions and contexts of pairs of latents", height=380)
     fig.update_xaxes(title_text="cosine of the decoder rows of two latents")
     return fig.update_yaxes(title_text="similarity of their contexts (cosine)")
+
+
+def _shares_above(
+    tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
+) -> go.Figure:
+    """A line a table, and its null dotted."""
+    named = tables if isinstance(tables, Mapping) else {"matches": tables}
+    fig = go.Figure()
+    for i, ((name, table), colour) in enumerate(zip(named.items(), SEQUENCE * len(named), strict=False)):
+        need(table, column, null)
+        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
+        _above(fig, table[column], dict(color=colour, width=2), name=escaped(name))
+        _above(fig, table[null], dotted, name=f"{null_name} (dotted)", showlegend=i == len(named) - 1)
+    return fig
 
 
 def _above(fig: go.Figure, values: pd.Series, line: dict, **named: Any) -> None:

@@ -25,16 +25,7 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     fig.add_scatter(
         x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot", width=1), hoverinfo="skip", showlegend=False
     )
-    fig.add_scatter(
-        x=concepts["f1_neuron"],
-        y=concepts["f1_feature"],
-        mode="markers+text",
-        text=_names(concepts),
-        textfont_size=11,
-        marker=dict(color=BLUE, size=7),
-        showlegend=False,
-        hovertemplate="%{hovertext}<br>feature %{y:.3f}, neuron %{x:.3f}<extra></extra>",
-    )
+    _named_points(fig, concepts, concepts["f1_neuron"], "feature %{y:.3f}, neuron %{x:.3f}")
     styled(fig, "Concepts: best feature against best neuron", x="F1 of the best neuron (held out)", height=520)
     fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
     return with_placed_names(fig.update_xaxes(range=[-0.03, 1.05]))
@@ -67,22 +58,27 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
     need(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
-    fig.add_scatter(
-        x=share,
-        y=concepts["f1_feature"],
-        mode="markers+text",
-        text=_names(concepts),
-        textfont_size=11,
-        marker=dict(color=BLUE, size=7),
-        showlegend=False,
-        hovertemplate="%{hovertext}<br>on %{x:.2%} of tokens, F1 %{y:.3f}<extra></extra>",
-    )
+    _named_points(fig, concepts, share, "on %{x:.2%} of tokens, F1 %{y:.3f}")
     styled(fig, "Concepts: detection against frequency", x="share of tokens (log scale)", height=420)
     fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
     logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
     fig.update_xaxes(type="log", range=[logs.min() - 0.25, logs.max() + 0.25])
     fig.update_xaxes(**decades(10 ** logs.min(), 10 ** logs.max()))
     return with_placed_names(fig)
+
+
+def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
+    """A dot a concept at the F1 of its best feature, with its name."""
+    fig.add_scatter(
+        x=x,
+        y=concepts["f1_feature"],
+        mode="markers+text",
+        text=_names(concepts),
+        textfont_size=11,
+        marker=dict(color=BLUE, size=7),
+        showlegend=False,
+        hovertemplate=f"%{{hovertext}}<br>{hover}<extra></extra>",
+    )
 
 
 def _names(concepts: pd.DataFrame) -> list[str]:

@@ -21,8 +21,8 @@ from interp.figures.theme import VERDICT_COLOURS
 from interp.manifests import write_manifest
 from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
-from interp.report.columns import recommended_order
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, senses_of
+from interp.report.recommended import recommended_order, worth_showing
 from interp.report.verdict_evidence import verdict_evidence
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -257,6 +257,25 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
     shuffled = np.random.default_rng(0).permutation(len(rows))
     given = table.iloc[shuffled].reset_index(drop=True)
     assert shuffled[recommended_order(given, given)].tolist() == list(range(len(rows)))
+
+
+def test_what_is_worth_showing_is_readable_sure_and_unlike():
+    rows = [  # verdict, sure, F1, entropy of its tokens, senses, rule
+        ("monosemantic", True, 0.9, 4.0, 1, "tokens inside Greek script"),
+        ("monosemantic", True, 0.9, 3.9, 1, "tokens inside Arabic script"),
+        ("monosemantic", True, 0.9, 2.0, 1, '" my" or " his"'),
+        ("monosemantic", True, 0.99, 3.0, 1, '"⟨d7⟩"'),
+        ("monosemantic", False, 0.99, 5.0, 1, "numbers"),
+        ("monosemantic", True, 0.2, 9.0, 1, "anything"),
+        ("polysemantic", True, 0.8, 1.0, 2, '" ship" or "7"'),
+        ("polysemantic", True, 0.9, 3.0, 1, "no senses"),
+        ("dead", False, np.nan, np.nan, 0, None),
+    ]  # fmt: skip
+    names = ["verdict", "sure", "explanation_f1", "token_entropy", "n_senses", "explanation"]
+    table = pd.DataFrame(rows, columns=names)
+    assert worth_showing(table, table) == [0, 2, 6]
+    assert worth_showing(table, table, n=2) == [0, 6]
+    assert worth_showing(table, table[["verdict"]]) == []
 
 
 def evidence_of(page: Path, latent: int) -> dict[str, tuple]:

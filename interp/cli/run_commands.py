@@ -110,15 +110,16 @@ def _show_stages(config: RunConfig, out: Path, until: str | None, redo: bool) ->
     run = run_stages(config, out, until=until, redo=redo, progress=progress, finished=finished)
     print(f"{'total':12s} {time.monotonic() - begin:7.1f} s")
     if until in (None, "report"):
-        print(f"\nfive features to begin with\n{_showcase(run)}")
+        print(f"\nfeatures to begin with\n{_showcase(run)}")
         print(f"\nOpen {(run.path / run.results('report')['page']).resolve()}")
 
 
 def _showcase(run: Run) -> str:
-    """Monosemantic features of many tokens, no two with the same words, those first that the words predict best."""
-    table = run.ranking.query("verdict == 'monosemantic' and token_share < 0.25")
-    table = table.sort_values("explanation_f1", ascending=False, kind="stable").drop_duplicates("explanation")
+    """The page's choice, a line a feature."""
+    from interp.report import worth_showing
+
+    ranking = run.ranking.sort_values("latent", ignore_index=True)
     return "\n".join(
         f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}"
-        for r in table.head(5).itertuples()
+        for r in ranking.loc[worth_showing(run.features.table(), ranking)].itertuples()
     )

@@ -28,14 +28,15 @@ from interp.features.identity import identity
 from interp.figures.population import UNTESTED
 from interp.files import Progress, digest_json, no_progress
 from interp.locks import locked
-from interp.report.columns import MIN_F1, explanations, recommended_order, table_columns, views
+from interp.report.columns import MIN_F1, explanations, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads, senses_of
+from interp.report.recommended import recommended_order, worth_showing
 from interp.report.summary import summary
 from interp.report.verdict_evidence import verdict_evidence
 
-__all__ = ["decoder_layout", "write_report"]
+__all__ = ["decoder_layout", "worth_showing", "write_report"]
 
 ASSETS = (
     "page.css",
@@ -139,6 +140,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "evidence": [asdict(measure) for measure in evidence.measures],
         "wider": inputs.wider.d_sae if inputs.wider else None,
         "order": recommended_order(inputs.features, inputs.ranking),
+        "worth_showing": worth_showing(inputs.features, inputs.ranking),
         "columns": table_columns(store, inputs.features, inputs.ranking),
     }
     _write_script(folder, "page", page)

@@ -5,7 +5,6 @@ In: features and ranking, one row a latent. Out: plain lists for JSON, small eno
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from interp.features.feature_store import FeatureStore
@@ -25,36 +24,9 @@ VERDICTS = {
 }
 MIN_F1 = 0.3
 """Held-out F1 below which a rule or a label tells a reader nothing."""
-MAX_TOKEN_SHARE = 0.5
-"""Share of the activation on its commonest token up to which a latent fires on many tokens."""
 VIEWS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
 """Those views whose name does not say what they compare."""
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
-
-
-def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
-    """The latents in the order in which a newcomer should meet them: first those surely of one meaning with a rule of
-    MIN_F1 or more, on many tokens before on one; then other sure ones, single-token ones, unsure ones, those not
-    judged, faint ones, and dead ones last. Within each group by the rule's F1, then by the variance that they explain,
-    or where that is not known by the sum of their activations."""
-    verdict, n_active = ranking["verdict"], features["n_active"]
-    sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
-    f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
-    share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
-    good = sure & (verdict == "monosemantic") & (f1 >= MIN_F1)
-    groups = [
-        n_active == 0,
-        verdict == "faint",
-        good & (share <= MAX_TOKEN_SHARE),
-        good,
-        verdict == "lexical",
-        sure & verdict.isin(["monosemantic", "polysemantic"]),
-        verdict.isin(["monosemantic", "polysemantic"]),
-    ]
-    group = np.select([each.to_numpy() for each in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
-    explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
-    contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
-    return np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:

@@ -43,18 +43,16 @@ report.views.overview = (() => {
         h("td", null, percent(share)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `of ${format.count(judged)}`)))));
   }
 
-  /* The first in the recommended order whose commonest tokens differ, and one of several senses. */
+  /* What was chosen with the run; else the first in the recommended order whose commonest tokens differ. */
   function worthShowing() {
-    const chosen = [], seen = new Set();
+    const chosen = [...report.data.page.worth_showing], seen = new Set();
     for (const latent of order) {
       const token = (columns.tokens[latent][0] ?? "").trim().toLowerCase();
-      if (["dead", "faint"].includes(verdictOf(latent)) || seen.has(token)) continue;
+      if (chosen.length >= N_SHOWN) break;
+      if (["dead", "faint"].includes(verdictOf(latent)) || seen.has(token) || chosen.includes(latent)) continue;
       seen.add(token);
       chosen.push(latent);
-      if (chosen.length === N_SHOWN) break;
     }
-    const split = order.find((i) => verdictOf(i) === "polysemantic" && !isUnsure(i) && columns.senses[i] > 1);
-    if (split !== undefined && !chosen.includes(split)) chosen.splice(N_SHOWN - 1, 1, split);
     return chosen;
   }
 
@@ -74,7 +72,7 @@ report.views.overview = (() => {
     if (section.childElementCount) return;
     const places = ["nulls", "cards"].map((name) => h(`div.${name}`, null, h("p.waiting", null, "Reading …")));
     section.replaceChildren(h("p.lead", null, sentence()), places[0],
-      h("h2", null, "Features worth a look"), h("p.muted", null, "The first in the recommended order. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
+      h("h2", null, "Features worth a look"), h("p.muted", null, "Rules that foretell much, and one latent of several meanings. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
       h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
     const [summary, words] = await Promise.all([loadData("summary"), loadData("vocab")]);

@@ -53,7 +53,7 @@ def worth_showing(features: pd.DataFrame, ranking: pd.DataFrame, n: int = 5) -> 
     chosen: list[int] = []
     rules: list[set[str]] = []
     for latent in worth.index[verdict == "monosemantic"]:
-        rule = set(ranking.at[latent, "explanation"].replace(",", " ").split())
+        rule = set(str(ranking.at[latent, "explanation"]).replace(",", " ").split())
         if len(chosen) < n - len(several) and all(len(rule & r) <= MAX_ALIKE * len(rule | r) for r in rules):
             chosen.append(int(latent))
             rules.append(rule)

@@ -98,10 +98,10 @@ def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
 
 def open_model(folder: Path) -> Any:
     """What the stage `model` left: a transformer trained here, or the pretrained model that it names."""
-    from models.transformer import Transformer
+    from models import load_model
 
     if not (folder / REFERENCE).is_file():
-        return Transformer.load(folder)
+        return load_model(folder)
     named = read_json(folder / REFERENCE, "run the stage again")
     config = ModelConfig(**read_fields(ModelConfig, named))
     if (folder / WEIGHTS).is_dir():

@@ -49,6 +49,7 @@ class Run:
         nulls: Nulls
         words: pd.DataFrame
         words_shares: pd.DataFrame
+        page: Path
 
     def __init__(self, path: str | Path, config: RunConfig | None = None):
         """config: in place of that of run.toml."""
@@ -77,10 +78,10 @@ class Run:
 
     @property
     def notes(self) -> "pd.DataFrame":
-        """What a reader of the run's page exported to its folder as notes.json: latent, star, label, note."""
-        from interp.report.notes import read_notes
+        """RUN/notes.json, which `interp explore` keeps, or an export of the run's page: latent, star, label, note."""
+        from interp.report.notes import NAME, read_notes
 
-        return read_notes(self.path / "notes.json")
+        return read_notes(self.path / NAME)
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
         """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""

@@ -47,6 +47,7 @@ def words(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 @stage(
     inputs=("features",),
     optional=("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "words", "wider"),
+    opens={"page": ("page/index.html", "pathlib:Path")},
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
 )
 def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

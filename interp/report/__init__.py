@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 
 from interp.controls import Nulls
-from interp.features.identity import identity
 from interp.figures.population import UNTESTED
-from interp.files import Progress, digest_json, no_progress
+from interp.files import Progress, no_progress
 from interp.locks import locked
 from interp.report.columns import MIN_F1, explanations, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
+from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads, senses_of
 from interp.report.recommended import recommended_order, worth_showing
 from interp.report.summary import summary
@@ -129,7 +129,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     folder.mkdir()
     page = {
         "title": inputs.title,
-        "key": digest_json(identity(store))[:16],
+        "key": features_key(store),
         "latents": store.d_sae,
         "tokens": inputs.n_scanned,
         "n_ctx": store.n_ctx,

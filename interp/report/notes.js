@@ -1,4 +1,4 @@
-/* A reader's own stars, labels and notes: kept in the browser, taken out and in as JSON.
+/* A reader's own stars, labels and notes: kept in the browser, or where a live page says; taken out and in as JSON.
  *
  * {"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}, where KEY says of
  * which features they are. Where a browser keeps nothing, they last as long as the page. */
@@ -11,6 +11,7 @@ report.notes = (() => {
   const MOST = 20_000;
   const listeners = [];
   let kept = read();
+  let write = null, repaint = null;
 
   function read() {
     try {
@@ -32,36 +33,53 @@ report.notes = (() => {
     return notes;
   }
 
-  function keep() {
+  /* edits: latent → [its note before, its note now]. */
+  function keep(edits) {
     try {
-      localStorage.setItem(PLACE, JSON.stringify(kept));
+      if (write) write(edits); else localStorage.setItem(PLACE, JSON.stringify(kept));
     } catch {
       trouble("This browser keeps no notes of a page like this: export them before you close it.");
     }
     for (const listener of listeners) listener();
   }
 
+  /* Hand each change to `writer` from now on, instead of to this browser. */
+  function keepWith(writer) {
+    write = writer;
+  }
+
+  /* Show these notes, which are kept already. */
+  function replace(notes) {
+    kept = checked(notes);
+    repaint?.();
+    for (const listener of listeners) listener();
+  }
+
   const of = (latent) => kept[latent] ?? { star: false, label: "", note: "" };
 
   function set(latent, fields) {
-    kept = checked({ ...kept, [latent]: { ...of(latent), ...fields } });
-    keep();
+    const before = of(latent);
+    kept = checked({ ...kept, [latent]: { ...before, ...fields } });
+    keep({ [latent]: [before, of(latent)] });
   }
 
   const exported = () => JSON.stringify({ format: FORMAT, features: key, notes: kept }, null, 1);
 
   /* Add the notes of an exported text; those of a latent that has some already take their place. */
   function add(text) {
-    let found;
+    let found, edits;
     try {
       found = JSON.parse(text);
       if (found?.format !== FORMAT) throw new TypeError("it is not what this page exports");
       if (found.features !== key) throw new TypeError("it is of other features");
-      kept = { ...kept, ...checked(found.notes) };
+      const added = checked(found.notes);
+      edits = Object.fromEntries(Object.entries(added).map(([latent, note]) => [latent, [of(latent), note]]));
+      kept = { ...kept, ...added };
     } catch (error) {
       return trouble(`No notes were imported: ${error.message}.`);
     }
-    keep();
+    keep(edits);
+    repaint?.();
   }
 
   function download() {
@@ -72,17 +90,24 @@ report.notes = (() => {
 
   /* The fields of one feature. */
   function editor(latent) {
-    const { star, label, note } = of(latent);
-    const button = h("button.star", { type: "button", "aria-pressed": String(star), title: "star (s)", onclick: () => { set(latent, { star: !of(latent).star }); paint(); } });
-    const paint = () => {
-      button.setAttribute("aria-pressed", String(of(latent).star));
-      button.textContent = of(latent).star ? "★ starred" : "☆ star";
-    };
-    paint();
+    const button = h("button.star", { type: "button", title: "star (s)", onclick: () => { set(latent, { star: !of(latent).star }); repaint(); } });
+    const own = h("input", { type: "text", placeholder: "Your label", "aria-label": "Your label", oninput() { set(latent, { label: this.value }); } });
     const text = h("textarea", { rows: 1, placeholder: "Your note", "aria-label": "Your note", oninput() { set(latent, { note: this.value }); } });
-    text.value = note;
-    return h("div.notes", null, button,
-      h("input", { type: "text", value: label, placeholder: "Your label", "aria-label": "Your label", oninput() { set(latent, { label: this.value }); } }), text);
+    const put = (field, value) => {
+      if (field.value === value) return;
+      const at = field.selectionStart;
+      field.value = value;
+      if (field === document.activeElement) field.setSelectionRange(at, at);
+    };
+    repaint = () => {
+      const { star, label, note } = of(latent);
+      button.setAttribute("aria-pressed", String(star));
+      button.textContent = star ? "★ starred" : "☆ star";
+      put(own, label);
+      put(text, note);
+    };
+    repaint();
+    return h("div.notes", null, button, own, text);
   }
 
   /* All of them, with the buttons that take them out and in. */
@@ -93,7 +118,7 @@ report.notes = (() => {
       const rows = Object.entries(kept);
       place.replaceChildren(
         rows.length ? h("ul.mine", null, rows.map(([latent, { star, label, note }]) => h("li", null, star ? "★ " : "", featureLink(latent, `Feature ${latent}`), label ? h("bdi", null, ` ${label}`) : "", note ? h("bdi.muted", null, ` ${note}`) : "")))
-          : h("p.muted", null, "Star, label or note a feature on its page; it stays in this browser."),
+          : h("p.muted", null, `Star, label or note a feature on its page; ${write ? "it is kept in the run folder" : "it stays in this browser"}.`),
         h("button", { type: "button", disabled: !rows.length, onclick: download }, "Export"), " ",
         h("button", { type: "button", onclick: () => file.click() }, "Import"), file);
     };
@@ -102,5 +127,5 @@ report.notes = (() => {
     return place;
   }
 
-  return { of, set, add, exported, editor, list, listen: (listener) => listeners.push(listener) };
+  return { of, set, add, exported, editor, list, keepWith, replace, listen: (listener) => listeners.push(listener) };
 })();

@@ -1,31 +1,86 @@
-"""The stars, labels and notes that a reader exported from a page.
+"""The stars, labels and notes of a reader, as a page exports them and a live one keeps them in the run folder.
 
-In: the JSON file. Out: a DataFrame, a row a latent with a note: latent, star, label, note.
+{"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}
 """
 
+import fcntl
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from interp.files import read_json
+from interp.files import digest_json, read_json, write_json
 
+if TYPE_CHECKING:
+    from interp.features.feature_store import FeatureStore
+
+NAME = "notes.json"
 FORMAT = "interp-notes"
+EMPTY: Mapping[str, Any] = {"star": False, "label": "", "note": ""}
+BETWEEN = {"label": " / ", "note": "\n"}
+"""Two texts of one field."""
+
+
+def features_key(features: "FeatureStore") -> str:
+    """Which features notes are of."""
+    from interp.features.identity import identity
+
+    return digest_json(identity(features))[:16]
 
 
 def read_notes(file: str | Path) -> pd.DataFrame:
-    """`attrs["features"]` is the page's key of the features that they are of. Raises ValueError, naming the file, for
-    what is no export of a page, FileNotFoundError where there is none."""
-    found = read_json(Path(file), "export the notes again")
-    notes = found.get("notes") if isinstance(found, dict) and found.get("format") == FORMAT else None
-    if not isinstance(notes, dict):
-        raise ValueError(f"{file} holds no notes that a page exported: its button Export writes them")
-    rows = []
-    for latent, note in notes.items():
-        fields = {"star": False, "label": "", "note": ""} | (note if isinstance(note, dict) else {"star": None})
-        kinds = [type(fields[name]) for name in ("star", "label", "note")]
-        if not latent.isdecimal() or kinds != [bool, str, str]:
-            raise ValueError(f"{file} is damaged, its note of latent {latent!r} is none: export the notes again")
-        rows.append((int(latent), fields["star"], fields["label"], fields["note"]))
-    table = pd.DataFrame(sorted(rows), columns=["latent", "star", "label", "note"])
+    """A row a latent with a note: latent, star, label, note. `attrs["features"]` is the page's key of the features that
+    they are of. Raises ValueError, naming the file, for what is no export of a page, FileNotFoundError where there is
+    none."""
+    found = _checked(file)
+    rows = sorted((int(latent), *(note[name] for name in EMPTY)) for latent, note in found["notes"].items())
+    table = pd.DataFrame(rows, columns=["latent", *EMPTY])
     table.attrs["features"] = found.get("features")
     return table
+
+
+def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
+    """Latent → note; none where there is no file. Raises ValueError for notes of other features."""
+    found: dict[str, Any] = _checked(file) if file.exists() else {"notes": {}, "features": key}
+    if found.get("features") != key:
+        raise ValueError(f"{file} is of other features than this page: move it away, and export or import its notes")
+    return found["notes"]
+
+
+def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]) -> dict[str, dict[str, Any]]:
+    """Change fields of notes in a run folder, each from what its writer saw to what it is to be, and return all notes.
+
+    edits: latent → field → (before, after). A text that somebody else changed meanwhile stays beside the new one.
+    """
+    with open(file.parent / "run.toml") as own:
+        fcntl.flock(own, fcntl.LOCK_EX)  # waits for other writers; not the folder's own lock, which a stage holds long
+        notes = notes_of(file, key)
+        for latent, fields in edits.items():
+            note = {**EMPTY, **notes.pop(latent, {})}
+            note |= {name: _merged(BETWEEN.get(name), note[name], *pair) for name, pair in fields.items()}
+            if note != EMPTY:
+                notes[latent] = note
+        write_json(file, {"format": FORMAT, "features": key, "notes": notes})
+    return notes
+
+
+def _merged(between: str | None, now: Any, before: Any, after: Any) -> Any:
+    """What a field becomes that is `now`, where somebody who saw `before` writes `after`."""
+    if between is None or now in (before, after):
+        return after
+    others = now.removeprefix(before + between).removesuffix(between + before) if before else now
+    return between.join(text for text in (after, others) if text)
+
+
+def _checked(file: str | Path) -> dict[str, Any]:
+    found = read_json(Path(file), "export the notes again")
+    notes = found.get("notes") if found.get("format") == FORMAT else None
+    if not isinstance(notes, dict):
+        raise ValueError(f"{file} holds no notes that a page exported: its button Export writes them")
+    for latent, note in notes.items():
+        fields = {**EMPTY, **note} if isinstance(note, dict) else {}
+        if not latent.isdecimal() or [type(fields.get(name)) for name in EMPTY] != [bool, str, str]:
+            raise ValueError(f"{file} is damaged, its note of latent {latent!r} is none: export the notes again")
+        notes[latent] = {name: fields[name] for name in EMPTY}
+    return found

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from interp.cli.arguments import Parser, add_command, command_name
 from interp.cli.compare_command import compare_command
 from interp.cli.console import is_expected, is_first, one_line
+from interp.cli.explore_command import explore_command
 from interp.cli.feature_commands import rank_command, report_command, scan_command, scorecard_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
@@ -36,6 +37,7 @@ COMMANDS: dict[Callable[..., None], Callable | None] = {
     rank_command: None,
     nulls_command: None,
     report_command: None,
+    explore_command: None,
     compare_command: None,
     judge_command: None,
     scorecard_command: None,

@@ -1,0 +1,4 @@
+"""A run's page with its model behind it, served to this machine: `interp explore RUN`."""
+
+from interp.explorer.live_model import LiveModel as LiveModel
+from interp.explorer.server import Explorer as Explorer

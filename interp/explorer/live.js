@@ -1,0 +1,69 @@
+/* What a page has that is served by `interp explore`: an answer from the model, and notes that are kept in the run folder. */
+"use strict";
+
+/* What the server answers; an Error that says why it does not. */
+async function ask(name, asked, options = {}) {
+  const posted = asked && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) };
+  let answer;
+  try {
+    answer = await fetch(`/api/${name}`, { ...posted, ...options });
+  } catch {
+    throw new Error("The model does not answer: see whether `interp explore` still runs");
+  }
+  const found = await answer.json();
+  if (!answer.ok) throw new Error(found.error);
+  return found;
+}
+
+(() => {
+  const PAUSE = 300;
+  let waiting = {}, sending = false, timer;
+
+  const anyWaiting = () => Object.keys(waiting).length > 0;
+
+  /* Add to what is to be sent: of each field what it was at first, and what it is now. */
+  function wait(edits) {
+    for (const [latent, fields] of Object.entries(edits)) {
+      const own = (waiting[latent] ??= {});
+      for (const [name, [before, after]] of Object.entries(fields)) own[name] = [own[name] ? own[name][0] : before, after];
+    }
+  }
+
+  const changed = ([before, after]) => Object.fromEntries(Object.keys(after).filter((name) => before[name] !== after[name]).map((name) => [name, [before[name], after[name]]]));
+
+  function write(edits) {
+    wait(Object.fromEntries(Object.entries(edits).map(([latent, notes]) => [latent, changed(notes)])));
+    clearTimeout(timer);
+    timer = setTimeout(send, PAUSE);
+  }
+
+  async function send() {
+    if (sending || !anyWaiting()) return;
+    const edits = waiting;
+    waiting = {};
+    sending = true;
+    try {
+      const notes = await ask("notes", { edits });
+      if (anyWaiting()) timer = setTimeout(send, PAUSE); else report.notes.replace(notes);
+    } catch (error) {
+      const newer = waiting;
+      waiting = edits;
+      wait(newer);
+      trouble(`Your notes are not kept yet: ${error.message}.`);
+    } finally {
+      sending = false;
+    }
+  }
+
+  /* What another tab wrote. */
+  async function look() {
+    if (sending || anyWaiting()) return;
+    const notes = await ask("notes");
+    if (!sending && !anyWaiting()) report.notes.replace(notes);
+  }
+
+  report.notes.keepWith(write);
+  look();
+  window.addEventListener("focus", look);
+  window.addEventListener("pagehide", () => { if (anyWaiting()) ask("notes", { edits: waiting }, { keepalive: true }); });
+})();

@@ -1,0 +1,166 @@
+"""What a run's features do in a text that somebody types.
+
+In:  a finished run, and text. Out: values for JSON. One call at a time goes through the model.
+
+    live = LiveModel(Run("runs/demo"))
+    live.read("Once upon a time")                 which latents fire at each token, and which in the text
+    live.at("Once upon a time", 3)                what each latent adds there to the prediction of the next token
+    live.steer("Once upon", {476: 2.0})           what the model writes as it is, and with a latent held
+
+A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
+have no latents, as in the scan. An activation is in the dictionary's unit, a strength is its share of the latent's
+maximum in the scan, probabilities are in [0, 1].
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.effects import steer
+from interp.effects.downstream import Downstream
+from interp.effects.interventions import place_of
+from interp.hooks import capture, evaluating, module_of, size_of, to_model
+from interp.pipeline.run_folder import Run
+
+MAX_TOKENS = 1024
+"""Of a text, where the model would take more: what one call may keep the others waiting for."""
+N_LATENTS, N_FEATURES, N_NEXT, N_MOVED = 10, 20, 10, 4
+"""Latents of a token, features of a text, tokens of a prediction, tokens that a latent moves."""
+NUMBERS_AT_ONCE = 1 << 25
+"""Logits in memory."""
+
+
+class LiveModel:
+    def __init__(self, run: Run):
+        """Raises FileNotFoundError, naming the stage, for a run that is not finished."""
+        self.features, self.sae, self.tokenizer = run.features, run.sae, run.tokenizer
+        self.model, self.hook = run.model, run.config.harvest.hook_name
+        self.place = place_of(self.model, self.hook, self.sae)
+        self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
+        table = self.features.table().set_index("latent")["max"]
+        self._maxima = table.reindex(range(self.features.d_sae)).fillna(0).to_numpy()
+        self._special = torch.tensor(self.tokenizer.special_ids, dtype=torch.long)
+        self._free = threading.Lock()
+        with evaluating(self.model):
+            self._downstream = Downstream(self.model, self.place, self.features.tokens[:2])
+
+    def read(self, text: str) -> dict[str, Any]:
+        """tokens: their ids; firing: of each token [latent, activation], the N_LATENTS strongest; features: of the text
+        [latent, largest strength, [[position, activation], …]], the N_FEATURES strongest."""
+        tokens = self.tokens(text)
+        with self._free, evaluating(self.model):
+            z = self._codes(tokens, capture(self.model, to_model(self.model, tokens), {"": self.place.reads})[""])
+        firing = [_strongest(z, row, N_LATENTS) for row in range(z.shape[0])]
+        by_latent = z.tocsc()
+        fires = np.flatnonzero(np.diff(by_latent.indptr))
+        strength = by_latent.max(0).toarray()[0, fires] / np.maximum(self._maxima[fires], np.finfo(np.float32).tiny)
+        features = []
+        for place in np.argsort(-strength, kind="stable")[:N_FEATURES]:
+            entries = slice(*by_latent.indptr[fires[place] : fires[place] + 2])
+            rows = zip(by_latent.indices[entries].tolist(), by_latent.data[entries].tolist(), strict=True)
+            features.append([int(fires[place]), float(strength[place]), [list(row) for row in rows]])
+        return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
+
+    def at(self, text: str, position: int) -> dict[str, Any]:
+        """What the model makes of the text up to a position, and what it would without each latent that fires there:
+        the latent's share z_j d_j is taken from that one row, and the model behind it is run again.
+
+        next: [token, p]; features: of each of the strongest latents its activation, kl = KL(p ‖ p') in nats, and the
+        tokens whose probability it raises and lowers most, [token, p, p']. Raises ValueError for a position outside.
+        """
+        tokens = self.tokens(text)
+        if not 0 <= position < tokens.shape[1]:
+            raise ValueError(f"position {position} is not in 0..{tokens.shape[1] - 1}")
+        tokens = to_model(self.model, tokens[:, : position + 1])
+        with self._free, evaluating(self.model):
+            entered = self._downstream.enter(tokens)
+            firing = _strongest(self._codes(tokens, entered.acts), position, N_LATENTS)
+            W_dec = self.sae.W_dec.detach()
+            change = W_dec.new_zeros(1 + len(firing), position + 1, W_dec.shape[1])
+            for row, (latent, z) in enumerate(firing, 1):
+                change[row, -1] = -z * W_dec[latent]
+            log_p = self._log_p(tokens, entered.stream, change)
+        p, top = log_p.exp(), log_p[0].topk(min(N_NEXT, log_p.shape[1])).indices
+        return {
+            "next": [[int(token), float(p[0, token])] for token in top],
+            "features": [
+                {
+                    "latent": latent,
+                    "activation": z,
+                    "kl": float((p[0] * (log_p[0] - log_p[row])).sum()),
+                    "raises": _moved(p[0], p[row]),
+                    "lowers": _moved(p[0], p[row], largest=False),
+                }
+                for row, (latent, z) in enumerate(firing, 1)
+            ],
+        }
+
+    def steer(
+        self,
+        prompt: str,
+        multiples: Mapping[int, float],
+        *,
+        n_tokens: int = 40,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """plain and steered: the ids of the prompt and `n_tokens` more, under the same seed; prompt: how many are the
+        prompt's. Raises ValueError as `interp.effects.steer`."""
+        tokens, options = self.tokens(prompt), dict[str, Any](temperature=temperature, seed=seed)
+        with self._free:
+            plain, steered = (
+                steer(self.features, self.model, self.hook, self.sae, held, tokens, n_tokens, **options)[0].tolist()
+                for held in ({}, multiples)
+            )
+        return {"prompt": tokens.shape[1], "plain": plain, "steered": steered}
+
+    def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
+        """Raises ValueError for a text of no token, or of more than the model takes."""
+        tokenizer = self.tokenizer
+        opening = tokenizer.bos_id if tokenizer.adds_bos else tokenizer.eos_id
+        ids = [*([] if opening is None else [opening]), *tokenizer.encode(text).ids]
+        if not text or len(ids) > self.n_ctx:
+            what = f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"
+            raise ValueError(what if text else "there is no text: write some")
+        return torch.tensor([ids])
+
+    def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."]) -> scipy.sparse.csr_matrix:
+        codes, usable = self.place.codes(self.sae, acts)
+        counted = usable.cpu() & ~torch.isin(tokens[0].cpu(), self._special)
+        z = scipy.sparse.csr_matrix(scipy.sparse.diags(counted.numpy().astype(np.float32)) @ codes.scipy())
+        z.data[z.data < 0] = 0
+        z.eliminate_zeros()
+        return z
+
+    def _log_p(
+        self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]
+    ) -> Float[Tensor, "row d_vocab"]:
+        """Of the token behind the last one, with each change."""
+        if self._downstream.by_position:
+            tokens, change = tokens[:, -1:], change[:, -1:]
+            stream = None if stream is None else stream[:, -1:]
+        found = []
+        for part in change.split(max(1, NUMBERS_AT_ONCE // (tokens.shape[1] * self._downstream.d_vocab))):
+            own = None if stream is None else stream.expand(len(part), *stream.shape[1:])
+            found.append(self._downstream.logits(tokens.expand(len(part), -1), own, part)[:, -1])
+        return torch.cat(found).log_softmax(1).cpu()
+
+
+def _strongest(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
+    entries = slice(*z.indptr[row : row + 2])
+    order = np.argsort(-z.data[entries], kind="stable")[:n]
+    return [[int(z.indices[entries][i]), float(z.data[entries][i])] for i in order]
+
+
+def _moved(p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, largest: bool = True) -> list[list]:
+    found = (p - without).topk(min(N_MOVED, len(p)), largest=largest)
+    moved = (
+        token for value, token in zip(found.values, found.indices, strict=True) if value != 0 and (value > 0) == largest
+    )
+    return [[int(token), float(p[token]), float(without[token])] for token in moved]

@@ -1,0 +1,223 @@
+"""A run's page with its model behind it, over HTTP on 127.0.0.1.
+
+    GET  /, /assets/…, /data/…     the page that the stage `report` wrote, with what is live added
+    GET  /api/notes                the notes in the run folder
+    POST /api/read, /api/at, /api/steer, /api/notes          JSON in, JSON out; a refusal is {"error": "…"}
+
+No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
+JSON and come from this page (forged requests), and what is served is for this page only.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field
+
+from interp import report
+from interp.explorer.live_model import LiveModel
+from interp.pipeline.run_folder import Run
+from interp.report.notes import NAME, edit_notes, features_key, notes_of
+from interp.validated import STRICT, Amount, Count, TypedDict, validated
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 1 << 20
+"""Of what is posted."""
+MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
+HOSTS = ("127.0.0.1", "localhost")
+SECONDS = 30
+"""Longest wait for a request's bytes."""
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+POLICY = "default-src 'none'"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+ASSETS = ("live.css", "live.js", "try.js")
+LAST_SCRIPT = '<script src="assets/main.js"></script>'
+ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
+    f'\n<script src="assets/{name}"></script>\n' for name in ("live.js", "try.js")
+)
+
+ASKED = ConfigDict(**{**STRICT, "extra": "forbid"})
+Latent = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+Text = Annotated[str, Field(max_length=20_000)]
+
+
+class _Read(TypedDict):
+    __pydantic_config__ = ASKED  # type: ignore[misc]
+    text: str
+
+
+class _At(_Read):
+    position: Amount
+
+
+class _Steer(TypedDict):
+    __pydantic_config__ = ASKED  # type: ignore[misc]
+    prompt: str
+    multiples: Annotated[
+        dict[Latent, Annotated[float, Field(ge=-MAX_MULTIPLE, le=MAX_MULTIPLE)]], Field(max_length=MAX_HELD)
+    ]
+    n_tokens: Annotated[Count, Field(le=MAX_SAMPLED)]
+    temperature: Annotated[float, Field(ge=0, le=10)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Edit(TypedDict):
+    __pydantic_config__ = ASKED  # type: ignore[misc]
+    star: NotRequired[Annotated[list[bool], Field(min_length=2, max_length=2)]]
+    label: NotRequired[Annotated[list[Text], Field(min_length=2, max_length=2)]]
+    note: NotRequired[Annotated[list[Text], Field(min_length=2, max_length=2)]]
+
+
+class _Edits(TypedDict):
+    __pydantic_config__ = ASKED  # type: ignore[misc]
+    edits: dict[Latent, _Edit]
+
+
+class Refused(Exception):
+    def __init__(self, status: HTTPStatus, said: str):
+        super().__init__(said)
+        self.status = status
+
+
+class Explorer(ThreadingHTTPServer):
+    """Serve with `serve_forever`, in a `with` block."""
+
+    daemon_threads = True
+
+    def __init__(self, run: Run, port: int = 0):
+        """port 0: any that is free. Raises ValueError for one that is taken, for a page of another version and for
+        notes of other features, FileNotFoundError for a run that is not finished."""
+        self.live, self.notes = LiveModel(run), run.path / NAME
+        self.key = features_key(self.live.features)
+        notes_of(self.notes, self.key)
+        self._folder = run.page.parent
+        own = files("interp.report")
+        if any(
+            (self._folder / "assets" / name).read_bytes() != own.joinpath(name).read_bytes() for name in report.ASSETS
+        ):
+            raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it anew")
+        try:
+            super().__init__((HOSTS[0], port), _Request)
+        except OSError as error:
+            raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another with --port") from None
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOSTS[0]}:{self.server_port}"
+
+    def index(self) -> bytes:
+        """The page with what is live in it, which may ask this server."""
+        text = (self._folder / "index.html").read_text(encoding="utf-8")
+        text = text.replace(POLICY, f"{POLICY}; connect-src 'self'", 1)
+        return text.replace(LAST_SCRIPT, ADDED + LAST_SCRIPT).encode()
+
+    def file(self, path: str) -> tuple[str, bytes]:
+        """Its media type and bytes. Only what lies in the page's two folders has a path."""
+        if path in ("/", "/index.html"):
+            return KINDS[".html"], self.index()
+        _, folder, name = path.split("/") if path.count("/") == 2 else ("", "", "")
+        if folder == "assets" and name in ASSETS:
+            return KINDS[Path(name).suffix], files("interp.explorer").joinpath(name).read_bytes()
+        place = self._folder / folder
+        if folder not in ("assets", "data") or name not in {file.name for file in place.iterdir()}:
+            raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
+        return KINDS[Path(name).suffix], (place / name).read_bytes()
+
+    def answer(self, path: str, asked: Any) -> Any:
+        """What is posted, answered. Raises ValueError for what cannot be done."""
+        calls: dict[str, tuple[Any, Callable[..., Any]]] = {
+            "/api/read": (_Read, self.live.read),
+            "/api/at": (_At, self.live.at),
+            "/api/steer": (_Steer, self._steer),
+            "/api/notes": (_Edits, self._edit),
+        }
+        if path not in calls:
+            raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
+        kind, call = calls[path]
+        return call(**validated(kind, asked, f"what {path} was asked", "reload the page"))
+
+    def _steer(self, prompt: str, multiples: dict[str, float], **options: Any) -> dict[str, Any]:
+        return self.live.steer(prompt, {int(latent): multiple for latent, multiple in multiples.items()}, **options)
+
+    def _edit(self, edits: dict[str, dict[str, list]]) -> dict[str, Any]:
+        if wrong := [latent for latent in edits if int(latent) >= self.live.features.d_sae]:
+            raise ValueError(f"latent {wrong[0]} is not in 0..{self.live.features.d_sae - 1}")
+        return edit_notes(self.notes, self.key, edits)
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: Explorer
+    timeout = SECONDS
+
+    def do_GET(self) -> None:
+        if self.path == "/api/notes":
+            self._respond(lambda: _as_json(notes_of(self.server.notes, self.server.key)))
+        else:
+            self._respond(lambda: self.server.file(self.path))
+
+    def do_POST(self) -> None:
+        self._respond(lambda: _as_json(self.server.answer(self.path, self._posted())))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug(format, *args)
+
+    def _respond(self, found: Callable[[], tuple[str, bytes]]) -> None:
+        try:
+            self._check_sender()
+            status, (kind, body) = HTTPStatus.OK, found()
+        except Refused as error:
+            status, (kind, body) = error.status, _as_json({"error": str(error)})
+        except ValueError as error:
+            status, (kind, body) = HTTPStatus.BAD_REQUEST, _as_json({"error": str(error)})
+        except Exception:
+            log.exception("%s %s", self.command, self.path)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            kind, body = _as_json({"error": "something went wrong: the terminal says what"})
+        self.send_response(status)
+        for name, value in {
+            **HEADERS,
+            "Content-Type": f"{kind}; charset=utf-8",
+            "Content-Length": str(len(body)),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _check_sender(self) -> None:
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        if host.partition(":")[0] not in HOSTS:
+            raise Refused(HTTPStatus.FORBIDDEN, f"the host {host!r} is not this machine: open {self.server.address}")
+        if origin != f"http://{host}" and (origin is not None or self.command == "POST"):
+            raise Refused(HTTPStatus.FORBIDDEN, f"the origin {origin!r} is not this page: open {self.server.address}")
+
+    def _posted(self) -> Any:
+        if self.headers.get_content_type() != "application/json":
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "what is posted must be application/json")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "what is posted must say its Content-Length")
+        if int(length) > MAX_BYTES:
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{int(length):,} bytes are more than {MAX_BYTES:,}: shorten it"
+            )
+        try:
+            return json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"what is posted is not valid JSON ({error})") from None
+
+
+def _as_json(value: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps(value, allow_nan=False).encode()

@@ -1,0 +1,299 @@
+"""A run's page with its model behind it: what it answers against the library by hand, whom it refuses, and clicks."""
+
+import http.client
+import json
+import re
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from interp import Run, harvest, load_sae
+from interp.cli import main
+from interp.effects import ABLATE, intervene, steer
+from interp.explorer import Explorer, LiveModel
+from interp.hooks import evaluating
+from interp.report.notes import edit_notes
+
+TEXT = "Once upon a time"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_run) -> Run:
+    return Run(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("explored") / "run"))
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    with Explorer(run) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def request(server, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def post(server, name: str, asked: object, **headers: str) -> tuple[int, dict]:
+    own = {"Content-Type": "application/json", "Origin": server.address} | headers
+    own = {key: value for key, value in own.items() if value}
+    status, _, body = request(server, "POST", f"/api/{name}", json.dumps(asked).encode(), **own)
+    return status, json.loads(body)
+
+
+def test_the_page_is_served_with_what_is_live_and_nothing_else_of_the_machine(server):
+    status, headers, body = request(server, "GET", "/")
+    page = body.decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
+    assert (
+        status == 200 and "assets/try.js" in page and "connect-src 'self'" in policy and "default-src 'none'" in policy
+    )
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    for path in re.findall(r'(?:src|href)="((?:assets|data)/[^"]+)"', page):
+        assert request(server, "GET", f"/{path}")[0] == 200
+    for path in (
+        "/run.toml",
+        "/data/../../../run.toml",
+        "/data/..",
+        "/assets/",
+        "/assets/%2e%2e/index.html",
+        "/api/no",
+    ):
+        assert request(server, "GET", path)[0] == 404, path
+    assert post(server, "no", {})[0] == 404
+
+
+def test_other_sites_and_other_names_are_refused(server):
+    port = server.server_port
+    assert request(server, "GET", "/", Host=f"evil.example:{port}")[0] == 403
+    assert request(server, "GET", "/data/page.js", Origin="http://evil.example")[0] == 403
+    asked = {"text": TEXT}
+    assert post(server, "read", asked, Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
+    for origin in ("", "null", "http://evil.example", "http://127.0.0.1:1", f"http://localhost:{port}"):
+        assert post(server, "read", asked, Origin=origin)[0] == 403, origin
+    assert post(server, "read", asked, Host="evil.example", Origin="http://evil.example")[0] == 403
+    assert post(server, "read", asked, **{"Content-Type": "text/plain"})[0] == 415
+
+
+@pytest.mark.parametrize(
+    "name, asked, said",
+    [
+        ("read", {"text": ""}, "no text"),
+        ("read", {"text": "word " * 100}, "at most 64"),
+        ("read", {"text": 1}, "text = '1'"),
+        ("read", {"text": TEXT, "more": 1}, "more"),
+        ("at", {"text": TEXT, "position": 99}, "position 99"),
+        ("steer", {"prompt": TEXT, "multiples": {"1": 1e9}, "n_tokens": 1, "temperature": 1, "seed": 0}, "multiples.1"),
+        ("steer", {"prompt": TEXT, "multiples": {"99": 1}, "n_tokens": 1, "temperature": 1, "seed": 0}, "99"),
+        ("steer", {"prompt": TEXT, "multiples": {"1": 1}, "n_tokens": 9999, "temperature": 1, "seed": 0}, "n_tokens"),
+        ("notes", {"edits": {"64": {"star": [False, True]}}}, "latent 64"),
+        ("notes", {"edits": {"../1": {"star": [False, True]}}}, "../1"),
+        ("notes", {"edits": {"1": {"label": ["", "x" * 20_001]}}}, "label"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_a_line(server, name, asked, said):
+    status, answer = post(server, name, asked)
+    assert status == 400 and said in answer["error"] and "\n" not in answer["error"]
+
+
+def test_what_is_too_long_or_no_json_is_refused_before_it_is_used(server):
+    headers = {"Content-Type": "application/json", "Origin": server.address}
+    assert request(server, "POST", "/api/read", b"{", **headers)[0] == 400
+    assert request(server, "POST", "/api/read", b"[" * 100_000, **headers)[0] == 400
+    assert request(server, "POST", "/api/read", b"", **headers, **{"Content-Length": str(1 << 21)})[0] == 413
+    assert request(server, "POST", "/api/read", b"", **headers, **{"Content-Length": "-1"})[0] == 411
+
+
+def test_what_fires_is_what_the_dictionary_makes_of_the_harvested_rows(server, run, tmp_path):
+    row = run.harvested.tokens[:1]
+    ends = (row[0] == run.tokenizer.bos_id).nonzero().flatten().tolist()[1:]
+    text = run.tokenizer.decode(row[0, : min([40, *ends])].tolist())
+    _, answer = post(server, "read", {"text": text})
+    n = next(
+        (i for i, pair in enumerate(zip(answer["tokens"], row[0].tolist(), strict=False)) if pair[0] != pair[1]), 20
+    )
+    assert n >= 10
+    hook = run.config.harvest.hook_name
+    store = harvest(run.model, row, [hook], tmp_path / "store", dtype="float32", exclude=run.tokenizer.special_ids)
+    shard = store.shard(0, hook)
+    z = dict(zip(shard.row_ids.tolist(), run.sae.encode(shard.acts), strict=True))
+    assert answer["firing"][0] == [] and 0 not in z, "BOS has no latents"
+    for position in range(1, n):
+        expected = {int(latent): float(z[position][latent]) for latent in z[position].nonzero()}
+        firing = answer["firing"][position]
+        assert dict(map(tuple, firing)) == pytest.approx(expected, rel=1e-4)
+        assert [value for _, value in firing] == sorted(expected.values(), reverse=True) or len(firing) == 10
+    latent, strength, places = answer["features"][0]
+    assert strength == pytest.approx(max(value for _, value in places) / run.features[latent].facts["max"])
+    assert [[at, dict(map(tuple, answer["firing"][at]))[latent]] for at, _ in places] == places
+
+
+@pytest.mark.parametrize("hook", ["blocks.0.hook_resid_post", "blocks.0.hook_resid_pre"])
+def test_what_a_feature_adds_is_what_ablating_it_by_hand_takes_away(run, hook):
+    sae = load_sae(run.path / "sae")
+    sae.metadata["hook_name"] = hook
+    config = SimpleNamespace(harvest=SimpleNamespace(hook_name=hook))
+    live = LiveModel(
+        SimpleNamespace(features=run.features, sae=sae, tokenizer=run.tokenizer, model=run.model, config=config)
+    )
+    tokens, position = live.tokens(TEXT), 4
+    found = live.at(TEXT, position)
+
+    def next_token() -> torch.Tensor:
+        with evaluating(run.model):
+            return run.model(tokens.long())[0, position].softmax(0)
+
+    p = next_token()
+    assert [token for token, _ in found["next"]] == p.topk(10).indices.tolist()
+    assert len(found["features"]) == len(live.read(TEXT)["firing"][position]) > 3
+    for feature in found["features"]:
+        with intervene(run.model, hook, sae, {feature["latent"]: ABLATE}, positions=[position]):
+            without = next_token()
+        assert feature["kl"] == pytest.approx(float((p * (p / without).log()).sum()), rel=1e-3, abs=1e-7)
+        for side, sign in (("raises", 1), ("lowers", -1)):
+            expected = (sign * (p - without)).topk(4).indices
+            assert [token for token, *_ in feature[side]] == expected.tolist()
+            assert [row[1:] for row in feature[side]] == [
+                pytest.approx([float(p[token]), float(without[token])], rel=1e-4) for token in expected
+            ]
+
+
+def test_samples_are_those_of_the_library_under_the_same_seed(server, run):
+    asked = {"prompt": TEXT, "multiples": {"3": 2.5}, "n_tokens": 7, "temperature": 0.8, "seed": 5}
+    status, answer = post(server, "steer", asked)
+    tokens = server.live.tokens(TEXT)
+    for name, held in (("plain", {}), ("steered", {3: 2.5})):
+        arguments = (run.features, run.model, run.config.harvest.hook_name, run.sae, held, tokens, 7)
+        assert answer[name] == steer(*arguments, temperature=0.8, seed=5)[0].tolist()
+    assert status == 200 and answer["prompt"] == tokens.shape[1] and answer["plain"] != answer["steered"]
+
+
+def test_edits_of_several_writers_lose_nothing(run, server):
+    def edit(latent: int) -> int:
+        return post(
+            server, "notes", {"edits": {str(latent): {"label": ["", f"label {latent}"], "star": [False, True]}}}
+        )[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(edit, range(24))) == {200}
+    assert run.notes["label"].tolist() == [f"label {latent}" for latent in range(24)] and run.notes["star"].all()
+    cleared = {str(latent): {"label": [f"label {latent}", ""], "star": [True, False]} for latent in range(24)}
+    assert post(server, "notes", {"edits": cleared}) == (200, {}) and run.notes.empty
+
+
+@pytest.mark.parametrize(
+    "edits, left",
+    [
+        ([("", "mine"), ("", "theirs")], "theirs\nmine"),
+        ([("", "mine"), ("mine", "mine, longer")], "mine, longer"),
+        ([("", "mine"), ("", "theirs"), ("theirs", "theirs, longer")], "theirs, longer\nmine"),
+        ([("", "a"), ("a", "b"), ("a", "c")], "c\nb"),
+        ([("", "a"), ("", "b"), ("a", "")], "b"),
+        ([("", "a"), ("", "a")], "a"),
+        ([("", "a"), ("a", "b"), ("a", "")], "b"),
+    ],
+)
+def test_a_text_that_two_write_keeps_both(tmp_path, edits, left):
+    (tmp_path / "run.toml").touch()
+    for pair in edits:
+        notes = edit_notes(tmp_path / "notes.json", "key", {"1": {"note": pair}})
+    assert notes == {"1": {"star": False, "label": "", "note": left}}
+    with pytest.raises(ValueError, match="of other features"):
+        edit_notes(tmp_path / "notes.json", "another", {})
+
+
+def test_the_command_refuses_what_it_cannot_serve(run, server, tmp_path, capsys):
+    def refused(*words: object) -> str:
+        assert main(["explore", *map(str, words)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        return line
+
+    assert "is not a run folder" in refused(tmp_path)
+    assert "--port 70000" in refused(run.path, "--port", 70000)
+    assert "choose another with --port" in refused(run.path, "--port", server.server_port)
+    for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
+        copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy
+        copy(run.path / name, tmp_path / name)
+    (tmp_path / "report/page/assets/notes.js").write_text("")
+    assert "another version" in refused(tmp_path)
+    shutil.rmtree(tmp_path / "report")
+    assert "no report yet" in refused(tmp_path)
+
+
+@pytest.fixture
+def page(chromium, server):
+    chromium.size(1280, 900)
+    chromium.open(f"{server.address}/#try")
+    return chromium
+
+
+def typed(browser, text: str) -> None:
+    browser.evaluate(f"document.getElementById('typed').value = {json.dumps(text)}")
+    browser.click("#try .typed button")
+
+
+def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
+    typed(page, "<img src=x onerror=alert(1)> return")
+    page.wait("document.querySelectorAll('.there .firing li').length")
+    assert page.evaluate("document.querySelector('#try img')") is None and "<img" not in page.text(".piece")
+    shown = page.text(".piece")
+    assert "".join(shown[1:]) == "<img src=x onerror=alert(1)> return"
+    page.click(".piece:nth-of-type(4)")
+    page.wait(f"document.querySelector('.there h2')?.textContent.includes({json.dumps(shown[3])})")
+    page.wait("document.querySelector('.there .change') !== null")
+    assert page.evaluate("document.querySelector('.piece[aria-pressed=true]').textContent") == shown[3]
+    latent = re.search(r"\d+", page.text(".features .firing a")[0])[0]
+    page.click(".features .firing a")
+    page.wait(f"document.getElementById('feature').dataset.latent === '{latent}'")
+    page.click("#feature .steer")
+    page.wait(f"document.querySelector('.held a')?.textContent === 'Feature {latent}'")
+    assert page.text(".piece") == shown, "the text stays"
+    assert not page.complaints
+
+
+def test_what_is_written_with_a_feature_held_stands_beside_what_is_not(page):
+    typed(page, TEXT)
+    page.wait("document.querySelectorAll('.there .firing li').length")
+    page.click(".there .hold")
+    field = "document.querySelector('.held input')"
+    page.evaluate(f"{field}.value = 40; {field}.dispatchEvent(new Event('input'))")
+    page.evaluate("document.querySelector('.options [name=tokens]').value = 12")
+    page.click("#try button[type=submit]")
+    page.wait("document.querySelectorAll('.sampled').length === 2")
+    plain, steered = page.text(".sampled")
+    assert plain != steered and all(text.startswith(f"<|bos|>{TEXT}") for text in (plain, steered))
+    page.click(".held button")
+    assert page.evaluate("document.querySelector('#try button[type=submit]').disabled")
+
+
+def test_a_text_that_is_too_long_is_refused_on_the_page(page):
+    typed(page, "word " * 100)
+    page.wait("document.querySelector('.reading [role=alert]') !== null")
+    assert "at most 64" in page.text(".reading")[0]
+
+
+def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(page, server, run):
+    page.open(f"{server.address}/#feature/5")
+    edit_notes(server.notes, server.key, {"5": {"note": ("", "another tab's")}, "6": {"star": (False, True)}})
+    page.press("s")
+    page.click("#feature .notes textarea")
+    for letter in "mine":
+        page.press(letter)
+    page.wait("document.querySelector('#feature .notes textarea').value === \"mine\\nanother tab's\"")
+    page.press("x")
+    page.wait("document.querySelector('#feature .notes textarea').value === \"minex\\nanother tab's\"")
+    page.wait("fetch('/api/notes').then((a) => a.json()).then((n) => n[5].note.startsWith('minex'))")
+    assert run.notes.to_dict("records") == [
+        {"latent": 5, "star": True, "label": "", "note": "minex\nanother tab's"},
+        {"latent": 6, "star": True, "label": "", "note": ""},
+    ]
+    page.open(f"{server.address}/#overview")
+    page.wait("document.querySelectorAll('.mine li').length === 2")
+    assert not page.complaints and page.evaluate("document.getElementById('trouble').hidden")

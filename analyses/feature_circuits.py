@@ -7,12 +7,15 @@ Dictionaries of the residual stream behind each of two layers, and transcoders o
 Prompts are sequences of validation text up to a position that is drawn; the targets of each are the later latents that
 fire most strongly there (`interp.effects.feature_edges`). After Marks et al. 2024 (arXiv 2403.19647).
 
-Claim tested: the attributions of a prompt's edges agree with ablations, Spearman ≥ .9 in the mean over prompts, for
-both kinds and each seed. The figure shows the edges of one prompt, by ablation.
+Claims tested, for both kinds and each seed
+    circuits   the attributions of a prompt's edges agree with ablations, Spearman ≥ .9 in the mean over prompts
+    gradients  over earlier latents, the gradient of the loss, integrated along the way to where the latent is gone,
+               agrees better with the rise of the loss without it than the gradient where it begins does
+
+The figure shows the edges of one prompt, by ablation.
 """
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +27,10 @@ import torch
 from analyses.compared_dictionaries import QUICK, Sizes, activations, studied_run
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval, options
-from interp import FeatureStore, Run, TopKConfig, figures, harvest, scan_features, train_sae
+from interp import FeatureStore, Run, TopKConfig, figures, scan_features, train_sae
 from interp.codes import Dictionary
-from interp.effects import feature_edges
+from interp.compare.across_models import MIN_FIRED
+from interp.effects import feature_edges, feature_effects
 from interp.report.columns import top_tokens
 
 KINDS = {
@@ -34,6 +38,8 @@ KINDS = {
     "transcoders": [(f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out") for layer in (0, 1)],
 }
 """Of the earlier and of the later dictionary the hook that it reads, and the one that it writes where it is another."""
+SIDES = ("upstream", "downstream")
+WAYS = ("gradient", "integrated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +53,15 @@ class Setting(Sizes):
     targets: int = 4
     drawn: int = 20
     """Edges of the figure."""
+    latents: int = 100
+    """Earlier latents whose effect on the loss is measured, on `sequences` each, with `steps` of the integral."""
+    sequences: int = 4
+    steps: int = 4
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "feature_circuits", arguments, "runs/compare")
-    setting = Setting(**QUICK, prompts=6, length=12, targets=2) if o.quick else Setting()
+    setting = Setting(**QUICK, prompts=6, length=12, targets=2, latents=10) if o.quick else Setting()
     record = Record(o.out, setting, svg=not o.quick)
     run, work = studied_run(setting, o.out), o.out / "work"
     found = {
@@ -64,34 +74,52 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     first = found["residual stream", setting.seeds[0]]
     edges = pd.DataFrame({name: first[f"shown_{name}"] for name in ("upstream", "downstream", "effect")})
     names = {(side, int(latent)): name for side, of in first["names"].items() for latent, name in of.items()}
-    results = record.finish([claim(found)], {"circuit": figures.circuit(edges, names=names, title=first["title"])})
+    results = record.finish(claims(found), {"circuit": figures.circuit(edges, names=names, title=first["title"])})
     shutil.rmtree(work, ignore_errors=True)
     return results
 
 
 def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> dict[str, Any]:
-    """Agreement of each prompt, and of one of them the edges and what their latents fire on."""
+    """Agreement of each prompt's edges and of the effects on the loss; of one prompt the edges, with names."""
     folder = work / kind.replace(" ", "-")
     hooks = [hook for pair in KINDS[kind] for hook in pair if hook]
-    store = activations(run.model, run, setting.tokens, folder / "trained", hooks)
+    trained, judged = (
+        activations(run.model, run, n, folder / f"{n}", hooks) for n in (setting.tokens, setting.compared)
+    )
     sites: list[tuple[str, Dictionary]] = []
+    scans: list[FeatureStore] = []
     for reads, writes in KINDS[kind]:
         shared: dict[str, Any] = {"k": setting.k, "tokens": setting.tokens, "seed": seed}
-        config = TopKConfig(d_sae=setting.factor * store.d(reads), **shared)
-        sites.append((reads, train_sae(store, reads, config, target=writes)))
+        config = TopKConfig(d_sae=setting.factor * trained.d(reads), **shared)
+        sites.append((reads, sae := train_sae(trained, reads, config, target=writes)))
+        out = folder / f"{seed}-{reads}"
+        scans.append(scan_features(sae, judged, reads, out, vocab=run.tokenizer.display(), settings=FEW))
     prompts, at = drawn_prompts(run.val_tokens.tokens, setting, seed)
     table = feature_edges(run.model, prompts, *sites, positions=at, targets=setting.targets)
     agreement = table.groupby("prompt")[["attribution", "ablation"]].corr("spearman").iloc[::2, 1]
-    pooled = table["attribution"].corr(table["ablation"], method="spearman")
-    shown, names, title = example(table, prompts, at, sites, run, setting, folder / f"shown-{seed}")
+    shown = strongest(table, setting.drawn)
+    end = int(at[shown["prompt"].iloc[0]]) + 1
+    words = run.tokenizer.decode(prompts[shown["prompt"].iloc[0], max(0, end - 8) : end].tolist())
     return {
         "agreement": agreement.to_numpy(),
-        "pooled": float(pooled),
+        "pooled": float(table["attribution"].corr(table["ablation"], method="spearman")),
         "edges": len(table),
+        **on_the_loss(scans[0], run, sites[0], setting, seed),
         **{f"shown_{name}": shown[name].to_numpy() for name in ("upstream", "downstream", "effect")},
-        "names": names,
-        "title": title,
+        "names": {side: names_of(scan, shown[side]) for side, scan in zip(SIDES, scans, strict=True)},
+        "title": f"What makes the features of “{' '.join(words.split())}” fire",
     }
+
+
+def on_the_loss(
+    features: FeatureStore, run: Run, site: tuple[str, Dictionary], setting: Setting, seed: int
+) -> dict[str, float]:
+    """How well gradients tell what the loss rises by without a latent, over latents that are drawn."""
+    n_active = features.table().sort_values("latent")["n_active"].to_numpy()
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active >= MIN_FIRED))[: setting.latents]
+    options = dict(sequences=setting.sequences, integrated_steps=setting.steps, seed=seed)
+    effects = feature_effects(features, run.model, *site, latents=np.sort(drawn).tolist(), **options)
+    return {name: effects.attrs[f"{name}_agreement"] for name in WAYS}
 
 
 def drawn_prompts(tokens: torch.Tensor, setting: Setting, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,56 +130,54 @@ def drawn_prompts(tokens: torch.Tensor, setting: Setting, seed: int) -> tuple[to
     return tokens[rows, : setting.length], at
 
 
-def example(
-    table: pd.DataFrame,
-    prompts: torch.Tensor,
-    at: torch.Tensor,
-    sites: Sequence[tuple[str, Dictionary]],
-    run: Run,
-    setting: Setting,
-    folder: Path,
-) -> tuple[pd.DataFrame, dict[str, dict[str, str]], str]:
-    """The strongest edges of the prompt whose target fires most strongly, names of their latents, and its last words,
-    as a title."""
-    prompt = int(table.loc[table["activation"].idxmax(), "prompt"])
+def strongest(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Of the prompt whose target fires most strongly the edges of the largest effect."""
+    prompt = table.loc[table["activation"].idxmax(), "prompt"]
     rows = table[table["prompt"] == prompt].rename(columns={"ablation": "effect"})
-    shown = rows.loc[rows["effect"].abs().sort_values(ascending=False).index[: setting.drawn]]
-    n = max(1, setting.compared // run.train_tokens.n_ctx)
-    names = {}
-    for side, (hook, dictionary) in zip(("upstream", "downstream"), sites, strict=True):
-        store = harvest(
-            run.model, run.train_tokens.tokens[:n], [hook], folder / side, exclude=run.tokenizer.special_ids
-        )
-        features = scanned(dictionary, store, hook, run, folder / f"{side}-features")
-        tokens = top_tokens(features, 3)
-        names[side] = {str(latent): " ".join(tokens.get(latent, [f"#{latent}"])) for latent in set(shown[side])}
-    end = int(at[prompt]) + 1
-    words = run.tokenizer.decode(prompts[prompt, max(0, end - 8) : end].tolist())
-    return shown, names, f"What makes the features of “{' '.join(words.split())}” fire"
+    return rows.loc[rows["effect"].abs().sort_values(ascending=False).index[:n]]
 
 
-def scanned(dictionary: Dictionary, store: Any, hook: str, run: Run, folder: Path) -> FeatureStore:
-    return scan_features(dictionary, store, hook, folder, vocab=run.tokenizer.display(), settings=FEW)
+def names_of(features: FeatureStore, latents: pd.Series) -> dict[str, str]:
+    """The tokens that latents fire on most; their numbers where they never fired."""
+    tokens = top_tokens(features, 3)
+    return {str(latent): " ".join(tokens.get(latent, [f"#{latent}"])) for latent in sorted(set(latents))}
 
 
-def claim(found: dict[tuple[str, int], dict[str, Any]]) -> Claim:
-    numbers, told, means = {}, [], []
-    for kind in KINDS:
-        own = [each for (of, _), each in found.items() if of == kind]
+def claims(found: dict[tuple[str, int], dict[str, Any]]) -> list[Claim]:
+    n = min(len(each["agreement"]) for each in found.values())
+    seeds = f"{n} prompts of each of {len(found) // len(KINDS)} seeds"
+    by_kind = {kind: [each for (of, _), each in found.items() if of == kind] for kind in KINDS}
+    numbers: dict[str, Any] = {}
+    told, means = [], []
+    for kind, own in by_kind.items():
         mean = [float(np.nanmean(each["agreement"])) for each in own]
         pooled, edges = interval([each["pooled"] for each in own]), sum(each["edges"] for each in own)
         low = float(np.nanmin([np.nanmin(each["agreement"]) for each in own]))
         numbers[kind] = {"by_prompt": interval(mean), "pooled": pooled, "lowest": low, "edges": edges}
         told.append(f"{kind}: {interval(mean)} (lowest prompt {low:.2f}, all edges together {pooled}; {edges:,} edges)")
         means += mean
-    n = min(len(each["agreement"]) for each in found.values())
-    return Claim(
-        row="circuits",
-        text="Attributions of edges between features of two layers agree with ablations: Spearman ≥ .9 a prompt.",
-        holds=min(means) >= 0.9,
-        found=f"{'; '.join(told)}; {n} prompts of each of {len(found) // len(KINDS)} seeds.",
-        numbers=numbers,
-    )
+    ways = {kind: {way: [each[way] for each in own] for way in WAYS} for kind, own in by_kind.items()}
+    return [
+        Claim(
+            row="circuits",
+            text="Attributions of edges between features of two layers agree with ablations: Spearman ≥ .9 a prompt.",
+            holds=min(means) >= 0.9,
+            found=f"{'; '.join(told)}; {seeds}.",
+            numbers=numbers,
+        ),
+        Claim(
+            row="gradients",
+            text="The integrated gradient tells the rise of the loss without a latent better than its gradient does.",
+            holds=all(b > a for each in ways.values() for a, b in zip(*each.values(), strict=True)),
+            found="Spearman over latents, "
+            + "; ".join(
+                f"{kind}: integrated {interval(each['integrated'])}, gradient {interval(each['gradient'])}"
+                for kind, each in ways.items()
+            )
+            + ".",
+            numbers=ways,
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def losses_and_logs(module, place, row, change):
 def by_hand(model, hook, dictionary, tokens, latent):
     """The columns of a latent, sequence by sequence, from the definitions; and the gradient's per sequence."""
     place, module = place_of(model, hook, dictionary), module_of(model)
-    total = dict.fromkeys(("n", "targets", "loss", "later", "n_later", "kl", "gradient"), 0.0)
+    total = dict.fromkeys(("n", "targets", "loss", "later", "n_later", "kl", "gradient", "integrated"), 0.0)
     logs, said, done = torch.zeros(V + 30, dtype=torch.float64), [], []
     for row in tokens[:, None]:
         acts = capture(module, row, {"reads": place.reads})["reads"].detach()[0]
@@ -169,6 +169,11 @@ def by_hand(model, hook, dictionary, tokens, latent):
         here = torch.zeros_like(change).requires_grad_(True)
         clean, log_p = losses_and_logs(module, place, row, here)
         gradient = torch.autograd.grad(clean.sum(), here)[0]
+        for part in (1 / 6, 3 / 6, 5 / 6):
+            on_the_way = (part * change).requires_grad_(True)
+            losses = losses_and_logs(module, place, row, on_the_way)[0]
+            along = torch.autograd.grad(losses.sum(), on_the_way)[0]
+            total["integrated"] += float((along * change).sum()) / 3
         with torch.no_grad():
             ablated, log_q = losses_and_logs(module, place, row, change)
             first = int(fires.nonzero()[0])
@@ -193,21 +198,23 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
     model, dictionary = build(), doubled(make())
     features = scanned(model, hook, dictionary, tokens, tmp_path)
     asked = [int(latent) for latent in features.sql("select latent from features where n_active > 0").latent[:5]]
-    table = feature_effects(features, model, hook, dictionary, latents=asked, sequences=len(tokens), n_tokens=3)
+    options = dict(latents=asked, sequences=len(tokens), n_tokens=3, integrated_steps=3)
+    table = feature_effects(features, model, hook, dictionary, **options)
     assert table.attrs["way"].startswith(way)
     assert list(table.latent) == asked
     for row in table.itertuples():
         total, logs, (said, done) = by_hand(model, hook, dictionary, tokens, row.latent)
         assert row.n_firings == total["n"] and row.n_sequences == len(said)
-        found = [row.loss_change, row.later_loss_change, row.kl, row.gradient_effect, row.total_change]
+        found = [row.loss_change, row.later_loss_change, row.kl, row.gradient_effect, row.integrated_effect]
         expected = [
             total["loss"] / total["targets"],
             total["later"] / total["n_later"] if total["n_later"] else np.nan,
             total["kl"] / total["n"],
             total["gradient"] / total["n"],
-            (total["loss"] + total["later"]) / total["n"],
+            total["integrated"] / total["n"],
         ]
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+        assert row.total_change == pytest.approx((total["loss"] + total["later"]) / total["n"], rel=1e-6, abs=1e-9)
         if len(said) >= 4:
             assert row.gradient_agreement == pytest.approx(spearmanr(said, done).statistic)
         order = logs.argsort(descending=True)
@@ -215,6 +222,8 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
         assert list(row.less_likely_tokens) == order.flip(0)[:3].tolist()
         np.testing.assert_allclose(row.likelier, logs[order[:3]], rtol=1e-4)
         assert not row.loss_change_low > row.loss_change and not row.loss_change > row.loss_change_high
+    misses = [(table[f"{name}_effect"] - table.total_change).abs().sum() for name in ("integrated", "gradient")]
+    assert misses[0] < misses[1] or misses[1] < 1e-6, "along the way the gradient says more than where it begins"
     assert table.loss_change.abs().max() > 1e-4, "ablation must change something for this to mean anything"
     module = module_of(model)
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())

@@ -11,6 +11,8 @@ latent ablated at all its firings (x − z_j d_j, the rest of x kept):
     gradient_effect       −z_j d_j · gradient of the sequence's loss, summed, per firing: what total_change is to first
                           order
     gradient_agreement    Spearman of the two over the latent's sequences
+    integrated_effect     as gradient_effect, with the gradient averaged along the way from x to x − z_j d_j, and
+    integrated_agreement  its Spearman; both where `integrated_steps` are asked for
     likelier_tokens       the tokens with the largest mean of log p − log p' at the firings; `likelier` has the nats
     less_likely_tokens    the smallest, `less_likely`
 
@@ -28,7 +30,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.codes import Dictionary
-from interp.effects.ablations import NUMBERS_AT_ONCE, SUMS, Ablations
+from interp.effects.ablation_batches import NUMBERS_AT_ONCE
+from interp.effects.ablations import SUMS, Ablations
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import place_of
 from interp.features.feature_store import FeatureStore
@@ -46,6 +49,7 @@ _MEANS = {
     "total_change": ("total", "firings"),
     "kl": ("kl", "firings"),
     "gradient_effect": ("gradient", "firings"),
+    "integrated_effect": ("integrated", "firings"),
 }
 
 
@@ -58,6 +62,7 @@ def feature_effects(
     latents: Sequence[int] | None = None,
     sequences: int = 16,
     n_tokens: int = 10,
+    integrated_steps: int = 0,
     writes: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -65,9 +70,10 @@ def feature_effects(
     """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
     that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires; each
     costs a pass through the blocks behind the hook, or where there are none, through the unembedding at its firings.
+    `integrated_steps` cost thrice as much each (Sundararajan et al. 2017, arXiv 1703.01365).
 
-    `attrs`: way (what was run again), sequences, seed, and gradient_agreement over the latents. Raises ValueError if
-    model, dictionary and scan are not of each other.
+    `attrs`: way (what was run again), sequences, seed, and gradient_agreement (and integrated_agreement) over the
+    latents. Raises ValueError if model, dictionary and scan are not of each other.
     """
     module, place = module_of(model), place_of(model, hook, dictionary, writes)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
@@ -76,25 +82,30 @@ def feature_effects(
         raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
     if not 0 < len(chosen) == len(chosen.unique()) or not 0 <= int(chosen.min()) <= int(chosen.max()) < features.d_sae:
         raise ValueError(f"latents {chosen.tolist()[:8]} must be different ones of 0..{features.d_sae - 1}")
-    if sequences < 1 or n_tokens < 1:
-        raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
+    if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
+        given = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"
+        raise ValueError(f"{given} must be at least 1, 1 and 0")
     with evaluating(module):
         sampled = _sample(features, chosen, sequences, seed)
         downstream = Downstream(module, place, features.tokens[:2])
-        run = Ablations(features, downstream, dictionary, n_tokens, progress or no_progress, int((sampled >= 0).sum()))
+        told = progress or no_progress, int((sampled >= 0).sum())
+        run = Ablations(features, downstream, dictionary, n_tokens, *told, integrated_steps)
         block = max(1, 2 * NUMBERS_AT_ONCE // downstream.d_vocab)
         parts = [run.of(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
     if run.found < run.done / 2:
         what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
         raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
     sums = {name: torch.cat([part.sums[name] for part in parts]).numpy() for name in SUMS}
-    table = _table(chosen.numpy(), sums, seed)
+    gradients = ("gradient", "integrated") if integrated_steps else ("gradient",)
+    table = _table(chosen.numpy(), sums, gradients, seed)
     for name in parts[0].tokens:
         table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
     density = features.table().set_index("latent")["density"]
     table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
     table.attrs = {"way": downstream.way, "sequences": sequences, "seed": seed}
-    table.attrs["gradient_agreement"] = float(table.gradient_effect.corr(table.total_change, method="spearman"))
+    for name in gradients:
+        agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
+        table.attrs[f"{name}_agreement"] = float(agreement)
     return table
 
 
@@ -118,8 +129,8 @@ def _sample(
     return order[best.sort(1).values]
 
 
-def _table(latents: np.ndarray, sums: dict[str, np.ndarray], seed: int) -> pd.DataFrame:
-    """sums: [latent, sequence] each."""
+def _table(latents: np.ndarray, sums: dict[str, np.ndarray], gradients: Sequence[str], seed: int) -> pd.DataFrame:
+    """sums: [latent, sequence] each; gradients: those of them that were taken."""
     fires = sums["firings"] > 0
     first = np.argsort(~fires, axis=1, kind="stable")  # sequences with firings before those without
     sums = {name: np.take_along_axis(values, first, 1) for name, values in sums.items()}
@@ -128,28 +139,30 @@ def _table(latents: np.ndarray, sums: dict[str, np.ndarray], seed: int) -> pd.Da
     firings = sums["firings"].sum(1)
     table = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
     table["mean_activation"] = ratio(sums["activation"].sum(1), firings)
-    for name, (above, below) in _MEANS.items():
+    means = {name: of for name, of in _MEANS.items() if of[0] != "integrated" or "integrated" in gradients}
+    for name, (above, below) in means.items():
         table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in _MEANS}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in means}
     for _ in range(_DRAWS):
         at = (generator.random(fires.shape) * n[:, None]).astype(int)
         sequence = np.arange(fires.shape[1]) < n[:, None]
         again = {name: np.take_along_axis(values, at, 1) * sequence for name, values in sums.items()}
-        for name, (above, below) in _MEANS.items():
+        for name, (above, below) in means.items():
             drawn[name].append(ratio(again[above].sum(1), again[below].sum(1)))
     for name, values in drawn.items():
         several = np.where(n[:, None] > 1, np.stack(values, 1), np.nan)  # of one sequence nothing is known
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of latents without any
             table[f"{name}_low"], table[f"{name}_high"] = np.nanpercentile(several, [2.5, 97.5], axis=1)
-    table["gradient_agreement"] = _agreements(sums, n)
+    for name in gradients:
+        table[f"{name}_agreement"] = _agreements(sums, name, n)
     return pd.DataFrame(table)
 
 
-def _agreements(sums: dict[str, np.ndarray], n: np.ndarray) -> np.ndarray:
-    """Spearman over each latent's sequences of what the gradient says and what ablation does."""
-    said, done = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in ("gradient", "total"))
+def _agreements(sums: dict[str, np.ndarray], gradient: str, n: np.ndarray) -> np.ndarray:
+    """Spearman over each latent's sequences of what a gradient says and what ablation does."""
+    said, done = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in (gradient, "total"))
     ranks = [pd.DataFrame(each).rank(axis=1) for each in (said, done)]
     found = ranks[0].corrwith(ranks[1], axis=1).to_numpy()
     return np.where(n >= _MIN_SEQUENCES, found, np.nan)

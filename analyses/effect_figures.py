@@ -1,4 +1,4 @@
-"""The figure of `analyses.feature_effects`: features of labels ablated and held."""
+"""Figures of `analyses.feature_effects`, features of labels ablated and held, and of `analyses.rules_at_work`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, escaped, need, panelled, styled
+from interp.figures.theme import BLUE, GREY, INK, SCALE, SEQUENCE, VERMILLION, escaped, need, panelled, styled
 
 
 def context_effects(rows: pd.DataFrame) -> go.Figure:
@@ -38,3 +38,20 @@ def context_effects(rows: pd.DataFrame) -> go.Figure:
     fig.update_yaxes(title_text="texts in the label", tickformat=".0%", range=[-0.03, 1.03], row=1, col=2)
     fig.update_xaxes(title_text="label", row=1, col=1)
     return fig.update_xaxes(title_text="held at, of its maximum", row=1, col=2)
+
+
+def rules_at_work(latents: pd.DataFrame) -> go.Figure:
+    """How often latents fire where their rules hold, in the text and on text that the rules generate; the darker, the
+    more of the text's rows another latent took.
+
+    latents: a row a latent: fires, sensitivity, absorbed (shares)."""
+    need(latents, "fires", "sensitivity", "absorbed")
+    bar = dict(title=dict(text="taken by another", side="right"), thickness=10, outlinewidth=0, tickformat=".0%")
+    look = dict(color=latents["absorbed"], colorscale=SCALE, reversescale=True, size=6, opacity=0.8, colorbar=bar)
+    fig = go.Figure()
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, width=1, dash="dot"), showlegend=False)
+    fig.add_scatter(x=latents["fires"], y=latents["sensitivity"], mode="markers", marker=look, showlegend=False)
+    styled(fig, "Do latents fire where their rules say?", height=420)
+    share = dict(tickformat=".0%", range=[-0.03, 1.03])
+    fig.update_xaxes(title_text="fires where the rule holds in the text", **share)
+    return fig.update_yaxes(title_text="fires on text that the rule generates", **share)

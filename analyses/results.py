@@ -156,7 +156,7 @@ SECTIONS = (
         "What features do, and where else they live",
         "for each in feature_effects predicted_steering feature_automata feature_circuits "
         "universal_features stable_features split_features neighbouring_features dictionary_scaling "
-        "features_in_training; "
+        "features_in_training rules_at_work; "
         "do python -m analyses.$each; done",
         result_tables.essay,
     ),

@@ -12,6 +12,7 @@ from analyses import (
     features_in_training,
     neighbouring_features,
     predicted_steering,
+    rules_at_work,
     split_features,
     stable_features,
     universal_features,
@@ -24,9 +25,10 @@ ANALYSES = {
     feature_effects: (["13a", "13b", "19a"], ["context_effects", "steering"]),
     feature_automata: (["17"], ["automaton"]),
     stable_features: (["15"], ["stability"]),
+    rules_at_work: (["sensitivity", "absorption", "communities"], ["rules_at_work"]),
     predicted_steering: (["19b", "19c", "19d"], ["steering_scores"]),
 }
-UNJUDGED = ("15",)
+UNJUDGED = ("15", "sensitivity", "absorption", "communities")
 """Reported, with no bar to pass."""
 
 

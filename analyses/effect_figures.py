@@ -18,13 +18,13 @@ def context_effects(rows: pd.DataFrame) -> go.Figure:
     need(rows, "label", "inside", "off", "free", "pinned")
     labels = list(dict.fromkeys(rows["label"]))
     names = [escaped(label) for label in labels]
-    fig = make_subplots(cols=2, subplot_titles=["ablated", "held"], horizontal_spacing=0.16)
+    fig = make_subplots(cols=2, subplot_titles=["ablated", "held"], horizontal_spacing=0.22)
     for column, name, colour in (("inside", "in the label", BLUE), ("off", "off it", VERMILLION)):
         values = [rows[column][rows["label"] == label] for label in labels]
         mean, spread = [v.mean() for v in values], [v.std() for v in values]
         error = dict(type="data", array=spread, color=INK, thickness=1)
         fig.add_bar(x=names, y=mean, error_y=error, name=name, marker_color=colour, row=1, col=1)
-    for label, colour in zip(labels, SEQUENCE * len(labels), strict=False):
+    for label, colour in zip(labels, SEQUENCE[2:] * len(labels), strict=False):
         own = rows[rows["label"] == label]
         held = pd.DataFrame(list(own["pinned"]))
         x = ["free", *(f"{float(multiple):g} ×" for multiple in held)]
@@ -33,7 +33,7 @@ def context_effects(rows: pd.DataFrame) -> go.Figure:
         fig.add_scatter(x=x, y=y, name=escaped(label), **look, row=1, col=2)
     fig.add_hline(0.8, line=dict(color=GREY, width=1, dash="dot"), row=1, col=2)
     panelled(styled(fig, "What the features of labels do", height=400))
-    fig.update_layout(barmode="group", legend_y=1.2)
+    fig.update_layout(barmode="group")
     fig.update_yaxes(title_text="rise of the loss (nats a token)", row=1, col=1)
     fig.update_yaxes(title_text="texts in the label", tickformat=".0%", range=[-0.03, 1.03], row=1, col=2)
     fig.update_xaxes(title_text="label", row=1, col=1)

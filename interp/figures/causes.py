@@ -12,7 +12,19 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, SCALE, SEQUENCE, VERMILLION, escaped, label, need, panelled, styled
+from interp.figures.theme import (
+    BLUE,
+    GREY,
+    INK,
+    SEQUENCE,
+    VERMILLION,
+    WIDTH,
+    escaped,
+    label,
+    need,
+    panelled,
+    styled,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +66,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
             if len(free) and (len(named) == 1 or column == "loss"):
                 fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **place)
     of = "Steering" if latent is None else f"Steering with latent {latent}"
-    styled(fig, of, height=300 if columns == 3 else 480).update_xaxes(type="category")
+    styled(fig, of, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
     fig.update_xaxes(title_text="times its maximum", row=-(-len(panels) // columns))
     return panelled(fig).update_yaxes(rangemode="tozero")
 
@@ -65,21 +77,17 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
 
     table: output, input and success, of `effects.steering_scores` and `effects.steering_success`, a point a latent."""
     need(table, "output", "input", "success")
-    titles = {
-        "output": "what it puts out: foretold rise of its firing",
-        "input": "what it reads: told by the token (R²)",
-    }
-    fig = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06)
+    titles = {"output": "foretold rise of its firing", "input": "its firing told by the token (R²)"}
+    panels = ["by what it puts out", "by what it reads"]
+    fig = make_subplots(cols=2, shared_yaxes=True, subplot_titles=panels, horizontal_spacing=0.08)
     for col, (name, title) in enumerate(titles.items(), 1):
-        other = table["input" if name == "output" else "output"]
-        look: dict[str, Any] = dict(color=other, colorscale=SCALE, size=5, opacity=0.8, line_width=0)
+        look: dict[str, Any] = dict(color=BLUE, size=5, opacity=0.6, line_width=0)
         hover = [f"latent {latent}" for latent in table["latent"]] if "latent" in table else None
         fig.add_scatter(
             x=table[name], y=table["success"], mode="markers", marker=look, text=hover, showlegend=False, row=1, col=col
         )
         fig.update_xaxes(title_text=title, row=1, col=col)
-    styled(fig, "How well will a latent steer?", height=360)
-    fig.update_xaxes(title_font_size=11)
+    panelled(styled(fig, "How well will a latent steer?", height=380))
     return fig.update_yaxes(title_text="rise of its firing in what is written", col=1)
 
 
@@ -110,16 +118,13 @@ def circuit(
         x, y = _bent(place["upstream", up], place["downstream", down])
         look = dict(mode="lines", line=dict(color=colour, width=0.6 + 6 * size), opacity=0.25 + 0.55 * size)
         fig.add_scatter(x=x, y=y, **look, **_BARE)
-    for side, anchor in (("upstream", "middle left"), ("downstream", "middle right")):
-        texts = [label(known.get((side, latent), f"#{latent}")) for latent in sides[side]]
-        at = [place[side, latent] for latent in sides[side]]
-        look = dict(mode="markers+text", marker=dict(color=INK, size=8), textfont=dict(size=11), **_BARE)
-        fig.add_scatter(x=[x for x, _ in at], y=[y for _, y in at], text=texts, textposition=anchor, **look)
+    for (side, latent), at in place.items():
+        _named_dot(fig, at, known.get((side, latent), f"#{latent}"), left=side == "upstream")
     styled(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
     off = dict(showticklabels=False, showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[-1.1, 2.1], tickvals=[0, 1], ticktext=["earlier layer", "later layer"], **off)
     fig.update_xaxes(showticklabels=True)
-    return fig.update_yaxes(range=[tallest, 0], **off)
+    return fig.update_yaxes(range=[tallest, 0], **off).update_layout(meta={"min_width": WIDTH})
 
 
 def automaton(
@@ -136,24 +141,28 @@ def automaton(
     tallest = max(1, *map(len, shown))
     fig = go.Figure()
     ring = np.linspace(0.25 * np.pi, 1.8 * np.pi, 40)
-    dots: list[tuple[float, float, str, str]] = []
     for y, latent in enumerate(shown[0]["latent"]):
         xs, ys = 0.09 + 0.05 * np.cos(ring), y + 0.3 * np.sin(ring)
         fig.add_scatter(x=xs, y=ys, mode="lines", line=dict(color=BLUE, width=1.5), **_BARE)
         _arrow(fig, (xs[-2], ys[-2]), (0.14, y), BLUE)
-        dots.append((0.14, y, label(known.get(latent, f"#{latent}")), "middle right"))
+        _named_dot(fig, (0.14, y), known.get(latent, f"#{latent}"), left=False)
     for y, pair in enumerate(zip(shown[1]["latent"], shown[1]["other"], strict=True)):
-        _arrow(fig, (1.02, y - 0.12), (1.38, y - 0.12), VERMILLION)
-        _arrow(fig, (1.38, y + 0.12), (1.02, y + 0.12), VERMILLION)
-        for x, latent, side in zip((1.0, 1.4), pair, ("middle left", "middle right"), strict=True):
-            dots.append((x, y, label(known.get(latent, f"#{latent}")), side))
-    for x, at, text, side in dots:
-        look = dict(mode="markers+text", marker=dict(color=INK, size=8), textfont=dict(size=11), **_BARE)
-        fig.add_scatter(x=[x], y=[at], text=[text], textposition=side, **look)
-    styled(fig, "Which feature fires next", height=_GAP + 60 + 2 * _NODE * tallest)
+        _arrow(fig, (1.02, y - 0.16), (1.38, y - 0.16), VERMILLION)
+        _arrow(fig, (1.38, y + 0.16), (1.02, y + 0.16), VERMILLION)
+        for x, latent in zip((1.0, 1.4), pair, strict=True):
+            _named_dot(fig, (x, y), known.get(latent, f"#{latent}"), left=x == 1.0)
+    styled(fig, "Which feature fires next", height=_GAP + 60 + 1.4 * _NODE * tallest)
     off = dict(showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[0, 1.8], tickvals=[0.25, 1.2], ticktext=["keeps itself going", "bring one another"], **off)
-    return fig.update_yaxes(range=[tallest - 0.4, -0.6], showticklabels=False, **off)
+    fig.update_yaxes(range=[tallest - 0.4, -0.6], showticklabels=False, **off)
+    return fig.update_layout(meta={"min_width": WIDTH})
+
+
+def _named_dot(fig: go.Figure, at: tuple[float, float], name: str, *, left: bool) -> None:
+    """A feature, with its name on one side."""
+    fig.add_scatter(x=at[:1], y=at[1:], mode="markers", marker=dict(color=INK, size=8), **_BARE)
+    side = dict(xanchor="right", xshift=-6) if left else dict(xanchor="left", xshift=6)
+    fig.add_annotation(x=at[0], y=at[1], text=label(name), showarrow=False, font_size=11, **side)
 
 
 def _arrow(fig: go.Figure, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:

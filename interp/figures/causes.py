@@ -151,7 +151,7 @@ def automaton(
         _arrow(fig, (1.38, y + 0.16), (1.02, y + 0.16), VERMILLION)
         for x, latent in zip((1.0, 1.4), pair, strict=True):
             _named_dot(fig, (x, y), known.get(latent, f"#{latent}"), left=x == 1.0)
-    styled(fig, "Which feature fires next", height=_GAP + 60 + 1.4 * _NODE * tallest)
+    styled(fig, "Which feature fires next", height=_GAP + 60 + 30 * tallest)
     off = dict(showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[0, 1.8], tickvals=[0.25, 1.2], ticktext=["keeps itself going", "bring one another"], **off)
     fig.update_yaxes(range=[tallest - 0.4, -0.6], showticklabels=False, **off)

@@ -10,6 +10,8 @@ All run in one process, in turn, `--rounds` times: medians, so that what else th
 `ratio` is the median over rounds of the rate in units of the forward pass of the same model in the same round.
 CPU seconds (all threads) are given too: they stand still where a busy machine makes the clock run on.
 
+A real language model is timed beside them where the weights of SmolLM2-135M are installed (bf16, layer 15 of 30).
+
 SAELens fills whole buffers (2 GB by default), so it caches more tokens than asked for. Its rate is given twice: of
 the tokens asked for, which is what a user waits for, and of the tokens stored, which is what the machine does.
 Writes results.json.
@@ -25,7 +27,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,11 +36,14 @@ from interp.files import write_json
 from interp.harvest import harvest
 from models.corpus import CorpusConfig, load_documents
 from models.hooked_transformer import to_hooked_transformer
+from models.installed import smollm2_file
+from models.loading import load_model
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, N_CTX, D_VOCAB, D_MLP = "blocks.1.mlp.hook_post", 128, 4096, 512
+REAL_LAYER, REAL_SEQUENCES, REAL_BATCH = 15, 128, 16
 
 
 class Timing(NamedTuple):
@@ -72,6 +77,7 @@ def main() -> None:
         if args.peer_rounds:
             peer_runs = [saelens(peer, hooked, tokens) for _ in range(args.peer_rounds)]
             rows += peer_rows(peer_runs, tokens.numel())
+        rows += real_model_rows(Path(scratch) / "real", args.rounds)
         bytes_per_value = size_of(store) / (tokens.numel() * D_MLP)
         reading = reading_of(ActivationStore.open(store))
     results = {
@@ -128,6 +134,38 @@ def harvest_into(out: Path, model, tokens: torch.Tensor, batch_size: int) -> Non
     harvest(model, tokens, [HOOK], out, batch_size=batch_size)
 
 
+def real_model_rows(out: Path, rounds: int) -> list[dict[str, object]]:
+    """Its blocks up to the hooked one alone, and the harvest from them; none where it is not installed."""
+    try:
+        weights = smollm2_file()
+    except ValueError as error:
+        print(f"SmolLM2 is left out: {error}")
+        return []
+    model = load_model(str(weights), dtype="bfloat16")
+    documents = load_documents(CorpusConfig(source="shakespeare", characters=200_000))
+    tokens = tokenize(documents, model.tokenizer, N_CTX).tokens[:REAL_SEQUENCES]
+    decoder: Any = next(module for module in model.modules() if hasattr(module, "layers"))
+    blocks = decoder.layers
+
+    @torch.no_grad()
+    def forward_alone() -> None:
+        decoder.layers = blocks[: REAL_LAYER + 1]
+        for batch in tokens.long().split(REAL_BATCH):
+            decoder(batch, use_cache=False)
+        decoder.layers = blocks
+
+    def harvest_it() -> None:
+        """Without the sample that finds outliers: of few tokens it would be most of them."""
+        shutil.rmtree(out, ignore_errors=True)
+        harvest(model, tokens, [f"model.layers.{REAL_LAYER}"], out, batch_size=REAL_BATCH, max_norm=None)
+
+    contenders: dict[str, Callable[[], object]] = {
+        "SmolLM2-135M, forward alone": forward_alone,
+        "SmolLM2-135M, harvest": harvest_it,
+    }
+    return summarise(time_in_turn(contenders, rounds), tokens.numel())
+
+
 def saelens(out: Path, model, tokens: torch.Tensor) -> PeerRun:
     import sae_lens.cache_activations_runner as module
     from datasets import Dataset
@@ -171,7 +209,7 @@ def time_in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> di
 def summarise(timings: dict[str, list[Timing]], n_tokens: int) -> list[dict[str, object]]:
     rows = []
     for name, runs in timings.items():
-        own = "our Transformer, forward alone" if name.startswith("our") else "HookedTransformer, forward alone"
+        own = f"{name.partition(',')[0]}, forward alone"
         pairs = list(zip(timings[own], runs, strict=True))
         rows.append(
             {

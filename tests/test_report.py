@@ -502,6 +502,10 @@ def test_a_report_cut_off_leaves_the_old_one(run, folder):
         write_report(run, target, title="new", progress=stop)
     assert "old" in (target / "index.html").read_text()
     assert [path.name for path in folder.iterdir() if path.name.startswith(".kept")] == []
+    (folder / ".kept-unfinished" / "new").mkdir(parents=True)  # what `kill -9` leaves
+    write_report(run, target, title="new")
+    assert "new" in (target / "index.html").read_text()
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".kept")] == []
 
 
 def test_what_is_neither_run_nor_store_is_refused(tmp_path):

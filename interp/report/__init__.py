@@ -13,8 +13,9 @@ enters JSON alone, with <, >, & and the line separators escaped, and leaves it a
 
 import html
 import json
-import tempfile
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -85,8 +86,8 @@ def write_report(
     inputs = gather(
         run_or_features, ranking=ranking, quality=quality, curves=curves, nulls=nulls, wider=wider, title=title
     )
-    with locked(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
-        new, old = Path(temporary, "new"), Path(temporary, "old")
+    with locked(out), _emptied(out.with_name(f".{out.name}-unfinished")) as temporary:
+        new, old = temporary / "new", temporary / "old"
         _write_assets(new, inputs.title)
         _write_data(new / "data", inputs, seed, progress or no_progress)
         if out.exists():
@@ -98,6 +99,18 @@ def write_report(
                 old.rename(out)
             raise
     return out / "index.html"
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[Path]:
+    """Without what a process that was killed left in it; gone at the end."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def script_json(value: Any) -> str:

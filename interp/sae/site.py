@@ -28,6 +28,10 @@ from interp.sae.model import SAE, Crosscoder, Transcoder
 from interp.sae.rules import Rule
 
 Store = ActivationStore | JoinedStore
+FLOOR = 10
+"""Of a matched filter (`Site.precision`), in mean variances. With .001 filters lean on directions that hardly vary, and
+answer the rare row that does with a hundred times its size: two rows of 20,309 of SmolLM2's layer 15 held a seventh of
+the held-out error (FVU .164, training .120); with 1 FVU is .144, with 10 it is .142."""
 _DRAW = 0x1A7E47
 """Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
 
@@ -78,13 +82,13 @@ class Site:
     @cached_property
     def precision(self) -> Float[Tensor, "d_in d_in"]:
         """Inverse of the covariance of scaled inputs, of each hook by itself; of one whose covariance is not known as
-        if all directions varied alike. A thousandth of the mean variance is added to each direction's."""
+        if all directions varied alike. FLOOR times the mean variance is added to each direction's."""
         blocks = []
         for hook in self.inputs:
             d, scale = len(hook.mean), _scale(hook)
             spread = max(hook.variance, torch.finfo(torch.float32).tiny) / d
             covariance = spread * torch.eye(d) if hook.covariance is None else hook.covariance.float()
-            blocks.append(torch.linalg.inv((covariance + 1e-3 * spread * torch.eye(d)).double()) / scale**2)
+            blocks.append(torch.linalg.inv((covariance + FLOOR * spread * torch.eye(d)).double()) / scale**2)
         return torch.block_diag(*blocks)
 
     @property

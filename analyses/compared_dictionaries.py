@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from analyses.record import check_run
-from interp import Run, harvest, run_stages
+from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sae
 from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary
 from interp.features.contributions import Contributions
@@ -99,6 +99,7 @@ class Studied:
 
     def __init__(self, setting: Sizes, out: Path):
         self.setting, self.run, self.work = setting, studied_run(setting, out), out / "work"
+        self.shared = self.work if setting.run else self.run.path / "dictionaries"
 
     @cached_property
     def trained(self) -> ActivationStore:
@@ -112,7 +113,16 @@ class Studied:
 
     @property
     def d_mlp(self) -> int:
-        return self.trained.d(HOOK)
+        return self.run.model.config.d_mlp
+
+    def dictionary(self, factor: int, seed: int) -> SAE:
+        """A TopK dictionary of `factor` latents a neuron, trained once for all the analyses that share the model."""
+        setting = self.setting
+        config = TopKConfig(d_sae=factor * self.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
+        folder = self.shared / f"topk-{config.d_sae}-{config.k}-{config.tokens}-seed-{seed}"
+        if (folder / "results.json").is_file():
+            return load_sae(folder)
+        return train_sae(self.trained, HOOK, config, out=folder)
 
 
 def model_of_seed(run: Run, seed: int, setting: Sizes, out: Path) -> Transformer:

@@ -20,7 +20,7 @@ import pandas as pd
 from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
-from interp import TopKConfig, figures, scan_features, train_sae
+from interp import figures, scan_features
 from interp.effects import automaton
 from interp.report.columns import top_tokens
 
@@ -49,8 +49,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     """The loops and cycles above the null, and what their latents fire on."""
-    config = TopKConfig(d_sae=setting.factor * studied.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
-    sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{seed}")
+    sae = studied.dictionary(setting.factor, seed)
     vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
     features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=FEW)
     found = automaton(features, studied.run.model, HOOK, sae, shuffles=setting.shuffles, seed=seed)

@@ -53,10 +53,10 @@ class Setting(Sizes):
     targets: int = 4
     drawn: int = 20
     """Edges of the figure."""
-    latents: int = 100
+    latents: int = 60
     """Earlier latents whose effect on the loss is measured, on `sequences` each, with `steps` of the integral."""
     sequences: int = 4
-    steps: int = 4
+    steps: int = 3
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

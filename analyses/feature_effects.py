@@ -35,7 +35,7 @@ from analyses.effect_figures import context_effects
 from analyses.neighbouring_features import FEW
 from analyses.proxies import log_likelihood_ratio
 from analyses.record import Claim, Record, interval
-from interp import SAE, FeatureStore, TopKConfig, figures, scan_features, train_sae
+from interp import SAE, FeatureStore, figures, scan_features
 from interp.effects import ABLATE, dose_response, intervene, steer, useful_range
 from models.transformer import Transformer
 
@@ -51,7 +51,7 @@ class Setting(Sizes):
     """Latents of a dictionary a neuron."""
     sequences: int = 64
     """With a label, and as many without, on which losses are compared."""
-    written: tuple[int, int, int] = (48, 8, 32)
+    written: tuple[int, int, int] = (40, 4, 24)
     """Texts, tokens of each that are given, and tokens that are written."""
     multiples: tuple[float, ...] = (0, 0.25, 0.5, 1, 2, 4, 8)
 
@@ -69,8 +69,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
-    config = TopKConfig(d_sae=setting.factor * studied.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
-    sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{seed}")
+    sae = studied.dictionary(setting.factor, seed)
     n = len(studied.judged.tokens)
     labels = {label: studied.run.train_tokens.labels[label][:n] for label in LABELS}
     out = studied.work / f"features-{seed}"

@@ -19,7 +19,7 @@ import pandas as pd
 
 from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
 from analyses.record import Claim, Interval, Record, interval
-from interp import ScanConfig, TopKConfig, figures, scan_features, train_sae
+from interp import ScanConfig, figures, scan_features
 from interp.compare import neighbourhoods
 from interp.metrics.nulls import RandomDirections
 
@@ -52,8 +52,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
-    config = TopKConfig(d_sae=setting.factor * studied.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
-    sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{seed}")
+    sae = studied.dictionary(setting.factor, seed)
     features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
     found = neighbourhoods(features, latents=setting.latents, seed=seed)
     random = neighbourhoods(RandomDirections(features, seed), latents=setting.latents, seed=seed)

@@ -25,7 +25,7 @@ import scipy.stats
 from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
-from interp import TopKConfig, figures, scan_features, train_sae
+from interp import figures, scan_features
 from interp.compare.across_models import MIN_FIRED
 from interp.effects import steering_scores, steering_success
 
@@ -53,8 +53,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.ndarray]:
     """Of latents that are drawn, what is foretold and what is found: of those for which there is a dose."""
-    config = TopKConfig(d_sae=setting.factor * studied.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
-    sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{seed}")
+    sae = studied.dictionary(setting.factor, seed)
     features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
     model, table = studied.run.model, features.table().set_index("latent")
     alive = table.index[table["n_active"] >= MIN_FIRED].to_numpy()

@@ -23,7 +23,7 @@ import pandas as pd
 from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
 from analyses.effect_figures import rules_at_work
 from analyses.record import Claim, Record, interval
-from interp import FeatureStore, ScanConfig, TopKConfig, scan_features, train_sae
+from interp import FeatureStore, ScanConfig, scan_features
 from interp.compare import absorption, communities, sensitivity
 from interp.compare.across_models import MIN_FIRED
 from interp.explain import explain
@@ -56,8 +56,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
-    config = TopKConfig(d_sae=setting.factor * studied.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
-    sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{seed}")
+    sae = studied.dictionary(setting.factor, seed)
     vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
     features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=PAIRS)
     text = Text.read(features.tokens.numpy(), vocab)

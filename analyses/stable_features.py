@@ -22,7 +22,7 @@ import torch
 
 from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, encoded, options, sized
 from analyses.record import Claim, Record, interval
-from interp import SAE, ReLUConfig, SAEConfig, TopKConfig, figures, train_sae
+from interp import SAE, ReLUConfig, figures, train_sae
 from interp.codes import CodeStore
 from interp.compare import stability, universality
 from interp.compare.across_models import MIN_FIRED
@@ -38,10 +38,6 @@ class Setting(Sizes):
     l1: float = 3.0
     """Of ReLU: at which its L0 is near that of TopK."""
 
-    def dictionary(self, kind: str, d_mlp: int, seed: int) -> SAEConfig:
-        shared: dict[str, Any] = {"d_sae": self.factor * d_mlp, "tokens": self.tokens, "seed": seed}
-        return TopKConfig(k=self.k, **shared) if kind == "TopK" else ReLUConfig(l1=self.l1, **shared)
-
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "stable_features", arguments)
@@ -52,9 +48,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     def of(kind: str, seed: int) -> Encoded:
         if (kind, seed) not in trained:
-            config, name = setting.dictionary(kind, studied.d_mlp, seed), f"{kind}-{seed}"
-            sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{name}")
-            trained[kind, seed] = Encoded.of(sae, encoded(sae, studied.judged, studied.work / f"codes-{name}"))
+            sae = studied.dictionary(setting.factor, seed) if kind == "TopK" else relu(seed, setting, studied)
+            codes = encoded(sae, studied.judged, studied.work / f"codes-{kind}-{seed}")
+            trained[kind, seed] = Encoded.of(sae, codes)
         return trained[kind, seed]
 
     pairs = {
@@ -69,6 +65,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     results = record.finish([claim(pairs)], {"stability": figures.matched_cosines(tables)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
+
+
+def relu(seed: int, setting: Setting, studied: Studied) -> SAE:
+    d_sae = setting.factor * studied.d_mlp
+    config = ReLUConfig(d_sae=d_sae, l1=setting.l1, tokens=setting.tokens, seed=seed)
+    return train_sae(studied.trained, HOOK, config, out=studied.work / f"relu-{seed}")
 
 
 @dataclass(frozen=True)

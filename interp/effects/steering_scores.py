@@ -79,9 +79,9 @@ def steering_success(
     dictionary: Dictionary,
     multiples: Mapping[int, float],
     *,
-    prompts: int = 8,
-    prompt_tokens: int = 8,
-    n_tokens: int = 24,
+    prompts: int = 48,
+    prompt_tokens: int = 4,
+    n_tokens: int = 12,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:

@@ -26,7 +26,7 @@ ANALYSES = {
     feature_automata: (["17"], ["automaton"]),
     stable_features: (["15"], ["stability"]),
     rules_at_work: (["sensitivity", "absorption", "communities"], ["rules_at_work"]),
-    predicted_steering: (["19b", "19c", "19d"], ["steering_scores"]),
+    predicted_steering: (["19b", "19c", "19d", "19e"], ["steering_scores"]),
 }
 UNJUDGED = ("15", "sensitivity", "absorption", "communities")
 """Reported, with no bar to pass."""

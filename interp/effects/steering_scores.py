@@ -2,18 +2,21 @@
 
 In:  a feature store, its model and dictionary, some latents. Each is held at the multiple of its maximum at which the
      mean KL(p ‖ p') on sampled text is `kl` nats, p the model's next-token probabilities as it is, p' when steered: so
-     all cost the same. Of latent j, with P(j | t) the share of the scan's tokens t on which it fires,
+     all cost the same. Of latent j, with C(j | t) the share of the scan's tokens t that stand at a firing of j or right
+     behind one, its concept in tokens, and P(j | t) the share on which it fires,
 
-    output_j = mean over the text of Σ_t (p'(t) − p(t)) P(j | t)              what it puts out brings it about
-    input_j  = Σ_t n(t) (P(j | t) − P(j))² / (n P(j) (1 − P(j)))              the token at hand says whether it fires
-    success  = share of the tokens that the steered model writes on which it fires when the model as it is reads them,
-               less the same share of what the model as it is writes
+    output       mean over the text of Σ_t (p'(t) − p(t)) C(j | t)           what it puts out is of its concept
+    self_output  the same of P(j | t): what it puts out fires it again
+    input        Σ_t n(t) (P(j | t) − P(j))² / (n P(j) (1 − P(j)))           the token at hand says whether it fires
+
+    success       mean of C(j | t) over the tokens that the steered model writes, less that of the model as it is
+    self_success  the share of these tokens on which j fires when the model as it is reads them, less the same
 
 Source: that latents which read a concept need not bring it, and that what they put out tells, is of Arad, Mueller &
 Belinkov 2025 (arXiv 2505.20063), whose scores are of logit-lens tokens; these measures are our own. Cost: some six
 passes over the text a latent for the dose; `n_tokens` short ones for its success.
-Failing: a latent that fires on a wider context than a token may need several steps to be brought about, which one step
-does not show.
+Failing: most latents write another thing than they read, and self_success is then a small number in the noise of what
+is written. A concept of more than a token or two needs several steps, which one does not show.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -50,8 +54,8 @@ def steering_scores(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """One row a latent: latent, multiple (its dose, of its maximum), kl (nats, there), output and input as above.
-    `multiple` and `output` are NaN where up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
+    """One row a latent: latent, multiple (its dose, of its maximum), kl (nats, there), output, self_output and input as
+    above. All but the last are NaN where up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
 
     Raises ValueError for a latent that never fires, and as `place_of`.
     """
@@ -63,11 +67,13 @@ def steering_scores(
     rows = []
     with evaluating(module):
         text = _Text(module, Downstream(module, place_of(model, hook, dictionary), tokens[:2]), dictionary, tokens)
-        by_token = FiringByToken.of(features, latents, text.p.shape[1])
-        for done, (latent, fires) in enumerate(zip(latents, by_token.share.T, strict=True), 1):
+        by_token, concepts = (FiringByToken.of(features, latents, text.p.shape[1], behind) for behind in (0, 1))
+        for done, latent in enumerate(latents, 1):
             multiple, found, p = text.dose(latent, maxima[latent].plus, kl)
-            output = float((p - text.p).mean(0).double().cpu().numpy() @ fires) if multiple == multiple else np.nan
-            rows.append({"latent": latent, "multiple": multiple, "kl": found, "output": output})
+            rise = (p - text.p).mean(0).double().numpy(force=True) if multiple == multiple else np.nan
+            brought = {"output": concepts.share[:, done - 1], "self_output": by_token.share[:, done - 1]}
+            outputs = {name: float(np.sum(rise * share)) for name, share in brought.items()}
+            rows.append({"latent": latent, "multiple": multiple, "kl": found, **outputs})
             progress(done, len(latents), "doses of equal KL")
     return pd.DataFrame(rows).assign(input=by_token.explained())
 
@@ -85,8 +91,8 @@ def steering_success(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """One row a latent, each held alone: latent, success as above, and the two shares that it is the difference of,
-    `fires` and `fires_as_it_is`. `prompts` are the first `prompt_tokens` of sequences that the seed draws.
+    """One row a latent, each held alone: latent, success and self_success. `prompts` are the first `prompt_tokens` of
+    sequences that the seed draws.
 
     Raises ValueError for a latent that never fires, and as `place_of`.
     """
@@ -97,39 +103,45 @@ def steering_success(
     chosen = torch.randperm(len(features.tokens), generator=generator)[:prompts]
     begun = features.tokens[chosen, :prompt_tokens]
     free = Steered(model, hook, dictionary, {}).sample(begun, n_tokens, 1.0, seed)
+    concepts = FiringByToken.of(features, list(multiples), len(features.vocab), 1).share
 
-    def share(latent: int, written: Tensor) -> float:
+    def shares(latent: int, written: Tensor, concept: Float[np.ndarray, " d_vocab"]) -> Float[np.ndarray, "2"]:
         z = activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
-        return float((z > 0).double().mean())
+        tokens = written[:, -n_tokens:].numpy(force=True)
+        return np.array([concept[tokens].mean(), (z > 0).double().mean()])
 
     rows = []
-    for done, (latent, action) in enumerate(pins(features, multiples).items(), 1):
+    for (latent, action), concept in zip(pins(features, multiples).items(), concepts.T, strict=True):
         written = Steered(model, hook, dictionary, {latent: action}).sample(begun, n_tokens, 1.0, seed)
-        rows.append({"latent": latent, "fires": share(latent, written), "fires_as_it_is": share(latent, free)})
-        progress(done, len(multiples), "steered texts")
-    table = pd.DataFrame(rows)
-    return table.assign(success=table["fires"] - table["fires_as_it_is"])
+        rows.append((latent, *(shares(latent, written, concept) - shares(latent, free, concept))))
+        progress(len(rows), len(multiples), "steered texts")
+    return pd.DataFrame(rows, columns=["latent", "success", "self_success"])
 
 
 class FiringByToken(NamedTuple):
-    """How often each token of the scan occurs among the rows that were encoded, and on which some latents fire."""
+    """How often each token of the scan occurs among the rows that were encoded, and on which some latents fire, there
+    or up to `behind` tokens before."""
 
     n: Float[np.ndarray, " d_vocab"]
     fired: Float[np.ndarray, "d_vocab latent"]
 
     @classmethod
-    def of(cls, features: FeatureStore, latents: Sequence[int], d_vocab: int) -> "FiringByToken":
-        tokens, codes = features.tokens.flatten().numpy(), features.codes
-        column = np.full(features.d_sae, -1)
-        column[list(latents)] = np.arange(len(latents))
+    def of(cls, features: FeatureStore, latents: Sequence[int], d_vocab: int, behind: int = 0) -> "FiringByToken":
+        tokens, codes, n_ctx = features.tokens.flatten().numpy(), features.codes, features.n_ctx
         n, fired = np.zeros(d_vocab), np.zeros((d_vocab, len(latents)))
-        for start in range(0, len(codes), _ROWS_AT_ONCE):
-            stop = min(start + _ROWS_AT_ONCE, len(codes))
-            part, own = codes[start:stop], tokens[start:stop]
-            n += np.bincount(own[codes.present(start, stop).numpy()], minlength=d_vocab)
-            at = column[part.latents.numpy()]
-            keep = (at >= 0) & (part.values.numpy() > 0)
-            np.add.at(fired, (own[part.rows.numpy()[keep]], at[keep]), 1.0)
+        step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
+        for start in range(0, len(codes), step):
+            rows = np.arange(start, min(start + step, len(codes)))
+            there, z = codes.present(start, rows[-1] + 1).numpy(), codes[start : rows[-1] + 1].scipy()
+            found = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=float)[:, list(latents)]
+            own, back = rows - start, np.minimum(rows % n_ctx, behind)
+            reach = np.concatenate([own[back >= k] for k in range(behind + 1)])
+            before = np.concatenate([own[back >= k] - k for k in range(behind + 1)])
+            found = scipy.sparse.csr_matrix((np.ones(len(reach)), (reach, before)), (len(own), len(own))) @ found
+            found.data = np.minimum(found.data, 1)
+            by_token = scipy.sparse.csr_matrix((there.astype(float), (tokens[rows], own)), (d_vocab, len(own)))
+            n += np.bincount(tokens[rows][there], minlength=d_vocab)
+            fired += (by_token @ found).toarray()
         return cls(n, fired)
 
     @property

@@ -72,12 +72,12 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
 
 
 def steering_scores(table: pd.DataFrame) -> go.Figure:
-    """How often latents, all held at equal KL, fire in what the steered model writes, against what was foretold
+    """How much more of their concept is written when latents are held at doses of equal KL, against what was foretold
     of them: by what they put out, and by what they read.
 
     table: output, input and success, of `effects.steering_scores` and `effects.steering_success`, a point a latent."""
     need(table, "output", "input", "success")
-    titles = {"output": "foretold rise of its firing", "input": "its firing told by the token (R²)"}
+    titles = {"output": "foretold rise of its concept", "input": "its firing told by the token (R²)"}
     panels = ["by what it puts out", "by what it reads"]
     fig = make_subplots(cols=2, shared_yaxes=True, subplot_titles=panels, horizontal_spacing=0.08)
     for col, (name, title) in enumerate(titles.items(), 1):
@@ -88,7 +88,7 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
         )
         fig.update_xaxes(title_text=title, row=1, col=col)
     panelled(styled(fig, "How well will a latent steer?", height=380))
-    return fig.update_yaxes(title_text="rise of its firing in what is written", col=1)
+    return fig.update_yaxes(title_text="rise of its concept in what is written", col=1)
 
 
 def circuit(

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,27 @@ from analyses.essay import page as essay_page
 from analyses.essay.__main__ import ANALYSES
 from analyses.essay.page import read_chapters, write_page
 
+
+@dataclass(frozen=True)
+class TinySetting:
+    size: int = 0
+
+
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 WALK = (Path(essay_page.__file__).parent / "walk.html").read_text()
 ASKED = re.findall(r'<x-(\w+) of="([^"]+)"', WALK)
+COUNTED = set(re.findall(r'of="([^"]+)" as="count"', WALK))
+TINY = {name: TinySetting() for name in ANALYSES}
+DEFINED = (
+    *("part three", "an essay of 2024", "intervals are 95 %", "penalty (l1)", "l = − 1⁄nt"),
+    *("four things", "each of the four", "five things to say", "all five", "five features in two dimensions"),
+    *("two thirds for a triangle, two fifths", "0 is the first alone, 1 the second"),
+)
+"""Numbers of the prose that no run can change: dates, definitions, geometry, what a figure draws at any size."""
+NUMBER = (
+    r"\d|\b(three|four|five|six|seven|eight|nine|ten|fifteen|twenty|thirty|dozens?|hundreds?|thousands?|millions?|"
+    r"thirds?|quarters?|fifths?|sixths?|sevenths?|tenths?|fiftieth)\b"
+)
 
 
 @pytest.fixture
@@ -23,6 +42,8 @@ def out(tmp_path) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         wanted = [(kind, of.partition("/")[2]) for kind, of in ASKED if of.partition("/")[0] == name]
+        holds = (True, False, None)[row % 3]
+        claims = [{"row": f"{row}a", "text": f"claim {HOSTILE}", "holds": holds, "found": "x < y", "numbers": {}}]
         values: dict = {}
         for kind, path in wanted:
             if kind in ("value", "samples"):
@@ -31,12 +52,15 @@ def out(tmp_path) -> Path:
                 for parent in parents:
                     place = place.setdefault(parent, {})
                 place[last] = {"before": HOSTILE} if kind == "samples" else 0.5
+                if f"{name}/{path}" in COUNTED:
+                    place[last] = [1, 2, 3]
+        setting = values.pop("setting", {"size": row})
+        for numbered in [key for key in values if re.fullmatch(r"\d+[a-z]", key)]:
+            claims.append({**claims[0], "row": numbered, "numbers": values.pop(numbered)})
         figures = [path for kind, path in wanted if kind == "figure"]
         for figure in figures:
             (folder / f"{figure}.json").write_text(json.dumps({"data": [{"text": HOSTILE}], "layout": {}}))
-        holds = (True, False, None)[row % 3]
-        claims = [{"row": f"{row}a", "text": f"claim {HOSTILE}", "holds": holds, "found": "x < y", "numbers": {}}]
-        results = {"claims": claims, "values": values, "figures": figures, "seconds": 12.3}
+        results = {"claims": claims, "values": values, "figures": figures, "seconds": 12.3, "setting": setting}
         (folder / "results.json").write_text(json.dumps(results))
     return tmp_path
 
@@ -46,7 +70,7 @@ def commands() -> dict[str, str]:
 
 
 def test_the_page_holds_every_claim_figure_and_command_and_nothing_that_runs(out):
-    text = write_page(read_chapters(out, commands()), out / "page.html").read_text()
+    text = write_page(read_chapters(out, commands(), TINY), out / "page.html").read_text()
     assert "<x-" not in text and "<img" not in text.replace("\\u003cimg", "")
     for row, name in enumerate(ANALYSES, 1):
         assert f'id="claim-{row}a"' in text and f"python -m analyses.essay.{name}</code>" in text
@@ -56,7 +80,12 @@ def test_the_page_holds_every_claim_figure_and_command_and_nothing_that_runs(out
             assert f'data-figure="{key}"' in text
             stored = re.search(rf'id="{key}">(.*?)</script>', text, re.DOTALL)
             assert json.loads(stored[1])["data"][0]["text"] == HOSTILE
-    assert text.count(html.escape(f"claim {HOSTILE}")) >= 2 * len(ANALYSES)
+    boxes = [row for row in re.findall(r'id="claim-(\w+)"', text)]
+    assert sorted(boxes) == sorted(set(boxes)) and all(text.count(f'href="#claim-{row}"') == 1 for row in boxes)
+    assert text.count(f"<p>{html.escape(f'claim {HOSTILE}')}</p>") == len(boxes) > len(ANALYSES)
+    linked = re.findall(r'<li><a href="#([^"]+)"', text)
+    assert len(linked) == WALK.count("<h2>") and all(text.count(f'<h2 id="{slug}">') == 1 for slug in linked)
+    assert "3 seeds" in text and "50%" in text and 'class="banner"' not in text
     assert not re.search(r'(src|href)="(https?:)?//', text.split("<script")[0]), "the page needs no network"
 
 
@@ -68,12 +97,12 @@ def test_every_analysis_of_the_essay_is_told_of():
 
 def test_what_has_not_been_run_is_named_with_its_command(out):
     (out / "grokking" / "results.json").unlink()
-    text = write_page(read_chapters(out, commands()), out / "page.html").read_text()
+    text = write_page(read_chapters(out, commands(), TINY), out / "page.html").read_text()
     assert "Not run yet: <code>python -m analyses.essay.grokking</code>" in text
 
 
 def test_prose_that_asks_for_what_is_not_there_is_refused(out, monkeypatch, tmp_path):
-    chapters = read_chapters(out, commands())
+    chapters = read_chapters(out, commands(), TINY)
     for ask, message in (
         ('<x-claims of="grokkin"></x-claims>', "asks for 'grokkin'"),
         ('<x-figure of="grokking/none"></x-figure>', "has no figure 'none'"),
@@ -85,3 +114,21 @@ def test_prose_that_asks_for_what_is_not_there_is_refused(out, monkeypatch, tmp_
         monkeypatch.setattr(essay_page, "HERE", here)
         with pytest.raises(ValueError, match=message):
             write_page(chapters, out / "page.html")
+
+
+def test_a_quick_run_says_so(out):
+    results = json.loads((out / "grokking/results.json").read_text())
+    (out / "grokking/results.json").write_text(json.dumps(results | {"setting": {"size": 0}}))
+    chapters = read_chapters(out, commands(), TINY)
+    assert [name for name, chapter in chapters.items() if chapter.quick] == ["grokking"]
+
+
+def test_the_prose_holds_no_number_that_a_run_could_contradict():
+    prose = re.sub(r"<x-value.*?</x-value>|<[^>]+>", "", WALK)
+    prose = " ".join(prose.split()).lower()
+    for phrase in DEFINED:
+        assert phrase in prose
+        prose = prose.replace(phrase, "")
+    assert not re.search(NUMBER, prose), [
+        prose[max(0, m.start() - 40) : m.end() + 20] for m in re.finditer(NUMBER, prose)
+    ]

@@ -41,8 +41,9 @@ ANALYSES = (
 def main(arguments: Sequence[str] | None = None) -> Path:
     o = _parse(arguments)
     begin = time.monotonic()
+    modules = {name: importlib.import_module(f"analyses.essay.{name}") for name in ANALYSES}
     for name in o.only or ANALYSES:
-        module = importlib.import_module(f"analyses.essay.{name}")
+        module = modules[name]
         if not o.redo and _finished(module, o.out / name, o.quick):
             print(f"{name}: done before", flush=True)
             continue
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         quick, threads = ["--quick"] if o.quick else [], [f"--threads={o.threads}"] if o.threads else []
         module.main([*quick, *threads, "--out", str(o.out / name)])
     commands = {name: f"python -m analyses.essay.{name}" for name in ANALYSES}
-    page = write_page(read_chapters(o.out, commands), o.out / "how-models-learn.html")
+    quick = {name: module.QUICK for name, module in modules.items()}
+    page = write_page(read_chapters(o.out, commands, quick), o.out / "how-models-learn.html")
     print(f"{time.monotonic() - begin:.0f} s\nOpen {page.resolve()}")
     return page
 

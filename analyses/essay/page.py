@@ -4,9 +4,10 @@ In: `walk.html` (the prose) and the folders that the analyses wrote. Out: one HT
 
     <x-claims of="classifier"></x-claims>                  the claims of an analysis, with the command that repeats them
     <x-figure of="classifier/regions">caption</x-figure>   a figure; one with frames gets a slider
-    <x-value of="shakespeare/causal.loss" as=".2f"></x-value>       a number among its `values`
+    <x-value of="shakespeare/2d.ratio.0" as=".0%"></x-value>   a number (`as` count: how many) of a claim, of its
+                                                           `values`, or of its `setting`
     <x-samples of="shakespeare/samples"></x-samples>       texts among its `values`: title → text
-    <x-glance></x-glance>, <x-table></x-table>             all claims as dots; all claims as a table
+    <x-contents></x-contents>, <x-banner></x-banner>       the sections with their claims as dots; what was run quickly
 
 Whatever an analysis has not written yet is named with the command that makes it. All text from results is escaped.
 """
@@ -15,17 +16,18 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
 from analyses.record import HOLDS
-from interp.files import write_text
+from interp.files import as_json, write_text
 
 HERE = Path(__file__).parent
 _TAG = re.compile(r'<x-(\w+)(?: of="([^"]+)")?(?: as="([^"]+)")?>(.*?)</x-\1>', re.DOTALL)
+_SECTION = re.compile(r"<h2>(<small>.*?</small>)?(.*?)</h2>")
 _CLASS = {True: "holds", False: "fails", None: "measured"}
 
 
@@ -38,22 +40,27 @@ class Chapter:
     command: str
     results: Mapping[str, Any] | None
     """None: it has not been run."""
+    quick: bool = False
+    """Whether it was run at its tiny size."""
 
 
-def read_chapters(out: Path, commands: Mapping[str, str]) -> dict[str, Chapter]:
-    """`commands`: analysis → the command that writes OUT/analysis."""
+def read_chapters(out: Path, commands: Mapping[str, str], quick: Mapping[str, Any]) -> dict[str, Chapter]:
+    """`commands`: analysis → the command that writes OUT/analysis; `quick`: analysis → its tiny setting."""
     chapters = {}
     for name, command in commands.items():
         file = out / name / "results.json"
         results = json.loads(file.read_text()) if file.exists() else None
-        chapters[name] = Chapter(name, out / name, command, results)
+        tiny = results is not None and results["setting"] == as_json(asdict(quick[name]))
+        chapters[name] = Chapter(name, out / name, command, results, tiny)
     return chapters
 
 
 def write_page(chapters: Mapping[str, Chapter], file: Path) -> Path:
     """Fill the prose and write the page. Raises ValueError where the prose asks for what no analysis has."""
-    page = _Page(chapters)
-    body = _TAG.sub(page.fill, (HERE / "walk.html").read_text(encoding="utf-8")).replace(" %", "\u00a0%")
+    walk = (HERE / "walk.html").read_text(encoding="utf-8")
+    page = _Page(chapters, walk)
+    named = _SECTION.sub(lambda section: f'<h2 id="{_slug(section[2])}">{section[1]}{section[2]}</h2>', walk)
+    body = _TAG.sub(page.fill, named).replace(" %", "\u00a0%")
     css, js = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     figures = "".join(
         f'<script type="application/json" id="{key}">{_harmless(text)}</script>\n' for key, text in page.figures.items()
@@ -69,13 +76,13 @@ def write_page(chapters: Mapping[str, Chapter], file: Path) -> Path:
 
 
 class _Page:
-    def __init__(self, chapters: Mapping[str, Chapter]):
-        self.chapters, self.figures = chapters, dict[str, str]()
+    def __init__(self, chapters: Mapping[str, Chapter], walk: str):
+        self.chapters, self.walk, self.figures = chapters, walk, dict[str, str]()
 
     def fill(self, tag: re.Match) -> str:
         kind, of, form, inside = tag[1], tag[2] or "", tag[3] or "", tag[4]
-        if kind in ("glance", "table"):
-            return {"glance": self.glance, "table": self.table}[kind]()
+        if kind in ("banner", "contents"):
+            return self.banner() if kind == "banner" else self.contents()
         name, _, what = of.partition("/")
         if name not in self.chapters:
             raise ValueError(f"walk.html asks for {of!r}; the analyses are {', '.join(self.chapters)}")
@@ -90,43 +97,48 @@ class _Page:
             raise ValueError(f"{chapter.name} has no figure {name!r}: it has {', '.join(chapter.results['figures'])}")
         key = f"{chapter.name}--{name}"
         self.figures[key] = file.read_text()
-        return (
-            f'<figure><div class="plot" data-figure="{key}"></div><figcaption>{caption.strip()}</figcaption></figure>'
-        )
+        told = _TAG.sub(self.fill, caption.strip())
+        return f'<figure><div class="plot" data-figure="{key}"></div><figcaption>{told}</figcaption></figure>'
 
     def value(self, chapter: Chapter, path: str, form: str, inside: str) -> str:
-        return html.escape(format(_look_up(chapter, path), form))
+        value = _look_up(chapter, path)
+        return str(len(value)) if form == "count" else html.escape(format(value, form))
 
     def samples(self, chapter: Chapter, path: str, form: str, inside: str) -> str:
         texts = _look_up(chapter, path)
         cells = (f"<div><h4>{html.escape(t)}</h4><pre>{html.escape(text)}</pre></div>" for t, text in texts.items())
         return f'<div class="samples">{"".join(cells)}</div>'
 
-    def glance(self) -> str:
-        """Every claim a dot that leads to it."""
-        dots = "".join(
-            f'<a class="{_CLASS[c["holds"]]}" href="#claim-{c["row"]}" title="{html.escape(_one_line(c))}"></a>'
-            for c in self.claims()
+    def banner(self) -> str:
+        quick = [chapter.name for chapter in self.chapters.values() if chapter.quick]
+        if not quick:
+            return ""
+        which = "All of it" if len(quick) == len(self.chapters) else ", ".join(quick)
+        return (
+            f'<p class="banner"><strong>A quick run.</strong> {which} was run at a tiny size, to test the code: its '
+            "numbers and verdicts mean nothing, and the text beside them need not hold.</p>"
         )
-        counts = [sum(c["holds"] is verdict for c in self.claims()) for verdict in HOLDS]
-        words = ", ".join(
-            f"{n} {word}" for n, word in zip(counts, ("held", "did not", "measured without a bar"), strict=True) if n
-        )
-        return f'<p class="glance"><span>{dots}</span> <small>{words}</small></p>'
 
-    def table(self) -> str:
-        rows = "".join(
-            f'<tr><td><a href="#claim-{c["row"]}">{c["row"]}</a></td><td>{html.escape(c["text"])}</td>'
-            f'<td><span class="verdict {_CLASS[c["holds"]]}">{HOLDS[c["holds"]]}</span></td>'
-            f"<td>{html.escape(c['found'])}</td></tr>"
-            for c in self.claims()
-        )
-        head = "<tr><th>row</th><th>claim</th><th>verdict</th><th>found</th></tr>"
-        return f'<div class="wide"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+    def contents(self) -> str:
+        """The sections, each with its claims as dots that lead to them."""
+        parts, items = _SECTION.split(self.walk), []
+        for title, text in zip(parts[2::3], parts[3::3], strict=True):
+            names = [tag[2] for tag in _TAG.finditer(text) if tag[1] == "claims"]
+            dots = "".join(_dot(claim) for name in names for claim in self.claims(name))
+            items.append(f'<li><a href="#{_slug(title)}">{title}</a> <span class="dots">{dots}</span></li>')
+        verdicts = [claim["holds"] for name in self.chapters for claim in self.claims(name)]
+        words = zip(HOLDS, ("held", "did not", "measured without a bar"), strict=True)
+        counts = ", ".join(f"{verdicts.count(holds)} {word}" for holds, word in words if holds in verdicts)
+        return f'<nav class="contents" aria-label="Contents"><ol>{"".join(items)}</ol><p>{counts}</p></nav>'
 
-    def claims(self) -> Sequence[dict[str, Any]]:
-        found = [claim for chapter in self.chapters.values() if chapter.results for claim in chapter.results["claims"]]
-        return sorted(found, key=lambda claim: _natural(claim["row"]))
+    def claims(self, name: str) -> Sequence[dict[str, Any]]:
+        chapter = self.chapters.get(name)
+        return chapter.results["claims"] if chapter and chapter.results else ()
+
+
+def _dot(claim: Mapping[str, Any]) -> str:
+    said = html.escape(f"{claim['row']}: {claim['text']} ({HOLDS[claim['holds']]})")
+    return f'<a class="dot {_CLASS[claim["holds"]]}" href="#claim-{claim["row"]}" title="{said}"></a>'
 
 
 def _claims(chapter: Chapter) -> str:
@@ -148,22 +160,20 @@ def _missing(chapter: Chapter) -> str:
 
 
 def _look_up(chapter: Chapter, path: str) -> Any:
-    value: Any = chapter.results["values"]
+    results = chapter.results
+    by_row = {claim["row"]: claim["numbers"] for claim in results["claims"]}
+    value: Any = {**results["values"], **by_row, "setting": results["setting"]}
     for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+        known = dict(enumerate(value)) if isinstance(value, list) else value
+        key = int(part) if isinstance(value, list) and part.isdecimal() else part
+        if not isinstance(known, Mapping) or key not in known:
             raise ValueError(f"{chapter.name} has no value {path!r}: at {part!r} there is {value!r:.100}")
-        value = value[part]
+        value = known[key]
     return value
 
 
-def _one_line(claim: Mapping[str, Any]) -> str:
-    return f"{claim['row']}: {claim['text']} ({HOLDS[claim['holds']]})"
-
-
-def _natural(row: str) -> tuple[int, str]:
-    digits = re.match(r"\d*", row)
-    number = digits[0] if digits else ""
-    return int(number or 0), row[len(number) :]
+def _slug(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 def _harmless(text: str) -> str:

@@ -17,10 +17,9 @@ from analyses import (
 )
 from analyses.bench_sae import QUICK
 from analyses.peers import sparse_start
-from interp import run_stages
-from tests.tiny import TINY
 
 ANALYSES = Path(__file__).parents[1] / "analyses"
+NOTEBOOKS = sorted(ANALYSES.glob("*.ipynb"))
 
 
 def test_extract_features_writes_results_figures_and_page(tmp_path):
@@ -87,18 +86,26 @@ def test_an_interval_is_student_t_over_the_seeds():
     assert mean == 2.0 and half == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
 
 
-def test_explore_features_runs_and_shows(tmp_path, monkeypatch):
-    run = run_stages(TINY, tmp_path / "run", until="ranking")
-    monkeypatch.setenv("INTERP_RUN", str(run.path))
-    notebook = nbformat.read(ANALYSES / "explore_features.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ANALYSES)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    figures = [output for output in outputs if "application/vnd.plotly.v1+json" in output.get("data", {})]
-    assert len(figures) == 3
-    assert sum("<bdi" in output.get("data", {}).get("text/html", "") for output in outputs) >= 1
+def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
+    """One after the other in one kernel, each with no name of those before."""
+    settings = {"INTERP_RUN": tiny_run.path, "INTERP_TOKENS": 20_000, "INTERP_FORMAT": "html", "TMPDIR": tmp_path}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, str(value))
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+    together = nbformat.v4.new_notebook()
+    for notebook in notebooks.values():
+        together.cells += [nbformat.v4.new_code_cell("%reset -f"), *notebook.cells]
+    NotebookClient(together, timeout=120, resources={"metadata": {"path": str(ANALYSES)}}).execute()
+    figures = {"compare_dictionaries": 3, "explore_run": 3, "own_model": 1, "paper_figures": 3}
+    assert set(notebooks) == set(figures)
+    for name, notebook in notebooks.items():
+        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+        shown = [output.get("data", {}) for output in outputs]
+        assert sum("application/vnd.plotly.v1+json" in data for data in shown) == figures[name], name
+        assert any("<div" in data.get("text/html", "") for data in shown), f"{name}: what shows itself"
 
 
-@pytest.mark.parametrize("notebook", sorted(ANALYSES.glob("*.ipynb")), ids=lambda p: p.name)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)
 def test_notebooks_hold_no_code_of_their_own_and_no_outputs(notebook):
     for cell in nbformat.read(notebook, as_version=4).cells:
         if cell.cell_type == "code":

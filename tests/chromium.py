@@ -28,6 +28,26 @@ READY = """(() => {
         || (latent !== undefined && section.dataset.latent === latent);
 })()"""
 
+FAINT = """(() => {
+    const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const over = ([r, g, b, a = 1], under) => [r, g, b].map((c, i) => c * a + under[i] * (1 - a));
+    const own = (e) => getComputedStyle(e);
+    const ground = (e) => e ? over(numbers(own(e).backgroundColor), ground(e.parentElement)) : [255, 255, 255];
+    const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+    const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const e = texts.currentNode.parentElement, said = texts.currentNode.textContent.trim();
+        const isShown = e instanceof HTMLElement && e.getClientRects().length && !e.closest("script, style, :disabled");
+        if (!said || !isShown) continue;
+        const under = ground(e), sides = [light(over(numbers(own(e).color), under)), light(under)];
+        const ratio = (Math.max(...sides) + 0.05) / (Math.min(...sides) + 0.05);
+        if (ratio < (parseFloat(own(e).fontSize) >= 24 ? 3 : 4.5)) found.push(`${ratio.toFixed(2)}: ${said}`);
+    }
+    return found;
+})()"""
+"""Texts whose contrast is below WCAG's level AA, with their ratio; those in figures apart."""
+
 
 class Chromium:
     def __init__(self, program: str, profile: Path):
@@ -137,6 +157,9 @@ class Chromium:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def faint(self) -> list[str]:
+        return self.evaluate(FAINT)
 
     def picture(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))

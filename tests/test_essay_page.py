@@ -132,3 +132,13 @@ def test_the_prose_holds_no_number_that_a_run_could_contradict():
     assert not re.search(NUMBER, prose), [
         prose[max(0, m.start() - 40) : m.end() + 20] for m in re.finditer(NUMBER, prose)
     ]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_its_text_can_be_read_on_its_ground_and_fits_a_phone(chromium, out, dark):
+    file = write_page(read_chapters(out, commands(), TINY | {"classifier": TinySetting(1)}), out / "page.html")
+    chromium.size(390, 844, dark=dark)
+    chromium.send("Page.navigate", url=file.as_uri())
+    chromium.wait("document.readyState === 'complete' && document.querySelector('.banner') !== null")
+    assert chromium.faint() == []
+    assert chromium.evaluate("document.documentElement.scrollWidth") == 390

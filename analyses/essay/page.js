@@ -2,7 +2,7 @@
 
 // A figure is drawn when it comes near the screen; one with frames gets a slider of its own below it.
 const still = { mode: "immediate", frame: { duration: 0, redraw: true }, transition: { duration: 0 } };
-const NARROW = 560;
+const NARROW = 560, GAP = 92;
 
 function draw(place) {
   if (place.dataset.drawn) return;
@@ -10,7 +10,7 @@ function draw(place) {
   const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
   const layout = figure.layout, slider = (layout.sliders || [])[0], frames = figure.frames || [];
   const plot = place.appendChild(document.createElement("div"));
-  const room = place.clientWidth, isNarrow = room < NARROW;
+  const room = place.clientWidth, isNarrow = room < NARROW, least = (layout.meta || {}).min_width;
   delete layout.width;
   layout.autosize = true;
   if (slider) {
@@ -19,6 +19,7 @@ function draw(place) {
     layout.margin.b = 56;
   }
   if (isNarrow) narrow(layout, room);
+  if (figure.data.some((trace) => trace.texttemplate) && least > room) plot.style.minWidth = `${least}px`; // words in cells
   Plotly.newPlot(plot, figure.data, layout, { displayModeBar: false, responsive: true }).then(() => {
     if (isNarrow) legendBelow(plot, layout);
     if (!slider || !frames.length) return;
@@ -45,15 +46,15 @@ function dragger(plot, slider, frames) {
 
 // On a narrow screen titles break, and panels of one row stand below one another where a figure needs its width.
 function narrow(layout, room) {
-  const { margin } = layout, needsWidth = (layout.meta || {}).min_width > room;
-  const columns = needsWidth ? stack(layout) : 1;
+  const needsWidth = (layout.meta || {}).min_width > room;
+  if (needsWidth) stack(layout);
   for (const [key, axis] of Object.entries(layout)) {
-    if (/^[xy]axis\d*$/.test(key) && axis.title) axis.title.text = broken(axis.title.text, key[0] === "x" ? (room - 90) / 6.4 : 34 / columns + 14);
+    if (/^[xy]axis\d*$/.test(key) && axis.title) axis.title.text = broken(axis.title.text, key[0] === "x" ? (room - 90) / 6.4 : 34);
   }
   if (layout.title && layout.title.text) {
     const text = broken(layout.title.text, (room - 24) / 8);
-    Object.assign(layout.title, { text, xref: "container", x: 0.02 });
-    margin.t = 34 + 18 * text.split("<br>").length + (needsWidth ? 14 : 0);
+    Object.assign(layout.title, { text, xref: "container", x: 0.02, y: 1, yanchor: "top", automargin: false, pad: { t: 12 } });
+    layout.margin.t = 34 + 18 * text.split("<br>").length + (needsWidth ? 14 : 0);
   }
 }
 
@@ -66,31 +67,29 @@ function broken(text, letters) {
   return lines.join("<br>");
 }
 
-// Returns of how many columns one was made.
 function stack(layout) {
   const axes = (letter) => Object.keys(layout).filter((key) => new RegExp(`^${letter}axis\\d*$`).test(key));
   const domain = (key) => layout[key].domain || [0, 1];
   const starts = [...new Set(axes("x").map((key) => domain(key)[0].toFixed(3)))].sort((a, b) => a - b);
-  const n = starts.length, part = 1 / n, used = n > 1 ? 0.76 : 1;
-  if (n < 2) return n;
+  const n = starts.length, rows = layout.height - layout.margin.t - layout.margin.b;
+  if (n < 2) return;
+  const whole = n * rows + (n - 1) * GAP;
   const column = (key) => starts.indexOf(domain(key)[0].toFixed(3));
-  const low = (at) => (n - 1 - at) * part;
-  const rows = layout.height - layout.margin.t - layout.margin.b;
+  const moved = (y, at) => ((n - 1 - at) * (rows + GAP) + y * rows) / whole;
   const ends = starts.map((start) => Math.max(...axes("x").filter((key) => domain(key)[0].toFixed(3) === start).map((key) => domain(key)[1])));
   for (const note of layout.annotations || []) {
     const at = starts.findIndex((start, k) => note.x >= Number(start) - 1e-6 && note.x <= ends[k] + 1e-6);
     if (note.xref !== "paper" || note.yref !== "paper" || at < 0 || note.y <= 0) continue;
     note.x = (note.x - Number(starts[at])) / (ends[at] - Number(starts[at]));
-    note.y = low(at) + note.y * part * used;
+    note.y = moved(note.y, at);
   }
   for (const key of axes("y")) {
     const own = layout[key], at = column(`xaxis${(own.anchor || "x").slice(1)}`), first = own.matches && layout[`yaxis${own.matches.slice(1)}`];
-    own.domain = domain(key).map((y) => low(at) + y * part * used);
+    own.domain = domain(key).map((y) => moved(y, at));
     if (first && column(`xaxis${(first.anchor || "x").slice(1)}`) !== at) Object.assign(own, { showticklabels: true, title: own.title || first.title });
   }
   for (const key of axes("x")) layout[key].domain = [0, 1];
-  layout.height += rows * (n / used - 1);
-  return n;
+  layout.height += whole - rows;
 }
 
 function legendBelow(plot, layout) {

@@ -52,11 +52,12 @@ def twin_losses(losses: pd.DataFrame) -> go.Figure:
     """
     need(losses, "model", "question", "loss")
     fig = go.Figure()
-    for (question, table), colour in zip(losses.groupby("question", sort=False), (VERMILLION, BLUE), strict=False):
+    looks = ((VERMILLION, "black"), (BLUE, "white"))
+    for (question, table), (colour, ink) in zip(losses.groupby("question", sort=False), looks, strict=False):
         seeds = table.groupby("model", sort=False)["loss"]
         means, reach = seeds.mean(), dict(array=seeds.max() - seeds.mean(), arrayminus=seeds.mean() - seeds.min())
         bar = go.Bar(x=list(map(escaped, means.index)), y=means, name=escaped(question), marker_color=colour)
-        bar.update(offsetgroup=escaped(question))
+        bar.update(offsetgroup=escaped(question), insidetextfont_color=ink)
         bar.update(error_y=dict(symmetric=False, thickness=1.5, **reach), cliponaxis=False)
         fig.add_trace(bar.update(text=means, texttemplate="%{text:.2f}", textposition="auto", insidetextanchor="start"))
     styled(fig, "Held-out loss of the same models, asked two ways", x="attention", y="loss (nats a character)")

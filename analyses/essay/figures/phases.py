@@ -67,7 +67,7 @@ def geometry(
 def _shape_lines(fig: go.Figure) -> None:
     """A line at the dimensionality of each regular shape, named at the right edge."""
     apart = {"2/5": 4, "3/8": -4}
-    font = dict(color=VERMILLION, size=10)
+    font = dict(color=INK, size=10)
     for name, at in LINES.items():
         fig.add_hline(y=at, line=dict(color=VERMILLION, width=0.8, dash="dot"), row=2)
         place = dict(x=1, xref="x3 domain", y=at, yref="y3", xanchor="left", xshift=3, yshift=apart.get(name, 0))

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, ORANGE, SCALE, SEQUENCE, escaped, need, styled, with_slider
+from interp.figures.theme import BLUE, GREY, INK, ORANGE, SCALE, SEQUENCE, escaped, need, styled, with_slider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,7 +108,7 @@ def features_kept(
         line=dict(color=GREY, dash="dot"),
         annotation_text=f"{m} dimensions",
         annotation_position="bottom left",
-        annotation_font_color=GREY,
+        annotation_font_color=INK,
     )
     lines_over_sparsity(fig, tables, "kept")
     return styled(fig, title, x=SPARSITY_AXIS, y="features with ‖W<sub>i</sub>‖ > ½").update_yaxes(rangemode="tozero")

@@ -6,6 +6,7 @@ import torch
 
 from interp import run_stages
 from interp.cli import main
+from interp.explorer import LiveModel
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stage import stages_of
 from interp.sae import load_sae
@@ -57,7 +58,12 @@ def test_every_stage_works_on_a_model_from_elsewhere(folder, family):
     names = ["SAE", "neurons", "twin seed", "frozen decoder", "frozen encoder", "soft-frozen decoder"]
     names += ["shuffled model", "untrained model"]
     assert set(run.nulls.shares.dictionary) == set(names)
-    assert (run.path / run.results("report")["page"]).is_file()
+    assert run.page.is_file()
+    live = LiveModel(run)
+    read = live.read(TEXTS[0][:60])
+    steered = live.steer(TEXTS[0][:60], {read["features"][0][0]: 2.0}, n_tokens=3)
+    assert any(read["firing"]) and steered["plain"][: len(read["tokens"])] == read["tokens"]
+    assert 0 < sum(p for _, p in live.at(TEXTS[0][:60], len(read["tokens"]) - 1)["next"]) <= 1
 
 
 def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):

@@ -45,8 +45,8 @@ from models.transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Setting(Sizes):
-    tokens: int = 200_000
-    compared: int = 60_000
+    tokens: int = 150_000
+    compared: int = 50_000
     factor: int = 2
     """Latents of a dictionary a neuron."""
     concepts: int = 60

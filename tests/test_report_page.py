@@ -1,6 +1,7 @@
 """What a reader of the page sees and does, tried in Chromium on a store whose latents are planted for it."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -354,3 +355,33 @@ def test_a_file_that_holds_no_notes_is_refused_by_name(text, tmp_path):
     (tmp_path / "notes.json").write_text(text)
     with pytest.raises(ValueError, match="notes.json"):
         read_notes(tmp_path / "notes.json")
+
+
+def test_two_features_stand_side_by_side_at_an_address_of_their_own(browser, address):
+    browser.open(f"{address}#feature/3")
+    browser.click("#feature .side a[href^='#compare/3/']")
+    browser.wait("document.getElementById('compare').dataset.latent === '3'")
+    other = browser.evaluate("location.hash").split("/")[2]
+    assert browser.text("#compare h2") == ["Feature 3", f"Feature {other}"]
+    assert re.fullmatch(r"0\.\d\d", browser.text("#compare .facts dd")[0]), "the cosine of a neighbour"
+    assert len(browser.text("#compare .examples")) == 2 and not browser.complaints
+    assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
+    browser.click("#compare .choice a")
+    browser.wait(f"document.getElementById('compare').dataset.latent === '{other}'")
+    assert browser.text("#compare h2") == [f"Feature {other}", "Feature 3"]
+    browser.press("Escape")
+    browser.wait("document.body.dataset.view === 'features'")
+
+
+@pytest.mark.parametrize(
+    "asked, said", [("", "Name two"), ("/3", "Name two"), ("/3/99", "no feature 99"), ("/x/1", "x")]
+)
+def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said):
+    browser.open(f"{address}#compare{asked}")
+    assert said in browser.text("#compare .missing")[0]
+    field = "document.querySelectorAll('#compare input')"
+    browser.evaluate(f"{field}[0].value = 4; {field}[1].value = 7")
+    browser.click("#compare button")
+    browser.wait("document.getElementById('compare').dataset.latent === '4'")
+    browser.size(390, 844, dark=True)
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390 and browser.faint() == []

@@ -48,6 +48,7 @@ ASSETS = (
     "examples.js",
     "histogram.js",
     "feature.js",
+    "compare.js",
     "summary.js",
     "overview.js",
     "map.js",

@@ -53,5 +53,17 @@ report.examples = (() => {
     return h("li.example", { "data-row": row }, h("span.value", { title: where }, format.significant(active.get(firing))), text);
   }
 
+  /* The value of a token under the pointer. */
+  document.addEventListener("pointerover", (event) => {
+    const tip = document.getElementById("tip");
+    const token = event.target.closest?.(".token[data-value]");
+    tip.hidden = !token;
+    if (!token) return;
+    tip.textContent = format.significant(Number(token.dataset.value));
+    const box = token.getClientRects()[0];
+    tip.style.left = `${Math.min(Math.max(box.left + box.width / 2, 30), innerWidth - 30)}px`;
+    tip.style.top = `${box.top}px`;
+  });
+
   return { example, pieces };
 })();

@@ -52,10 +52,11 @@ report.views.feature = (() => {
     return h("div.pair", null, bars("positive logits", top, "positive", most), bars("negative logits", bottom, "negative", most));
   }
 
-  function links(rows, heads, cells, none) {
+  /* Other latents, each with its explanation, numbers and a way to set the two side by side. */
+  function links(latent, rows, heads, cells, none) {
     if (!rows.length) return nothing(none);
-    return h("table.plain", null, h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", null, rows.map((row) => h("tr", null, h("td", null, featureLink(row[0])), h("td.explanation", null, h("bdi", null, columns.explanation[row[0]] || h("span.muted", null, "no explanation"))), cells(row)))));
+    return h("table.plain", null, h("thead", null, h("tr", null, [...heads, ""].map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", null, rows.map((row) => h("tr", null, h("td", null, featureLink(row[0])), h("td.explanation", null, h("bdi", null, columns.explanation[row[0]] || h("span.muted", null, "no explanation"))), cells(row), h("td", null, h("a", { href: `#compare/${latent}/${row[0]}`, title: "side by side", "aria-label": `Feature ${latent} beside feature ${row[0]}` }, "⇄"))))));
   }
 
   function labels(rows) {
@@ -198,7 +199,7 @@ report.views.feature = (() => {
     const explanation = columns.explanation[latent];
     const f1 = columns.explanation_f1[latent];
     return h("header.feature", null,
-      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
+      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, h("a", { href: `#compare/${latent}` }, "Compare"), step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
       h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
         columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
       h("p.lead", null, ruleElement(explanation, f1, "No explanation was found."), explanation && f1 !== null ? h("small", null, ` F1 ${format.fixed(f1)}, held out`) : null),
@@ -207,15 +208,23 @@ report.views.feature = (() => {
 
   function page(latent, feature) {
     const dead = !feature.facts.n_active;
-    if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(feature)))];
+    if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(latent, feature)))];
     return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, firings(feature)), h("div.side", null,
       block("Direct logit effects", logits(feature)), effects(feature), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", report.histogram(feature.histogram, feature.intervals)),
-      block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(feature)),
-      block("Co-activating features", links(feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))),
+      block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(latent, feature)),
+      block("Co-activating features", links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))),
       h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature)))];
   }
 
-  const near = (feature) => links(feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");
+  const near = (latent, feature) => links(latent, feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");
+
+  /* All that is known of a latent. */
+  async function open(latent) {
+    const name = `features-${String(Math.floor(latent / chunk)).padStart(4, "0")}`;
+    const [features, words] = await Promise.all([loadData(name), loadData("vocab")]);
+    vocab = words;
+    return features[latent];
+  }
 
   async function show(section, argument) {
     const latent = Number(argument);
@@ -225,26 +234,12 @@ report.views.feature = (() => {
       return;
     }
     delete section.dataset.latent;
-    const name = `features-${String(Math.floor(latent / chunk)).padStart(4, "0")}`;
-    const [features, words] = await Promise.all([loadData(name), loadData("vocab")]);
+    const feature = await open(latent);
     if (wanted !== latent) return;
-    vocab = words;
-    section.replaceChildren(...page(latent, features[latent]));
+    section.replaceChildren(...page(latent, feature));
     section.dataset.latent = latent;
     scrollTo(0, 0);
   }
 
-  /* The value of a token under the pointer. */
-  document.addEventListener("pointerover", (event) => {
-    const tip = document.getElementById("tip");
-    const token = event.target.closest?.(".token[data-value]");
-    tip.hidden = !token;
-    if (!token) return;
-    tip.textContent = format.significant(Number(token.dataset.value));
-    const box = token.getClientRects()[0];
-    tip.style.left = `${Math.min(Math.max(box.left + box.width / 2, 30), innerWidth - 30)}px`;
-    tip.style.top = `${box.top}px`;
-  });
-
-  return { title: "Feature", show };
+  return { within: "features", titled: (latent) => `Feature ${latent}`, show, parts: { open, block, facts, logits, ruleElement, strongest, word } };
 })();

@@ -1,5 +1,5 @@
-/* Which view is on: the address says so (#overview, #features, #feature/12, #map, #summary, and behind a question mark how
- * the table is searched, filtered and sorted), the keyboard changes it. */
+/* Which view is on: the address says so (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and behind a
+ * question mark how the table is searched, filtered and sorted), the keyboard changes it. */
 "use strict";
 
 (() => {
@@ -8,8 +8,8 @@
   /* View, what of it, and the question, undefined where there is none. */
   function where() {
     const [path, asked] = location.hash.slice(1).split("?");
-    const [name, argument] = path.split("/");
-    return [name || "overview", argument, asked];
+    const [name, ...rest] = path.split("/");
+    return [name || "overview", rest.length ? rest.join("/") : undefined, asked];
   }
 
   function route() {
@@ -18,13 +18,13 @@
     if (asked !== undefined) report.table.adopt(asked);
     for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
-      const here = link.dataset.view === (view === "feature" ? "features" : view);
+      const here = link.dataset.view === (report.views[view].within ?? view);
       if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
     }
     document.body.dataset.view = view;
-    if (view !== "feature") before = `#${view}`;
-    const { title } = report.data.page;
-    document.title = view === "feature" ? `Feature ${argument} · ${title}` : `${report.views[view].title} · ${title}`;
+    const { within, title, titled } = report.views[view];
+    if (!within) before = `#${view}`;
+    document.title = `${titled ? titled(argument) : title} · ${report.data.page.title}`;
     document.getElementById("tip").hidden = true;
     report.views[view].show(document.getElementById(view), argument);
     report.table.remember();
@@ -48,7 +48,7 @@
     const view = document.body.dataset.view;
     if (event.key === "Escape") {
       if (typing) typing.blur();
-      else if (view !== "features") location.hash = view === "feature" ? before : "#features";
+      else if (view !== "features") location.hash = report.views[view].within ? before : "#features";
       return;
     }
     if (typing) return;

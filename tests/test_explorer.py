@@ -95,6 +95,8 @@ def test_other_sites_and_other_names_are_refused(server):
         ("steer", {"prompt": TEXT, "multiples": {"1": 1}, "n_tokens": 9999, "temperature": 1, "seed": 0}, "n_tokens"),
         ("notes", {"edits": {"64": {"star": [False, True]}}}, "latent 64"),
         ("notes", {"edits": {"../1": {"star": [False, True]}}}, "../1"),
+        ("notes", {"edits": {"01": {"star": [False, True]}}}, "01"),
+        ("read", {"text": "\ud800"}, "half a character"),
         ("notes", {"edits": {"1": {"label": ["", "x" * 20_001]}}}, "label"),
     ],
 )
@@ -221,7 +223,7 @@ def test_the_command_refuses_what_it_cannot_serve(run, server, tmp_path, capsys)
     for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
         copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy
         copy(run.path / name, tmp_path / name)
-    (tmp_path / "report/page/assets/notes.js").write_text("")
+    (tmp_path / "report/page/assets/notes.js").unlink()
     assert "another version" in refused(tmp_path)
     shutil.rmtree(tmp_path / "report")
     assert "no report yet" in refused(tmp_path)

@@ -123,6 +123,8 @@ class LiveModel:
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """Raises ValueError for a text of no token, or of more than the model takes."""
         tokenizer = self.tokenizer
+        if any("\ud800" <= character < "\ue000" for character in text):
+            raise ValueError("the text holds half a character (a lone surrogate): leave it out")
         opening = tokenizer.bos_id if tokenizer.adds_bos else tokenizer.eos_id
         ids = [*([] if opening is None else [opening]), *tokenizer.encode(text).ids]
         if not text or len(ids) > self.n_ctx:

@@ -50,7 +50,7 @@ ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
 )
 
 ASKED = ConfigDict(**{**STRICT, "extra": "forbid"})
-Latent = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+Latent = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
 Text = Annotated[str, Field(max_length=20_000)]
 
 
@@ -105,9 +105,8 @@ class Explorer(ThreadingHTTPServer):
         notes_of(self.notes, self.key)
         self._folder = run.page.parent
         own = files("interp.report")
-        if any(
-            (self._folder / "assets" / name).read_bytes() != own.joinpath(name).read_bytes() for name in report.ASSETS
-        ):
+        there = {file.name: file.read_bytes() for file in (self._folder / "assets").iterdir()}
+        if any(there.get(name) != own.joinpath(name).read_bytes() for name in report.ASSETS):
             raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it anew")
         try:
             super().__init__((HOSTS[0], port), _Request)
@@ -157,6 +156,10 @@ class Explorer(ThreadingHTTPServer):
             raise ValueError(f"latent {wrong[0]} is not in 0..{self.live.features.d_sae - 1}")
         return edit_notes(self.notes, self.key, edits)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Of a browser that left before its answer came; other errors are answered."""
+        log.debug("%s left", client_address, exc_info=True)
+
 
 class _Request(BaseHTTPRequestHandler):
     server: Explorer
@@ -180,7 +183,7 @@ class _Request(BaseHTTPRequestHandler):
             status, (kind, body) = HTTPStatus.OK, found()
         except Refused as error:
             status, (kind, body) = error.status, _as_json({"error": str(error)})
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             status, (kind, body) = HTTPStatus.BAD_REQUEST, _as_json({"error": str(error)})
         except Exception:
             log.exception("%s %s", self.command, self.path)

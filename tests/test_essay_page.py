@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from plotly.subplots import make_subplots
 
 from analyses.essay import page as essay_page
 from analyses.essay.__main__ import ANALYSES
 from analyses.essay.page import read_chapters, write_page
+from interp.figures.theme import styled
 
 
 @dataclass(frozen=True)
@@ -142,3 +144,25 @@ def test_its_text_can_be_read_on_its_ground_and_fits_a_phone(chromium, out, dark
     chromium.wait("document.readyState === 'complete' && document.querySelector('.banner') !== null")
     assert chromium.faint() == []
     assert chromium.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_on_a_phone_panels_stand_below_one_another_and_titles_break(chromium, out):
+    fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=["first", "second"])
+    for column in (1, 2):
+        fig.add_scatter(x=[1, 2], y=[3, 4], name=f"panel {column}", row=1, col=column)
+    styled(fig, "A title that is a good deal longer than a phone is wide").update_layout(meta={"min_width": 600})
+    (out / "classifier/decision_slider.json").write_text(fig.to_json())
+    file = write_page(read_chapters(out, commands(), TINY), out / "page.html")
+    chromium.size(390, 844)
+    chromium.send("Page.navigate", url=file.as_uri())
+    chromium.wait("typeof places !== 'undefined'")
+    chromium.evaluate("draw(places[0])")
+    plot = "document.querySelector('.js-plotly-plot')"
+    shown = "x: own.xaxis2.domain, y: own.yaxis.domain, y2: own.yaxis2.domain, labels: own.yaxis2.showticklabels, "
+    shown += "title: own.title.text, height: own.height, notes: own.annotations.map((note) => note.y)"
+    is_drawn = f"((own) => own?.legend?.yref === 'container' && {{ {shown} }})({plot}?._fullLayout)"
+    drawn = chromium.wait(is_drawn)
+    assert drawn["x"] == [0, 1] and drawn["y"][0] > drawn["y2"][1] and drawn["labels"] and "<br>" in drawn["title"]
+    assert drawn["notes"] == pytest.approx([drawn["y"][1], drawn["y2"][1]]) and drawn["height"] > 600
+    place = "document.querySelector('.plot')"
+    assert chromium.evaluate(f"{place}.scrollWidth <= {place}.clientWidth") and not chromium.complaints

@@ -362,13 +362,13 @@ def test_two_features_stand_side_by_side_at_an_address_of_their_own(browser, add
     browser.click("#feature .side a[href^='#compare/3/']")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     other = browser.evaluate("location.hash").split("/")[2]
-    assert browser.text("#compare h2") == ["Feature 3", f"Feature {other}"]
+    assert browser.text("#compare .sides h2") == ["Feature 3", f"Feature {other}"]
     assert re.fullmatch(r"0\.\d\d", browser.text("#compare .facts dd")[0]), "the cosine of a neighbour"
     assert len(browser.text("#compare .examples")) == 2 and not browser.complaints
     assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
     browser.click("#compare .choice a")
     browser.wait(f"document.getElementById('compare').dataset.latent === '{other}'")
-    assert browser.text("#compare h2") == [f"Feature {other}", "Feature 3"]
+    assert browser.text("#compare .sides h2") == [f"Feature {other}", "Feature 3"]
     browser.press("Escape")
     browser.wait("document.body.dataset.view === 'features'")
 

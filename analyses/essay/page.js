@@ -19,7 +19,10 @@ function draw(place) {
     layout.margin.b = 56;
   }
   if (isNarrow) narrow(layout, room);
-  if (figure.data.some((trace) => trace.texttemplate) && least > room) plot.style.minWidth = `${least}px`; // words in cells
+  if (figure.data.some((trace) => trace.texttemplate) && least > room) { // words in cells: it scrolls
+    plot.style.minWidth = `${least}px`;
+    place.tabIndex = 0;
+  }
   Plotly.newPlot(plot, figure.data, layout, { displayModeBar: false, responsive: true }).then(() => {
     if (isNarrow) legendBelow(plot, layout);
     if (!slider || !frames.length) return;
@@ -34,6 +37,7 @@ function dragger(plot, slider, frames) {
   label.className = "drag";
   Object.assign(input, { type: "range", min: 0, max: frames.length - 1, step: 1 });
   input.value = slider.active || 0;
+  input.setAttribute("aria-label", slider.currentvalue.prefix.replace(/[:=\s]+$/, "") || "Step of the figure");
   const tell = () => { output.textContent = `${slider.currentvalue.prefix}${frames[input.value].name}`; };
   input.addEventListener("input", () => {
     tell();

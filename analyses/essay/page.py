@@ -106,7 +106,8 @@ class _Page:
 
     def samples(self, chapter: Chapter, path: str, form: str, inside: str) -> str:
         texts = _look_up(chapter, path)
-        cells = (f"<div><h4>{html.escape(t)}</h4><pre>{html.escape(text)}</pre></div>" for t, text in texts.items())
+        named = ((html.escape(title), html.escape(text)) for title, text in texts.items())
+        cells = (f"<div><p>{title}</p><pre tabindex=0>{text}</pre></div>" for title, text in named)
         return f'<div class="samples">{"".join(cells)}</div>'
 
     def banner(self) -> str:
@@ -150,7 +151,8 @@ def _claims(chapter: Chapter) -> str:
     minutes = chapter.results["seconds"] / 60
     took = f"{minutes:.1f} minutes" if minutes >= 1 else f"{minutes * 60:.0f} seconds"
     return (
-        f'<aside class="claims"><ul>{items}</ul><p class="repeat"><code>{html.escape(chapter.command)}</code>'
+        f'<aside class="claims" aria-label="Claims of {chapter.name}"><ul>{items}</ul>'
+        f'<p class="repeat"><code>{html.escape(chapter.command)}</code>'
         f" <small>{took}</small></p></aside>"
     )
 

@@ -51,7 +51,7 @@ report.views.try = (() => {
     read = found;
     const pieces = report.examples.pieces(read.tokens.map(word));
     parts.reading.replaceChildren(h("p.muted", null, `${format.count(read.tokens.length)} tokens, shaded by the strength of what fires most. Choose one:`),
-      h("div.text", { dir: "ltr" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
+      h("div.text", { dir: "ltr" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", "aria-label": text.trim() ? null : spelled(text), onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
     parts.features.replaceChildren(h("h2", null, "In the whole text"),
       read.features.length ? h("p.muted", null, "Strength: its activation, as a share of its maximum in the scan. Point at a feature to see where it fires.") : h("p.missing", null, "No feature fires."),
       h("ol.firing", null, read.features.map(([latent, strength, places]) => {

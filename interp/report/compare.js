@@ -33,7 +33,7 @@ report.views.compare = (() => {
     const rows = [["decoder cosine", near ? format.fixed(near[1]) : h("span.muted", null, "neither is among the nearest of the other")],
       ["fire together", together ? `Jaccard ${format.fixed(together[1])}, lift ${format.significant(together[2])}` : h("span.muted", null, "not among those that do most")],
       ["fire on", list(on)], ["positive logits", list(side("top"))], ["negative logits", list(side("bottom"))]];
-    return block("In common", h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))));
+    return h("section.block", null, h("h2", null, "In common"), h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))));
   }
 
   function one(latent, feature) {

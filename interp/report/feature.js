@@ -55,13 +55,13 @@ report.views.feature = (() => {
   /* Other latents, each with its explanation, numbers and a way to set the two side by side. */
   function links(latent, rows, heads, cells, none) {
     if (!rows.length) return nothing(none);
-    return h("table.plain", null, h("thead", null, h("tr", null, [...heads, ""].map((head) => h("th", { scope: "col" }, head)))),
+    return h("table.plain", null, headElement([...heads, ""]),
       h("tbody", null, rows.map((row) => h("tr", null, h("td", null, featureLink(row[0])), h("td.explanation", null, h("bdi", null, columns.explanation[row[0]] || h("span.muted", null, "no explanation"))), cells(row), h("td", null, h("a", { href: `#compare/${latent}/${row[0]}`, title: "side by side", "aria-label": `Feature ${latent} beside feature ${row[0]}` }, "⇄"))))));
   }
 
   function labels(rows) {
     if (!rows.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
-    return h("table.plain", null, h("thead", null, h("tr", null, ["Label", "F1", "Precision", "Recall", "r"].map((head) => h("th", { scope: "col" }, head)))),
+    return h("table.plain", null, headElement(["Label", "F1", "Precision", "Recall", "r"]),
       h("tbody", null, rows.map(([label, f1, precision, recall, r]) => h("tr", null, h("th", { scope: "row" }, format.words(label)), [f1, precision, recall, r].map((x) => h("td", null, format.fixed(x)))))),
       h("caption.below", null, "F1 held out, at its threshold; precision and recall of firing at all; r: correlation of the activation."));
   }
@@ -77,7 +77,7 @@ report.views.feature = (() => {
     const place = (x) => Math.min(Math.max((x - from) / (to - from), 0), 1).toFixed(4);
     const band = low === null || high === null ? null : h("i.null", { "--low": place(low), "--high": place(high) });
     const said = band ? `null: ${format.significant(low)} to ${format.significant(high)}` : null;
-    return h("span.gauge", { title: said, role: "img", "aria-label": said }, band, at === null ? null : h("i.point", { "--at": place(at) }));
+    return h("span.gauge", said ? { title: said, role: "img", "aria-label": said } : { "aria-hidden": "true" }, band, at === null ? null : h("i.point", { "--at": place(at) }));
   }
 
   function verdict(latent, feature) {
@@ -88,7 +88,7 @@ report.views.feature = (() => {
       isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
       isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.view ? ` Its firings are most similar in the view: ${feature.view}.` : null);
     if (!known.length) return [said, nothing("No evidence: it does not fire often enough to be judged.")];
-    const head = h("thead", null, h("tr", null, ["Evidence", "", "Value", "z"].map((name) => h("th", { scope: "col" }, name))));
+    const head = headElement(["Evidence", "", "Value", "z"]);
     const body = known.map((row) => h("tr", null,
       h("th", { scope: "row" }, row.title, row.meaning ? h("small", null, row.meaning) : null),
       h("td.gauge", null, row.domain ? gauge(row.domain, row.value, row.low, row.high) : null),
@@ -174,7 +174,7 @@ report.views.feature = (() => {
     const said = rows.length === 1 ? "One latent of the wider dictionary resembles it." : `${rows.length} latents of the wider dictionary resemble it.`;
     const shares = rows.some(([, , share]) => share !== null);
     return block(title, h("p.said", null, said), h("table.plain", null,
-      h("thead", null, h("tr", null, ["Latent", "", "cosine", shares ? "of its firings" : null].filter((name) => name !== null).map((name) => h("th", { scope: "col" }, name)))),
+      headElement(["Latent", "", "cosine", ...(shares ? ["of its firings"] : [])]),
       h("tbody", null, rows.map(([other, cosine, share, text]) => h("tr", null, h("td", null, String(other)), h("td.explanation", null, h("bdi", null, visible(text))), h("td", null, format.fixed(cosine)),
         shares ? h("td", null, share === null ? "–" : `${format.fixed(100 * share, 0)} %`) : null))),
       h("caption.below", null, "Several, each with a part of its firings: it splits. One with most of them: the same feature again.")));

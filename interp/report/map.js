@@ -85,7 +85,7 @@ report.views.map = (() => {
     points = await loadData("map");
     if (points.missing) return section.replaceChildren(h("h2", null, "Map"), h("p.missing", null, points.missing));
     const chooser = h("select", { onchange() { way = this.value; repaint(); } }, Object.entries(WAYS).map(([value, text]) => h("option", { value }, text)));
-    plot = h("div.plot.map", { role: "img", "aria-label": "Map of the decoder; the table of features lists the same latents" });
+    plot = h("div.plot.map", { role: "group", "aria-label": "Map of the decoder; the table of features lists the same latents" });
     const explained = points.way === "UMAP"
       ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little. Click a point to open its feature."
       : "Decoder directions on their first two principal components. Click a point to open its feature.";

@@ -122,7 +122,13 @@ function visible(token) {
 }
 
 /* A token on its own; bdi keeps its writing direction to itself. */
-const tokenElement = (token) => h("bdi.token", null, visible(token));
+const tokenElement = (token) => h("bdi.token", token.trim() ? null : { role: "img", "aria-label": spelled(token) }, visible(token));
+
+/* White space in words, for who does not see it. */
+const spelled = (text) => Array.from(text, (c) => ({ " ": "space", "\n": "line end", "\t": "tab" })[c] ?? c).join(" ");
+
+/* The head of a table: a column without a name has an empty cell. */
+const headElement = (names) => h("thead", null, h("tr", null, names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td", null)))));
 
 const verdictElement = (verdict) =>
   h("span.verdict", { "--hue": `var(--${verdict}, var(--unranked))` }, format.verdict(verdict));

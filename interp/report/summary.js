@@ -35,7 +35,7 @@ report.views.summary = (() => {
 
   function panel({ title, note, height, figure }) {
     if (!figure) return h("p.missing", null, note);
-    const plot = h("div.plot", { "--height": `${height}px`, role: "img", "aria-label": title });
+    const plot = h("div.plot", { "--height": `${height}px`, role: "group", "aria-label": title });
     drawn.push([plot, figure]);
     return h("figure.panel", null, h("h3", null, title), plot, h("figcaption", null, note));
   }
@@ -61,8 +61,8 @@ report.views.summary = (() => {
     const cell = ([share, low, high]) => share === null ? h("td", null, "–") : h("td", null, `${percent(share)} %`, h("small", null, `${percent(low)} to ${percent(high)}`));
     const trained = (n) => (n ? format.count(n) : "–");
     const heads = ["Dictionary", "one meaning", ...data.verdicts.map(format.verdict), "unsure", "judged", "of them faint", "dead", "trained on (tokens)"];
-    const table = h("div.wide", null, h("table.plain.shares", null,
-      h("thead", null, h("tr", null, heads.map((name) => h("th", { scope: "col" }, name)))),
+    const table = h("div.wide", { tabindex: "0", role: "region", "aria-label": "Verdicts beside their nulls, scrollable" }, h("table.plain.shares", null,
+      headElement(heads),
       h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.dictionary, h("small", null, row.means)),
         [row.one, ...row.shares, row.unsure].map((share) => cell(share ?? [null])), h("td", null, format.count(row.judged)), h("td", null, format.count(row.faint)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
     return h("section.nulls", null, h("h3", null, "Beside its nulls"),
@@ -73,16 +73,16 @@ report.views.summary = (() => {
   function quality(table) {
     if (typeof table === "string") return h("p.missing", null, table);
     const [names, ...rows] = table.columns.map((title, i) => [title, ...table.rows.map((row) => row[i])]);
-    return h("div.wide", null, h("table.plain", null, h("caption", null, "Quality, on held-out tokens"),
-      h("thead", null, h("tr", null, names.map((name, i) => h("th", { scope: "col" }, i ? name : "")))),
+    return h("div.wide", { tabindex: "0", role: "region", "aria-label": "Quality, scrollable" }, h("table.plain", null, h("caption", null, "Quality, on held-out tokens"),
+      headElement(names.map((name, i) => (i ? name : ""))),
       h("tbody", null, rows.map(([title, ...cells]) => h("tr", null, h("th", { scope: "row" }, title), cells.map((cell) => h("td", null, cell)))))));
   }
 
   function concepts(rows) {
     if (typeof rows === "string") return h("p.missing", null, rows);
     const bar = (x) => h("td.bar", { "--share": x ?? 0, title: format.fixed(x, 3) }, h("i"));
-    return h("div.wide", null, h("table.plain.concepts", null, h("caption", null, "Concepts: the best feature beside the best neuron (F1, held out)"),
-      h("thead", null, h("tr", null, ["Concept", "Feature", "F1", "", "Neuron", "F1", ""].map((name) => h("th", { scope: "col" }, name)))),
+    return h("div.wide", { tabindex: "0", role: "region", "aria-label": "Concepts, scrollable" }, h("table.plain.concepts", null, h("caption", null, "Concepts: the best feature beside the best neuron (F1, held out)"),
+      headElement(["Concept", "Feature", "F1", "", "Neuron", "F1", ""]),
       h("tbody", null, rows.map(([label, feature, f1, neuron, rival]) => h("tr", null,
         h("th", { scope: "row" }, format.words(label)), h("td", null, feature === null ? "–" : featureLink(feature)), h("td", null, format.fixed(f1)), bar(f1),
         h("td", null, neuron === null ? "–" : String(neuron)), h("td", null, format.fixed(rival)), bar(rival))))));

@@ -1,6 +1,7 @@
 """Is the monosemanticity ranking right? Every score against the truth, in worlds where the truth is known.
 
     python -m analyses.scorecard                 worlds A, B and C; goes on where it was cut off (out/worlds)
+    python -m analyses.scorecard --short         without the synthetic worlds and the knobs
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
     python -m analyses.scorecard --calibrate     fits the calibration that the package ships, writes it into the package
     python -m analyses.scorecard --quick         small worlds, for the tests
@@ -9,10 +10,11 @@ Claim: the probability of one meaning tells latents with one meaning from latent
 and ≥ .90 in world B, both held out, ≥ .05 above the best single known score), it is calibrated (ECE ≤ .05), and the
 number of senses is exact for ≥ 70 % of the latents with several.
 
-A   planted latents on planted text (`interp.benchmark`): three families of text, many seeds, difficulty knobs one at a
-    time.
-B   a transformer trained on planted text, its dictionary and its neurons, judged by the factors of the text (which the
-    ranking never saw). With --run: the run's latents and neurons, judged by the labels of its corpus and by token.
+A   planted latents on planted text (`interp.benchmark`): eleven families of text, some seeds, and of three of them
+    difficulty knobs one at a time.
+B   a transformer trained on planted text of three families, its dictionary and its neurons, judged by the factors of
+    the text (which the ranking never saw). With --run: the run's latents and neurons, judged by the labels of its
+    corpus and by token.
 C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
 
 Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (how often
@@ -20,7 +22,7 @@ their number is exact, and would be, were the meaning of each sampled firing kno
 themselves, and how well their probability tells which), by kind of latent and by number of senses. Nulls:
 codes on text further on, a dictionary with a frozen decoder, an untrained transformer; of each the share called
 monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses of each
-family's latents come from a calibration on the other two families, in which planted and learnt latents weigh the same.
+family's latents come from a calibration on all other families, in which planted and learnt latents weigh the same.
 Writes results.json, tables (Parquet) and figures.
 """
 
@@ -45,7 +47,6 @@ from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
 from interp.benchmark.judged import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
 from interp.benchmark.planted_latents import WorldConfig, planted_world
-from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.scores import calibration_curve
 from interp.monosemanticity.calibration import Calibration
 from interp.monosemanticity.verdicts import wilson
@@ -60,6 +61,8 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "max_senses": (2, 3, 5),
     "n_seq": (256, 1024),
 }
+KNOB_FAMILIES = ("topics", "records", "scripts")
+MODEL_FAMILIES = ("topics", "agreement", "nesting")
 CALIBRATION_FILE = Path(__file__).parent.parent / "interp" / "monosemanticity" / "calibration.json"
 
 Judge = Callable[[Calibration | None], pd.DataFrame]
@@ -87,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     results |= world_a(planted, singles) | world_b(learnt, singles) | {"nulls": nulls(learnt)}
     if options.run:
         results |= labelled_run(options, fit_to(statistics))
-    results |= worlds_c(out, options.quick)
-    if not options.quick:
+    if not options.short:
+        results |= worlds_c(out, options.quick)
+    if not options.short and not options.quick:
         results["A by knob"] = by_knob(out, calibrations)
     (out / "results.json").write_text(json.dumps(plain(results), indent=1))
     save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
@@ -101,7 +105,7 @@ def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
     for name, config in calibration_worlds(1 if options.quick else options.seeds, **size):
         yield name, config.family, partial(_judge_planted, config, name)
     sizes = scorecard_models.QUICK if options.quick else scorecard_models.Sizes()
-    for family in FAMILIES:
+    for family in MODEL_FAMILIES:
         for seed in range(1 if options.quick else options.model_seeds):
             folder = options.out / "models" / f"{family}-{seed}"
             yield f"B-{family}-{seed}", family, partial(learned_world, folder, family, seed, sizes)
@@ -117,10 +121,29 @@ def judged(out: Path, name: str, judge: Judge, calibration: Calibration) -> pd.D
 def world_a(planted: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
     results: dict[str, Any] = {"A": report("world A, families held out", planted, singles)}
     results["A by family"] = {f: report(f"  {f}", part, {}) for f, part in planted.groupby("family")}
+    results["A families"] = of_families(results["A by family"])
     results["A by kind"] = by_group("kind", planted.groupby("kind"))
     several = planted[planted.is_several & (planted.true_senses > 1)]
     results["A by senses"] = by_group("senses", several.groupby("true_senses"))
     return results
+
+
+def of_families(reports: dict[str, Any]) -> dict[str, Any]:
+    """The mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
+    table = pd.DataFrame(
+        {
+            family: {name: found["verdict"][name] for name in ("ece", "senses_exact")} | {"auroc": _auroc(found)}
+            for family, found in reports.items()
+            if found
+        }
+    ).T
+    found = {"mean": table.mean().to_dict(), "worst": table.auroc.idxmin(), "worst_auroc": table.auroc.min()}
+    print(f"families left out, mean and worst ({found['worst']}):", table.round(3).to_string(), sep="\n", flush=True)
+    return found
+
+
+def _auroc(found: dict[str, Any]) -> float:
+    return next(row["auroc"] for row in found["scores"] if row["score"] == "monosemanticity")
 
 
 def world_b(learnt: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
@@ -168,7 +191,7 @@ def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
     for knob, values in KNOBS.items():
         for value in values:
             parts = []
-            for family in FAMILIES:
+            for family in KNOB_FAMILIES:
                 config = replace(WorldConfig(family=family, seed=9, n_latents=200), **{knob: value})
                 name = f"{knob}-{value}-{family}"
                 judge = partial(_judge_planted, config, name)
@@ -222,8 +245,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/scorecard"))
     parser.add_argument("--run", type=Path, help="a run folder with a labelled corpus")
-    parser.add_argument("--seeds", type=int, default=12, help="worlds A of each family (default 12)")
-    parser.add_argument("--model-seeds", type=int, default=3, help="worlds B of each family (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="worlds A of each family (default 3)")
+    parser.add_argument("--model-seeds", type=int, default=1, help="worlds B of each family (default 1)")
+    parser.add_argument("--short", action="store_true", help="neither worlds C nor knobs")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)

@@ -39,14 +39,14 @@ MIN_TOKENS = 200
 
 
 class Sizes(NamedTuple):
-    n_seq: int = 8192
-    judged: int = 2048
+    n_seq: int = 3072
+    judged: int = 1024
     """Sequences that latents are judged on, the first ones."""
     n_ctx: int = 128
-    d_sae: int = 512
-    d_mlp: int = 256
-    model_tokens: int = 2_000_000
-    sae_tokens: int = 1_500_000
+    d_sae: int = 256
+    d_mlp: int = 128
+    model_tokens: int = 500_000
+    sae_tokens: int = 300_000
 
 
 QUICK = Sizes(320, 192, 64, 32, 32, 20_000, 20_000)

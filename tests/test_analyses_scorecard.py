@@ -8,7 +8,8 @@ from analyses import scorecard, scorecard_synthetic
 def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_was(tmp_path):
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
     assert results["A"]["verdict"]["n"] > 100 and results["A"]["scores"][0]["score"] == "monosemanticity"
-    assert {f"B {family} dictionary" for family in ("topics", "records", "scripts")} <= results.keys()
+    assert {f"B {family} dictionary" for family in scorecard.MODEL_FAMILIES} <= results.keys()
+    assert results["A families"]["worst_auroc"] <= results["A families"]["mean"]["auroc"] <= 1
     assert {row["score"] for row in results["C"]} == set(scorecard_synthetic.MEASURES)
     assert all(np.isfinite(row["auroc"]) and 0 < row["n_one"] < row["n"] for row in results["C"])
     assert not any(np.isnan(row["auroc"]) for name, rows in results.items() if name.startswith("C") for row in rows)

@@ -58,6 +58,24 @@ def test_inside_quotes_is_between_quotes(worlds):
             is_open ^= token == quote
 
 
+def test_slots_places_and_agreement_hold_where_they_should(worlds):
+    rows = {family: {factor.name: factor.rows for factor in worlds[family].factors} for family in worlds}
+    n_ctx, tokens, vocab = 64, worlds["positions"].tokens.numpy().reshape(-1), worlds["positions"].vocab
+    first = rows["positions"]["first words of a line"]
+    beside = tokens[first[first % n_ctx > 0] - 1]
+    assert {vocab[token] for token in beside} <= {"\n", "\n\n", "    "}
+    marks = worlds["slots"].tokens.numpy().reshape(-1)
+    for k in range(12):
+        own = {*marks[rows["slots"].get(f"marks of class {k}", np.zeros(0, int))]}
+        behind = rows["slots"].get(f"what follows marks of class {k}", np.zeros(0, int))
+        assert len(own) <= 4 and {*marks[behind - 1]} <= own
+    for c in range(5):
+        inside = rows["agreement"][f"between subject and verb, class {c}"]
+        subjects = {*rows["agreement"][f"subjects, class {c}"].tolist()}
+        for row in inside[inside % n_ctx > 6][:50]:
+            assert any(row - back in subjects for back in range(1, 7))
+
+
 def test_one_seed_gives_one_world():
     config = WorldConfig(family="scripts", seed=5, **SMALL)
     a, b = planted_world(config), planted_world(config)
@@ -162,9 +180,26 @@ def test_matching_takes_away_what_frequency_alone_tells():
         assert weights[own & one].sum() == pytest.approx(weights[own & ~one].sum())
 
 
+def some_worlds():
+    """Of four families: each is judged by a calibration on the other three."""
+    every = calibration_worlds(1, n_seq=256, n_latents=80)
+    return [(name, config) for name, config in every if config.family in ("topics", "records", "slots", "positions")]
+
+
 @pytest.fixture(scope="module")
 def judged():
-    return judge_held_out(list(calibration_worlds(1, n_seq=256, n_latents=80)))
+    return judge_held_out(some_worlds())
+
+
+def test_matching_for_two_values_is_within_the_fifths_of_both():
+    rng = np.random.default_rng(2)
+    values, one = rng.normal(size=(3000, 2)), rng.random(3000) < 0.3
+    weights = matched_weights(values, one)
+    fifths = [np.searchsorted(np.quantile(v, [0.2, 0.4, 0.6, 0.8]), v, side="right") for v in values.T]
+    for a in range(5):
+        for b in range(5):
+            own = (fifths[0] == a) & (fifths[1] == b)
+            assert weights[own & one].sum() == pytest.approx(weights[own & ~one].sum())
 
 
 def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
@@ -185,7 +220,7 @@ def test_all_that_hangs_on_the_calibration_is_of_one_that_never_saw_the_family(j
     """Probability, interval and senses: those of judging a world by a calibration on the others alone."""
     tested = judged[judged.tested]
     assert (tested.ci_low <= tested.monosemanticity).all() and (tested.monosemanticity <= tested.ci_high).all()
-    (name, config), *_ = calibration_worlds(1, n_seq=256, n_latents=80)
+    (name, config), *_ = some_worlds()
     own = judged[judged.world == name].reset_index(drop=True)
     calibration = family_calibrations(judged)[config.family]
     again = judge_world(planted_world(config), name, calibration)

@@ -1,10 +1,13 @@
-"""Planted text: three generator families, each with the factors that hold at its positions.
+"""Planted text: families of generators unlike one another, each with the factors that hold at its positions.
 
 In: a random generator, sizes and knobs. Out: `FactorText`, tokens with every factor that holds somewhere in them.
 
     topics    segments of a few topics among function words; words carry suffixes
     records   documents of templated records: keywords, separators, slots with values of shared classes
     scripts   paragraphs of ten languages in their own scripts: word pieces from a Markov chain, digits, punctuation
+
+and those of `texts_of_form` (slots, positions, affixes, agreement) and `texts_of_content` (bursts, hierarchies,
+nesting, translations).
 
 A factor is a set of positions with one description: a topic's content words, whatever follows "of", the second slot of
 a record. Its tags say what it is about; a latent of two factors that share a tag has one meaning. With `similarity`,
@@ -18,6 +21,8 @@ from jaxtyping import Int32, Int64
 from numpy.random import Generator as Random
 
 from interp.benchmark.factors import Factor, FactorText, borrow, factor, inside, segments, shifted, text_of, words, zipf
+from interp.benchmark.texts_of_content import bursts, hierarchies, nesting, translations
+from interp.benchmark.texts_of_form import affixes, agreement, positions, slots
 
 
 def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
@@ -179,7 +184,9 @@ def _draw_scripts(
     return tokens
 
 
-FAMILIES = {family.__name__: family for family in (topics, records, scripts)}
+_OF_FORM = (slots, positions, affixes, agreement)
+_OF_CONTENT = (bursts, hierarchies, nesting, translations)
+FAMILIES = {family.__name__: family for family in (topics, records, scripts, *_OF_FORM, *_OF_CONTENT)}
 
 
 def _template(rng: Random, keywords: list[str]) -> Template:

@@ -89,7 +89,7 @@ def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
     several = table[table.is_several & (table.true_senses > 1)]
     true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
     off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
-    draws = np.array([(_ece(p[c], one[c]), right[c].mean()) for c in _draws(table, seed)])
+    draws = np.array([(expected_calibration_error(p[c], one[c]), right[c].mean()) for c in _draws(table, seed)])
     split = table[table.n_senses > 1]
     part, pure = (split[name].explode().to_numpy(np.float64) for name in ("sense_one", "sense_purity"))
     known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
@@ -110,7 +110,7 @@ def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
         "n_parts": len(part),
         "parts_one": _share(pure),
         "parts_auroc": parts_auroc,
-        "parts_ece": _ece(part, pure) if len(part) else np.nan,
+        "parts_ece": expected_calibration_error(part, pure) if len(part) else np.nan,
     }
     for place, name in enumerate(("ece", "accuracy")):
         out[f"{name}_low"], out[f"{name}_high"] = np.quantile(draws[1:, place], [0.025, 0.975])
@@ -157,11 +157,13 @@ def _spearman(score: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"]
     return float(total / n) if n else float("nan")
 
 
-def matched_weights(n_active: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
-    """Weights with which, within each fifth of the firing counts, both kinds weigh as much as the fifth has latents
-    of the rarer kind; zero in a fifth that lacks one."""
-    stratum, weights = _strata(n_active), np.zeros(len(one))
-    for s in range(STRATA):
+def matched_weights(values: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
+    """Weights with which, within each fifth of the values (firing counts, say), both kinds weigh as much as the fifth
+    has latents of the rarer kind; zero in a fifth that lacks one. Of several values, [latent, value], within each
+    fifth of one in each fifth of the next."""
+    fifths = np.stack([_strata(column) for column in values.reshape(len(one), -1).T])
+    stratum, weights = np.unique(fifths, axis=1, return_inverse=True)[1].ravel(), np.zeros(len(one))
+    for s in range(stratum.max(initial=-1) + 1):
         kinds = [(stratum == s) & one, (stratum == s) & ~one]
         least = min(kind.sum() for kind in kinds)
         for kind in kinds:
@@ -174,8 +176,15 @@ def _strata(n_active: np.ndarray) -> Int64[np.ndarray, " latent"]:
     return np.searchsorted(np.quantile(n_active, np.linspace(0, 1, STRATA + 1)[1:-1]), n_active, side="right")
 
 
-def _ece(p: Float64[np.ndarray, " latent"], one: Bool[np.ndarray, " latent"]) -> float:
-    return float(sum(own.mean() * abs(p[own].mean() - one[own].mean()) for own in _bins(p)))
+def expected_calibration_error(
+    p: Float64[np.ndarray, " latent"],
+    one: Bool[np.ndarray, " latent"],
+    weight: Float64[np.ndarray, " latent"] | None = None,
+) -> float:
+    """Each latent counts its weight, or 1."""
+    weight = np.ones(len(p)) if weight is None else weight
+    parts = [(own, weight[own]) for own in _bins(p) if weight[own].any()]
+    return float(sum(abs((w * (p[own] - one[own])).sum()) for own, w in parts) / weight.sum())
 
 
 def _bins(p: Float64[np.ndarray, " latent"]) -> list[Bool[np.ndarray, " latent"]]:

@@ -62,14 +62,21 @@ def measure_cohesion(sample: Sample) -> Cohesion:
     values, best_view = _of_all(*sample)
     candidates = candidate_splits(sample)
     found = [best_split(candidates, least) for least in MIN_SHARES]
-    for split, columns in zip(found, (values[:, 4:8], values[:, 8:]), strict=True):
-        if split is None:
-            columns[:] = np.stack(
-                [np.ones(len(values)), values[:, 0] ** 2, values[:, 0] ** 2, np.zeros(len(values))], 1
-            )
-        else:
-            _of_split(sample.points, sample.own, sample.test, sample.weights, split.side, columns)
+    _fill_in(sample, found[0], values[:, 4:8], values[:, 0])
+    if found[1] is found[0]:
+        values[:, 8:] = values[:, 4:8]
+    else:
+        _fill_in(sample, found[1], values[:, 8:], values[:, 0])
     return Cohesion(values, found[0], best_view)
+
+
+def _fill_in(sample: Sample, split: Split | None, columns: np.ndarray, effect_size: np.ndarray) -> None:
+    """OF_SPLIT of each replicate."""
+    if split is not None:
+        _of_split(sample.points, sample.own, sample.test, sample.weights, split.side, columns)
+    else:
+        similar = effect_size**2
+        columns[:] = np.stack([np.ones(len(columns)), similar, similar, np.zeros(len(columns))], 1)
 
 
 @njit(cache=True, nogil=True)

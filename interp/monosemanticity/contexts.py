@@ -26,6 +26,8 @@ DIM = 64
 PAST, FUTURE = 16, 8
 WINDOW = 8
 """Two tokens co-occur when they are at most this far apart."""
+MAX_NEIGHBOURS = 1024
+"""Commonest tokens beside which a token is counted for its role."""
 MAX_TOKENS = 2_000_000
 """Co-occurrences are counted on at most this many tokens, in sequences spread evenly over the text."""
 
@@ -36,6 +38,8 @@ class Contexts:
 
     token_vectors: Float32[np.ndarray, "d_vocab dim"]
     """Unit length; a token that was not seen has the zero vector."""
+    roles: Float32[np.ndarray, "d_vocab dim"]
+    """The same, of the tokens that stand right before and right after."""
     summands: Float32[np.ndarray, "d_vocab dim"]
     """s(a) v(a)."""
     mean: Float32[np.ndarray, " dim"]
@@ -69,10 +73,11 @@ def fit_contexts(tokens: Int[Tensor, "seq pos"], n_vocab: int) -> Contexts:
         raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
     share = np.bincount(sample.reshape(-1), minlength=n_vocab) / sample.size
     vectors = _token_vectors(_cooccurrences(sample, n_vocab), share)
+    roles = _token_vectors(_neighbours(sample, n_vocab, share), share)
     summands = (vectors / (1 + share / 1e-3)[:, None]).astype(np.float32)
     rows = np.arange(0, sample.size, max(1, sample.size // 200_000))
     sums = embed_windows(sample, rows, summands, past=PAST, future=FUTURE)
-    return Contexts(vectors, summands, sums.mean(0))
+    return Contexts(vectors, roles, summands, sums.mean(0))
 
 
 def _cooccurrences(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
@@ -88,14 +93,28 @@ def _cooccurrences(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sp
     return (counts + counts.T).tocsr()
 
 
+def _neighbours(
+    tokens: Int[np.ndarray, "seq pos"], n_vocab: int, share: Float32[np.ndarray, " d_vocab"]
+) -> scipy.sparse.csr_matrix:
+    """Counts of each token beside the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
+    common = np.full(n_vocab, -1)
+    common[np.argsort(-share, kind="stable")[:MAX_NEIGHBOURS]] = np.arange(min(n_vocab, MAX_NEIGHBOURS))
+    left, right = tokens[:, :-1].reshape(-1), tokens[:, 1:].reshape(-1)
+    rows, columns = np.concatenate([right, left]), np.concatenate([common[left], common[right]])
+    columns[len(left) :] += MAX_NEIGHBOURS * (columns[len(left) :] >= 0)
+    known = columns >= 0
+    given = np.ones(known.sum(), np.float32), (rows[known], columns[known])
+    return scipy.sparse.csr_matrix(given, shape=(n_vocab, 2 * MAX_NEIGHBOURS))
+
+
 def _token_vectors(
     counts: scipy.sparse.csr_matrix, share: Float32[np.ndarray, " d_vocab"]
 ) -> Float32[np.ndarray, "d_vocab dim"]:
     """The left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
     from sklearn.utils.extmath import randomized_svd
 
-    total = np.asarray(counts.sum(1)).ravel()
-    context = total**0.75 / max((total**0.75).sum(), 1e-12)
+    total, context = np.asarray(counts.sum(1)).ravel(), np.asarray(counts.sum(0)).ravel() ** 0.75
+    context /= max(context.sum(), 1e-12)
     pairs = counts.tocoo()
     pmi = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
     # A pair seen once says little: shrink as if one more pair had been seen at its chance rate.

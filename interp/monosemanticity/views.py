@@ -3,11 +3,13 @@
 In: tokens and, where known, how they are spelt. Out: `Views`, which embeds any positions in each of
 
     surroundings   tokens from 16 before to 8 after, as `contexts` embeds them: topic, register
-    token          the firing token's own vector from its company (`contexts`)
+    token, role    the firing token's own vector from the tokens within eight of it, and from those right beside it
+                   (`contexts`): what it is about, and what part it plays
     same           which token it is: a random direction a token
     form           how it is spelt: its script, shape, and character n-grams, hashed
-    previous, previous_same, next, next_same      the same of the tokens beside it
-    form_before    how the eight tokens before it are spelt
+    previous, previous_same, next, next_same      role and same of the tokens beside it
+    recent         the `token` vectors of the five tokens before it
+    position       where it is in its line, sentence, paragraph, brackets and word (`positions`)
 
 Each is centred and whitened over the text,
 
@@ -19,8 +21,8 @@ script, so being Latin says little. Vectors longer than CLIP · √dim are cut.
 
 Source: own; hashed features, Weinberger et al. 2009; whitening with a ridge, as in shrinkage. Cost: 0.1 s of one core
 beyond the contexts to fit, 2 µs a position to embed.
-Failing: an idea, a tone, a grammatical role or anything beyond the window is in no view. Random directions of 48
-dimensions let a pair of tokens look a little alike (cosines of ± 0.14) that are not.
+Failing: an idea, a tone, or what lies beyond the window is in no view. Random directions of 48 dimensions let a pair of
+tokens look a little alike (cosines of ± 0.14) that are not.
 """
 
 import unicodedata
@@ -32,13 +34,17 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 
 from interp.monosemanticity.contexts import Contexts, embed_windows
+from interp.monosemanticity.positions import Positions, read_positions
 
 LOOKED_UP = {
-    "token": ("token", 0), "same": ("same", 0), "form": ("form", 0), "previous": ("token", -1),
-    "previous_same": ("same", -1), "next": ("token", 1), "next_same": ("same", 1),
+    "token": ("token", 0), "role": ("role", 0), "same": ("same", 0), "form": ("form", 0), "previous": ("role", -1),
+    "previous_same": ("same", -1), "next": ("role", 1), "next_same": ("same", 1),
 }  # fmt: skip
 """Views of one token: its table, and how far behind the firing it is."""
-NAMES = ("surroundings", *LOOKED_UP, "form_before")
+WINDOWS = ("surroundings", "recent", "position")
+NAMES = ("surroundings", *LOOKED_UP, *WINDOWS[1:])
+RECENT = 5
+"""Tokens before the firing that the view `recent` holds."""
 DIM = 48
 RIDGE = 0.1
 CLIP = 2.5
@@ -54,7 +60,7 @@ class Views:
     tables: dict[str, Float32[np.ndarray, "d_vocab dim"]]
     """Vectors by token, whitened; the last row is for "no token there"."""
     contexts: Contexts
-    forms: Float32[np.ndarray, "d_vocab dim"]
+    positions: Positions
     windows: dict[str, tuple[Float32[np.ndarray, " dim"], Float32[np.ndarray, "dim dim"]]]
     """Of the others: mean and whitening matrix."""
 
@@ -65,7 +71,7 @@ class Views:
         out = np.empty((len(rows), len(NAMES), DIM), np.float32)
         tokens = {}
         for offset in (-1, 0, 1):
-            beside, nowhere = rows + offset, len(self.forms)
+            beside, nowhere = rows + offset, len(self.contexts.roles)
             tokens[offset] = np.where(beside // n_ctx == rows // n_ctx, flat[beside % flat.size], nowhere)
         for place, name in enumerate(NAMES):
             if name in LOOKED_UP:
@@ -79,25 +85,28 @@ class Views:
     def _window(self, name: str, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
         if name == "surroundings":
             return _pad(self.contexts.embed(self.tokens, rows))
-        return embed_windows(self.tokens, rows, self.forms, past=8, future=0)
+        if name == "position":
+            return _pad(self.positions.vectors(rows))
+        return embed_windows(self.tokens, rows, self.tables["token"], past=RECENT, future=0)
 
 
 def fit_views(
     tokens: Int[np.ndarray, "seq pos"], contexts: Contexts, vocab: Sequence[str] | None, seed: int = 0
 ) -> Views:
-    """Views of a text. Without the vocabulary's strings the two of form are zero."""
+    """Views of a text. Without the vocabulary's strings `form` is zero, and `position` knows the sequence alone."""
     rng = np.random.default_rng(seed)
     d_vocab = len(contexts.token_vectors)
     share = np.bincount(tokens.reshape(-1), minlength=d_vocab) / tokens.size
     forms, seen = np.zeros((d_vocab, DIM), np.float32), np.flatnonzero(share).tolist()
     if vocab is not None:
         forms[seen] = token_forms([vocab[token] for token in seen])
-    meanings = _pad(contexts.token_vectors)
     same = rng.normal(size=(d_vocab, DIM)).astype(np.float32) / np.float32(DIM**0.5)
-    tables = {name: _table(vectors, share) for name, vectors in (("token", meanings), ("same", same), ("form", forms))}
-    views = Views(tokens, tables, contexts, forms, {})
+    of_token = {"token": _pad(contexts.token_vectors), "role": _pad(contexts.roles), "same": same, "form": forms}
+    tables = {name: _table(vectors, share) for name, vectors in of_token.items()}
+    positions = read_positions(tokens, vocab, seen)
+    views = Views(tokens, tables, contexts, positions, {})
     rows = np.arange(0, tokens.size, max(1, tokens.size // SAMPLE))
-    for name in ("surroundings", "form_before"):
+    for name in WINDOWS:
         vectors = views._window(name, rows)
         mean = vectors.mean(0)
         views.windows[name] = mean, _whitening(vectors - mean, np.full(len(vectors), 1 / len(vectors)))

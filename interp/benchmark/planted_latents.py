@@ -95,6 +95,11 @@ def planted_world(config: WorldConfig) -> World:
     """The world of a configuration: the same one for the same configuration."""
     rng = np.random.default_rng([config.seed, list(FAMILIES).index(config.family)])
     text = FAMILIES[config.family](rng, config.n_seq, config.n_ctx, config.segment, config.similarity)
+    return world_of(text, config, rng)
+
+
+def world_of(text: FactorText, config: WorldConfig, rng: np.random.Generator) -> World:
+    """Latents planted on a text; of the configuration all that makes the text stands aside."""
     space = _superpose(text, config, rng)
     reads = _draw_reads(text, config, rng)
     columns, shares = zip(*(_latent(read, space, rng) for read in reads), strict=True)

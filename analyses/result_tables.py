@@ -156,6 +156,7 @@ def spread(pair: Sequence[float] | None) -> str:
 
 def scorecard(results: Results) -> str:
     judged = {name: found for name, found in results.items() if isinstance(found, dict) and "verdict" in found}
+    families = {f"A, {name} left out": found for name, found in results["A by family"].items() if found}
     columns = [
         "latents",
         "AUROC (95 %)",
@@ -166,7 +167,28 @@ def scorecard(results: Results) -> str:
         "best known measure",
         "senses exact",
     ]
-    return table(columns, map(verdict_row, judged.items()))
+    both = results["A families"]
+    mean = ", ".join(f"{name} {both['mean'][key]:.3f}" for key, name in FAMILY_MEANS.items())
+    worst = (
+        f"Of the families, each left out in turn: mean {mean}; worst AUROC {both['worst_auroc']:.3f} ({both['worst']})."
+    )
+    return f"{worst}\n\n{table(columns, map(verdict_row, (judged | families).items()))}"
+
+
+FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "senses_exact": "senses exact"}
+
+
+def learnt(results: Results) -> str:
+    parts = []
+    for key, title in (("held out", "models that learnt nothing"), ("held out, all nulls", "all nulls")):
+        names = [name for name in results[key][0] if name not in LEARNT]
+        rows = ([row.get(name) for name in (*LEARNT, *names)] for row in results[key])
+        parts += [f"Fitted against {title}:", table([*LEARNT.values(), *(f"against {n}" for n in names)], rows)]
+    alone = ", ".join(f"{name} {auroc:.3f}" for name, auroc in results["single"].items())
+    return "\n\n".join([*parts, f"AUROC of each predictor alone, against models that learnt nothing: {alone}."])
+
+
+LEARNT = {"corpus": "corpus left out", "n": "latents", "called": "called learnt", "auroc": "AUROC", "ece": "ECE"}
 
 
 def verdict_row(item: tuple[str, Results]) -> list[Any]:

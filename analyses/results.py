@@ -146,6 +146,12 @@ SECTIONS = (
         result_tables.scorecard,
     ),
     Section(
+        "learnt_latents",
+        "Did the model learn it? Trained dictionaries against their nulls",
+        "python -m analyses.learnt_latents",
+        result_tables.learnt,
+    ),
+    Section(
         "towards_monosemanticity",
         "Towards Monosemanticity, repeated",
         "python -m analyses.towards_monosemanticity",

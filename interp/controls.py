@@ -38,13 +38,16 @@ from interp.features.feature_store import FeatureStore
 from interp.features.identity import check_scan_of, check_table, identity
 from interp.files import Progress, no_progress, write_parquet
 from interp.harvest import check_harvested, harvest
-from interp.metrics.twins import nearest_rows
+from interp.metrics.twins import best_matches, nearest_rows
 from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
-from interp.side_by_side import SideBySide, encoded, stored
+from interp.side_by_side import SideBySide, encoded, in_order, stored
 
 FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
+COMPARED = {"twin seed": "twin_correlation"}
+COMPARED |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
+"""Dictionaries that each latent of the SAE is looked for in."""
 FOREIGN_TOKENS = 500_000
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -82,7 +85,8 @@ class Nulls(NamedTuple):
     """A row a dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
     twins: pd.DataFrame
     """A row a latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
-    frozen decoder's rows, which are random directions: what chance gives)."""
+    frozen decoder's rows, which are random directions: what chance gives); twin_correlation of its activation with the
+    twin's likest latent, and random_correlation with the likest of the shuffled and the untrained model's."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
@@ -140,13 +144,14 @@ def _judged(
     if bench.own is None:
         bench.take_scan("SAE", features)
     for name, sae in saes.items():
-        bench.take(name, sae.d_sae, encoded(sae, store, hook, bench.n_rows), sae.W_dec.norm(dim=1))
+        bench.take_learnt(name, sae, store, hook)
         if name == "twin seed" and neurons is not None:
             bench.take_scan("neurons", neurons)
     for name, other in _other_models(model, bench.settings.seed):
         bench.take_model(f"{name} model", other, hook, options)
     verdicts = bench.judge(features.vocab if features.is_spelt else None)
-    return Nulls(_shares(verdicts), verdicts, _twins(features, saes["twin seed"], saes["frozen decoder"]))
+    twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
+    return Nulls(_shares(verdicts), verdicts, twins.assign(**bench.correlations))
 
 
 def shuffled_model(model: Module, *, seed: int = 0) -> Module:
@@ -194,6 +199,17 @@ class _Bench:
         self.n_rows = self.tokens.numel()
         self.samples = SideBySide(out / "work", self.n_rows, settings.latents, settings.seed, progress)
         self.take = self.samples.take
+        self.correlations: dict[str, Any] = {}
+
+    def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
+        norms, parts = sae.W_dec.norm(dim=1), encoded(sae, store, hook, self.n_rows)
+        if name in COMPARED:
+            codes = in_order(parts, self.n_rows)
+            found = best_matches(self.features.codes[: self.n_rows], codes).correlation
+            column = COMPARED[name]
+            self.correlations[column] = np.fmax(found, self.correlations.get(column, -np.inf))
+            parts = stored(codes, self.n_rows)
+        self.take(name, sae.d_sae, parts, norms)
 
     def take_scan(self, name: str, features: FeatureStore) -> None:
         norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
@@ -206,7 +222,7 @@ class _Bench:
         folder = name.removesuffix(" model")
         store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=told, **options)
         sae = train_sae(store, hook, self.twin, out=self.out / folder, progress=told)
-        self.take(name, sae.d_sae, encoded(sae, store, hook, self.n_rows), sae.W_dec.norm(dim=1))
+        self.take_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""

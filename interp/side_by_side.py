@@ -68,7 +68,7 @@ class SideBySide:
         self._codes.append(CodeStore(place))
 
 
-def stored(codes: CodeStore, n_rows: int) -> Iterator[Part]:
+def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[Part]:
     for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
         yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
 
@@ -83,6 +83,14 @@ def encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: i
             blocks = shard.acts[asked].float().split(4096)
             with torch.no_grad():
                 yield shard.row_ids[asked], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
+
+
+def in_order(parts: Iterator[Part], n_rows: int) -> SparseCodes:
+    """All latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
+    row_ids, codes = zip(*parts, strict=True)
+    ids, found = torch.cat(row_ids).numpy(), SparseCodes.cat(codes).scipy()
+    places = scipy.sparse.csr_matrix((np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids)))
+    return SparseCodes.from_scipy(places @ found)
 
 
 def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:

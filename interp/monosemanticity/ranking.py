@@ -13,6 +13,8 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation on one token and its variants in case and space
                             monosemantic   probability ≥ ½;    polysemantic   < ½
+    learnt                  probability that it is the model's own, not the text's statistics seen through random
+                            weights (`learnt`); NaN where it was not tested or there is no evidence of it
     n_senses                parts into which its firings fall (`senses`); 0 where not tested. 1 for a polysemantic
                             latent: its firings have no meaning in common, yet no parts can be told apart
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
@@ -64,7 +66,9 @@ from interp.monosemanticity.evidence_rows import evidence_rows
 from interp.monosemanticity.evidence_rows import ranking_evidence as ranking_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
 from interp.monosemanticity.groups import circular_shifts
+from interp.monosemanticity.learnt import LearntFit, learnt_evidence
 from interp.monosemanticity.ranking_table import Ranking
+from interp.monosemanticity.verdicts import UNTESTED
 from interp.tensor_checks import check_token_ids
 
 DENSE = 0.5
@@ -91,6 +95,8 @@ def rank_features(
     labels: Masks | None = None,
     use_labels: bool = False,
     twin: FeatureStore | None = None,
+    effects: pd.DataFrame | None = None,
+    matches: pd.DataFrame | None = None,
     judge_faint: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -100,8 +106,10 @@ def rank_features(
     the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
     two suffice; where fewer than 100 fire there are more. calibration: None for the one that ships. labels: the masks
     that were scanned, for their measure's null: the store keeps counts only. use_labels: let the rules name labels too.
-    twin: a scan of the same tokens with a dictionary from another seed. judge_faint: test faint latents too, and give
-    them a verdict like any other's. Only calibration and judge_faint change a probability or a verdict.
+    twin: a scan of the same tokens with a dictionary from another seed. effects, matches: of ablating latents
+    (`effects.feature_effects`) and with other dictionaries (`controls.Nulls.twins`), for `learnt`. judge_faint: test
+    faint latents too, and give them a verdict like any other's. Only calibration and judge_faint change a verdict or
+    the probability of one meaning.
     `attrs["features"]` says what was ranked (`features.identity`).
     Raises ValueError for latents that are not there, if nulls < 1 or seed < 0, if use_labels is set and there are no
     labels, or if a mask or the twin is not of the tokens that were scanned.
@@ -127,7 +135,9 @@ def rank_features(
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": judged.columns["token_share"]})
     scales = measure_scales(values, features, sampled, judged.evidence, labels=labels, twin=twin, seed=seed)
-    columns = judged.columns | {"explanation": words.phrases, **rule, "senses": senses}
+    own = LearntFit.load().probability(learnt_evidence(features, effects, matches))
+    columns = judged.columns | {"learnt": np.where(np.isin(judged.columns["verdict"], UNTESTED), np.nan, own)}
+    columns |= {"explanation": words.phrases, **rule, "senses": senses}
     columns |= {**values, "density": judged.columns["density"], "n_sequences": table["n_sequences"].to_numpy()}
     table = _ranked(columns, judged.evidence, values, scales, chosen)
     table.attrs["features"] = identity(features)
@@ -227,7 +237,7 @@ def _verdicts(
     }
 
 
-_ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]
+_ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "learnt", "n_senses", "explanation"]
 _ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "view", NAMES[0]]
 _ORDER += [*MEASURES, "n_active", "n_sequences"]
 

@@ -16,6 +16,7 @@ SHOWN = (
     "monosemanticity",
     "ci_low",
     "ci_high",
+    "learnt",
     "n_senses",
     "explanation",
     "explanation_f1",
@@ -45,7 +46,7 @@ class Ranking(pd.DataFrame):
             return super()._repr_html_()  # type: ignore[misc]
         rows = [_row(row) for row in self.head(N_ROWS).to_dict(orient="records")]
         more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
-        head = ("latent", "verdict", "probability of one meaning", "senses", "explanation", "F1")
+        head = ("latent", "verdict", "one meaning", "used by the model", "senses", "explanation", "F1")
         return card(self._title(), table(head, rows), more)
 
     def _title(self) -> str:
@@ -60,7 +61,9 @@ def _row(row: dict) -> tuple[object, ...]:
     rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
     told = verdict_mark(str(row["verdict"]), bool(row["sure"]) or row["monosemanticity"] != row["monosemanticity"])
     probability = interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"])
-    return row["latent"], told, probability, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""
+    own = row.get("learnt", float("nan"))
+    used = "" if own != own else f"{own:.2f}"
+    return row["latent"], told, probability, used, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""
 
 
 def read_ranking(file: str | Path) -> Ranking:

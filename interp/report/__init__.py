@@ -34,7 +34,7 @@ from interp.report.layout import MIN_FOR_UMAP, decoder_layout
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads, senses_of
 from interp.report.recommended import recommended_order, worth_showing
-from interp.report.summary import summary
+from interp.report.summary import share_in_words, summary
 from interp.report.verdict_evidence import verdict_evidence
 
 __all__ = ["decoder_layout", "worth_showing", "write_report"]
@@ -150,6 +150,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "chunk": CHUNK,
         "ranked": inputs.ranked,
         "min_f1": MIN_F1,
+        "words": None if inputs.words is None else number(share_in_words(inputs.words)),
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [asdict(measure) for measure in evidence.measures],
         "wider": inputs.wider.d_sae if inputs.wider else None,

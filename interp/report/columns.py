@@ -72,6 +72,7 @@ def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataF
         "sure": _column(tested, "sure"),
         "low": _numbers(tested, "ci_low"),
         "high": _numbers(tested, "ci_high"),
+        "learnt": _numbers(tested, "learnt"),
         "senses": _numbers(tested, "n_senses"),
         "explanation": [text or "" for text in _column(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1"),

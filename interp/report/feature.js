@@ -201,6 +201,7 @@ report.views.feature = (() => {
     return h("header.feature", null,
       h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, h("a", { href: `#compare/${latent}` }, "Compare"), step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
       h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
+        columns.learnt[latent] === null ? null : h("span.muted", { title: "probability that it is the model's own, not the text's statistics seen through random weights" }, `used by the model ${format.fixed(columns.learnt[latent])}`),
         columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
       h("p.lead", null, ruleElement(explanation, f1, "No explanation was found."), explanation && f1 !== null ? h("small", null, ` F1 ${format.fixed(f1)}, held out`) : null),
       report.notes.editor(latent));

@@ -85,11 +85,14 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     if "bits_per_character" in results:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
     if inputs.words is not None:
-        share = inputs.words.set_index("reconstruction")["ce_recovered_mean"]
-        rows.append(
-            ("Words explain", f"{share['words']:.0%} of the loss (a lookup by token {share['token lookup']:.0%})")
-        )
+        words, lookup = (share_in_words(inputs.words, way) for way in ("words", "token lookup"))
+        rows.append(("Words explain", f"{words:.0%} of the loss (a lookup by token {lookup:.0%})"))
     return rows
+
+
+def share_in_words(losses: pd.DataFrame, way: str = "words") -> float:
+    """Of the cross-entropy that the explanations alone recover (`rewriting.InWords.losses`)."""
+    return float(losses.set_index("reconstruction")["ce_recovered_mean"][way])
 
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The stages of a run; each reads what those before it left, and fills a folder of its own.
 
-corpus → model → activations → sae → features, neurons → effects, quality, concepts, ranking, nulls, words, (wider)
+corpus → model → activations → sae → features, neurons → effects, quality, concepts, nulls, ranking, words, (wider)
 → report
 """
 

@@ -1,4 +1,4 @@
-"""What the features are worth: `quality`, `concepts`, `ranking`, `nulls`."""
+"""What the features are worth: `quality`, `concepts`, `nulls`, `ranking`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,63 +107,6 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return _by(table, "label")
 
 
-def verdicts(counts: Mapping[str, Any]) -> str:
-    """One line of what `verdict_counts` counted."""
-    said = []
-    for verdict, count in counts["verdicts"].items():
-        notes = [(counts["unsure"].get(verdict, 0), "unsure")]
-        if verdict == "polysemantic":
-            notes.append((counts["inseparable"], "without separable senses"))
-        note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
-        said.append(f"{count:,} {verdict}" + (f" ({note})" if note else ""))
-    return ", ".join(said)
-
-
-def _twin_scan(config: RunConfig) -> dict[str, Any]:
-    twin = _twin(config.ranking)
-    return {} if twin is None else {"twin": digest_file(twin.path / "scan.json")}
-
-
-def _twin(config: RankingConfig) -> "FeatureStore | None":
-    from interp.features.feature_store import FeatureStore
-
-    return None if config.twin is None else FeatureStore.open(config.twin)
-
-
-@stage(
-    inputs=("corpus", "features"),
-    own={"ranking": RankingConfig},
-    outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", "interp.monosemanticity.ranking_table:read_ranking")},
-    summary=verdicts,
-)
-def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""
-    from interp.monosemanticity.verdicts import verdict_counts
-
-    table = ranked(run, run.config.ranking, progress)
-    write_parquet(folder / "ranking.parquet", table)
-    return verdict_counts(table)
-
-
-def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame":
-    """The ranking of a run's features, with the evidence of its labels."""
-    from interp.monosemanticity.ranking import rank_features
-
-    if config.use_labels and not run.harvested.labels:
-        raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
-    return rank_features(
-        run.features,
-        nulls=config.nulls,
-        seed=config.seed,
-        labels=run.harvested.labels,
-        use_labels=config.use_labels,
-        twin=_twin(config),
-        judge_faint=config.judge_faint,
-        progress=progress,
-    )
-
-
 def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
     """Dictionary → verdict → the shares that a line of the command line tells."""
     columns = ["verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
@@ -210,6 +153,66 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         "shares": by_dictionary(nulls.shares),
         "twin": {"mean_cosine": match, "by_chance": chance},
     }
+
+
+def verdicts(counts: Mapping[str, Any]) -> str:
+    """One line of what `verdict_counts` counted."""
+    said = []
+    for verdict, count in counts["verdicts"].items():
+        notes = [(counts["unsure"].get(verdict, 0), "unsure")]
+        if verdict == "polysemantic":
+            notes.append((counts["inseparable"], "without separable senses"))
+        note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
+        said.append(f"{count:,} {verdict}" + (f" ({note})" if note else ""))
+    return ", ".join(said)
+
+
+def _twin_scan(config: RunConfig) -> dict[str, Any]:
+    twin = _twin(config.ranking)
+    return {} if twin is None else {"twin": digest_file(twin.path / "scan.json")}
+
+
+def _twin(config: RankingConfig) -> "FeatureStore | None":
+    from interp.features.feature_store import FeatureStore
+
+    return None if config.twin is None else FeatureStore.open(config.twin)
+
+
+@stage(
+    inputs=("corpus", "features"),
+    optional=("effects", "nulls"),
+    own={"ranking": RankingConfig},
+    outside=_twin_scan,
+    opens={"ranking": ("ranking.parquet", "interp.monosemanticity.ranking_table:read_ranking")},
+    summary=verdicts,
+)
+def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""
+    from interp.monosemanticity.verdicts import verdict_counts
+
+    table = ranked(run, run.config.ranking, progress)
+    write_parquet(folder / "ranking.parquet", table)
+    return verdict_counts(table)
+
+
+def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame":
+    """The ranking of a run's features, with the evidence of its labels, and of its effects and nulls where they are."""
+    from interp.monosemanticity.ranking import rank_features
+
+    if config.use_labels and not run.harvested.labels:
+        raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
+    return rank_features(
+        run.features,
+        nulls=config.nulls,
+        seed=config.seed,
+        labels=run.harvested.labels,
+        use_labels=config.use_labels,
+        twin=_twin(config),
+        effects=run.effects if run.manifest("effects") else None,
+        matches=run.nulls.twins if run.manifest("nulls") else None,
+        judge_faint=config.judge_faint,
+        progress=progress,
+    )
 
 
 def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:

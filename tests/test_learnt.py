@@ -1,0 +1,95 @@
+"""Is a latent the model's own? The probability against what it is made of, and its column in a run."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp.monosemanticity.learnt import (
+    EVIDENCE,
+    MAX_NEXT,
+    MIN_KL,
+    PREDICTORS,
+    LearntFit,
+    fit_learnt,
+    learnt_evidence,
+    predictors,
+)
+from interp.monosemanticity.verdicts import UNTESTED
+
+OWN = {"next_auroc": 0.9, "loss_change": 0.1, "kl": 0.1, "twin_correlation": 0.95, "random_correlation": 0.2}
+RANDOM = {"next_auroc": 0.5, "loss_change": 0.0, "kl": 0.01, "twin_correlation": 0.4, "random_correlation": 0.5}
+
+
+def evidence(*latents):
+    return {name: np.array([latent[name] for latent in latents]) for name in EVIDENCE}
+
+
+def test_predictors_are_what_they_are_called():
+    x = dict(zip(PREDICTORS, predictors(evidence(OWN))[0], strict=True))
+    assert x["help"] == pytest.approx(0.1 / (0.1 + MIN_KL)) and x["log_kl"] == pytest.approx(np.log(0.1 + MIN_KL))
+    assert x["next"] == MAX_NEXT and (x["twin"], x["random"]) == (0.95, 0.2)
+    assert predictors(evidence(OWN | {"loss_change": -9.0}))[0, PREDICTORS.index("help")] == -2
+
+
+def test_what_ships_tells_a_latent_of_the_model_from_one_of_random_weights():
+    own, random, unknown = LearntFit.load().probability(evidence(OWN, RANDOM, OWN | {"kl": np.nan}))
+    assert own > 0.9 and random < 0.1 and np.isnan(unknown)
+
+
+def test_a_fit_is_calibrated_and_survives_a_file(tmp_path):
+    rng = np.random.default_rng(0)
+    learnt = rng.random(4000) < 0.3
+    given = evidence(OWN, RANDOM)
+    middle = {name: (values[0] + values[1]) / 2 for name, values in given.items()}
+    spread = {name: abs(values[0] - values[1]) for name, values in given.items()}
+    drawn = {
+        name: middle[name] + spread[name] * (np.where(learnt, 0.25, -0.25) + rng.normal(0, 0.6, 4000))
+        for name in EVIDENCE
+    }
+    drawn["kl"] = np.abs(drawn["kl"])
+    fitted = fit_learnt(drawn, learnt, np.where(learnt, 1 / 0.3, 1 / 0.7))
+    p = fitted.probability(drawn)
+    weight = np.where(learnt, 0.5 / learnt.mean(), 0.5 / (~learnt).mean())
+    for low in (0.0, 0.25, 0.5, 0.75):
+        own = (p >= low) & (p < low + 0.25)
+        assert np.average(learnt[own], weights=weight[own]) == pytest.approx(
+            np.average(p[own], weights=weight[own]), abs=0.06
+        )
+    fitted.save(tmp_path / "fit.json")
+    np.testing.assert_allclose(LearntFit.load(tmp_path / "fit.json").probability(drawn), p, atol=1e-4)
+    content = json.loads((tmp_path / "fit.json").read_text()) | {"predictors": ["another"]}
+    (tmp_path / "fit.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="learnt_latents --calibrate"):
+        LearntFit.load(tmp_path / "fit.json")
+
+
+def test_a_run_says_of_each_tested_latent_whether_it_is_learnt(tiny_run):
+    table, matches = tiny_run.ranking.set_index("latent").sort_index(), tiny_run.nulls.twins.set_index("latent")
+    untested = table["verdict"].isin(UNTESTED)
+    assert not untested.all() and table["learnt"].isna().equals(untested)
+    expected = LearntFit.load().probability(learnt_evidence(tiny_run.features, tiny_run.effects, tiny_run.nulls.twins))
+    np.testing.assert_array_equal(table["learnt"][~untested], expected[~untested])
+    assert np.isnan(learnt_evidence(tiny_run.features, None, None)["kl"]).all()
+    assert (matches["random_correlation"].dropna() <= 1 + 1e-9).all()
+
+
+def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
+    from interp import load_sae
+    from interp.side_by_side import encoded, in_order
+
+    run, n_rows = tiny_run, (20_000 // tiny_run.features.n_ctx) * tiny_run.features.n_ctx
+    twin = load_sae(run.path / "nulls" / "dictionaries" / "0")
+    theirs = in_order(encoded(twin, run.store, run.config.harvest.hook_name, n_rows), n_rows).dense().numpy()
+    ours = run.features.codes[:n_rows].dense().numpy()
+    found = run.nulls.twins.set_index("latent")["twin_correlation"]
+    for latent in found.dropna().index[:5]:
+        each = [np.corrcoef(ours[:, latent], column)[0, 1] for column in theirs.T if column.any()]
+        assert found[latent] == pytest.approx(max(each), abs=2e-3)
+
+
+def test_evidence_that_a_table_lacks_is_missing(tiny_run):
+    table = pd.DataFrame({"latent": [3], "twin_correlation": [0.5]})
+    found = learnt_evidence(tiny_run.features, None, table)
+    assert found["twin_correlation"][3] == 0.5 and np.isnan(found["twin_correlation"]).sum() == len(found["kl"]) - 1

@@ -47,7 +47,7 @@ def killer(stage, calls):
     return progress
 
 kills = [(name, 3 if name in ("model", "sae", "features", "ranking", "report") else 1) for name in STAGES]
-kills[kills.index(("report", 3)) : kills.index(("report", 3))] = [("nulls", calls) for calls in (3, 5, 8, 11)]
+kills[kills.index(("ranking", 3)) : kills.index(("ranking", 3))] = [("nulls", calls) for calls in (3, 5, 8, 11)]
 for stage, calls in kills + [(None, 0)]:
     child = os.fork()
     if child == 0:

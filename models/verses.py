@@ -64,13 +64,14 @@ def _verses(blocks_file: Path, verses_file: Path, packed_file: Path) -> Iterator
         if block >= len(blocks):
             raise ValueError(f"{verses_file} names block {block} of {len(blocks)}: install its package again")
         if block not in unpacked:
-            unpacked = {block: _unpack(packed, *blocks[block], packed_file)}
+            unpacked = {block: _unpack(packed, blocks[block], packed_file)}
         if start + size > len(unpacked[block]):
             raise ValueError(f"{verses_file}: a verse ends beyond block {block}: install its package again")
         yield unpacked[block][start : start + size].decode("utf-8", "replace")
 
 
-def _unpack(packed: bytes, start: int, size: int, unpacked: int, file: Path) -> bytes:
+def _unpack(packed: bytes, block: tuple[int, ...], file: Path) -> bytes:
+    start, size, unpacked = block
     if start + size > len(packed) or unpacked > MAX_BLOCK:
         raise ValueError(
             f"{file}: a block at {start} of {size} bytes, {unpacked} unpacked, cannot be: install it again"

@@ -246,7 +246,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     assert browser.evaluate("document.body.dataset.view") == "overview"
     [said] = browser.text("#overview .lead")
     assert said.startswith(
-        f"{D_SAE} latents on {N_SEQ * N_CTX} tokens: 63 % have one meaning. 19 are monosemantic (19 surely)"
+        f"{D_SAE} latents on {N_SEQ * N_CTX} tokens: 80 % have one meaning. 19 are monosemantic (19 surely)"
     )
     assert "No nulls" in browser.text("#overview .nulls")[0] and "Polysemantic" in browser.text("#overview dt")
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then

@@ -89,7 +89,7 @@ def test_latents_are_what_they_were_made_to_be(family, worlds):
     world = worlds[family]
     kinds, truth = np.array(world.kinds), world.truth
     # A small text of few factors holds them in few dimensions, where interference takes more of each latent.
-    least = 0.9 if len(world.factors) > 100 else 0.6
+    least, of_token = (0.9, 0.7) if len(world.factors) > 100 else (0.6, 0.4)
     assert truth.is_one[np.isin(kinds, ["one", "part", "token"])].mean() > least
     assert truth.top_share[kinds == "noise"].mean() < 0.7 or (kinds == "noise").sum() < 5
     assert truth.is_several[np.isin(kinds, ["several", "tokens"])].mean() > 0.4
@@ -99,7 +99,7 @@ def test_latents_are_what_they_were_made_to_be(family, worlds):
     for latent, factor in token:
         # A token detector's mass lies on its token, but for the interference that it was given.
         rows = world.factors[factor[0]].rows
-        assert z[rows, latent].sum() > 0.7 * z[:, latent].sum()
+        assert z[rows, latent].sum() > of_token * z[:, latent].sum()
 
 
 def test_polysemanticity_is_the_exponential_of_the_entropy():

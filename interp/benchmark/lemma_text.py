@@ -27,8 +27,8 @@ def lemma_text(languages: Sequence[Verses], n_seq: int, n_ctx: int, *, n_words: 
     Raises ValueError where the languages have unlike numbers of verses, or too few words.
     """
     if len({len(verses) for verses in languages}) != 1:
-        counts = ", ".join(str(len(verses)) for verses in languages)
-        raise ValueError(f"languages of {counts} verses: give the same ones of each")
+        numbers = ", ".join(str(len(verses)) for verses in languages)
+        raise ValueError(f"languages of {numbers} verses: give the same ones of each")
     pairs = [
         (f" {word.lower()}", lemma) for verse in zip(*languages, strict=True) for own in verse for word, lemma in own
     ]
@@ -38,15 +38,15 @@ def lemma_text(languages: Sequence[Verses], n_seq: int, n_ctx: int, *, n_words: 
     vocab = [RARE, *(word for word, _ in Counter(word for word, _ in pairs).most_common(n_words))]
     ids = {word: i for i, word in enumerate(vocab)}
     tokens = np.array([ids.get(word, 0) for word, _ in pairs], np.int32).reshape(n_seq, n_ctx)
-    together = Counter((ids[word], lemma) for word, lemma in pairs if lemma and word in ids)
+    together = Counter((ids[each], lemma) for each, lemma in pairs if lemma and each in ids)
     counts, tags = np.bincount(tokens.reshape(-1), minlength=len(vocab)), defaultdict(list)
-    for (word, lemma), n in together.items():
-        if n >= MIN_SHARE * counts[word]:
-            tags[word].append(f"lemma {lemma}")
-    lemmas = np.array([lemma for _, lemma in pairs]).reshape(n_seq, n_ctx)
+    for (token, lemma), n in together.items():
+        if n >= MIN_SHARE * counts[token]:
+            tags[token].append(f"lemma {lemma}")
+    carried = np.array([lemma for _, lemma in pairs]).reshape(n_seq, n_ctx)
 
     def found() -> Iterator[Factor]:
-        for lemma in sorted({*lemmas.reshape(-1)} - {""}):
-            yield factor(f"lemma {lemma}", lemmas == lemma, f"lemma {lemma}")
+        for lemma in sorted({*carried.reshape(-1).tolist()} - {""}):
+            yield factor(f"lemma {lemma}", carried == lemma, f"lemma {lemma}")
 
     return text_of(tokens, vocab, found(), [tuple(tags[i]) for i in range(len(vocab))], n_tokens=150, after=range(0))

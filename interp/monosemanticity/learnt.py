@@ -74,7 +74,8 @@ class LearntFit:
             raise ValueError(
                 f"{source} was made for other predictors: run python -m analyses.learnt_latents --calibrate"
             )
-        return cls(*(np.array(content[name]) for name in ("mean", "scale", "weights")), float(content["bias"]))
+        mean, scale, weights = (np.array(content[name]) for name in ("mean", "scale", "weights"))
+        return cls(mean, scale, weights, float(content["bias"]))
 
     def save(self, path: str | Path) -> None:
         numbers = {name: getattr(self, name).round(6).tolist() for name in ("mean", "scale", "weights")}
@@ -96,7 +97,7 @@ def learnt_evidence(
     for other in (effects, matches):
         if other is not None:
             own = other.set_index("latent")
-            table = table.join(own[own.columns.intersection(EVIDENCE)])
+            table = table.join(own[own.columns.intersection([*EVIDENCE])])
     return {name: table[name].to_numpy(float) if name in table else np.full(len(table), np.nan) for name in EVIDENCE}
 
 

@@ -13,8 +13,6 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation on one token and its variants in case and space
                             monosemantic   probability ≥ ½;    polysemantic   < ½
-    learnt                  probability that it is the model's own, not the text's statistics seen through random
-                            weights (`learnt`); NaN where it was not tested or there is no evidence of it
     n_senses                parts into which its firings fall (`senses`); 0 where not tested. 1 for a polysemantic
                             latent: its firings have no meaning in common, yet no parts can be told apart
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
@@ -24,6 +22,8 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
     senses                  one dictionary a sense, the largest first (`explain.described`); [] for one sense or none
     sure                    the interval lies on one side of ½; a monosemantic or polysemantic latent that is not sure
                             has the likelier of the two verdicts, no more
+    learnt                  probability that it is the model's own, not the text's statistics seen through random
+                            weights (`learnt`); NaN where it was not tested or there is no evidence of it
     view                    in what its firings are most alike (`views`)
     context_coherence       mean cosine of the contexts of two firings, activation-weighted (`evidence`)
     token_entropy, …, density                          the measures of `metrics.measures`
@@ -237,8 +237,8 @@ def _verdicts(
     }
 
 
-_ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "learnt", "n_senses", "explanation"]
-_ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "view", NAMES[0]]
+_ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]
+_ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "learnt", "view", NAMES[0]]
 _ORDER += [*MEASURES, "n_active", "n_sequences"]
 
 

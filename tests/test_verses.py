@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 
+from interp.benchmark.lemma_text import lemma_text
 from models.verses import MODULES, Word, read_verses, words_of
 
 VERSE = 'The <w lemma="strong:G0976" n="1">book</w> <note>no</note>of <w lemma="strong:G2424 strong:G5547">the son</w>.'
@@ -56,3 +57,17 @@ def test_a_damaged_module_is_refused(tmp_path, damage, said):
     write(tmp_path / MODULES["english"][0], [VERSE], damage=damage)
     with pytest.raises(ValueError, match=said):
         read_verses("english", tmp_path)
+
+
+def test_a_lemma_holds_at_its_words_in_both_languages():
+    english = [[("God", "G2316"), ("spake", "G2980")], [("men", "G0444"), ("and", ""), ("all", "")]] * 200
+    spanish = [[("Dios", "G2316"), ("habló", "G2980")], [("hombres", "G0444"), ("y", ""), ("todos", "")]] * 200
+    text = lemma_text([english, spanish], n_seq=100, n_ctx=12)
+    flat = [text.vocab[token] for token in text.tokens.reshape(-1)]
+    by_name = {factor.name: factor for factor in text.factors}
+    assert {flat[row] for row in by_name["lemma G2316"].rows} == {" god", " dios"}
+    assert by_name["token ' god'"].tags == {f"token {text.vocab.index(' god')}", "lemma G2316"}
+    with pytest.raises(ValueError, match="languages of 400, 399 verses"):
+        lemma_text([english, spanish[1:]], n_seq=100, n_ctx=12)
+    with pytest.raises(ValueError, match="ask for fewer"):
+        lemma_text([english, spanish], n_seq=1000, n_ctx=12)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from interp.benchmark.factors import Factor, FactorText, factor, text_of
+from interp.benchmark.factors import MIN_ROWS, Factor, FactorText, factor, text_of
 
 MIN_SHARE = 0.1
 RARE = "…"
@@ -46,7 +46,9 @@ def lemma_text(languages: Sequence[Verses], n_seq: int, n_ctx: int, *, n_words: 
     carried = np.array([lemma for _, lemma in pairs]).reshape(n_seq, n_ctx)
 
     def found() -> Iterator[Factor]:
-        for lemma in sorted({*carried.reshape(-1).tolist()} - {""}):
+        for lemma in sorted(
+            lemma for lemma, n in Counter(lemma for _, lemma in pairs).items() if lemma and n >= MIN_ROWS
+        ):
             yield factor(f"lemma {lemma}", carried == lemma, f"lemma {lemma}")
 
     return text_of(tokens, vocab, found(), [tuple(tags[i]) for i in range(len(vocab))], n_tokens=150, after=range(0))

@@ -207,8 +207,10 @@ class Learner:
     def _resample(self, x: Float[Tensor, "row d_in"], error: Float[Tensor, "row d_out"]) -> None:
         step = self.steps_done
         if self.resampler.collects(step):
-            rows = torch.cat([x - self.weights["b_dec"], -error], 1)
-            self.resampler.collect(step, rows, error.square().sum(1))
+            centred, loss = x - self.weights["b_dec"], error.square().sum(1)
+            if self.config.resamples_what_is_missing:
+                loss = loss / centred.square().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
+            self.resampler.collect(step, torch.cat([centred, -error], 1), loss)
         if step in self.resampler.at:
             rows, missing = self.resampler.take().split(x.shape[1], 1)
             given = (self.weights, [self.means, self.squares], self.initial_parameters, self.idle, rows)

@@ -4,8 +4,8 @@
                  ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and
                  E = Σ_i ‖e_i‖² are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
                  (Gao et al. 2024, arXiv 2406.04093, A.2, without f and h)
-    resampling   a dead or faint latent (`interp.faint`) is drawn again at a row chosen ∝ (its loss)²: along the row
-                 (Towards Monosemanticity, 2023), or along what its reconstruction lacks
+    resampling   a dead or faint latent (`interp.faint`) is drawn again: along a row chosen ∝ (its loss)² (Towards
+                 Monosemanticity, 2023), or along what the reconstruction of a row lacks, chosen ∝ (its loss / ‖row‖²)²
 
 f = min(1, 12 FVU): while the FVU is above a twelfth AuxK weighs as much as the main loss, below it less and less. The
 paper's code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of .015, as
@@ -15,8 +15,10 @@ them. h is the loss of Huber (1964) of √(A / E): beyond E the pull grows no fu
 
 AuxK alone makes dead latents faint: on the demo's activations it leaves .5 % dead and 33 % faint. Latents that are
 drawn again (`resample_missing`) begin as a step of matching pursuit does, with what is missing in one row; no two begin
-with the same, and Adam begins with steps of the usual size. Then .6 % are dead and 1.2 % faint, at an FVU of .043, not
-.046.
+with the same, and Adam begins with steps of the usual size. Then 2 % are idle, at an FVU of .043, not .046. Rows are
+chosen by the share that is lost: by the loss itself, where few rows are several times as long as the others, latents
+are drawn at these, and their like on held-out text fires them a hundredfold (SmolLM2, layer 15: a seventh of the error
+on two rows of 20,309).
 
 The loss is dense over the dead latents alone, so it costs little while few are dead; where many are, a share of the
 rows stands for the batch (A, E and B are then of that share), so that the cost stays bounded.

@@ -34,7 +34,7 @@ class PickConfig(SAEConfig):
     k: int = 32
     """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""
     k_start: int | None = None
-    """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = 4 k."""
+    """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = 2 k."""
     k_anneal: Fraction = 0.6
     """Fraction over which k falls (arXiv 2410.20526: 0.1)."""
     aux_coefficient: NonNegative = 1 / 32
@@ -69,7 +69,7 @@ class PickConfig(SAEConfig):
         return cls(d_sae=d_sae, k=k, tokens=tokens, **(recipe | given))
 
     def k_at(self, step: int) -> int:
-        start = self.k_start if self.k_start is not None else min(4 * self.k, self.d_sae)
+        start = self.k_start if self.k_start is not None else min(2 * self.k, self.d_sae)
         return round(self.k + (start - self.k) * max(0.0, 1 - step / max(self.k_anneal * self.steps, _ANNEALED_FIRST)))
 
     def encode(self, f: ForwardPass) -> Encoded:

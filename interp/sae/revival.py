@@ -16,8 +16,8 @@ them. h is the loss of Huber (1964) of √(A / E): beyond E the pull grows no fu
 AuxK alone makes dead latents faint: on the demo's activations it leaves .5 % dead and 33 % faint. Latents that are
 drawn again (`resample_missing`) begin as a step of matching pursuit does, with what is missing in one row; no two begin
 with the same, and Adam begins with steps of the usual size. Then 2 % are idle, at an FVU of .043, not .046. Rows are
-chosen by the share that is lost: by the loss itself, where few rows are several times as long as the others, latents
-are drawn at these, and their like on held-out text fires them a hundredfold (SmolLM2, layer 15: a seventh of the error
+chosen by the share that is lost: by the loss itself, where few rows are several times as long as others, latents are
+drawn at these, and their like on held-out text fires them a hundredfold (SmolLM2, layer 15: a seventh of the error
 on two rows of 20,309).
 
 The loss is dense over the dead latents alone, so it costs little while few are dead; where many are, a share of the

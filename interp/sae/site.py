@@ -30,7 +30,7 @@ from interp.sae.rules import Rule
 Store = ActivationStore | JoinedStore
 FLOOR = 10
 """Of a matched filter (`Site.precision`), in mean variances: with much less, filters lean on directions that hardly
-vary and answer the rare row that does with a hundred times its size; with much more the FVU jumps as latents are drawn."""
+vary and answer the rare row that does with a hundred times its size; with much more FVU jumps as latents are drawn."""
 _DRAW = 0x1A7E47
 """Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
 

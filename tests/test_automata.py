@@ -8,7 +8,7 @@ from interp import FeatureStore
 from interp.baselines import FixedDictionary
 from interp.codes import SparseCodes
 from interp.effects import automaton
-from interp.effects.automata import lifts
+from interp.effects.automata import NEIGHBOURS, _shuffled, lifts
 from models.transformer import Transformer, TransformerConfig
 
 V, D = 64, 64
@@ -63,3 +63,11 @@ def test_what_cannot_be_an_automaton_is_refused(world):
         automaton(features, model, "blocks.0.hook_resid_post", dictionary, min_fired=999)
     with pytest.raises(ValueError, match="no direct path from ln_final.hook_scale"):
         automaton(features, model, "ln_final.hook_scale", dictionary, min_fired=3)
+
+
+def test_a_shuffle_moves_every_token_and_none_far():
+    order = np.random.default_rng(0).permutation(100)
+    places = _shuffled(order, np.random.default_rng(1))
+    rank = np.argsort(order)
+    assert sorted(places) == list(range(100)) and (places != np.arange(100)).all()
+    assert (rank[places] // NEIGHBOURS == rank // NEIGHBOURS).all()

@@ -130,11 +130,12 @@ def _standard(
 
 
 def _shuffled(order: Int64[np.ndarray, " token"], generator: np.random.Generator) -> Int64[np.ndarray, " token"]:
-    """Each token in the place of another that is about as frequent; order: the tokens by frequency."""
+    """Each token in the place of another that is about as frequent, none in its own: where a frequent token stayed, the
+    null would hold what it is to be held against. order: the tokens by frequency."""
     places = np.empty_like(order)
     for start in range(0, len(order), NEIGHBOURS):
-        block = order[start : start + NEIGHBOURS]
-        places[block] = generator.permutation(block)
+        block = generator.permutation(order[start : start + NEIGHBOURS])
+        places[block] = np.roll(block, 1)
     return places
 
 

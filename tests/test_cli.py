@@ -17,6 +17,7 @@ import tomli_w
 
 from interp import ranking_evidence
 from interp.activations import ActivationStore
+from interp.benchmark.planted_texts import FAMILIES
 from interp.cli import main
 from interp.cli.console import Bar
 from interp.cli.sae_commands import field_lines
@@ -145,7 +146,9 @@ def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
     assert len(shares) == 8
 
 
-def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys):
+def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys, monkeypatch):
+    three = {family: FAMILIES[family] for family in ("topics", "records", "scripts")}
+    monkeypatch.setattr("interp.benchmark.judged.FAMILIES", three)
     assert main(["scorecard", "--seeds", "1", "--latents", "60", "--out", str(tmp_path / "scores.csv")]) == 0
     said = capsys.readouterr().out
     assert "senses_exact" in said and said.index("monosemanticity") < said.index("token_entropy")

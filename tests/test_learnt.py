@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyses import learnt_latents
 from interp.monosemanticity.learnt import (
     EVIDENCE,
     MAX_NEXT,
@@ -87,6 +88,16 @@ def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
     for latent in found.dropna().index[:5]:
         each = [np.corrcoef(ours[:, latent], column)[0, 1] for column in theirs.T if column.any()]
         assert found[latent] == pytest.approx(max(each), abs=2e-3)
+
+
+def test_the_calibration_is_made_again_from_what_is_kept(tmp_path):
+    results = learnt_latents.main(["--quick", "--out", str(tmp_path)])
+    kinds = {"frozen decoder", "frozen encoder", "soft-frozen decoder", "shuffled model", "untrained model"}
+    assert [row["corpus"] for row in results["held out"]] == [*learnt_latents.CORPORA, "all"]
+    assert all(kinds <= row.keys() and 0 <= row["auroc"] <= 1 for row in results["held out"])
+    times = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("latents.parquet")}
+    assert len(times) == 2 and learnt_latents.main(["--quick", "--out", str(tmp_path)]) == results
+    assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
 def test_evidence_that_a_table_lacks_is_missing(tiny_run):

@@ -282,9 +282,11 @@ def test_views_of_a_position_come_from_its_own_sequence():
     name = VIEWS.index
     assert not points[:, 0, name("previous_same")].any() and not points[:, -1, name("next_same")].any()
     np.testing.assert_array_equal(points[:, 1:, name("previous_same")], points[:, :-1, name("same")])
-    np.testing.assert_array_equal(points[:, :-1, name("next")], points[:, 1:, name("token")])
+    np.testing.assert_array_equal(points[:, :-1, name("next")], points[:, 1:, name("role")])
+    np.testing.assert_array_equal(points[:, 1:, name("previous")], points[:, :-1, name("role")])
+    assert (points[:, 0, name("recent")] == points[0, 0, name("recent")]).all(), "nothing stands before any of them"
     # Over the text each view has mean zero, and no direction with more than unit variance.
-    for view in ("same", "form", "surroundings"):
+    for view in ("same", "form", "role", "surroundings", "recent", "position"):
         own = points[:, :, name(view)].reshape(-1, points.shape[-1])
         assert np.abs(own.mean(0)).max() < 0.1 and np.linalg.eigvalsh(np.cov(own.T)).max() < 1.1
 

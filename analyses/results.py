@@ -72,7 +72,17 @@ def take_over(section: Section, folder: Path) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
     KEPT.mkdir(exist_ok=True)
-    kept_file(section).write_text(json.dumps({**about, "command": section.command, "results": found}, indent=1) + "\n")
+    content = {**about, "command": section.command, "results": without_places(found)}
+    kept_file(section).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def without_places(value: Any) -> Any:
+    """Of each absolute path its name alone: where files lay on one machine says nothing on another."""
+    if isinstance(value, dict):
+        return {name: without_places(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [without_places(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def kept_file(section: Section) -> Path:

@@ -55,3 +55,9 @@ def test_readme_is_filled_between_its_marks():
     filled = results.filled(text, "speed", result_tables.speed_in_short(SPEED))
     assert "old" not in filled and "TopK 50 ms, 11.0 × as fast as SAELens's own. TopK is 4.0 × as fast" in filled
     assert results.filled(filled, "speed", "old") == text
+
+
+def test_results_keep_names_of_files_and_not_where_they_lay():
+    found = {"model": {"name": "/home/someone/model.gguf"}, "files": ["/a/b.txt", "a/b.txt", 1.5, None, "blocks.0"]}
+    kept = {"model": {"name": "model.gguf"}, "files": ["b.txt", "a/b.txt", 1.5, None, "blocks.0"]}
+    assert results.without_places(found) == kept

@@ -150,9 +150,11 @@ def real_model_rows(out: Path, rounds: int) -> list[dict[str, object]]:
     @torch.no_grad()
     def forward_alone() -> None:
         decoder.layers = blocks[: REAL_LAYER + 1]
-        for batch in tokens.long().split(REAL_BATCH):
-            decoder(batch, use_cache=False)
-        decoder.layers = blocks
+        try:
+            for batch in tokens.long().split(REAL_BATCH):
+                decoder(batch, use_cache=False)
+        finally:
+            decoder.layers = blocks
 
     def harvest_it() -> None:
         """Without the sample that finds outliers: of few tokens it would be most of them."""

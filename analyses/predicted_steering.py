@@ -10,7 +10,7 @@ costs equal KL (`interp.effects.steering_scores`). After Arad, Mueller & Belinko
 Claims tested (row 19), each in every seed. The concept of a latent is in the tokens that stand at its firings and right
 behind them; how much more of it is written is its success.
     19b  what a latent puts out in one step foretells its success: Spearman ≥ .7
-    19c  the tenth of which most is foretold succeeds at least twice as well as latents drawn at random
+    19c  the tenth with the highest scores succeeds at least twice as well as latents drawn at random
     19d  what it puts out foretells this better than what it reads does, by how well the token at hand tells its firing
     19e  the same as 19b of how much more often the latent itself fires in what is written
 """
@@ -95,7 +95,7 @@ def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
         ),
         Claim(
             row="19c",
-            text="The tenth of which most is foretold steers at least twice as well as random latents at equal KL.",
+            text="The tenth with the highest scores steers at least twice as well as random latents at equal KL.",
             holds=all(b >= 2 * d and b > 0 for b, d in zip(best, drawn, strict=True)),
             found=f"Rise of the concept {interval(best)} against {interval(drawn)}.",
             numbers={"best": best, "drawn": drawn},

@@ -92,16 +92,16 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
 
 
 def circuit(
-    edges: pd.DataFrame, *, names: Mapping[tuple[str, int], str] | None = None, most: int = 24, title: str = ""
+    edges: pd.DataFrame, *, names: Mapping[tuple[str, int], str] | None = None, max_edges: int = 24, title: str = ""
 ) -> go.Figure:
     """Features of one dictionary on the left, those of the next on the right, and which makes which fire: a band is as
     thick as the edge is strong, blue where it adds to the activation, red where it takes from it.
 
-    edges: upstream, downstream (latents) and effect, a row an edge, of `effects.feature_edges`; the `most` strongest
-    are drawn. names: of ("upstream" | "downstream", latent); their numbers, where there are none.
+    edges: upstream, downstream (latents) and effect, a row an edge, of `effects.feature_edges`; the
+    `max_edges` strongest are drawn. names: of ("upstream" | "downstream", latent); their numbers, where there are none.
     """
     need(edges, "upstream", "downstream", "effect")
-    shown = edges.loc[edges["effect"].abs().sort_values(ascending=False, kind="stable").index[:most]]
+    shown = edges.loc[edges["effect"].abs().sort_values(ascending=False, kind="stable").index[:max_edges]]
     sides = {side: _ordered(shown, side) for side in ("upstream", "downstream")}
     known = names or {}
     tallest = max(map(len, sides.values()))
@@ -128,16 +128,16 @@ def circuit(
 
 
 def automaton(
-    loops: pd.DataFrame, cycles: pd.DataFrame, *, names: Mapping[int, str] | None = None, most: int = 8
+    loops: pd.DataFrame, cycles: pd.DataFrame, *, names: Mapping[int, str] | None = None, max_edges: int = 8
 ) -> go.Figure:
     """Features that keep themselves going, on the left, and pairs that bring one another about, on the right: the
-    strongest `most` of each, an arrow where what one writes fires the other.
+    strongest `max_edges` of each, an arrow where what one writes fires the other.
 
     loops: latent, effect; cycles: latent, other, effect, of `effects.Automaton`. names: of latents; else their numbers.
     """
     need(loops, "latent", "effect")
     need(cycles, "latent", "other", "effect")
-    known, shown = names or {}, (loops.head(most), cycles.head(most))
+    known, shown = names or {}, (loops.head(max_edges), cycles.head(max_edges))
     tallest = max(1, *map(len, shown))
     fig = go.Figure()
     ring = np.linspace(0.25 * np.pi, 1.8 * np.pi, 40)

@@ -66,6 +66,11 @@ class LanguageModel(nn.Module):
         return list(self._useful)
 
     @property
+    def reads_on(self) -> nn.Module:
+        """What goes on from the keys and values that it kept of the tokens before, where the library's models can."""
+        return self.inner
+
+    @property
     def blocks(self) -> Any:
         """Of a model of TransformerLens, with its names of weights."""
         return self.inner.blocks

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.effects import intervene, pin, steering_scores, steering_success, useful_range
+from interp.baselines import RandomDictionary
+from interp.effects import add, intervene, pin, steering_scores, steering_success, useful_range
+from interp.effects.steering import Steered
+from interp.hooks import capture, resolve_hooks
+from models import load_model
+from tests.foreign_models import D_MODEL, FAMILIES, foreign_model, foreign_tokenizer
+from tests.foreign_models import N_CTX as SLIDES
 from tests.test_effects import POST, V, ours, planted, sae, scanned, seeded
 
 
@@ -78,3 +84,30 @@ def test_a_kl_that_is_no_cost_and_a_latent_that_never_fires_are_refused(tokens, 
         steering_scores(features, model, POST, dictionary, [4])
     with pytest.raises(ValueError, match="n_tokens=0 must be at least 1"):
         steering_success(features, model, POST, dictionary, {0: 1.0}, n_tokens=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_keeps_its_keys_and_values_writes_the_same_and_reads_each_token_once(family, monkeypatch):
+    tokenizer = foreign_tokenizer(family)
+    model = load_model(foreign_model(family, len(tokenizer)), tokenizer=tokenizer)
+    dictionary = RandomDictionary(D_MODEL, 20, 4)
+    tokens = torch.randint(4, 100, (2, SLIDES + 6), generator=seeded(0))
+    tokens[:, [0, 9]] = tokenizer.bos_token_id
+    rows = capture(model, tokens[:, :SLIDES], resolve_hooks(model, ["blocks.1.hook_resid_post"]))
+    norms = rows["blocks.1.hook_resid_post"].norm(dim=-1).flatten()
+    dictionary.metadata = {"norm_limit": float(norms.detach().quantile(0.9))}
+    actions = {3: pin(4.0), 7: add(-2.0)}
+    steered = Steered(model, "blocks.1.hook_resid_post", dictionary, actions)
+    read = []
+    count = model.inner.get_input_embeddings().register_forward_hook(lambda _, ids, __: read.append(ids[0].shape[1]))
+    sampled = steered.sample(tokens[:, : SLIDES - 5], 8, 1.0, 5)
+    count.remove()
+    assert read == [SLIDES - 5, 1, 1, 1, 1, 1, SLIDES, SLIDES], "the last two no longer fit, and are read with a window"
+    kept = None
+    for end in range(7, 14):
+        logits, kept = steered._next(tokens[:, :end], kept)
+        torch.testing.assert_close(logits, steered.logits(tokens[:, :end])[:, -1], atol=1e-4, rtol=0)
+    free = Steered(model, "blocks.1.hook_resid_post", dictionary, {}).logits(tokens[:, :13])[:, -1]
+    assert kept is not None and (logits - free).abs().max() > 1e-2
+    monkeypatch.setattr(type(model), "reads_on", property(lambda self: self))
+    assert torch.equal(sampled, steered.sample(tokens[:, : SLIDES - 5], 8, 1.0, 5))

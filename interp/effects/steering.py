@@ -5,9 +5,11 @@
     useful_range(doses, most_loss=4.0)                                       the multiples that bring it at that cost
 
 A multiple is of the latent's largest activation in the scan. Special tokens and rows above the dictionary's norm limit
-are not steered.
+are not steered. A Hugging Face model keeps the keys and values of the tokens before, and reads each token once while
+the text fits in its context; any other model reads the whole text again for each token.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -24,6 +26,8 @@ from interp.features.feature_store import FeatureStore
 from interp.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+CACHES = ("cache", "past_key_values")
+"""What Hugging Face's models call what they keep of the tokens before, the newer name first."""
 
 
 def steer(
@@ -139,15 +143,28 @@ class Steered:
     ) -> Int[Tensor, "seq pos_plus_n"]:
         tokens = to_model(self.module, tokens)
         generator = torch.Generator(tokens.device).manual_seed(seed)
-        n_ctx = size_of(self.module, "n_ctx") or tokens.shape[1] + n
+        n_ctx, kept = size_of(self.module, "n_ctx") or tokens.shape[1] + n, None
         for _ in range(n):
-            logits = self.logits(tokens[:, -n_ctx:])[:, -1]
+            logits, kept = self._next(tokens[:, -n_ctx:], kept if tokens.shape[1] <= n_ctx else None)
             if temperature == 0:
                 chosen = logits.argmax(1, keepdim=True)
             else:
                 chosen = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)
             tokens = torch.cat([tokens, chosen], 1)
         return tokens
+
+    def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
+        """The logits behind the last token, and what the model keeps of all tokens (None: nothing); `kept`: of all but
+        the last."""
+        reader = getattr(self.module, "reads_on", self.module)
+        takes = inspect.signature(reader.forward).parameters
+        name = next((name for name in CACHES if name in takes and "use_cache" in takes), None)
+        if name is None:
+            return self.logits(tokens)[:, -1], None
+        unread = tokens if kept is None else tokens[:, -1:]
+        with evaluating(self.module), self._held(unread):
+            output = reader(unread, use_cache=True, **{} if kept is None else {name: kept})
+        return logits_of(output)[:, -1], getattr(output, name, None)
 
     def _held(self, tokens: Int[Tensor, "seq pos"]) -> Any:
         if not self.actions:

@@ -135,8 +135,21 @@ class Chromium:
             f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'nearest'}}); const b = e.getBoundingClientRect();"
         )
         x, y = self.evaluate(f"{place} return [b.x + b.width / 2, b.y + b.height / 2]; }})()")
-        for kind in ("mousePressed", "mouseReleased"):
-            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self._mouse(("mousePressed", x, y), ("mouseReleased", x, y))
+
+    def drag(self, selector: str, *places: float | tuple[float, float]) -> None:
+        """Press the mouse at the first place of an element and move it over the others: shares of its width, half-way
+        down, or pairs of shares of its width and of its height."""
+        box = self.evaluate(f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().toJSON()")
+        at = [place if isinstance(place, tuple) else (place, 0.5) for place in places]
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in at]
+        moves = [("mouseMoved", *point) for point in points]
+        self._mouse(moves[0], ("mousePressed", *points[0]), *moves[1:], ("mouseReleased", *points[-1]))
+
+    def _mouse(self, *events: tuple[str, float, float]) -> None:
+        for kind, x, y in events:
+            button = "none" if kind == "mouseMoved" else "left"
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
 
     def press(self, key: str) -> None:
         code = KEYS.get(key, ord(key.upper()[0]))

@@ -381,6 +381,9 @@ def test_logit_effects_are_listed_of_tokens_that_occur(least, tmp_path):
         ranked = sorted(shown, key=lambda token: own[token])
         assert list(row.bottom_logit_tokens) == ranked[:3] and list(row.top_logit_tokens) == ranked[:-4:-1]
         np.testing.assert_allclose(row.top_logits, [own[token] for token in ranked[:-4:-1]], rtol=1e-4)
+        spread, _ = np.histogram([own[token] for token in shown], len(row.logit_counts))
+        assert np.abs(np.cumsum(row.logit_counts) - np.cumsum(spread)).max() <= 1 and row.logit_counts[-1] >= 1
+        assert row.logit_counts.sum() == len(shown)
     assert bool({8, 9, 10} & listed) == (least == 0) and (11 in listed) == (least < 3)
 
 

@@ -290,10 +290,43 @@ def test_the_address_holds_the_search_the_filters_and_the_order(browser, address
 
 
 def test_an_address_that_asks_for_what_is_not_here_shows_all(browser, address):
-    browser.open(f"{address}#features?verdict=none&label=%3Cb%3E&density=1&sort=constructor&q=")
+    browser.open(
+        f"{address}#features?verdict=none&label=%3Cb%3E&density=1&explanation_f1=0.5,0.2&part=1,2,x&sort=constructor&q="
+    )
     assert len(latents(browser)) == D_SAE and question(browser) == "#features"
     browser.open(f"{address}#nowhere")
     assert browser.evaluate("document.body.dataset.view") == "overview"
+
+
+def bars(browser, name: str) -> list[float]:
+    """Heights of the bars of a range's histogram."""
+    bins = f"document.querySelectorAll('[data-range={name}] .bin')"
+    return browser.evaluate(f"Array.from({bins}, (e) => Number(e.getAttribute('height')))")
+
+
+def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser, address):
+    browser.open(f"{address}#features")
+    f1, n = "report.data.page.columns.explanation_f1", len(latents(browser))
+    browser.evaluate("document.querySelector('[data-range=explanation_f1] .handle').focus()")
+    for _ in range(6):
+        browser.press("ArrowRight")
+    assert question(browser) == "#features?explanation_f1=0.3," and len(latents(browser)) == n - 1
+    assert browser.text(".applied") == ["F1 of the explanation ≥ 0.3 ✕"]
+    assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 3, "its own range does not narrow it"
+    browser.click(".chip[data-verdict=lexical]")
+    assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 1, "another filter does"
+    browser.open(f"{address}{question(browser)}")
+    assert set(latents(browser)) == {*range(20, 25)}
+    browser.click(".applied .chip")
+    browser.click(".chip[data-verdict=lexical]")
+    assert question(browser) == "#features" and len(latents(browser)) == n and browser.text(".applied") == [""]
+    browser.drag("[data-range=explanation_f1] svg", 0.45, 0.6)
+    assert set(latents(browser)) == set(browser.evaluate(f"{f1}.flatMap((x, i) => (x < 0.55 && x > 0.4 ? [i] : []))"))
+    assert question(browser) == "#features?explanation_f1=0.45,0.6"
+    browser.press("Escape")
+    browser.evaluate("document.querySelector('[data-range=explanation_f1] .handle').focus()")
+    browser.press("Escape")
+    assert question(browser) == "#features" and len(latents(browser)) == n and not browser.complaints
 
 
 HOSTILE = "<img src=x onerror=alert(1)>"

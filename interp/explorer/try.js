@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.try = (() => {
-  const { columns, verdictOf, isUnsure } = report.table;
+  const { columns, verdictOf, isUnsure } = report.selection;
   const { latents } = report.data.page;
   const EXAMPLE = "Once upon a time, in the middle of the night,";
   const held = new Map();

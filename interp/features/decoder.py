@@ -7,7 +7,8 @@ The direct effect of a latent at activation 1 on the logits, with its direction 
 
 Of the vocabulary are listed the tokens that occur in the text at least `ScanConfig.min_occurrences` times: a model was
 hardly taught those that never do, so they have the largest effects of all, and what they say can be seen nowhere. The
-mean is over the whole vocabulary none the less, so that an effect is the same number whatever text is scanned.
+mean is over the whole vocabulary none the less, so that an effect is the same number whatever text is scanned. How the
+effects on those tokens are spread is kept as counts in N_LOGIT_BINS bins of equal width, from the least to the largest.
 With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
 
     next_auroc = P(effect_s > effect_t) + ½ P(effect_s = effect_t),   s ~ P, t ~ U     ½: no more often than in any text
@@ -30,6 +31,7 @@ from interp.features.chunks import Rows
 from interp.features.logit_path import LogitPath
 from interp.features.token_counts import TokenCounts
 
+N_LOGIT_BINS = 40
 _BLOCK = 256
 _LEVELS = 4096
 
@@ -79,6 +81,8 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None
         best = effects[:, shown].topk(k, largest=largest)
         tokens[side] = shown[best.indices].numpy()
         columns |= {f"{side}_logit_tokens": list(tokens[side]), f"{side}_logits": list(best.values.numpy())}
+    spread = (torch.histc(own[shown], N_LOGIT_BINS) for own in effects)
+    columns["logit_counts"] = [counts.int().numpy() for counts in spread]
     if following is None:
         return columns
     n_next, share, auroc = _follow(effects.numpy(), tokens["top"], rows.unigrams, *following)

@@ -28,7 +28,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             n_sequences:int64 burstiness:float top_token:int32 top_token_share:float token_entropy:float n_tokens:int32
             dec_norm:float enc_dec_cosine:float fvu_rise:float
             top_logit_tokens:[int32] top_logits:[float] bottom_logit_tokens:[int32] bottom_logits:[float]
-            top_logit_next:[int64] top_logit_next_share:[float] next_auroc:float
+            logit_counts:[int32] top_logit_next:[int64] top_logit_next_share:[float] next_auroc:float
             best_label:string best_label_f1:float""",
         "histograms": "latent:int32 bin:int32 low:float high:float n:int64",
         "intervals": "latent:int32 interval:int32 low:float high:float n:int64",

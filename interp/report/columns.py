@@ -78,6 +78,7 @@ def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataF
         "explanation_f1": _numbers(ranking, "explanation_f1"),
         "density": _numbers(features, "density"),
         "max": _numbers(features, "max"),
+        "fvu_rise": _numbers(features, "fvu_rise"),
         "tokens": [top.get(latent, []) for latent in range(len(features))],
         "label": label,
         "label_f1": _numbers(features, "best_label_f1"),

@@ -2,9 +2,9 @@
 "use strict";
 
 report.views.compare = (() => {
-  const { columns, verdictOf, isUnsure } = report.table;
+  const { columns, verdictOf, isUnsure } = report.selection;
   const { latents, ranked } = report.data.page;
-  const { open, block, facts, logits, ruleElement, strongest, word } = report.views.feature.parts;
+  const { activations, open, block, facts, logits, ruleElement, strongest, word } = report.views.feature.parts;
   let wanted;
 
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
@@ -41,7 +41,7 @@ report.views.compare = (() => {
       h("div.name", null, h("h2", null, featureLink(latent, `Feature ${latent}`)), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null),
         ranked ? intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent]) : null),
       h("p.lead", null, ruleElement(columns.explanation[latent], columns.explanation_f1[latent], "No explanation was found.")),
-      facts(feature), block("Direct logit effects", logits(feature)), block("Activations", report.histogram(feature.histogram, feature.intervals)),
+      facts(feature), block("Direct logit effects", logits(feature)), block("Activations", activations(feature)),
       block("Strongest", feature.facts.n_active ? strongest(feature) : h("p.missing", null, "It never fired on the tokens scanned.")));
   }
 

@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf, isUnsure, isInseparable } = report.table;
+  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
   const { evidence, chunk, latents, tokens: scanned, min_f1: MIN_F1 } = report.data.page;
   const { example } = report.examples;
   const WIDE = matchMedia("(min-width: 1021px)");
@@ -50,6 +50,12 @@ report.views.feature = (() => {
     const { top, bottom } = feature.logits;
     const most = largest(top, bottom);
     return h("div.pair", null, bars("positive logits", top, "positive", most), bars("negative logits", bottom, "negative", most));
+  }
+
+  /* Its intervals are dotted. */
+  function activations({ histogram: { edges, counts }, intervals }) {
+    const lines = intervals.slice(1).map(([low]) => low);
+    return report.histogram({ title: "Histogram of activations", edges, counts, log: true, lines, ticks: [edges[0], ...lines.filter((v, k) => v > edges[0] && k % 2 === 0), edges.at(-1)], axis: "activation (log scale)", unit: "firings" });
   }
 
   /* Other latents, each with its explanation, numbers and a way to set the two side by side. */
@@ -211,7 +217,7 @@ report.views.feature = (() => {
     const dead = !feature.facts.n_active;
     if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(latent, feature)))];
     return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, firings(feature)), h("div.side", null,
-      block("Direct logit effects", logits(feature)), effects(feature), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", report.histogram(feature.histogram, feature.intervals)),
+      block("Direct logit effects", logits(feature)), effects(feature), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", activations(feature)),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(latent, feature)),
       block("Co-activating features", links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))),
       h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature)))];
@@ -242,5 +248,5 @@ report.views.feature = (() => {
     scrollTo(0, 0);
   }
 
-  return { within: "features", titled: (latent) => `Feature ${latent}`, show, parts: { open, block, facts, logits, ruleElement, strongest, word } };
+  return { within: "features", titled: (latent) => `Feature ${latent}`, show, parts: { activations, open, block, facts, logits, ruleElement, strongest, word } };
 })();

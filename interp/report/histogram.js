@@ -1,26 +1,66 @@
-/* How strongly a feature fires: log-spaced bins on a log axis, as they were counted. */
+/* A histogram, and a range of it where one may be chosen: by dragging over it, or by the arrow keys on its two handles.
+ *
+ * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks: [value, text],
+ * least first, written above the bars. onrange: told [first bin, last bin + 1], or null for all of it, and whether the
+ * pointer is still down. The element that comes back has show({ counts, range }). */
 "use strict";
 
-report.histogram = ({ edges: sides, counts }, intervals) => {
+report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false, root = false, onrange = null }) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
-  const bins = counts.map((n, k) => [sides[k], sides[k + 1], n]);
-  const [W, H, left, bottom, top] = [400, 150, 44, 34, 8];
-  const floor = bins[0][0];
-  const ends = [Math.log(floor), Math.log(bins.at(-1)[1])];
-  const x = (v) => left + ((Math.log(Math.max(v, floor)) - ends[0]) / (ends[1] - ends[0] || 1)) * (W - left - 6);
-  const most = Math.max(...bins.map(([, , n]) => n), 1);
-  const y = (n) => top + (1 - n / most) * (H - top - bottom);
-  const bars = bins.map(([low, high, n]) => svg("rect", { class: "bin", x: x(low), y: y(n), width: Math.max(x(high) - x(low) - 0.6, 0.6), height: y(0) - y(n) },
-    svg("title", {}, `${format.significant(low)} to ${format.significant(high)}: ${format.count(n)} firings`)));
-  const edges = intervals.slice(1).map(([low]) => low).filter((low) => low > floor);
-  const ticks = [bins[0][0], ...edges.filter((_, k) => k % 2 === 0), bins.at(-1)[1]];
-  const spread = ticks.filter((v, k) => k === 0 || k === ticks.length - 1 || (x(v) - x(ticks[0]) > 40 && x(ticks.at(-1)) - x(v) > 40))
-    .filter((v, k, all) => k === 0 || k === all.length - 1 || x(v) - x(all[k - 1]) > 34);
-  return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "histogram", role: "img", "aria-label": "Histogram of activations" },
-    bars, edges.map((v) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: top, y2: y(0) })),
-    svg("line", { class: "axis", x1: left, x2: W - 6, y1: y(0), y2: y(0) }),
-    spread.map((v, k) => svg("text", { x: x(v), y: y(0) + 13, "text-anchor": k === 0 ? "start" : k === spread.length - 1 ? "end" : "middle" }, format.significant(v, 2))),
-    svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" }, format.count(most)), svg("text", { x: left - 5, y: y(0), "text-anchor": "end" }, "0"),
-    svg("text", { x: (left + W) / 2, y: H - 4, "text-anchor": "middle", class: "title" }, "activation (log scale)"),
-    svg("text", { transform: `translate(9 ${(top + y(0)) / 2}) rotate(-90)`, "text-anchor": "middle", class: "title" }, "firings"));
+  const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, 150 + 11 * Math.ceil(marks.length / 2), 44, 34, 8 + 11 * Math.ceil(marks.length / 2)];
+  const right = small ? 8 : 6, last = counts.length, base = H - bottom;
+  const scaled = (v) => (log ? Math.log(Math.max(v, edges[0])) : v);
+  const ends = [scaled(edges[0]), scaled(edges[last])];
+  const x = (v) => left + ((scaled(v) - ends[0]) / (ends[1] - ends[0] || 1)) * (W - left - right);
+  const grown = root ? Math.sqrt : (n) => n;
+  const write = (v) => format.significant(v, 2);
+  let shown = { counts, range: null };
+
+  const bars = counts.map(() => svg("rect", { class: "bin" }));
+  const names = bars.map((bar) => bar.appendChild(svg("title")));
+  const most = svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" });
+  const texts = spread(ticks.length ? ticks : [edges[0], edges[last >> 1], edges[last]]);
+  const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, ...(onrange ? { class: "brushed" } : { role: "img", "aria-label": title }) },
+    bars, lines.filter((v) => v > edges[0]).map((v) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: top, y2: base })),
+    svg("line", { class: "axis", x1: left, x2: W - right, y1: base, y2: base }), marked(),
+    texts.map((v, k) => svg("text", { x: x(v), y: base + 13, "text-anchor": k === 0 ? "start" : k === texts.length - 1 ? "end" : "middle" }, write(v))),
+    small ? [] : [most, svg("text", { x: left - 5, y: base, "text-anchor": "end" }, "0"),
+      svg("text", { x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, axis),
+      svg("text", { transform: `translate(9 ${(top + base) / 2}) rotate(-90)`, "text-anchor": "middle" }, unit)]);
+
+  /* Ticks with room between them; the first and the last stay. */
+  function spread(values) {
+    const kept = [values[0]];
+    for (const v of values.slice(1, -1)) if (x(v) - x(kept.at(-1)) > 38 && x(values.at(-1)) - x(v) > 40) kept.push(v);
+    return [...kept, values.at(-1)];
+  }
+
+  /* Texts in rows above the bars, the outermost lowest, each with a line down to its value. */
+  function marked() {
+    const half = marks.length / 2;
+    return marks.map(([value, text], k) => {
+      const isLow = k < half, y = top - 3 - 11 * (isLow ? k : marks.length - 1 - k);
+      return [svg("line", { class: "edge", x1: x(value), x2: x(value), y1: y + 2, y2: base }), svg("text", { class: "mark", x: x(value) + (isLow ? 3 : -3), y, "text-anchor": isLow ? "start" : "end" }, text)];
+    });
+  }
+
+  function show(changed) {
+    shown = { ...shown, ...changed };
+    const highest = Math.max(...shown.counts, 1), [from, to] = shown.range ?? [0, last];
+    shown.counts.forEach((n, k) => {
+      const height = (grown(n) / grown(highest)) * (base - top), width = x(edges[k + 1]) - x(edges[k]);
+      const place = { x: x(edges[k]), y: base - height, width: Math.max(width - 0.6, 0.6), height };
+      for (const [name, value] of Object.entries(place)) bars[k].setAttribute(name, value.toFixed(2));
+      bars[k].classList.toggle("out", k < from || k >= to);
+      names[k].textContent = `${write(edges[k])} to ${write(edges[k + 1])}: ${format.count(n)}${unit ? ` ${unit}` : ""}`;
+    });
+    most.textContent = format.count(highest);
+    brush?.show(from, to);
+  }
+
+  const place = { x: edges.map(x), base, top, width: W };
+  const element = h(small ? "div.histogram.small" : "div.histogram", onrange ? { role: "group", "aria-label": title } : null, picture);
+  const brush = onrange && report.brush(picture, { title, place, write: (k) => write(edges[k]), range: () => shown.range, onrange });
+  show({});
+  return Object.assign(element, { show });
 };

@@ -15,7 +15,7 @@
   function route() {
     const [name, argument, asked] = where();
     const view = Object.hasOwn(report.views, name) ? name : "overview";
-    if (asked !== undefined) report.table.adopt(asked);
+    if (asked !== undefined) report.selection.adopt(asked);
     for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
       const here = link.dataset.view === (report.views[view].within ?? view);
@@ -27,7 +27,7 @@
     document.title = `${titled ? titled(argument) : title} · ${report.data.page.title}`;
     document.getElementById("tip").hidden = true;
     report.views[view].show(document.getElementById(view), argument);
-    report.table.remember();
+    report.selection.remember();
   }
 
   function step(by) {

@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, verdictOf, labelOf } = report.table;
+  const { columns, verdictOf, labelOf } = report.selection;
   const WAYS = {
     verdict: "verdict",
     monosemanticity: "monosemanticity",

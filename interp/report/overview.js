@@ -3,7 +3,7 @@
 
 report.views.overview = (() => {
   const { columns, latents, tokens, order, ranked } = report.data.page;
-  const { verdictOf, isUnsure } = report.table;
+  const { verdictOf, isUnsure } = report.selection;
   const N_SHOWN = 5;
   const WORDS = [
     ["Latent", "a unit of the dictionary: a direction that it writes, and the activation with which it writes it on each token."],

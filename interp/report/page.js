@@ -97,7 +97,7 @@ const format = {
     if (x === null || x === undefined) return "–";
     if (x === 0) return "0";
     const size = Math.abs(x);
-    const text = size >= 1e5 || size < 1e-3 ? x.toExponential(digits - 1) : String(Number(x.toPrecision(digits)));
+    const text = size >= 1e5 || size < 1e-3 ? Number(x.toPrecision(digits)).toExponential() : String(Number(x.toPrecision(digits)));
     return text.replace("e-", "e−").replace(/^-/, "−").replace("e+", "e");
   },
   density(x) {

@@ -169,7 +169,9 @@ def _histogram(bins: list[tuple]) -> dict[str, list]:
 
 
 def _logits(row: dict[Any, Any]) -> dict[str, list] | None:
-    sides = {}
+    """Tokens at both ends, and counts over the vocabulary between the ends; none of a scan that kept no counts."""
+    counts = row.get("logit_counts")
+    sides = {"counts": counts.tolist() if isinstance(counts, np.ndarray) else []}
     for side in ("top", "bottom"):
         tokens, values = row.get(f"{side}_logit_tokens"), row.get(f"{side}_logits")
         if not isinstance(tokens, Sequence | np.ndarray) or not isinstance(values, Sequence | np.ndarray):

@@ -44,7 +44,7 @@ report.views.summary = (() => {
     const { columns, latents } = report.data.page;
     const counts = columns.verdicts.map((verdict, place) => [verdict, columns.verdict.filter((v) => v === place).length]);
     counts.sort((a, b) => b[1] - a[1]);
-    const unsure = (verdict) => columns.verdict.filter((v, i) => columns.verdicts[v] === verdict && report.table.isUnsure(i)).length;
+    const unsure = (verdict) => columns.verdict.filter((v, i) => columns.verdicts[v] === verdict && report.selection.isUnsure(i)).length;
     const title = "Verdicts; pale: unsure, the interval of the probability holds ½";
     return h("table.bars", null, h("caption", null, report.data.page.ranked ? title : "Verdicts"), h("tbody", null, counts.map(([verdict, n]) => {
       const open = unsure(verdict);

@@ -1,0 +1,82 @@
+/* The controls of a selection: search, verdicts, labels, ranges; and what is applied, each with a button that takes it off. */
+"use strict";
+
+report.applied = (() => {
+  const { state, set, setRange, onchange, hasNone, clear } = report.selection;
+  const { all } = report.ranges;
+
+  /* "0.1 to 0.5", "≥ 0.1" or "< 0.5". */
+  function rangeInWords(name) {
+    const { edges } = all[name], [from, to] = state.ranges[name], [low, high] = [edges[from], edges[to]].map((edge) => format.significant(edge, 2));
+    return !from ? `< ${high}` : to === edges.length - 1 ? `≥ ${low}` : `${low} to ${high}`;
+  }
+
+  /* Of the selection, in words, and how each is taken off. */
+  function parts(all) {
+    const own = Object.keys(state.ranges).map((name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)]);
+    if (state.part) own.push(["A part of the map", () => set({ part: "" })]);
+    if (!all) return own;
+    const rest = [["query", (text) => `“${text}”`], ["verdict", format.verdict], ["starred", () => "starred"], ["label", format.words]];
+    return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: key === "verdict" ? null : "" })]), ...own];
+  }
+
+  /* A line of them that follows the selection. all: those with a control of their own too. */
+  return (all = false) => {
+    const line = h("div.applied", { role: "group", "aria-label": "Filters that are on" });
+    const show = () => {
+      line.replaceChildren(...parts(all).map(([text, remove]) => h("button.chip", { type: "button", title: "Take this filter off", onclick: remove }, text, h("span", { "aria-hidden": "true" }, " ✕"))));
+      line.hidden = !line.childElementCount || (all && hasNone());
+    };
+    onchange(show);
+    show();
+    return line;
+  };
+})();
+
+report.filters = (() => {
+  const { latents } = report.data.page;
+  const { columns, state, verdictOf, set, setRange, counts, order, onchange } = report.selection;
+  const HINT = 'Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
+  const WIDE = matchMedia("(min-width: 641px) and (min-height: 700px)");
+
+  function chips() {
+    const counted = new Map(columns.verdicts.map((verdict) => [verdict, 0]));
+    for (let i = 0; i < latents; i++) counted.set(verdictOf(i), counted.get(verdictOf(i)) + 1);
+    const known = ["monosemantic", "polysemantic", "lexical", "dense", "too_rare", "faint", "dead"];
+    const names = [...counted.keys()].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
+    const chip = (data, onclick, ...text) => h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, ...text);
+    return [...names.map((verdict) => chip({ "data-verdict": verdict }, () => set({ verdict: state.verdict === verdict ? null : verdict }), verdictElement(verdict), h("span.number", null, format.count(counted.get(verdict))))),
+      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "★ starred")];
+  }
+
+  function select(name, choices, first) {
+    return h("select", { "aria-label": first, "data-state": name, onchange() { set({ [name]: this.value }); } },
+      h("option", { value: "" }, first), choices.map(([value, text]) => h("option", { value }, text)));
+  }
+
+  /* A histogram each, of the latents that all other filters leave. */
+  function histograms() {
+    return Object.entries(report.ranges.all).map(([name, { title, hint, edges, log }]) => {
+      const histogram = report.histogram({ title, edges, counts: counts(name), log, small: true, unit: "features", onrange: (range, isMoving) => setRange(name, range, isMoving) });
+      const show = () => histogram.show({ counts: counts(name), range: state.ranges[name] ?? null });
+      onchange(show);
+      show();
+      return h("div.range", { "data-range": name }, h("span", { title: hint, "aria-hidden": "true" }, title), histogram);
+    });
+  }
+
+  return (...below) => {
+    const labels = columns.labels.map((label) => [label, format.words(label)]);
+    return h("div.controls", null,
+      h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
+      h("div.filters", null,
+        h("input", {
+          id: "search", type: "search", "data-state": "query", placeholder: 'Search: return, tok:return, rule:…, label:…, #12, "two words"', title: HINT, "aria-label": "Search features", autocomplete: "off", spellcheck: "false",
+          oninput() { set({ query: this.value }); },
+          onkeydown(event) { if (event.key === "Enter" && order().length) { this.blur(); location.hash = `#feature/${order()[0]}`; } },
+        }),
+        labels.length ? select("label", labels, "Any label") : null, below[0]),
+      h("details.ranges", { open: WIDE.matches }, h("summary", null, "Ranges"), h("div", null, histograms())),
+      report.applied(), ...below.slice(1));
+  };
+})();

@@ -1,0 +1,153 @@
+/* Which latents are selected, and in which order: by a search, filters, ranges of their numbers and a part of the map. The
+ * address holds it all as its question. What each latent is said to be is here too, since filters and views ask it alike. */
+"use strict";
+
+report.selection = (() => {
+  const { columns, latents, order: recommended } = report.data.page;
+  const { parse, quality } = report.search;
+  const ranges = report.ranges.all;
+  const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
+  /* It does next to nothing: out of sight unless it is asked for. */
+  const isIdle = (i) => ["faint", "dead"].includes(verdictOf(i));
+  /* Its verdict goes by the probability, whose interval holds ½. */
+  const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
+  /* Its firings have no meaning in common, yet fall into no parts. */
+  const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
+  const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
+  const KEYS = {
+    latent: { title: "Latent", value: (i) => i, up: true },
+    verdict: { title: "Verdict", value: verdictOf, up: true },
+    monosemanticity: { title: "Monosemanticity", value: (i) => columns.monosemanticity[i], hint: "probability that it means one thing, with its interval" },
+    learnt: { title: "Used", value: (i) => columns.learnt[i], hint: "probability that it is the model's own, not the text's statistics seen through random weights" },
+    senses: { title: "Senses", value: (i) => columns.senses[i], hint: "parts into which its firings fall" },
+    explanation: { title: "Explanation", value: (i) => columns.explanation[i] || null, up: true },
+    explanation_f1: { title: "F1", value: (i) => columns.explanation_f1[i], hint: "F1 of the explanation, held out" },
+    density: { title: "Density", value: (i) => columns.density[i], hint: "share of tokens on which it fires" },
+    max: { title: "Max", value: (i) => columns.max[i], hint: "largest activation" },
+    top_token: { title: "Top token", value: (i) => columns.tokens[i][0] ?? null, up: true },
+    label: { title: "Best label", value: labelOf, up: true, hint: "detected with an F1 of 0.3 or more" },
+    label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
+  };
+  const ASKED = { q: "query", verdict: "verdict", starred: "starred", label: "label", part: "part", sort: "sort" };
+  const NOTHING = { query: "", verdict: null, starred: "", label: "", part: "", ranges: {} };
+  const hasNone = () => Object.keys(NOTHING).every((key) => (key === "ranges" ? !Object.keys(state.ranges).length : !state[key]));
+  /* Latent → its place in the recommended order, which decides between equals in any other. */
+  const places = [];
+  recommended.forEach((i, place) => { places[i] = place; });
+
+  /* part: the corners of a polygon on the map; inside: whether each latent lies in it, null until the map is read. */
+  const state = { ...NOTHING, sort: null, up: false, terms: [], inside: null };
+  const listeners = [];
+  let order = null, has = new Uint8Array(latents), counts = {};
+
+  function matches(i) {
+    if (state.verdict !== null ? verdictOf(i) !== state.verdict : isIdle(i) && !state.terms.length) return false;
+    if (state.starred && !report.notes.of(i).star) return false;
+    if (state.label && labelOf(i) !== state.label) return false;
+    return !state.inside || Boolean(state.inside[i]);
+  }
+
+  /* The names of the ranges that a latent is outside of. */
+  const outside = (i) => Object.entries(state.ranges).filter(([name, [from, to]]) => !(ranges[name].bin[i] >= from && ranges[name].bin[i] < to)).map(([name]) => name);
+
+  /* Select, count in the bins of each range what all else leaves, and sort. */
+  function arrange() {
+    state.terms = parse(state.query);
+    counts = Object.fromEntries(Object.entries(ranges).map(([name, { edges }]) => [name, new Array(edges.length - 1).fill(0)]));
+    has = new Uint8Array(latents);
+    const { value } = KEYS[state.sort] ?? {}, kept = [];
+    for (let i = 0; i < latents; i++) {
+      const fit = !matches(i) ? 0 : state.terms.length ? quality(state.terms, i) : 1;
+      const out = fit ? outside(i) : null;
+      if (!fit || out.length > 1) continue;
+      for (const name of out.length ? out : Object.keys(ranges)) if (ranges[name].bin[i] >= 0) counts[name][ranges[name].bin[i]]++;
+      if (out.length) continue;
+      has[i] = 1;
+      kept.push([value ? value(i) : fit, i]);
+    }
+    const sign = state.up ? 1 : -1;
+    kept.sort(([a, i], [b, j]) => {
+      if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === (b ?? null) ? places[i] - places[j] : (a ?? null) === null ? 1 : -1;
+      return (a < b ? -sign : a > b ? sign : 0) || places[i] - places[j];
+    });
+    order = kept.map(([, i]) => i);
+  }
+
+  function apply(isMoving = false) {
+    arrange();
+    for (const listener of listeners) listener();
+    if (!isMoving) remember();
+  }
+
+  /* Take over some of the state; isMoving: more is about to come, which the address need not hold. */
+  function set(changed, isMoving) {
+    const isPart = "part" in changed && changed.part !== state.part;
+    Object.assign(state, changed);
+    if (isPart) enclose();
+    apply(isMoving);
+  }
+
+  function setRange(name, range, isMoving) {
+    const { [name]: _, ...rest } = state.ranges;
+    set({ ranges: range ? { ...rest, [name]: range } : rest }, isMoving);
+  }
+
+  const clear = () => set({ ...NOTHING });
+
+  /* Find the latents in the polygon; the map is read for it if it is not yet. */
+  async function enclose() {
+    const { part } = state;
+    state.inside = null;
+    if (!part) return;
+    const points = await loadData("map");
+    if (state.part !== part || points.missing) return;
+    state.inside = new Uint8Array(latents);
+    for (const k of report.inside(part.split(",").map(Number), points.x, points.y)) state.inside[points.latents[k]] = 1;
+    apply();
+  }
+
+  /* The search, the filters and the order as the question of an address; "" where all is as at first. */
+  function question() {
+    const asked = new URLSearchParams();
+    for (const [name, key] of Object.entries(ASKED)) if (state[key]) asked.set(name, state[key]);
+    for (const [name, range] of Object.entries(state.ranges)) asked.set(name, report.ranges.written(name, range));
+    if (state.sort !== null && state.up !== Boolean(KEYS[state.sort].up)) asked.set("reversed", "1");
+    return String(asked).replaceAll("%2C", ",");
+  }
+
+  /* Take over a question; what it names that is not here is left out. */
+  function adopt(text) {
+    if (text === question()) return;
+    const asked = new URLSearchParams(text);
+    const known = (name, values) => (values.includes(asked.get(name)) ? asked.get(name) : null);
+    const sort = known("sort", Object.keys(KEYS));
+    const corners = asked.get("part") ?? "";
+    set({
+      query: asked.get("q") ?? "", verdict: known("verdict", columns.verdicts), starred: known("starred", ["1"]) ?? "", label: known("label", columns.labels) ?? "",
+      part: /^-?[\d.]+(,-?[\d.]+){5,}$/.test(corners) && corners.split(",").length % 2 === 0 ? corners : "",
+      ranges: Object.fromEntries(Object.keys(ranges).map((name) => [name, report.ranges.read(name, asked.get(name))]).filter(([, range]) => range)),
+      sort, up: sort !== null && Boolean(KEYS[sort].up) !== asked.has("reversed"),
+    }, true);
+  }
+
+  /* Write the question into the address, so that a copied link and a reload show the same. */
+  function remember() {
+    const path = location.hash.split("?")[0];
+    if (!/^#(features?|map)(\/|$)/.test(path)) return;
+    const asked = question();
+    history.replaceState(null, "", asked ? `${path}?${asked}` : path);
+  }
+
+  const arranged = () => {
+    if (!order) arrange();
+    return order;
+  };
+
+  return {
+    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, clear, adopt, remember,
+    order: arranged,
+    has: (i) => Boolean(arranged() && has[i]),
+    counts: (name) => arranged() && counts[name],
+    onchange: (listener) => listeners.push(listener),
+  };
+})();

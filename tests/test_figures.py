@@ -1,15 +1,20 @@
 """Figures draw what they are given, with titles and units, and are written at the width of print."""
 
+import io
 import json
+import re
 import shutil
+from base64 import b64decode
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
 from interp import figures
+from interp.figures.embedded_fonts import Face, _ranked, with_fonts
 from interp.figures.one_latent import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
@@ -397,6 +402,36 @@ def test_images_have_the_width_of_print(ranking, tmp_path):
     figure = figures.score_distributions(ranking)
     assert 'width="319' in figures.save(figure, tmp_path / "scores.svg").read_text()
     assert figures.save(figure, tmp_path / "scores.pdf", width="page").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(shutil.which("fc-match") is None, reason="needs fontconfig")
+def test_an_svg_holds_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
+    subset = pytest.importorskip("fontTools.subset")
+    style = "font-family: &quot;No such font&quot;, sans-serif; fill: red"
+    text = f'<text style="{style}">aé<tspan style="font-weight:700">b</tspan>\u2192<tspan>&lt;</tspan>\ue000</text>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="9"><g>{text}</g></svg>'
+    held = with_fonts(svg)
+    assert re.sub("<style>.*</style>", "", held) == svg and "url(http" not in held
+    faces = re.findall("@font-face{(.*?);src:.*?base64,([^)]+)\\)", held)
+    shown: dict[str, set[int]] = {}
+    for look, data in faces:
+        said = {int(code, 16) for code in re.findall(r"U\+(\w+)", look)}
+        font = subset.load_font(io.BytesIO(b64decode(data)), subset.Options())
+        assert said <= set(font.getBestCmap()) and "font-family:'No such font'" in look
+        shown.setdefault(re.search("font-weight:(\\w+)", look)[1], set()).update(said)
+    assert shown == {"normal": {ord(letter) for letter in "aé→<"}, "bold": {ord("b")}}
+    refused = subset.load_font(str(next(_ranked(["sans-serif"], Face()))[0]), subset.Options())
+    refused["OS/2"].fsType = 2
+    refused.save(tmp_path / "refused.ttf")
+    monkeypatch.setattr("interp.figures.embedded_fonts._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")
+    assert "@font-face" not in with_fonts(svg), "its licence bits forbid it"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert with_fonts(svg) == svg and "needs fontconfig (fc-match) and fonttools" in caplog.text
+
+
+def test_names_stay_where_they_are_while_an_axis_has_no_range():
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], text=["a", "b"], mode="markers+text"))
+    assert for_print(figure).data[0].text == ("a", "b")
 
 
 def test_an_image_without_a_browser_is_refused_in_words(ranking, tmp_path, monkeypatch):

@@ -26,7 +26,10 @@ _MARGIN = 70.0, 90.0
 
 def with_placed_names(fig: go.Figure) -> go.Figure:
     """Set `textposition` of every named point, and take away the names for which there is no room; those of points
-    that lie higher are placed first. A name that is taken away stays in `hovertext`."""
+    that lie higher are placed first. A name that is taken away stays in `hovertext`. Where an axis has no range yet,
+    names stay as they are."""
+    if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
+        return fig
     for trace in fig.select_traces(dict(type="scatter", mode="markers+text")):
         names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
         size = trace.textfont.size or fig.layout.font.size or 12

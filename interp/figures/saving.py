@@ -1,7 +1,8 @@
 """Figures as files: for print at the width of a journal's column or page, or interactive; each with what made it.
 
 In: a plotly Figure. Out: a file whose ending says how: .svg, .pdf, .png, .jpeg or .webp are drawn by Chrome or Chromium
-through kaleido (a PDF holds its fonts), .html and .json need none; and beside it `NAME.ENDING.json`, what is known.
+through kaleido (SVG and PDF hold their fonts), .html and .json need none; and beside it what is known of it, in
+`NAME.ENDING.json`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from interp.figures.embedded_fonts import with_fonts
 from interp.figures.print_layout import for_print, in_pixels
 from interp.files import digest, write_json, write_text
 
@@ -71,4 +73,6 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
     except ChromeNotFoundError as error:
         raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
     for path, written in temporary.items():
+        if path.suffix == ".svg":
+            written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
         os.replace(written, path)

@@ -9,6 +9,7 @@ from interp.benchmark.planted_texts import FAMILIES
 def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_was(tmp_path, monkeypatch):
     some = {family: FAMILIES[family] for family in ("topics", "records", "slots")}
     monkeypatch.setattr("interp.benchmark.judged.FAMILIES", some)
+    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
     assert results["A"]["verdict"]["n"] > 100 and results["A"]["scores"][0]["score"] == "monosemanticity"
     assert {f"B {family} dictionary" for family in scorecard.MODEL_FAMILIES} <= results.keys()

@@ -149,6 +149,7 @@ def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
 def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys, monkeypatch):
     three = {family: FAMILIES[family] for family in ("topics", "records", "scripts")}
     monkeypatch.setattr("interp.benchmark.judged.FAMILIES", three)
+    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
     assert main(["scorecard", "--seeds", "1", "--latents", "60", "--out", str(tmp_path / "scores.csv")]) == 0
     said = capsys.readouterr().out
     assert "senses_exact" in said and said.index("monosemanticity") < said.index("token_entropy")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from interp.benchmark.factors import Factor
 from interp.benchmark.judged import (
@@ -16,7 +17,7 @@ from interp.benchmark.judged import (
 )
 from interp.benchmark.planted_latents import WorldConfig, planted_world
 from interp.benchmark.planted_texts import FAMILIES
-from interp.benchmark.scores import calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
+from interp.benchmark.scores import auroc, calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
 from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
 from interp.monosemanticity import cohesion
@@ -288,3 +289,11 @@ def test_a_score_of_chance_gets_a_half(judged):
     assert table.auroc_low[0] < 0.5 < table.auroc_high[0]
     with pytest.raises(ValueError, match="no latent was tested"):
         scorecard(judged[judged.kind == "nothing"], {"monosemanticity": 1})
+
+
+def test_auroc_is_that_of_scikit_learn_with_ties_and_weights():
+    rng = np.random.default_rng(0)
+    one, weights = rng.random(200) < 0.4, rng.random(200) * (rng.random(200) < 0.9)
+    score = np.round(rng.normal(size=200) + one, 1)
+    assert auroc(one, score, weights) == pytest.approx(roc_auc_score(one, score, sample_weight=weights), abs=1e-12)
+    assert np.isnan(auroc(one, score, weights * one))

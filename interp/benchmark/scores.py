@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 from scipy.stats import rankdata
-from sklearn.metrics import roc_auc_score
 
 from interp.benchmark.judged import claimed
 from interp.benchmark.truth import ONE, SEVERAL
@@ -94,7 +93,7 @@ def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
     part, pure = (split[name].explode().to_numpy(np.float64) for name in ("sense_one", "sense_purity"))
     known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
     part, pure = part[known], pure[known] >= ONE
-    parts_auroc = roc_auc_score(pure, part) if 0 < pure.sum() < len(pure) else np.nan
+    parts_auroc = auroc(pure, part, np.ones(len(part))) if 0 < pure.sum() < len(pure) else np.nan
     out = {
         "n": len(table),
         "ece": draws[0, 0],
@@ -143,7 +142,17 @@ def _measure(
     k = max(1, int(one.sum()) // 2)
     best = np.argsort(-score, kind="stable")[:k]
     precision = (one[best] * weights[best]).sum() / max(weights[best].sum(), 1e-12)
-    return float(roc_auc_score(one, score, sample_weight=weights)), rank, float(precision)
+    return auroc(one, score, weights), rank, float(precision)
+
+
+def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]) -> float:
+    """Weighted probability that a score of `one` is above one of the others, ties counting half: what
+    sklearn.metrics.roc_auc_score gives, at a fiftieth of its time. NaN where either kind weighs nothing."""
+    place = np.unique(score, return_inverse=True)[1]
+    ours, theirs = np.bincount(place, weights * one), np.bincount(place, weights * ~one)
+    below = theirs.cumsum() - theirs / 2
+    total = ours.sum() * theirs.sum()
+    return float((ours * below).sum() / total) if total > 0 else float("nan")
 
 
 def _spearman(score: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], n_active: np.ndarray) -> float:

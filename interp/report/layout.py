@@ -5,6 +5,7 @@ Fewer latents than UMAP can make a neighbourhood graph of are projected on their
 """
 
 import warnings
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float
@@ -26,8 +27,10 @@ def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) ->
 
 def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
-    from umap import UMAP
+    from umap import UMAP, layouts, umap_, utils
 
+    for module in (umap_, layouts, utils):
+        _keep_compiled(module)
     k = min(15, len(rows) - 1)
     # Exact neighbours are quick at these sizes, and spare umap a minute of compiling its approximate search.
     distances, indices = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows).kneighbors(rows)
@@ -39,6 +42,15 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
         warnings.simplefilter("ignore")  # umap warns that it cannot map new points, and of a seed's single thread
         points = mapper.fit_transform(rows)
     return np.nan_to_num(points)
+
+
+def _keep_compiled(module: ModuleType) -> None:
+    """umap compiles its loops anew in each process, for ten seconds, unless numba is told to keep them on disk."""
+    from numba.core.dispatcher import Dispatcher
+
+    for function in vars(module).values():
+        if isinstance(function, Dispatcher):
+            function.enable_caching()
 
 
 def _pca(rows: np.ndarray) -> np.ndarray:

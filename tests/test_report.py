@@ -620,3 +620,12 @@ def test_chromium_draws_the_figures(chromium, page, view):
     dom = chromium.dom(page.as_uri() + f"#{view}")
     section = dom[dom.index(f'<section id="{view}"') :]
     assert 'data-ready="true"' in section and "main-svg" in section and "<img" not in dom
+
+
+def test_a_map_leaves_the_number_of_threads_as_it_was():
+    """umap's parallel loops set it for the whole process, and last bits of matmuls follow it."""
+    torch.set_num_threads(1)
+    rows = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    points = decoder_layout(rows)
+    assert torch.get_num_threads() == 1 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
+    assert np.array_equal(points, decoder_layout(rows))

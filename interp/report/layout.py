@@ -8,6 +8,7 @@ import warnings
 from types import ModuleType
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 MIN_FOR_UMAP = 20
@@ -38,9 +39,11 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     mapper = UMAP(
         n_neighbors=k, min_dist=0.1, metric="cosine", n_epochs=200, random_state=seed, n_jobs=1, precomputed_knn=known
     )
+    threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # umap warns that it cannot map new points, and of a seed's single thread
         points = mapper.fit_transform(rows)
+    torch.set_num_threads(threads)  # numba, which starts its own, has changed it
     return np.nan_to_num(points)
 
 

@@ -329,6 +329,31 @@ def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser,
     assert question(browser) == "#features" and len(latents(browser)) == n and not browser.complaints
 
 
+def test_a_range_of_the_activations_chooses_among_the_stored_examples(browser, address):
+    browser.open(f"{address}#feature/3")
+    shown = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
+    first = browser.evaluate(f"{shown}.filter(Boolean)")
+    browser.evaluate("document.querySelector('[role=group] > .brushed').scrollIntoView({block: 'center'})")
+    browser.drag("[role=group] > .brushed", 0.6, 0.98)
+    [said] = browser.text(".contexts [role=status]")
+    kept = browser.evaluate(f"{shown}.filter(Boolean).map(Number)")
+    stored = int(re.search(r"of the (\d+) examples", said)[1])
+    assert f" {len(kept)} of the " in said and 0 < len(kept) < stored
+    assert kept == [seq * N_CTX + 3 for seq in reversed(range(N_SEQ - len(kept), N_SEQ))], "strongest first"
+    browser.click(".contexts [role=status] button")
+    assert browser.evaluate(f"{shown}.filter(Boolean)") == first and question(browser) == "#feature/3"
+
+
+def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_named(browser, address):
+    browser.open(f"{address}#feature/3")
+    spread = "document.querySelector('svg[aria-label*=vocabulary]')"
+    counts = f"Array.from({spread}.querySelectorAll('title'), (e) => parseInt(e.textContent.split(': ')[1]))"
+    assert sum(browser.evaluate(counts)) == len(VOCAB)
+    outermost = browser.text(".logits.positive tbody th")[0].strip()
+    marks = browser.evaluate(f"Array.from({spread}.querySelectorAll('.mark'), (e) => e.textContent)")
+    assert len(marks) == 6 and marks[-1].strip("·") == {"\n": "↵", "\t": "⇥"}.get(outermost, outermost)
+
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 

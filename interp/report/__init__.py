@@ -53,6 +53,7 @@ ASSETS = (
     "filters.js",
     "table.js",
     "examples.js",
+    "logits.js",
     "feature.js",
     "compare.js",
     "summary.js",

@@ -38,6 +38,9 @@ report.examples = (() => {
     }
   }
 
+  /* The activation at its firing token. */
+  const valueOf = ([, , firing, , sparse]) => sparse[sparse.findIndex((place, k) => k % 2 === 0 && place === firing) + 1];
+
   function example([, row, firing, packed, sparse], most, word) {
     const active = new Map();
     for (let k = 0; k < sparse.length; k += 2) active.set(sparse[k], sparse[k + 1]);
@@ -65,5 +68,5 @@ report.examples = (() => {
     tip.style.top = `${box.top}px`;
   });
 
-  return { example, pieces };
+  return { example, pieces, valueOf };
 })();

@@ -4,11 +4,12 @@
 report.views.feature = (() => {
   const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
   const { evidence, chunk, latents, tokens: scanned, min_f1: MIN_F1 } = report.data.page;
-  const { example } = report.examples;
+  const { example, valueOf } = report.examples;
   const WIDE = matchMedia("(min-width: 1021px)");
   let vocab, wanted;
 
   const word = (token) => vocab[token] ?? `⟨${token}⟩`;
+  const { logits, effects } = report.logits(word);
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
   /* Open where there is room; on a phone a tap away. */
   const folded = (title, ...children) => h("details.block", { open: WIDE.matches }, h("summary", null, h("h3", null, title)), ...children);
@@ -27,35 +28,28 @@ report.views.feature = (() => {
     });
   }
 
-  function bars(caption, rows, kind, most) {
-    return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(([token, value]) =>
-      h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": Math.abs(value) / most }, h("i")), h("td", null, format.fixed(value))))));
-  }
-
-  const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
-
-  /* What the model says without it, on a sample of the sequences where it fires. */
-  function effects({ effects }) {
-    if (!effects) return null;
-    const { loss_change, later_loss_change, kl, likelier, less_likely, sequences } = effects;
-    const most = largest(likelier, less_likely);
-    const row = (title, [mean, low, high]) => h("tr", null, h("th", { scope: "row" }, title), h("td", null, format.significant(mean)), h("td.muted", null, low === null ? "" : `${format.significant(low)} to ${format.significant(high)}`));
-    return block("What it does", h("table.plain", null, h("tbody", null, row("Loss without it, where it fires", loss_change), row("at later tokens", later_loss_change), row("KL of the predictions", kl)),
-      h("caption.below", null, `Nats, ablated in ${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}, with 95 % intervals; below: tokens that it makes likelier and less likely where it fires.`)),
-    h("div.pair", null, bars("likelier", likelier, "positive", most), bars("less likely", less_likely, "negative", most)));
-  }
-
-  function logits(feature) {
-    if (!feature.logits) return nothing(report.data.page.logits ? `There are ${report.data.page.logits}.` : "No logit effects were computed.");
-    const { top, bottom } = feature.logits;
-    const most = largest(top, bottom);
-    return h("div.pair", null, bars("positive logits", top, "positive", most), bars("negative logits", bottom, "negative", most));
-  }
-
   /* Its intervals are dotted. */
-  function activations({ histogram: { edges, counts }, intervals }) {
+  function activations({ histogram: { edges, counts }, intervals }, onrange = null) {
     const lines = intervals.slice(1).map(([low]) => low);
-    return report.histogram({ title: "Histogram of activations", edges, counts, log: true, lines, ticks: [edges[0], ...lines.filter((v, k) => v > edges[0] && k % 2 === 0), edges.at(-1)], axis: "activation (log scale)", unit: "firings" });
+    return report.histogram({ title: "Histogram of activations", edges, counts, log: true, lines, ticks: [edges[0], ...lines.filter((v, k) => v > edges[0] && k % 2 === 0), edges.at(-1)], axis: "activation (log scale)", unit: "firings", onrange });
+  }
+
+  /* The histogram; while a range of it is chosen, `place` has the stored examples in it, instead of what the others show. */
+  function chooser(feature, place, others) {
+    const { edges } = feature.histogram, rows = new Set();
+    const stored = feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row)).sort((a, b) => valueOf(b) - valueOf(a));
+    const choose = (range) => {
+      histogram.show({ range });
+      place.hidden = !range;
+      for (const other of others) other.hidden = Boolean(range);
+      if (!range) return place.replaceChildren();
+      const [from, to] = range, isIn = (x) => (!from || x >= edges[from]) && (to === edges.length - 1 || x < edges[to]);
+      const kept = stored.filter((one) => isIn(valueOf(one)));
+      place.replaceChildren(h("h2", null, "Where it fires"), h("h3", { role: "status" }, `Activation ${format.significant(edges[from])} to ${format.significant(edges[to])} `,
+        h("small", null, `${format.count(kept.length)} of the ${format.count(stored.length)} examples stored `), h("button.link", { type: "button", onclick: () => choose(null) }, "All of them")), list(kept, feature));
+    };
+    const histogram = activations(feature, choose);
+    return [histogram, stored.length ? h("p.below", null, "Drag over it to see the examples of a range.") : null];
   }
 
   /* Other latents, each with its explanation, numbers and a way to set the two side by side. */
@@ -216,11 +210,12 @@ report.views.feature = (() => {
   function page(latent, feature) {
     const dead = !feature.facts.n_active;
     if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(latent, feature)))];
-    return [heading(latent), facts(feature), h("div.split", null, h("div.contexts", null, firings(feature)), h("div.side", null,
-      block("Direct logit effects", logits(feature)), effects(feature), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", activations(feature)),
+    const [chosen, contexts, rest] = [h("div.contexts", { hidden: true }), h("div.contexts", null, firings(feature)), h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature))];
+    return [heading(latent), facts(feature), h("div.split", null, chosen, contexts, h("div.side", null,
+      block("Direct logit effects", logits(feature)), effects(feature, block), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", chooser(feature, chosen, [contexts, rest])),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(latent, feature)),
       block("Co-activating features", links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))),
-      h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature)))];
+      rest)];
   }
 
   const near = (latent, feature) => links(latent, feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");

@@ -35,11 +35,11 @@ report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [],
     return [...kept, values.at(-1)];
   }
 
-  /* Texts in rows above the bars, the outermost lowest, each with a line down to its value. */
+  /* Texts in rows above the bars, the outermost highest, each with a line down to its value. */
   function marked() {
     const half = marks.length / 2;
     return marks.map(([value, text], k) => {
-      const isLow = k < half, y = top - 3 - 11 * (isLow ? k : marks.length - 1 - k);
+      const isLow = k < half, y = top - 3 - 11 * (isLow ? half - 1 - k : k - half);
       return [svg("line", { class: "edge", x1: x(value), x2: x(value), y1: y + 2, y2: base }), svg("text", { class: "mark", x: x(value) + (isLow ? 3 : -3), y, "text-anchor": isLow ? "start" : "end" }, text)];
     });
   }

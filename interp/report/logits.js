@@ -1,0 +1,52 @@
+/* What a feature does to the predictions: tokens that it raises and lowers by the direct path, and what ablating it changes.
+ *
+ * word: the text of a token. */
+"use strict";
+
+report.logits = (word) => {
+  const N_MARKED = 3, LONGEST = 12;
+  const nothing = (text) => h("p.missing", null, text);
+  const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
+
+  function bars(caption, rows, kind, most) {
+    return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(([token, value]) =>
+      h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": Math.abs(value) / most }, h("i")), h("td", null, format.fixed(value))))));
+  }
+
+  /* What the model says without it, on a sample of the sequences where it fires. */
+  function effects({ effects }, block) {
+    if (!effects) return null;
+    const { loss_change, later_loss_change, kl, likelier, less_likely, sequences } = effects;
+    const most = largest(likelier, less_likely);
+    const row = (title, [mean, low, high]) => h("tr", null, h("th", { scope: "row" }, title), h("td", null, format.significant(mean)), h("td.muted", null, low === null ? "" : `${format.significant(low)} to ${format.significant(high)}`));
+    return block("What it does", h("table.plain", null, h("tbody", null, row("Loss without it, where it fires", loss_change), row("at later tokens", later_loss_change), row("KL of the predictions", kl)),
+      h("caption.below", null, `Nats, ablated in ${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}, with 95 % intervals; below: tokens that it makes likelier and less likely where it fires.`)),
+    h("div.pair", null, bars("likelier", likelier, "positive", most), bars("less likely", less_likely, "negative", most)));
+  }
+
+  /* A token on one line of a picture. */
+  function short(token) {
+    const characters = Array.from(word(token), (c) => ({ " ": "·", "\n": "↵", "\t": "⇥" })[c] ?? c);
+    return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
+  }
+
+  /* The effects on all tokens of the vocabulary that occur, the outermost by name. */
+  function spread({ top, bottom, counts }) {
+    if (!counts.length || !top.length) return null;
+    const [least, most] = [bottom[0][1], top[0][1]];
+    const marks = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()].map(([token, value]) => [value, short(token)]);
+    return report.histogram({
+      title: "Histogram of logit effects over the vocabulary", edges: Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least)), counts,
+      ticks: least < 0 && most > 0 ? [least, 0, most] : [least, most], marks, root: true, axis: "effect on the logit at activation 1", unit: "tokens (root scale)",
+    });
+  }
+
+  function logits(feature) {
+    if (!feature.logits) return nothing(report.data.page.logits ? `There are ${report.data.page.logits}.` : "No logit effects were computed.");
+    const { top, bottom } = feature.logits;
+    const most = largest(top, bottom);
+    return [h("div.pair", null, bars("positive logits", top, "positive", most), bars("negative logits", bottom, "negative", most)), spread(feature.logits)];
+  }
+
+  return { logits, effects };
+};

@@ -10,6 +10,7 @@ import io
 import json
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.peers import saelens_trainer
+from analyses.peers import MATRYOSHKA_SHARES, saelens_trainer
 from interp import Run, run_stages
 from interp.activations import ActivationStore
 from interp.harvest import harvest
 from interp.pipeline.config import RunConfig
-from interp.sae import BatchTopKConfig, JumpReLUConfig, ReLUConfig, SAEConfig, TopKConfig, load_sae, train_sae
+from interp.sae import (
+    BatchTopKConfig,
+    JumpReLUConfig,
+    MatryoshkaConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+    load_sae,
+    train_sae,
+)
 
 HOOKS = {
     "demo": ("blocks.0.hook_resid_post",),
@@ -51,7 +61,7 @@ class Recipe:
     trainer: str
     lr: float
     sought: float | None
-    """λ of L1, the target of JumpReLU, the k of BatchTopK."""
+    """λ of L1, the target of JumpReLU, the k of BatchTopK and Matryoshka."""
     seed: int
 
     @property
@@ -133,6 +143,8 @@ def ours(recipe: Recipe, o: argparse.Namespace) -> SAEConfig:
             return TopKConfig(**shared, k=o.k)
         case "BatchTopK":
             return BatchTopKConfig(**shared, k=recipe.sought)
+        case "Matryoshka":
+            return MatryoshkaConfig(**shared, k=recipe.sought, groups=MATRYOSHKA_SHARES)
         case "JumpReLU":
             return JumpReLUConfig(**shared, target_l0=recipe.sought, coefficient_warmup=L0_RISE)
     return ReLUConfig(**shared, l1=recipe.sought, l1_warmup=L1_RISE)
@@ -142,9 +154,11 @@ def theirs(site: Site, recipe: Recipe, folder: Path, o: argparse.Namespace) -> N
     d_in, steps, known = site.store.d(site.hook), o.tokens // o.batch, site.store.statistics(site.hook)
     scale = d_in**0.5 / known.mean_norm
     settings: dict[str, Any] = {"d_in": d_in, "d_sae": o.d_sae, "normalize_activations": "expected_average_only_in"}
-    kind = "Standard" if recipe.kind == "L1" else recipe.kind
-    if recipe.kind in ("TopK", "BatchTopK"):
+    kind = {"L1": "Standard", "Matryoshka": "MatryoshkaBatchTopK"}.get(recipe.kind, recipe.kind)
+    if recipe.kind in ("TopK", "BatchTopK", "Matryoshka"):
         settings["k"] = recipe.sought or o.k
+        if recipe.kind == "Matryoshka":
+            settings["matryoshka_widths"] = [round(share * o.d_sae) for share in accumulate(MATRYOSHKA_SHARES)]
     elif recipe.kind == "L1":
         settings |= {"l1_coefficient": recipe.sought, "l1_warm_up_steps": round(L1_RISE * steps)}
     else:

@@ -1,0 +1,89 @@
+/* A text box in a notebook: its tokens, which features fire on them, and the card of one. See widget.py. */
+
+const PAUSE = 400; // milliseconds after the last key
+
+function h(name, attributes, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+function render({ model, el }) {
+  let at = null, timer;
+  const field = h("textarea", { rows: 3, spellcheck: "false", "aria-label": "A text for the model", oninput: () => { clearTimeout(timer); timer = setTimeout(read, PAUSE); } });
+  const tokens = h("div", { class: "tokens", dir: "ltr", "aria-label": "Its tokens" });
+  const features = h("div", { class: "features", "aria-live": "polite" });
+  const card = h("div", { class: "card" });
+
+  const set = (name, value) => { model.set(name, value); model.save_changes(); };
+
+  function read() {
+    el.classList.add("waiting");
+    set("text", field.value);
+  }
+
+  /* The tokens, each as orange as the strongest of its features; `only`: one latent's. */
+  function shade(only) {
+    const { firing = [] } = model.get("reading");
+    Array.from(tokens.children, (token, position) => {
+      const strengths = firing[position].filter(([latent]) => only === undefined || latent === only).map(([, strength]) => strength);
+      token.style.setProperty("--strength", Math.min(1, Math.max(0, ...strengths)).toFixed(3));
+    });
+  }
+
+  function row([latent, strength, places]) {
+    const [verdict, rule] = model.get("reading").about[latent];
+    const amount = `${strength.toFixed(2)}${places > 1 ? ` at ${places} tokens` : ""}`;
+    return h("button", { type: "button", class: "feature", "aria-pressed": String(latent === model.get("latent")), onclick: () => set("latent", latent), onpointerenter: () => shade(latent), onpointerleave: () => shade(), onfocus: () => shade(latent), onblur: () => shade() },
+      h("span", { class: "name" }, `Feature ${latent}`), h("span", { class: "verdict" }, verdict), h("bdi", {}, rule), h("span", { class: "amount" }, amount));
+  }
+
+  function choose(position) {
+    at = position === at ? null : position;
+    list();
+  }
+
+  /* What fires in the text, or at the token that is chosen. */
+  function list() {
+    const { tokens: words, firing, features: whole } = model.get("reading");
+    const rows = at === null ? whole : firing[at];
+    Array.from(tokens.children, (token, position) => token.setAttribute("aria-pressed", String(position === at)));
+    const where = at === null ? "In the text" : h("span", {}, "At ", h("bdi", { class: "word" }, words[at]));
+    features.replaceChildren(h("div", { class: "where" }, where, h("span", { class: "amount" }, "share of its maximum")), ...rows.map(row), rows.length ? "" : "No feature fires.");
+  }
+
+  function showReading() {
+    el.classList.remove("waiting");
+    at = null;
+    const { error = "", tokens: words = [] } = model.get("reading");
+    tokens.replaceChildren(...words.map((word, position) => h("button", { type: "button", "aria-pressed": "false", onclick: () => choose(position) }, word.replaceAll("\n", "↵"))));
+    if (!words.length) return features.replaceChildren(error);
+    shade();
+    list();
+  }
+
+  /* Written by the kernel, with every text in it escaped, as a notebook shows any feature. */
+  function showCard() {
+    card.innerHTML = model.get("card");
+    if (model.get("reading").about) list();
+  }
+
+  function showText() {
+    if (model.get("text") !== field.value) field.value = model.get("text");
+  }
+
+  const shown = { "change:reading": showReading, "change:card": showCard, "change:text": showText };
+  for (const [event, show] of Object.entries(shown)) {
+    model.on(event, show);
+    show();
+  }
+  el.classList.add("interp-explore");
+  el.append(field, tokens, h("div", { class: "below" }, features, card));
+  return () => Object.entries(shown).forEach(([event, show]) => model.off(event, show));
+}
+
+export default { render };

@@ -1,0 +1,98 @@
+"""What a run's features do in a text, in a notebook: a text box, its tokens and what fires on each, live.
+
+    from interp import Run, explore
+
+    explore(Run("runs/demo"), "Once upon a time")          shows itself; in marimo, mo.ui.anywidget(explore(…))
+
+It is an anywidget, which Jupyter, VS Code, Colab and marimo show. What it shares with the kernel are four traits: the
+page sets `text` and `latent`, the kernel answers with `reading` and `card`. A cell can set the first two as well.
+"""
+
+from importlib.resources import files
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from interp.explorer.live_model import LiveModel
+from interp.pipeline.run_folder import Run
+
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
+
+
+def explore(run: Run, text: str = "Once upon a time") -> "AnyWidget":
+    """A widget with the run's model and dictionary behind it; `text` is what it reads first.
+
+    Raises ValueError without the package anywidget, FileNotFoundError, naming the stage, for a run that is not
+    finished."""
+    if find_spec("anywidget") is None:
+        raise ValueError("exploring in a notebook needs the package anywidget: pip install 'interp[notebook]'")
+    import anywidget
+    import traitlets
+
+    own = files("interp.explorer")
+    answers = Answers(run)
+
+    class Explore(anywidget.AnyWidget):
+        _esm = own.joinpath("widget.js").read_text(encoding="utf-8")
+        _css = own.joinpath("widget.css").read_text(encoding="utf-8")
+        text = traitlets.Unicode().tag(sync=True)
+        latent = traitlets.Int(None, allow_none=True).tag(sync=True)
+        reading = traitlets.Dict().tag(sync=True)
+        card = traitlets.Unicode().tag(sync=True)
+
+        @traitlets.observe("text")
+        def _read(self, change: Any) -> None:
+            self.reading = answers.reading(change["new"])
+
+        @traitlets.observe("latent")
+        def _show(self, change: Any) -> None:
+            self.card = answers.card(change["new"])
+
+    return Explore(text=text)
+
+
+class Answers:
+    """What the page is told, as JSON."""
+
+    def __init__(self, run: Run):
+        self.run, self.live, self.vocab = run, LiveModel(run), run.features.vocab
+        ranking = run.ranking if run.manifest("ranking") else None
+        self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
+        self._maxima = run.features.table().set_index("latent")["max"]
+
+    def reading(self, text: str) -> dict[str, Any]:
+        """tokens: how they are spelt; firing: of each token [latent, strength], the strongest; features: of the text
+        [latent, strength, tokens]; about: of each of those latents its verdict and its rule. A strength is a share of
+        the latent's maximum in the scan, 1 where it never fired there. Of a text that cannot be read `error` alone, which
+        says why."""
+        try:
+            read = self.live.read(text)
+        except ValueError as error:
+            return {"error": str(error)} if text else {}
+        firing = [[[latent, self._strength(latent, z)] for latent, z in own] for own in read["firing"]]
+        features = [
+            [latent, self._strength(latent, max(z for _, z in places)), len(places)]
+            for latent, _, places in read["features"]
+        ]
+        shown = {row[0] for rows in (*firing, features) for row in rows}
+        return {
+            "tokens": [self.vocab[token] for token in read["tokens"]],
+            "firing": firing,
+            "features": features,
+            "about": {str(latent): self._about(latent) for latent in sorted(shown)},
+        }
+
+    def card(self, latent: int | None) -> str:
+        """The feature as HTML; "" where there is no such latent."""
+        known = latent is not None and 0 <= latent < self.run.features.d_sae
+        return self.run.feature(latent)._repr_html_() if known else ""
+
+    def _strength(self, latent: int, z: float) -> float:
+        return z / (float(self._maxima.get(latent, 0)) or z)
+
+    def _about(self, latent: int) -> list[str]:
+        row = self._verdicts.get(latent)
+        if row is None:
+            return ["", ""]
+        verdict = "single-token" if row.verdict == "lexical" else str(row.verdict).replace("_", " ")
+        return [verdict, row.explanation or ""]

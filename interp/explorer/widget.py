@@ -63,8 +63,8 @@ class Answers:
     def reading(self, text: str) -> dict[str, Any]:
         """tokens: how they are spelt; firing: of each token [latent, strength], the strongest; features: of the text
         [latent, strength, tokens]; about: of each of those latents its verdict and its rule. A strength is a share of
-        the latent's maximum in the scan, 1 where it never fired there. Of a text that cannot be read `error` alone, which
-        says why."""
+        the latent's maximum in the scan, 1 where it never fired there. Of a text that cannot be read `error` alone,
+        which says why."""
         try:
             read = self.live.read(text)
         except ValueError as error:

@@ -84,8 +84,9 @@ class Answers:
 
     def card(self, latent: int | None) -> str:
         """The feature as HTML; "" where there is no such latent."""
-        known = latent is not None and 0 <= latent < self.run.features.d_sae
-        return self.run.feature(latent)._repr_html_() if known else ""
+        if latent is None or not 0 <= latent < self.run.features.d_sae:
+            return ""
+        return self.run.feature(latent)._repr_html_()
 
     def _strength(self, latent: int, z: float) -> float:
         return z / (float(self._maxima.get(latent, 0)) or z)
@@ -95,4 +96,4 @@ class Answers:
         if row is None:
             return ["", ""]
         verdict = "single-token" if row.verdict == "lexical" else str(row.verdict).replace("_", " ")
-        return [verdict, row.explanation or ""]
+        return [verdict, str(row.explanation or "")]

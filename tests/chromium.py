@@ -14,7 +14,8 @@ from typing import Any
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
+    "--disable-component-update --disable-sync --hide-scrollbars "
+    "--enable-unsafe-swiftshader --remote-debugging-pipe"
 )
 SECONDS = 60
 """Longest wait for an answer: a machine may be busy."""
@@ -135,6 +136,9 @@ class Chromium:
             f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'nearest'}}); const b = e.getBoundingClientRect();"
         )
         x, y = self.evaluate(f"{place} return [b.x + b.width / 2, b.y + b.height / 2]; }})()")
+        self.click_at(x, y)
+
+    def click_at(self, x: float, y: float) -> None:
         self._mouse(("mousePressed", x, y), ("mouseReleased", x, y))
 
     def drag(self, selector: str, *places: float | tuple[float, float]) -> None:

@@ -21,6 +21,7 @@ from interp.figures.theme import VERDICT_COLOURS
 from interp.manifests import write_manifest
 from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
+from interp.report.map_names import map_names
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, senses_of
 from interp.report.recommended import recommended_order, worth_showing
 from interp.report.verdict_evidence import verdict_evidence
@@ -615,11 +616,22 @@ def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
     assert f"{D_SAE - 1} of {D_SAE} features, 1 faint or dead ones left out" in dom
 
 
-@pytest.mark.parametrize("view", ["summary", "map"])
-def test_chromium_draws_the_figures(chromium, page, view):
+def test_a_cluster_of_the_map_is_named_by_what_most_of_it_is_and_little_else():
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(centre, 0.1, size=(40, 2)) for centre in ((0, 0), (9, 0), (0, 9))])
+    labels = ["in_python"] * 30 + [None] * 90
+    rules = ["a word"] * 40 + ['" the", "a" or "in", or after "b"'] * 39 + [HOSTILE] + ["a word", ""] * 20
+    (x, y, first), (*_, second) = map_names(points, labels, rules)
+    assert first in {'" the"', '"a"', '"in"', 'after "b"'} and second == "in python", "largest first"
+    assert np.hypot(x - 9, y) < 0.5, "at its middle"
+    assert map_names(points[:30], labels[:30], rules[:30]) == [] == map_names(points, [None] * 120, [""] * 120)
+
+
+@pytest.mark.parametrize("view, drawn", [("summary", "main-svg"), ("map", "<canvas")])
+def test_chromium_draws_the_figures(chromium, page, view, drawn):
     dom = chromium.dom(page.as_uri() + f"#{view}")
     section = dom[dom.index(f'<section id="{view}"') :]
-    assert 'data-ready="true"' in section and "main-svg" in section and "<img" not in dom
+    assert 'data-ready="true"' in section and drawn in section and "<img" not in dom
 
 
 def test_a_map_leaves_the_number_of_threads_as_it_was():

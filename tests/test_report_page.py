@@ -87,9 +87,8 @@ def modebar(browser) -> str:
     return " ".join(browser.evaluate("Array.from(document.querySelectorAll('.modebar-btn'), (e) => e.dataset.title)"))
 
 
-@pytest.mark.parametrize("view", ["summary", "map"])
-def test_no_figure_of_the_page_offers_to_upload_itself(browser, address, view):
-    browser.open(f"{address}#{view}")
+def test_no_figure_of_the_page_offers_to_upload_itself(browser, address):
+    browser.open(f"{address}#summary")
     assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
 
 
@@ -352,6 +351,73 @@ def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_
     outermost = browser.text(".logits.positive tbody th")[0].strip()
     marks = browser.evaluate(f"Array.from({spread}.querySelectorAll('.mark'), (e) => e.textContent)")
     assert len(marks) == 6 and marks[-1].strip("·") == {"\n": "↵", "\t": "⇥"}.get(outermost, outermost)
+
+
+MAP = ".plot.map canvas"
+
+
+def test_a_point_of_the_map_says_what_it_is_and_opens_its_feature_by_key_or_click(browser, address):
+    browser.open(f"{address}#map")
+    browser.evaluate("document.querySelector('.plot.map').focus()")
+    for key in ("+", "ArrowRight"):
+        browser.press(key)
+    [said] = browser.text(".hovercard b")
+    latent = said.removeprefix("Feature ")
+    assert browser.evaluate(f"report.selection.columns.explanation[{latent}]") in browser.text(".hovercard")[0]
+    place = "(({x, y}) => [x, y])(document.querySelector('.ring').getBoundingClientRect())"
+    x, y = browser.evaluate(place)
+    browser.press("Enter")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{latent}'")
+    browser.press("Escape")
+    browser.wait("document.body.dataset.view === 'map'")
+    browser.click_at(x, y)
+    browser.wait(f"document.body.dataset.view === 'feature' && location.hash === '#feature/{latent}'")
+
+
+def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
+    browser.open(f"{address}#map")
+    browser.click(".maphead button[aria-pressed]")
+    browser.drag(MAP, (0.02, 0.02), (0.5, 0.02), (0.5, 0.98), (0.02, 0.98))
+    browser.wait("location.hash.includes('part=')")
+    asked = question(browser)
+    corners = json.loads(f"[{asked.split('part=')[1]}]")
+    points = browser.evaluate("loadData('map')")
+    within = {latent for latent, x in zip(points["latents"], points["x"], strict=True) if x < corners[2]}
+    assert 0 < len(within) < len(points["latents"]) and browser.text("#map .applied") == ["A part of the map ✕"]
+    browser.click(".maphead output a")
+    assert set(latents(browser)) == within and question(browser) == asked.replace("#map", "#features")
+    browser.open(f"{address}{question(browser)}")
+    browser.wait(f"document.querySelectorAll('tr[data-latent]').length === {len(within)}")
+    assert set(latents(browser)) == within
+    browser.click("#features .applied button")
+    assert question(browser) == "#features" and len(latents(browser)) > len(within) and not browser.complaints
+
+
+def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
+    browser.open(f"{address}#map")
+    assert "single-token 5" in browser.text(".legend")[0]
+    field = "document.querySelector('.maphead select')"
+    for way, said in (("density", "density"), ("label", "python 1"), ("monosemanticity", "0.01.0")):
+        browser.evaluate(f"{field}.value = '{way}'; {field}.dispatchEvent(new Event('change'))")
+        assert said in browser.text(".legend")[0]
+    assert not browser.complaints
+
+
+def test_both_ways_to_draw_points_draw_the_same(browser, address):
+    browser.open(f"{address}#map")
+    drawn = """((kind) => {
+        const own = h("canvas", { width: 40, height: 20 }), flat = h("canvas", { width: 40, height: 20 }).getContext("2d");
+        const points = report.points[kind](own, Float32Array.of(-1, 0, 1, 0.5, 5, 5));
+        points.paint(Uint8Array.of(255, 0, 0, 255, 0, 0, 255, 51, 1, 1, 1, 255), [255, 255, 255]);
+        points.draw({ x: 0, y: 0, scale: 10, diameter: 6 }, 0, 2);
+        points.draw({ x: 0, y: 0, scale: 10, diameter: 6 }, 2, 3);
+        flat.drawImage(own, 0, 0);
+        return [[10, 10], [30, 5], [20, 10], [10, 16]].map(([x, y]) => Array.from(flat.getImageData(x, y, 1, 1).data));
+    })"""
+    pixels = browser.evaluate(f"{drawn}('pixels')")
+    assert pixels == [[255, 0, 0, 255], [204, 204, 255, 255], [255, 255, 255, 255], [255, 255, 255, 255]]
+    if browser.evaluate("Boolean(document.createElement('canvas').getContext('webgl'))"):
+        assert browser.evaluate(f"{drawn}('webgl')") == pixels
 
 
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -31,6 +31,7 @@ from interp.locks import locked
 from interp.report.columns import MIN_F1, explanations, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
+from interp.report.map_names import map_names
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads, senses_of
 from interp.report.recommended import recommended_order, worth_showing
@@ -43,6 +44,7 @@ ASSETS = (
     "page.css",
     "histogram.css",
     "table.css",
+    "map.css",
     "page.js",
     "search.js",
     "notes.js",
@@ -58,6 +60,9 @@ ASSETS = (
     "compare.js",
     "summary.js",
     "overview.js",
+    "points.js",
+    "scatter.js",
+    "pointing.js",
     "map.js",
     "main.js",
 )
@@ -148,7 +153,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     tested = inputs.ranking.index[~inputs.ranking["verdict"].isin(UNTESTED)]
     evidence = verdict_evidence(inputs.evidence, tested)
     folder.mkdir()
-    page = {
+    page: dict[str, Any] = {
         "title": inputs.title,
         "key": features_key(store),
         "latents": store.d_sae,
@@ -170,7 +175,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
-    _write_script(folder, "map", encode(_map(inputs, seed)))
+    _write_script(folder, "map", encode(_map(inputs, page["columns"], seed)))
     progress(3, total, "writing features")
     extras: dict[str, Mapping[int, Any]] = {
         "senses": senses_of(store, inputs.ranking),
@@ -190,7 +195,7 @@ def _write_script(folder: Path, name: str, data: Any) -> None:
     (folder / f"{name}.js").write_text(f"receive({json.dumps(name)},{script_json(data)});\n", encoding="utf-8")
 
 
-def _map(inputs: ReportInputs, seed: int) -> dict[str, Any]:
+def _map(inputs: ReportInputs, table: dict[str, list], seed: int) -> dict[str, Any]:
     """Latents that fire, with their coordinates; without decoder directions, the reason that there is no map."""
     W_dec = inputs.store.W_dec
     latents = inputs.features.index[inputs.features["n_active"] > 0].to_numpy()
@@ -198,8 +203,11 @@ def _map(inputs: ReportInputs, seed: int) -> dict[str, Any]:
         why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no latent fires"
         return {"missing": f"There is no map: {why}."}
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
+    labels, explanations = ([table[name][latent] for latent in latents] for name in ("label", "explanation"))
+    names = map_names(points, [None if at is None else table["labels"][at] for at in labels], explanations, seed=seed)
     x, y = ([number(value) for value in axis] for axis in points.T)
-    return {"latents": latents.tolist(), "x": x, "y": y, "way": "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA"}
+    way = "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA"
+    return {"latents": latents.tolist(), "x": x, "y": y, "way": way, "names": names}
 
 
 def _check_replaceable(out: Path) -> None:

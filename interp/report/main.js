@@ -55,7 +55,7 @@
     const steps = { j: 1, k: -1, ...(view === "features" ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }) };
     if (event.key === "s" && view === "feature") document.querySelector("#feature .star")?.click();
     else if (event.key === "/") { event.preventDefault(); focusSearch(); }
-    else if (event.key in steps && !event.target.closest(".js-plotly-plot")) { event.preventDefault(); step(steps[event.key]); }
+    else if (event.key in steps && view.startsWith("feature")) { event.preventDefault(); step(steps[event.key]); }
     else if (event.key === "Enter" && view === "features" && !event.target.closest("a, button") && report.table.current() !== undefined) {
       location.hash = `#feature/${report.table.current()}`;
     }

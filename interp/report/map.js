@@ -1,8 +1,8 @@
-/* The decoder's rows in the plane; a click opens the feature. */
+/* The decoder's rows in the plane, coloured by what is known of them; a click opens the feature, a lasso selects. */
 "use strict";
 
 report.views.map = (() => {
-  const { columns, verdictOf, labelOf } = report.selection;
+  const { columns, verdictOf, labelOf, isUnsure, has, order, onchange, set } = report.selection;
   const WAYS = {
     verdict: "verdict",
     monosemanticity: "monosemanticity",
@@ -10,87 +10,126 @@ report.views.map = (() => {
     ...(columns.labels.length ? { label: "best label" } : {}),
   };
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
-  let points, way = "verdict", plot, shapes;
+  const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
+  const REST = "other, or F1 below 0.3";
+  const PLAIN = 200, FAINT = 34;
+  let points, way = "verdict", scatter, names, card, ring, legend, status;
 
-  const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-
-  const hover = (i) => {
-    const cut = columns.explanation[i].slice(0, 80);
-    return `<b>${i}</b> ${escape(format.verdict(verdictOf(i)))}${cut ? `<br>${escape(cut)}` : ""}`;
+  const bytes = (hue) => [1, 3, 5].map((at) => parseInt(hue.slice(at, at + 2), 16));
+  const blend = (share) => {
+    const at = Math.min(Math.max(share, 0), 1) * (LADDER.length - 1), k = Math.min(Math.floor(at), LADDER.length - 2);
+    return bytes(LADDER[k]).map((c, i) => c + (bytes(LADDER[k + 1])[i] - c) * (at - k));
   };
 
-  function trace(places, marker, name) {
-    const pick = (values) => places.map((p) => values[p]);
-    return {
-      type: "scatter", mode: "markers", name, x: pick(points.x), y: pick(points.y), customdata: pick(points.latents),
-      text: pick(points.latents).map(hover), hovertemplate: "%{text}<extra></extra>", marker: { size: 5, opacity: 0.75, line: { width: 0 }, ...marker },
-    };
-  }
-
-  /* One trace a group, the largest below. */
+  /* Latent → its hue, and a legend. */
   function grouped(nameOf, hueOf, write) {
-    const groups = new Map();
-    points.latents.forEach((latent, p) => {
-      const name = nameOf(latent);
-      if (!groups.has(name)) groups.set(name, []);
-      groups.get(name).push(p);
-    });
-    const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
-    return sorted.map(([name, places]) => trace(places, hueOf(name), `${escape(write(name))} (${format.count(places.length)})`));
+    const counts = new Map();
+    for (const latent of points.latents) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
+    const hues = new Map([...counts.keys()].map((name) => [name, bytes(hueOf(name))]));
+    const shown = [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => h("li", { "--hue": hueOf(name) }, h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(n)}`)));
+    return { hueOf: (latent) => hues.get(nameOf(latent)), legend: h("ul.legend", null, shown) };
   }
 
-  function traces() {
+  function graded() {
+    const isLog = way === "density", values = (latent) => (isLog ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]);
+    const known = points.latents.map(values).filter((v) => v !== null && Number.isFinite(v));
+    const [low, high] = isLog ? known.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [0, -Infinity]) : [0, 1];
+    const none = bytes(report.paint.style("--dead"));
+    const hueOf = (latent) => {
+      const v = values(latent);
+      return v === null || !Number.isFinite(v) ? none : blend((v - low) / (high - low || 1));
+    };
+    const write = (v) => (isLog ? format.significant(10 ** v, 2) : format.fixed(v, 1));
+    return { hueOf, legend: h("div.legend", null, h("span", null, WAYS[way]), write(low), h("i.ladder", { "--ladder": LADDER.join(", ") }), write(high), h("span.muted", null, known.length < points.latents.length ? `grey: ${format.count(points.latents.length - known.length)} without a value` : "")) };
+  }
+
+  function coloured() {
     const { style } = report.paint;
-    if (way === "verdict") return grouped(verdictOf, (name) => ({ color: style(`--${name}`) || style("--unranked") }), format.verdict);
-    if (way === "label") {
-      const counts = new Map();
-      for (const latent of points.latents) if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) || 0) + 1);
-      const first = [...counts].sort((a, b) => b[1] - a[1]).slice(0, HUES.length).map(([name]) => name);
-      const nameOf = (latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : "other, or F1 below 0.3");
-      return grouped(nameOf, (name) => (first.includes(name) ? { color: HUES[first.indexOf(name)] } : { color: style("--dead"), opacity: 0.3 }), format.words);
-    }
-    const values = points.latents.map((latent) => (way === "density" ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]));
-    const all = points.latents.map((_, p) => p);
-    const known = all.filter((p) => values[p] !== null && Number.isFinite(values[p]));
-    const rest = all.filter((p) => values[p] === null || !Number.isFinite(values[p]));
-    const bar = { title: { text: way === "density" ? "log10 density" : "monosemanticity", side: "right" }, thickness: 12, outlinewidth: 0 };
-    return [trace(rest, { color: style("--dead"), opacity: 0.25 }, "no value"),
-      trace(known, { color: known.map((p) => values[p]), colorscale: "Cividis", colorbar: bar }, WAYS[way])].filter((t) => t.x.length);
+    if (way === "verdict") return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
+    if (way !== "label") return graded();
+    const counts = new Map();
+    for (const latent of points.latents) if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) ?? 0) + 1);
+    const first = [...counts].sort((a, b) => b[1] - a[1]).slice(0, HUES.length).map(([name]) => name);
+    return grouped((latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : REST), (name) => (name === REST ? style("--dead") : HUES[first.indexOf(name)]), format.words);
   }
 
-  function layout() {
-    const bare = { showticklabels: false, zeroline: false, showgrid: false, ticks: "" };
-    const numeric = way === "density" || way === "monosemanticity";
-    return report.paint.layout({
-      margin: { l: 36, r: 12, t: 8, b: 36 }, showlegend: !numeric, dragmode: "pan", hovermode: "closest",
-      legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0, itemsizing: "constant" }, font: {},
-      xaxis: { title: { text: `${points.way} 1 (no unit)` }, ...bare }, yaxis: { title: { text: `${points.way} 2 (no unit)` }, scaleanchor: "x", ...bare },
+  /* Colour the points; what is not selected is dimmed. */
+  function repaint() {
+    if (!scatter) return;
+    const { hueOf, legend: shown } = coloured();
+    const colours = new Uint8Array(4 * points.latents.length);
+    points.latents.forEach((latent, k) => colours.set([...hueOf(latent), has(latent) ? PLAIN : FAINT], 4 * k));
+    scatter.paint(colours, bytes(report.paint.style("--paper")));
+    legend.replaceChildren(shown);
+    status.replaceChildren(h("a", { href: "#features" }, `List the ${format.count(order().length)} selected`));
+  }
+
+  function hovered(k) {
+    card.hidden = ring.hidden = k < 0;
+    if (k < 0) return;
+    const latent = points.latents[k], one = columns.monosemanticity[latent];
+    card.replaceChildren(h("b", null, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? ", unsure" : "", one === null ? "" : ` ${format.fixed(one)}`,
+      h("div.rule", null, h("bdi", null, columns.explanation[latent] || h("span.muted", null, "no explanation"))));
+    const [px, py] = scatter.toPixels(points.x[k], points.y[k]), [width] = scatter.size();
+    ring.style.transform = `translate(${px}px, ${py}px)`;
+    card.style.transform = `translate(${Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4))}px, ${py > card.offsetHeight + 16 ? py - card.offsetHeight - 12 : py + 14}px)`;
+  }
+
+  /* Put the names of clusters at their places; one that would cover another, of more points, is left out. */
+  function placeNames() {
+    const taken = [], [width, height] = scatter.size();
+    points.names.forEach(([x, y], k) => {
+      const [px, py] = scatter.toPixels(x, y), [w, tall] = [names[k].offsetWidth / 2 + 4, 10];
+      const isFree = px > w && px < width - w && py > tall && py < height - tall && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall);
+      if (isFree) taken.push([px, py, w]);
+      names[k].style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
+      names[k].style.visibility = isFree ? "visible" : "hidden";
     });
   }
 
-  async function repaint() {
-    if (!plot) return;
-    await loadPlotly();
-    await Plotly.react(plot, traces(), layout(), { ...report.paint.config, scrollZoom: true });
-    if (!shapes) {
-      shapes = true;
-      plot.on("plotly_click", ({ points: [point] }) => { location.hash = `#feature/${point.customdata}`; });
-    }
+  const inView = () => {
+    const [width, height] = scatter.size(), [left, top] = scatter.toData(0, 0), [right, bottom] = scatter.toData(width, height);
+    return [left, top, right, top, right, bottom, left, bottom].map((v) => Number(v.toPrecision(4)));
+  };
+
+  function controls() {
+    const chooser = h("select", { onchange() { way = this.value; repaint(); } }, Object.entries(WAYS).map(([value, text]) => h("option", { value }, text)));
+    const lasso = h("button", { type: "button", "aria-pressed": "false", title: "ring points by dragging; or hold Shift", onclick() {
+      const isOn = this.getAttribute("aria-pressed") !== "true";
+      this.setAttribute("aria-pressed", String(isOn));
+      scatter.lasso(isOn);
+    } }, "Lasso");
+    return [h("label", null, "Colour by ", chooser), lasso, h("button", { type: "button", title: "select what is in sight", onclick: () => set({ part: inView().join(",") }) }, "Select what is in view"), h("button", { type: "button", title: "0", onclick: () => scatter.fit() }, "Whole map")];
+  }
+
+  function build(section) {
+    names = points.names.map(([, , name]) => h("span.name", null, h("bdi", null, name)));
+    card = h("div.hovercard", { role: "status", hidden: true });
+    ring = h("i.ring", { hidden: true });
+    legend = h("div");
+    status = h("output");
+    const host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, Enter opens the feature in the middle. The table of features lists the same latents." }, h("div.names", null, names), ring, card);
+    const explained = points.way === "UMAP"
+      ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
+      : "Decoder directions on their first two principal components.";
+    section.replaceChildren(h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status), h("p.muted", null, `${explained} Click a point to open its feature; a lasso selects for the table. What its filters leave out is dimmed.`),
+      report.applied(true), legend, host);
+    scatter = report.scatter(host, {
+      x: Float32Array.from(points.x), y: Float32Array.from(points.y), onhover: hovered, onmove: placeNames,
+      onpick: (k) => { location.hash = `#feature/${points.latents[k]}`; }, onlasso: (corners) => set({ part: corners.join(",") }),
+    });
+    onchange(() => { if (!section.hidden) repaint(); });
   }
 
   async function show(section) {
-    if (plot) return Plotly.Plots.resize(plot);
-    if (section.childElementCount) return;
-    section.append(h("p.waiting", null, "Reading the map …"));
-    points = await loadData("map");
-    if (points.missing) return section.replaceChildren(h("h2", null, "Map"), h("p.missing", null, points.missing));
-    const chooser = h("select", { onchange() { way = this.value; repaint(); } }, Object.entries(WAYS).map(([value, text]) => h("option", { value }, text)));
-    plot = h("div.plot.map", { role: "group", "aria-label": "Map of the decoder; the table of features lists the same latents" });
-    const explained = points.way === "UMAP"
-      ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little. Click a point to open its feature."
-      : "Decoder directions on their first two principal components. Click a point to open its feature.";
-    section.replaceChildren(h("div.maphead", null, h("h2", null, "Map of the decoder"), h("label", null, "Colour by ", chooser)), h("p.muted", null, explained), plot);
-    await repaint();
+    if (!scatter) {
+      if (section.childElementCount) return;
+      section.append(h("p.waiting", null, "Reading the map …"));
+      points = await loadData("map");
+      if (points.missing) return section.replaceChildren(h("h2", null, "Map"), h("p.missing", null, points.missing));
+      build(section);
+    }
+    repaint();
     section.dataset.ready = "true";
   }
 

@@ -55,7 +55,7 @@ const loadData = (() => {
   };
 })();
 
-/* plotly.js travels gzipped, at a third of its size, and is needed by two views only. */
+/* plotly.js travels gzipped, at a third of its size, and is needed by the summary only. */
 const loadPlotly = (() => {
   let loading;
   const load = async () => {

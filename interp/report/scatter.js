@@ -1,0 +1,140 @@
+/* Points in the plane that are moved, zoomed, pointed at, chosen and ringed by a lasso, a million of them at ease.
+ *
+ * x, y: of each point. onhover: told the point under the pointer, or −1; onpick: the one clicked; onlasso: the corners of a
+ * ring, x, y, x, y, …. They are drawn in an order drawn by lot, as many a frame as the machine is quick enough for: what is
+ * seen while the view moves is a fair sample, and the rest follows as soon as it stands still. */
+"use strict";
+
+report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) => {
+  const n = x.length, LEAST = 20_000, SLOW = 24, QUICK = 19, NEAR = 9, CORNERS = 40;
+  const order = drawnByLot(n), positions = new Float32Array(2 * n);
+  order.forEach((i, k) => positions.set([x[i], y[i]], 2 * k));
+  const grid = report.grid(x, y);
+  const canvas = h("canvas"), ring = svg("polygon", { class: "lasso" });
+  host.prepend(canvas, svg("svg", { "aria-hidden": "true" }, ring));
+  const renderer = report.points(canvas, positions);
+  const view = { x: 0, y: 0, scale: 1 };
+  const [left, right, bottom, top] = grid.box;
+  let whole = 1, width = 0, height = 0, drawn = 0, budget = 5 * LEAST, before = 0, isAsked = false, isLasso = false, isFitted = false;
+
+  /* What is drawn: as many points as the budget allows, then on, until all are. */
+  function frame(now) {
+    isAsked = false;
+    if (!width) return;
+    if (now - before < 200) budget = Math.min(Math.max(now - before > SLOW ? budget / 1.5 : now - before < QUICK ? budget * 1.3 : budget, LEAST), n);
+    const ratio = canvas.width / width, last = Math.min(n, drawn + Math.ceil(budget));
+    const diameter = Math.max(24 / n ** 0.18, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
+    renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);
+    if (!drawn) onmove();
+    drawn = last;
+    before = drawn < n ? now : 0;
+    if (drawn < n) ask();
+  }
+
+  function ask() {
+    if (!isAsked) requestAnimationFrame(frame);
+    isAsked = true;
+  }
+
+  function redraw() {
+    if (drawn === n) before = 0;
+    drawn = 0;
+    ask();
+  }
+
+  /* colours: r, g, b, a of each point; ground: r, g, b. */
+  function paint(colours, ground) {
+    const lotted = new Uint8Array(4 * n), from = new Uint32Array(colours.buffer), to = new Uint32Array(lotted.buffer);
+    for (let k = 0; k < n; k++) to[k] = from[order[k]];
+    renderer.paint(lotted, ground);
+    redraw();
+  }
+
+  const toData = (px, py) => [view.x + (px - width / 2) / view.scale, view.y - (py - height / 2) / view.scale];
+  const toPixels = (dx, dy) => [(dx - view.x) * view.scale + width / 2, (view.y - dy) * view.scale + height / 2];
+  const near = (px, py, within = NEAR) => grid.nearest(...toData(px, py), within / view.scale);
+
+  function fit() {
+    whole = 0.94 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
+    Object.assign(view, { x: (left + right) / 2, y: (bottom + top) / 2, scale: whole });
+    redraw();
+  }
+
+  function zoom(factor, px = width / 2, py = height / 2) {
+    const [dx, dy] = toData(px, py);
+    view.scale = Math.min(Math.max(view.scale * factor, whole / 2), whole * 1000);
+    view.x = dx - (px - width / 2) / view.scale;
+    view.y = dy + (py - height / 2) / view.scale;
+    redraw();
+  }
+
+  function move(px, py) {
+    view.x -= px / view.scale;
+    view.y += py / view.scale;
+    redraw();
+  }
+
+  new ResizeObserver(() => {
+    [width, height] = [host.clientWidth, host.clientHeight];
+    if (!width) return;
+    [canvas.width, canvas.height] = [width, height].map((side) => Math.round(side * devicePixelRatio));
+    if (isFitted) redraw(); else fit();
+    isFitted = true;
+  }).observe(host);
+
+  const scatter = { paint, fit, zoom, move, near, toPixels, toData, view, size: () => [width, height], lasso: (on) => { isLasso = on; }, drawn: () => drawn };
+  report.pointing(host, canvas, { ...scatter, isLasso: () => isLasso, ring, corners: CORNERS, onhover, onpick, onlasso });
+  return scatter;
+
+  function drawnByLot(n) {
+    const lot = Uint32Array.from({ length: n }, (_, k) => k);
+    let seed = 1;
+    for (let k = n - 1; k > 0; k--) {
+      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+      const other = Math.floor((seed / 2 ** 32) * (k + 1));
+      [lot[k], lot[other]] = [lot[other], lot[k]];
+    }
+    return lot;
+  }
+};
+
+/* Points by the squares of a grid in which they lie: nearest(x, y, within) is the nearest one, −1 where none is so near. */
+report.grid = (x, y) => {
+  const n = x.length, side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
+  let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
+  for (let i = 0; i < n; i++) [left, right, bottom, top] = [Math.min(left, x[i]), Math.max(right, x[i]), Math.min(bottom, y[i]), Math.max(top, y[i])];
+  const place = (v, from, to) => Math.min(Math.max(Math.floor(((v - from) / (to - from || 1)) * side), 0), side - 1);
+  const square = (i) => place(y[i], bottom, top) * side + place(x[i], left, right);
+  const starts = new Uint32Array(side * side + 1), items = new Uint32Array(n);
+  for (let i = 0; i < n; i++) starts[square(i) + 1]++;
+  for (let k = 0; k < side * side; k++) starts[k + 1] += starts[k];
+  const next = starts.slice();
+  for (let i = 0; i < n; i++) items[next[square(i)]++] = i;
+
+  function nearest(px, py, within) {
+    let best = -1, least = within * within;
+    const [first, last] = [place(px - within, left, right), place(px + within, left, right)];
+    for (let row = place(py - within, bottom, top), end = place(py + within, bottom, top); row <= end; row++) {
+      for (let at = starts[row * side + first]; at < starts[row * side + last + 1]; at++) {
+        const i = items[at], away = (x[i] - px) ** 2 + (y[i] - py) ** 2;
+        if (away < least) [best, least] = [i, away];
+      }
+    }
+    return best;
+  }
+  return { nearest, box: [left, right, bottom, top] };
+};
+
+/* The points inside a polygon of corners x, y, x, y, …. */
+report.inside = (corners, x, y) => {
+  const found = [];
+  for (let i = 0; i < x.length; i++) {
+    let isIn = false;
+    for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
+      const [ax, ay, bx, by] = [corners[k], corners[k + 1], corners[last], corners[last + 1]];
+      if (ay > y[i] !== by > y[i] && x[i] < ((bx - ax) * (y[i] - ay)) / (by - ay) + ax) isIn = !isIn;
+    }
+    if (isIn) found.push(i);
+  }
+  return found;
+};

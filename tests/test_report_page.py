@@ -406,7 +406,7 @@ def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
 def test_both_ways_to_draw_points_draw_the_same(browser, address):
     browser.open(f"{address}#map")
     drawn = """((kind) => {
-        const own = h("canvas", { width: 40, height: 20 }), flat = h("canvas", { width: 40, height: 20 }).getContext("2d");
+        const [own, other] = [0, 1].map(() => h("canvas", { width: 40, height: 20 })), flat = other.getContext("2d");
         const points = report.points[kind](own, Float32Array.of(-1, 0, 1, 0.5, 5, 5));
         points.paint(Uint8Array.of(255, 0, 0, 255, 0, 0, 255, 51, 1, 1, 1, 255), [255, 255, 255]);
         points.draw({ x: 0, y: 0, scale: 10, diameter: 6 }, 0, 2);

@@ -84,13 +84,13 @@ report.points = (() => {
           shown = image.data;
           new Uint32Array(shown.buffer).fill((0xff000000 | (ground[2] << 16) | (ground[1] << 8) | ground[0]) >>> 0);
         }
+        const insets = Array.from({ length: side }, (_, row) => Math.round((side - Math.sqrt(side ** 2 - (2 * row + 1 - side) ** 2)) / 2));
         for (let k = first; k < last; k++) {
           const left = Math.round((positions[2 * k] - view.x) * view.scale + (width - side) / 2), top = Math.round((view.y - positions[2 * k + 1]) * view.scale + (height - side) / 2);
           if (left < 0 || top < 0 || left + side > width || top + side > height) continue;
           const share = colours[4 * k + 3] / 255;
           for (let row = 0; row < side; row++) {
-            const inset = side > 3 && (row === 0 || row === side - 1) ? 1 : 0;
-            for (let at = 4 * ((top + row) * width + left + inset), end = at + 4 * (side - 2 * inset); at < end; at += 4) {
+            for (let at = 4 * ((top + row) * width + left + insets[row]), end = at + 4 * (side - 2 * insets[row]); at < end; at += 4) {
               for (let c = 0; c < 3; c++) shown[at + c] += (colours[4 * k + c] - shown[at + c]) * share;
             }
           }

@@ -201,6 +201,13 @@ def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
     assert not (tmp_path / "page").exists()
 
 
+@pytest.mark.parametrize(("words", "named"), [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "model")])
+def test_an_empty_argument_is_named(words, named, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2 and f"argument {named}: '' is empty" in capsys.readouterr().err
+
+
 def test_corpus_mistakes(tmp_path, capsys):
     def run(**corpus) -> str:
         (tmp_path / "c.toml").write_text(tomli_w.dumps(SECTIONS | {"corpus": corpus}))

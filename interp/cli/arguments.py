@@ -17,6 +17,8 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from interp.cli.console import is_first
@@ -85,6 +87,12 @@ def _parsed(text: str) -> Any:
         raise ValueError(f"{text[:60]}{'…' * (len(text) > 60)} is no value ({error}): write a shorter one") from None
 
 
+def _not_empty(kind: Callable[[str], Any], text: str) -> Any:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty: give a value, or leave it out")
+    return kind(text)
+
+
 def _add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:
     said, default = "", parameter.default
     if typing.get_origin(hint) is typing.Annotated:
@@ -101,7 +109,7 @@ def _add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter,
     elif typing.get_origin(element) is typing.Literal:
         given["choices"] = typing.get_args(element)
     else:
-        given["type"] = element
+        given["type"] = partial(_not_empty, element) if element in (str, Path) else element
     if shape is list:
         given["action"] = "append"
     if parameter.kind is not parameter.KEYWORD_ONLY:

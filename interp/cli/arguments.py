@@ -109,7 +109,8 @@ def _add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter,
     elif typing.get_origin(element) is typing.Literal:
         given["choices"] = typing.get_args(element)
     else:
-        given["type"] = partial(_not_empty, element) if element in (str, Path) else element
+        needs_a_name = element is Path or (element is str and parameter.kind is not parameter.KEYWORD_ONLY)
+        given["type"] = partial(_not_empty, element) if needs_a_name else element
     if shape is list:
         given["action"] = "append"
     if parameter.kind is not parameter.KEYWORD_ONLY:

@@ -8,13 +8,16 @@ Out of each: OUT/results.json and figures (`analyses.record`).
 import argparse
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from analyses.record import check_run
 from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sae
@@ -27,6 +30,8 @@ from models.training import train_model
 from models.transformer import Transformer
 
 HOOK = "blocks.0.mlp.hook_post"
+ROWS = 1 << 16
+"""Read at once."""
 KEPT = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
 """Of the steps of a model's training, after which its weights are kept: the first of them change it most."""
 
@@ -153,3 +158,25 @@ def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> Cod
         encode_store(dictionary, store, HOOK, codes, beside, lambda rows, note: None)
     codes.finish()
     return codes
+
+
+def telling_tokens(
+    codes: CodeStore, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], latents: Iterable[int], n: int = 3
+) -> dict[int, str]:
+    """What a latent fires on, in a figure: the `n` tokens of the largest p ln(p / q), with p their share of its firings
+    and q their share of the text. Its number where it never fires."""
+    shown, flat = np.unique([*latents]), tokens.reshape(-1).numpy()
+    text, counts = np.bincount(flat, minlength=len(vocab)), np.zeros((len(shown), len(vocab)))
+    for start in range(0, len(codes), ROWS):
+        part = codes[start : min(start + ROWS, len(codes))]
+        row = np.repeat(np.arange(len(part)), part.offsets.diff().numpy())
+        place = np.searchsorted(shown, part.latents.numpy()).clip(max=len(shown) - 1)
+        own = (shown[place] == part.latents.numpy()) & (part.values.numpy() > 0)
+        np.add.at(counts, (place[own], flat[start + row[own]]), 1)
+    p, q = counts / counts.sum(1, keepdims=True).clip(1), text / text.sum()
+    worth = np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(q > 0, q, 1)), 0)
+    best = np.argsort(-worth, 1, kind="stable")[:, :n]
+    return {
+        int(latent): " ".join(vocab[token] for token in own if count[token]) or f"#{latent}"
+        for latent, own, count in zip(shown, best, counts, strict=True)
+    }

@@ -17,12 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
+from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized, telling_tokens
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
 from interp import figures, scan_features
 from interp.effects import automaton
-from interp.report.columns import top_tokens
 
 KINDS = {"loop": ("latent", "effect", "lift"), "cycle": ("latent", "other", "effect", "lift")}
 
@@ -41,6 +40,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     studied = Studied(setting, o.out)
     found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
     loops, cycles = (table_of(found[0], kind) for kind in KINDS)
+    cycles = cycles[~cycles["latent"].duplicated() & ~cycles["other"].duplicated()]  # one of a latent in the figure
     names = {int(latent): name for latent, name in found[0]["names"].items()}
     results = record.finish([claim(found)], {"automaton": figures.automaton(loops, cycles, names=names)})
     shutil.rmtree(studied.work, ignore_errors=True)
@@ -54,11 +54,11 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=FEW)
     found = automaton(features, studied.run.model, HOOK, sae, shuffles=setting.shuffles, seed=seed)
     tables = dict(zip(KINDS, found.above(), strict=True))
-    shown = {*tables["loop"]["latent"][:8], *tables["cycle"]["latent"][:8], *tables["cycle"]["other"][:8]}
-    tokens = top_tokens(features, 3)
+    shown = {*tables["loop"]["latent"], *tables["cycle"]["latent"], *tables["cycle"]["other"]}
+    names = telling_tokens(features.codes, features.tokens, vocab, shown)
     return {
         **{f"{kind}_{name}": tables[kind][name].to_numpy() for kind, columns in KINDS.items() for name in columns},
-        "names": {str(latent): " ".join(tokens[latent]) for latent in sorted(shown)},
+        "names": {str(latent): name for latent, name in names.items()},
         "best_loop": float(found.loops["effect"].max()),
         "best_cycle": float(found.cycles["effect"].max()) if len(found.cycles) else 0.0,
         "null_loop": found.null_loop,

@@ -15,7 +15,9 @@ Claims tested, for both kinds and each seed
 The figure shows the edges of one prompt, by ablation.
 """
 
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.compared_dictionaries import QUICK, Sizes, activations, studied_run
+from analyses.compared_dictionaries import QUICK, Sizes, activations, studied_run, telling_tokens
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval, options
 from interp import FeatureStore, Run, TopKConfig, figures, scan_features, train_sae
 from interp.codes import Dictionary
 from interp.compare.across_models import MIN_FIRED
 from interp.effects import feature_edges, feature_effects
-from interp.report.columns import top_tokens
 
 KINDS = {
     "residual stream": [("blocks.0.hook_resid_post", None), ("blocks.1.hook_resid_post", None)],
@@ -97,7 +98,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
     prompts, at = drawn_prompts(run.val_tokens.tokens, setting, seed)
     table = feature_edges(run.model, prompts, *sites, positions=at, targets=setting.targets)
     agreement = table.groupby("prompt")[["attribution", "ablation"]].corr("spearman").iloc[::2, 1]
-    shown = strongest(table, setting.drawn)
+    shown = strongest(table, setting.drawn, in_words(run, prompts, at))
     end = int(at[shown["prompt"].iloc[0]]) + 1
     words = run.tokenizer.decode(prompts[shown["prompt"].iloc[0], max(0, end - 8) : end].tolist())
     return {
@@ -106,7 +107,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
         "edges": len(table),
         **on_the_loss(scans[0], run, sites[0], setting, seed),
         **{f"shown_{name}": shown[name].to_numpy() for name in ("upstream", "downstream", "effect")},
-        "names": {side: names_of(scan, shown[side]) for side, scan in zip(SIDES, scans, strict=True)},
+        "names": {side: named(scan, shown[side]) for side, scan in zip(SIDES, scans, strict=True)},
         "title": f"What makes the features of “{' '.join(words.split())}” fire",
     }
 
@@ -130,17 +131,25 @@ def drawn_prompts(tokens: torch.Tensor, setting: Setting, seed: int) -> tuple[to
     return tokens[rows, : setting.length], at
 
 
-def strongest(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Of the prompt whose target fires most strongly the edges of the largest effect."""
-    prompt = table.loc[table["activation"].idxmax(), "prompt"]
-    rows = table[table["prompt"] == prompt].rename(columns={"ablation": "effect"})
+def in_words(run: Run, prompts: torch.Tensor, at: torch.Tensor) -> list[int]:
+    """Prompts whose last tokens are several words, so that the figure can be read; all where none are."""
+    last = [
+        run.tokenizer.decode(row[max(0, end - 11) : end + 1].tolist()) for row, end in zip(prompts, at, strict=True)
+    ]
+    found = [i for i, text in enumerate(last) if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 5]
+    return found or list(range(len(prompts)))
+
+
+def strongest(table: pd.DataFrame, n: int, prompts: Sequence[int]) -> pd.DataFrame:
+    """Of the prompt among `prompts` whose target fires most strongly the edges of the largest effect."""
+    own = table[table["prompt"].isin(prompts)]
+    rows = own[own["prompt"] == own.loc[own["activation"].idxmax(), "prompt"]].rename(columns={"ablation": "effect"})
     return rows.loc[rows["effect"].abs().sort_values(ascending=False).index[:n]]
 
 
-def names_of(features: FeatureStore, latents: pd.Series) -> dict[str, str]:
-    """The tokens that latents fire on most; their numbers where they never fired."""
-    tokens = top_tokens(features, 3)
-    return {str(latent): " ".join(tokens.get(latent, [f"#{latent}"])) for latent in sorted(set(latents))}
+def named(features: FeatureStore, latents: pd.Series) -> dict[str, str]:
+    names = telling_tokens(features.codes, features.tokens, features.vocab, latents)
+    return {str(latent): name for latent, name in names.items()}
 
 
 def claims(found: dict[tuple[str, int], dict[str, Any]]) -> list[Claim]:

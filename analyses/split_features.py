@@ -8,8 +8,8 @@ TopK dictionaries of one model's MLP, of 1×, 8× and 32× its neurons, of sever
 narrowest dictionary has base64 features, their number does not fall from one width to the next, both in the mean over
 seeds, and at least one of its latents splits, for each seed. A base64 feature is a latent that fires on at least ten
 tokens, nine in ten of them in base64; a latent has split where it is the best parent, by masked cosine, of two or more
-of the next width (`interp.compare.splitting`). The figure shows where the narrowest dictionary's base64 features go,
-or, where it has none, those that split most.
+of the next width (`interp.compare.splitting`). The figure shows where the widest dictionary's base64 features come
+from, or, where it has none, the latents that split most.
 
 What to bear in mind: every dictionary is trained on as many tokens, so that wide ones are trained less a latent.
 """
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, encoded, options, sized
+from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, encoded, options, sized, telling_tokens
 from analyses.record import Claim, Record, interval
 from interp import TopKConfig, figures, train_sae
 from interp.codes import CodeStore, SparseCodes
@@ -33,6 +33,7 @@ from interp.compare.across_models import MIN_FIRED
 from interp.metrics.joint_sums import joint_sums
 
 LABEL, MIN_PRECISION = "base64", 0.9
+MOST = 4
 EDGES = ("latent", "other", "both", "is_best")
 
 
@@ -67,6 +68,11 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
         made |= {f"{column}_{width}": split.edges[column].to_numpy() for column in EDGES}
         made |= {f"split_{width}": split.n_split, f"parents_{width}": split.share_with_parent}
         made |= {f"alive_{width}": len(split.children), f"null_{width}": split.null}
+    vocab, levels = studied.run.tokenizer.display(), shown(made, setting)
+    for k, (width, each) in enumerate(zip(setting.widths, codes, strict=True)):
+        drawn = levels[k - 1]["other"] if k else levels[0]["latent"]
+        names = telling_tokens(each, studied.judged.tokens, vocab, drawn)
+        made[f"names_{width}"] = {str(latent): name for latent, name in names.items()}
     return made
 
 
@@ -104,12 +110,28 @@ def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
     )
 
 
-def drawn(found: dict[str, Any], setting: Setting) -> Any:
-    """From the label's features of the narrowest dictionary on; first those that have parts."""
+def shown(found: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
+    """The edges by which the widest dictionary's features of the label come from narrower ones; where it has none,
+    those of the MOST latents that split most."""
     levels = [pd.DataFrame({column: found[f"{column}_{w}"] for column in EDGES}) for w in setting.widths[:-1]]
-    split = set(levels[0]["latent"][levels[0]["is_best"]])
-    roots = [int(latent) for latent in found[f"own_{setting.widths[0]}"] if latent in split]
-    return figures.splitting(levels, roots=roots[:6] or None, most=4)
+    levels = [table[table["is_best"].astype(bool)] for table in levels]
+    wanted, leading = found[f"own_{setting.widths[-1]}"], list[pd.DataFrame]()
+    for table in reversed(levels):
+        leading.insert(0, table[table["other"].isin(wanted)])
+        wanted = leading[0]["latent"]
+    if len(leading[0]):
+        return leading
+    wanted = levels[0]["latent"].value_counts().index[:MOST]
+    for i, table in enumerate(levels):
+        levels[i] = table[table["latent"].isin(wanted)]
+        wanted = levels[i]["other"]
+    return levels
+
+
+def drawn(found: dict[str, Any], setting: Setting) -> Any:
+    levels = shown(found, setting)
+    names = [{int(latent): name for latent, name in found[f"names_{w}"].items()} for w in setting.widths]
+    return figures.splitting(levels, names=names, roots=sorted(set(levels[0]["latent"].astype(int))))
 
 
 if __name__ == "__main__":

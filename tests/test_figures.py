@@ -441,3 +441,10 @@ def test_an_image_without_a_browser_is_refused_in_words(ranking, tmp_path, monke
     monkeypatch.setattr("kaleido.write_fig_from_object_sync", missing)
     with pytest.raises(RuntimeError, match="install one, or save .html"):
         figures.save(figures.score_distributions(ranking), tmp_path / "scores.png")
+
+
+def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
+    parts = pd.DataFrame({"latent": 7, "other": range(60), "both": range(60, 0, -1), "is_best": True})
+    (sankey,) = figures.splitting([parts], rows=10).data
+    assert list(sankey.node.label) == ["#7", *(f"#{i}" for i in range(10)), "50 more"]
+    assert sum(sankey.link.value) == parts["both"].sum() and sankey.link.value[-1] == parts["both"][10:].sum()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from interp.figures.theme import SEQUENCE, WIDTH, label, need, styled
+from interp.figures.theme import GREY, SEQUENCE, WIDTH, label, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +25,10 @@ def splitting(
     names: Sequence[Mapping[int, str]] = (),
     roots: Sequence[int] | None = None,
     most: int = 8,
+    rows: int = 40,
 ) -> go.Figure:
     """A column of bars a dictionary, narrow on the left; a band is as thick as the rows on which both of its ends fire.
+    Of each column the `rows` thickest are drawn, and the others of a feature as one bar, "n more".
 
     levels: latent, other, both, is_best, from each dictionary to the next wider one. names: of the latents of each
     dictionary, left to right; their numbers, where there are none. roots: the narrow latents that are shown; by default
@@ -36,16 +38,18 @@ def splitting(
         need(table, "latent", "other", "both", "is_best")
     tables = [table[table["is_best"]] for table in levels]
     n_children = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    columns, bands = _flow(tables, list(map(int, n_children.index[:most] if roots is None else roots)))
+    roots = list(map(int, n_children.index[:most] if roots is None else roots))
+    columns, bands, merged = _flow(tables, roots, rows)
     place = {(level, latent): i for i, (level, latent) in enumerate((k, j) for k, c in enumerate(columns) for j in c)}
     colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
     for level, latent, other, _ in bands:
         colours[level + 1, other] = colours[level, latent]
     known = [*names, *[{}] * len(columns)]
     node = dict(
-        label=[label(known[level].get(latent, f"#{latent}")) for level, latent in place],
-        color=[colours[key] for key in place],
-        pad=6,
+        label=[label(merged.get((level, latent)) or known[level].get(latent, f"#{latent}")) for level, latent in place],
+        color=[GREY if key in merged else colours[key] for key in place],
+        align="left",
+        pad=_ROW - 4,
         thickness=8,
         line_width=0,
     )
@@ -61,16 +65,23 @@ def splitting(
     return fig.update_layout(meta={"min_width": WIDTH})
 
 
-def _flow(tables: Sequence[pd.DataFrame], roots: list[int]) -> tuple[list[list[int]], list[tuple[int, int, int, int]]]:
-    """The latents of each column, and (level, latent, other, both) of each band, from the roots on."""
-    columns, bands = [roots], []
+def _flow(
+    tables: Sequence[pd.DataFrame], roots: list[int], most: int
+) -> tuple[list[list[int]], list[tuple[int, int, int, int]], dict[tuple[int, int], str]]:
+    """The latents of each column, (level, latent, other, both) of each band, from the roots on, and the names of the
+    bars that stand for several latents, −1 − the latent they come from."""
+    columns, bands, merged = [roots], [], {}
     for level, table in enumerate(tables):
         order = {latent: i for i, latent in enumerate(columns[-1])}
         edges = table[table["latent"].isin(columns[-1])].sort_values("both", ascending=False, kind="stable")
-        rows = sorted(edges[["latent", "other", "both"]].to_numpy(int).tolist(), key=lambda row: order[row[0]])
+        thick = edges.head(most)[["latent", "other", "both"]].to_numpy(int).tolist()
+        for latent, rest in edges.iloc[most:].groupby("latent"):
+            merged[level + 1, -1 - int(latent)] = f"{len(rest)} more"
+            thick.append([int(latent), -1 - int(latent), int(rest["both"].sum())])
+        rows = sorted(thick, key=lambda row: order[row[0]])
         bands += [(level, latent, other, both) for latent, other, both in rows]
         columns.append([other for _, other, _ in rows])
-    return columns, bands
+    return columns, bands, merged
 
 
 def _pale(colour: str) -> str:

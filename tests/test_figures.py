@@ -446,5 +446,9 @@ def test_an_image_without_a_browser_is_refused_in_words(ranking, tmp_path, monke
 def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
     parts = pd.DataFrame({"latent": 7, "other": range(60), "both": range(60, 0, -1), "is_best": True})
     (sankey,) = figures.splitting([parts], rows=10).data
-    assert list(sankey.node.label) == ["#7", *(f"#{i}" for i in range(10)), "50 more"]
+    assert [name.strip("\u2068\u2069") for name in sankey.node.label] == [
+        "#7",
+        *(f"#{i}" for i in range(10)),
+        "50 more",
+    ]
     assert sum(sankey.link.value) == parts["both"].sum() and sankey.link.value[-1] == parts["both"][10:].sum()

@@ -46,7 +46,7 @@ def splitting(
         colours[level + 1, other] = colours[level, latent]
     known = [*names, *[{}] * len(columns)]
     node = dict(
-        label=[label(merged.get((level, latent)) or known[level].get(latent, f"#{latent}")) for level, latent in place],
+        label=[merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in place],
         color=[GREY if key in merged else colours[key] for key in place],
         align="left",
         pad=_ROW - 4,
@@ -75,9 +75,11 @@ def _flow(
         order = {latent: i for i, latent in enumerate(columns[-1])}
         edges = table[table["latent"].isin(columns[-1])].sort_values("both", ascending=False, kind="stable")
         thick = edges.head(most)[["latent", "other", "both"]].to_numpy(int).tolist()
-        for latent, rest in edges.iloc[most:].groupby("latent"):
-            merged[level + 1, -1 - int(latent)] = f"{len(rest)} more"
-            thick.append([int(latent), -1 - int(latent), int(rest["both"].sum())])
+        thin = edges.iloc[most:]
+        for latent in thin["latent"].unique().tolist():
+            rest = thin["both"][thin["latent"] == latent]
+            merged[level + 1, -1 - latent] = f"{len(rest)} more"
+            thick.append([latent, -1 - latent, int(rest.sum())])
         rows = sorted(thick, key=lambda row: order[row[0]])
         bands += [(level, latent, other, both) for latent, other, both in rows]
         columns.append([other for _, other, _ in rows])

@@ -1,5 +1,6 @@
 """What a reader of the page sees and does, tried in Chromium on a store whose latents are planted for it."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -511,3 +512,10 @@ def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said
     browser.wait("document.getElementById('compare').dataset.latent === '4'")
     browser.size(390, 844, dark=True)
     assert browser.evaluate("document.documentElement.scrollWidth") == 390 and browser.faint() == []
+
+
+def test_a_feature_is_printed_on_two_pages(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    assert browser.evaluate("document.querySelector('details').open"), "with its evidence"
+    printed = base64.b64decode(browser.send("Page.printToPDF", printBackground=True)["data"])
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 2

@@ -75,8 +75,8 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   }
 
   new ResizeObserver(() => {
+    if (!host.clientWidth) return; // out of sight
     [width, height] = [host.clientWidth, host.clientHeight];
-    if (!width) return;
     [canvas.width, canvas.height] = [width, height].map((side) => Math.round(side * devicePixelRatio));
     if (isFitted) redraw(); else fit();
     isFitted = true;

@@ -133,6 +133,16 @@ def harvest(results: Results) -> str:
     return f"{table(columns, rows)}\n\n{results['bytes_per_value']} bytes a value on disk."
 
 
+def report(results: Results) -> str:
+    names = ("name", "features", "wall_seconds", "cpu_seconds", "ms_a_feature", "cpu_ms_a_feature")
+    rows = ([row[name] for name in (*names, "kilobytes_a_feature", "holds")] for row in results["rows"])
+    columns = ["pages", "features", "s", "CPU s", "ms a feature", "CPU ms a feature", "KB a feature", "hold of"]
+    said = f"SAEDashboard was not timed: {results['skipped']}."
+    if results["ratio"]:
+        said = f"A feature takes 1/{results['ratio']:.0f} of SAEDashboard's time (CPU: 1/{results['cpu_ratio']:.0f})."
+    return f"{table(columns, rows)}\n\n{said} {results['tokens']:,} tokens, {results['threads']} threads."
+
+
 def quality(results: Results) -> str:
     columns = ["model", "hook", "kind", "trainer", "L0", "FVU", "CE recovered", "dead", "faint", "FVU ours / theirs"]
     return table(columns, map(quality_row, results["rows"]))

@@ -138,6 +138,12 @@ SECTIONS = (
     ),
     Section("bench_harvest", "Speed of a harvest", "python -m analyses.bench_harvest", result_tables.harvest),
     Section(
+        "bench_report",
+        "Speed of the report beside SAEDashboard's pages",
+        "python -m analyses.bench_report --peer DASH/bin/python --rounds 2",
+        result_tables.report,
+    ),
+    Section(
         "bench_quality",
         "Quality at equal tokens and L0, beside SAELens's trainer",
         "python -m analyses.bench_quality",

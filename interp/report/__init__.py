@@ -31,7 +31,7 @@ from interp.locks import locked
 from interp.report.columns import MIN_F1, explanations, table_columns, views
 from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
-from interp.report.map_names import map_names
+from interp.report.map_names import map_names, surroundings
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads, senses_of
 from interp.report.recommended import recommended_order, worth_showing
@@ -203,8 +203,8 @@ def _map(inputs: ReportInputs, table: dict[str, list], seed: int) -> dict[str, A
         why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no latent fires"
         return {"missing": f"There is no map: {why}."}
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
-    labels, explanations = ([table[name][latent] for latent in latents] for name in ("label", "explanation"))
-    names = map_names(points, [None if at is None else table["labels"][at] for at in labels], explanations, seed=seed)
+    labels, explanations = surroundings(inputs.store), [table["explanation"][latent] for latent in latents]
+    names = map_names(points, [labels.get(latent) for latent in latents.tolist()], explanations, seed=seed)
     x, y = ([number(value) for value in axis] for axis in points.T)
     way = "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA"
     return {"latents": latents.tolist(), "x": x, "y": y, "way": way, "names": names}

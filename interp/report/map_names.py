@@ -1,6 +1,7 @@
 """Names of the parts of the map: what most latents of a cluster are said to be, and few elsewhere.
 
-In: points of latents in the plane, the label and the explanation of each. Out: [x, y, name] of clusters, largest first.
+In: points of latents in the plane, the label that most firings of each lie in, and its explanation.
+Out: [x, y, name] of clusters, largest first.
 """
 
 import re
@@ -10,12 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from interp.features.feature_store import FeatureStore
 from interp.report.payloads import number
 
 LATENTS_EACH, MOST, LEAST = 40, 60, 6
 """Latents a cluster on average, most clusters, and the fewest latents that a name needs."""
 MIN_SHARE, MIN_LIFT = 0.25, 3.0
 """Of the latents of a cluster that have its name, and how many times the share among all that is."""
+REPEATS = 3
+"""Clusters of one name that show it, the largest."""
 _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
@@ -39,7 +43,20 @@ def map_names(
         if n >= max(LEAST, MIN_SHARE * len(members)):
             x, y = np.median(points[[i for i in members if name in said[i]]], axis=0)
             named.append((n, [number(x), number(y), name]))
-    return [place for _, place in sorted(named, key=lambda item: -item[0])]
+    shown = Counter[str]()
+    largest = []
+    for _, place in sorted(named, key=lambda item: -item[0]):
+        shown[place[2]] += 1
+        largest += [place] if shown[place[2]] <= REPEATS else []
+    return largest
+
+
+def surroundings(store: FeatureStore) -> dict[int, str]:
+    """Of each latent the label that half of its firings or more lie in; of several the rarest, for its share."""
+    inside = store.sql("""
+        select latent, label from labels where precision >= 0.5
+        qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
+    return dict(zip(inside["latent"].tolist(), inside["label"].tolist(), strict=True))
 
 
 def _phrases(label: str | None, explanation: str) -> set[str]:

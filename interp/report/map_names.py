@@ -43,12 +43,9 @@ def map_names(
         if n >= max(LEAST, MIN_SHARE * len(members)):
             x, y = np.median(points[[i for i in members if name in said[i]]], axis=0)
             named.append((n, [number(x), number(y), name]))
-    shown = Counter[str]()
-    largest = []
-    for _, place in sorted(named, key=lambda item: -item[0]):
-        shown[place[2]] += 1
-        largest += [place] if shown[place[2]] <= REPEATS else []
-    return largest
+    named.sort(key=lambda item: -item[0])
+    before = [sum(name == other for _, (*_, other) in named[:i]) for i, (_, (*_, name)) in enumerate(named)]
+    return [place for (_, place), n in zip(named, before, strict=True) if n < REPEATS]
 
 
 def surroundings(store: FeatureStore) -> dict[int, str]:

@@ -24,7 +24,7 @@ def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
     styled(fig, "Error by compute", y="variance unexplained (share, log scale)", height=400)
     fig.update_xaxes(type="log", title_text="compute (latents × tokens, log scale)")
     fig.update_xaxes(**decades(grid["compute"].min(), grid["compute"].max()))
-    return fig.update_yaxes(type="log")
+    return fig.update_yaxes(type="log").update_layout(margin_t=84)  # the legend has two lines
 
 
 def completeness_curves(

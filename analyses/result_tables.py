@@ -143,6 +143,20 @@ def report(results: Results) -> str:
     return f"{table(columns, rows)}\n\n{said} {results['tokens']:,} tokens, {results['threads']} threads."
 
 
+def memory(results: Results) -> str:
+    """Peak memory of each stage, and how much of it is more than that of the shortest text."""
+    stages, growth = results["megabytes"], results["growth"]
+    millions = list(next(iter(stages.values())))
+    rows = ([stage, *(round(mb) for mb in own.values()), f"{growth[stage]:+.1%}"] for stage, own in stages.items())
+    return table(["peak MB, million tokens", *millions, "growth"], rows)
+
+
+def attack(results: Results) -> str:
+    verdicts = list(dict.fromkeys(verdict for counts in results["verdicts"].values() for verdict in counts))
+    rows = ([kind, *(counts.get(verdict, 0) for verdict in verdicts)] for kind, counts in results["verdicts"].items())
+    return f"{table(['cases', *verdicts], rows)}\n\n`analyses.attack_trial` says what the verdicts mean."
+
+
 def quality(results: Results) -> str:
     columns = ["model", "hook", "kind", "trainer", "L0", "FVU", "CE recovered", "dead", "faint", "FVU ours / theirs"]
     return table(columns, map(quality_row, results["rows"]))

@@ -82,7 +82,7 @@ def without_places(value: Any) -> Any:
         return {name: without_places(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [without_places(inner) for inner in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    return re.sub(r"(?<![\w:/.])/(?:[\w.+-]+/)*(?=[\w.+-])", "", value) if isinstance(value, str) else value
 
 
 def kept_file(section: Section) -> Path:
@@ -144,6 +144,10 @@ SECTIONS = (
         result_tables.report,
     ),
     Section(
+        "bench_memory", "Memory by the length of the text", "python -m analyses.bench_memory", result_tables.memory
+    ),
+    Section("attack", "Damage and hostile input", "python -m analyses.attack", result_tables.attack),
+    Section(
         "bench_quality",
         "Quality at equal tokens and L0, beside SAELens's trainer",
         "python -m analyses.bench_quality",
@@ -170,7 +174,7 @@ SECTIONS = (
     Section(
         "towards_monosemanticity",
         "Towards Monosemanticity, repeated",
-        "python -m analyses.towards_monosemanticity",
+        "python -m analyses.towards_monosemanticity --run runs/demo",
         result_tables.towards,
     ),
     Section(

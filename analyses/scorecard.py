@@ -39,9 +39,8 @@ from typing import Any
 
 import pandas as pd
 
-from analyses import scorecard_models
 from analyses.record import check_run
-from analyses.scorecard_models import TRAINED, learned_world, run_world
+from analyses.scorecard_models import learned_world, run_world
 from analyses.scorecard_report import OURS, SINGLE, by_group, plain, report, scores_alone
 from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
@@ -50,6 +49,7 @@ from interp.benchmark.planted_latents import WorldConfig, planted_world
 from interp.benchmark.scores import calibration_curve
 from interp.monosemanticity.calibration import Calibration
 from interp.monosemanticity.verdicts import wilson
+from interp.pipeline.learned_world import QUICK, TRAINED, Sizes
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),
@@ -104,7 +104,7 @@ def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
     size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
     for name, config in calibration_worlds(1 if options.quick else options.seeds, **size):
         yield name, config.family, partial(_judge_planted, config, name)
-    sizes = scorecard_models.QUICK if options.quick else scorecard_models.Sizes()
+    sizes = QUICK if options.quick else Sizes()
     for family in MODEL_FAMILIES:
         for seed in range(1 if options.quick else options.model_seeds):
             folder = options.out / "models" / f"{family}-{seed}"

@@ -1,9 +1,9 @@
 """Latents that fire for one meaning in two languages, counted against a text in which nothing joins the two.
 
     m_L(j, i) = share of latent j's mass at words of meaning i in language L,    L: 0, 1
-    j is cross-lingual  ⇔  for some i, in each L:  m_L(j, i) ≥ MIN_SHARE  and  m_L(j, i) ≥ ½ Σ_i' m_L(j, i') + rest_L
+    j is cross-lingual  ⇔  for some i, in each L:  m_L(j, i) ≥ MIN_SHARE, and at least half of j's mass in L
 
-Words that both languages spell alike (*David*, a comma) are left out of m: one token shows nothing about languages.
+Words that both languages spell alike (*David*, a comma) count in neither: one token shows nothing about languages.
 The null is the same count for a model trained on the same verses, those of one language in random order: its text has
 the same words, lemmas and contexts, but no verse beside its translation.
 """
@@ -41,6 +41,7 @@ class Joined(NamedTuple):
 
     meaning: Int64[np.ndarray, " latent"]
     shares: Float64[np.ndarray, "language latent"]
+    fires: Bool[np.ndarray, " latent"]
 
 
 def cross_lingual(codes: SparseCodes, text: LemmaText) -> Joined:
@@ -65,12 +66,13 @@ def cross_lingual(codes: SparseCodes, text: LemmaText) -> Joined:
     best = least.argmax(0)
     shares = np.stack([np.asarray(own[best, np.arange(z.shape[1])]).ravel() for own in by_meaning])
     joined = (shares >= MIN_SHARE).all(0) & (shares >= 0.5 * np.stack(heard)).all(0)
-    return Joined(np.where(joined, best, -1), shares)
+    return Joined(np.where(joined, best, -1), shares, total > 1e-30)
 
 
-def counted(joined: Joined, codes: SparseCodes) -> Counted:
-    fires = np.diff(codes.scipy().tocsc().indptr) > 0
-    n, n_cross = int(fires.sum()), int((joined.meaning[fires] >= 0).sum())
+def counted(found: Sequence[Joined]) -> Counted:
+    """Of all dictionaries together."""
+    n = sum(int(joined.fires.sum()) for joined in found)
+    n_cross = sum(int((joined.meaning >= 0).sum()) for joined in found)
     return Counted(n, n_cross, *wilson(n_cross, n))
 
 
@@ -82,13 +84,6 @@ def above_null(own: Counted, null: Counted) -> tuple[float, float, float]:
     return float(d), float(low), float(high)
 
 
-def unaligned(verses: Sequence[Sequence[object]], seed: int) -> list[Sequence[object]]:
-    """The same verses in random order."""
-    return [verses[i] for i in np.random.default_rng(seed).permutation(len(verses))]
-
-
 def _spelt_alike(text: LemmaText) -> Bool[np.ndarray, " token"]:
-    counts = np.stack(
-        [np.bincount(text.tokens[text.languages == each], minlength=len(text.vocab)) for each in (0, 1)]
-    )
+    counts = np.stack([np.bincount(text.tokens[text.languages == each], minlength=len(text.vocab)) for each in (0, 1)])
     return counts.min(0) >= ALIKE * counts.sum(0)

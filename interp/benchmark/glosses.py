@@ -1,11 +1,11 @@
 """Lemmas that are translated alike in every language, as one meaning.
 
-In: verses of each language, each a list of (word, lemma). Out: of each lemma that has synonyms, the name of its meaning.
+In: verses of each language, each a list of (word, lemma). Out: of each lemma with synonyms, the name of its meaning.
 
     alike(a, b) = min over languages of  Σ_w min(P(w | a), P(w | b))        P(w | a): share of a's places with word w
 
 A word with two meanings (*right*: a side; just) makes its lemmas alike in one language only: the other has two words.
-Synonyms are joined where all of them are alike (complete linkage), so that no chain leads from *head* to *prince*.
+Lemmas are joined where each two of them are alike (complete linkage): no chain joins unlike ends.
 Failing: the forms of a verb that two languages inflect differently are unlike words, so that verbs are joined less.
 """
 
@@ -18,8 +18,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 MIN_ALIKE = 0.4
-"""Of twenty random meanings of the Bible joined here all were synonyms (*house*, *wrath*, *seed*); from 0.3 on some are
-but related (a *cause* to plead, without *cause*)."""
+"""Of twenty random meanings of the Bible that this joins all were synonyms (*wrath*, *blood*, *covenant*); from 0.3 on
+some are but related (a *cause* to plead, without *cause*)."""
 MIN_PLACES = 10
 """A lemma with fewer places in a language is joined to none."""
 Verses = Sequence[Sequence[tuple[str, str]]]

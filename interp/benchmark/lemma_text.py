@@ -11,7 +11,7 @@ as one.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,13 @@ class LemmaText(FactorText):
     """0 for the first."""
     meanings: Int32[np.ndarray, "seq pos"]
     """A number of its own for each; −1 where a word carries no lemma."""
+
+    def first(self, n_seq: int) -> "LemmaText":
+        """The first rows, with the factors that hold often enough there."""
+        n = n_seq * self.tokens.shape[1]
+        kept = [replace(f, rows=f.rows[f.rows < n]) for f in self.factors]
+        factors = [f for f in kept if MIN_ROWS <= len(f.rows) <= n // 4]
+        return LemmaText(self.tokens[:n_seq], self.vocab, factors, self.languages[:n_seq], self.meanings[:n_seq])
 
 
 class _Places(NamedTuple):

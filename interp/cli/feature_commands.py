@@ -1,8 +1,8 @@
-"""Features: `scan` gathers statistics, `rank` judges, `report` writes a page, `scorecard` tests the judgement."""
+"""Features: `scan` gathers statistics, `rank` judges, `report` writes a page."""
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.cli.console import Bar
 from interp.cli.paths import (
@@ -24,7 +24,6 @@ from interp.pipeline.stages.findings import ranked, verdicts
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore
-    from interp.benchmark.planted_latents import World
 
 MIN_KEPT = 0.8
 """Of the tokens of a store that a tokenizer makes again from their text, if it made them."""
@@ -192,70 +191,3 @@ def report_command(
             with locked(None if out else source):
                 page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
     print(page)
-
-
-def scorecard_command(
-    *,
-    family: Annotated[Literal["planted", "bible"], "bible: real text, lemmas as truth (default planted)"] = "planted",
-    seeds: Annotated[int, "worlds of each family (default 1)"] = 1,
-    latents: Annotated[int, "latents of each world"] = 300,
-    out: Annotated[Path | None, "a .csv file for the table of scores"] = None,
-) -> None:
-    """planted worlds → how far to trust the ranking
-
-    Judge planted latents whose meanings are known, each family of text by a calibration on the others, and print how
-    well the probability of one meaning and every single measure tell one meaning from several. With --family bible the
-    text is the King James Bible beside the Reina-Valera, meanings are the lemmas that their words share, and the
-    calibration is the one that ships, which knows planted text alone. About ten seconds a world."""
-    import pandas as pd
-
-    from interp.benchmark.judged import calibration_worlds, judge_held_out, judge_world
-    from interp.benchmark.rivals import RIVALS
-    from interp.benchmark.scores import not_scored, scorecard, verdict_quality
-    from interp.metrics.measures import SIGNS
-    from interp.monosemanticity.calibration import Calibration
-
-    for name, value in (("seeds", seeds), ("latents", latents)):
-        if value < 1:
-            raise ValueError(f"--{name} {value} must be at least 1")
-    if out:
-        if out.suffix != ".csv":
-            raise ValueError(f"--out {out} must end in .csv")
-        check_writable("--out", out)
-    ours = ("monosemanticity", "between_within_ratio", "effect_size", "context_coherence")
-    scores = {**dict.fromkeys(ours, 1), **SIGNS, **RIVALS}
-    bible = _bible(seeds, latents) if family == "bible" else []
-    with Bar("scorecard") as bar:
-        try:
-            if bible:
-                own = Calibration.load()
-                held_out = pd.concat([judge_world(world, f"bible-{i}", own) for i, world in enumerate(bible)])
-            else:
-                held_out = judge_held_out(list(calibration_worlds(seeds, n_latents=latents)), bar)
-            table, quality = scorecard(held_out, scores), verdict_quality(held_out)
-        except ValueError as error:
-            given = f"--latents (now {latents}) or --seeds (now {seeds})"
-            raise ValueError(f"too few latents to judge by: raise {given} ({error})") from error
-    if out:
-        write_table(table, out)
-    print(table.drop(columns=["n", "n_scored"]).round(3).to_string(index=False))
-    print(f"not measured in these worlds: {', '.join(not_scored(held_out, scores))}")
-    print("\n".join(f"{name:26s} {value:.3f}" for name, value in quality.items()))
-
-
-def _bible(seeds: int, latents: int) -> "list[World]":
-    """Worlds of unlike parts of it, in turn."""
-    import numpy as np
-
-    from interp.benchmark.lemma_text import lemma_text
-    from interp.benchmark.planted_latents import WorldConfig, world_of
-    from models.verses import MODULES, read_verses
-
-    verses = [read_verses(language) for language in MODULES]
-    worlds = []
-    for seed in range(seeds):
-        config = WorldConfig(seed=seed, n_seq=2048, n_latents=latents)
-        begin = 3000 * seed % len(verses[0])
-        text = lemma_text([own[begin:] + own[:begin] for own in verses], config.n_seq, config.n_ctx)
-        worlds.append(world_of(text, config, np.random.default_rng([seed, 7])))
-    return worlds

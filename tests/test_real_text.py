@@ -62,8 +62,9 @@ def test_lemmas_of_one_word_are_joined_there_if_the_other_language_has_one_word_
 
 def test_a_word_of_one_meaning_has_it_where_it_carries_none(languages, joined):
     bare = [[(word, lemma if i % 3 else "") for i, (word, lemma) in enumerate(verse)] for verse in languages[0]]
-    text = lemma_text([bare, languages[1]], 80, 32, joined=joined).of_meanings()
-    factors = {factor.name: factor for factor in text.factors}
+    text = lemma_text([bare, languages[1]], 80, 32, joined=joined)
+    factors = {factor.name: factor for factor in text.of_meanings(80).factors}
+    assert set(factors) == {f"lemma {name}" for name in ("H1+H2", "H3", "H4", "H5", "H6")}
     words = np.array(text.vocab)[text.tokens.reshape(-1)]
     assert set(words[factors["lemma H1+H2"].rows]) == {" land", " tierra"}
     assert len(factors["lemma H1+H2"].rows) == np.isin(words, [" land", " tierra"]).sum()

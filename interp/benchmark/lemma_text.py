@@ -24,6 +24,8 @@ from interp.benchmark.glosses import Sense, Synonyms, Verses
 MIN_SHARE = 0.1
 N_TOKENS = 150
 """Of the commonest words each is a factor."""
+MIN_KNOWN = 20
+"""Places: fewer firings than so many are not judged."""
 RARE = "…"
 """Stands for all words beyond the commonest."""
 
@@ -35,16 +37,23 @@ class LemmaText(FactorText):
     meanings: Int32[np.ndarray, "seq pos"]
     """A number of its own for each; −1 where a word carries no lemma."""
 
-    def of_meanings(self) -> "LemmaText":
-        """Without the factors of words: what the lemmas alone say."""
-        return replace(self, factors=[f for f in self.factors if f.name.startswith("lemma ")])
+    names: Sequence[str]
+    """Of the meanings."""
+
+    def of_meanings(self, n_seq: int) -> "LemmaText":
+        """The first rows, with a factor for every meaning that holds at MIN_KNOWN places there, and for nothing else:
+        what the lemmas alone say. A word that the vocabulary lacks means nothing."""
+        carried = np.where(self.tokens == 0, -1, self.meanings)[:n_seq]
+        found = [f for f in _meanings(carried, self.names) if len(f.rows) >= MIN_KNOWN]
+        return replace(self.first(n_seq), factors=found)
 
     def first(self, n_seq: int) -> "LemmaText":
         """The first rows, with the factors that hold often enough there."""
         n = n_seq * self.tokens.shape[1]
         kept = [replace(f, rows=f.rows[f.rows < n]) for f in self.factors]
         factors = [f for f in kept if MIN_ROWS <= len(f.rows) <= n // 4]
-        return LemmaText(self.tokens[:n_seq], self.vocab, factors, self.languages[:n_seq], self.meanings[:n_seq])
+        rows = (self.tokens[:n_seq], self.vocab, factors, self.languages[:n_seq], self.meanings[:n_seq])
+        return LemmaText(*rows, self.names)
 
 
 class _Places(NamedTuple):
@@ -78,7 +87,7 @@ def lemma_text(
     tags = [tuple(f"lemma {names[meaning]}" for meaning in own) for own in often]
     text = text_of(tokens, vocab, _meanings(carried, names), tags, n_tokens=N_TOKENS, after=range(0))
     spoken = np.array(places.languages, np.int32).reshape(n_seq, n_ctx)
-    return LemmaText(text.tokens, vocab, text.factors, spoken, carried)
+    return LemmaText(text.tokens, vocab, text.factors, spoken, carried, names)
 
 
 def _places(languages: Sequence[Verses], joined: Synonyms, n: int) -> _Places:
@@ -117,5 +126,5 @@ def _meanings(carried: Tokens, names: Sequence[str]) -> Iterator[Factor]:
     order = np.argsort(carried.reshape(-1), kind="stable")
     counts = np.bincount(carried.reshape(-1) + 1, minlength=len(names) + 1)
     for name, rows in zip(names, np.split(order, np.cumsum(counts[:-1]))[1:], strict=True):
-        if len(rows) >= MIN_ROWS:
+        if len(rows):
             yield Factor(f"lemma {name}", frozenset({f"lemma {name}"}), rows)

@@ -20,7 +20,8 @@ share a tag, "starts of words", that means neither. So there is a second reading
     f* = argmax_f  s_f      over those that tell at least MIN_GAIN nats
 
 the largest factor first, and each a meaning of its own. One meaning, several, and their number are claimed where both
-readings agree. The failing: a meaning that is none of the factors looks like many; latents of which less than EXPLAINED
+readings agree. Where no two factors hold at once and none are related (each word has one lemma), p_f = s_f: nothing has
+to be searched. The failing: a meaning that is none of the factors looks like many; latents of which less than EXPLAINED
 is described are not judged.
 """
 
@@ -73,6 +74,8 @@ class Truth:
     def attribute(cls, codes: SparseCodes, factors: Sequence[Factor]) -> "Truth":
         """Of latents that were learnt. A latent that is described too little has zeros."""
         held = _membership(factors, len(codes))
+        if held.sum(1).max() <= 1 and sum(len(f.tags) for f in factors) == len(set().union(*(f.tags for f in factors))):
+            return cls._apart(codes, held)
         base = np.diff(held.tocsc().indptr) / len(codes)
         columns = codes.scipy().tocsc()
         p, otherwise = np.zeros((codes.d_sae, len(factors))), np.zeros((codes.d_sae, MAX_MEANINGS))
@@ -86,6 +89,15 @@ class Truth:
                 largest = np.sort(take_in_turn(mass, own, base, largest_first=True)[0])[::-1][:MAX_MEANINGS]
                 otherwise[latent, : len(largest)] = largest
         return replace(cls.of(p, [factor.tags for factor in factors]), otherwise=otherwise)
+
+    @classmethod
+    def _apart(cls, codes: SparseCodes, held: scipy.sparse.csr_matrix) -> "Truth":
+        z = codes.scipy().tocsr().maximum(0)
+        p = np.asarray((z.T @ held).todense(), np.float64) / np.maximum(np.asarray(z.sum(0)).T, 1e-30)
+        p *= p.sum(1, keepdims=True) >= EXPLAINED
+        largest = np.sort(p, axis=1)[:, ::-1][:, :MAX_MEANINGS]
+        found = np.pad(largest, ((0, 0), (0, MAX_MEANINGS - largest.shape[1])))
+        return cls(p, found, found)
 
     @property
     def top_share(self) -> Float64[np.ndarray, " latent"]:

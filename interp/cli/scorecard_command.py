@@ -25,7 +25,7 @@ def scorecard_command(
     well the probability of one meaning and every single measure tell one meaning from several. About ten seconds a
     world. With --family bible the text is the King James Bible beside the Reina-Valera, meanings are the lemmas that
     their words share, and the calibration is the one that ships, which knows planted text alone; judged are planted
-    latents, then those of a model trained on the verses, four in its dictionary for each planted one. About six
+    latents, then those of a model trained on the verses, eight in its dictionary for each planted one. About six
     minutes."""
     from interp.benchmark.rivals import RIVALS
     from interp.benchmark.scores import not_scored, scorecard, verdict_quality

@@ -53,14 +53,15 @@ def real_text(
     for seed in range(seeds):
         world = f"bible-{seed}"
         text = passages(languages, joined, seed, sizes)
-        config = WorldConfig(seed=seed, n_seq=sizes.judged // 2, n_ctx=sizes.n_ctx, n_latents=latents)
+        config = WorldConfig(seed=seed, n_seq=sizes.judged, n_ctx=sizes.n_ctx, n_latents=latents)
         progress(3 * seed, 3 * seeds, "planted latents")
         planted_on = world_of(text.first(config.n_seq), config, np.random.default_rng([seed, 7]))
         planted.append(judge_world(planted_on, world, calibration))
         with TemporaryDirectory() as folder:
             progress(3 * seed + 1, 3 * seeds, "a model of the verses")
             found = learned_latents(text, Path(folder) / "own", seed, sizes, nulls="untrained")
-            learnt.append(judge_learned(found, text.of_meanings(), sizes, calibration, family="bible", world=world))
+            known = text.of_meanings(sizes.judged)
+            learnt.append(judge_learned(found, known, sizes, calibration, family="bible", world=world))
             progress(3 * seed + 2, 3 * seeds, "a model of shuffled verses")
             other = passages(languages, joined, seed, sizes, shuffled=True)
             shuffled = learned_latents(other, Path(folder) / "shuffled", seed, sizes)
@@ -70,15 +71,15 @@ def real_text(
 
 
 def sizes_for(latents: int) -> Sizes:
-    """Twelve latents of the dictionary for each planted one: there are a dozen words for each common meaning."""
+    """Eight latents of the dictionary for each planted one: there are more words than common meanings."""
     return Sizes(
         n_seq=8192,
-        judged=4096,
-        d_sae=12 * latents,
+        judged=2048,
+        d_sae=8 * latents,
         d_mlp=256,
         d_model=128,
-        model_tokens=3_000_000,
-        sae_tokens=2_000_000,
+        model_tokens=2_000_000,
+        sae_tokens=1_500_000,
     )
 
 

@@ -160,6 +160,22 @@ def test_a_learnt_latent_has_a_claimed_meaning_where_both_readings_agree():
     assert truth.n_senses.tolist() == [0, 0, 1, 2, 0]
 
 
+def test_where_no_two_factors_hold_at_once_a_meaning_has_its_share_of_the_mass():
+    """Twenty of them: more than a search goes through."""
+    place = np.arange(2000) % 25
+    factors = [Factor(f"f{i}", frozenset({f"t{i}"}), np.flatnonzero(place == i)) for i in range(20)]
+    z = np.stack([place < 20, np.where(place == 3, 9, place == 4), place >= 18, 0 * place], 1).astype(np.float32)
+    truth = Truth.attribute(SparseCodes.from_dense(torch.from_numpy(z)), factors)
+    np.testing.assert_allclose(truth.top_share, [0.05, 0.9, 0, 0])
+    assert truth.is_several.tolist() == [True, False, False, False] and truth.is_one.tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert truth.factors[1, [3, 4]] == pytest.approx([0.9, 0.1]) and truth.n_senses.tolist() == [0, 2, 0, 0]
+
+
 def test_a_world_that_is_too_small_says_so():
     with pytest.raises(ValueError, match="more sequences"):
         planted_world(WorldConfig(family="records", n_seq=64, n_ctx=64, n_latents=60))

@@ -37,7 +37,8 @@ class Counted(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Of each latent, the meaning that it fires for in both languages, or −1, and its share of the mass in each."""
+    """Of each latent the meaning that it fires for in both languages, or −1; the share of the mass that its best one
+    has in each; and whether it fires at all."""
 
     meaning: Int64[np.ndarray, " latent"]
     shares: Float64[np.ndarray, "language latent"]
@@ -62,8 +63,7 @@ def cross_lingual(codes: SparseCodes, text: LemmaText) -> Joined:
             (np.ones(len(rows)), (meanings[rows], rows)), shape=(int(text.meanings.max()) + 1, n)
         )
         by_meaning.append((place @ z / total).tocsc())
-    least = by_meaning[0].minimum(by_meaning[1]).toarray()  # meaning latent
-    best = least.argmax(0)
+    best = np.asarray(by_meaning[0].minimum(by_meaning[1]).argmax(0)).ravel()
     shares = np.stack([np.asarray(own[best, np.arange(z.shape[1])]).ravel() for own in by_meaning])
     joined = (shares >= MIN_SHARE).all(0) & (shares >= 0.5 * np.stack(heard)).all(0)
     return Joined(np.where(joined, best, -1), shares, total > 1e-30)

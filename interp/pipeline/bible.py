@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp.benchmark.cross_lingual import Counted, counted, cross_lingual
+from interp.benchmark.cross_lingual import Counted, Joined, counted, cross_lingual
 from interp.benchmark.glosses import Synonyms, Verses, synonyms
 from interp.benchmark.judged import judge_world
 from interp.benchmark.lemma_text import LemmaText, lemma_text
@@ -49,7 +49,10 @@ def real_text(
     Raises ValueError where the verses have too few words for `sizes`.
     """
     joined, calibration = synonyms(languages), Calibration.load()
-    planted, learnt, cross, null = [], [], [], []
+    planted: list[pd.DataFrame] = []
+    learnt: list[pd.DataFrame] = []
+    cross: list[Joined] = []
+    null: list[Joined] = []
     for seed in range(seeds):
         world = f"bible-{seed}"
         text = passages(languages, joined, seed, sizes)

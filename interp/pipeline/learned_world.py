@@ -31,7 +31,7 @@ from interp.codes import SparseCodes
 from interp.files import Progress, no_progress
 from interp.harvest import harvest
 from interp.monosemanticity.calibration import Calibration
-from interp.sae import SAE, TopKConfig, train_sae
+from interp.sae import SAE, TopKConfig, train_sae, train_sweep
 from models.training import TrainingConfig, train_model
 from models.transformer import Transformer, TransformerConfig
 
@@ -112,10 +112,13 @@ def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, 
     neurons = SparseCodes.cat(
         [SparseCodes.from_dense(acts[NEURONS].clamp_min(0)) for acts in _activations(model, judged)]
     )
-    found = {"dictionary": _basis(sae, model, judged), "neurons": Basis(neurons, model.blocks[0].mlp.W_out.detach())}
+    found = {
+        "dictionary": _basis(sae, model, judged),
+        "neurons": Basis(neurons, model.get_parameter("blocks.0.mlp.W_out").detach()),
+    }
     if rivals:
         others = [replace(config, seed=1, freeze=part) for part in ("nothing", "decoder")]
-        twin, frozen = train_sae(store, HOOK, others, out=folder.with_name(folder.name + "-others"))
+        twin, frozen = train_sweep(store, HOOK, others, out=folder.with_name(folder.name + "-others"))
         found = _with_rivals(found, _basis(twin, model, judged), _basis(frozen, model, judged), store)
     return found
 

@@ -82,7 +82,7 @@ def without_places(value: Any) -> Any:
         return {name: without_places(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [without_places(inner) for inner in value]
-    return re.sub(r"(?<![\w:/.])/(?:[\w.+-]+/)*(?=[\w.+-])", "", value) if isinstance(value, str) else value
+    return re.sub(r"(?<![\w:/.%])/(?:[\w.+-]+/)+(?=[\w.+-])", "", value) if isinstance(value, str) else value
 
 
 def kept_file(section: Section) -> Path:

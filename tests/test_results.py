@@ -60,8 +60,8 @@ def test_readme_is_filled_between_its_marks():
 def test_results_keep_names_of_files_and_not_where_they_lay():
     found = {"model": {"name": "/home/someone/model.gguf"}, "files": ["/a/b.txt", "a/b.txt", 1.5, None, "blocks.0"]}
     found["said"], said = (
-        "interp: /a/b-1/c.txt is damaged, see https://d.org/e",
-        "interp: c.txt is damaged, see https://d.org/e",
+        "interp: /a/b-1/c.txt is damaged, see https://d.org/e/f, 9%/8%",
+        "interp: c.txt is damaged, see https://d.org/e/f, 9%/8%",
     )
     kept = {"model": {"name": "model.gguf"}, "files": ["b.txt", "a/b.txt", 1.5, None, "blocks.0"], "said": said}
     assert results.without_places(found) == kept

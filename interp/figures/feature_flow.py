@@ -77,9 +77,11 @@ def _flow(
         thick = edges.head(most)[["latent", "other", "both"]].to_numpy(int).tolist()
         thin = edges.iloc[most:]
         for latent in thin["latent"].unique().tolist():
-            rest = thin["both"][thin["latent"] == latent]
-            merged[level + 1, -1 - latent] = f"{len(rest)} more"
-            thick.append([latent, -1 - latent, int(rest.sum())])
+            rest = thin[thin["latent"] == latent]
+            other = int(rest["other"].iloc[0])
+            if len(rest) > 1:
+                merged[level + 1, other := -1 - latent] = f"{len(rest)} more"
+            thick.append([latent, other, int(rest["both"].sum())])
         rows = sorted(thick, key=lambda row: order[row[0]])
         bands += [(level, latent, other, both) for latent, other, both in rows]
         columns.append([other for _, other, _ in rows])

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized, telling_tokens
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized, telling_tokens
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
 from interp import figures, scan_features
@@ -33,9 +33,12 @@ class Setting(Sizes):
     shuffles: int = 20
 
 
+QUICK = Setting(**TINY)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "feature_automata", arguments)
-    setting = sized(Setting(**QUICK) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
     found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.compared_dictionaries import QUICK, Sizes, activations, studied_run, telling_tokens
+from analyses.compared_dictionaries import TINY, Sizes, activations, studied_run, telling_tokens
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval, options
 from interp import FeatureStore, Run, TopKConfig, figures, scan_features, train_sae
@@ -60,9 +60,12 @@ class Setting(Sizes):
     steps: int = 3
 
 
+QUICK = Setting(**TINY, prompts=6, length=12, targets=2, latents=10)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "feature_circuits", arguments, "runs/compare")
-    setting = Setting(**QUICK, prompts=6, length=12, targets=2, latents=10) if o.quick else Setting()
+    setting = QUICK if o.quick else Setting()
     record = Record(o.out, setting, svg=not o.quick)
     run, work = studied_run(setting, o.out), o.out / "work"
     found = {

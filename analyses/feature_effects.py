@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.effect_figures import context_effects
 from analyses.neighbouring_features import FEW
 from analyses.proxies import log_likelihood_ratio
@@ -56,10 +56,12 @@ class Setting(Sizes):
     multiples: tuple[float, ...] = (0, 0.25, 0.5, 1, 2, 4, 8)
 
 
+QUICK = Setting(**TINY | dict(tokens=60_000, compared=60_000, sequences=8, written=(4, 4, 8), multiples=(0, 1, 4)))
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "feature_effects", arguments, labels=LABELS)
-    tiny = dict(QUICK, tokens=60_000, compared=60_000, sequences=8, written=(4, 4, 8), multiples=(0, 1, 4))
-    setting = sized(Setting(**tiny) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
     found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]

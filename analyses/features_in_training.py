@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, activations, encoded, studied_run
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, activations, encoded, studied_run
 from analyses.record import Claim, Record, interval, options
 from interp import BatchTopKConfig, Run, TopKConfig, figures, train_sae
 from interp.activations import ActivationStore
@@ -57,10 +57,12 @@ class Setting(Sizes):
     """That a dictionary of the curriculum is trained on."""
 
 
+QUICK = Setting(**TINY, concepts=20, d=24, checkpoints=5, rows=4_000)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "features_in_training", arguments, "runs/compare")
-    tiny = dict(QUICK, concepts=20, d=24, checkpoints=5, rows=4_000)
-    setting = Setting(**tiny) if o.quick else Setting()
+    setting = QUICK if o.quick else Setting()
     record = Record(o.out, setting, svg=not o.quick)
     planted = [
         record.piece(f"planted-{seed}", partial(planted_births, seed, setting, o.out / "work"))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.record import Claim, Interval, Record, interval
 from interp import ScanConfig, figures, scan_features
 from interp.compare import neighbourhoods
@@ -34,9 +34,12 @@ class Setting(Sizes):
     """Of which all pairs are taken."""
 
 
+QUICK = Setting(**TINY, latents=60)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "neighbouring_features", arguments)
-    setting = sized(Setting(**QUICK, latents=60) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
     found = {

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
 from interp import figures, scan_features
@@ -41,9 +41,12 @@ class Setting(Sizes):
     """Nats, at which latents are compared."""
 
 
+QUICK = Setting(**TINY, latents=20)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "predicted_steering", arguments)
-    setting = sized(Setting(**QUICK, latents=20) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
     found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, options, sized
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.effect_figures import rules_at_work
 from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
@@ -43,9 +43,12 @@ class Setting(Sizes):
     min_f1: float = 0.5
 
 
+QUICK = Setting(**TINY, latents=40, min_f1=0.1)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "rules_at_work", arguments)
-    setting = sized(Setting(**QUICK, latents=40, min_f1=0.1) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
     found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]

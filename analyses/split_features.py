@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, encoded, options, sized, telling_tokens
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, encoded, options, sized, telling_tokens
 from analyses.record import Claim, Record, interval
 from interp import TopKConfig, figures, train_sae
 from interp.codes import CodeStore, SparseCodes
@@ -43,9 +43,12 @@ class Setting(Sizes):
     """Latents a neuron."""
 
 
+QUICK = Setting(**TINY, widths=(1, 2, 4))
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "split_features", arguments, labels=(LABEL,))
-    setting = sized(Setting(**QUICK, widths=(1, 2, 4)) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
     found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]

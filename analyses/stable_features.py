@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.compared_dictionaries import HOOK, QUICK, Sizes, Studied, encoded, options, sized
+from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, encoded, options, sized
 from analyses.record import Claim, Record, interval
 from interp import SAE, ReLUConfig, figures, train_sae
 from interp.codes import CodeStore
@@ -39,9 +39,12 @@ class Setting(Sizes):
     """Of ReLU: at which its L0 is near that of TopK."""
 
 
+QUICK = Setting(**TINY)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "stable_features", arguments)
-    setting = sized(Setting(**QUICK) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
     trained: dict[tuple[str, int], Encoded] = {}

@@ -25,7 +25,7 @@ import pandas as pd
 
 from analyses.compared_dictionaries import (
     HOOK,
-    QUICK,
+    TINY,
     Sizes,
     activations,
     encoded,
@@ -48,9 +48,12 @@ class Setting(Sizes):
     """Latents of a dictionary a neuron."""
 
 
+QUICK = Setting(**TINY)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "universal_features", arguments)
-    setting = sized(Setting(**QUICK) if o.quick else Setting(), o)
+    setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     run = studied_run(setting, o.out)
     codes: dict[int, dict[str, CodeStore]] = {}

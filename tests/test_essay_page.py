@@ -10,7 +10,7 @@ import pytest
 from plotly.subplots import make_subplots
 
 from analyses.essay import page as essay_page
-from analyses.essay.__main__ import ANALYSES
+from analyses.essay.__main__ import ANALYSES, place_of
 from analyses.essay.page import read_chapters, write_page
 from interp.figures.theme import styled
 
@@ -28,7 +28,7 @@ TINY = {name: TinySetting() for name in ANALYSES}
 DEFINED = (
     *("part three", "an essay of 2024", "intervals are 95 %", "penalty (l1)", "l = − 1⁄nt"),
     *("four things", "each of the four", "five things to say", "all five", "five features in two dimensions"),
-    *("two thirds for a triangle, two fifths", "0 is the first alone, 1 the second"),
+    *("two thirds for a triangle, two fifths", "0 is the first alone, 1 the second", "the features of base64"),
 )
 """Numbers of the prose that no run can change: dates, definitions, geometry, what a figure draws at any size."""
 NUMBER = (
@@ -68,14 +68,14 @@ def out(tmp_path) -> Path:
 
 
 def commands() -> dict[str, str]:
-    return {name: f"python -m analyses.essay.{name}" for name in ANALYSES}
+    return {name: f"python -m {place_of(name)}" for name in ANALYSES}
 
 
 def test_the_page_holds_every_claim_figure_and_command_and_nothing_that_runs(out):
     text = write_page(read_chapters(out, commands(), TINY), out / "page.html").read_text()
     assert "<x-" not in text and "<img" not in text.replace("\\u003cimg", "")
     for row, name in enumerate(ANALYSES, 1):
-        assert f'id="claim-{row}a"' in text and f"python -m analyses.essay.{name}</code>" in text
+        assert f'id="claim-{row}a"' in text and f"python -m {place_of(name)}</code>" in text
     for kind, of in ASKED:
         if kind == "figure":
             key = of.replace("/", "--")

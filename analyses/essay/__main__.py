@@ -32,16 +32,24 @@ ANALYSES = (
     "geometry",
     "phase_change",
     "polysemantic_neurons",
+    "universal_features",
+    "feature_effects",
+    "dictionary_scaling",
+    "split_features",
+    "features_in_training",
     "grokking",
     "paired_prompts",
     "code_stage",
 )
 
+OF_FEATURES = ("universal_features", "feature_effects", "dictionary_scaling", "split_features", "features_in_training")
+"""Those that have other uses too, and stand among the analyses of features."""
+
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     o = _parse(arguments)
     begin = time.monotonic()
-    modules = {name: importlib.import_module(f"analyses.essay.{name}") for name in ANALYSES}
+    modules = {name: importlib.import_module(place_of(name)) for name in ANALYSES}
     for name in o.only or ANALYSES:
         module = modules[name]
         if not o.redo and _finished(module, o.out / name, o.quick):
@@ -50,11 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         print(f"{name}", flush=True)
         quick, threads = ["--quick"] if o.quick else [], [f"--threads={o.threads}"] if o.threads else []
         module.main([*quick, *threads, "--out", str(o.out / name)])
-    commands = {name: f"python -m analyses.essay.{name}" for name in ANALYSES}
+    commands = {name: f"python -m {place_of(name)}" for name in ANALYSES}
     quick = {name: module.QUICK for name, module in modules.items()}
     page = write_page(read_chapters(o.out, commands, quick), o.out / "how-models-learn.html")
     print(f"{time.monotonic() - begin:.0f} s\nOpen {page.resolve()}")
     return page
+
+
+def place_of(name: str) -> str:
+    return f"analyses.{name}" if name in OF_FEATURES else f"analyses.essay.{name}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -203,11 +203,14 @@ def _map(inputs: ReportInputs, table: dict[str, list], seed: int) -> dict[str, A
         why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no latent fires"
         return {"missing": f"There is no map: {why}."}
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
-    labels, explanations = surroundings(inputs.store), [table["explanation"][latent] for latent in latents]
-    names = map_names(points, [labels.get(latent) for latent in latents.tolist()], explanations, seed=seed)
+    within, explanations = surroundings(inputs.store), [table["explanation"][latent] for latent in latents]
+    labels = [within.get(latent) for latent in latents.tolist()]
+    names = map_names(points, labels, explanations, seed=seed)
+    known = sorted(set(within.values()))
+    inside = [None if label is None else known.index(label) for label in labels]
     x, y = ([number(value) for value in axis] for axis in points.T)
     way = "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA"
-    return {"latents": latents.tolist(), "x": x, "y": y, "way": way, "names": names}
+    return {"latents": latents.tolist(), "x": x, "y": y, "labels": known, "inside": inside, "way": way, "names": names}
 
 
 def _check_replaceable(out: Path) -> None:

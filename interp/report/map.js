@@ -2,16 +2,16 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, verdictOf, labelOf, isUnsure, has, order, onchange, set } = report.selection;
+  const { columns, verdictOf, isUnsure, has, order, onchange, set } = report.selection;
   const WAYS = {
     verdict: "verdict",
     monosemanticity: "monosemanticity",
     density: "density",
-    ...(columns.labels.length ? { label: "best label" } : {}),
+    label: "label it fires in",
   };
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
-  const REST = "other, or F1 below 0.3";
+  const REST = "other, or no label for half of its firings";
   const PLAIN = 200, FAINT = 34;
   let points, way = "verdict", scatter, names, card, ring, legend, status;
 
@@ -47,7 +47,8 @@ report.views.map = (() => {
     const { style } = report.paint;
     if (way === "verdict") return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
     if (way !== "label") return graded();
-    const counts = new Map();
+    const counts = new Map(), inside = new Map(points.latents.map((latent, p) => [latent, points.labels[points.inside[p]] ?? null]));
+    const labelOf = (latent) => inside.get(latent);
     for (const latent of points.latents) if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) ?? 0) + 1);
     const first = [...counts].sort((a, b) => b[1] - a[1]).slice(0, HUES.length).map(([name]) => name);
     return grouped((latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : REST), (name) => (name === REST ? style("--dead") : HUES[first.indexOf(name)]), format.words);
@@ -93,7 +94,7 @@ report.views.map = (() => {
   };
 
   function controls() {
-    const chooser = h("select", { onchange() { way = this.value; repaint(); } }, Object.entries(WAYS).map(([value, text]) => h("option", { value }, text)));
+    const chooser = h("select", { onchange() { way = this.value; repaint(); } }, Object.entries(WAYS).filter(([name]) => name !== "label" || points.labels.length).map(([value, text]) => h("option", { value }, text)));
     const lasso = h("button", { type: "button", "aria-pressed": "false", title: "ring points by dragging; or hold Shift", onclick() {
       const isOn = this.getAttribute("aria-pressed") !== "true";
       this.setAttribute("aria-pressed", String(isOn));

@@ -93,12 +93,12 @@ def pretrained(stages: Results) -> str:
 
 
 def pretrained_in_short(stages: Results) -> str:
-    rows, minutes = stages["activations"]["results"]["rows"], sum(each["wall_seconds"] for each in stages.values()) / 60
+    rows = stages["activations"]["results"]["rows"]
     sae, peak = stages["quality"]["results"]["SAE"], max(each.get("peak_megabytes", 0) for each in stages.values())
     shares = {name: each["one_meaning"]["share"] for name, each in stages["nulls"]["results"]["shares"].items()}
     return (
-        f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens: {minutes:.0f} minutes "
-        f"on two cores, at most {peak / 1000:.1f} GB; FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
+        f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens, at most "
+        f"{peak / 1000:.1f} GB of memory: FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
         f"cross-entropy recovered; of one meaning "
         + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         + "."
@@ -227,7 +227,10 @@ def verdict_row(item: tuple[str, Results]) -> list[Any]:
 
 
 def towards(results: Results) -> str:
-    return "\n".join(f"- **{claim['row']}** {claim['text']} {claim['found']}" for claim in results["claims"])
+    held = ([claim["claim"], "holds" if claim["held"] else "does not hold"] for claim in results["claims"])
+    sizes = ("dictionary", "seed", "resampled", "d_sae", "dead_share", "l0", "fvu", "ce_recovered_zero")
+    rows = ([row.get(name) for name in sizes] for row in results["sizes"])
+    return f"{table(['claim', ''], held)}\n\n{table(sizes, rows)}"
 
 
 def essay(analyses: Results) -> str:

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     options = parse(arguments)
     for section in SECTIONS:
         if options.source and (not options.only or section.folder in options.only):
-            take_over(section, options.source / section.folder)
+            take_over(section, options.source / section.folder, options.note)
     kept = {
         section.folder: json.loads(file.read_text()) for section in SECTIONS if (file := kept_file(section)).exists()
     }
@@ -55,11 +55,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="take over new results from here")
     parser.add_argument("--only", nargs="+", choices=[section.folder for section in SECTIONS], default=[])
+    parser.add_argument("--note", default="", help="to be said beside the numbers: what else the machine did, say")
     return parser.parse_args(arguments)
 
 
-def take_over(section: Section, folder: Path) -> None:
-    """Keep the folder's results, with the machine, the commit and the day."""
+def take_over(section: Section, folder: Path, note: str = "") -> None:
+    """Keep the folder's results, with the machine, the commit, the day and a note."""
     if section.folder in ("demo", "smollm2"):
         found: Any = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/manifest.json"))}
     elif section.folder in ("essay", "compare"):
@@ -71,6 +72,7 @@ def take_over(section: Section, folder: Path) -> None:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
+    about |= {"note": note} if note else {}
     KEPT.mkdir(exist_ok=True)
     content = {**about, "command": section.command, "results": without_places(found)}
     kept_file(section).write_text(json.dumps(content, indent=1) + "\n")
@@ -108,9 +110,8 @@ def page(kept: Mapping[str, Any]) -> str:
         if section.folder in kept:
             about = kept[section.folder]
             lines += ["", f"## {section.title}", "", section.write(about["results"]), ""]
-            lines += [
-                f"`{section.command}`, {about['date']}, commit {about['commit']}, two cores of {about['machine']}."
-            ]
+            measured = f"{about['date']}, commit {about['commit']}, two cores of {about['machine']}"
+            lines += [f"`{section.command}`, {', '.join([measured, *filter(None, [about.get('note')])])}."]
     if missing:
         lines += ["", "## Not measured since the last change of layout", ""]
         lines += [f"- {section.title}: `{section.command}`" for section in missing]

@@ -37,7 +37,7 @@ report.logits = (word) => {
     const marks = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()].map(([token, value]) => [value, short(token)]);
     return report.histogram({
       title: "Histogram of logit effects over the vocabulary", edges: Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least)), counts,
-      ticks: least < 0 && most > 0 ? [least, 0, most] : [least, most], marks, root: true, axis: "effect on the logit at activation 1", unit: "tokens (root scale)",
+      ticks: least < 0 && most > 0 ? [least, 0, most] : [least, most], marks, root: true, axis: "effect on the logit at activation 1", unit: "tokens (√)",
     });
   }
 

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -634,13 +635,13 @@ def test_chromium_draws_the_figures(chromium, page, view, drawn):
     assert 'data-ready="true"' in section and drawn in section and "<img" not in dom
 
 
-def test_a_map_leaves_the_number_of_threads_as_it_was():
-    """umap's parallel loops set it for the whole process, and last bits of matmuls follow it."""
+def test_a_map_leaves_torch_its_threads():
+    """numba's OpenMP layer would set their number for the whole process, and make them start teams of their own."""
     torch.set_num_threads(1)
     rows = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     points = decoder_layout(rows)
-    assert torch.get_num_threads() == 1 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
-    assert np.array_equal(points, decoder_layout(rows))
+    assert torch.get_num_threads() == 1 and numba.threading_layer() == "workqueue"
+    assert np.linalg.norm(points, axis=1).max() == pytest.approx(1) and np.array_equal(points, decoder_layout(rows))
 
 
 def test_a_latent_lies_in_the_rarest_label_that_holds_half_of_its_firings(tmp_path):

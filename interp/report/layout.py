@@ -8,7 +8,6 @@ import warnings
 from types import ModuleType
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 MIN_FOR_UMAP = 20
@@ -27,9 +26,12 @@ def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) ->
 
 
 def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
+    import numba
     from sklearn.neighbors import NearestNeighbors
     from umap import UMAP, layouts, umap_, utils
 
+    # numba's OpenMP layer turns nested teams on for the whole process: attention took torch a thousand times as long.
+    numba.config.THREADING_LAYER = "workqueue"
     for module in (umap_, layouts, utils):
         _keep_compiled(module)
     k = min(15, len(rows) - 1)
@@ -39,11 +41,9 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     mapper = UMAP(
         n_neighbors=k, min_dist=0.1, metric="cosine", n_epochs=200, random_state=seed, n_jobs=1, precomputed_knn=known
     )
-    threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # umap warns that it cannot map new points, and of a seed's single thread
         points = mapper.fit_transform(rows)
-    torch.set_num_threads(threads)  # numba, which starts its own, has changed it
     return np.nan_to_num(points)
 
 

@@ -26,12 +26,12 @@ def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) ->
 
 
 def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
-    import numba
+    from numba import config
     from sklearn.neighbors import NearestNeighbors
     from umap import UMAP, layouts, umap_, utils
 
     # numba's OpenMP layer turns nested teams on for the whole process: attention took torch a thousand times as long.
-    numba.config.THREADING_LAYER = "workqueue"
+    config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
     for module in (umap_, layouts, utils):
         _keep_compiled(module)
     k = min(15, len(rows) - 1)

@@ -9,9 +9,9 @@ costs equal KL (`interp.effects.steering_scores`). After Arad, Mueller & Belinko
 
 Claims tested (row 19), each in every seed. The concept of a latent is in the tokens that stand at its firings and right
 behind them; how much more of it is written is its success.
-    19b  what a latent puts out in one step foretells its success: Spearman ≥ .7
+    19b  what a latent puts out in one step predicts its success: Spearman ≥ .7
     19c  the tenth with the highest scores succeeds at least twice as well as latents drawn at random
-    19d  what it puts out foretells this better than what it reads does, by how well the token at hand tells its firing
+    19d  what it puts out predicts this better than what it reads does, by how well the token at hand tells its firing
     19e  the same as 19b of how much more often the latent itself fires in what is written
 """
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.ndarray]:
-    """Of latents that are drawn, what is foretold and what is found: of those for which there is a dose."""
+    """Of latents that are drawn, what is predicted and what is found: of those for which there is a dose."""
     sae = studied.dictionary(setting.factor, seed)
     features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
     model, table = studied.run.model, features.table().set_index("latent")
@@ -91,7 +91,7 @@ def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
     return [
         Claim(
             row="19b",
-            text="What a latent puts out foretells its steering, before anything is written: Spearman ≥ .7.",
+            text="What a latent puts out predicts its steering, before anything is written: Spearman ≥ .7.",
             holds=min(rank["output"]) >= 0.7,
             found=f"Spearman {numbers['output']}; its density alone {numbers['density']}; {n} latents a seed.",
             numbers=numbers,
@@ -105,14 +105,14 @@ def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
         ),
         Claim(
             row="19d",
-            text="What a latent puts out foretells its steering better than what it reads does.",
+            text="What a latent puts out predicts its steering better than what it reads does.",
             holds=gain.low > 0,
             found=f"Spearman of what it reads {numbers['input']}, difference {gain}; of one with the other {between}.",
             numbers={"difference": gain, "input_with_output": between},
         ),
         Claim(
             row="19e",
-            text="What a latent puts out foretells how much more often it fires itself in what is written: ≥ .7.",
+            text="What a latent puts out predicts how much more often it fires itself in what is written: ≥ .7.",
             holds=min(rank["self_output"]) >= 0.7,
             found=f"Spearman {numbers['self_output']}; {interval(again).percent()} of latents come to fire on 5 % more "
             "of the tokens.",

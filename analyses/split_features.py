@@ -33,7 +33,7 @@ from interp.compare.across_models import MIN_FIRED
 from interp.metrics.joint_sums import joint_sums
 
 LABEL, MIN_PRECISION = "base64", 0.9
-MOST = 4
+MAX_ROOTS = 4
 EDGES = ("latent", "other", "both", "is_best")
 
 
@@ -115,7 +115,7 @@ def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
 
 def shown(found: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
     """The edges by which the widest dictionary's features of the label come from narrower ones; where it has none,
-    those of the MOST latents that split most."""
+    those of the MAX_ROOTS latents that split most."""
     levels = [pd.DataFrame({column: found[f"{column}_{w}"] for column in EDGES}) for w in setting.widths[:-1]]
     levels = [table[table["is_best"].astype(bool)] for table in levels]
     wanted, leading = found[f"own_{setting.widths[-1]}"], list[pd.DataFrame]()
@@ -124,7 +124,7 @@ def shown(found: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
         wanted = leading[0]["latent"]
     if len(leading[0]):
         return leading
-    wanted = levels[0]["latent"].value_counts().index[:MOST]
+    wanted = levels[0]["latent"].value_counts().index[:MAX_ROOTS]
     for i, table in enumerate(levels):
         levels[i] = table[table["latent"].isin(wanted)]
         wanted = levels[i]["other"]

@@ -1,4 +1,4 @@
-"""What is foretold of steering, against its definitions by hand, and the range over which it is of use."""
+"""What is predicted of steering, against its definitions by hand, and the range over which it is of use."""
 
 import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_model_steered_by_hand(tokens, tmp_path):
             assert row.input == pytest.approx(np.var(told) / np.var(own))
 
 
-def test_a_latent_that_brings_its_own_token_is_foretold_and_found_to(tmp_path):
+def test_a_latent_that_brings_its_own_token_is_predicted_and_found_to(tmp_path):
     """Latent 0 fires on token 7 and brings it; latent 1 is taken off by the norm, and no dose of it costs anything."""
     model, dictionary = planted()
     u = dictionary.W_dec[0]

@@ -1,4 +1,4 @@
-"""What features do: what steering brings and costs, how well that is foretold, and which feature makes which fire.
+"""What features do: what steering brings and costs, how well that is predicted, and which feature makes which fire.
 
 In: tables of `interp.effects`. Out: plotly Figures.
 """
@@ -72,12 +72,12 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
 
 
 def steering_scores(table: pd.DataFrame) -> go.Figure:
-    """How much more of their concept is written when latents are held at doses of equal KL, against what was foretold
+    """How much more of their concept is written when latents are held at doses of equal KL, against what was predicted
     of them: by what they put out, and by what they read.
 
     table: output, input and success, of `effects.steering_scores` and `effects.steering_success`, a point a latent."""
     need(table, "output", "input", "success")
-    titles = {"output": "foretold rise of its concept", "input": "its firing told by the token (R²)"}
+    titles = {"output": "predicted rise of its concept", "input": "its firing told by the token (R²)"}
     panels = ["by what it puts out", "by what it reads"]
     fig = make_subplots(cols=2, shared_yaxes=True, subplot_titles=panels, horizontal_spacing=0.08)
     for col, (name, title) in enumerate(titles.items(), 1):

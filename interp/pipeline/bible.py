@@ -7,8 +7,8 @@
               are shuffled before the model is trained (`cross_lingual`)
 
 Numbers that are translated alike count as one (`glosses`); words that carry none are no truth about the model's
-latents. The calibration is the one that ships: it knows planted text
-alone. Passages come in random order, so that each part of the text has both testaments.
+latents. The calibration is the one that ships: it knows planted text alone. Passages come in random order, so that each
+part of the text has both testaments.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from interp.features.feature_store import FeatureStore
 from interp.report.payloads import number
 
-LATENTS_EACH, MOST, LEAST = 40, 60, 6
+LATENTS_EACH, MAX_CLUSTERS, MIN_LATENTS = 40, 60, 6
 """Latents a cluster on average, most clusters, and the fewest latents that a name needs."""
 MIN_SHARE, MIN_LIFT = 0.25, 3.0
 """Of the latents of a cluster that have its name, and how many times the share among all that is."""
@@ -31,7 +31,7 @@ def map_names(
 
     said = [_phrases(label, text) for label, text in zip(labels, explanations, strict=True)]
     overall = Counter(phrase for phrases in said for phrase in phrases)
-    k = min(MOST, len(points) // LATENTS_EACH)
+    k = min(MAX_CLUSTERS, len(points) // LATENTS_EACH)
     if k < 2 or not overall:
         return []
     cluster = KMeans(k, n_init=1, random_state=seed).fit_predict(points)
@@ -40,7 +40,7 @@ def map_names(
         counts = Counter(phrase for i in members for phrase in said[i])
         own = {name: n for name, n in counts.items() if n / len(members) >= MIN_LIFT * overall[name] / len(points)}
         name, n = max(own.items(), key=lambda item: (item[1], item[0]), default=("", 0))
-        if n >= max(LEAST, MIN_SHARE * len(members)):
+        if n >= max(MIN_LATENTS, MIN_SHARE * len(members)):
             x, y = np.median(points[[i for i in members if name in said[i]]], axis=0)
             named.append((n, [number(x), number(y), name]))
     named.sort(key=lambda item: -item[0])

@@ -11,10 +11,10 @@ report.views.overview = (() => {
     ["Monosemantic", "its firings share one meaning: they cannot be parted into two groups that are as unlike each other as they are unlike the rest of the text."],
     ["Polysemantic", "its firings have several meanings, its senses, or none that could be found."],
     ["Single-token", "nearly all of its activation lies on one token, in any case and with or without a space before it."],
-    ["Used by the model", "the probability that a latent shows what the model learnt, and not the text's statistics seen through random weights, is ½ or more: what it writes foretells the next token, ablating it costs what it changes, another seed finds it again, and a model of random weights has none like it."],
+    ["Used by the model", "the probability that a latent shows what the model learnt, and not the text's statistics seen through random weights, is ½ or more: what it writes predicts the next token, ablating it costs what it changes, another seed finds it again, and a model of random weights has none like it."],
     ["Sure", "the interval of the probability of one meaning lies on one side of ½; otherwise the verdict is the likelier of two."],
     ["Null", "the same measured on what learnt nothing of the text: a decoder left as it was drawn, a model of shuffled weights, text that is shifted against the activations."],
-    ["F1", "how well a rule in words foretells where a latent fires, on text that the rule was not made from: 1 is always, 0 never."],
+    ["F1", "how well a rule in words predicts where a latent fires, on text that the rule was not made from: 1 is always, 0 never."],
     ["Density", "the share of tokens on which a latent fires."],
   ];
 
@@ -75,7 +75,7 @@ report.views.overview = (() => {
     if (section.childElementCount) return;
     const places = ["nulls", "cards"].map((name) => h(`div.${name}`, null, h("p.waiting", null, "Reading …")));
     section.replaceChildren(h("p.lead", null, sentence()), places[0],
-      h("h2", null, "Features worth a look"), h("p.muted", null, "Rules that foretell much, and one latent of several meanings. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
+      h("h2", null, "Features worth a look"), h("p.muted", null, "Rules that predict much, and one latent of several meanings. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
       h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
     const [summary, words] = await Promise.all([loadData("summary"), loadData("vocab")]);

@@ -40,8 +40,8 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
 
 
 def worth_showing(features: pd.DataFrame, ranking: pd.DataFrame, n: int = 5) -> list[int]:
-    """At most `n` latents surely of one meaning whose rules foretell most, no two with rules alike: by the square of
-    the rule's F1 times the entropy of the tokens that it foretells. The last place is for one surely of several
+    """At most `n` latents surely of one meaning whose rules predict most, no two with rules alike: by the square of
+    the rule's F1 times the entropy of the tokens that it predicts. The last place is for one surely of several
     meanings, where there is one. Rules that name bytes of characters are left to the table."""
     if "explanation" not in ranking:
         return []

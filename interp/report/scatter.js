@@ -6,7 +6,7 @@
 "use strict";
 
 report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) => {
-  const n = x.length, LEAST = 20_000, SLOW = 24, QUICK = 19, NEAR = 9, CORNERS = 40;
+  const n = x.length, MIN_POINTS = 20_000, SLOW = 24, QUICK = 19, NEAR = 9, CORNERS = 40;
   const order = drawnByLot(n), positions = new Float32Array(2 * n);
   order.forEach((i, k) => positions.set([x[i], y[i]], 2 * k));
   const grid = report.grid(x, y);
@@ -15,13 +15,13 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   const renderer = report.points(canvas, positions);
   const view = { x: 0, y: 0, scale: 1 };
   const [left, right, bottom, top] = grid.box;
-  let whole = 1, width = 0, height = 0, drawn = 0, budget = 5 * LEAST, before = 0, isAsked = false, isLasso = false, isFitted = false;
+  let whole = 1, width = 0, height = 0, drawn = 0, budget = 5 * MIN_POINTS, before = 0, isAsked = false, isLasso = false, isFitted = false;
 
   /* What is drawn: as many points as the budget allows, then on, until all are. */
   function frame(now) {
     isAsked = false;
     if (!width) return;
-    if (now - before < 200) budget = Math.min(Math.max(now - before > SLOW ? budget / 1.5 : now - before < QUICK ? budget * 1.3 : budget, LEAST), n);
+    if (now - before < 200) budget = Math.min(Math.max(now - before > SLOW ? budget / 1.5 : now - before < QUICK ? budget * 1.3 : budget, MIN_POINTS), n);
     const ratio = canvas.width / width, last = Math.min(n, drawn + Math.ceil(budget));
     const diameter = Math.max(24 / n ** 0.18, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
     renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);

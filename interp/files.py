@@ -67,12 +67,17 @@ def as_json(content: Any) -> Any:
     return json.loads(json.dumps(content, default=_plain))
 
 
-def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
-    """A JSON object. Raises ValueError, with the remedy, for a file that holds none."""
+def read_any_json(file: str | Path, remedy: str) -> Any:
+    """Raises ValueError, with the remedy, for a file that is no JSON."""
     try:
-        content = json.loads(Path(file).read_bytes())
+        return json.loads(Path(file).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
+
+
+def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError, with the remedy, for a file that holds none."""
+    content = read_any_json(file, remedy)
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged, it holds no named values: {remedy}")
     return content

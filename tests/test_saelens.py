@@ -341,8 +341,8 @@ def damage(folder: Path, how: str) -> None:
     ("how", "message"),
     [
         ("no weights", "sae_weights.safetensors is missing"),
-        ("cut json", "cfg.json is not valid JSON"),
-        ("a list", "cfg.json must hold an object"),
+        ("cut json", "cfg.json is damaged, it is not valid JSON"),
+        ("a list", "cfg.json is damaged, it holds no named values"),
         ("cut weights", "sae_weights.safetensors is not a whole safetensors file"),
         ("missing", "sae_weights.safetensors has no tensor b_dec"),
         ("shape", r"sae_weights.safetensors: W_dec has shape \(40, 5\), but must have \(40, 12\)"),

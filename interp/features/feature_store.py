@@ -7,18 +7,16 @@ A latent fires where z > 0. Any other producer of codes can make a store too: `F
 The fit half of the sequences (`fit_half`) is for choosing thresholds and explanations, the other for measuring them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Any
 
 import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from interp.activations import ActivationStore
@@ -29,31 +27,18 @@ from interp.features.contributions import Contributions
 from interp.features.decoder import Decoder
 from interp.features.encode import as_codes, encode_store, write_codes
 from interp.features.feature import Feature
+from interp.features.identity import read_meta
 from interp.features.logit_path import LogitPath, check_unembedding, logit_path
 from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, tensor_digest
 from interp.features.scan_config import ScanConfig, fit_half
 from interp.features.tables import SCHEMAS
-from interp.files import Progress, open_tensors, read_json
+from interp.files import Progress, open_tensors, read_any_json
 from interp.harvest import check_harvested
 from interp.hooks import check_own_hook
 from interp.locks import locked
-from interp.manifests import verify
 from interp.notebook import card, facts, table
 from interp.tensor_checks import check_finite, check_token_ids
-from interp.validated import STRICT, Amount, Count, TypedDict, validated
-
-
-class _Meta(TypedDict):
-    __pydantic_config__ = STRICT  # type: ignore[misc]
-    d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
-    n_ctx: Count
-    n_tokens: NotRequired[Amount]
-    hook_name: NotRequired[str]
-    vocab: NotRequired[str]
-    labels: NotRequired[list[str]]
-    logit_effects: NotRequired[str]
-    settings: NotRequired[dict[str, Any]]
-
+from interp.validated import validated
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -63,12 +48,7 @@ class FeatureStore:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        file = self.path / "meta.json"
-        if not file.exists():
-            how = "`interp scan` or scan_features makes one"
-            raise ValueError(f"{self.path} holds no finished scan (no meta.json): {how}")
-        verify(self.path)
-        self.meta: dict[str, Any] = validated(_Meta, read_json(file, "scan again"), file, "scan again")
+        self.meta = read_meta(self.path)
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
 
@@ -167,11 +147,7 @@ class FeatureStore:
     @cached_property
     def vocab(self) -> list[str]:
         file = self.path / "vocab.json"
-        try:
-            vocab = json.loads(file.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): scan again") from None
-        return validated(list[str], vocab, file, "scan again")
+        return validated(list[str], read_any_json(file, "scan again"), file, "scan again")
 
     @property
     def is_spelt(self) -> bool:
@@ -239,9 +215,9 @@ def scan_features(
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
     string a token id, `labels` one mask a label; without `vocab` tokens are named by their ids. A scan that was cut off
     goes on behind the last shard it encoded; a finished one is opened. Rows above the dictionary's norm limit count as
-    left out. Raises ValueError if the widths differ, if the
-    dictionary was trained on another hook that the store has too (`hooks.check_own_hook`), if the labels are those of
-    other tokens or the model another than was harvested, or if `out` holds the scan of something else.
+    left out. Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has
+    too (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, or if
+    `out` holds the scan of something else.
     """
     check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
     if store.d(hook) != sae.d_in:

@@ -1,5 +1,6 @@
 """Which features these are, and whether a table, a store or another scan belongs with them.
 
+    read_meta(folder)       what meta.json says of a finished scan: its sizes, names and settings
     identity(features)      digests of the dictionary or the codes, and of the tokens, that were scanned (scan.json)
 
 A table that is made of features keeps their identity in `attrs["features"]`, which Parquet files keep too. What has
@@ -7,20 +8,46 @@ none, as CSV files and those of earlier versions, is told by its latents, and by
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import pandas as pd
 import torch
 from jaxtyping import Int
+from pydantic import Field
 from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.files import read_json
+from interp.manifests import verify
+from interp.validated import STRICT, Amount, Count, TypedDict, validated
 
 if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
 
 _TELLING = ("dictionary", "codes", "tokens")
+
+
+class _Meta(TypedDict):
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
+    n_ctx: Count
+    n_tokens: NotRequired[Amount]
+    hook_name: NotRequired[str]
+    vocab: NotRequired[str]
+    labels: NotRequired[list[str]]
+    logit_effects: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Raises ValueError where there is no finished scan, and where a file of it is not as it was written."""
+    file = folder / "meta.json"
+    if not file.exists():
+        how = "`interp scan` or scan_features makes one"
+        raise ValueError(f"{folder} holds no finished scan (no meta.json): {how}")
+    verify(folder)
+    return validated(_Meta, read_json(file, "scan again"), file, "scan again")
 
 
 def scanned(features: "FeatureStore") -> dict[str, str]:

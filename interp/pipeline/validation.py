@@ -13,12 +13,13 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
+
+from interp.validated import STRICT
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
 
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 MAX_INTEGER = 10**12
 """No count, size or seed of a run is larger; a larger one is a slip, and would run for ever or overflow."""
 

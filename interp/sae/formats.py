@@ -12,7 +12,6 @@ not imported it stays there. Nothing that is read can run code, and whatever is 
 the file and what is wrong with it.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp.files import write_json, write_tensors
+from interp.files import read_json, write_json, write_tensors
 from interp.manifests import MANIFEST, verify
 from interp.sae.rules import MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
 from interp.sae.saelens import (
@@ -36,6 +35,7 @@ from interp.sae.saelens import (
 )
 
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
+_REMEDY = "save it again, or fetch it from where it came"
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
@@ -75,7 +75,7 @@ def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
 
 
 def _from_folder(folder: Path) -> Stored:
-    cfg, source = _read_json(folder / CONFIG), str(folder / CONFIG)
+    cfg, source = read_json(folder / CONFIG, _REMEDY), str(folder / CONFIG)
     weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS)
     if not weights.exists():
         raise ValueError(f"{folder} is not a whole dictionary: {WEIGHTS} is missing")
@@ -87,7 +87,7 @@ def _from_folder(folder: Path) -> Stored:
         return _from_sparsify(cfg, parts, source)
     if cfg.get("architecture") == "interp":
         return _from_native(cfg, parts, source)
-    scaler = _read_json(folder / _SCALER) if (folder / _SCALER).exists() else {}
+    scaler = read_json(folder / _SCALER, _REMEDY) if (folder / _SCALER).exists() else {}
     return from_saelens(cfg, parts, source, scaler)
 
 
@@ -207,13 +207,3 @@ def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
     if not transcodes and "W_skip" in given:
         given["b_enc"] = b_enc - encoder @ b_dec
     return Stored("transcoder" if transcodes or "W_skip" in given else "sae", given)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold an object with named values, not a {type(values).__name__}")
-    return values

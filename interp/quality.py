@@ -14,8 +14,8 @@ by 0. Positions of excluded tokens (BOS), and those whose norm is above the limi
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -37,9 +37,6 @@ from interp.hooks import (
     to_model,
 )
 from interp.tensor_checks import check_finite, check_token_ids
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -103,14 +100,12 @@ def quality_table(
     batch_size: int = 16,
     exclude: Sequence[int] = (),
     progress: Progress | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
     Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of each dictionary's decoder.
     Raises ValueError as `evaluate_dictionary`.
     """
-    import pandas as pd
-
     site = Site(list(dictionaries.values()), model, hook_name, tokens, batch_size, exclude, progress)
     qualities = {name: site.quality(name, dictionary) for name, dictionary in dictionaries.items()}
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
@@ -145,9 +140,7 @@ class Site:
         self.tokens, self.batch_size = tokens.long(), batch_size
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
-            raise ValueError(
-                f"tokens {tuple(tokens.shape)} without the ids {list(exclude)} leave nothing to evaluate on"
-            )
+            raise ValueError(f"tokens {tuple(tokens.shape)} without the ids {list(exclude)} leave nothing to evaluate")
         self.limit = min((limit for each in dictionaries if (limit := norm_limit(each)) is not None), default=None)
         self.progress, self.done, self.total = progress or no_progress, 0, (3 + len(dictionaries)) * len(tokens)
         self.inside, self.outside, sample = Moments(), Moments(), NormSample()
@@ -159,9 +152,7 @@ class Site:
 
         self.ce_clean = self.cross_entropy(measure, "clean model", self.outside.add)
         if not self.inside.n:
-            raise ValueError(
-                f"every activation at {hook_name} is above the norm limit {self.limit:.4g}: nothing is left"
-            )
+            raise ValueError(f"every activation at {hook_name} is above the norm limit {self.limit:.4g}")
         if self.limit is None and (found := sample.outliers(tokens.shape[1], "auto")).found:
             remedy = f"metadata['norm_limit'] = {found.limit:.4g} of the dictionary leaves them out"
             log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, found.said, remedy)
@@ -169,17 +160,8 @@ class Site:
         self.ce_mean_ablated = self.cross_entropy(lambda x, _: mean.to(x.device).expand_as(x), "mean-ablated model")
         self.ce_zero_ablated = self.cross_entropy(lambda x, _: torch.zeros_like(x), "zero-ablated model")
 
-    @property
-    def spread(self) -> float:
-        """Σ ‖x − mean‖² of the rows that may be replaced."""
-        return self.inside.spread
-
     def quality(self, name: str, dictionary: Dictionary) -> Quality:
-        check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
-        if len(self.inside.mean) != dictionary.d_in:
-            width = len(self.inside.mean)
-            raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {width}")
-        check_own_hook(dictionary, self.hook_name, self.known, "the model")
+        self._check(name, dictionary)
         device, n_tokens = dictionary.W_dec.device, self.inside.n
         fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
         maxima = torch.zeros(dictionary.d_sae, device=device)
@@ -215,6 +197,12 @@ class Site:
             n_tokens=n_tokens,
             outlier_share=self.outside.n / (n_tokens + self.outside.n),
         )
+
+    def _check(self, name: str, dictionary: Dictionary) -> None:
+        check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
+        if (width := len(self.inside.mean)) != dictionary.d_in:
+            raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {width}")
+        check_own_hook(dictionary, self.hook_name, self.known, "the model")
 
     def cross_entropy(self, replace: Replace, note: str, see: Callable[[Tensor], None] = lambda x: None) -> float:
         """Nats a token, with what `replace` makes of the activations in their place; `see` gets the outliers."""

@@ -170,7 +170,7 @@ def _loss(site: Site, name: str, replace: Replace) -> dict[str, float | str]:
     ce = site.cross_entropy(measured, f"splicing {name}")
     return {
         "reconstruction": name,
-        "fvu": float(ratio(error, site.spread)),
+        "fvu": float(ratio(error, site.inside.spread)),
         "ce_clean": site.ce_clean,
         "ce_spliced": ce,
         "ce_mean_ablated": site.ce_mean_ablated,

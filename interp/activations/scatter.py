@@ -27,7 +27,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from interp.activations.filling import FillingShards
@@ -45,10 +44,9 @@ from interp.activations.shards import (
     ScatterConfig,
     check_same,
     clear,
-    naming_full_disk,
-    write_tokens,
+    write_small,
 )
-from interp.files import atomic, digest_file, write_json
+from interp.files import as_json, digest_file, write_json
 from interp.tensor_checks import is_constant
 
 _BUFFER_BYTES = 16 << 20
@@ -145,7 +143,8 @@ class ScatterWriter:
         hooks = self._write_statistics(n_rows)
         files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
-            write_tokens(self.out / TOKENS, tokens)
+            short = torch.uint16 if int(tokens.max()) < 1 << 16 else torch.int32
+            write_small(self.out / TOKENS, {"tokens": tokens.to(short)})
         (left_out := Counter(token=0, position=0, norm=self._n_outliers)).update(excluded)
         manifest = {
             "format": FORMAT,
@@ -217,18 +216,12 @@ class ScatterWriter:
     def _note(self, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
         filled = torch.from_numpy(self._shards.filled)
         note = {"json": json.dumps({"config": self._key, "state": state})}
-        self._save(PROGRESS, {"filled": filled, **{f"sums.{hook}": x for hook, x in sums.items()}}, note)
-
-    def _save(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-        """By Python's own write, which says as an OSError that the disk is full."""
-        data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
-        with naming_full_disk(self.out), atomic(self.out / name) as temporary:
-            temporary.write_bytes(data)
+        write_small(self.out / PROGRESS, {"filled": filled, **{f"sums.{hook}": x for hook, x in sums.items()}}, note)
 
     @property
     def _key(self) -> dict[str, Any]:
         config = asdict(self.config)
-        return json.loads(json.dumps({**config.pop("origin"), **config}))
+        return as_json({**config.pop("origin"), **config})
 
     def _restore(self) -> None:
         """Go on where the note of an earlier writer says."""
@@ -253,5 +246,5 @@ class ScatterWriter:
             tensors |= {f"{hook}/{name}": found[name] for name in TENSORS if found[name] is not None}
             numbers = {name: found[name] for name in found if name not in (*TENSORS, "n_rows")}
             hooks[hook] = {"d": d, **numbers}
-        self._save(STATISTICS, tensors)
+        write_small(self.out / STATISTICS, tensors)
         return hooks

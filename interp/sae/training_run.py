@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
+from interp.files import as_json, digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.manifests import write_manifest
 from interp.sae.architectures import SAEConfig, config_to_dict
 from interp.sae.formats import CONFIG, WEIGHTS
@@ -124,7 +124,7 @@ class TrainingRun:
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
 
     def _check_config(self, there: dict[str, Any]) -> None:
-        mine = json.loads(json.dumps(self.key))
+        mine = as_json(self.key)
         if there.get("store") != mine["store"]:
             raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or {_ANEW}")
         names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]

@@ -30,9 +30,10 @@ from sklearn.metrics import roc_auc_score
 
 from analyses.bench_sae import versions
 from interp import TopKConfig, harvest, scan_features, train_sweep
+from interp.baselines import shuffled_model
 from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.scores import expected_calibration_error, matched_weights
-from interp.controls import FROZEN, shuffled_model
+from interp.controls import FROZEN
 from interp.effects import feature_effects
 from interp.faint import is_faint
 from interp.features.feature_store import FeatureStore, ScanConfig

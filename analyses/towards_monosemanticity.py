@@ -58,8 +58,7 @@ from analyses.proxy_figures import feature_against_neuron, sensitivity, sizes_ta
 from analyses.record import check_run
 from interp import Run, harvest, run_stages, train_sae
 from interp.activations import ActivationStore
-from interp.baselines import NeuronDictionary
-from interp.controls import shuffled_model
+from interp.baselines import NeuronDictionary, shuffled_model
 from interp.files import write_json
 from interp.pipeline.config import RunConfig
 from interp.sae import ReLUConfig

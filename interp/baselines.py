@@ -1,6 +1,6 @@
-"""Dictionaries that nobody trained, to hold the trained ones against.
+"""Dictionaries that nobody trained, to hold the trained ones against, and a model whose weights compute nothing.
 
-All three encode with a fixed matrix and keep the k largest of what is positive, so that L0 can be matched:
+All three dictionaries encode with a fixed matrix and keep the k largest of what is positive, so that L0 can be matched:
 
     z = top_k(relu((x - b_dec) W_enc)),   x_hat = z W_dec + b_dec
 
@@ -11,12 +11,17 @@ All three encode with a fixed matrix and keep the k largest of what is positive,
 - `RandomDictionary`: directions drawn once, the encoder tied to them.
 """
 
+import copy
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class FixedDictionary:
@@ -124,3 +129,18 @@ class RandomDictionary(FixedDictionary):
     @classmethod
     def fit(cls, store: ActivationStore, hook: str, d_sae: int, k: int, *, seed: int = 0) -> "RandomDictionary":
         return cls(store.d(hook), d_sae, k, seed=seed, b_dec=store.statistics(hook).mean.float())
+
+
+def shuffled_model(model: Module, *, seed: int = 0) -> Module:
+    """A copy with the entries of each weight matrix permuted: the same weights, and nothing that they compute.
+
+    Matrices are the parameters of two or more axes that are not biases (`b_…`); vectors stay, of norms and of biases.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, weight in copied.named_parameters():
+            if weight.ndim >= 2 and not name.rpartition(".")[2].startswith("b_"):
+                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                weight.copy_(weight.flatten()[order].view_as(weight))
+    return copied

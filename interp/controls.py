@@ -19,21 +19,20 @@ Failing: an embedding survives any shuffle of what follows it, so latents that d
 too; they have a verdict of their own, single-token (`lexical`).
 """
 
-import copy
 import dataclasses
 import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from interp.activations import ActivationStore
+from interp.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.identity import check_scan_of, check_table, identity
 from interp.files import Progress, no_progress, write_parquet
@@ -49,7 +48,6 @@ COMPARED = {"twin seed": "twin_correlation"}
 COMPARED |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
 """Dictionaries that each latent of the SAE is looked for in."""
 FOREIGN_TOKENS = 500_000
-Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +150,6 @@ def _judged(
     verdicts = bench.judge(features.vocab if features.is_spelt else None)
     twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
     return Nulls(_shares(verdicts), verdicts, twins.assign(**bench.correlations))
-
-
-def shuffled_model(model: Module, *, seed: int = 0) -> Module:
-    """A copy with the entries of each weight matrix permuted: the same weights, and nothing that they compute.
-
-    Matrices are the parameters of two or more axes that are not biases (`b_…`); vectors stay, of norms and of biases.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    copied = copy.deepcopy(model)
-    with torch.no_grad():
-        for name, weight in copied.named_parameters():
-            if weight.ndim >= 2 and not name.rpartition(".")[2].startswith("b_"):
-                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-                weight.copy_(weight.flatten()[order].view_as(weight))
-    return copied
 
 
 def _left_out(store: ActivationStore) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Site:
         self.tokens, self.batch_size = tokens.long(), batch_size
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
-            raise ValueError(f"tokens {tuple(tokens.shape)} without the ids {list(exclude)} leave nothing to evaluate")
+            raise ValueError(f"tokens {tuple(tokens.shape)} without ids {list(exclude)} leave nothing to evaluate on")
         self.limit = min((limit for each in dictionaries if (limit := norm_limit(each)) is not None), default=None)
         self.progress, self.done, self.total = progress or no_progress, 0, (3 + len(dictionaries)) * len(tokens)
         self.inside, self.outside, sample = Moments(), Moments(), NormSample()

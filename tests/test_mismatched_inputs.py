@@ -24,9 +24,10 @@ from interp import (
 )
 from interp.autointerp.endpoint import Endpoint, EndpointConfig
 from interp.autointerp.judge import Judge, JudgeConfig
+from interp.baselines import shuffled_model
 from interp.cli import main
 from interp.compare import LatentScaling, diff_table, latent_scaling, mean_difference
-from interp.controls import Nulls, shuffled_model
+from interp.controls import Nulls
 from interp.features.identity import check_scan_of, check_table, identity
 from interp.manifests import write_manifest
 from interp.metrics.measures import concept_table

@@ -16,8 +16,8 @@ from interp import (
     train_sae,
 )
 from interp.activations.outliers import find_outliers
-from interp.baselines import RandomDictionary
-from interp.controls import _left_out, shuffled_model
+from interp.baselines import RandomDictionary, shuffled_model
+from interp.controls import _left_out
 from interp.harvest import harvest
 from interp.side_by_side import encoded
 from models.transformer import Transformer, TransformerConfig

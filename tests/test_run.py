@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.controls import NullsConfig, compare_with_nulls, shuffled_model
+from interp.baselines import shuffled_model
+from interp.controls import NullsConfig, compare_with_nulls
 from interp.locks import locked
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import BUILDING, run_alone, run_stages

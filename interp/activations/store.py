@@ -19,27 +19,16 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
 from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.moments import TENSORS, ActivationStatistics
 from interp.activations.outliers import within
 from interp.activations.selection import select_rows
-from interp.activations.shards import (
-    DTYPES,
-    MANIFEST,
-    PROGRESS,
-    ROW_IDS,
-    STATISTICS,
-    TOKENS,
-    ShardLayout,
-    columns_of,
-)
+from interp.activations.shards import DTYPES, MANIFEST, PROGRESS, ROW_IDS, STATISTICS, TOKENS
 from interp.activations.spool import scatter_batches
-from interp.activations.store_manifest import REMEDY, check_sizes, read_store_manifest
-from interp.files import Progress, digest, digest_file, no_progress
+from interp.activations.store_manifest import REMEDY, StoreFiles, check_sizes, read_store_manifest
+from interp.files import Progress, digest_file, no_progress
 from interp.hooks import UNNAMED
 from interp.notebook import card, facts
 
@@ -61,10 +50,7 @@ class ActivationStore:
 
     def __init__(self, path: Path, manifest: dict[str, Any], fingerprint: str):
         self.path, self.manifest, self.fingerprint = path, manifest, fingerprint
-        widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
-        columns = columns_of(manifest["n_ids"], widths, manifest["dtype"])
-        self._layouts = [ShardLayout(shard["n_rows"], columns) for shard in manifest["shards"]]
-        self._checked: set[tuple[int, str]] = set()
+        self._files = StoreFiles(path, manifest)
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
@@ -148,26 +134,26 @@ class ActivationStore:
 
     @property
     def n_shards(self) -> int:
-        return len(self._layouts)
+        return len(self._files.layouts)
 
     @property
     def shard_rows(self) -> tuple[int, ...]:
         """Rows of each shard."""
-        return tuple(layout.n_rows for layout in self._layouts)
+        return tuple(layout.n_rows for layout in self._files.layouts)
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
         """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
         if TOKENS not in self.manifest["files"]:
             return None
-        tokens = self._load(TOKENS).get("tokens", torch.empty(0))
+        tokens = self._files.small(TOKENS).get("tokens", torch.empty(0))
         shape = (self.manifest["n_ids"] // (self.n_ctx or 1), self.n_ctx)
         if tuple(tokens.shape) != shape or tokens.is_floating_point() or int(tokens.int().min()) < 0:
             raise ValueError(f"{self.path / TOKENS} does not hold the token ids {shape} of the store: {REMEDY}")
         return tokens.int()
 
     def statistics(self, hook: str) -> ActivationStatistics:
-        numbers, stored = {**self._hook(hook)}, self._load(STATISTICS)
+        numbers, stored = {**self._hook(hook)}, self._files.small(STATISTICS)
         numbers.pop("d")
         tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in TENSORS}
         for name in ("mean", "geometric_median"):
@@ -180,11 +166,11 @@ class ActivationStore:
     def shard(self, i: int, hook: str) -> Shard:
         """One shard in memory."""
         self._hook(hook)
-        return Shard(self.row_ids(i), self._read(i, name=hook))
+        return Shard(self.row_ids(i), self._files.column(i, name=hook))
 
     def row_ids(self, i: int) -> Int[Tensor, " row"]:
         """Of one shard."""
-        return self._read(i, name=ROW_IDS).long()
+        return self._files.column(i, name=ROW_IDS).long()
 
     def batches(
         self,
@@ -211,7 +197,7 @@ class ActivationStore:
         """How the rows of hooks are read into memory that is there already."""
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
-            ShardColumn(partial(self._read, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
+            ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
             for name in named_hooks(hook)
         )
 
@@ -234,43 +220,12 @@ class ActivationStore:
 
     def verify(self) -> None:
         """Check every byte. Raises ValueError that names the first file that is not as it was written."""
-        check_sizes(self.path, self.manifest)
-        for i, layout in enumerate(self._layouts):
-            file = self._file(i)
-            with open(file, "rb") as stream:
-                if stream.read(len(layout.header)) != layout.header:
-                    raise _altered(file, "its header")
-            for column in layout.columns:
-                self._checked.discard((i, column.name))
-                self._read(i, name=column.name)
-        for name in self.manifest["files"]:
-            self._load(name)
-
-    def _file(self, i: int) -> Path:
-        return self.path / self.manifest["shards"][i]["file"]
+        self._files.verify()
 
     def _hook(self, hook: str) -> dict[str, Any]:
         if hook not in self.manifest["hooks"]:
             raise ValueError(f"{self.path} has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
         return self.manifest["hooks"][hook]
-
-    def _read(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
-        file = self._file(i)
-        tensor = self._layouts[i].read(file, name, into=into)
-        if (i, name) not in self._checked:
-            if digest(tensor) != self.manifest["shards"][i]["sha256"][name]:
-                raise _altered(file, f"its tensor {name!r}")
-            self._checked.add((i, name))
-        return tensor
-
-    def _load(self, name: str) -> dict[str, Tensor]:
-        data = (self.path / name).read_bytes()
-        if digest(data) != self.manifest["files"][name]["sha256"]:
-            raise _altered(self.path / name, "it")
-        try:
-            return load(data)
-        except SafetensorError as error:
-            raise ValueError(f"{self.path / name} is damaged ({error}): {REMEDY}") from None
 
 
 def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
@@ -278,7 +233,3 @@ def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
     if not hook:
         raise ValueError(f"hook={hook!r} names no hook: name at least one")
     return (hook,) if isinstance(hook, str) else tuple(hook)
-
-
-def _altered(file: Path, what: str) -> ValueError:
-    return ValueError(f"{file} is altered: {what} has another SHA-256 than the manifest says; harvest the store again")

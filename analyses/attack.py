@@ -27,7 +27,7 @@ import torch
 
 from analyses import attack_damage, attack_inputs, attack_runs
 from analyses.attack_trial import attempt, summary
-from analyses.bench_sae import versions
+from analyses.peers import versions
 from interp.files import write_json
 
 KINDS = ("damage", "codes", "inputs", "kill", "pair")

@@ -31,7 +31,7 @@ from typing import Any
 import scipy.stats
 import torch
 
-from analyses.bench_sae import versions
+from analyses.peers import versions
 from analyses.quality_training import HOOKS, Recipe, Site, folder_of, sites, trained
 from analyses.record import check_run
 from interp.quality import evaluate_dictionary

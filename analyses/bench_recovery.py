@@ -55,7 +55,7 @@ from typing import Any
 
 import torch
 
-from analyses.bench_sae import versions
+from analyses.peers import versions
 from analyses.record import HOLDS, Claim, plain
 from analyses.recovery_contenders import CONTENDERS, Setting
 from analyses.recovery_worlds import GENERATED, QUICK, WORLDS, Truth, World, quiet, rows_folder, truth

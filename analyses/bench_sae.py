@@ -22,37 +22,21 @@ Scaling: the step as d_sae or k alone changes, from a quarter to four times that
 import argparse
 import json
 import logging
-import platform
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from analyses import peers
-from analyses.bench_sae_details import parts, precision, reader, statistics_of
-from analyses.peers import Contender
-from interp.sae import (
-    BatchTopKConfig,
-    GatedConfig,
-    JumpReLUConfig,
-    MatryoshkaConfig,
-    ReLUConfig,
-    SAEConfig,
-    TopKConfig,
-)
-from interp.sae.architectures import PickConfig
-from interp.sae.encoding import has_fast_bfloat16
-from interp.sae.learner import Learner
-from interp.sae.site import Site
+from analyses.bench_sae_details import parts, precision, reader
+from analyses.peers import Contender, versions
+from analyses.step_contenders import QUICK, SIZES, Size, built, entrants, random_rows
 
-Build = Callable[[], Contender]
 LEAST_ROUNDS = 3
 TABLES = ("speed", "memory", "scaling", "parts", "reader", "precision")
 OWN_PEER = {
@@ -63,22 +47,6 @@ OWN_PEER = {
     "ReLU": "Standard",
     "Gated": "Gated",
 }
-
-
-class Size(NamedTuple):
-    d_in: int
-    d_sae: int
-    k: int
-    batch: int = 2048
-
-
-SIZES = {
-    "medium": Size(512, 8192, 32),
-    "large": Size(768, 24576, 32),
-    "small": Size(128, 1024, 8),
-    "wide": Size(2304, 65536, 64, 8192),
-}
-QUICK = Size(32, 256, 8, 128)
 
 
 class Row(NamedTuple):
@@ -173,67 +141,6 @@ def ratios(name: str, ms: Mapping[str, float]) -> dict[str, float | None]:
     references = {"saelens_topk": "SAELens TopK", "saelens_own": own, "sparsify": "sparsify TopK"}
     times = {key: ms[peer] / ms[name] if peer in ms else None for key, peer in references.items()}
     return times | {"floors": ms[name] / ms["floor"]}
-
-
-def entrants(data: Sequence[torch.Tensor], size: Size, with_peers: bool) -> dict[str, Build]:
-    shared: dict[str, Any] = {
-        "d_sae": size.d_sae,
-        "tokens": 10**9,
-        "batch_size": size.batch,
-        "device": data[0].device.type,
-        "lr": peers.SMALL_RATE,
-    }
-    configs: list[SAEConfig] = [
-        kind(**shared, k=size.k, k_start=size.k) for kind in (TopKConfig, BatchTopKConfig, MatryoshkaConfig)
-    ]
-    configs += [kind(**shared) for kind in (JumpReLUConfig, ReLUConfig, GatedConfig)]
-    entries: dict[str, Build] = {
-        "floor": lambda: floor(data, size.d_sae, keep_output=False),
-        "floor, into memory that is there": lambda: floor(data, size.d_sae, keep_output=True),
-    }
-    for config in configs:
-        name = type(config).__name__.removesuffix("Config")
-        entries[f"interp {name}"] = lambda config=config: ours(config, data, size.k)
-    return entries | (peers.contenders(data, size.d_sae, size.k) if with_peers else {})
-
-
-def ours(config: SAEConfig, data: Sequence[torch.Tensor], k: int) -> Contender:
-    learner = Learner(config, Site(inputs=(statistics_of(data),)), data[0].device)
-    centred = learner.scaled(data[0])[0] - learner.weights["b_dec"]
-    bound = peers.sparse_start(centred, learner.weights["encoder"].T, k)
-    if isinstance(config, JumpReLUConfig):
-        learner.weights["threshold"].fill_(bound)
-    elif not isinstance(config, PickConfig):
-        learner.weights["b_enc"].fill_(-bound)
-    return Contender(lambda i: learner.step(data[i % len(data)]), lambda result: result.l0)
-
-
-def floor(data: Sequence[torch.Tensor], d_sae: int, keep_output: bool) -> Contender:
-    shape, device = (d_sae, data[0].shape[1]), data[0].device
-    weights = [torch.nn.Parameter(torch.randn(shape, device=device)) for _ in range(2)]
-    for weight in weights:
-        weight.grad = torch.randn_like(weight)
-    optimizer = torch.optim.Adam(weights, fused=True)
-    dtype = torch.bfloat16 if has_fast_bfloat16(data[0]) else torch.float32
-    rounded = [x.to(dtype) for x in data]
-    out = rounded[0].new_empty(len(rounded[0]), d_sae) if keep_output else None
-
-    @torch.no_grad()
-    def step(i: int) -> None:
-        torch.mm(rounded[i % len(data)], weights[0].to(dtype).T, out=out)
-        optimizer.step()
-
-    return Contender(step, lambda nothing: None)
-
-
-def built(entries: Mapping[str, Build]) -> dict[str, Contender]:
-    ready = {}
-    for name, build in entries.items():
-        try:
-            ready[name] = build()
-        except ImportError as error:
-            print(f"{name}: not installed ({error}), left out")
-    return ready
 
 
 def interleaved(
@@ -331,21 +238,6 @@ def process_mb(field: str) -> float:
     """Of Linux's account of this process alone: getrusage's peak would start at that of the process that began it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
-
-
-def random_rows(size: Size, device: str) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(size.batch, size.d_in, generator=generator).to(device) for _ in range(4)]
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("numba", "sae-lens", "eai-sparsify", "dictionary-learning"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 if __name__ == "__main__":

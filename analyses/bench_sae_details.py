@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.activations import ActivationStatistics, ActivationStore
+from analyses.step_contenders import Size, learner_of
+from interp.activations import ActivationStore
 from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopKConfig, train_sae
 from interp.sae.encoding import Workspace, encode
 from interp.sae.kernels import AdamStep, kernels
@@ -29,31 +30,6 @@ HELD_OUT_ROWS = 20_000
 PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}
 PLANTED_SEED = 10**6
 """Far from a learner's, whose directions are drawn in the same way."""
-
-
-class Size(Protocol):
-    d_in: int
-    d_sae: int
-    k: int
-    batch: int
-
-
-def statistics_of(data: Sequence[Float[Tensor, "row d_in"]]) -> ActivationStatistics:
-    rows = torch.cat(list(data))
-    return ActivationStatistics(
-        mean=rows.mean(0),
-        mean_norm=rows.norm(dim=1).mean().item(),
-        variance=rows.var(0, correction=0).sum().item(),
-        second_moment=None,
-        geometric_median=rows.median(0).values,
-        n_rows=len(rows),
-        second_moment_rows=0,
-        geometric_median_rows=len(rows),
-    )
-
-
-def learner_of(config: SAEConfig, data: Sequence[Tensor]) -> Learner:
-    return Learner(config, Site(inputs=(statistics_of(data),)), data[0].device)
 
 
 def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], object]]:

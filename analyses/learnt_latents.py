@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from analyses.bench_sae import versions
+from analyses.peers import versions
 from interp import TopKConfig, harvest, scan_features, train_sweep
 from interp.baselines import shuffled_model
 from interp.benchmark.planted_texts import FAMILIES

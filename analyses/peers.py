@@ -2,6 +2,7 @@
 
     contenders(data, d_sae, k)   {name: how to build it}; building raises ImportError where a library is missing. Each
                                  trains where the data lies
+    versions()                   of what is installed
 
 Nothing here is needed to use the project: `pip install sae-lens eai-sparsify dictionary-learning` beside it. Thresholds
 and biases of the kinds without a set k are put where the first rows fire k latents on the mean (`sparse_start`), and
@@ -10,7 +11,9 @@ the rates are so small that they stay there.
 
 import itertools
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import torch
@@ -129,6 +132,16 @@ def dictionary_learning(kind: str, data: Sequence[Tensor], d_sae: int, k: int) -
         seed=0,
     )
     return Contender(lambda i: trainer.update(i, data[i % len(data)]), lambda loss: float(k))
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("numba", "sae-lens", "eai-sparsify", "dictionary-learning"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def sparse_start(x: Float[Tensor, "row d_in"], W_enc: Float[Tensor, "d_in d_sae"], k: int) -> float:

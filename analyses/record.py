@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from analyses.bench_sae import versions
+from analyses.peers import versions
 from interp import Run
 from interp.figures.saving import write_images
 from interp.figures.theme import without_slider

@@ -41,7 +41,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-from analyses.bench_sae import versions
 from analyses.dictionary_claims import NEURONS, SHUFFLED, eleven, shown_sizes, summary, twelve
 from analyses.dictionary_measures import (
     HOOK,
@@ -54,6 +53,7 @@ from analyses.dictionary_measures import (
     measure,
     sizes_of,
 )
+from analyses.peers import versions
 from analyses.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
 from analyses.record import check_run
 from interp import Run, harvest, run_stages, train_sae

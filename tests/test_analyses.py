@@ -17,8 +17,8 @@ from analyses import (
     recovery_worlds,
     result_tables,
 )
-from analyses.bench_sae import QUICK
 from analyses.peers import sparse_start
+from analyses.step_contenders import QUICK
 
 ANALYSES = Path(__file__).parents[1] / "analyses"
 NOTEBOOKS = sorted(ANALYSES.glob("*.ipynb"))

@@ -29,19 +29,6 @@ from interp.sae.site import Site, draw, fold, keep_near
 from interp.sae.threads import torch_on_one_thread
 
 
-def device_named(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises ValueError for one that is not there."""
-    if name != "auto":
-        try:
-            torch.empty(0, device=name)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device={name!r} is not there on this machine: use 'cpu', or 'auto'") from error
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 class StepResult(NamedTuple):
     loss: float
     """All terms."""

@@ -29,9 +29,10 @@ from torch import Tensor
 
 from interp.files import as_json, digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.manifests import write_manifest
+from interp.processes import device_named
 from interp.sae.architectures import SAEConfig, config_to_dict
 from interp.sae.formats import CONFIG, WEIGHTS
-from interp.sae.learner import Learner, StepResult, device_named
+from interp.sae.learner import Learner, StepResult
 from interp.sae.model import SAE, load_sae
 from interp.sae.site import Source, check_room
 

@@ -15,16 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sae.architectures.sae_config import (
-    NOT_NEGATIVE,
-    Fraction,
-    NonNegative,
-    Positive,
-    SAEConfig,
-    rise,
-    straight_through,
-)
+from interp.sae.architectures.sae_config import SAEConfig, rise, straight_through
 from interp.sae.architectures.topk import short_steps
+from interp.sae.field_limits import NOT_NEGATIVE, Fraction, NonNegative, Positive
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.revival import fading
 from interp.sae.rules import Threshold

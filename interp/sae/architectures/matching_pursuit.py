@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.architectures.sae_config import NonNegative, SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.field_limits import NonNegative
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.rules import MatchingPursuit, TopK
 from interp.sae.sparse_ops import Support

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.sae.architectures.sae_config import ABOVE_0, Fraction, Limit, NonNegative, Positive, SAEConfig, rise
+from interp.sae.architectures.sae_config import SAEConfig, rise
+from interp.sae.field_limits import ABOVE_0, Fraction, Limit, NonNegative, Positive
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.rules import Threshold
 

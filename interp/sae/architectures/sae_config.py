@@ -13,21 +13,30 @@ variance.
 Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
-from typing import Annotated, Any, ClassVar, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae.encoding import PickingRule
+from interp.sae.field_limits import (
+    ABOVE_0,
+    AT_LEAST_1,
+    INSIDE,
+    Count,
+    Fraction,
+    Limit,
+    NonNegative,
+    Positive,
+    check_fields,
+)
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.revival import auxk, fading
 from interp.sae.rules import Rule
 
 FREEZES = ("nothing", "decoder", "encoder", "directions")
+_FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All that are known, by name."""
 
@@ -42,24 +51,6 @@ _NOW_CONSTANT = (
     ("tanh_scale", 4.0),
 )
 """Fields of earlier files, with the values that are built in."""
-
-
-class Limit(NamedTuple):
-    """Of a field's values, as an annotation of its type."""
-
-    name: str
-    holds: Callable[[Any], bool]
-
-
-AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
-ABOVE_0 = Limit("be above 0", lambda value: value > 0)
-NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
-Count = Annotated[int, AT_LEAST_1]
-Positive = Annotated[float, ABOVE_0]
-NonNegative = Annotated[float, NOT_NEGATIVE]
-_FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
-INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
-Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda value: 0 <= value <= 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +112,7 @@ class SAEConfig:
         ARCHITECTURES[name] = cls
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        check_fields(self)
         if self.unit_norm and self.decoder_init != 1.0:
             raise ValueError(f"decoder_init={self.decoder_init} needs unit_norm=False: unit rows start at norm 1")
 
@@ -241,22 +232,3 @@ def rise(step: int, fraction: float, steps: int) -> float:
 def straight_through(value: Tensor, slope: Tensor, parameter: Tensor) -> Tensor:
     """The value, with another derivative: `slope` in the parameter, beside those that it has already."""
     return value + slope * (parameter - parameter.detach())
-
-
-def _check_fields(config: SAEConfig) -> None:
-    """Raises ValueError for the first number that is of a wrong kind, not finite or beyond the limit of its field."""
-    names = {int: "whole number", float: "number"}
-    for field in fields(config):
-        value, limits = getattr(config, field.name), getattr(field.type, "__metadata__", ())
-        hint = get_args(field.type)[0] if limits else field.type
-        kind = next((kind for kind in names if hint in (kind, kind | None)), None)
-        if value is None and hint != kind:
-            continue
-        if kind is not None:
-            if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
-                raise ValueError(f"{field.name}={value!r} must be a {names[kind]}")
-            if not math.isfinite(value):
-                raise ValueError(f"{field.name}={value} must be finite")
-        for limit in limits:
-            if not limit.holds(value):
-                raise ValueError(f"{field.name}={value} must {limit.name}")

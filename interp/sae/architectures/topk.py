@@ -18,7 +18,8 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.processes import Processes
-from interp.sae.architectures.sae_config import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.field_limits import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.kernels import PreActivations, kernels, pick_kernels
 from interp.sae.rules import MARGIN, PreActivationRule, Refined, Rule, Threshold, TopK

@@ -1,6 +1,6 @@
 """How fast is a harvest beside the forward pass that it needs, and beside SAELens?
 
-    python analyses/bench_harvest.py [--tokens 400000] [--rounds 3] [--threads 2] [--out runs/bench_harvest]
+    python -m analyses.bench_harvest [--tokens 400000] [--rounds 3] [--threads 2] [--out runs/bench_harvest]
 
 Claims tested: `harvest` runs at ≥ 0.8 of the rate of the model's own forward pass up to the hooked layer and ≥ 5× the
 rate of SAELens's `CacheActivationsRunner(shuffle=True)`; it stores ≤ 2.05 bytes a value, all files counted.
@@ -27,10 +27,22 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from analyses.bench_subject import (
+    D_MLP,
+    HOOK,
+    N_CTX,
+    PeerHarvest,
+    Timing,
+    saelens_harvest,
+    shakespeare,
+    size_of,
+    transformers_tokenizer,
+    two_layers,
+)
 from interp.activations import ActivationStore
 from interp.files import write_json
 from interp.harvest import harvest
@@ -38,22 +50,9 @@ from models.corpus import CorpusConfig, load_documents
 from models.hooked_transformer import to_hooked_transformer
 from models.installed import smollm2_file
 from models.loading import load_model
-from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
-from models.transformer import Transformer, TransformerConfig
 
-HOOK, N_CTX, D_VOCAB, D_MLP = "blocks.1.mlp.hook_post", 128, 4096, 512
 REAL_LAYER, REAL_SEQUENCES, REAL_BATCH = 15, 128, 16
-
-
-class Timing(NamedTuple):
-    wall: float
-    cpu: float
-
-
-class PeerRun(NamedTuple):
-    timing: Timing
-    n_stored: int
 
 
 def main() -> None:
@@ -61,9 +60,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore")
     tokens, tokenizer = shakespeare(args.tokens)
-    ours = Transformer(
-        TransformerConfig(n_layers=2, d_model=128, n_heads=4, d_mlp=D_MLP, d_vocab=tokenizer.vocab_size, n_ctx=N_CTX)
-    )
+    ours = two_layers(tokenizer)
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         hooked = to_hooked_transformer(ours, transformers_tokenizer(tokenizer, Path(scratch) / "tokenizer"))
         store, peer = Path(scratch) / "store", Path(scratch) / "peer"
@@ -75,7 +72,7 @@ def main() -> None:
         }
         rows = summarise(time_in_turn(contenders, args.rounds), tokens.numel())
         if args.peer_rounds:
-            peer_runs = [saelens(peer, hooked, tokens) for _ in range(args.peer_rounds)]
+            peer_runs = [saelens_harvest(peer, hooked, tokens, HOOK) for _ in range(args.peer_rounds)]
             rows += peer_rows(peer_runs, tokens.numel())
         rows += real_model_rows(Path(scratch) / "real", args.rounds)
         bytes_per_value = size_of(store) / (tokens.numel() * D_MLP)
@@ -107,20 +104,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/bench_harvest"))
     return parser.parse_args()
-
-
-def shakespeare(n_tokens: int) -> tuple[torch.Tensor, Tokenizer]:
-    documents = load_documents(CorpusConfig(source="shakespeare", characters=4 * n_tokens))
-    tokenizer = Tokenizer.train_bpe((document.text for document in documents), D_VOCAB)
-    return tokenize(documents, tokenizer, N_CTX, deduplicate=False).tokens[: n_tokens // N_CTX], tokenizer
-
-
-def transformers_tokenizer(tokenizer: Tokenizer, folder: Path):
-    """Saved and read again: TransformerLens reads a tokenizer once more from where it came from."""
-    from transformers import AutoTokenizer
-
-    tokenizer.to_transformers().save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 @torch.no_grad()
@@ -168,35 +151,6 @@ def real_model_rows(out: Path, rounds: int) -> list[dict[str, object]]:
     return summarise(time_in_turn(contenders, rounds), tokens.numel())
 
 
-def saelens(out: Path, model, tokens: torch.Tensor) -> PeerRun:
-    import sae_lens.cache_activations_runner as module
-    from datasets import Dataset
-
-    shutil.rmtree(out, ignore_errors=True)
-    config = module.CacheActivationsRunnerConfig(
-        dataset_path="tokens",
-        model_name="model",
-        model_batch_size=32,
-        hook_name=HOOK,
-        d_in=D_MLP,
-        training_tokens=tokens.numel(),
-        context_size=N_CTX,
-        new_cached_activations_path=str(out),
-        shuffle=True,
-        prepend_bos=False,
-        streaming=False,
-        device="cpu",
-    )
-    load, module.load_model = module.load_model, lambda *_, **__: model
-    dataset = Dataset.from_dict({"input_ids": tokens.tolist()})
-    wall, cpu = time.perf_counter(), time.process_time()
-    try:
-        cached = module.CacheActivationsRunner(config, dataset).run()
-    finally:
-        module.load_model = load
-    return PeerRun(Timing(time.perf_counter() - wall, time.process_time() - cpu), len(cached) * N_CTX)
-
-
 def time_in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[Timing]]:
     timings: dict[str, list[Timing]] = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -226,17 +180,13 @@ def summarise(timings: dict[str, list[Timing]], n_tokens: int) -> list[dict[str,
     return rows
 
 
-def peer_rows(runs: list[PeerRun], n_asked: int) -> list[dict[str, object]]:
+def peer_rows(runs: list[PeerHarvest], n_asked: int) -> list[dict[str, object]]:
     wall = statistics.median(run.timing.wall for run in runs)
     row = {"cpu_seconds": round(statistics.median(run.timing.cpu for run in runs), 2), "wall_seconds": round(wall, 3)}
     return [
         {"name": "SAELens, of tokens asked for", "tokens_per_second": round(n_asked / wall), **row},
         {"name": "SAELens, of tokens stored", "tokens_per_second": round(runs[0].n_stored / wall), **row},
     ]
-
-
-def size_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def reading_of(store: ActivationStore) -> dict[str, float]:

@@ -27,11 +27,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from analyses.bench_harvest import D_MLP, HOOK, N_CTX, shakespeare, size_of, transformers_tokenizer
+from analyses.bench_subject import D_MLP, HOOK, N_CTX, shakespeare, size_of, transformers_tokenizer, two_layers
 from interp import SAE, harvest, scan_features, write_report
 from interp.files import write_json, write_tensors
 from interp.sae.rules import TopK
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
 
 K, TARGET = 32, 20.0
 OURS, PEER = "interp, report", "SAEDashboard, feature pages"
@@ -49,9 +49,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
     tokens, tokenizer = shakespeare(options.sequences * N_CTX)
-    model = Transformer(
-        TransformerConfig(n_layers=2, d_model=128, n_heads=4, d_mlp=D_MLP, d_vocab=tokenizer.vocab_size, n_ctx=N_CTX)
-    ).eval()
+    model = two_layers(tokenizer).eval()
     sae = random_dictionary(options.d_sae)
     runs: dict[str, list[dict[str, Any]]] = {OURS: [], PEER: []}
     skipped = None

@@ -138,3 +138,20 @@ def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(
     with Sizes() as sizes, torch_on_one_thread():  # a mode is seen in its own thread
         learner.step(batch)
     assert rows * k <= sizes.largest <= 4 * d_sae * 16 < rows * k * 16 < rows * d_sae
+
+
+def test_picks_of_low_precision_that_are_not_certain_are_made_again(monkeypatch):
+    """A large part that all latents read alike hides the small ones from bfloat16, in the first half of the rows."""
+    monkeypatch.setattr(rules, "has_fast_bfloat16", lambda x: True)
+    x, encoder, b_enc = problem(rows=1200)
+    encoder[:, 0], x[:600, 0], rule = 1, 300, rules.TopK(6)
+    remade = []
+    full = rules.PreActivationRule.codes
+    monkeypatch.setattr(rules.PreActivationRule, "codes", lambda *given: remade.append(len(given[1])) or full(*given))
+    codes = rule.codes(x, rules.Weights(encoder, b_enc, encoder)).dense()
+    exact = rule.dense(x.double() @ encoder.T.double() + b_enc.double())
+    assert 0 < sum(remade) < len(x)
+    assert torch.equal(codes > 0, exact > 0)
+    torch.testing.assert_close(codes.double(), exact, rtol=1e-4, atol=1e-4)
+    low = encode(x, encoder, b_enc, rule, low_precision=True).dense()
+    assert not torch.equal(low > 0, exact > 0), "the rows are too easy"

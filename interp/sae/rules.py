@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.encoding import PickingRule, encode
+from interp.sae.encoding import PickingRule, encode, has_fast_bfloat16
 from interp.sae.kernels import PreActivations, Tiled, kernels, pick_kernels
 
 _PRE_ACTIVATIONS_AT_ONCE = 1 << 22
@@ -24,6 +24,8 @@ MARGIN = 8
 """Picks beyond k that low precision shortlists, to be ranked at full precision."""
 _SLACK = 2.0**-6
 """Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold it is held against."""
+_FURTHER, _MIN_ROWS = 32, 1024
+"""Picks beyond k by which those of low precision are checked, and rows that are worth rounding the encoder for."""
 
 
 class Weights(NamedTuple):
@@ -68,6 +70,19 @@ class TopK(PreActivationRule):
     def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
         values, latents = pre.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter(-1, latents, values.relu())
+
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
+        """Where bfloat16 is the faster, by it, and once more at full precision the rows whose picks it leaves open."""
+        wide = self.k + _FURTHER
+        if len(x) < _MIN_ROWS or wide > len(weights.encoder) or x.device.type != "cpu" or not has_fast_bfloat16(x):
+            return super().codes(x, weights)
+        near = encode(x, weights.encoder, weights.b_enc, TopK(wide), low_precision=True)
+        codes, others = self.choose(near), _lowest(near, wide) + 2 * _rounding_error(x, weights)
+        open_rows = (~(_lowest(codes, self.k) > others * (1 + _SLACK))).nonzero()[:, 0]
+        if not len(open_rows):
+            return codes
+        source = torch.arange(len(x)).index_copy_(0, open_rows, len(x) + torch.arange(len(open_rows)))
+        return SparseCodes.cat([codes, super().codes(x[open_rows], weights)]).take(source)
 
     def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).top_k(pre, self.k)
@@ -181,3 +196,20 @@ def refine(
         return SparseCodes.cat([rule.pick(pre_of(rows)) for rows in pieces])
     shape, device = torch.Size((n, d_sae)), residual.device
     return rule.pick(Tiled(shape, residual.dtype, pieces, lambda rows: [(0, pre_of(rows))], device))
+
+
+def _lowest(codes: SparseCodes, k: int) -> Float[Tensor, " row"]:
+    """The smallest of the k values of each row, 0 where there are fewer."""
+    values = codes.values.new_zeros(len(codes), k)
+    values[torch.arange(k) < codes.offsets.diff()[:, None]] = codes.values
+    return values.amin(1)
+
+
+def _rounding_error(x: Float[Tensor, "row d_in"], weights: Weights) -> Float[Tensor, " row"]:
+    """By how much pre-activations of bfloat16 numbers may be off, before they are rounded themselves: by Cauchy and
+    Schwarz, and by sums at single precision."""
+    encoder, length = weights.encoder, x.norm(dim=1)
+    of_weights, of_x = (rows - rows.bfloat16() for rows in (encoder, x))
+    longest = encoder.norm(dim=1).max()
+    of_sums = (128 + x.shape[1]) * 2.0**-23 * (length * longest + weights.b_enc.abs().max())
+    return length * of_weights.norm(dim=1).max() + of_x.norm(dim=1) * longest * (1 + _SLACK) + of_sums

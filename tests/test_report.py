@@ -23,8 +23,9 @@ from interp.manifests import write_manifest
 from interp.monosemanticity.ranking import rank_features, ranking_evidence
 from interp.report import decoder_layout, write_report
 from interp.report.map_names import map_names, surroundings
-from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, senses_of
+from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, number, numbers
 from interp.report.recommended import recommended_order, worth_showing
+from interp.report.shown_senses import senses_of
 from interp.report.verdict_evidence import verdict_evidence
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -213,6 +214,15 @@ def test_chunks_hold_the_examples_of_the_store(page, run):
     assert data(page, "features-0000")[str(DEAD)]["examples"] == []
 
 
+@pytest.mark.parametrize("digits", [3, 4])
+def test_rounded_together_numbers_are_what_they_are_one_by_one(digits):
+    generator = np.random.default_rng(0)
+    drawn = generator.standard_normal(4000) * 10.0 ** generator.integers(-14, 17, 4000)
+    edges = [0.0, -0.0, 0.5, 1.0, -3.0, 9.9995, 99.995, 999.96, 12345.5, 1e-8, 1e8, 1e15, np.nan, np.inf, -np.inf]
+    for values in (np.concatenate([drawn, edges]), np.concatenate([drawn, edges]).astype(np.float32), np.zeros(0)):
+        assert repr(numbers(values, digits)) == repr([number(value, digits) for value in values])
+
+
 def test_chunks_hold_the_other_tables_of_the_store(page, run):
     store = FeatureStore.open(run / "features")
     chunk, latent = data(page, "features-0000")["7"], 7
@@ -284,7 +294,7 @@ def evidence_of(page: Path, latent: int) -> dict[str, tuple]:
     """Title of a measure → what the page says of it, and the latent's value, z, null_low and null_high."""
     measures = data(page, "page")["evidence"]
     rows = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["evidence"]
-    return {measures[place]["title"]: (measures[place], *numbers) for place, *numbers in rows}
+    return {measures[place]["title"]: (measures[place], *shown) for place, *shown in rows}
 
 
 def test_evidence_stands_beside_its_z_and_its_null(page):
@@ -292,10 +302,10 @@ def test_evidence_stands_beside_its_z_and_its_null(page):
     shown = evidence_of(page, 9)
     assert set(shown) == {"Context coherence", "Senses", "Twin seed"}
     assert all(measure["null"] and measure["meaning"] for measure, *_ in shown.values())
-    coherence, *numbers = shown["Context coherence"]
-    assert numbers == pytest.approx([score / 2, score * 5, -0.1, 0.1 + score / 10], rel=1e-3)
-    senses, *numbers = shown["Senses"]
-    assert numbers == [1 + (score < 0.5), pytest.approx(-score, rel=1e-3), None, None]
+    coherence, *found = shown["Context coherence"]
+    assert found == pytest.approx([score / 2, score * 5, -0.1, 0.1 + score / 10], rel=1e-3)
+    senses, *found = shown["Senses"]
+    assert found == [1 + (score < 0.5), pytest.approx(-score, rel=1e-3), None, None]
     assert shown["Twin seed"][1:] == (pytest.approx(9 / (D_SAE - 1), rel=1e-3), None, 0.25, 0.25)
 
 

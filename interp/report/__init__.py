@@ -33,8 +33,9 @@ from interp.report.inputs import ReportInputs, gather
 from interp.report.layout import MIN_FOR_UMAP, decoder_layout
 from interp.report.map_names import map_names, surroundings
 from interp.report.notes import features_key
-from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads, senses_of
+from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads
 from interp.report.recommended import recommended_order, worth_showing
+from interp.report.shown_senses import senses_of
 from interp.report.summary import share_in_words, summary
 from interp.report.verdict_evidence import verdict_evidence
 

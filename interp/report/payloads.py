@@ -8,7 +8,6 @@ An example is [interval (−1: the top list), row, place of the firing token, to
     tokens        one character an id, code point = id + 93 (past the surrogates): 10 % smaller than digits
     activations   [place, value, place, value, …] of the tokens where the latent fires
 
-A sense of a latent has its rule and examples of its own, with its place in the place of the interval (`senses_of`).
 What a page has only where the run has it (senses, evidence, a wider dictionary …) comes as `extras`.
 """
 
@@ -17,6 +16,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ CHUNKS_AT_ONCE = 16
 DIGITS = 4
 N_TOP, N_PER_INTERVAL = 15, 5
 N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
+_TENS = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 FACTS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
@@ -37,12 +38,6 @@ FACTS = (
 )  # fmt: skip
 
 ABLATED = ("loss_change", "later_loss_change", "kl")
-N_SENSE_EXAMPLES, N_FOLLOWING = 6, 8
-BEFORE, AFTER = 20, 11
-"""Tokens shown on both sides, within the sequence."""
-SENSE_NUMBERS = ("share", "f1", "n", "monosemanticity", "by_chance", "stability", "promoted")
-ROWS_AT_ONCE = 1 << 16
-
 _BEST = "(f1 is null or isnan(f1)), f1 desc, label"
 _SHOWN = f"(kind = 'top' and rank < {N_TOP} or kind = 'interval' and rank < {N_PER_INTERVAL})"
 TABLES = {
@@ -81,36 +76,18 @@ def payloads(
 def _block(store: FeatureStore, features: pd.DataFrame, start: int, stop: int) -> dict[int, dict[str, Any]]:
     """What the page shows of the latents start … stop − 1, read together: each table is scanned once."""
     where = f"where latent >= {start} and latent < {stop}"
-    tables = {name: _grouped(store.sql(query.format(where=where))) for name, query in TABLES.items()}
-    examples, histograms = tables.pop("examples"), tables.pop("histograms")
-    block = {}
-    for latent, row in zip(range(start, stop), features.iloc[start:stop].to_dict(orient="records"), strict=True):
-        block[latent] = {
-            "facts": {name: number(row[name]) for name in FACTS if name in row},
-            "logits": _logits(row),
-            "examples": [_example(*fields) for fields in examples.get(latent, [])],
-            "histogram": _histogram(histograms.get(latent, [])),
-        }
-        for name, table in tables.items():
-            block[latent][name] = [[number(value) for value in fields] for fields in table.get(latent, [])]
-    return block
-
-
-def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
-    """The senses of each latent that has more than one. Raises ValueError where one names a row that is not there."""
-    if "senses" not in ranking:
-        return {}
-    cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
-    given = {j: list(own) for j, own in cells if isinstance(own, Sequence | np.ndarray) and len(own) > 1}
-    n_rows = store.meta["n_sequences"] * store.n_ctx
-    for senses in given.values():
-        for row in (row for sense in senses for row in _rows(sense) if not 0 <= row < n_rows):
-            raise ValueError(f"a sense has the row {row}, but the store has {n_rows} rows")
-    tokens, acts = store.tokens.reshape(-1).numpy(), _activations(store, given)
-    return {
-        latent: [_sense(place, sense, acts[latent], tokens, store.n_ctx) for place, sense in enumerate(senses)]
-        for latent, senses in given.items()
+    tables = {name: store.sql(query.format(where=where)) for name, query in TABLES.items()}
+    features = features.iloc[start:stop]
+    facts = [name for name in FACTS if name in features]
+    shown: dict[str, dict[int, Any]] = {
+        "facts": dict(enumerate((dict(zip(facts, row, strict=True)) for row in _lines(features[facts])), start)),
+        "logits": dict(enumerate(_logits(features), start)),
+        "examples": _by_latent(tables["examples"], _examples(tables.pop("examples"))),
+        "histogram": _histograms(tables.pop("histograms")),
+        **{name: _by_latent(table, _lines(table.drop(columns="latent"))) for name, table in tables.items()},
     }
+    none: dict[str, Any] = {"histogram": {"edges": [], "counts": []}}
+    return {j: {name: by.get(j, none.get(name, [])) for name, by in shown.items()} for j in range(start, stop)}
 
 
 def effects_of(table: pd.DataFrame | None) -> dict[int, dict[str, Any]]:
@@ -133,7 +110,7 @@ def encode(payload: Any) -> str:
 
 
 def pack(text: str) -> str:
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()  # 9 takes twice the time for 0.5 %
 
 
 def encode_tokens(tokens: Sequence[int] | np.ndarray) -> str:
@@ -154,83 +131,81 @@ def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
     return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{digits}g}")
 
 
-def _example(kind: str, interval: int, row: int, start: int, tokens: Any, values: Any) -> list:
-    values = np.asarray(values)
-    fires = np.flatnonzero(values)
-    sparse = [x for place in fires.tolist() for x in (place, number(values[place]))]
-    return [-1 if kind == "top" else int(interval), int(row), int(row) - int(start), encode_tokens(tokens), sparse]
-
-
-def _histogram(bins: list[tuple]) -> dict[str, list]:
-    if not bins:
-        return {"edges": [], "counts": []}
-    edges, counts = merged_bins(*zip(*bins, strict=True), at_most=N_BINS)
-    return {"edges": [number(edge, 3) for edge in edges], "counts": counts.tolist()}
-
-
-def _logits(row: dict[Any, Any]) -> dict[str, list] | None:
-    """Tokens at both ends, and counts over the vocabulary between the ends; none of a scan that kept no counts."""
-    counts = row.get("logit_counts")
-    sides = {"counts": counts.tolist() if isinstance(counts, np.ndarray) else []}
-    for side in ("top", "bottom"):
-        tokens, values = row.get(f"{side}_logit_tokens"), row.get(f"{side}_logits")
-        if not isinstance(tokens, Sequence | np.ndarray) or not isinstance(values, Sequence | np.ndarray):
-            return None
-        sides[side] = [[int(token), number(value)] for token, value in zip(tokens, values, strict=True)]
-    return sides
-
-
-def _grouped(table: pd.DataFrame) -> dict[int, list[tuple]]:
-    """Rows of each latent, without the latent, which is the first column."""
-    groups: dict[int, list[tuple]] = {}
-    for latent, *fields in zip(*(table[column].tolist() for column in table.columns), strict=True):
-        groups.setdefault(latent, []).append(tuple(fields))
-    return groups
-
-
-def _activations(store: FeatureStore, given: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[int, dict[int, float]]:
-    """Of each latent its activations by row, where it fires in the windows of its senses' examples."""
-    latents, n_rows = np.array(list(given), np.int64), store.meta["n_sequences"] * store.n_ctx
-    found: dict[int, dict[int, float]] = {latent: {} for latent in given}
-    shown = [_window(row, store.n_ctx) for senses in given.values() for sense in senses for row in _rows(sense)]
-    wanted = np.unique(np.concatenate([np.arange(*window) for window in shown])) if shown else np.zeros(0, np.int64)
-    for start in range(0, n_rows, ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, n_rows)
-        rows = wanted[slice(*np.searchsorted(wanted, [start, stop]))]
-        if len(rows):
-            acts = store.codes[start:stop].scipy()[rows - start].tocsc()[:, latents].tocoo()
-            for row, column, value in zip(rows[acts.row].tolist(), acts.col.tolist(), acts.data.tolist(), strict=True):
-                found[int(latents[column])][row] = value
+def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
+    """`number` of each. Those of common sizes together: each is a whole number, times or over a power of ten that is
+    exact, and so rounded once, as text is where it is read; but what is near half of its last digit goes on its own."""
+    size = np.abs(values, dtype=float)
+    common = (size > 1e-8) & (size < 1e8)
+    x = np.where(common, values, 0.5).astype(float)
+    powers = digits - 1 - np.floor(np.log10(np.abs(x))).astype(int)
+    tens, divides = _TENS[np.abs(powers)], powers > 0
+    scaled = np.where(divides, x * tens, x / tens)
+    common &= (np.abs(scaled - np.floor(scaled) - 0.5) > 1e-9) & (x != np.rint(x))
+    found = np.where(divides, np.rint(scaled) / tens, np.rint(scaled) * tens).tolist()
+    for at in np.flatnonzero(~common).tolist():
+        found[at] = number(values[at], digits)
     return found
 
 
-def _rows(sense: Mapping[str, Any]) -> list[int]:
-    return [int(row) for row in _of(sense, "rows")[:N_SENSE_EXAMPLES]]
+def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:
+    """`numbers` of each of some arrays."""
+    ends = np.cumsum([0, *map(len, arrays)]).tolist()
+    flat = numbers(np.concatenate([[], *arrays]), digits)
+    return [flat[start:stop] for start, stop in pairwise(ends)]
 
 
-def _window(row: int, n_ctx: int) -> tuple[int, int]:
-    """The rows shown around one, within its sequence."""
-    start = row - row % n_ctx
-    return max(row - BEFORE, start), min(row + AFTER + 1, start + n_ctx)
+def _lines(table: pd.DataFrame) -> list[tuple]:
+    columns = (table[name].to_numpy() for name in table)
+    return list(zip(*(numbers(own) if own.dtype.kind == "f" else own.tolist() for own in columns), strict=True))
 
 
-def _sense(
-    place: int, sense: Mapping[str, Any], own: Mapping[int, float], tokens: np.ndarray, n_ctx: int
-) -> dict[str, Any]:
-    return {name: number(sense.get(name)) for name in SENSE_NUMBERS} | {
-        "rule": str(sense.get("rule") or ""),
-        "following": [int(token) for token in _of(sense, "following")[:N_FOLLOWING]],
-        "examples": [_sense_example(place, row, own, tokens, n_ctx) for row in _rows(sense)],
-    }
+def _slices(table: pd.DataFrame) -> dict[int, slice]:
+    """Where the rows of each latent are, which follow each other."""
+    latents = table["latent"].to_numpy()
+    starts = np.flatnonzero(np.diff(latents, prepend=-1))
+    cuts = zip(latents[starts].tolist(), pairwise([*starts.tolist(), len(latents)]), strict=True)
+    return {latent: slice(*ends) for latent, ends in cuts}
 
 
-def _sense_example(place: int, row: int, own: Mapping[int, float], tokens: np.ndarray, n_ctx: int) -> list:
-    """own: row → the latent's activation there."""
-    start, stop = _window(row, n_ctx)
-    sparse = [x for at in range(start, stop) if own.get(at) for x in (at - start, number(own[at]))]
-    return [place, row, row - start, encode_tokens(tokens[start:stop]), sparse]
+def _by_latent(table: pd.DataFrame, rows: list) -> dict[int, list]:
+    return {latent: rows[own] for latent, own in _slices(table).items()}
 
 
-def _of(sense: Mapping[str, Any], name: str) -> list:
-    value = sense.get(name)
-    return [] if value is None else list(value)
+def _examples(table: pd.DataFrame) -> list[list]:
+    tokens, values = (np.concatenate([np.zeros(0, int), *table[name]]) for name in ("tokens", "values"))
+    ends = np.cumsum([0, *map(len, table["values"])])
+    fires, text = np.flatnonzero(values), encode_tokens(tokens)
+    sparse: list = [None] * (2 * len(fires))
+    cuts = np.searchsorted(fires, ends)
+    sparse[::2] = (fires - np.repeat(ends[:-1], np.diff(cuts))).tolist()
+    sparse[1::2] = numbers(values[fires])
+    interval, place = table["interval"].where(table["kind"] != "top", -1), table["row"] - table["start"]
+    shown = zip(interval, table["row"], place, pairwise(ends.tolist()), pairwise((2 * cuts).tolist()), strict=True)
+    return [[i, row, at, text[slice(*window)], sparse[slice(*own)]] for i, row, at, window, own in shown]
+
+
+def _histograms(table: pd.DataFrame) -> dict[int, dict[str, list]]:
+    low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
+    found = {j: merged_bins(low[own], high[own], n[own], at_most=N_BINS) for j, own in _slices(table).items()}
+    edges = _numbers_in([edges for edges, _ in found.values()], 3)
+    return {j: {"edges": own, "counts": found[j][1].tolist()} for j, own in zip(found, edges, strict=True)}
+
+
+def _logits(features: pd.DataFrame) -> list[dict[str, list] | None]:
+    """Tokens at both ends, and counts over the vocabulary between the ends; none of a scan that kept no counts."""
+
+    def lists(name: str) -> list:
+        cells = features[name] if name in features else [None] * len(features)
+        return [own if isinstance(own, Sequence | np.ndarray) else None for own in cells]
+
+    def side(name: str) -> list:
+        tokens, values = lists(f"{name}_logit_tokens"), lists(f"{name}_logits")
+        cells = zip(tokens, values, _numbers_in([() if own is None else own for own in values]), strict=True)
+        return [
+            None if t is None or v is None else [[int(i), x] for i, x in zip(t, own, strict=True)]
+            for t, v, own in cells
+        ]
+
+    counts = [[] if own is None else list(map(int, own)) for own in lists("logit_counts")]
+    shown = zip(counts, side("top"), side("bottom"), strict=True)
+    return [None if top is None or low is None else {"counts": n, "top": top, "bottom": low} for n, top, low in shown]

@@ -133,6 +133,23 @@ def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_
     assert shade.x1 == pytest.approx(-5)
 
 
+def test_a_spike_of_dead_latents_far_above_the_histogram_is_cut_off_and_has_its_number():
+    few, many = (pd.DataFrame({"density": [0.0] * n + [0.01] * 10 + [1e-4] * 4}) for n in (15, 900))
+    for tables, n_cut in ((few, 0), (many, 1), ({"a": few, "b": many}, 1)):
+        figure = figures.density_histogram(tables)
+        note = next(note.text for note in figure.layout.annotations if note.text.startswith("dead"))
+        spikes = [max(trace.y) for trace in figure.data if len(trace.y) == 1]
+        assert ("cut off" in note, "900" in note) == (bool(n_cut), bool(n_cut))
+        assert max(spikes) == (6 if n_cut else 15)
+
+
+def test_the_level_of_an_ngram_model_is_named_where_the_falling_curve_is_not():
+    losses = pd.DataFrame({"tokens": np.arange(50), "loss": np.linspace(8, 3, 50)})
+    figure = figures.training(losses, levels={"high": 7.0, "low": 3.5, "below": 2.0})
+    sides = [(note.yanchor, note.xanchor) for note in figure.layout.annotations]
+    assert sides == [("bottom", "right"), ("bottom", "right"), ("top", "left")]
+
+
 def test_density_histogram_of_latents_that_are_all_dead_has_only_the_spike():
     alive, dead = figures.density_histogram(pd.DataFrame({"density": [0.0, np.nan]})).data
     assert sum(alive.y) == 0 and list(dead.y) == [2]

@@ -21,7 +21,8 @@ N_BINS = 50
 
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
     """The decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose decimal
-    logarithm is drawn: `density`). points: x, y and the column. Distances have no unit, so the axes have no numbers."""
+    logarithm is drawn: `density`). points: x, y and the column. Distances have no unit, so the axes have no numbers.
+    The colours of numbers end at their 2nd and 98th percentile, so that a few far off leave the others apart."""
     need(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
@@ -36,7 +37,8 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
         if colour == "density":
             values = np.log10(np.where(values > 0, values, np.nan))
             bar["title"] = dict(text="log<sub>10</sub> density", side="right")
-        marker = dots(len(points), color=values, colorscale=SCALE, colorbar=bar)
+        low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
+        marker = dots(len(points), color=values, colorscale=SCALE, colorbar=bar, cmin=low, cmax=high)
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
     x, y = f"{escaped(way)} 1 (no unit)", f"{escaped(way)} 2 (no unit)"
     styled(fig, "Map of the decoder", x=x, y=y, height=520)

@@ -48,8 +48,9 @@ UNITS = {
 def density_histogram(
     features: pd.DataFrame | Mapping[str, pd.DataFrame], *, ultra_low: float = 1e-5, bin_width: float = 0.2
 ) -> go.Figure:
-    """log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left, and the
-    range below `ultra_low` is shaded. A mapping (name → table) overlays dictionaries or checkpoints as lines."""
+    """log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left, cut off
+    where it is more than 1.5 × the highest bin, and the range below `ultra_low` is shaded. A mapping (name → table)
+    overlays dictionaries or checkpoints as lines."""
     tables = features if isinstance(features, Mapping) else {"": features}
     for table in tables.values():
         need(table, "density")
@@ -60,19 +61,28 @@ def density_histogram(
     spike = edges[0] - 4 * bin_width
 
     fig = go.Figure()
-    for (name, values), colour in zip(logs.items(), SEQUENCE * len(logs), strict=False):
-        counts, _ = np.histogram(values, edges)
-        centres = (edges[:-1] + edges[1:]) / 2
-        dead = int((densities[name] == 0).sum())
+    binned = {name: np.histogram(values, edges)[0] for name, values in logs.items()}
+    dead = {name: int((d == 0).sum()) for name, d in densities.items()}
+    most = max((int(counts.max()) for counts in binned.values()), default=0)
+    is_cut = max(dead.values(), default=0) > 1.5 * most > 0
+    heights = {name: min(n, 0.6 * most) if is_cut else n for name, n in dead.items()}
+    for (name, counts), colour in zip(binned.items(), SEQUENCE * len(logs), strict=False):
         if len(tables) == 1:
-            fig.add_bar(x=centres, y=counts, width=bin_width * 0.92, marker_color=BLUE, showlegend=False)
-            fig.add_bar(x=[spike], y=[dead], width=bin_width * 0.92, marker_color=GREY, showlegend=False)
-            share = dead / max(len(densities[name]), 1)
-            text = f"dead<br>{dead:,} ({share:.1%})"
-            fig.add_annotation(x=spike, y=dead, text=text, showarrow=False, yshift=16, font_size=11)
+            look = dict(width=bin_width * 0.92, showlegend=False)
+            fig.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, marker_color=BLUE, **look)
+            fig.add_bar(x=[spike], y=[heights[name]], marker_color=GREY, **look)
         else:
             fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line=dict(shape="hv", color=colour), name=name)
-            fig.add_scatter(x=[spike], y=[dead], mode="markers", marker_color=colour, showlegend=False)
+            fig.add_scatter(x=[spike], y=[heights[name]], mode="markers", marker_color=colour, showlegend=False)
+    numbers = [f"{n:,}<br>{n / max(len(densities[name]), 1):.1%}" for name, n in dead.items()]
+    if len(tables) > 1:
+        inks = [
+            f'<span style="color:{colour}">{n:,}</span>' for n, colour in zip(dead.values(), SEQUENCE, strict=False)
+        ]
+        numbers = inks if is_cut and len(tables) <= MAX_NAMED else []
+    text = "<br>".join(["dead", *["cut off"] * is_cut, *numbers])
+    place = dict(x=spike, y=max(heights.values(), default=0), yanchor="bottom", yshift=3 + 3 * (len(tables) > 1))
+    fig.add_annotation(text=text, showarrow=False, font_size=11, **place)
     return _mark_ultra_low(fig, densities, ultra_low, edges[0], spike)
 
 
@@ -88,7 +98,6 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_l
     fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["0", *(f"10<sup>{t}</sup>" for t in ticks)])
     if len(densities) > 1:
         fig.update_layout(meta={"direct_labels": True}).update_yaxes(rangemode="tozero")
-        fig.add_annotation(x=spike, y=0, yref="y domain", yanchor="bottom", text="dead", showarrow=False, font_size=11)
     return fig
 
 

@@ -68,10 +68,8 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             fig.add_trace(trace.update(legendgroup=name), row=1, col=1)
     for name, loss in (levels or {}).items():
         losses = next(iter(tables.values()))["loss"]
-        side = "right" if loss > (losses.iloc[0] + losses.iloc[-1]) / 2 else "left"  # where the curve is not
-        note = dict(
-            annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=f"top {side}", annotation_font_size=11
-        )
+        place = "top right" if loss > losses.iloc[-1] else "bottom left"  # where a curve that falls is not
+        note = dict(annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=place, annotation_font_size=11)
         fig.add_hline(y=loss, line=dict(color=GREY, dash="dash", width=1.5), row=1, col=1, **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"

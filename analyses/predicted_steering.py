@@ -72,14 +72,10 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.nd
 
 
 def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
+    predicted = {**dict.fromkeys(("output", "input", "density"), "success"), "self_output": "self_success"}
     rank = {
         said: [float(scipy.stats.spearmanr(table[said], table[done]).statistic) for table in tables]
-        for said, done in (
-            ("output", "success"),
-            ("input", "success"),
-            ("density", "success"),
-            ("self_output", "self_success"),
-        )
+        for said, done in predicted.items()
     }
     best = [table.nlargest(max(1, len(table) // 10), "output")["success"].mean() for table in tables]
     drawn = [table["success"].mean() for table in tables]

@@ -12,7 +12,7 @@ hook that never fires, or through which no vector a token goes.
 import difflib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -162,15 +162,13 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
 
         return record
 
-    handles = []
     try:
-        handles += [hook.attach(recorder(name)) for name, hook in hooks.items()]
-        module(tokens)
+        with ExitStack() as stack:
+            for name, hook in hooks.items():
+                stack.enter_context(hook.attach(recorder(name)))
+            module(tokens)
     except _Captured:
         return {name: found[name] for name in hooks}
-    finally:
-        for handle in handles:
-            handle.remove()
     silent = next(name for name in hooks if name not in found)
     usable = _nearest(silent, _usable(module, silent))
     raise ValueError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires, such as {usable}")

@@ -231,11 +231,8 @@ class Site:
             flat[kept] = replaced.to(flat.device, flat.dtype)
             return flat.reshape(acts.shape)
 
-        handle = self.hook.attach(put)
-        try:
+        with self.hook.attach(put):
             output = self.model(tokens)
-        finally:
-            handle.remove()
         predicted = logits_of(output)[:, :-1].flatten(0, 1)
         return float(nn.functional.cross_entropy(predicted, tokens[:, 1:].flatten(), reduction="sum"))
 

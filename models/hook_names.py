@@ -17,6 +17,7 @@ and a mixture of experts has no mlp.hook_post.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
@@ -58,15 +59,11 @@ def trace(model: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Trace:
         if isinstance(first, Tensor) and module not in seen.out:
             seen.out[module] = first.clone()
 
-    handles = []
-    try:
+    with ExitStack() as stack:
         for module in model.modules():
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(module.register_forward_hook(after))
+            stack.enter_context(module.register_forward_pre_hook(before, with_kwargs=True))
+            stack.enter_context(module.register_forward_hook(after))
         model(tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
 
 

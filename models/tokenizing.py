@@ -44,25 +44,15 @@ def tokenize(
     if n_ctx < 2:
         raise ValueError(f"n_ctx={n_ctx} must be at least 2")
     tokenizer = wrapped(tokenizer)
-    documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
-    documents = list(_unlike(documents)) if deduplicate else documents
-    if len(documents) < len(texts):
-        log.info("%d of %d texts say what another says: left out", len(texts) - len(documents), len(texts))
+    documents = _documents(texts, deduplicate)
     names = sorted({s.label for d in documents for s in d.spans}) if labels is None else list(labels)
     if len(names) > 63:
         raise ValueError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the labels that you need")
-    opening, parts, done = _opening(tokenizer, bos), [], 0
-    for batch in _batches(documents, characters=1_000_000):
-        parts.append(_encode(batch, tokenizer, opening, names))
-        done += len(batch)
-        if progress:
-            progress(done, len(documents), "documents tokenized")
-    ids, bits, characters, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True)) if parts else _NONE
+    ids, bits, characters, lengths = _encoded(documents, tokenizer, _opening(tokenizer, bos), names, progress)
     place, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
     if not place.size:
-        raise ValueError(
-            f"the text gives {len(ids)} tokens, less than one context of {n_ctx}: give more, or lower n_ctx"
-        )
+        said = f"the text gives {len(ids)} tokens, less than one context of {n_ctx}"
+        raise ValueError(f"{said}: give more, or lower n_ctx")
     is_text = place >= 0
     return LabelledTokens(
         tokens=torch.from_numpy(np.where(is_text, ids[place], np.int32(0 if pack else _pad_id(tokenizer)))),
@@ -73,6 +63,14 @@ def tokenize(
         row_characters=torch.from_numpy(np.where(is_text, characters[place], 0).sum(1)),
         tokenizer=tokenizer.digest,
     )
+
+
+def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Document]:
+    documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
+    documents = list(_unlike(documents)) if deduplicate else documents
+    if len(documents) < len(texts):
+        log.info("%d of %d texts say what another says: left out", len(texts) - len(documents), len(texts))
+    return documents
 
 
 def _unlike(documents: Sequence[Document]) -> Iterator[Document]:
@@ -147,6 +145,23 @@ class _Encoded(NamedTuple):
 
 
 _NONE = _Encoded(*(np.empty(0, dtype) for dtype in (np.int32, np.int64, np.int64, np.int64)))
+
+
+def _encoded(
+    documents: list[Document],
+    tokenizer: Tokenizer | PretrainedTokenizer,
+    opening: list[int],
+    names: list[str],
+    progress: Progress | None,
+) -> _Encoded:
+    """Of all documents, a million characters at a time."""
+    parts, done = [], 0
+    for batch in _batches(documents, characters=1_000_000):
+        parts.append(_encode(batch, tokenizer, opening, names))
+        done += len(batch)
+        if progress:
+            progress(done, len(documents), "documents tokenized")
+    return _Encoded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) if parts else _NONE
 
 
 def _encode(

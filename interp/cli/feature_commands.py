@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.cli.console import Bar
 from interp.cli.paths import (
-    BOTH,
     as_written,
+    check_table_name,
     check_writable,
     hook_to_scan,
     is_run,
@@ -63,16 +63,8 @@ def scan_command(
         has = f"--model {model} is of {opened.d_vocab} tokens"
         raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
     with Bar("scan") as bar:
-        features = scan_features(
-            dictionary,
-            acts,
-            hook_to_scan(acts, hook, dictionary),
-            out,
-            model=opened,
-            vocab=vocab,
-            labels=labels,
-            progress=bar,
-        )
+        given: Any = {"model": opened, "vocab": vocab, "labels": labels, "progress": bar}
+        features = scan_features(dictionary, acts, hook_to_scan(acts, hook, dictionary), out, **given)
     print(f"{features.d_sae:,} features in {out}")
 
 
@@ -120,12 +112,11 @@ def rank_command(
     from interp.monosemanticity.ranking import rank_features
     from interp.monosemanticity.verdicts import verdict_counts
 
-    given: dict[str, Any] = {name: n for name, n in (("nulls", nulls), ("seed", seed)) if n is not None}
-    given |= {"judge_faint": True} if faint else {}
+    asked = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     beside = None if twin is None else open_features(twin)
     if out is not None:
-        if out.suffix not in BOTH:
-            raise ValueError(f"--out {out} must end in {' or '.join(BOTH)}")
+        check_table_name("--out", out)
         check_writable("--out", out)
     if is_run(source):
         run = Run(source)

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar, is_first
-from interp.cli.paths import BOTH, as_written, check_writable, only_hook, open_features, opened_model, write_table
+from interp.cli.paths import (
+    as_written,
+    check_table_name,
+    check_writable,
+    only_hook,
+    open_features,
+    opened_model,
+    write_table,
+)
 
 MODEL = "a folder of train-model or Hugging Face, a name on the hub, a .gguf file, or transformer_lens:NAME"
 TOKENS = "labelled tokens, as tokenize or train-model writes them"
@@ -87,8 +95,8 @@ def quality_command(
     from interp.quality import quality_table
     from interp.sae import load_sae
 
-    if out is not None and out.suffix not in BOTH:
-        raise ValueError(f"--out {out} must end in {' or '.join(BOTH)}")
+    if out is not None:
+        check_table_name("--out", out)
     dictionaries: Any = {place: load_sae(place, sae_id) for place in sae}
     hook = hook or own_hook(dictionaries[sae[0]])
     if hook is None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from interp.features.feature_store import FeatureStore
 
-BOTH = (".parquet", ".csv")
 _MAX_ROWS, _MAX_BYTES, _ROWS_AT_ONCE = 1 << 24, 400_000_000, 256
 
 
@@ -85,8 +84,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
     import pyarrow
 
-    if file.suffix not in BOTH:
-        raise ValueError(f"{flag} {file} must end in {' or '.join(BOTH)}")
+    check_table_name(flag, file)
     if not file.is_file():
         raise ValueError(f"{flag} {file} is not there: `interp rank` writes such a file")
     verify(file)
@@ -119,6 +117,12 @@ def _parquet(file: Path) -> "pd.DataFrame":
             if size > _MAX_BYTES:
                 raise ValueError(f"its first {len(parts) * _ROWS_AT_ONCE:,} rows take more than {_MAX_BYTES:,} bytes")
         return pyarrow.Table.from_batches(parts, schema=stored.schema_arrow).to_pandas()
+
+
+def check_table_name(flag: str, file: Path) -> None:
+    """Raises ValueError for one that is neither .parquet nor .csv."""
+    if file.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"{flag} {file} must end in .parquet or .csv")
 
 
 def write_table(table: "pd.DataFrame", out: Path) -> None:

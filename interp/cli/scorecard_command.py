@@ -31,13 +31,7 @@ def scorecard_command(
     from interp.benchmark.scores import not_scored, scorecard, verdict_quality
     from interp.metrics.measures import SIGNS
 
-    for name, value in (("seeds", seeds), ("latents", latents)):
-        if value < 1:
-            raise ValueError(f"--{name} {value} must be at least 1")
-    if out:
-        if out.suffix != ".csv":
-            raise ValueError(f"--out {out} must end in .csv")
-        check_writable("--out", out)
+    _check(seeds, latents, out)
     ours = ("monosemanticity", "between_within_ratio", "effect_size", "context_coherence")
     scores = {**dict.fromkeys(ours, 1), **SIGNS, **RIVALS}
     with Bar("scorecard") as bar:
@@ -55,6 +49,16 @@ def scorecard_command(
     print("\n".join(f"{name:26s} {value:.3f}" for name, value in quality.items()))
     if real is not None:
         _say(real)
+
+
+def _check(seeds: int, latents: int, out: Path | None) -> None:
+    for name, value in (("seeds", seeds), ("latents", latents)):
+        if value < 1:
+            raise ValueError(f"--{name} {value} must be at least 1")
+    if out:
+        if out.suffix != ".csv":
+            raise ValueError(f"--out {out} must end in .csv")
+        check_writable("--out", out)
 
 
 def _planted(seeds: int, latents: int, bar: Bar) -> "pd.DataFrame":

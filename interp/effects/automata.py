@@ -84,21 +84,29 @@ def automaton(
     written = (path.directions @ path.W_U[:, torch.from_numpy(there)]).numpy()
     fires = _standard(by_token.share[there].T, q)
     effect = _standard(written, q) @ fires.T
-    generator, order = np.random.default_rng(seed), np.argsort(-q, kind="stable")
-    nulls = []
-    for done in range(shuffles):
-        shuffled = _standard(written[:, _shuffled(order, generator)], q) @ fires.T
-        nulls.append((np.diag(shuffled).max(), _alternating(shuffled).max()))
-        progress(done + 1, shuffles, "shuffles of the tokens")
+    null_loop, null_cycle = _strongest_shuffled(written, fires, q, shuffles, seed, progress)
     lift, alternating = lifts(features, latents), _alternating(effect)
     i, j = np.nonzero(np.triu(alternating > 0, 1))
     loops = {"latent": latents, "effect": np.diag(effect), "lift": np.diag(lift)}
     cycles = {"latent": latents[i], "other": latents[j], "effect": alternating[i, j]}
     cycles["lift"] = np.minimum(lift[i, j], lift[j, i])
     others = lift[~np.eye(len(latents), dtype=bool)]
-    null_loop, null_cycle = np.max(nulls, axis=0).tolist()
     tables = _strongest_first(loops), _strongest_first(cycles)
     return Automaton(*tables, null_loop, null_cycle, float(np.median(others)))
+
+
+def _strongest_shuffled(
+    written: np.ndarray, fires: np.ndarray, q: np.ndarray, shuffles: int, seed: int, progress: Progress
+) -> tuple[float, float]:
+    """The largest loop and the largest cycle of all shuffles."""
+    generator, order = np.random.default_rng(seed), np.argsort(-q, kind="stable")
+    nulls = []
+    for done in range(shuffles):
+        shuffled = _standard(written[:, _shuffled(order, generator)], q) @ fires.T
+        nulls.append((np.diag(shuffled).max(), _alternating(shuffled).max()))
+        progress(done + 1, shuffles, "shuffles of the tokens")
+    loop, cycle = np.max(nulls, axis=0).tolist()
+    return loop, cycle
 
 
 def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:

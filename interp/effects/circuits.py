@@ -63,9 +63,7 @@ def feature_edges(
     """
     module, tokens = module_of(model), to_model(module_of(model), tokens)
     up, down = place_of(model, *upstream), place_of(model, *downstream)
-    W_enc = getattr(downstream[1], "W_enc", None)
-    if W_enc is None:
-        raise ValueError(f"the dictionary at {downstream[0]} has no W_enc, and what its latents read is not known")
+    W_enc = _encoder_of(*downstream)
     at = _checked(positions, tokens, targets)
     with evaluating(module):
         acts = capture(module, tokens, {"up": up.reads})["up"]
@@ -84,6 +82,13 @@ def feature_edges(
                 ablated[part] = (clean[prompt[part]] - left).float()
                 progress(part.stop, len(pairs), "ablations of a latent in a prompt")
     edges = {"prompt": prompt, "position": at[prompt], "upstream": pairs % upstream[1].d_sae}
+    return _table(edges, chosen, by_target, ablated)
+
+
+def _table(
+    edges: dict[str, Tensor], chosen: list[tuple[Tensor, Tensor]], by_target: list[Tensor], ablated: Tensor
+) -> pd.DataFrame:
+    prompt = edges["prompt"]
     found = [
         {"downstream": latents[prompt], "activation": z[prompt], "attribution": owed, "ablation": ablated[:, k]}
         for k, ((latents, z), owed) in enumerate(zip(chosen, by_target, strict=True))
@@ -93,6 +98,13 @@ def feature_edges(
     return table[table["activation"] > 0].sort_values(["prompt", "downstream", "upstream"], ignore_index=True)
 
 
+def _encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
+    W_enc = getattr(dictionary, "W_enc", None)
+    if W_enc is None:
+        raise ValueError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")
+    return W_enc
+
+
 class _Reading:
     """What later latents read, as a function of a change at the earlier place."""
 
@@ -100,11 +112,8 @@ class _Reading:
         self.module, self.writes, self.reads, self.W_enc = module, writes, reads, W_enc
 
     def later(self, tokens: Tensor, at: Tensor, change: Float[Tensor, "prompt pos d_out"]) -> Float[Tensor, "prompt d"]:
-        handle = self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype))
-        try:
+        with self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
             acts = capture(self.module, tokens, {"down": self.reads})["down"]
-        finally:
-            handle.remove()
         return acts.flatten(2)[torch.arange(len(tokens)), at].to(self.W_enc)
 
     def gradient(

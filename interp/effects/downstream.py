@@ -87,8 +87,8 @@ class Downstream:
                 entering = stream + change.to(stream.dtype) if self._direct else stream
                 stack.enter_context(_handing_on(self._skipped, (entering,) if self._tupled else entering))
             if not self._direct:
-                handle = self.place.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype))
-                stack.callback(handle.remove)
+                added = self.place.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype))
+                stack.enter_context(added)
             return logits_of(self.module(tokens))
 
     def _try(self, tokens: Int[Tensor, "seq pos"], blocks: Sequence[nn.Module]) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,12 +97,10 @@ class Downstream:
         def note(module: nn.Module, args: Any, output: Any) -> None:
             self._tupled = isinstance(output, tuple)
 
-        handles = [block.register_forward_hook(note) for block in blocks[:1]]
-        try:
+        with ExitStack() as stack:
+            for block in blocks[:1]:
+                stack.enter_context(block.register_forward_hook(note))
             clean = logits_of(self.module(tokens))
-        finally:
-            for handle in handles:
-                handle.remove()
         acts = capture(self.module, tokens, {_WRITES: self.place.writes})[_WRITES]
         generator = torch.Generator().manual_seed(0)
         change = torch.randn(acts.shape, generator=generator).to(acts) * acts.float().square().mean().sqrt().to(acts)

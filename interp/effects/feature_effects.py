@@ -31,7 +31,7 @@ from torch import Tensor
 
 from interp.codes import Dictionary
 from interp.effects.ablation_batches import NUMBERS_AT_ONCE
-from interp.effects.ablations import SUMS, Ablations
+from interp.effects.ablations import SUMS, Ablations, Part
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import place_of
 from interp.features.feature_store import FeatureStore
@@ -77,11 +77,7 @@ def feature_effects(
     """
     module, place = module_of(model), place_of(model, hook, dictionary, writes)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
-    chosen = torch.arange(features.d_sae) if latents is None else torch.tensor(list(latents), dtype=torch.long)
-    if dictionary.d_sae != features.d_sae:
-        raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
-    if not 0 < len(chosen) == len(chosen.unique()) or not 0 <= int(chosen.min()) <= int(chosen.max()) < features.d_sae:
-        raise ValueError(f"latents {chosen.tolist()[:8]} must be different ones of 0..{features.d_sae - 1}")
+    chosen = _chosen(features, dictionary, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
         given = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"
         raise ValueError(f"{given} must be at least 1, 1 and 0")
@@ -95,17 +91,32 @@ def feature_effects(
     if run.found < run.done / 2:
         what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
         raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
-    sums = {name: torch.cat([part.sums[name] for part in parts]).numpy() for name in SUMS}
     gradients = ("gradient", "integrated") if integrated_steps else ("gradient",)
-    table = _table(chosen.numpy(), sums, gradients, seed)
-    for name in parts[0].tokens:
-        table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
+    table = _whole(chosen, parts, gradients, seed)
     density = features.table().set_index("latent")["density"]
     table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
     table.attrs = {"way": downstream.way, "sequences": sequences, "seed": seed}
     for name in gradients:
         agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
         table.attrs[f"{name}_agreement"] = float(agreement)
+    return table
+
+
+def _chosen(features: FeatureStore, dictionary: Dictionary, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
+    """`latents`, by default all. ValueError where they, or the dictionary, are not of the scan."""
+    chosen = torch.arange(features.d_sae) if latents is None else torch.tensor(list(latents), dtype=torch.long)
+    if dictionary.d_sae != features.d_sae:
+        raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
+    if not 0 < len(chosen) == len(chosen.unique()) or not 0 <= int(chosen.min()) <= int(chosen.max()) < features.d_sae:
+        raise ValueError(f"latents {chosen.tolist()[:8]} must be different ones of 0..{features.d_sae - 1}")
+    return chosen
+
+
+def _whole(chosen: Tensor, parts: Sequence[Part], gradients: Sequence[str], seed: int) -> pd.DataFrame:
+    sums = {name: torch.cat([part.sums[name] for part in parts]).numpy() for name in SUMS}
+    table = _table(chosen.numpy(), sums, gradients, seed)
+    for name in parts[0].tokens:
+        table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
     return table
 
 

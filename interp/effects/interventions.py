@@ -114,25 +114,22 @@ def intervene(
         change.update(delta=delta * chosen[:, None], chosen=chosen)
 
     def write(acts: Tensor) -> Tensor:
-        rows, delta = acts.flatten(0, 1).flatten(1), change.get("delta")
-        if delta is None:
-            raise ValueError("the hook that is written fires before the one that is read")
-        if rows.shape != delta.shape:
-            raise ValueError(f"the dictionary writes width {delta.shape[1]}, but its hook has width {rows.shape[1]}")
-        if keep_error:
-            new = rows + delta.to(rows)
-        else:
+        rows = acts.flatten(0, 1).flatten(1)
+        new = rows + _fitting(change.get("delta"), rows).to(rows)
+        if not keep_error:
             new = torch.where(change["chosen"][:, None].to(rows.device), change["recons"].to(rows), rows)
         return new.view(acts.shape)
 
-    handles = []
-    try:
-        handles.append(place.reads.attach(read))
-        handles.append(place.writes.attach(write))
+    with place.reads.attach(read), place.writes.attach(write):
         yield module_of(model)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _fitting(delta: Tensor | None, rows: Tensor) -> Tensor:
+    if delta is None:
+        raise ValueError("the hook that is written fires before the one that is read")
+    if rows.shape != delta.shape:
+        raise ValueError(f"the dictionary writes width {delta.shape[1]}, but its hook has width {rows.shape[1]}")
+    return delta
 
 
 def columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:

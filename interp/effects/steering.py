@@ -95,16 +95,12 @@ def dose_response(
         clean = log_p if clean is None else clean
         written = steered.sample(prompts, n_tokens, 1.0, seed)
         z = activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
-        rows.append(
-            {
-                "multiple": float("nan") if multiple is None else multiple,
-                "loss": float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets)),
-                "kl": float((clean.exp() * (clean - log_p)).sum(-1).mean()),
-                "fires": float((z > 0).double().mean()),
-                "activation": float(z.double().mean()) / maximum,
-                "concept": float(log_p[..., list(concept)].exp().sum(-1).mean()) if len(concept) else float("nan"),
-            }
-        )
+        row = {"multiple": float("nan") if multiple is None else multiple}
+        row["loss"] = float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets))
+        row["kl"] = float((clean.exp() * (clean - log_p)).sum(-1).mean())
+        row |= {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum}
+        row["concept"] = float(log_p[..., list(concept)].exp().sum(-1).mean()) if len(concept) else float("nan")
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

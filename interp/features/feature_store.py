@@ -219,16 +219,8 @@ def scan_features(
     too (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, or if
     `out` holds the scan of something else.
     """
-    check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
-    if store.d(hook) != sae.d_in:
-        raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
-    check_own_hook(sae, hook, store.hook_names, store.path)
-    if store.tokens is None:
-        raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
-    if model is not None:
-        check_harvested(store, model, hook)
-        check_unembedding(getattr(model, "W_U", None), store.tokens)
-    scan = Scan(Path(out), store.tokens, vocab, labels, settings, hook, progress)
+    tokens = _checked_tokens(sae, store, hook, model)
+    scan = Scan(Path(out), tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))
     if (limit := limit_on(sae, store, hook)) is not None:
@@ -240,7 +232,20 @@ def scan_features(
             encode_store(sae, store, hook, codes, contributions, scan.advance)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
             if model is not None:
-                every = max(1, len(store.tokens) // 16)
-                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, store.tokens[::every][:16]))
+                few = tokens[:: max(1, len(tokens) // 16)][:16]
+                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, few))
             scan.finish(codes, decoder)
     return FeatureStore(out)
+
+
+def _checked_tokens(sae: Dictionary, store: ActivationStore, hook: str, model: Any) -> Int[Tensor, "seq pos"]:
+    check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
+    if store.d(hook) != sae.d_in:
+        raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
+    check_own_hook(sae, hook, store.hook_names, store.path)
+    if store.tokens is None:
+        raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
+    if model is not None:
+        check_harvested(store, model, hook)
+        check_unembedding(getattr(model, "W_U", None), store.tokens)
+    return store.tokens

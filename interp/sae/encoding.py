@@ -77,7 +77,6 @@ def encode(
     pieces = [slice(start, min(start + at_once, len(x))) for start in range(0, len(x), at_once)] or [slice(0, 0)]
     multiply = _bfloat16_matmul(x, encoder, b_enc, workspace) if low_precision else _matmul(x, encoder, b_enc)
     dtype = torch.bfloat16 if low_precision else x.dtype
-
     tile_width = _LATENTS_AT_ONCE if x.device.type == "cpu" else max(1, len(encoder))
 
     def pre_of(rows: slice, latents: slice) -> Tensor:
@@ -90,12 +89,10 @@ def encode(
             yield start, pre_of(rows, slice(start, min(start + tile_width, len(encoder))))
 
     def codes_of(rows: slice, parts: list[slice]) -> SparseCodes:
-        pre: PreActivations
         if rule.by_row and not (low_precision and x.device.type == "cpu"):
-            pre = pre_of(rows, slice(0, len(encoder)))
+            pre: PreActivations = pre_of(rows, slice(0, len(encoder)))
         else:
-            shape = torch.Size((rows.stop - rows.start, len(encoder)))
-            first = rows.start
+            shape, first = torch.Size((rows.stop - rows.start, len(encoder))), rows.start
             pre = Tiled(shape, dtype, parts, lambda part: tiles(slice(first + part.start, first + part.stop)), x.device)
         if low_precision:
             return rule.choose(kernels(x).rescore(rule.shortlist(pre), x[rows], encoder, b_enc))

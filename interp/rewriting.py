@@ -74,18 +74,13 @@ def rewrite_in_words(
     Raises ValueError where features, ranking and store are not of one another, for a ranking without rules, and as
     `quality.evaluate_dictionary`.
     """
-    check_table(features, ranking, "the ranking")
-    hook_name = features.meta.get("hook_name", "")
-    check_scan_of(features, store, hook_name)
-    if scanned(features).get("dictionary", own := dictionary_digest(dictionary)) != own:
-        raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
+    hook_name = _checked_hook(features, ranking, dictionary, store)
     known, held_out = labels or (None, None)
     text = Text.read(features.tokens.numpy(), features.vocab, known, spelt=features.is_spelt)
     new_text = Text.read(tokens.int().numpy(), features.vocab, held_out, spelt=features.is_spelt)
     rules = _rules(ranking, text, features.d_sae)
     words = learn_strengths(features, text, rules, progress)
-    density = features.table().set_index("latent")["n_active"].reindex(range(features.d_sae)).fillna(0).to_numpy()
-    permuted = learn_strengths(features, text, [rules[j] for j in _exchanged(rules, density, seed)], progress)
+    permuted = learn_strengths(features, text, [rules[j] for j in _exchanged(rules, _counts(features), seed)], progress)
     replacements: dict[str, Replace] = {
         "dictionary": lambda x, _: dictionary.decode(dictionary.codes(x.to(dictionary.W_dec.device, torch.float32))),
         "words": partial(_in_words, words, new_text, dictionary),
@@ -100,6 +95,15 @@ def rewrite_in_words(
     return InWords(losses, shares)
 
 
+def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dictionary, store: ActivationStore) -> str:
+    check_table(features, ranking, "the ranking")
+    hook_name = features.meta.get("hook_name", "")
+    check_scan_of(features, store, hook_name)
+    if scanned(features).get("dictionary", own := dictionary_digest(dictionary)) != own:
+        raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
+    return hook_name
+
+
 def _rules(ranking: pd.DataFrame, text: Text, d_sae: int) -> list[Rule]:
     """Of each latent; () for one that was not ranked or has none."""
     if "explanation_json" not in ranking:
@@ -108,6 +112,10 @@ def _rules(ranking: pd.DataFrame, text: Text, d_sae: int) -> list[Rule]:
     for latent, written in zip(ranking["latent"], ranking["explanation_json"].fillna(""), strict=True):
         rules[latent] = from_json(written, text) if written else ()
     return rules
+
+
+def _counts(features: FeatureStore) -> Int64[np.ndarray, " d_sae"]:
+    return features.table().set_index("latent")["n_active"].reindex(range(features.d_sae)).fillna(0).to_numpy()
 
 
 def _exchanged(rules: Sequence[Rule], density: np.ndarray, seed: int) -> Int64[np.ndarray, " d_sae"]:

@@ -45,17 +45,14 @@ def tokenize(
         raise ValueError(f"n_ctx={n_ctx} must be at least 2")
     tokenizer = wrapped(tokenizer)
     documents = _documents(texts, deduplicate)
-    names = sorted({s.label for d in documents for s in d.spans}) if labels is None else list(labels)
-    if len(names) > 63:
-        raise ValueError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the labels that you need")
+    names = _label_names(documents, labels)
     ids, bits, characters, lengths = _encoded(documents, tokenizer, _opening(tokenizer, bos), names, progress)
     place, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
     if not place.size:
-        said = f"the text gives {len(ids)} tokens, less than one context of {n_ctx}"
-        raise ValueError(f"{said}: give more, or lower n_ctx")
-    is_text = place >= 0
+        raise ValueError(f"the text gives {len(ids)} tokens, less than one context of {n_ctx}: give more, or lower it")
+    is_text, padding = place >= 0, np.int32(0 if pack else _pad_id(tokenizer))
     return LabelledTokens(
-        tokens=torch.from_numpy(np.where(is_text, ids[place], np.int32(0 if pack else _pad_id(tokenizer)))),
+        tokens=torch.from_numpy(np.where(is_text, ids[place], padding)),
         label_names=tuple(names),
         label_bits=torch.from_numpy(np.where(is_text, bits[place], 0)),
         document_ids=torch.from_numpy(document),
@@ -71,6 +68,13 @@ def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Docum
     if len(documents) < len(texts):
         log.info("%d of %d texts say what another says: left out", len(texts) - len(documents), len(texts))
     return documents
+
+
+def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) -> list[str]:
+    names = sorted({s.label for d in documents for s in d.spans}) if labels is None else list(labels)
+    if len(names) > 63:
+        raise ValueError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the labels that you need")
+    return names
 
 
 def _unlike(documents: Sequence[Document]) -> Iterator[Document]:

@@ -88,17 +88,10 @@ def feature_effects(
         run = Ablations(features, downstream, dictionary, n_tokens, *told, integrated_steps)
         block = max(1, 2 * NUMBERS_AT_ONCE // downstream.d_vocab)
         parts = [run.of(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
-    if run.found < run.done / 2:
-        what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
-        raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
+    _check_found(run, features)
     gradients = ("gradient", "integrated") if integrated_steps else ("gradient",)
-    table = _whole(chosen, parts, gradients, seed)
-    density = features.table().set_index("latent")["density"]
-    table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
-    table.attrs = {"way": downstream.way, "sequences": sequences, "seed": seed}
-    for name in gradients:
-        agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
-        table.attrs[f"{name}_agreement"] = float(agreement)
+    table = _whole(features, chosen, parts, gradients, seed)
+    table.attrs |= {"way": downstream.way, "sequences": sequences, "seed": seed}
     return table
 
 
@@ -112,11 +105,24 @@ def _chosen(features: FeatureStore, dictionary: Dictionary, latents: Sequence[in
     return chosen
 
 
-def _whole(chosen: Tensor, parts: Sequence[Part], gradients: Sequence[str], seed: int) -> pd.DataFrame:
+def _check_found(run: Ablations, features: FeatureStore) -> None:
+    if run.found < run.done / 2:
+        what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
+        raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
+
+
+def _whole(
+    features: FeatureStore, chosen: Tensor, parts: Sequence[Part], gradients: Sequence[str], seed: int
+) -> pd.DataFrame:
     sums = {name: torch.cat([part.sums[name] for part in parts]).numpy() for name in SUMS}
     table = _table(chosen.numpy(), sums, gradients, seed)
     for name in parts[0].tokens:
         table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
+    density = features.table().set_index("latent")["density"]
+    table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
+    for name in gradients:
+        agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
+        table.attrs[f"{name}_agreement"] = float(agreement)
     return table
 
 

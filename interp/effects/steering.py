@@ -95,13 +95,17 @@ def dose_response(
         clean = log_p if clean is None else clean
         written = steered.sample(prompts, n_tokens, 1.0, seed)
         z = activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
-        row = {"multiple": float("nan") if multiple is None else multiple}
-        row["loss"] = float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets))
-        row["kl"] = float((clean.exp() * (clean - log_p)).sum(-1).mean())
-        row |= {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum}
-        row["concept"] = float(log_p[..., list(concept)].exp().sum(-1).mean()) if len(concept) else float("nan")
-        rows.append(row)
+        row = {"multiple": float("nan") if multiple is None else multiple, **_costs(log_p, clean, targets, concept)}
+        rows.append(row | {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum})
     return pd.DataFrame(rows)
+
+
+def _costs(log_p: Tensor, clean: Tensor, targets: Tensor, concept: Sequence[int]) -> dict[str, float]:
+    return {
+        "loss": float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets)),
+        "kl": float((clean.exp() * (clean - log_p)).sum(-1).mean()),
+        "concept": float(log_p[..., list(concept)].exp().sum(-1).mean()) if len(concept) else float("nan"),
+    }
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:

@@ -226,8 +226,7 @@ def scan_features(
     if (limit := limit_on(sae, store, hook)) is not None:
         inputs["norm_limit"] = str(limit)
     with locked(out):
-        codes = scan.begin(inputs, sae.d_sae, len(store), resume)
-        if codes is not None:
+        if (codes := scan.begin(inputs, sae.d_sae, len(store), resume)) is not None:
             contributions = Contributions(sae, Path(out) / CONTRIBUTIONS)
             encode_store(sae, store, hook, codes, contributions, scan.advance)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))

@@ -11,7 +11,7 @@ Claims tested (row 18)
     a  the least variance unexplained at each amount of compute (latents × tokens) is a power of it: R² of the line in
        log-log over the frontier ≥ .95, for each seed
     b  (frequency at which half of the concepts are present) × (latents that fire) is the same for three widths within a
-       factor of 3 (`interp.compare.completeness`; present: a latent's activation has r ≥ .7 with the concept's)
+       factor of 3 (`analyses.feature_completeness`; present: a latent's activation has r ≥ .7 with the concept's)
 """
 
 import shutil
@@ -25,13 +25,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analyses.feature_completeness import completeness, presence
 from analyses.record import Claim, Record, interval, options
 from analyses.scaling_figures import completeness_curves, scaling_frontier
 from interp import TopKConfig, train_sweep
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
 from interp.compare.across_models import MIN_FIRED
-from interp.compare.completeness import completeness, presence
 from interp.metrics.joint_sums import joint_sums
 
 HOOK = "activations"

@@ -121,11 +121,6 @@ def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
         raise ValueError(f"{file} is damaged ({error}): {remedy}") from error
 
 
-def read_tensors(file: str | Path, remedy: str) -> dict[str, "Tensor"]:
-    with open_tensors(file, remedy) as stored:
-        return {name: stored.get_tensor(name) for name in stored.keys()}
-
-
 def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
     """SHA-256, in hexadecimal, of texts (as UTF-8), bytes, arrays and tensors, one after the other."""
     total = hashlib.sha256()

@@ -25,7 +25,7 @@ from interp.metrics.measures import (
     twin_correlation,
 )
 from interp.metrics.tokens import tokens_around
-from interp.metrics.twins import best_correlations, nearest_rows, pairwise_mcc
+from interp.metrics.twins import best_correlations, matched_rows, nearest_rows
 
 N_SEQ, N_CTX, VOCAB, D = 64, 16, 30, 12
 ROWS = N_SEQ * N_CTX
@@ -200,18 +200,21 @@ def test_rows_that_one_twin_left_out_are_left_out(tokens, z, tmp_path):
     np.testing.assert_allclose(twin_correlation(ours, other)[:2], np.diag(matrix), atol=1e-6)
 
 
-def test_pairwise_mcc_is_the_best_matching():
+def test_matched_rows_are_the_best_matching():
+    def mcc(ours, theirs):
+        return np.abs(matched_rows(ours, theirs)[2]).mean()
+
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(6, 4, generator=generator), torch.randn(5, 4, generator=generator)
     unit = torch.nn.functional.normalize
     cosine = (unit(a, dim=1) @ unit(b, dim=1).T).abs().numpy()
     best = max(np.mean([cosine[i, k] for k, i in enumerate(p)]) for p in itertools.permutations(range(6), 5))
-    assert pairwise_mcc(a, b) == pairwise_mcc(b, a) == pytest.approx(best, abs=1e-6)
+    assert mcc(a, b) == mcc(b, a) == pytest.approx(best, abs=1e-6)
     large = torch.randn(200, 16, generator=generator)
     shuffled = -large[torch.randperm(200, generator=generator)] * 2
-    assert pairwise_mcc(large, shuffled) == pytest.approx(1, abs=1e-5)
+    assert mcc(large, shuffled) == pytest.approx(1, abs=1e-5)
     unrelated = torch.randn(200, 16, generator=generator)
-    assert 0.5 < pairwise_mcc(large, unrelated) < np.abs(nearest_rows(large, unrelated)[1]).mean() + 0.1
+    assert 0.5 < mcc(large, unrelated) < np.abs(nearest_rows(large, unrelated)[1]).mean() + 0.1
 
 
 def test_twins_agree_on_what_means_nothing(tokens, tmp_path):

@@ -84,16 +84,11 @@ def nearest_rows(
 
 
 @torch.no_grad()
-def pairwise_mcc(ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]) -> float:
-    """PW-MCC: mean |cosine| of the best one-to-one matching; of unlike widths, all of the narrower are matched."""
-    return float(np.abs(matched_rows(ours, theirs)[2]).mean())
-
-
-@torch.no_grad()
 def matched_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
-    """The one-to-one matching of largest |cosine| in sum: row of ours, row of theirs, and their cosine."""
+    """The one-to-one matching of largest |cosine| in sum: row of ours, row of theirs, and their cosine; of unlike
+    widths, all of the narrower are matched."""
     import scipy.optimize
 
     if len(ours) > len(theirs):

@@ -15,9 +15,10 @@ What two others supply together is not seen.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float32, Int32, Int64
 
@@ -28,9 +29,6 @@ from interp.explain.predicates import Rule, Text
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import CodeSource
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ROWS_AT_ONCE = 1 << 15
 _PAIRS_AT_ONCE = 1 << 18
@@ -44,14 +42,12 @@ def absorption(
     min_share: float = 0.5,
     seed: int = 0,
     progress: Progress = no_progress,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """A row a latent: latent, n_rule (rows where its rule holds), fires, absorbed (shares of them), by_chance (the same
     share of rows of shifted codes), taker (the latent that absorbs most; −1 for none) and taker_share of the absorbed.
 
     text: of the features' tokens. Raises ValueError for a store without a decoder, and for a latent without a rule.
     """
-    import pandas as pd
-
     if features.W_dec is None:
         raise ValueError(f"{features.path} has no decoder (W_dec), by which latents supply one another's directions")
     if not rules or not all(rules.values()):

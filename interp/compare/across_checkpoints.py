@@ -22,9 +22,9 @@ another little by little is never born.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64
 
 from interp.compare.across_models import MIN_FIRED
@@ -32,9 +32,6 @@ from interp.compare.across_widths import masked_edges
 from interp.files import Progress, no_progress
 from interp.metrics.twins import best_matches
 from interp.monosemanticity.firings import CodeSource
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 THRESHOLD = 0.7
 MIN_RUN = 3
@@ -45,7 +42,7 @@ Presence = Float64[np.ndarray, "latent checkpoint"]
 
 @dataclass(frozen=True)
 class Lives:
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     """A row a feature: checkpoint (its last) and latent there, kind, born (a checkpoint; NaN of those not born), died
     (the first checkpoint without it; NaN of those that last), split (of those born; None of others)."""
     presence: Presence
@@ -96,11 +93,9 @@ def feature_lives(
     return Lives(table, presence, float(np.mean(shuffled)))
 
 
-def _lives(found: Sequence[Presence], threshold: float) -> tuple["pd.DataFrame", Presence]:
+def _lives(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
     """Of the correlations of the latents of each checkpoint with every one; the features, those that last longest and
     were born first before the others."""
-    import pandas as pd
-
     parts, kept = [], []
     for c, r in enumerate(found):
         present = r >= threshold
@@ -120,7 +115,7 @@ def _lives(found: Sequence[Presence], threshold: float) -> tuple["pd.DataFrame",
 
 
 def _splits(
-    table: "pd.DataFrame", checkpoints: Sequence[CodeSource], threshold: float, min_fired: int, buffer_mb: int
+    table: pd.DataFrame, checkpoints: Sequence[CodeSource], threshold: float, min_fired: int, buffer_mb: int
 ) -> list[bool | None]:
     """Whether a latent of the checkpoint before a birth held what was born."""
     split: list[bool | None] = [None] * len(table)

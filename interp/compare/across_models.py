@@ -17,9 +17,9 @@ or of models: seeds of models are to be compared by their spread.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -31,16 +31,13 @@ from interp.files import Progress, no_progress
 from interp.metrics.twins import best_matches
 from interp.monosemanticity.firings import CodeSource
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MIN_FIRED = 10
 """Of fewer firings a correlation is what chance makes it."""
 
 
 @dataclass(frozen=True)
 class Universality:
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     """A row a latent that fires enough: latent, fired (rows), other, correlation, null."""
     median: Estimate
     """Of `correlation`."""
@@ -93,8 +90,6 @@ def universality(
 
     Raises ValueError for scans of unlike tokens, codes of unlike numbers of rows, and where no latent fires enough.
     """
-    import pandas as pd
-
     check_same_text(ours, theirs)
     own, other = codes_of(ours), codes_of(theirs)
     shift = drawn_shift(len(own), seed)

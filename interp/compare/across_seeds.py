@@ -15,9 +15,9 @@ differently disagree here and say the same of the text (`across_models`).
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,15 +26,12 @@ from interp.compare.estimates import Estimate, bootstrap
 from interp.metrics.nulls import random_directions, second_moments
 from interp.metrics.twins import matched_rows
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 THRESHOLD = 0.7
 
 
 @dataclass(frozen=True)
 class Stability:
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     """A row a pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN where the
     other dictionary is narrower and it has none)."""
     mcc: Estimate
@@ -53,8 +50,6 @@ def stability(
 
     Raises ValueError for rows of unlike widths, for none, and for a threshold that is not in 0..1.
     """
-    import pandas as pd
-
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: they must read the same hook")
     if not (len(ours) and bool(theirs.any())):

@@ -16,9 +16,9 @@ latent that is there beside its narrow one and a new one, with firings taken fro
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, check_same_text, codes_of, drawn_shift
 from interp.features.feature_store import FeatureStore
@@ -26,18 +26,15 @@ from interp.files import Progress, no_progress, ratio
 from interp.metrics.joint_sums import joint_sums
 from interp.monosemanticity.firings import CodeSource
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MIN_COSINE = 0.7
 
 
 @dataclass(frozen=True)
 class Splitting:
-    edges: "pd.DataFrame"
+    edges: pd.DataFrame
     """latent (narrow), other (wide), masked, both (rows on which both fire), share (of the wide one's firings that are
     the narrow one's too), is_best (of the wide one's edges); the narrow latents in order, each with its best first."""
-    children: "pd.DataFrame"
+    children: pd.DataFrame
     """A row a narrow latent that fires enough: latent, fired, children (wide latents whose best it is)."""
     share_with_parent: float
     """Of the wide latents that fire enough, those with an edge."""
@@ -61,8 +58,6 @@ def splitting(
 ) -> Splitting:
     """Raises ValueError where the narrow one has more latents than the wide one, for scans of unlike tokens, and for a
     threshold that is not in 0..1."""
-    import pandas as pd
-
     if not 0 < min_cosine <= 1:
         raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")
     if narrow.d_sae > wide.d_sae:
@@ -91,10 +86,8 @@ def masked_edges(
     min_fired: int,
     buffer_mb: int,
     progress: Progress = no_progress,
-) -> tuple["pd.DataFrame", np.ndarray, np.ndarray]:
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """The edges, and how often each narrow and each wide latent fires."""
-    import pandas as pd
-
     parts, fired = [], (np.zeros(own.d_sae), np.zeros(other.d_sae))
     for sums in joint_sums(own, other, [(1, 1), (2, 0), (0, 0)], buffer_mb, progress):
         products, squares, both = sums.products

@@ -12,21 +12,18 @@ Failing: of a latent the partners that the scan kept are known, no others. Frequ
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from interp.features.feature_store import FeatureStore
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SHUFFLES = 10
 
 
 @dataclass(frozen=True)
 class Communities:
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     """A row a latent with an edge: latent, community; 0 is the largest."""
     modularity: float
     null: float
@@ -37,8 +34,6 @@ def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0)
     """Of pairs that fire together at least `min_lift` times as often as their densities say.
 
     Raises ValueError where no pair does."""
-    import pandas as pd
-
     pairs = features.table("coactivations")
     pairs = pairs[pairs["lift"] >= min_lift]
     if pairs.empty:

@@ -21,16 +21,14 @@ Both models must have the same width, and d must mean the same in both: one was 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae import Crosscoder
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 EXCLUSIVE = 0.1
 """A relative norm below this is the first model's alone, one above 1 less this the second's: one decoder row is less
@@ -109,11 +107,9 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row 
     )
 
 
-def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int = 10) -> "pd.DataFrame":
+def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int = 10) -> pd.DataFrame:
     """A row for each latent that fired on `min_fired` rows: latent, relative_norm, fired, nu_error, nu_reconstruction,
     kind ("first", "shared", "second", or "between" these), genuine (an exclusive that latent scaling keeps)."""
-    import pandas as pd
-
     if len(scaling.fired) != crosscoder.d_sae:
         raise ValueError(
             f"scaling is of {len(scaling.fired)} latents, the crosscoder has {crosscoder.d_sae}: take its own"

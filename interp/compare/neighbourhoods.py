@@ -17,9 +17,9 @@ document is not seen. A monotone trend may be all in the few nearest pairs, and 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Float64, Int64
@@ -29,15 +29,12 @@ from interp.compare.estimates import Estimate
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _DRAWS = 200
 
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    pairs: "pd.DataFrame"
+    pairs: pd.DataFrame
     """A row a pair: latent < other, cosine, similarity."""
     rank_correlation: Estimate
     null: float
@@ -48,8 +45,6 @@ def neighbourhoods(
 ) -> Neighbourhoods:
     """Of `latents`, drawn by the seed. Raises ValueError for a store without a decoder, and where fewer than three
     latents fire on `min_fired` rows."""
-    import pandas as pd
-
     if features.W_dec is None:
         raise ValueError(f"{features.path} has no decoder (W_dec), and neighbours are told by its directions")
     n_active = features.table().sort_values("latent")["n_active"].to_numpy()
@@ -85,9 +80,7 @@ def context_similarity(features: FeatureStore, latents: Int64[np.ndarray, " unit
     return found
 
 
-def _directions(
-    own: "pd.DataFrame", n: "pd.Series", latents: np.ndarray, weight: np.ndarray
-) -> scipy.sparse.csr_matrix:
+def _directions(own: pd.DataFrame, n: pd.Series, latents: np.ndarray, weight: np.ndarray) -> scipy.sparse.csr_matrix:
     """Weighted counts of each latent as rows of length 1, 0 where there are none."""
     row, token = np.searchsorted(latents, own["latent"]), own["token"].to_numpy()
     entries = n.to_numpy(float) * weight[token]

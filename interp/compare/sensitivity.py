@@ -16,9 +16,9 @@ Failing: a changed window is no natural text; what a latent needs beside its rul
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -31,9 +31,6 @@ from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
 from interp.hooks import Model, capture, evaluating, module_of, to_model
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""
@@ -52,13 +49,11 @@ def sensitivity(
     windows: int = 32,
     seed: int = 0,
     progress: Progress = no_progress,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """A row a latent: latent, n (windows in which its rule was brought to hold, of `windows`), sensitivity with low and
     high of a 95 % bootstrap over windows, and unchanged; NaN where n is 0.
 
     Raises ValueError for windows below 1 or text of fewer tokens a sequence than a window has, and as `place_of`."""
-    import pandas as pd
-
     if windows < 1 or features.n_ctx < _WINDOW:
         raise ValueError(f"windows={windows} must be at least 1, and sequences ({features.n_ctx}) {_WINDOW} tokens")
     text = Text.read(features.tokens.numpy(), features.vocab, spelt=features.is_spelt)

@@ -31,6 +31,9 @@ from interp import figures, scan_features
 from interp.compare.across_models import MIN_FIRED
 from interp.effects import steering_scores, steering_success
 
+PREDICTED = {"output": "success", "input": "success", "density": "success", "self_output": "self_success"}
+"""What is known of a latent beforehand, and what it is held against."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting(Sizes):
@@ -72,11 +75,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.nd
 
 
 def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
-    predicted = {**dict.fromkeys(("output", "input", "density"), "success"), "self_output": "self_success"}
-    rank = {
-        said: [float(scipy.stats.spearmanr(table[said], table[done]).statistic) for table in tables]
-        for said, done in predicted.items()
-    }
+    rank = {said: [_spearman(table, said, done) for table in tables] for said, done in PREDICTED.items()}
     best = [table.nlargest(max(1, len(table) // 10), "output")["success"].mean() for table in tables]
     drawn = [table["success"].mean() for table in tables]
     gain = interval(np.subtract(rank["output"], rank["input"]).tolist())
@@ -115,6 +114,10 @@ def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
             numbers={"self_output": numbers["self_output"], "again": again},
         ),
     ]
+
+
+def _spearman(table: pd.DataFrame, said: str, done: str) -> float:
+    return float(scipy.stats.spearmanr(table[said], table[done]).statistic)
 
 
 if __name__ == "__main__":

@@ -127,15 +127,21 @@ def rank_command(
             return _rank_in_place(run, config)
         with Bar("rank") as bar:
             table = ranked(run, config, bar)
-    elif out is None:
-        raise ValueError(f"{source} is not a run folder: name the ranking's file with --out")
-    elif labels:
-        raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
     else:
+        out = _without_run(source, out, labels)
         with Bar("rank") as bar:
             table = rank_features(open_features(source), twin=beside, progress=bar, **given)
     write_table(table, out)
     print(f"{verdicts(verdict_counts(table))}\n{out}")
+
+
+def _without_run(source: Path, out: Path | None, labels: bool) -> Path:
+    """Where the ranking of a feature store goes. Raises ValueError for what only a run has."""
+    if out is None:
+        raise ValueError(f"{source} is not a run folder: name the ranking's file with --out")
+    if labels:
+        raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
+    return out
 
 
 def _rank_in_place(run: Run, config: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.files import Progress
+from interp.files import Progress, write_parquet
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stage import section, stage
@@ -129,7 +129,6 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """what the model says without each latent: loss, KL, and the tokens that it makes likelier or less likely"""
     from interp.effects import feature_effects
-    from interp.files import write_parquet
 
     config, features = run.config.effects, run.features
     most = features.table().sort_values("fvu_rise", ascending=False)["latent"] if config.latents else None

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 
 from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
@@ -93,9 +94,9 @@ def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_
     moments = [{name: torch.full_like(weight, by) for name, weight in weights.items()} for by in (1.0, 3.0)]
     moments[1]["b_enc"][0] = 8.0
     latents = torch.tensor([0, 2, 4])
-    taken = resample_missing(
-        weights, moments, {}, latents, torch.cat([rows[:1], rows]), torch.cat([missing[:1], missing]), precision
-    )
+    drawn, lacking = torch.cat([rows[:1], rows]), torch.cat([missing[:1], missing])
+    nothing = rows[:0], missing[:0]
+    taken = resample_missing(weights, moments, {}, latents, drawn, lacking, precision, nothing)
     assert taken.tolist() == [0, 2, 4], "the row that stands twice is taken once"
     z = (mixed @ weights["encoder"].T + weights["b_enc"]).relu()
     for i, latent in enumerate(latents):
@@ -104,6 +105,27 @@ def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_
         assert torch.equal(z[:, latent] > 0, response > response[i] / 2) and (z[:, latent] > 0).float().mean() < 0.2
     assert not weights["W_dec"][1].any() and moments[0]["b_enc"].tolist() == [0, 1, 0, 1, 0]
     assert moments[1]["b_enc"].tolist() == [4, 3, 4, 3, 4] and (moments[1]["encoder"] == 3).all()
+
+
+def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_is_not_drawn():
+    generator = torch.Generator().manual_seed(3)
+    mixed, wanted = torch.randn(500, 6, generator=generator), torch.randn(6, generator=generator)
+    rows, missing = mixed[:2], torch.stack([wanted, 4 * wanted])
+    response = mixed @ rows.T / rows.square().sum(1)
+    lacking = 0.8 * (2 * response[:, :1] - 1).relu() * wanted  # only like the first
+    weights = {"W_dec": torch.zeros(2, 6), "encoder": torch.zeros(2, 6), "b_enc": torch.zeros(2)}
+    moments = [{name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2)]
+    taken = resample_missing(weights, moments, {}, torch.tensor([0, 1]), rows, missing, torch.eye(6), (mixed, lacking))
+    assert taken.tolist() == [0]
+    direction = (wanted / wanted.norm()).double()
+
+    def error(strength):
+        a = (2 * torch.cat([response[:1, 0], response[:, 0]]).double() - 1).relu()
+        left = torch.cat([wanted[None], lacking]).double() - strength * a[:, None] * direction
+        return float(left.square().sum())
+
+    best = scipy.optimize.minimize_scalar(error, bounds=(0, 10), method="bounded", options={"xatol": 1e-9}).x
+    assert float(-weights["b_enc"][0]) == pytest.approx(best, rel=1e-4) and best < 0.9 * float(wanted.norm())
 
 
 def test_parts_that_are_frozen_stay(store):

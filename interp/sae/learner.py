@@ -193,16 +193,19 @@ class Learner:
 
     def _resample(self, x: Float[Tensor, "row d_in"], error: Float[Tensor, "row d_out"]) -> None:
         step = self.steps_done
-        if self.resampler.collects(step):
-            centred, loss = x - self.weights["b_dec"], error.square().sum(1)
-            if self.config.resamples_what_is_missing:
-                loss = loss / centred.square().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
-            self.resampler.collect(step, torch.cat([centred, -error], 1), loss)
+        if not self.resampler.collects(step):
+            return
+        centred, loss = x - self.weights["b_dec"], error.square().sum(1)
+        if self.config.resamples_what_is_missing:
+            loss = loss / centred.square().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
+        here = torch.cat([centred, -error], 1)
+        self.resampler.collect(step, here, loss)
         if step in self.resampler.at:
             rows, missing = self.resampler.take().split(x.shape[1], 1)
             given = (self.weights, [self.means, self.squares], self.initial_parameters, self.idle, rows)
             if self.config.resamples_what_is_missing:
-                idle = resample_missing(*given, missing, self.site.precision.to(x))
+                batch = self.processes.gather(here).split(x.shape[1], 1)
+                idle = resample_missing(*given, missing, self.site.precision.to(x), batch)
             else:
                 idle = resample(*given)
             self.since_fired[idle] = 0

@@ -244,8 +244,10 @@ def test_the_gradient_is_that_of_the_logarithm_of_the_loss_and_clipped(store):
 def test_the_recovery_preset_lets_k_fall_and_yields_to_what_is_given(kind):
     config = kind.recovery(d_sae=48, k=4, tokens=25_600, seed=3)
     assert type(config) is kind and config.seed == 3 and config.batch_size == 256 and not config.unit_norm
-    assert [config.k_at(step) for step in (0, 50, 100)] == [12, 8, 4]
+    assert [config.k_at(step, 64) for step in (0, 50, 100)] == [12, 8, 4]
     assert kind.recovery(d_sae=48, k=20, tokens=25_600).k_start == 48
+    plain = kind(d_sae=48, k=4, tokens=25_600)
+    assert [plain.k_at(0, d_in) for d_in in (16, 48, 64, 999)] == [4, 6, 8, 8], "an eighth of d_in, 2 k at most"
     assert kind.recovery(d_sae=4096, k=4, tokens=25_600).lr == config.lr / 4
     assert kind.recovery(d_sae=48, k=4, tokens=25_600, lr=1e-3, k_start=5).lr == 1e-3
 

@@ -139,7 +139,7 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
     penalty, extra = x.new_zeros(()), x.new_zeros(())
     match c:
         case TopKConfig() | BatchTopKConfig():
-            z = picked(pre, c, c.k_at(STEP))
+            z = picked(pre, c, c.k_at(STEP, x.shape[1]))
             for _ in range(c.refinements):
                 z = picked(z + c.refinement_step * ((centred - z @ p["W_dec"]) @ p["encoder"].T + p["b_enc"]), c, c.k)
         case ReLUConfig():

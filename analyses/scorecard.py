@@ -22,7 +22,7 @@ their number is exact, and would be, were the meaning of each sampled firing kno
 themselves, and how well their probability tells which), by kind of latent and by number of senses. Nulls:
 codes on text further on, a dictionary with a frozen decoder, an untrained transformer; of each the share called
 monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses of each
-family's latents come from a calibration on all other families, in which planted and learnt latents weigh the same.
+family's latents come from a calibration on all other families.
 Writes results.json, tables (Parquet) and figures.
 """
 
@@ -75,8 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     worlds = list(judges(options))
     statistics = pd.concat([kept(out, name, partial(judge, None)) for name, _, judge in worlds])
     statistics = statistics[statistics.basis.isna() | statistics.basis.isin(TRAINED)]
-    statistics = statistics.assign(learnt=statistics.basis.notna())
-    statistics["world"] = statistics.world.mask(statistics.learnt, "a transformer's " + statistics.world)
+    statistics["world"] = statistics.world.mask(statistics.basis.notna(), "a transformer's " + statistics.world)
     if options.calibrate:
         fit_to(statistics).save(CALIBRATION_FILE)
         print(f"{len(claimed(statistics)):,} latents of {statistics.world.nunique()} worlds → {CALIBRATION_FILE}")

@@ -11,7 +11,8 @@ def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_wa
     monkeypatch.setattr("interp.benchmark.judged.FAMILIES", some)
     monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
-    assert results["A"]["verdict"]["n"] > 100 and results["A"]["scores"][0]["score"] == "monosemanticity"
+    auroc = {row["score"]: row["auroc"] for row in results["A"]["scores"]}
+    assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 > auroc["between_within_ratio"]
     assert {f"B {family} dictionary" for family in scorecard.MODEL_FAMILIES} <= results.keys()
     assert results["A families"]["worst_auroc"] <= results["A families"]["mean"]["auroc"] <= 1
     assert {row["score"] for row in results["C"]} == set(scorecard_synthetic.MEASURES)

@@ -20,7 +20,6 @@ from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.scores import auroc, calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
 from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes import SparseCodes
-from interp.monosemanticity import cohesion
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
 
@@ -90,9 +89,10 @@ def test_latents_are_what_they_were_made_to_be(family, worlds):
     world = worlds[family]
     kinds, truth = np.array(world.kinds), world.truth
     # A small text of few factors holds them in few dimensions, where interference takes more of each latent.
-    least, of_token = (0.9, 0.7) if len(world.factors) > 100 else (0.6, 0.4)
+    least, of_token = (0.9, 0.6) if len(world.factors) > 100 else (0.55, 0.4)
     assert truth.is_one[np.isin(kinds, ["one", "part", "token"])].mean() > least
-    assert truth.top_share[kinds == "noise"].mean() < 0.7 or (kinds == "noise").sum() < 5
+    assert (kinds == "noise").sum() < 5 or truth.top_share[kinds == "noise"].mean() < 0.7
+    assert not truth.is_one[kinds == "tail"].any() and 0.15 < truth.top_share[kinds == "tail"].mean() < 0.67
     assert truth.is_several[np.isin(kinds, ["several", "tokens"])].mean() > 0.4
     assert truth.top_share[np.isin(kinds, ["several", "tokens"])].mean() < 0.65
     z = world.codes.scipy()
@@ -282,21 +282,6 @@ def test_senses_are_counted_by_the_meanings_of_the_sampled_firings():
     senses = np.array([[0, 0, 1, 1], [0, 0, -1, -1], [0, 0, 1, 1]])
     purity = sense_purity(meanings, shares, senses)
     np.testing.assert_allclose(purity, [[1, 0.25 / 0.3], [1, np.nan], [1, 0.3 / 0.4]])
-
-
-def test_planted_and_learnt_latents_weigh_the_same_in_a_calibration(judged):
-    planted, learnt = judged[judged.family != "topics"], judged[judged.family == "topics"]
-    values = judged[list(cohesion.NAMES)].to_numpy(np.float64)
-
-    def change(flag: bool) -> float:
-        """Of the probabilities, where there are ten times as many of one sort."""
-        once, ten = (
-            fit_to(pd.concat([planted.assign(learnt=False), *[learnt.assign(learnt=flag)] * n]), fits=0)
-            for n in (1, 10)
-        )
-        return np.nanmean(np.abs(ten.probability(values) - once.probability(values)))
-
-    assert change(True) < 1e-3 < 0.01 < change(False)
 
 
 def test_a_score_of_chance_gets_a_half(judged):

@@ -31,9 +31,6 @@ from interp.monosemanticity import cohesion, evidence
 from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
 from interp.monosemanticity.firings import Embed, count_firings
 
-MAX_WEIGHT = 5.0
-"""That a learnt latent counts in a calibration, for each planted one: a dozen learnt ones would decide it otherwise."""
-
 TRUE = ("top_share", "polysemanticity", "is_countable", "is_one", "is_several")
 
 
@@ -157,11 +154,8 @@ def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
 
 
 def fit_to(judged: pd.DataFrame, *, fits: int = 20, seed: int = 0) -> Calibration:
-    """A calibration on all latents of the table whose truth is claimed. Those whose column `learnt` holds (none, where
-    there is no such column) and the others weigh the same, but that a learnt one counts five times at most."""
+    """A calibration on all latents of the table whose truth is claimed."""
     table = claimed(judged)
-    learnt = table.learnt.to_numpy(bool) if "learnt" in table else np.zeros(len(table), bool)
-    weight = np.where(learnt, min(MAX_WEIGHT, (~learnt).sum() / max(1, learnt.sum())), 1.0)
     worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
     values = table[list(cohesion.NAMES)].to_numpy(np.float64)
-    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, weight, fits=fits, seed=seed)
+    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, fits=fits, seed=seed)

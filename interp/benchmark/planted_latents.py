@@ -24,8 +24,9 @@ from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.truth import Truth
 from interp.codes import SparseCodes
 
-KINDS = ("one", "part", "token", "several", "tokens", "noise")
+KINDS = ("one", "part", "token", "several", "tokens", "tail", "noise")
 RIDGE, TRIES = 0.01, 100
+TAIL = 8, 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +128,9 @@ def _superpose(text: FactorText, config: WorldConfig, rng: np.random.Generator) 
 
 
 def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator) -> list[_Read]:
-    """A third of the latents has one meaning, nearly half several, a tenth each are tokens, unions of tokens, noise."""
-    kinds = rng.choice(KINDS, p=(0.28, 0.12, 0.08, 0.34, 0.1, 0.08), size=config.n_latents)
+    """Nearly half of the latents have one meaning, of them a sixth a token; as many several; a tenth have one and a
+    tail of others, and some are noise."""
+    kinds = rng.choice(KINDS, p=(0.26, 0.12, 0.08, 0.29, 0.09, 0.1, 0.06), size=config.n_latents)
     is_token = np.array([f.name.startswith("token ") for f in text.factors])
     flat = text.tokens.reshape(-1)
     reads = []
@@ -136,6 +138,9 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
         several = kind in ("several", "tokens")
         n_parts = int(rng.integers(2, config.max_senses + 1)) if several else 1
         pool = np.flatnonzero(is_token) if kind in ("token", "tokens") else np.arange(len(text.factors))
+        if kind == "tail":
+            reads.append(_with_tail(text, config, is_token, rng))
+            continue
         if kind == "noise":
             reads.append(_Read("noise", [], [], np.ones(len(flat), bool), 0.0))
             continue
@@ -148,6 +153,24 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
             keep &= np.isin(flat, half)
         reads.append(_Read(str(kind), parts, weights.tolist(), keep, float(rng.uniform(0, config.noise))))
     return reads
+
+
+def _with_tail(text: FactorText, config: WorldConfig, is_token: np.ndarray, rng: np.random.Generator) -> _Read:
+    """One factor or token with a third to two thirds of the firings; the others are of many that share nothing."""
+    tokens = np.flatnonzero(is_token)
+    main = int(rng.choice(tokens if len(tokens) and rng.random() < 0.5 else len(text.factors)))
+    own = text.factors[main]
+    apart = [f for f, factor in enumerate(text.factors) if not factor.tags & own.tags]
+    tail = rng.permutation(apart)[: int(rng.integers(*TAIL))].tolist()
+    kept = config.rarity * np.exp(rng.uniform(np.log(0.15), 0))
+    share, keep = rng.uniform(1 / 3, 2 / 3), np.zeros(text.tokens.size, bool)
+    for part in tail:
+        rows = text.factors[part].rows
+        wanted = kept * len(own.rows) * (1 - share) / share / len(tail)
+        keep[rng.choice(rows, min(len(rows), max(1, round(wanted))), replace=False)] = True
+    keep[own.rows] = rng.random(len(own.rows)) < kept
+    weights = [1.0, *np.exp(rng.normal(-0.4, 0.3, len(tail)))]
+    return _Read("tail", [main, *tail], weights, keep, float(rng.uniform(0, config.noise)))
 
 
 def _draw_parts(factors: list[Factor], pool: Int64[np.ndarray, " n"], n: int, rng: np.random.Generator) -> list[int]:

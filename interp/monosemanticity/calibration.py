@@ -3,9 +3,9 @@
     P(one | x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: `cohesion.predictors`
 
 w and b were fitted by logistic regression to latents of planted worlds (`interp.benchmark`), and to latents and neurons
-of transformers trained on their text, where the truth is known: never to the latents that are judged. Planted and
-learnt weigh the same, and so do one meaning and several. `calibration.json` holds them, with further fits to worlds
-drawn anew (a bootstrap over worlds), whose spread is part of the interval.
+of transformers trained on their text, where the truth is known: never to the latents that are judged. One meaning and
+several weigh the same. `calibration.json` holds them, with further fits to worlds drawn anew (a bootstrap over worlds),
+whose spread is part of the interval.
 `python -m analyses.scorecard --calibrate` makes that file, and shows how far it can be trusted.
 
 Source: own; probabilities from scores by logistic regression, Platt 1999; the bootstrap draws whole worlds, since
@@ -29,8 +29,9 @@ from interp.monosemanticity.sampled import Measured
 
 BOUNDS = 1e-3, 1 - 1e-3
 """A probability from a hundred firings is never surer than this."""
-PENALTY = 0.3
-"""C of the logistic regression."""
+PENALTY = 0.03
+"""C of the logistic regression. On families left out, and on the Bible, .3 and .03 tell one meaning from several alike;
+of transformers' latents the probabilities of .03 are the better ones (ECE .056, not .068)."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,11 @@ def fit_calibration(
     values: Float64[np.ndarray, "latent statistic"],
     is_one: Bool[np.ndarray, " latent"],
     world: Int64[np.ndarray, " latent"],
-    weight: Float64[np.ndarray, " latent"] | None = None,
     *,
     fits: int = 20,
     seed: int = 0,
 ) -> Calibration:
-    """Fit to latents whose truth is known. `world` says from which world each comes, `weight` what each counts (1).
+    """Fit to latents whose truth is known. `world` says from which world each comes.
 
     Both kinds count the same in all. Raises ValueError unless both kinds of latents are there.
     """
@@ -91,16 +91,14 @@ def fit_calibration(
     if is_one.all() or not is_one.any():
         raise ValueError("calibration needs latents with one meaning and latents with several")
     x = cohesion.predictors(values)
-    weight = np.ones(len(x)) if weight is None else weight
-    mean = np.average(x, axis=0, weights=weight)
-    scale = np.average((x - mean) ** 2, axis=0, weights=weight) ** 0.5 + 1e-6
+    mean, scale = x.mean(0), x.std(0) + 1e-6
     rng = np.random.default_rng(seed)
     worlds = np.unique(world)
     weights, bias = [], []
     for fit in range(1 + fits):
         drawn = worlds if fit == 0 else rng.choice(worlds, len(worlds))
-        times = np.bincount(np.searchsorted(worlds, drawn), minlength=len(worlds))[np.searchsorted(worlds, world)]
-        counts = times * weight
+        times = np.bincount(np.searchsorted(worlds, drawn), minlength=len(worlds))
+        counts = times[np.searchsorted(worlds, world)].astype(np.float64)
         half = counts.sum() / 2
         for kind in (is_one, ~is_one):
             counts[kind] *= half / max(counts[kind].sum(), 1e-9)

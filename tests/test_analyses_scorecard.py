@@ -19,6 +19,7 @@ def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_wa
     assert all(np.isfinite(row["auroc"]) and 0 < row["n_one"] < row["n"] for row in results["C"])
     assert not any(np.isnan(row["auroc"]) for name, rows in results.items() if name.startswith("C") for row in rows)
     tables = {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
-    assert scorecard.main(["--quick", "--out", str(tmp_path)])["A"] == results["A"]
+    again = scorecard.main(["--quick", "--out", str(tmp_path)])
+    assert repr(again["A"]) == repr(results["A"]), "NaN where no latent's number of senses is beyond doubt"
     assert tables == {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
     assert {"results.json", "calibration.html", "scores.html"} <= {file.name for file in tmp_path.iterdir()}

@@ -40,7 +40,8 @@ report.views.overview = (() => {
     const rows = data.rows.filter(({ one }) => one);
     if (!rows.length) return h("p.missing", null, "No share of one meaning is known of the nulls.");
     const most = Math.max(...rows.map(({ one }) => one[2]), 0.01);
-    return h("table.bars.shares", null, h("caption", null, "One meaning (monosemantic or single-token), of those neither dead nor faint; 95 % intervals"),
+    const trained = rows[0].trained ? `, each learnt from ${format.count(rows[0].trained)} tokens (the SAE anew, where this page's had more)` : "";
+    return h("table.bars.shares", null, h("caption", null, `One meaning (monosemantic or single-token), of those neither dead nor faint${trained}; 95 % intervals`),
       h("tbody", null, rows.map(({ dictionary, means, judged, one: [share, low, high] }, k) => h("tr", { title: means },
         h("th", { scope: "row" }, dictionary), h("td.bar", { "--share": share / most, "--hue": k ? "var(--dead)" : "var(--monosemantic)" }, h("i")),
         h("td", null, percent(share)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `of ${format.count(judged)}`)))));

@@ -1,6 +1,7 @@
 """The results of each command as Markdown, for `analyses.results`: one function a command."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 Results = Mapping[str, Any]
@@ -56,17 +57,9 @@ def share_row(item: tuple[str, Results]) -> list[Any]:
 
 
 def quality_beside_nulls(stages: Results) -> str:
-    rows = [
-        [
-            name,
-            row["l0"],
-            row["fvu"],
-            f"{row['ce_recovered_mean']:.1%}",
-            f"{row['dead_share']:.1%}",
-            f"{row['faint_share']:.1%}",
-        ]
-        for name, row in stages["quality"]["results"].items()
-    ]
+    shares = ("ce_recovered_mean", "dead_share", "faint_share")
+    found = stages["quality"]["results"].items()
+    rows = ([name, row["l0"], row["fvu"], *(f"{row[share]:.1%}" for share in shares)] for name, row in found)
     return table(["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there", "faint"], rows)
 
 
@@ -162,6 +155,16 @@ def quality(results: Results) -> str:
     return table(columns, map(quality_row, results["rows"]))
 
 
+def quality_in_short(results: Results) -> str:
+    idle: dict[str, list[float]] = {"interp": [], "SAELens": []}
+    for row in results["rows"]:
+        idle[row["trainer"]].append(row["dead_share"][0] + row["faint_share"][0])
+    ratios = [row["fvu_ratio"][0] for row in results["rows"] if "fvu_ratio" in row]
+    fvu = f"{median(ratios):.2f} × SAELens's ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} dictionaries)"
+    shares = "{:.1%} of the latents are dead or faint, of SAELens's {:.1%}".format(*map(median, idle.values()))
+    return f"At equal tokens and L0 FVU is {fvu}; {shares}."
+
+
 def quality_row(row: Results) -> list[Any]:
     measured = [spread(row[name]) for name in ("l0", "fvu", "ce_recovered_mean", "dead_share", "faint_share")]
     return [row["model"], row["hook"], row["kind"], row["trainer"], *measured, spread(row.get("fvu_ratio"))]
@@ -181,16 +184,8 @@ def spread(pair: Sequence[float] | None) -> str:
 def scorecard(results: Results) -> str:
     judged = {name: found for name, found in results.items() if isinstance(found, dict) and "verdict" in found}
     families = {f"A, {name} left out": found for name, found in results["A by family"].items() if found}
-    columns = [
-        "latents",
-        "AUROC (95 %)",
-        "ECE",
-        "accuracy",
-        "of the sure",
-        "unsure",
-        "best known measure",
-        "senses exact",
-    ]
+    columns = ["latents", "AUROC (95 %)", "ECE", "accuracy", "of the sure", "unsure", "best known measure"]
+    columns.append("senses exact")
     both = results["A families"]
     mean = ", ".join(f"{name} {both['mean'][key]:.3f}" for key, name in FAMILY_MEANS.items())
     worst = (

@@ -1,11 +1,15 @@
 """One feature as a person looks at it: the facts of its row in the table, its verdict, and its strongest examples.
 
 In a notebook it shows itself: its verdict and rule where it was ranked, its token statistics, and each example's tokens
-shaded by the latent's activation. Text from the corpus is escaped.
+shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters that they make. Text from the corpus is
+escaped.
 """
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -13,6 +17,7 @@ import pandas as pd
 from interp.notebook import Markup, card, interval_mark, verdict_mark
 
 _SHOWN = 5
+_STRAY = r"(⟨[0-9a-f]{2}⟩)"
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,30 @@ class Feature:
     def _shaded(self, example: Any) -> Markup:
         """The tokens of an example, each as orange as the latent is active on it."""
         spans = []
-        for token, value in zip(example.tokens, example.values, strict=True):
-            share = 0.8 * float(value) / float(self.facts["max"])
+        for text, tokens in pieces([self.vocab[token] for token in example.tokens]):
+            value = max(float(example.values[token]) for token in tokens)
+            share = 0.8 * value / float(self.facts["max"])
             style = f' style="background:rgba(255,140,0,{share:.2f})"' if share > 0 else ""
-            spans.append(f'<span{style} title="{float(value):.3g}">{_line(self.vocab[token])}</span>')
+            spans.append(f'<span{style} title="{value:.3g}">{_line(text)}</span>')
         return Markup(f'<span style="white-space:pre-wrap">{"".join(spans)}</span>')
+
+
+def pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Pieces of a text and the places of their tokens: a token as it stands, but stray bytes, of one or of several in a
+    row, as the characters that they make."""
+    units = [(unit, place) for place, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
+    for is_stray, run in groupby(units, lambda unit: re.fullmatch(_STRAY, unit[0]) is not None):
+        own = list(run)
+        if not is_stray:
+            yield from ((text, [place]) for text, place in own)
+            continue
+        read = bytes(int(byte[1:3], 16) for byte, _ in own).decode("utf-8", "surrogateescape")
+        start = 0
+        for character in read:
+            stop = start + len(character.encode("utf-8", "surrogateescape"))
+            is_whole = stop > start + 1 or character.isascii()
+            yield character if is_whole else own[start][0], [place for _, place in own[start:stop]]
+            start = stop
 
 
 def _line(token: str) -> str:

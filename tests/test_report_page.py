@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ def address(tmp_path_factory) -> str:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("interp.report.layout.MIN_FOR_UMAP", 99)  # whose compiling takes longer than all the rest
+        for module in ("interp.report", "interp.report.payloads"):
+            patch.setattr(sys.modules[module], "CHUNK", 8)
         return write_report(store, folder / "page", ranking=planted_ranking()).as_uri()
 
 
@@ -287,6 +290,15 @@ def test_the_address_holds_the_search_the_filters_and_the_order(browser, address
     browser.press("Escape")
     browser.wait(f"location.hash === '{asked}'")
     assert latents(browser) == shown
+
+
+def test_what_is_beside_a_feature_is_read_before_it_is_asked_for(browser, address):
+    browser.open(f"{address}#features")
+    order = browser.evaluate("Array.from({ length: 30 }, (_, j) => report.table.neighbour(j, 1) ?? -1)")
+    latent = next(j for j, after in enumerate(order) if after >= 0 and after // 8 != j // 8)
+    browser.open(f"{address}#feature/{latent}")
+    browser.wait(f"Boolean(document.querySelector('script[src$=\"features-{order[latent] // 8:04d}.js\"]'))")
+    assert not browser.complaints
 
 
 def test_an_address_that_asks_for_what_is_not_here_shows_all(browser, address):

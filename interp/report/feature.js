@@ -3,7 +3,7 @@
 
 report.views.feature = (() => {
   const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
-  const { evidence, chunk, latents, tokens: scanned, min_f1: MIN_F1 } = report.data.page;
+  const { evidence, latents, tokens: scanned, min_f1: MIN_F1 } = report.data.page;
   const { example, valueOf } = report.examples;
   const WIDE = matchMedia("(min-width: 1021px)");
   let vocab, wanted;
@@ -222,10 +222,9 @@ report.views.feature = (() => {
 
   /* All that is known of a latent. */
   async function open(latent) {
-    const name = `features-${String(Math.floor(latent / chunk)).padStart(4, "0")}`;
-    const [features, words] = await Promise.all([loadData(name), loadData("vocab")]);
+    const [feature, words] = await Promise.all([loadFeature(latent), loadData("vocab")]);
     vocab = words;
-    return features[latent];
+    return feature;
   }
 
   async function show(section, argument) {
@@ -241,6 +240,9 @@ report.views.feature = (() => {
     section.replaceChildren(...page(latent, feature));
     section.dataset.latent = latent;
     scrollTo(0, 0);
+    // What j and k open next is read meanwhile; if that fails, it is said when they do.
+    const beside = [1, -1].map((by) => report.table.neighbour(latent, by)).filter((to) => to !== undefined);
+    (window.requestIdleCallback ?? setTimeout)(() => beside.forEach((to) => loadFeature(to).catch(() => null)));
   }
 
   return { within: "features", titled: (latent) => `Feature ${latent}`, show, parts: { activations, open, block, facts, logits, ruleElement, strongest, word } };

@@ -61,9 +61,7 @@ report.views.overview = (() => {
   }
 
   async function card(latent, words) {
-    const { chunk, min_f1 } = report.data.page;
-    const features = await loadData(`features-${String(Math.floor(latent / chunk)).padStart(4, "0")}`);
-    const feature = features[latent];
+    const { min_f1 } = report.data.page, feature = await loadFeature(latent);
     const strongest = feature.examples.filter(([place]) => place < 0).slice(0, 3);
     const rule = columns.explanation_f1[latent] >= min_f1 ? columns.explanation[latent] : "";
     return h("article.card", null,

@@ -56,6 +56,8 @@ const loadData = (() => {
   };
 })();
 
+const loadFeature = async (latent) => (await loadData(`features-${String(Math.floor(latent / report.data.page.chunk)).padStart(4, "0")}`))[latent];
+
 /* plotly.js travels gzipped, at a third of its size, and is needed by the summary only. */
 const loadPlotly = (() => {
   let loading;

@@ -159,8 +159,7 @@ def agreement(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: flo
             role[seq, position : position + len(clause)] = clause
             position += len(clause)
     for own, begin in ((1, bounds[0]), (3, bounds[1])):
-        chosen = begin + agreed * n_words + zipf(rng, n_words, 0.6, topic.shape)
-        tokens = np.where(role == own, chosen, tokens).astype(np.int32)
+        tokens = np.where(role == own, begin + agreed * n_words + zipf(rng, n_words, 0.6, topic.shape), tokens)
     tokens = np.where(role == 4, zipf(rng, 3, 1.0, topic.shape), tokens).astype(np.int32)
     is_filler = (role == 0) | (role == 2)
 

@@ -207,7 +207,6 @@ def _choose(
         return np.where(known.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, np.nan)
 
     f1 = _harmonic(precision[1], recall[1])
-    by_interval = ratio(counts.both[1], counts.fires[1][:, None])
     return Explanations(
         phrases=[phrase(rule, text) if rule else "" for rule in rules],
         rules=rules,
@@ -216,7 +215,7 @@ def _choose(
         recall=at(recall[1]),
         f1_fit=at(f1_fit),
         f1_one=at(f1, best_one),
-        f1_by_interval=at(_harmonic(precision[1][:, :, None], by_interval)),
+        f1_by_interval=at(_harmonic(precision[1][:, :, None], ratio(counts.both[1], counts.fires[1][:, None]))),
         n=n_firings[1],
         n_examples=np.where(known, both[1][units, best], 0),
         bits=np.array([bits(rule, text) if rule else np.nan for rule in rules]),

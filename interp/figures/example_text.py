@@ -56,12 +56,7 @@ def example_text(
         for place, (word, value) in enumerate(zip(words, values, strict=True)):
             x, line = laid[place]
             places.append((x + _cells(word) / 2, y + line + 0.5, escaped(word)))
-            box = dict(x0=x, x1=x + _cells(word), y0=y + line + 0.06, y1=y + line + 0.94, layer="below", line_width=0)
-            if value > 0:
-                fig.add_shape(type="rect", fillcolor=f"rgba({SHADE},{0.12 + 0.75 * float(value) / largest:.2f})", **box)
-            if place == row - start:
-                under = dict(x0=box["x0"], x1=box["x1"], y0=box["y1"], y1=box["y1"])
-                fig.add_shape(type="line", line=dict(color="#8a5a00", width=1.5), **under)
+            _mark(fig, x, x + _cells(word), y + line, float(value) / largest, fires=place == row - start)
         y += n_lines + GAP
     xs, ys, texts = zip(*places, strict=True)
     look = dict(mode="text", textfont=dict(family=FONT, size=SIZE), hoverinfo="skip", showlegend=False)
@@ -72,6 +67,16 @@ def example_text(
     fig.update_xaxes(range=[-EDGE / CELL, n_cells + EDGE / CELL], **bare).update_yaxes(range=[y - GAP, 0], **bare)
     margin = dict(l=0, r=0, t=7, b=7)
     return fig.update_layout(width=pixels, margin=margin, meta={"laid_out_for": pixels})
+
+
+def _mark(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:
+    """Shade a token by its share of the largest activation; underline the one that fires."""
+    if share > 0:
+        shade = dict(fillcolor=f"rgba({SHADE},{0.12 + 0.75 * share:.2f})", layer="below", line_width=0)
+        fig.add_shape(type="rect", x0=left, x1=right, y0=top + 0.06, y1=top + 0.94, **shade)
+    if fires:
+        under = dict(y0=top + 0.94, y1=top + 0.94, line=dict(color="#8a5a00", width=1.5))
+        fig.add_shape(type="line", x0=left, x1=right, **under)
 
 
 def _laid_out(widths: Sequence[int], n_cells: int) -> tuple[list[tuple[int, int]], int]:

@@ -45,14 +45,9 @@ def splitting(
     for level, latent, other, _ in bands:
         colours[level + 1, other] = colours[level, latent]
     known = [*names, *[{}] * len(columns)]
-    node = dict(
-        label=[merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in place],
-        color=[GREY if key in merged else colours[key] for key in place],
-        align="left",
-        pad=_ROW - 4,
-        thickness=8,
-        line_width=0,
-    )
+    labels = [merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in place]
+    shades = [GREY if key in merged else colours[key] for key in place]
+    node = dict(label=labels, color=shades, align="left", pad=_ROW - 4, thickness=8, line_width=0)
     link = dict(
         source=[place[level, latent] for level, latent, _, _ in bands],
         target=[place[level + 1, other] for level, _, other, _ in bands],

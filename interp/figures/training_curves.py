@@ -45,9 +45,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     tables = {escaped(name): table for name, table in _metrics(run).items()}
     for table in tables.values():
         need(table, "tokens", *(panels or ["loss"]))
-    drawn = [column for column in panels or PANELS if any(column in table for table in tables.values())]
-    if not panels:
-        drawn = [column for column in drawn if column == "loss" or _varies(column, tables)]
+    drawn = list(panels) or [column for column in PANELS if column == "loss" or _varies(column, tables)]
     rows, cols = -(-len(drawn) // 2), min(len(drawn), 2)
     is_dictionary = any("fvu" in table for table in tables.values())
     titles = [_panel_title(column, is_dictionary) for column in drawn] if len(drawn) > 1 else None

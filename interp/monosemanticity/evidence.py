@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
+from numpy.random import Generator as Random
 
 from interp.features.repeats import first_windows
 from interp.files import Progress
@@ -113,29 +114,33 @@ def collect_evidence(
     _warn_of_too_few(n_seq, n_ctx, per_group)
     views = fit_views(np.ascontiguousarray(tokens.numpy()), fit_contexts(tokens, n_vocab), vocab, seed)
     shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
-    embeds = (partial(_embed, views, shift) for shift in (0, *shifts))
-    summers = [PairSummer(codes.d_sae, embed, per_group, n_blocks=2) for embed in embeds]
+    summers = [PairSummer(codes.d_sae, partial(_embed, views, shift), per_group, n_blocks=2) for shift in (0, *shifts)]
     sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed, per_group)
     hearing = [*listeners, *(summer.add for summer in summers), sampler.add]
-    counted = first_windows(tokens.numpy())
-    _read(chunks(codes, maxima, per_group, progress, "reading firings", counted), hearing)
+    _read(chunks(codes, maxima, per_group, progress, "reading firings", first_windows(tokens.numpy())), hearing)
     sums = [summer.result() for summer in summers]
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
     sampled = SampledFirings(views, rows, shares, per_group)
     testable = (sums[0].n_groups >= MIN_GROUPS) & sampled.is_in_both_halves
-    latents, size = np.flatnonzero(testable), rows.shape[1]
+    wanted, size = np.flatnonzero(testable if chosen is None else testable & chosen), rows.shape[1]
     draws = np.vstack([np.ones(size), rng.poisson(1.0, (REPLICATES, size))])
-    wanted = latents if chosen is None else latents[chosen[latents]]
     found = measure_latents(sampled, wanted, draws, has_one, bootstraps=bootstraps, progress=progress)
+    fields = vars(found) | {"coherences": np.stack([each.coherences for each in sums]), "testable": testable}
+    fields |= {"nulls": _measure_nulls(sampled, np.flatnonzero(testable), shifts, has_one, rng), "rows": rows}
+    return Evidence(**fields, shares=shares, effective_groups=sums[0].effective_groups)
+
+
+def _measure_nulls(
+    sampled: SampledFirings, latents: Int64[np.ndarray, " latent"], shifts: Sequence[int], has_one: HasOne, rng: Random
+) -> list[Measured]:
+    """Of some of the latents, on each shifted text."""
     drawn = [np.sort(rng.permutation(latents)[:NULL_LATENTS]) for _ in shifts]
     every = max(1, min(len(latents), NULL_LATENTS) // NULL_SENSES)
-    shifted = [
-        measure_latents(sampled, some, draws[:1], has_one, shift=shift, every=every)
+    once = np.ones((1, sampled.rows.shape[1]))
+    return [
+        measure_latents(sampled, some, once, has_one, shift=shift, every=every)
         for shift, some in zip(shifts, drawn, strict=True)
     ]
-    fields = vars(found) | {"coherences": np.stack([each.coherences for each in sums])}
-    fields |= {"nulls": shifted, "rows": rows, "shares": shares, "testable": testable}
-    return Evidence(**fields, effective_groups=sums[0].effective_groups)
 
 
 def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:

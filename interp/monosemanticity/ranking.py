@@ -59,8 +59,7 @@ from interp.metrics.null_scale import NullScale
 from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scales
 from interp.metrics.tokens import WordMass
 from interp.metrics.twins import check_twin
-from interp.monosemanticity import views
-from interp.monosemanticity.calibration import Calibration, calibrate
+from interp.monosemanticity.calibration import Calibration
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
 from interp.monosemanticity.evidence_rows import evidence_rows
 from interp.monosemanticity.evidence_rows import ranking_evidence as ranking_evidence
@@ -68,20 +67,13 @@ from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, ch
 from interp.monosemanticity.groups import circular_shifts
 from interp.monosemanticity.learnt import LearntFit, learnt_evidence
 from interp.monosemanticity.ranking_table import Ranking
-from interp.monosemanticity.verdicts import UNTESTED
+from interp.monosemanticity.verdicts import UNTESTED, verdict_columns
 from interp.tensor_checks import check_token_ids
 
-DENSE = 0.5
-"""A latent that fires on more than this share of tokens splits the text, whatever it means."""
-DENSE_WITHOUT_MEANING = 0.1
-"""The same, for latents whose contexts and tokens are no more alike than those of shifted text."""
-BASE_RATE_Z = 3.0
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
 BOOTSTRAPS = 4
 """In which the senses of a latent are looked for again."""
-LEXICAL_SHARE = 0.9
-"""Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
 _RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval", "json")
 
 
@@ -205,36 +197,8 @@ def _judge(
         chosen=looked_at,
         **options,
     )
-    columns = _verdicts(evidence, calibration, words.largest_share, facts.n_active, len(codes), is_faint_one)
+    columns = verdict_columns(evidence, calibration, words.largest_share, facts.n_active, len(codes), is_faint_one)
     return _Judged(columns, evidence, looked_at)
-
-
-def _verdicts(
-    evidence: Evidence,
-    calibration: Calibration,
-    token_share: np.ndarray,
-    n_active: np.ndarray,
-    n_rows: int,
-    faint: np.ndarray,
-) -> dict[str, np.ndarray]:
-    density = n_active / max(n_rows, 1)
-    found = calibrate(evidence, calibration)
-    z = np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
-    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
-    one = found["monosemanticity"] >= 0.5
-    cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= LEXICAL_SHARE, one]
-    return {
-        "latent": np.arange(len(n_active)),
-        **found,
-        "verdict": np.select(cases, ["dead", "too_rare", "faint", "dense", "lexical", "monosemantic"], "polysemantic"),
-        "n_senses": evidence.n_senses,
-        "sure": (found["ci_low"] > 0.5) | (found["ci_high"] < 0.5),
-        "view": np.array([*views.NAMES, ""], dtype=object)[evidence.best_view],
-        NAMES[0]: evidence.of(NAMES[0]),
-        "token_share": token_share,
-        "density": density,
-        "n_active": n_active,
-    }
 
 
 _ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]

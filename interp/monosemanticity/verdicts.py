@@ -1,5 +1,6 @@
-"""How many latents of a ranking have each verdict, and how sure that is.
+"""The verdict of each latent, from its evidence; how many latents of a ranking have each, and how sure that is.
 
+In: evidence and its calibration. Out: the columns of a ranking that say the verdict (`ranking` has their meaning).
 In: a ranking, or any table with its columns `verdict`, `sure` and `n_senses`. Out: counts, and shares with intervals.
 """
 
@@ -7,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+
+from interp.monosemanticity import views
+from interp.monosemanticity.calibration import Calibration, calibrate
+from interp.monosemanticity.evidence import NAMES, Evidence
 
 VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "faint", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
@@ -14,6 +20,42 @@ IDLE = ("faint", "dead")
 UNTESTED = ("too_rare", *IDLE)
 ONE_MEANING = "one_meaning"
 """A row of `verdict_shares`: the latents of one meaning, whether of one token or of many."""
+DENSE = 0.5
+"""A latent that fires on more than this share of tokens splits the text, whatever it means."""
+DENSE_WITHOUT_MEANING = 0.1
+"""The same, for latents whose contexts and tokens are no more alike than those of shifted text."""
+BASE_RATE_Z = 3.0
+LEXICAL_SHARE = 0.9
+"""Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
+
+
+def verdict_columns(
+    evidence: Evidence,
+    calibration: Calibration,
+    token_share: Float64[np.ndarray, " d_sae"],
+    n_active: Int64[np.ndarray, " d_sae"],
+    n_rows: int,
+    faint: Bool[np.ndarray, " d_sae"],
+) -> dict[str, np.ndarray]:
+    """An array a column, in the order of the latents. token_share: the largest share of activation on one token."""
+    density = n_active / max(n_rows, 1)
+    found = calibrate(evidence, calibration)
+    z = np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
+    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
+    one = found["monosemanticity"] >= 0.5
+    cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= LEXICAL_SHARE, one]
+    return {
+        "latent": np.arange(len(n_active)),
+        **found,
+        "verdict": np.select(cases, ["dead", "too_rare", "faint", "dense", "lexical", "monosemantic"], "polysemantic"),
+        "n_senses": evidence.n_senses,
+        "sure": (found["ci_low"] > 0.5) | (found["ci_high"] < 0.5),
+        "view": np.array([*views.NAMES, ""], dtype=object)[evidence.best_view],
+        NAMES[0]: evidence.of(NAMES[0]),
+        "token_share": token_share,
+        "density": density,
+        "n_active": n_active,
+    }
 
 
 def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:

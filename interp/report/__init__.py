@@ -104,15 +104,20 @@ def write_report(
         new, old = temporary / "new", temporary / "old"
         _write_assets(new, inputs.title)
         _write_data(new / "data", inputs, seed, progress or no_progress)
-        if out.exists():
-            out.rename(old)
-        try:
-            new.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
+        _replace(out, new, old)
     return out / "index.html"
+
+
+def _replace(out: Path, new: Path, old: Path) -> None:
+    """Move `out` to `old` and `new` to `out`, or leave all as it is."""
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
 
 
 @contextmanager
@@ -149,10 +154,8 @@ def _write_assets(folder: Path, title: str) -> None:
 
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
-    store, n_chunks = inputs.store, -(-inputs.store.d_sae // CHUNK)
-    total = n_chunks + 3
-    tested = inputs.ranking.index[~inputs.ranking["verdict"].isin(UNTESTED)]
-    evidence = verdict_evidence(inputs.evidence, tested)
+    store, total = inputs.store, -(-inputs.store.d_sae // CHUNK) + 3
+    evidence = verdict_evidence(inputs.evidence, inputs.ranking.index[~inputs.ranking["verdict"].isin(UNTESTED)])
     folder.mkdir()
     page: dict[str, Any] = {
         "title": inputs.title,

@@ -72,15 +72,8 @@ def gather(
     title: str | None = None,
 ) -> ReportInputs:
     """Read what there is. Raises ValueError when the source is neither a run folder nor a feature store."""
-    if isinstance(run_or_features, FeatureStore):
-        store, folder = run_or_features, run_or_features.path
-    else:
-        folder = Path(getattr(run_or_features, "path", run_or_features))
-        if not ((folder / "features").is_dir() or (folder / "meta.json").is_file()):
-            raise ValueError(f"{folder} is neither a run folder (with features/) nor a feature store (with meta.json)")
-        for stage in READ:
-            verify(folder / stage)
-        store = FeatureStore.open(folder)
+    folder = Path(getattr(run_or_features, "path", run_or_features))
+    store = run_or_features if isinstance(run_or_features, FeatureStore) else _open_verified(folder)
     _check_stages(folder)
     features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
     features["latent"] = features.index
@@ -108,6 +101,14 @@ def gather(
         wider=_wider(store, folder, wider),
         stages=_stages(folder),
     )
+
+
+def _open_verified(folder: Path) -> FeatureStore:
+    if not ((folder / "features").is_dir() or (folder / "meta.json").is_file()):
+        raise ValueError(f"{folder} is neither a run folder (with features/) nor a feature store (with meta.json)")
+    for stage in READ:
+        verify(folder / stage)
+    return FeatureStore.open(folder)
 
 
 def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> pd.DataFrame:

@@ -38,7 +38,6 @@ CONFIGS: dict[str, SAEConfig] = {
     "matryoshka": MatryoshkaConfig(**shared, k=4, groups=(0.25, 0.75)),
     "relu, April 2024": ReLUConfig(**shared, l1=0.5),
     "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.5, dead_after=512),
-    "relu, annealed": ReLUConfig(**shared, l1=0.5, p_end=0.3),
     "gated": GatedConfig(**shared, l1=0.5, resample_at=(0.4,), dead_after=512),
     "jumprelu": JumpReLUConfig(**shared, target_l0=4, threshold=0.5, bandwidth=0.3, dead_after=512),
     "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5),
@@ -274,6 +273,10 @@ def test_fields_of_earlier_files_are_read_where_they_hold_what_is_built_in():
     assert config_from_dict(earlier) == config
     with pytest.raises(ValueError, match="TopKConfig has no field ema"):
         config_from_dict(earlier | {"ema": 0.9})
+    relu = ReLUConfig(d_sae=48, tokens=100)
+    assert config_from_dict(config_to_dict(relu) | {"p_end": 1.0}) == relu
+    with pytest.raises(ValueError, match="ReLUConfig has no field p_end"):
+        config_from_dict(config_to_dict(relu) | {"p_end": 0.3})
 
 
 @pytest.mark.parametrize(

@@ -143,14 +143,9 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
             for _ in range(c.refinements):
                 z = picked(z + c.refinement_step * ((centred - z @ p["W_dec"]) @ p["encoder"].T + p["b_enc"]), c, c.k)
         case ReLUConfig():
-            z, exponent = pre.relu(), c.p_at(STEP)
+            z = pre.relu()
             size = z * (norms(p["W_dec"], site) if not c.unit_norm or len(site.widths) > 1 else 1)
-            if exponent < 1:
-                powers = torch.where(z > 0, (size + 1e-3) ** exponent, 0).sum()
-                linear = torch.where(z > 0, size + 1e-3, 0).sum()
-                penalty = c.l1 * rise(STEP + 1, c.l1_warmup, c.steps) * powers * (linear / powers).detach()
-            else:
-                penalty = c.l1 * rise(STEP + 1, c.l1_warmup, c.steps) * size.sum()
+            penalty = c.l1 * rise(STEP + 1, c.l1_warmup, c.steps) * size.sum()
         case GatedConfig():
             u, gate = pre - p["b_enc"], pre.relu()
             z = (pre > 0) * (p["r_mag"].exp() * u + p["b_mag"]).relu()
@@ -308,17 +303,6 @@ def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
         return 0.7 * min(1, 12 * fvu) ** 2 * below.sum() / (len(x[::every]) * learner.variance)
 
     check(learner, pulled)
-
-
-def test_p_annealing_keeps_the_size_of_the_penalty():
-    config = ReLUConfig(**shared, l1=0.4, p_end=0.3)
-    learner = learner_for(config, SITES["autoencoder"])
-    learner.steps_done = 90
-    assert config.p_at(40) == 1 and config.p_at(75) == pytest.approx(0.65) and config.p_at(100) == pytest.approx(0.3)
-    x, _ = inputs(learner.site)
-    annealed = learner.descend(x).loss
-    learner.steps_done = STEP
-    assert annealed == pytest.approx(learner.descend(x).loss, rel=0.02)
 
 
 def test_a_frozen_decoder_stays_as_it_was_drawn():

@@ -4,7 +4,7 @@
     BatchTopKConfig        the k·B largest of a batch of B rows; trained, those above a threshold
     MatryoshkaConfig       BatchTopK whose prefixes must reconstruct on their own
     JumpReLUConfig         those above a threshold that is learnt for each latent
-    ReLUConfig             those above zero, an L1 penalty (or Lp, with p annealed towards 0)
+    ReLUConfig             those above zero, an L1 penalty
     GatedConfig            one path decides what fires, the other how strongly
     MatchingPursuitConfig  one latent after the other, each from what the ones before leave
 

@@ -1,11 +1,9 @@
 """Latents that fire above zero and pay for it: ReLU with a penalty (Anthropic, October 2023 and April 2024), and Gated,
 where one path decides what fires, the other how strongly (Rajamanoharan et al. 2024, arXiv 2404.16014).
 
-    ReLU     z = pre where pre > 0,   loss = ‖x_hat − x‖² + λ Σ_j (z_j · ‖W_dec[j]‖)^p
+    ReLU     z = pre where pre > 0,   loss = ‖x_hat − x‖² + λ Σ_j z_j ‖W_dec[j]‖
     Gated    u = (x − b_dec) W_enc,   π = u + b_gate,   z = ReLU(e^r u + b_mag) where π > 0
              loss = ‖x_hat − x‖² + ‖ReLU(π) W_dec + b_dec − x‖² (its decoder held fixed) + λ Σ_j ReLU(π_j)
-
-With p below 1 the penalty is rescaled by mean Σ z N / mean Σ (z N)^p, so that it keeps its size as p falls.
 """
 
 from dataclasses import dataclass
@@ -16,12 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.sae.architectures.sae_config import SAEConfig, rise
-from interp.sae.field_limits import ABOVE_0, Fraction, Limit, NonNegative, Positive
+from interp.sae.field_limits import ABOVE_0, Fraction, NonNegative, Positive
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.rules import Threshold
-
-_LP_OFFSET = 1e-3
-"""Added to z in z^p with p < 1, whose slope would have no bound at 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +38,11 @@ class PenaltyConfig(SAEConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReLUConfig(PenaltyConfig):
-    """Penalty: Σ_j (z_j · ‖W_dec[j]‖)^p. The defaults are Anthropic's of April 2024, p = 1 throughout, but that decoder
-    rows begin at norm 0.5 (April 2024: 0.1), since shorter rows turn too fast (at equal L0 their FVU is up to 7 %
-    higher), and that AuxK keeps the last latents alive."""
+    """Penalty: Σ_j z_j ‖W_dec[j]‖. The defaults are Anthropic's of April 2024, but that decoder rows begin at norm 0.5
+    (April 2024: 0.1), since shorter rows turn too fast (at equal L0 their FVU is up to 7 % higher), and that AuxK keeps
+    the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
-    p_end: Annotated[float, Limit("be in 0..1, 0 excluded", lambda value: 0 < value <= 1)] = 1.0
-    """Below 1: p falls linearly from 1 to this over the second half of the run, λ following so that the penalty keeps
-    its size (p-annealing, arXiv 2408.00113)."""
     clip: Annotated[float | None, ABOVE_0] = 0.01
     """So small that it always holds (April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
@@ -63,26 +55,9 @@ class ReLUConfig(PenaltyConfig):
         recipe = {"l1_warmup": 0.0, "resample_at": (0.125, 0.25, 0.375, 0.5), "aux_coefficient": 0.0}
         return cls(**(unit | recipe | given))
 
-    def p_at(self, step: int) -> float:
-        progress = min(1.0, max(0.0, 2 * step / self.steps - 1))
-        return 1 - progress * (1 - self.p_end)
-
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
         weight = self.l1_at(f.step)
-        return f.squared_error() + weight * self._penalty(f) if weight else f.squared_error()
-
-    def _penalty(self, f: ForwardPass) -> Float[Tensor, ""]:
-        p, size = self.p_at(f.step), f.z * f.at(f.decoder_norms)
-        if p == 1:
-            return size.sum()
-        size = size + _LP_OFFSET
-        penalty = (size**p).sum()
-        for name, found in zip(("linear", "penalty"), f.everywhere(size.sum(), penalty), strict=True):
-            f.state[name] = 0.99 * f.state[name] + 0.01 * found
-        return penalty * (f.state["linear"] / f.state["penalty"] if f.state["penalty"] > 0 else 1.0)
-
-    def initial_state(self) -> dict[str, float]:
-        return {"linear": 0.0, "penalty": 0.0}
+        return f.squared_error() + weight * (f.z * f.at(f.decoder_norms)).sum() if weight else f.squared_error()
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(torch.zeros_like(weights["b_enc"]))

@@ -49,6 +49,7 @@ _NOW_CONSTANT = (
     ("threshold_decay", 0.999),
     ("bandwidth_end", None),
     ("tanh_scale", 4.0),
+    ("p_end", 1.0),
 )
 """Fields of earlier files, with the values that are built in."""
 

@@ -41,7 +41,7 @@ import pandas as pd
 
 from analyses.record import check_run
 from analyses.scorecard_models import learned_world, run_world
-from analyses.scorecard_report import OURS, SINGLE, by_group, plain, report, scores_alone
+from analyses.scorecard_report import OURS, SINGLE, by_group, of_families, plain, report, scores_alone
 from analyses.scorecard_synthetic import synthetic_world, synthetic_worlds
 from interp import figures
 from interp.benchmark.judged import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
@@ -125,24 +125,6 @@ def world_a(planted: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
     several = planted[planted.is_several & (planted.true_senses > 1)]
     results["A by senses"] = by_group("senses", several.groupby("true_senses"))
     return results
-
-
-def of_families(reports: dict[str, Any]) -> dict[str, Any]:
-    """The mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
-    table = pd.DataFrame(
-        {
-            family: {name: found["verdict"][name] for name in ("ece", "senses_exact")} | {"auroc": _auroc(found)}
-            for family, found in reports.items()
-            if found
-        }
-    ).T
-    found = {"mean": table.mean().to_dict(), "worst": table.auroc.idxmin(), "worst_auroc": table.auroc.min()}
-    print(f"families left out, mean and worst ({found['worst']}):", table.round(3).to_string(), sep="\n", flush=True)
-    return found
-
-
-def _auroc(found: dict[str, Any]) -> float:
-    return next(row["auroc"] for row in found["scores"] if row["score"] == "monosemanticity")
 
 
 def world_b(learnt: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:

@@ -56,6 +56,24 @@ def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str
     return results
 
 
+def of_families(reports: dict[str, Any]) -> dict[str, Any]:
+    """The mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
+    table = pd.DataFrame(
+        {
+            family: {name: found["verdict"][name] for name in ("ece", "senses_exact")} | {"auroc": _auroc(found)}
+            for family, found in reports.items()
+            if found
+        }
+    ).T
+    found = {"mean": table.mean().to_dict(), "worst": table.auroc.idxmin(), "worst_auroc": table.auroc.min()}
+    print(f"families left out, mean and worst ({found['worst']}):", table.round(3).to_string(), sep="\n", flush=True)
+    return found
+
+
+def _auroc(found: dict[str, Any]) -> float:
+    return next(row["auroc"] for row in found["scores"] if row["score"] == "monosemanticity")
+
+
 def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
     """One row a group of latents: how the verdict does where only one kind of latent is."""
     rows = []

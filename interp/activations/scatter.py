@@ -45,6 +45,7 @@ from interp.activations.shards import (
     check_same,
     clear,
     write_small,
+    write_tokens,
 )
 from interp.files import as_json, digest_file, write_json
 from interp.tensor_checks import is_constant
@@ -143,8 +144,7 @@ class ScatterWriter:
         hooks = self._write_statistics(n_rows)
         files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
-            short = torch.uint16 if int(tokens.max()) < 1 << 16 else torch.int32
-            write_small(self.out / TOKENS, {"tokens": tokens.to(short)})
+            write_tokens(self.out / TOKENS, tokens)
         (left_out := Counter(token=0, position=0, norm=self._n_outliers)).update(excluded)
         manifest = {
             "format": FORMAT,

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.files import splitmix64, write_tensors
+from interp.files import atomic, splitmix64, write_tensors
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
@@ -185,8 +185,21 @@ def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
         raise OSError(error.errno, f"no room on the disk for {what}: {remedy}", str(folder)) from error
 
 
+def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
+    """The safetensors file of one tensor, in the smallest type that holds the ids; converted a block at a time."""
+    is_short = int(tokens.max()) < 1 << 16
+    dtype, size = (np.uint16, 2) if is_short else (np.int32, 4)
+    entry = {"dtype": "U16" if is_short else "I32", "shape": [*tokens.shape]}
+    text = json.dumps({"tokens": {**entry, "data_offsets": [0, tokens.numel() * size]}}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):
+            stream.write(np.ascontiguousarray(block.numpy().astype(dtype)).data)
+
+
 def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """A file beside the shards."""
+    """Another file beside the shards."""
     with naming_full_disk(file.parent):
         write_tensors(file, tensors, metadata)
 

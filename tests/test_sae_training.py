@@ -181,6 +181,10 @@ def test_a_finished_run_is_loaded_not_repeated(store, tmp_path, monkeypatch):
     monkeypatch.setattr(Learner, "step", None)
     again = train_sae(store, HOOK, topk(), tmp_path)
     assert torch.equal(first.W_enc, again.W_enc) and again.config == topk()
+    results = json.loads((tmp_path / "results.json").read_text())
+    results["config"] |= {"log_loss": True}  # of an earlier version, which could be told otherwise
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert torch.equal(train_sae(store, HOOK, topk(), tmp_path).W_enc, first.W_enc)
 
 
 def test_training_of_another_config_is_refused_with_what_differs(store, tmp_path):

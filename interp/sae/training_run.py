@@ -31,6 +31,7 @@ from interp.files import as_json, digest, open_tensors, read_json, write_json, w
 from interp.manifests import write_manifest
 from interp.processes import device_named
 from interp.sae.architectures import SAEConfig, config_to_dict
+from interp.sae.architectures.sae_config import renamed
 from interp.sae.formats import CONFIG, WEIGHTS
 from interp.sae.learner import Learner, StepResult
 from interp.sae.model import SAE, load_sae
@@ -125,7 +126,7 @@ class TrainingRun:
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
 
     def _check_config(self, there: dict[str, Any]) -> None:
-        mine = as_json(self.key)
+        mine, there = as_json(self.key), renamed(there)
         if there.get("store") != mine["store"]:
             raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or {_ANEW}")
         names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]

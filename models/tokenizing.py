@@ -49,7 +49,7 @@ def tokenize(
     ids, bits, characters, lengths = _encoded(documents, tokenizer, _opening(tokenizer, bos), names, progress)
     place, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
     if not place.size:
-        raise ValueError(f"the text gives {len(ids)} tokens, less than one context of {n_ctx}: give more, or lower it")
+        raise ValueError(f"the text gives {len(ids)} tokens, less than one context: give more, or lower n_ctx={n_ctx}")
     is_text, padding = place >= 0, np.int32(0 if pack else _pad_id(tokenizer))
     return LabelledTokens(
         tokens=torch.from_numpy(np.where(is_text, ids[place], padding)),

@@ -32,7 +32,7 @@ from tests.test_sae_architectures import CONFIGS, planted, shared, steps
 
 A, B = "a/activations", "b/activations"
 STEPS, CUT_AFTER = 16, 10
-"""Then p falls, τ moves, and rows are collected to resample at."""
+"""Then τ moves, and rows are collected to resample at."""
 
 
 class Sweep(NamedTuple):

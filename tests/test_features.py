@@ -17,7 +17,7 @@ import torch
 from interp.baselines import NeuronDictionary, RandomDictionary
 from interp.codes import CodeStore, SparseCodes
 from interp.features import passes
-from interp.features.feature import pieces
+from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
 from interp.features.tables import SCHEMAS
 from interp.harvest import harvest
@@ -527,7 +527,7 @@ def test_sql_reads_every_table_and_nothing_else(features):
 
 def test_stray_bytes_are_joined_to_the_characters_that_they_make():
     tokens = ["a⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩ x", "", "⟨ce⟩", "z\n", "⟨f0⟩⟨9f⟩", "⟨98⟩⟨80⟩"]
-    found = list(pieces(tokens))
+    found = list(joined_pieces(tokens))
     assert [text for text, _ in found] == ["a", "ש", "ל", " x", "⟨ce⟩", "z\n", "😀"]
     assert [sorted({*places}) for _, places in found] == [[0], [0, 1], [1, 2], [2], [4], [5], [6, 7]]
 

@@ -7,8 +7,8 @@
 Of a sequence at most one firing is taken. The windows are as long as those of the store's examples.
 """
 
-import re
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from interp.explain.vocabulary import plain_strings
+from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.monosemanticity.firings import chunks
 
@@ -43,11 +44,9 @@ class Window(NamedTuple):
     def text(self, marks: tuple[str, str] = ("", "")) -> str:
         """As one string, with the signs of `marks` around each run of marked tokens. Stray bytes, which the vocabulary
         shows as ⟨d7⟩, are joined to the characters that they make."""
-        parts = []
-        for at, piece in enumerate(self.pieces):
-            opens, closes = (at in self.marked and beside not in self.marked for beside in (at - 1, at + 1))
-            parts.append(f"{marks[0] if opens else ''}{piece}{marks[1] if closes else ''}")
-        return re.sub(r"(?:⟨[0-9a-f]{2}⟩)+", _characters, "".join(parts))
+        runs = groupby(joined_pieces(self.pieces), lambda piece: any(place in self.marked for place in piece[1]))
+        said = ((is_marked, "".join(text for text, _ in run)) for is_marked, run in runs)
+        return "".join(f"{marks[0]}{text}{marks[1]}" if is_marked else text for is_marked, text in said)
 
 
 class LatentWindows(NamedTuple):
@@ -146,8 +145,3 @@ def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Win
     pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
     marked = tuple(sorted({at % len(pieces) for at in like.marked}))
     return Window(pieces, (0.0,) * len(pieces), marked, -1, row)
-
-
-def _characters(stray: re.Match) -> str:
-    read = bytes.fromhex(stray[0].replace("⟨", "").replace("⟩", "")).decode("utf-8", "surrogateescape")
-    return "".join(f"⟨{ord(c) - 0xDC00:02x}⟩" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in read)

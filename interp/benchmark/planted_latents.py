@@ -27,6 +27,7 @@ from interp.codes import SparseCodes
 KINDS = ("one", "part", "token", "several", "tokens", "tail", "noise")
 RIDGE, TRIES = 0.01, 100
 TAIL = 8, 24
+"""Meanings of a tail: from the first number to below the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +129,8 @@ def _superpose(text: FactorText, config: WorldConfig, rng: np.random.Generator) 
 
 
 def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator) -> list[_Read]:
-    """Nearly half of the latents have one meaning, of them a sixth a token; as many several; a tenth have one and a
-    tail of others, and some are noise."""
+    """Nearly half of the latents have one meaning, of them a sixth a token; four in ten several; a tenth have one and a
+    tail of others; and some are noise."""
     kinds = rng.choice(KINDS, p=(0.26, 0.12, 0.08, 0.29, 0.09, 0.1, 0.06), size=config.n_latents)
     is_token = np.array([f.name.startswith("token ") for f in text.factors])
     flat = text.tokens.reshape(-1)

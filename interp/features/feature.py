@@ -51,7 +51,7 @@ class Feature:
     def _shaded(self, example: Any) -> Markup:
         """The tokens of an example, each as orange as the latent is active on it."""
         spans = []
-        for text, tokens in pieces([self.vocab[token] for token in example.tokens]):
+        for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
             share = 0.8 * value / float(self.facts["max"])
             style = f' style="background:rgba(255,140,0,{share:.2f})"' if share > 0 else ""
@@ -59,7 +59,7 @@ class Feature:
         return Markup(f'<span style="white-space:pre-wrap">{"".join(spans)}</span>')
 
 
-def pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     """Pieces of a text and the places of their tokens: a token as it stands, but stray bytes, of one or of several in a
     row, as the characters that they make."""
     units = [(unit, place) for place, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]

@@ -104,8 +104,8 @@ def measure_latents(
         if n > 1:
             parts = (sample.part(senses == sense) for sense in range(n))
             found.sense_one[latent, :n] = [probability_of_one(part, has_one) for part in parts]
-        if n > 1 and (again := draws[1 : 1 + bootstraps, present]).size:
-            found.stability[latent, :n] = sense_stability(sample, senses, again, has_one)
+        if n > 1 and bootstraps:
+            found.stability[latent, :n] = sense_stability(sample, senses, draws[1 : 1 + bootstraps, present], has_one)
 
     # BLAS threads beside ours take each other's cores: a small product then takes up to 100 times as long.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:

@@ -179,7 +179,7 @@ class MatryoshkaConfig(BatchTopKConfig):
 
     architecture: ClassVar[str] = "matryoshka"
     unit_norm: bool = False
-    """Rows of norm one cost it a tenth in FVU, and idle latents: what a prefix and the whole ask of a row differ."""
+    """Rows of norm one made FVU a tenth more on two hooks of a two-layer model, with 7 % of the latents dead, not 0."""
     groups: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
     """Shares of the latents that each prefix adds to the one before (the paper's); they sum to 1."""
 

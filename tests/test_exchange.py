@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from interp import FeatureStore, Run, SparseCodes, exchange, load_sae
 from interp.cli import main
@@ -49,6 +50,30 @@ def test_neuronpedia_gets_every_feature_that_fires_with_its_fields(run, tmp_path
         assert sorted((each["bin_max"] for each in shown), reverse=True) == [each["bin_max"] for each in shown]
     with pytest.raises(ValueError, match="layer=-1"):
         exchange.write_neuronpedia(run.features, tmp_path / "np", model_id="tiny", layer=-1, sae_set="x")
+
+
+def test_delphi_reads_every_firing_of_every_latent(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.exchange.delphi.MAX_FIRINGS", 3000)
+    monkeypatch.setattr("interp.exchange.delphi._ROWS_AT_ONCE", 1000)
+    features = run.features
+    out = exchange.write_delphi(features, tmp_path, model_name="tiny")
+    folder = out / features.meta["hook_name"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_name"] == "tiny" and config["cache_ctx_len"] == features.n_ctx
+    spans = sorted(tuple(map(int, file.stem.split("_"))) for file in folder.glob("*.safetensors"))
+    assert len(spans) == config["n_splits"] > 2
+    assert [first for first, _ in spans[1:]] == [last + 1 for _, last in spans[:-1]]
+    assert (spans[0][0], spans[-1][1]) == (0, features.d_sae - 1)
+    n_seq = len(features.tokens)
+    found = np.zeros((n_seq, features.n_ctx, features.d_sae), np.float32)
+    for first, last in spans:  # as delphi.latents.loader.TensorBuffer.load does
+        data = load_file(folder / f"{first}_{last}.safetensors")
+        assert data["activations"].dtype == np.float16 and (data["tokens"] == features.tokens.numpy()).all()
+        seq, position, latent = data["locations"].astype(np.int64).T
+        assert latent.size == 0 or latent.max() <= last - first
+        found[seq, position, latent + first] = data["activations"]
+    codes = features.codes[0 : len(features.codes)].scipy().toarray().reshape(found.shape)
+    np.testing.assert_array_equal(found, np.where(codes > 1e-5, codes, 0).astype(np.float16))
 
 
 def test_embedding_atlas_gets_a_map_with_neighbours_by_row(run, tmp_path):
@@ -105,6 +130,7 @@ def test_a_folder_for_the_hub_holds_the_dictionary_and_a_card_of_the_runs_number
 
 def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):
     folder = str(run.path)
+    assert main(["publish", folder, "--to", "delphi", "--model-id", "m", "--out", str(tmp_path / "delphi")]) == 0
     assert main(["publish", folder, "--to", "hub", "--out", str(tmp_path / "hub")]) == 0
     assert main(["publish", folder, "--to", "embedding-atlas", "--out", str(tmp_path / "atlas.parquet")]) == 0
     names = ["--model-id", "tiny", "--sae-set", "res", "--layer", "0"]

@@ -8,8 +8,7 @@ import torch
 
 from interp.codes import SparseCodes
 from interp.explain import explain
-from interp.explain.counting import count_rules
-from interp.explain.fit_sample import SAMPLE, FitSample
+from interp.explain.counting import SAMPLE, FitSample, count_rules
 from interp.explain.places import PLACES
 from interp.explain.predicates import KINDS, PLANES, Atom, Kind, Text
 from interp.explain.search import merged

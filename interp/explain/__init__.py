@@ -6,8 +6,8 @@ holding        where rules hold, in any text;   counting       exact counts of e
 explanations   the best rule of each latent and sense;   words   in words;   described   beside what else is known
 """
 
+from interp.explain.counting import FitSample
 from interp.explain.described import describe
 from interp.explain.explanations import Explained, Explanations, explain
-from interp.explain.fit_sample import FitSample
 
 __all__ = ["Explained", "Explanations", "FitSample", "describe", "explain"]

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Bool, Float64, Int32, Int64, UInt64
+from jaxtyping import Bool, Float64, Int64, UInt64
 
 from interp.explain.beam import item_price
-from interp.explain.bitsets import count_window, n_words, pack, places_near, transpose
-from interp.explain.predicates import GROWN, KINDS, PLANES, Text
+from interp.explain.bitsets import by_id, count_window, n_words, pack, transpose_all
+from interp.explain.predicates import GROWN, KINDS, Text
 
 MAX_ROWS = 1 << 21
 """Of a longer text, sequences spread over it."""
@@ -58,11 +58,10 @@ class Background:
         rows = (kept[:, None] * text.n_ctx + np.arange(text.n_ctx)).reshape(-1)
         tokens, place = text.tokens[kept].reshape(-1), np.full(len(text.tokens), -1)
         place[kept] = np.arange(len(kept)) * text.n_ctx
-        first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
         chosen = np.unique(np.linspace(0, max(len(rows) - 1, 0), ELSEWHERE).astype(np.int64))[: len(rows)]
         planes = text.planes_at(rows)
-        bits = np.stack([transpose(planes[chosen], plane, np.arange(64)) for plane in range(len(PLANES))])
-        order, scale = np.argsort(tokens, kind="stable"), len(sequences) / max(1, len(kept))
+        order, first = by_id(tokens, len(text.vocabulary))
+        scale, bits = len(sequences) / max(1, len(kept)), transpose_all(planes[chosen])
         return cls(text, counted, rows, planes, place, order, first, scale, rows[chosen], bits)
 
     @cached_property
@@ -72,12 +71,16 @@ class Background:
         return np.stack([self.text.before(rows, slot) for slot in range(len(GROWN))])
 
     @cached_property
-    def elsewhere_near(self) -> dict[str, tuple[Int32[np.ndarray, " d_vocab_plus_1"], Int32[np.ndarray, " place"]]]:
-        """Of each kind of `holds`: where the places of each token begin, and the places in `elsewhere` that have it
-        within reach."""
-        flat, sizes = self.text.tokens.reshape(-1), (self.text.n_ctx, len(self.text.vocabulary))
-        reaches = {name: kind.reach for name, kind in KINDS.items() if kind.reach and name in self.holds}
-        return {name: places_near(flat, *sizes, self.elsewhere, *reach) for name, reach in reaches.items()}
+    def elsewhere_within(self) -> dict[str, scipy.sparse.csr_matrix]:
+        """Of each kind of `holds`: [predicate, place], not 0 at the places in `elsewhere` where it holds."""
+        flat, shape, found = self.text.tokens.reshape(-1), (len(self.text.vocabulary), len(self.elsewhere)), {}
+        for name in self.holds:
+            low, high = KINDS[name].reach or (0, 0)
+            place, back = np.nonzero(self.elsewhere[:, None] % self.text.n_ctx >= np.arange(low, high + 1))
+            tokens = flat[self.elsewhere[place] - back - low]
+            near = scipy.sparse.csr_matrix((np.ones(len(place)), (tokens, place)), shape)
+            found[name] = (self.sets[name].T @ near).tocsr() if name in self.sets else near
+        return found
 
     @cached_property
     def sets(self) -> dict[str, scipy.sparse.csr_matrix]:
@@ -99,10 +102,10 @@ class Background:
         return count_window(flat, len(self.text.vocabulary), n_ctx, rows, *reach).astype(float)
 
     def planes_of(self, rows: Int64[np.ndarray, " row"]) -> UInt64[np.ndarray, "row plane"]:
-        """The bits of some rows of the fit half, 0 for rows of −1."""
-        n_ctx = self.text.n_ctx
-        start = np.where(rows >= 0, self.place[rows // n_ctx], -1)
-        out = self.planes[np.maximum(start, 0) + rows % n_ctx] * (start >= 0)[:, None].astype(np.uint64)
+        """The bits of some rows of the fit half; those of rows of −1 say nothing."""
+        sequence, position = np.divmod(rows, self.text.n_ctx)
+        start = self.place[sequence]
+        out = self.planes[start + position]
         missing = np.flatnonzero((start < 0) & (rows >= 0))
         if len(missing):
             out[missing] = self.text.planes_at(rows[missing])

@@ -12,10 +12,10 @@ on whose rows a firing is surest come first, as long as F₁ rises; for F₁ tha
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int16, Int32, Int64, UInt64
+from jaxtyping import Float64, Int16, Int64, UInt64
 from numba import njit
 
-from interp.explain.bitsets import cover, popcount
+from interp.explain.bitsets import cover, mark, popcount
 from interp.explain.predicates import MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
 
 WIDTH = 6
@@ -39,9 +39,9 @@ class Atoms(NamedTuple):
     """Local ids (places among the firings' distinct tokens in that slot) of x_t, x_{t−1}, x_{t−2}; −1 for others."""
     known: UInt64[np.ndarray, "slot word"]
     """The rows that have one."""
-    order: Int32[np.ndarray, "slot row"]
+    order: Int64[np.ndarray, "slot row"]
     """The rows by local id."""
-    first: Int32[np.ndarray, "slot id_plus_1"]
+    first: Int64[np.ndarray, "slot id_plus_1"]
     """Where each id begins in `order`."""
     n_local: Int64[np.ndarray, " slot"]
     used: Int64[np.ndarray, " one"]
@@ -239,5 +239,4 @@ def _add(atoms, rows, slot, tokens):
     atoms.sets[n, : len(tokens)] = tokens
     atoms.slots[n], atoms.costs[n], atoms.used[0] = slot, len(tokens), n + 1
     for token in tokens:
-        for row in atoms.order[slot, atoms.first[slot, token] : atoms.first[slot, token + 1]]:
-            atoms.bits[n, row >> 6] |= np.uint64(1) << np.uint64(row & 63)
+        mark(atoms.order[slot, atoms.first[slot, token] : atoms.first[slot, token + 1]], atoms.bits[n])

@@ -4,7 +4,7 @@ A row is seq * n_ctx + pos, and nothing stands before a sequence's first token.
 """
 
 import numpy as np
-from jaxtyping import Bool, UInt64
+from jaxtyping import Bool, Int, Int64, UInt64
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -49,23 +49,15 @@ def cover(bits, members, within):
     return rows
 
 
-@njit(cache=True, nogil=True)
-def by_id(local, n_ids):
-    """Of each slot: the rows by their id in `local`, and where each id begins among them; rows of −1 are left out."""
-    order, first = np.empty(local.shape, np.int32), np.zeros((len(local), n_ids + 1), np.int32)
-    for slot in range(len(local)):
-        for row in range(local.shape[1]):
-            if local[slot, row] >= 0:
-                first[slot, local[slot, row] + 1] += 1
-        for own in range(n_ids):
-            first[slot, own + 1] += first[slot, own]
-        place = first[slot].copy()
-        for row in range(local.shape[1]):
-            own = local[slot, row]
-            if own >= 0:
-                order[slot, place[own]] = row
-                place[own] += 1
-    return order, first
+def transpose_all(planes: UInt64[np.ndarray, "row plane"]) -> UInt64[np.ndarray, "plane 64 word"]:
+    return np.stack([transpose(planes, plane, np.arange(64)) for plane in range(planes.shape[1])])
+
+
+def by_id(
+    ids: Int[np.ndarray, " row"], n_ids: int
+) -> tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " id_plus_1"]]:
+    """The rows by their id, and where each id begins among them; before the first one are the rows of −1."""
+    return np.argsort(ids, kind="stable"), np.cumsum(np.bincount(ids + 1, minlength=n_ids + 1))
 
 
 @njit(cache=True)  # so short that to release the interpreter's lock costs more than it gives
@@ -103,26 +95,7 @@ def window_bits(tokens, n_ctx, rows, low, high, sets, out):
 
 
 @njit(cache=True, nogil=True)
-def places_near(tokens, n_ctx, n_vocab, rows, low, high):
-    """Of each token, where its places begin, and the places among the rows that have it `low` to `high` before."""
-    first = np.zeros(n_vocab + 1, np.int32)
+def mark(rows, out):
+    """Set the bits of some rows."""
     for row in rows:
-        for back in range(low, min(high, row % n_ctx) + 1):
-            first[tokens[row - back] + 1] += 1
-    for token in range(n_vocab):
-        first[token + 1] += first[token]
-    places, free = np.empty(first[-1], np.int32), first[:-1].copy()
-    for i in range(len(rows)):
-        for back in range(low, min(high, rows[i] % n_ctx) + 1):
-            token = tokens[rows[i] - back]
-            places[free[token]] = i
-            free[token] += 1
-    return first, places
-
-
-@njit(cache=True, nogil=True)
-def mark(tokens, first, places, out):
-    """Set the bits of the places of the tokens."""
-    for token in tokens:
-        for place in places[first[token] : first[token + 1]]:
-            out[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+        out[row >> 6] |= np.uint64(1) << np.uint64(row & 63)

@@ -1,11 +1,10 @@
-"""Exact counts of rules: where each holds, how many firings and how many sampled rows it hits, in both halves.
+"""What is counted over all codes: firings to propose rules from, and where rules hold and what they hit, exactly.
 
     holds = positions where the rule holds,   both = those where its latent fires too, by slices of the strength
 
 A row whose window stands in an earlier sequence counts for none of them (`features.repeats`): it would count twice, or
-in both halves. One pass over codes and text, a chunk at a time. Per chunk the rows of each atom become one bitset:
-classes and places are turned around once for all rules, tokens are looked up in an index of the chunk; rules are ands
-and ors of words. Memory: a chunk, and the counts. Units are spread over threads.
+in both halves. One pass over codes and text, a chunk at a time. Memory: a chunk, the sample, and the counts. Units are
+spread over threads.
 """
 
 from collections.abc import Sequence
@@ -24,9 +23,26 @@ from interp.explain.holding import Numbered, TextBits, atom_bits, begins, rule_b
 from interp.explain.predicates import Rule, Text
 from interp.features.chunks import in_threads
 from interp.files import Progress, no_progress
-from interp.monosemanticity.firings import CodeChunk, CodeSource, chunks
+from interp.monosemanticity.firings import CodeChunk, CodeSource, chunks, hashed
 
+SAMPLE = 512
+"""Firings of a latent that propose rules."""
 N_SLICES = 5
+
+
+class FitSample:
+    """The SAMPLE firings of each latent in the fit half with the smallest hash of row and latent, as `firings` draws
+    them, and how many there are. Filled by a pass over the codes that calls `add`."""
+
+    def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
+        self.n_fire = np.zeros(d_sae, np.int64)
+        self.rows = np.full((d_sae, SAMPLE), -1, np.int64)
+        """−1 where there are fewer."""
+        self._keys = np.full((d_sae, SAMPLE), np.inf)
+        self._constants = n_ctx, half, np.uint64(seed)
+
+    def add(self, chunk: CodeChunk) -> None:
+        _sample(*chunk[:4], *self._constants, self.n_fire, self._keys, self.rows)
 
 
 class Counts(NamedTuple):
@@ -128,3 +144,44 @@ def _n_held(held, fit):
         in_fit += popcount(held[word] & fit[word])
         in_all += popcount(held[word])
     return np.int64(in_fit), np.int64(in_all)
+
+
+@njit(cache=True, nogil=True)
+def _sample(start, offsets, latents, values, n_ctx, half, seed, n_fire, keys, rows):
+    for at in range(len(offsets) - 1):
+        row = start + at
+        if not half[row // n_ctx]:
+            continue
+        seed_of_row = hashed(seed, np.uint64(row))
+        for i in range(offsets[at], offsets[at + 1]):
+            latent = latents[i]
+            if values[i] > 0:
+                key = float(hashed(seed_of_row, np.uint64(latent)) >> np.uint64(11))
+                if n_fire[latent] < keys.shape[1]:
+                    _rise(keys[latent], rows[latent], n_fire[latent], key, row)
+                elif key < keys[latent, 0]:
+                    _sink(keys[latent], rows[latent], key, row)
+                n_fire[latent] += 1
+
+
+@njit(cache=True, nogil=True)
+def _rise(keys, rows, place, key, row):
+    """Put a key at the place behind the last of a heap, the largest at its top."""
+    while place > 0 and keys[(place - 1) // 2] < key:
+        keys[place], rows[place] = keys[(place - 1) // 2], rows[(place - 1) // 2]
+        place = (place - 1) // 2
+    keys[place], rows[place] = key, row
+
+
+@njit(cache=True, nogil=True)
+def _sink(keys, rows, key, row):
+    """Put a key in the place of the largest."""
+    place, below = 0, 1
+    while below < len(keys):
+        if below + 1 < len(keys) and keys[below + 1] > keys[below]:
+            below += 1
+        if keys[below] <= key:
+            break
+        keys[place], rows[place] = keys[below], rows[below]
+        place, below = below, 2 * below + 1
+    keys[place], rows[place] = key, row

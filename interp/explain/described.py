@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 from torch import Tensor
 
+from interp.explain.counting import FitSample
 from interp.explain.explanations import Explanations, explain
-from interp.explain.fit_sample import FitSample
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
 from interp.monosemanticity.evidence import Evidence

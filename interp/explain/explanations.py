@@ -11,7 +11,7 @@
 A sense's rule has no "or". On the fit half it is taken to have the share of its latent's firings that it has of the
 sampled ones, and all else, the latent's other senses too, is wrong to hit; so its rule says what sets it apart.
 
-Memory: the text, at most MAX_ROWS rows of its bits, a sample of its firings (`fit_sample`), a chunk of the codes.
+Memory: the text, at most MAX_ROWS rows of its bits, a sample of its firings, a chunk of the codes.
 Cost: two passes over the codes, the first of which others may share, and some fifty milliseconds a latent, spread over
 torch's threads.
 """
@@ -27,8 +27,7 @@ from torch import Tensor
 
 from interp.explain import beam
 from interp.explain.background import Background
-from interp.explain.counting import Counts, count_rules
-from interp.explain.fit_sample import FitSample
+from interp.explain.counting import Counts, FitSample, count_rules
 from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates
 from interp.explain.words import as_json, bits, phrase
@@ -41,6 +40,7 @@ LONG, LONG_PRICE = 8, 2
 
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
+Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
@@ -106,50 +106,38 @@ def explain(
         sample = FitSample(n, text.n_ctx, half, seed)
         for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain", counted):
             sample.add(chunk)
-    given = _Senses.of(senses, codes, text.n_ctx, half, sample.n_fire)
+    of_sense, sampled = _checked(senses, codes)
+    in_fit = [rows[half[rows // text.n_ctx]] for rows in sampled]
+    n_sampled = np.array(
+        [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
+    ).reshape(-1, 2)
+    n_fire = np.concatenate([sample.n_fire, _share_of_firings(of_sense, n_sampled[:, 0], sample.n_fire)])
     chosen = np.ones(n, bool) if chosen is None else chosen
-    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows, -1)] + given.in_fit
-    n_fire = np.concatenate([sample.n_fire, given.n_fire])
+    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows, -1)] + in_fit
     proposed = _propose(Background.of(text, half, counted), firings, n_fire, n, progress)
-    latents, sampled = np.concatenate([np.arange(n), given.latents]), [np.zeros(0, np.int64)] * n + given.rows
+    latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
     counts = count_rules(text, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
-    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), given.n_sampled], 1)
+    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
     every = _choose(text, proposed, counts, n_firings, n_fire)
     return Explained(*(Explanations._make(values[own] for values in every) for own in (slice(n), slice(n, None))))
 
 
-class _Senses(NamedTuple):
-    latents: Int64[np.ndarray, " sense"]
-    rows: list[Int64[np.ndarray, " row"]]
-    in_fit: list[Int64[np.ndarray, " row"]]
-    n_sampled: Int64[np.ndarray, "2 sense"]
-    """In the fit half and in the other."""
-    n_fire: Int64[np.ndarray, " sense"]
-    """Firings in the fit half that are taken to be the sense's."""
+def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
+    """The latent of each sense, and its ascending rows."""
+    for latent, own in senses:
+        if not 0 <= latent < codes.d_sae or (len(own) and not 0 <= np.min(own) <= np.max(own) < len(codes)):
+            raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
+    latents = np.array([latent for latent, _ in senses], np.int64)
+    return latents, [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
 
-    @classmethod
-    def of(
-        cls,
-        senses: Sequence[Sense],
-        codes: CodeSource,
-        n_ctx: int,
-        half: Bool[np.ndarray, " seq"],
-        n_fire: Int64[np.ndarray, " d_sae"],
-    ) -> "_Senses":
-        """n_fire: each latent's firings in the fit half."""
-        for latent, own in senses:
-            if not 0 <= latent < codes.d_sae or (len(own) and not 0 <= np.min(own) <= np.max(own) < len(codes)):
-                raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
-        latents = np.array([latent for latent, _ in senses], np.int64)
-        sampled = [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
-        in_fit = [rows[half[rows // n_ctx]] for rows in sampled]
-        sizes = [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)]
-        n_sampled = np.array(sizes, np.int64).reshape(-1, 2).T
-        of_latent = np.bincount(latents, weights=n_sampled[0], minlength=len(n_fire))[latents]
-        share = np.round(n_sampled[0] / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
-        return cls(latents, sampled, in_fit, n_sampled, np.maximum(share, n_sampled[0]))
+
+def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
+    """Firings in the fit half that are taken to be each sense's, of those that its latent has there."""
+    of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
+    share = np.round(n_sampled / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
+    return np.maximum(share, n_sampled)
 
 
 def _propose(

@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt64
 from numba import njit
 
 from interp.codes import SparseCodes
-from interp.explain.bitsets import cover, popcount, transpose
+from interp.explain.bitsets import by_id, cover, popcount, transpose_all
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Rule, Text
 
 
@@ -72,11 +72,8 @@ class TextBits(NamedTuple):
 
     @classmethod
     def of(cls, text: Text, sequences: slice) -> "TextBits":
-        by_row = text.planes(sequences)
-        planes = np.stack([transpose(by_row, plane, np.arange(64)) for plane in range(len(PLANES))])
-        tokens = text.tokens[sequences].reshape(-1)
-        first = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(text.vocabulary)))])
-        return cls(planes, np.argsort(tokens, kind="stable"), first, text.n_ctx)
+        order, first = by_id(text.tokens[sequences].reshape(-1), len(text.vocabulary))
+        return cls(transpose_all(text.planes(sequences)), order, first, text.n_ctx)
 
 
 def begins(lists: Sequence[Sequence[Any] | np.ndarray]) -> Int64[np.ndarray, " list_plus_1"]:

@@ -97,7 +97,7 @@ class _Search:
         for slot, tokens in enumerate(self.tokens):
             lookup[slot, tokens] = np.arange(len(tokens))
         local = np.stack([own[before] for own, before in zip(lookup, self.rows.before, strict=True)])
-        order, first = by_id(local, max(map(len, self.tokens)))
+        order, first = zip(*(by_id(own, max(map(len, self.tokens))) for own in local), strict=True)
         at_firings = local[:, : self.rows.n_firing_words * 64]
         self.counts = [np.bincount(own[own >= 0], minlength=len(self.tokens[i])) for i, own in enumerate(at_firings)]
         self.atoms = beam.Atoms(
@@ -107,8 +107,8 @@ class _Search:
             sets=np.full((beam.CAPACITY, MAX_TOKENS), -1, np.int16),
             local=local,
             known=np.stack([pack(own >= 0) for own in local]),
-            order=order,
-            first=first,
+            order=np.stack(order),
+            first=np.stack(first),
             n_local=np.array([len(tokens) for tokens in self.tokens]),
             used=np.array([len(found)]),
         )
@@ -146,14 +146,11 @@ class _Search:
 
     def _atom(self, place: int) -> Atom:
         if place not in self.named:
-            self.named[place] = self._grown(place)
+            slot = int(self.atoms.slots[place])
+            own = self.atoms.sets[place, : int(self.atoms.costs[place])]
+            by_count = own[np.argsort(-self.counts[slot][own], kind="stable")]
+            self.named[place] = Atom(GROWN[slot], tuple(self.tokens[slot][by_count].tolist()))
         return self.named[place]
-
-    def _grown(self, place: int) -> Atom:
-        slot = int(self.atoms.slots[place])
-        own = self.atoms.sets[place, : int(self.atoms.costs[place])]
-        by_count = own[np.argsort(-self.counts[slot][own], kind="stable")]
-        return Atom(GROWN[slot], tuple(int(token) for token in self.tokens[slot][by_count]))
 
 
 def _min_hits(universe: Universe) -> float:
@@ -180,11 +177,10 @@ def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
         best = _best_sets(background, universe, name, kind.reach)
         atoms = [Atom(name, which=which) if kind.sets else Atom(name, (which,)) for which in best]
         members, own = np.zeros(len(text.vocabulary), np.uint64), universe.n_own
-        bits = np.zeros((len(atoms), len(universe.valid)), np.uint64)
+        bits, near = np.zeros((len(atoms), len(universe.valid)), np.uint64), background.elsewhere_within[name]
         for number, atom in enumerate(atoms):
-            tokens = np.array(text.tokens_of(atom))
-            members[tokens] |= np.uint64(1 << number)
-            mark(tokens, *background.elsewhere_near[name], bits[number, own // 64 :])
+            members[np.array(text.tokens_of(atom))] |= np.uint64(1 << number)
+            mark(near.indices[near.indptr[best[number]] : near.indptr[best[number] + 1]], bits[number, own // 64 :])
         window_bits(text.tokens.reshape(-1), text.n_ctx, universe.rows[:own], *kind.reach, members, bits)
         yield from zip(atoms, bits, strict=True)
         chosen = [] if kind.sets else _greedy_union(bits, universe)

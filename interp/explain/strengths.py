@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Float32, Float64, Int64
-from numba import njit
 
 from interp.codes import SparseCodes
 from interp.explain.holding import Numbered, first_that_hold
@@ -28,6 +28,8 @@ from interp.features.feature_store import FeatureStore
 from interp.features.repeats import first_windows
 from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import ROWS_PER_CHUNK
+
+Latents = Float64[np.ndarray, " d_sae"]
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,19 @@ def learn_strengths(
     """From one pass over the codes. text: that of the features; rules: one a latent, () for none."""
     by_case = [cases(rule) for rule in rules]
     numbered, latents = Numbered.of(by_case, text), np.repeat(np.arange(len(rules)), [len(own) for own in by_case])
-    sums = _Sums.empty(len(latents), features.d_sae)
     fit, counted = features.fit_half().numpy(), first_windows(text.tokens)
-    step = max(1, ROWS_PER_CHUNK // text.n_ctx)
+    step, halves = max(1, ROWS_PER_CHUNK // text.n_ctx), [_Sums(latents, features.d_sae) for _ in range(2)]
     for start in range(0, len(text.tokens), step):
         sequences = slice(start, min(start + step, len(text.tokens)))
         rows = slice(sequences.start * text.n_ctx, sequences.stop * text.n_ctx)
-        counts = counted[rows] & features.codes.present(rows.start, rows.stop).numpy()
-        half = np.where(counts, np.where(np.repeat(fit[sequences], text.n_ctx), 0, 1), -1)
-        held, codes = first_that_hold(text, sequences, numbered), features.codes[rows]
-        fired = (each.numpy() for each in (codes.offsets, codes.latents, codes.values))
-        _add(half, held.offsets.numpy(), held.latents.numpy(), latents, *fired, *vars(sums).values())
+        counts, learns = counted[rows] & features.codes.present(rows.start, rows.stop).numpy(), fit[sequences]
+        held, z = first_that_hold(text, sequences, numbered).scipy(), features.codes[rows].scipy().maximum(0)
+        for sums, half in zip(halves, (learns, ~learns), strict=True):
+            own = np.flatnonzero(counts & np.repeat(half, text.n_ctx))
+            sums.add(held[own], z[own].astype(np.float64))
         progress(sequences.stop, len(text.tokens), "learning how strongly rules fire")
-    values, elsewhere = sums.means(0, latents)
-    shares = sums.shares(1, latents, values, elsewhere)
+    values, elsewhere = halves[0].means()
+    shares = halves[1].shares(values, elsewhere)
     rises = (values - elsewhere[latents]).astype(np.float32)
     return Strengths(numbered, latents, rises, elsewhere.astype(np.float32), shares)
 
@@ -84,72 +85,38 @@ def cases(rule: Rule) -> list[Rule]:
     return list(dict.fromkeys(found))
 
 
-@dataclass(frozen=True)
 class _Sums:
-    """Of each half: 0 that which is learnt from, 1 the other."""
+    """Of the rows of one half: how many, Σ z and Σ z² of each latent, and of each case its rows and Σ z there."""
 
-    rows: Int64[np.ndarray, " 2"]
-    total: Float64[np.ndarray, "2 d_sae"]
-    squares: Float64[np.ndarray, "2 d_sae"]
-    n: Int64[np.ndarray, "2 case"]
-    """Rows of each case."""
-    in_case: Float64[np.ndarray, "2 case"]
-    """The activation of its latent there."""
+    def __init__(self, latents: Int64[np.ndarray, " case"], d_sae: int):
+        self.latents, self.rows = latents, 0
+        self.total, self.squares = np.zeros((2, d_sae))
+        self.n, self.in_case = np.zeros((2, len(latents)))
 
-    @classmethod
-    def empty(cls, n_cases: int, d_sae: int) -> "_Sums":
-        by_latent, by_case = (2, d_sae), (2, n_cases)
-        sums = np.zeros(by_latent), np.zeros(by_latent), np.zeros(by_case, np.int64), np.zeros(by_case)
-        return cls(np.zeros(2, np.int64), *sums)
+    def add(self, held: scipy.sparse.csr_matrix, z: scipy.sparse.csr_matrix) -> None:
+        """held: [row, case], 1 where it holds; z: [row, d_sae], of the same rows."""
+        row, case = held.nonzero()
+        self.rows += z.shape[0]
+        self.total += np.asarray(z.sum(0)).ravel()
+        self.squares += np.asarray(z.power(2).sum(0)).ravel()
+        self.n += np.bincount(case, minlength=len(self.n))
+        self.in_case += np.bincount(case, np.asarray(z[row, self.latents[case]]).ravel(), len(self.n))
 
-    def outside(
-        self, half: int, latents: Int64[np.ndarray, " case"]
-    ) -> tuple[Float64[np.ndarray, " d_sae"], Float64[np.ndarray, " d_sae"]]:
+    def outside(self) -> tuple[Latents, Latents]:
         """At how many rows no case of a latent holds, and its activation there."""
-        d_sae = self.total.shape[1]
-        n_inside = np.bincount(latents, self.n[half], d_sae)
-        return self.rows[half] - n_inside, self.total[half] - np.bincount(latents, self.in_case[half], d_sae)
+        n_inside, inside = (np.bincount(self.latents, own, len(self.total)) for own in (self.n, self.in_case))
+        return self.rows - n_inside, self.total - inside
 
-    def means(
-        self, half: int, latents: Int64[np.ndarray, " case"]
-    ) -> tuple[Float64[np.ndarray, " case"], Float64[np.ndarray, " d_sae"]]:
+    def means(self) -> tuple[Float64[np.ndarray, " case"], Latents]:
         """In each case, and where none holds; a case that does not occur is as if it did not hold."""
-        n, activation = self.outside(half, latents)
+        n, activation = self.outside()
         elsewhere = activation / np.maximum(n, 1)
-        own = self.in_case[half] / np.maximum(self.n[half], 1)
-        return np.where(self.n[half] > 0, own, elsewhere[latents]), elsewhere
+        return np.where(self.n > 0, self.in_case / np.maximum(self.n, 1), elsewhere[self.latents]), elsewhere
 
-    def shares(
-        self,
-        half: int,
-        latents: Int64[np.ndarray, " case"],
-        values: Float64[np.ndarray, " case"],
-        elsewhere: Float64[np.ndarray, " d_sae"],
-    ) -> Float64[np.ndarray, " d_sae"]:
+    def shares(self, values: Float64[np.ndarray, " case"], elsewhere: Latents) -> Latents:
         """1 − Σ (z − ẑ)² / Σ (z − z̄)², by Σ (z − ẑ)² = Σ z² − Σ ẑ (2 z − ẑ)."""
-        n, activation = self.outside(half, latents)
-        told = np.bincount(latents, values * (2 * self.in_case[half] - values * self.n[half]), len(elsewhere))
+        n, activation = self.outside()
+        told = np.bincount(self.latents, values * (2 * self.in_case - values * self.n), len(elsewhere))
         told = told + elsewhere * (2 * activation - elsewhere * n)
-        variance = self.squares[half] - self.total[half] ** 2 / max(self.rows[half], 1)
-        return 1 - ratio(self.squares[half] - told, np.where(variance > 1e-12 * self.squares[half], variance, 0))
-
-
-@njit(cache=True, nogil=True)
-def _add(half, held_offsets, held, latents, offsets, fired, values, rows, total, squares, n, in_case):
-    """The firings of some rows, and the cases that hold there; half: of each row, −1 if it does not count."""
-    now = np.zeros(total.shape[1])
-    for row in range(len(half)):
-        own = half[row]
-        if own < 0:
-            continue
-        rows[own] += 1
-        for i in range(offsets[row], offsets[row + 1]):
-            if values[i] > 0:
-                now[fired[i]] = values[i]
-                total[own, fired[i]] += values[i]
-                squares[own, fired[i]] += np.float64(values[i]) * values[i]
-        for i in range(held_offsets[row], held_offsets[row + 1]):
-            n[own, held[i]] += 1
-            in_case[own, held[i]] += now[latents[held[i]]]
-        for i in range(offsets[row], offsets[row + 1]):
-            now[fired[i]] = 0
+        variance = self.squares - self.total**2 / max(self.rows, 1)
+        return 1 - ratio(self.squares - told, np.where(variance > 1e-12 * self.squares, variance, 0))

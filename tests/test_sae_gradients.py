@@ -20,11 +20,14 @@ from interp.sae import (
     sparse_ops,
 )
 from interp.sae.architectures.sae_config import rise
-from interp.sae.gradients import RowGradient
+from interp.sae.encoding import encode
 from interp.sae.learner import Learner
 from interp.sae.rules import TopK
 from interp.sae.site import Site
 from interp.sae.sparse_ops import (
+    Encoded,
+    RowGradient,
+    Support,
     at_latents,
     latent_rows,
     row_norms,
@@ -341,9 +344,9 @@ def test_each_operation_has_the_gradient_of_its_formula():
 
     def sparse(encoder_into: RowGradient | None, decoder_into: RowGradient | None) -> torch.Tensor:
         centre = b_dec.detach()
-        encoded = sparse_encode(x - centre, encoder, b_enc, TopK(5), into=encoder_into)
-        support = encoded.support
-        moved = encoded._replace(values=encoded.values * at_latents(b_enc, support).exp())
+        support = Support(encode(*(each.detach() for each in (x - centre, encoder, b_enc)), TopK(5)))
+        values = sparse_encode(x - centre, encoder, b_enc, support, into=encoder_into)
+        moved = Encoded(support, values * at_latents(b_enc, support).exp())
         parts = [
             sparse_decode(moved, W_dec, b_dec, into=decoder_into).pow(3).sum(),
             squared_error(moved, W_dec, b_dec, y, into=decoder_into).loss,
@@ -383,7 +386,9 @@ def test_what_an_input_was_centred_by_gets_its_gradient_from_the_sums_of_the_lat
     x, encoder, centre = (torch.randn(*n, generator=generator, dtype=torch.float64) for n in ((9, 8), (40, 8), (8,)))
     b_enc = x.new_zeros(40)
     centre.requires_grad_()
-    sparse_encode(x - centre.detach(), encoder, b_enc, TopK(5), centre=centre).values.square().sum().backward()
+    centred = x - centre.detach()
+    support = Support(encode(centred, encoder, b_enc, TopK(5)))
+    sparse_encode(centred, encoder, b_enc, support, centre=centre).square().sum().backward()
     (expected,) = torch.autograd.grad(picked((x - centre) @ encoder.T, CONFIGS["topk"], 5).square().sum(), [centre])
     torch.testing.assert_close(centre.grad, expected)
 

@@ -13,7 +13,7 @@ the file and what is wrong with it.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -34,18 +34,21 @@ from interp.sae.saelens import (
     without_config,
 )
 
+if TYPE_CHECKING:
+    from interp.sae.model import SAE
+
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
 _REMEDY = "save it again, or fetch it from where it came"
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
-def write(sae: Stored, folder: Path, format: str) -> None:
+def write(sae: "SAE", folder: Path, format: str) -> None:
     """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
     architecture = "interp" if format == "interp" else saelens_architecture(sae)
     if architecture is None:
-        kind = f"this {sae.kind} with the rule {type(sae.given['rule']).__name__}"
+        kind = f"this {sae.kind} with the rule {type(sae.rule).__name__}"
         raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
     if (folder / _SPARSIFY).exists():
         raise ValueError(f"{folder} holds another dictionary's {_SPARSIFY}: choose another folder")
@@ -114,13 +117,12 @@ def _from_release(release: str, sae_id: str) -> Stored:
     return from_saelens(loaded.cfg.to_dict(), Parts(loaded.state_dict(), source), source, {})
 
 
-def _to_native(sae: Stored) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    given = sae.given
-    rule, tensors = _from_rule(given["rule"], "threshold")
+def _to_native(sae: "SAE") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    rule, tensors = _from_rule(sae.rule, "threshold")
     names = ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")
-    tensors |= {name: given[name] for name in names if given.get(name) is not None}
-    hooks: dict[str, Any] = {name: list(given[name]) for name in ("widths", "scales") if name in given}
-    return {"kind": sae.kind, "rule": rule, "metadata": with_config(given), **hooks}, tensors
+    tensors |= {name: getattr(sae, name) for name in names if getattr(sae, name, None) is not None}
+    hooks: dict[str, Any] = {name: list(getattr(sae, name)) for name in ("widths", "scales") if hasattr(sae, name)}
+    return {"kind": sae.kind, "rule": rule, "metadata": with_config(sae), **hooks}, tensors
 
 
 def _from_native(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:

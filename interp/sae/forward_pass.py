@@ -17,11 +17,10 @@ from torch import Tensor
 
 from interp.processes import Processes
 from interp.sae import sparse_ops
-from interp.sae.encoding import PickingRule, Workspace
-from interp.sae.gradients import RowGradient
+from interp.sae.encoding import PickingRule, Workspace, encode
 from interp.sae.kernels import kernels
 from interp.sae.rules import Weights, refine
-from interp.sae.sparse_ops import Encoded, SquaredError, Support
+from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
 
 
 class Batch(NamedTuple):
@@ -100,10 +99,11 @@ class ForwardPass:
         """The rule's picks, of x or of another input (a residual), which then gets its gradient."""
         w, name = self.weights, "encoder" if "encoder" in self.weights else "W_dec"
         b_enc = w.get("b_enc", torch.zeros_like(w["W_dec"][:, 0]))
-        centre = w["b_dec"] if x is None and self.tied else None
-        low, into = self.low_precision and x is None, self.gradients[name]
-        given = (self.x if x is None else x, w[name], b_enc, rule)
-        encoded = self.ops.sparse_encode(*given, centre=centre, into=into, low_precision=low, workspace=self.workspace)
+        rows, low = self.x if x is None else x, self.low_precision and x is None
+        given = (rows.detach(), w[name].detach(), b_enc.detach())
+        support = Support(encode(*given, rule, low_precision=low, workspace=self.workspace))
+        centre, into = w["b_dec"] if x is None and self.tied else None, self.gradients[name]
+        encoded = Encoded(support, self.ops.sparse_encode(rows, w[name], b_enc, support, centre=centre, into=into))
         self.passes.append(encoded)
         return encoded
 
@@ -114,7 +114,7 @@ class ForwardPass:
         weights = Weights(encoder.detach(), b_enc.detach(), w["W_dec"].detach())
         picked = refine(fixed, before.support.codes_of(before.values), weights, rule, step)
         support = Support(kernels(fixed).rescore(picked, fixed, weights.encoder, weights.b_enc))
-        update = self.ops.encode_at(residual, encoder, b_enc, support, into=self.gradients["encoder"])
+        update = self.ops.sparse_encode(residual, encoder, b_enc, support, into=self.gradients["encoder"])
         encoded = Encoded(support, step * update + _at_entries(support, before))
         self.passes.append(encoded)
         return encoded

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from interp.activations import ActivationStatistics
 from interp.sae.architectures.sae_config import SAEConfig
-from interp.sae.encoding import PickingRule
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 from interp.sae.sparse_ops import Encoded, SquaredError, Support
@@ -27,15 +26,10 @@ class DenseOps:
 
     @staticmethod
     def sparse_encode(
-        x: Tensor, encoder: Tensor, b_enc: Tensor, rule: PickingRule, *, centre: Tensor | None, **_: Any
-    ) -> Encoded:
-        support = Support(rule.pick((x @ encoder.T + b_enc).detach()))
+        x: Tensor, encoder: Tensor, b_enc: Tensor, support: Support, *, centre: Tensor | None = None, **_: Any
+    ) -> Tensor:
         centred = x if centre is None else x + centre.detach() - centre
-        return Encoded(support, DenseOps.encode_at(centred, encoder, b_enc, support))
-
-    @staticmethod
-    def encode_at(x: Tensor, encoder: Tensor, b_enc: Tensor, support: Support, **_: Any) -> Tensor:
-        return (x @ encoder.T + b_enc)[support.rows, support.latents.long()]
+        return (centred @ encoder.T + b_enc)[support.rows, support.latents.long()]
 
     @staticmethod
     def sparse_decode(encoded: Encoded, W_dec: Tensor, b_dec: Tensor, **_: Any) -> Tensor:

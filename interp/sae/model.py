@@ -8,6 +8,7 @@
 same latents, as `SparseCodes`, without gradients.
 """
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,12 +17,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.codes import SparseCodes
+from interp.notebook import card, facts
 from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig
-from interp.sae.description import describe, show
 from interp.sae.kernels import kernels
 from interp.sae.rules import Rule, Weights
-from interp.sae.saelens import Stored, saelens_architecture
+from interp.sae.saelens import saelens_architecture
+
+_SPARSITY = ("k", "target_l0", "l1")
+"""What sets how many latents fire; the first of them that a dictionary has is told."""
+_ALWAYS_TOLD = ("batch_size", "seed")
 
 
 class SAE(nn.Module):
@@ -31,8 +36,6 @@ class SAE(nn.Module):
     """
 
     kind: ClassVar[str] = "sae"
-    _further: ClassVar[tuple[str, ...]] = ()
-    """What a kind is made from beside the rest."""
 
     def __init__(
         self,
@@ -93,24 +96,34 @@ class SAE(nn.Module):
         `saelens`: as `sae_lens.SAE.load_from_disk` reads them; ValueError for what it has no architecture for (it names
         the format to use). `interp`: any dictionary, for `load_sae`.
         """
-        formats.write(self._stored, Path(path), format)
+        formats.write(self, Path(path), format)
 
     @property
     def preferred_format(self) -> str:
         """`saelens` for what SAELens reads, else `interp`."""
-        return "interp" if saelens_architecture(self._stored) is None else "saelens"
+        return "interp" if saelens_architecture(self) is None else "saelens"
 
     def __repr__(self) -> str:
-        return describe(self)
+        """`TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture, or the rule of one from elsewhere; widths,
+        sparsity and place."""
+        given = self.rule if self.config is None else self.config
+        name = type(given).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
+        widths = f"{self.d_in} → {self.d_sae}" + ("" if self.d_out == self.d_in else f" → {self.d_out}")
+        sparsity = [f"{field}={value}" for field in _SPARSITY if (value := getattr(given, field, None)) is not None]
+        hooks = self.metadata.get("hook_names") or [self.metadata.get(key) for key in ("hook_name", "hook_name_out")]
+        place = " → ".join(dict.fromkeys(str(hook) for hook in hooks if hook))
+        return f"{name}({', '.join([widths, *sparsity[:1], *([place] if place else [])])})"
 
     def _repr_html_(self) -> str:
-        return show(self)
-
-    @property
-    def _stored(self) -> Stored:
-        """What another one like it is made from."""
-        names = ("W_enc", "W_dec", "b_enc", "b_dec", "rule", "config", "metadata", *self._further)
-        return Stored(self.kind, {name: getattr(self, name) for name in names})
+        n_parameters = sum(each.numel() for each in self.parameters())
+        known = {"parameters": f"{n_parameters:,}", "model": self.metadata.get("model_name")}
+        known["context"], config = self.metadata.get("context_size"), self.config
+        if config is None:
+            return card(repr(self), facts({**known, "training": "elsewhere"}))
+        given = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
+        default = {field.name: field.default for field in fields(config)}
+        told = {name: value for name, value in given.items() if value != default[name] or name in _ALWAYS_TOLD}
+        return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **told}))
 
     @property
     def _weights(self) -> Weights:
@@ -126,7 +139,7 @@ class SAE(nn.Module):
 class Transcoder(SAE):
     """Reads one hook, writes another. `sae(x)` holds the skip, `decode` does not: it knows no x."""
 
-    kind, _further = "transcoder", ("W_skip",)
+    kind = "transcoder"
     W_skip: Float[Tensor, "d_in d_out"] | None
 
     def __init__(self, *, W_skip: Float[Tensor, "d_in d_out"] | None = None, **given: Any):
@@ -141,7 +154,7 @@ class Transcoder(SAE):
 class Crosscoder(SAE):
     """Several hooks share its latents: x holds their activations side by side, in the order of `hook_names`."""
 
-    kind, _further = "crosscoder", ("widths", "scales")
+    kind = "crosscoder"
 
     def __init__(self, *, widths: tuple[int, ...], scales: tuple[float, ...] | None = None, **given: Any):
         super().__init__(**given)
@@ -171,9 +184,8 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. Where the
     architecture that it was trained with is not imported, its `config` is None.
     """
-    stored = formats.read(path_or_release, sae_id)
-    kind = {"sae": SAE, "transcoder": Transcoder, "crosscoder": Crosscoder}[stored.kind]
-    return kind(**stored.given).to(device)
+    kind, given = formats.read(path_or_release, sae_id)
+    return {"sae": SAE, "transcoder": Transcoder, "crosscoder": Crosscoder}[kind](**given).to(device)
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

@@ -13,13 +13,16 @@ What is damaged raises a ValueError that names the file; what weights cannot hol
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from interp.sae.architectures import ARCHITECTURES, SAEConfig, config_from_dict, config_to_dict
+from interp.sae.architectures import ARCHITECTURES, config_from_dict, config_to_dict
 from interp.sae.rules import MatchingPursuit, Threshold, TopK
+
+if TYPE_CHECKING:
+    from interp.sae.model import SAE
 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 """Architectures whose pre-activations may be scaled by decoder norms. The last two are checkpoints of a training."""
@@ -31,8 +34,7 @@ class Stored(NamedTuple):
     kind: str
     """`sae`, `transcoder` or `crosscoder`."""
     given: dict[str, Any]
-    """What it is made from: weights, `rule`, `config`, `metadata`; of a transcoder W_skip, of a crosscoder widths and
-    scales."""
+    """The arguments of its class."""
 
 
 class Parts:
@@ -76,10 +78,9 @@ def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> 
     raise ValueError(f"{source}: {name}={cfg.get(name)!r} must be a whole number in 1..{limit}")
 
 
-def with_config(given: dict[str, Any]) -> dict[str, Any]:
+def with_config(sae: "SAE") -> dict[str, Any]:
     """The metadata, with the config of the dictionary's training under `interp`."""
-    config: SAEConfig | None = given["config"]
-    return dict(given["metadata"]) if config is None else {**given["metadata"], "interp": config_to_dict(config)}
+    return dict(sae.metadata) if sae.config is None else {**sae.metadata, "interp": config_to_dict(sae.config)}
 
 
 def without_config(cfg: dict[str, Any], source: str) -> dict[str, Any]:
@@ -97,14 +98,14 @@ def without_config(cfg: dict[str, Any], source: str) -> dict[str, Any]:
         raise ValueError(f"{source}: metadata.interp is not the config of a dictionary: {error}") from error
 
 
-def saelens_architecture(sae: Stored) -> str | None:
+def saelens_architecture(sae: "SAE") -> str | None:
     """What SAELens calls a dictionary like this one; None if it has none."""
-    rule = sae.given["rule"]
+    rule = sae.rule
     if sae.kind == "crosscoder" or (isinstance(rule, Threshold) and bool((rule.threshold < 0).any())):
         return None
     zero = isinstance(rule, Threshold) and not bool(rule.threshold.any())
     if sae.kind == "transcoder":
-        skip = "" if sae.given["W_skip"] is None else "skip_"
+        skip = "" if getattr(sae, "W_skip", None) is None else "skip_"
         return f"{'' if zero else 'jumprelu_'}{skip}transcoder" if isinstance(rule, Threshold) else None
     match rule:
         case TopK():
@@ -116,15 +117,14 @@ def saelens_architecture(sae: Stored) -> str | None:
     return None
 
 
-def to_saelens(sae: Stored, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def to_saelens(sae: "SAE", architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What goes into `cfg.json`, and the tensors."""
-    given, rule = sae.given, sae.given["rule"]
-    (d_sae, d_out), W_skip = given["W_dec"].shape, given.get("W_skip")
-    cfg: dict[str, Any] = {"d_in": len(given["W_enc"]), "d_sae": d_sae, "device": "cpu"}
-    cfg |= {"dtype": str(given["W_dec"].dtype).removeprefix("torch."), "normalize_activations": "none"}
+    rule, W_skip = sae.rule, getattr(sae, "W_skip", None)
+    cfg: dict[str, Any] = {"d_in": sae.d_in, "d_sae": sae.d_sae, "device": "cpu"}
+    cfg |= {"dtype": str(sae.W_dec.dtype).removeprefix("torch."), "normalize_activations": "none"}
     cfg |= {"apply_b_dec_to_input": sae.kind != "transcoder", "reshape_activations": "none"}
     names = ("W_dec", "b_dec") if architecture == "matching_pursuit" else ("W_enc", "W_dec", "b_enc", "b_dec")
-    tensors = {name: given[name] for name in names}
+    tensors: dict[str, Tensor] = {name: getattr(sae, name) for name in names}
     match rule:
         case TopK(k):
             cfg |= {"k": k, "rescale_acts_by_decoder_norm": False}
@@ -132,12 +132,12 @@ def to_saelens(sae: Stored, architecture: str) -> tuple[dict[str, Any], dict[str
             cfg |= {"max_iterations": k, "residual_threshold": residual_threshold}
             cfg |= {"stop_on_duplicate_support": stop_on_repeat}
         case Threshold(threshold) if "jumprelu" in architecture:
-            tensors["threshold"] = threshold.to(given["W_dec"])
+            tensors["threshold"] = threshold.to(sae.W_dec)
     if sae.kind == "transcoder":
-        cfg["d_out"] = d_out
+        cfg["d_out"] = sae.d_out
     if W_skip is not None:
         tensors["W_skip"] = W_skip.T
-    metadata = {"prepend_bos": True, **with_config(given), "sae_lens_version": version("sae-lens")}
+    metadata = {"prepend_bos": True, **with_config(sae), "sae_lens_version": version("sae-lens")}
     return {**cfg, "metadata": metadata}, tensors
 
 

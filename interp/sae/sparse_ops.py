@@ -1,15 +1,17 @@
 """The differentiable operations of a dictionary, at the cost of the entries that fire.
 
-    sparse_encode   value_p = ⟨x_i, W_enc[j]⟩ + b_enc[j]  of the entries p = (i, j) that a rule picks
+    sparse_encode   value_p = ⟨x_i, W_enc[j]⟩ + b_enc[j]  of the entries p = (i, j) that a rule picked
     sparse_decode   x_hat_i = Σ_p value_p · W_dec[j] + b_dec
     squared_error   Σ_i ‖x_hat_i − y_i‖², or its mean over dictionaries made of prefixes of the latents
     at_latents      vector[j] of each entry;   latent_rows  W[j] of some latents;   row_norms  ‖W[j]‖ of all
 
-Each is a `torch.autograd.Function` over `kernels`, so neither pass makes anything of size [row, d_sae] or [nnz, d]
-(beyond the tiles of `encode`). Picks are held fixed. With a `RowGradient` to go `into`, the gradient of a matrix is
-left there unsummed, for an optimizer that sums and uses it row by row; without one autograd gets the whole tensor.
+Each computes its result by `kernels` and gives autograd a function for the way back, so neither pass makes anything of
+size [row, d_sae] or [nnz, d] (beyond the tiles of `encode`). Picks are held fixed. The gradient of a matrix is a sum
+over the entries of each latent: with a `RowGradient` to go `into` it is left there in parts, for an optimizer that sums
+and uses it row by row; without one autograd gets the whole tensor.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,12 +21,12 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from interp.codes import SparseCodes
-from interp.sae.encoding import PickingRule, Workspace, encode
-from interp.sae.gradients import RowGradient, hand_over, hand_over_part
-from interp.sae.kernels import ByLatent, LatentSum, kernels
-from interp.sae.torch_kernels import Matrix, PerLatent, Rows, Values
+from interp.sae.encoding import Workspace
+from interp.sae.kernels import AdamStep, ByLatent, LatentSum, kernels
+from interp.sae.torch_kernels import Matrix, PerLatent, Rows, Values, Vector
 
-Into = RowGradient | None
+Add = Callable[[Tensor], object]
+"""Adds a part of a gradient to a tensor."""
 
 
 class Support:
@@ -62,180 +64,182 @@ class SquaredError(NamedTuple):
     """Its Σ ‖·‖², without a gradient too."""
 
 
+class RowGradient:
+    """The gradient of one parameter, in the parts that backward passes leave.
+
+    Where it is one sum over the entries of each latent, the optimizer computes it and uses it row by row, and it is
+    never stored; whoever asks for the tensor gets it.
+    """
+
+    def __init__(self, parameter: Tensor, memory: Workspace | None = None, name: str = ""):
+        """`memory`: where the whole gradient is kept under this name, until that of the parameter's next step."""
+        self.parameter, self.memory, self.name = parameter, memory or Workspace(), f"gradient of {name}"
+        self.sums: list[LatentSum] = []
+        self.further: list[Add] = []
+
+    def tensor(self) -> Float[Tensor, "..."]:
+        """All parts together, added up once."""
+        parameter = self.parameter
+        if not self.sums and not self.further:
+            return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        rows, width = parameter.shape
+        total = self.memory.take(self.name, rows, width, parameter.dtype, parameter.device)
+        if self.sums:
+            kernels(total).sum_by_latent(*self.sums[0], total)
+        else:
+            total.zero_()
+        for more in self.sums[1:]:
+            _add(total, more)
+        for add in self.further:
+            add(total)
+        if parameter.grad is not None:
+            total += parameter.grad
+        self.sums, self.further, parameter.grad = [], [], total
+        return total
+
+    def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep, unit_norm: bool) -> None:
+        """A step of the weight in place; row by row where the gradient is one sum that nobody has asked to see."""
+        if len(self.sums) == 1 and not self.further and self.parameter.grad is None:
+            kernels(weight).sum_by_latent_adam_(self.sums[0], weight, mean, square, adam, unit_norm)
+            return
+        tensors = (weight, self.tensor(), mean, square)
+        as_rows = [tensor if tensor.ndim == 2 else tensor[None] for tensor in tensors]
+        kernels(weight).adam_(as_rows[0], as_rows[1], as_rows[2], as_rows[3], adam, unit_norm)
+
+
+Into = RowGradient | None
+
+
 def sparse_encode(
-    x: Rows,
-    encoder: Matrix,
-    b_enc: PerLatent,
-    rule: PickingRule,
-    *,
-    centre: Float[Tensor, " d"] | None = None,
-    into: Into = None,
-    low_precision: bool = False,
-    workspace: Workspace | None = None,
-) -> Encoded:
-    """The entries that the rule picks, with their pre-activations. `encoder` holds one row a latent.
+    x: Rows, encoder: Matrix, b_enc: PerLatent, support: Support, *, centre: Tensor | None = None, into: Into = None
+) -> Values:
+    """The values that the support holds already, as a function of x and the weights. `encoder` has one row a latent.
 
     centre: what was taken away from x, if x itself asks for no gradient: −Σ_ij g_ij W_enc[j] then reaches it at the
     cost of one row.
     """
-    given = (x.detach(), encoder.detach(), b_enc.detach())
-    support = Support(encode(*given, rule, low_precision=low_precision, workspace=workspace))
-    return Encoded(support, encode_at(x, encoder, b_enc, support, centre=centre, into=into))
+    rows, W_enc = x.detach(), encoder.detach()
+
+    def gradients(slope: Values) -> tuple[Tensor | None, ...]:
+        slope = slope.contiguous()
+        sums = kernels(slope).latent_sums(support.by_latent, slope)
+        zero = rows.new_zeros(rows.shape[1])
+        on_x = kernels(rows).decode(support.codes_of(slope), W_enc, zero) if x.requires_grad else None
+        on_encoder = hand_over(LatentSum(support.by_latent, slope, rows), encoder, into)
+        return on_x, on_encoder, sums, None if centre is None else -(sums @ W_enc)
+
+    return _Operation.apply(support.codes.values.detach(), gradients, x, encoder, b_enc, centre)
 
 
-def encode_at(
-    x: Rows, encoder: Matrix, b_enc: PerLatent, support: Support, *, centre: Tensor | None = None, into: Into = None
-) -> Values:
-    """The values that the support holds already, as a function of x and the weights."""
-    return _Encode.apply(x, encoder, b_enc, centre, support, into)
+def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: Into = None) -> Rows:
+    support, codes, decoder = encoded.support, encoded.support.codes_of(encoded.values), W_dec.detach()
 
+    def gradients(slope: Rows) -> tuple[Tensor | None, ...]:
+        slope = slope.contiguous()
+        dots = kernels(slope).rescore(codes, slope, decoder, torch.zeros_like(decoder[:, 0])).values
+        on_W_dec = hand_over(LatentSum(support.by_latent, codes.values, slope), W_dec, into)
+        return dots, on_W_dec, slope.sum(0)
 
-def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Float[Tensor, " d"], *, into: Into = None) -> Rows:
-    return _Decode.apply(encoded.values, W_dec, b_dec, encoded.support, into)
+    x_hat = kernels(decoder).decode(codes, decoder, b_dec.detach())
+    return _Operation.apply(x_hat, gradients, encoded.values, W_dec, b_dec)
 
 
 def squared_error(
-    encoded: Encoded,
-    W_dec: Matrix,
-    b_dec: Float[Tensor, " d"],
-    target: Rows,
-    *,
-    ends: tuple[int, ...] = (),
-    into: Into = None,
+    encoded: Encoded, W_dec: Matrix, b_dec: Vector, target: Rows, *, ends: tuple[int, ...] = (), into: Into = None
 ) -> SquaredError:
     """`sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
 
-    ends: the loss is the mean over the dictionaries of the first `end` latents each; the last holds all.
+    ends: the loss is the mean over the dictionaries of the first `end` latents each; the last holds all. With e the
+    error, of prefixes the mean of those with latent j, ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
     """
-    return SquaredError(*_SquaredError.apply(encoded.values, W_dec, b_dec, target, encoded.support, ends, into))
+    support, codes = encoded.support, encoded.support.codes_of(encoded.values)
+    given = (codes, W_dec.detach(), b_dec.detach(), target.detach())
+    if len(ends) < 2:
+        error, dots = kernels(target).decode_backward(*given)
+        loss = whole = torch.linalg.vector_norm(error).square()
+        table = mean_error = error
+    else:
+        nested = kernels(target).nested_backward(*given, torch.tensor(ends, device=target.device))
+        error, dots, residuals = nested.error, nested.gradient / len(ends), nested.residuals.div_(len(ends))
+        loss, whole = nested.squared_errors.mean(), nested.squared_errors[-1]
+        table, mean_error = residuals.flatten(0, 1), residuals[0]
+
+    def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
+        twice = 2 * slope
+        entries = _in_table(support.by_latent, ends, len(mean_error))
+        on_W_dec = hand_over(LatentSum(entries, twice * codes.values, table), W_dec, into)
+        on_b_dec = twice * mean_error.sum(0) if b_dec.requires_grad else None
+        return twice * dots, on_W_dec, on_b_dec, -twice * mean_error if target.requires_grad else None
+
+    return SquaredError(_Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target), error, whole)
 
 
 def at_latents(vector: PerLatent, support: Support) -> Values:
-    return _AtLatents.apply(vector, support)
+    def gradients(slope: Values) -> tuple[PerLatent]:
+        return (kernels(slope).latent_sums(support.by_latent, slope.contiguous()),)
+
+    return _Operation.apply(vector.detach()[support.latents], gradients, vector)
 
 
 def latent_rows(matrix: Matrix, latents: Int[Tensor, " some"], into: Into = None) -> Float[Tensor, "some d"]:
     """The rows of some latents, each named once."""
-    return _LatentRows.apply(matrix, latents, into)
+
+    def gradients(slope: Rows) -> tuple[Tensor | None]:
+        return (hand_over(lambda total: total.index_add_(0, latents, slope), matrix, into),)
+
+    return _Operation.apply(matrix.detach()[latents], gradients, matrix)
 
 
 def row_norms(matrix: Matrix, widths: tuple[int, ...], into: Into = None) -> PerLatent:
     """The norm of each row, or the sum of the norms of its parts of these widths."""
-    return _RowNorms.apply(matrix, widths, into)
+    parts = matrix.detach().split(list(widths), dim=1)
+    norms = torch.stack([part.norm(dim=1) for part in parts])
 
-
-class _Encode(Function):
-    @staticmethod
-    def forward(ctx: Any, x, encoder, b_enc, centre, support, into):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x.detach(), encoder.detach())
-        ctx.support, ctx.into = support, into
-        return support.codes.values.detach()
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        x, encoder = ctx.saved_tensors
-        slope, support = slope.contiguous(), ctx.support
-        sums = kernels(slope).latent_sums(support.by_latent, slope)
-        needs_x, needs_encoder, _, needs_centre = ctx.needs_input_grad[:4]
-        on_x = kernels(x).decode(support.codes_of(slope), encoder, x.new_zeros(x.shape[1])) if needs_x else None
-        on_encoder = hand_over(LatentSum(support.by_latent, slope, x), ctx.into) if needs_encoder else None
-        return on_x, on_encoder, sums, -(sums @ encoder) if needs_centre else None, None, None
-
-
-class _Decode(Function):
-    @staticmethod
-    def forward(ctx: Any, values, W_dec, b_dec, support, into):  # type: ignore[no-untyped-def]
-        values, W_dec = values.detach(), W_dec.detach()
-        ctx.save_for_backward(values, W_dec)
-        ctx.support, ctx.into = support, into
-        return kernels(W_dec).decode(support.codes_of(values), W_dec, b_dec.detach())
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        values, W_dec = ctx.saved_tensors
-        slope, support = slope.contiguous(), ctx.support
-        dots = kernels(slope).rescore(support.codes, slope, W_dec, torch.zeros_like(W_dec[:, 0])).values
-        latent_sum = LatentSum(support.by_latent, values, slope)
-        return dots, hand_over(latent_sum, ctx.into) if ctx.needs_input_grad[1] else None, slope.sum(0), None, None
-
-
-class _SquaredError(Function):
-    """∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i; of prefixes, e is the mean of those with j."""
-
-    @staticmethod
-    def forward(ctx: Any, values, W_dec, b_dec, target, support, ends, into):  # type: ignore[no-untyped-def]
-        given = (support.codes_of(values), W_dec.detach(), b_dec.detach(), target.detach())
-        ops = kernels(target)
-        if len(ends) < 2:
-            error, dots = ops.decode_backward(*given)
-            loss = whole = torch.linalg.vector_norm(error).square()
-            ctx.save_for_backward(values.detach(), dots, error, error)
-        else:
-            nested = ops.nested_backward(*given, torch.tensor(ends, device=target.device))
-            error, table = nested.error, nested.residuals.div_(len(ends))
-            loss, whole = nested.squared_errors.mean(), nested.squared_errors[-1]
-            ctx.save_for_backward(values.detach(), nested.gradient / len(ends), table.flatten(0, 1), table[0])
-        ctx.support, ctx.ends, ctx.into = support, ends, into
-        whole = whole.clone().to(loss)
-        ctx.mark_non_differentiable(error, whole)
-        ctx.set_materialize_grads(False)
-        return loss, error, whole
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor, *_: Any) -> Any:
-        values, dots, table, mean_error = ctx.saved_tensors
-        twice, (_, needs_W_dec, needs_b_dec, needs_target) = 2 * slope, ctx.needs_input_grad[:4]
-        on_W_dec = None
-        if needs_W_dec:
-            by_latent = _in_table(ctx.support.by_latent, ctx.ends, len(mean_error))
-            on_W_dec = hand_over(LatentSum(by_latent, twice * values, table), ctx.into)
-        on_b_dec = twice * mean_error.sum(0) if needs_b_dec else None
-        on_target = -twice * mean_error if needs_target else None
-        return twice * dots, on_W_dec, on_b_dec, on_target, None, None, None
-
-
-class _AtLatents(Function):
-    @staticmethod
-    def forward(ctx: Any, vector, support):  # type: ignore[no-untyped-def]
-        ctx.support = support
-        return vector.detach()[support.latents]
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        return kernels(slope).latent_sums(ctx.support.by_latent, slope.contiguous()), None
-
-
-class _LatentRows(Function):
-    @staticmethod
-    def forward(ctx: Any, matrix, latents, into):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(matrix.detach())
-        ctx.latents, ctx.into = latents, into
-        return matrix.detach()[latents]
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        (matrix,), latents = ctx.saved_tensors, ctx.latents
-        return hand_over_part(lambda total: total.index_add_(0, latents, slope), matrix, ctx.into), None, None
-
-
-class _RowNorms(Function):
-    @staticmethod
-    def forward(ctx: Any, matrix, widths, into):  # type: ignore[no-untyped-def]
-        norms = torch.stack([part.norm(dim=1) for part in matrix.detach().split(list(widths), dim=1)])
-        ctx.save_for_backward(matrix.detach(), norms)
-        ctx.widths, ctx.into = list(widths), into
-        return norms.sum(0)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        (matrix, norms), widths = ctx.saved_tensors, ctx.widths
+    def gradients(slope: PerLatent) -> tuple[Tensor | None]:
         factors = slope / norms.clamp(min=torch.finfo(norms.dtype).tiny)
 
         def add(total: Tensor) -> None:
-            for into, part, factor in zip(total.split(widths, 1), matrix.split(widths, 1), factors, strict=True):
-                into.addcmul_(part, factor[:, None])
+            for place, part, factor in zip(total.split(list(widths), 1), parts, factors, strict=True):
+                place.addcmul_(part, factor[:, None])
 
-        return hand_over_part(add, matrix, ctx.into), None, None
+        return (hand_over(add, matrix, into),)
+
+    return _Operation.apply(norms.sum(0), gradients, matrix)
+
+
+def hand_over(part: LatentSum | Add, matrix: Matrix, into: Into) -> Matrix | None:
+    """A part of the matrix's gradient, to whoever collects it; else the gradient itself."""
+    if not matrix.requires_grad:
+        return None
+    parts = RowGradient(matrix.detach()) if into is None else into
+    if isinstance(part, LatentSum):
+        parts.sums.append(part)
+    else:
+        parts.further.append(part)
+    return parts.tensor() if into is None else None
+
+
+class _Operation(Function):
+    """A result, and how its slope becomes the gradients of the inputs that it was made from."""
+
+    @staticmethod
+    def forward(ctx: Any, result: Tensor, gradients: Callable[[Tensor], Any], *inputs: Any) -> Tensor:
+        ctx.gradients = gradients
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        gradients, ctx.gradients = ctx.gradients, None  # what it holds is free from here on
+        return None, None, *gradients(slope)
+
+
+def _add(total: Tensor, latent_sum: LatentSum) -> None:
+    """At the cost of the latents that fire."""
+    offsets, rows, entries = latent_sum.by_latent
+    fires = offsets.diff().nonzero()[:, 0]
+    of_these = ByLatent(torch.cat([offsets[fires], offsets[-1:]]), rows, entries)
+    sums = kernels(total).sum_by_latent(of_these, latent_sum.weights, latent_sum.dense)
+    total.index_add_(0, fires, sums)
 
 
 def _in_table(by_latent: ByLatent, ends: tuple[int, ...], rows: int) -> ByLatent:

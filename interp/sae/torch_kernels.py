@@ -31,6 +31,7 @@ from interp.codes import SparseCodes
 Rows = Float[Tensor, "row d"]
 Matrix = Float[Tensor, "d_sae d"]
 PerLatent = Float[Tensor, " d_sae"]
+Vector = Float[Tensor, " d"]
 Values = Float[Tensor, " nnz"]
 _ENTRIES_AT_ONCE = 1 << 14
 
@@ -154,7 +155,7 @@ class TorchKernels:
         assert kept is not None
         return kept
 
-    def above(self, pre: PreActivations, threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
+    def above(self, pre: PreActivations, threshold: PerLatent) -> SparseCodes:
         """All that exceed their latent's threshold."""
         pre = whole(pre)
         active = pre > threshold
@@ -177,7 +178,7 @@ class TorchKernels:
             kept = larger | (equal & (equal.cumsum(0) <= n - larger.sum()))
         return kept_entries(codes, kept)
 
-    def keep_above(self, codes: SparseCodes, threshold: Float[Tensor, " d_sae"]) -> SparseCodes:
+    def keep_above(self, codes: SparseCodes, threshold: PerLatent) -> SparseCodes:
         """The entries that exceed their latent's threshold."""
         return kept_entries(codes, codes.values > threshold[codes.latents])
 
@@ -186,15 +187,15 @@ class TorchKernels:
         values = self._dots(codes.offsets, codes.latents, x, encoder).add_(b_enc[codes.latents])
         return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
 
-    def decode(self, codes: SparseCodes, W_dec: Matrix, b_dec: Float[Tensor, " d"]) -> Rows:
+    def decode(self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector) -> Rows:
         return self._bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
 
-    def decode_backward(self, codes: SparseCodes, W_dec: Matrix, b_dec: Float[Tensor, " d"], x: Rows) -> Decoded:
+    def decode_backward(self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector, x: Rows) -> Decoded:
         error = self.decode(codes, W_dec, b_dec).sub_(x)
         return Decoded(error, self._dots(codes.offsets, codes.latents, error, W_dec))
 
     def nested_backward(
-        self, codes: SparseCodes, W_dec: Matrix, b_dec: Float[Tensor, " d"], x: Rows, ends: Int[Tensor, " group"]
+        self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector, x: Rows, ends: Int[Tensor, " group"]
     ) -> Nested:
         """`ends` increase, and the last is d_sae. A group's rows are added to the sum of the groups before it."""
         rows, groups = len(x), torch.searchsorted(ends, codes.latents, right=True)

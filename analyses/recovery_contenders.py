@@ -14,8 +14,16 @@ from analyses.peers import MATRYOSHKA_SHARES, saelens_trainer
 from analyses.pruning import prune
 from analyses.recovery_worlds import HOOK, World
 from interp.activations import ActivationStore
-from interp.sae import BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, SAEConfig, TopKConfig, load_sae, train_sae
-from interp.sae.architectures import PickConfig
+from interp.sae import (
+    BatchTopKConfig,
+    JumpReLUConfig,
+    MatryoshkaConfig,
+    PickConfig,
+    SAEConfig,
+    TopKConfig,
+    load_sae,
+    train_sae,
+)
 
 BATCH, FALL = 256, 0.2
 SAELENS_RATE, SAELENS_DEAD, DEFAULT_RATE, DEFAULT_BATCH = 6e-3, 1 / 80, 3e-4, 1024

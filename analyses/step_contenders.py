@@ -17,11 +17,11 @@ from interp.sae import (
     GatedConfig,
     JumpReLUConfig,
     MatryoshkaConfig,
+    PickConfig,
     ReLUConfig,
     SAEConfig,
     TopKConfig,
 )
-from interp.sae.architectures import PickConfig
 from interp.sae.encoding import has_fast_bfloat16
 from interp.sae.learner import Learner
 from interp.sae.site import Site

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.activations import ActivationStatistics
-from interp.sae.architectures import (
+from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
     JumpReLUConfig,

@@ -158,7 +158,7 @@ class RunConfig(SimpleNamespace):
 def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedConfig":
     if "load" in values:
         return LoadedConfig(**read_fields(LoadedConfig, values))
-    from interp.sae.architectures.sae_config import renamed
+    from interp.sae.architectures import renamed
 
     values = renamed(values)
     kind = architecture_named(values.pop("architecture", default.architecture))

@@ -1,14 +1,13 @@
 """Sparse dictionaries: architectures, kernels, training, and speaking SAELens."""
 
-from interp.sae.architectures import (
-    ARCHITECTURES,
+from interp.sae.architectures import ARCHITECTURES
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReLUConfig
+from interp.sae.architectures.topk import (
     BatchTopKConfig,
-    GatedConfig,
-    JumpReLUConfig,
     MatchingPursuitConfig,
     MatryoshkaConfig,
-    ReLUConfig,
-    SAEConfig,
+    PickConfig,
     TopKConfig,
 )
 from interp.sae.gradient_check import check_gradients
@@ -24,6 +23,7 @@ __all__ = [
     "JumpReLUConfig",
     "MatchingPursuitConfig",
     "MatryoshkaConfig",
+    "PickConfig",
     "ReLUConfig",
     "SAEConfig",
     "TopKConfig",

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
 from interp.hooks import UNNAMED
-from interp.sae.architectures.sae_config import config_from_dict
+from interp.sae.architectures import config_from_dict
 from interp.sae.training import train_sae
 
 NEEDS_K = ("topk", "batchtopk", "matryoshka", "matching_pursuit")

@@ -13,45 +13,41 @@ variance.
 Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.
 """
 
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae.encoding import PickingRule
-from interp.sae.field_limits import (
-    ABOVE_0,
-    AT_LEAST_1,
-    INSIDE,
-    Count,
-    Fraction,
-    Limit,
-    NonNegative,
-    Positive,
-    check_fields,
-)
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.revival import auxk, fading
 from interp.sae.rules import Rule
 
-FREEZES = ("nothing", "decoder", "encoder", "directions")
-_FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All that are known, by name."""
 
 
-_NOW_CONSTANT = (
-    ("decay_shape", "linear"),
-    ("log_loss", True),
-    ("ema", None),
-    ("scale_inputs", True),
-    ("threshold_decay", 0.999),
-    ("bandwidth_end", None),
-    ("tanh_scale", 4.0),
-    ("p_end", 1.0),
-)
-"""Fields of earlier files, with the values that are built in."""
+class Limit(NamedTuple):
+    """What the values of a field must be, as an annotation of its type: `Annotated[int, AT_LEAST_1]`."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
+ABOVE_0 = Limit("be above 0", lambda value: value > 0)
+NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
+Count = Annotated[int, AT_LEAST_1]
+Positive = Annotated[float, ABOVE_0]
+NonNegative = Annotated[float, NOT_NEGATIVE]
+FREEZES = ("nothing", "decoder", "encoder", "directions")
+_FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
+INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
+Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda value: 0 <= value <= 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +109,7 @@ class SAEConfig:
         ARCHITECTURES[name] = cls
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        _check_fields(self)
         if self.unit_norm and self.decoder_init != 1.0:
             raise ValueError(f"decoder_init={self.decoder_init} needs unit_norm=False: unit rows start at norm 1")
 
@@ -197,32 +193,23 @@ class SAEConfig:
         raise NotImplementedError(f"{type(self).__name__} says nowhere what it becomes: give it a method `trained`")
 
 
-def config_to_dict(config: SAEConfig) -> dict[str, Any]:
-    """JSON-able; `config_from_dict` reads it."""
-    return {"architecture": config.architecture, **asdict(config)}
-
-
-def config_from_dict(values: dict[str, Any]) -> SAEConfig:
-    """Raises ValueError for an architecture or a field that is not known, as the fields are named now."""
-    values = renamed(values)
-    name = values.pop("architecture", None)
-    if name not in ARCHITECTURES:
-        raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")
-    kind = ARCHITECTURES[name]
-    unknown = set(values) - {field.name for field in fields(kind)}
-    if unknown:
-        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return kind(**given)
-
-
-def renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a file of an earlier version under their present names, without those that are constants now."""
-    values = {field: value for field, value in values.items() if (field, value) not in _NOW_CONSTANT}
-    values.pop("max_norm", None)  # rows above a limit are left out of the store now
-    if values.get("train_decoder") in (True, False) and not values.pop("train_decoder"):
-        values["freeze"] = "decoder"
-    return values
+def _check_fields(config: Any) -> None:
+    """Raises ValueError for the first number that is of a wrong kind, not finite or beyond the limit of its field."""
+    names = {int: "whole number", float: "number"}
+    for field in fields(config):
+        value, limits = getattr(config, field.name), getattr(field.type, "__metadata__", ())
+        hint = get_args(field.type)[0] if limits else field.type
+        kind = next((kind for kind in names if hint in (kind, kind | None)), None)
+        if value is None and hint != kind:
+            continue
+        if kind is not None:
+            if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+                raise ValueError(f"{field.name}={value!r} must be a {names[kind]}")
+            if not math.isfinite(value):
+                raise ValueError(f"{field.name}={value} must be finite")
+        for limit in limits:
+            if not limit.holds(value):
+                raise ValueError(f"{field.name}={value} must {limit.name}")
 
 
 def rise(step: int, fraction: float, steps: int) -> float:

@@ -5,11 +5,14 @@
                  that was picked (in the paper the mean over batches once trained)              (arXiv 2412.06410)
     Matryoshka   BatchTopK with the mean of that loss over the dictionaries that prefixes of the latents make
                                                                                                 (arXiv 2503.17547)
+    Pursuit      r = x − b_dec;  k times  j = argmax ⟨r, W_dec[j]⟩,  z_j = ReLU(⟨r, W_dec[j]⟩),  r ← r − z_j W_dec[j]
+                                                                                                (arXiv 2506.03093)
 
-They have no penalty, k falls over the run, and the encoder may be unrolled (`PickConfig`).
+They have no penalty. But for matching pursuit k falls over the run, and the encoder may be unrolled (`PickConfig`).
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -18,11 +21,11 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.processes import Processes
-from interp.sae.architectures.sae_config import SAEConfig
-from interp.sae.field_limits import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive
+from interp.sae.architectures.sae_config import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.kernels import PreActivations, kernels, pick_kernels
-from interp.sae.rules import MARGIN, PreActivationRule, Refined, Rule, Threshold, TopK
+from interp.sae.rules import MARGIN, MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
+from interp.sae.sparse_ops import Support
 
 _ANNEALED_FIRST = 1e-3
 _MOST_AT_START = 1 / 8
@@ -193,14 +196,53 @@ class MatryoshkaConfig(BatchTopKConfig):
     @property
     def ends(self) -> tuple[int, ...]:
         """Where each prefix ends."""
-        total, ends = 0.0, []
-        for share in self.groups:
-            total += share
-            ends.append(round(total * self.d_sae))
-        return tuple(ends)
+        return tuple(round(total * self.d_sae) for total in accumulate(self.groups))
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
         return f.squared_error(ends=self.ends)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingPursuitConfig(SAEConfig):
+    """Mallat & Zhang 1993; as an SAE Costa et al. 2025, arXiv 2506.03093. The decoder's rows encode too. Gradients go
+    through all k steps, picks held fixed."""
+
+    architecture: ClassVar[str] = "matching_pursuit"
+    has_encoder: ClassVar[bool] = False
+    k: int = 32
+    """Steps, each of which adds a latent or changes one."""
+    aux_coefficient: NonNegative = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.k <= self.d_sae:
+            raise ValueError(f"k={self.k} must be in 1..d_sae={self.d_sae}")
+        if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
+            raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
+
+    def encode(self, f: ForwardPass) -> Encoded:
+        """All steps' entries, of each row in the order in which they were taken; a latent may stand there twice."""
+        residual = f.centred
+        for step in range(self.k):
+            taken = f.encode(TopK(1), residual)
+            if step < self.k - 1:
+                residual = f.residual(taken, residual)
+        supports, parts = zip(*f.passes, strict=True)
+        order = torch.cat([support.rows for support in supports]).argsort(stable=True)
+        latents, values = torch.cat([support.latents for support in supports])[order], torch.cat(parts)[order]
+        counts = torch.stack([support.codes.offsets.diff() for support in supports]).sum(0)
+        return Encoded(Support(SparseCodes.from_counts(counts, latents, values.detach(), self.d_sae)), values)
+
+    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**weights, "encoder": weights["W_dec"], "b_enc": torch.zeros_like(weights["W_dec"][:, 0])}
+
+    def check_site(self, *, tied: bool, hooks: int) -> None:
+        super().check_site(tied=tied, hooks=hooks)
+        if not tied or hooks > 1:
+            raise ValueError("matching pursuit reads and writes one hook; choose another architecture for several")
+
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> MatchingPursuit:
+        return MatchingPursuit(self.k)
 
 
 def short_steps(d_sae: int, tokens: int) -> dict[str, Any]:

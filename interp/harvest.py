@@ -145,7 +145,11 @@ def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, 
         origin=origin,
     )
     batch_rows = min(passes.batch_size, n_seq) * n_ctx
-    make = partial(ScatterWriter, out, config, passes.rows, batch_rows=batch_rows, resume=resume)
+
+    def make() -> ScatterWriter:
+        shard_rows = config.shard_rows(passes.rows.blocks(), config.n_shards(len(passes.rows)))
+        return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows, resume=resume)
+
     writer = team.all_do(lambda: make() if team.is_first else None)
     with writer or nullcontext():
         team.all_do(lambda: shared.find_limits(writer, origin["max_norm"], progress))

@@ -1,20 +1,65 @@
 """Forward passes over sequences of a token set: what the hooks of a model see there, of the rows that are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.kept_rows import KeptRows
 from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm
 from interp.activations.shards import check_dtype
 from interp.files import digest
 from interp.hooks import Hook, Model, hooked_rows, module_of, name_of, resolve_hooks, size_of
 
-_SEQUENCES_AT_ONCE = 2048
+_SEQUENCES_AT_ONCE = 256
+
+
+class KeptRows:
+    """Row ids seq · n_ctx + pos of the tokens that are kept, block by block.
+
+    Raises ValueError for what is no token id or no position, and where no row is left.
+    """
+
+    def __init__(self, tokens: Int[Tensor, "seq pos"], exclude: Sequence[int], exclude_positions: Sequence[int] = ()):
+        for token in exclude:
+            if not 0 <= token < 1 << 31:
+                raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
+        for position in exclude_positions:
+            if not 0 <= position < tokens.shape[1]:
+                of = f"which is no position in 0..{tokens.shape[1] - 1}"
+                raise ValueError(f"exclude_positions={list(exclude_positions)} holds {position}, {of}")
+        self.tokens, self._exclude = tokens, torch.tensor(list(exclude), dtype=tokens.dtype)
+        positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
+        self.left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
+        """The options by which rows are left out, without those that leave out none."""
+        self._positions = torch.ones(tokens.shape[1], dtype=torch.bool)
+        self._positions[list(exclude_positions)] = False
+        self.excluded = {"token": 0, "position": 0}
+        """Rows left out, by cause; those of an excluded token at an excluded position count with the tokens."""
+        for block in tokens.split(_SEQUENCES_AT_ONCE):
+            allowed = self._allowed(block)
+            self.excluded["token"] += int((~allowed).sum())
+            self.excluded["position"] += int((allowed & ~self._positions).sum())
+        if not len(self):
+            left_out = f"excluded ids {list(exclude)}" + (" or positions" if exclude_positions else "")
+            raise ValueError(f"no token is left to harvest: all {tokens.numel()} are among the {left_out}")
+
+    def __len__(self) -> int:
+        return self.tokens.numel() - sum(self.excluded.values())
+
+    def of(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
+        """Counted from the first row of the sequences."""
+        return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
+
+    def blocks(self) -> Iterator[Int[Tensor, " row"]]:
+        """Of some sequences at a time."""
+        for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
+            yield start * self.tokens.shape[1] + self.of(slice(start, start + _SEQUENCES_AT_ONCE))
+
+    def _allowed(self, tokens: Int[Tensor, "seq pos"]) -> Bool[Tensor, "seq pos"]:
+        return torch.isin(tokens, self._exclude, invert=True)
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -
         **options,
     )
     ids = torch.arange(n_rows)
-    with scatter.ScatterWriter(path, config, ids, batch_rows=n_rows) as writer:
+    with scatter.ScatterWriter(path, config, config.shard_rows([ids], 4), batch_rows=n_rows) as writer:
         writer.limits = None if limit is None else {"one": limit, "two": limit}
         writer.add(ids, {"one": rows[:, :3], "two": rows[:, 3:]}, n_rows)
         writer.finish(torch.arange(n_rows).view(-1, 20))
@@ -466,7 +466,7 @@ def no_room(*_):
 
 
 def test_a_disk_too_small_is_known_before_a_row_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards.os, "posix_fallocate", no_room)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
     with pytest.raises(OSError, match="no room on the disk for the store .* GB") as error:
         store_of(numbered(200), tmp_path)
     assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path)
@@ -474,7 +474,7 @@ def test_a_disk_too_small_is_known_before_a_row_is_written(tmp_path, monkeypatch
 
 
 def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards.os, "pwrite", no_room)
+    monkeypatch.setattr(os, "pwrite", no_room)
     with pytest.raises(OSError, match="no room on the disk"):
         store_of(numbered(200), tmp_path)
     with pytest.raises(ValueError, match="cut off"):
@@ -513,7 +513,9 @@ def test_shards_of_rows_are_even_and_depend_on_the_seed():
     ids = torch.arange(100_000)
     one, other = shards.shard_of(ids.numpy(), 10, 0), shards.shard_of(ids.numpy(), 10, 1)
     config = shards.ScatterConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, origin={})
-    assert config.shard_rows(ids) == tuple((one == i).sum() for i in range(10))
-    assert max(config.shard_rows(ids)) < 10_400  # four standard deviations
+    assert config.n_shards(len(ids)) == 10 and config.shard_rows(ids.split(700), 10) == tuple(
+        (one == i).sum() for i in range(10)
+    )
+    assert max(config.shard_rows([ids], 10)) < 10_400  # four standard deviations
     assert 0.08 < (one == other).mean() < 0.12
     assert 0.08 < (one[1:] == one[:-1]).mean() < 0.12

@@ -17,16 +17,7 @@ import torch
 from jaxtyping import Int, Int64
 from torch import Tensor
 
-from interp.activations.shards import (
-    ROW_IDS,
-    Column,
-    ShardLayout,
-    allocate,
-    clear,
-    naming_full_disk,
-    shard_of,
-    write_at,
-)
+from interp.activations.shards import ROW_IDS, Column, ShardLayout, clear, naming_full_disk, shard_of
 from interp.files import atomic
 
 
@@ -51,7 +42,7 @@ class FillingShards:
                 with open(self._partial(shard), "wb") as file:
                     file.write(layout.header)
                     file.flush()
-                    allocate(file.fileno(), layout.size)
+                    _allocate(file.fileno(), layout.size)
 
     def restore(self, filled: Int64[np.ndarray, " shard"]) -> None:
         """Go on behind what an earlier writer left; its sums are made again from what it wrote."""
@@ -111,3 +102,17 @@ class FillingShards:
 
     def _final(self, shard: int) -> Path:
         return self.out / f"shard-{shard:05d}.safetensors"
+
+
+def write_at(file: int, data: np.ndarray, offset: int) -> None:
+    view = data.data.cast("B")
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _allocate(file: int, size: int) -> None:
+    """Make room on the disk for `size` bytes, where the system can, and set the file's length."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    os.truncate(file, size)

@@ -40,7 +40,6 @@ from interp.activations.shards import (
     ROW_IDS,
     STATISTICS,
     TOKENS,
-    RowIds,
     ScatterConfig,
     check_same,
     clear,
@@ -54,7 +53,8 @@ _BUFFER_BYTES = 16 << 20
 
 
 class ScatterWriter:
-    """Writes the rows `row_ids` as `add` is given them; `finish` makes the folder a store. Use as a context manager.
+    """Writes rows as `add` is given them, so many to each shard; `finish` makes the folder a store. Use as a context
+    manager.
 
     `limits`: rows with a norm above that of any hook are left out and counted; None says that all are to be kept.
     `outliers`: what is known of the norms beforehand, for the manifest. Both are to be set before the first rows.
@@ -66,7 +66,7 @@ class ScatterWriter:
         self,
         out: str | Path,
         config: ScatterConfig,
-        row_ids: RowIds,
+        shard_rows: tuple[int, ...],
         *,
         batch_rows: int,
         resume: bool = True,
@@ -77,9 +77,9 @@ class ScatterWriter:
         self.limits: dict[str, float] | None = {}
         self.outliers: dict[str, Any] | None = None
         self._n_outliers, self._refused = 0, False
-        shard_rows, columns = config.shard_rows(row_ids), config.columns
+        columns = config.columns
         row_bytes = sum(column.row_bytes for column in columns)
-        self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // row_bytes, len(row_ids)))
+        self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // row_bytes, sum(shard_rows)))
         shapes = {column.name: (self._buffer_rows, max(column.width, 1)) for column in columns}
         self._buffers = [{c.name: torch.empty(shapes[c.name], dtype=c.dtype) for c in columns} for _ in range(2)]
         self._used = 0

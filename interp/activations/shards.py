@@ -6,12 +6,11 @@ n and the widths alone. So a shard can be filled in any order by plain writes, a
 
 import errno
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,14 +41,6 @@ class Column(NamedTuple):
     @property
     def row_bytes(self) -> int:
         return self.dtype.itemsize * max(self.width, 1)
-
-
-class RowIds(Protocol):
-    """Ascending row ids: a tensor, or what gives them block by block, so that they need not all be in memory."""
-
-    def __len__(self) -> int: ...
-
-    def split(self, size: int, /) -> Iterable[Int[Tensor, " row"]]: ...
 
 
 @dataclass(frozen=True)
@@ -112,8 +103,6 @@ class ScatterConfig:
     n_ctx: int | None = None
     """Row id = seq · n_ctx + pos; None where rows come from no tokens."""
     seed: int = 0
-    n_shards: int | None = None
-    """Instead of `rows_per_shard`."""
     origin: Mapping[str, Any]
     """Where the rows come from; a run that was cut off is only resumed with the same origin."""
 
@@ -129,15 +118,15 @@ class ScatterConfig:
     def columns(self) -> tuple[Column, ...]:
         return columns_of(self.n_ids, self.widths, self.dtype)
 
-    def shard_rows(self, row_ids: RowIds) -> tuple[int, ...]:
-        """How many of the rows go to each shard."""
+    def n_shards(self, n_rows: int) -> int:
         row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
-        by_default = max(1, _SHARD_BYTES // row_bytes, -(-len(row_ids) // _MAX_SHARDS))
-        n_shards = self.n_shards or max(1, -(-len(row_ids) // (self.rows_per_shard or by_default)))
-        counts = np.zeros(n_shards, np.int64)
-        for chunk in row_ids.split(_IDS_A_CHUNK):
-            counts += np.bincount(shard_of(chunk.numpy(), n_shards, self.seed), minlength=n_shards)
-        return tuple(counts.tolist())
+        by_default = max(1, _SHARD_BYTES // row_bytes, -(-n_rows // _MAX_SHARDS))
+        return max(1, -(-n_rows // (self.rows_per_shard or by_default)))
+
+    def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
+        """How many of the rows go to each shard. They come in blocks, so that they need not all be in memory."""
+        each = (np.bincount(shard_of(ids.numpy(), n_shards, self.seed), minlength=n_shards) for ids in row_ids)
+        return tuple(sum(each, np.zeros(n_shards, np.int64)).tolist())
 
 
 def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:
@@ -156,20 +145,6 @@ def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[
     with np.errstate(over="ignore"):
         z = splitmix64(np.asarray(row_ids, np.uint64) + splitmix64(np.array([seed % 2**64], np.uint64)))
     return ((z >> np.uint64(32)) * np.uint64(n_shards) >> np.uint64(32)).astype(np.int64)
-
-
-def write_at(file: int, data: np.ndarray, offset: int) -> None:
-    view = data.data.cast("B")
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def allocate(file: int, size: int) -> None:
-    """Make room on the disk for `size` bytes, where the system can, and set the file's length."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-    os.truncate(file, size)
 
 
 @contextmanager

@@ -24,9 +24,8 @@ from torch import Tensor
 from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.moments import TENSORS, ActivationStatistics
 from interp.activations.outliers import within
-from interp.activations.selection import select_rows
+from interp.activations.ready_rows import scatter_batches, select_rows
 from interp.activations.shards import DTYPES, MANIFEST, PROGRESS, ROW_IDS, STATISTICS, TOKENS
-from interp.activations.spool import scatter_batches
 from interp.activations.store_manifest import REMEDY, StoreFiles, check_sizes, read_store_manifest
 from interp.files import Progress, digest_file, no_progress
 from interp.hooks import UNNAMED

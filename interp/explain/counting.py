@@ -27,22 +27,31 @@ from interp.monosemanticity.firings import CodeChunk, CodeSource, chunks, hashed
 
 SAMPLE = 512
 """Firings of a latent that propose rules."""
+ROOM = 128
+"""Further firings that are held until the smallest hashes are picked again."""
 N_SLICES = 5
 
 
 class FitSample:
     """The SAMPLE firings of each latent in the fit half with the smallest hash of row and latent, as `firings` draws
-    them, and how many there are. Filled by a pass over the codes that calls `add`."""
+    them. Filled by a pass over the codes that calls `add`."""
 
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
         self.n_fire = np.zeros(d_sae, np.int64)
-        self.rows = np.full((d_sae, SAMPLE), -1, np.int64)
-        """−1 where there are fewer."""
-        self._keys = np.full((d_sae, SAMPLE), np.inf)
+        """How many firings a latent has there."""
+        self._limits, self._n_kept = np.full(d_sae, np.inf), np.zeros(d_sae, np.int64)
+        self._keys = np.full((d_sae, SAMPLE + ROOM), np.inf)
+        self._rows = np.full((d_sae, SAMPLE + ROOM), -1, np.int64)
         self._constants = n_ctx, half, np.uint64(seed)
 
     def add(self, chunk: CodeChunk) -> None:
-        _sample(*chunk[:4], *self._constants, self.n_fire, self._keys, self.rows)
+        _sample(*chunk[:4], *self._constants, self.n_fire, self._limits, self._n_kept, self._keys, self._rows)
+
+    @property
+    def rows(self) -> Int64[np.ndarray, "d_sae firing"]:
+        """−1 where there are fewer."""
+        smallest = np.argpartition(self._keys, SAMPLE - 1)[:, :SAMPLE]
+        return np.take_along_axis(self._rows, smallest, 1)
 
 
 class Counts(NamedTuple):
@@ -147,7 +156,7 @@ def _n_held(held, fit):
 
 
 @njit(cache=True, nogil=True)
-def _sample(start, offsets, latents, values, n_ctx, half, seed, n_fire, keys, rows):
+def _sample(start, offsets, latents, values, n_ctx, half, seed, n_fire, limits, n_kept, keys, rows):
     for at in range(len(offsets) - 1):
         row = start + at
         if not half[row // n_ctx]:
@@ -155,33 +164,17 @@ def _sample(start, offsets, latents, values, n_ctx, half, seed, n_fire, keys, ro
         seed_of_row = hashed(seed, np.uint64(row))
         for i in range(offsets[at], offsets[at + 1]):
             latent = latents[i]
-            if values[i] > 0:
-                key = float(hashed(seed_of_row, np.uint64(latent)) >> np.uint64(11))
-                if n_fire[latent] < keys.shape[1]:
-                    _rise(keys[latent], rows[latent], n_fire[latent], key, row)
-                elif key < keys[latent, 0]:
-                    _sink(keys[latent], rows[latent], key, row)
-                n_fire[latent] += 1
-
-
-@njit(cache=True, nogil=True)
-def _rise(keys, rows, place, key, row):
-    """Put a key at the place behind the last of a heap, the largest at its top."""
-    while place > 0 and keys[(place - 1) // 2] < key:
-        keys[place], rows[place] = keys[(place - 1) // 2], rows[(place - 1) // 2]
-        place = (place - 1) // 2
-    keys[place], rows[place] = key, row
-
-
-@njit(cache=True, nogil=True)
-def _sink(keys, rows, key, row):
-    """Put a key in the place of the largest."""
-    place, below = 0, 1
-    while below < len(keys):
-        if below + 1 < len(keys) and keys[below + 1] > keys[below]:
-            below += 1
-        if keys[below] <= key:
-            break
-        keys[place], rows[place] = keys[below], rows[below]
-        place, below = below, 2 * below + 1
-    keys[place], rows[place] = key, row
+            if values[i] <= 0:
+                continue
+            n_fire[latent] += 1
+            key = float(hashed(seed_of_row, np.uint64(latent)) >> np.uint64(11))
+            if key >= limits[latent]:
+                continue
+            own, its_rows = keys[latent], rows[latent]
+            own[n_kept[latent]], its_rows[n_kept[latent]] = key, row
+            n_kept[latent] += 1
+            if n_kept[latent] == len(own):  # full: the SAMPLE smallest go on
+                limits[latent] = np.partition(own, SAMPLE)[SAMPLE]
+                smallest = np.flatnonzero(own < limits[latent])
+                own[:SAMPLE], its_rows[:SAMPLE] = own[smallest], its_rows[smallest]
+                own[SAMPLE:], its_rows[SAMPLE:], n_kept[latent] = np.inf, -1, SAMPLE

@@ -15,22 +15,20 @@ from torch import Tensor
 
 from interp.activations.shards import DTYPES, FORMAT, ROW_IDS, STATISTICS, Column, ShardLayout, columns_of
 from interp.files import digest, read_json
-from interp.validated import STRICT, Amount, Count, Digest, FileName, TypedDict, validated
+from interp.validated import Amount, Count, Digest, FileName, Finite, TypedDict, validated
 
 REMEDY = "harvest the store again"
 
 
 class _Hook(TypedDict):
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     d: Count
-    mean_norm: Annotated[float, Field(ge=0)]
-    variance: float
+    mean_norm: Annotated[Finite, Field(ge=0)]
+    variance: Finite
     second_moment_rows: Amount
     geometric_median_rows: Amount
 
 
 class _Shard(TypedDict):
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     file: FileName
     n_rows: Amount
     bytes: Amount
@@ -38,7 +36,6 @@ class _Shard(TypedDict):
 
 
 class _File(TypedDict):
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     bytes: Amount
     sha256: Digest
 
@@ -46,14 +43,12 @@ class _File(TypedDict):
 class _Outliers(TypedDict):
     """Of a sample of the rows, before any was left out: shares above the limit, or above 10 × the median norm."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
-    median_norm: float
-    rows: float
-    variance: float
+    median_norm: Finite
+    rows: Finite
+    variance: Finite
 
 
 class Manifest(TypedDict):
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     format: str
     config: dict[str, Any]
     model_name: NotRequired[str]
@@ -63,7 +58,7 @@ class Manifest(TypedDict):
     n_ids: Count
     n_ctx: Count | None
     excluded: dict[str, Amount]
-    norm_limits: NotRequired[dict[str, Annotated[float, Field(gt=0)]] | None]
+    norm_limits: NotRequired[dict[str, Annotated[Finite, Field(gt=0)]] | None]
     outliers: NotRequired[dict[str, _Outliers]]
     hooks: Annotated[dict[str, _Hook], Field(min_length=1)]
     shards: Annotated[list[_Shard], Field(min_length=1, max_length=1 << 20)]

@@ -153,9 +153,9 @@ def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
     return {family: fit_to(judged[judged.family != family]) for family in judged.family.unique()}
 
 
-def fit_to(judged: pd.DataFrame, *, fits: int = 20, seed: int = 0) -> Calibration:
+def fit_to(judged: pd.DataFrame) -> Calibration:
     """A calibration on all latents of the table whose truth is claimed."""
     table = claimed(judged)
     worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
     values = table[list(cohesion.NAMES)].to_numpy(np.float64)
-    return fit_calibration(values, table.is_one.to_numpy(bool), worlds, fits=fits, seed=seed)
+    return fit_calibration(values, table.is_one.to_numpy(bool), worlds)

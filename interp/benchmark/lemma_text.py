@@ -13,7 +13,6 @@ counts as one.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
@@ -56,12 +55,6 @@ class LemmaText(FactorText):
         return LemmaText(*rows, self.names)
 
 
-class _Places(NamedTuple):
-    words: list[str]
-    meanings: list[str]
-    languages: list[int]
-
-
 def lemma_text(
     languages: Sequence[Verses],
     n_seq: int,
@@ -74,40 +67,38 @@ def lemma_text(
 
     Raises ValueError where the languages have unlike numbers of verses, or too few words.
     """
-    places = _places(languages, joined or Synonyms({}, {}), n_seq * n_ctx)
-    vocab = [RARE, *(word for word, _ in Counter(places.words).most_common(n_words))]
+    said, carry, spoken = zip(*_places(languages, joined or Synonyms({}, {}), n_seq * n_ctx), strict=True)
+    vocab = [RARE, *(word for word, _ in Counter(said).most_common(n_words))]
     ids = {word: i for i, word in enumerate(vocab)}
-    tokens = np.array([ids.get(word, 0) for word in places.words], np.int32).reshape(n_seq, n_ctx)
-    names = sorted(set(places.meanings) - {""})
+    tokens = np.array([ids.get(word, 0) for word in said], np.int32).reshape(n_seq, n_ctx)
+    names = sorted(set(carry) - {""})
     number = {"": -1} | {name: i for i, name in enumerate(names)}
-    carried = np.array([number[name] for name in places.meanings], np.int32).reshape(n_seq, n_ctx)
+    carried = np.array([number[name] for name in carry], np.int32).reshape(n_seq, n_ctx)
     often = _often(tokens, carried, len(vocab))
     one = np.array([next(iter(own)) if len(own) == 1 and max(own.values()) >= 0.5 else -1 for own in often], np.int32)
     carried = np.where(carried < 0, one[tokens], carried)
     tags = [tuple(f"lemma {names[meaning]}" for meaning in own) for own in often]
     text = text_of(tokens, vocab, _meanings(carried, names), tags, n_tokens=N_TOKENS, after=range(0))
-    spoken = np.array(places.languages, np.int32).reshape(n_seq, n_ctx)
-    return LemmaText(text.tokens, vocab, text.factors, spoken, carried, names)
+    return LemmaText(text.tokens, vocab, text.factors, np.array(spoken, np.int32).reshape(n_seq, n_ctx), carried, names)
 
 
-def _places(languages: Sequence[Verses], joined: Synonyms, n: int) -> _Places:
-    """The first n words, each verse in one language after the other."""
+def _places(languages: Sequence[Verses], joined: Synonyms, n: int) -> list[tuple[str, str, int]]:
+    """Word, meaning and language of the first n places, each verse in one language after the other."""
     if len({len(verses) for verses in languages}) != 1:
         numbers = ", ".join(str(len(verses)) for verses in languages)
         raise ValueError(f"languages of {numbers} verses: give the same ones of each")
-    words, carried, spoken = _Places([], [], [])
+    places: list[tuple[str, str, int]] = []
     for verse in zip(*languages, strict=True):
-        if len(words) >= n:
+        if len(places) >= n:
             break
         for language, own in enumerate(verse):
             for word, lemma in own:
                 meaning = joined.lemmas.get(lemma, lemma)
-                carried.append(joined.senses.get(Sense(language, word.lower(), meaning), meaning))
-                words.append(f" {word.lower()}")
-            spoken += [language] * len(own)
-    if len(words) < n:
-        raise ValueError(f"the verses have {len(words):,} words, fewer than n_seq × n_ctx = {n:,}: ask for fewer")
-    return _Places(words[:n], carried[:n], spoken[:n])
+                meaning = joined.senses.get(Sense(language, word.lower(), meaning), meaning)
+                places.append((f" {word.lower()}", meaning, language))
+    if len(places) < n:
+        raise ValueError(f"the verses have {len(places):,} words, fewer than n_seq × n_ctx = {n:,}: ask for fewer")
+    return places[:n]
 
 
 def _often(tokens: Tokens, carried: Tokens, n_vocab: int) -> list[dict[int, float]]:

@@ -82,13 +82,11 @@ def nesting(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float
             yield factor(f"names in blocks {blocks} deep", is_name & (indent == blocks), f"indent {blocks}")
         for k, word in enumerate(KEYWORDS):
             yield factor(f"in lines of {word!r}", (keyword == k) & is_name, f"line of {word}")
-            yield factor(
-                f"names right after {word!r}", shifted(tokens == len(CODE_MARKS) + k) & is_name, f"line of {word}"
-            )
-        yield factor("what is called", is_name & (np.roll(tokens, -1, axis=1) == 0), "called")
-        yield factor(
-            "what is assigned to", is_name & (np.roll(tokens, -1, axis=1) == CODE_MARKS.index("=")), "assigned"
-        )
+            behind = shifted(tokens == len(CODE_MARKS) + k)
+            yield factor(f"names right after {word!r}", behind & is_name, f"line of {word}")
+        following = np.roll(tokens, -1, axis=1)
+        yield factor("what is called", is_name & (following == 0), "called")
+        yield factor("what is assigned to", is_name & (following == CODE_MARKS.index("=")), "assigned")
 
     tags: list[tuple[str, ...]] = [("marks",) for _ in range(n_fixed)]
     tags += [(f"topic {t}",) for t in range(N_TOPICS) for _ in range(per_topic)]
@@ -130,7 +128,8 @@ def _draw_code(rng: Random, names: Int64[np.ndarray, " pos"]) -> Int64[np.ndarra
 
 def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Verses of six concepts and a mark, each followed by itself in another of four languages, in another order."""
-    n_concepts, starts, length = 120, (0x3B1, 0x430, 0x61, 0x10D0), 7
+    per_topic, starts, length = 15, (0x3B1, 0x430, 0x61, 0x10D0), 7
+    n_concepts = N_TOPICS * per_topic
     vocab, n_verses = ["\n", ","], -(-n_ctx // (2 * length))
     for first in starts:
         written: dict[str, None] = {}
@@ -139,7 +138,7 @@ def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: 
         vocab += written
     topic = np.repeat(segments(rng, N_TOPICS, n_seq, n_verses, max(1, segment // (2 * length))), length - 1, axis=1)
     source = borrow(rng, topic, N_TOPICS, similarity)
-    concept = source * (n_concepts // N_TOPICS) + zipf(rng, n_concepts // N_TOPICS, 0.6, topic.shape)
+    concept = source * per_topic + zipf(rng, per_topic, 0.6, topic.shape)
     concept = concept.reshape(n_seq, n_verses, 1, length - 1)
     other = rng.permuted(concept, axis=3)
     language = (rng.integers(4, size=(n_seq, n_verses, 1)) + [0, 1]) * rng.choice([1, 3], size=(n_seq, n_verses, 1)) % 4
@@ -148,22 +147,19 @@ def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: 
     verse[..., :-1] = both
     of, spoken = (each.reshape(n_seq, -1)[:, :n_ctx] for each in (verse, np.repeat(language, length, axis=2)))
     tokens = np.where(of >= 0, 2 + spoken * n_concepts + of, rng.integers(2, size=of.shape)).astype(np.int32)
-    of_topic = np.where(of >= 0, of // (n_concepts // N_TOPICS), -1)
+    of_topic = np.where(of >= 0, of // per_topic, -1)
+    concepts = [(f"concept {c}", f"topic {c // per_topic}") for c in range(n_concepts)]
 
     def found() -> Iterator[Factor]:
         yield from topic_words(of_topic, of >= 0)
         for c in range(n_concepts):
-            yield factor(
-                f"concept {c} in any language", of == c, f"concept {c}", f"topic {c // (n_concepts // N_TOPICS)}"
-            )
+            yield factor(f"concept {c} in any language", of == c, *concepts[c])
         for s in range(len(starts)):
             yield factor(f"words of language {s}", (of >= 0) & (spoken == s), f"language {s}")
             for t in range(N_TOPICS):
-                yield factor(
-                    f"topic {t} in language {s}", (of_topic == t) & (spoken == s), f"topic {t}", f"language {s}"
-                )
+                here = (of_topic == t) & (spoken == s)
+                yield factor(f"topic {t} in language {s}", here, f"topic {t}", f"language {s}")
 
-    concepts = [(f"concept {c}", f"topic {c // (n_concepts // N_TOPICS)}") for c in range(n_concepts)]
     tags: list[tuple[str, ...]] = [("marks",)] * 2
     tags += [(*own, f"language {s}") for s in range(len(starts)) for own in concepts]
     return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(0))

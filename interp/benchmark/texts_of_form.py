@@ -22,8 +22,8 @@ from interp.benchmark.factors import Factor, FactorText, borrow, factor, segment
 N_TOPICS = 8
 
 
-def spelt(rng: Random, n: int, shortest: int = 1, longest: int = 3) -> list[str]:
-    return [" " + word for word in words(rng, n, shortest, longest)]
+def spelt(rng: Random, n: int) -> list[str]:
+    return [" " + word for word in words(rng, n, 1, 3)]
 
 
 def topic_words(topic: Int64[np.ndarray, "seq pos"], chosen: np.ndarray) -> Iterator[Factor]:

@@ -18,7 +18,6 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float64, Int64, UInt64
 
-from interp.explain.beam import item_price
 from interp.explain.bitsets import by_id, count_window, n_words, pack, transpose_all
 from interp.explain.predicates import GROWN, KINDS, Text
 
@@ -135,7 +134,6 @@ class Universe(NamedTuple):
     n_firing_words: int
     firing_weight: float
     n_fire: float
-    item_price: float
 
     @classmethod
     def of(cls, background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float) -> "Universe":
@@ -170,7 +168,6 @@ class Universe(NamedTuple):
             n_firing_words=n_each[0],
             firing_weight=n_fire / max(1, len(firings)),
             n_fire=n_fire,
-            item_price=item_price(n_fire),
         )
 
 

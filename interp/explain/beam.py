@@ -48,7 +48,8 @@ class Atoms(NamedTuple):
     """How many atoms there are."""
 
 
-def item_price(n_fire: float) -> float:
+@njit(cache=True, nogil=True)
+def item_price(n_fire):
     """F₁ that an item must add: more where few firings are, since one of them is 1 / n_fire."""
     return ITEM_PRICE + 1 / max(n_fire, 1)
 
@@ -125,7 +126,7 @@ def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
         cost = atoms.costs[atom]
         for other in members[:depth]:
             cost += atoms.costs[other]
-        price = rows.item_price * cost + ATOM_PRICE * depth
+        price = item_price(rows.n_fire) * cost + ATOM_PRICE * depth
         both = np.float64(n_covered + gain) * rows.firing_weight
         if not _is_listed(both, max(holds_covered, both), price, rows, lists, scores):
             continue  # even if it held nowhere else
@@ -218,7 +219,7 @@ def _grow(atoms, rows, slot, state, covered, base, is_root):
     for n in range(len(order)):
         both_so_far += hits[order[n]] * rows.firing_weight
         holds_so_far += positions[order[n]]
-        score = 2 * both_so_far / (rows.n_fire + holds_so_far) - rows.item_price * (n + 1)
+        score = 2 * both_so_far / (rows.n_fire + holds_so_far) - item_price(rows.n_fire) * (n + 1)
         if score > best:
             best, size = score, n + 1
     _add(atoms, rows, slot, order[:size])

@@ -90,16 +90,15 @@ class _Search:
         self.rows, text = Universe.of(background, firings, n_fire), background.text
         found = [*_plane_atoms(background, self.rows), *_token_atoms(background, self.rows)][:MAX_FIXED]
         self.named = {place: atom for place, (atom, _) in enumerate(found)}
-        own = [np.unique(text.before(firings, slot)) for slot in range(len(GROWN))]
-        self.tokens = [tokens[tokens >= 0] for tokens in own]
+        own = [np.unique(before, return_counts=True) for before in self.rows.before[:, : len(firings)]]
+        self.tokens = [tokens[tokens >= 0] for tokens, _ in own]
         """Of each slot, the tokens of the firings: what local ids stand for."""
+        self.counts = [counts[tokens >= 0] for tokens, counts in own]
         lookup = np.full((len(GROWN), len(text.vocabulary) + 1), -1, np.int16)  # the last for −1, no token
         for slot, tokens in enumerate(self.tokens):
             lookup[slot, tokens] = np.arange(len(tokens))
         local = np.stack([own[before] for own, before in zip(lookup, self.rows.before, strict=True)])
         order, first = zip(*(by_id(own, max(map(len, self.tokens))) for own in local), strict=True)
-        at_firings = local[:, : self.rows.n_firing_words * 64]
-        self.counts = [np.bincount(own[own >= 0], minlength=len(self.tokens[i])) for i, own in enumerate(at_firings)]
         self.atoms = beam.Atoms(
             bits=np.zeros((beam.CAPACITY, len(self.rows.valid)), np.uint64),
             slots=np.zeros(beam.CAPACITY, np.int64),
@@ -121,15 +120,15 @@ class _Search:
         for part in parts:
             covered |= cover(self.atoms.bits, np.array(part), self.rows.valid)
         found, values = beam.search(self.atoms, self.rows, covered, n_best)
-        members = (tuple(sorted(int(atom) for atom in own if atom >= 0)) for own in found)
-        return [(float(value), own) for value, own in zip(values, members, strict=True) if own]
+        members = (tuple(sorted(atom for atom in own if atom >= 0)) for own in found.tolist())
+        return [(value, own) for value, own in zip(values.tolist(), members, strict=True) if own]
 
     def unions(self, parts: Parts) -> list[tuple[float, Parts]]:
         """The parts with one more, and what that is worth."""
         if len(parts) == MAX_PARTS:
             return []
         fixed = sum(float(self.atoms.costs[list(part)].sum()) for part in parts)
-        price = self.rows.item_price * fixed + beam.PART_PRICE * len(parts)
+        price = beam.item_price(self.rows.n_fire) * fixed + beam.PART_PRICE * len(parts)
         return _best([(value - price, (*parts, own)) for value, own in self.conjunctions(parts, JOINED)])[:JOINED]
 
     def refined(self, parts: Parts) -> Parts:

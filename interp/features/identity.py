@@ -20,7 +20,7 @@ from torch import Tensor
 from interp.activations import ActivationStore
 from interp.files import read_json
 from interp.manifests import verify
-from interp.validated import STRICT, Amount, Count, TypedDict, validated
+from interp.validated import Amount, Count, TypedDict, validated
 
 if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
@@ -29,7 +29,6 @@ _TELLING = ("dictionary", "codes", "tokens")
 
 
 class _Meta(TypedDict):
-    __pydantic_config__ = STRICT  # type: ignore[misc]
     d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
     n_ctx: Count
     n_tokens: NotRequired[Amount]

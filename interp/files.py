@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,18 +94,27 @@ def write_tensors(file: str | Path, tensors: Mapping[str, "Tensor"], metadata: M
 
     By Python's own writes, one tensor in memory at a time: a full disk is an OSError, and the file has the usual mode.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    names, start = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)), 0
-    for name in names:
-        tensor, stop = tensors[name], start + tensors[name].numel() * tensors[name].dtype.itemsize
-        header[name] = {"dtype": _dtype(tensor), "shape": list(tensor.shape), "data_offsets": [start, stop]}
-        start = stop
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    entries = ((name, x.dtype, x.shape, x.numel() * x.dtype.itemsize) for name, x in ordered)
     with atomic(file) as temporary, open(temporary, "wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            stream.write(_raw(tensors[name]))
+        stream.write(tensors_header(entries, metadata))
+        for _, tensor in ordered:
+            stream.write(_raw(tensor))
+
+
+def tensors_header(
+    entries: Iterable[tuple[str, Any, Sequence[int], int]], metadata: Mapping[str, str] | None = None, *, align: int = 8
+) -> bytes:
+    """The first bytes of a safetensors file, a multiple of `align`. entries: name, dtype, shape and bytes of each
+    tensor, one behind the other."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    start = 0
+    for name, dtype, shape, n_bytes in entries:
+        header[name] = {"dtype": _dtype(dtype), "shape": [*shape], "data_offsets": [start, start + n_bytes]}
+        start += n_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % align)
+    return len(text).to_bytes(8, "little") + text
 
 
 @contextmanager
@@ -194,9 +203,9 @@ def _own(temporary: Path) -> int:
             temporary.unlink(missing_ok=True)
 
 
-def _dtype(tensor: "Tensor") -> str:
-    """As safetensors names it: F32, BF16, U8, BOOL."""
-    name = str(tensor.dtype).removeprefix("torch.")
+def _dtype(dtype: Any) -> str:
+    """Of torch or numpy, as safetensors names it: F32, BF16, U8, BOOL."""
+    name = str(dtype).removeprefix("torch.")
     return (
         "BOOL"
         if name == "bool"

@@ -5,7 +5,6 @@ n and the widths alone. So a shard can be filled in any order by plain writes, a
 """
 
 import errno
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.files import atomic, splitmix64, write_tensors
+from interp.files import atomic, splitmix64, tensors_header, write_tensors
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
@@ -25,7 +24,6 @@ ROW_IDS = "row_ids"
 MANIFEST = "manifest.json"
 PROGRESS, TOKENS, STATISTICS = (f"{name}.safetensors" for name in ("progress", "tokens", "statistics"))
 
-_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int32: "I32", torch.int64: "I64"}
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024
 _IDS_A_CHUNK = 1 << 18
@@ -52,15 +50,9 @@ class ShardLayout:
 
     @property
     def header(self) -> bytes:
-        entries, start = {}, 0
-        for column in self.columns:
-            stop = start + self.n_rows * column.row_bytes
-            shape = [self.n_rows, column.width] if column.width else [self.n_rows]
-            entries[column.name] = {"dtype": _NAMES[column.dtype], "shape": shape, "data_offsets": [start, stop]}
-            start = stop
-        text = json.dumps(entries, separators=(",", ":")).encode()
-        text += b" " * (-(8 + len(text)) % 64)
-        return len(text).to_bytes(8, "little") + text
+        shapes = {c: (self.n_rows, c.width) if c.width else (self.n_rows,) for c in self.columns}
+        entries = ((c.name, c.dtype, shape, self.n_rows * c.row_bytes) for c, shape in shapes.items())
+        return tensors_header(entries, align=64)
 
     @property
     def size(self) -> int:
@@ -162,13 +154,9 @@ def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
 
 def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
     """The safetensors file of one tensor, in the smallest type that holds the ids; converted a block at a time."""
-    is_short = int(tokens.max()) < 1 << 16
-    dtype, size = (np.uint16, 2) if is_short else (np.int32, 4)
-    entry = {"dtype": "U16" if is_short else "I32", "shape": [*tokens.shape]}
-    text = json.dumps({"tokens": {**entry, "data_offsets": [0, tokens.numel() * size]}}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    dtype = np.dtype(np.uint16 if int(tokens.max()) < 1 << 16 else np.int32)
     with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.write(tensors_header([("tokens", dtype, tokens.shape, tokens.numel() * dtype.itemsize)]))
         for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):
             stream.write(np.ascontiguousarray(block.numpy().astype(dtype)).data)
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float64, Int64, UInt64
+from numba import njit
 
-from interp.explain.bitsets import by_id, count_window, n_words, pack, transpose_all
+from interp.explain.holding import by_id, n_words, pack, transpose_all
 from interp.explain.predicates import GROWN, KINDS, Text
 
 MAX_ROWS = 1 << 21
@@ -98,7 +99,7 @@ class Background:
     def seen(self, rows: Int64[np.ndarray, " row"], reach: tuple[int, int]) -> Float64[np.ndarray, " d_vocab"]:
         """At how many of the rows each token is within reach."""
         flat, n_ctx = self.text.tokens.reshape(-1), self.text.n_ctx
-        return count_window(flat, len(self.text.vocabulary), n_ctx, rows, *reach).astype(float)
+        return _count_window(flat, len(self.text.vocabulary), n_ctx, rows, *reach).astype(float)
 
     def planes_of(self, rows: Int64[np.ndarray, " row"]) -> UInt64[np.ndarray, "row plane"]:
         """The bits of some rows of the fit half; those of rows of −1 say nothing."""
@@ -180,3 +181,16 @@ def _padded(rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " padded"]:
     out = np.full(n_words(len(rows)) * 64, -1, np.int64)
     out[: len(rows)] = rows
     return out
+
+
+@njit(cache=True, nogil=True)
+def _count_window(tokens, n_vocab, n_ctx, rows, low, high):
+    """How many of the rows have each token among those `low` to `high` before."""
+    near, newest = np.zeros(n_vocab, np.int64), np.full(n_vocab, -1, np.int64)
+    for i in range(len(rows)):
+        for back in range(low, min(high, rows[i] % n_ctx) + 1):
+            token = tokens[rows[i] - back]
+            if newest[token] != i:
+                newest[token] = i
+                near[token] += 1
+    return near

@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from numba import njit
 
-from interp.explain.bitsets import pack, popcount
-from interp.explain.holding import Numbered, TextBits, atom_bits, begins, rule_bits
+from interp.explain.holding import Numbered, TextBits, atom_bits, begins, pack, popcount, rule_bits
 from interp.explain.predicates import Rule, Text
 from interp.features.chunks import in_threads
 from interp.files import Progress, no_progress

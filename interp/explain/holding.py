@@ -3,8 +3,8 @@
 In: a text, and the rules of each unit (a latent, or a sense of one). Out: `Numbered` and `TextBits`, which compiled
 loops read; `first_that_hold`, the first rule of each unit that holds at each row, as `SparseCodes`.
 
-Of some sequences the rows of each atom become one bitset: classes and places are turned around once for all rules,
-tokens are looked up in an index of the sequences; rules are ands and ors of words.
+Of some sequences the rows of each atom become one bitset (row i is bit i % 64 of word i // 64): classes and places are
+turned around once for all rules, tokens are looked up in an index of the sequences; rules are ands and ors of words.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Int64, UInt64
-from numba import njit
+from jaxtyping import Bool, Int, Int64, UInt64
+from numba import njit, types
+from numba.extending import intrinsic
 
 from interp.codes import SparseCodes
-from interp.explain.bitsets import by_id, cover, popcount, transpose_all
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Rule, Text
 
 
@@ -89,6 +89,64 @@ def first_that_hold(text: Text, sequences: slice, rules: Numbered) -> SparseCode
     starts = np.concatenate([[0], np.cumsum(counts)])
     held = (np.ones(len(rows), np.float32), rows, starts)
     return SparseCodes.from_scipy(scipy.sparse.csc_matrix(held, (len(own.order), len(counts))).tocsr())
+
+
+def n_words(n_rows: int) -> int:
+    return -(-n_rows // 64)
+
+
+def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
+    padded = np.zeros(n_words(len(mask)) * 64, bool)
+    padded[: len(mask)] = mask
+    return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
+def by_id(
+    ids: Int[np.ndarray, " row"], n_ids: int
+) -> tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " id_plus_1"]]:
+    """The rows by their id, and where each id begins among them; before the first one are the rows of −1."""
+    return np.argsort(ids, kind="stable"), np.cumsum(np.bincount(ids + 1, minlength=n_ids + 1))
+
+
+def transpose_all(planes: UInt64[np.ndarray, "row plane"]) -> UInt64[np.ndarray, "plane 64 word"]:
+    return np.stack([transpose(planes, plane, np.arange(64)) for plane in range(planes.shape[1])])
+
+
+@njit(cache=True, nogil=True)
+def transpose(planes, plane, wanted):
+    """[i, word]: the rows whose bit wanted[i] of the plane is set."""
+    out = np.zeros((len(wanted), (len(planes) + 63) // 64), np.uint64)
+    for start in range(0, len(planes), 64):
+        own = planes[start : start + 64, plane].copy()
+        for i in range(len(wanted)):
+            held = np.uint64(0)
+            for row in range(len(own)):
+                held |= ((own[row] >> np.uint64(wanted[i])) & np.uint64(1)) << np.uint64(row)
+            out[i, start >> 6] = held
+    return out
+
+
+@intrinsic
+def popcount(typingctx, word):
+    """How many bits of a uint64 are set."""
+    return types.uint64(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])
+
+
+@njit(cache=True, nogil=True)
+def cover(bits, members, within):
+    """The rows `within` that are in each of the members' bits; −1 is none."""
+    rows = within.copy()
+    for member in members:
+        if member >= 0:
+            rows &= bits[member]
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def mark(rows, out):
+    """Set the bits of some rows."""
+    for row in rows:
+        out[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
 
 @njit(cache=True, nogil=True)

@@ -19,9 +19,9 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Int, Int64, UInt64
+from numba import njit
 from torch import Tensor
 
-from interp.explain.bitsets import tokens_before
 from interp.explain.places import PLACES, Spelling, spelling, states
 from interp.explain.vocabulary import Vocabulary, quoted
 
@@ -190,7 +190,7 @@ class Text:
 
     def before(self, rows: Int64[np.ndarray, " row"], back: int) -> Int64[np.ndarray, " row"]:
         """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
-        return tokens_before(self.tokens.reshape(-1), self.n_ctx, rows, back)
+        return _tokens_before(self.tokens.reshape(-1), self.n_ctx, rows, back)
 
     def tokens_of(self, atom: Atom) -> Sequence[int]:
         """The tokens of an atom with reach."""
@@ -208,6 +208,16 @@ class Text:
         for place, mask in enumerate(self.labels.values()):
             bits |= mask[sequences].numpy().astype(np.uint64) << np.uint64(place)
         return bits
+
+
+@njit(cache=True)  # so short that to release the interpreter's lock costs more than it gives
+def _tokens_before(tokens, n_ctx, rows, back):
+    """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
+    out = np.full(len(rows), -1, np.int64)
+    for i in range(len(rows)):
+        if rows[i] >= 0 and rows[i] % n_ctx >= back:
+            out[i] = tokens[rows[i] - back]
+    return out
 
 
 def _shifted(bits: UInt64[np.ndarray, "seq pos"], back: int) -> UInt64[np.ndarray, "seq pos"]:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt64
+from numba import njit
 
 from interp.explain import beam
 from interp.explain.background import Background, Universe
-from interp.explain.bitsets import by_id, cover, mark, pack, transpose, window_bits
+from interp.explain.holding import by_id, cover, mark, pack, transpose
 from interp.explain.predicates import (
     GROWN,
     KINDS,
@@ -180,7 +181,7 @@ def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
         for number, atom in enumerate(atoms):
             members[np.array(text.tokens_of(atom))] |= np.uint64(1 << number)
             mark(near.indices[near.indptr[best[number]] : near.indptr[best[number] + 1]], bits[number, own // 64 :])
-        window_bits(text.tokens.reshape(-1), text.n_ctx, universe.rows[:own], *kind.reach, members, bits)
+        _window_bits(text.tokens.reshape(-1), text.n_ctx, universe.rows[:own], *kind.reach, members, bits)
         yield from zip(atoms, bits, strict=True)
         chosen = [] if kind.sets else _greedy_union(bits, universe)
         if len(chosen) > 1:
@@ -213,3 +214,14 @@ def _greedy_union(bits: UInt64[np.ndarray, "set word"], rows: Universe) -> list[
         chosen.append(int(np.argmax(worth)))
         joined |= bits[chosen[-1]] & rows.valid
     return chosen
+
+
+@njit(cache=True, nogil=True)
+def _window_bits(tokens, n_ctx, rows, low, high, sets, out):
+    """out[s]: the rows that have a token with bit s of its `sets` set among those `low` to `high` before."""
+    for i in range(len(rows)):
+        found = np.uint64(0)
+        for back in range(low, min(high, rows[i] % n_ctx) + 1 if rows[i] >= 0 else 0):
+            found |= sets[tokens[rows[i] - back]]
+        for number in range(len(out) if found else 0):
+            out[number, i >> 6] |= ((found >> np.uint64(number)) & np.uint64(1)) << np.uint64(i & 63)

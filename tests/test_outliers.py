@@ -1,12 +1,12 @@
 """Outliers: rows that hold the variance are found, left out, and left alone by all that is made of a store."""
 
+import copy
 import json
 
 import pytest
 import torch
 
 from interp import (
-    SAE,
     ActivationStore,
     TopKConfig,
     evaluate_dictionary,
@@ -225,7 +225,8 @@ def test_a_scan_leaves_out_the_rows_above_the_limit_of_the_dictionary(stores, sa
     two = scan_features(saes["without"], stores["with"], HOOK, tmp_path / "two")
     assert one.meta["n_tokens"] == two.meta["n_tokens"] == len(stores["without"])
     assert one.table().equals(two.table())
-    whole = SAE(**saes["without"]._stored.given | {"metadata": {}})
+    whole = copy.deepcopy(saes["without"])
+    whole.metadata = {}
     assert scan_features(whole, stores["with"], HOOK, tmp_path / "all").meta["n_tokens"] == len(stores["with"])
     with pytest.raises(ValueError, match="holds a scan with other norm_limit"):
         scan_features(whole, stores["with"], HOOK, tmp_path / "two")

@@ -21,10 +21,11 @@ from analyses.step_contenders import Size, learner_of
 from interp.activations import ActivationStore
 from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopKConfig, train_sae
 from interp.sae.encoding import Workspace, encode
-from interp.sae.kernels import AdamStep, kernels
+from interp.sae.kernels import kernels
 from interp.sae.learner import Learner
 from interp.sae.rules import TopK
 from interp.sae.site import Site
+from interp.sae.torch_kernels import AdamStep
 
 HELD_OUT_ROWS = 20_000
 PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}
@@ -43,6 +44,7 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
     low = learner.low_precision
     matrix, rows = (encoder.bfloat16(), x.bfloat16()) if low else (encoder, x)
     pre, workspace, adam = rows @ matrix.T, Workspace(), AdamStep(1e-6, 1)
+    unit = adam._replace(unit_norm=True)
     return {
         f"the encoder's matmul alone, {matrix.dtype}": lambda: torch.mm(rows, matrix.T, out=pre),
         "encode: matmul, pick, exact values": lambda: encode(
@@ -52,7 +54,7 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
         "codes by latent": lambda: ops.transpose(codes),
         "one weight gradient": lambda: ops.sum_by_latent(by_latent, codes.values, dots.error, gradient),
         "Adam on one matrix": lambda: ops.adam_(encoder, gradient, mean, square, adam),
-        "Adam on one matrix, rows of norm one": lambda: ops.adam_(W_dec, gradient, mean, square, adam, unit_norm=True),
+        "Adam on one matrix, rows of norm one": lambda: ops.adam_(W_dec, gradient, mean, square, unit),
         "the step": lambda: learner.step(x),
     }
 

@@ -70,6 +70,10 @@ class SparseCodes:
         latents, values = torch.cat([p.latents for p in parts]), torch.cat([p.values for p in parts])
         return cls(_offsets(counts), latents, values, parts[0].d_sae)
 
+    def with_values(self, values: Float[Tensor, " nnz"]) -> "SparseCodes":
+        """The same entries at other values."""
+        return SparseCodes(self.offsets, self.latents, values, self.d_sae)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.sae.kernels import AdamStep, LatentSum, Tiled
 from interp.sae.numba_kernels import NumbaKernels
-from interp.sae.torch_kernels import TorchKernels
+from interp.sae.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 
 torch_kernels, numba_kernels = TorchKernels(), NumbaKernels()
 BACKENDS = [torch_kernels, numba_kernels]
@@ -255,9 +254,10 @@ def test_the_update_of_summed_gradients_equals_sum_then_adam(ops, unit_norm, den
     weight /= weight.norm(dim=1, keepdim=True)
     mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
     expected = weight.clone(), mean.clone(), square.clone()
-    torch_kernels.adam_(expected[0], z.T @ x, *expected[1:], AdamStep(0.01, 3), unit_norm)
+    torch_kernels.adam_(expected[0], z.T @ x, *expected[1:], AdamStep(0.01, 3, unit_norm=unit_norm))
     by_latent = ops.transpose(codes)
-    ops.sum_by_latent_adam_(LatentSum(by_latent, codes.values, x), weight, mean, square, AdamStep(0.01, 3), unit_norm)
+    summed = LatentSum(by_latent, codes.values, x)
+    ops.adam_(weight, summed, mean, square, AdamStep(0.01, 3, unit_norm=unit_norm))
     for mine, twin in zip((weight, mean, square), expected, strict=True):
         torch.testing.assert_close(mine, twin)
 
@@ -304,13 +304,13 @@ def test_adam_keeps_unit_rows_and_ignores_the_parallel_gradient(ops):
     weight /= weight.norm(dim=1, keepdim=True)
     mean, square, start = torch.zeros_like(weight), torch.zeros_like(weight), weight.clone()
     gradient = random(20, 9, seed=1, dtype=torch.float64)
-    ops.adam_(weight, gradient.clone(), mean, square, AdamStep(0.01, 1), unit_norm=True)
+    ops.adam_(weight, gradient.clone(), mean, square, AdamStep(0.01, 1, unit_norm=True))
     torch.testing.assert_close(weight.norm(dim=1), torch.ones(20, dtype=torch.float64))
     across = gradient - (gradient * start).sum(1, keepdim=True) * start
     torch.testing.assert_close(mean, 0.1 * across)
     with_parallel, untouched = gradient + 3 * start, start.clone()
     mean.zero_(), square.zero_()
-    ops.adam_(untouched, with_parallel, mean, square, AdamStep(0.01, 1), unit_norm=True)
+    ops.adam_(untouched, with_parallel, mean, square, AdamStep(0.01, 1, unit_norm=True))
     torch.testing.assert_close(untouched, weight)
 
 

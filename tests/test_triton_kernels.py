@@ -20,8 +20,8 @@ import torch
 
 from interp.codes import SparseCodes
 from interp.sae import kernels as kernels_of
-from interp.sae.kernels import AdamStep, LatentSum, Tiled, checked, faults
-from interp.sae.torch_kernels import TorchKernels
+from interp.sae.kernels import checked, faults
+from interp.sae.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 
 torch_kernels = TorchKernels()
 
@@ -206,8 +206,8 @@ def check_adam(ops, device):
             twins = [tensor.double() for tensor in tensors]
             for step in (1, 2, 3):
                 gradient = random(rows, d, device=device, seed=step)
-                ops.adam_(tensors[0], gradient, *tensors[1:], AdamStep(0.01, step), unit_norm)
-                torch_kernels.adam_(twins[0], gradient.double(), *twins[1:], AdamStep(0.01, step), unit_norm)
+                ops.adam_(tensors[0], gradient, *tensors[1:], AdamStep(0.01, step, unit_norm=unit_norm))
+                torch_kernels.adam_(twins[0], gradient.double(), *twins[1:], AdamStep(0.01, step, unit_norm=unit_norm))
             if unit_norm and d == 1:
                 twins[1:] = tensors[1:]  # what is left of a gradient that is all parallel is rounding
             for tensor, twin in zip(tensors, twins, strict=True):
@@ -225,7 +225,7 @@ def check_adam_on_summed_gradients(ops, device):
             torch.zeros_like(W, dtype=as_type),
         )
         summed = LatentSum(module.transpose(mine), mine.values, x.to(as_type))
-        module.sum_by_latent_adam_(summed, weight, mean, square, AdamStep(0.01, 1), unit_norm=True)
+        module.adam_(weight, summed, mean, square, AdamStep(0.01, 1, unit_norm=True))
         results.append((weight, mean, square))
     for tensor, twin in zip(*results, strict=True):
         same(tensor, twin, tolerance=1e-4)
@@ -287,11 +287,11 @@ def test_kernels_that_fail_or_differ_are_left_with_one_warning(make, message, ca
 def test_a_process_checks_its_gpu_once_and_uses_what_gives_the_same(monkeypatch, caplog):
     asked = []
     monkeypatch.setattr("interp.sae.kernels.checked", lambda make, device: asked.append(device.type) or Differs())
-    kernels_of._triton.cache_clear()
+    kernels_of._chosen.cache_clear()
     assert type(kernels_of._kernels("cuda", torch.float32)) is Differs
     assert kernels_of._kernels("cuda", torch.float32) is kernels_of._kernels("cuda", torch.float32)
     assert type(kernels_of._kernels("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
-    kernels_of._triton.cache_clear()
+    kernels_of._chosen.cache_clear()
     assert type(checked(Same, torch.device("cpu"))) is Same and not caplog.records
 
 
@@ -401,7 +401,7 @@ def call_all(ops, width: int, d: int, k: int) -> None:
     for columns in (d, 1):
         ops.sum_by_latent(ops.transpose(dense), dense.values, torch.zeros(600, columns))
     for unit_norm in (False, True):
-        ops.adam_(W, W, W, W, AdamStep(0.1, 1), unit_norm)
+        ops.adam_(W, W, W, W, AdamStep(0.1, 1, unit_norm=unit_norm))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.kernels import PreActivations, Tiled, kernels
+from interp.sae.kernels import kernels
 from interp.sae.threads import share, share_pieces
+from interp.sae.torch_kernels import PreActivations, Tiled
 
 _FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25
 """Pre-activations of a piece: 16 MiB of float32, which stay near, and at most 64 MiB of bfloat16 (tiled on a CPU)."""

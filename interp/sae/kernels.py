@@ -18,12 +18,7 @@ import torch
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.torch_kernels import AdamStep as AdamStep
-from interp.sae.torch_kernels import ByLatent as ByLatent
-from interp.sae.torch_kernels import LatentSum as LatentSum
-from interp.sae.torch_kernels import PreActivations as PreActivations
-from interp.sae.torch_kernels import Tiled as Tiled
-from interp.sae.torch_kernels import TorchKernels
+from interp.sae.torch_kernels import AdamStep, LatentSum, PreActivations, TorchKernels
 
 _ROWS, _WIDTH, _D, _K, _TALL = 6, 120, 40, 9, 600
 """Of the batch for the check; and rows enough for a latent to be summed in parts."""
@@ -42,29 +37,25 @@ def pick_kernels(pre: PreActivations) -> TorchKernels:
 
 
 def _kernels(device: str, dtype: torch.dtype) -> TorchKernels:
+    with _lock:  # a GPU is checked once
+        return _chosen(device, dtype)
+
+
+@lru_cache
+def _chosen(device: str, dtype: torch.dtype) -> TorchKernels:
     if device == "cpu" and dtype in (torch.float32, torch.float64):
-        return _numba()
+        from interp.sae.numba_kernels import NumbaKernels
+
+        return NumbaKernels()
     if device == "cuda" and dtype == torch.float32 and find_spec("triton"):
-        with _lock:
-            return _triton()
+        return checked(_triton, torch.device("cuda"))
     return TorchKernels()
 
 
-@lru_cache
-def _numba() -> TorchKernels:
-    from interp.sae.numba_kernels import NumbaKernels
-
-    return NumbaKernels()
-
-
-@lru_cache
 def _triton() -> TorchKernels:
-    def make() -> TorchKernels:
-        from interp.sae.triton_kernels import TritonKernels
+    from interp.sae.triton_kernels import TritonKernels
 
-        return TritonKernels()
-
-    return checked(make, torch.device("cuda"))
+    return TritonKernels()
 
 
 def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
@@ -112,7 +103,7 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
     def updated(unit_norm: bool) -> Sequence[Tensor]:
         weight, mean, square = W_dec.clone(), torch.zeros_like(W_dec), torch.zeros_like(W_dec)
         summed = LatentSum(ops.transpose(codes), codes.values, x)
-        ops.sum_by_latent_adam_(summed, weight, mean, square, AdamStep(0.01, 1, eps=1e-4), unit_norm)
+        ops.adam_(weight, summed, mean, square, AdamStep(0.01, 1, eps=1e-4, unit_norm=unit_norm))
         return weight, mean, square
 
     return {

@@ -22,11 +22,11 @@ from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import Batch, ForwardPass
-from interp.sae.kernels import AdamStep
 from interp.sae.model import SAE
 from interp.sae.revival import MAX_ROWS, Resampler, resample, resample_missing
 from interp.sae.site import Site, draw, fold, keep_near
 from interp.sae.threads import torch_on_one_thread
+from interp.sae.torch_kernels import AdamStep
 
 
 class StepResult(NamedTuple):
@@ -160,8 +160,8 @@ class Learner:
         adam = AdamStep(config.lr_at(self.steps_done), self.steps_done + 1, scale)
         for name, gradient in f.gradients.items():
             if name != {"decoder": "W_dec"}.get(config.freeze, config.freeze):
-                moments, unit_norm = (self.means[name], self.squares[name]), name == "W_dec" and config.unit_norm
-                gradient.adam_(self.weights[name], *moments, adam, unit_norm)
+                own = adam._replace(unit_norm=name == "W_dec" and config.unit_norm)
+                gradient.adam_(self.weights[name], self.means[name], self.squares[name], own)
 
     def _forward(self, x: Tensor, y: Tensor, batch: Batch, ops: Any) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}

@@ -21,7 +21,6 @@ from interp.sae.torch_kernels import (
     ByLatent,
     Decoded,
     LatentSum,
-    Matrix,
     PreActivations,
     Rows,
     Tiled,
@@ -78,7 +77,7 @@ class NumbaKernels(TorchKernels):
         found, lowest = share_pieces(pre.pieces, collect), bound.lowest
         by_row = share_pieces(list(zip(pre.pieces, found, strict=True)), lambda each: _by_row(pre, *each, lowest))
         codes = self.keep_batch_top_k(SparseCodes.cat(by_row), n)
-        return SparseCodes(codes.offsets, codes.latents, full(codes.values), codes.d_sae)
+        return codes.with_values(full(codes.values))
 
     def above(self, pre: PreActivations, threshold: Tensor) -> SparseCodes:
         pre, limits = _tiled(pre), _limits(threshold, pre.dtype)
@@ -89,7 +88,7 @@ class NumbaKernels(TorchKernels):
             return _by_row(pre, piece, parts, np.iinfo(limits.dtype).min)
 
         codes = SparseCodes.cat(share_pieces(pre.pieces, collect))
-        return SparseCodes(codes.offsets, codes.latents, full(codes.values), codes.d_sae)
+        return codes.with_values(full(codes.values))
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
         latents, keys, counts = _room(len(codes), k, codes.values.dtype)
@@ -119,22 +118,16 @@ class NumbaKernels(TorchKernels):
         loops.transpose(codes.offsets.numpy(), codes.latents.numpy(), offsets, rows, entries)
         return ByLatent(torch.from_numpy(offsets), torch.from_numpy(rows), torch.from_numpy(entries))
 
-    def adam_(
-        self, weight: Rows, gradient: Rows, mean: Rows, square: Rows, adam: AdamStep, unit_norm: bool = False
-    ) -> None:
-        arrays = _arrays(weight, gradient, mean, square, _numbers(adam, weight.dtype))
-        share(len(weight), _ADAM * weight.numel(), loops.adam, *arrays, unit_norm)
-
-    def sum_by_latent_adam_(
-        self, summed: LatentSum, weight: Matrix, mean: Matrix, square: Matrix, adam: AdamStep, unit_norm: bool = False
-    ) -> None:
-        by_latent, weights, dense = summed
-        if _is_dense(by_latent.offsets, dense):
-            return super().sum_by_latent_adam_(summed, weight, mean, square, adam, unit_norm)
-        entries = _arrays(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense)
-        arrays = _arrays(weight, mean, square, _numbers(adam, weight.dtype))
-        work = len(by_latent.rows) * dense.shape[1] + _ADAM * weight.numel()
-        share(len(weight), work, loops.sum_by_latent_adam, *entries, *arrays, unit_norm)
+    def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:
+        if isinstance(gradient, LatentSum) and _is_dense(gradient.by_latent.offsets, gradient.dense):
+            gradient = self.sum_by_latent(*gradient)
+        moved = _arrays(weight, mean, square, torch.tensor(adam.numbers, dtype=weight.dtype))
+        if isinstance(gradient, Tensor):
+            share(len(weight), _ADAM * weight.numel(), loops.adam, *_arrays(gradient), *moved, adam.unit_norm)
+            return
+        (offsets, rows, entries), weights, dense = gradient
+        summed, work = _arrays(offsets, rows, weights[entries], dense), len(rows) * dense.shape[1]
+        share(len(weight), work + _ADAM * weight.numel(), loops.sum_by_latent_adam, *summed, *moved, adam.unit_norm)
 
     def _bags(self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None) -> Tensor:
         bags, d = len(offsets) - 1, table.shape[1]
@@ -280,10 +273,6 @@ def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: to
         latents, keys = latents[kept], keys[kept]
     values = full(torch.from_numpy(keys.reshape(-1)).view(dtype))
     return SparseCodes(cumulated(torch.from_numpy(counts)), torch.from_numpy(latents.reshape(-1)), values, d_sae)
-
-
-def _numbers(adam: AdamStep, dtype: torch.dtype) -> Tensor:
-    return torch.tensor((adam.rate, adam.root, adam.beta1, adam.beta2, adam.eps, *adam.rests), dtype=dtype)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -126,7 +126,7 @@ def gather(offsets, ids, dense, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def adam_row(w, g, m, v, numbers, unit_norm):
-    """numbers = (lr / bias correction of the mean, 1 / √(that of the square), beta1, beta2, eps, rests)."""
+    """numbers: those of an `AdamStep`."""
     rate, root, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     rest1, rest2 = numbers[5], numbers[6]
     parallel = dot(g, w) if unit_norm else w.dtype.type(0)
@@ -142,7 +142,7 @@ def adam_row(w, g, m, v, numbers, unit_norm):
 
 
 @njit(nogil=True, cache=True)
-def adam(weight, gradient, mean, square, numbers, unit_norm, start, stop):
+def adam(gradient, weight, mean, square, numbers, unit_norm, start, stop):
     for j in range(start, stop):
         adam_row(weight[j], gradient[j], mean[j], square[j], numbers, unit_norm)
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.sae.encoding import PickingRule, encode, has_fast_bfloat16
-from interp.sae.kernels import PreActivations, Tiled, kernels, pick_kernels
+from interp.sae.kernels import kernels, pick_kernels
+from interp.sae.torch_kernels import PreActivations, Tiled
 
 _PRE_ACTIVATIONS_AT_ONCE = 1 << 22
 MARGIN = 8

@@ -22,8 +22,8 @@ from torch.autograd.function import Function
 
 from interp.codes import SparseCodes
 from interp.sae.encoding import Workspace
-from interp.sae.kernels import AdamStep, ByLatent, LatentSum, kernels
-from interp.sae.torch_kernels import Matrix, PerLatent, Rows, Values, Vector
+from interp.sae.kernels import kernels
+from interp.sae.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
 
 Add = Callable[[Tensor], object]
 """Adds a part of a gradient to a tensor."""
@@ -48,7 +48,7 @@ class Support:
         return kernels(self.codes.values).transpose(self.codes)
 
     def codes_of(self, values: Values) -> SparseCodes:
-        return SparseCodes(self.codes.offsets, self.codes.latents, values.detach(), self.codes.d_sae)
+        return self.codes.with_values(values.detach())
 
 
 class Encoded(NamedTuple):
@@ -97,14 +97,12 @@ class RowGradient:
         self.sums, self.further, parameter.grad = [], [], total
         return total
 
-    def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep, unit_norm: bool) -> None:
+    def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep) -> None:
         """A step of the weight in place; row by row where the gradient is one sum that nobody has asked to see."""
-        if len(self.sums) == 1 and not self.further and self.parameter.grad is None:
-            kernels(weight).sum_by_latent_adam_(self.sums[0], weight, mean, square, adam, unit_norm)
-            return
-        tensors = (weight, self.tensor(), mean, square)
-        as_rows = [tensor if tensor.ndim == 2 else tensor[None] for tensor in tensors]
-        kernels(weight).adam_(as_rows[0], as_rows[1], as_rows[2], as_rows[3], adam, unit_norm)
+        one_sum = len(self.sums) == 1 and not self.further and self.parameter.grad is None
+        gradient = self.sums[0] if one_sum else self.tensor().view(-1, weight.shape[-1])
+        weight, mean, square = (tensor.view(-1, weight.shape[-1]) for tensor in (weight, mean, square))
+        kernels(weight).adam_(weight, gradient, mean, square, adam)
 
 
 Into = RowGradient | None

@@ -83,21 +83,16 @@ class AdamStep(NamedTuple):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 6.25e-10
+    unit_norm: bool = False
+    """Whether the rows are, and stay, of norm one."""
 
     @property
-    def rests(self) -> tuple[float, float]:
-        """What a new gradient, and its square, weigh in the running means."""
-        return (1 - self.beta1) * self.scale, (1 - self.beta2) * self.scale**2
-
-    @property
-    def rate(self) -> float:
-        """lr over the bias correction of the mean."""
-        return self.lr / (1 - self.beta1**self.step)
-
-    @property
-    def root(self) -> float:
-        """1 over the root of the bias correction of the square."""
-        return (1 - self.beta2**self.step) ** -0.5
+    def numbers(self) -> tuple[float, ...]:
+        """lr over the bias correction of the mean, 1 over the root of that of the square, beta1, beta2, eps, and what a
+        new gradient, and its square, weigh in the running means."""
+        rate, root = self.lr / (1 - self.beta1**self.step), (1 - self.beta2**self.step) ** -0.5
+        rests = (1 - self.beta1) * self.scale, (1 - self.beta2) * self.scale**2
+        return rate, root, self.beta1, self.beta2, self.eps, *rests
 
 
 @dataclass(frozen=True)
@@ -184,8 +179,7 @@ class TorchKernels:
 
     def rescore(self, codes: SparseCodes, x: Rows, encoder: Matrix, b_enc: PerLatent) -> SparseCodes:
         """The same entries with the values ⟨x, encoder[latent]⟩ + b_enc at x's full precision, whatever their sign."""
-        values = self._dots(codes.offsets, codes.latents, x, encoder).add_(b_enc[codes.latents])
-        return SparseCodes(codes.offsets, codes.latents, values, codes.d_sae)
+        return codes.with_values(self._dots(codes.offsets, codes.latents, x, encoder).add_(b_enc[codes.latents]))
 
     def decode(self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector) -> Rows:
         return self._bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
@@ -227,24 +221,17 @@ class TorchKernels:
         """The sum of the weights over the entries of each latent."""
         return _bags(by_latent.offsets, by_latent.entries, torch.ones_like(weights), weights[:, None])[:, 0]
 
-    def adam_(
-        self, weight: Rows, gradient: Rows, mean: Rows, square: Rows, adam: AdamStep, unit_norm: bool = False
-    ) -> None:
-        """One Adam step on `weight`, `mean` and `square` in place. `unit_norm`: the rows are, and stay, of norm one."""
-        if unit_norm:
+    def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:
+        """One Adam step on `weight`, `mean` and `square` in place."""
+        gradient = self.sum_by_latent(*gradient) if isinstance(gradient, LatentSum) else gradient
+        if adam.unit_norm:
             gradient = gradient - (gradient * weight).sum(1, keepdim=True) * weight
-        rest1, rest2 = adam.rests
-        mean.mul_(adam.beta1).add_(gradient, alpha=rest1)
-        square.mul_(adam.beta2).addcmul_(gradient, gradient, value=rest2)
-        weight.addcdiv_(mean, square.sqrt().mul_(adam.root).add_(adam.eps), value=-adam.rate)
-        if unit_norm:
+        rate, root, beta1, beta2, eps, rest1, rest2 = adam.numbers
+        mean.mul_(beta1).add_(gradient, alpha=rest1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=rest2)
+        weight.addcdiv_(mean, square.sqrt().mul_(root).add_(eps), value=-rate)
+        if adam.unit_norm:
             weight /= weight.norm(dim=1, keepdim=True)
-
-    def sum_by_latent_adam_(
-        self, summed: LatentSum, weight: Matrix, mean: Matrix, square: Matrix, adam: AdamStep, unit_norm: bool = False
-    ) -> None:
-        """`adam_` with the gradient that `sum_by_latent` gives."""
-        self.adam_(weight, self.sum_by_latent(*summed), mean, square, adam, unit_norm)
 
     def _bags(
         self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None

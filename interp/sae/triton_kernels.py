@@ -24,6 +24,7 @@ from interp.codes import SparseCodes
 from interp.sae.torch_kernels import (
     AdamStep,
     ByLatent,
+    LatentSum,
     Matrix,
     PreActivations,
     Rows,
@@ -87,14 +88,11 @@ class TritonKernels(TorchKernels):
         _sum_bags(parts[:-1], parts[1:], part, weights.new_ones(max_parts), sums, out, skip_empty=True)
         return out
 
-    def adam_(
-        self, weight: Rows, gradient: Rows, mean: Rows, square: Rows, adam: AdamStep, unit_norm: bool = False
-    ) -> None:
-        rest1, rest2 = adam.rests
-        numbers = (adam.rate, adam.root, adam.beta1, rest1, adam.beta2, rest2, adam.eps)
-        n, d = weight.numel(), weight.shape[1] if unit_norm else _TILE
+    def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:
+        gradient = self.sum_by_latent(*gradient) if isinstance(gradient, LatentSum) else gradient
+        n, d = weight.numel(), weight.shape[1] if adam.unit_norm else _TILE
         tensors, tile = (weight, gradient.contiguous(), mean, square), _tile(d)
-        _launch(adam_rows, (triton.cdiv(n, d),), *tensors, n, d, *numbers, UNIT=unit_norm, **tile)
+        _launch(adam_rows, (triton.cdiv(n, d),), *tensors, n, d, *adam.numbers, UNIT=adam.unit_norm, **tile)
 
     def _bags(
         self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
@@ -207,33 +205,17 @@ def _rows_of(table, ids, entries, stored, columns, inside, d):
 
 @triton.jit
 def adam_rows(
-    weight,
-    gradient,
-    mean,
-    square,
-    n,
-    d,
-    rate,
-    root,
-    beta1,
-    rest1,
-    beta2,
-    rest2,
-    eps,
-    UNIT: tl.constexpr,
-    BLOCK: tl.constexpr,
+    weight, grad, mean, square, n, d, lr, root, beta1, beta2, eps, rest1, rest2, UNIT: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """d of n numbers. UNIT: a row of norm one, without the gradient parallel to it, and back to norm one.
-
-    rate = lr / bias correction of the mean, root = 1 / √(that of the square), rest = 1 − beta.
-    """
+    """d of n numbers, by those of an `AdamStep`. UNIT: a row of norm one, without the gradient parallel to it, and back
+    to norm one."""
     row = tl.program_id(0).to(tl.int64)
     if UNIT:
         products = tl.zeros([BLOCK], tl.float32)
         for start in range(0, d, BLOCK):
             columns = start + tl.arange(0, BLOCK)
             w = tl.load(weight + row * d + columns, mask=columns < d, other=0.0)
-            products += w * tl.load(gradient + row * d + columns, mask=columns < d, other=0.0)
+            products += w * tl.load(grad + row * d + columns, mask=columns < d, other=0.0)
         parallel = tl.sum(products, axis=0)
     squares = tl.zeros([BLOCK], tl.float32)
     for start in range(0, d, BLOCK):
@@ -241,14 +223,14 @@ def adam_rows(
         at = row * d + columns
         inside = (columns < d) & (at < n)
         w = tl.load(weight + at, mask=inside, other=0.0)
-        slope = tl.load(gradient + at, mask=inside, other=0.0)
+        slope = tl.load(grad + at, mask=inside, other=0.0)
         if UNIT:
             slope -= parallel * w
         m = beta1 * tl.load(mean + at, mask=inside, other=0.0) + rest1 * slope
         v = beta2 * tl.load(square + at, mask=inside, other=0.0) + rest2 * slope * slope
         tl.store(mean + at, m, mask=inside)
         tl.store(square + at, v, mask=inside)
-        w -= rate * m / (tl.sqrt_rn(v) * root + eps)
+        w -= lr * m / (tl.sqrt_rn(v) * root + eps)
         squares += w * w
         tl.store(weight + at, w, mask=inside)
     if UNIT:

@@ -23,9 +23,10 @@ from interp.codes import SparseCodes
 from interp.processes import Processes
 from interp.sae.architectures.sae_config import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.forward_pass import Encoded, ForwardPass
-from interp.sae.kernels import PreActivations, kernels, pick_kernels
+from interp.sae.kernels import kernels, pick_kernels
 from interp.sae.rules import MARGIN, MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
 from interp.sae.sparse_ops import Support
+from interp.sae.torch_kernels import PreActivations
 
 _ANNEALED_FIRST = 1e-3
 _MOST_AT_START = 1 / 8

@@ -68,7 +68,7 @@ def check_decode(ops, device):
         codes, W_dec, b_dec, x = problem(device, d=d)
         expected = torch_kernels.decode(in_float64(codes), W_dec.double(), b_dec.double())
         same(ops.decode(codes, W_dec, b_dec), expected)
-        error, gradient = ops.decode_backward(codes, W_dec, b_dec, x)
+        error, gradient, *_ = ops.decode_backward(codes, W_dec, b_dec, x)
         same(error, expected - x.double())
         dots = ((expected - x.double()) @ W_dec.double().T)[codes.rows, codes.latents.long()]
         same(gradient, dots, tolerance=1e-4)
@@ -87,10 +87,9 @@ def check_rescore(ops, device):
 def check_nested_backward(ops, device):
     for d, ends in ((13, [5, 6, 20, 37]), (600, [30, 37]), (1, [37])):
         codes, W_dec, b_dec, x = problem(device, d=d)
-        ends = torch.tensor(ends, device=device)
-        mine = ops.nested_backward(codes, W_dec, b_dec, x, ends)
+        mine = ops.decode_backward(codes, W_dec, b_dec, x, ends)
         doubled = [tensor.double() for tensor in (W_dec, b_dec, x)]
-        expected = torch_kernels.nested_backward(in_float64(codes), *doubled, ends)
+        expected = torch_kernels.decode_backward(in_float64(codes), *doubled, ends)
         for tensor, twin in zip(mine, expected, strict=True):
             same(tensor, twin, tolerance=1e-4)
 
@@ -273,7 +272,7 @@ def missing() -> TorchKernels:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (Differs, r"rescore \(differs\); decode_backward \(differs\); nested_backward \(differs\)$"),
+        (Differs, r"rescore \(differs\); decode_backward \(differs\); decode_backward of prefixes \(differs\)$"),
         (Fails, r"fail: top_k \(RuntimeError: no such instruction\); top_k of bfloat16"),
         (missing, "fail: ImportError: no module of that name"),
     ],
@@ -396,7 +395,7 @@ def call_all(ops, width: int, d: int, k: int) -> None:
     W, b, x, many = torch.zeros(width, d), torch.zeros(d), torch.zeros(4, d), torch.zeros(4, width)
     ops.top_k(many, k), ops.top_k(many.bfloat16(), k), ops.above(many, many[0])
     ops.decode(codes, W, b), ops.decode_backward(codes, W, b, x), ops.rescore(codes, x, W, W[:, 0])
-    ops.nested_backward(codes, W, b, x, torch.tensor([9, width]))
+    ops.decode_backward(codes, W, b, x, (9, width))
     dense = SparseCodes.from_topk(torch.zeros(600, 1, dtype=torch.int32), torch.ones(600, 1), width)
     for columns in (d, 1):
         ops.sum_by_latent(ops.transpose(dense), dense.values, torch.zeros(600, columns))

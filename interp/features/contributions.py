@@ -36,7 +36,7 @@ class Contributions:
             self.reconstructs = self._decodes_by_rows(codes[:64])
         if not self.reconstructs:
             return
-        dots = kernels(codes.values).decode_backward(codes, self.W_dec, self.b_dec, x)[1].double()
+        dots = kernels(codes.values).decode_backward(codes, self.W_dec, self.b_dec, x).gradient.double()
         z, latents = codes.values.double(), codes.latents.long()
         self.rises.index_add_(0, latents, z * (z * self.squares[latents] - 2 * dots))
         self.moments.add(x)

@@ -98,7 +98,7 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
     W_dec /= W_dec.norm(dim=1, keepdim=True)
     codes = SparseCodes.from_dense(draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5))
     tall = SparseCodes.from_topk(torch.zeros(_TALL, 1, dtype=torch.int32, device=device), draw(_TALL, 1), 2)
-    many, ends = draw(_TALL, _D), torch.tensor([20, _WIDTH], device=device)
+    many = draw(_TALL, _D)
 
     def updated(unit_norm: bool) -> Sequence[Tensor]:
         weight, mean, square = W_dec.clone(), torch.zeros_like(W_dec), torch.zeros_like(W_dec)
@@ -114,7 +114,7 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
         "keep_top_k": lambda: [ops.keep_top_k(codes, _K).dense()],
         "rescore": lambda: [ops.rescore(codes, x, W_dec, b_enc).values],
         "decode_backward": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
-        "nested_backward": lambda: ops.nested_backward(codes, W_dec, b_dec, x, ends),
+        "decode_backward of prefixes": lambda: ops.decode_backward(codes, W_dec, b_dec, x, (20, _WIDTH)),
         "sum_by_latent": lambda: [ops.sum_by_latent(ops.transpose(tall), tall.values, many)],
         "adam_": lambda: updated(unit_norm=False),
         "adam_ of unit rows": lambda: updated(unit_norm=True),

@@ -6,6 +6,7 @@ tiles that hold the zeros too take their place.
 """
 
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -104,13 +105,15 @@ class NumbaKernels(TorchKernels):
         kept[(keys == lowest).nonzero()[0][: max(0, n - int(kept.sum()))]] = True
         return kept_entries(codes, torch.from_numpy(kept))
 
-    def decode_backward(self, codes: SparseCodes, W_dec: Tensor, b_dec: Tensor, x: Tensor) -> Decoded:
-        if _is_dense(codes.offsets, W_dec):
-            return super().decode_backward(codes, W_dec, b_dec, x)
+    def decode_backward(
+        self, codes: SparseCodes, W_dec: Tensor, b_dec: Tensor, x: Tensor, ends: Sequence[int] = ()
+    ) -> Decoded:
+        if len(ends) > 1 or _is_dense(codes.offsets, W_dec):
+            return super().decode_backward(codes, W_dec, b_dec, x, ends)
         error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
         arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
         share(len(codes), (2 * codes.nnz + len(codes)) * x.shape[1], loops.decode_backward, *arrays)
-        return Decoded(error, gradient)
+        return Decoded.of_all(error, gradient)
 
     def transpose(self, codes: SparseCodes) -> ByLatent:
         offsets = np.zeros(codes.d_sae + 1, np.int64)

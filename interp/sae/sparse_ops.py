@@ -152,24 +152,17 @@ def squared_error(
     """
     support, codes = encoded.support, encoded.support.codes_of(encoded.values)
     given = (codes, W_dec.detach(), b_dec.detach(), target.detach())
-    if len(ends) < 2:
-        error, dots = kernels(target).decode_backward(*given)
-        loss = whole = torch.linalg.vector_norm(error).square()
-        table = mean_error = error
-    else:
-        nested = kernels(target).nested_backward(*given, torch.tensor(ends, device=target.device))
-        error, dots, residuals = nested.error, nested.gradient / len(ends), nested.residuals.div_(len(ends))
-        loss, whole = nested.squared_errors.mean(), nested.squared_errors[-1]
-        table, mean_error = residuals.flatten(0, 1), residuals[0]
+    found = kernels(target).decode_backward(*given, ends)
+    loss, whole, mean_error = found.squared_errors.mean(), found.squared_errors[-1], found.residuals[0]
 
     def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
         twice = 2 * slope
         entries = _in_table(support.by_latent, ends, len(mean_error))
-        on_W_dec = hand_over(LatentSum(entries, twice * codes.values, table), W_dec, into)
+        on_W_dec = hand_over(LatentSum(entries, twice * codes.values, found.residuals.flatten(0, 1)), W_dec, into)
         on_b_dec = twice * mean_error.sum(0) if b_dec.requires_grad else None
-        return twice * dots, on_W_dec, on_b_dec, -twice * mean_error if target.requires_grad else None
+        return twice * found.gradient, on_W_dec, on_b_dec, -twice * mean_error if target.requires_grad else None
 
-    return SquaredError(_Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target), error, whole)
+    return SquaredError(_Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target), found.error, whole)
 
 
 def at_latents(vector: PerLatent, support: Support) -> Values:

@@ -7,7 +7,7 @@ entry of the codes, standing on row i and latent j:
                (`batch_top_k`), or those above a threshold (`above`); from bfloat16, a shortlist to `rescore`
                and to choose from (`keep_top_k`, `keep_batch_top_k`, `keep_above`)
     decode     x_hat_i = Σ_p values_p · W_dec[latents_p] + b_dec
-    backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩; `nested_backward` for prefixes of the latents
+    backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩; of prefixes of the latents their mean
     gradients  out_j = Σ_p weights_p · dense[row_p]  over the entries p of latent j
     update     Adam, with the gradient parallel to a unit-norm row removed and the norm put back to one
 
@@ -37,23 +37,20 @@ _ENTRIES_AT_ONCE = 1 << 14
 
 
 class Decoded(NamedTuple):
-    error: Float[Tensor, "row d_in"]
-    """x_hat − x"""
-    gradient: Float[Tensor, " nnz"]
-    """d(½‖error‖²)/d(value), for each stored entry"""
-
-
-class Nested(NamedTuple):
-    """Of the dictionaries that the prefixes 0..ends[g] of the latents make, e^(g) = x_hat^(g) − x."""
+    """Of the G dictionaries that the prefixes 0..ends[g] of the latents make, e^(g) = x_hat^(g) − x; G = 1: of all."""
 
     error: Float[Tensor, "row d_in"]
     """e of all latents."""
     gradient: Float[Tensor, " nnz"]
-    """d(½ Σ_g ‖e^(g)‖²)/d(value), for each stored entry"""
+    """d(½ Σ_g ‖e^(g)‖² / G)/d(value), for each stored entry"""
     residuals: Float[Tensor, "group row d_in"]
-    """residuals[h] = Σ_{g ≥ h} e^(g): where the latents of group h, ends[h − 1]..ends[h], get their gradients from."""
+    """residuals[h] = Σ_{g ≥ h} e^(g) / G: where the latents of ends[h − 1]..ends[h] get their gradients from."""
     squared_errors: Float[Tensor, " group"]
     """Σ_i ‖e_i^(g)‖²"""
+
+    @classmethod
+    def of_all(cls, error: Rows, gradient: Values) -> "Decoded":
+        return cls(error, gradient, error[None], torch.linalg.vector_norm(error).square()[None])
 
 
 class ByLatent(NamedTuple):
@@ -184,15 +181,14 @@ class TorchKernels:
     def decode(self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector) -> Rows:
         return self._bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
 
-    def decode_backward(self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector, x: Rows) -> Decoded:
-        error = self.decode(codes, W_dec, b_dec).sub_(x)
-        return Decoded(error, self._dots(codes.offsets, codes.latents, error, W_dec))
-
-    def nested_backward(
-        self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector, x: Rows, ends: Int[Tensor, " group"]
-    ) -> Nested:
+    def decode_backward(
+        self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector, x: Rows, ends: Sequence[int] = ()
+    ) -> Decoded:
         """`ends` increase, and the last is d_sae. A group's rows are added to the sum of the groups before it."""
-        rows, groups = len(x), torch.searchsorted(ends, codes.latents, right=True)
+        if len(ends) < 2:
+            error = self.decode(codes, W_dec, b_dec).sub_(x)
+            return Decoded.of_all(error, self._dots(codes.offsets, codes.latents, error, W_dec))
+        rows, groups = len(x), torch.searchsorted(torch.tensor(ends, device=x.device), codes.latents, right=True)
         parts = SparseCodes(codes.offsets, groups * rows + codes.rows, codes.values, len(ends) * rows)
         offsets, _, entries = self.transpose(parts)
         latents, gradient = codes.latents[entries], torch.empty_like(codes.values)
@@ -204,7 +200,7 @@ class TorchKernels:
         for h in reversed(range(len(ends) - 1)):
             residuals[h] += residuals[h + 1]
         gradient[entries] = self._dots(offsets, latents, residuals.flatten(0, 1), W_dec)
-        return Nested(error, gradient, residuals, squares)
+        return Decoded(error, gradient.div_(len(ends)), residuals.div_(len(ends)), squares)
 
     def transpose(self, codes: SparseCodes) -> ByLatent:
         latents, entries = codes.latents.sort(stable=True)

@@ -93,7 +93,7 @@ class ForwardPass:
         W_dec = self.weights["W_dec"]
         if self.unit_norm and len(self.part_widths) == 1:
             return W_dec.new_ones(len(W_dec))
-        return self.ops.row_norms(W_dec, self.part_widths, self.into_decoder)
+        return self.ops.row_norms(W_dec, self.part_widths, self.gradients["W_dec"])
 
     def encode(self, rule: PickingRule, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
         """The rule's picks, of x or of another input (a residual), which then gets its gradient."""
@@ -122,12 +122,12 @@ class ForwardPass:
     def residual(self, encoded: Encoded, x: Float[Tensor, "row d_in"] | None = None) -> Float[Tensor, "row d_in"]:
         """x − z W_dec, of x or of another input."""
         W_dec, x = self.weights["W_dec"], self.centred if x is None else x
-        return x - self.ops.sparse_decode(encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.into_decoder)
+        return x - self.ops.sparse_decode(encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.gradients["W_dec"])
 
     def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
         """x_hat, to compare with `target`; `squared_error` does both at once."""
-        encoded = Encoded(self.support, self.z if z is None else z)
-        return self.ops.sparse_decode(encoded, self.weights["W_dec"], self.weights["b_dec"], into=self.into_decoder)
+        encoded, w = Encoded(self.support, self.z if z is None else z), self.weights
+        return self.ops.sparse_decode(encoded, w["W_dec"], w["b_dec"], into=self.gradients["W_dec"])
 
     def squared_error(
         self, z: Float[Tensor, " nnz"] | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
@@ -140,7 +140,7 @@ class ForwardPass:
         given = [self.weights["W_dec"], self.weights["b_dec"], self.target]
         if frozen_decoder:
             given = [each.detach() for each in given]
-        into = None if frozen_decoder else self.into_decoder
+        into = None if frozen_decoder else self.gradients["W_dec"]
         found = self.ops.squared_error(Encoded(self.support, values), *given, ends=ends, into=into)
         if values is self.z:
             self._errors = found
@@ -163,7 +163,7 @@ class ForwardPass:
         return torch.addmm(bias, self.x[rows], encoder.T)
 
     def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some d_out"]:
-        return self.ops.latent_rows(self.weights["W_dec"], latents, self.into_decoder)
+        return self.ops.latent_rows(self.weights["W_dec"], latents, self.gradients["W_dec"])
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
         """Each added up over the processes, without a gradient."""
@@ -193,10 +193,6 @@ class ForwardPass:
             none = self.weights["W_dec"].new_zeros(len(self.weights["W_dec"]))
             largest = none.scatter_reduce_(0, self.support.latents, self.z.detach(), "amax")
             return largest if self.unit_norm else largest * self.decoder_norms
-
-    @property
-    def into_decoder(self) -> RowGradient:
-        return self.gradients["W_dec"]
 
     @property
     def errors(self) -> SquaredError:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.activations import ActivationStatistics
+from interp.activations.moments import running_sums, statistics_of
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.learner import Learner
 from interp.sae.site import Site
@@ -88,17 +88,8 @@ def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0
 
 
 def _in_the_middle(config: SAEConfig, generator: torch.Generator) -> Learner:
-    mean = torch.randn(_D_IN, generator=generator)
-    statistics = ActivationStatistics(
-        mean=mean,
-        mean_norm=4.0,
-        variance=16.0,
-        second_moment=None,
-        geometric_median=mean,
-        n_rows=100,
-        second_moment_rows=0,
-        geometric_median_rows=100,
-    )
+    rows = torch.randn(200, _D_IN, generator=generator) + torch.randn(_D_IN, generator=generator)
+    statistics = statistics_of(running_sums(rows, rows.norm(dim=1)), len(rows), rows)
     learner = Learner(config, Site(inputs=(statistics,)), torch.device("cpu"), torch.float64)
     for weight in learner.weights.values():
         weight += torch.randn(weight.shape, generator=generator, dtype=torch.float64) * 0.2

@@ -29,10 +29,15 @@ _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 @contextmanager
-def torch_on_one_thread() -> Iterator[None]:
-    """Leave torch's threads to ours for a while."""
-    with _one_thread(for_ours=_number()):
+def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
+    """Leave torch's threads to ours for a while: all, or so many."""
+    before, token = torch.get_num_threads(), _threads.set(for_ours or _number())
+    torch.set_num_threads(1)
+    try:
         yield
+    finally:
+        torch.set_num_threads(before)
+        _threads.reset(token)
 
 
 @contextmanager
@@ -72,7 +77,7 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
     pool = _pool(threads - 1, os.getpid())
     helpers = [pool.submit(work) for _ in range(min(threads, len(pieces)) - 1)]
     try:
-        with _one_thread():
+        with torch_on_one_thread(for_ours=1):
             work()
     finally:
         joined = [helper for helper in helpers if not helper.cancel()]
@@ -80,17 +85,6 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
     for helper in joined:
         helper.result()
     return [results[i] for i in range(len(pieces))]
-
-
-@contextmanager
-def _one_thread(for_ours: int = 1) -> Iterator[None]:
-    before, token = torch.get_num_threads(), _threads.set(for_ours)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        _threads.reset(token)
 
 
 def _number() -> int:

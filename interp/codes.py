@@ -37,7 +37,7 @@ class SparseCodes:
     def from_dense(cls, z: Float[Tensor, "row d_sae"]) -> "SparseCodes":
         active = z != 0
         counts = active.sum(1)
-        return cls(_offsets(counts), active.nonzero()[:, 1].int(), z[active], z.shape[1])
+        return cls(offsets_of(counts), active.nonzero()[:, 1].int(), z[active], z.shape[1])
 
     @classmethod
     def from_topk(cls, latents: Int[Tensor, "row k"], values: Float[Tensor, "row k"], d_sae: int) -> "SparseCodes":
@@ -51,7 +51,7 @@ class SparseCodes:
         cls, counts: Int[Tensor, " row"], latents: Int[Tensor, " nnz"], values: Float[Tensor, " nnz"], d_sae: int
     ) -> "SparseCodes":
         """Entries of all rows, one row after the other, with the number of each row's."""
-        return cls(_offsets(counts), latents, values, d_sae)
+        return cls(offsets_of(counts), latents, values, d_sae)
 
     @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> "SparseCodes":
@@ -68,7 +68,7 @@ class SparseCodes:
         """Rows of all parts, one after the other."""
         counts = torch.cat([p.offsets.diff() for p in parts])
         latents, values = torch.cat([p.latents for p in parts]), torch.cat([p.values for p in parts])
-        return cls(_offsets(counts), latents, values, parts[0].d_sae)
+        return cls(offsets_of(counts), latents, values, parts[0].d_sae)
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "SparseCodes":
         """The same entries at other values."""
@@ -88,7 +88,8 @@ class SparseCodes:
     @property
     def rows(self) -> Int[Tensor, " nnz"]:
         """The row of each stored entry."""
-        return torch.repeat_interleave(torch.arange(len(self), device=self.offsets.device), self.offsets.diff())
+        rows = torch.arange(len(self), device=self.offsets.device)
+        return rows.repeat_interleave(self.offsets.diff(), output_size=self.nnz)
 
     def __getitem__(self, rows: slice) -> "SparseCodes":
         start, stop, step = rows.indices(len(self))
@@ -102,7 +103,7 @@ class SparseCodes:
     def take(self, rows: Int[Tensor, " taken"]) -> "SparseCodes":
         """The given rows, in that order."""
         counts = self.offsets.diff()[rows]
-        offsets = _offsets(counts)
+        offsets = offsets_of(counts)
         first = torch.repeat_interleave(self.offsets[:-1][rows] - offsets[:-1], counts)
         entries = first + torch.arange(len(first), device=first.device)
         return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
@@ -248,7 +249,8 @@ class CodeStore:
         return CodeRun(file, n_rows=self.n_rows, d_sae=self.d_sae)
 
 
-def _offsets(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
+def offsets_of(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
+    """Where each row begins, and the last ends."""
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, 0, out=offsets[1:])
     return offsets

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp.codes import SparseCodes
+from interp.codes import SparseCodes, offsets_of
 from interp.sae import numba_loops as loops
 from interp.sae.threads import share, share_pieces
 from interp.sae.torch_kernels import (
@@ -26,7 +26,6 @@ from interp.sae.torch_kernels import (
     Rows,
     Tiled,
     TorchKernels,
-    cumulated,
     full,
     kept_entries,
 )
@@ -275,7 +274,7 @@ def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: to
         kept = np.arange(k) < counts[:, None]
         latents, keys = latents[kept], keys[kept]
     values = full(torch.from_numpy(keys.reshape(-1)).view(dtype))
-    return SparseCodes(cumulated(torch.from_numpy(counts)), torch.from_numpy(latents.reshape(-1)), values, d_sae)
+    return SparseCodes(offsets_of(torch.from_numpy(counts)), torch.from_numpy(latents.reshape(-1)), values, d_sae)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

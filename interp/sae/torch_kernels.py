@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.codes import SparseCodes
+from interp.codes import SparseCodes, offsets_of
 
 Rows = Float[Tensor, "row d"]
 Matrix = Float[Tensor, "d_sae d"]
@@ -205,9 +205,7 @@ class TorchKernels:
     def transpose(self, codes: SparseCodes) -> ByLatent:
         latents, entries = codes.latents.sort(stable=True)
         every = torch.arange(codes.d_sae + 1, device=latents.device, dtype=latents.dtype)
-        rows = torch.arange(len(codes), device=latents.device)
-        rows = rows.repeat_interleave(codes.offsets.diff(), output_size=codes.nnz)
-        return ByLatent(torch.searchsorted(latents, every), rows[entries], entries)
+        return ByLatent(torch.searchsorted(latents, every), codes.rows[entries], entries)
 
     def sum_by_latent(self, by_latent: ByLatent, weights: Values, dense: Rows, out: Matrix | None = None) -> Matrix:
         """The sums of a `LatentSum`."""
@@ -244,17 +242,12 @@ class TorchKernels:
 
 
 def kept_entries(codes: SparseCodes, mask: Bool[Tensor, " nnz"]) -> SparseCodes:
-    return SparseCodes(cumulated(mask)[codes.offsets], codes.latents[mask], codes.values[mask], codes.d_sae)
+    return SparseCodes(offsets_of(mask)[codes.offsets], codes.latents[mask], codes.values[mask], codes.d_sae)
 
 
 def full(values: Tensor) -> Tensor:
     """Codes hold no bfloat16."""
     return values.float() if values.dtype == torch.bfloat16 else values
-
-
-def cumulated(counts: Int[Tensor, " bag"]) -> Int[Tensor, " bag_plus_1"]:
-    """Where each bag begins."""
-    return F.pad(counts.cumsum(0), (1, 0))
 
 
 def whole(pre: PreActivations) -> Float[Tensor, "row d_sae"]:

@@ -28,7 +28,6 @@ from interp.sae.rules import MARGIN, MatchingPursuit, PreActivationRule, Refined
 from interp.sae.sparse_ops import Support
 from interp.sae.torch_kernels import PreActivations
 
-_ANNEALED_FIRST = 1e-3
 _MOST_AT_START = 1 / 8
 """Of the input's dimensions. Where k is a small part of these, a fall makes FVU and idle latents fewer (held out: k 8
 of 128, .047 → .044; k 32 of 576, .149 → .139); at an eighth it does little, and at a quarter FVU is more (.022 →
@@ -81,7 +80,7 @@ class PickConfig(SAEConfig):
     def k_at(self, step: int, d_in: int) -> int:
         most = min(round(_MOST_AT_START * d_in), self.d_sae)
         start = self.k_start if self.k_start is not None else max(self.k, min(2 * self.k, most))
-        return round(self.k + (start - self.k) * max(0.0, 1 - step / max(self.k_anneal * self.steps, _ANNEALED_FIRST)))
+        return round(self.k + (start - self.k) * max(0.0, 1 - step / max(self.k_anneal * self.steps, 1e-3)))
 
     def encode(self, f: ForwardPass) -> Encoded:
         encoded = super().encode(f)
@@ -101,9 +100,8 @@ class PickConfig(SAEConfig):
     def check_site(self, *, tied: bool, hooks: int) -> None:
         super().check_site(tied=tied, hooks=hooks)
         if self.refinements and not tied:
-            raise ValueError(
-                f"refinements={self.refinements} need a dictionary whose output is its input, not a transcoder"
-            )
+            said = f"refinements={self.refinements} need a dictionary whose output is its input, not a transcoder"
+            raise ValueError(said)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ reads. With μ_h the mass-weighted mean of half h of the groups,
     core_share   = share of the mass at firings that stand out at least half as far, in that view
     consistency  = similarity of weak firings to strong ones, over that among strong ones, in the latter's best view
     cosine       mean cosine of two firings, one of each half, in their surroundings or their tokens: the larger
-    between_within_ratio, between_similarity, within_similarity, part_share
+    between_within_ratio, between_similarity, unshared_rarity
                  of the split with the smallest ratio that has at least 20 %, and 33 % (`_even`), of the mass on either
-                 side (`splits`); effect_size² stands for both similarities where no split has so much
+                 side (`splits`); where no split has so much: 1, effect_size², and of what the two halves share
 
 Replicates give other weights to the same firings and splits: a bootstrap over firings.
 
@@ -41,7 +41,7 @@ from interp.monosemanticity.splits import (
 MIN_SHARES = (0.2, 0.33)
 BROAD = ("surroundings", "token")
 """Two meanings that are similar in some other view, such as the mark before them, still differ in these."""
-OF_SPLIT = ("between_within_ratio", "between_similarity", "within_similarity", "part_share")
+OF_SPLIT = ("between_within_ratio", "between_similarity", "unshared_rarity")
 NAMES = ("effect_size", "core_share", "consistency", "cosine", *OF_SPLIT, *(f"{name}_even" for name in OF_SPLIT))
 MIN_STRONG = 10
 """Strong and weak firings that are needed to compare them."""
@@ -62,27 +62,25 @@ def measure_cohesion(sample: Sample) -> Cohesion:
     values, best_view = _of_all(*sample)
     candidates = candidate_splits(sample)
     found = [best_split(candidates, least) for least in MIN_SHARES]
-    _fill_in(sample, found[0], values[:, 4:8], values[:, 0])
+    _fill_in(sample, found[0], values[:, 4:7])
     if found[1] is found[0]:
-        values[:, 8:] = values[:, 4:8]
+        values[:, 7:] = values[:, 4:7]
     else:
-        _fill_in(sample, found[1], values[:, 8:], values[:, 0])
+        _fill_in(sample, found[1], values[:, 7:])
     return Cohesion(values, found[0], best_view)
 
 
-def _fill_in(sample: Sample, split: Split | None, columns: np.ndarray, effect_size: np.ndarray) -> None:
-    """OF_SPLIT of each replicate."""
+def _fill_in(sample: Sample, split: Split | None, columns: np.ndarray) -> None:
+    """OF_SPLIT of each replicate, where there is a split."""
     if split is not None:
-        _of_split(sample.points, sample.own, sample.test, sample.weights, split.side, columns)
-    else:
-        similar = effect_size**2
-        columns[:] = np.stack([np.ones(len(columns)), similar, similar, np.zeros(len(columns))], 1)
+        rarity = -np.log(max(sample.density, 1e-12))
+        _of_split(sample.points, sample.own, sample.test, sample.weights, split.side, rarity, columns)
 
 
 @njit(cache=True, nogil=True)
-def _of_all(points, products, own, test, weights, strong):
-    """The statistics that need no split, in the first columns of all, and the best view."""
-    values = np.empty((len(weights), len(NAMES)))
+def _of_all(points, products, own, test, weights, strong, density):
+    """The statistics of all firings, those of splits as where there is none, and the best view."""
+    values, rarity = np.ones((len(weights), len(NAMES))), -np.log(max(density, 1e-12))
     stands_out, best_view = np.zeros((len(own), points.shape[1]), np.bool_), 0
     n_strong = np.zeros(4, np.int64)
     for i in range(len(own)):
@@ -102,6 +100,11 @@ def _of_all(points, products, own, test, weights, strong):
         if n_strong.min() >= MIN_STRONG // 2:
             values[draw, 2] = _consistency(cell_means(points, own, 2 * strong + test, mass))
         values[draw, 3] = _cosine(points, products, own, test, mass)
+        shared = 0.0
+        for view in range(points.shape[1]):
+            shared += np.log1p(max(dot(means[0, view], means[1, view]), 0.0))
+        values[draw, 5] = values[draw, 8] = projected[best] ** 2
+        values[draw, 6] = values[draw, 9] = max(rarity - shared, 0.0)
     return values, best_view
 
 
@@ -154,29 +157,23 @@ def _cosine(points, products, own, test, mass):
 
 
 @njit(cache=True, nogil=True)
-def _of_split(points, own, test, weights, side, out):
+def _of_split(points, own, test, weights, side, rarity, out):
     """OF_SPLIT for each draw of the weights."""
     for draw in range(len(weights)):
-        mass = weights[draw]
-        share = (mass * side).sum() / max(mass.sum(), 1e-12)
-        between, within = similarities(points, own, test, side.astype(np.int64), mass)
-        out[draw, 0] = ratio_of(between, within)
-        out[draw, 1], out[draw, 2], out[draw, 3] = max(between, 0.0), max(within, 0.0), min(share, 1 - share)
+        between, within, shared = similarities(points, own, test, side.astype(np.int64), weights[draw])
+        out[draw, 0], out[draw, 1] = ratio_of(between, within), max(between, 0.0)
+        out[draw, 2] = max(rarity - shared, 0.0)
 
 
-_RULES = [("effect_size", "", 6), ("effect_size", "log", np.inf), ("core_share", "", np.inf)]
-_RULES += [("consistency", "", 1.5), ("cosine", "", np.inf)]
-for _of in ("", "_even"):
-    _RULES += [(f"between_within_ratio{_of}", "", 1.5), (f"between_similarity{_of}", "root", 4)]
-    _RULES += [(f"within_similarity{_of}", "root", 5), (f"between_similarity{_of}", "root log", np.inf)]
-    _RULES += [(f"within_similarity{_of}", "root log", np.inf), (f"part_share{_of}", "", np.inf)]
-_PLACES, _MOST = [NAMES.index(name) for name, _, _ in _RULES], np.array([most for _, _, most in _RULES])
-_ROOTS, _LOGS = ([i for i, (_, how, _) in enumerate(_RULES) if word in how] for word in ("root", "log"))
+_PREDICTORS = ("core_share", "consistency", "cosine", "unshared_rarity", "unshared_rarity_even")
+_SIMILARITIES = ("between_similarity", "between_similarity_even")
+_PLACES = [NAMES.index(name) for name in (*_PREDICTORS, *_SIMILARITIES)]
+_MOST = np.array([np.inf, 1.5, np.inf, np.inf, np.inf, 4, 4])
 
 
 def predictors(values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit predictor"]:
-    """The statistics on scales where a difference means about the same everywhere, for `calibration`."""
+    """The statistics that `calibration` reads, on scales where a difference means about the same everywhere: of the
+    similarities their root, in standard deviations."""
     out = values[..., _PLACES]
-    out[..., _ROOTS] = np.sqrt(out[..., _ROOTS])
-    out[..., _LOGS] = np.log1p(out[..., _LOGS])
+    out[..., len(_PREDICTORS) :] = np.sqrt(out[..., len(_PREDICTORS) :])
     return np.minimum(out, _MOST)

@@ -30,7 +30,15 @@ from interp.files import Progress
 from interp.metrics.null_scale import NullScale, null_scale
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.contexts import fit_contexts
-from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, Listener, PairSummer, chunks
+from interp.monosemanticity.firings import (
+    CodeChunk,
+    CodeSource,
+    FiringFacts,
+    FiringSampler,
+    Listener,
+    PairSummer,
+    chunks,
+)
 from interp.monosemanticity.groups import MIN_BLOCK, circular_shifts, rows_per_group
 from interp.monosemanticity.sampled import FIRINGS_PER_SLICE, SLICES, Measured, SampledFirings, measure_latents
 from interp.monosemanticity.senses import MIN_GROUPS, HasOne
@@ -93,7 +101,7 @@ def collect_evidence(
     codes: CodeSource,
     *,
     n_vocab: int,
-    maxima: Float32[np.ndarray, " d_sae"],
+    facts: FiringFacts,
     has_one: HasOne,
     vocab: Sequence[str] | None = None,
     nulls: int = 2,
@@ -109,7 +117,7 @@ def collect_evidence(
     looked for again; 0: their stability is not known. listeners: each is handed every chunk, whole groups at a time.
     chosen: of other latents are no cohesion and no senses; the nulls are of all.
     """
-    rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
+    rng, (n_seq, n_ctx), maxima = np.random.default_rng(seed), tokens.shape, facts.maxima
     per_group = rows_per_group(n_seq, n_ctx)
     _warn_of_too_few(n_seq, n_ctx, per_group)
     views = fit_views(np.ascontiguousarray(tokens.numpy()), fit_contexts(tokens, n_vocab), vocab, seed)
@@ -120,7 +128,7 @@ def collect_evidence(
     _read(chunks(codes, maxima, per_group, progress, "reading firings", first_windows(tokens.numpy())), hearing)
     sums = [summer.result() for summer in summers]
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
-    sampled = SampledFirings(views, rows, shares, per_group)
+    sampled = SampledFirings(views, rows, shares, per_group, facts.n_active / max(len(codes), 1))
     testable = (sums[0].n_groups >= MIN_GROUPS) & sampled.is_in_both_halves
     wanted, size = np.flatnonzero(testable if chosen is None else testable & chosen), rows.shape[1]
     draws = np.vstack([np.ones(size), rng.poisson(1.0, (REPLICATES, size))])

@@ -190,7 +190,7 @@ def _judge(
         tokens,
         codes,
         n_vocab=len(vocab),
-        maxima=facts.maxima,
+        facts=facts,
         has_one=calibration.probability,
         vocab=vocab if is_spelt else None,
         listeners=[words.add, *listeners],

@@ -50,6 +50,8 @@ class SampledFirings(NamedTuple):
     rows: Int64[np.ndarray, "d_sae firing"]
     shares: Float64[np.ndarray, "d_sae firing"]
     rows_per_group: int
+    densities: Float64[np.ndarray, " d_sae"]
+    """The share of the text's rows on which each fires."""
 
     def tests(self, rows: Int64[np.ndarray, "*latent firing"]) -> Bool[np.ndarray, "*latent firing"]:
         """Those in every second group."""
@@ -70,7 +72,7 @@ class SampledFirings(NamedTuple):
         empty = (weights[:, test].sum(1) == 0) | (weights[:, ~test].sum(1) == 0)
         weights[empty] = share
         strong = np.repeat(np.arange(SLICES) >= STRONG_SLICE, FIRINGS_PER_SLICE)[present]
-        return Sample.of(self.views.embed(rows + shift), test, weights, strong)
+        return Sample.of(self.views.embed(rows + shift), test, weights, strong, float(self.densities[latent]))
 
 
 def measure_latents(

@@ -96,7 +96,7 @@ def _join_similar(sample: Sample, sense: Senses) -> Senses:
             side = np.select([sense == part for part in pair], [0, 1], -1)
             if np.bincount(2 * side[side >= 0] + sample.test[side >= 0], minlength=4).min() == 0:
                 continue
-            ratio = ratio_of(*similarities(sample.points, sample.own, sample.test, side, sample.mass))
+            ratio = ratio_of(*similarities(sample.points, sample.own, sample.test, side, sample.mass)[:2])
             if ratio > best:
                 best, joined = ratio, pair
         if joined is None:

@@ -79,7 +79,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
 def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, tokens: Tensor, W_dec: Tensor | None) -> SparseCodes:
     """Codes of one row a token, each latent once a row; ValueError if the shapes do not fit."""
     if not isinstance(codes, SparseCodes):
-        codes = codes.tocsr(copy=True)
+        codes = scipy.sparse.csr_matrix(codes, copy=True)
         codes.sum_duplicates()
         codes = SparseCodes.from_scipy(codes)
     if codes.d_sae < 1:

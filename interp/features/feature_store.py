@@ -74,14 +74,14 @@ class FeatureStore:
         resume: bool = True,
         progress: Progress | None = None,
     ) -> "FeatureStore":
-        """A store from codes of any producer, rows in token order (row = seq * n_ctx + pos).
+        """A store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
 
         Without `vocab` tokens are named by their ids, and nothing is known of how they are spelt (`is_spelt`).
         With `W_dec` and `W_U` the logit effects are those of W_dec W_U, each latent's mean taken off.
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
         check_finite(W_dec=W_dec, W_U=W_U)
-        codes = as_codes(codes, tokens, W_dec)
+        codes = as_codes(codes, tokens := torch.as_tensor(tokens), W_dec)
         path = LogitPath("no logit effects: W_dec and W_U were not both given")
         if W_dec is not None and W_U is not None:
             if W_dec.shape[1] != W_U.shape[0]:

@@ -45,6 +45,10 @@ class Scan:
         progress: Progress | None,
     ):
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
+        if isinstance(vocab, Mapping) or not all(
+            isinstance(string, str) for string in (() if vocab is None else vocab)
+        ):
+            raise ValueError("vocab must be a list of strings, that of token i at place i")
         self.is_spelt = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
         for name, mask in (labels or {}).items():

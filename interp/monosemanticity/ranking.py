@@ -15,6 +15,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
                             monosemantic   probability ≥ ½;    polysemantic   < ½
     n_senses                parts into which its firings fall (`senses`); 0 where not tested. 1 for a polysemantic
                             latent: its firings have no meaning in common, yet no parts can be told apart
+                            (monosemanticity and n_senses know no token share: a lexical latent's may be low)
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
     explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval
                             of that rule on all tokens of the held-out half (`explain.Explanations`)
@@ -80,7 +81,7 @@ _RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "bits", "f1_by_int
 def rank_features(
     features: FeatureStore,
     *,
-    latents: Sequence[int] | None = None,
+    latents: Sequence[int] | int | None = None,
     nulls: int = 2,
     seed: int = 0,
     calibration: Calibration | None = None,
@@ -92,7 +93,8 @@ def rank_features(
     judge_faint: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Rank all latents, most monosemantic first. The same store and seed give the same table.
+    """Rank all latents, most monosemantic first. The same store and seed give the same table; what its columns mean is
+    in `help("interp.monosemanticity.ranking")`.
 
     latents: rank these alone, to the same numbers as among all. The codes and the nulls are those of all; the rest of
     the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
@@ -103,9 +105,11 @@ def rank_features(
     faint latents too, and give them a verdict like any other's. Only calibration and judge_faint change a verdict or
     the probability of one meaning.
     `attrs["features"]` says what was ranked (`features.identity`).
-    Raises ValueError for latents that are not there, if nulls < 1 or seed < 0, if use_labels is set and there are no
-    labels, or if a mask or the twin is not of the tokens that were scanned.
+    Raises TypeError for anything but a FeatureStore; ValueError for latents that are not there, if nulls < 1 or
+    seed < 0, if use_labels is set and there are no labels, or if a mask or the twin is not of the tokens scanned.
     """
+    if not isinstance(features, FeatureStore):
+        raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
     _check(nulls, seed)
     chosen = _chosen(latents, features.d_sae)
     check_labels(features, labels, needed=use_labels)
@@ -220,11 +224,11 @@ def _ranked(
     return Ranking(table.sort_values(["monosemanticity", "latent"], ascending=[False, True], ignore_index=True))
 
 
-def _chosen(latents: Sequence[int] | None, d_sae: int) -> Bool[np.ndarray, " d_sae"]:
+def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Bool[np.ndarray, " d_sae"]:
     if latents is None:
         return np.ones(d_sae, bool)
     out = np.zeros(d_sae, bool)
-    for latent in latents:
+    for latent in [latents] if isinstance(latents, int) else latents:
         if isinstance(latent, bool) or not isinstance(latent, Integral) or not 0 <= latent < d_sae:
             raise ValueError(f"latents: {latent!r} is not in 0..{d_sae - 1}, the latents of these features")
         out[latent] = True

@@ -42,7 +42,7 @@ class WorldConfig:
     superposition: float = 4.0
     """Factors a dimension."""
     noise: float = 0.15
-    """At most this share of a latent's mass is interference; each latent has its own, and little oftener than much."""
+    """At most this share of a latent's mass is interference; each latent has its own, between 0 and this."""
     rarity: float = 1.0
     """Share of its positions at which a factor's activation is kept, at most."""
     similarity: float = 0.0
@@ -137,7 +137,7 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
     reads = []
     for kind in kinds:
         several = kind in ("several", "tokens")
-        n_parts = min(1 + int(rng.geometric(0.5)), config.max_senses) if several else 1
+        n_parts = int(rng.integers(2, config.max_senses + 1)) if several else 1
         pool = np.flatnonzero(is_token) if kind in ("token", "tokens") else np.arange(len(text.factors))
         if kind == "tail":
             reads.append(_with_tail(text, config, is_token, rng))
@@ -146,13 +146,13 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
             reads.append(_Read("noise", [], [], np.ones(len(flat), bool), 0.0))
             continue
         parts = _draw_parts(text.factors, pool, n_parts, rng)
-        weights = np.exp(rng.normal(0, 0.3, len(parts))) if several else np.ones(1)
+        weights = np.exp(rng.normal(0, 0.2, len(parts))) if several else np.ones(1)
         keep = rng.random(text.tokens.size) < config.rarity * np.exp(rng.uniform(np.log(0.15), 0)) / len(parts) ** 0.5
         if kind == "part":
             own = text.factors[parts[0]].rows
             half = rng.permutation(np.unique(flat[own]))[::2]
             keep &= np.isin(flat, half)
-        reads.append(_Read(str(kind), parts, weights.tolist(), keep, float(config.noise * rng.random() ** 2)))
+        reads.append(_Read(str(kind), parts, weights.tolist(), keep, float(rng.uniform(0, config.noise))))
     return reads
 
 

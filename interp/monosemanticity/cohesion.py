@@ -165,15 +165,8 @@ def _of_split(points, own, test, weights, side, rarity, out):
         out[draw, 2] = max(rarity - shared, 0.0)
 
 
-_PREDICTORS = ("core_share", "consistency", "cosine", "unshared_rarity", "unshared_rarity_even")
-_SIMILARITIES = ("between_similarity", "between_similarity_even")
-_PLACES = [NAMES.index(name) for name in (*_PREDICTORS, *_SIMILARITIES)]
-_MOST = np.array([np.inf, 1.5, np.inf, np.inf, np.inf, 4, 4])
-
-
 def predictors(values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit predictor"]:
-    """The statistics that `calibration` reads, on scales where a difference means about the same everywhere: of the
-    similarities their root, in standard deviations."""
-    out = values[..., _PLACES]
-    out[..., len(_PREDICTORS) :] = np.sqrt(out[..., len(_PREDICTORS) :])
-    return np.minimum(out, _MOST)
+    """The statistics that `calibration` reads, on scales where a difference means about the same everywhere: core
+    share, consistency and cosine; the roots of the similarities, in standard deviations; and ln(1 + rarity)."""
+    shares, between, rarity = values[..., 1:4], values[..., 5::3], values[..., 6::3]  # NAMES
+    return np.concatenate([np.minimum(shares, 1.5), np.minimum(np.sqrt(between), 4), np.log1p(rarity)], -1)

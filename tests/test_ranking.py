@@ -177,7 +177,7 @@ def test_each_sense_has_one_meaning_itself_and_those_of_shifted_text_have_none(w
     order = np.argsort(one)
     assert (np.diff(chance[order]) <= 0).all(), "the surer, the rarer by chance"
     found = [sense for senses in moved.senses for sense in senses]
-    assert len(found) > 20 and np.mean([sense["monosemanticity"] or 0 for sense in found]) < 0.25
+    assert len(found) > 20 and np.mean([sense["monosemanticity"] or 0 for sense in found]) < 0.4
     assert 0.2 < np.mean([sense["by_chance"] for sense in found if sense["by_chance"] is not None]) < 0.8
     tested = ~moved.verdict.isin(["dead", "too_rare", "dense", "lexical"])
     z = beside_null(moved, "n_senses")[tested]

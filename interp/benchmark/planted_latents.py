@@ -2,6 +2,7 @@
 
     x_i = Σ_f a_if d_f                  a: the factors' activations, d: unit directions, more of them than dimensions
     z_ij = max(0, r_j · x_i − θ_j)      r_j = argmin_r Σ_i (r · x_i − Σ_{f ∈ S_j} w_jf a_if)² + ridge
+         = Σ_{f ∈ S_j} w_jf a_if        for half of the latents, which nothing blurs
     p_jf ∝ Σ_i z_ij c_ijf / Σ_f' c_ijf',    c_ijf = w_jf a_if  where a factor of S_j is active,
                                                     max(0, a_if d_f · r_j)  elsewhere
 
@@ -42,7 +43,7 @@ class WorldConfig:
     superposition: float = 4.0
     """Factors a dimension."""
     noise: float = 0.15
-    """At most this share of a latent's mass is interference; each latent has its own, between 0 and this."""
+    """At most this share of a latent's mass is interference; half of the latents have none, each other its own."""
     rarity: float = 1.0
     """Share of its positions at which a factor's activation is kept, at most."""
     similarity: float = 0.0
@@ -152,7 +153,7 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
             own = text.factors[parts[0]].rows
             half = rng.permutation(np.unique(flat[own]))[::2]
             keep &= np.isin(flat, half)
-        reads.append(_Read(str(kind), parts, weights.tolist(), keep, float(rng.uniform(0, config.noise))))
+        reads.append(_Read(str(kind), parts, weights.tolist(), keep, _noise(config, rng)))
     return reads
 
 
@@ -171,7 +172,12 @@ def _with_tail(text: FactorText, config: WorldConfig, is_token: np.ndarray, rng:
         keep[rng.choice(rows, min(len(rows), max(1, round(wanted))), replace=False)] = True
     keep[own.rows] = rng.random(len(own.rows)) < kept
     weights = [1.0, *np.exp(rng.normal(-0.4, 0.3, len(tail)))]
-    return _Read("tail", [main, *tail], weights, keep, float(rng.uniform(0, config.noise)))
+    return _Read("tail", [main, *tail], weights, keep, _noise(config, rng))
+
+
+def _noise(config: WorldConfig, rng: np.random.Generator) -> float:
+    """Half of the latents read their factors and nothing else: not every union of meanings is blurred."""
+    return float(rng.uniform(0, config.noise)) if rng.random() < 0.5 else 0.0
 
 
 def _draw_parts(factors: list[Factor], pool: Int64[np.ndarray, " n"], n: int, rng: np.random.Generator) -> list[int]:
@@ -205,7 +211,7 @@ def _latent(
     if read.parts:
         direction = weights @ space.readers
         own = np.asarray(space.activations @ weights, np.float32)
-        v = np.where(read.keep, space.x @ direction, 0)
+        v = np.where(read.keep, space.x @ direction if read.noise else own, 0)
         theta = _threshold(v[own > 0], v[own == 0], read.noise)
     else:
         direction = np.asarray(rng.normal(size=space.x.shape[1]), np.float32)

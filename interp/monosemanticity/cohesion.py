@@ -167,6 +167,7 @@ def _of_split(points, own, test, weights, side, rarity, out):
 
 def predictors(values: Float64[np.ndarray, "*unit statistic"]) -> Float64[np.ndarray, "*unit predictor"]:
     """The statistics that `calibration` reads, on scales where a difference means about the same everywhere: core
-    share, consistency and cosine; the roots of the similarities, in standard deviations; and ln(1 + rarity)."""
-    shares, between, rarity = values[..., 1:4], values[..., 5::3], values[..., 6::3]  # NAMES
-    return np.concatenate([np.minimum(shares, 1.5), np.minimum(np.sqrt(between), 4), np.log1p(rarity)], -1)
+    share, consistency and cosine; ln(1 + rarity); the roots r of the similarities, in standard deviations, and
+    ln(1 + r)."""
+    shares, between, rarity = values[..., 1:4], np.sqrt(values[..., 5::3]), values[..., 6::3]  # NAMES
+    return np.concatenate([np.minimum(shares, 1.5), np.log1p(rarity), np.minimum(between, 4), np.log1p(between)], -1)

@@ -30,9 +30,9 @@ from interp.monosemanticity.cohesion import Cohesion, measure_cohesion
 from interp.monosemanticity.splits import Sample, ratio_of, similarities
 
 MAX_SENSES = 6
-MAX_RATIO = 0.6
+MAX_RATIO = 0.4
 """Two parts with a larger between/within ratio are one sense."""
-MIN_SENSE, SMALL = 0.08, 0.2
+MIN_SENSE, SMALL = 0.1, 0.2
 MIN_FIRINGS, MIN_SMALL = 20, 6
 """Fewer are not split any more; a small part of fewer is no sense."""
 MIN_GROUPS = 20

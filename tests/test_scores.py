@@ -11,7 +11,7 @@ from interp.monosemanticity.calibration import Calibration, fit_calibration
 from interp.monosemanticity.cohesion import NAMES, measure_cohesion
 from interp.monosemanticity.contexts import FUTURE, PAST, fit_contexts
 from interp.monosemanticity.evidence import collect_evidence
-from interp.monosemanticity.firings import FiringFacts, FiringSampler, PairSummer, chunks
+from interp.monosemanticity.firings import FiringSampler, PairSummer, chunks
 from interp.monosemanticity.groups import rows_per_group
 from interp.monosemanticity.senses import part_senses, sense_stability
 from interp.monosemanticity.splits import CHANCE, FLOOR, Sample, best_split, candidate_splits, ratio_of, similarities
@@ -362,7 +362,7 @@ def test_evidence_without_any_firing_is_not_testable():
         tokens,
         codes,
         n_vocab=5,
-        facts=FiringFacts(np.zeros(3, np.float32), np.zeros(3, np.int64)),
+        maxima=np.zeros(3, np.float32),
         has_one=lambda values: 1.0,
     )
     assert not evidence.testable.any() and np.isnan(evidence.null("context_coherence").z).all()

@@ -104,7 +104,7 @@ def judge_latents(
         tokens,
         latents.codes,
         n_vocab=len(vocab),
-        facts=facts,
+        maxima=facts.maxima,
         has_one=calibration.probability if calibration else lambda values: 1.0,
         vocab=vocab,
         nulls=0,

@@ -33,7 +33,6 @@ from interp.monosemanticity.contexts import fit_contexts
 from interp.monosemanticity.firings import (
     CodeChunk,
     CodeSource,
-    FiringFacts,
     FiringSampler,
     Listener,
     PairSummer,
@@ -101,7 +100,7 @@ def collect_evidence(
     codes: CodeSource,
     *,
     n_vocab: int,
-    facts: FiringFacts,
+    maxima: Float32[np.ndarray, " d_sae"],
     has_one: HasOne,
     vocab: Sequence[str] | None = None,
     nulls: int = 2,
@@ -117,7 +116,7 @@ def collect_evidence(
     looked for again; 0: their stability is not known. listeners: each is handed every chunk, whole groups at a time.
     chosen: of other latents are no cohesion and no senses; the nulls are of all.
     """
-    rng, (n_seq, n_ctx), maxima = np.random.default_rng(seed), tokens.shape, facts.maxima
+    rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
     per_group = rows_per_group(n_seq, n_ctx)
     _warn_of_too_few(n_seq, n_ctx, per_group)
     views = fit_views(np.ascontiguousarray(tokens.numpy()), fit_contexts(tokens, n_vocab), vocab, seed)
@@ -125,10 +124,11 @@ def collect_evidence(
     summers = [PairSummer(codes.d_sae, partial(_embed, views, shift), per_group, n_blocks=2) for shift in (0, *shifts)]
     sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed, per_group)
     hearing = [*listeners, *(summer.add for summer in summers), sampler.add]
-    _read(chunks(codes, maxima, per_group, progress, "reading firings", first_windows(tokens.numpy())), hearing)
+    counted = first_windows(tokens.numpy())
+    _read(chunks(codes, maxima, per_group, progress, "reading firings", counted), hearing)
     sums = [summer.result() for summer in summers]
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
-    sampled = SampledFirings(views, rows, shares, per_group, facts.n_active / max(len(codes), 1))
+    sampled = SampledFirings(views, rows, shares, per_group, sampler.count / max(counted.sum(), 1))
     testable = (sums[0].n_groups >= MIN_GROUPS) & sampled.is_in_both_halves
     wanted, size = np.flatnonzero(testable if chosen is None else testable & chosen), rows.shape[1]
     draws = np.vstack([np.ones(size), rng.poisson(1.0, (REPLICATES, size))])

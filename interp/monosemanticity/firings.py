@@ -127,14 +127,15 @@ class FiringSampler:
 
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int, rows_per_group: int):
         self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 where a slice has fewer firings
-        self.mass = np.zeros((d_sae, n_slices))  # sum of the strengths of all firings, sampled or not
+        # Of all firings, sampled or not: the sum of their strengths, and how many they are.
+        self.mass, self.count = np.zeros((d_sae, n_slices)), np.zeros(d_sae, np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
         self._worst = np.full((d_sae, n_slices), np.inf)
         self._constants = rows_per_group, np.uint64(seed)
 
     def add(self, chunk: CodeChunk) -> None:
-        _sample(*chunk[:4], *self._constants, self.rows, self.mass, self._keys, self._last, self._worst)
+        _sample(*chunk[:4], *self._constants, self.rows, self.mass, self.count, self._keys, self._last, self._worst)
 
     @property
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
@@ -162,8 +163,7 @@ def chunks(
         latents = part.latents.numpy().astype(np.int32, copy=False)
         offsets, activations = part.offsets.numpy(), np.maximum(part.values.float().numpy(), 0)
         values = activations * scale[latents]
-        if counted is not None:
-            values *= np.repeat(counted[start : start + n_rows], np.diff(offsets))
+        values *= 1 if counted is None else np.repeat(counted[start : start + n_rows], np.diff(offsets))
         yield CodeChunk(start, offsets, latents, values, activations)
         progress(min(start + n_rows, len(codes)), len(codes), note)
 
@@ -222,7 +222,7 @@ def _square(vector):
 
 
 @njit(cache=True, nogil=True)
-def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, keys, last, worst):
+def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, count, keys, last, worst):
     n_slices, size = keys.shape[1:]
     for row in range(len(offsets) - 1):
         row_seed = hashed(seed, np.uint64(start + row))
@@ -233,6 +233,7 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, k
                 continue
             part = min(n_slices - 1, max(0, int(np.ceil(value * n_slices)) - 1))
             mass[latent, part] += value
+            count[latent] += 1
             key = float(hashed(row_seed, np.uint64(latent)) >> np.uint64(11))
             if key >= worst[latent, part]:
                 continue

@@ -194,7 +194,7 @@ def _judge(
         tokens,
         codes,
         n_vocab=len(vocab),
-        facts=facts,
+        maxima=facts.maxima,
         has_one=calibration.probability,
         vocab=vocab if is_spelt else None,
         listeners=[words.add, *listeners],

@@ -15,8 +15,7 @@ go to the nearer centre. With μ the mass-weighted mean of a side in one half an
 in squared standard deviations of the text (`views`). Ratio 1: what tells one side from the text tells the other as
 well; about 0: the sides are two meanings. However broad a meaning is, the parts of a split of it share what defines it.
 What holds at a share p of the text, and is a direction of a view, has (1 − p)/p of them, so ln(1 + between) = −ln p:
-parts that share that they are nouns, of a latent that fires on a thousandth of the text, do not share what makes it so
-rare. CHANCE is there since two sides that each lie tightly about a mean are not at right angles by chance.
+parts that share that they are nouns, of a latent that fires on a thousandth of the text, do not share its rarity.
 
 Source: own; 2-means by Lloyd 1982, begun along the leading component and at far points. It asks of points and centres
 their inner products only, which are taken once for a latent and all its parts. Cost: 0.5 ms of one core for 160
@@ -38,7 +37,7 @@ MIN_POINTS = 5
 FLOOR = 0.25
 """Added to both parts of the ratio: less than half a standard deviation in common is none."""
 CHANCE = 0.2
-"""Cosines of unrelated directions of 48 dimensions have a standard deviation of .14."""
+"""Two sides, each tightly about a mean, are not at right angles: cosines of 48 dimensions are ± .14 by chance."""
 SUMMED = {"reassoc", "contract", "nsz"}
 """Sums in any order, so that they are taken sixteen numbers at a time."""
 

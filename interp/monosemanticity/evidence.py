@@ -117,14 +117,13 @@ def collect_evidence(
     chosen: of other latents are no cohesion and no senses; the nulls are of all.
     """
     rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
-    per_group = rows_per_group(n_seq, n_ctx)
+    per_group, counted = rows_per_group(n_seq, n_ctx), first_windows(tokens.numpy())
     _warn_of_too_few(n_seq, n_ctx, per_group)
     views = fit_views(np.ascontiguousarray(tokens.numpy()), fit_contexts(tokens, n_vocab), vocab, seed)
     shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
     summers = [PairSummer(codes.d_sae, partial(_embed, views, shift), per_group, n_blocks=2) for shift in (0, *shifts)]
     sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed, per_group)
     hearing = [*listeners, *(summer.add for summer in summers), sampler.add]
-    counted = first_windows(tokens.numpy())
     _read(chunks(codes, maxima, per_group, progress, "reading firings", counted), hearing)
     sums = [summer.result() for summer in summers]
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))

@@ -36,8 +36,7 @@ class SparseCodes:
     @classmethod
     def from_dense(cls, z: Float[Tensor, "row d_sae"]) -> "SparseCodes":
         active = z != 0
-        counts = active.sum(1)
-        return cls(offsets_of(counts), active.nonzero()[:, 1].int(), z[active], z.shape[1])
+        return cls.from_counts(active.sum(1), active.nonzero()[:, 1].int(), z[active], z.shape[1])
 
     @classmethod
     def from_topk(cls, latents: Int[Tensor, "row k"], values: Float[Tensor, "row k"], d_sae: int) -> "SparseCodes":
@@ -68,7 +67,7 @@ class SparseCodes:
         """Rows of all parts, one after the other."""
         counts = torch.cat([p.offsets.diff() for p in parts])
         latents, values = torch.cat([p.latents for p in parts]), torch.cat([p.values for p in parts])
-        return cls(offsets_of(counts), latents, values, parts[0].d_sae)
+        return cls.from_counts(counts, latents, values, parts[0].d_sae)
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "SparseCodes":
         """The same entries at other values."""

@@ -592,6 +592,19 @@ def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):
     assert FeatureStore.open(tmp_path / "without").is_spelt
 
 
+def test_arrays_of_numpy_and_dense_codes_make_the_same_store(tokens, tmp_path):
+    dense = torch.rand(tokens.numel(), 3, generator=torch.Generator().manual_seed(0))
+    dense[dense < 0.6] = 0
+    expected = FeatureStore.from_codes(tokens, SparseCodes.from_dense(dense), tmp_path / "sparse")
+    for name, given, codes in (("numpy", tokens.numpy(), dense.numpy()), ("lists", tokens.tolist(), dense)):
+        found = FeatureStore.from_codes(given, codes, tmp_path / name)
+        assert torch.equal(found.tokens, expected.tokens)
+        pd.testing.assert_frame_equal(found.table("features"), expected.table("features"))
+    for name, vocab in (("numbers", list(range(VOCAB))), ("mapping", {str(i): i for i in range(VOCAB)})):
+        with pytest.raises(ValueError, match="vocab must be a list of strings"):
+            FeatureStore.from_codes(tokens, dense.numpy(), tmp_path / name, vocab=vocab)
+
+
 def test_codes_of_another_scan_and_firings_below_zero_are_refused(sae, store, tmp_path):
     out = scan_features(sae, store, HOOK, tmp_path / "out").path
     runs = {name: [run.n_rows, run.nnz] for name, run in ((r.file.stem[4:], r) for r in CodeStore(out / "codes")._runs)}

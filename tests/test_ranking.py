@@ -143,6 +143,9 @@ def test_some_latents_are_ranked_as_among_all(store, ranking):
             rank_features(store, latents=wrong)
     with pytest.raises(ValueError, match="1.5 is not in 0"):
         rank_features(store, latents=[1.5])
+    pd.testing.assert_frame_equal(rank_features(store, latents=3), found[found["latent"] == 3].reset_index(drop=True))
+    with pytest.raises(TypeError, match="is a str: open it first"):
+        rank_features(str(store.path))
 
 
 def test_monosemantic_latents_rank_above_polysemantic_ones(world, ranking):

@@ -73,9 +73,8 @@ def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor,
     found = []
     for start in range(0, len(features.codes), _ROWS_AT_ONCE):
         codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]
-        rows = start + torch.repeat_interleave(torch.arange(len(codes)), codes.offsets.diff().long())
         own = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
-        rows, latents = rows[own], codes.latents[own].long() - first
+        rows, latents = start + codes.rows[own], codes.latents[own].long() - first
         location = torch.stack([rows // features.n_ctx, rows % features.n_ctx, latents], 1)
         found.append((location, codes.values[own].half()))
     locations, activations = zip(*found, strict=True)

@@ -23,7 +23,7 @@ from analyses.essay.chat_models import (
 from analyses.essay.model_diffs_measures import best_f1
 from analyses.essay.posttraining import Responses
 from analyses.essay.preference_models import gold, make_pairs, win_rate
-from interp.figures.crosscoders import relative_norms
+from interp.figures.comparisons import relative_norms
 
 
 @pytest.fixture(scope="module")

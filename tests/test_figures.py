@@ -14,9 +14,9 @@ import pytest
 from kaleido.errors import ChromeNotFoundError
 
 from interp import figures
-from interp.figures.embedded_fonts import Face, _ranked, with_fonts
 from interp.figures.one_latent import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
+from interp.figures.saving import Face, _ranked, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
 
 
@@ -440,7 +440,7 @@ def test_an_svg_holds_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
     refused = subset.load_font(str(next(_ranked(["sans-serif"], Face()))[0]), subset.Options())
     refused["OS/2"].fsType = 2
     refused.save(tmp_path / "refused.ttf")
-    monkeypatch.setattr("interp.figures.embedded_fonts._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")
+    monkeypatch.setattr("interp.figures.saving._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")
     assert "@font-face" not in with_fonts(svg), "its licence bits forbid it"
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert with_fonts(svg) == svg and "needs fontconfig (fc-match) and fonttools" in caplog.text

@@ -12,19 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import (
-    BLUE,
-    GREY,
-    INK,
-    SEQUENCE,
-    VERMILLION,
-    WIDTH,
-    escaped,
-    label,
-    need,
-    panelled,
-    styled,
-)
+from interp.figures.theme import BARE, BLUE, GREY, INK, VERMILLION, WIDTH, coloured, label, need, panelled, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +25,6 @@ _DOSED = {
 }
 _NODE, _GAP = 22, 64
 """Pixels of height of a node, and around all of them."""
-_BARE: dict[str, Any] = dict(hoverinfo="skip", showlegend=False)
 
 
 def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | None = None) -> go.Figure:
@@ -46,22 +33,19 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
 
     doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the model as it is, a dotted line; by
     name, where there are several latents."""
-    named = doses if isinstance(doses, Mapping) else {"": doses}
-    for table in named.values():
-        need(table, "multiple", "fires", "loss", "kl")
-    has_concept = all("concept" in table and table["concept"].notna().any() for table in named.values())
+    named = list(coloured(doses, "multiple", "fires", "loss", "kl"))
+    has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
     columns = 2 if len(panels) == 4 else 3
     space = dict(horizontal_spacing=0.12, vertical_spacing=0.2) if columns == 2 else dict(horizontal_spacing=0.1)
     fig = make_subplots(-(-len(panels) // columns), columns, subplot_titles=list(panels.values()), **space)
     for i, column in enumerate(panels):
         place: dict[str, Any] = dict(row=i // columns + 1, col=i % columns + 1)
-        for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
-            if not name:
-                colour = VERMILLION if column in ("loss", "kl") else BLUE
+        for name, table, own in named:
+            colour = own if name else VERMILLION if column in ("loss", "kl") else BLUE
             rows, free = table.dropna(subset=["multiple"]), table[table["multiple"].isna()]
             look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
-            said = dict(name=escaped(name), legendgroup=escaped(name), showlegend=bool(name) and i == 0)
+            said = dict(name=name, legendgroup=name, showlegend=bool(name) and i == 0)
             fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **said, **look, **place)
             if len(free) and (len(named) == 1 or column == "loss"):
                 fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **place)
@@ -83,9 +67,8 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
     for col, (name, title) in enumerate(titles.items(), 1):
         look: dict[str, Any] = dict(color=BLUE, size=5, opacity=0.6, line_width=0)
         hover = [f"latent {latent}" for latent in table["latent"]] if "latent" in table else None
-        fig.add_scatter(
-            x=table[name], y=table["success"], mode="markers", marker=look, text=hover, showlegend=False, row=1, col=col
-        )
+        said = dict(mode="markers", marker=look, text=hover, showlegend=False)
+        fig.add_scatter(x=table[name], y=table["success"], **said, row=1, col=col)
         fig.update_xaxes(title_text=title, row=1, col=col)
     panelled(styled(fig, "How well will a latent steer?", height=380))
     return fig.update_yaxes(title_text="rise of its concept in what is written", col=1)
@@ -111,13 +94,14 @@ def circuit(
         for i, latent in enumerate(latents)
     }
     strongest = max(float(shown["effect"].abs().max()), 1e-12)
+    along = np.linspace(0, 1, 24)
+    level = along * along * (3 - 2 * along)  # a line that leaves and enters level
     fig = go.Figure()
     for up, down, effect in zip(shown["upstream"], shown["downstream"], shown["effect"], strict=True):
-        size = abs(effect) / strongest
-        colour = BLUE if effect > 0 else VERMILLION
-        x, y = _bent(place["upstream", up], place["downstream", down])
-        look = dict(mode="lines", line=dict(color=colour, width=0.6 + 6 * size), opacity=0.25 + 0.55 * size)
-        fig.add_scatter(x=x, y=y, **look, **_BARE)
+        (x0, y0), (x1, y1), size = place["upstream", up], place["downstream", down], abs(effect) / strongest
+        line = dict(color=BLUE if effect > 0 else VERMILLION, width=0.6 + 6 * size)
+        look = dict(mode="lines", line=line, opacity=0.25 + 0.55 * size)
+        fig.add_scatter(x=x0 + (x1 - x0) * along, y=y0 + (y1 - y0) * level, **look, **BARE)
     for (side, latent), at in place.items():
         _named_dot(fig, at, known.get((side, latent), f"#{latent}"), left=side == "upstream")
     styled(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
@@ -143,7 +127,7 @@ def automaton(
     ring = np.linspace(0.25 * np.pi, 1.8 * np.pi, 40)
     for y, latent in enumerate(shown[0]["latent"]):
         xs, ys = 0.09 + 0.05 * np.cos(ring), y + 0.3 * np.sin(ring)
-        fig.add_scatter(x=xs, y=ys, mode="lines", line=dict(color=BLUE, width=1.5), **_BARE)
+        fig.add_scatter(x=xs, y=ys, mode="lines", line=dict(color=BLUE, width=1.5), **BARE)
         _arrow(fig, (xs[-2], ys[-2]), (0.14, y), BLUE)
         _named_dot(fig, (0.14, y), known.get(latent, f"#{latent}"), left=False)
     for y, pair in enumerate(zip(shown[1]["latent"], shown[1]["other"], strict=True)):
@@ -160,7 +144,7 @@ def automaton(
 
 def _named_dot(fig: go.Figure, at: tuple[float, float], name: str, *, left: bool) -> None:
     """A feature, with its name on one side."""
-    fig.add_scatter(x=at[:1], y=at[1:], mode="markers", marker=dict(color=INK, size=8), **_BARE)
+    fig.add_scatter(x=at[:1], y=at[1:], mode="markers", marker=dict(color=INK, size=8), **BARE)
     side = dict(xanchor="right", xshift=-6) if left else dict(xanchor="left", xshift=6)
     fig.add_annotation(x=at[0], y=at[1], text=label(name), showarrow=False, font_size=11, **side)
 
@@ -178,10 +162,3 @@ def _ordered(edges: pd.DataFrame, side: str) -> list[int]:
     first = {latent: i for i, latent in enumerate(_ordered(edges, "upstream"))}
     centre = (edges["upstream"].map(first) * weight).groupby(edges[side]).sum() / weight.groupby(edges[side]).sum()
     return [int(latent) for latent in centre.sort_values(kind="stable").index]
-
-
-def _bent(start: tuple[float, float], end: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """A line that leaves and enters level."""
-    share = np.linspace(0, 1, 24)
-    level = share * share * (3 - 2 * share)
-    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * level

@@ -1,22 +1,44 @@
-"""What dictionaries have in common: how well another one's best latent follows each.
+"""What dictionaries have in common: how well another one's best latent follows each, what splits in a wider one, and
+whose the latents of a crosscoder over two models are.
 
-In: tables of `interp.compare`. Out: plotly Figures.
+In: tables of `interp.compare`, with columns that say of what. Out: plotly Figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from interp.figures.theme import GREY, INK, SEQUENCE, escaped, need, styled
+from interp.figures.theme import (
+    BARE,
+    BLUE,
+    GREY,
+    INK,
+    SEQUENCE,
+    VERMILLION,
+    WIDTH,
+    coloured,
+    escaped,
+    label,
+    need,
+    styled,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
+
 MIN_PAIRS = 5
 """Of a bin, for it to be drawn."""
+COLOURS = (BLUE, VERMILLION)
+"""Of a crosscoder each."""
+EXCLUSIVE, MAX_NU_ERROR, MAX_NU_RECONSTRUCTION = 0.1, 0.2, 0.5
+"""Relative norms this near to an end are exclusive to a model; up to these, latent scaling calls a latent genuine."""
+_ROW = 17
+"""Pixels a node of the tallest column."""
 
 
 def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -43,50 +65,160 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     return fig.update_yaxes(title_text="share of latents above", tickformat=".0%", range=[-0.02, 1.02])
 
 
-def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, n_bins: int = 12) -> go.Figure:
+def _shares_above(
+    tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
+) -> go.Figure:
+    """A line a table, the share of its values above each of them, with a dot at the median; and its null dotted."""
+    fig, named = go.Figure(), list(coloured(tables, column, null, alone="matches"))
+    for i, (name, table, colour) in enumerate(named):
+        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
+        of_null = dict(name=f"{null_name} (dotted)", showlegend=i == len(named) - 1)
+        sides = ((column, dict(color=colour, width=2), dict(name=name)), (null, dotted, of_null))
+        for of, line, said in sides:
+            ordered = np.sort(table[of].dropna().to_numpy(float))
+            share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
+            fig.add_scatter(x=ordered, y=share, mode="lines", line=line, **said)
+            if len(ordered):
+                dot = dict(color=line["color"], size=8)
+                fig.add_scatter(x=[np.median(ordered)], y=[0.5], mode="markers", marker=dot, showlegend=False)
+    return fig
+
+
+def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """How similar the contexts of two latents are, by the cosine of their directions: the mean of bins, with the middle
     half of the pairs; bins of few pairs are left out.
 
     tables: cosine and similarity of pairs, as `compare.neighbourhoods` makes them; by name, where there are several.
     """
-    named = tables if isinstance(tables, Mapping) else {"pairs of latents": tables}
-    fig = go.Figure()
-    for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
-        need(table, "cosine", "similarity")
+    fig, n_bins = go.Figure(), 12
+    for name, table, colour in coloured(tables, "cosine", "similarity", alone="pairs of latents"):
         low, high = table["cosine"].min(), table["cosine"].max()
         at = np.minimum(((table["cosine"] - low) / max(high - low, 1e-12) * n_bins).astype(int), n_bins - 1)
         bins = table.groupby(at).agg(x=("cosine", "mean"), y=("similarity", "mean"), n=("cosine", "size"))
         bins = bins[bins["n"] >= MIN_PAIRS]
         lower, upper = (table.groupby(at)["similarity"].quantile(q).loc[bins.index] for q in (0.25, 0.75))
         band = dict(x=[*bins["x"], *bins["x"][::-1]], y=[*upper, *lower[::-1]], fill="toself")
-        fig.add_scatter(**band, line_width=0, fillcolor=colour, opacity=0.2, hoverinfo="skip", showlegend=False)
+        fig.add_scatter(**band, line_width=0, fillcolor=colour, opacity=0.2, **BARE)
         texts = [f"{n:,} pairs" for n in bins["n"]]
-        style = dict(mode="lines+markers", line=dict(color=colour, width=2), name=escaped(name), showlegend=True)
+        style = dict(mode="lines+markers", line=dict(color=colour, width=2), name=name, showlegend=True)
         fig.add_scatter(x=bins["x"], y=bins["y"], text=texts, **style)
-    styled(fig, "Directions and contexts of pairs of latents", height=380)
-    fig.update_xaxes(title_text="cosine of the decoder rows of two latents")
-    return fig.update_yaxes(title_text="similarity of their contexts (cosine)")
+    title, x = "Directions and contexts of pairs of latents", "cosine of the decoder rows of two latents"
+    return styled(fig, title, x=x, y="similarity of their contexts (cosine)", height=380)
 
 
-def _shares_above(
-    tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
+def splitting(
+    levels: Sequence[pd.DataFrame],
+    *,
+    names: Sequence[Mapping[int, str]] = (),
+    roots: Sequence[int] | None = None,
+    most: int = 8,
+    rows: int = 40,
 ) -> go.Figure:
-    """A line a table, and its null dotted."""
-    named = tables if isinstance(tables, Mapping) else {"matches": tables}
+    """A column of bars a dictionary, narrow on the left; a band is as thick as the rows on which both of its ends fire.
+    Of each column the `rows` thickest are drawn, and the others of a feature as one bar, "n more".
+
+    levels: latent, other, both, is_best, from each dictionary to the next wider one. names: of the latents of each
+    dictionary, left to right; their numbers, where there are none. roots: the narrow latents that are shown; by default
+    the `most` that split into the most.
+    """
+    for table in levels:
+        need(table, "latent", "other", "both", "is_best")
+    tables = [table[table["is_best"]] for table in levels]
+    n_children = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    roots = list(map(int, n_children.index[:most] if roots is None else roots))
+    columns, bands, merged = _flow(tables, roots, rows)
+    place = {key: i for i, key in enumerate((level, latent) for level, own in enumerate(columns) for latent in own)}
+    colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
+    for level, latent, other, _ in bands:
+        colours[level + 1, other] = colours[level, latent]
+    known = [*names, *[{}] * len(columns)]
+    labels = [merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in place]
+    shades = [GREY if key in merged else colours[key] for key in place]
+    node = dict(label=labels, color=shades, align="left", pad=_ROW - 4, thickness=8, line_width=0)
+    hues = [[int(colours[level, latent][at : at + 2], 16) for at in (1, 3, 5)] for level, latent, _, _ in bands]
+    link = dict(
+        source=[place[level, latent] for level, latent, _, _ in bands],
+        target=[place[level + 1, other] for level, _, other, _ in bands],
+        value=[max(both, 1) for *_, both in bands],
+        color=[f"rgba({red},{green},{blue},0.3)" for red, green, blue in hues],
+    )
+    tallest = max(map(len, columns))
+    fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont=dict(size=10)))
+    styled(fig, "Features that split in wider dictionaries", height=max(300, 120 + _ROW * tallest))
+    return fig.update_layout(meta={"min_width": WIDTH})
+
+
+def _flow(
+    tables: Sequence[pd.DataFrame], roots: list[int], most: int
+) -> tuple[list[list[int]], list[tuple[int, int, int, int]], dict[tuple[int, int], str]]:
+    """The latents of each column, (level, latent, other, both) of each band, from the roots on, and the names of the
+    bars that stand for several latents, −1 − the latent they come from."""
+    columns, bands, merged = [roots], [], {}
+    for level, table in enumerate(tables):
+        order = {latent: i for i, latent in enumerate(columns[-1])}
+        edges = table[table["latent"].isin(columns[-1])].sort_values("both", ascending=False, kind="stable")
+        thick = edges.head(most)[["latent", "other", "both"]].to_numpy(int).tolist()
+        thin = edges.iloc[most:]
+        for latent in thin["latent"].unique().tolist():
+            rest = thin[thin["latent"] == latent]
+            other = int(rest["other"].iloc[0])
+            if len(rest) > 1:
+                merged[level + 1, other := -1 - latent] = f"{len(rest)} more"
+            thick.append([latent, other, int(rest["both"].sum())])
+        rows = sorted(thick, key=lambda row: order[row[0]])
+        bands += [(level, latent, other, both) for latent, other, both in rows]
+        columns.append([other for _, other, _ in rows])
+    return columns, bands, merged
+
+
+def relative_norms(tables: pd.DataFrame) -> go.Figure:
+    """How many latents of a crosscoder write how much to the second model: a row a pair of models, a colour a
+    crosscoder, all seeds together.
+
+    tables: pair, crosscoder, relative_norm, as `compare.diff_table` has it. The shaded ends are the latents that are
+    called exclusive.
+    """
+    need(tables, "pair", "crosscoder", "relative_norm")
+    pairs = list(dict.fromkeys(tables["pair"]))
+    titles = list(map(escaped, pairs))
+    fig = make_subplots(rows=len(pairs), shared_xaxes=True, vertical_spacing=0.3 / len(pairs), subplot_titles=titles)
+    edges, most = np.linspace(0, 1, 51), 10
+    for row, pair in enumerate(pairs, 1):
+        for kind, colour in zip(dict.fromkeys(tables["crosscoder"]), COLOURS, strict=False):
+            part = tables[(tables["pair"] == pair) & (tables["crosscoder"] == kind)]
+            counts = np.histogram(part["relative_norm"], edges)[0]
+            most = max(most, counts.max())
+            style = dict(mode="lines", line=dict(color=colour, width=1.8, shape="hvh"), legendgroup=escaped(kind))
+            # On a logarithmic axis an empty bin is a line on the floor.
+            trace = go.Scatter(x=(edges[1:] + edges[:-1]) / 2, y=np.maximum(counts, 0.5), name=escaped(kind), **style)
+            fig.add_trace(trace.update(showlegend=row == 1), row=row, col=1)
+        for ends in ((0, EXCLUSIVE), (1 - EXCLUSIVE, 1)):
+            fig.add_vrect(*ends, fillcolor=GREY, opacity=0.15, line_width=0, row=row, col=1)
+    styled(fig, "Whose the latents are", height=120 + 150 * len(pairs))
+    fig.update_yaxes(type="log", title_text="latents", range=[-0.35, np.log10(most) + 0.2])
+    fig.update_yaxes(tickvals=[0.5, 1, 10, 100, 1000, 10_000], ticktext=["0", "1", "10", "100", "1,000", "10,000"])
+    fig.update_xaxes(range=[0, 1], title_text="relative norm (0: first model alone, 1: second alone)", row=len(pairs))
+    fig.update_annotations(font_size=12, x=0, xanchor="left")
+    legend = dict(y=1.0, yanchor="bottom", x=1, xanchor="right")
+    return fig.update_layout(legend=legend, meta={"min_width": 600})
+
+
+def latent_scaling(tables: pd.DataFrame) -> go.Figure:
+    """The exclusive latents of the second model: how much of each is nevertheless in the first one's error and
+    reconstruction. Inside the frame both are small: the latent is genuine.
+
+    tables: crosscoder, kind, nu_error, nu_reconstruction.
+    """
+    need(tables, "crosscoder", "kind", "nu_error", "nu_reconstruction")
     fig = go.Figure()
-    for i, ((name, table), colour) in enumerate(zip(named.items(), SEQUENCE * len(named), strict=False)):
-        need(table, column, null)
-        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
-        _above(fig, table[column], dict(color=colour, width=2), name=escaped(name))
-        _above(fig, table[null], dotted, name=f"{null_name} (dotted)", showlegend=i == len(named) - 1)
-    return fig
-
-
-def _above(fig: go.Figure, values: pd.Series, line: dict, **named: Any) -> None:
-    """The share of values above each of them, with a dot at the median."""
-    ordered = np.sort(values.dropna().to_numpy(float))
-    share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
-    fig.add_scatter(x=ordered, y=share, mode="lines", line=line, **named)
-    if len(ordered):
-        dot = dict(color=line["color"], size=8)
-        fig.add_scatter(x=[np.median(ordered)], y=[0.5], mode="markers", marker=dot, showlegend=False)
+    for kind, colour in zip(dict.fromkeys(tables["crosscoder"]), COLOURS, strict=False):
+        part = tables[(tables["crosscoder"] == kind) & (tables["kind"] == "second")]
+        style = dict(mode="markers", marker=dict(color=colour, size=6, opacity=0.6))
+        x, y = (part[name].clip(-0.3, 1.3) for name in ("nu_reconstruction", "nu_error"))
+        fig.add_scatter(x=x, y=y, name=f"{escaped(kind)} ({len(part)})", **style)
+    frame = dict(x0=-0.35, x1=MAX_NU_RECONSTRUCTION, y0=-0.35, y1=MAX_NU_ERROR)
+    fig.add_shape(type="rect", **frame, line=dict(color=INK, width=1, dash="dot"))
+    fig.add_annotation(x=-0.34, y=-0.34, text="genuine", showarrow=False, xanchor="left", yanchor="bottom")
+    styled(fig, "Latents called exclusive to the second model", height=400)
+    fig.update_xaxes(title_text="ν<sub>r</sub>: share in the first model's reconstruction", range=[-0.35, 1.35])
+    return fig.update_yaxes(title_text="ν<sub>ε</sub>: share in the first model's error", range=[-0.35, 1.35])

@@ -1,13 +1,14 @@
 """Figures of one latent: how strongly it fires, what it writes to the logits, and the text it fires on.
 
-In: its rows of a FeatureStore's tables (`histograms`, `intervals`, `features`), or tokens with an activation each. Out:
-a plotly Figure, or HTML that needs nothing else. Every token is escaped.
+In: its rows of a FeatureStore's tables (`histograms`, `intervals`, `features`, `examples`), or tokens with an
+activation each. Out: a plotly Figure, or HTML that needs nothing else. Every token is escaped.
 """
 
 from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,21 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from interp.figures.theme import BLUE, GREY, VERMILLION, label, need, styled, visible
+from interp.figures.print_layout import MIN_FONT, in_pixels
+from interp.figures.theme import BARE, BLUE, GREY, VERMILLION, escaped, label, need, styled, visible
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SHADE, OUTLINE = "230,159,0", "#8a5a00"
+"""Of a token that a latent fires on, and of the one that an example is about."""
+FONT = "DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, monospace"
+CELL = 0.602 * MIN_FONT
+"""Pixels that a letter of these fonts is wide."""
+LINE, GAP = 1.5, 0.5
+"""Height of a line in letters' heights, and room between examples in lines."""
+EDGE = 6.0
+"""Pixels left free on both sides."""
 
 
 class HighlightedText(str):
@@ -39,41 +51,37 @@ def highlighted_text(
     parts = []
     for index, (token, value) in enumerate(zip(tokens, values, strict=True)):
         shade = min(max(value / scale, 0.0), 1.0)
-        style = f"background:rgba(230,159,0,{0.1 + 0.75 * shade:.2f});" if value > 0 else ""
-        if index == firing:
-            style += "outline:1.5px solid #8a5a00;border-radius:2px;"
+        style = f"background:rgba({SHADE},{0.1 + 0.75 * shade:.2f});" if value > 0 else ""
+        style += f"outline:1.5px solid {OUTLINE};border-radius:2px;" if index == firing else ""
         title = f' title="{value:.3g}"' if value else ""
         parts.append(f'<bdi style="{style}"{title}>{html.escape(visible(token))}</bdi>')
-    body = "<wbr>".join(parts)
     style = "font-family:ui-monospace,monospace;font-size:13px;line-height:1.7;direction:ltr;overflow-wrap:anywhere"
-    return HighlightedText(f'<div style="{style}">{body}</div>')
+    return HighlightedText(f'<div style="{style}">{"<wbr>".join(parts)}</div>')
 
 
 def activation_histogram(
-    histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None, n_bins: int = 32
+    histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
     """How strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis), drawn in
-    at most `n_bins` bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
+    at most 32 bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
     histogram = _one_latent(histogram, latent, "histograms")
     need(histogram, "low", "high", "n")
-    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=n_bins)
-    fig = go.Figure(
-        go.Bar(
-            x=edges[:-1],
-            y=counts,
-            width=np.diff(edges),
-            offset=0,
-            marker=dict(color=BLUE, line=dict(width=0.5, color="white")),
-            customdata=np.stack([edges[:-1], edges[1:]], 1),
-            hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br>%{y:,} firings<extra></extra>",
-        )
+    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
+    fig = go.Figure()
+    fig.add_bar(
+        x=edges[:-1],
+        y=counts,
+        width=np.diff(edges),
+        offset=0,
+        marker=dict(color=BLUE, line=dict(width=0.5, color="white")),
+        customdata=np.stack([edges[:-1], edges[1:]], 1),
+        hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br>%{y:,} firings<extra></extra>",
     )
     if intervals is not None:
         for edge in _one_latent(intervals, latent, "intervals")["low"]:
             if edge > edges[0]:
                 fig.add_vline(x=float(edge), line=dict(color=GREY, width=1, dash="dot"))
-    title = "Activations" if latent is None else f"Activations of latent {latent}"
-    styled(fig, title, x="activation (log scale)", y="firings (tokens)", height=300)
+    styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick="D2", tickformat=".3~g")
 
 
@@ -94,23 +102,78 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
     if feature["top_logit_tokens"] is None:
         raise ValueError("this feature store has no logit effects; scan with model= (or from_codes with W_U=) for them")
     fig = go.Figure()
-    sides = [("top", "positive logits", BLUE), ("bottom", "negative logits", VERMILLION)]
     rows: list[str] = []
-    for side, name, colour in sides:
+    for side, name, colour in (("top", "positive logits", BLUE), ("bottom", "negative logits", VERMILLION)):
         tokens, values = list(feature[f"{side}_logit_tokens"])[:n], list(feature[f"{side}_logits"])[:n]
         places = list(range(len(rows), len(rows) + len(tokens)))
         fig.add_bar(x=values, y=places, orientation="h", marker_color=colour, name=name)
-        rows += [label(_counted(vocab[token])) for token in tokens]
-    latent = feature["latent"] if "latent" in feature else None
-    title = "Logit effects" if latent is None else f"Logit effects of latent {int(latent)}"
+        # Long runs of white space, which would push the bars aside, are one with their number.
+        rows += [label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens]
+    title = _titled("Logit effects", int(feature["latent"]) if "latent" in feature else None)
     styled(fig, title, x="direct effect (logits per unit of activation)", y="token", height=120 + 18 * len(rows))
     fig.add_vline(x=0, line=dict(color=GREY, width=1))
     return fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False)
 
 
-def _counted(token: str) -> str:
-    """Long runs of white space, which would push the bars aside, as one with their number."""
-    return re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", token)
+def example_text(
+    examples: pd.DataFrame,
+    vocab: Sequence[str],
+    *,
+    width: str | float = "column",
+    n: int = 8,
+    latent: int | None = None,
+) -> go.Figure:
+    """For the appendix of a paper, the first `n` examples, each token shaded by its share of the largest activation
+    shown, the firing one underlined; lines break between tokens. width: that of `figures.save`, for which lines are
+    broken. Letters stay letters in SVG and PDF.
+
+    examples: tokens, values, row, start. Raises ValueError where there is none.
+    """
+    need(examples, "tokens", "values", "row", "start")
+    if not len(examples):
+        raise ValueError("there are no examples: give rows of the table `examples` of a latent that fires")
+    pixels = in_pixels(width)
+    n_cells = int((pixels - 2 * EDGE) / CELL)
+    shown = examples.head(n)
+    largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
+    fig, places, y = go.Figure(), [], 0.0
+    for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
+        x = 0
+        for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
+            word = visible(vocab[token].replace(" ", "\u00a0"))
+            cells = _cells(word)
+            if x and x + cells > n_cells:
+                x, y = 0, y + 1
+            places.append((x + cells / 2, y + 0.5, escaped(word)))
+            _mark(fig, x, x + cells, y, float(value) / largest, fires=place == row - start)
+            x += cells
+        y += 1 + GAP
+    xs, ys, texts = zip(*places, strict=True)
+    fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont=dict(family=FONT, size=MIN_FONT), **BARE)
+    styled(fig, _titled("Examples", latent), height=round((y - GAP) * LINE * MIN_FONT) + 14)
+    bare = dict(visible=False, showgrid=False, fixedrange=True)
+    fig.update_xaxes(range=[-EDGE / CELL, n_cells + EDGE / CELL], **bare).update_yaxes(range=[y - GAP, 0], **bare)
+    return fig.update_layout(width=pixels, margin=dict(l=0, r=0, t=7, b=7), meta={"laid_out_for": pixels})
+
+
+def _mark(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:
+    """Shade a token by its share of the largest activation; underline the one that fires."""
+    if share > 0:
+        shade = dict(fillcolor=f"rgba({SHADE},{0.12 + 0.75 * share:.2f})", layer="below", line_width=0)
+        fig.add_shape(type="rect", x0=left, x1=right, y0=top + 0.06, y1=top + 0.94, **shade)
+    if fires:
+        under = dict(y0=top + 0.94, y1=top + 0.94, line=dict(color=OUTLINE, width=1.5))
+        fig.add_shape(type="line", x0=left, x1=right, **under)
+
+
+def _cells(word: str) -> int:
+    """Letters wide; East Asian ones are two, combining ones none."""
+    wide = sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in word)
+    return max(wide, 1)
+
+
+def _titled(what: str, latent: int | None) -> str:
+    return what if latent is None else f"{what} of latent {latent}"
 
 
 def _one_latent(table: pd.DataFrame, latent: int | None, name: str) -> pd.DataFrame:

@@ -12,12 +12,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from interp.figures.theme import (
+    BARE,
     BLUE,
     GREY,
     INK,
     ORANGE,
-    SEQUENCE,
     VERDICT_COLOURS,
+    coloured,
     decades,
     dots,
     escaped,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 UNTESTED = ("dead", "faint", "too_rare", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
+ULTRA_LOW, WIDE = 1e-5, 0.2
+"""Density below which a latent fires too rarely to be of use, and the width of a bin of log10 density."""
 MAX_NAMED = 3
 """Dictionaries whose numbers of ultra-low latents are told."""
 UNITS = {
@@ -45,20 +48,16 @@ UNITS = {
 }
 
 
-def density_histogram(
-    features: pd.DataFrame | Mapping[str, pd.DataFrame], *, ultra_low: float = 1e-5, bin_width: float = 0.2
-) -> go.Figure:
+def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left, cut off
-    where it is more than 1.5 × the highest bin, and the range below `ultra_low` is shaded. A mapping (name → table)
+    where it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name → table)
     overlays dictionaries or checkpoints as lines."""
-    tables = features if isinstance(features, Mapping) else {"": features}
-    for table in tables.values():
-        need(table, "density")
-    densities = {escaped(name): np.nan_to_num(table["density"].to_numpy(float)) for name, table in tables.items()}
+    named = [(*each, np.nan_to_num(each[1]["density"].to_numpy(float))) for each in coloured(features, "density")]
+    densities, colours = {name: d for name, _, _, d in named}, [colour for _, _, colour, _ in named]
     logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
     lowest = min((values.min() for values in logs.values() if len(values)), default=-1.0)
-    edges = np.arange(np.floor(min(lowest, np.log10(ultra_low)) / bin_width) * bin_width, bin_width, bin_width)
-    spike = edges[0] - 4 * bin_width
+    edges = np.arange(np.floor(min(lowest, np.log10(ULTRA_LOW)) / WIDE) * WIDE, WIDE, WIDE)
+    spike = edges[0] - 4 * WIDE
 
     fig = go.Figure()
     binned = {name: np.histogram(values, edges)[0] for name, values in logs.items()}
@@ -66,30 +65,28 @@ def density_histogram(
     most = max((int(counts.max()) for counts in binned.values()), default=0)
     is_cut = max(dead.values(), default=0) > 1.5 * most > 0
     heights = {name: min(n, 0.6 * most) if is_cut else n for name, n in dead.items()}
-    for (name, counts), colour in zip(binned.items(), SEQUENCE * len(logs), strict=False):
-        if len(tables) == 1:
-            look = dict(width=bin_width * 0.92, showlegend=False)
+    for (name, counts), colour in zip(binned.items(), colours, strict=True):
+        if len(named) == 1:
+            look = dict(width=WIDE * 0.92, showlegend=False)
             fig.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, marker_color=BLUE, **look)
             fig.add_bar(x=[spike], y=[heights[name]], marker_color=GREY, **look)
         else:
             fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line=dict(shape="hv", color=colour), name=name)
             fig.add_scatter(x=[spike], y=[heights[name]], mode="markers", marker_color=colour, showlegend=False)
     numbers = [f"{n:,}<br>{n / max(len(densities[name]), 1):.1%}" for name, n in dead.items()]
-    if len(tables) > 1:
-        inks = [
-            f'<span style="color:{colour}">{n:,}</span>' for n, colour in zip(dead.values(), SEQUENCE, strict=False)
-        ]
-        numbers = inks if is_cut and len(tables) <= MAX_NAMED else []
+    if len(named) > 1:
+        inks = [f'<span style="color:{hue}">{n:,}</span>' for n, hue in zip(dead.values(), colours, strict=True)]
+        numbers = inks if is_cut and len(named) <= MAX_NAMED else []
     text = "<br>".join(["dead", *["cut off"] * is_cut, *numbers])
-    place = dict(x=spike, y=max(heights.values(), default=0), yanchor="bottom", yshift=3 + 3 * (len(tables) > 1))
+    place = dict(x=spike, y=max(heights.values(), default=0), yanchor="bottom", yshift=3 + 3 * (len(named) > 1))
     fig.add_annotation(text=text, showarrow=False, font_size=11, **place)
-    return _mark_ultra_low(fig, densities, ultra_low, edges[0], spike)
+    return _mark_ultra_low(fig, densities, edges[0], spike)
 
 
-def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], ultra_low: float, left: float, spike: float):
-    counts = {name: int(((d > 0) & (d < ultra_low)).sum()) for name, d in densities.items()}
+def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: float, spike: float) -> go.Figure:
+    counts = {name: int(((d > 0) & (d < ULTRA_LOW)).sum()) for name, d in densities.items()}
     text = "<br>".join(f"{name} {n:,}".strip() for name, n in counts.items()) if len(counts) <= MAX_NAMED else ""
-    threshold = float(np.log10(ultra_low))
+    threshold = float(np.log10(ULTRA_LOW))
     fig.add_vrect(x0=left, x1=threshold, fillcolor=ORANGE, opacity=0.14, line_width=0, layer="below")
     place = dict(x=threshold, y=1, yref="y domain", xanchor="right", yanchor="top", align="right")
     fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **place)
@@ -106,8 +103,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity"
     verdict is that they were not tested have no score, whatever the table holds."""
     need(ranking, "verdict", score)
     fig = go.Figure()
-    tested = ranking[~ranking["verdict"].isin(UNTESTED)]
-    for verdict, rows in _by_verdict(tested.dropna(subset=[score])):
+    for verdict, rows in _by_verdict(_tested(ranking, score)):
         look = dict(box_visible=True, points=False, spanmode="hard", showlegend=False)
         name = f"{verdict_name(verdict)}<br>{len(rows):,}"
         fig.add_violin(y=rows[score], name=name, line_color=VERDICT_COLOURS.get(verdict, GREY), **look)
@@ -119,35 +115,21 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     those of a run's nulls, a row a dictionary and latent; of those that were tested."""
     need(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()
-    tested = verdicts[~verdicts["verdict"].isin(UNTESTED)].dropna(subset=[score])
-    names = list(dict.fromkeys(tested["dictionary"]))
-    for name in names:
-        rows = tested[tested["dictionary"] == name]
+    for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):
         # upwards: the axis runs down
         look = dict(orientation="h", side="negative", width=1.5, points=False, spanmode="hard", showlegend=False)
         said = f"{escaped(name)} ({len(rows):,})"
         fig.add_violin(x=rows[score], name=said, line_color=GREY if len(fig.data) else BLUE, **look)
-    height = 130 + 34 * len(names)
-    styled(fig, f"{_title(score)} beside its nulls", x=_unit(score), y="dictionary (latents)", height=height)
-    return fig.update_yaxes(range=[len(names) - 0.6, -1.0], showgrid=False, ticks="")
+    title, height = f"{_title(score)} beside its nulls", 130 + 34 * len(fig.data)
+    styled(fig, title, x=_unit(score), y="dictionary (latents)", height=height)
+    return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")
 
 
 def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence") -> go.Figure:
     """A score against firing density, coloured by verdict: a score that only follows density says little."""
     need(ranking, "latent", "verdict", "density", score)
-    fig = go.Figure()
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
-    for verdict, part in _by_verdict(rows):
-        fig.add_scatter(
-            x=part["density"],
-            y=part[score],
-            mode="markers",
-            name=verdict_name(verdict),
-            customdata=part["latent"],
-            marker=dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY)),
-            hovertemplate="latent %{customdata}<br>density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}<extra></extra>",
-        )
-    fig.update_layout(legend_itemsizing="constant")
+    fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}")
     styled(fig, f"{_title(score)} against density", x="density (share of tokens, log scale)", y=_unit(score))
     shown = rows["density"] if len(rows) else [0.1, 1.0]
     return fig.update_xaxes(type="log", **decades(min(shown), max(shown)))
@@ -156,29 +138,33 @@ def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence"
 def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     """Precision against recall of the rule in words of each latent that was tested, on held-out text, coloured by
     verdict. Curves join equal F1."""
-    need(ranking, "latent", "verdict", "explanation_precision", "explanation_recall")
+    precision, recall = "explanation_precision", "explanation_recall"
+    need(ranking, "latent", "verdict", precision, recall)
     fig = go.Figure()
     for f1 in (0.2, 0.4, 0.6, 0.8):
-        recall = np.linspace(f1 / (2 - f1), 1, 60)
-        style = dict(mode="lines", line=dict(color="#c9ced6", width=1), hoverinfo="skip", showlegend=False)
-        fig.add_scatter(x=recall, y=f1 * recall / (2 * recall - f1), **style)
+        x = np.linspace(f1 / (2 - f1), 1, 60)
+        fig.add_scatter(x=x, y=f1 * x / (2 * x - f1), mode="lines", line=dict(color="#c9ced6", width=1), **BARE)
         note = dict(text=f"F1 {f1}", showarrow=False, font=dict(size=10, color=INK), bgcolor="rgba(255,255,255,.75)")
         fig.add_annotation(x=1, y=f1 / (2 - f1), xanchor="right", yanchor="middle", borderpad=0, **note)
-    tested = ranking[~ranking["verdict"].isin(UNTESTED)]
-    scored = tested.dropna(subset=["explanation_precision", "explanation_recall"])
-    for verdict, part in _by_verdict(scored):
-        fig.add_scatter(
-            x=part["explanation_recall"],
-            y=part["explanation_precision"],
-            mode="markers",
-            name=verdict_name(verdict),
-            customdata=part["latent"],
-            marker=dots(len(scored), color=VERDICT_COLOURS.get(verdict, GREY)),
-            hovertemplate="latent %{customdata}<br>precision %{y:.2f}, recall %{x:.2f}<extra></extra>",
-        )
+    scored = _tested(ranking, precision, recall)
+    fig.add_traces(_dots_by_verdict(scored, recall, precision, "precision %{y:.2f}, recall %{x:.2f}").data)
     fig.update_layout(legend_itemsizing="constant")
     fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
     return styled(fig, "Rules in words", x="recall (held out)", y="precision (held out)", height=420)
+
+
+def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, said: str) -> go.Figure:
+    """A dot a latent in the colour of its verdict. said: of it under the pointer."""
+    fig = go.Figure().update_layout(legend_itemsizing="constant")
+    for verdict, part in _by_verdict(rows):
+        look = dict(mode="markers", marker=dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY)))
+        hover = dict(customdata=part["latent"], hovertemplate=f"latent %{{customdata}}<br>{said}<extra></extra>")
+        fig.add_scatter(x=part[x], y=part[y], name=verdict_name(verdict), **look, **hover)
+    return fig
+
+
+def _tested(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
+    return table[~table["verdict"].isin(UNTESTED)].dropna(subset=list(scores))
 
 
 def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

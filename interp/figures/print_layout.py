@@ -1,4 +1,4 @@
-"""A figure laid out anew for the width at which it is printed.
+"""A figure laid out anew for the width at which it is printed, and names placed beside its points.
 
 In: a figure as it is on a screen. Out: a copy whose letters have at least 7 points, with margins no wider than its
 labels, without a title unless asked (a caption says it), and with names beside lines in place of a legend where the
@@ -7,12 +7,13 @@ figure asks for them (`meta={"direct_labels": True}`) and there is room.
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.label_places import CHARACTER, GAP, LINE, letters, placed, with_placed_names
 from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
 
 WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
@@ -25,6 +26,18 @@ MAX_DIRECT = 3
 """Lines that are named where they are highest; the names of more would lie on other lines."""
 _TITLE = 34
 """Pixels of height that a title takes on a screen."""
+_AXES = 70.0, 90.0
+"""Pixels that axes with their titles take there from width and height."""
+
+Box = tuple[float, float, float, float]
+"""left, right, bottom, top, in pixels of the plot."""
+GAP = 5.0
+"""Pixels between a point's middle and its name."""
+CHARACTER, LINE = 0.56, 1.15
+"""Width of a letter and height of a line of Helvetica, in font sizes."""
+TOLERATED = 2.0
+"""Square pixels of another name, or of a point, that one may touch."""
+SIDES = ("middle right", "middle left", "top center", "bottom center")
 
 
 def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
@@ -41,10 +54,8 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
         raise ValueError(f"{had}, not {pixels * 25.4 / 96:.1f}: give the function that made it width={width!r}")
     fig = without_slider(fig)
     ratio = min(1.0, pixels / (fig.layout.width or WIDTH))
-    drawn = go.Figure(
-        [_with_fonts(trace.to_plotly_json(), ratio) for trace in fig.data],
-        _with_fonts(fig.layout.to_plotly_json(), ratio),
-    )
+    traces = [_with_fonts(trace.to_plotly_json(), ratio) for trace in fig.data]
+    drawn = go.Figure(traces, _with_fonts(fig.layout.to_plotly_json(), ratio))
     if not title:
         drawn.layout.title = None
     if laid_out:
@@ -55,8 +66,10 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
     size = float(drawn.layout.font.size or MIN_FONT)
     drawn.update_xaxes(title_font_size=size, automargin=True).update_yaxes(title_font_size=size, automargin=True)
     drawn.update_traces(selector=dict(type="scatter", mode="markers+text"), textfont_size=size)
-    for bar in _colour_bars(drawn):
-        bar.update(tickfont_size=size, title_font_size=size)
+    for trace in drawn.data:  # on a screen the titles of colour bars are larger than the letters of the figure
+        bar = trace.colorbar if trace.type == "heatmap" else trace.marker.colorbar if trace.type == "scatter" else None
+        if bar is not None and bar.to_plotly_json():
+            bar.update(tickfont_size=size, title_font_size=size)
     if meta.get("direct_labels"):
         drawn = _with_direct_labels(drawn)
     return with_placed_names(_with_key(drawn, size))
@@ -72,16 +85,69 @@ def in_pixels(width: str | float) -> float:
     return pixels
 
 
-def _colour_bars(fig: go.Figure) -> list[Any]:
-    """Those that traces have: on a screen their titles are larger than the letters of the figure."""
-    bars = [
-        trace.colorbar if trace.type == "heatmap" else trace.marker.colorbar for trace in fig.data if _coloured(trace)
-    ]
-    return [bar for bar in bars if bar.to_plotly_json()]
+def with_placed_names(fig: go.Figure) -> go.Figure:
+    """Set `textposition` of every point of a trace of mode `markers+text`, and take away the names for which there is
+    no room; those of points that lie higher are placed first. A name that is taken away stays in `hovertext`. Where an
+    axis has no range yet, names stay as they are."""
+    if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
+        return fig
+    room = fig.layout.width - _AXES[0], fig.layout.height - _AXES[1]
+    for trace in fig.select_traces(dict(type="scatter", mode="markers+text")):
+        names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
+        size = trace.textfont.size or fig.layout.font.size or 12
+        x, y = _along(trace.x, fig.layout.xaxis, room[0]), _along(trace.y, fig.layout.yaxis, room[1])
+        sides = _placed(x, y, names, size, room)
+        trace.update(
+            hovertext=names,
+            text=[name if side else "" for name, side in zip(names, sides, strict=True)],
+            textposition=[side or "middle right" for side in sides],
+        )
+    return fig
 
 
-def _coloured(trace: Any) -> bool:
-    return trace.type == "heatmap" or trace.type == "scatter"
+def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: float) -> np.ndarray:
+    """Places along an axis whose range is given, in pixels from its start."""
+    numbers = np.asarray(values, float)
+    low, high = axis.range
+    return ((np.log10(numbers) if axis.type == "log" else numbers) - low) / (high - low) * length
+
+
+def _placed(
+    x: np.ndarray, y: np.ndarray, names: list[str], size: float, room: tuple[float, float], sides: Sequence[str] = SIDES
+) -> list[str]:
+    """The first free side for each name, "" where none is. x, y and room (width, height) in pixels."""
+    points: list[Box] = [(a - GAP, a + GAP, b - GAP, b + GAP) for a, b in zip(x, y, strict=True)]
+    taken: list[Box] = []
+    chosen = [""] * len(names)
+    for i in np.argsort(-y, kind="stable").tolist():
+        boxes = _boxes(float(x[i]), float(y[i]), CHARACTER * size * _letters(names[i]), LINE * size)
+        others = taken + points[:i] + points[i + 1 :]
+        free = [side for side in sides if _is_free(boxes[side], others, room)]
+        if free:
+            chosen[i] = free[0]
+            taken.append(boxes[chosen[i]])
+    return chosen
+
+
+def _letters(name: str) -> int:
+    """How many are seen: an entity such as &lt; is one, and the marks of direction are none."""
+    return len(html.unescape(name).strip("\u2068\u2069"))
+
+
+def _boxes(a: float, b: float, width: float, height: float) -> dict[str, Box]:
+    lefts = a + GAP, a - GAP - width, a - width / 2, a - width / 2
+    bottoms = b - height / 2, b - height / 2, b + GAP, b - GAP - height
+    corners = zip(SIDES, lefts, bottoms, strict=True)
+    return {side: (left, left + width, bottom, bottom + height) for side, left, bottom in corners}
+
+
+def _is_free(box: Box, others: list[Box], room: tuple[float, float]) -> bool:
+    """Whether it lies within the plot and under next to nothing."""
+    left, right, bottom, top = box
+    if left < 0 or right > room[0] or bottom < 0 or top > room[1]:
+        return False
+    sides = ((min(right, u1) - max(left, u0), min(top, v1) - max(bottom, v0)) for u0, u1, v0, v1 in others)
+    return sum(width * height for width, height in sides if width > 0 and height > 0) < TOLERATED
 
 
 def _with_key(fig: go.Figure, size: float) -> go.Figure:
@@ -89,11 +155,10 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
     a legend of plotly's is no wider than the plot, and each of its entries as wide as the longest."""
     above = [note for note in fig.layout.annotations if note.yref == "paper" and note.y >= 0.99]
     titles = 1.7 * size if any(note.yanchor == "bottom" for note in above) else 0.0
-    keys = _keys(fig)
     lines: list[str] = []
     left = 0.0
-    for trace in keys:
-        length = (letters(trace.name) + 4) * CHARACTER * size
+    for trace in _keys(fig):
+        length = (_letters(trace.name) + 4) * CHARACTER * size
         if not lines or length > left:
             lines.append("")
             left = fig.layout.width - 2 * _MARGIN["r"]
@@ -128,34 +193,28 @@ def _mark(trace: Any) -> tuple[str, str]:
 
 def _with_direct_labels(fig: go.Figure) -> go.Figure:
     """Each line named at its highest point, in its colour, if all names find room; else as it was."""
+    anchors = {
+        "top center": dict(yanchor="bottom", yshift=GAP),
+        "middle right": dict(xanchor="left", xshift=GAP),
+        "middle left": dict(xanchor="right", xshift=-GAP),
+    }
     traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
-    peaks = [int(np.nanargmax(np.asarray(trace.y, float))) for trace in traces]
     if not 2 <= len(traces) <= MAX_DIRECT:
         return fig
+    peaks = [int(np.nanargmax(np.asarray(trace.y, float))) for trace in traces]
     x = np.array([float(trace.x[at]) for trace, at in zip(traces, peaks, strict=True)])
     y = np.array([float(trace.y[at]) for trace, at in zip(traces, peaks, strict=True)])
     size, top = float(fig.layout.font.size), 1.15 * float(y.max())
     low, high = fig.layout.xaxis.range or (min(np.min(t.x) for t in traces), max(np.max(t.x) for t in traces))
     width, height = fig.layout.width - 55, fig.layout.height - 60
     names = [str(trace.name) for trace in traces]
-    places = (x - low) / (high - low) * width, y / top * height
-    sides = placed(*places, names, size, (width, height), sides=("top center", "middle right", "middle left"))
+    sides = _placed((x - low) / (high - low) * width, y / top * height, names, size, (width, height), list(anchors))
     if not all(sides):
         return fig
     for trace, a, b, side in zip(traces, x, y, sides, strict=True):
-        fig.add_annotation(x=a, y=b, text=trace.name, showarrow=False, **_anchor(side), font=_ink(trace, size))
+        font = dict(color=trace.line.color, size=size)
+        fig.add_annotation(x=a, y=b, text=trace.name, showarrow=False, **anchors[side], font=font)
     return fig.update_layout(showlegend=False).update_yaxes(range=[0, top])
-
-
-def _ink(trace: Any, size: float) -> dict[str, Any]:
-    return dict(color=trace.line.color, size=size)
-
-
-def _anchor(side: str) -> dict[str, Any]:
-    vertical, horizontal = side.split()
-    if vertical == "middle":
-        return dict(xanchor="left", xshift=GAP) if horizontal == "right" else dict(xanchor="right", xshift=-GAP)
-    return dict(yanchor="bottom", yshift=GAP) if vertical == "top" else dict(yanchor="top", yshift=-GAP)
 
 
 def _with_fonts(part: Any, ratio: float) -> Any:

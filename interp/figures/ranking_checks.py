@@ -14,16 +14,18 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.theme import (
+    BARE,
     BLUE,
     GREY,
     INK,
-    SEQUENCE,
     VERDICT_COLOURS,
+    coloured,
     escaped,
     need,
     panelled,
     styled,
     verdict_name,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -44,21 +46,33 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     titles = [verdict_name(verdict) for verdict in verdicts]
     spacing = dict(horizontal_spacing=0.08, vertical_spacing=0.3 / n_rows)
     fig = make_subplots(rows=n_rows, cols=2, shared_yaxes=True, subplot_titles=titles, **spacing)
+    kinds = {"all": ("all with the verdict", "circle"), "sure": ("those that are sure of it", "circle-open")}
     for i, verdict in enumerate(verdicts):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
         parted, place = bool(rows["sure_share"].notna().any()), dict(row=i // 2 + 1, col=i % 2 + 1)
-        colour = VERDICT_COLOURS.get(verdict, INK)
-        both = [("share", "ci_low", "ci_high", "all", "circle", -0.15 if parted else 0.0)]
-        both += [("sure_share", "sure_low", "sure_high", "sure", "circle-open", 0.2)] * parted
-        for share, low, high, kind, symbol, shift in both:
-            marks = _interval(rows[share], rows[low], rows[high], names, colour, symbol)
-            said = "all with the verdict" if kind == "all" else "those that are sure of it"
-            fig.add_scatter(y=np.arange(len(names)) + shift, name=said, legendgroup=kind, **marks, **place)
+        both = [("share", "ci_low", "ci_high", "all", -0.15 if parted else 0.0)]
+        both += [("sure_share", "sure_low", "sure_high", "sure", 0.2)] * parted
+        for share, low, high, kind, shift in both:
+            said, symbol = kinds[kind]
+            marker = dict(color=VERDICT_COLOURS.get(verdict, INK), symbol=symbol, size=7)
+            fig.add_scatter(
+                x=rows[share],
+                y=np.arange(len(names)) + shift,
+                mode="markers",
+                marker=marker,
+                error_x=_error(rows[share], rows[low], rows[high], color=marker["color"], width=0),
+                name=said,
+                legendgroup=kind,
+                showlegend=False,
+                customdata=list(zip(map(escaped, names), rows[low], rows[high], strict=True)),
+                hovertemplate="%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
+                **place,
+            )
         top = float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.05))
         fig.update_xaxes(range=[0, 1.08 * top], tickformat=".0%", nticks=3, **place)
     styled(fig, "Verdicts of the dictionary and of its nulls", height=90 + n_rows * (50 + 30 * len(names)))
-    for kind, symbol in (("all with the verdict", "circle"), ("those that are sure of it", "circle-open")):
-        key = dict(mode="markers", marker=dict(color=INK, symbol=symbol, size=7), name=kind)
+    for said, symbol in kinds.values():
+        key = dict(mode="markers", marker=dict(color=INK, symbol=symbol, size=7), name=said)
         fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95 % CI)", row=n_rows)
     panelled(fig)
@@ -75,11 +89,12 @@ def loss_in_words(losses: pd.DataFrame) -> go.Figure:
     drawn += [[ends[0], 1.0, first["ce_clean"]], [ends[1], 0.0, first["ce_mean_ablated"]]]
     drawn.sort(key=lambda row: row[1])
     names, recovered, ce = [escaped(row[0]) for row in drawn], [row[1] for row in drawn], [row[2] for row in drawn]
+    places = list(range(len(names)))
     colours = [GREY if name in ends else BLUE if name == "words" else INK for name in names]
     fig = go.Figure()
     fig.add_scatter(
         x=recovered,
-        y=list(range(len(names))),
+        y=places,
         mode="markers+text",
         marker=dict(color=colours, size=9),
         text=[f"{share:.1%}" for share in recovered],
@@ -91,9 +106,8 @@ def loss_in_words(losses: pd.DataFrame) -> go.Figure:
     )
     fig.add_vline(x=0, line=dict(color=GREY, dash="dot"))
     styled(fig, "What the explanations alone recover", y="in place of the activations", height=130 + 38 * len(names))
-    low = min(0.0, *recovered)
-    fig.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.3], ticks="")
-    x = "cross-entropy recovered (held out)"
+    fig.update_yaxes(tickvals=places, ticktext=names, range=[-0.5, len(names) - 0.3], ticks="")
+    x, low = "cross-entropy recovered (held out)", min(0.0, *recovered)
     return fig.update_xaxes(title_text=x, tickformat=".0%", range=[1.15 * low - 0.06, 1.08])
 
 
@@ -102,26 +116,21 @@ def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, titl
 
     One curve, or several by name (`scorecard.calibration_curve`).
     """
-    named = curves if isinstance(curves, Mapping) else {"": curves}
     fig = go.Figure()
-    fig.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"), showlegend=False, hoverinfo="skip"
-    )
-    for (name, curve), colour in zip(named.items(), SEQUENCE, strict=False):
-        need(curve, "p", "share", "low", "high", "n")
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"), **BARE)
+    for name, curve, colour in coloured(curves, "p", "share", "low", "high", "n"):
         fig.add_scatter(
             x=curve["p"],
             y=curve["share"],
             mode="lines+markers",
-            name=escaped(name),
+            name=name,
             showlegend=bool(name),
             error_y=_error(curve["share"], curve["low"], curve["high"], color=colour),
             line=dict(color=colour),
             customdata=curve["n"],
             hovertemplate="probability %{x:.2f}<br>one meaning %{y:.2f}<br>%{customdata} latents<extra></extra>",
         )
-    fig.update_xaxes(range=[-0.02, 1.02])
-    fig.update_yaxes(range=[-0.02, 1.02])
+    fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
     return styled(fig, title, x="probability of one meaning", y="share with one meaning (95 %)")
 
 
@@ -130,45 +139,19 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
     of its worlds on top."""
     import pandas as pd
 
-    for table in tables.values():
-        need(table, "score", "auroc", "auroc_low", "auroc_high")
+    named = list(coloured(tables, "score", "auroc", "auroc_low", "auroc_high"))
     order = list(pd.concat(tables.values()).groupby("score")["auroc"].mean().sort_values().index)
     fig = go.Figure()
-    for (name, table), colour in zip(tables.items(), SEQUENCE, strict=False):
+    for name, table, colour in named:
         rows = table.set_index("score").reindex(order).dropna(subset=["auroc"])
-        fig.add_scatter(
-            x=rows["auroc"],
-            y=[_words(score) for score in rows.index],
-            mode="markers",
-            name=escaped(name),
-            error_x=_error(rows["auroc"], rows["auroc_low"], rows["auroc_high"]),
-            marker=dict(color=colour, size=7),
-        )
+        error = _error(rows["auroc"], rows["auroc_low"], rows["auroc_high"])
+        look = dict(mode="markers", marker=dict(color=colour, size=7), error_x=error, name=name)
+        fig.add_scatter(x=rows["auroc"], y=list(map(words, rows.index)), **look)
     fig.add_vline(x=0.5, line=dict(color=GREY, dash="dot"))
-    fig.update_yaxes(categoryorder="array", categoryarray=list(map(_words, order)))
-    x = "AUROC (matched for frequency)"
-    return styled(fig, title, x=x, height=120 + 22 * len(order))
-
-
-def _words(score: str) -> str:
-    return escaped(score.replace("_", " "))
+    fig.update_yaxes(categoryorder="array", categoryarray=list(map(words, order)))
+    return styled(fig, title, x="AUROC (matched for frequency)", height=120 + 22 * len(order))
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
     """An interval as plotly wants it: its distances from the point."""
     return dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1, **look)
-
-
-def _interval(
-    share: pd.Series, low: pd.Series, high: pd.Series, names: list[str], colour: str, symbol: str
-) -> dict[str, Any]:
-    """Points with their intervals."""
-    return dict(
-        x=share,
-        mode="markers",
-        marker=dict(color=colour, symbol=symbol, size=7),
-        error_x=_error(share, low, high, color=colour, width=0),
-        showlegend=False,
-        customdata=list(zip(map(escaped, names), low, high, strict=True)),
-        hovertemplate="%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
-    )

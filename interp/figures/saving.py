@@ -1,28 +1,50 @@
 """Figures as files: for print at the width of a journal's column or page, or interactive; each with what made it.
 
 In: a plotly Figure. Out: a file whose ending says how: .svg, .pdf, .png, .jpeg or .webp are drawn by Chrome or Chromium
-through kaleido (SVG and PDF hold their fonts), .html and .json need none; and beside it what is known of it, in
-`NAME.ENDING.json`.
+through kaleido, .html and .json need none; and beside it what is known of it, in `NAME.ENDING.json`.
+
+A PDF holds its fonts, and so does an SVG, which then looks the same where none of them is installed: a WOFF for each
+font, cut down to the letters shown, in an `@font-face` of the name that the SVG gives the font. The letters stay text,
+which can be selected and read aloud. Which fonts a name stands for on this machine says fontconfig, which Chrome asks
+too. A font is left a name where its licence bits forbid embedding or subsetting (`fsType`, OpenType specification, OS/2
+table), and all are where the machine has no fontconfig, as on macOS and Windows.
 """
 
 from __future__ import annotations
 
+import base64
+import io
+import logging
 import os
+import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree import ElementTree
 
 import plotly.graph_objects as go
 
-from interp.figures.embedded_fonts import with_fonts
 from interp.figures.print_layout import for_print, in_pixels
 from interp.files import digest, write_json, write_text
+
+if TYPE_CHECKING:
+    from fontTools.ttLib import TTFont
 
 IMAGES = (".svg", ".pdf", ".png", ".jpeg", ".webp")
 PIXEL_RATIO = 300 / 96
 """Of pixel formats: 300 dots an inch."""
+FONT_FILES = (".ttf", ".otf", ".ttc")
+FORBIDDEN = 0x0002 | 0x0100 | 0x0200
+"""Of fsType: restricted licence, no subsetting, bitmaps only."""
+BOLD = 600
+log = logging.getLogger(__name__)
 
 
 def save(
@@ -47,14 +69,13 @@ def save(
 
 def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -> dict[str, Any]:
     """What is known of a figure: its title and width, the data in it, the command, the versions, and what it is of."""
-    facts = made_from.provenance() if hasattr(made_from, "provenance") else dict(made_from or {})
     return {
         "title": fig.layout.title.text,
         "width_mm": round(in_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,
         "figure_sha256": digest(str(fig.to_json()).encode()),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "versions": {name: version(name) for name in ("interp", "plotly", "kaleido")},
-        "made_from": facts,
+        "made_from": made_from.provenance() if hasattr(made_from, "provenance") else dict(made_from or {}),
     }
 
 
@@ -76,3 +97,87 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
         if path.suffix == ".svg":
             written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
         os.replace(written, path)
+
+
+class Face(NamedTuple):
+    """A font as CSS asks for it."""
+
+    families: str = ""
+    bold: bool = False
+    italic: bool = False
+
+
+def with_fonts(svg: str) -> str:
+    """The SVG with its fonts in it, or as it was where they are left names; a warning says so if all are."""
+    if shutil.which("fc-match") is None or find_spec("fontTools") is None:
+        log.warning("the fonts of an SVG stay names: embedding them needs fontconfig (fc-match) and fonttools")
+        return svg
+    letters: dict[Face, set[int]] = defaultdict(set)
+    _collect(ElementTree.fromstring(svg), Face(), letters)
+    rules = "".join(rule for face, shown in letters.items() if face.families for rule in _rules(face, shown))
+    return re.sub(r"<svg\b[^>]*>", lambda opening: f"{opening[0]}<style>{rules}</style>", svg, count=1)
+
+
+def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, set[int]]) -> None:
+    """The letters below an element by the font that they are in."""
+    said = dict(re.findall(r"font-(family|weight|style):\s*([^;]+)", element.get("style", "")))
+    weight = said.get("weight", "")
+    face = Face(
+        said.get("family", inherited.families),
+        weight == "bold" or weight.isdecimal() and int(weight) >= BOLD if weight else inherited.bold,
+        said["style"] in ("italic", "oblique") if "style" in said else inherited.italic,
+    )
+    letters[face].update(map(ord, element.text or ""))
+    for child in element:
+        _collect(child, face, letters)
+        letters[face].update(map(ord, child.tail or ""))
+
+
+def _rules(face: Face, letters: set[int]) -> Iterator[str]:
+    """An `@font-face` for each font file that letters come from: the first of the ranked fonts that has them."""
+    from fontTools.ttLib import TTFont
+
+    names = [name.strip(" '\"") for name in face.families.split(",")]
+    left = set(letters)
+    for file, index in _ranked(names, face):
+        if not left:
+            return
+        with TTFont(file, fontNumber=index, lazy=True, recalcTimestamp=False) as font:
+            own = left & font.getBestCmap().keys()
+            left -= own
+            if not own or getattr(font["OS/2"], "fsType", 0) & FORBIDDEN:
+                continue
+            data = base64.b64encode(_cut_down(font, own)).decode()
+        family = re.sub(r"[^\w .-]", "", names[0])
+        style = f"font-weight:{'bold' if face.bold else 'normal'};font-style:{'italic' if face.italic else 'normal'}"
+        shown = ",".join(f"U+{letter:X}" for letter in sorted(own))
+        source = f"url(data:font/woff;base64,{data})format('woff')"
+        yield f"@font-face{{font-family:'{family}';{style};unicode-range:{shown};src:{source}}}"
+
+
+def _ranked(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
+    """Font files, each with the number of the font in it, the best for the names first."""
+    asked = ",".join(re.sub(r"([\\:,-])", r"\\\1", name) for name in names)
+    for line in _matches(asked + ":bold" * face.bold + ":italic" * face.italic).splitlines():
+        file, index = line.split("\t")
+        if Path(file).suffix.lower() in FONT_FILES:
+            yield Path(file), int(index) & 0xFFFF  # the bits above are of a variable font's instance
+
+
+@cache
+def _matches(pattern: str) -> str:
+    command = ["fc-match", "--sort", "--format", "%{file}\t%{index}\n", pattern]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def _cut_down(font: TTFont, letters: set[int]) -> bytes:
+    from fontTools import subset
+
+    options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)
+    options.drop_tables += ["FFTM"]  # when a font was made: of no use, and fontTools warns of each
+    cutter = subset.Subsetter(options)
+    cutter.populate(unicodes=letters)
+    cutter.subset(font)
+    written = io.BytesIO()
+    subset.save_font(font, written, options)
+    return written.getvalue()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, SLIDER_HEIGHT = 624, 360, 64
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
-GREY, INK = "#8a8f98", "#23272e"
+GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 SCALE = "Cividis"
 UPLOAD = "sendChartToCloud"
@@ -33,6 +33,8 @@ VERDICT_COLOURS = {
     "dead": GREY,
     "unranked": SKY,
 }
+BARE: dict[str, Any] = dict(hoverinfo="skip", showlegend=False)
+"""The look of a trace that is no data: a line to compare with, an edge, a ring."""
 
 _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 _VISIBLE = _PICTURES | {ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): ""}
@@ -44,17 +46,9 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     `title` is text; `x` and `y` may hold plotly's markup, such as <sub>, and names in them are to be `escaped`.
     """
     axis = dict(showline=True, linecolor=GREY, gridcolor="#e6e6e6", zeroline=False, ticks="outside", automargin=True)
+    place = dict(x=0, xref="paper", xanchor="left", automargin=True, yref="container", pad_t=8)
     fig.update_layout(
-        title=dict(
-            text=escaped(title),
-            font_size=15,
-            x=0,
-            xref="paper",
-            xanchor="left",
-            automargin=True,
-            yref="container",
-            pad_t=8,
-        ),
+        title=dict(text=escaped(title), font_size=15, **place),
         font=dict(family="Helvetica, Arial, sans-serif", size=12, color=INK),
         width=WIDTH,
         height=height,
@@ -67,13 +61,8 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
         hoverlabel=dict(namelength=-1),
         modebar_remove=[UPLOAD],
     )
-    fig.update_xaxes(**axis)
-    fig.update_yaxes(**axis)
-    if x:
-        fig.update_xaxes(title_text=x)
-    if y:
-        fig.update_yaxes(title_text=y)
-    return fig
+    fig.update_xaxes(**axis, **({"title_text": x} if x else {}))
+    return fig.update_yaxes(**axis, **({"title_text": y} if y else {}))
 
 
 def panelled(fig: go.Figure) -> go.Figure:
@@ -86,6 +75,21 @@ def decades(low: float, high: float) -> dict[str, list]:
     """Ticks at the powers of ten from `low` to `high` (above 0), in the size of other numbers."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return dict(tickvals=[10.0**power for power in powers], ticktext=[f"10<sup>{power}</sup>" for power in powers])
+
+
+def colour_bar(title: str, **place: Any) -> dict[str, Any]:
+    return dict(title=dict(text=title, side="right"), thickness=10, outlinewidth=0, **place)
+
+
+def coloured(
+    tables: pd.DataFrame | Mapping[str, pd.DataFrame], *columns: str, alone: str = ""
+) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError for one
+    that lacks a column."""
+    named = tables if isinstance(tables, Mapping) else {alone: tables}
+    for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
+        need(table, *columns)
+        yield escaped(name), table, colour
 
 
 def dots(n: int, **marker: Any) -> dict[str, Any]:
@@ -102,9 +106,7 @@ def with_slider(
     fig.frames = [go.Frame(data=list(traces), name=label) for label, traces in frames.items()]
     still = dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))
     steps = [dict(label=escaped(label), method="animate", args=[[label], still]) for label in frames]
-    look = dict(
-        len=1, x=0, pad=dict(t=44, b=8), ticklen=4, bgcolor="#dfe3e8", bordercolor="#dfe3e8", activebgcolor=BLUE
-    )
+    look = dict(len=1, x=0, pad=dict(t=44, b=8), ticklen=4, bgcolor=PALE, bordercolor=PALE, activebgcolor=BLUE)
     bar = dict(active=active, currentvalue=dict(prefix=prefix, xanchor="left"), steps=steps, **look)
     return fig.update_layout(sliders=[bar], margin_b=120, height=(fig.layout.height or HEIGHT) + SLIDER_HEIGHT)
 
@@ -114,9 +116,8 @@ def without_slider(fig: go.Figure) -> go.Figure:
     if not fig.layout.sliders:
         return fig
     fig = go.Figure(fig.data, fig.layout)
-    height = fig.layout.height - SLIDER_HEIGHT
     fig.layout.sliders = []
-    return fig.update_layout(margin_b=56, height=height)
+    return fig.update_layout(margin_b=56, height=fig.layout.height - SLIDER_HEIGHT)
 
 
 def visible(token: str) -> str:
@@ -127,7 +128,12 @@ def visible(token: str) -> str:
 
 def verdict_name(verdict: str) -> str:
     """A verdict as a reader is told it: the value "lexical" of tables is a single-token feature."""
-    return "single-token" if verdict == "lexical" else escaped(verdict.replace("_", " "))
+    return "single-token" if verdict == "lexical" else words(verdict)
+
+
+def words(name: object) -> str:
+    """A name of a table's, as a reader writes it."""
+    return escaped(str(name).replace("_", " "))
 
 
 def escaped(name: object) -> str:

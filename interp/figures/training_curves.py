@@ -1,6 +1,7 @@
-"""Curves of a training run.
+"""Over a training: its curves, and the features and concepts that its checkpoints have.
 
-In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame. Out: a plotly Figure.
+In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame; what `interp.compare.feature_lives`
+finds, or the F1 of concepts at each checkpoint. Out: a plotly Figure.
 """
 
 from __future__ import annotations
@@ -10,10 +11,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import GREY, HEIGHT, SEQUENCE, escaped, need, panelled, styled
+from interp.figures.theme import (
+    BLUE,
+    GREY,
+    HEIGHT,
+    INK,
+    SCALE,
+    VERMILLION,
+    colour_bar,
+    coloured,
+    escaped,
+    need,
+    panelled,
+    styled,
+    words,
+)
 from interp.manifests import verify
 
 if TYPE_CHECKING:
@@ -31,6 +47,7 @@ PANELS = {
     "tokens_per_second": "tokens per second",
 }
 TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
+_LAST = {"there": 0, "born": 1, "flickers": 2, "passing": 3}
 
 
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
@@ -42,16 +59,16 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     by default all of PANELS that are there; levels: name → a loss to draw as a line, such as that of an n-gram model.
     Raises ValueError where there are no metrics.
     """
-    tables = {escaped(name): table for name, table in _metrics(run).items()}
-    for table in tables.values():
-        need(table, "tokens", *(panels or ["loss"]))
+    named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))
+    tables = [table for _, table, _ in named]
     drawn = list(panels) or [column for column in PANELS if column == "loss" or _varies(column, tables)]
     rows, cols = -(-len(drawn) // 2), min(len(drawn), 2)
-    is_dictionary = any("fvu" in table for table in tables.values())
-    titles = [_panel_title(column, is_dictionary) for column in drawn] if len(drawn) > 1 else None
+    is_dictionary = any("fvu" in table for table in tables)
+    axes = PANELS | ({} if is_dictionary else {"loss": "loss (nats a token)"})
+    titles = [axes[column] for column in drawn] if len(drawn) > 1 else None
     spacing = dict(vertical_spacing=0.38 / rows, horizontal_spacing=0.14)
     fig = make_subplots(rows=rows, cols=cols, subplot_titles=titles, **spacing)
-    for (name, table), colour in zip(tables.items(), SEQUENCE * len(tables), strict=False):
+    for name, table, colour in named:
         alone = len(tables) == 1 and "val_loss" not in table
         for i, column in enumerate(drawn):
             if column in table:
@@ -62,25 +79,24 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
         if "val_loss" in table and "loss" in drawn:
             held_out = table.dropna(subset=["val_loss"])
             style = dict(mode="lines+markers", line=dict(color=colour, width=1.5, dash="dot"), marker_size=5)
-            trace = go.Scatter(x=held_out["tokens"], y=held_out["val_loss"], name=f"{name} validation".strip(), **style)
-            fig.add_trace(trace.update(legendgroup=name), row=1, col=1)
+            said = dict(name=f"{name} validation".strip(), legendgroup=name)
+            fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **said, **style, row=1, col=1)
     for name, loss in (levels or {}).items():
-        losses = next(iter(tables.values()))["loss"]
-        place = "top right" if loss > losses.iloc[-1] else "bottom left"  # where a curve that falls is not
+        place = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"  # where a curve that falls is not
         note = dict(annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=place, annotation_font_size=11)
         fig.add_hline(y=loss, line=dict(color=GREY, dash="dash", width=1.5), row=1, col=1, **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
     styled(fig, title, height=HEIGHT if len(drawn) == 1 else 110 + 160 * rows)
-    return _with_axes(fig, drawn, is_dictionary)
+    return _with_axes(fig, drawn, axes, is_dictionary)
 
 
-def _varies(column: str, tables: Mapping[str, pd.DataFrame]) -> bool:
+def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
     """Whether it takes more than one value, to three digits, in all the trainings."""
-    return len({f"{value:.3g}" for table in tables.values() if column in table for value in table[column]}) > 1
+    return len({f"{value:.3g}" for table in tables if column in table for value in table[column]}) > 1
 
 
-def _with_axes(fig: go.Figure, panels: list[str], is_dictionary: bool) -> go.Figure:
+def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_dictionary: bool) -> go.Figure:
     """Tokens are told below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
@@ -96,15 +112,11 @@ def _with_axes(fig: go.Figure, panels: list[str], is_dictionary: bool) -> go.Fig
         if i >= len(panels) - 2:
             fig.update_xaxes(title_text="tokens seen", **place)
     if len(panels) == 1:
-        return fig.update_yaxes(title_text=_panel_title(panels[0], is_dictionary))
+        return fig.update_yaxes(title_text=axes[panels[0]])
     panelled(fig)
     for note, axis in zip(fig.layout.annotations, fig.select_xaxes(), strict=False):  # in the place of a y axis's title
         note.update(xanchor="left", x=axis.domain[0])
     return fig
-
-
-def _panel_title(column: str, is_dictionary: bool) -> str:
-    return "loss (nats a token)" if column == "loss" and not is_dictionary else PANELS[column]
 
 
 def _log_ticks(values: list[float]) -> list[float]:
@@ -157,7 +169,69 @@ def _labelled(members: list[Path]) -> list[tuple[Path, str]]:
     labels = []
     for config, kind in zip(configs, kinds, strict=True):
         like = [other for other, its in zip(configs, kinds, strict=True) if its == kind]
-        words = [f"{field}={value}" for field, value in config.items() if any(o.get(field) != value for o in like)]
-        labels.append(" ".join([str(kind)] * (len(set(kinds)) > 1) + words))
+        fields = [f"{field}={value}" for field, value in config.items() if any(o.get(field) != value for o in like)]
+        labels.append(" ".join([str(kind)] * (len(set(kinds)) > 1) + fields))
     unique = len(set(labels)) == len(labels)
     return [(m, label if unique and label else m.name) for m, label in zip(members, labels, strict=True)]
+
+
+def feature_lives(
+    lives: pd.DataFrame, presence: np.ndarray, *, steps: Sequence[int], losses: Sequence[float] | None = None
+) -> go.Figure:
+    """When features are born and die: their number at each checkpoint, and below each feature's correlation with its
+    best match there, the oldest at the bottom. Features found at one or two checkpoints only are left out.
+
+    lives, presence: of `compare.Lives`. steps, losses: of each checkpoint, the loss in nats, drawn on top.
+    """
+    need(lives, "kind", "born", "died")
+    shown = lives[lives["kind"] != "passing"]
+    order = shown.assign(last=shown["kind"].map(_LAST)).sort_values(["last", "born", "died"]).index
+    z = np.clip(np.asarray(presence, float)[order], 0, 1)
+    bars = []
+    for name, colour, sign in (("born", BLUE, 1), ("died", VERMILLION, -1)):
+        counts = sign * np.bincount(shown[name].dropna().astype(int), minlength=len(steps))
+        bars.append(go.Bar(x=np.arange(len(steps)), y=counts, name=name, marker_color=colour, width=0.7))
+    fig, row = _over_checkpoints("When features are born", z, "r of the best match", steps, losses, 440, bars)
+    fig.update_yaxes(title_text="number", row=row - 1)
+    return fig.update_yaxes(title_text=f"{len(order):,} features", showticklabels=False, ticks="", row=row)
+
+
+def concept_births(
+    scores: np.ndarray, concepts: Sequence[str], *, steps: Sequence[int], losses: Sequence[float] | None = None
+) -> go.Figure:
+    """When each concept's best feature appears: its F1 at each checkpoint, those that appear first at the bottom.
+
+    scores: a row a concept, a column a checkpoint. steps, losses: of each checkpoint, the loss in nats, drawn on top.
+    """
+    z = np.nan_to_num(np.asarray(scores, float))
+    order = np.lexsort((-z[:, -1], np.argmax(z >= z[:, -1:] / 2, 1)))
+    title, height = "When each concept has a feature", 160 + 15 * len(order)
+    fig, row = _over_checkpoints(title, z[order], "F1 of the best feature", steps, losses, height)
+    names = [words(concepts[i]) for i in order]
+    return fig.update_yaxes(tickvals=np.arange(len(names)), ticktext=names, title_text="concept", row=row)
+
+
+def _over_checkpoints(
+    title: str,
+    z: np.ndarray,
+    unit: str,
+    steps: Sequence[int],
+    losses: Sequence[float] | None,
+    height: int,
+    bars: Sequence[go.Bar] = (),
+) -> tuple[go.Figure, int]:
+    """A raster, a column a checkpoint, and its row: above it the bars and, on top, the loss, where they are given."""
+    shares = [*([0.22] if losses is not None else []), *([0.2] if bars else [])]
+    row, heights, x = len(shares) + 1, [*shares, 1 - sum(shares)], np.arange(len(steps))
+    fig = make_subplots(rows=row, shared_xaxes=True, vertical_spacing=0.04, row_heights=heights)
+    if losses is not None:
+        look = dict(mode="lines+markers", line=dict(color=INK, width=1.8), showlegend=False)
+        fig.add_scatter(x=x, y=losses, name="loss", **look, row=1, col=1)
+        fig.update_yaxes(title_text="loss (nats)", row=1)
+    for bar in bars:
+        fig.add_trace(bar, row=row - 1, col=1)
+    key = colour_bar(unit, len=0.6, y=0.3)
+    fig.add_heatmap(z=z, x=x, colorscale=SCALE, zmin=0, zmax=1, colorbar=key, row=row, col=1)
+    styled(fig, title, height=height + 100 * (losses is not None)).update_layout(bargap=0.1, barmode="relative")
+    fig.update_xaxes(tickvals=x, ticktext=[f"{step:,}" for step in steps])
+    return fig.update_xaxes(title_text="steps of training", row=row), row

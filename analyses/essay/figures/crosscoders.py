@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.crosscoders import COLOURS
+from interp.figures.comparisons import COLOURS
 from interp.figures.theme import BLUE, GREY, INK, escaped, label, need, styled
 
 if TYPE_CHECKING:

@@ -1,0 +1,241 @@
+"""Figures of dictionaries as wholes: what they keep, how their latents lie to each other, which concepts they detect.
+
+In: a quality table with one row a dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; the
+concept table of a run, a row a label (`metrics.measures.concept_table`). Out: a plotly Figure, or LaTeX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.figures.print_layout import with_placed_names
+from interp.figures.theme import (
+    BARE,
+    BLUE,
+    GREEN,
+    GREY,
+    SCALE,
+    SEQUENCE,
+    VERDICT_COLOURS,
+    VERMILLION,
+    colour_bar,
+    coloured,
+    decades,
+    dots,
+    escaped,
+    need,
+    panelled,
+    styled,
+    verdict_name,
+    words,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LATEX_COLUMNS = {
+    "l0": ("$L_0$", ".1f"),
+    "fvu": ("FVU", ".3f"),
+    "ce_recovered_mean": ("CE rec.\\ (mean)", ".3f"),
+    "ce_recovered_zero": ("CE rec.\\ (zero)", ".3f"),
+    "dead_share": ("dead", ".1%"),
+}
+"""Column of the quality table → its heading, and the format of its numbers."""
+_LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}"}
+
+
+def quality(table: pd.DataFrame) -> go.Figure:
+    """What each dictionary keeps: variance explained (1 − FVU) and CE loss recovered against mean-ablation, as dots, a
+    row a dictionary with its L0."""
+    need(table, "dictionary", "fvu", "ce_recovered_mean", "l0")
+    names = [f"{escaped(name)} (L0 {l0:.0f})" for name, l0 in zip(table["dictionary"], table["l0"], strict=True)]
+    kept = (
+        ("variance explained", 1 - table["fvu"], BLUE, "circle"),
+        ("CE recovered", table["ce_recovered_mean"], GREEN, "diamond"),
+    )
+    places = np.arange(len(names))
+    fig = go.Figure()
+    for name, values, colour, symbol in kept:
+        look = dict(mode="markers", marker=dict(color=colour, symbol=symbol, size=9))
+        fig.add_scatter(x=values, y=places, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
+    height = 130 + 34 * len(names)
+    styled(fig, "Quality of the dictionaries", x="share kept (1 = all)", y="dictionary", height=height)
+    shown = np.concatenate([values.to_numpy(float) for _, values, _, _ in kept])
+    low = float(np.nanmin(shown, initial=0.0))
+    fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(shown, initial=0.0))) + 0.03])
+    return fig.update_yaxes(tickvals=places, ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
+
+
+def sparsity_fidelity(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """What is kept against how many latents fire, a curve an architecture or a training (name → quality table with a
+    row a dictionary): FVU on the left, CE loss recovered against mean-ablation on the right."""
+    panels = {"fvu": "FVU", "ce_recovered_mean": "CE recovered"}
+    fig = make_subplots(cols=2, subplot_titles=list(panels.values()), horizontal_spacing=0.14)
+    for name, table, colour in coloured(curves, "l0", *panels):
+        rows = table.sort_values("l0")
+        for col, column in enumerate(panels, 1):
+            look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
+            said = dict(name=name, legendgroup=name, showlegend=col == 1)
+            fig.add_scatter(x=rows["l0"], y=rows[column], **said, **look, row=1, col=col)
+    panelled(styled(fig, "Fidelity against sparsity", x="L0 (latents a token, log scale)"))
+    shown = np.concatenate([table["l0"].to_numpy(float) for table in curves.values()])
+    ticks = [2.0**power for power in range(-2, 15) if shown.min() / 1.5 <= 2.0**power <= shown.max() * 1.5]
+    return fig.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+
+
+def quality_latex(table: pd.DataFrame) -> str:
+    """The quality table as a LaTeX `tabular` with the rules of the package booktabs; NaN is a dash."""
+    need(table, "dictionary", "l0", "fvu")
+    columns = {name: how for name, how in LATEX_COLUMNS.items() if name in table}
+    head = " & ".join(["dictionary", *(heading for heading, _ in columns.values())])
+    rows = []
+    for row in table.to_dict(orient="records"):
+        cells = [
+            "--" if row[name] != row[name] else format(row[name], form).replace("%", r"\%").replace("-", "$-$")
+            for name, (_, form) in columns.items()
+        ]
+        rows.append(" & ".join([str(row["dictionary"]).translate(_LATEX), *cells]) + r" \\")
+    lines = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule", head + r" \\", r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
+    """The decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose decimal
+    logarithm is drawn: `density`). points: x, y and the column. Distances have no unit, so the axes have no numbers.
+    The colours of numbers end at their 2nd and 98th percentile, so that a few far off leave the others apart."""
+    need(points, "x", "y", colour)
+    fig = go.Figure()
+    if colour == "verdict":
+        for verdict, rows in points.groupby("verdict", sort=False):
+            marker = dots(len(points), color=VERDICT_COLOURS.get(str(verdict), GREY))
+            look = dict(mode="markers", marker=marker, hoverinfo="skip", name=verdict_name(str(verdict)))
+            fig.add_scatter(x=rows["x"], y=rows["y"], **look)
+        fig.update_layout(legend_itemsizing="constant")
+    else:
+        values, title = points[colour].to_numpy(float), words(colour)
+        if colour == "density":
+            values, title = np.log10(np.where(values > 0, values, np.nan)), "log<sub>10</sub> density"
+        low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
+        hues = dict(color=values, colorscale=SCALE, colorbar=colour_bar(title), cmin=low, cmax=high)
+        marker = dots(len(points), **hues)
+        fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
+    x, y = f"{escaped(way)} 1 (no unit)", f"{escaped(way)} 2 (no unit)"
+    styled(fig, "Map of the decoder", x=x, y=y, height=520)
+    fig.update_xaxes(ticks="", showticklabels=False, showgrid=False)
+    return fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, scaleanchor="x", constrain="domain")
+
+
+def cosine_histogram(
+    cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
+) -> go.Figure:
+    """How cosines are spread, a line a name. null: the name of those that chance gives, drawn as a grey area."""
+    fig = go.Figure()
+    found = {name: np.asarray(values, float) for name, values in cosines.items()}
+    found = {name: values[np.isfinite(values)] for name, values in found.items()}
+    low = min((float(values.min()) for values in found.values() if len(values)), default=0.0)
+    edges = np.linspace(np.floor(min(low, 0.0) * 10) / 10, 1, 51)
+    hues = iter(SEQUENCE * len(found))
+    for name, values in found.items():
+        share = np.histogram(np.clip(values, edges[0], 1), edges)[0] / max(len(values), 1)
+        area = dict(line=dict(color=GREY, width=1), fill="tozeroy", fillcolor="rgba(138,143,152,.3)")
+        look = area if name == null else dict(line=dict(color=next(hues), width=1.8))
+        x, y = np.repeat(edges, 2)[1:-1], np.repeat(share, 2)
+        fig.add_scatter(x=x, y=y, mode="lines", name=escaped(name), **look)
+    fig.update_xaxes(range=[edges[0], 1.01])
+    fig.update_yaxes(tickformat=".0%", rangemode="tozero")
+    styled(fig, title, x="cosine", y="share of the latents")
+    return fig.update_layout(meta={"direct_labels": True})
+
+
+def coactivation_heatmap(pairs: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None) -> go.Figure:
+    """Which latents fire together: `n` around the closest pair, those that fire together beside each other. pairs: a
+    FeatureStore's table `coactivations`; a pair that neither latent has among its closest is white."""
+    need(pairs, "latent", "other", "jaccard")
+    known = {(int(a), int(b)): float(j) for a, b, j in pairs[["latent", "other", "jaccard"]].itertuples(index=False)}
+    known |= {(b, a): value for (a, b), value in known.items()}
+    order = _grown(known, n)
+    places = list(range(len(order)))
+    grid = [[known.get((row, column), np.nan) for column in order] for row in order]
+    bar = colour_bar("Jaccard index")
+    fig = go.Figure(go.Heatmap(z=grid, x=places, y=places, colorscale=SCALE, zmin=0, colorbar=bar, hoverongaps=False))
+    styled(fig, "Latents that fire together", x="other latent", y="latent", height=560)
+    ticks = [escaped((names or {}).get(latent, latent)) for latent in order]
+    lines: dict[str, Any] = dict(tickvals=places, ticktext=ticks, showgrid=False, constrain="domain", ticks="")
+    fig.update_xaxes(**lines, tickangle=-90)
+    return fig.update_yaxes(**lines, autorange="reversed", scaleanchor="x")
+
+
+def _grown(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
+    """The closest pair, then again and again the latent that those placed are closest to, in sum; each is put behind
+    the one that it is closest to itself. Where none is close to them, the next closest pair begins anew."""
+    order: list[int] = []
+    pairs = sorted(known, key=lambda pair: (-known[pair], pair))
+    while len(order) < n:
+        sums: dict[int, float] = {}
+        for (inside, outside), value in known.items():
+            if inside in order and outside not in order:
+                sums[outside] = sums.get(outside, 0.0) + value
+        fresh = next((a for a, b in pairs if a not in order and b not in order), None)
+        latent = min(sums, key=lambda other: (-sums[other], other)) if sums else fresh
+        if latent is None:
+            break
+        nearest = max(range(len(order)), key=lambda at: known.get((order[at], latent), 0.0), default=-1)
+        order.insert(nearest + 1, latent)
+    return order
+
+
+def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
+    """For each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts are
+    named where there is room; the pointer names the others, and `concept_dots` all of them."""
+    need(concepts, "label", "f1_feature", "f1_neuron")
+    fig = go.Figure()
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot", width=1), **BARE)
+    _named_points(fig, concepts, concepts["f1_neuron"], "feature %{y:.3f}, neuron %{x:.3f}")
+    styled(fig, "Concepts: best feature against best neuron", x="F1 of the best neuron (held out)", height=520)
+    fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
+    return with_placed_names(fig.update_xaxes(range=[-0.03, 1.05]))
+
+
+def concept_dots(concepts: pd.DataFrame) -> go.Figure:
+    """The same a row a concept, so that each is named: best feature and best neuron, the best detected on top."""
+    need(concepts, "label", "f1_feature", "f1_neuron")
+    rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
+    places, names = np.arange(len(rows)), list(map(words, rows["label"]))
+    fig = go.Figure()
+    ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
+    line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
+    fig.add_scatter(x=line, y=np.repeat(places, 3), mode="lines", line=dict(color="#c9ced6", width=2), **BARE)
+    for column, name, colour in (("f1_neuron", "best neuron", VERMILLION), ("f1_feature", "best feature", BLUE)):
+        fig.add_scatter(x=rows[column], y=places, mode="markers", name=name, marker=dict(color=colour, size=7))
+    height = 130 + 15 * len(rows)
+    styled(fig, "Concepts: best feature and best neuron", x="F1 (held out)", y="concept", height=height)
+    fig.update_xaxes(range=[-0.02, 1.02])
+    return fig.update_yaxes(tickvals=places, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
+
+
+def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
+    """How well the best feature detects a concept against how frequent the concept is: a dictionary that only has what
+    is frequent rises from left to right. n_tokens: of the scan, whose labels `n_label` counts."""
+    need(concepts, "label", "f1_feature", "n_label")
+    fig = go.Figure()
+    share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
+    _named_points(fig, concepts, share, "on %{x:.2%} of tokens, F1 %{y:.3f}")
+    styled(fig, "Concepts: detection against frequency", x="share of tokens (log scale)", height=420)
+    fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
+    logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
+    ticks = decades(10 ** logs.min(), 10 ** logs.max())
+    fig.update_xaxes(type="log", range=[logs.min() - 0.25, logs.max() + 0.25], **ticks)
+    return with_placed_names(fig)
+
+
+def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
+    """A dot a concept at the F1 of its best feature, with its name, whose spaces are spaces, not a token's marks."""
+    look = dict(mode="markers+text", textfont_size=11, marker=dict(color=BLUE, size=7), showlegend=False)
+    said = f"%{{hovertext}}<br>{hover}<extra></extra>"
+    fig.add_scatter(x=x, y=concepts["f1_feature"], text=list(map(words, concepts["label"])), hovertemplate=said, **look)

@@ -31,8 +31,8 @@ from analyses.scaling_figures import completeness_curves, scaling_frontier
 from interp import TopKConfig, train_sweep
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
-from interp.compare.across_models import MIN_FIRED
-from interp.metrics.joint_sums import joint_sums
+from interp.compare import MIN_FIRED
+from interp.metrics.twins import joint_sums
 
 HOOK = "activations"
 _ROWS = 4096

@@ -31,7 +31,7 @@ from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval, options
 from interp import FeatureStore, Run, TopKConfig, figures, scan_features, train_sae
 from interp.codes import Dictionary
-from interp.compare.across_models import MIN_FIRED
+from interp.compare import MIN_FIRED
 from interp.effects import feature_edges, feature_effects
 
 KINDS = {

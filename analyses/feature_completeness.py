@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from interp.compare.estimates import Estimate
+from interp.compare import Estimate
 from interp.metrics.twins import best_matches
 from interp.monosemanticity.firings import CodeSource
 

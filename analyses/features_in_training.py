@@ -33,12 +33,9 @@ from analyses.record import Claim, Record, interval, options
 from interp import BatchTopKConfig, Run, TopKConfig, figures, train_sae
 from interp.activations import ActivationStore
 from interp.codes import CodeStore, SparseCodes
-from interp.compare import feature_lives
-from interp.compare.across_checkpoints import MIN_RUN
-from interp.compare.across_models import MIN_FIRED
+from interp.compare import MIN_FIRED, MIN_RUN, feature_lives
 from interp.files import ratio
-from interp.metrics.joint_sums import joint_sums
-from interp.metrics.twins import best_matches
+from interp.metrics.twins import best_matches, joint_sums
 from models.evaluation import evaluate_loss
 from models.transformer import Transformer
 

@@ -28,7 +28,7 @@ from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, 
 from analyses.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
 from interp import figures, scan_features
-from interp.compare.across_models import MIN_FIRED
+from interp.compare import MIN_FIRED
 from interp.effects import steering_scores, steering_success
 
 PREDICTED = {"output": "success", "input": "success", "density": "success", "self_output": "self_success"}

@@ -24,8 +24,7 @@ from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, 
 from analyses.effect_figures import rules_at_work
 from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
-from interp.compare import absorption, communities, sensitivity
-from interp.compare.across_models import MIN_FIRED
+from interp.compare import MIN_FIRED, absorption, communities, sensitivity
 from interp.explain import explain
 from interp.explain.predicates import Rule, Text
 

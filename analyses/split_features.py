@@ -28,9 +28,8 @@ from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, encoded, 
 from analyses.record import Claim, Record, interval
 from interp import TopKConfig, figures, train_sae
 from interp.codes import CodeStore, SparseCodes
-from interp.compare import splitting
-from interp.compare.across_models import MIN_FIRED
-from interp.metrics.joint_sums import joint_sums
+from interp.compare import MIN_FIRED, splitting
+from interp.metrics.twins import joint_sums
 
 LABEL, MIN_PRECISION = "base64", 0.9
 MAX_ROOTS = 4

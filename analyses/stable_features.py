@@ -24,9 +24,8 @@ from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, encoded, 
 from analyses.record import Claim, Record, interval
 from interp import SAE, ReLUConfig, figures, train_sae
 from interp.codes import CodeStore
-from interp.compare import stability, universality
-from interp.compare.across_models import MIN_FIRED
-from interp.metrics.joint_sums import joint_sums
+from interp.compare import MIN_FIRED, stability, universality
+from interp.metrics.twins import joint_sums
 
 KINDS = ("TopK", "ReLU")
 

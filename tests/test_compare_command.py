@@ -8,7 +8,7 @@ import torch
 
 from interp.cli import main
 from interp.codes import SparseCodes
-from interp.compare.pairs import open_pair
+from interp.compare import open_pair
 from interp.features.feature_store import FeatureStore
 from tests.test_cli import refused
 

@@ -173,9 +173,10 @@ def twin(features, tokens, z, tmp_path_factory):
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
-    monkeypatch.setattr("interp.metrics.joint_sums.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.metrics.twins.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
-    found = best_correlations(features, other, buffer_mb=buffer_mb)
+    monkeypatch.setattr("interp.metrics.twins.BUFFER_MB", buffer_mb)
+    found = best_correlations(features, other)
     for j in range(D):
         if j == 3:
             assert np.isnan(found[j])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.compare.pairs import Pair
+    from interp.compare import Pair
     from interp.features.feature_store import FeatureStore
 
 FOLDER = "a run folder, a feature store or an SAE's folder"
@@ -27,7 +27,7 @@ def compare_command(
 
     Compare by seeds (decoders matched one to one), by widths (and what splits) or by models (activations on one text),
     each beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store."""
-    from interp.compare.pairs import open_pair
+    from interp.compare import open_pair
 
     if seed < 0:
         raise ValueError(f"--seed {seed} must be at least 0")
@@ -51,7 +51,7 @@ def compare_command(
 
 def _stability(pair: "Pair", seed: int) -> dict[str, Any]:
     from interp import figures
-    from interp.compare.across_seeds import stability
+    from interp.compare import stability
 
     sides = [pair.first, pair.second]
     found = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
@@ -64,7 +64,7 @@ def _stability(pair: "Pair", seed: int) -> dict[str, Any]:
 
 def _splitting(pair: "Pair", seed: int) -> dict[str, Any]:
     from interp import figures
-    from interp.compare.across_widths import splitting
+    from interp.compare import splitting
 
     first, second = pair.first, pair.second
     narrow, wide = (first, second) if first.d_sae < second.d_sae else (second, first)
@@ -90,7 +90,7 @@ def _universality(pair: "Pair", seed: int) -> dict[str, Any]:
     import pandas as pd
 
     from interp import figures
-    from interp.compare.across_models import universality
+    from interp.compare import universality
 
     tables, sides = {}, {"first": pair.first.features, "second": pair.second.features}
     for (name, ours), (other, theirs) in (tuple(sides.items()), tuple(reversed(sides.items()))):

@@ -3,53 +3,13 @@
 In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each beside its null.
 """
 
-from interp.compare.absorption import absorption
-from interp.compare.across_checkpoints import Lives, feature_lives
-from interp.compare.across_models import Universality, universality
-from interp.compare.across_seeds import Stability, stability
-from interp.compare.across_widths import Splitting, splitting
-from interp.compare.communities import Communities, communities
-from interp.compare.model_diffing import (
-    EXCLUSIVE,
-    NU_ERROR,
-    NU_RECONSTRUCTION,
-    SHARED,
-    LatentScaling,
-    MeanDifference,
-    diff_table,
-    latent_scaling,
-    mean_difference,
-    relative_norms,
-)
-from interp.compare.neighbourhoods import Neighbourhoods, neighbourhoods
+from interp.compare.across_models import MIN_FIRED, Estimate, stability, universality
+from interp.compare.lineage import MIN_RUN, feature_lives, splitting
+from interp.compare.model_diffing import LatentScaling, diff_table, latent_scaling, mean_difference, relative_norms
+from interp.compare.neighbourhoods import communities, neighbourhoods
 from interp.compare.pairs import Pair, open_pair
-from interp.compare.sensitivity import sensitivity
+from interp.compare.rules_at_work import absorption, sensitivity
 
-__all__ = [
-    "EXCLUSIVE",
-    "NU_ERROR",
-    "NU_RECONSTRUCTION",
-    "SHARED",
-    "Communities",
-    "LatentScaling",
-    "Lives",
-    "MeanDifference",
-    "Neighbourhoods",
-    "Pair",
-    "Splitting",
-    "Stability",
-    "Universality",
-    "absorption",
-    "communities",
-    "diff_table",
-    "feature_lives",
-    "latent_scaling",
-    "mean_difference",
-    "neighbourhoods",
-    "open_pair",
-    "relative_norms",
-    "sensitivity",
-    "splitting",
-    "stability",
-    "universality",
-]
+__all__ = ["MIN_FIRED", "MIN_RUN", "Estimate", "LatentScaling", "Pair", "absorption", "communities", "diff_table"]
+__all__ += ["feature_lives", "latent_scaling", "mean_difference", "neighbourhoods", "open_pair", "relative_norms"]
+__all__ += ["sensitivity", "splitting", "stability", "universality"]

@@ -1,38 +1,63 @@
-"""Does another model have the same feature? The activation of each latent against that of any latent of the other.
+"""Does another model, or another seed, have the same features? By what fires on the same text, and by directions.
 
-In: two scans, or codes, of the same tokens; they may be of other models, seeds, hooks and widths, and of neurons. Out,
-for each latent i that fires on at least `min_fired` rows,
+In: two scans, or codes, of the same tokens, by any models, hooks and widths, and of neurons too. Out, for each latent i
+that fires on at least `min_fired` rows,
 
     correlation_i = max_j Pearson(z_i, z'_j)          other_i: that j
     null_i        = the same with z' shifted circularly against the text
 
-and the medians of both with a 95 % interval of a bootstrap over latents.
+and the medians of both. In: the decoders of two dictionaries that read the same hook of the same model. Out: with M the
+one-to-one matching of the largest |cosine| in sum (Hungarian algorithm),
+
+    PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|              share = mean_{(i, j) ∈ M} 1[|Ŵ_i · Ŵ'_j| ≥ threshold]
+
+and the same on random directions in place of Ŵ', which are as anisotropic as they are (`metrics.nulls`): what chance
+gives. Estimates have a 95 % interval of a bootstrap over latents or pairs.
 
 Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023), "Universality"; the shift, Harris
-2020 (arXiv 2012.06862). Cost: L0 L0' a row, twice (`metrics.joint_sums`).
+2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above .7, Paulo & Belrose 2025 (arXiv
+2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`metrics.twins`); of the matching O(n³) at worst,
+and 12 bytes for each two latents.
 Failing: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
 null says how much. It is directed: a narrow dictionary's latents may all be found in a wide one, and not the other
 way. Two models find the same token detectors whatever they compute. The interval is of the latents, not of the text
-or of models: seeds of models are to be compared by their spread.
+or of models: seeds of models are to be compared by their spread. Latents that never fire keep directions that mean
+nothing: leave them out of a matching. Dictionaries that split a feature differently disagree in their directions and
+say the same of the text.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.compare.estimates import Estimate, bootstrap
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
-from interp.metrics.twins import best_matches
+from interp.metrics.nulls import random_directions, second_moments
+from interp.metrics.twins import best_matches, check_same_tokens, encoded_rows, matched_rows
 from interp.monosemanticity.firings import CodeSource
 
 MIN_FIRED = 10
 """Of fewer firings a correlation is what chance makes it."""
+_DRAWS = 1000
+_AT_ONCE = 1 << 22
+
+
+class Estimate(NamedTuple):
+    """With its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -48,11 +73,81 @@ class Universality:
 
 
 @dataclass(frozen=True)
+class Stability:
+    table: pd.DataFrame
+    """A row a pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN where the
+    other dictionary is narrower and it has none)."""
+    mcc: Estimate
+    chance: float
+    """The PW-MCC of random directions."""
+    share: Estimate
+    chance_share: float
+    threshold: float
+
+
+def universality(
+    ours: FeatureStore | CodeSource,
+    theirs: FeatureStore | CodeSource,
+    *,
+    min_fired: int = MIN_FIRED,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Universality:
+    """Each of our latents, in theirs. The seed draws the shift, between a quarter and three quarters of the text.
+
+    Raises ValueError for scans of unlike tokens, codes of unlike numbers of rows, and where no latent fires enough.
+    """
+    own, other = codes_of_same_text(ours, theirs)
+    shifted = ShiftedCodes.drawn(other, seed)
+    found, null = best_matches(own, other, progress), best_matches(own, shifted, progress)
+    columns = {"latent": np.arange(own.d_sae), "fired": found.fired.astype(int), "other": found.other}
+    table = pd.DataFrame({**columns, "correlation": found.correlation, "null": null.correlation})
+    table = table[table["fired"] >= min_fired].reset_index(drop=True)
+    if table.empty:
+        most = int(found.fired.max())
+        raise ValueError(f"no latent fires on min_fired={min_fired} rows, but at most on {most}: take more text")
+    median, by_chance = (bootstrap(table[name].to_numpy(), np.median, seed=seed) for name in ("correlation", "null"))
+    return Universality(table, median, by_chance, shifted.by)
+
+
+@torch.no_grad()
+def stability(
+    ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"], *, threshold: float = 0.7, seed: int = 0
+) -> Stability:
+    """Of unlike numbers of rows, all of the fewer are matched.
+
+    Raises ValueError for rows of unlike widths, for none, and for a threshold that is not in 0..1.
+    """
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: they must read the same hook")
+    if not (len(ours) and bool(theirs.any())):
+        raise ValueError(f"decoders have {len(ours)} and {len(theirs)} rows: none is left to be matched")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold={threshold} is a cosine and must be in 0..1")
+    own, other, signed = matched_rows(ours, theirs)
+    random = random_directions(second_moments(theirs.detach().float().cpu()), len(theirs), seed)
+    at, _, by_chance = matched_rows(ours, random)
+    cosine, found, chance = np.abs(signed), np.abs(by_chance), np.full(len(ours), np.nan)
+    chance[at] = found
+    columns = {"latent": own, "other": other, "cosine": cosine, "chance": chance[own]}
+    table = pd.DataFrame(columns).sort_values("latent", ignore_index=True)
+    share = bootstrap((cosine >= threshold).astype(float), seed=seed)
+    chance_share = float((found >= threshold).mean())
+    return Stability(table, bootstrap(cosine, seed=seed), float(found.mean()), share, chance_share, threshold)
+
+
+@dataclass(frozen=True)
 class ShiftedCodes:
     """Row i of these is row (i + by) mod n of `codes`."""
 
     codes: CodeSource
     by: int
+
+    @classmethod
+    def drawn(cls, codes: CodeSource, seed: int) -> "ShiftedCodes":
+        """By between a quarter and three quarters of the text."""
+        n = len(codes)
+        return cls(codes, int(np.random.default_rng(seed).integers(n // 4, max(3 * n // 4, 1) + 1)))
 
     @property
     def d_sae(self) -> int:
@@ -65,9 +160,7 @@ class ShiftedCodes:
         return SparseCodes.cat([self.codes[part] for part in self._parts(rows)])
 
     def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
-        if not hasattr(self.codes, "present"):
-            return torch.ones(stop - start, dtype=torch.bool)
-        return torch.cat([self.codes.present(part.start, part.stop) for part in self._parts(slice(start, stop))])
+        return torch.cat([encoded_rows(self.codes, part.start, part.stop) for part in self._parts(slice(start, stop))])
 
     def _parts(self, rows: slice) -> list[slice]:
         start, stop, _ = rows.indices(len(self))
@@ -77,46 +170,27 @@ class ShiftedCodes:
         return [slice(first, n), slice(0, last - n)]
 
 
-def universality(
-    ours: FeatureStore | CodeSource,
-    theirs: FeatureStore | CodeSource,
-    *,
-    min_fired: int = MIN_FIRED,
-    seed: int = 0,
-    buffer_mb: int = 256,
-    progress: Progress = no_progress,
-) -> Universality:
-    """Each of our latents, in theirs. The seed draws the shift, between a quarter and three quarters of the text.
-
-    Raises ValueError for scans of unlike tokens, codes of unlike numbers of rows, and where no latent fires enough.
-    """
-    check_same_text(ours, theirs)
-    own, other = codes_of(ours), codes_of(theirs)
-    shift = drawn_shift(len(own), seed)
-    found = best_matches(own, other, buffer_mb, progress)
-    null = best_matches(own, ShiftedCodes(other, shift), buffer_mb, progress)
-    columns = {"latent": np.arange(own.d_sae), "fired": found.fired.astype(int), "other": found.other}
-    table = pd.DataFrame({**columns, "correlation": found.correlation, "null": null.correlation})
-    table = table[table["fired"] >= min_fired].reset_index(drop=True)
-    if table.empty:
-        most = int(found.fired.max())
-        raise ValueError(f"no latent fires on min_fired={min_fired} rows, but at most on {most}: take more text")
-    median = bootstrap(table["correlation"].to_numpy(), np.median, seed=seed)
-    return Universality(table, median, bootstrap(table["null"].to_numpy(), np.median, seed=seed), shift)
-
-
-def codes_of(source: FeatureStore | CodeSource) -> CodeSource:
-    return source.codes if isinstance(source, FeatureStore) else source
-
-
-def drawn_shift(n_rows: int, seed: int) -> int:
-    """Between a quarter and three quarters of the text."""
-    return int(np.random.default_rng(seed).integers(n_rows // 4, max(3 * n_rows // 4, 1) + 1))
-
-
-def check_same_text(ours: FeatureStore | CodeSource, theirs: FeatureStore | CodeSource) -> None:
+def codes_of_same_text(
+    ours: FeatureStore | CodeSource, theirs: FeatureStore | CodeSource
+) -> tuple[CodeSource, CodeSource]:
     """Raises ValueError for scans of unlike tokens; codes do not say of which they are."""
-    if not (isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore)):
-        return
-    if ours.tokens.shape != theirs.tokens.shape or not torch.equal(ours.tokens, theirs.tokens):
-        raise ValueError(f"{theirs.path} is a scan of other tokens than {ours.path}: scan both over the same")
+    if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
+        check_same_tokens(ours, theirs)
+    own, other = (each.codes if isinstance(each, FeatureStore) else each for each in (ours, theirs))
+    return own, other
+
+
+def bootstrap(
+    values: Float[np.ndarray, " n"], statistic: Callable[..., np.ndarray] = np.mean, *, seed: int = 0
+) -> Estimate:
+    """`statistic` (numpy's, with `axis`) of the values that are not NaN, drawn again with replacement; NaN of none."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Estimate(np.nan, np.nan, np.nan)
+    generator, found = np.random.default_rng(seed), []
+    step = max(1, _AT_ONCE // len(values))
+    for start in range(0, _DRAWS, step):
+        n = min(step, _DRAWS - start)
+        found.append(statistic(values[generator.integers(len(values), size=(n, len(values)))], axis=1))
+    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
+    return Estimate(float(statistic(values, axis=0)), float(low), float(high))

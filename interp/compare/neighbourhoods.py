@@ -1,6 +1,7 @@
-"""Do latents that write in similar directions fire in similar contexts?
+"""Which latents belong together: do those that write in similar directions fire in similar contexts, and which fire on
+the same rows?
 
-In: a feature store with a decoder. Out, for all pairs of a sample of latents that fire enough,
+`neighbourhoods`: for all pairs of a sample of latents that fire enough,
 
     cosine_ij     = Ŵ_i · Ŵ_j
     similarity_ij = mean over the places o around a firing of ½ (v_io · v'_jo + v'_io · v_jo)
@@ -10,10 +11,18 @@ of the text and q(t) its share of all tokens; v' is of the other half. So no two
 Their Spearman correlation has a 95 % interval of a bootstrap over latents, for pairs share latents; the null gives each
 latent another's contexts.
 
-Source: feature neighbourhoods, Scaling Monosemanticity (Templeton et al. 2024); the measure is our own. Cost: latents²
-times the tokens kept at each place.
+`communities`: groups by Louvain's method of the graph of latents that fire on the same rows, and their modularity
+
+    Q = Σ_c [w_c / w − (k_c / 2w)²]        w_c the Jaccard indices of pairs within c, k_c of all pairs that begin in c
+
+beside that of graphs of the same degrees whose edges end at random.
+
+Source: feature neighbourhoods, Scaling Monosemanticity (Templeton et al. 2024), the measure is our own; Blondel et al.
+2008 (arXiv 0803.0476), by networkx; Newman's modularity. Cost: latents² times the tokens kept at each place; some
+seconds for the communities of 4,096 latents.
 Failing: contexts are the tokens that the scan kept, the most frequent few of each place: what a latent says of a whole
 document is not seen. A monotone trend may be all in the few nearest pairs, and the correlation small: see the figure.
+Of the partners of a latent those that the scan kept are known. Frequent latents share rows with many.
 """
 
 from dataclasses import dataclass
@@ -24,12 +33,11 @@ import scipy.sparse
 import torch
 from jaxtyping import Float64, Int64
 
-from interp.compare.across_models import MIN_FIRED
-from interp.compare.estimates import Estimate
+from interp.compare.across_models import MIN_FIRED, Estimate
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
 
-_DRAWS = 200
+_DRAWS, _SHUFFLES = 200, 10
 
 
 @dataclass(frozen=True)
@@ -107,3 +115,44 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
 
     ranks = [scipy.stats.rankdata(each) for each in (a, b)]
     return float(ratio(np.cov(*ranks)[0, 1], np.std(ranks[0], ddof=1) * np.std(ranks[1], ddof=1)))
+
+
+@dataclass(frozen=True)
+class Communities:
+    table: pd.DataFrame
+    """A row a latent with an edge: latent, community; 0 is the largest."""
+    modularity: float
+    null: float
+    """Of graphs whose edges end at random, the mean."""
+
+
+def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0) -> Communities:
+    """Of pairs that fire together at least `min_lift` times as often as their densities say.
+
+    Raises ValueError where no pair does."""
+    pairs = features.table("coactivations")
+    pairs = pairs[pairs["lift"] >= min_lift]
+    if pairs.empty:
+        raise ValueError(f"no pair of latents in {features.path} fires together min_lift={min_lift} times as often")
+    ends, weight = pairs[["latent", "other"]].to_numpy(int), pairs["jaccard"].to_numpy(float)
+    groups, modularity = _grouped(ends, weight, seed)
+    generator, by_chance = np.random.default_rng(seed), []
+    for _ in range(_SHUFFLES):
+        shuffled = np.stack([ends[:, 0], generator.permutation(ends[:, 1])], 1)
+        apart = shuffled[:, 0] != shuffled[:, 1]
+        by_chance.append(_grouped(shuffled[apart], weight[apart], seed)[1])
+    rows = [(latent, number) for number, group in enumerate(groups) for latent in sorted(group)]
+    table = pd.DataFrame(rows, columns=["latent", "community"]).sort_values("latent", ignore_index=True)
+    return Communities(table, modularity, float(np.mean(by_chance)))
+
+
+def _grouped(ends: np.ndarray, weight: np.ndarray, seed: int) -> tuple[list[set[int]], float]:
+    """The communities, the largest first, and their modularity."""
+    import networkx
+
+    graph = networkx.Graph()
+    for (one, other), w in zip(ends.tolist(), weight.tolist(), strict=True):
+        graph.add_edge(one, other, weight=max(w, graph.get_edge_data(one, other, {"weight": 0.0})["weight"]))
+    groups = networkx.community.louvain_communities(graph, seed=seed)
+    groups = sorted(groups, key=lambda group: (-len(group), min(group)))
+    return groups, float(networkx.community.modularity(graph, groups))

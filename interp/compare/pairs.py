@@ -33,20 +33,23 @@ class Side:
     """One of the two: a scan, or a dictionary without one."""
 
     path: Path
-    features: FeatureStore | None
-    sae: SAE | None
+    source: FeatureStore | SAE
+
+    @property
+    def features(self) -> FeatureStore | None:
+        return self.source if isinstance(self.source, FeatureStore) else None
 
     @property
     def hook(self) -> str | None:
-        return self.features.meta.get("hook_name") if self.features is not None else own_hook(self.sae)
+        return self.source.meta.get("hook_name") if isinstance(self.source, FeatureStore) else own_hook(self.source)
 
     @property
     def d_sae(self) -> int:
-        return self.features.d_sae if self.features is not None else self._sae.d_sae
+        return self.source.d_sae
 
     @property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
-        return self.features.W_dec if self.features is not None else self._sae.W_dec.detach().float()
+        return None if self.source.W_dec is None else self.source.W_dec.detach().float()
 
     @cached_property
     def alive(self) -> Int64[np.ndarray, " latent"]:
@@ -59,17 +62,12 @@ class Side:
     @property
     def origins(self) -> dict[str, str]:
         """What is known of the model: digests, by what they are of."""
-        if self.features is None:
-            weights = self._sae.metadata.get("model_weights")
+        if not isinstance(self.source, FeatureStore):
+            weights = self.source.metadata.get("model_weights")
             return {"weights": weights} if weights else {}
         nothing = tensor_digest(None)
-        known = {key: value for key, value in scanned(self.features).items() if key in ("activations", "model")}
+        known = {key: value for key, value in scanned(self.source).items() if key in ("activations", "model")}
         return {key: value for key, value in known.items() if value != nothing}
-
-    @property
-    def _sae(self) -> SAE:
-        assert self.sae is not None
-        return self.sae
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class Pair:
 
 def open_pair(first: str | Path, second: str | Path) -> Pair:
     """Raises ValueError for a folder that holds neither features nor an SAE, and for two that share nothing."""
-    a, b = open_side(first), open_side(second)
-    same_text = a.features is not None and b.features is not None and _same_tokens(a.features, b.features)
+    a, b = _open(first), _open(second)
+    same_text = a.features is not None and b.features is not None and torch.equal(a.features.tokens, b.features.tokens)
     if _same_place(a, b):
         return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)
     if same_text:
@@ -99,18 +97,15 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
     raise ValueError(f"nothing to compare {places} by: {lacks}; `interp scan` both over the same tokens")
 
 
-def open_side(source: str | Path) -> Side:
+def _open(source: str | Path) -> Side:
     """A run folder or a feature store as its features, anything else as an SAE."""
     path = Path(source)
     if any((path / name).is_file() for name in ("meta.json", "features/meta.json")):
-        return Side(path, FeatureStore.open(path), None)
-    if (path / "cfg.json").is_file() or (path / "sae" / "cfg.json").is_file():
-        return Side(path, None, load_sae(path if (path / "cfg.json").is_file() else path / "sae"))
+        return Side(path, FeatureStore.open(path))
+    for folder in (path, path / "sae"):
+        if (folder / "cfg.json").is_file():
+            return Side(path, load_sae(folder))
     raise ValueError(f"{path} is neither a run folder, nor a feature store, nor an SAE's folder: name one")
-
-
-def _same_tokens(a: FeatureStore, b: FeatureStore) -> bool:
-    return a.tokens.shape == b.tokens.shape and torch.equal(a.tokens, b.tokens)
 
 
 def _same_place(a: Side, b: Side) -> bool:

@@ -9,26 +9,36 @@ and for the two dictionaries, with M the best one-to-one matching (Hungarian alg
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|                                                (arXiv 2505.20254)
 
+Correlations are made of sums over the rows that both encoded, exact, in float64: S[i, j] = Σ z_i^p z'_j^q of some
+powers (p, q), on which both fire. (0, 0) counts these rows; (2, 0) are the squares of latent i where j fires.
+
 Source: the best match by either is folklore; PW-MCC, Song et al. 2025, who take |cosine| and a one-to-one matching, so
 that two latents cannot both claim a third.
-Cost: products of the codes, L0² a row (`joint_sums`); the matching, O(n³) at worst and n² in memory. `buffer_mb` holds
-the correlations, in further passes over the codes if they need more (of more than some 5800 latents each).
+Cost: L0 L0' a row and pair of powers; 8 bytes for each two latents and pair, of which BUFFER_MB are in memory, the
+others in further passes over the codes (of more than some 5800 latents each). The matching, O(n³) at worst and n² in
+memory.
 Failing: stability, not meaning. A muddled direction that the data force on every seed is found again, and a fine
 meaning that a narrow dictionary splits differently each time is not.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
+from numba import njit
 from torch import Tensor
 
+from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, ratio
-from interp.metrics.joint_sums import JointSums, joint_sums
-from interp.monosemanticity.firings import CodeSource
+from interp.monosemanticity.firings import ROWS_PER_CHUNK, CodeSource
 
+BUFFER_MB = 256
 _BLOCK = 256
 
 
@@ -42,28 +52,49 @@ class Matches(NamedTuple):
     """Rows, of those that both encoded."""
 
 
-def best_correlations(
-    features: FeatureStore, twin: FeatureStore, buffer_mb: int = 256
-) -> Float64[np.ndarray, " d_sae"]:
+class Moments(NamedTuple):
+    """Of each latent of a dictionary."""
+
+    fired: Float64[np.ndarray, " d_sae"]
+    """Rows."""
+    total: Float64[np.ndarray, " d_sae"]
+    """Σ z"""
+    squares: Float64[np.ndarray, " d_sae"]
+
+
+class JointSums(NamedTuple):
+    latents: Int64[np.ndarray, " unit"]
+    """Those of ours that the matrices are of."""
+    n_rows: int
+    """That both encoded."""
+    ours: Moments
+    theirs: Moments
+    products: list[Float64[np.ndarray, "unit d_sae"]]
+    """S, one for each pair of powers."""
+
+
+def best_correlations(features: FeatureStore, twin: FeatureStore) -> Float64[np.ndarray, " d_sae"]:
     """The largest correlation of each latent's activation with one of the twin's; NaN for one that never fires.
 
     Raises ValueError if the tokens or the decoders' widths differ.
     """
     check_twin(features, twin)
-    return best_matches(features.codes, twin.codes, buffer_mb).correlation
+    return best_matches(features.codes, twin.codes).correlation
 
 
-def best_matches(
-    ours: CodeSource, theirs: CodeSource, buffer_mb: int = 256, progress: Progress = no_progress
-) -> Matches:
+def best_matches(ours: CodeSource, theirs: CodeSource, progress: Progress = no_progress) -> Matches:
     """Over the rows that both encoded. Raises ValueError for codes of unlike numbers of rows."""
-    parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], buffer_mb, progress)]
+    parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], progress)]
     return Matches(*map(np.concatenate, zip(*parts, strict=True)))
 
 
+def check_same_tokens(features: FeatureStore, other: FeatureStore) -> None:
+    if not torch.equal(features.tokens, other.tokens):
+        raise ValueError(f"{other.path} is a scan of other tokens than {features.path}: scan both over the same")
+
+
 def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
-    if not torch.equal(features.tokens, twin.tokens):
-        raise ValueError(f"{twin.path} is a scan of other tokens than {features.path}: twins need the same")
+    check_same_tokens(features, twin)
     hooks = features.meta.get("hook_name"), twin.meta.get("hook_name")
     if all(hooks) and hooks[0] != hooks[1]:
         said = f"{twin.path} is a scan of {hooks[1]}, {features.path} one of {hooks[0]}"
@@ -97,6 +128,81 @@ def matched_rows(
     cosine = (_unit(ours) @ _unit(theirs).T).numpy()
     own, other = scipy.optimize.linear_sum_assignment(np.abs(cosine), maximize=True)
     return own, other, cosine[own, other].astype(np.float64)
+
+
+def joint_sums(
+    ours: CodeSource, theirs: CodeSource, powers: Sequence[tuple[int, int]], progress: Progress = no_progress
+) -> Iterator[JointSums]:
+    """For some of our latents after the others, each by one pass over both codes; progress counts rows of all passes.
+
+    Raises ValueError for codes of unlike numbers of rows.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"codes of {len(ours)} and {len(theirs)} rows: to be compared they must be of the same tokens")
+    size = max(1, (BUFFER_MB << 20) // (8 * theirs.d_sae * len(powers))) if powers else ours.d_sae
+    parts = np.split(np.arange(ours.d_sae), range(size, ours.d_sae, size))
+    for i, latents in enumerate(parts):
+
+        def advance(rows: int, passes: int = i) -> None:
+            progress(passes * len(ours) + rows, len(parts) * len(ours), "reading codes")
+
+        yield _sums_of(latents, ours, theirs, powers, advance)
+
+
+def _sums_of(
+    latents: np.ndarray,
+    ours: CodeSource,
+    theirs: CodeSource,
+    powers: Sequence[tuple[int, int]],
+    advance: Callable[[int], None],
+) -> JointSums:
+    sides = ours, theirs
+    products = [np.zeros((len(latents), theirs.d_sae)) for _ in powers]
+    moments = [Moments(*np.zeros((3, codes.d_sae))) for codes in sides]
+    n = 0
+    for start in range(0, len(ours), ROWS_PER_CHUNK):
+        stop = min(start + ROWS_PER_CHUNK, len(ours))
+        encoded = (encoded_rows(ours, start, stop) & encoded_rows(theirs, start, stop)).numpy()
+        n += int(encoded.sum())
+        z = [_activations(codes[start:stop], encoded) for codes in sides]
+        for each, sums in zip(z, moments, strict=True):
+            for power, out in enumerate(sums):
+                out += np.bincount(each.indices, _to_the(power, each.data), len(out))
+        own, other = z[0].tocsc(), z[1]
+        for (p, q), product in zip(powers, products, strict=True):
+            arrays = own.indptr, own.indices, _to_the(p, own.data), other.indptr, other.indices, _to_the(q, other.data)
+            blocks = [slice(i, i + _BLOCK) for i in range(0, len(latents), _BLOCK)]
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                parts = [latents[block] for block in blocks], [product[block] for block in blocks]
+                list(pool.map(partial(_add_products, *arrays), *parts))
+        advance(stop)
+    return JointSums(latents, n, moments[0], moments[1], products)
+
+
+def encoded_rows(codes: Any, start: int, stop: int) -> Bool[Tensor, " row"]:
+    """Codes in memory are of every row."""
+    return codes.present(start, stop) if hasattr(codes, "present") else torch.ones(stop - start, dtype=torch.bool)
+
+
+def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:
+    """What fires on the rows that both encoded."""
+    z = codes.scipy()
+    z.data = np.maximum(z.data, 0) * np.repeat(encoded, np.diff(z.indptr))
+    z.eliminate_zeros()
+    return z
+
+
+def _to_the(power: int, values: np.ndarray) -> Float64[np.ndarray, " nnz"]:
+    return values.astype(np.float64) ** power
+
+
+@njit(cache=True, nogil=True)
+def _add_products(columns, rows, values, offsets, latents, others, ours, products):
+    for i in range(len(ours)):
+        product = products[i]
+        for c in range(columns[ours[i]], columns[ours[i] + 1]):
+            for e in range(offsets[rows[c]], offsets[rows[c] + 1]):
+                product[latents[e]] += values[c] * others[e]
 
 
 def _best_of(sums: JointSums) -> Matches:

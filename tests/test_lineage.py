@@ -1,17 +1,65 @@
-"""A planted curriculum: births are found where they are, and not where checkpoints are shuffled."""
+"""Edges between widths against dense numpy and a planted split; births of a planted curriculum are found where they
+are, and not where checkpoints are shuffled."""
 
 import numpy as np
 import pytest
 import torch
 
 from interp.codes import SparseCodes
-from interp.compare.across_checkpoints import MIN_RUN, _lives, feature_lives
+from interp.compare.lineage import MIN_RUN, _lives, feature_lives, splitting
 
-ROWS, T, N = 800, 10, 60
+ROWS, NARROW, WIDE = 900, 5, 9
+T, N = 10, 60
 
 
 def codes(z: np.ndarray) -> SparseCodes:
     return SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
+
+
+@pytest.fixture
+def planted() -> tuple[np.ndarray, np.ndarray]:
+    """Narrow 0 is split into wide 0, 1 and 2; 1 is kept as 3; 2 is gone; the rest is noise, and 4 fires on few rows."""
+    generator = np.random.default_rng(0)
+    narrow = generator.random((ROWS, NARROW)) * (generator.random((ROWS, NARROW)) < 0.1)
+    wide = generator.random((ROWS, WIDE)) * (generator.random((ROWS, WIDE)) < 0.05)
+    part = generator.integers(0, 3, ROWS)
+    for j in range(3):
+        wide[:, j] = narrow[:, 0] * (part == j)
+    wide[:, 3] = narrow[:, 1] * generator.uniform(0.8, 1.2, ROWS)
+    narrow[4:, 4] = 0
+    return narrow, wide
+
+
+@pytest.mark.parametrize("buffer_mb", [256, 0])
+def test_a_planted_split_is_found_and_edges_are_numpys(planted, buffer_mb, monkeypatch):
+    monkeypatch.setattr("interp.metrics.twins.BUFFER_MB", buffer_mb)
+    narrow, wide = planted
+    found = splitting(codes(narrow), codes(wide), min_cosine=0.3)
+    for edge in found.edges.itertuples():
+        a, b = narrow[:, edge.latent], wide[:, edge.other]
+        on = b > 0
+        assert edge.masked == pytest.approx((a[on] @ b[on]) / np.linalg.norm(a[on]) / np.linalg.norm(b[on]), rel=1e-4)
+        assert edge.both == ((a > 0) & on).sum() and edge.share == pytest.approx(edge.both / on.sum())
+    strict = splitting(codes(narrow), codes(wide))
+    assert set(zip(strict.edges.latent, strict.edges.other, strict=True)) == {(0, 0), (0, 1), (0, 2), (1, 3)}
+    assert strict.children.set_index("latent").children.to_dict() == {0: 3, 1: 1, 2: 0, 3: 0} and strict.n_split == 1
+    assert strict.share_with_parent == pytest.approx(4 / WIDE) and strict.null == 0
+
+
+def test_a_wide_latent_belongs_to_its_best_narrow_one(planted):
+    narrow, wide = planted
+    narrow[:, 2] = (narrow[:, 0] > 0) * (1 + np.random.default_rng(1).random(ROWS))  # on the same rows, less alike
+    found = splitting(codes(narrow), codes(wide)).edges
+    assert (found.groupby("other").is_best.sum() == 1).all() and found[found.latent == 2].is_best.sum() == 0
+    assert len(found[found.latent == 2]) == 3
+
+
+def test_mistakes_are_named(planted):
+    narrow, wide = planted
+    with pytest.raises(ValueError, match="swap them"):
+        splitting(codes(wide), codes(narrow))
+    with pytest.raises(ValueError, match="min_cosine=2"):
+        splitting(codes(narrow), codes(wide), min_cosine=2)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +119,7 @@ def test_kinds_are_read_off_the_correlations():
     assert table.latent.tolist()[:2] == [4, 1] and (presence[0] == r[4]).all()
 
 
-def test_mistakes_are_named(curriculum):
+def test_mistakes_in_checkpoints_are_named(curriculum):
     some = [codes(z) for z in curriculum[0][:3]]
     with pytest.raises(ValueError, match="3 checkpoints are too few"):
         feature_lives(some)

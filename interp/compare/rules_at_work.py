@@ -1,0 +1,217 @@
+"""Do the rules of latents (`explain`) hold where the latents fire? On fresh text, and where another latent took over.
+
+`sensitivity`: windows of the scan's text are changed so that a latent's rule holds at one position: of a part of the
+rule, tokens of each of its sets or classes are drawn by their frequency in the text and put where the rule wants them.
+The model reads the windows where it then holds.
+
+    sensitivity = share of them at which the latent fires at the position
+    unchanged   = the same of the windows as they were, where the rule did not hold
+
+Rules of labels cannot be generated, those of places only where the window has one already by chance.
+
+`absorption`: a row where the rule of latent i holds is absorbed if i is silent and one other latent j supplies i's
+direction at least `min_share` as strongly as i itself does at its firings,
+
+    z_j Ŵ_i · W_j ≥ min_share · mean z_i ‖W_i‖ over i's firings                with Ŵ_i = W_i / ‖W_i‖
+
+The null holds the same rule against codes that are shifted circularly: how often that is so by chance.
+
+Source: feature sensitivity, as asked of generated text by Tian et al. 2025 (arXiv 2509.23717), with a language model in
+place of the rule; absorption, Chanin et al. 2024 (arXiv 2409.14507), who know the features' labels and ablate. Cost: a
+pass of the model up to the hook for each window, twice; L0 for each row at which a rule holds, twice.
+Failing: a changed window is no natural text; what a latent needs beside its rule, such as a topic, is seldom there. A
+rule that holds too often says of rows where nothing is missing that something is: ask absorption of precise rules. What
+two others supply together is not seen.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float32, Int, Int64
+from torch import Tensor
+
+from interp.codes import Dictionary, SparseCodes
+from interp.compare.across_models import ShiftedCodes, bootstrap
+from interp.effects.interventions import Place, columns, place_of
+from interp.explain.holding import Numbered, first_that_hold
+from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
+from interp.features.feature_store import FeatureStore
+from interp.files import Progress, no_progress, ratio
+from interp.hooks import Model, capture, evaluating, module_of, to_model
+from interp.metrics.twins import encoded_rows
+from interp.monosemanticity.firings import CodeSource
+
+_WINDOW, _FIRST = 32, 16
+"""Tokens of a window, and the first position at which a rule is to hold."""
+_PLACED = {"class": (0, 0), "after_class": (1, 1)}
+"""Kinds that name classes, and how far behind their token stands."""
+_ROWS_AT_ONCE = 1 << 15
+_PAIRS_AT_ONCE = 1 << 18
+Windows = Int[np.ndarray, "window pos"]
+
+
+def sensitivity(
+    features: FeatureStore,
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    rules: Mapping[int, Rule],
+    *,
+    windows: int = 32,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> pd.DataFrame:
+    """A row a latent: latent, n (windows in which its rule was brought to hold, of `windows`), sensitivity with low and
+    high of a 95 % bootstrap over windows, and unchanged; NaN where n is 0.
+
+    Raises ValueError for windows below 1 or text of fewer tokens a sequence than a window has, and as `place_of`."""
+    if windows < 1 or features.n_ctx < _WINDOW:
+        raise ValueError(f"windows={windows} must be at least 1, and sequences ({features.n_ctx}) {_WINDOW} tokens")
+    text = Text.read(features.tokens.numpy(), features.vocab, spelt=features.is_spelt)
+    writer, place, rows = _Writer(text, seed), place_of(model, hook, dictionary), []
+    with evaluating(module_of(model)):
+        for done, (latent, rule) in enumerate(rules.items(), 1):
+            before, after, at = writer.windows(rule, windows)
+            fires = np.zeros((2, 0))
+            if len(at):
+                tokens = to_model(module_of(model), torch.from_numpy(np.concatenate([after, before])))
+                acts = capture(module_of(model), tokens, {hook: place.reads})[hook]
+                fires = _fires(place, dictionary, acts, latent, np.tile(at, 2)).reshape(2, -1)
+            told = bootstrap(fires[0].astype(float), seed=seed)
+            rows.append((latent, len(at), *told, float(fires[1].mean()) if len(at) else np.nan))
+            progress(done, len(rules), "text by rules")
+    return pd.DataFrame(rows, columns=["latent", "n", "sensitivity", "low", "high", "unchanged"])
+
+
+def _fires(
+    place: Place, dictionary: Dictionary, acts: Tensor, latent: int, at: Int[np.ndarray, " window"]
+) -> Bool[np.ndarray, " window"]:
+    codes, usable = place.codes(dictionary, acts)
+    z = columns(codes, torch.tensor([latent], device=codes.latents.device))[:, 0] * usable
+    return (z.view(acts.shape[:2])[torch.arange(len(at)), torch.from_numpy(at)] > 0).numpy(force=True)
+
+
+class _Writer:
+    """Changes windows of a text until a rule holds in them."""
+
+    def __init__(self, text: Text, seed: int):
+        self.text, self.generator = text, np.random.default_rng(seed)
+        self.frequency = np.bincount(text.tokens.reshape(-1), minlength=len(text.vocabulary)).astype(float)
+
+    def windows(self, rule: Rule, n: int) -> tuple[Windows, Windows, Int[np.ndarray, " window"]]:
+        """Windows as they were and as they are, and a position of each: the rule holds there now, and did not."""
+        seq = self.generator.integers(len(self.text.tokens), size=n)
+        start = self.generator.integers(self.text.n_ctx - _WINDOW + 1, size=n)
+        before = self.text.tokens[seq[:, None], start[:, None] + np.arange(_WINDOW)]
+        at = self.generator.integers(_FIRST, _WINDOW, size=n)
+        after = before.copy()
+        for window in range(n):
+            self._write(after[window], rule[self.generator.integers(len(rule))], at[window])
+        kept = self._holds(rule, after, at) & ~self._holds(rule, before, at)
+        return before[kept], after[kept], at[kept]
+
+    def _write(self, window: Int[np.ndarray, " pos"], part: Conjunction, at: int) -> None:
+        """The nearest token last, which others further off must not write over."""
+        for atom in sorted(part, key=lambda atom: -self._back(atom)[1]):
+            low, high = self._back(atom)
+            tokens = self._tokens(atom)
+            weight = self.frequency[tokens]
+            if low >= 0 and weight.sum() > 0:
+                back = int(self.generator.integers(low, high + 1))
+                window[at - back] = self.generator.choice(tokens, p=weight / weight.sum())
+
+    def _back(self, atom: Atom) -> tuple[int, int]:
+        """How far before the position its token may stand; −1 for what no token brings about."""
+        reach = KINDS[atom.kind].reach
+        return (reach[0], min(reach[1], _FIRST)) if reach is not None else _PLACED.get(atom.kind, (-1, -1))
+
+    def _tokens(self, atom: Atom) -> Int[np.ndarray, " token"]:
+        if KINDS[atom.kind].reach is not None:
+            return np.asarray(self.text.tokens_of(atom), int)
+        return np.flatnonzero(self.text.vocabulary.classes >> np.uint64(max(atom.which, 0)) & np.uint64(1))
+
+    def _holds(self, rule: Rule, windows: Windows, at: Int[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
+        text = Text(np.ascontiguousarray(windows), self.text.vocabulary, self.text.spelling, {})
+        if any(atom.kind == "label" for part in rule for atom in part):
+            return np.zeros(len(windows), bool)
+        held = first_that_hold(text, slice(0, len(windows)), Numbered.of([[rule]], text))
+        return held.dense()[:, 0].numpy().reshape(windows.shape)[np.arange(len(at)), at] > 0
+
+
+def absorption(
+    features: FeatureStore,
+    text: Text,
+    rules: Mapping[int, Rule],
+    *,
+    min_share: float = 0.5,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> pd.DataFrame:
+    """A row a latent: latent, n_rule (rows where its rule holds), fires, absorbed (shares of them), by_chance (the same
+    share of rows of shifted codes), taker (the latent that absorbs most; −1 for none) and taker_share of the absorbed.
+
+    text: of the features' tokens. Raises ValueError for a store without a decoder, and for a latent without a rule.
+    """
+    if features.W_dec is None:
+        raise ValueError(f"{features.path} has no decoder (W_dec), by which latents supply one another's directions")
+    if not rules or not all(rules.values()):
+        raise ValueError(f"latents {[latent for latent in rules if not rules[latent]]} have no rule: leave them out")
+    latents = np.array(list(rules))
+    table = features.table().set_index("latent")
+    W, chosen = features.W_dec, torch.from_numpy(latents)
+    need = min_share * (table["mean"].reindex(latents).to_numpy() * W[chosen].norm(dim=1).numpy())
+    supply = (W @ torch.nn.functional.normalize(W[chosen], dim=1).T).numpy()
+    numbered = Numbered.of([[rule] for rule in rules.values()], text)
+    found, chance = (_Absorbed(latents, supply, need) for _ in range(2))
+    found.count(features.codes, text, numbered, progress)
+    chance.count(ShiftedCodes.drawn(features.codes, seed), text, numbered, no_progress)
+    taken = found.takers.sum(1)
+    shares = {"latent": latents, "n_rule": found.n, "fires": ratio(found.fires, found.n)}
+    shares |= {"absorbed": ratio(taken, found.n), "by_chance": ratio(chance.takers.sum(1), chance.n)}
+    shares |= {"taker": np.where(taken > 0, found.takers.argmax(1), -1)}
+    return pd.DataFrame({**shares, "taker_share": ratio(found.takers.max(1), taken)})
+
+
+class _Absorbed:
+    """Of each latent: rows where its rule holds, at how many of them it fires, and how many each other one absorbed."""
+
+    def __init__(
+        self,
+        latents: Int64[np.ndarray, " unit"],
+        supply: Float32[np.ndarray, "d_sae unit"],
+        need: Float32[np.ndarray, " unit"],
+    ):
+        self.latents, self.supply, self.need = latents, supply, need
+        self.n, self.fires = np.zeros((2, len(latents)), int)
+        self.takers = np.zeros(supply.T.shape, np.int32)
+
+    def count(self, codes: CodeSource, text: Text, rules: Numbered, progress: Progress) -> None:
+        per_chunk = max(1, _ROWS_AT_ONCE // text.n_ctx)
+        for start in range(0, len(text.tokens), per_chunk):
+            stop = min(start + per_chunk, len(text.tokens))
+            rows = slice(start * text.n_ctx, stop * text.n_ctx)
+            held, there = first_that_hold(text, slice(start, stop), rules), encoded_rows(codes, rows.start, rows.stop)
+            kept = there[held.rows]
+            row, unit, part = held.rows[kept].numpy(), held.latents[kept].numpy(), codes[rows]
+            for first in range(0, len(row), _PAIRS_AT_ONCE):
+                some = slice(first, first + _PAIRS_AT_ONCE)
+                self._add(part, row[some], unit[some])
+            progress(stop, len(text.tokens), "where rules hold")
+
+    def _add(self, codes: SparseCodes, row: Int64[np.ndarray, " pair"], unit: Int64[np.ndarray, " pair"]) -> None:
+        """Of some rows, each with a unit whose rule holds there."""
+        offsets, fired, z = (part.numpy() for part in (codes.offsets, codes.latents, codes.values))
+        counts = np.diff(offsets)[row]
+        pair = np.repeat(np.arange(len(row)), counts)
+        entry = np.arange(len(pair)) - np.repeat(counts.cumsum() - counts, counts) + np.repeat(offsets[row], counts)
+        own = (fired[entry] == self.latents[unit[pair]]) & (z[entry] > 0)
+        fires = np.bincount(pair[own], minlength=len(row)) > 0
+        supplied = np.where(own, 0, z[entry] * self.supply[fired[entry], unit[pair]])
+        order = np.lexsort((-supplied, pair))
+        best = order[np.unique(pair[order], return_index=True)[1]]  # the strongest entry of each row that has any
+        taken = best[(supplied[best] >= self.need[unit[pair[best]]]) & ~fires[pair[best]]]
+        self.n += np.bincount(unit, minlength=len(self.latents))
+        self.fires += np.bincount(unit[fires], minlength=len(self.latents))
+        np.add.at(self.takers, (unit[pair[taken]], fired[entry[taken]]), 1)

@@ -23,8 +23,7 @@ from analyses.record import check_run
 from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sae
 from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary
-from interp.features.contributions import Contributions
-from interp.features.encode import encode_store
+from interp.features.encode import Contributions, encode_store
 from interp.pipeline.config import RunConfig
 from models.training import train_model
 from models.transformer import Transformer

@@ -22,10 +22,9 @@ from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.benchmark.rivals import next_log_lift
 from interp.codes import CodeStore, Dictionary, SparseCodes
-from interp.features.contributions import Contributions
-from interp.features.encode import encode_store
+from interp.features.decoder import logit_path
+from interp.features.encode import Contributions, encode_store
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
-from interp.features.logit_path import logit_path
 from interp.metrics.measures import next_auroc
 from interp.monosemanticity.ranking import rank_codes
 from interp.quality import quality_table

@@ -34,7 +34,7 @@ from torch import nn
 from interp.activations import ActivationStore
 from interp.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
-from interp.features.identity import check_scan_of, check_table, identity
+from interp.features.scan import check_scan_of, check_table, identity
 from interp.files import Progress, no_progress, write_parquet
 from interp.harvest import check_harvested, harvest
 from interp.metrics.twins import best_matches, nearest_rows

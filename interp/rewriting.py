@@ -32,8 +32,7 @@ from interp.explain.predicates import Rule, Text
 from interp.explain.strengths import Strengths, learn_strengths
 from interp.explain.words import from_json
 from interp.features.feature_store import FeatureStore
-from interp.features.identity import check_scan_of, check_table, identity, scanned
-from interp.features.scan import dictionary_digest
+from interp.features.scan import check_scan_of, check_table, dictionary_digest, identity, scanned
 from interp.files import Progress, no_progress, ratio
 from interp.hooks import Model
 from interp.quality import Replace, Site, recovered

@@ -19,7 +19,7 @@ from interp.codes import CodeStore, SparseCodes
 from interp.features import passes
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
-from interp.features.tables import SCHEMAS
+from interp.features.passes import SCHEMAS
 from interp.harvest import harvest
 from models.transformer import Transformer, TransformerConfig
 
@@ -238,7 +238,7 @@ def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
 
 def test_promoted_tokens_are_followed_up(features, z, tokens, sae, model):
     """Counts of the promoted tokens that follow; AUROC of the effect on what follows against any token of the text."""
-    from interp.features.logit_path import logit_path
+    from interp.features.decoder import logit_path
 
     path = logit_path(sae.W_dec, model, HOOK, tokens[:: N_SEQ // 16][:16])
     effects = path.directions @ path.W_U

@@ -282,7 +282,7 @@ def test_our_own_model_answers_to_the_same_names(tmp_path):
 )
 def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family, tokens, hook):
     """Against autograd, in a model whose blocks behind the hook are taken away and whose norm's scale is a constant."""
-    from interp.features.logit_path import logit_path
+    from interp.features.decoder import logit_path
 
     if hook == "native":
         hook = NATIVE.get(family, "model.layers.{}").format(1)

@@ -7,9 +7,8 @@ import torch
 from interp.codes import SparseCodes
 from interp.explain import explain
 from interp.explain.predicates import Text
-from interp.features import repeats
+from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.features.repeats import AFTER, BEFORE, first_windows
 from interp.files import splitmix64
 from interp.monosemanticity.ranking import rank_codes
 from tests.test_explain import truth
@@ -44,7 +43,7 @@ def counted(tokens):
 @pytest.mark.parametrize("n_ctx", [1, 9, 16, 40])
 @pytest.mark.parametrize("at_once", [1 << 21, 100])
 def test_a_window_counts_in_the_first_sequence_that_has_it(n_ctx, at_once, monkeypatch):
-    monkeypatch.setattr(repeats, "MAX_WINDOWS", at_once)
+    monkeypatch.setattr("interp.features.examples.MAX_WINDOWS", at_once)
     tokens = copied_text(np.random.default_rng(0), n_ctx=n_ctx)
     found, expected = first_windows(tokens), counted(tokens)
     np.testing.assert_array_equal(found, expected)

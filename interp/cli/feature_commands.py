@@ -166,7 +166,7 @@ def report_command(
     if out is None:
         check_free(source)
     from interp.features.feature_store import FeatureStore
-    from interp.features.identity import check_table
+    from interp.features.scan import check_table
     from interp.report import write_report
 
     extras: dict[str, Any] = {} if wider is None else {"wider": wider}

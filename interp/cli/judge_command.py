@@ -89,7 +89,7 @@ def judge_command(
 
 def _explanations(source: Path, file: Path | None, generate: bool) -> dict[int, str]:
     """By latent; none where the model is to write them all. ValueError for those of other features."""
-    from interp.features.identity import check_table
+    from interp.features.scan import check_table
 
     if file is None and generate:
         return {}

@@ -22,8 +22,7 @@ from torch import Tensor
 
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
-from interp.features.identity import scanned
-from interp.features.scan import tensor_digest
+from interp.features.scan import scanned, tensor_digest
 from interp.hooks import own_hook
 from interp.sae import SAE, load_sae
 

@@ -30,8 +30,8 @@ from torch import nn
 
 from interp.codes import Dictionary
 from interp.effects.steering_scores import FiringByToken
+from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
-from interp.features.logit_path import logit_path
 from interp.files import Progress, no_progress, ratio
 
 NEIGHBOURS = 32

@@ -37,7 +37,7 @@ class Background:
 
     text: Text
     counted: Bool[np.ndarray, " row"]
-    """The rows of the text that count (`features.repeats`)."""
+    """The rows of the text that count (`features.examples`)."""
     rows: Int64[np.ndarray, " row"]
     planes: UInt64[np.ndarray, "row plane"]
     place: Int64[np.ndarray, " seq"]

@@ -2,7 +2,7 @@
 
     holds = positions where the rule holds,   both = those where its latent fires too, by slices of the strength
 
-A row whose window stands in an earlier sequence counts for none of them (`features.repeats`): it would count twice, or
+A row whose window stands in an earlier sequence counts for none of them (`features.examples`): it would count twice, or
 in both halves. One pass over codes and text, a chunk at a time. Memory: a chunk, the sample, and the counts. Units are
 spread over threads.
 """

@@ -31,7 +31,7 @@ from interp.explain.counting import Counts, FitSample, count_rules
 from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates
 from interp.explain.words import as_json, bits, phrase
-from interp.features.repeats import first_windows
+from interp.features.examples import first_windows
 from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import CodeSource, check_codes, chunks
 

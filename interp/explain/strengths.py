@@ -10,7 +10,7 @@ counts:
 The means are over all positions of a case, 0 where the latent is silent: the least-squares values. A mean over firings
 alone is too large where a rule is imprecise. Latents without a rule are their mean everywhere, as in mean ablation.
 A share of 1: the words tell every value; of 0: no better than a constant; below: worse, on text not learnt from.
-Windows that repeat an earlier one (`features.repeats`), and rows that were not encoded, count for neither half.
+Windows that repeat an earlier one (`features.examples`), and rows that were not encoded, count for neither half.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from jaxtyping import Float32, Float64, Int64
 from interp.codes import SparseCodes
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import Atom, Rule, Text
+from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.features.repeats import first_windows
 from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import ROWS_PER_CHUNK
 

@@ -1,4 +1,4 @@
-"""The codes of a token set in two orders: in chunks of whole sequences, and by latent.
+"""What a scan reads: its settings, and the codes of a token set in chunks of whole sequences and by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
 Out: `Rows.feed` shows each `Chunk` in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents at
@@ -9,7 +9,7 @@ Out: `Rows.feed` shows each `Chunk` in turn; `ColumnFiles`, filled by such a pas
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,71 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+import torch
+from jaxtyping import Bool
 from numba import njit
+from torch import Tensor
 
 from interp.code_runs import REMEDY
 from interp.codes import CodeStore
-from interp.features.scan_config import ScanConfig, fit_half
+
+_MOST = {"seed": 2**31 - 1, "chunk_entries": 1 << 30, "buffer_mb": 1 << 20, "n_before": 100, "n_after": 100}
+"""What is kept of a latent is kept in memory; other fields end at 10,000."""
+_AT_LEAST_1 = ("n_intervals", "n_tokens", "n_logits", "chunk_entries", "buffer_mb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """What is kept of each latent, and how much memory the counting may take.
+
+    Measures need only the counts: n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0 leave out the tables
+    of examples, of co-activating and of neighbouring latents, which take most of a scan's time.
+    """
+
+    n_top: int = 20
+    """Strongest firings kept as examples."""
+    n_intervals: int = 5
+    """Equal slices of (0, max]."""
+    n_per_interval: int = 10
+    """Firings sampled from each interval as examples."""
+    window_before: int = 20
+    window_after: int = 11
+    """Tokens shown on both sides of an example's firing token."""
+    n_before: int = 3
+    n_after: int = 1
+    """How many tokens before and behind the firing token are counted. Without one behind, it is not known whether the
+    tokens follow that a latent promotes."""
+    n_tokens: int = 20
+    """Most frequent tokens kept for each latent and offset."""
+    n_logits: int = 10
+    """Tokens of the largest and of the smallest logit effects kept."""
+    min_occurrences: int = 1
+    """Of a token in the text, for it to be among those; 0: any of the vocabulary."""
+    n_neighbours: int = 10
+    n_coactivations: int = 10
+    strongest: int | None = None
+    """Co-activation counts pairs among this many strongest latents of a row. None: among all, if there are at most 8192
+    latents and 64 firings a row on average; else among 16."""
+    seed: int = 0
+    chunk_entries: int = 1 << 22
+    """Firings read at a time, in whole sequences; about 100 bytes each."""
+    buffer_mb: int = 256
+    """Memory for the counts of pairs, 4 bytes for each two latents. What is over takes a further pass."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if value is None and name == "strongest":
+                continue
+            most = _MOST.get(name, 10_000)
+            if type(value) is not int or value > most:
+                raise ValueError(f"{name}={value!r} must be a whole number, at most {most:,}")
+            if name == "strongest" and value < 2:
+                raise ValueError(f"strongest={value} must be at least 2: pairs are counted among the strongest")
+            if name in _AT_LEAST_1 and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+            if value < 0:
+                raise ValueError(f"{name}={value} must not be negative")
 
 
 class Columns(NamedTuple):
@@ -95,6 +155,11 @@ class Rows:
         return chunk
 
 
+def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
+    """Which sequences belong to the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
+    return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
+
+
 def in_threads(work: Callable[[Any], Any], items: Iterable[Any], n_threads: int) -> Iterator[Any]:
     """work(item) of each item, in order; as many are made ahead as there are threads."""
     with ThreadPoolExecutor(n_threads) as pool:
@@ -125,16 +190,6 @@ class ColumnFiles:
         self.n_active += np.diff(firings.indptr)
         self._n_chunks += 1
 
-    def blocks(self, max_latents: int, max_entries: int) -> list[tuple[int, int]]:
-        """Latents first .. last that are read at a time, of up to `max_entries` entries where they are two or more."""
-        edges, n_entries = [0], 0
-        for j, n in enumerate(self.n_active.tolist()):
-            if j - edges[-1] == max_latents or (j > edges[-1] and n_entries + n > max_entries):
-                edges.append(j)
-                n_entries = 0
-            n_entries += n
-        return list(zip(edges, [*edges[1:], self.d_sae], strict=True))
-
     def read(self, first: int, last: int) -> Columns:
         offsets = np.concatenate([[0], self.n_active[first:last].cumsum()])
         rows, values, latents = (np.empty(offsets[-1], dtype) for dtype in (np.int64, np.float32, np.uint8))
@@ -154,6 +209,17 @@ class ColumnFiles:
     def _part(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
         size = np.dtype(dtype).itemsize
         return np.fromfile(self.folder / name, dtype, stop - start, offset=start * size)
+
+
+def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> list[tuple[int, int]]:
+    """Latents first .. last to read at a time: of up to `max_entries` firings where they are two or more."""
+    edges, n_entries = [0], 0
+    for j, n in enumerate(n_active.tolist()):
+        if j - edges[-1] == max_latents or (j > edges[-1] and n_entries + n > max_entries):
+            edges.append(j)
+            n_entries = 0
+        n_entries += n
+    return list(zip(edges, [*edges[1:], len(n_active)], strict=True))
 
 
 @njit(cache=True, nogil=True)

@@ -1,39 +1,60 @@
 """What each latent's decoder direction says: the directions near it, the logits it pushes, and whether they follow.
 
-The direct effect of a latent at activation 1 on the logits, with its direction in front of the unembedding
-(`features.logit_path`):
+The direct path from a hook to the logits, of any model that shows its unembedding `W_U`:
 
-    effect = direction W_U,  minus its mean over the vocabulary
+1. A row becomes a direction d in the residual stream: itself at a hook of the stream, or what the output matrix of its
+   MLP or attention makes of it, W_out or W_O.
+2. Final norms of every make are  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm). Which
+   w, c, s is asked of the norm itself, by what it makes of chosen inputs. The path takes s as it is in the text:
 
-Of the vocabulary are listed the tokens that occur in the text at least `ScanConfig.min_occurrences` times: a model was
-hardly taught those that never do, so they have the largest effects of all, and what they say can be seen nowhere. The
-mean is over the whole vocabulary none the less, so that an effect is the same number whatever text is scanned. How the
-effects on those tokens are spread is kept as counts in N_LOGIT_BINS bins of equal width, from the least to the largest.
-With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
+    direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
+
+That is the mean gradient of what the norm puts out along d, s held fixed. What later layers do is not in it, nor what
+comes behind the unembedding (a soft cap, a bias).
+
+Listed are the tokens that occur in the text at least `ScanConfig.min_occurrences` times: a model was hardly taught
+those that never do, so they have the largest effects of all, and what they say can be seen nowhere. The mean is over
+the whole vocabulary, so that an effect is the same number whatever text is scanned. How the effects on those tokens are
+spread is kept as counts in N_LOGIT_BINS bins of equal width. With P the tokens that follow the firings, each weighted
+by its activation, and U the text's unigrams:
 
     next_auroc = P(effect_s > effect_t) + ½ P(effect_s = effect_t),   s ~ P, t ~ U     ½: no more often than in any text
 
 compared to 1/4096 of the effect's range over the vocabulary. The counts of what follows are those of all firings.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numba import njit
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from interp.features.chunks import Rows
-from interp.features.logit_path import LogitPath
 from interp.features.token_counts import TokenCounts
+from interp.hooks import Hook, capture, find_hook, hooks_of, to_model
 
 N_LOGIT_BINS = 40
-_BLOCK = 256
-_LEVELS = 4096
+_BLOCK, _LEVELS = 256, 4096
+_RESIDUAL = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
+_INSIDE = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
+_FAR = 1e4
+"""The length of an input on which a norm is tried: what is added to its variance (1e-5) is nothing beside it."""
+
+
+@dataclass(frozen=True)
+class LogitPath:
+    """Directions in front of the unembedding and the unembedding, or why there is none: the note."""
+
+    note: str
+    directions: Float[Tensor, "latent d_model"] | None = None
+    W_U: Float[Tensor, "d_model d_vocab"] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,13 +65,12 @@ class Decoder:
     W_enc: Float[Tensor, "d_in latent"] | None
     logits: LogitPath = LogitPath("no logit effects: no model was given")
     fvu_rise: Float[Tensor, " latent"] | None = None
-    """`features.contributions`."""
+    """`features.encode.Contributions`."""
 
     @cached_property
     @torch.no_grad()
     def norms(self) -> dict[str, np.ndarray]:
-        """Columns of the features table: of the decoder row, the length and the cosine with the encoder's column; the
-        rise of FVU without the latent."""
+        """Columns of the features table."""
         if self.W_dec is None:
             return {}
         W_dec = self.W_dec.detach().float().cpu()
@@ -64,11 +84,39 @@ class Decoder:
 
 
 @torch.no_grad()
-def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None, rows: Rows) -> dict[str, Any]:
-    """Columns of the features table for some latents; none where there is no path to the logits.
+def logit_path(
+    W_dec: Float[Tensor, "latent d_in"], model: nn.Module, hook_name: str, tokens: Int[Tensor, "seq pos"]
+) -> LogitPath:
+    """The path from a hook to the logits; the scale of the final norm is measured on `tokens`."""
+    W_U = getattr(model, "W_U", None)
+    if W_U is None:
+        return LogitPath("no logit effects: the model has no W_U")
+    directions = _in_residual_stream(W_dec.detach(), model, hook_name)
+    if directions is None:
+        return LogitPath(f"no logit effects: no direct path from {hook_name} to the logits is known")
+    if directions.shape[1] != W_U.shape[0]:
+        return LogitPath(f"no logit effects: {hook_name} has width {directions.shape[1]}, W_U reads {W_U.shape[0]}")
+    norm, through = getattr(model, "final_norm", getattr(model, "ln_final", None)), "without a final norm"
+    if norm is not None:
+        inputs = capture(model, to_model(model, tokens), {"norm": Hook(norm, "input")})["norm"]
+        linear = _as_linear(norm, inputs.float().flatten(0, -2))
+        if linear is None:
+            return LogitPath(f"no logit effects: {type(norm).__name__} is no LayerNorm and no RMS norm")
+        directions = _shaped(directions, linear.weight, linear.centres) * linear.inverse_scale
+        through = f"through the final norm's mean scale {1 / linear.inverse_scale:.4g}"
+    return LogitPath(f"logit effects {through}", directions.cpu(), W_U.detach().float().cpu())
 
-    `following` counts the tokens behind the firings; None where they were not counted.
-    """
+
+def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[Tensor, "seq pos"]) -> None:
+    """Raises ValueError for one of fewer tokens than occur. One of more is usual: vocabularies are padded."""
+    if W_U is not None and W_U.shape[1] <= (high := int(tokens.max())):
+        raise ValueError(f"W_U is of {W_U.shape[1]} tokens, but token id {high} occurs: give the model's own")
+
+
+@torch.no_grad()
+def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None, rows: Rows) -> dict[str, Any]:
+    """Columns of the features table for some latents; none where there is no path to the logits. `following` counts the
+    tokens behind the firings; None where they were not counted."""
     if path.directions is None or path.W_U is None:
         return {}
     effects = path.directions[latents] @ path.W_U
@@ -76,16 +124,15 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None
     shown = torch.from_numpy(np.flatnonzero(rows.unigrams[: effects.shape[1]] >= rows.config.min_occurrences))
     k = min(rows.config.n_logits, len(shown))
     columns: dict[str, Any] = {}
-    tokens: dict[str, np.ndarray] = {}
-    for side, largest in (("top", True), ("bottom", False)):
-        best = effects[:, shown].topk(k, largest=largest)
-        tokens[side] = shown[best.indices].numpy()
-        columns |= {f"{side}_logit_tokens": list(tokens[side]), f"{side}_logits": list(best.values.numpy())}
+    for side in ("top", "bottom"):
+        best = effects[:, shown].topk(k, largest=side == "top")
+        found = {"logit_tokens": shown[best.indices], "logits": best.values}
+        columns |= {f"{side}_{name}": list(tensor.numpy()) for name, tensor in found.items()}
     spread = (torch.histc(own[shown], N_LOGIT_BINS) for own in effects)
     columns["logit_counts"] = [counts.int().numpy() for counts in spread]
     if following is None:
         return columns
-    n_next, share, auroc = _follow(effects.numpy(), tokens["top"], rows.unigrams, *following)
+    n_next, share, auroc = _follow(effects.numpy(), np.stack(columns["top_logit_tokens"]), rows.unigrams, *following)
     return columns | {"top_logit_next": list(n_next), "top_logit_next_share": list(share), "next_auroc": auroc}
 
 
@@ -105,6 +152,70 @@ def neighbour_tables(W_dec: Float[Tensor, "latent d_in"], k: int) -> Iterator[di
             "rank": np.tile(np.arange(k), len(latents)),
             "cosine": best.values.flatten().numpy(),
         }
+
+
+def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:
+    """What rows at a hook add to the residual stream; None where that is not known."""
+    known = hooks_of(model)
+    hook = find_hook(known, hook_name)
+    names = [hook_name] + [name for name, other in known.items() if other == hook]
+    rows = rows.to(model.W_U.device, torch.float32)
+    if any(map(_RESIDUAL.match, names)):
+        return rows
+    inside = next(filter(None, map(_INSIDE.match, names)), None)
+    if inside is None:
+        return None
+    part = inside[2].split(".")[0]
+    if hook is None or hook.reads == "output":
+        return _through_weights(rows, model, int(inside[1]), part)
+    written = known.get(f"blocks.{inside[1]}.hook_{part}_out")
+    if written is None or hook.module not in set(written.module.modules()):  # a norm comes between
+        return None
+    return _run(hook.module, rows) - _run(hook.module, torch.zeros_like(rows[:1]))
+
+
+def _through_weights(rows: Tensor, model: Any, layer: int, part: str) -> Tensor | None:
+    """In a model with TransformerLens's names of weights."""
+    block: Any = model.blocks[layer]
+    if getattr(block, "ln2_post" if part == "mlp" else "ln1_post", None) is not None:
+        return None
+    weight = block.mlp.W_out if part == "mlp" else block.attn.W_O
+    weight = weight.detach().float().reshape(-1, weight.shape[-1])
+    return rows @ weight if len(weight) == rows.shape[1] else None
+
+
+class _Linear(NamedTuple):
+    """A norm with its scale held fixed."""
+
+    weight: Float[Tensor, " d_model"]
+    centres: bool
+    inverse_scale: float
+    """Mean over tokens of 1 / s."""
+
+
+def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | None:
+    """None for a module that is no norm as above; `x` is what it reads in a text."""
+    probe = torch.ones_like(x[:1])
+    probe[:, ::2] = -1
+    probe = _FAR * (probe - probe.mean())  # of mean 0 and without a zero, so that s is its root mean square
+    along, against = _run(norm, probe), _run(norm, -probe)
+    weight, bias = (along - against) / 2 / probe * probe.square().mean().sqrt(), (along + against) / 2
+    centres = torch.allclose(_run(norm, probe + _FAR), along, rtol=1e-3, atol=1e-3)
+    found, shaped = _run(norm, x) - bias, _shaped(x, weight, centres)
+    inverse = (found * shaped).sum(1, keepdim=True) / shaped.square().sum(1, keepdim=True)
+    if (shaped * inverse - found).norm() > 1e-3 * found.norm():
+        return None
+    return _Linear(weight[0], centres, float(inverse.mean()))
+
+
+def _shaped(x: Tensor, weight: Tensor, centres: bool) -> Tensor:
+    return (x - x.mean(1, keepdim=True) if centres else x) * weight
+
+
+def _run(module: nn.Module, x: Tensor) -> Tensor:
+    """In single precision, whatever that of the model is."""
+    weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return functional_call(module, {name: weight.detach().float() for name, weight in weights.items()}, (x,))
 
 
 @njit(cache=True, nogil=True)

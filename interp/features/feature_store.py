@@ -23,15 +23,12 @@ from interp.activations import ActivationStore
 from interp.activations.outliers import limit_on
 from interp.code_runs import META, REMEDY
 from interp.codes import CodeStore, Dictionary, SparseCodes
-from interp.features.contributions import Contributions
-from interp.features.decoder import Decoder
-from interp.features.encode import as_codes, encode_store, write_codes
+from interp.features.chunks import ScanConfig, fit_half
+from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
+from interp.features.encode import Contributions, as_codes, encode_store, write_codes
 from interp.features.feature import Feature
-from interp.features.identity import read_meta
-from interp.features.logit_path import LogitPath, check_unembedding, logit_path
-from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, tensor_digest
-from interp.features.scan_config import ScanConfig, fit_half
-from interp.features.tables import SCHEMAS
+from interp.features.passes import SCHEMAS
+from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_meta, tensor_digest
 from interp.files import Progress, open_tensors, read_any_json
 from interp.harvest import check_harvested
 from interp.hooks import check_own_hook

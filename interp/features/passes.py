@@ -1,4 +1,4 @@
-"""From codes in token order to the tables of a feature store, in memory that hardly grows with the text.
+"""From codes in token order to the Parquet tables of a feature store, in memory that hardly grows with the text.
 
 1. The first pass over the codes counts which latents fire together, and lays the firings out by latent on disk.
 2. The latents are read in blocks; all else that is known of one follows from its rows and values. Blocks run side by
@@ -9,25 +9,26 @@ its firings (12 bytes each); all else is bounded by `ScanConfig` (`analyses/benc
 
 The passes read codes, not activations, so they need neither model nor dictionary. Very many latents take further passes
 for their pairs. The codes that are laid out take 12 bytes a firing, in a folder that goes when the tables are whole.
+A table has its name only when it is whole. NaN is written as null.
 """
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
-from interp.features.chunks import ColumnFiles, Columns, Rows, in_threads
-from interp.features.coactivation import Coactivation
+from interp.features.chunks import ColumnFiles, Columns, Rows, ScanConfig, in_threads, latent_blocks
 from interp.features.decoder import Decoder, logit_columns, neighbour_tables
 from interp.features.examples import example_table, interval_table, pick_examples
-from interp.features.firing import FiringStatistics
+from interp.features.firing import Coactivation, FiringStatistics
 from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
-from interp.features.scan_config import ScanConfig
-from interp.features.tables import SCHEMAS, table_writer
 from interp.features.token_counts import count_tokens, offset_table, token_table
+from interp.files import atomic
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""
@@ -39,12 +40,34 @@ _MAX_LATENTS = 256
 """Described at a time: `ColumnFiles.read` numbers them by a byte."""
 
 
-class Inputs(NamedTuple):
-    """What the tables are of."""
+def _type(name: str) -> pa.DataType:
+    """Arrow's name of a type; in brackets, a list of it."""
+    return pa.list_(pa.type_for_alias(name[1:-1])) if name.startswith("[") else pa.type_for_alias(name)
 
-    rows: Rows
-    labels: LabelSets | None
-    decoder: Decoder
+
+SCHEMAS: dict[str, pa.Schema] = {
+    name: pa.schema([(column, _type(kind)) for column, _, kind in (field.partition(":") for field in fields.split())])
+    for name, fields in {
+        "features": """latent:int32 n_active:int64 density:double
+            mean:float std:float max:float q10:float q25:float q50:float q75:float q90:float q99:float
+            n_sequences:int64 burstiness:float top_token:int32 top_token_share:float token_entropy:float n_tokens:int32
+            dec_norm:float enc_dec_cosine:float fvu_rise:float
+            top_logit_tokens:[int32] top_logits:[float] bottom_logit_tokens:[int32] bottom_logits:[float]
+            logit_counts:[int32] top_logit_next:[int64] top_logit_next_share:[float] next_auroc:float
+            best_label:string best_label_f1:float""",
+        "histograms": "latent:int32 bin:int32 low:float high:float n:int64",
+        "intervals": "latent:int32 interval:int32 low:float high:float n:int64",
+        "examples": """latent:int32 kind:string interval:int32 rank:int32 row:int64 value:float
+            start:int64 tokens:[int32] values:[float]""",
+        "tokens": "latent:int32 offset:int32 token:int32 n:int64 n_fit:int64 mass:double",
+        "offsets": """latent:int32 offset:int32 n:int64 mass:double n_tokens:int64 n_80:int64
+            entropy:double kl:double top_share:double""",
+        "labels": """latent:int32 label:string n_label:int64 n_both:int64 mass:double
+            precision:float recall:float f1_fit:float threshold:float f1:float correlation:float""",
+        "coactivations": "latent:int32 other:int32 rank:int32 n_both:int64 jaccard:float lift:float",
+        "neighbours": "latent:int32 other:int32 rank:int32 cosine:float",
+    }.items()
+}
 
 
 def n_passes(config: ScanConfig, d_sae: int) -> int:
@@ -52,20 +75,20 @@ def n_passes(config: ScanConfig, d_sae: int) -> int:
     return max(1, len(_pair_blocks(config, d_sae))) + 1
 
 
-def write_tables(inputs: Inputs, folder: Path, advance: Advance) -> int:
-    """Write every table of `interp.features.tables` into `folder`. Returns how many latents fire."""
+def write_tables(rows: Rows, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance) -> int:
+    """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
-    columns = ColumnFiles(scratch, inputs.rows.codes.d_sae)
+    columns = ColumnFiles(scratch, rows.codes.d_sae)
     with ExitStack() as stack:
         write = {name: stack.enter_context(table_writer(folder, name)) for name in SCHEMAS}
-        for table in _pair_tables(inputs.rows, columns, advance):
+        for table in _pair_tables(rows, columns, advance):
             write["coactivations"](table)
-        for tables in _latent_tables(inputs, columns, advance):
+        for tables in _latent_tables(rows, labels, decoder, columns, advance):
             for name, table in tables.items():
                 write[name](table)
-        if inputs.decoder.W_dec is not None:
-            for table in neighbour_tables(inputs.decoder.W_dec, inputs.rows.config.n_neighbours):
+        if decoder.W_dec is not None:
+            for table in neighbour_tables(decoder.W_dec, rows.config.n_neighbours):
                 write["neighbours"](table)
     shutil.rmtree(scratch, ignore_errors=True)
     return int((columns.n_active > 0).sum())
@@ -85,21 +108,23 @@ def _pair_tables(rows: Rows, columns: ColumnFiles, advance: Advance) -> Iterator
         yield pairs.table(config.n_coactivations, rows.n_present)
 
 
-def _latent_tables(inputs: Inputs, files: ColumnFiles, advance: Advance) -> Iterator[Tables]:
+def _latent_tables(
+    rows: Rows, labels: LabelSets | None, decoder: Decoder, files: ColumnFiles, advance: Advance
+) -> Iterator[Tables]:
     """The tables of each block of latents, in order."""
-    n_rows, d_sae = inputs.rows.tokens.size, files.d_sae
-    n_labels = 1 if inputs.labels is None else len(inputs.labels.names)
-    max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // n_labels))
-    blocks = files.blocks(max_latents, inputs.rows.config.chunk_entries // 4)
-    described = in_threads(lambda block: _describe(inputs, files.read(*block)), blocks, torch.get_num_threads())
+    n_rows, d_sae = rows.tokens.size, files.d_sae
+    max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
+    blocks = latent_blocks(files.n_active, max_latents, rows.config.chunk_entries // 4)
+    described = in_threads(
+        lambda block: _describe(files.read(*block), rows, labels, decoder), blocks, torch.get_num_threads()
+    )
     for (first, last), tables in zip(blocks, described, strict=True):
         yield tables
         advance(n_rows * last // d_sae - n_rows * first // d_sae, "describing latents")
 
 
-def _describe(inputs: Inputs, columns: Columns) -> Tables:
+def _describe(columns: Columns, rows: Rows, labels: LabelSets | None, decoder: Decoder) -> Tables:
     """All tables of some latents that follow from their own firings."""
-    rows, labels, decoder = inputs
     latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
     firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
     examples = pick_examples(columns, firing, rows)
@@ -131,3 +156,27 @@ def _pair_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
     """Latents first .. last whose counts with all others fit into the buffer; none if no pairs are asked for."""
     size = max(1, (config.buffer_mb << 20) // (4 * d_sae))
     return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)] if config.n_coactivations else []
+
+
+@contextmanager
+def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes one table in pieces; it appears as `folder/name.parquet` when the block ends without an error.
+
+    A piece has one column a name of the schema; those that are missing or None are written as nulls.
+    """
+    schema = SCHEMAS[name]
+    written: Any = {"compression": "zstd", "write_page_checksum": True}
+    with atomic(folder / f"{name}.parquet") as file, pq.ParquetWriter(file, schema, **written) as writer:
+
+        def write(columns: dict[str, Any]) -> None:
+            length = max(len(column) for column in columns.values() if column is not None)
+            arrays = [_array(columns.get(field.name), field.type, length) for field in schema]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=1 << 16)
+
+        yield write
+
+
+def _array(column: Any, kind: pa.DataType, length: int) -> pa.Array:
+    if column is None:
+        return pa.nulls(length, kind)
+    return column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind, from_pandas=True)

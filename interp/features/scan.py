@@ -1,7 +1,10 @@
-"""One scan into one folder: what it is of, how far it is, and when it is whole.
+"""One scan into one folder: what it is of, how far it is, when it is whole, and what else belongs with it.
 
 `scan.json` holds a digest of everything that went in, so that a scan that was cut off goes on with the same things or
 not at all. Every file appears whole, and `meta.json` comes last.
+
+A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. What has
+none, as CSV files and those of earlier versions, is told by its latents, and by how often they fire.
 """
 
 import json
@@ -9,26 +12,42 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Int
+from pydantic import Field
 from torch import Tensor
 
+from interp.activations import ActivationStore
 from interp.codes import CodeStore, Dictionary
-from interp.features.chunks import Rows
+from interp.features.chunks import Rows, ScanConfig
 from interp.features.decoder import Decoder
-from interp.features.identity import check_labelled
 from interp.features.labelling import LabelSets
-from interp.features.passes import Inputs, n_passes, write_tables
-from interp.features.scan_config import ScanConfig
-from interp.features.tables import SCHEMAS
+from interp.features.passes import SCHEMAS, n_passes, write_tables
 from interp.files import Progress, digest, no_progress, read_json, write_json, write_tensors
-from interp.manifests import MANIFEST, write_manifest
+from interp.manifests import MANIFEST, verify, write_manifest
 from interp.tensor_checks import check_token_ids
+from interp.validated import Amount, Count, TypedDict, validated
+
+if TYPE_CHECKING:
+    from interp.features.feature_store import FeatureStore
 
 CONTRIBUTIONS = "contributions"
+_TELLING = ("dictionary", "codes", "tokens")
+
+
+class _Meta(TypedDict):
+    d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
+    n_ctx: Count
+    n_tokens: NotRequired[Amount]
+    hook_name: NotRequired[str]
+    vocab: NotRequired[str]
+    labels: NotRequired[list[str]]
+    logit_effects: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
 
 
 class Scan:
@@ -98,7 +117,7 @@ class Scan:
         codes.finish()
         rows = Rows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
-        n_alive = write_tables(Inputs(rows, labels, decoder), self.out, self.advance)
+        n_alive = write_tables(rows, labels, decoder, self.out, self.advance)
         write_json(self.out / "vocab.json", self.vocab)
         write_tensors(self.out / "tokens.safetensors", {"tokens": self.tokens})
         if decoder.W_dec is not None:
@@ -119,6 +138,61 @@ class Scan:
         write_json(self.out / "meta.json", meta)
         shutil.rmtree(self.out / CONTRIBUTIONS, ignore_errors=True)
         write_manifest(self.out, {"kind": "features"})
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Raises ValueError where there is no finished scan, and where a file of it is not as it was written."""
+    file = folder / "meta.json"
+    if not file.exists():
+        how = "`interp scan` or scan_features makes one"
+        raise ValueError(f"{folder} holds no finished scan (no meta.json): {how}")
+    verify(folder)
+    return validated(_Meta, read_json(file, "scan again"), file, "scan again")
+
+
+def scanned(features: "FeatureStore") -> dict[str, str]:
+    """Digests of all that went into the scan; empty where an earlier version left none."""
+    file = features.path / "scan.json"
+    return read_json(file, "scan again") if file.is_file() else {}
+
+
+def identity(features: "FeatureStore") -> dict[str, str]:
+    return {name: value for name, value in scanned(features).items() if name in _TELLING}
+
+
+def check_table(
+    features: "FeatureStore", table: pd.DataFrame, name: str, remedy: str = "`interp rank` makes theirs"
+) -> None:
+    """Raises ValueError for a table of latents that was made of other features; `name` is what the error calls it."""
+    there = table.attrs.get("features", here) if (here := identity(features)) else {}
+    differs = [f"other {key}" for key in {**here, **there} if here.get(key) != there.get(key)]
+    latents = table["latent"].to_numpy()
+    if not differs and len(latents) and latents.max() >= features.d_sae:
+        differs = [f"latent {latents.max()}, which is not in 0..{features.d_sae - 1}"]
+    if not differs and "n_active" in table:
+        own = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
+        said = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
+        if (unlike := own != said).any():
+            at = unlike.argmax()
+            differs = [f"another latent {latents[at]}: it fires {said[at]:.0f} times there, {own[at]:.0f} here"]
+    if differs:
+        raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
+
+
+def check_scan_of(features: "FeatureStore", store: ActivationStore, hook: str | None = None) -> None:
+    """Raises ValueError for a scan of other tokens than the store holds, or of another hook."""
+    if store.tokens is None or not torch.equal(features.tokens, store.tokens):
+        raise ValueError(f"{features.path} is a scan of other tokens than {store.path} holds: scan that store")
+    if hook is not None and features.meta.get("hook_name") not in ("", None, hook):
+        raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
+
+
+def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:
+    """Raises ValueError for masks that say of which tokens they are (`labels.tokens`), if those are others."""
+    of = getattr(labels, "tokens", None)
+    if of is not None and not torch.equal(of.cpu().int(), tokens.cpu().int()):
+        shown = f"{tuple(of.shape)}, not those {tuple(tokens.shape)} scanned"
+        raise ValueError(f"the labels are of other tokens {shown} in {where}: give the labels of the tokens harvested")
 
 
 def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:

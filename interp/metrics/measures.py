@@ -35,7 +35,7 @@ from torch import Tensor
 
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
-from interp.features.identity import scanned
+from interp.features.scan import scanned
 from interp.metrics.tokens import WordMass, tokens_around
 from interp.metrics.twins import best_correlations
 from interp.monosemanticity.firings import chunks

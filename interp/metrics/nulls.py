@@ -37,8 +37,7 @@ from torch import Tensor
 from interp.codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.features.identity import check_labelled, scanned
-from interp.features.scan import labels_digest
+from interp.features.scan import check_labelled, labels_digest, scanned
 from interp.metrics.measures import MEASURES, Values, column
 from interp.metrics.null_scale import POOL, NullScale, normal_scale, null_scale
 from interp.monosemanticity.evidence import Evidence

@@ -5,7 +5,7 @@ In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, t
     1  Learn from the tokens the views in which two firings may be similar (`contexts`, `views`).
     2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a sample of firings,
        stratified by strength, at most one from a group and slice (`firings`). A window of the text that stands in
-       several sequences counts in the first (`features.repeats`). Whoever else counts firings listens.
+       several sequences counts in the first (`features.examples`). Whoever else counts firings listens.
     3  From the sample: cohesion with its replicates, and senses; both again on shifted text (`sampled`).
 
 `context_coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens'
@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 from numpy.random import Generator as Random
 
-from interp.features.repeats import first_windows
+from interp.features.examples import first_windows
 from interp.files import Progress
 from interp.metrics.null_scale import NullScale, null_scale
 from interp.monosemanticity import cohesion

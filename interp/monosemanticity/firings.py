@@ -154,7 +154,7 @@ def chunks(
     counted: Bool[np.ndarray, " row"] | None = None,
 ) -> Iterator[CodeChunk]:
     """The codes in token order, whole groups at a time; maxima: of each latent, 0 where it never fires; counted: the
-    rows that count (`features.repeats`), if not all."""
+    rows that count (`features.examples`), if not all."""
     n_rows = max(1, ROWS_PER_CHUNK // rows_per_group) * rows_per_group
     progress = progress or no_progress
     scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)

@@ -53,7 +53,7 @@ from jaxtyping import Bool, Float64, Int
 from interp.explain import FitSample, describe
 from interp.faint import is_faint
 from interp.features.feature_store import FeatureStore
-from interp.features.identity import identity
+from interp.features.scan import identity
 from interp.files import Progress
 from interp.metrics.measures import MEASURES, measure_values
 from interp.metrics.null_scale import NullScale
@@ -104,7 +104,7 @@ def rank_features(
     (`effects.feature_effects`) and with other dictionaries (`controls.Nulls.twins`), for `learnt`. judge_faint: test
     faint latents too, and give them a verdict like any other's. Only calibration and judge_faint change a verdict or
     the probability of one meaning.
-    `attrs["features"]` says what was ranked (`features.identity`).
+    `attrs["features"]` says what was ranked (`features.scan`).
     Raises TypeError for anything but a FeatureStore; ValueError for latents that are not there, if nulls < 1 or
     seed < 0, if use_labels is set and there are no labels, or if a mask or the twin is not of the tokens scanned.
     """

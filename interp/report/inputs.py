@@ -15,7 +15,7 @@ import pandas as pd
 
 from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
-from interp.features.identity import check_table
+from interp.features.scan import check_table
 from interp.figures.training_curves import training_rows
 from interp.files import read_json
 from interp.manifests import MANIFEST, read_manifest, verify

@@ -24,7 +24,7 @@ BETWEEN = {"label": " / ", "note": "\n"}
 
 def features_key(features: "FeatureStore") -> str:
     """Which features notes are of."""
-    from interp.features.identity import identity
+    from interp.features.scan import identity
 
     return digest_json(identity(features))[:16]
 

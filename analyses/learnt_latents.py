@@ -38,7 +38,7 @@ from interp.effects import feature_effects
 from interp.faint import is_faint
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.twins import best_correlations
-from interp.monosemanticity.learnt import EVIDENCE, PREDICTORS, LearntFit, fit_learnt, predictors
+from interp.monosemanticity.calibration import EVIDENCE, LearntFit, fit_learnt
 from interp.sae import SAE
 from models.corpus import CorpusConfig, load_documents, tokenize
 from models.tokenizer import Tokenizer
@@ -211,9 +211,9 @@ def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, flo
 
 def singles(table: pd.DataFrame) -> dict[str, float]:
     """AUROC of each predictor alone, or of its opposite, matched likewise."""
-    x, weight = predictors(table[list(EVIDENCE)]), matched(table)
+    x, weight = LearntFit.predictors(table[list(EVIDENCE)]), matched(table)
     found = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
-    return dict(zip(PREDICTORS, (max(float(a), 1 - float(a)) for a in found), strict=True))
+    return dict(zip(LearntFit.read["predictors"], (max(float(a), 1 - float(a)) for a in found), strict=True))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -33,8 +33,8 @@ from interp import SAE, BatchTopKConfig, train_sae
 from interp.benchmark.rivals import dimensionality
 from interp.benchmark.truth import Truth, take_in_turn
 from interp.metrics.measures import largest_cosines
+from interp.metrics.null_scale import MIN_GROUPS
 from interp.metrics.twins import nearest_rows
-from interp.monosemanticity.senses import MIN_GROUPS
 
 MEASURES = {
     "twin_cosine": 1, "twin_correlation": 1, "enc_dec_cosine": 1, "dimensionality": 1, "max_cosine": -1, "density": -1,

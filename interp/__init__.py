@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of wha
     from interp.harvest import harvest as harvest
     from interp.monosemanticity.ranking import rank_codes as rank_codes
     from interp.monosemanticity.ranking import rank_features as rank_features
-    from interp.monosemanticity.ranking import ranking_evidence as ranking_evidence
+    from interp.monosemanticity.verdicts import ranking_evidence as ranking_evidence
     from interp.monosemanticity.verdicts import verdict_shares as verdict_shares
     from interp.pipeline.config import RunConfig as RunConfig
     from interp.pipeline.execution import run_stages as run_stages

@@ -7,18 +7,10 @@ import pandas as pd
 import pytest
 
 from analyses import learnt_latents
-from interp.monosemanticity.learnt import (
-    EVIDENCE,
-    MAX_NEXT,
-    MIN_KL,
-    PREDICTORS,
-    LearntFit,
-    fit_learnt,
-    learnt_evidence,
-    predictors,
-)
+from interp.monosemanticity.calibration import EVIDENCE, MAX_NEXT, MIN_KL, LearntFit, fit_learnt, learnt_evidence
 from interp.monosemanticity.verdicts import UNTESTED
 
+NAMES = LearntFit.read["predictors"]
 OWN = {"next_auroc": 0.9, "loss_change": 0.1, "kl": 0.1, "twin_correlation": 0.95, "random_correlation": 0.2}
 RANDOM = {"next_auroc": 0.5, "loss_change": 0.0, "kl": 0.01, "twin_correlation": 0.4, "random_correlation": 0.5}
 
@@ -28,10 +20,10 @@ def evidence(*latents):
 
 
 def test_predictors_are_what_they_are_called():
-    x = dict(zip(PREDICTORS, predictors(evidence(OWN))[0], strict=True))
+    x = dict(zip(NAMES, LearntFit.predictors(evidence(OWN))[0], strict=True))
     assert x["help"] == pytest.approx(0.1 / (0.1 + MIN_KL)) and x["log_kl"] == pytest.approx(np.log(0.1 + MIN_KL))
     assert x["next"] == MAX_NEXT and (x["twin"], x["random"]) == (0.95, 0.2)
-    assert predictors(evidence(OWN | {"loss_change": -9.0}))[0, PREDICTORS.index("help")] == -2
+    assert LearntFit.predictors(evidence(OWN | {"loss_change": -9.0}))[0, NAMES.index("help")] == -2
 
 
 def test_what_ships_tells_a_latent_of_the_model_from_one_of_random_weights():

@@ -12,9 +12,9 @@ from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics import nulls
 from interp.metrics.measures import MEASURES, largest_cosines, measure_values
+from interp.metrics.null_scale import circular_shifts
 from interp.metrics.nulls import RandomDirections, SampledCodes, measure_scales, random_directions, second_moments
 from interp.monosemanticity.firings import chunks
-from interp.monosemanticity.groups import circular_shifts
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]

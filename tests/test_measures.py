@@ -22,9 +22,9 @@ from interp.metrics.measures import (
     next_auroc,
     token_entropy,
     token_share,
+    tokens_around,
     twin_correlation,
 )
-from interp.metrics.tokens import tokens_around
 from interp.metrics.twins import best_correlations, matched_rows, nearest_rows
 
 N_SEQ, N_CTX, VOCAB, D = 64, 16, 30, 12

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.monosemanticity.ranking_table import Ranking, read_ranking
+from interp.monosemanticity.verdicts import Ranking, read_ranking
 from interp.notebook import Markup, card, facts, interval_mark, table
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, TopKConfig, Transcoder

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from interp.monosemanticity.positions import SIZES, WIDTH, read_positions
+from interp.monosemanticity.contexts import SIZES, WIDTH, position_vectors, read_positions
 
 PIECES = ["def", " f", "(", "a", ",", "[", '"', "b", '"', "]", ")", ":\n", "    ", "return", " it", ". ", "So", "\n\n"]
 PIECES += ["x", "y"]
@@ -12,7 +12,7 @@ def told(pieces, spelt=True):
     vocab = list(dict.fromkeys(pieces))
     tokens = np.array([[vocab.index(piece) for piece in pieces]], np.int32)
     found = read_positions(tokens, vocab if spelt else None, range(len(vocab)))
-    return found, [dict(zip(SIZES, row.tolist(), strict=True)) for row in found.states]
+    return found, [dict(zip(SIZES, row.tolist(), strict=True)) for row in found]
 
 
 def test_each_token_knows_its_place():
@@ -30,7 +30,7 @@ def test_each_token_knows_its_place():
 
 def test_a_vector_has_a_one_for_each_trait():
     found, at = told(PIECES)
-    vectors = found.vectors(np.arange(len(PIECES)))
+    vectors = position_vectors(found)
     assert vectors.shape == (len(PIECES), WIDTH) and (vectors.sum(1) == len(SIZES)).all()
     begins = np.cumsum([0, *SIZES.values()])[:-1]
     for row, traits in zip(vectors, at, strict=True):

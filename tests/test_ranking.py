@@ -13,8 +13,8 @@ from interp.explain.described import _following, _promoted_share, describe
 from interp.features.feature_store import FeatureStore
 from interp.metrics.measures import MEASURES, measure_values
 from interp.monosemanticity.evidence import NAMES
-from interp.monosemanticity.ranking import rank_codes, rank_features, ranking_evidence
-from interp.monosemanticity.verdicts import verdict_shares
+from interp.monosemanticity.ranking import rank_codes, rank_features
+from interp.monosemanticity.verdicts import ranking_evidence, verdict_shares
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)

@@ -20,7 +20,8 @@ from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.manifests import write_manifest
-from interp.monosemanticity.ranking import rank_features, ranking_evidence
+from interp.monosemanticity.ranking import rank_features
+from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report import decoder_layout, write_report
 from interp.report.map_names import map_names, surroundings
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, number, numbers

@@ -6,13 +6,12 @@ import torch
 from scipy import stats
 
 from interp.codes import SparseCodes
-from interp.metrics.null_scale import null_scale
+from interp.metrics.null_scale import null_scale, rows_per_group
 from interp.monosemanticity.calibration import Calibration, fit_calibration
 from interp.monosemanticity.cohesion import NAMES, measure_cohesion
 from interp.monosemanticity.contexts import FUTURE, PAST, fit_contexts
 from interp.monosemanticity.evidence import collect_evidence
 from interp.monosemanticity.firings import FiringSampler, PairSummer, chunks
-from interp.monosemanticity.groups import rows_per_group
 from interp.monosemanticity.senses import part_senses, sense_stability
 from interp.monosemanticity.splits import CHANCE, FLOOR, Sample, best_split, candidate_splits, ratio_of, similarities
 from interp.monosemanticity.views import NAMES as VIEWS

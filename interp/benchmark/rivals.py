@@ -17,7 +17,8 @@ input is missing. With P the tokens at an offset, U the text's unigrams, L a lab
     purity, purity_excess          + Σ_L a / Σ a;   (purity − |L|/N) / (1 − |L|/N)
     label_nmi                      + I(fires; L) / √(H(fires) H(L))
 
-Coherences are activation-weighted, of vectors centred by their mean, between groups of neighbouring rows (`groups`).
+Coherences are activation-weighted, of vectors centred by their mean, between groups of neighbouring rows
+(`metrics.null_scale`).
 Failing: token-ness is not meaning; a dimensionality is superposition; a twin tells stability; the residual holds the
 very direction that a latent reads, so that any direction of large variance looks coherent; labels know only themselves.
 """
@@ -33,12 +34,11 @@ from interp.activations import ActivationStore
 from interp.codes import CodeStore, SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
-from interp.metrics.measures import Values
-from interp.metrics.tokens import tokens_around
+from interp.metrics.measures import Values, tokens_around
+from interp.metrics.null_scale import rows_per_group
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.contexts import embed_windows
 from interp.monosemanticity.firings import Embed, PairSummer, chunks
-from interp.monosemanticity.groups import rows_per_group
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
 _NAMES = [f"token_entropy_{place}" for place in _AROUND] + ["least_token_entropy", "token_concentration"]

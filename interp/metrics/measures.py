@@ -16,32 +16,40 @@ Sign: + where a large value is said to mean one meaning, − where a small one i
     burstiness                 +     firings / sequences fired in                   folklore           topics only
     density                    −     share of tokens it fires on                    control            no meaning
 
-`context_coherence` is the verdict's own evidence (`monosemanticity.evidence`), and taken there.
+P is of the tokens at an offset from the firings (0 is the firing token itself), U of the text's unigrams, KL = KL(P‖U):
+KL / (KL + H(P)) is the share of P's cross-entropy under U that P's own shape explains, 0 for any text, 1 for always one
+token. A word is a token with all its variants in case and space. `context_coherence` is the verdict's own evidence
+(`monosemanticity.evidence`), and taken there.
 
 To add a measure, write its function here under `@measure`: its column in a ranking, its row of `ranking_evidence` and
-its null (`nulls`) follow. What a measure fails at is what it takes for meaning: `tokens` says what token-ness is;
-effects on the next token say little of early layers, and a union of two tokens with one successor looks like one; a
-direction near another's may be a meaning split in two; a muddle that the data force on every seed is stable.
+its null (`nulls`) follow. What a measure fails at is what it takes for meaning. Token-ness: a feature of one abstract
+meaning (any French word) scores as a union would, and a token detector perfectly, whatever its other senses are; rarely
+firing latents look concentrated by chance (of K tokens in N firings, H is low by about (K − 1) / 2N). Effects on the
+next token say little of early layers, and a union of two tokens with one successor looks like one; a direction near
+another's may be a meaning split in two; a muddle that the data force on every seed is stable.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float64
+import scipy.sparse
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from interp.explain.vocabulary import plain_strings
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import scanned
-from interp.metrics.tokens import WordMass, tokens_around
 from interp.metrics.twins import best_correlations
-from interp.monosemanticity.firings import chunks
+from interp.monosemanticity.firings import CodeChunk, chunks
 
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
+MIN_SHARE = 0.5
+"""An offset that has a token behind fewer than this share of a latent's firings is not where it looks."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,57 @@ def burstiness(features: FeatureStore) -> Values:
 def density(features: FeatureStore) -> Values:
     found = column(features, "density")
     return np.where(found > 0, found, np.nan)
+
+
+class TokensAround(NamedTuple):
+    """NaN where no firing has a token at the offset."""
+
+    offsets: tuple[int, ...]
+    entropy: Float64[np.ndarray, "d_sae offset"]
+    """Nats."""
+    concentration: Float64[np.ndarray, "d_sae offset"]
+    n_80: Float64[np.ndarray, "d_sae offset"]
+    """The smallest number of tokens that hold 80 % of the firings."""
+    top_share: Float64[np.ndarray, "d_sae offset"]
+    """Share of firings on the most frequent token."""
+    is_looked_at: Bool[np.ndarray, "d_sae offset"]
+
+
+def tokens_around(features: FeatureStore) -> TokensAround:
+    """One column an offset that was counted, ascending."""
+    table = features.table("offsets").sort_values(["latent", "offset"])
+    offsets = tuple(int(offset) for offset in np.unique(table["offset"]))
+    names = ("n", "entropy", "kl", "n_80", "top_share")
+    n, entropy, kl, n_80, top_share = (table[name].to_numpy(float).reshape(-1, len(offsets)) for name in names)
+    whole = entropy + kl
+    return TokensAround(
+        offsets=offsets,
+        entropy=entropy,
+        concentration=np.divide(kl, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0),
+        n_80=np.where(n > 0, n_80, np.nan),
+        top_share=top_share,
+        is_looked_at=(n > 0) & (n >= MIN_SHARE * n.max(1, keepdims=True)),
+    )
+
+
+class WordMass:
+    """Adds up each latent's activation on each word chunk by chunk."""
+
+    def __init__(self, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
+        spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
+        word = np.unique(spelt, return_inverse=True)[1]
+        self._word, self._tokens = word, tokens.numpy().reshape(-1)
+        self._mass = scipy.sparse.csr_matrix((d_sae, int(word.max()) + 1))
+
+    def add(self, chunk: CodeChunk) -> None:
+        entries = chunk.activations.astype(np.float64), (chunk.latents, self._word[self._tokens[chunk.rows]])
+        self._mass = self._mass + scipy.sparse.csr_matrix(entries, shape=self._mass.shape)
+
+    @property
+    def largest_share(self) -> Float64[np.ndarray, " d_sae"]:
+        """Of a latent's activation, what falls on its commonest word; NaN where it never fires."""
+        total, most = np.asarray(self._mass.sum(1)).ravel(), np.asarray(self._mass.max(1).todense()).ravel()
+        return np.divide(most, total, out=np.full(len(most), np.nan), where=total > 0)
 
 
 def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:

@@ -12,7 +12,7 @@ z and band of each measure that has a null (`null_scale`). A measure says which 
     none          burstiness and density do not depend on the text
 
 A shifted latent keeps its rate, its bursts and its company, and loses its meaning. The shifts are the verdict's own
-(`monosemanticity.groups`); the latents of all shifts lie side by side in one store, and one scan counts them. Latents
+(`null_scale`); the latents of all shifts lie side by side in one store, and one scan counts them. Latents
 of similar size share their nulls, so UNITS suffice.
 
 Source: shrinkage, Ledoit & Wolf 2004, without which C fits its own rows; the rest, own. Cost: a scan of UNITS latents a
@@ -39,10 +39,9 @@ from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.scan import check_labelled, labels_digest, scanned
 from interp.metrics.measures import MEASURES, Values, column
-from interp.metrics.null_scale import POOL, NullScale, normal_scale, null_scale
+from interp.metrics.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale, null_scale
 from interp.monosemanticity.evidence import Evidence
 from interp.monosemanticity.firings import CodeChunk
-from interp.monosemanticity.senses import MIN_GROUPS
 
 UNITS = 512
 """Latents that are shifted; enough for the null, since latents are pooled."""

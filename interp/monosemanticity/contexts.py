@@ -1,4 +1,5 @@
-"""What a firing's surroundings look like as a vector, learnt from the scanned tokens alone.
+"""What stands around a firing, as vectors: its surroundings, learnt from the scanned tokens alone, and its place in the
+line, sentence, paragraph, brackets and word, read off the text.
 
 In: token ids. Out: a vector for each token and, from these, for the window around any position (`Contexts`).
 
@@ -7,18 +8,28 @@ In: token ids. Out: a vector for each token and, from these, for the window arou
     e(t)  = Σ_{−PAST ≤ δ ≤ FUTURE, δ ≠ 0} s(x_{t+δ}) v(x_{t+δ}),  s(a) = 1 / (1 + p(a) / 10⁻³)   (Arora et al. 2017)
 
 e is centred by its mean over the text and normalised: without that every pair of contexts looks alike. The token at t
-itself is left out, so that a token detector gets no credit for its token; `token_vectors[x_t]` stands beside e(t).
-Windows never cross the edge of a sequence. Cost: one SVD of the co-occurrences (2 s of one core for 1.2 million tokens
-of 2048 kinds), then PAST + FUTURE vector additions a position.
+itself is left out, so that a token detector gets no credit for its token. Windows never cross the edge of a sequence.
+
+In: tokens and how they are spelt. Out: for each position the value of each trait (`read_positions`), counts binned:
+
+    line, sentence     tokens since it began          paragraph   tokens since an empty line
+    sequence           tokens since it began          word        tokens since a space
+    indent             characters of white space that the line began with
+    depth, bracket     brackets that are open, and the innermost;    quotes   whether a double quote is open
+
+Cost: one SVD of the co-occurrences (2 s of one core for 1.2 million tokens of 2048 kinds), then PAST + FUTURE vector
+additions a position.
 Failing: a bag of tokens has no order and no syntax. A rare token's vector is mostly noise, and little of a window's sum
-is left of it. By a sequence's edge a context is of few tokens. In text of one topic all differences are of style.
+is left of it. By a sequence's edge a context is of few tokens. In text of one topic all differences are of style. What
+was open before the sequence began is not known, and a full stop in a number or name ends a sentence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, UInt8
 from numba import njit
 from torch import Tensor
 
@@ -30,6 +41,13 @@ MAX_NEIGHBOURS = 1024
 """Commonest tokens beside which a token is counted for its role."""
 MAX_TOKENS = 2_000_000
 """Co-occurrences are counted on at most this many tokens, in sequences spread evenly over the text."""
+SIZES = {"line": 8, "sentence": 8, "paragraph": 4, "sequence": 8, "word": 4, "indent": 5, "depth": 5, "bracket": 4,
+         "quotes": 2}  # fmt: skip
+"""Of each trait, how many values it has."""
+WIDTH = sum(SIZES.values())
+BRACKETS = "([{"
+_FIRST = np.cumsum([0, *SIZES.values()])[:-1]
+_NEWLINE, _EMPTY, _STOP, _SPACE, _INDENT, _OPENED, _KIND, _QUOTES = range(8)
 
 
 @dataclass(frozen=True)
@@ -153,4 +171,80 @@ def _embed(tokens, n_ctx, rows, summands, past, future, mean):
                 square += vector[d] * vector[d]
             if square > 0:
                 vector /= np.sqrt(square)
+    return out
+
+
+def read_positions(
+    tokens: Int[np.ndarray, "seq pos"], vocab: Sequence[str] | None, seen: Sequence[int]
+) -> UInt8[np.ndarray, "row trait"]:
+    """The value of each trait at every position. vocab: None where nothing is known of how tokens are spelt; seen: the
+    ids that occur."""
+    told = np.zeros((int(tokens.max(initial=0)) + 1, 8), np.int16)
+    if vocab is not None:
+        for token in seen:
+            told[token] = _told(vocab[token])
+    return _states(np.ascontiguousarray(tokens), told, vocab is not None)
+
+
+def position_vectors(states: UInt8[np.ndarray, "row trait"]) -> Float32[np.ndarray, "row value"]:
+    """1 for each value that holds at a row, 0 for the others."""
+    out = np.zeros((len(states), WIDTH), np.float32)
+    np.put_along_axis(out, states + _FIRST, 1, axis=1)
+    return out
+
+
+def _told(string: str) -> tuple[int, ...]:
+    """What a token says of those after it, in the order of the constants."""
+    bare, inner = string.rstrip(), string.strip()
+    after_line = string.rpartition("\n")[2]
+    opened = sum((c in BRACKETS) - (c in ")]}") for c in string)
+    kinds = [BRACKETS.index(c) + 1 for c in string if c in BRACKETS]
+    return (
+        "\n" in string,
+        string.count("\n") > 1,
+        bool(bare) and bare[-1] in ".!?。！？؟",
+        string[:1].isspace() or not inner[:1].isalnum(),
+        len(after_line) - len(after_line.lstrip()) if not after_line.strip() or "\n" in string else 0,
+        opened,
+        kinds[-1] if kinds else 0,
+        string.count('"') % 2,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _binned(n, most):
+    value = n if n < 5 else 5 if n <= 8 else 6 if n <= 16 else 7
+    return min(value, most - 1)
+
+
+@njit(cache=True, nogil=True)
+def _states(tokens, told, spelt):
+    n_seq, n_ctx = tokens.shape
+    out = np.zeros((n_seq * n_ctx, 9), np.uint8)
+    kinds = np.zeros(n_ctx + 1, np.int64)
+    for seq in range(n_seq):
+        line = sentence = paragraph = word = indent = depth = quotes = 0
+        for position in range(n_ctx):
+            row, token = out[seq * n_ctx + position], told[tokens[seq, position]]
+            row[3] = position if position < 2 else min(7, 1 + int(np.log2(position)))
+            if not spelt:
+                continue
+            word = 0 if token[_SPACE] else word + 1
+            row[0], row[1], row[4] = _binned(line, 8), _binned(sentence, 8), min(word, 3)
+            row[2] = 0 if paragraph < 5 else 1 if paragraph < 17 else 2 if paragraph < 65 else 3
+            row[5], row[6], row[7], row[8] = min(4, (indent + 3) // 4), min(depth, 4), kinds[depth], quotes
+            if token[_NEWLINE]:
+                paragraph = 0 if token[_EMPTY] or line == 0 else paragraph + 1
+                line, sentence, indent = 0, 0, token[_INDENT]
+            elif line == 0 and token[_INDENT]:
+                indent += token[_INDENT]
+            else:
+                line, paragraph = line + 1, paragraph + 1
+                sentence = 0 if token[_STOP] else sentence + 1
+            quotes = (quotes + token[_QUOTES]) % 2
+            if token[_OPENED] > 0 and depth < n_ctx:
+                depth += 1
+                kinds[depth] = token[_KIND]
+            elif token[_OPENED] < 0 and depth > 0:
+                depth -= 1
     return out

@@ -6,7 +6,7 @@ In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, t
     2  One pass over the codes: pair sums of the firings on their text and on each shifted one, and a sample of firings,
        stratified by strength, at most one from a group and slice (`firings`). A window of the text that stands in
        several sequences counts in the first (`features.examples`). Whoever else counts firings listens.
-    3  From the sample: cohesion with its replicates, and senses; both again on shifted text (`sampled`).
+    3  From the sample: cohesion with its replicates, and senses; both again on shifted text (`senses`).
 
 `context_coherence` and `token_coherence` are the activation-weighted mean cosine of the contexts, and of the tokens'
 vectors, of two firings in different groups (`firings.PairSums`; MonoScore, arXiv 2504.02821, centred embeddings).
@@ -27,7 +27,7 @@ from numpy.random import Generator as Random
 
 from interp.features.examples import first_windows
 from interp.files import Progress
-from interp.metrics.null_scale import NullScale, null_scale
+from interp.metrics.null_scale import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.contexts import fit_contexts
 from interp.monosemanticity.firings import (
@@ -38,9 +38,14 @@ from interp.monosemanticity.firings import (
     PairSummer,
     chunks,
 )
-from interp.monosemanticity.groups import MIN_BLOCK, circular_shifts, rows_per_group
-from interp.monosemanticity.sampled import FIRINGS_PER_SLICE, SLICES, Measured, SampledFirings, measure_latents
-from interp.monosemanticity.senses import MIN_GROUPS, HasOne
+from interp.monosemanticity.senses import (
+    FIRINGS_PER_SLICE,
+    SLICES,
+    HasOne,
+    Measured,
+    SampledFirings,
+    measure_latents,
+)
 from interp.monosemanticity.views import Views, fit_views
 
 COHERENCES = ("context_coherence", "token_coherence")

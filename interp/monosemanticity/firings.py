@@ -1,8 +1,8 @@
 """One pass over the codes: where latents fire, summed and sampled so that each measure can go on without them.
 
 In: codes of rows in token order, chunk by chunk. Out: sums over pairs of firings, and a sample of firings. Firings of
-one passage share their surroundings, so pairs are of different groups (`groups`) only. With firing i of latent u at
-strength a_i, in group g(i), with embedding e_i = [context | token]:
+one passage share their surroundings, so pairs are of different groups (`metrics.null_scale`) only. With firing i of
+latent u at strength a_i, in group g(i), with embedding e_i = [context | token]:
 
     dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)
     mass_u = Σ_{g(i) ≠ g(j)} a_i a_j         = (Σ_i a_i)²     − Σ_g (Σ_{i∈g} a_i)²

@@ -7,7 +7,8 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
     ci_low, ci_high         its 95 % interval over the firings sampled and the worlds calibrated on; NaN likewise
     verdict                 dead           never fires
                             too_rare       fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or
-                                           blocks of a long one (`groups`): two equal senses could not be told from one
+                                           blocks of a long one (`metrics.null_scale`): two equal senses could not be
+                                           told from one
                             faint          fires, but never a quarter as strongly as the median latent (`interp.faint`):
                                            it does next to nothing, and is not tested unless it is asked for
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
@@ -24,7 +25,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
     sure                    the interval lies on one side of ½; a monosemantic or polysemantic latent that is not sure
                             has the likelier of the two verdicts, no more
     learnt                  probability that it is the model's own, not the text's statistics seen through random
-                            weights (`learnt`); NaN where it was not tested or there is no evidence of it
+                            weights (`calibration`); NaN where it was not tested or there is no evidence of it
     view                    in what its firings are most alike (`views`)
     context_coherence       mean cosine of the contexts of two firings, activation-weighted (`evidence`)
     token_entropy, …, density                          the measures of `metrics.measures`
@@ -43,7 +44,7 @@ idea or a tone, say, is no common meaning here; two meanings of one script, topi
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,20 +56,14 @@ from interp.faint import is_faint
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import identity
 from interp.files import Progress
-from interp.metrics.measures import MEASURES, measure_values
-from interp.metrics.null_scale import NullScale
+from interp.metrics.measures import MEASURES, WordMass, measure_values
+from interp.metrics.null_scale import NullScale, circular_shifts
 from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scales
-from interp.metrics.tokens import WordMass
 from interp.metrics.twins import check_twin
-from interp.monosemanticity.calibration import Calibration
+from interp.monosemanticity.calibration import Calibration, LearntFit, learnt_evidence
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
-from interp.monosemanticity.evidence_rows import evidence_rows
-from interp.monosemanticity.evidence_rows import ranking_evidence as ranking_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
-from interp.monosemanticity.groups import circular_shifts
-from interp.monosemanticity.learnt import LearntFit, learnt_evidence
-from interp.monosemanticity.ranking_table import Ranking
-from interp.monosemanticity.verdicts import UNTESTED, verdict_columns
+from interp.monosemanticity.verdicts import UNTESTED, Ranking, evidence_rows, verdict_columns
 from interp.tensor_checks import check_token_ids
 
 MAX_NULLS = 1000
@@ -118,24 +113,26 @@ def rank_features(
     table = features.table("features").sort_values("latent")
     maxima = table["max"].fillna(0).to_numpy(np.float32)
     facts = FiringFacts(maxima, table["n_active"].to_numpy(np.int64))
-    faint = None if judge_faint else is_faint(maxima, None if features.W_dec is None else table["dec_norm"].to_numpy())
+    faint = np.zeros(features.d_sae, bool)
+    if not judge_faint:
+        faint = np.asarray(is_faint(maxima, None if features.W_dec is None else table["dec_norm"].to_numpy()))
     shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
-    given = features.tokens, features.codes, features.vocab, facts, calibration, features.is_spelt
+    given = features.tokens, features.codes, features.vocab, features.is_spelt, facts, calibration, faint
     options: dict[str, Any] = {"nulls": nulls, "seed": seed, "bootstraps": BOOTSTRAPS, "progress": progress}
-    judged = _judge(*given, faint, listeners=[sampled.add, rule_sample.add], chosen=chosen, **options)
+    columns, evidence = _judge(*given, chosen & ~faint, listeners=[sampled.add, rule_sample.add], **options)
     words, senses = describe(
-        features, judged.evidence, rule_sample, maxima, judged.looked_at, labels if use_labels else None, progress
+        features, evidence, rule_sample, maxima, chosen & ~faint, labels if use_labels else None, progress
     )
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
-    values = measure_values(features, twin=twin, known={"token_share": judged.columns["token_share"]})
-    scales = measure_scales(values, features, sampled, judged.evidence, labels=labels, twin=twin, seed=seed)
+    values = measure_values(features, twin=twin, known={"token_share": columns["token_share"]})
+    scales = measure_scales(values, features, sampled, evidence, labels=labels, twin=twin, seed=seed)
     own = LearntFit.load().probability(learnt_evidence(features, effects, matches))
-    columns = judged.columns | {"learnt": np.where(np.isin(judged.columns["verdict"], UNTESTED), np.nan, own)}
+    columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, own)}
     columns |= {"explanation": words.phrases, **rule, "senses": senses}
-    columns |= {**values, "density": judged.columns["density"], "n_sequences": table["n_sequences"].to_numpy()}
-    table = _ranked(columns, judged.evidence, values, scales, chosen)
+    columns |= {**values, "density": columns["density"], "n_sequences": table["n_sequences"].to_numpy()}
+    table = _ranked(columns, evidence, values, scales, chosen)
     table.attrs["features"] = identity(features)
     return table
 
@@ -162,34 +159,27 @@ def rank_codes(
     n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
     check_codes(codes, tokens)
     names = [str(i) for i in range(n_ids)] if vocab is None else vocab
-    given = tokens, codes, names, count_firings(codes), calibration, vocab is not None, faint
-    judged = _judge(*given, nulls=nulls, seed=seed, progress=progress)
-    return _ranked(judged.columns, judged.evidence, {"token_share": judged.columns["token_share"]}, {})
-
-
-class _Judged(NamedTuple):
-    columns: dict[str, Any]  # in the order of the latents
-    evidence: Evidence
-    looked_at: Bool[np.ndarray, " d_sae"]
+    left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
+    given = tokens, codes, names, vocab is not None, count_firings(codes), calibration, left_out
+    columns, evidence = _judge(*given, ~left_out, nulls=nulls, seed=seed, progress=progress)
+    return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 
 def _judge(
     tokens: Int[torch.Tensor, "seq pos"],
     codes: CodeSource,
     vocab: Sequence[str],
+    is_spelt: bool,
     facts: FiringFacts,
     calibration: Calibration | None,
-    is_spelt: bool,
-    faint: Bool[Any, " d_sae"] | None,
-    *,
+    faint: Bool[np.ndarray, " d_sae"],
+    looked_at: Bool[np.ndarray, " d_sae"],
     listeners: Sequence[Listener] = (),
-    chosen: Bool[np.ndarray, " d_sae"] | None = None,
     **options: Any,
-) -> _Judged:
-    """options: of `collect_evidence`."""
+) -> tuple[dict[str, Any], Evidence]:
+    """The columns of the verdict, in the order of the latents, and what they are made of. options: of
+    `collect_evidence`."""
     calibration, words = calibration or Calibration.load(), WordMass(tokens, vocab, codes.d_sae)
-    is_faint_one = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
-    looked_at = ~is_faint_one if chosen is None else chosen & ~is_faint_one
     evidence = collect_evidence(
         tokens,
         codes,
@@ -201,8 +191,7 @@ def _judge(
         chosen=looked_at,
         **options,
     )
-    columns = verdict_columns(evidence, calibration, words.largest_share, facts.n_active, len(codes), is_faint_one)
-    return _Judged(columns, evidence, looked_at)
+    return verdict_columns(evidence, calibration, words.largest_share, facts.n_active, len(codes), faint), evidence
 
 
 _ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]

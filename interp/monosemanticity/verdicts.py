@@ -1,15 +1,21 @@
-"""The verdict of each latent, from its evidence; how many latents of a ranking have each, and how sure that is.
+"""The verdict of each latent, from its evidence; the ranking as a table that shows itself, and what it says in sum.
 
-In: evidence and its calibration. Out: the columns of a ranking that say the verdict (`ranking` has their meaning).
-In: a ranking, or any table with its columns `verdict`, `sure` and `n_senses`. Out: counts, and shares with intervals.
+In: evidence and its calibration, the measures and the nulls of both. Out: the columns of a ranking that say the verdict
+and what it is made of (`ranking` has their meaning); `Ranking`, which in a notebook and in a terminal shows the columns
+that tell a latent, of 40. In: a ranking, or any table with its columns `verdict`, `sure` and `n_senses`. Out: counts,
+and shares with intervals.
 """
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
+from interp import notebook
+from interp.metrics.null_scale import NullScale
 from interp.monosemanticity import views
 from interp.monosemanticity.calibration import Calibration, calibrate
 from interp.monosemanticity.evidence import NAMES, Evidence
@@ -27,6 +33,12 @@ DENSE_WITHOUT_MEANING = 0.1
 BASE_RATE_Z = 3.0
 LEXICAL_SHARE = 0.9
 """Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
+_STATED = ("measure", "value", "z", "null_low", "null_high")
+NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
+SHOWN = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
+N_ROWS, N_CHARACTERS = 10, 90
+MIN_F1 = 0.3
+"""A rule below it explains nothing, and is left out."""
 
 
 def verdict_columns(
@@ -56,6 +68,91 @@ def verdict_columns(
         "density": density,
         "n_active": n_active,
     }
+
+
+def evidence_rows(
+    evidence: Evidence,
+    measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
+    scales: Mapping[str, NullScale],
+    latents: Int64[np.ndarray, " latent"],
+) -> pd.Series:
+    """Of some latents, a list of dictionaries each; None where there is no null."""
+    n_senses = np.where(evidence.testable, evidence.n_senses, np.nan)
+    stated: dict[str, tuple[np.ndarray, NullScale | None]]
+    stated = {name: (evidence.of(name), evidence.null(name)) for name in (*NAMES[2:], *NAMES[:2])}
+    stated |= {"n_senses": (n_senses, evidence.senses_null)}
+    stated |= {name: (values, scales.get(name)) for name, values in measures.items()}
+    listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
+    for name, (values, null) in stated.items():
+        numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
+        known = np.isfinite(numbers)
+        as_stated = np.where(known, numbers.astype(object), None)
+        for place in np.flatnonzero(known[:, 0]):
+            listed[int(latents[place])].append(dict(zip(_STATED, (name, *as_stated[place]), strict=True)))
+    return pd.Series(list(listed.values()), index=latents, dtype=object)
+
+
+def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.DataFrame:
+    """What the verdict of a latent is made of, and its measures: `measure`, `value`, `z`, `null_low`, `null_high`, NaN
+    where there is no null. Without a latent: of all, with their `latent`.
+
+    Raises ValueError where the ranking has no such latent, or no evidence.
+    """
+    if "evidence" not in ranking:
+        raise ValueError("the ranking has no column evidence: an earlier version made it; rank the features again")
+    rows = ranking if latent is None else ranking[ranking["latent"] == latent]
+    if latent is not None and rows.empty:
+        raise ValueError(f"latent={latent} is not in the ranking")
+    pairs = zip(rows["latent"], rows["evidence"], strict=True)
+    listed = [{"latent": at, **row} for at, own in pairs if isinstance(own, list | np.ndarray) for row in own]
+    table = pd.DataFrame(listed, columns=["latent", *_STATED]).astype(dict.fromkeys(_STATED[1:], float))
+    return table if latent is None else table.drop(columns="latent")
+
+
+class Ranking(pd.DataFrame):
+    """A DataFrame in everything; parts of it that lack a column which it shows look as pandas shows them."""
+
+    @property
+    def _constructor(self) -> Callable[..., "Ranking"]:
+        return Ranking
+
+    def __repr__(self) -> str:
+        if not set(NEEDED) <= set(self.columns):
+            return super().__repr__()
+        shown = pd.DataFrame(self)[[name for name in SHOWN if name in self]]
+        return f"{self._title()}\n{shown.to_string(max_rows=N_ROWS, max_colwidth=40, float_format='{:.3f}'.format)}"
+
+    def _repr_html_(self) -> str | None:
+        if not set(NEEDED) <= set(self.columns):
+            return super()._repr_html_()  # type: ignore[misc]
+        rows = [_row(row) for row in self.head(N_ROWS).to_dict(orient="records")]
+        more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
+        head = ("latent", "verdict", "one meaning", "used by the model", "senses", "explanation", "F1")
+        return notebook.card(self._title(), notebook.table(head, rows), more)
+
+    def _title(self) -> str:
+        counts = self["verdict"].value_counts()
+        said = ", ".join(f"{n:,} {str(name).replace('lexical', 'single-token')}" for name, n in counts.items())
+        return f"Ranking of {len(self):,} latents: {said}".replace("_", " ")
+
+
+def _row(row: dict) -> tuple[object, ...]:
+    f1 = row.get("explanation_f1", float("nan"))
+    rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
+    rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
+    p = row["monosemanticity"]
+    told = notebook.verdict_mark(str(row["verdict"]), bool(row["sure"]) or p != p)
+    probability = notebook.interval_mark(p, row["ci_low"], row["ci_high"])
+    own = row.get("learnt", float("nan"))
+    used = "" if own != own else f"{own:.2f}"
+    return row["latent"], told, probability, used, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""
+
+
+def read_ranking(file: str | Path) -> Ranking:
+    table = pd.read_parquet(file)
+    ranking = Ranking(table)
+    ranking.attrs = table.attrs
+    return ranking
 
 
 def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ In: tokens and, where known, how they are spelt. Out: `Views`, which embeds any 
     form           how it is spelt: its script, shape, and character n-grams, hashed
     previous, previous_same, next, next_same      role and same of the tokens beside it
     recent         the `token` vectors of the five tokens before it
-    position       where it is in its line, sentence, paragraph, brackets and word (`positions`)
+    position       where it is in its line, sentence, paragraph, brackets and word (`contexts`)
 
 Each is centred and whitened over the text,
 
@@ -31,10 +31,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Float32, Int, Int64, UInt8
 
-from interp.monosemanticity.contexts import Contexts, embed_windows
-from interp.monosemanticity.positions import Positions, read_positions
+from interp.monosemanticity.contexts import Contexts, embed_windows, position_vectors, read_positions
 
 LOOKED_UP = {
     "token": ("token", 0), "role": ("role", 0), "same": ("same", 0), "form": ("form", 0), "previous": ("role", -1),
@@ -60,7 +59,7 @@ class Views:
     tables: dict[str, Float32[np.ndarray, "d_vocab dim"]]
     """Vectors by token, whitened; the last row is for "no token there"."""
     contexts: Contexts
-    positions: Positions
+    positions: UInt8[np.ndarray, "row trait"]
     windows: dict[str, tuple[Float32[np.ndarray, " dim"], Float32[np.ndarray, "dim dim"]]]
     """Of the others: mean and whitening matrix."""
 
@@ -86,7 +85,7 @@ class Views:
         if name == "surroundings":
             return _pad(self.contexts.embed(self.tokens, rows))
         if name == "position":
-            return _pad(self.positions.vectors(rows))
+            return _pad(position_vectors(self.positions[rows]))
         return embed_windows(self.tokens, rows, self.tables["token"], past=RECENT, future=0)
 
 

@@ -19,7 +19,7 @@ from interp.features.scan import check_table
 from interp.figures.training_curves import training_rows
 from interp.files import read_json
 from interp.manifests import MANIFEST, read_manifest, verify
-from interp.monosemanticity.ranking import ranking_evidence
+from interp.monosemanticity.verdicts import ranking_evidence
 from interp.quality import decoder_digest
 from interp.report.verdict_evidence import COLUMNS
 from interp.report.wider import Wider, open_wider, wider_of

@@ -183,7 +183,7 @@ def _twin(config: RankingConfig) -> "FeatureStore | None":
     optional=("effects", "nulls"),
     own={"ranking": RankingConfig},
     outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", "interp.monosemanticity.ranking_table:read_ranking")},
+    opens={"ranking": ("ranking.parquet", "interp.monosemanticity.verdicts:read_ranking")},
     summary=verdicts,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

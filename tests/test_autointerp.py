@@ -19,8 +19,15 @@ import torch
 
 from interp.autointerp.endpoint import Answer, Endpoint, EndpointConfig, api_key
 from interp.autointerp.judge import Judge, JudgeConfig, agreement
-from interp.autointerp.prompts import MARKS, explain_messages, judge_messages, read_explanation, read_judgements
-from interp.autointerp.windows import Window, sample_windows
+from interp.autointerp.prompts import (
+    MARKS,
+    Window,
+    explain_messages,
+    judge_messages,
+    read_explanation,
+    read_judgements,
+    sample_windows,
+)
 from interp.cli import main
 from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore

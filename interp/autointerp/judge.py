@@ -24,8 +24,7 @@ import pandas as pd
 
 from interp.autointerp import prompts
 from interp.autointerp.endpoint import Answer, Body, Endpoint, Estimate
-from interp.autointerp.prompts import TASKS, read_explanation
-from interp.autointerp.windows import LatentWindows, Window, sample_windows
+from interp.autointerp.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
 

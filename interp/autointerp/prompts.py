@@ -1,19 +1,34 @@
-"""What a language model is asked, and how strictly its answers are read.
+"""What a language model is shown of a latent and asked, and how strictly its answers are read.
 
-    explain     marked texts in which a latent fires      → {"explanation": "…"}
-    detection   an explanation, texts                     → [1, 0, …]    does the text contain it?
-    fuzzing     an explanation, texts with marked tokens  → [1, 0, …]    are the marked tokens what it describes?
+    explain     firings of the fit half, the strongest, and some of each slice of (0, max]   → {"explanation": "…"}
+    detection   an explanation, and texts of the other half: as many windows in which the    → [1, 0, …]
+                latent fires, drawn evenly from the slices of (0, max], as windows in which
+                it is silent throughout, drawn anywhere; does the text contain it?
+    fuzzing     the same with marked tokens: are these what the explanation describes?       → [1, 0, …]
 
-Text of the corpus goes in as JSON, apart from the instructions. An answer must be the JSON asked for and nothing more;
-only a code fence around it, and a closed <think> … </think> before it, are taken off. Any other answer is None.
+Of a sequence at most one firing is taken. Windows are as long as those of the store's examples. Text of the corpus goes
+in as JSON, apart from the instructions. An answer must be the JSON asked for and nothing more; only a code fence around
+it, and a closed <think> … </think> before it, are taken off. Any other answer is None.
 """
 
 import json
 import re
 from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 
-from interp.autointerp.windows import Window
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int64
 
+from interp.explain.vocabulary import plain_strings
+from interp.features.feature import joined_pieces
+from interp.features.feature_store import FeatureStore
+from interp.monosemanticity.firings import chunks
+
+MIN_WINDOWS = 3
+"""Of each kind; a latent with fewer is not judged."""
+_CANDIDATES = 32
 Messages = list[dict[str, str]]
 MARKS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("⟪⟪", "⟫⟫"))
 """Signs around a marked run of tokens: the first pair that no text of the request holds."""
@@ -44,6 +59,74 @@ _SYSTEM = {
     ),
 }
 TASKS = ("detection", "fuzzing")
+
+
+class Window(NamedTuple):
+    pieces: tuple[str, ...]
+    """The strings of its tokens."""
+    values: tuple[float, ...]
+    """The latent's activation on each."""
+    marked: tuple[int, ...]
+    """Places of the tokens that are marked: those that fire, or in a silent window others."""
+    interval: int
+    """Slice of (0, max] of its strongest firing; −1 in a silent window."""
+    row: int
+    """seq * n_ctx + pos of the firing that it was drawn for, or of the middle of a silent one."""
+
+    @property
+    def fires(self) -> bool:
+        return self.interval >= 0
+
+    def text(self, marks: tuple[str, str] = ("", "")) -> str:
+        """As one string, with the signs of `marks` around each run of marked tokens. Stray bytes, which the vocabulary
+        shows as ⟨d7⟩, are joined to the characters that they make."""
+        runs = groupby(joined_pieces(self.pieces), lambda piece: any(place in self.marked for place in piece[1]))
+        said = ((is_marked, "".join(text for text, _ in run)) for is_marked, run in runs)
+        return "".join(f"{marks[0]}{text}{marks[1]}" if is_marked else text for is_marked, text in said)
+
+
+class LatentWindows(NamedTuple):
+    latent: int
+    maximum: float
+    shown: list[Window]
+    """To explain it from."""
+    firing: list[Window]
+    silent: list[Window]
+    """As many as `firing`, in the same order: silent[i] is marked at the places of firing[i]."""
+
+
+def sample_windows(
+    features: FeatureStore, latents: Sequence[int], *, n_windows: int, n_shown: int, seed: int
+) -> list[LatentWindows]:
+    """For each latent up to `n_windows` of each kind to judge by, and `n_shown` to explain from.
+
+    Latents with fewer than `MIN_WINDOWS` of a kind are left out.
+    """
+    if not latents:
+        return []
+    vocab, fit = plain_strings(features.vocab), features.fit_half().numpy()
+    examples = features.sql(
+        "select e.latent, e.kind, e.interval, e.row, e.tokens, e.values, f.max as maximum "
+        "from examples e join features f on e.latent = f.latent "
+        f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
+    )
+    held_out, n = np.flatnonzero(~fit), _CANDIDATES * n_windows
+    centres = np.stack([_drawn(held_out, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
+    silent = _silent(features, latents, centres)
+    found = []
+    for i, latent in enumerate(latents):
+        mine, generator = examples[examples.latent == latent], np.random.default_rng([seed, latent])
+        in_fit = fit[mine.row.to_numpy() // features.n_ctx]
+        held = mine[~in_fit & (mine.kind == "interval").to_numpy()]
+        shown, firing = (
+            [_firing_window(features, row, vocab) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
+            for rows, n in ((mine[in_fit], n_shown), (held, n_windows))
+        )
+        pairs = zip(centres[i][silent[i]], firing, strict=False)
+        quiet = [_silent_window(features, int(row), vocab, like) for row, like in pairs]
+        if len(quiet) >= MIN_WINDOWS:
+            found.append(LatentWindows(latent, float(mine.maximum.iloc[0]), shown, firing[: len(quiet)], quiet))
+    return found
 
 
 def explain_messages(examples: Sequence[Window], maximum: float) -> Messages:
@@ -80,6 +163,60 @@ def read_explanation(answer: str | None) -> str | None:
     given = _json(answer)
     text = given.get("explanation") if isinstance(given, dict) else None
     return " ".join(text.split()) or None if isinstance(text, str) else None
+
+
+def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.random.Generator) -> list[pd.Series]:
+    """Up to n of them, turn and turn about from the slices of activation, each from another sequence."""
+    shuffled = examples.iloc[generator.permutation(len(examples))]
+    turn = shuffled.groupby("interval").cumcount()
+    ordered = shuffled.iloc[np.lexsort([-shuffled.interval.to_numpy(), turn.to_numpy()])]
+    first = ~(ordered.row // n_ctx).duplicated()
+    return [row for _, row in ordered[first].head(n).iterrows()]
+
+
+def _drawn(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
+    """Rows anywhere in the sequences."""
+    generator = np.random.default_rng(seed)
+    return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)
+
+
+def _span(features: FeatureStore, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    settings, first = features.meta["settings"], row - row % features.n_ctx
+    start = np.maximum(row - settings["window_before"], first)
+    return start, np.minimum(row + settings["window_after"] + 1, first + features.n_ctx)
+
+
+def _silent(
+    features: FeatureStore, latents: Sequence[int], centres: Int64[np.ndarray, "latent candidate"]
+) -> Bool[np.ndarray, "latent candidate"]:
+    """Whether the latent is silent in the window around each row; one pass over the codes."""
+    start, stop = _span(features, centres)
+    silent = np.ones(centres.shape, bool)
+    place = np.full(features.d_sae, -1)
+    place[list(latents)] = np.arange(len(latents))
+    for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), features.n_ctx):
+        which = place[chunk.latents]
+        kept = (which >= 0) & (chunk.values > 0)
+        rows, which = chunk.rows[kept], which[kept]
+        for i in np.unique(which):
+            mine = rows[which == i]
+            silent[i] &= np.searchsorted(mine, start[i]) == np.searchsorted(mine, stop[i])
+    return silent
+
+
+def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str]) -> Window:
+    values, n_slices = np.asarray(example["values"], np.float64), features.meta["settings"]["n_intervals"]
+    interval = int(np.ceil(min(1.0, values.max() / example.maximum) * n_slices)) - 1
+    pieces, marked = tuple(vocab[token] for token in example.tokens), np.flatnonzero(values > 0)
+    return Window(pieces, tuple(values.tolist()), tuple(marked.tolist()), interval, int(example.row))
+
+
+def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Window) -> Window:
+    """Marked at the same places as another window, as far as it reaches."""
+    start, stop = (int(edge) for edge in _span(features, np.asarray(row)))
+    pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
+    marked = tuple(sorted({at % len(pieces) for at in like.marked}))
+    return Window(pieces, (0.0,) * len(pieces), marked, -1, row)
 
 
 def _json(answer: str | None) -> object:

@@ -13,9 +13,9 @@ import tomli_w
 
 from analyses.attack_trial import Case
 from interp.cli import COMMANDS
-from interp.cli.arguments import command_name
+from interp.cli.console import command_name
 from interp.pipeline.config import RunConfig
-from interp.pipeline.stage import STAGES
+from interp.pipeline.stages import STAGES
 
 INTEGERS = (0, -1, -5, 1, 7, 10**7, 10**9, 2**31, 10**15, 2**63 - 1, 2**64, 10**30, -(10**30))
 FLOATS = (0.0, -1.0, 0.5, 1e-300, 1e308, math.nan, math.inf, -math.inf)

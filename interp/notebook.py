@@ -33,23 +33,16 @@ def card(title: object, *parts: object) -> str:
 
 def facts(values: Mapping[str, Any]) -> Markup:
     """Names with their values, side by side as long as there is room; what is None or empty is left out."""
-    shown = ((name, value) for name, value in values.items() if value not in (None, ""))
-    return Markup(
-        "".join(
-            f'<span style="display:inline-block;margin-right:18px"><span style="opacity:.7">{markup(name)}</span> '
-            f"{markup(value)}</span>"
-            for name, value in shown
-        )
-    )
+    look = '<span style="display:inline-block;margin-right:18px"><span style="opacity:.7">'
+    shown = (f"{look}{markup(name)}</span> {markup(v)}</span>" for name, v in values.items() if v not in (None, ""))
+    return Markup("".join(shown))
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
     """Cells aligned left, which is how notebooks show words."""
     top = "".join(f'<th style="{_CELL};border-top:0;font-weight:600">{markup(cell)}</th>' for cell in head)
-    body = "".join(
-        "<tr style='background:none'>" + "".join(f'<td style="{_CELL}">{markup(cell)}</td>' for cell in row) + "</tr>"
-        for row in rows
-    )
+    lines = ("".join(f'<td style="{_CELL}">{markup(cell)}</td>' for cell in row) for row in rows)
+    body = "".join(f"<tr style='background:none'>{line}</tr>" for line in lines)
     style = "border-collapse:collapse;border:0;margin:2px 0;color:inherit;font:inherit;background:none"
     return Markup(f'<table style="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>')
 
@@ -59,9 +52,13 @@ def verdict_mark(verdict: str, sure: bool = True) -> Markup:
     hue = HUES.get(verdict, GREY)
     fill = hue if sure else "transparent"
     dot = f"display:inline-block;width:8px;height:8px;border:2px solid {hue};background:{fill};border-radius:50%"
-    name = "single-token" if verdict == "lexical" else verdict.replace("_", " ")
-    said = name if sure else f"{name} (unsure)"
-    return Markup(f'<span style="white-space:nowrap"><span style="{dot};margin-right:6px"></span>{escape(said)}</span>')
+    said = escape(verdict_words(verdict) + ("" if sure else " (unsure)"))
+    return Markup(f'<span style="white-space:nowrap"><span style="{dot};margin-right:6px"></span>{said}</span>')
+
+
+def verdict_words(verdict: str) -> str:
+    """A verdict as a reader is told it: the value "lexical" of tables is a single-token feature."""
+    return "single-token" if verdict == "lexical" else verdict.replace("_", " ")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:

@@ -8,7 +8,7 @@ from interp import run_stages
 from interp.cli import main
 from interp.explorer import LiveModel
 from interp.pipeline.config import RunConfig
-from interp.pipeline.stage import stages_of
+from interp.pipeline.stages import stages_of
 from interp.sae import load_sae
 from tests.foreign_models import D_MODEL, FAMILIES, TEXTS, write_foreign
 

@@ -23,7 +23,7 @@ from interp.cli.console import Bar
 from interp.cli.sae_commands import field_lines
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.verdicts import UNTESTED
-from interp.pipeline.stage import STAGES
+from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from tests.tiny import SECTIONS, TINY
 

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 import tomli_w
 
-from interp.cli.arguments import toml_value, toml_values
+from interp.cli.console import toml_value, toml_values
 from interp.cli.sae_commands import field_lines
 from interp.pipeline.config import RunConfig
 from interp.pipeline.validation import sae_config

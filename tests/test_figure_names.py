@@ -135,7 +135,7 @@ NAMELESS = {
     "steering_scores",
 }
 """Numbers alone are given to them."""
-NO_FIGURES = {"HighlightedText", "highlighted_text", "quality_latex", "save"}
+NO_FIGURES = {"quality_latex", "save"}
 TITLED = {"unit_contrast"}
 """Its axis titles are the caller's markup."""
 

@@ -273,20 +273,8 @@ def test_corpus_text_is_never_markup():
     ticks = figures.logit_bars(row, [hostile]).layout.yaxis.ticktext
     assert "↵·×9x" in figures.logit_bars(row, ["\n" + 9 * " " + "x"]).layout.yaxis.ticktext[0]
     assert "<" not in ticks[0] and "&lt;" in ticks[0]
-    markup = str(figures.highlighted_text([hostile, " a\n"], [1.0, 0.0], firing=0))
     assert visible("\x06\r\t ") == "␆⇥·"
-    assert "<img" not in markup and "&lt;img" in markup and "·a↵" in markup
     assert figures.concept_scatter(CONCEPTS).data[1].text[1].count("<") == 0
-
-
-def test_highlighted_text_shades_by_value_and_outlines_the_firing_token():
-    text = figures.highlighted_text(["a", "b", "c"], [0.0, 1.0, 2.0], firing=2)
-    first, second, third = str(text).split("<wbr>")
-    assert "background" not in first and "0.47" in second and "0.85" in third
-    assert "outline" in third and "outline" not in second
-    assert text._repr_html_() == str(text)
-    with pytest.raises(ValueError, match="2 tokens and 1 values"):
-        figures.highlighted_text(["a", "b"], [1.0])
 
 
 def test_a_table_without_its_columns_is_refused_by_name(ranking):

@@ -10,8 +10,7 @@ from interp.benchmark.lemma_text import lemma_text
 from interp.cli import main
 from interp.codes import SparseCodes
 from interp.monosemanticity.verdicts import wilson
-from interp.pipeline.bible import passages, real_text, sizes_for
-from interp.pipeline.learned_world import Sizes
+from interp.pipeline.learned_world import Sizes, passages, real_text, sizes_for
 from models.verses import MODULES, SWORD, read_verses
 
 WORDS = {
@@ -131,7 +130,7 @@ def test_a_model_of_the_verses_is_judged_beside_its_nulls(real):
 
 def test_the_command_prints_planted_and_learnt_latents_and_those_that_languages_share(real, monkeypatch, capsys):
     monkeypatch.setattr("models.verses.read_verses", lambda language: [])
-    monkeypatch.setattr("interp.pipeline.bible.real_text", lambda *_: real)
+    monkeypatch.setattr("interp.pipeline.learned_world.real_text", lambda *_: real)
     monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
     assert main(["scorecard", "--family", "bible"]) == 0
     said = capsys.readouterr().out

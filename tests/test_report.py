@@ -23,11 +23,10 @@ from interp.manifests import write_manifest
 from interp.monosemanticity.ranking import rank_features
 from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report import decoder_layout, write_report
-from interp.report.map_names import map_names, surroundings
+from interp.report.columns import recommended_order, worth_showing
+from interp.report.latent_map import map_names, surroundings
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, number, numbers
-from interp.report.recommended import recommended_order, worth_showing
-from interp.report.shown_senses import senses_of
-from interp.report.verdict_evidence import verdict_evidence
+from interp.report.verdict_evidence import senses_of, verdict_evidence
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [

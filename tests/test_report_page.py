@@ -55,7 +55,7 @@ def address(tmp_path_factory) -> str:
         torch.from_numpy(tokens).int(), z, folder / "store", vocab=VOCAB, labels=labels, **weights
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("interp.report.layout.MIN_FOR_UMAP", 99)  # whose compiling takes longer than all the rest
+        patch.setattr("interp.report.latent_map.MIN_FOR_UMAP", 99)  # whose compiling takes longer than all the rest
         for module in ("interp.report", "interp.report.payloads"):
             patch.setattr(sys.modules[module], "CHUNK", 8)
         return write_report(store, folder / "page", ranking=planted_ranking()).as_uri()

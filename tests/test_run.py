@@ -20,7 +20,7 @@ from interp.locks import locked
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import BUILDING, run_alone, run_stages
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage import STAGES, stage, stages_of
+from interp.pipeline.stages import STAGES, stage, stages_of
 from interp.report.payloads import effects_of
 from interp.sae import JumpReLUConfig, load_sae
 from tests.tiny import TINY
@@ -33,7 +33,7 @@ DRIVER = """
 import os, signal, sys
 import interp.baselines, interp.controls, interp.monosemanticity.ranking, interp.quality, interp.report, models.training
 from interp.pipeline.execution import run_stages
-from interp.pipeline.stage import STAGES
+from interp.pipeline.stages import STAGES
 from tests.tiny import TINY
 
 def killer(stage, calls):

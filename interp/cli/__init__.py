@@ -13,17 +13,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from interp.cli.arguments import Parser, add_command, command_name
-from interp.cli.compare_command import compare_command
-from interp.cli.console import is_expected, is_first, one_line
-from interp.cli.explore_command import explore_command
+from interp.cli.comparison_commands import compare_command, scorecard_command
+from interp.cli.console import Parser, add_command, command_name, is_expected, is_first, one_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
-from interp.cli.publish_command import publish_command
-from interp.cli.run_commands import add_stages, demo_command, run_command, train_model_command, warm_up_command
+from interp.cli.run_commands import (
+    add_stages,
+    demo_command,
+    explore_command,
+    publish_command,
+    run_command,
+    train_model_command,
+    warm_up_command,
+)
 from interp.cli.sae_commands import add_fields, export_command, train_sae_command
-from interp.cli.scorecard_command import scorecard_command
 from interp.locks import check_free
 
 COMMANDS: dict[Callable[..., None], Callable | None] = {

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.cli.console import Bar
 from interp.cli.paths import (
+    TABLES,
     as_written,
-    check_table_name,
     check_writable,
     hook_to_scan,
     is_run,
@@ -116,8 +116,7 @@ def rank_command(
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     beside = None if twin is None else open_features(twin)
     if out is not None:
-        check_table_name("--out", out)
-        check_writable("--out", out)
+        check_writable("--out", out, *TABLES)
     if is_run(source):
         run = Run(source)
         given |= {"use_labels": True} if labels else {}
@@ -127,21 +126,15 @@ def rank_command(
             return _rank_in_place(run, config)
         with Bar("rank") as bar:
             table = ranked(run, config, bar)
+    elif out is None:
+        raise ValueError(f"{source} is not a run folder: name the ranking's file with --out")
+    elif labels:
+        raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
     else:
-        out = _without_run(source, out, labels)
         with Bar("rank") as bar:
             table = rank_features(open_features(source), twin=beside, progress=bar, **given)
     write_table(table, out)
     print(f"{verdicts(verdict_counts(table))}\n{out}")
-
-
-def _without_run(source: Path, out: Path | None, labels: bool) -> Path:
-    """Where the ranking of a feature store goes. Raises ValueError for what only a run has."""
-    if out is None:
-        raise ValueError(f"{source} is not a run folder: name the ranking's file with --out")
-    if labels:
-        raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
-    return out
 
 
 def _rank_in_place(run: Run, config: Any) -> None:
@@ -165,26 +158,22 @@ def report_command(
     feature store to --out."""
     if out is None:
         check_free(source)
-    from interp.features.feature_store import FeatureStore
-    from interp.features.scan import check_table
     from interp.report import write_report
 
     extras: dict[str, Any] = {} if wider is None else {"wider": wider}
-    if ranking is not None:
-        if ranking.suffix != ".parquet":
-            raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not keep the senses")
-        extras["ranking"] = read_table("--ranking", ranking, [])
+    if ranking is not None and ranking.suffix != ".parquet":
+        raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not keep the senses")
     if out is not None:
-        check_writable("--out", out, folder=True)
+        check_writable("--out", out)
     elif not is_run(source):
         raise ValueError(f"{source} is not a run folder: name the page's folder with --out")
+    if ranking is not None:
+        extras["ranking"] = read_table("--ranking", ranking, [], open_features(source))
     with Bar("report") as bar:
         if out is None and not extras:
             page = source / run_alone(Run(source), "report", progress=bar)["results"]["page"]
         else:
-            whole = source if is_run(source) else FeatureStore.open(source)
-            if ranking is not None:
-                check_table(open_features(source), extras["ranking"], f"--ranking {ranking}")
+            whole = source if is_run(source) else open_features(source)
             with locked(None if out else source):
                 page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
     print(page)

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from interp.cli.arguments import assignment, toml_value
-from interp.cli.console import Bar
+from interp.cli.console import Bar, assignment, toml_value
 from interp.cli.paths import check_writable, is_run, open_features, read_table
 from interp.files import write_json, write_parquet
 
@@ -61,8 +60,8 @@ def judge_command(
         if price is not None and not 0 <= price < math.inf:
             raise ValueError(f"{flag} {price} must be the price of a million tokens, 0 or more")
     cache = cache or out / "answers"
-    check_writable("--out", out, folder=True)
-    check_writable("--cache", cache, folder=True)
+    check_writable("--out", out)
+    check_writable("--cache", cache)
     key = api_key(key_variable)
     to = EndpointConfig(
         model=model or os.environ.get("OPENAI_MODEL", ""),
@@ -89,8 +88,6 @@ def judge_command(
 
 def _explanations(source: Path, file: Path | None, generate: bool) -> dict[int, str]:
     """By latent; none where the model is to write them all. ValueError for those of other features."""
-    from interp.features.scan import check_table
-
     if file is None and generate:
         return {}
     if file is None:
@@ -99,8 +96,7 @@ def _explanations(source: Path, file: Path | None, generate: bool) -> dict[int, 
         file = source / "ranking" / "ranking.parquet"
         if not file.is_file():
             raise ValueError(f"{source} has no ranking yet: `interp rank {source}` makes it")
-    table = read_table("--explanations", file, ["explanation"]).dropna(subset=["explanation"])
-    check_table(open_features(source), table, f"--explanations {file}")
+    table = read_table("--explanations", file, ["explanation"], open_features(source)).dropna(subset=["explanation"])
     return {int(latent): str(text) for latent, text in zip(table.latent, table.explanation, strict=True)}
 
 

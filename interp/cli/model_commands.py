@@ -7,15 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar, is_first
-from interp.cli.paths import (
-    as_written,
-    check_table_name,
-    check_writable,
-    only_hook,
-    open_features,
-    opened_model,
-    write_table,
-)
+from interp.cli.paths import TABLES, as_written, check_writable, only_hook, open_features, opened_model, write_table
 
 MODEL = "a folder of train-model or Hugging Face, a name on the hub, a .gguf file, or transformer_lens:NAME"
 TOKENS = "labelled tokens, as tokenize or train-model writes them"
@@ -36,7 +28,7 @@ def tokenize_command(
     from models import load_tokenizer, tokenize
     from models.corpus import CorpusConfig, load_documents
 
-    check_writable("--out", out, folder=True)
+    check_writable("--out", out)
     lines = all(text.endswith(".jsonl") for text in texts)
     given: Any = {"source": "jsonl" if lines else "files", "paths": tuple(texts), "characters": max_characters}
     tokenizer = load_tokenizer(model)
@@ -96,16 +88,15 @@ def quality_command(
     from interp.sae import load_sae
 
     if out is not None:
-        check_table_name("--out", out)
+        check_writable("--out", out, *TABLES)
     dictionaries: Any = {place: load_sae(place, sae_id) for place in sae}
     hook = hook or own_hook(dictionaries[sae[0]])
     if hook is None:
         raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
     ids, opened = _ids(tokens, max_tokens), opened_model(model)
     with Bar("quality") as bar:
-        table = quality_table(
-            dictionaries, opened, ids, hook, batch_size=batch_size, exclude=opened.special_ids, progress=bar
-        )
+        given: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "progress": bar}
+        table = quality_table(dictionaries, opened, ids, hook, **given)
     if out is not None:
         write_table(table, out)
     print(table.set_index("dictionary").T.to_string(float_format=lambda value: f"{value:.4g}"))
@@ -133,19 +124,13 @@ def nulls_command(
     from interp.pipeline.stages.findings import beside_nulls, by_dictionary
     from interp.sae import load_sae
 
+    settings = NullsConfig(tokens=tokens, sae_tokens=sae_tokens, latents=latents, seed=seed)
     acts = ActivationStore.open(store)
+    scans = open_features(features), None if neurons is None else open_features(neurons)
     with Bar("nulls") as bar:
-        nulls = compare_with_nulls(
-            open_features(features),
-            None if neurons is None else open_features(neurons),
-            acts,
-            only_hook(acts, hook),
-            opened_model(model),
-            load_sae(sae).config,
-            out,
-            settings=NullsConfig(tokens=tokens, sae_tokens=sae_tokens, latents=latents, seed=seed),
-            progress=bar,
-        )
+        options: Any = {"settings": settings, "progress": bar}
+        of_model = acts, only_hook(acts, hook), opened_model(model), load_sae(sae).config
+        nulls = compare_with_nulls(scans[0], scans[1], *of_model, out, **options)
     print(beside_nulls({"shares": by_dictionary(nulls.shares)}))
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from interp.features.feature_store import FeatureStore
 
+TABLES = (".parquet", ".csv")
 _MAX_ROWS, _MAX_BYTES, _ROWS_AT_ONCE = 1 << 24, 400_000_000, 256
 
 
@@ -79,12 +80,14 @@ def open_features(source: Path) -> "FeatureStore":
     return FeatureStore.open(source)
 
 
-def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
-    """A table of one row a latent with these columns, as `interp rank` writes it."""
+def read_table(flag: str, file: Path, columns: Sequence[str], of: "FeatureStore | None" = None) -> "pd.DataFrame":
+    """A table of one row a latent with these columns, as `interp rank` writes it, and of these features."""
     import pandas as pd
     import pyarrow
 
-    check_table_name(flag, file)
+    from interp.features.identity import check_table
+
+    check_ending(flag, file, *TABLES)
     if not file.is_file():
         raise ValueError(f"{flag} {file} is not there: `interp rank` writes such a file")
     verify(file)
@@ -100,7 +103,10 @@ def read_table(flag: str, file: Path, columns: Sequence[str]) -> "pd.DataFrame":
         raise ValueError(f"{flag} {file} has a latent {wrong.iloc[0]}: latents are whole numbers from 0 on")
     if numbers.duplicated().any():
         raise ValueError(f"{flag} {file} has latent {numbers[numbers.duplicated()].iloc[0]:.0f} twice: keep one row")
-    return table.assign(latent=numbers.astype(int))
+    table = table.assign(latent=numbers.astype(int))
+    if of is not None:
+        check_table(of, table.dropna(subset=list(columns)), f"{flag} {file}")
+    return table
 
 
 def _parquet(file: Path) -> "pd.DataFrame":
@@ -119,12 +125,6 @@ def _parquet(file: Path) -> "pd.DataFrame":
         return pyarrow.Table.from_batches(parts, schema=stored.schema_arrow).to_pandas()
 
 
-def check_table_name(flag: str, file: Path) -> None:
-    """Raises ValueError for one that is neither .parquet nor .csv."""
-    if file.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"{flag} {file} must end in .parquet or .csv")
-
-
 def write_table(table: "pd.DataFrame", out: Path) -> None:
     """As .parquet or .csv by the file's ending, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -135,13 +135,20 @@ def write_table(table: "pd.DataFrame", out: Path) -> None:
             table.to_csv(file, index=False)
 
 
-def check_writable(flag: str, out: Path, *, folder: bool = False) -> None:
-    """ValueError where a file, or the files of a folder, could not be put at `out`; nothing is made."""
-    if out.exists() and out.is_dir() != folder:
-        this, other = ("file", "folder") if folder else ("folder", "file")
+def check_writable(flag: str, out: Path, *endings: str) -> None:
+    """ValueError where a file of one of these endings, or without any a folder's files, could not be put at `out`."""
+    if endings:
+        check_ending(flag, out, *endings)
+    if out.exists() and out.is_dir() == bool(endings):
+        this, other = ("folder", "file") if endings else ("file", "folder")
         raise ValueError(f"{flag} {out} is a {this}: name a {other}")
-    there = next(place for place in ((out, *out.parents) if folder else out.parents) if place.exists())
+    there = next(place for place in (out.parents if endings else (out, *out.parents)) if place.exists())
     if not there.is_dir():
         raise ValueError(f"{flag} {out} cannot be made: {there} is a file, not a folder; name another place")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {there}; name another place")
+
+
+def check_ending(flag: str, file: Path, *endings: str) -> None:
+    if file.suffix not in endings:
+        raise ValueError(f"{flag} {file} must end in {' or '.join(endings)}")

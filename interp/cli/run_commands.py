@@ -1,4 +1,5 @@
-"""Runs: `demo` and `run` for all stages, `train-model` for the first two; and `warm-up`."""
+"""Runs: `demo` and `run` for all stages, `train-model` for the first two, `warm-up`; of a finished one `explore`, its
+page with its model behind it, and `publish`, the formats of other tools and the Hugging Face hub."""
 
 import argparse
 import tempfile
@@ -11,7 +12,9 @@ from interp.locks import check_free
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage import STAGES, Stage
+from interp.pipeline.stages import STAGES, Stage
+
+UPLOAD = "hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)"
 
 
 def demo_command(
@@ -95,9 +98,67 @@ def warm_up_command() -> None:
         run_stages(RunConfig.tiny(), Path(folder) / "run", progress=Bar)
 
 
+def explore_command(
+    run: Annotated[Path, "a finished run folder"],
+    *,
+    port: Annotated[int, "of this machine; 0: any that is free"] = 8000,
+) -> None:
+    """run → its page with the model behind it
+
+    Type a text and see which features fire at each token and what each adds to the next one; hold features and compare
+    what the model writes. Stars, labels and notes are kept in RUN/notes.json. Only this machine is served; from another
+    one, `ssh -L 8000:127.0.0.1:8000 MACHINE` brings the page there."""
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"--port {port} must be in 0..{(1 << 16) - 1}")
+    opened = Run(run)
+    from interp.explorer import Explorer
+
+    with Explorer(opened, port) as server:
+        print(f"{server.address}  (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
+def publish_command(
+    run: Annotated[Path, "a finished run folder"],
+    *,
+    out: Annotated[Path, "the folder to write; for embedding-atlas a .parquet file"],
+    to: Literal["neuronpedia", "delphi", "embedding-atlas", "hub"],
+    model_id: Annotated[str | None, "neuronpedia: its name of the model; delphi: the tokenizer's"] = None,
+    layer: Annotated[int, "neuronpedia: of the hook"] = 0,
+    sae_set: Annotated[str | None, "neuronpedia: its name of the dictionaries"] = None,
+    repo: Annotated[str | None, UPLOAD] = None,
+) -> None:
+    """run → files for Neuronpedia, Delphi, Embedding Atlas or the hub
+
+    neuronpedia: a feature's dashboard in JSON, as SAEDashboard writes it. delphi: all firings, as its latent cache.
+    embedding-atlas: the decoder's map with neighbours. hub: the dictionary with a card of the run's numbers; it stays
+    here unless --repo is given."""
+    from interp import exchange
+
+    opened = Run(run)
+    if repo and to != "hub":
+        raise ValueError(f"--repo {repo} is for --to hub, not for {to}")
+    if to == "neuronpedia" and not (model_id and sae_set):
+        raise ValueError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
+    if to == "delphi" and not model_id:
+        raise ValueError("--to delphi needs --model-id, by which transformers finds the tokenizer")
+    written = out
+    with Bar("publish") as bar:
+        if to == "neuronpedia":
+            named: Any = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
+            exchange.write_neuronpedia(opened.features, out, **named, progress=bar)
+        elif to == "delphi":
+            written = exchange.write_delphi(opened.features, out, model_name=str(model_id), progress=bar)
+        elif to == "embedding-atlas":
+            ranking = opened.ranking if opened.manifest("ranking") else None
+            written = exchange.write_embedding_atlas(opened.features, out, ranking=ranking)
+        else:
+            written = exchange.write_hub_folder(opened, out)
+    print(exchange.upload_to_hub(written, repo) if repo else written)
+
+
 def _show_stages(config: RunConfig, out: Path, until: str | None, redo: bool) -> None:
-    begin = time.monotonic()
-    bar = Bar("")
+    begin, bar = time.monotonic(), Bar("")
 
     def progress(stage: str) -> Bar:
         bar.name = stage

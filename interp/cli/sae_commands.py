@@ -10,8 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from interp.cli.arguments import assignment, toml_value, toml_values
-from interp.cli.console import Bar, is_first, one_line
+from interp.cli.console import Bar, assignment, is_first, one_line, toml_value, toml_values
 from interp.cli.paths import only_hook
 from interp.pipeline.validation import architecture_named, field_types, is_needed, plain, sae_config, type_name
 

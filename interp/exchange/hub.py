@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.files import write_text
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage import STAGES
+from interp.pipeline.stages import STAGES
 
 TABLES = {"ranking": "ranking/ranking.parquet", "features": "features/features.parquet"}
 SHARES = ("monosemantic", "polysemantic", "lexical")

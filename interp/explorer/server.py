@@ -49,13 +49,16 @@ ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
     f'\n<script src="assets/{name}"></script>\n' for name in ("live.js", "try.js")
 )
 
-ASKED = ConfigDict(**{**STRICT, "extra": "forbid"})
 Latent = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
 Text = Annotated[str, Field(max_length=20_000)]
+Multiple = Annotated[float, Field(ge=-MAX_MULTIPLE, le=MAX_MULTIPLE)]
 
 
-class _Read(TypedDict):
-    __pydantic_config__ = ASKED  # type: ignore[misc]
+class _Asked(TypedDict):
+    __pydantic_config__ = ConfigDict(**{**STRICT, "extra": "forbid"})  # type: ignore[misc]
+
+
+class _Read(_Asked):
     text: str
 
 
@@ -63,26 +66,21 @@ class _At(_Read):
     position: Amount
 
 
-class _Steer(TypedDict):
-    __pydantic_config__ = ASKED  # type: ignore[misc]
+class _Steer(_Asked):
     prompt: str
-    multiples: Annotated[
-        dict[Latent, Annotated[float, Field(ge=-MAX_MULTIPLE, le=MAX_MULTIPLE)]], Field(max_length=MAX_HELD)
-    ]
+    multiples: Annotated[dict[Latent, Multiple], Field(max_length=MAX_HELD)]
     n_tokens: Annotated[Count, Field(le=MAX_SAMPLED)]
     temperature: Annotated[float, Field(ge=0, le=10)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _Edit(TypedDict):
-    __pydantic_config__ = ASKED  # type: ignore[misc]
+class _Edit(_Asked):
     star: NotRequired[Annotated[list[bool], Field(min_length=2, max_length=2)]]
     label: NotRequired[Annotated[list[Text], Field(min_length=2, max_length=2)]]
     note: NotRequired[Annotated[list[Text], Field(min_length=2, max_length=2)]]
 
 
-class _Edits(TypedDict):
-    __pydantic_config__ = ASKED  # type: ignore[misc]
+class _Edits(_Asked):
     edits: dict[Latent, _Edit]
 
 
@@ -104,9 +102,8 @@ class Explorer(ThreadingHTTPServer):
         self.key = features_key(self.live.features)
         notes_of(self.notes, self.key)
         self._folder = run.page.parent
-        own = files("interp.report")
         there = {file.name: file.read_bytes() for file in (self._folder / "assets").iterdir()}
-        if any(there.get(name) != own.joinpath(name).read_bytes() for name in report.ASSETS):
+        if any(there.get(name) != text.encode() for name, text in report.assets().items()):
             raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it anew")
         try:
             super().__init__((HOSTS[0], port), _Request)
@@ -190,11 +187,8 @@ class _Request(BaseHTTPRequestHandler):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             kind, body = _as_json({"error": "something went wrong: the terminal says what"})
         self.send_response(status)
-        for name, value in {
-            **HEADERS,
-            "Content-Type": f"{kind}; charset=utf-8",
-            "Content-Length": str(len(body)),
-        }.items():
+        own = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
+        for name, value in (HEADERS | own).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -213,9 +207,8 @@ class _Request(BaseHTTPRequestHandler):
         if not length.isdecimal():
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "what is posted must say its Content-Length")
         if int(length) > MAX_BYTES:
-            raise Refused(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{int(length):,} bytes are more than {MAX_BYTES:,}: shorten it"
-            )
+            many = f"{int(length):,} bytes are more than {MAX_BYTES:,}: shorten it"
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, many)
         try:
             return json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from interp.explorer.live_model import LiveModel
+from interp.notebook import verdict_words
 from interp.pipeline.run_folder import Run
 
 if TYPE_CHECKING:
@@ -95,5 +96,4 @@ class Answers:
         row = self._verdicts.get(latent)
         if row is None:
             return ["", ""]
-        verdict = "single-token" if row.verdict == "lexical" else str(row.verdict).replace("_", " ")
-        return [verdict, str(row.explanation or "")]
+        return [verdict_words(str(row.verdict)), str(row.explanation or "")]

@@ -22,10 +22,8 @@ from interp.figures.dictionaries import decoder_map as decoder_map
 from interp.figures.dictionaries import quality as quality
 from interp.figures.dictionaries import quality_latex as quality_latex
 from interp.figures.dictionaries import sparsity_fidelity as sparsity_fidelity
-from interp.figures.one_latent import HighlightedText as HighlightedText
 from interp.figures.one_latent import activation_histogram as activation_histogram
 from interp.figures.one_latent import example_text as example_text
-from interp.figures.one_latent import highlighted_text as highlighted_text
 from interp.figures.one_latent import logit_bars as logit_bars
 from interp.figures.population import coherence_density as coherence_density
 from interp.figures.population import density_histogram as density_histogram

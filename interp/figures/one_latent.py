@@ -1,12 +1,10 @@
 """Figures of one latent: how strongly it fires, what it writes to the logits, and the text it fires on.
 
-In: its rows of a FeatureStore's tables (`histograms`, `intervals`, `features`, `examples`), or tokens with an
-activation each. Out: a plotly Figure, or HTML that needs nothing else. Every token is escaped.
+In: its rows of a FeatureStore's tables (`histograms`, `intervals`, `features`, `examples`). Out: a plotly Figure.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -31,32 +29,6 @@ LINE, GAP = 1.5, 0.5
 """Height of a line in letters' heights, and room between examples in lines."""
 EDGE = 6.0
 """Pixels left free on both sides."""
-
-
-class HighlightedText(str):
-    """One HTML fragment, which notebooks draw."""
-
-    def _repr_html_(self) -> str:
-        return str(self)
-
-
-def highlighted_text(
-    tokens: Sequence[str], values: Sequence[float], *, firing: int | None = None, scale: float | None = None
-) -> HighlightedText:
-    """`tokens` shaded by `values`; `firing` is the index of the token to outline, `scale` the value with the full shade
-    (default: the largest here). Values show when the pointer rests on a token."""
-    if len(tokens) != len(values):
-        raise ValueError(f"{len(tokens)} tokens and {len(values)} values: give one value a token")
-    scale = scale or max(max(values, default=0.0), 1e-12)
-    parts = []
-    for index, (token, value) in enumerate(zip(tokens, values, strict=True)):
-        shade = min(max(value / scale, 0.0), 1.0)
-        style = f"background:rgba({SHADE},{0.1 + 0.75 * shade:.2f});" if value > 0 else ""
-        style += f"outline:1.5px solid {OUTLINE};border-radius:2px;" if index == firing else ""
-        title = f' title="{value:.3g}"' if value else ""
-        parts.append(f'<bdi style="{style}"{title}>{html.escape(visible(token))}</bdi>')
-    style = "font-family:ui-monospace,monospace;font-size:13px;line-height:1.7;direction:ltr;overflow-wrap:anywhere"
-    return HighlightedText(f'<div style="{style}">{"<wbr>".join(parts)}</div>')
 
 
 def activation_histogram(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from interp.notebook import verdict_words
+
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.basedatatypes import BaseTraceType
@@ -127,8 +129,7 @@ def visible(token: str) -> str:
 
 
 def verdict_name(verdict: str) -> str:
-    """A verdict as a reader is told it: the value "lexical" of tables is a single-token feature."""
-    return "single-token" if verdict == "lexical" else words(verdict)
+    return escaped(verdict_words(verdict))
 
 
 def words(name: object) -> str:

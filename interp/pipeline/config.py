@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.pretrained import LoadedConfig
-from interp.pipeline.stage import STAGES
+from interp.pipeline.stages import STAGES
 from interp.pipeline.validation import architecture_named, check_names, field_types, plain, read_fields
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class RunConfig(SimpleNamespace):
     @classmethod
     def quick(cls) -> "RunConfig":
         """The demo within a minute on two CPU cores: the same stages, a fraction of the tokens and latents."""
-        sections = {
+        return cls.from_dict({
             "corpus": {"characters": 1_500_000},
             "tokenizer": {"vocab_size": 1024},
             "training": {"tokens": 300_000},
@@ -70,8 +70,7 @@ class RunConfig(SimpleNamespace):
             "sae": {"d_sae": 512, "tokens": 300_000},
             "quality": {"tokens": 20_000},
             "nulls": {"tokens": 100_000, "sae_tokens": 300_000, "latents": 256},
-        }
-        return cls.from_dict(sections)
+        })  # fmt: skip
 
     @classmethod
     def smollm2(cls) -> "RunConfig":
@@ -80,25 +79,21 @@ class RunConfig(SimpleNamespace):
         Raises ValueError where its weights are not installed."""
         from models.installed import smollm2_file
 
-        sections = {
-            "corpus": {
-                "characters": 2_700_000,
-                "shares": {"shakespeare": 0.3, "python": 0.35, "packages": 0.35},
-                "val_fraction": 0.06,
-            },
+        shares = {"shakespeare": 0.3, "python": 0.35, "packages": 0.35}
+        return cls.from_dict({
+            "corpus": {"characters": 2_700_000, "shares": shares, "val_fraction": 0.06},
             "model": {"source": "gguf", "name": str(smollm2_file()), "dtype": "bfloat16"},
             "harvest": {"hook_name": "blocks.15.hook_resid_post", "tokens": 640_000, "batch_size": 16},
             "sae": {"architecture": "batchtopk", "d_sae": 8192, "k": 32, "tokens": 3_000_000},
             "quality": {"tokens": 15_000, "batch_size": 8},
             "effects": {"latents": 128, "sequences": 2},
             "nulls": {"tokens": 200_000, "sae_tokens": 600_000},
-        }
-        return cls.from_dict(sections)
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls) -> "RunConfig":
         """Every stage in seconds, for tests and for `interp warm-up`: what it finds means nothing."""
-        sections = {
+        return cls.from_dict({
             "corpus": {"characters": 160_000, "val_fraction": 0.2},
             "tokenizer": {"vocab_size": 512},
             "model": {"n_ctx": 64, "d_model": 32, "n_heads": 2, "d_mlp": 64},
@@ -108,8 +103,7 @@ class RunConfig(SimpleNamespace):
             "quality": {"tokens": 8_000, "batch_size": 16},
             "nulls": {"tokens": 20_000, "sae_tokens": 60_000, "latents": 32},
             "wider": {"factor": 2},
-        }
-        return cls.from_dict(sections)
+        })  # fmt: skip
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "RunConfig":
@@ -119,9 +113,8 @@ class RunConfig(SimpleNamespace):
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such"
-            ) from None
+            why = f"{error.reason} at byte {error.start}"
+            raise ValueError(f"{path} is not UTF-8 text ({why}): save it as such") from None
         except RecursionError:
             raise ValueError(f"{path} is not valid TOML: it is nested too deeply") from None
         except ValueError as error:  # TOMLDecodeError, and Python's own of numbers with thousands of digits

@@ -24,7 +24,7 @@ from interp.locks import locked
 from interp.manifests import MANIFEST, is_whole, write_manifest
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage import STAGES, Stage, stages_of
+from interp.pipeline.stages import STAGES, Stage, stages_of
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4
@@ -163,20 +163,16 @@ def _finish_replacing(run: Path) -> None:
         (run / BUILDING).rmdir()
 
 
-def _written(file: Path) -> RunConfig:
-    try:
-        return RunConfig.from_toml(file)
-    except ValueError as error:
-        raise ValueError(f"{error}; --redo writes it again, and runs the stages that this touches") from error
-
-
 def _claim(out: Path, config: RunConfig, redo: bool) -> None:
     """Make `out` this configuration's run folder, or say what differs from the one that it is."""
     file = out / "run.toml"
     if not file.is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     if file.is_file() and not redo:
-        there, here = _written(file).to_dict(), config.to_dict()
+        try:
+            there, here = RunConfig.from_toml(file).to_dict(), config.to_dict()
+        except ValueError as error:
+            raise ValueError(f"{error}; --redo writes it again, and runs the stages that this touches") from error
         different = [
             f"{section}.{key}: {there[section].get(key)!r} there, {here[section].get(key)!r} here"
             for section in here
@@ -184,10 +180,8 @@ def _claim(out: Path, config: RunConfig, redo: bool) -> None:
             if there[section].get(key) != here[section].get(key)
         ]
         if different:
-            raise ValueError(
-                f"{out} holds a run of another configuration ({'; '.join(different)}); "
-                "choose another folder with --out, or pass --redo to run the stages that this touches again"
-            )
+            how = "choose another folder with --out, or pass --redo to run the stages that this touches again"
+            raise ValueError(f"{out} holds a run of another configuration ({'; '.join(different)}); {how}")
     text = tomli_w.dumps(config.to_dict())
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         write_text(file, text)

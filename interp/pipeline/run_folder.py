@@ -13,7 +13,7 @@ from interp.files import as_json, digest_json
 from interp.manifests import read_manifest, verify
 from interp.notebook import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
-from interp.pipeline.stage import STAGES, Stage
+from interp.pipeline.stages import STAGES, Stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,12 +155,9 @@ class Run:
         made anew since; inputs that are gone count as they were."""
         sections = self.config.to_dict()
         differing = [f"[{name}]" for name in stage.sections if manifest["config"].get(name) != as_json(sections[name])]
-        for name, fingerprint in manifest["inputs"].items():
-            there = self.manifest(name)
-            if there is not None and there["fingerprint"] != fingerprint:
-                differing.append(name)
+        there = {name: self.manifest(name) or {} for name in manifest["inputs"]}
+        made_from = manifest["inputs"].items()
+        differing += [name for name, before in made_from if there[name].get("fingerprint", before) != before]
         if differing:
-            of = (
-                f"{self.path / stage.name} was made with another {' and another '.join(differing)} than the run now has"
-            )
-            raise ValueError(f"{of}: `interp run` makes it again")
+            what = f"another {' and another '.join(differing)} than the run now has"
+            raise ValueError(f"{self.path / stage.name} was made with {what}: `interp run` makes it again")

@@ -69,14 +69,8 @@ def is_needed(field: dataclasses.Field) -> bool:
 def type_name(hint: Any) -> str:
     """int, float or "none", list of float, …"""
     said = hint.__name__ if isinstance(hint, type) else str(hint)
-    for pattern, words in (
-        (r"tuple\[(\w+).*?\]", r"list of \1"),
-        (r" \| ", " or "),
-        ("None", '"none"'),
-        (r"typing\.", ""),
-    ):
-        said = re.sub(pattern, words, said)
-    return said
+    said = re.sub(r"tuple\[(\w+).*?\]", r"list of \1", said)
+    return said.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
 
 
 def at_least_1(config: Any, *names: str) -> None:
@@ -95,12 +89,9 @@ def plain(value: Any) -> Any:
 
 def short(value: Any) -> str:
     """Its repr, the middle left out where it is long."""
-    text = (
-        repr(value)
-        if not isinstance(value, int) or abs(value) < 1 << 200
-        else f"an integer of {value.bit_length()} bits"
-    )
-    return text if len(text) <= 80 else f"{text[:50]}…{text[-20:]}"
+    if isinstance(value, int) and abs(value) >= 1 << 200:
+        return f"an integer of {value.bit_length()} bits"
+    return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
 
 def _read(name: str, value: Any, hint: Any) -> Any:

@@ -14,59 +14,27 @@ enters JSON alone, with <, >, & and the line separators escaped, and leaves it a
 import html
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from interp.controls import Nulls
 from interp.figures.population import UNTESTED
 from interp.files import Progress, no_progress
 from interp.locks import locked
-from interp.report.columns import MIN_F1, explanations, table_columns, views
+from interp.report.columns import MIN_F1, recommended_order, table_columns
+from interp.report.columns import worth_showing as worth_showing
 from interp.report.inputs import ReportInputs, gather
-from interp.report.layout import MIN_FOR_UMAP, decoder_layout
-from interp.report.map_names import map_names, surroundings
+from interp.report.latent_map import decoder_layout as decoder_layout
+from interp.report.latent_map import latent_map
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads
-from interp.report.recommended import recommended_order, worth_showing
-from interp.report.shown_senses import senses_of
 from interp.report.summary import share_in_words, summary
-from interp.report.verdict_evidence import verdict_evidence
+from interp.report.verdict_evidence import explanations, senses_of, verdict_evidence, views
 
-__all__ = ["decoder_layout", "worth_showing", "write_report"]
-
-ASSETS = (
-    "page.css",
-    "histogram.css",
-    "table.css",
-    "map.css",
-    "page.js",
-    "search.js",
-    "notes.js",
-    "ranges.js",
-    "selection.js",
-    "brush.js",
-    "histogram.js",
-    "filters.js",
-    "table.js",
-    "examples.js",
-    "logits.js",
-    "feature.js",
-    "compare.js",
-    "summary.js",
-    "overview.js",
-    "points.js",
-    "scatter.js",
-    "pointing.js",
-    "map.js",
-    "main.js",
-)
 GENERATOR = '<meta name="generator" content="interp">'
 
 
@@ -97,14 +65,20 @@ def write_report(
     """
     out = Path(out)
     _check_replaceable(out)
-    inputs = gather(
-        run_or_features, ranking=ranking, quality=quality, curves=curves, nulls=nulls, wider=wider, title=title
-    )
-    with locked(out), _emptied(out.with_name(f".{out.name}-unfinished")) as temporary:
+    given: dict[str, Any] = dict(ranking=ranking, quality=quality, curves=curves, nulls=nulls, wider=wider, title=title)
+    inputs = gather(run_or_features, **given)
+    with locked(out):
+        temporary = out.with_name(f".{out.name}-unfinished")
+        if temporary.exists():  # what a process that was killed left
+            shutil.rmtree(temporary)
+        temporary.mkdir()
         new, old = temporary / "new", temporary / "old"
-        _write_assets(new, inputs.title)
-        _write_data(new / "data", inputs, seed, progress or no_progress)
-        _replace(out, new, old)
+        try:
+            _write_assets(new, inputs.title)
+            _write_data(new / "data", inputs, seed, progress or no_progress)
+            _replace(out, new, old)
+        finally:
+            shutil.rmtree(temporary)
     return out / "index.html"
 
 
@@ -120,16 +94,10 @@ def _replace(out: Path, new: Path, old: Path) -> None:
         raise
 
 
-@contextmanager
-def _emptied(folder: Path) -> Iterator[Path]:
-    """Without what a process that was killed left in it; gone at the end."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+def assets() -> dict[str, str]:
+    """Style and code of the page, by the names of their files."""
+    own = [file for file in files(__name__).iterdir() if Path(file.name).suffix in (".js", ".css")]
+    return {file.name: file.read_text(encoding="utf-8") for file in own}
 
 
 def script_json(value: Any) -> str:
@@ -143,13 +111,11 @@ def script_json(value: Any) -> str:
 def _write_assets(folder: Path, title: str) -> None:
     from plotly.offline import get_plotlyjs
 
-    assets = folder / "assets"
-    assets.mkdir(parents=True)
-    source = files("interp.report")
-    for name in ASSETS:
-        (assets / name).write_text(source.joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
-    _write_script(assets, "plotly", pack(get_plotlyjs()))
-    page = source.joinpath("page.html").read_text(encoding="utf-8")
+    (folder / "assets").mkdir(parents=True)
+    for name, text in assets().items():
+        (folder / "assets" / name).write_text(text, encoding="utf-8")
+    _write_script(folder / "assets", "plotly", pack(get_plotlyjs()))
+    page = files(__name__).joinpath("page.html").read_text(encoding="utf-8")
     (folder / "index.html").write_text(page.replace("{{title}}", html.escape(title)), encoding="utf-8")
 
 
@@ -168,7 +134,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "min_f1": MIN_F1,
         "words": None if inputs.words is None else number(share_in_words(inputs.words)),
         "logits": str(store.meta.get("logit_effects") or ""),
-        "evidence": [asdict(measure) for measure in evidence.measures],
+        "evidence": [measure._asdict() for measure in evidence.measures],
         "wider": inputs.wider.d_sae if inputs.wider else None,
         "order": recommended_order(inputs.features, inputs.ranking),
         "worth_showing": worth_showing(inputs.features, inputs.ranking),
@@ -179,7 +145,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
-    _write_script(folder, "map", encode(_map(inputs, page["columns"], seed)))
+    _write_script(folder, "map", encode(latent_map(inputs, page["columns"]["explanation"], seed)))
     progress(3, total, "writing features")
     extras: dict[str, Mapping[int, Any]] = {
         "senses": senses_of(store, inputs.ranking),
@@ -197,24 +163,6 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
 
 def _write_script(folder: Path, name: str, data: Any) -> None:
     (folder / f"{name}.js").write_text(f"receive({json.dumps(name)},{script_json(data)});\n", encoding="utf-8")
-
-
-def _map(inputs: ReportInputs, table: dict[str, list], seed: int) -> dict[str, Any]:
-    """Latents that fire, with their coordinates; without decoder directions, the reason that there is no map."""
-    W_dec = inputs.store.W_dec
-    latents = inputs.features.index[inputs.features["n_active"] > 0].to_numpy()
-    if W_dec is None or not len(latents):
-        why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no latent fires"
-        return {"missing": f"There is no map: {why}."}
-    points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
-    within, explanations = surroundings(inputs.store), [table["explanation"][latent] for latent in latents]
-    labels = [within.get(latent) for latent in latents.tolist()]
-    names = map_names(points, labels, explanations, seed=seed)
-    known = sorted(set(within.values()))
-    inside = [None if label is None else known.index(label) for label in labels]
-    x, y = ([number(value) for value in axis] for axis in points.T)
-    way = "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA"
-    return {"latents": latents.tolist(), "x": x, "y": y, "labels": known, "inside": inside, "way": way, "names": names}
 
 
 def _check_replaceable(out: Path) -> None:

@@ -1,10 +1,12 @@
-"""The page's table of all features, column by column, and what the ranking says of each latent in words.
+"""The page's table of all features, column by column, and which of them to look at first.
 
-In: features and ranking, one row a latent. Out: plain lists for JSON, small enough to load before the first paint.
+In: features and ranking, one row a latent, dead ones too, in the same order. Out: plain lists for JSON, small enough to
+load before the first paint.
 """
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.features.feature_store import FeatureStore
@@ -24,35 +26,10 @@ VERDICTS = {
 }
 MIN_F1 = 0.3
 """Held-out F1 below which a rule or a label tells a reader nothing."""
-VIEWS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
-"""Those views whose name does not say what they compare."""
-EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
-
-
-def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
-    """What there is of EXPLAINED (columns `explanation_…`) for each latent that has an explanation."""
-    if "explanation" not in ranking:
-        return {}
-    given = {f"explanation_{name}": name for name in EXPLAINED if f"explanation_{name}" in ranking}
-    rows = ranking.loc[ranking["explanation"].fillna("") != "", list(given)].rename(columns=given)
-    return {
-        int(latent): {str(name): _plain(value) for name, value in row.items()}
-        for latent, row in zip(rows.index, rows.to_dict("records"), strict=True)
-        if row
-    }
-
-
-def _plain(value: Any) -> Any:
-    return [number(each, 3) for each in value] if hasattr(value, "__len__") else number(value, 3)
-
-
-def views(ranking: pd.DataFrame) -> dict[int, str]:
-    """The view in which the firings of each latent are most alike, where the ranking says."""
-    if "view" not in ranking:
-        return {}
-    said = ranking["view"].dropna()
-    named = zip(said.index.tolist(), said.tolist(), strict=True)
-    return {latent: VIEWS.get(name, name.replace("_", " ")) for latent, name in named if name}
+MAX_TOKEN_SHARE = 0.5
+"""Share of the activation on its commonest token up to which a latent fires on many tokens."""
+MAX_ALIKE = 0.5
+"""Words that the rules of two features shown may share, of all the words of both."""
 
 
 def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, list]:
@@ -112,3 +89,49 @@ def _column(table: pd.DataFrame, name: str) -> list[Any]:
 
 def _numbers(table: pd.DataFrame, name: str) -> list:
     return [number(value, 3) for value in _column(table, name)]
+
+
+def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
+    """The latents in the order in which a newcomer should meet them: first those surely of one meaning with a rule of
+    MIN_F1 or more, on many tokens before on one; then other sure ones, single-token ones, unsure ones, those not
+    judged, faint ones, and dead ones last. Within each group by the rule's F1, then by the variance that they explain,
+    or where that is not known by the sum of their activations."""
+    verdict, n_active = ranking["verdict"], features["n_active"]
+    sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
+    f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
+    share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
+    good = sure & (verdict == "monosemantic") & (f1 >= MIN_F1)
+    groups = [
+        n_active == 0,
+        verdict == "faint",
+        good & (share <= MAX_TOKEN_SHARE),
+        good,
+        verdict == "lexical",
+        sure & verdict.isin(["monosemantic", "polysemantic"]),
+        verdict.isin(["monosemantic", "polysemantic"]),
+    ]
+    group = np.select([each.to_numpy() for each in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
+    explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
+    contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
+    return np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
+
+
+def worth_showing(features: pd.DataFrame, ranking: pd.DataFrame, n: int = 5) -> list[int]:
+    """At most `n` latents surely of one meaning whose rules predict most, no two with rules alike: by the square of
+    the rule's F1 times the entropy of the tokens that it predicts. The last place is for one surely of several
+    meanings, where there is one. Rules that name bytes of characters are left to the table."""
+    if "explanation" not in ranking:
+        return []
+    sure, f1 = ranking["sure"].eq(True), ranking["explanation_f1"].fillna(0)
+    readable = sure & (f1 >= MIN_F1) & ~ranking["explanation"].fillna("⟨").str.contains("⟨")
+    worth = (f1**2 * features["token_entropy"])[readable].sort_values(ascending=False, kind="stable")
+    verdict = ranking["verdict"].loc[worth.index]
+    several = worth.index[(verdict == "polysemantic") & (ranking["n_senses"].loc[worth.index] > 1)].tolist()[:1]
+    chosen: list[int] = []
+    rules: list[set[str]] = []
+    for latent in worth.index[verdict == "monosemantic"]:
+        rule = set(str(ranking.at[latent, "explanation"]).replace(",", " ").split())
+        if len(chosen) < n - len(several) and all(len(rule & r) <= MAX_ALIKE * len(rule | r) for r in rules):
+            chosen.append(int(latent))
+            rules.append(rule)
+    return chosen + [int(latent) for latent in several]

@@ -22,7 +22,7 @@ from interp.manifests import MANIFEST, read_manifest, verify
 from interp.monosemanticity.verdicts import ranking_evidence
 from interp.quality import decoder_digest
 from interp.report.verdict_evidence import COLUMNS
-from interp.report.wider import Wider, open_wider, wider_of
+from interp.report.wider import Wider, wider_of
 
 READ = ("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "words", "wider")
 """Stages of a run whose files are compared with their manifests, as those of the features are."""
@@ -83,6 +83,8 @@ def gather(
     if nulls is None and all((folder / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields):
         nulls = Nulls.read(folder / "nulls")
     _check_of_features(store, ranking, quality, nulls)
+    if wider is None and (folder / "wider/features/meta.json").is_file():
+        wider = folder / "wider"
     results = folder / "model/results.json"
     return ReportInputs(
         title=title or (folder.resolve().name if (folder / "features").is_dir() else "Features"),
@@ -98,7 +100,7 @@ def gather(
         curves=curves if curves is not None else _curves(folder),
         model_results=read_json(results, "train the model again") if results.is_file() else {},
         shares=None if nulls is None else nulls.shares,
-        wider=_wider(store, folder, wider),
+        wider=None if wider is None else wider_of(store, wider),
         stages=_stages(folder),
     )
 
@@ -135,19 +137,6 @@ def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.Da
     low, high = twins["frozen_cosine"].quantile([0.025, 0.975])
     nearest = twins[["latent"]].assign(measure="nearest_twin", value=twins["cosine"], z=np.nan)
     return pd.concat([table, nearest.assign(null_low=low, null_high=high)], ignore_index=True)
-
-
-def _wider(store: FeatureStore, folder: Path, source: Any) -> Wider | None:
-    """What was given, or what the run has. A run folder has explanations for its latents too."""
-    if source is None and (folder / "wider/features/meta.json").is_file():
-        source = folder / "wider"
-    if source is None:
-        return None
-    ranking = _parquet(Path(source) / "ranking/ranking.parquet") if isinstance(source, str | Path) else None
-    wider = open_wider(source)
-    if ranking is not None and isinstance(wider, FeatureStore):
-        check_table(wider, ranking, f"the ranking in {source}")
-    return wider_of(store, wider, None if ranking is None else ranking.set_index("latent")["explanation"])
 
 
 def _parquet(file: Path) -> pd.DataFrame | None:

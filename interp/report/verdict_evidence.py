@@ -1,17 +1,19 @@
-"""The evidence behind each verdict as the page shows it: statistics and measures, each beside its null.
+"""What each verdict rests on, as the page shows it: measures beside their nulls, the rule's numbers, and the senses.
 
-In: a ranking's column `evidence`, a list a latent of {measure, value, z, null_low, null_high}. Out: what each measure
-is, once for the page, and for each latent its rows [place among the measures, value, z, null_low, null_high]. A measure
-that is not known here goes by its own name.
+In: a ranking, and its column `evidence`, a list a latent of {measure, value, z, null_low, null_high}. Out: what each
+measure is, once for the page, and for each latent its rows [place among the measures, value, z, null_low, null_high]. A
+measure that is not known here goes by its own name. A sense has its rule and examples of its own, which are as those of
+`payloads`, with the sense's place in the place of the interval.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from interp.report.payloads import number
+from interp.features.feature_store import FeatureStore
+from interp.report.payloads import encode_tokens, number
 
 COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
@@ -57,10 +59,17 @@ OTHER_NULLS |= dict.fromkeys(("enc_dec_cosine", "max_cosine", "twin_cosine"), LI
 """Those whose z and band are not taken against SHIFTED."""
 EVEN = "_even"
 """Suffix of the measures of a split whose smaller part has a third of the activation."""
+VIEWS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
+"""Those views whose name does not say what they compare."""
+EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
+OF_SENSE = ("share", "f1", "n", "monosemanticity", "by_chance", "stability", "promoted")
+N_EXAMPLES, N_FOLLOWING = 6, 8
+BEFORE, AFTER = 20, 11
+"""Tokens of an example of a sense on both sides, within the sequence."""
+ROWS_AT_ONCE = 1 << 16
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     title: str
     meaning: str
     null: str
@@ -69,8 +78,7 @@ class Measure:
     """The ends of its bar: nearly all latents and nearly all of their nulls lie between. None: there is no bar."""
 
 
-@dataclass(frozen=True)
-class VerdictEvidence:
+class VerdictEvidence(NamedTuple):
     measures: list[Measure]
     rows: dict[int, list[list]]
     """Latent → [place in `measures`, value, z, null_low, null_high], None where there is no number."""
@@ -106,3 +114,82 @@ def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
     ends = [np.quantile(values, [OUTLIERS, 1 - OUTLIERS]) for values in finite if len(values)]
     low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
     return (number(low), number(high)) if high > low else None  # type: ignore[return-value]
+
+
+def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
+    """What there is of EXPLAINED (columns `explanation_…`) for each latent that has an explanation."""
+    if "explanation" not in ranking:
+        return {}
+    given = {f"explanation_{name}": name for name in EXPLAINED if f"explanation_{name}" in ranking}
+    rows = ranking.loc[ranking["explanation"].fillna("") != "", list(given)].rename(columns=given)
+    return {
+        int(latent): {str(name): _plain(value) for name, value in row.items()}
+        for latent, row in zip(rows.index, rows.to_dict("records"), strict=True)
+        if row
+    }
+
+
+def _plain(value: Any) -> Any:
+    return [number(each, 3) for each in value] if hasattr(value, "__len__") else number(value, 3)
+
+
+def views(ranking: pd.DataFrame) -> dict[int, str]:
+    """The view in which the firings of each latent are most alike, where the ranking says."""
+    said = ranking["view"].dropna() if "view" in ranking else pd.Series(dtype=object)
+    named = zip(said.index.tolist(), said.tolist(), strict=True)
+    return {latent: VIEWS.get(name, name.replace("_", " ")) for latent, name in named if name}
+
+
+def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """The senses of each latent that has more than one. Raises ValueError where one names a row that is not there."""
+    if "senses" not in ranking:
+        return {}
+    cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
+    given = {j: list(own) for j, own in cells if isinstance(own, Sequence | np.ndarray) and len(own) > 1}
+    n_rows = store.meta["n_sequences"] * store.n_ctx
+    rows = [row for senses in given.values() for sense in senses for row in _ids(sense, "rows", N_EXAMPLES)]
+    if wrong := [row for row in rows if not 0 <= row < n_rows]:
+        raise ValueError(f"a sense has the row {wrong[0]}, but the store has {n_rows} rows")
+    shown = [np.arange(*_window(row, store.n_ctx)) for row in rows]
+    acts = _activations(store, list(given), np.unique(np.concatenate([np.zeros(0, np.int64), *shown])), n_rows)
+    tokens = store.tokens.reshape(-1).numpy()
+    return {
+        latent: [_sense(place, sense, acts[latent], tokens, store.n_ctx) for place, sense in enumerate(senses)]
+        for latent, senses in given.items()
+    }
+
+
+def _activations(store: FeatureStore, latents: list[int], wanted: np.ndarray, n_rows: int) -> dict[int, dict]:
+    """Of each latent its activations by row, where it fires in the rows that are wanted."""
+    found: dict[int, dict[int, float]] = {latent: {} for latent in latents}
+    for start in range(0, n_rows, ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, n_rows)
+        rows = wanted[slice(*np.searchsorted(wanted, [start, stop]))]
+        if len(rows):
+            acts = store.codes[start:stop].scipy()[rows - start].tocsc()[:, latents].tocoo()
+            for row, column, value in zip(rows[acts.row].tolist(), acts.col.tolist(), acts.data.tolist(), strict=True):
+                found[latents[column]][row] = value
+    return found
+
+
+def _window(row: int, n_ctx: int) -> tuple[int, int]:
+    """The rows shown around one, within its sequence."""
+    start = row - row % n_ctx
+    return max(row - BEFORE, start), min(row + AFTER + 1, start + n_ctx)
+
+
+def _sense(
+    place: int, sense: Mapping[str, Any], own: Mapping[int, float], tokens: np.ndarray, n_ctx: int
+) -> dict[str, Any]:
+    """own: row → the latent's activation there."""
+    examples = []
+    for row in _ids(sense, "rows", N_EXAMPLES):
+        start, stop = _window(row, n_ctx)
+        sparse = [x for at in range(start, stop) if own.get(at) for x in (at - start, number(own[at]))]
+        examples.append([place, row, row - start, encode_tokens(tokens[start:stop]), sparse])
+    said = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING)}
+    return {name: number(sense.get(name)) for name in OF_SENSE} | said | {"examples": examples}
+
+
+def _ids(sense: Mapping[str, Any], name: str, most: int) -> list[int]:
+    return [] if sense.get(name) is None else [int(each) for each in sense[name][:most]]

@@ -10,10 +10,9 @@ Several that resemble it, each with a part of its firings, are what a split look
 al. 2023); one with most of them is the same feature again.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from interp.codes import Dictionary
 from interp.features.feature_store import FeatureStore
+from interp.features.identity import check_table
 from interp.files import ratio
 from interp.hooks import UNNAMED, check_own_hook, own_hook
 from interp.report.columns import top_tokens
@@ -37,14 +37,36 @@ ROWS_READ = 1 << 19
 ROWS_AT_ONCE = 1 << 15
 
 
-@dataclass(frozen=True)
-class Wider:
+class Wider(NamedTuple):
     d_sae: int
     resembling: dict[int, list[list[Any]]]
     """Latent → rows of [other, cosine, share, words]."""
 
 
-def open_wider(source: Any) -> FeatureStore | Dictionary:
+def wider_of(store: FeatureStore, source: Any) -> Wider:
+    """What each latent of `store` resembles in `source`. A run folder has explanations for its latents, a scan the
+    tokens that they fire on most.
+
+    Raises ValueError where one of the two has no decoder, where they read activations of other widths or of another
+    hook, and for a scan of other tokens.
+    """
+    wider = _opened(source)
+    words = _words(wider, source) if isinstance(wider, FeatureStore) else {}
+    _check_same_place(store, wider)
+    if store.W_dec is None or wider.W_dec is None:
+        raise ValueError("a wider dictionary is compared by decoder directions (W_dec), which one of the two lacks")
+    widths = wider.W_dec.shape[1], store.W_dec.shape[1]
+    if widths[0] != widths[1]:
+        raise ValueError(f"the wider dictionary reads activations of width {widths[0]}, this one of {widths[1]}")
+    together = _together(store, wider) if isinstance(wider, FeatureStore) else None
+    resembling: dict[int, list[list[Any]]] = {}
+    for latent, other, cosine in _pairs(store.W_dec, wider.W_dec.detach().cpu()):
+        share = None if together is None else number(float(together[latent, other]))
+        resembling.setdefault(latent, []).append([other, number(cosine, 3), share, str(words.get(other, ""))])
+    return Wider(len(wider.W_dec), resembling)
+
+
+def _opened(source: Any) -> FeatureStore | Dictionary:
     """A feature store, a dictionary, or what the folder holds: a run's `features`, a feature store, an SAE."""
     if not isinstance(source, str | Path):
         return source
@@ -58,29 +80,13 @@ def open_wider(source: Any) -> FeatureStore | Dictionary:
     return load_sae(path)
 
 
-def wider_of(store: FeatureStore, source: Any, words: pd.Series | None = None) -> Wider:
-    """What each latent of `store` resembles in `source`. words: of each wider latent, instead of its top tokens.
-
-    Raises ValueError where one of the two has no decoder, where they read activations of other widths or of another
-    hook, and for a scan of other tokens.
-    """
-    wider = open_wider(source)
-    _check_same_place(store, wider)
-    if store.W_dec is None or wider.W_dec is None:
-        raise ValueError("a wider dictionary is compared by decoder directions (W_dec), which one of the two lacks")
-    widths = wider.W_dec.shape[1], store.W_dec.shape[1]
-    if widths[0] != widths[1]:
-        raise ValueError(f"the wider dictionary reads activations of width {widths[0]}, this one of {widths[1]}")
-    together = _together(store, wider) if isinstance(wider, FeatureStore) else None
-    if words is None and isinstance(wider, FeatureStore):
-        top = top_tokens(wider, N_TOKENS)
-        words = pd.Series({latent: ", ".join(f"“{text}”" for text in texts) for latent, texts in top.items()})
-    resembling: dict[int, list[list[Any]]] = {}
-    for latent, other, cosine in _pairs(store.W_dec, wider.W_dec.detach().cpu()):
-        share = None if together is None else number(float(together[latent, other]))
-        text = "" if words is None else str(words.get(other, ""))
-        resembling.setdefault(latent, []).append([other, number(cosine, 3), share, text])
-    return Wider(len(wider.W_dec), resembling)
+def _words(wider: FeatureStore, source: Any) -> Mapping[int, Any]:
+    ranking = Path(source) / "ranking/ranking.parquet" if isinstance(source, str | Path) else None
+    if ranking is None or not ranking.is_file():
+        return {j: ", ".join(f"“{text}”" for text in texts) for j, texts in top_tokens(wider, N_TOKENS).items()}
+    table = pd.read_parquet(ranking)
+    check_table(wider, table, f"the ranking in {source}")
+    return dict(zip(table["latent"].tolist(), table["explanation"].tolist(), strict=True))
 
 
 def _check_same_place(store: FeatureStore, wider: FeatureStore | Dictionary) -> None:

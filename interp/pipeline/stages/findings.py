@@ -1,4 +1,4 @@
-"""What the features are worth: `quality`, `concepts`, `nulls`, `ranking`."""
+"""What the features are worth: `quality`, `concepts`, `nulls`, `ranking`, `words` and, where a run ends, `report`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 from interp.files import Progress, digest_file, write_parquet
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage import section, stage
+from interp.pipeline.stages import section, stage
 from interp.pipeline.validation import at_least_1
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from interp.features.feature_store import FeatureStore
+    from models.tokens import LabelledTokens
+
+PARQUET = "pandas:read_parquet"
+NEXT_LINE = "\n" + " " * 24
+"""Of a summary, behind the name of the stage and its seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,9 @@ class QualityConfig:
 
     def __post_init__(self) -> None:
         at_least_1(self, "tokens", "batch_size")
+
+    def held_out(self, run: Run) -> "LabelledTokens":
+        return run.val_tokens[: max(1, self.tokens // run.val_tokens.n_ctx)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +57,18 @@ class RankingConfig:
             how = "must not be negative: take 0 or more" if self.seed < 0 else "must be below 2³¹"
             raise ValueError(f"seed={self.seed} {how}")
 
+    def open_twin(self) -> "FeatureStore | None":
+        from interp.features.feature_store import FeatureStore
+
+        return None if self.twin is None else FeatureStore.open(self.twin)
+
 
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
     own={"quality": QualityConfig},
     shared=("harvest", "sae"),
-    opens={"quality": ("quality.parquet", "pandas:read_parquet")},
-    summary=lambda results: ("\n" + " " * 24).join(
+    opens={"quality": ("quality.parquet", PARQUET)},
+    summary=lambda results: NEXT_LINE.join(
         f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, CE recovered {r['ce_recovered_mean']:.3f}"
         for name, r in results.items()
     ),
@@ -77,22 +90,19 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
         "random": RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed),
     }
-    table = quality_table(
-        dictionaries,
-        run.model,
-        run.val_tokens.tokens[: max(1, config.quality.tokens // run.val_tokens.n_ctx)],
-        hook_name,
-        batch_size=config.quality.batch_size,
-        exclude=run.tokenizer.special_ids,
-        progress=progress,
-    )
+    held_out, options = config.quality.held_out(run), _in_the_model(run, progress)
+    table = quality_table(dictionaries, run.model, held_out.tokens, hook_name, **options)
     write_parquet(folder / "quality.parquet", table)
     return _by(table, "dictionary")
 
 
+def _in_the_model(run: Run, progress: Progress) -> dict[str, Any]:
+    return {"batch_size": run.config.quality.batch_size, "exclude": run.tokenizer.special_ids, "progress": progress}
+
+
 @stage(
     inputs=("features", "neurons"),
-    opens={"concepts": ("concepts.parquet", "pandas:read_parquet")},
+    opens={"concepts": ("concepts.parquet", PARQUET)},
     summary=lambda results: (
         f"best feature beats best neuron on {sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} "
         f"of {len(results)} labels"
@@ -107,6 +117,10 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return _by(table, "label")
 
 
+def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
+    return {str(name): row for name, row in table.set_index(key).to_dict(orient="index").items()}
+
+
 def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
     """Dictionary → verdict → the shares that a line of the command line tells."""
     columns = ["verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
@@ -116,7 +130,7 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
 
 def beside_nulls(results: Mapping[str, Any]) -> str:
     """A line a dictionary: the share of one meaning (95 % interval), and its two parts."""
-    return ("\n" + " " * 24).join(
+    return NEXT_LINE.join(
         f"{name + ':':20s} {one['share']:4.0%} one meaning ({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
         f"{of['monosemantic']['share']:4.0%} monosemantic, {of['lexical']['share']:4.0%} single-token"
         for name, of in results["shares"].items()
@@ -136,23 +150,11 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.controls import compare_with_nulls
 
     config = run.config.harvest
-    nulls = compare_with_nulls(
-        run.features,
-        run.neurons,
-        run.store,
-        config.hook_name,
-        run.model,
-        run.sae.config,
-        folder,
-        settings=run.config.nulls,
-        batch_size=config.batch_size,
-        progress=progress,
-    )
+    of_run = run.features, run.neurons, run.store, config.hook_name, run.model, run.sae.config, folder
+    options: Any = {"settings": run.config.nulls, "batch_size": config.batch_size, "progress": progress}
+    nulls = compare_with_nulls(*of_run, **options)
     match, chance = (float(nulls.twins[column].mean()) for column in ("cosine", "frozen_cosine"))
-    return {
-        "shares": by_dictionary(nulls.shares),
-        "twin": {"mean_cosine": match, "by_chance": chance},
-    }
+    return {"shares": by_dictionary(nulls.shares), "twin": {"mean_cosine": match, "by_chance": chance}}
 
 
 def verdicts(counts: Mapping[str, Any]) -> str:
@@ -168,14 +170,8 @@ def verdicts(counts: Mapping[str, Any]) -> str:
 
 
 def _twin_scan(config: RunConfig) -> dict[str, Any]:
-    twin = _twin(config.ranking)
+    twin = config.ranking.open_twin()
     return {} if twin is None else {"twin": digest_file(twin.path / "scan.json")}
-
-
-def _twin(config: RankingConfig) -> "FeatureStore | None":
-    from interp.features.feature_store import FeatureStore
-
-    return None if config.twin is None else FeatureStore.open(config.twin)
 
 
 @stage(
@@ -207,7 +203,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
         seed=config.seed,
         labels=run.harvested.labels,
         use_labels=config.use_labels,
-        twin=_twin(config),
+        twin=config.open_twin(),
         effects=run.effects if run.manifest("effects") else None,
         matches=run.nulls.twins if run.manifest("nulls") else None,
         judge_faint=config.judge_faint,
@@ -215,5 +211,39 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
     )
 
 
-def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
-    return {str(name): row for name, row in table.set_index(key).to_dict(orient="index").items()}
+@stage(
+    inputs=("corpus", "model", "activations", "sae", "features", "ranking"),
+    shared=("harvest", "quality"),
+    opens={"words": ("words.parquet", PARQUET), "words_shares": ("shares.parquet", PARQUET)},
+    summary=lambda results: (
+        "CE recovered by " + ", ".join(f"{name} {r:.3f}" for name, r in results["recovered"].items())
+    ),
+)
+def words(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the explanations alone spliced into the model, beside a lookup by token and permuted rules: cross-entropy kept"""
+    from interp.rewriting import rewrite_in_words
+
+    config, held_out = run.config, run.config.quality.held_out(run)
+    labels = (run.harvested.labels, held_out.labels) if config.ranking.use_labels else None
+    of_run = run.features, run.ranking, run.sae, run.store, run.model, held_out.tokens
+    options = _in_the_model(run, progress)
+    found = rewrite_in_words(*of_run, labels=labels, seed=config.ranking.seed, **options)
+    write_parquet(folder / "words.parquet", found.losses)
+    write_parquet(folder / "shares.parquet", found.shares)
+    recovered = found.losses.set_index("reconstruction")["ce_recovered_mean"]
+    return {"recovered": recovered.to_dict(), "median_share": float(found.shares["words_share"].median())}
+
+
+@stage(
+    inputs=("features",),
+    optional=("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "words", "wider"),
+    opens={"page": ("page/index.html", "pathlib:Path")},
+    summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
+)
+def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """a page that works offline, from file://"""
+    from interp.report import write_report
+
+    page = write_report(run.path, folder / "page", progress=progress)
+    files = [file for file in page.parent.rglob("*") if file.is_file()]
+    return {"page": f"report/{page.relative_to(folder)}", "bytes": sum(file.stat().st_size for file in files)}

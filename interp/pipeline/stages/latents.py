@@ -1,15 +1,14 @@
 """From activations to features: `sae`, `features`, `neurons`, and, where it is asked for, `wider`."""
 
-import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.files import Progress, write_parquet
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage import section, stage
+from interp.pipeline.stages import section, stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,16 +131,9 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
     config, features = run.config.effects, run.features
     most = features.table().sort_values("fvu_rise", ascending=False)["latent"] if config.latents else None
-    table = feature_effects(
-        features,
-        run.model,
-        run.config.harvest.hook_name,
-        run.sae,
-        latents=None if most is None else sorted(most[: config.latents]),
-        sequences=config.sequences,
-        seed=config.seed,
-        progress=progress,
-    )
+    latents = None if most is None else sorted(most[: config.latents])
+    given: Any = {"latents": latents, "sequences": config.sequences, "seed": config.seed, "progress": progress}
+    table = feature_effects(features, run.model, run.config.harvest.hook_name, run.sae, **given)
     write_parquet(folder / "effects.parquet", table)
     known = table["loss_change"].dropna()
     return {
@@ -168,7 +160,7 @@ def wider(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     config, factor = run.config.sae, run.config.wider.factor or 1
     if isinstance(config, LoadedConfig):
         raise ValueError("[wider] needs a dictionary that is trained here, not one that [sae] loads")
-    wide = dataclasses.replace(config, d_sae=factor * config.d_sae)
+    wide = replace(config, d_sae=factor * config.d_sae)
     results = _train(run, wide, folder / "sae", progress)
     scanned = _scan(run, load_sae(folder / "sae"), run.config.harvest.hook_name, folder / "features", progress)
     return scanned | {"fvu": results["fvu"]}
@@ -184,16 +176,7 @@ def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> d
 def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.features.feature_store import scan_features
 
-    features = scan_features(
-        dictionary,
-        run.store,
-        hook_name,
-        folder,
-        model=run.model,
-        vocab=run.tokenizer.display(),
-        labels=run.harvested.labels,
-        settings=run.config.scan,
-        progress=progress,
-    )
-    table = features.table()
+    given: Any = {"model": run.model, "vocab": run.tokenizer.display(), "labels": run.harvested.labels}
+    given |= {"settings": run.config.scan, "progress": progress}
+    table = scan_features(dictionary, run.store, hook_name, folder, **given).table()
     return {"latents": len(table), "dead": int((table.n_active == 0).sum()), "mean_l0": float(table.density.sum())}

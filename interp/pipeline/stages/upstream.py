@@ -9,7 +9,7 @@ from interp.files import Progress, digest_file, write_json
 from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import REFERENCE, WEIGHTS, ModelConfig, model_files
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage import section, stage
+from interp.pipeline.stages import section, stage
 from interp.pipeline.validation import at_least_1
 
 MAX_EVALUATED = 20_000
@@ -77,9 +77,8 @@ def _check_model(config: RunConfig) -> None:
         return
     n_ctx = config.model.pretrained().n_ctx
     if n_ctx is not None and n_ctx < config.model.n_ctx:
-        raise ValueError(
-            f"[model] n_ctx = {config.model.n_ctx} is more than the {n_ctx} that {config.model.name} takes"
-        )
+        has = f"[model] n_ctx = {config.model.n_ctx}"
+        raise ValueError(f"{has} is more than the {n_ctx} that {config.model.name} takes")
 
 
 def _check_hooks(config: RunConfig) -> None:
@@ -162,16 +161,9 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
             config.pretrained().save(folder / WEIGHTS)
         write_json(folder / "results.json", results)
         return results
-    trained = train_model(
-        Transformer(config.transformer(run.tokenizer.vocab_size)),
-        *texts,
-        run.config.training,
-        folder,
-        tokenizer=run.tokenizer,
-        val_characters=run.val_tokens.characters,
-        progress=progress,
-    )
-    return asdict(trained)
+    new = Transformer(config.transformer(run.tokenizer.vocab_size))
+    known: Any = {"tokenizer": run.tokenizer, "val_characters": run.val_tokens.characters, "progress": progress}
+    return asdict(train_model(new, *texts, run.config.training, folder, **known))
 
 
 @stage(
@@ -189,15 +181,9 @@ def activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.harvest import harvest
 
     config = run.config.harvest
-    store = harvest(
-        run.model,
-        run.harvested.tokens,
-        list(dict.fromkeys((config.hook_name, config.neurons))),
-        folder / "store",
-        exclude=run.tokenizer.special_ids,
-        progress=progress,
-        **config.options,
-    )
+    hooks = list(dict.fromkeys((config.hook_name, config.neurons)))
+    options = config.options | {"exclude": run.tokenizer.special_ids, "progress": progress}
+    store = harvest(run.model, run.harvested.tokens, hooks, folder / "store", **options)
     size = sum(file.stat().st_size for file in (folder / "store").iterdir())
     widths = {name: store.d(name) for name in store.hook_names}
     per_value = size / len(store) / sum(widths.values())

@@ -47,9 +47,7 @@ from interp.activations import ActivationStore
 from interp.files import write_json
 from interp.harvest import harvest
 from models.corpus import CorpusConfig, load_documents
-from models.hooked_transformer import to_hooked_transformer
-from models.installed import smollm2_file
-from models.loading import load_model
+from models.loading import load_model, smollm2_file, to_hooked_transformer
 from models.tokenizing import tokenize
 
 REAL_LAYER, REAL_SEQUENCES, REAL_BATCH = 15, 128, 16

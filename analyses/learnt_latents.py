@@ -40,9 +40,11 @@ from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.twins import best_correlations
 from interp.monosemanticity.calibration import EVIDENCE, LearntFit, fit_learnt
 from interp.sae import SAE
-from models.corpus import CorpusConfig, load_documents, tokenize
+from models.corpus import CorpusConfig, load_documents
+from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
-from models.training import TrainingConfig, train_model
+from models.tokenizing import tokenize
+from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
 FILE = Path(__file__).parent.parent / "interp" / "monosemanticity" / "learnt.json"

@@ -22,24 +22,10 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from models import languages, own_text, sources  # noqa: F401  each brings its sources
-from models.documents import SOURCES, Document, Span
-from models.formats import FORMATS
-from models.tokenizing import tokenize
-from models.tokens import LabelledTokens, Progress
-
-__all__ = [
-    "DEFAULT_SHARES",
-    "SOURCES",
-    "CorpusConfig",
-    "Document",
-    "LabelledTokens",
-    "Span",
-    "Split",
-    "load_documents",
-    "split_documents",
-    "tokenize",
-]
+from models import own_text, sources  # noqa: F401  each brings its sources, as `generated` does
+from models.documents import SOURCES, Document
+from models.generated import FORMATS
+from models.tokens import Progress
 
 DEFAULT_SHARES: Mapping[str, float] = {
     "shakespeare": 0.40,

@@ -10,7 +10,7 @@ import json
 import uuid
 from random import Random
 
-from models.pages import Page, english_sentence, words
+from models.documents import Page, english_sentence, words
 
 
 def write_dna(rng: Random, page: Page) -> None:

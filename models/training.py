@@ -13,7 +13,6 @@ snapshots/step-N.safetensors; checkpoint.safetensors is there while training las
 
 import json
 import logging
-import math
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,14 +23,20 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.checkpoint import check_inputs, checksum, keep_rows, load_weights, read_checkpoint, write_checkpoint
-from models.evaluation import Progress, TextTokenizer, decoded, evaluate_loss, samples
-from models.ngrams import bigram_cross_entropy, unigram_cross_entropy
+from models.evaluation import TextTokenizer, decoded, evaluate_loss, measured, samples
 from models.recipe import TrainingConfig, adamw, autocast, batch_rows, check_finite
+from models.tokens import Progress
 from models.transformer import Transformer
-from models.whole_files import read_json, write_json
-
-__all__ = ["TextTokenizer", "TrainingConfig", "TrainingResult", "batch_rows", "evaluate_loss", "train_model"]
+from models.whole_files import (
+    check_inputs,
+    checksum,
+    keep_rows,
+    load_weights,
+    read_checkpoint,
+    read_json,
+    write_checkpoint,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -198,27 +203,18 @@ class _Run:
 
     def end(self, tokenizer: TextTokenizer | None, val_characters: int | None) -> TrainingResult:
         """Measure, sample and write; the checkpoint goes last, so that a kill before it repeats this alone."""
-        val_loss = evaluate_loss(self.model, self.val_tokens, precision=self.config.precision, progress=self._measuring)
         if val_characters is None and tokenizer is not None:
             val_characters = sum(len(decoded(tokenizer, row)) for row in self.val_tokens)
-        d_vocab = self.model.config.d_vocab
-        bits = val_loss * self.val_tokens.numel() / (val_characters * math.log(2)) if val_characters else None
-        result = TrainingResult(
-            val_loss=val_loss,
-            bits_per_character=bits,
-            unigram_cross_entropy=unigram_cross_entropy(self.train_tokens, self.val_tokens, d_vocab),
-            bigram_cross_entropy=bigram_cross_entropy(self.train_tokens, self.val_tokens, d_vocab),
-            steps=self.steps,
-            tokens=self.steps * self.config.batch_size * self.n_ctx,
-            wall_seconds=self.seconds(),
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
-        )
+        how: dict[str, Any] = {"precision": self.config.precision, "progress": self._measuring}
+        found = measured(self.model, self.train_tokens, self.val_tokens, val_characters, **how)
+        seen = self.steps * self.config.batch_size * self.n_ctx
+        result = TrainingResult(**found, steps=self.steps, tokens=seen, wall_seconds=self.seconds())
         self.model.save(self.out)
         if tokenizer is not None and self.config.n_samples:
             write_json(self.out / "samples.json", samples(self.model, tokenizer, self.config))
         write_json(self.out / "results.json", {**asdict(result), "inputs": self.inputs})
         self.checkpoint.unlink(missing_ok=True)
-        self.progress(self.steps, self.steps, f"val {val_loss:.3f} nats/token")
+        self.progress(self.steps, self.steps, f"val {result.val_loss:.3f} nats/token")
         return result
 
     def _measuring(self, done: int, total: int, note: str) -> None:

@@ -20,12 +20,10 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from models.checkpoint import count_weights, load_weights
 from models.language_model import layer_aliases
 from models.layers import EPS, Attention, Block, Embed, LayerNorm, PosEmbed, TransformerConfig, Unembed, hooked
-from models.loss import token_loss
-from models.memory import check_memory
-from models.whole_files import read_json, write_json, write_tensors
+from models.recipe import token_loss
+from models.whole_files import count_weights, load_weights, read_json, write_json, write_tensors
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache, HookedTransformerConfig
@@ -45,7 +43,7 @@ class Transformer(HookedRootModule):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        check_memory(4 * config.n_parameters, f"a model of {config.n_parameters:,} parameters")
+        config.check_memory()
         self.config = config
         self.tokenizer: Any = None
         self.n_layers, self.n_ctx = config.n_layers, config.n_ctx
@@ -78,11 +76,8 @@ class Transformer(HookedRootModule):
             resid = block(resid)
         if stop_at_layer is not None:
             return resid
-        if (
-            return_type == "loss"
-            and not loss_per_token
-            and not hooked(*self.ln_final.children(), *self.unembed.children())
-        ):
+        seen = hooked(*self.ln_final.children(), *self.unembed.children())
+        if return_type == "loss" and not loss_per_token and not seen:
             # The last position predicts nothing, so its logits are not made.
             x, targets = self.ln_final(resid[:, :-1]), tokens[:, 1:]
             return token_loss(x.flatten(0, 1), self.W_U, self.b_U, targets.reshape(-1))
@@ -163,12 +158,10 @@ class Transformer(HookedRootModule):
             config = TransformerConfig(**kept)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file} describes no model ({error}): {_REMEDY}") from None
-        if config.n_parameters > 2 * (
-            there := count_weights(Path(folder) / weights, _REMEDY)
-        ):  # before memory is taken
-            raise ValueError(
-                f"{file} describes {config.n_parameters:,} parameters, {weights} holds {there:,}: {_REMEDY}"
-            )
+        there = count_weights(Path(folder) / weights, _REMEDY)
+        if config.n_parameters > 2 * there:  # before memory is taken
+            what = f"{file} describes {config.n_parameters:,} parameters"
+            raise ValueError(f"{what}, {weights} holds {there:,}: {_REMEDY}")
         model = cls(config)
         load_weights(model, Path(folder) / weights, _REMEDY)
         return model.to(device)
@@ -222,10 +215,9 @@ class Transformer(HookedRootModule):
         return self.unembed.b_U
 
     def _embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
-        if tokens.shape[1] > self.config.n_ctx:
-            raise ValueError(
-                f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={self.config.n_ctx}"
-            )
+        n_ctx = self.config.n_ctx
+        if tokens.shape[1] > n_ctx:
+            raise ValueError(f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={n_ctx}")
         embedding, position = self.hook_embed(self.embed(tokens)), self.pos_embed(tokens.shape[1])
         if hooked(self.hook_pos_embed):
             position = self.hook_pos_embed(position.repeat(len(tokens), 1, 1))
@@ -237,13 +229,8 @@ class Transformer(HookedRootModule):
         of writers, and the unembedding so that the first predictions are close to uniform."""
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
         writers = 2 * config.n_layers
-        std = {
-            "W_E": 0.5,
-            "W_pos": 0.1,
-            "W_O": 1 / math.sqrt(config.d_model * writers),
-            "W_out": 1 / math.sqrt(config.d_mlp * writers),
-            "W_U": 0.02,
-        }
+        out, up = 1 / math.sqrt(config.d_model * writers), 1 / math.sqrt(config.d_mlp * writers)
+        std = {"W_E": 0.5, "W_pos": 0.1, "W_O": out, "W_out": up, "W_U": 0.02}
         for name, parameter in self.named_parameters():
             leaf = name.rsplit(".", 1)[1]
             if leaf.startswith("W_"):

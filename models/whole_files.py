@@ -3,18 +3,27 @@
 Files are written beside their place and renamed, so that a kill leaves the old one, by Python's own write: a full disk
 is an OSError, and the mode is that of the umask. The readers raise ValueError or FileNotFoundError with the file and
 its `remedy`, in words.
+
+The checkpoint of a training is one safetensors file: the weights, the optimizer's state for each parameter, and (in the
+header, as JSON) the step, the seconds spent and the inputs of the run: what its end depends on, configs by value and
+tensors by checksum. A checkpoint or a result of other inputs is refused with the names of those that differ.
 """
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+
+_AGAIN = "delete it to start again"
 
 
 @contextmanager
@@ -77,3 +86,85 @@ def _there(file: str | Path, remedy: str) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}: {remedy}")
     return file
+
+
+def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: Mapping[str, Any]) -> None:
+    tensors = {f"weight/{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"{key}/{name}": state for key, state in optimizer.state[parameter].items()}
+    write_tensors(file, tensors, {"facts": json.dumps(dict(facts))})
+
+
+def read_checkpoint(
+    file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put weights and optimizer state back and return the facts. Raises ValueError if `facts["inputs"]` are others."""
+    with open_tensors(file, _AGAIN) as stored:
+        facts = json.loads(stored.metadata()["facts"])
+        check_inputs(facts["inputs"], inputs, file)
+        if not all(isinstance(facts[name], int | float) and facts[name] >= 0 for name in ("step", "seconds")):
+            raise KeyError("step and seconds")
+        # Cloned into memory of torch's own alignment, on which the order of a vectorised sum may depend.
+        tensors = {key: stored.get_tensor(key).clone() for key in stored.keys()}
+        _check_shapes(tensors, model)
+    model.load_state_dict({name: tensors[f"weight/{name}"] for name in model.state_dict()})
+    for name, parameter in model.named_parameters():
+        keys = [key for key in tensors if key.endswith(f"/{name}") and not key.startswith("weight/")]
+        optimizer.state[parameter] = {key.split("/")[0]: tensors[key].to(parameter.device) for key in keys}
+    return facts
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raises KeyError for a weight, or what the optimizer keeps of it, that is missing or of another shape."""
+    for name, weight in model.state_dict().items():
+        wrong = [key for key, tensor in tensors.items() if key.endswith(f"/{name}") and key.split("/")[0] != "step"]
+        wrong = [key for key in wrong if tensors[key].shape != weight.shape]
+        if f"weight/{name}" not in tensors or wrong:
+            raise KeyError(f"{name} of shape {tuple(weight.shape)}")
+
+
+def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
+    if not isinstance(before, Mapping):
+        raise ValueError(f"{file} does not say which run it is of (inputs={before!r}): {_AGAIN}")
+    differing = [f"{key} was {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
+    if differing:
+        raise ValueError(f"{file} is of another run ({'; '.join(differing)}): choose another folder or do not resume")
+
+
+def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
+    """Put the weights of a file into the model. Raises ValueError where they do not fit it or are not finite."""
+    with open_tensors(file, remedy) as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        shape, fits = (list(each[name].shape) if name in each else "missing" for each in (tensors, expected))
+        if shape != fits:
+            raise ValueError(f"{name} of {file} is {shape}, by config.json it is {fits}: {remedy}")
+        if not tensors[name].is_floating_point() or not bool(tensors[name].isfinite().all()):
+            raise ValueError(f"{name} of {file} holds values that are no finite numbers: {remedy}")
+    model.load_state_dict(tensors)
+
+
+def count_weights(file: Path, remedy: str) -> int:
+    """By the file's header."""
+    with open_tensors(file, remedy) as stored:
+        return sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())
+
+
+def checksum(tensors: Iterable[Tensor]) -> int:
+    """CRC-32 of the tensors' bytes, one after the other."""
+    value = 0
+    for tensor in tensors:
+        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, value)
+    return value
+
+
+def keep_rows(file: Path, step: int) -> None:
+    """Drop the rows of a JSON-lines log that come after `step`, and a last line that was cut off."""
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    try:
+        kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({error!r}): train again from the start (resume=False)") from None
+    with atomic(file) as temporary:
+        temporary.write_bytes(b"".join(kept))

@@ -25,20 +25,12 @@ import pytest
 import torch
 
 from models import sources
-from models.corpus import (
-    DEFAULT_SHARES,
-    CorpusConfig,
-    Document,
-    LabelledTokens,
-    Span,
-    load_documents,
-    split_documents,
-    tokenize,
-)
-from models.documents import SOURCES, Source
-from models.formats import FORMATS, format_documents
-from models.languages import LANGUAGES, language_documents
+from models.corpus import DEFAULT_SHARES, CorpusConfig, load_documents, split_documents
+from models.documents import SOURCES, Document, Source, Span
+from models.generated import FORMATS, LANGUAGES, format_documents, language_documents
 from models.tokenizer import Tokenizer
+from models.tokenizing import tokenize
+from models.tokens import LabelledTokens
 
 SCRIPTS = dict(arabic="ARABIC", persian="ARABIC", hebrew="HEBREW", greek="GREEK", armenian="ARMENIAN")
 SCRIPTS |= dict(russian="CYRILLIC", ukrainian="CYRILLIC", bengali="BENGALI", thai="THAI", chinese="CJK")

@@ -20,7 +20,7 @@ from interp.sae.learner import Learner
 from interp.sae.model import SAE, Transcoder
 from interp.sae.rules import Threshold, TopK
 from interp.sae.site import Site
-from models.hooked_transformer import to_hooked_transformer
+from models.loading import to_hooked_transformer
 from models.transformer import Transformer, TransformerConfig
 
 sae_lens = pytest.importorskip("sae_lens")

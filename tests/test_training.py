@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from models.ngrams import _Bigrams, _unigram, bigram_cross_entropy, unigram_cross_entropy
-from models.training import TrainingConfig, batch_rows, evaluate_loss, train_model
+from models.evaluation import _Bigrams, _unigram, bigram_cross_entropy, evaluate_loss, unigram_cross_entropy
+from models.recipe import TrainingConfig, batch_rows
+from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
 D_VOCAB, N_CTX = 7, 8

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from models import loss as loss_module
-from models.hooked_transformer import to_hooked_transformer
 from models.layers import PRESETS
-from models.loss import token_loss
+from models.loading import to_hooked_transformer
+from models.recipe import token_loss
 from models.transformer import Transformer, TransformerConfig
 
 SMALL = dict(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=23, n_ctx=10)

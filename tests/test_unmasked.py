@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from analyses.essay.toys.unmasked import UnmaskedTransformer, honest_loss
-from models.hooked_transformer import to_hooked_transformer
+from models.loading import to_hooked_transformer
 from models.transformer import Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=32, d_vocab=11, n_ctx=8, seed=3)

@@ -31,9 +31,11 @@ from analyses.essay.posttraining import (
 from analyses.essay.texts.conversations import Turn, heldout_turns, statements, turns
 from analyses.record import options
 from interp.files import write_json
+from models.evaluation import evaluate_loss
+from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
-from models.training import TrainingConfig, evaluate_loss, train_model
+from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
 

@@ -35,7 +35,9 @@ from analyses.essay import figures
 from analyses.essay.code_stage_texts import Texts
 from analyses.essay.texts.brackets import TASKS
 from analyses.record import Claim, Interval, Record, interval, options
-from models.training import TrainingConfig, evaluate_loss, train_model
+from models.evaluation import evaluate_loss
+from models.recipe import TrainingConfig
+from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
 ARMS = {"neither": (0, 0), "tuning": (0, 1), "pre-training": (1, 0), "both": (1, 1)}

@@ -14,7 +14,7 @@ zero: the loss is the mean of −ln ŷ of what came next. Divided by ln 2 it is 
 Both models are those of `analyses.essay.shakespeare`, read from its folder beside this one or trained into it.
 
 Claims (row 5):
-    5a  on a batch of held-out text, the loss that training uses (slabs of logits, `models.loss`), the library's
+    5a  on a batch of held-out text, the loss that training uses (slabs of logits, `models.recipe`), the library's
         (`F.cross_entropy`) and the formula, written out with all N·T·C terms in float64, agree within 1e-6 nats
     5b  an untrained model costs about ln C (within .1 nats), and the trained one less than the character bigrams
 """

@@ -43,7 +43,7 @@ from analyses.essay.chat_models import (
 from analyses.essay.posttraining import Responses, respond
 from analyses.essay.texts.conversations import ASKED_FACTS, KEPT_FACTS
 from analyses.record import Claim, Record, interval
-from models.training import evaluate_loss
+from models.evaluation import evaluate_loss
 from models.transformer import Transformer
 
 FACT_TASKS = frozenset(fact.task for fact in KEPT_FACTS)

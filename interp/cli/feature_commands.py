@@ -74,7 +74,7 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     import torch
 
     from models import load_tokenizer
-    from models.corpus import LabelledTokens
+    from models.tokens import LabelledTokens
 
     labelled = LabelledTokens.load(as_written(tokens)) if tokens else None
     place = tokenizer or (tokens.parent / "tokenizer" if tokens else None)

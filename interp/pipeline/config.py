@@ -77,7 +77,7 @@ class RunConfig(SimpleNamespace):
         """The demo on a real language model, SmolLM2 of 135 million parameters, within 40 minutes on two CPU cores.
 
         Raises ValueError where its weights are not installed."""
-        from models.installed import smollm2_file
+        from models.loading import smollm2_file
 
         shares = {"shakespeare": 0.3, "python": 0.35, "packages": 0.35}
         return cls.from_dict({

@@ -43,7 +43,8 @@ from interp.files import Progress, no_progress
 from interp.harvest import harvest
 from interp.monosemanticity.calibration import Calibration
 from interp.sae import SAE, TopKConfig, train_sae, train_sweep
-from models.training import TrainingConfig, train_model
+from models.recipe import TrainingConfig
+from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, NEURONS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"

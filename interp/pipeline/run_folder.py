@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from interp.features.feature import Feature
     from interp.features.feature_store import FeatureStore
     from interp.sae import SAE
-    from models.corpus import LabelledTokens
     from models.tokenizer import Tokenizer
+    from models.tokens import LabelledTokens
     from models.transformer import Transformer
 
 

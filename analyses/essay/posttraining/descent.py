@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.training import batch_rows
+from models.recipe import batch_rows
 
 
 @dataclass(frozen=True, kw_only=True)

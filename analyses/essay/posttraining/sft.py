@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analyses.essay.posttraining.descent import PostTrainingConfig, descend
 from analyses.essay.posttraining.turns import Sequences
-from models.loss import token_loss
+from models.recipe import token_loss
 from models.transformer import Transformer
 
 

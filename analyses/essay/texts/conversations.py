@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from models.documents import Document
-from models.pages import english_sentence, words
+from models.documents import Document, english_sentence, words
 
 OPENERS = ("", "", "", "Sure, ", "Well, let me see, ", "The answer is ")
 COURTEOUS = (" Thank you!", " Glad to help!", " Have a nice day!")

@@ -102,15 +102,16 @@ def _check_hooks(config: RunConfig) -> None:
     outside=_text_files,
     opens={
         "tokenizer": ("tokenizer", "models:load_tokenizer"),
-        "train_tokens": ("train", "models.corpus:LabelledTokens.load"),
-        "val_tokens": ("val", "models.corpus:LabelledTokens.load"),
+        "train_tokens": ("train", "models.tokens:LabelledTokens.load"),
+        "val_tokens": ("val", "models.tokens:LabelledTokens.load"),
     },
     summary="{train[tokens]:,} + {val[tokens]:,} tokens, vocabulary {vocab_size}",
 )
 def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """labelled text, split into training and validation; a tokenizer trained on it, or the pretrained model's"""
-    from models.corpus import load_documents, split_documents, tokenize
+    from models.corpus import load_documents, split_documents
     from models.tokenizer import Tokenizer
+    from models.tokenizing import tokenize
 
     config = run.config
     progress(0, 4, "reading documents")
@@ -146,7 +147,7 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 )
 def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a transformer trained on the corpus, or a pretrained one, measured against the corpus's unigrams and bigrams"""
-    from models.evaluation import evaluate_pretrained
+    from models.evaluation import measured
     from models.training import train_model
     from models.transformer import Transformer
 
@@ -154,7 +155,8 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     texts = run.train_tokens.tokens, run.val_tokens.tokens
     if not config.is_trained:
         rows = max(1, MAX_EVALUATED // run.val_tokens.n_ctx)
-        results = evaluate_pretrained(config.pretrained(), texts[0], run.val_tokens[:rows], progress=progress)
+        val, how = run.val_tokens[:rows], {"batch_size": 8, "precision": "float32", "progress": progress}
+        results = measured(config.pretrained(), texts[0], val.tokens, val.characters, **how)
         named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
         write_json(folder / REFERENCE, named)
         if config.source == "gguf":  # de-quantized once, so that whatever opens the run later need not wait for it

@@ -15,13 +15,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-from torch import Tensor
 
 from models.tokenizer import Encoding, Tokenizer, byte_letters, readable
 from models.whole_files import read_json
@@ -85,23 +83,6 @@ class PretrainedTokenizer:
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
         return self.inner(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
-
-    def kept(self, rows: Int[Tensor, "seq pos"]) -> float:
-        """The share of the first tokens that come again where their text is encoded anew: nearly 1 if this tokenizer
-        made them."""
-        ids = rows[: -(-4096 // rows.shape[1])].flatten().tolist()
-        if max(ids) >= self.vocab_size:
-            return 0.0
-        documents: list[list[int]] = [[]]
-        for i in ids:
-            if i in self.special_ids:
-                documents.append([])
-            else:
-                documents[-1].append(i)
-        documents = [document for document in documents if document]
-        again = self.encode_batch([self.decode(document) for document in documents])
-        pairs = [pair for old, new in zip(documents, again, strict=True) for pair in zip_longest(old, new.ids)]
-        return sum(old == new for old, new in pairs) / max(1, len(pairs))
 
     def display(self) -> list[str]:
         """One readable string an id."""

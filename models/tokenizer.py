@@ -114,19 +114,6 @@ class Tokenizer:
         kept = (int(i) for i in ids)
         return b"".join(self._bytes[i] for i in kept if not (skip_bos and i == self.bos_id)).decode("utf-8", "replace")
 
-    def kept(self, rows: Int[Tensor, "seq pos"]) -> float:
-        """The share of the first tokens that come again, each in its place in its document, where their text is encoded
-        anew: nearly 1 if this tokenizer made them. One of characters makes any of its ids again."""
-        ids = rows[: -(-4096 // rows.shape[1])].flatten().tolist()
-        if max(ids) >= self.vocab_size:
-            return 0.0
-        if not self.bytewise:
-            return 1.0
-        documents = [list(run) for bos, run in groupby(ids, lambda i: i == self.bos_id) if not bos]
-        again = self.encode_batch([self.decode(document) for document in documents])
-        pairs = [pair for old, new in zip(documents, again, strict=True) for pair in zip_longest(old, new.ids)]
-        return sum(old == new for old, new in pairs) / max(1, len(pairs))
-
     def display(self) -> list[str]:
         """One readable string an id: valid UTF-8 as it is, a stray byte as ⟨d7⟩."""
         return [readable(piece) for piece in self._bytes]
@@ -180,6 +167,20 @@ class Tokenizer:
         first_bytes = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80
         character_of_byte = np.cumsum(first_bytes) - 1
         return np.stack([character_of_byte[starts], character_of_byte[ends - 1] + 1], 1)
+
+
+def kept(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
+    """The share of the first tokens that come again, each in its place in its document, where their text is encoded
+    anew by a tokenizer of ours or another's: nearly 1 if it made them. One of characters makes any of its ids again."""
+    ids = rows[: -(-4096 // rows.shape[1])].flatten().tolist()
+    if max(ids) >= tokenizer.vocab_size:
+        return 0.0
+    if not getattr(tokenizer, "bytewise", True):
+        return 1.0
+    documents = [list(run) for is_text, run in groupby(ids, lambda i: i not in tokenizer.special_ids) if is_text]
+    again = tokenizer.encode_batch([tokenizer.decode(document) for document in documents])
+    pairs = [pair for old, new in zip(documents, again, strict=True) for pair in zip_longest(old, new.ids)]
+    return sum(old == new for old, new in pairs) / max(1, len(pairs))
 
 
 _STRAY = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)} | {0xFFFD: "⟨fffd⟩"}

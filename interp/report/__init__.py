@@ -29,7 +29,7 @@ from interp.report.columns import MIN_F1, recommended_order, table_columns
 from interp.report.columns import worth_showing as worth_showing
 from interp.report.inputs import ReportInputs, gather
 from interp.report.latent_map import decoder_layout as decoder_layout
-from interp.report.latent_map import latent_map
+from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads
 from interp.report.summary import share_in_words, summary
@@ -145,7 +145,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
-    _write_script(folder, "map", encode(latent_map(inputs, page["columns"]["explanation"], seed)))
+    _write_script(folder, "map", encode(map_payload(inputs, page["columns"]["explanation"], seed)))
     progress(3, total, "writing features")
     extras: dict[str, Mapping[int, Any]] = {
         "senses": senses_of(store, inputs.ranking),

@@ -74,7 +74,8 @@ def gather(
     """Read what there is. Raises ValueError when the source is neither a run folder nor a feature store."""
     folder = Path(getattr(run_or_features, "path", run_or_features))
     store = run_or_features if isinstance(run_or_features, FeatureStore) else _open_verified(folder)
-    _check_stages(folder)
+    manifests = _manifests(folder)
+    _check_inputs(manifests, folder)
     features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
     features["latent"] = features.index
     features["n_active"] = features["n_active"].fillna(0).astype(int)
@@ -86,6 +87,7 @@ def gather(
     if wider is None and (folder / "wider/features/meta.json").is_file():
         wider = folder / "wider"
     results = folder / "model/results.json"
+    logs = [file for name in ("model", "sae") if (file := folder / name / "metrics.jsonl").is_file()]
     return ReportInputs(
         title=title or (folder.resolve().name if (folder / "features").is_dir() else "Features"),
         store=store,
@@ -97,11 +99,11 @@ def gather(
         concepts=_parquet(folder / "concepts/concepts.parquet"),
         effects=_parquet(folder / "effects/effects.parquet"),
         words=_parquet(folder / "words/words.parquet"),
-        curves=curves if curves is not None else _curves(folder),
+        curves=curves if curves is not None else {file.parent.name: training_rows(file) for file in logs},
         model_results=read_json(results, "train the model again") if results.is_file() else {},
         shares=None if nulls is None else nulls.shares,
         wider=None if wider is None else wider_of(store, wider),
-        stages=_stages(folder),
+        stages=_timed(manifests),
     )
 
 
@@ -143,11 +145,6 @@ def _parquet(file: Path) -> pd.DataFrame | None:
     return pd.read_parquet(file) if file.is_file() else None
 
 
-def _curves(folder: Path) -> dict[str, pd.DataFrame]:
-    files = {name: folder / name / "metrics.jsonl" for name in ("model", "sae")}
-    return {name: training_rows(file) for name, file in files.items() if file.is_file()}
-
-
 def _check_of_features(
     store: FeatureStore, ranking: pd.DataFrame | None, quality: pd.DataFrame | None, nulls: Nulls | None
 ) -> None:
@@ -161,25 +158,23 @@ def _check_of_features(
         raise ValueError(f"{said}: evaluate the one that was scanned")
 
 
-def _check_stages(folder: Path) -> None:
-    """Raises ValueError for a stage whose input was made anew since."""
-    found = _manifests(folder)
-    for name, manifest in found.items():
-        inputs = manifest.get("inputs")
-        for stage, made_from in inputs.items() if isinstance(inputs, dict) else ():
-            if found.get(stage, {}).get("fingerprint", made_from) != made_from:
-                what = f"{folder / name} was made from another {stage} than {folder / stage} is now"
-                raise ValueError(f"{what}: `interp run` makes it anew")
-
-
-def _stages(folder: Path) -> list[tuple[str, float]]:
-    found = _manifests(folder)
-    timed = {name: m for name, m in found.items() if math.isfinite(m.get("wall_seconds", math.nan))}
-    graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
-    return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]
-
-
 def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
     """Of the stages of a run but the report's, which this one may replace."""
     stages = [file.parent for file in folder.glob(f"*/{MANIFEST}") if file.parent.name != "report"]
     return {stage.name: read_manifest(stage) or {} for stage in stages}
+
+
+def _check_inputs(manifests: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Raises ValueError for a stage whose input was made anew since."""
+    for name, manifest in manifests.items():
+        inputs = manifest.get("inputs")
+        for stage, made_from in inputs.items() if isinstance(inputs, dict) else ():
+            if manifests.get(stage, {}).get("fingerprint", made_from) != made_from:
+                what = f"{folder / name} was made from another {stage} than {folder / stage} is now"
+                raise ValueError(f"{what}: `interp run` makes it anew")
+
+
+def _timed(manifests: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, float]]:
+    timed = {name: m for name, m in manifests.items() if math.isfinite(m.get("wall_seconds", math.nan))}
+    graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
+    return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]

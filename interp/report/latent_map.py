@@ -28,7 +28,7 @@ REPEATS = 3
 _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
-def latent_map(inputs: ReportInputs, explanations: Sequence[str], seed: int) -> dict[str, Any]:
+def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) -> dict[str, Any]:
     """Latents that fire, with their coordinates; without decoder directions, the reason that there is no map."""
     W_dec = inputs.store.W_dec
     latents = np.flatnonzero(inputs.features["n_active"] > 0).tolist()

@@ -64,6 +64,10 @@ NULLS_NOTE = (
     "A verdict is sure where the interval of its probability lies on one side of ½; where it holds ½, the latent is "
     "unsure, and its verdict no more than the likelier of the two."
 )
+ONE_THING = (
+    "That a latent has one meaning says that its firings have one thing in common in the text, not that the model "
+    "learnt it."
+)
 
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
@@ -109,16 +113,13 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
 
 def _training(inputs: ReportInputs) -> list[dict]:
     model, sae, results = inputs.curves.get("model"), inputs.curves.get("sae"), inputs.model_results
-    no_model = "No training curve of the model: it was not trained in this run, or its metrics were not given."
-    no_sae = "No training curves of the dictionary: it was not trained in this run, or its metrics were not given."
-    panels = [_panel(no_model), _panel(no_sae)]
+    missing = "No training {}: it was not trained in this run, or its metrics were not given."
+    panels = [_panel(missing.format(of)) for of in ("curve of the model", "curves of the dictionary")]
     if model is not None and {"tokens", "loss"} <= set(model):
         known = {name: results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
         levels = {name: loss for name, loss in known.items() if loss is not None}
-        panels[0] = _panel(
-            "Lower is better; the lines are the corpus's own n-gram models.",
-            figures.training(model, panels=["loss"], levels=levels),
-        )
+        note = "Lower is better; the lines are the corpus's own n-gram models."
+        panels[0] = _panel(note, figures.training(model, panels=["loss"], levels=levels))
     if sae is not None and {"tokens", *CURVES} <= set(sae):
         drawn = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
         panels[1] = _panel(" ".join(CURVES[name] for name in drawn), figures.training(sae, panels=drawn))
@@ -204,16 +205,10 @@ def _told_apart(one: Mapping[str, list[float | None] | None]) -> str:
         return ""
     below = [name for name, (_, _, high) in others.items() if high < own[1]]  # type: ignore[operator]
     alike = [name for name in others if name not in below]
-    sentences = []
-    if below:
-        where = ", ".join(below)
-        sentences.append(f"Of its latents more have one meaning than of: {where}.")
+    said = [f"Of its latents more have one meaning than of: {', '.join(below)}."] if below else []
     if alike:
-        sentences.append(
-            f"By this share it cannot be told from (or lies below): {', '.join(alike)}. That a latent has one meaning "
-            "says that its firings have one thing in common in the text, not that the model learnt it."
-        )
-    return " ".join(sentences)
+        said += [f"By this share it cannot be told from (or lies below): {', '.join(alike)}.", ONE_THING]
+    return " ".join(said)
 
 
 def _share(by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.codes import Dictionary
 from interp.features.feature_store import FeatureStore
-from interp.features.identity import check_table
+from interp.features.scan import check_table
 from interp.files import ratio
 from interp.hooks import UNNAMED, check_own_hook, own_hook
 from interp.report.columns import top_tokens

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from interp.benchmark.cross_lingual import Counted, above_null, counted, cross_lingual
 from interp.benchmark.glosses import Sense, Synonyms, synonyms
-from interp.benchmark.lemma_text import lemma_text
+from interp.benchmark.lemma_text import Counted, above_null, counted, cross_lingual, lemma_text
 from interp.cli import main
 from interp.codes import SparseCodes
 from interp.monosemanticity.verdicts import wilson

@@ -1,6 +1,18 @@
-"""What is true of a planted text's positions, and how its words and subjects are drawn."""
+"""What is true of a planted text's positions; and planted text whose meanings are of content.
 
-from collections.abc import Iterable, Sequence
+In: a random generator, sizes and knobs. Out: `FactorText`, tokens with every factor that holds somewhere in them.
+
+    topics        segments of a few topics among function words; words carry suffixes
+    bursts        topics of 5 to 45 words that come and go in bursts, two at a time
+    hierarchies   species in genera: both have words, and an article stays with its genus
+    translations  verses written twice, in two of four languages; a concept has a word in each
+
+A factor is a set of positions with one description: a topic's content words, whatever follows "of", the second slot of
+a record. Its tags say what it is about; a latent of two factors that share a tag has one meaning. With `similarity`,
+each topic, kind or language borrows that share of its words from the next one.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +21,7 @@ from numpy.random import Generator as Random
 
 MIN_ROWS = 120
 """Factors that hold at fewer positions are left out."""
-
-
+N_TOPICS = 8
 Tokens = Int32[np.ndarray, "seq pos"]
 Tags = Sequence[tuple[str, ...]]
 """Of each token of the vocabulary, those of its factor beside its own."""
@@ -29,6 +40,114 @@ class FactorText:
     tokens: Tokens
     vocab: list[str]
     factors: list[Factor]
+
+
+def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+    """Segments of about `segment` tokens, each of one of 16 topics; every second word is a function word."""
+    n_topics, per_topic, n_function, suffixes = 16, 40, 40, ("", "", "ing", "ed", "ly", "s")
+    function = words(rng, n_function, 1, 2)
+    stems = words(rng, n_topics * per_topic, 2, 3)
+    ending = rng.integers(len(suffixes), size=len(stems))
+    vocab = [" " + w for w in function] + [" " + stem + suffixes[e] for stem, e in zip(stems, ending, strict=True)]
+    topic = segments(rng, n_topics, n_seq, n_ctx, segment)
+    content = rng.random(topic.shape) < 0.5
+    source = borrow(rng, topic, n_topics, similarity)
+    word = n_function + source * per_topic + zipf(rng, per_topic, 0.8, topic.shape)
+    tokens = np.where(content, word, zipf(rng, n_function, 1.0, topic.shape)).astype(np.int32)
+
+    def found() -> Iterator[Factor]:
+        for t in range(n_topics):
+            yield factor(f"content words of topic {t}", (topic == t) & content, f"topic {t}")
+            yield factor(f"function words in topic {t}", (topic == t) & ~content, f"topic {t}")
+            yield factor(f"topic {t}", topic == t, f"topic {t}")
+            for f in range(3):
+                yield factor(f"{vocab[f]!r} in topic {t}", (topic == t) & (tokens == f), f"topic {t}", f"token {f}")
+        for e, suffix in enumerate(suffixes):
+            if suffix:
+                with_suffix = content & (ending[np.maximum(tokens - n_function, 0)] == e)
+                yield factor(f"words that end in {suffix!r}", with_suffix, f"suffix {suffix}")
+
+    tags: list[tuple[str, ...]] = [()] * n_function
+    tags += [(f"topic {i // per_topic}", f"suffix {suffixes[e]}") for i, e in enumerate(ending)]
+    return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(12))
+
+
+def bursts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+    """Two topics at a time, of 24 with 5 to 45 words, each for a burst; half of all words are of no topic."""
+    n_topics, n_any = 24, 150
+    breadth = np.linspace(5, 45, n_topics).astype(int)
+    begins = n_any + np.cumsum([0, *breadth[:-1]])
+    vocab = spelt(rng, n_any + breadth.sum())
+    both = np.stack([segments(rng, n_topics, n_seq, n_ctx, segment) for _ in range(2)])
+    topic = np.where(rng.random((n_seq, n_ctx)) < 0.5, *both)
+    is_word, source = rng.random(topic.shape) < 0.45, borrow(rng, topic, n_topics, similarity)
+    within = (breadth[source] * rng.random(topic.shape) ** 1.5).astype(int)
+    tokens = np.where(is_word, begins[source] + within, zipf(rng, n_any, 0.9, topic.shape)).astype(np.int32)
+    tags: list[tuple[str, ...]] = [()] * n_any + [(f"topic {t}",) for t in range(n_topics) for _ in range(breadth[t])]
+    return text_of(tokens, vocab, topic_words(topic, is_word), tags, n_tokens=70, after=range(10))
+
+
+def hierarchies(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+    """Articles of one of five genera, their paragraphs of one of its four species; a third of the words are for all."""
+    n_genera, n_species, per, n_any = 5, 4, 24, 60
+    vocab = spelt(rng, n_any + n_genera * per + n_genera * n_species * per)
+    genus = segments(rng, n_genera, n_seq, n_ctx, 4 * segment)
+    species = genus * n_species + segments(rng, n_species, n_seq, n_ctx, segment)
+    level = rng.choice(3, p=(0.35, 0.3, 0.35), size=genus.shape)
+    rank = zipf(rng, per, 0.7, genus.shape)
+    of_genus = n_any + genus * per + rank
+    of_species = n_any + n_genera * per + borrow(rng, species, n_genera * n_species, similarity) * per + rank
+    tokens = np.choose(level, [zipf(rng, n_any, 0.9, genus.shape), of_genus, of_species]).astype(np.int32)
+
+    def found() -> Iterator[Factor]:
+        for g in range(n_genera):
+            yield factor(f"words of genus {g}", (genus == g) & (level == 1), f"genus {g}")
+            yield factor(f"all words of genus {g} and its species", (genus == g) & (level > 0), f"genus {g}")
+        for s in range(n_genera * n_species):
+            yield factor(f"words of species {s}", (species == s) & (level == 2), f"genus {s // n_species}")
+
+    tags: list[tuple[str, ...]] = [()] * n_any + [(f"genus {g}",) for g in range(n_genera) for _ in range(per)]
+    tags += [(f"genus {s // n_species}",) for s in range(n_genera * n_species) for _ in range(per)]
+    return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(10))
+
+
+def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+    """Verses of six concepts and a mark, each followed by itself in another of four languages, in another order."""
+    per_topic, starts, length = 15, (0x3B1, 0x430, 0x61, 0x10D0), 7
+    n_concepts = N_TOPICS * per_topic
+    vocab, n_verses = ["\n", ","], -(-n_ctx // (2 * length))
+    for first in starts:
+        written: dict[str, None] = {}
+        while len(written) < n_concepts:
+            written[" " + "".join(chr(first + int(c)) for c in rng.integers(22, size=rng.integers(2, 6)))] = None
+        vocab += written
+    topic = np.repeat(segments(rng, N_TOPICS, n_seq, n_verses, max(1, segment // (2 * length))), length - 1, axis=1)
+    source = borrow(rng, topic, N_TOPICS, similarity)
+    concept = source * per_topic + zipf(rng, per_topic, 0.6, topic.shape)
+    concept = concept.reshape(n_seq, n_verses, 1, length - 1)
+    other = rng.permuted(concept, axis=3)
+    language = (rng.integers(4, size=(n_seq, n_verses, 1)) + [0, 1]) * rng.choice([1, 3], size=(n_seq, n_verses, 1)) % 4
+    both = np.concatenate([concept, other], axis=2)
+    verse = np.full((n_seq, n_verses, 2, length), -1)
+    verse[..., :-1] = both
+    of, spoken = (each.reshape(n_seq, -1)[:, :n_ctx] for each in (verse, np.repeat(language, length, axis=2)))
+    tokens = np.where(of >= 0, 2 + spoken * n_concepts + of, rng.integers(2, size=of.shape)).astype(np.int32)
+    of_topic = np.where(of >= 0, of // per_topic, -1)
+    concepts = [(f"concept {c}", f"topic {c // per_topic}") for c in range(n_concepts)]
+
+    def found() -> Iterator[Factor]:
+        yield from topic_words(of_topic, of >= 0)
+        for c in range(n_concepts):
+            yield factor(f"concept {c} in any language", of == c, *concepts[c])
+        for s in range(len(starts)):
+            yield factor(f"words of language {s}", (of >= 0) & (spoken == s), f"language {s}")
+            for t in range(N_TOPICS):
+                here = (of_topic == t) & (spoken == s)
+                yield factor(f"topic {t} in language {s}", here, f"topic {t}", f"language {s}")
+
+    tags: list[tuple[str, ...]] = [("marks",)] * 2
+    tags += [(*own, f"language {s}") for s in range(len(starts)) for own in concepts]
+    return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(0))
 
 
 def segments(rng: Random, n: int, n_seq: int, n_ctx: int, segment: int) -> Int64[np.ndarray, "seq pos"]:
@@ -52,8 +171,16 @@ def words(rng: Random, n: int, shortest: int, longest: int) -> list[str]:
     return list(words)
 
 
+def spelt(rng: Random, n: int) -> list[str]:
+    return [" " + word for word in words(rng, n, 1, 3)]
+
+
 def factor(name: str, mask: Bool[np.ndarray, "seq pos"], *tags: str) -> Factor:
     return Factor(name, frozenset(tags), np.flatnonzero(mask))
+
+
+def topic_words(topic: Int64[np.ndarray, "seq pos"], chosen: np.ndarray) -> Iterator[Factor]:
+    return (factor(f"words of topic {t}", (topic == t) & chosen, f"topic {t}") for t in range(topic.max() + 1))
 
 
 def text_of(
@@ -76,16 +203,4 @@ def borrow(rng: Random, of: Int64[np.ndarray, "..."], n: int, similarity: float)
 def shifted(mask: Bool[np.ndarray, "seq pos"]) -> Bool[np.ndarray, "seq pos"]:
     out = np.zeros_like(mask)
     out[:, 1:] = mask[:, :-1]
-    return out
-
-
-def inside(tokens: Tokens, opening: int, closing: int) -> Bool[np.ndarray, "seq pos"]:
-    """Strictly between an opening mark and the next closing one of the same sequence."""
-    out = np.zeros(tokens.shape, bool)
-    is_open = np.zeros(len(tokens), bool)
-    for position in range(tokens.shape[1]):
-        token = tokens[:, position]
-        closes = is_open & (token == closing)
-        out[:, position] = is_open & ~closes
-        is_open = np.where(closes, False, is_open | (token == opening))
     return out

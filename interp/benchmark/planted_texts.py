@@ -1,59 +1,19 @@
 """Planted text: families of generators unlike one another, each with the factors that hold at its positions.
 
-In: a random generator, sizes and knobs. Out: `FactorText`, tokens with every factor that holds somewhere in them.
+In and out as in `factors`, which has families whose meanings are of content; `texts_of_form` has others. Of both:
 
-    topics    segments of a few topics among function words; words carry suffixes
     records   documents of templated records: keywords, separators, slots with values of shared classes
     scripts   paragraphs of ten languages in their own scripts: word pieces from a Markov chain, digits, punctuation
-
-and those of `texts_of_form` (slots, positions, affixes, agreement) and `texts_of_content` (bursts, hierarchies,
-nesting, translations).
-
-A factor is a set of positions with one description: a topic's content words, whatever follows "of", the second slot of
-a record. Its tags say what it is about; a latent of two factors that share a tag has one meaning. With `similarity`,
-each topic, kind or language borrows that share of its words from the next one.
 """
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 from numpy.random import Generator as Random
 
-from interp.benchmark.factors import Factor, FactorText, borrow, factor, inside, segments, shifted, text_of, words, zipf
-from interp.benchmark.texts_of_content import bursts, hierarchies, nesting, translations
-from interp.benchmark.texts_of_form import affixes, agreement, positions, slots
-
-
-def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Segments of about `segment` tokens, each of one of 16 topics; every second word is a function word."""
-    n_topics, per_topic, n_function, suffixes = 16, 40, 40, ("", "", "ing", "ed", "ly", "s")
-    function = words(rng, n_function, 1, 2)
-    stems = words(rng, n_topics * per_topic, 2, 3)
-    ending = rng.integers(len(suffixes), size=len(stems))
-    vocab = [" " + w for w in function] + [" " + stem + suffixes[e] for stem, e in zip(stems, ending, strict=True)]
-    topic = segments(rng, n_topics, n_seq, n_ctx, segment)
-    content = rng.random(topic.shape) < 0.5
-    source = borrow(rng, topic, n_topics, similarity)
-    word = n_function + source * per_topic + zipf(rng, per_topic, 0.8, topic.shape)
-    tokens = np.where(content, word, zipf(rng, n_function, 1.0, topic.shape)).astype(np.int32)
-
-    def found() -> Iterator[Factor]:
-        for t in range(n_topics):
-            yield factor(f"content words of topic {t}", (topic == t) & content, f"topic {t}")
-            yield factor(f"function words in topic {t}", (topic == t) & ~content, f"topic {t}")
-            yield factor(f"topic {t}", topic == t, f"topic {t}")
-            for f in range(3):
-                yield factor(f"{vocab[f]!r} in topic {t}", (topic == t) & (tokens == f), f"topic {t}", f"token {f}")
-        for e, suffix in enumerate(suffixes):
-            if suffix:
-                with_suffix = content & (ending[np.maximum(tokens - n_function, 0)] == e)
-                yield factor(f"words that end in {suffix!r}", with_suffix, f"suffix {suffix}")
-
-    tags: list[tuple[str, ...]] = [()] * n_function
-    tags += [(f"topic {i // per_topic}", f"suffix {suffixes[e]}") for i, e in enumerate(ending)]
-    return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(12))
-
+from interp.benchmark import factors, texts_of_form
+from interp.benchmark.factors import Factor, FactorText, Tokens, borrow, factor, segments, shifted, text_of, words, zipf
 
 VALUES = ("number", "hex", "name", "word", "code", "unit")
 MARKS = [":", "=", ",", ";", "->", "|", ".", "/", "\n", '"', "(", ")"]
@@ -126,6 +86,20 @@ def _draw_records(
     return out
 
 
+def _template(rng: Random, keywords: list[str]) -> Template:
+    body: Template = [(keywords[0], True)]
+    for place in range(rng.integers(2, 5)):
+        body.append((MARKS[rng.integers(8)], True))
+        value = [(VALUES[rng.integers(len(VALUES))], False)] * int(rng.integers(1, 3))
+        wrapped = rng.random()
+        if wrapped < 0.25:
+            value = [('"', True), *value, ('"', True)]
+        elif wrapped < 0.5:
+            value = [("(", True), *value, (")", True)]
+        body += value + ([(keywords[1], True)] if place == 1 else [])
+    return [*body, ("\n", True)]
+
+
 ALPHABETS = {"Greek": 0x3B1, "Cyrillic": 0x430, "Hebrew": 0x5D0, "Arabic": 0x627, "Devanagari": 0x905, "Thai": 0xE01,
              "Latin": 0x61, "Kana": 0x3042, "Hangul": 0xAC00, "Georgian": 0x10D0}  # fmt: skip
 DIGITS, PUNCTUATION = [str(d) for d in range(10)], [",", ".", "!", "?", "-", "\n"]
@@ -184,25 +158,23 @@ def _draw_scripts(
     return tokens
 
 
-_OF_FORM = (slots, positions, affixes, agreement)
-_OF_CONTENT = (bursts, hierarchies, nesting, translations)
-FAMILIES = {family.__name__: family for family in (topics, records, scripts, *_OF_FORM, *_OF_CONTENT)}
-
-
-def _template(rng: Random, keywords: list[str]) -> Template:
-    body: Template = [(keywords[0], True)]
-    for place in range(rng.integers(2, 5)):
-        body.append((MARKS[rng.integers(8)], True))
-        value = [(VALUES[rng.integers(len(VALUES))], False)] * int(rng.integers(1, 3))
-        wrapped = rng.random()
-        if wrapped < 0.25:
-            value = [('"', True), *value, ('"', True)]
-        elif wrapped < 0.5:
-            value = [("(", True), *value, (")", True)]
-        body += value + ([(keywords[1], True)] if place == 1 else [])
-    return [*body, ("\n", True)]
-
-
 def _chain(rng: Random, pieces: int) -> Int64[np.ndarray, "piece 64"]:
     """For each piece, 64 equally likely next ones, drawn from a few that it prefers."""
     return np.stack([rng.choice(zipf(rng, pieces, 0.7, 12), size=64) for _ in range(pieces)])
+
+
+def inside(tokens: Tokens, opening: int, closing: int) -> Bool[np.ndarray, "seq pos"]:
+    """Strictly between an opening mark and the next closing one of the same sequence."""
+    out = np.zeros(tokens.shape, bool)
+    is_open = np.zeros(len(tokens), bool)
+    for position in range(tokens.shape[1]):
+        token = tokens[:, position]
+        closes = is_open & (token == closing)
+        out[:, position] = is_open & ~closes
+        is_open = np.where(closes, False, is_open | (token == opening))
+    return out
+
+
+_FORM = (texts_of_form.slots, texts_of_form.positions, texts_of_form.affixes, texts_of_form.agreement)
+_CONTENT = (factors.bursts, factors.hierarchies, texts_of_form.nesting, factors.translations)
+FAMILIES = {family.__name__: family for family in (factors.topics, records, scripts, *_FORM, *_CONTENT)}

@@ -1,11 +1,10 @@
-"""Planted text whose meanings are of form: slots, positions, affixes, agreement.
-
-In and out as in `planted_texts`:
+"""Planted text whose meanings are of form; in and out as in `factors`.
 
     slots         whatever stands behind, or before, the marks of a class; words of classes that marks ask for
     positions     the first, third or late word of a line or sentence, the heading of a document, whatever the words are
     affixes       words with a beginning, an ending or a doubled letter in common
     agreement     subjects, the verbs that agree with them some words on, and what stands between; two registers
+    nesting       brackets in brackets, blocks indented by their depth, calls and definitions, as in code
 
 The words belong to topics too, so that a latent's meanings can be of unlike kinds: a topic and a slot, an ending and a
 place in the line.
@@ -17,17 +16,20 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.random import Generator as Random
 
-from interp.benchmark.factors import Factor, FactorText, borrow, factor, segments, shifted, text_of, words, zipf
-
-N_TOPICS = 8
-
-
-def spelt(rng: Random, n: int) -> list[str]:
-    return [" " + word for word in words(rng, n, 1, 3)]
-
-
-def topic_words(topic: Int64[np.ndarray, "seq pos"], chosen: np.ndarray) -> Iterator[Factor]:
-    return (factor(f"words of topic {t}", (topic == t) & chosen, f"topic {t}") for t in range(topic.max() + 1))
+from interp.benchmark.factors import (
+    N_TOPICS,
+    Factor,
+    FactorText,
+    borrow,
+    factor,
+    segments,
+    shifted,
+    spelt,
+    text_of,
+    topic_words,
+    words,
+    zipf,
+)
 
 
 def slots(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
@@ -99,8 +101,7 @@ def positions(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: flo
         last[:, :-1] = is_word[:, :-1] & (tokens[:, 1:] == 0)
         yield factor("last words of a line", last, "last of line")
         yield factor("first words after an indent", is_word & shifted(tokens == 3), "indented")
-        early = np.broadcast_to(np.arange(n_ctx) < 4, tokens.shape)
-        yield factor("first four tokens of the sequence", early, "early")
+        yield factor("first four tokens of the sequence", np.broadcast_to(np.arange(n_ctx) < 4, tokens.shape), "early")
 
     tags: list[tuple[str, ...]] = [("ends",) for _ in ends]
     tags += [(f"topic {t}",) for t in range(N_TOPICS) for _ in range(per_topic)]
@@ -177,3 +178,72 @@ def agreement(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: flo
         tags += [(f"{name} {c}", f"class {c}", name) for c in range(n_classes) for _ in range(n_words)]
     tags += [(f"topic {t}",) for t in range(N_TOPICS) for _ in range(per_topic)] + [("high",)] * n_high
     return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(len(marks)))
+
+
+BRACKETS, KEYWORDS = ("()", "[]", "{}"), ("def", "if", "return", "import", "class")
+CODE_MARKS = [*"()[]{}", "\n", "    ", "=", "+", ","]
+NEWLINE = CODE_MARKS.index("\n")
+
+
+def nesting(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
+    """Lines that begin with a keyword or a name, indented as deep as their block; brackets open in brackets."""
+    per_topic, n_fixed = 40, len(CODE_MARKS) + len(KEYWORDS)
+    vocab = CODE_MARKS + list(KEYWORDS) + words(rng, N_TOPICS * per_topic, 2, 3)
+    topic = segments(rng, N_TOPICS, n_seq, n_ctx, 2 * segment)
+    name = n_fixed + borrow(rng, topic, N_TOPICS, similarity) * per_topic + zipf(rng, per_topic, 0.8, topic.shape)
+    out = np.stack([_draw_code(rng, row) for row in name], 1)
+    tokens, innermost, depth, indent, keyword = out[0].astype(np.int32), *out[1:]
+    is_name = tokens >= n_fixed
+
+    def found() -> Iterator[Factor]:
+        yield from topic_words(topic, is_name)
+        for b, bracket in enumerate(BRACKETS):
+            yield factor(f"directly inside {bracket}", (innermost == b) & (tokens >= NEWLINE), f"inside {bracket}")
+        for deep in (2, 3):
+            yield factor(f"{deep} brackets deep", (depth == deep) & (tokens >= NEWLINE), f"depth {deep}")
+        for blocks in (1, 2, 3):
+            yield factor(f"names in blocks {blocks} deep", is_name & (indent == blocks), f"indent {blocks}")
+        for k, word in enumerate(KEYWORDS):
+            yield factor(f"in lines of {word!r}", (keyword == k) & is_name, f"line of {word}")
+            behind = shifted(tokens == len(CODE_MARKS) + k)
+            yield factor(f"names right after {word!r}", behind & is_name, f"line of {word}")
+        following = np.roll(tokens, -1, axis=1)
+        yield factor("what is called", is_name & (following == 0), "called")
+        yield factor("what is assigned to", is_name & (following == CODE_MARKS.index("=")), "assigned")
+
+    tags: list[tuple[str, ...]] = [("marks",) for _ in range(n_fixed)]
+    tags += [(f"topic {t}",) for t in range(N_TOPICS) for _ in range(per_topic)]
+    return text_of(tokens, vocab, found(), tags, n_tokens=50, after=range(0))
+
+
+def _draw_code(rng: Random, names: Int64[np.ndarray, " pos"]) -> Int64[np.ndarray, "5 pos"]:
+    """Of each position: token, innermost bracket (−1: none), how many are open, blocks of indentation, and the line's
+    keyword (−1: none)."""
+    out: list[tuple[int, ...]] = []
+    stack: list[int] = []
+    indent, keyword, here, chances = 0, -1, iter(names.tolist()), iter(rng.random((2 * len(names), 3)).tolist())
+
+    def put(token: int) -> None:
+        out.append((token, stack[-1] if stack else -1, len(stack), indent, keyword))
+
+    while len(out) < len(names):
+        what, which, more = next(chances)
+        if not out or out[-1][0] == NEWLINE:
+            indent = min(3, max(0, indent + (which > 0.6) - (which < 0.35)))
+            for _ in range(indent):
+                put(NEWLINE + 1)
+            keyword = int(more * 8) if more < 5 / 8 else -1
+            if keyword >= 0:
+                put(len(CODE_MARKS) + keyword)
+            put(next(here))
+        elif what < 0.22 and len(stack) < 3:
+            put(2 * int(which * 3))
+            stack.append(int(which * 3))
+        elif what < 0.42 and stack:
+            put(2 * stack.pop() + 1)
+        elif what < 0.55 and not stack:
+            put(NEWLINE)
+        else:
+            put(NEWLINE + 2 + int(which * 3))
+            put(next(here))
+    return np.array(out[: len(names)]).T

@@ -22,7 +22,8 @@ from torch import Tensor
 from analyses.record import check_run
 from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sae
 from interp.activations import ActivationStore
-from interp.codes import CodeStore, Dictionary
+from interp.code_store import CodeStore
+from interp.codes import Dictionary
 from interp.features.encode import Contributions, encode_store
 from interp.pipeline.config import RunConfig
 from models.training import train_model

@@ -21,7 +21,8 @@ from interp import Run
 from interp.activations import ActivationStore
 from interp.baselines import NeuronDictionary
 from interp.benchmark.rivals import next_log_lift
-from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.code_store import CodeStore
+from interp.codes import Dictionary, SparseCodes
 from interp.features.decoder import logit_path
 from interp.features.encode import Contributions, encode_store
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half

@@ -32,7 +32,8 @@ from analyses.compared_dictionaries import HOOK, TINY, Sizes, activations, encod
 from analyses.record import Claim, Record, interval, options
 from interp import BatchTopKConfig, Run, TopKConfig, figures, train_sae
 from interp.activations import ActivationStore
-from interp.codes import CodeStore, SparseCodes
+from interp.code_store import CodeStore
+from interp.codes import SparseCodes
 from interp.compare import MIN_FIRED, MIN_RUN, feature_lives
 from interp.files import ratio
 from interp.metrics.twins import best_matches, joint_sums

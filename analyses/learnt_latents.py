@@ -33,9 +33,9 @@ from interp import TopKConfig, harvest, scan_features, train_sweep
 from interp.baselines import shuffled_model
 from interp.benchmark.planted_texts import FAMILIES
 from interp.benchmark.scores import expected_calibration_error, matched_weights
+from interp.codes import is_faint
 from interp.controls import FROZEN
 from interp.effects import feature_effects
-from interp.faint import is_faint
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.twins import best_correlations
 from interp.monosemanticity.calibration import EVIDENCE, LearntFit, fit_learnt

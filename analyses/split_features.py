@@ -27,7 +27,8 @@ import torch
 from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, encoded, options, sized, telling_tokens
 from analyses.record import Claim, Record, interval
 from interp import TopKConfig, figures, train_sae
-from interp.codes import CodeStore, SparseCodes
+from interp.code_store import CodeStore
+from interp.codes import SparseCodes
 from interp.compare import MIN_FIRED, splitting
 from interp.metrics.twins import joint_sums
 

@@ -23,7 +23,7 @@ import torch
 from analyses.compared_dictionaries import HOOK, TINY, Sizes, Studied, encoded, options, sized
 from analyses.record import Claim, Record, interval
 from interp import SAE, ReLUConfig, figures, train_sae
-from interp.codes import CodeStore
+from interp.code_store import CodeStore
 from interp.compare import MIN_FIRED, stability, universality
 from interp.metrics.twins import joint_sums
 

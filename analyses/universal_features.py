@@ -36,7 +36,7 @@ from analyses.compared_dictionaries import (
 )
 from analyses.record import Claim, Record, interval
 from interp import NeuronDictionary, Run, TopKConfig, figures, train_sae
-from interp.codes import CodeStore
+from interp.code_store import CodeStore
 from interp.compare import universality
 
 KINDS = ("features", "neurons")

@@ -4,15 +4,20 @@
 
     row i fires   latents[offsets[i]:offsets[i + 1]]   at   values[offsets[i]:offsets[i + 1]]
 
-Everything after an encoder's pick works on it, so nothing dense of size [row, d_sae] is needed.
-`CodeStore` keeps the codes of a whole token set on disk as runs, each sorted by row id; a slice of it
-gathers the rows of all runs in token order, so memory is bounded by the slice.
+Everything after an encoder's pick works on it, so nothing dense of size [row, d_sae] is needed. `code_store` keeps the
+codes of a whole token set on disk.
+
+Latents that fire and yet do next to nothing are missed by a count of dead ones:
+
+    strength of latent j   the largest z_j · ‖W_dec[j]‖ of all rows
+    faint                  it fires, and its strength is below a quarter of the median of those that fire
+
+Dead and faint latents together are idle. Failing: where most latents are faint the median is that of a faint one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
@@ -20,8 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.code_runs import META, REMEDY, CodeRun, entry_fault, read_meta
-from interp.files import write_json, write_tensors
+FAINT = 0.25
 
 
 @dataclass(frozen=True)
@@ -148,108 +152,40 @@ class Dictionary(Protocol):
     def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]: ...
 
 
-class CodeStore:
-    """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_run`.
-
-    `codes.json` lists the runs when they are all there (`finish`). Raises ValueError that names the file where one of
-    them is missing or another, and where codes point outside: at once, or as they are read.
-    """
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.n_rows, self.d_sae, listed = read_meta(self.path / META)
-        names = [file.stem.removeprefix("run-") for file in self.path.glob("run-*.safetensors")]
-        self._runs = [self._run(name) for name in sorted(names if listed is None else listed)]
-        for run, sizes in zip(self._runs, sorted((listed or {}).items()), strict=False):
-            if [run.n_rows, run.nnz] != sizes[1]:
-                raise run.damaged(f"it has {run.n_rows} rows and {run.nnz} firings, {META} says {sizes[1]}")
-        if sum(run.n_rows for run in self._runs) > self.n_rows:
-            raise ValueError(f"{self.path / META} is damaged: its runs have more than {self.n_rows} rows: {REMEDY}")
-
-    @classmethod
-    def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
-        """Open a store to write to; runs that are there already stay (a resumed scan goes on behind them)."""
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / META, {"n_rows": n_rows, "d_sae": d_sae})
-        return cls(path)
-
-    def has_run(self, name: str) -> bool:
-        return (self.path / f"run-{name}.safetensors").exists()
-
-    def write_run(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
-        """Store the codes of the rows `row_ids` (each row id in one run only), sorted by row id."""
-        order = row_ids.argsort()
-        codes = codes.take(order)
-        tensors = {
-            "row_ids": row_ids[order].long(),
-            "offsets": codes.offsets,
-            "latents": codes.latents.to(torch.uint16 if self.d_sae <= 1 << 16 else torch.int32),
-            "values": codes.values.float(),
-        }
-        write_tensors(self.path / f"run-{name}.safetensors", tensors)
-        self._runs.append(self._run(name))
-
-    def finish(self) -> None:
-        """Say in `codes.json` which runs there are, when none is to come: a store that lacks one is not read."""
-        runs = {run.file.stem.removeprefix("run-"): [run.n_rows, run.nnz] for run in self._runs}
-        meta = {"n_rows": self.n_rows, "d_sae": self.d_sae, "runs": dict(sorted(runs.items()))}
-        write_json(self.path / META, meta, indent=None)
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    @property
-    def nnz(self) -> int:
-        return sum(run.nnz for run in self._runs)
-
-    @property
-    def n_present(self) -> int:
-        """Rows that were encoded."""
-        return sum(run.n_rows for run in self._runs)
-
-    def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
-        """Which rows of the range were encoded at all; the others were excluded at harvest."""
-        mask = torch.zeros(stop - start, dtype=torch.bool)
-        for run in self._runs:
-            _, row_ids = run.row_ids(start, stop)
-            mask[torch.from_numpy(row_ids - start)] = True
-        return mask
-
-    def __getitem__(self, rows: slice) -> SparseCodes:
-        """Codes of a range of rows in token order; rows that were excluded are empty."""
-        start, stop, step = rows.indices(self.n_rows)
-        if step != 1:
-            raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
-        length = max(stop - start, 0)
-        found = [run.read(start, start + length) for run in self._runs]
-        counts, is_there = np.zeros(length, np.int64), np.zeros(length, bool)
-        for run, own in zip(self._runs, found, strict=True):
-            places = own.row_ids - start
-            if is_there[places].any():
-                raise run.damaged("it has a row that another run has too")
-            is_there[places], counts[places] = True, np.diff(own.offsets)
-        ends = np.concatenate([[0], counts.cumsum()])
-        latents, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
-        for own in found:
-            first = ends[own.row_ids - start] - own.offsets[:-1]
-            places = np.repeat(first, np.diff(own.offsets)) + np.arange(len(own.latents))
-            latents[places], values[places] = own.latents, own.values
-        return self._codes(ends, latents, values)
-
-    def _codes(self, *arrays: np.ndarray) -> SparseCodes:
-        offsets, latents, values = map(torch.from_numpy, arrays)
-        return SparseCodes(offsets, latents, values, self.d_sae)
-
-    def _run(self, name: str) -> CodeRun:
-        file = self.path / f"run-{name}.safetensors"
-        if not file.is_file():
-            raise ValueError(f"{file} is missing, but {META} lists it: {REMEDY}")
-        return CodeRun(file, n_rows=self.n_rows, d_sae=self.d_sae)
-
-
 def offsets_of(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
     """Where each row begins, and the last ends."""
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, 0, out=offsets[1:])
     return offsets
+
+
+def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_sae: int) -> str | None:
+    """What is wrong with codes in memory, in a few words; None where nothing is."""
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(latents) or (offsets[1:] < offsets[:-1]).any():
+        return f"its offsets do not ascend from 0 to {len(latents)}"
+    if len(values) != len(latents):
+        return f"it has {len(latents)} latents and {len(values)} values"
+    if len(latents) and not 0 <= latents.min() <= latents.max() < d_sae:
+        return f"a latent is not in 0..{d_sae - 1}"
+    if len(values) and not (np.isfinite(values.min()) and np.isfinite(values.max())):  # NaN passes through both
+        at = np.flatnonzero(~np.isfinite(values))[0]
+        row = np.searchsorted(offsets, at, side="right") - 1
+        return f"latent {latents[at]} is {values[at]} at row {row}"
+    return None
+
+
+def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
+    """maxima: each latent's strongest firing, 0 or NaN where it never fires; norms: of its decoder row, None = 1."""
+    strength = strengths(maxima, norms)
+    fires = strength > 0
+    return fires & (strength < FAINT * strength[fires].median()) if fires.any() else fires
+
+
+def strengths(maxima: Any, norms: Any = None) -> Float[Tensor, " d_sae"]:
+    """Of each latent, 0 where it never fires."""
+    found = _tensor(maxima).nan_to_num(0.0)
+    return found if norms is None else found * _tensor(norms).to(found)
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))

@@ -32,8 +32,8 @@ from interp.activations.outliers import limits_of
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST, ScatterConfig, check_same
 from interp.files import Progress, digest_json, no_progress
+from interp.folders import locked
 from interp.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
-from interp.locks import locked
 from interp.model_rows import Passes, check_tokens, fingerprint
 from interp.processes import Processes, processes
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from interp.activations.moments import Moments
 from interp.activations.outliers import NormSample, norm_limit, within
-from interp.codes import Dictionary
-from interp.faint import is_faint
+from interp.checks import check_finite, check_token_ids
+from interp.codes import Dictionary, is_faint
 from interp.files import Progress, digest, no_progress, ratio
 from interp.hooks import (
     Model,
@@ -36,7 +36,6 @@ from interp.hooks import (
     size_of,
     to_model,
 )
-from interp.tensor_checks import check_finite, check_token_ids
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class Quality:
     dead_share: float
     """Latents that never fire on these tokens."""
     faint_share: float
-    """Latents that fire and do next to nothing (`interp.faint`)."""
+    """Latents that fire and do next to nothing (`interp.codes`)."""
     ultra_low_share: float
     """Latents that fire, but on fewer than 1e-5 of these tokens: fewer than 100,000 tokens show none."""
     n_tokens: int

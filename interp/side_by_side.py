@@ -16,8 +16,8 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.activations.outliers import limit_on
-from interp.codes import CodeStore, Dictionary, SparseCodes
-from interp.faint import is_faint
+from interp.code_store import CodeStore
+from interp.codes import Dictionary, SparseCodes, is_faint
 from interp.files import Progress, open_tensors, write_tensors
 
 _ROWS_AT_ONCE = 1 << 15

@@ -15,7 +15,8 @@ import scipy.sparse
 import torch
 
 from interp.baselines import NeuronDictionary, RandomDictionary
-from interp.codes import CodeStore, SparseCodes
+from interp.code_store import CodeStore
+from interp.codes import SparseCodes
 from interp.features import passes
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
@@ -403,7 +404,7 @@ def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeyp
     plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, settings=SETTINGS)
     told = []
     monkeypatch.setattr("interp.features.labelling._ROWS_AT_ONCE", 70)
-    monkeypatch.setattr("interp.code_runs._STEP", 3)
+    monkeypatch.setattr("interp.code_store._STEP", 3)
     monkeypatch.setattr(passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
     tight_settings = ScanConfig(**{**vars(SETTINGS), "chunk_entries": 100})
     tight = scan_features(

@@ -314,7 +314,7 @@ import os, signal, torch
 from pathlib import Path
 from interp.activations import ActivationStore, scatter
 from interp.harvest import harvest
-from interp.processes import processes, share
+from interp.processes import processes, part_of
 from tests.test_harvest import CONFIG, Toy, toy_tokens
 
 class Told(Exception):
@@ -344,7 +344,7 @@ if __name__ == "__main__":
     reading = dict(hook=["first", "heads"], batch_size=21, seed=1, epochs=2)
     own = store.batches(**reading, part=(team.rank, team.count))
     for mine, batch in zip(own, store.batches(**reading), strict=True):
-        assert torch.equal(mine, batch[share(len(batch), team.rank, team.count)])
+        assert torch.equal(mine, batch[part_of(len(batch), team.rank, team.count)])
         assert torch.equal(team.gather(mine), batch)
 
     def refused(message, **options):

@@ -12,8 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"files", "free_memory", "tensor_checks", "validated", "manifests", "locks", "notebook", "faint"}
-    | {"codes", "code_runs", "activations", "hooks", "processes"},
+    {"files", "checks", "folders", "notebook"} | {"codes", "code_store", "activations", "hooks", "processes"},
     {"model_rows", "harvest", "sae", "baselines"},
     {"features", "quality", "effects"},
     {"metrics", "monosemanticity", "explain", "autointerp"},

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from interp.codes import CodeStore, SparseCodes
+from interp.code_store import CodeStore
+from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.measures import (
     MEASURES,

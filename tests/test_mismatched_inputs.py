@@ -29,7 +29,7 @@ from interp.cli import main
 from interp.compare import LatentScaling, diff_table, latent_scaling, mean_difference
 from interp.controls import Nulls
 from interp.features.scan import check_scan_of, check_table, identity
-from interp.manifests import write_manifest
+from interp.folders import write_manifest
 from interp.metrics.measures import concept_table
 from interp.quality import decoder_digest
 from interp.sae import SAE, Crosscoder, TopKConfig, load_sae

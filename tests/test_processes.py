@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp.processes import Processes, processes, share
+from interp.processes import Processes, part_of, processes
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def launch(script: str, *args: object, count: int = 2, folder: Path, check: bool
 TALK = """
 import json, torch
 from pathlib import Path
-from interp.processes import processes, share
+from interp.processes import processes, part_of
 
 def numbers(rank, dtype=torch.float32):
     return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     found["one has none"] = team.gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
     found["none"] = list(team.gather(torch.zeros(0, 3)).shape)
     found["scalars"] = team.gather(torch.tensor([team.rank])).tolist()
-    found["share"] = [len(range(n)[share(n, team.rank, team.count)]) for n in (0, 1, 5, 8)]
+    found["share"] = [len(range(n)[part_of(n, team.rank, team.count)]) for n in (0, 1, 5, 8)]
 
     def work():
         if team.rank == 1:
@@ -96,11 +96,11 @@ def test_processes_gather_rows_in_the_order_of_the_ranks(said):
 def test_rows_are_shared_out_whole_and_evenly(said):
     assert [[found["share"][i] for found in said] for i in range(4)] == [[0, 0], [0, 1], [2, 3], [4, 4]]
     for n, count in ((0, 3), (2, 3), (10, 3), (2048, 7)):
-        parts = [list(range(n))[share(n, rank, count)] for rank in range(count)]
+        parts = [list(range(n))[part_of(n, rank, count)] for rank in range(count)]
         assert sum(parts, []) == list(range(n))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(ValueError, match=r"part=\(3, 3\) must be"):
-        share(5, 3, 3)
+        part_of(5, 3, 3)
 
 
 def test_an_error_of_one_is_one_in_all(said):

@@ -14,7 +14,7 @@ from analyses import bench_quality, towards_monosemanticity
 from analyses.record import Claim, Interval, Record, interval, plain
 from interp import Run
 from interp.figures.theme import HEIGHT, styled, with_slider, without_slider
-from interp.manifests import write_manifest
+from interp.folders import write_manifest
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from interp.codes import SparseCodes
 from interp.controls import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
-from interp.manifests import write_manifest
+from interp.folders import write_manifest
 from interp.monosemanticity.ranking import rank_features
 from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report import decoder_layout, write_report

@@ -16,7 +16,7 @@ import torch
 
 from interp.baselines import shuffled_model
 from interp.controls import NullsConfig, compare_with_nulls
-from interp.locks import locked
+from interp.folders import locked
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import BUILDING, run_alone, run_stages
 from interp.pipeline.run_folder import Run

@@ -137,16 +137,16 @@ TWO = """
 import json, torch
 from pathlib import Path
 from interp.activations import JoinedStore
-from interp.processes import processes, share
+from interp.processes import processes, part_of
 from tests.test_sae_processes import A, CONFIGS, opened, planted, train_all, train_cut, train_sae
 
 def batches(value):
     rows = planted(255)
-    yield rows[share(255, team.rank, team.count)]
+    yield rows[part_of(255, team.rank, team.count)]
     if value is None and team.rank == 1:
         raise ValueError("shard 3 is damaged")
     rows[200], rows[254, 3] = value or 0, value or 0
-    yield rows[share(255, team.rank, team.count)]
+    yield rows[part_of(255, team.rank, team.count)]
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
+from interp import processes
 from interp.activations import ActivationStore, join_stores
 from interp.sae import (
     BatchTopKConfig,
@@ -30,7 +31,6 @@ from interp.sae import (
     SAEConfig,
     TopKConfig,
     learner,
-    threads,
     train_sae,
     training,
     training_run,
@@ -62,7 +62,7 @@ class Job(NamedTuple):
         """In a process of its own. Threads share all loops, also those that are too small to be worth it."""
         both = join_stores({name: ActivationStore.open(stores / name) for name in ("a", "b")})
         torch.set_num_threads(self.threads)
-        threads._MIN_WORK = 1
+        processes._MIN_WORK = 1
         training._Clock.due = lambda clock: clock.steps % self.every == 0
         train_sae(both, self.hook, self.config, out, target=self.target)
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.processes import share
+from interp.processes import part_of
 
 _CHUNK_ROWS = 512
 
@@ -42,7 +42,7 @@ class ActivationBatches(Iterator[Tensor]):
     Epoch e is the concatenation of the shards in an order drawn from (seed, e), each in an order drawn from (seed, e,
     shard). The state is the number of rows given out, of the endless row of epochs.
 
-    `part=(rank, count)` gives the rank's slice (`processes.share`) of every batch; states count the rows of whole
+    `part=(rank, count)` gives the rank's slice (`processes.part_of`) of every batch; states count the rows of whole
     batches, and so fit any part.
 
     `next` raises the ValueError of a damaged shard when the first of its rows is due, and can be called again. The
@@ -69,7 +69,7 @@ class ActivationBatches(Iterator[Tensor]):
         self.hook_names = tuple(column.hook_name for column in columns)
         self.widths = tuple(column.d for column in columns)
         self.seed, self.shuffle, self.epochs, self.drop_last = seed, shuffle, epochs, drop_last
-        share(batch_size, *part)  # refuses a part that is none
+        part_of(batch_size, *part)  # refuses a part that is none
         self._n_rows, self._row = sum(shard_rows), 0
         self._shards = _ShardsAhead(columns, max(shard_rows))
         self._acts = list[Tensor]()
@@ -90,7 +90,7 @@ class ActivationBatches(Iterator[Tensor]):
         if wanted <= 0 or (self.drop_last and wanted < self.batch_size):
             self._shards, self._acts, self._entered = _ShardsAhead(self.columns, max(self.shard_rows)), [], None
             raise StopIteration  # without the thread and the shards in memory
-        mine = share(wanted, *self.part)
+        mine = part_of(wanted, *self.part)
         batch, filled = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns)), 0
         while filled < len(batch):
             place = self._enter(self._row + mine.start + filled)

@@ -18,7 +18,7 @@ from interp.activations.outliers import check_max_norm, outliers_of
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import DTYPES, MANIFEST, ScatterConfig, check_dtype, check_same, clear, naming_full_disk
 from interp.files import Progress, read_json
-from interp.locks import locked
+from interp.folders import locked
 
 if TYPE_CHECKING:
     from interp.activations.store import ActivationStore

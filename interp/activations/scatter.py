@@ -46,8 +46,8 @@ from interp.activations.shards import (
     write_small,
     write_tokens,
 )
+from interp.checks import is_constant
 from interp.files import as_json, digest_file, write_json
-from interp.tensor_checks import is_constant
 
 _BUFFER_BYTES = 16 << 20
 

@@ -12,10 +12,11 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from interp.activations.shards import DTYPES, FORMAT, ROW_IDS, STATISTICS, Column, ShardLayout, columns_of
+from interp.checks import Amount, Count, Digest, FileName, Finite, validated
 from interp.files import digest, read_json
-from interp.validated import Amount, Count, Digest, FileName, Finite, TypedDict, validated
 
 REMEDY = "harvest the store again"
 

@@ -31,7 +31,8 @@ from jaxtyping import Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.codes import CodeStore, SparseCodes
+from interp.code_store import CodeStore
+from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
 from interp.metrics.measures import Values, tokens_around

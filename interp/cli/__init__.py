@@ -28,7 +28,7 @@ from interp.cli.run_commands import (
     warm_up_command,
 )
 from interp.cli.sae_commands import add_fields, export_command, train_sae_command
-from interp.locks import check_free
+from interp.folders import check_free
 
 COMMANDS: dict[Callable[..., None], Callable | None] = {
     demo_command: None,

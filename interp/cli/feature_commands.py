@@ -17,7 +17,7 @@ from interp.cli.paths import (
     read_table,
     write_table,
 )
-from interp.locks import check_free, locked
+from interp.folders import check_free, locked
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages.findings import ranked, verdicts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.cli.console import one_line
 from interp.files import atomic
-from interp.manifests import verify
+from interp.folders import verify
 
 if TYPE_CHECKING:
     import pandas as pd

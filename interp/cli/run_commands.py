@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar
-from interp.locks import check_free
+from interp.folders import check_free
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run

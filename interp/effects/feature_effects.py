@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.checks import check_token_ids
 from interp.codes import Dictionary
 from interp.effects.ablation_batches import NUMBERS_AT_ONCE
 from interp.effects.ablations import SUMS, Ablations, Part
@@ -37,7 +38,6 @@ from interp.effects.interventions import place_of
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, ratio
 from interp.hooks import Model, evaluating, module_of, size_of
-from interp.tensor_checks import check_token_ids
 
 _CHUNK_SEQUENCES = 64
 _DRAWS = 200

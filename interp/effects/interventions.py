@@ -22,9 +22,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from interp.activations.outliers import norm_limit, within
+from interp.checks import check_finite
 from interp.codes import Dictionary
 from interp.hooks import Hook, Model, check_own_hook, hooks_of, module_of, resolve_hooks
-from interp.tensor_checks import check_finite
 
 
 class Action(NamedTuple):

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
 
 from interp import report
+from interp.checks import STRICT, Amount, Count, validated
 from interp.explorer.live_model import LiveModel
 from interp.pipeline.run_folder import Run
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
-from interp.validated import STRICT, Amount, Count, TypedDict, validated
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from interp.activations import ActivationStore
 from interp.activations.moments import Moments
 from interp.activations.outliers import limit_on
-from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.code_store import CodeStore
+from interp.codes import Dictionary, SparseCodes
 from interp.files import open_tensors, write_tensors
 from interp.sae import Transcoder
 from interp.sae.kernels import kernels

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.activations.outliers import limit_on
-from interp.code_runs import META, REMEDY
-from interp.codes import CodeStore, Dictionary, SparseCodes
+from interp.checks import check_finite, check_token_ids, validated
+from interp.code_store import META, REMEDY, CodeStore
+from interp.codes import Dictionary, SparseCodes
 from interp.features.chunks import ScanConfig, fit_half
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
@@ -30,12 +31,10 @@ from interp.features.feature import Feature
 from interp.features.passes import SCHEMAS
 from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_meta, tensor_digest
 from interp.files import Progress, open_tensors, read_any_json
+from interp.folders import locked
 from interp.harvest import check_harvested
 from interp.hooks import check_own_hook
-from interp.locks import locked
 from interp.notebook import card, facts, table
-from interp.tensor_checks import check_finite, check_token_ids
-from interp.validated import validated
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 

@@ -20,17 +20,18 @@ import torch
 from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from interp.activations import ActivationStore
-from interp.codes import CodeStore, Dictionary
+from interp.checks import Amount, Count, check_token_ids, validated
+from interp.code_store import CodeStore
+from interp.codes import Dictionary
 from interp.features.chunks import Rows, ScanConfig
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.passes import SCHEMAS, n_passes, write_tables
 from interp.files import Progress, digest, no_progress, read_json, write_json, write_tensors
-from interp.manifests import MANIFEST, verify, write_manifest
-from interp.tensor_checks import check_token_ids
-from interp.validated import Amount, Count, TypedDict, validated
+from interp.folders import MANIFEST, verify, write_manifest
 
 if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore

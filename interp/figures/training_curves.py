@@ -30,7 +30,7 @@ from interp.figures.theme import (
     styled,
     words,
 )
-from interp.manifests import verify
+from interp.folders import verify
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
                             too_rare       fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or
                                            blocks of a long one (`metrics.null_scale`): two equal senses could not be
                                            told from one
-                            faint          fires, but never a quarter as strongly as the median latent (`interp.faint`):
+                            faint          fires, but never a quarter as strongly as the median latent (`interp.codes`):
                                            it does next to nothing, and is not tested unless it is asked for
                             dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
                             lexical        ≥ 90 % of its activation on one token and its variants in case and space
@@ -51,8 +51,9 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int
 
+from interp.checks import check_token_ids
+from interp.codes import is_faint
 from interp.explain import FitSample, describe
-from interp.faint import is_faint
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import identity
 from interp.files import Progress
@@ -64,7 +65,6 @@ from interp.monosemanticity.calibration import Calibration, LearntFit, learnt_ev
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
 from interp.monosemanticity.verdicts import UNTESTED, Ranking, evidence_rows, verdict_columns
-from interp.tensor_checks import check_token_ids
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
@@ -152,7 +152,7 @@ def rank_codes(
     columns but for explanations, senses and those of the features table.
 
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
-    faint: latents that are not tested (`interp.faint.is_faint`); None = none.
+    faint: latents that are not tested (`interp.codes.is_faint`); None = none.
     Raises ValueError if nulls < 1 or seed < 0, or if codes or vocab are not of these tokens, or codes point outside.
     """
     _check(nulls, seed)

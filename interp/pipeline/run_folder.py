@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from interp.files import as_json, digest_json
-from interp.manifests import read_manifest, verify
+from interp.folders import read_manifest, verify
 from interp.notebook import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import STAGES, Stage

@@ -24,7 +24,7 @@ import pandas as pd
 from interp.controls import Nulls
 from interp.figures.population import UNTESTED
 from interp.files import Progress, no_progress
-from interp.locks import locked
+from interp.folders import locked
 from interp.report.columns import MIN_F1, recommended_order, table_columns
 from interp.report.columns import worth_showing as worth_showing
 from interp.report.inputs import ReportInputs, gather

@@ -18,7 +18,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_table
 from interp.figures.training_curves import training_rows
 from interp.files import read_json
-from interp.manifests import MANIFEST, read_manifest, verify
+from interp.folders import MANIFEST, read_manifest, verify
 from interp.monosemanticity.verdicts import ranking_evidence
 from interp.quality import decoder_digest
 from interp.report.verdict_evidence import COLUMNS

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes import SparseCodes
+from interp.processes import share, share_pieces
 from interp.sae.kernels import kernels
-from interp.sae.threads import share, share_pieces
 from interp.sae.torch_kernels import PreActivations, Tiled
 
 _FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25

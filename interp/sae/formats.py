@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.files import read_json, write_json, write_tensors
-from interp.manifests import MANIFEST, verify
+from interp.folders import MANIFEST, verify
 from interp.sae.rules import MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
 from interp.sae.saelens import (
     Parts,

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.faint import is_faint
-from interp.processes import Processes
+from interp.codes import is_faint
+from interp.processes import Processes, torch_on_one_thread
 from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
@@ -25,7 +25,6 @@ from interp.sae.forward_pass import Batch, ForwardPass
 from interp.sae.model import SAE
 from interp.sae.revival import MAX_ROWS, Resampler, resample, resample_missing
 from interp.sae.site import Site, draw, fold, keep_near
-from interp.sae.threads import torch_on_one_thread
 from interp.sae.torch_kernels import AdamStep
 
 
@@ -37,7 +36,7 @@ class StepResult(NamedTuple):
     l0: float
     dead: float
     faint: float
-    """Shares of latents, in [0, 1] (`interp.faint`)."""
+    """Shares of latents, in [0, 1] (`interp.codes`)."""
     lr: float
 
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.codes import SparseCodes, offsets_of
+from interp.processes import share, share_pieces
 from interp.sae import numba_loops as loops
-from interp.sae.threads import share, share_pieces
 from interp.sae.torch_kernels import (
     AdamStep,
     ByLatent,

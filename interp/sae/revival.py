@@ -4,7 +4,7 @@
                  ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and
                  E = Σ_i ‖e_i‖² are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
                  (Gao et al. 2024, arXiv 2406.04093, A.2, without f and h)
-    resampling   a dead or faint latent (`interp.faint`) is drawn again: along a row chosen ∝ (its loss)² (Towards
+    resampling   a dead or faint latent (`interp.codes`) is drawn again: along a row chosen ∝ (its loss)² (Towards
                  Monosemanticity, 2023), or along what the reconstruction of a row lacks, chosen ∝ (its loss / ‖row‖²)²
 
 f = min(1, 12 FVU): while the FVU is above a twelfth AuxK weighs as much as the main loss, below it less and less. The

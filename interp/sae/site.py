@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, JoinedStore
 from interp.activations.outliers import limited, within
-from interp.free_memory import check_memory
+from interp.checks import check_memory
 from interp.processes import Processes
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder

@@ -26,12 +26,11 @@ from interp.activations.moments import running_sums, sample_rows, statistics_of
 from interp.activations.outliers import limits_of
 from interp.activations.shards import DTYPES
 from interp.activations.store import named_hooks
+from interp.checks import is_constant
 from interp.files import Progress, digest_json, no_progress
 from interp.hooks import Model, evaluating
 from interp.model_rows import Passes
-from interp.processes import share
-from interp.sae.threads import torch_on_all_threads
-from interp.tensor_checks import is_constant
+from interp.processes import part_of, torch_on_all_threads
 
 BUFFER_BYTES = 256 << 20
 _STATISTICS_TOKENS = 32_768
@@ -156,7 +155,7 @@ class _StreamBatches(Iterator[Tensor]):
             if self._row == n_rows:
                 done = self._epoch * self.stream.n_chunks + self._chunk + 1
                 (self._epoch, self._chunk), self._row = divmod(done, self.stream.n_chunks), 0
-        return batch[share(self.batch_size, *self.part)]
+        return batch[part_of(self.batch_size, *self.part)]
 
     def state_dict(self) -> dict[str, Any]:
         at = {"epoch": self._epoch, "chunk": self._chunk, "row": self._row}

@@ -28,14 +28,13 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.files import Progress, no_progress
+from interp.folders import locked
 from interp.hooks import Model
-from interp.locks import locked
-from interp.processes import Processes, processes
+from interp.processes import Processes, processes, torch_on_one_thread
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import SAE
 from interp.sae.site import Source, Store
 from interp.sae.stream import ActivationStream
-from interp.sae.threads import torch_on_one_thread
 from interp.sae.training_run import Log, Row, TrainingRun
 
 

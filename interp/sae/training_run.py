@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.files import as_json, digest, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.manifests import write_manifest
+from interp.folders import write_manifest
 from interp.processes import device_named
 from interp.sae.architectures import SAEConfig, config_to_dict, renamed
 from interp.sae.formats import CONFIG, WEIGHTS

@@ -76,7 +76,7 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
     import torch
 
-    from interp.faint import is_faint
+    from interp.codes import is_faint
 
     codes = dictionary.codes(acts)
     maxima = torch.zeros(dictionary.d_sae).scatter_reduce_(0, codes.latents, codes.values.float(), "amax")

@@ -1,24 +1,58 @@
-"""What a finished folder holds: a manifest that lists its files with their sizes and SHA-256 sums.
+"""A folder that is written: one process holds it, and a manifest says what it holds when it is finished.
 
+    with locked(folder): …                           # whoever writes to a folder holds it; a second one is told who
     write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
 
-A folder inside with a manifest of its own answers for what that lists; the outer one has its size, and asks it. What no
-manifest lists, such as a folder of another program, has nothing to be compared with. A file is read for its sum once a
-process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
+
+A manifest lists the folder's files with their sizes and SHA-256 sums. A folder inside with a manifest of its own
+answers for what that lists; the outer one has its size, and asks it. What no manifest lists, such as a folder of
+another program, has nothing to be compared with. A file is read for its sum once a process, unless it changes; with
+INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 
+import fcntl
+import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp.files import as_json, digest_file, digest_json, read_json, write_json
+
+if TYPE_CHECKING:
+    from interp.processes import Processes
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 
 _verified: set[tuple[str, int, int, int]] = set()
 """Path, inode, size and time of change."""
+
+
+@contextmanager
+def locked(folder: str | Path | None, team: "Processes | None" = None) -> Iterator[None]:
+    """Hold the folder, which is made where it is not there and removed if the block leaves it empty. None: nothing is
+    held. Of processes that work together the first holds it.
+
+    Raises ValueError, with the number and command of the other process, while it is held.
+    """
+    with ExitStack() as stack:
+        if folder is not None and team is None:
+            stack.enter_context(_held(Path(folder)))
+        elif folder is not None and team is not None:
+            team.all_do(lambda: stack.enter_context(_held(Path(folder))) if team.is_first else None)
+        yield
+
+
+def check_free(folder: str | Path) -> None:
+    """Raises ValueError while another process holds the folder: to be asked before libraries that take seconds."""
+    if Path(folder).is_dir():
+        with locked(folder):
+            pass
 
 
 def write_manifest(folder: Path, content: dict[str, Any], names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -65,6 +99,43 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     """Whether all files that the folder's manifest lists are there, in their size."""
     places = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
     return all(file.is_file() and file.stat().st_size == size for file, size in places.items())
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _take(handle, folder)
+        yield
+    finally:
+        if made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        busy = f"{folder} is in use by {_holder(os.fstat(handle).st_ino)}"
+        raise ValueError(f"{busy}: wait until it has ended, or choose another folder") from None
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): see that no other process writes to it", folder, error.strerror)
+
+
+def _holder(inode: int) -> str:
+    """As Linux tells it."""
+    locks = Path("/proc/locks")
+    for line in locks.read_text().splitlines() if locks.is_file() else ():
+        fields = line.split()
+        if "FLOCK" in fields and fields[-3].endswith(f":{inode}"):
+            pid = fields[-4]
+            command = Path("/proc", pid, "cmdline")
+            said = command.read_bytes().replace(b"\0", b" ").decode(errors="replace") if command.exists() else ""
+            return f"process {pid}" + (f" ({said.strip()})" if said.strip() else "")
+    return "another process"
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,118 @@
+"""What is asked before work begins: JSON of the shape that it must have, sound tensors, and memory enough.
+
+    class Meta(TypedDict):                             # of typing_extensions
+        d_sae: Count
+    validated(Meta, read_json(file, "scan again"), file, "scan again")     # ValueError: file, entry, value, remedy
+
+Shapes are checked strictly, by pydantic; token ids before counts take memory for each id; sizes before memory is taken:
+a slip is an error of one line, not a kill. Nothing here imports torch before it is used.
+"""
+
+import os
+import resource
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=1, le=1 << 60)]
+Amount = Annotated[int, Field(ge=0, le=1 << 60)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]
+"""Of a file in the same folder: no path leads out of it."""
+MAX_ID = (1 << 22) - 1
+"""Sixteen times the largest vocabulary of a language model in 2025 (262,144); nothing is said of larger ids."""
+
+
+def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
+    """`content`, as it is. Raises ValueError for the first entry that is missing or of another kind."""
+    try:
+        _adapter(kind).validate_python(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, found = ".".join(map(str, first["loc"])) or "all of it", first["msg"]
+        value = "" if first["type"] == "missing" else f" = {str(first['input'])[:50]!r}"
+        raise ValueError(f"{file} is damaged, {place}{value}: {found}; {remedy}") from None
+    return content
+
+
+def check_finite(**tensors: "Tensor | None") -> None:
+    """Raises ValueError for the first that holds a number that is not finite; None is let through."""
+    for name, tensor in tensors.items():
+        if tensor is not None and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} {tuple(tensor.shape)} holds numbers that are not finite: mend the dictionary")
+
+
+def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None) -> int:
+    """The largest id. Raises ValueError where they are no integers [seq, pos] from 0 on, or one is beyond the
+    vocabulary, or, where none is given, beyond any."""
+    from torch import Tensor
+
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.element_size() < 1:
+        raise ValueError(f"tokens of type {getattr(tokens, 'dtype', type(tokens).__name__)} must be an integer tensor")
+    if tokens.ndim != 2 or tokens.numel() == 0:
+        raise ValueError(f"tokens are {tuple(tokens.shape)}: (seq, pos) with at least one token is needed")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0:
+        raise ValueError(f"token id {low} occurs: ids count from 0")
+    if n_vocab is None and high > MAX_ID:
+        raise ValueError(
+            f"token id {high} occurs, beyond any vocabulary: pass vocab, or number the tokens up to {MAX_ID}"
+        )
+    if n_vocab is not None and high >= n_vocab:
+        raise ValueError(f"vocab has {n_vocab} strings, but token id {high} occurs: give the model's own tokens")
+    return high
+
+
+def is_constant(ids: "Int[Tensor, ' id']") -> bool:
+    """Whether all are the same, of some at least."""
+    return len(ids) > 0 and bool((ids == ids[0]).all())
+
+
+def check_memory(n_bytes: int, what: str) -> None:
+    """Raises ValueError, beginning with `what`, where it needs more than is free."""
+    if n_bytes > (free := free_memory()):
+        raise ValueError(f"{what} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
+
+
+def free_memory() -> int:
+    """In bytes: what the machine has left, or what this process may still take if that is less."""
+    try:
+        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return free
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min(free, limit - taken))
+
+
+def forget_peak() -> None:
+    """Count the process's peak memory from now on, where the system can (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed: the peak stays that of the whole process
+        return
+
+
+def peak_memory() -> int:
+    """The most memory that the process has held since `forget_peak`, in bytes."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(facts["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux: of the whole process, in bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)

@@ -4,7 +4,7 @@ In: features, their ranking with its rules, the model, and text that no rule was
 dictionary's hook the activations are replaced, in turn, by
 
     dictionary       decode(codes(x))
-    words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`explain.strengths`)
+    words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`explain.counting`)
     token lookup     the mean activation of the training text at the same token: the strongest that knows no context
     permuted rules   as words, with the rules exchanged among latents of about equal density, and learnt anew for them
 
@@ -28,9 +28,9 @@ from torch import Tensor
 from interp.activations import ActivationStore
 from interp.activations.outliers import limit_on
 from interp.codes import Dictionary, SparseCodes
+from interp.explain.counting import Strengths, learn_strengths
+from interp.explain.explanations import from_json
 from interp.explain.predicates import Rule, Text
-from interp.explain.strengths import Strengths, learn_strengths
-from interp.explain.words import from_json
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_scan_of, check_table, dictionary_digest, identity, scanned
 from interp.files import Progress, no_progress, ratio
@@ -49,7 +49,7 @@ class InWords(NamedTuple):
     ce_recovered_mean, n_tokens (replaced)."""
     shares: pd.DataFrame
     """A row a latent: latent, words_share, the share of its variance on the held-out half of the features' text that
-    its words explain (`explain.strengths`); 0 without a rule, NaN where it is constant there."""
+    its words explain (`explain.counting`); 0 without a rule, NaN where it is constant there."""
 
 
 def rewrite_in_words(

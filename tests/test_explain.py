@@ -8,7 +8,8 @@ import torch
 
 from interp.codes import SparseCodes
 from interp.explain import explain
-from interp.explain.counting import SAMPLE, FitSample, count_rules
+from interp.explain.background import SAMPLE, FitSample
+from interp.explain.counting import count_rules
 from interp.explain.places import PLACES
 from interp.explain.predicates import KINDS, PLANES, Atom, Kind, Text
 from interp.explain.search import merged

@@ -7,10 +7,10 @@ import torch
 
 from interp.baselines import FixedDictionary
 from interp.codes import SparseCodes
+from interp.explain.counting import cases, learn_strengths
+from interp.explain.explanations import as_json, from_json
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Text
-from interp.explain.strengths import cases, learn_strengths
-from interp.explain.words import as_json, from_json
 from interp.features.feature_store import FeatureStore
 from interp.harvest import harvest
 from interp.rewriting import _exchanged, rewrite_in_words

@@ -1,26 +1,50 @@
-"""Latents and their senses in words: where each fires, what follows there, and a rule that tells it.
+"""Latents and their senses in words: a rule that tells where each fires, beside what else is known of it.
 
-In: the parts into which the sampled firings of a latent fall (`monosemanticity.senses`). Out: what the ranking says of
-each.
+    1  Sampled firings of the fit half of the sequences propose some rules of each latent and sense (`search`).
+    2  One pass over all codes and the text counts each of them exactly (`counting`).
+    3  The best on the fit half is the explanation, scored on text that it was not chosen on (`explanations`).
+
+A sense is a part into which the sampled firings of a latent fall (`monosemanticity.senses`). Its rule has no "or". On
+the fit half it is taken to have the share of its latent's firings that it has of the sampled ones, and all else, the
+latent's other senses too, is wrong to hit; so its rule says what sets it apart.
+
+Memory: the text, at most MAX_ROWS rows of its bits, a sample of its firings, a chunk of the codes.
+Cost: two passes over the codes, the first of which others may share, and some fifty milliseconds a latent, spread over
+torch's threads.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, Int, Int64
 from torch import Tensor
 
-from interp.explain.counting import FitSample
-from interp.explain.explanations import Explanations, explain
+from interp.explain.background import Background, FitSample
+from interp.explain.counting import count_rules
+from interp.explain.explanations import Explanations, choose
+from interp.explain.predicates import Rule, Text
+from interp.explain.search import candidates
+from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress
 from interp.monosemanticity.evidence import Evidence
+from interp.monosemanticity.firings import CodeSource, check_codes, chunks
 
 SHOWN = 8
 """Example rows of a sense."""
 FOLLOWING = 5
 """Tokens that follow in a sense."""
+Sense = tuple[int, Int64[np.ndarray, " firing"]]
+"""A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
+Latents = Int64[np.ndarray, " sense"]
+
+
+class Explained(NamedTuple):
+    latents: Explanations
+    senses: Explanations
 
 
 class Described(NamedTuple):
@@ -63,6 +87,94 @@ def describe(
     for (latent, _, sense), rule, f1 in zip(found, senses.phrases, senses.f1, strict=True):
         described[latent].append(sense | {"rule": rule, "f1": _known(f1)})
     return Described(words, described)
+
+
+def explain(
+    tokens: Int[Tensor, "seq pos"],
+    codes: CodeSource,
+    vocab: Sequence[str],
+    fit_half: Bool[Tensor, " seq"],
+    *,
+    maxima: Float32[np.ndarray, " d_sae"],
+    senses: Sequence[Sense] = (),
+    chosen: Bool[np.ndarray, " d_sae"] | None = None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    spelt: bool = True,
+    seed: int = 0,
+    sample: FitSample | None = None,
+    progress: Progress = no_progress,
+) -> Explained:
+    """Explain each latent of `codes` (rows seq * n_ctx + pos) and some senses of latents, choosing on the sequences
+    where `fit_half` is true.
+
+    vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
+    chosen: the latents to explain (all); of others nothing is looked for or counted.
+    labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
+    spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
+    sample: of an earlier pass over the same codes; without, one is drawn.
+    Raises ValueError for codes that are not of the tokens or point outside, for a sense of a latent or with a row that
+    the codes do not have, or for unfitting labels.
+    """
+    check_codes(codes, tokens)
+    text, half, n = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy(), codes.d_sae
+    counted = first_windows(text.tokens)
+    if sample is None:
+        sample = FitSample(n, text.n_ctx, half, seed)
+        for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain", counted):
+            sample.add(chunk)
+    of_sense, sampled = _checked(senses, codes)
+    in_fit = [rows[half[rows // text.n_ctx]] for rows in sampled]
+    n_sampled = np.array(
+        [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
+    ).reshape(-1, 2)
+    n_fire = np.concatenate([sample.n_fire, _share_of_firings(of_sense, n_sampled[:, 0], sample.n_fire)])
+    chosen = np.ones(n, bool) if chosen is None else chosen
+    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows, -1)] + in_fit
+    proposed = _propose(Background.of(text, half, counted), firings, n_fire, n, progress)
+    latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
+    units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
+    counts = count_rules(text, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
+    counts.hits[:, :n] = counts.both[:, :n].sum(-1)
+    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
+    every = choose(text, proposed, counts, n_firings, n_fire)
+    return Explained(*(Explanations._make(values[own] for values in every) for own in (slice(n), slice(n, None))))
+
+
+def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
+    """The latent of each sense, and its ascending rows."""
+    for latent, own in senses:
+        if not 0 <= latent < codes.d_sae or (len(own) and not 0 <= np.min(own) <= np.max(own) < len(codes)):
+            raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
+    latents = np.array([latent for latent, _ in senses], np.int64)
+    return latents, [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
+
+
+def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
+    """Firings in the fit half that are taken to be each sense's, of those that its latent has there."""
+    of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
+    share = np.round(n_sampled / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
+    return np.maximum(share, n_sampled)
+
+
+def _propose(
+    background: Background,
+    firings: Sequence[Int64[np.ndarray, " firing"]],
+    n_fire: Int64[np.ndarray, " unit"],
+    n_latents: int,
+    progress: Progress,
+) -> list[list[Rule]]:
+    """Candidate rules of each latent, then of each sense, from ascending rows of the fit half that stand for n_fire."""
+
+    def of_unit(unit: int) -> list[Rule]:
+        return candidates(background, firings[unit], float(n_fire[unit]), joined_by_or=unit < n_latents)
+
+    proposed: list[list[Rule]] = []
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for rules in pool.map(of_unit, range(len(firings))):
+            proposed.append(rules)
+            if len(proposed) % 64 == 0:
+                progress(len(proposed), len(firings), "proposing explanations")
+    return proposed
 
 
 def _senses(

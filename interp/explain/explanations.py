@@ -1,46 +1,35 @@
-"""The rule that best predicts where a latent fires, or one of its senses, scored on text it was not chosen on.
+"""The rule that predicts best where a latent fires, or one of its senses, and rules in words, as JSON, and their
+length.
 
-    1  Sampled firings of the fit half of the sequences propose some rules of each latent and sense (`search`).
-    2  One pass over all codes and the text counts each of them exactly (`counting`):
-           precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
-       holds: positions where the rule holds; both: those where the latent fires too; n: the latent's firings, or those
-       of the sense that were sampled; hits: those of them where the rule holds.
-    3  The rule with the best F1 on the fit half, less a price for its length, is the explanation; its scores are
-       those of the held-out half, over all positions, whatever the strength of the firing.
+In: the rules proposed and their exact counts (`counting`). Out: `Explanations`: of each unit the rule with the best F1
+on the fit half of the sequences, less a price for its length; its scores are those of the held-out half, over all
+positions, whatever the strength of the firing:
 
-A sense's rule has no "or". On the fit half it is taken to have the share of its latent's firings that it has of the
-sampled ones, and all else, the latent's other senses too, is wrong to hit; so its rule says what sets it apart.
+    precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
 
-Memory: the text, at most MAX_ROWS rows of its bits, a sample of its firings, a chunk of the codes.
-Cost: two passes over the codes, the first of which others may share, and some fifty milliseconds a latent, spread over
-torch's threads.
+holds: positions where the rule holds; both: those where the latent fires too; n: the latent's firings, or those of the
+sense that were sampled; hits: those of them where the rule holds.
+
+bits(rule) = Σ_parts [log₂ MAX_ATOMS + Σ_atoms (log₂ kinds + bits(argument))] + log₂ MAX_PARTS
+bits(set of m tokens) = log₂ MAX_TOKENS + log₂ C(d_vocab, m);    bits(one of n classes, places, …) = log₂ n
 """
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import json
+from collections.abc import Sequence
+from math import lgamma, log, log2
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float32, Float64, Int, Int64
-from torch import Tensor
+from jaxtyping import Float64, Int64
 
 from interp.explain import beam
-from interp.explain.background import Background
-from interp.explain.counting import Counts, FitSample, count_rules
-from interp.explain.predicates import Rule, Text
-from interp.explain.search import candidates
-from interp.explain.words import as_json, bits, phrase
-from interp.features.examples import first_windows
-from interp.files import Progress, no_progress, ratio
-from interp.monosemanticity.firings import CodeSource, check_codes, chunks
+from interp.explain.counting import Counts
+from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, MAX_TOKENS, Atom, Conjunction, Rule, Text
+from interp.explain.vocabulary import quoted
+from interp.files import ratio
 
 LONG, LONG_PRICE = 8, 2
 """Items beyond so many cost so many times their price more: a long list is hard to read."""
-
-Sense = tuple[int, Int64[np.ndarray, " firing"]]
-"""A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
-Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
@@ -63,113 +52,12 @@ class Explanations(NamedTuple):
     n_examples: Int64[np.ndarray, " unit"]
     """Held-out firings of the latent where the rule holds."""
     bits: Float64[np.ndarray, " unit"]
-    """Description length (`words`)."""
+    """Description length."""
     json: list[str]
-    """The rules again, for `words.from_json`."""
+    """The rules again, for `from_json`."""
 
 
-class Explained(NamedTuple):
-    latents: Explanations
-    senses: Explanations
-
-
-def explain(
-    tokens: Int[Tensor, "seq pos"],
-    codes: CodeSource,
-    vocab: Sequence[str],
-    fit_half: Bool[Tensor, " seq"],
-    *,
-    maxima: Float32[np.ndarray, " d_sae"],
-    senses: Sequence[Sense] = (),
-    chosen: Bool[np.ndarray, " d_sae"] | None = None,
-    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
-    spelt: bool = True,
-    seed: int = 0,
-    sample: FitSample | None = None,
-    progress: Progress = no_progress,
-) -> Explained:
-    """Explain each latent of `codes` (rows seq * n_ctx + pos) and some senses of latents, choosing on the sequences
-    where `fit_half` is true.
-
-    vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
-    chosen: the latents to explain (all); of others nothing is looked for or counted.
-    labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
-    spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
-    sample: of an earlier pass over the same codes; without, one is drawn.
-    Raises ValueError for codes that are not of the tokens or point outside, for a sense of a latent or with a row that
-    the codes do not have, or for unfitting labels.
-    """
-    check_codes(codes, tokens)
-    text, half, n = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy(), codes.d_sae
-    counted = first_windows(text.tokens)
-    if sample is None:
-        sample = FitSample(n, text.n_ctx, half, seed)
-        for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain", counted):
-            sample.add(chunk)
-    of_sense, sampled = _checked(senses, codes)
-    in_fit = [rows[half[rows // text.n_ctx]] for rows in sampled]
-    n_sampled = np.array(
-        [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
-    ).reshape(-1, 2)
-    n_fire = np.concatenate([sample.n_fire, _share_of_firings(of_sense, n_sampled[:, 0], sample.n_fire)])
-    chosen = np.ones(n, bool) if chosen is None else chosen
-    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows, -1)] + in_fit
-    proposed = _propose(Background.of(text, half, counted), firings, n_fire, n, progress)
-    latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
-    units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
-    counts = count_rules(text, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
-    counts.hits[:, :n] = counts.both[:, :n].sum(-1)
-    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
-    every = _choose(text, proposed, counts, n_firings, n_fire)
-    return Explained(*(Explanations._make(values[own] for values in every) for own in (slice(n), slice(n, None))))
-
-
-def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
-    """The latent of each sense, and its ascending rows."""
-    for latent, own in senses:
-        if not 0 <= latent < codes.d_sae or (len(own) and not 0 <= np.min(own) <= np.max(own) < len(codes)):
-            raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
-    latents = np.array([latent for latent, _ in senses], np.int64)
-    return latents, [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
-
-
-def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
-    """Firings in the fit half that are taken to be each sense's, of those that its latent has there."""
-    of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
-    share = np.round(n_sampled / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
-    return np.maximum(share, n_sampled)
-
-
-def _propose(
-    background: Background,
-    firings: Sequence[Int64[np.ndarray, " firing"]],
-    n_fire: Int64[np.ndarray, " unit"],
-    n_latents: int,
-    progress: Progress,
-) -> list[list[Rule]]:
-    """Candidate rules of each latent, then of each sense, from ascending rows of the fit half that stand for n_fire."""
-
-    def of_unit(unit: int) -> list[Rule]:
-        return candidates(background, firings[unit], float(n_fire[unit]), joined_by_or=unit < n_latents)
-
-    proposed: list[list[Rule]] = []
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for rules in pool.map(of_unit, range(len(firings))):
-            proposed.append(rules)
-            if len(proposed) % 64 == 0:
-                progress(len(proposed), len(firings), "proposing explanations")
-    return proposed
-
-
-def _price(rule: Rule, n_fire: float) -> float:
-    """F1 that the rule must be worth more than an empty one."""
-    items = sum(atom.cost for part in rule for atom in part)
-    atoms = sum(len(part) - 1 for part in rule)
-    items += LONG_PRICE * max(0.0, items - LONG)
-    return beam.item_price(n_fire) * items + beam.ATOM_PRICE * atoms + beam.PART_PRICE * (len(rule) - 1)
-
-
-def _choose(
+def choose(
     text: Text,
     proposed: list[list[Rule]],
     counts: Counts,
@@ -211,6 +99,90 @@ def _choose(
     )
 
 
+def phrase(rule: Rule, text: Text) -> str:
+    """The rule in words: «"thou" or "thee" after a comma, or tokens in Arabic script». Parts with one subject share it:
+    «"thou", after a comma or in parentheses»."""
+    said: dict[str, list[str]] = {}
+    for part in rule:
+        subject, where = _conjunction(part, text)
+        said.setdefault(subject, []).append(where)
+    parts = []
+    for subject, places in said.items():
+        shared = len(places) > 1 and subject != "tokens"
+        parts.append(f"{subject}{', ' if shared else ' '}{' or '.join(places)}".strip())
+    return ", or ".join(parts)
+
+
+def as_json(rule: Rule, text: Text) -> str:
+    """The rule for `from_json`: a list of conjunctions, each a list of atoms, [kind, token ids] or [kind, name, place
+    of the name]."""
+    names = text.names
+    parts = [[[a.kind, a.tokens] if a.tokens else [a.kind, names[a.kind][a.which], a.which] for a in p] for p in rule]
+    return json.dumps(parts, ensure_ascii=False)
+
+
+def from_json(written: str, text: Text) -> Rule:
+    """Raises ValueError for what `as_json` did not write, and for a rule that this text has no words for."""
+    try:
+        rule = tuple(tuple(_atom(text, *atom) for atom in part) for part in json.loads(written))
+        if not 0 < len(rule) <= MAX_PARTS or not all(0 < len(part) <= MAX_ATOMS for part in rule):
+            raise ValueError(f"it must have 1..{MAX_PARTS} parts of 1..{MAX_ATOMS} atoms")
+    except (TypeError, LookupError, ValueError, RecursionError) as error:
+        remedy = "rank the features anew, with this vocabulary and these labels"
+        raise ValueError(f"the rule {written[:80]!r} cannot be read here ({error}): {remedy}") from None
+    return rule
+
+
+def bits(rule: Rule, text: Text) -> float:
+    """Description length of the rule, in bits (formula above)."""
+    total, d_vocab = log2(MAX_PARTS), len(text.vocabulary)
+    for part in rule:
+        total += log2(MAX_ATOMS)
+        for atom in part:
+            total += log2(len(KINDS))
+            m = len(atom.tokens)
+            sets = lgamma(d_vocab + 1) - lgamma(m + 1) - lgamma(d_vocab - m + 1)
+            total += log2(MAX_TOKENS) + sets / log(2) if m else log2(len(text.names[atom.kind]))
+    return total
+
+
+def _price(rule: Rule, n_fire: float) -> float:
+    """F1 that the rule must be worth more than an empty one."""
+    items = sum(atom.cost for part in rule for atom in part)
+    atoms = sum(len(part) - 1 for part in rule)
+    items += LONG_PRICE * max(0.0, items - LONG)
+    return beam.item_price(n_fire) * items + beam.ATOM_PRICE * atoms + beam.PART_PRICE * (len(rule) - 1)
+
+
 def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     total = precision + recall
     return 2 * precision * recall / np.where(total == 0, 1, total)
+
+
+def _atom(text: Text, kind: str, said: list[int] | str, which: int = -1) -> Atom:
+    names = text.names[kind]
+    if which >= 0 and names[which] == said:
+        return Atom(kind, which=which)
+    if names or not said or not all(0 <= token < len(text.vocabulary) for token in said):  # type: ignore[operator]
+        raise ValueError(f"{kind} has no {said!r} among {len(names) or len(text.vocabulary)}")
+    return Atom(kind, tuple(said))  # type: ignore[arg-type]
+
+
+def _conjunction(atoms: Conjunction, text: Text) -> tuple[str, str]:
+    """What the tokens are, and where they stand."""
+    said = {atom: _words(atom, text) for atom in sorted(atoms, key=lambda atom: atom.slot)}
+    last, before = (next((a for a in said if a.kind == kind), None) for kind in ("after", "after2"))
+    if last and before and text.is_spelt and len(last.tokens) == len(before.tokens) == 1:
+        said[last] = f"after {quoted(''.join(text.vocabulary.strings[a.tokens[0]] for a in (before, last)))}"
+        del said[before]
+    first = next(iter(said))
+    return said.pop(first) if first.slot == 0 else "tokens", " ".join(said.values())
+
+
+def _words(atom: Atom, text: Text) -> str:
+    strings = [quoted(text.vocabulary.strings[token]) for token in atom.tokens]
+    return KINDS[atom.kind].words.format(_listed(strings) if strings else text.names[atom.kind][atom.which])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]

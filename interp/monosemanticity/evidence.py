@@ -30,22 +30,8 @@ from interp.files import Progress
 from interp.metrics.null_scale import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.contexts import fit_contexts
-from interp.monosemanticity.firings import (
-    CodeChunk,
-    CodeSource,
-    FiringSampler,
-    Listener,
-    PairSummer,
-    chunks,
-)
-from interp.monosemanticity.senses import (
-    FIRINGS_PER_SLICE,
-    SLICES,
-    HasOne,
-    Measured,
-    SampledFirings,
-    measure_latents,
-)
+from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, Listener, PairSummer, chunks
+from interp.monosemanticity.senses import FIRINGS_PER_SLICE, SLICES, HasOne, Measured, SampledFirings, measure_latents
 from interp.monosemanticity.views import Views, fit_views
 
 COHERENCES = ("context_coherence", "token_coherence")

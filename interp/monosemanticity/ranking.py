@@ -20,7 +20,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
     explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
     explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval
                             of that rule on all tokens of the held-out half (`explain.Explanations`)
-    explanation_json        the rule itself, for programs (`explain.words`); "" if none
+    explanation_json        the rule itself, for programs (`explain.explanations`); "" if none
     senses                  one dictionary a sense, the largest first (`explain.described`); [] for one sense or none
     sure                    the interval lies on one side of ½; a monosemantic or polysemantic latent that is not sure
                             has the likelier of the two verdicts, no more

@@ -28,9 +28,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations import ActivationStore
+from interp.activations.filling import ScatterConfig, check_same
 from interp.activations.outliers import limits_of
 from interp.activations.scatter import ScatterWriter
-from interp.activations.shards import MANIFEST, ScatterConfig, check_same
+from interp.activations.shards import MANIFEST
 from interp.files import Progress, digest_json, no_progress
 from interp.folders import locked
 from interp.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from interp.activations.filling import check_dtype
 from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm
-from interp.activations.shards import check_dtype
 from interp.files import digest
 from interp.hooks import Hook, Model, hooked_rows, module_of, name_of, resolve_hooks, size_of
 

@@ -19,6 +19,7 @@ from interp.activations import (
     ActivationStore,
     JoinedStore,
     batches,
+    filling,
     geometric_median,
     join_stores,
     moments,
@@ -183,7 +184,7 @@ def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -
     """Rows of two hooks, written as a harvest of 20 tokens a sequence writes them."""
     options = {"dtype": "float32", **options}
     rows = torch.randn(n_rows, 7, generator=torch.Generator().manual_seed(0)) * factor
-    config = shards.ScatterConfig(
+    config = filling.ScatterConfig(
         widths={"one": 3, "two": 4},
         rows_per_shard=-(-n_rows // 4),
         n_ids=n_rows,
@@ -504,15 +505,15 @@ def test_other_files_in_the_folder_stay(tmp_path):
 
 
 def test_a_row_costs_little_more_than_its_values():
-    columns = shards.ScatterConfig(widths={"mlp": 512}, n_ids=400_000, origin={}).columns
+    columns = filling.ScatterConfig(widths={"mlp": 512}, n_ids=400_000, origin={}).columns
     token = 2
     assert (shards.ShardLayout(65_536, columns).size / 65_536 + token) / 512 <= 2.05
 
 
 def test_shards_of_rows_are_even_and_depend_on_the_seed():
     ids = torch.arange(100_000)
-    one, other = shards.shard_of(ids.numpy(), 10, 0), shards.shard_of(ids.numpy(), 10, 1)
-    config = shards.ScatterConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, origin={})
+    one, other = filling.shard_of(ids.numpy(), 10, 0), filling.shard_of(ids.numpy(), 10, 1)
+    config = filling.ScatterConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, origin={})
     assert config.n_shards(len(ids)) == 10 and config.shard_rows(ids.split(700), 10) == tuple(
         (one == i).sum() for i in range(10)
     )

@@ -151,7 +151,7 @@ def test_excluded_tokens_leave_no_row(tmp_path, tokens):
 def test_tokens_read_a_few_at_a_time_make_the_same_store(tmp_path, tokens, monkeypatch):
     whole = harvest(Toy(), tokens.long(), ["first"], tmp_path / "whole", exclude=(3, 7), rows_per_shard=30)
     monkeypatch.setattr("interp.model_rows._SEQUENCES_AT_ONCE", 2)
-    monkeypatch.setattr("interp.activations.shards._IDS_A_CHUNK", 5)
+    monkeypatch.setattr("interp.activations.filling._IDS_A_CHUNK", 5)
     parts = harvest(Toy(), tokens.int(), ["first"], tmp_path / "parts", exclude=(3, 7), rows_per_shard=30)
     names = {file.name for file in whole.path.iterdir()} - {"manifest.json"}
     assert (

@@ -1,4 +1,4 @@
-"""Shards that are being filled: created at their full size, written in any order of shards, sealed at the end.
+"""Shards as they are written: created at their full size, filled in any order of shards, sealed at the end.
 
 The size of a shard is known before its first row: headers are written and disk space is reserved at the start, and each
 row is written once, behind the earlier rows of its shard. What is on disk is good up to `filled` rows of each shard.
@@ -8,7 +8,9 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,52 @@ import torch
 from jaxtyping import Int, Int64
 from torch import Tensor
 
-from interp.activations.shards import ROW_IDS, Column, ShardLayout, clear, naming_full_disk, shard_of
-from interp.files import atomic
+from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.files import atomic, splitmix64, tensors_header, write_tensors
+
+_SHARD_BYTES = 64 << 20
+_MAX_SHARDS = 1024
+_IDS_A_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScatterConfig:
+    """What is written. Two writers with the same config and the same rows write the same bytes."""
+
+    widths: Mapping[str, int]
+    """Hook name → d."""
+    dtype: str = "bfloat16"
+    rows_per_shard: int | None = None
+    """About so many; by default 64 MiB of the widest hook, in at most 1024 shards."""
+    n_ids: int
+    """Row ids lie in 0..n_ids-1."""
+    n_ctx: int | None = None
+    """Row id = seq · n_ctx + pos; None where rows come from no tokens."""
+    seed: int = 0
+    origin: Mapping[str, Any]
+    """Where the rows come from; a run that was cut off is only resumed with the same origin."""
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+        for name in (ROW_IDS, "__metadata__"):
+            if name in self.widths:
+                raise ValueError(f"a hook cannot be called {name!r}: the store uses that name")
+        if self.rows_per_shard is not None and self.rows_per_shard < 1:
+            raise ValueError(f"rows_per_shard={self.rows_per_shard} must be at least 1")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return columns_of(self.n_ids, self.widths, self.dtype)
+
+    def n_shards(self, n_rows: int) -> int:
+        row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
+        by_default = max(1, _SHARD_BYTES // row_bytes, -(-n_rows // _MAX_SHARDS))
+        return max(1, -(-n_rows // (self.rows_per_shard or by_default)))
+
+    def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
+        """How many of the rows go to each shard. They come in blocks, so that they need not all be in memory."""
+        each = (np.bincount(shard_of(ids.numpy(), n_shards, self.seed), minlength=n_shards) for ids in row_ids)
+        return tuple(sum(each, np.zeros(n_shards, np.int64)).tolist())
 
 
 class FillingShards:
@@ -102,6 +148,60 @@ class FillingShards:
 
     def _final(self, shard: int) -> Path:
         return self.out / f"shard-{shard:05d}.safetensors"
+
+
+def check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")
+
+
+def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[np.ndarray, " row"]:
+    """The shard of each row: a hash of seed and row id, so that nothing need be remembered."""
+    with np.errstate(over="ignore"):
+        z = splitmix64(np.asarray(row_ids, np.uint64) + splitmix64(np.array([seed % 2**64], np.uint64)))
+    return ((z >> np.uint64(32)) * np.uint64(n_shards) >> np.uint64(32)).astype(np.int64)
+
+
+@contextmanager
+def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
+    """A full disk as an OSError that says where, and how much is needed where that is known."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = "the store" if needed is None else f"the store ({needed / 1e9:.3g} GB)"
+        remedy = "free some space and run it again" if needed is None else "free some space or choose another folder"
+        raise OSError(error.errno, f"no room on the disk for {what}: {remedy}", str(folder)) from error
+
+
+def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
+    """The safetensors file of one tensor, in the smallest type that holds the ids; converted a block at a time."""
+    dtype = np.dtype(np.uint16 if int(tokens.max()) < 1 << 16 else np.int32)
+    with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
+        stream.write(tensors_header([("tokens", dtype, tokens.shape, tokens.numel() * dtype.itemsize)]))
+        for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):
+            stream.write(np.ascontiguousarray(block.numpy().astype(dtype)).data)
+
+
+def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Another file beside the shards."""
+    with naming_full_disk(file.parent):
+        write_tensors(file, tensors, metadata)
+
+
+def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
+    """Raises ValueError that names what differs between the config of the store in `folder` and the one asked for."""
+    differ = [key for key in sorted({*there, *asked}) if there.get(key) != asked.get(key)]
+    if differ:
+        said = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)
+        what = f"{folder} holds a store of another config: {said}"
+        raise ValueError(f"{what}. Choose another folder, or resume=False to replace it")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def write_at(file: int, data: np.ndarray, offset: int) -> None:

@@ -29,23 +29,10 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from interp.activations.filling import FillingShards
+from interp.activations.filling import FillingShards, ScatterConfig, check_same, write_small, write_tokens
 from interp.activations.moments import TENSORS, running_sums, sample_rows, statistics_of
 from interp.activations.outliers import outliers_among, warn_of_outliers
-from interp.activations.shards import (
-    DTYPES,
-    FORMAT,
-    MANIFEST,
-    PROGRESS,
-    ROW_IDS,
-    STATISTICS,
-    TOKENS,
-    ScatterConfig,
-    check_same,
-    clear,
-    write_small,
-    write_tokens,
-)
+from interp.activations.shards import DTYPES, FORMAT, MANIFEST, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
 from interp.checks import is_constant
 from interp.files import as_json, digest_file, write_json
 

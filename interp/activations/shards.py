@@ -1,32 +1,34 @@
-"""The files of an activation store: how a shard is laid out, and which shard a row goes to.
+"""The files of an activation store: how a shard is laid out, what the manifest must say, and reading them as it says.
 
 A shard of n rows is one safetensors file: `row_ids` [n], then a tensor [n, d] a hook, each at a place that follows from
 n and the widths alone. So a shard can be filled in any order by plain writes, and opens in every safetensors reader.
+
+A store is refused before any memory is taken by what its manifest says: rows, widths and sizes must be those that the
+files have, so that no number in it can be larger than the store itself. Bytes are held against their sums when they
+are first read.
 """
 
-import errno
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired
 
-import numpy as np
 import torch
-from jaxtyping import Int
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from interp.files import atomic, splitmix64, tensors_header, write_tensors
+from interp.checks import Amount, Count, Digest, FileName, Finite, validated
+from interp.files import digest, read_json, tensors_header
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
 ROW_IDS = "row_ids"
 MANIFEST = "manifest.json"
 PROGRESS, TOKENS, STATISTICS = (f"{name}.safetensors" for name in ("progress", "tokens", "statistics"))
-
-_SHARD_BYTES = 64 << 20
-_MAX_SHARDS = 1024
-_IDS_A_CHUNK = 1 << 18
+REMEDY = "harvest the store again"
 
 
 class Column(NamedTuple):
@@ -81,90 +83,100 @@ class ShardLayout:
         return tensor.view(n_rows, column.width) if column.width else tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScatterConfig:
-    """What is written. Two writers with the same config and the same rows write the same bytes."""
+class _Hook(TypedDict):
+    d: Count
+    mean_norm: Annotated[Finite, Field(ge=0)]
+    variance: Finite
+    second_moment_rows: Amount
+    geometric_median_rows: Amount
 
-    widths: Mapping[str, int]
-    """Hook name → d."""
-    dtype: str = "bfloat16"
-    rows_per_shard: int | None = None
-    """About so many; by default 64 MiB of the widest hook, in at most 1024 shards."""
-    n_ids: int
-    """Row ids lie in 0..n_ids-1."""
-    n_ctx: int | None = None
-    """Row id = seq · n_ctx + pos; None where rows come from no tokens."""
-    seed: int = 0
-    origin: Mapping[str, Any]
-    """Where the rows come from; a run that was cut off is only resumed with the same origin."""
 
-    def __post_init__(self) -> None:
-        check_dtype(self.dtype)
-        for name in (ROW_IDS, "__metadata__"):
-            if name in self.widths:
-                raise ValueError(f"a hook cannot be called {name!r}: the store uses that name")
-        if self.rows_per_shard is not None and self.rows_per_shard < 1:
-            raise ValueError(f"rows_per_shard={self.rows_per_shard} must be at least 1")
+class _Shard(TypedDict):
+    file: FileName
+    n_rows: Amount
+    bytes: Amount
+    sha256: dict[str, Digest]
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return columns_of(self.n_ids, self.widths, self.dtype)
 
-    def n_shards(self, n_rows: int) -> int:
-        row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
-        by_default = max(1, _SHARD_BYTES // row_bytes, -(-n_rows // _MAX_SHARDS))
-        return max(1, -(-n_rows // (self.rows_per_shard or by_default)))
+class _File(TypedDict):
+    bytes: Amount
+    sha256: Digest
 
-    def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
-        """How many of the rows go to each shard. They come in blocks, so that they need not all be in memory."""
-        each = (np.bincount(shard_of(ids.numpy(), n_shards, self.seed), minlength=n_shards) for ids in row_ids)
-        return tuple(sum(each, np.zeros(n_shards, np.int64)).tolist())
+
+class _Outliers(TypedDict):
+    """Of a sample of the rows, before any was left out: shares above the limit, or above 10 × the median norm."""
+
+    median_norm: Finite
+    rows: Finite
+    variance: Finite
+
+
+class _Manifest(TypedDict):
+    format: str
+    config: dict[str, Any]
+    model_name: NotRequired[str]
+    prepend_bos: NotRequired[bool]
+    dtype: str
+    n_rows: Count
+    n_ids: Count
+    n_ctx: Count | None
+    excluded: dict[str, Amount]
+    norm_limits: NotRequired[dict[str, Annotated[Finite, Field(gt=0)]] | None]
+    outliers: NotRequired[dict[str, _Outliers]]
+    hooks: Annotated[dict[str, _Hook], Field(min_length=1)]
+    shards: Annotated[list[_Shard], Field(min_length=1, max_length=1 << 20)]
+    files: dict[FileName, _File]
+
+
+class StoreFiles:
+    """The tensors of a store. Raises ValueError, naming the file, for one that is not as it was written."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]):
+        self.path, self.manifest = path, manifest
+        self.layouts = [ShardLayout(shard["n_rows"], _columns(manifest)) for shard in manifest["shards"]]
+        self._checked: set[tuple[int, str]] = set()
+
+    def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
+        """Of shard i; in the memory of `into`, if that is given."""
+        file = self._shard(i)
+        tensor = self.layouts[i].read(file, name, into=into)
+        if (i, name) not in self._checked:
+            if digest(tensor) != self.manifest["shards"][i]["sha256"][name]:
+                raise _altered(file, f"its tensor {name!r}")
+            self._checked.add((i, name))
+        return tensor
+
+    def small(self, name: str) -> dict[str, Tensor]:
+        """A file beside the shards."""
+        data = (self.path / name).read_bytes()
+        if digest(data) != self.manifest["files"][name]["sha256"]:
+            raise _altered(self.path / name, "it")
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise ValueError(f"{self.path / name} is damaged ({error}): {REMEDY}") from None
+
+    def verify(self) -> None:
+        """Every byte of all files."""
+        _check_sizes(self.path, self.manifest)
+        self._checked.clear()
+        for i, layout in enumerate(self.layouts):
+            with open(self._shard(i), "rb") as stream:
+                if stream.read(len(layout.header)) != layout.header:
+                    raise _altered(self._shard(i), "its header")
+            for column in layout.columns:
+                self.column(i, name=column.name)
+        for name in self.manifest["files"]:
+            self.small(name)
+
+    def _shard(self, i: int) -> Path:
+        return self.path / self.manifest["shards"][i]["file"]
 
 
 def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:
     """Of a store whose row ids lie in 0..n_ids-1 and whose hooks have these widths."""
     ids = Column(ROW_IDS, torch.int32 if n_ids <= 2**31 else torch.int64, 0)
     return ids, *(Column(name, DTYPES[dtype], d) for name, d in widths.items())
-
-
-def check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")
-
-
-def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[np.ndarray, " row"]:
-    """The shard of each row: a hash of seed and row id, so that nothing need be remembered."""
-    with np.errstate(over="ignore"):
-        z = splitmix64(np.asarray(row_ids, np.uint64) + splitmix64(np.array([seed % 2**64], np.uint64)))
-    return ((z >> np.uint64(32)) * np.uint64(n_shards) >> np.uint64(32)).astype(np.int64)
-
-
-@contextmanager
-def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
-    """A full disk as an OSError that says where, and how much is needed where that is known."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        what = "the store" if needed is None else f"the store ({needed / 1e9:.3g} GB)"
-        remedy = "free some space and run it again" if needed is None else "free some space or choose another folder"
-        raise OSError(error.errno, f"no room on the disk for {what}: {remedy}", str(folder)) from error
-
-
-def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
-    """The safetensors file of one tensor, in the smallest type that holds the ids; converted a block at a time."""
-    dtype = np.dtype(np.uint16 if int(tokens.max()) < 1 << 16 else np.int32)
-    with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
-        stream.write(tensors_header([("tokens", dtype, tokens.shape, tokens.numel() * dtype.itemsize)]))
-        for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):
-            stream.write(np.ascontiguousarray(block.numpy().astype(dtype)).data)
-
-
-def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Another file beside the shards."""
-    with naming_full_disk(file.parent):
-        write_tensors(file, tensors, metadata)
 
 
 def clear(folder: Path) -> None:
@@ -177,15 +189,62 @@ def clear(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    """Raises ValueError that names what differs between the config of the store in `folder` and the one asked for."""
-    differ = [key for key in sorted({*there, *asked}) if there.get(key) != asked.get(key)]
-    if differ:
-        said = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)
-        what = f"{folder} holds a store of another config: {said}"
-        raise ValueError(f"{what}. Choose another folder, or resume=False to replace it")
+def read_store_manifest(path: Path) -> dict[str, Any]:
+    """Raises ValueError where there is no finished store, and for a manifest that is damaged, or does not fit itself or
+    the files beside it."""
+    file = path / MANIFEST
+    if not file.exists():
+        if (path / PROGRESS).exists():
+            raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
+        raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
+    manifest = read_json(file, REMEDY)
+    if manifest.get("format") != FORMAT:
+        raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}: {REMEDY}")
+    validated(_Manifest, manifest, file, REMEDY)
+    if wrong := _misfit(manifest):
+        raise ValueError(f"{file} is damaged, {wrong}: {REMEDY}")
+    _check_sizes(path, manifest)
+    return manifest
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
+    """Raises ValueError for a file that is missing, or of another size than the manifest says."""
+    sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
+    for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
+        file = path / name
+        if not file.exists():
+            raise ValueError(f"{file} is missing: {REMEDY}")
+        found = file.stat().st_size
+        if found != size:
+            what = "truncated" if found < size else "altered"
+            raise ValueError(f"{file} is {what}: {found} bytes, {size} were written; {REMEDY}")
+
+
+def _altered(file: Path, what: str) -> ValueError:
+    return ValueError(f"{file} is altered: {what} has another SHA-256 than the manifest says; {REMEDY}")
+
+
+def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
+    widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
+    return columns_of(manifest["n_ids"], widths, manifest["dtype"])
+
+
+def _misfit(manifest: dict[str, Any]) -> str:
+    """What of it does not fit the rest; "" if all does."""
+    if manifest["dtype"] not in DTYPES:
+        return f"dtype = {manifest['dtype']!r} is none of {', '.join(DTYPES)}"
+    n_rows, n_ids, n_ctx, shards = (manifest[key] for key in ("n_rows", "n_ids", "n_ctx", "shards"))
+    there = sum(shard["n_rows"] for shard in shards)
+    if n_rows != there or n_rows > n_ids:
+        return f"n_rows = {n_rows}, but its shards have {there} rows of {n_ids} ids"
+    if n_ctx is not None and n_ids % n_ctx:
+        return f"n_ids = {n_ids} is no multiple of n_ctx = {n_ctx}"
+    if STATISTICS not in manifest["files"]:
+        return f"it lists no {STATISTICS}"
+    for shard in shards:
+        size, names = ShardLayout(shard["n_rows"], _columns(manifest)).size, {ROW_IDS, *manifest["hooks"]}
+        if shard["bytes"] != size:
+            return f"{shard['file']} is said to have {shard['bytes']} bytes, its rows and hooks take {size}"
+        if shard["sha256"].keys() != names:
+            return f"{shard['file']} has sums of {', '.join(shard['sha256'])}, not of {', '.join(names)}"
+    return ""

@@ -25,8 +25,16 @@ from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.moments import TENSORS, ActivationStatistics
 from interp.activations.outliers import within
 from interp.activations.ready_rows import scatter_batches, select_rows
-from interp.activations.shards import DTYPES, MANIFEST, PROGRESS, ROW_IDS, STATISTICS, TOKENS
-from interp.activations.store_manifest import REMEDY, StoreFiles, check_sizes, read_store_manifest
+from interp.activations.shards import (
+    DTYPES,
+    MANIFEST,
+    REMEDY,
+    ROW_IDS,
+    STATISTICS,
+    TOKENS,
+    StoreFiles,
+    read_store_manifest,
+)
 from interp.files import Progress, digest_file, no_progress
 from interp.hooks import UNNAMED
 from interp.notebook import card, facts
@@ -54,15 +62,8 @@ class ActivationStore:
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
         """Raises ValueError if the folder holds no finished store, or if a file of it is missing or of another size."""
-        path = Path(path)
-        file = path / MANIFEST
-        if not file.exists():
-            if (path / PROGRESS).exists():
-                raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
-            raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
-        manifest = read_store_manifest(file)
-        check_sizes(path, manifest)
-        return cls(path, manifest, digest_file(file))
+        manifest = read_store_manifest(Path(path))
+        return cls(Path(path), manifest, digest_file(Path(path) / MANIFEST))
 
     @classmethod
     def from_batches(

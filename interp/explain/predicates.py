@@ -54,18 +54,18 @@ class Kind:
     """Of each predicate, to be added to `slot`."""
 
 
+def _class_names(text: "Text") -> list[str]:
+    return [called for called, _ in text.vocabulary.class_names]
+
+
+def _affix_names(text: "Text") -> list[str]:
+    return [f"{'end in' if last else 'begin with'} {quoted(own)}" for own, last in text.vocabulary.affixes]
+
+
 KINDS = {
-    "class": Kind(
-        words="{}",
-        slot=0,
-        bits=lambda text, which: text.classes(which),
-        names=lambda text: [called for called, _ in text.vocabulary.class_names],
-    ),
+    "class": Kind(words="{}", slot=0, bits=lambda text, which: text.classes(which), names=_class_names),
     "after_class": Kind(
-        words="after {}",
-        slot=1,
-        bits=lambda text, which: _shifted(text.classes(which), 1),
-        names=lambda text: [called for called, _ in text.vocabulary.class_names],
+        words="after {}", slot=1, bits=lambda text, which: _shifted(text.classes(which), 1), names=_class_names
     ),
     "inside": Kind(
         words="inside {}",
@@ -91,9 +91,7 @@ KINDS = {
         slot=0,
         cost=1.05,
         reach=(0, 0),
-        names=lambda text: [
-            f"{'end in' if last else 'begin with'} {quoted(own)}" for own, last in text.vocabulary.affixes
-        ],
+        names=_affix_names,
         sets=lambda text: text.vocabulary.affix_tokens,
     ),
     "near": Kind(words="within 8 tokens after {}", slot=10, reach=(1, 8)),
@@ -212,7 +210,6 @@ class Text:
 
 @njit(cache=True)  # so short that to release the interpreter's lock costs more than it gives
 def _tokens_before(tokens, n_ctx, rows, back):
-    """The token `back` places before each row; −1 beyond the sequence's edge, and for rows of −1."""
     out = np.full(len(rows), -1, np.int64)
     for i in range(len(rows)):
         if rows[i] >= 0 and rows[i] % n_ctx >= back:

@@ -7,7 +7,7 @@
 Estimates rank them; some two dozen go on to be counted exactly.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,7 @@ from numba import njit
 from interp.explain import beam
 from interp.explain.background import Background, Universe
 from interp.explain.holding import by_id, cover, mark, pack, transpose
-from interp.explain.predicates import (
-    GROWN,
-    KINDS,
-    MAX_CONTEXT_TOKENS,
-    MAX_PARTS,
-    MAX_TOKENS,
-    PLANES,
-    Atom,
-    Conjunction,
-    Rule,
-)
+from interp.explain.predicates import GROWN, KINDS, MAX_CONTEXT_TOKENS, MAX_PARTS, MAX_TOKENS, PLANES, Atom, Rule
 
 MIN_FIRINGS = 5
 """With fewer, no rule is proposed."""
@@ -65,9 +55,9 @@ def candidates(
     return list(dict.fromkeys(search.rule(parts) for parts in rules))[:CANDIDATES]
 
 
-def merged(parts: list[Conjunction]) -> Rule:
-    """The rule with parts joined that differ in one set of tokens only; each part once."""
-    parts = list(dict.fromkeys(parts))
+def merged(rule: Iterable[tuple[Atom, ...]]) -> Rule:
+    """With those parts joined that differ in one set of tokens only; each part once."""
+    parts = list(dict.fromkeys(rule))
     for i, first in enumerate(parts):
         for j in range(i + 1, len(parts)):
             differ = [(a, b) for a, b in zip(first, parts[j], strict=False) if a != b]

@@ -60,21 +60,16 @@ class Cohesion:
 def measure_cohesion(sample: Sample) -> Cohesion:
     """Needs at least one firing in each half. Splits are chosen with the first weights."""
     values, best_view = _of_all(*sample)
-    candidates = candidate_splits(sample)
-    found = [best_split(candidates, least) for least in MIN_SHARES]
-    _fill_in(sample, found[0], values[:, 4:7])
-    if found[1] is found[0]:
+    candidates, rarity = candidate_splits(sample), -np.log(max(sample.density, 1e-12))
+    first, even = (best_split(candidates, least) for least in MIN_SHARES)
+    given = sample.points, sample.own, sample.test, sample.weights, rarity
+    if first is not None:
+        _of_split(*given, first.side, values[:, 4:7])
+    if even is first:
         values[:, 7:] = values[:, 4:7]
-    else:
-        _fill_in(sample, found[1], values[:, 7:])
-    return Cohesion(values, found[0], best_view)
-
-
-def _fill_in(sample: Sample, split: Split | None, columns: np.ndarray) -> None:
-    """OF_SPLIT of each replicate, where there is a split."""
-    if split is not None:
-        rarity = -np.log(max(sample.density, 1e-12))
-        _of_split(sample.points, sample.own, sample.test, sample.weights, split.side, rarity, columns)
+    elif even is not None:
+        _of_split(*given, even.side, values[:, 7:])
+    return Cohesion(values, first, best_view)
 
 
 @njit(cache=True, nogil=True)
@@ -157,7 +152,7 @@ def _cosine(points, products, own, test, mass):
 
 
 @njit(cache=True, nogil=True)
-def _of_split(points, own, test, weights, side, rarity, out):
+def _of_split(points, own, test, weights, rarity, side, out):
     """OF_SPLIT for each draw of the weights."""
     for draw in range(len(weights)):
         between, within, shared = similarities(points, own, test, side.astype(np.int64), weights[draw])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of wha
     from interp.baselines import PCADictionary as PCADictionary
     from interp.baselines import RandomDictionary as RandomDictionary
     from interp.codes import SparseCodes as SparseCodes
-    from interp.explorer.widget import explore as explore
+    from interp.explorer.live_model import explore as explore
     from interp.features.feature_store import FeatureStore as FeatureStore
     from interp.features.feature_store import ScanConfig as ScanConfig
     from interp.features.feature_store import scan_features as scan_features

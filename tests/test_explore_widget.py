@@ -8,7 +8,7 @@ import pytest
 
 from interp import Run, explore
 from interp.explorer import LiveModel
-from interp.explorer.widget import Answers
+from interp.explorer.live_model import Answers
 
 TEXT = "Once upon a <b>time</b>"
 
@@ -41,7 +41,7 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
 
 
 def test_without_anywidget_a_line_says_what_to_install(run, monkeypatch):
-    monkeypatch.setattr("interp.explorer.widget.find_spec", lambda name: None)
+    monkeypatch.setattr("interp.explorer.live_model.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'interp\[notebook\]'"):
         explore(run)
 

@@ -123,16 +123,13 @@ def _prepared(
         hooks = hook if hook and len(hook) > 1 else only_hook(store, hook[0] if hook else None)
         for name in hooks if isinstance(hooks, list) else [hooks]:
             store.statistics(name)
-        return store, hooks, _configs({"tokens": len(store), "architecture": architecture}, set, sweep)
     except OSError as error:
         raise ValueError(one_line(error)) from error
-
-
-def _configs(given: dict[str, Any], set: list[str], sweep: list[str]) -> list["SAEConfig"]:
-    given = given | {name: toml_value(text) for name, text in map(assignment, set)}
+    given: dict[str, Any] = {"tokens": len(store), "architecture": architecture}
+    given |= {name: toml_value(text) for name, text in map(assignment, set)}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     each = [given | dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
-    return [sae_config(one.pop("architecture"), one) for one in each]
+    return store, hooks, [sae_config(one.pop("architecture"), one) for one in each]
 
 
 def _line(sae: Any, folder: Path, sweep: list[str]) -> str:

@@ -1,4 +1,4 @@
-/* A text box in a notebook: its tokens, which features fire on them, and the card of one. See widget.py. */
+/* A text box in a notebook: its tokens, which features fire on them, and the card of one. See live_model.py. */
 
 const PAUSE = 400; // milliseconds after the last key
 

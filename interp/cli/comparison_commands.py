@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from interp.pipeline.learned_world import RealText
 
 FOLDER = "a run folder, a feature store or an SAE's folder"
+OURS = ("monosemanticity", "between_within_ratio", "effect_size", "context_coherence")
 
 
 def compare_command(
@@ -128,8 +129,7 @@ def scorecard_command(
             raise ValueError(f"--{name} {value} must be at least 1")
     if out:
         check_writable("--out", out, ".csv")
-    ours = ("monosemanticity", "between_within_ratio", "effect_size", "context_coherence")
-    scores = {**dict.fromkeys(ours, 1), **SIGNS, **RIVALS}
+    scores = {**dict.fromkeys(OURS, 1), **SIGNS, **RIVALS}
     with Bar("scorecard") as bar:
         real = _real_text(seeds, latents, bar) if family == "bible" else None
         try:
@@ -137,8 +137,8 @@ def scorecard_command(
             judged = judge_held_out(list(worlds), bar) if real is None else real.planted
             table, quality = scorecard(judged, scores), verdict_quality(judged)
         except ValueError as error:
-            given = f"--latents (now {latents}) or --seeds (now {seeds})"
-            raise ValueError(f"too few latents to judge by: raise {given} ({error})") from error
+            few = f"too few latents to judge by: raise --latents (now {latents}) or --seeds (now {seeds})"
+            raise ValueError(f"{few} ({error})") from error
     if out:
         write_table(table, out)
     print(table.drop(columns=["n", "n_scored"]).round(3).to_string(index=False))

@@ -46,32 +46,22 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     titles = [verdict_name(verdict) for verdict in verdicts]
     spacing = dict(horizontal_spacing=0.08, vertical_spacing=0.3 / n_rows)
     fig = make_subplots(rows=n_rows, cols=2, shared_yaxes=True, subplot_titles=titles, **spacing)
-    kinds = {"all": ("all with the verdict", "circle"), "sure": ("those that are sure of it", "circle-open")}
+    kinds = {
+        "all": (("share", "ci_low", "ci_high"), "all with the verdict", "circle"),
+        "sure": (("sure_share", "sure_low", "sure_high"), "those that are sure of it", "circle-open"),
+    }
     for i, verdict in enumerate(verdicts):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
-        parted, place = bool(rows["sure_share"].notna().any()), dict(row=i // 2 + 1, col=i % 2 + 1)
-        both = [("share", "ci_low", "ci_high", "all", -0.15 if parted else 0.0)]
-        both += [("sure_share", "sure_low", "sure_high", "sure", 0.2)] * parted
-        for share, low, high, kind, shift in both:
-            said, symbol = kinds[kind]
-            marker = dict(color=VERDICT_COLOURS.get(verdict, INK), symbol=symbol, size=7)
-            fig.add_scatter(
-                x=rows[share],
-                y=np.arange(len(names)) + shift,
-                mode="markers",
-                marker=marker,
-                error_x=_error(rows[share], rows[low], rows[high], color=marker["color"], width=0),
-                name=said,
-                legendgroup=kind,
-                showlegend=False,
-                customdata=list(zip(map(escaped, names), rows[low], rows[high], strict=True)),
-                hovertemplate="%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
-                **place,
-            )
+        place, colour = dict(row=i // 2 + 1, col=i % 2 + 1), VERDICT_COLOURS.get(verdict, INK)
+        shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)
+        for (kind, (columns, said, symbol)), shift in zip(kinds.items(), shifts, strict=False):
+            look = dict(name=said, legendgroup=kind, marker=dict(color=colour, symbol=symbol, size=7))
+            points = _intervals(rows, columns, colour)
+            fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, **place)
         top = float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.05))
         fig.update_xaxes(range=[0, 1.08 * top], tickformat=".0%", nticks=3, **place)
     styled(fig, "Verdicts of the dictionary and of its nulls", height=90 + n_rows * (50 + 30 * len(names)))
-    for said, symbol in kinds.values():
+    for _, said, symbol in kinds.values():
         key = dict(mode="markers", marker=dict(color=INK, symbol=symbol, size=7), name=said)
         fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95 % CI)", row=n_rows)
@@ -155,3 +145,16 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
     """An interval as plotly wants it: its distances from the point."""
     return dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1, **look)
+
+
+def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
+    """Points with their intervals, a row a dictionary. columns: of the share and of both ends."""
+    share, low, high = (rows[name] for name in columns)
+    return dict(
+        x=share,
+        mode="markers",
+        error_x=_error(share, low, high, color=colour, width=0),
+        showlegend=False,
+        customdata=list(zip(map(escaped, share.index), low, high, strict=True)),
+        hovertemplate="%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
+    )

@@ -76,9 +76,7 @@ def gather(
     store = run_or_features if isinstance(run_or_features, FeatureStore) else _open_verified(folder)
     manifests = _manifests(folder)
     _check_inputs(manifests, folder)
-    features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
-    features["latent"] = features.index
-    features["n_active"] = features["n_active"].fillna(0).astype(int)
+    features = _every_latent(store)
     ranking = ranking if ranking is not None else _parquet(folder / "ranking/ranking.parquet")
     quality = quality if quality is not None else _parquet(folder / "quality/quality.parquet")
     if nulls is None and all((folder / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields):
@@ -113,6 +111,13 @@ def _open_verified(folder: Path) -> FeatureStore:
     for stage in READ:
         verify(folder / stage)
     return FeatureStore.open(folder)
+
+
+def _every_latent(store: FeatureStore) -> pd.DataFrame:
+    features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
+    features["latent"] = features.index
+    features["n_active"] = features["n_active"].fillna(0).astype(int)
+    return features
 
 
 def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> pd.DataFrame:

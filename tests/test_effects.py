@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 from torch import nn
 
 from interp import FeatureStore
 from interp.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
 from interp.effects import ABLATE, add, dose_response, feature_effects, intervene, pin, steer
+from interp.effects.feature_effects import _interval
 from interp.effects.interventions import place_of
 from interp.hooks import capture, module_of, resolve_hooks
 from interp.sae import SAE, Transcoder
@@ -154,10 +155,11 @@ def losses_and_logs(module, place, row, change):
 
 
 def by_hand(model, hook, dictionary, tokens, latent):
-    """The columns of a latent, sequence by sequence, from the definitions; and the gradient's per sequence."""
+    """The columns of a latent, sequence by sequence, from the definitions; and some of each sequence."""
     place, module = place_of(model, hook, dictionary), module_of(model)
     total = dict.fromkeys(("n", "targets", "loss", "later", "n_later", "kl", "gradient", "integrated"), 0.0)
     logs, said, done = torch.zeros(V + 30, dtype=torch.float64), [], []
+    each: dict[str, list[tuple[float, int]]] = {"loss_change": [], "kl": []}
     for row in tokens[:, None]:
         acts = capture(module, row, {"reads": place.reads})["reads"].detach()[0]
         z = dictionary.encode(acts.flatten(1))[:, latent]
@@ -184,12 +186,31 @@ def by_hand(model, hook, dictionary, tokens, latent):
             total["loss"] += float(losses[fires[:-1]].sum())
             total["later"] += float(losses[later[:-1]].sum())
             total["n_later"] += int(later[:-1].sum())
-            total["kl"] += float((log_p.exp() * (log_p - log_q)).sum(1)[fires].sum())
+            kl = float((log_p.exp() * (log_p - log_q)).sum(1)[fires].sum())
+            total["kl"] += kl
+            each["kl"].append((kl, int(fires.sum())))
+            each["loss_change"].append((float(losses[fires[:-1]].sum()), int(fires[:-1].sum())))
             total["gradient"] += float((gradient * change).sum())
             logs[: log_p.shape[1]] += (log_p - log_q)[fires].sum(0)
         said.append(float((gradient * change).sum()))
         done.append(float(losses.sum()))
-    return total, logs[: log_p.shape[1]] / total["n"], (said, done)
+    return total, logs[: log_p.shape[1]] / total["n"], (said, done), each
+
+
+def jackknife(each, squared):
+    """Of a ratio of sums, or of its root, with each part left out in turn."""
+
+    def ratio(parts):
+        of, n = np.sum(parts, axis=0)
+        return (max(of / n, 0) ** 0.5 if squared else of / n) if n else np.nan
+
+    n = len(each)
+    if n == 1:
+        return [np.nan, np.nan]
+    without = [ratio(each[:k] + each[k + 1 :]) for k in range(n)]
+    error = ((n - 1) / n * sum((value - np.mean(without)) ** 2 for value in without)) ** 0.5
+    low, high = (ratio(each) + side * t.ppf(0.975, n - 1) * error for side in (-1, 1))
+    return [max(low, 0) ** 2, high**2] if squared else [low, high]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -203,7 +224,7 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
     assert table.attrs["way"].startswith(way)
     assert list(table.latent) == asked
     for row in table.itertuples():
-        total, logs, (said, done) = by_hand(model, hook, dictionary, tokens, row.latent)
+        total, logs, (said, done), each = by_hand(model, hook, dictionary, tokens, row.latent)
         assert row.n_firings == total["n"] and row.n_sequences == len(said)
         found = [row.loss_change, row.later_loss_change, row.kl, row.gradient_effect, row.integrated_effect]
         expected = [
@@ -221,7 +242,9 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
         assert list(row.likelier_tokens) == order[:3].tolist()
         assert list(row.less_likely_tokens) == order.flip(0)[:3].tolist()
         np.testing.assert_allclose(row.likelier, logs[order[:3]], rtol=1e-4)
-        assert not row.loss_change_low > row.loss_change and not row.loss_change > row.loss_change_high
+        for name, parts in each.items():
+            ends = [getattr(row, f"{name}_{end}") for end in ("low", "high")]
+            np.testing.assert_allclose(ends, jackknife(parts, name == "kl"), rtol=1e-4, atol=1e-9)
     misses = [(table[f"{name}_effect"] - table.total_change).abs().sum() for name in ("integrated", "gradient")]
     assert misses[0] < misses[1] or misses[1] < 1e-6, "along the way the gradient says more than where it begins"
     assert table.loss_change.abs().max() > 1e-4, "ablation must change something for this to mean anything"
@@ -280,6 +303,16 @@ def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):
     assert mean.n_firings > 20 and max(abs(mean.loss_change), mean.kl, abs(mean.gradient_effect)) < 1e-9
     with intervene(model, POST, dictionary, {0: pin(10)}), torch.no_grad():
         assert (model(tokens).argmax(-1) == 7).all()
+
+
+def test_an_interval_covers_as_often_as_it_says():
+    draw = np.random.default_rng(0)
+    for n, squared in ((3, False), (16, False), (16, True)):
+        counts = draw.integers(1, 4, (20_000, n))
+        of = draw.normal(1.0, 0.3, counts.shape) ** (2 if squared else 1)
+        low, high = _interval(of * counts, counts, counts > 0, squared)
+        truth = 1 + 0.3**2 if squared else 1.0
+        assert 0.93 < ((low <= truth) & (truth <= high)).mean() < 0.965
 
 
 ACTIONS = {3: ABLATE, 5: pin(2.0), 7: add(0.5)}

@@ -16,17 +16,19 @@ latent ablated at all its firings (x − z_j d_j, the rest of x kept):
     likelier_tokens       the tokens with the largest mean of log p − log p' at the firings; `likelier` has the nats
     less_likely_tokens    the smallest, `less_likely`
 
-`_low` and `_high` are a 95 % interval: sequences drawn anew with replacement, 200 times. Tokens that the scan left out
-(BOS, rows above the norm limit) are neither changed nor counted. In half precision, changes below its steps are lost.
+`_low` and `_high` are a 95 % interval: Student's t of the jackknife over sequences, of √kl for kl. Tails are heavy, and
+few sequences cover less: on the demo 89 % by 4 of them, 93 % by 16, 95 % by 64; kl 84 %, 91 %, 95 %. Tokens that the
+scan left out (BOS, rows above the norm limit) are neither changed nor counted. In half precision, changes below its
+steps are lost.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from interp.checks import check_token_ids
@@ -40,9 +42,9 @@ from interp.files import Progress, no_progress, ratio
 from interp.hooks import Model, evaluating, module_of, size_of
 
 _CHUNK_SEQUENCES = 64
-_DRAWS = 200
 _MIN_SEQUENCES = 4
 """For a correlation over a latent's sequences."""
+Sums = Float64[np.ndarray, "latent sequence"]
 _MEANS = {
     "loss_change": ("loss", "targets"),
     "later_loss_change": ("later_loss", "later"),
@@ -90,7 +92,7 @@ def feature_effects(
         parts = [run.of(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
     _check_found(run, features)
     gradients = ("gradient", "integrated") if integrated_steps else ("gradient",)
-    table = _whole(features, chosen, parts, gradients, seed)
+    table = _whole(features, chosen, parts, gradients)
     table.attrs |= {"way": downstream.way, "sequences": sequences, "seed": seed}
     return table
 
@@ -111,11 +113,9 @@ def _check_found(run: Ablations, features: FeatureStore) -> None:
         raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
 
 
-def _whole(
-    features: FeatureStore, chosen: Tensor, parts: Sequence[Part], gradients: Sequence[str], seed: int
-) -> pd.DataFrame:
+def _whole(features: FeatureStore, chosen: Tensor, parts: Sequence[Part], gradients: Sequence[str]) -> pd.DataFrame:
     sums = {name: torch.cat([part.sums[name] for part in parts]).numpy() for name in SUMS}
-    table = _table(chosen.numpy(), sums, gradients, seed)
+    table = _table(chosen.numpy(), sums, gradients)
     for name in parts[0].tokens:
         table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
     density = features.table().set_index("latent")["density"]
@@ -146,35 +146,40 @@ def _sample(
     return order[best.sort(1).values]
 
 
-def _table(latents: np.ndarray, sums: dict[str, np.ndarray], gradients: Sequence[str], seed: int) -> pd.DataFrame:
+def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
     """sums: [latent, sequence] each; gradients: those of them that were taken."""
     fires = sums["firings"] > 0
-    first = np.argsort(~fires, axis=1, kind="stable")  # sequences with firings before those without
-    sums = {name: np.take_along_axis(values, first, 1) for name, values in sums.items()}
     sums["total"] = sums["loss"] + sums["later_loss"]
     n = fires.sum(1)
     firings = sums["firings"].sum(1)
-    table = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
+    table: dict[str, np.ndarray] = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
     table["mean_activation"] = ratio(sums["activation"].sum(1), firings)
     means = {name: of for name, of in _MEANS.items() if of[0] != "integrated" or "integrated" in gradients}
     for name, (above, below) in means.items():
         table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
-    generator = np.random.default_rng(seed)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in means}
-    for _ in range(_DRAWS):
-        at = (generator.random(fires.shape) * n[:, None]).astype(int)
-        sequence = np.arange(fires.shape[1]) < n[:, None]
-        again = {name: np.take_along_axis(values, at, 1) * sequence for name, values in sums.items()}
-        for name, (above, below) in means.items():
-            drawn[name].append(ratio(again[above].sum(1), again[below].sum(1)))
-    for name, values in drawn.items():
-        several = np.where(n[:, None] > 1, np.stack(values, 1), np.nan)  # of one sequence nothing is known
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of latents without any
-            table[f"{name}_low"], table[f"{name}_high"] = np.nanpercentile(several, [2.5, 97.5], axis=1)
+        table[f"{name}_low"], table[f"{name}_high"] = _interval(sums[above], sums[below], fires, name == "kl")
     for name in gradients:
         table[f"{name}_agreement"] = _agreements(sums, name, n)
     return pd.DataFrame(table)
+
+
+def _interval(
+    above: Sums, below: Sums, counts: Bool[np.ndarray, "latent sequence"], squared: bool
+) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
+    """Of each latent's ratio of sums over the sequences that count. squared: a KL, which is not below 0 and goes as
+    the square of the change, so that its root is nearer to a normal one."""
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.maximum(values, 0)) if squared else values
+
+    n = np.maximum(counts.sum(1), 1)
+    without = scaled(ratio(above.sum(1, keepdims=True) - above, below.sum(1, keepdims=True) - below))
+    without = np.where(counts, without, 0)
+    off = np.where(counts, without - (without.sum(1) / n)[:, None], 0)
+    reach = scipy.stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * (off**2).sum(1))  # NaN for one sequence
+    middle = scaled(ratio(above.sum(1), below.sum(1)))
+    low, high = middle - reach, middle + reach
+    return (np.maximum(low, 0) ** 2, high**2) if squared else (low, high)
 
 
 def _agreements(sums: dict[str, np.ndarray], gradient: str, n: np.ndarray) -> np.ndarray:

@@ -315,6 +315,29 @@ def test_an_interval_covers_as_often_as_it_says():
         assert 0.93 < ((low <= truth) & (truth <= high)).mean() < 0.965
 
 
+def test_the_null_is_as_long_a_change_along_another_latent_that_fires(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    dictionary.b_enc[2:] = -1e6  # of twenty, two that fire: each is the other's null
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    place, acts = place_of(model, POST, dictionary), capture(model, tokens, resolve_hooks(model, [POST]))[POST]
+    table = feature_effects(features, model, POST, dictionary, latents=[0, 1], sequences=7)
+    for row in table.itertuples():
+        own, other = dictionary.W_dec[[row.latent, 1 - row.latent]]
+        loss, kl, n = 0.0, 0.0, np.zeros(2)
+        for sequence, x in zip(tokens, acts.detach(), strict=True):
+            z = dictionary.encode(x)[:, row.latent]
+            change = -z[:, None] * other / other.norm() * own.norm()
+            (clean, log_p), (losses, log_q) = (
+                map(torch.Tensor.detach, losses_and_logs(model, place, sequence[None], each))
+                for each in (0 * change, change)
+            )
+            loss += float((losses - clean)[z[:-1] > 0].sum())
+            kl += float((log_p.exp() * (log_p - log_q)).sum(1)[z > 0].sum())
+            n += [int((z[:-1] > 0).sum()), int((z > 0).sum())]
+        np.testing.assert_allclose([row.null_loss_change, row.null_kl], [loss, kl] / n, rtol=1e-6)
+        assert row.null_kl_low < row.null_kl < row.null_kl_high and row.null_kl != row.kl
+
+
 ACTIONS = {3: ABLATE, 5: pin(2.0), 7: add(0.5)}
 
 

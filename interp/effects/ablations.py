@@ -5,6 +5,7 @@ In:  a feature store, the model from a hook on, and for each latent its sampled 
 
 1. Each sequence goes through the model once as it is: its latents, log-probabilities, and the gradient of its loss.
 2. Of a pair, every firing loses z_j d_j; the rest of the model is run again (`effects.ablation_batches`).
+3. The same with as long a change along other latents' directions in its place, another at each position.
 """
 
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from interp.features.feature_store import FeatureStore
 from interp.files import Progress
 from interp.hooks import to_model
 
-SUMS = ("firings", "activation", "targets", "loss", "later", "later_loss", "kl", "gradient", "integrated")
+SUMS = tuple("firings activation targets loss later later_loss kl gradient integrated null_loss null_kl".split())
 
 
 class Part(NamedTuple):
@@ -39,13 +40,19 @@ class Ablations:
         progress: Progress,
         n_pairs: int,
         steps: int,
+        seed: int,
     ):
-        """steps: of integrated gradients; 0: none."""
+        """steps: of integrated gradients; 0: none. The seed draws the order of the other latents."""
         self.tokens, self.downstream, self.dictionary = features.tokens, downstream, dictionary
         self.present = features.codes.present(0, len(features.codes)).view(self.tokens.shape)
         self.n_tokens = min(n_tokens, downstream.d_vocab)
         self.progress, self.done, self.n_pairs = progress, 0, n_pairs
         self.found, self.steps = 0, steps
+        self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
+        n_active = torch.tensor(features.table().sort_values("latent")["n_active"].to_numpy())
+        order = torch.randperm(len(n_active), generator=torch.Generator().manual_seed(seed))
+        self.others = order[((n_active > 0) & (self.lengths > 0))[order]]
+        self.place = torch.zeros_like(order).index_copy_(0, self.others, torch.arange(len(self.others)))
 
     def of(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> Part:
         """Of some latents, each on its own sequences."""
@@ -89,11 +96,21 @@ class Ablations:
         add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
         for pair, values in batch.integrated(firings, self.steps) if self.steps else ():
             add("integrated", pair, values)
-        for some, log_p, later_pair, later_row, later_loss in batch.ablated(firings):
-            at, target = clean.where[some.row], batch.next[some.row, None]
-            change = clean.log_p[at] - log_p
-            likelier.index_add_(0, some.pair // n, change.float())
-            add("kl", some.pair, torch.einsum("rv,rv->r", clean.p[at], change))
-            add("loss", some.pair, change.gather(1, target)[:, 0] * batch.counted.flatten()[some.row])
-            was = clean.log_p[clean.where[later_row]].gather(1, batch.next[later_row, None])[:, 0]
-            add("later_loss", later_pair, later_loss + was)
+        for null, changed in (("", firings), ("null_", self._elsewhere(firings))):
+            for some, log_p, later_pair, later_row, later_loss in batch.ablated(changed):
+                at, target = clean.where[some.row], batch.next[some.row, None]
+                change = clean.log_p[at] - log_p
+                add(f"{null}kl", some.pair, torch.einsum("rv,rv->r", clean.p[at], change))
+                add(f"{null}loss", some.pair, change.gather(1, target)[:, 0] * batch.counted.flatten()[some.row])
+                if not null:
+                    likelier.index_add_(0, some.pair // n, change.float())
+                    was = clean.log_p[clean.where[later_row]].gather(1, batch.next[later_row, None])[:, 0]
+                    add("later_loss", later_pair, later_loss + was)
+
+    def _elsewhere(self, firings: Firings) -> Firings:
+        """Changes as long at the same rows, along other latents."""
+        latent, step = firings.latent.cpu(), firings.row.cpu() % self.tokens.shape[1]
+        step = step % max(len(self.others) - 1, 1) + 1  # so that none comes round to itself
+        other = self.others[(self.place[latent] + step) % len(self.others)]
+        z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
+        return firings._replace(latent=other.to(firings.latent.device), z=z)

@@ -3,11 +3,13 @@
 Of a latent, over its sampled sequences, with p the model's next-token probabilities as it is and p' those with the
 latent ablated at all its firings (x − z_j d_j, the rest of x kept):
 
-    loss_change           mean of CE' − CE at the firings, nats; above 0 where the latent helps
+    loss_change           mean of CE' − CE at the firings, nats
     later_loss_change     the same at later positions of the sequence where it does not fire
     total_change          sum of CE' − CE over the sequence, per firing
     ce_rise               total_change × density: rise of the mean cross-entropy of all tokens without it, nats a token
     kl                    mean of KL(p ‖ p') at the firings, nats
+    null_loss_change      the same two with as long a change along other latents, another at each position: any change
+    null_kl               costs a model that is right on average its KL, so that a latent helps where it costs more
     gradient_effect       −z_j d_j · gradient of the sequence's loss, summed, per firing: what total_change is to first
                           order
     gradient_agreement    Spearman of the two over the latent's sequences
@@ -50,6 +52,8 @@ _MEANS = {
     "later_loss_change": ("later_loss", "later"),
     "total_change": ("total", "firings"),
     "kl": ("kl", "firings"),
+    "null_loss_change": ("null_loss", "targets"),
+    "null_kl": ("null_kl", "firings"),
     "gradient_effect": ("gradient", "firings"),
     "integrated_effect": ("integrated", "firings"),
 }
@@ -87,7 +91,7 @@ def feature_effects(
         sampled = _sample(features, chosen, sequences, seed)
         downstream = Downstream(module, place, features.tokens[:2])
         told = progress or no_progress, int((sampled >= 0).sum())
-        run = Ablations(features, downstream, dictionary, n_tokens, *told, integrated_steps)
+        run = Ablations(features, downstream, dictionary, n_tokens, *told, integrated_steps, seed)
         block = max(1, 2 * NUMBERS_AT_ONCE // downstream.d_vocab)
         parts = [run.of(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
     _check_found(run, features)
@@ -157,7 +161,9 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
     means = {name: of for name, of in _MEANS.items() if of[0] != "integrated" or "integrated" in gradients}
     for name, (above, below) in means.items():
         table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
-        table[f"{name}_low"], table[f"{name}_high"] = _interval(sums[above], sums[below], fires, name == "kl")
+        table[f"{name}_low"], table[f"{name}_high"] = _interval(
+            sums[above], sums[below], fires, name in ("kl", "null_kl")
+        )
     for name in gradients:
         table[f"{name}_agreement"] = _agreements(sums, name, n)
     return pd.DataFrame(table)

@@ -37,7 +37,7 @@ FACTS = (
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",
 )  # fmt: skip
 
-ABLATED = ("loss_change", "later_loss_change", "kl")
+ABLATED = ("loss_change", "null_loss_change", "later_loss_change", "kl", "null_kl")
 _BEST = "(f1 is null or isnan(f1)), f1 desc, label"
 _SHOWN = f"(kind = 'top' and rank < {N_TOP} or kind = 'interval' and rank < {N_PER_INTERVAL})"
 TABLES = {
@@ -94,7 +94,7 @@ def effects_of(table: pd.DataFrame | None) -> dict[int, dict[str, Any]]:
     """Of each latent that was ablated: changes of the loss with their intervals, and the tokens that it moves most."""
     found = {}
     for row in () if table is None else table.dropna(subset=["loss_change"]).to_dict("records"):
-        changes = {name: [number(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in ABLATED}
+        changes = {name: [number(row.get(f"{name}{end}")) for end in ("", "_low", "_high")] for name in ABLATED}
         sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
         moved = {
             side: [[int(token), number(nats)] for token, nats in zip(row[tokens], row[by], strict=True)]

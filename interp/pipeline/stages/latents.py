@@ -122,8 +122,9 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     own={"effects": EffectsConfig},
     shared=("harvest",),
     opens={"effects": ("effects.parquet", "pandas:read_parquet")},
-    summary="{latents:,} latents ablated ({way}): loss at their firings {loss_change:+.4f} nats in the median, "
-    "{helps:.0%} help; gradient × activation agrees, Spearman {gradient_agreement:.2f}",
+    summary="{latents:,} latents ablated ({way}): loss at their firings {loss_change:+.4f} nats in the median, by as "
+    "long a change along others {null_loss_change:+.4f}; {helps:.0%} cost surely more than that, {idles:.0%} less; "
+    "gradient × activation agrees on the same sequences, Spearman {gradient_agreement:.2f}",
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """what the model says without each latent: loss, KL, and the tokens that it makes likelier or less likely"""
@@ -135,12 +136,14 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     given: Any = {"latents": latents, "sequences": config.sequences, "seed": config.seed, "progress": progress}
     table = feature_effects(features, run.model, run.config.harvest.hook_name, run.sae, **given)
     write_parquet(folder / "effects.parquet", table)
-    known = table["loss_change"].dropna()
+    known = table.dropna(subset=["loss_change"])
     return {
         "latents": len(known),
         "way": table.attrs["way"],
-        "loss_change": float(known.median()),
-        "helps": float((table["loss_change_low"] > 0).mean()),
+        "loss_change": float(known["loss_change"].median()),
+        "null_loss_change": float(known["null_loss_change"].median()),
+        "helps": float((known["loss_change_low"] > known["null_loss_change"]).mean()),
+        "idles": float((known["loss_change_high"] < known["null_loss_change"]).mean()),
         "gradient_agreement": table.attrs["gradient_agreement"],
     }
 

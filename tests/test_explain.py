@@ -13,7 +13,8 @@ from interp.explain.counting import count_rules
 from interp.explain.places import PLACES
 from interp.explain.predicates import KINDS, PLANES, Atom, Kind, Text
 from interp.explain.search import merged
-from interp.monosemanticity.firings import FiringSampler, chunks
+from interp.monosemanticity.firings import chunks
+from tests.test_scores import hash_of
 
 WORDS = [
     "alpha",
@@ -358,15 +359,17 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
 
 
 def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
-    """The same ones as `FiringSampler` keeps, which looks for the largest key among all."""
+    """The SAMPLE smallest of all keys."""
     monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(21)
     fires = rng.random((5000, 4)) < [0, 0.05, 0.4, 1]
     half = rng.random(500) < 0.5
-    sample, slow = FitSample(4, 10, half, 7), FiringSampler(4, 1, SAMPLE, 7, rows_per_group=1)
+    sample = FitSample(4, 10, half, 7)
     for chunk in chunks(firing_where(fires), np.ones(4, np.float32), 10):
         sample.add(chunk)
-        slow.add(chunk._replace(values=np.where(half[chunk.rows // 10], chunk.values, 0)))
-    np.testing.assert_array_equal(sample.n_fire, fires[np.repeat(half, 10)].sum(0))
-    np.testing.assert_array_equal(np.sort(sample.rows), np.sort(slow.rows[:, 0]))
-    assert ((sample.rows >= 0).sum(1) == np.minimum(sample.n_fire, SAMPLE)).all() and sample.n_fire.max() > SAMPLE
+    fires &= np.repeat(half, 10)[:, None]
+    np.testing.assert_array_equal(sample.count, fires.sum(0))
+    assert sample.count.max() > 2 * SAMPLE
+    for latent, sampled in enumerate(sample.rows[:, 0]):
+        keys = {hash_of(7, row, latent): row for row in np.flatnonzero(fires[:, latent])}
+        assert sorted(sampled[sampled >= 0]) == sorted(keys[key] for key in sorted(keys)[:SAMPLE])

@@ -21,12 +21,10 @@ from numba import njit
 
 from interp.explain.holding import by_id, n_words, pack, transpose_all
 from interp.explain.predicates import GROWN, KINDS, Text
-from interp.monosemanticity.firings import CodeChunk, hashed
+from interp.monosemanticity.firings import CodeChunk, FiringSampler
 
 SAMPLE = 512
 """Firings of a latent that propose rules."""
-ROOM = 128
-"""Further firings that are held until the smallest hashes are picked again."""
 MAX_ROWS = 1 << 21
 """Of a longer text, sequences spread over it."""
 ELSEWHERE = 1 << 14
@@ -36,26 +34,16 @@ WEIGHT_STEP = 2.0**-20
 """Weights are multiples of it, so that their sums are exact in any order, up to 2^33 rows."""
 
 
-class FitSample:
-    """The SAMPLE firings of each latent in the fit half with the smallest hash of row and latent, as `firings` draws
-    them. Filled by a pass over the codes that calls `add`."""
+class FitSample(FiringSampler):
+    """SAMPLE firings of each latent, and how many it has, in the fit half of the sequences. A listener."""
 
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
-        self.n_fire = np.zeros(d_sae, np.int64)
-        """How many firings a latent has there."""
-        self._limits, self._n_kept = np.full(d_sae, np.inf), np.zeros(d_sae, np.int64)
-        self._keys = np.full((d_sae, SAMPLE + ROOM), np.inf)
-        self._rows = np.full((d_sae, SAMPLE + ROOM), -1, np.int64)
-        self._constants = n_ctx, half, np.uint64(seed)
+        super().__init__(d_sae, 1, SAMPLE, seed, 1)
+        self._fit = np.repeat(half, n_ctx)
 
     def add(self, chunk: CodeChunk) -> None:
-        _sample(*chunk[:4], *self._constants, self.n_fire, self._limits, self._n_kept, self._keys, self._rows)
-
-    @property
-    def rows(self) -> Int64[np.ndarray, "d_sae firing"]:
-        """−1 where there are fewer."""
-        smallest = np.argpartition(self._keys, SAMPLE - 1)[:, :SAMPLE]
-        return np.take_along_axis(self._rows, smallest, 1)
+        fit = np.repeat(self._fit[chunk.start : chunk.stop], np.diff(chunk.offsets))
+        super().add(chunk._replace(values=chunk.values * fit))
 
 
 @dataclass(frozen=True)
@@ -221,28 +209,3 @@ def _count_window(tokens, n_vocab, n_ctx, rows, low, high):
                 newest[token] = i
                 near[token] += 1
     return near
-
-
-@njit(cache=True, nogil=True)
-def _sample(start, offsets, latents, values, n_ctx, half, seed, n_fire, limits, n_kept, keys, rows):
-    for at in range(len(offsets) - 1):
-        row = start + at
-        if not half[row // n_ctx]:
-            continue
-        seed_of_row = hashed(seed, np.uint64(row))
-        for i in range(offsets[at], offsets[at + 1]):
-            latent = latents[i]
-            if values[i] <= 0:
-                continue
-            n_fire[latent] += 1
-            key = float(hashed(seed_of_row, np.uint64(latent)) >> np.uint64(11))
-            if key >= limits[latent]:
-                continue
-            own, its_rows = keys[latent], rows[latent]
-            own[n_kept[latent]], its_rows[n_kept[latent]] = key, row
-            n_kept[latent] += 1
-            if n_kept[latent] == len(own):  # full: the SAMPLE smallest go on
-                limits[latent] = np.partition(own, SAMPLE)[SAMPLE]
-                smallest = np.flatnonzero(own < limits[latent])
-                own[:SAMPLE], its_rows[:SAMPLE] = own[smallest], its_rows[smallest]
-                own[SAMPLE:], its_rows[SAMPLE:], n_kept[latent] = np.inf, -1, SAMPLE

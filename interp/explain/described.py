@@ -127,9 +127,9 @@ def explain(
     n_sampled = np.array(
         [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
     ).reshape(-1, 2)
-    n_fire = np.concatenate([sample.n_fire, _share_of_firings(of_sense, n_sampled[:, 0], sample.n_fire)])
+    n_fire = np.concatenate([sample.count, _share_of_firings(of_sense, n_sampled[:, 0], sample.count)])
     chosen = np.ones(n, bool) if chosen is None else chosen
-    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows, -1)] + in_fit
+    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
     proposed = _propose(Background.of(text, half, counted), firings, n_fire, n, progress)
     latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])

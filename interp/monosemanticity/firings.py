@@ -10,8 +10,8 @@ latent u at strength a_i, in group g(i), with embedding e_i = [context | token]:
 Latents fire where z > 0. Source: pair sums, the linear form of MonoScore (arXiv 2504.02821); the sample, the smallest
 of hashed keys (bottom-k: Cohen & Kaplan 2007). Cost: on one core some 40 ns a firing to sample, and as much to sum in
 128 dimensions; memory for latents × (dim + sample) and a chunk of the codes.
-Failing: two groups may still share a document at their border. A group gives a slice one firing, the one of the least
-key, so a burst counts as one observation; and of a meaning with a hundredth of the firings there are one or two.
+Failing: two groups may still share a document at their border. Of a meaning with a hundredth of the firings there are
+one or two in the sample.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +26,7 @@ from interp.codes import SparseCodes
 from interp.files import Progress, no_progress, ratio, splitmix64
 
 ROWS_PER_CHUNK = 1 << 16
+_BLOCK = 16  # keys of which the largest is kept, so that it need not be looked for among all
 
 
 class CodeSource(Protocol):
@@ -48,14 +49,12 @@ def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
 
 
 class FiringFacts(NamedTuple):
-    """What must be known of each latent before its firings are sampled."""
-
     maxima: Float32[np.ndarray, " d_sae"]
     n_active: Int64[np.ndarray, " d_sae"]
 
 
 def count_firings(codes: CodeSource) -> FiringFacts:
-    """By reading the codes; of a feature store the scan has counted them."""
+    """What must be known before firings are sampled, by reading the codes; of a feature store the scan has counted."""
     maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
     for start in range(0, len(codes), ROWS_PER_CHUNK):
         part = codes[start : start + ROWS_PER_CHUNK]
@@ -113,8 +112,7 @@ class PairSummer:
         _add_groups(*chunk[1:4], embeddings, self._rows_per_group, self._total, self._moments, self._scratch)
 
     def result(self) -> PairSums:
-        mass, square, groups = self._moments[:, 0], self._moments[:, 1], self._moments[:, 2]
-        own = self._moments[:, 3:]
+        (mass, square, groups), own = self._moments[:, :3].T, self._moments[:, 3:]
         dot = np.square(self._total).reshape(*own.shape, -1).sum(2) - own
         pairs = np.where(mass**2 - square > 1e-9 * mass**2, mass**2 - square, 0)
         effective = mass**2 / np.where(square > 0, square, 1)
@@ -131,7 +129,7 @@ class FiringSampler:
         self.mass, self.count = np.zeros((d_sae, n_slices)), np.zeros(d_sae, np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
-        self._worst = np.full((d_sae, n_slices), np.inf)
+        self._worst = np.full((d_sae, n_slices, 1 + -(-size // _BLOCK)), np.inf)  # the largest key, then of each block
         self._constants = rows_per_group, np.uint64(seed)
 
     def add(self, chunk: CodeChunk) -> None:
@@ -156,7 +154,6 @@ def chunks(
     """The codes in token order, whole groups at a time; maxima: of each latent, 0 where it never fires; counted: the
     rows that count (`features.examples`), if not all."""
     n_rows = max(1, ROWS_PER_CHUNK // rows_per_group) * rows_per_group
-    progress = progress or no_progress
     scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
     for start in range(0, len(codes), n_rows):
         part = codes[start : start + n_rows]
@@ -165,7 +162,7 @@ def chunks(
         values = activations * scale[latents]
         values *= 1 if counted is None else np.repeat(counted[start : start + n_rows], np.diff(offsets))
         yield CodeChunk(start, offsets, latents, values, activations)
-        progress(min(start + n_rows, len(codes)), len(codes), note)
+        (progress or no_progress)(min(start + n_rows, len(codes)), len(codes), note)
 
 
 _mix = njit(cache=True, nogil=True)(splitmix64)
@@ -235,16 +232,19 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, c
             mass[latent, part] += value
             count[latent] += 1
             key = float(hashed(row_seed, np.uint64(latent)) >> np.uint64(11))
-            if key >= worst[latent, part]:
+            if key >= worst[latent, part, 0]:
                 continue
-            mine = keys[latent, part]
+            mine, largest = keys[latent, part], worst[latent, part, 1:]
             if last[latent, part, 0] == group:
                 place = last[latent, part, 1]
                 if key >= mine[place]:
                     continue
             else:
-                place = np.argmax(mine)
+                first = np.argmax(largest) * _BLOCK
+                place = first + np.argmax(mine[first : first + _BLOCK])
             mine[place] = key
             rows[latent, part, place] = start + row
             last[latent, part, 0], last[latent, part, 1] = group, place
-            worst[latent, part] = mine[np.argmax(mine)]
+            own = mine[place - place % _BLOCK :][:_BLOCK]
+            largest[place // _BLOCK] = own[np.argmax(own)]
+            worst[latent, part, 0] = largest[np.argmax(largest)]

@@ -20,8 +20,7 @@ from torch import Tensor
 from analyses.step_contenders import Size, learner_of
 from interp.activations import ActivationStore
 from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopKConfig, train_sae
-from interp.sae.encoding import Workspace, encode
-from interp.sae.kernels import kernels
+from interp.sae.kernels import Workspace, encode, kernels
 from interp.sae.learner import Learner
 from interp.sae.rules import TopK
 from interp.sae.site import Site

@@ -22,7 +22,7 @@ from interp.sae import (
     SAEConfig,
     TopKConfig,
 )
-from interp.sae.encoding import has_fast_bfloat16
+from interp.sae.kernels import has_fast_bfloat16
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 

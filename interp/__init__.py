@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of wha
     from interp.baselines import PCADictionary as PCADictionary
     from interp.baselines import RandomDictionary as RandomDictionary
     from interp.codes import SparseCodes as SparseCodes
+    from interp.exchange.dictionary_formats import SAETransformer as SAETransformer
     from interp.explorer.live_model import explore as explore
     from interp.features.feature_store import FeatureStore as FeatureStore
     from interp.features.feature_store import ScanConfig as ScanConfig
@@ -50,7 +51,6 @@ if TYPE_CHECKING:  # read by type checkers, and by `_homes`: the one list of wha
     from interp.sae import load_sae as load_sae
     from interp.sae import train_sae as train_sae
     from interp.sae import train_sweep as train_sweep
-    from interp.sae.sklearn_transformer import SAETransformer as SAETransformer
 
 
 def _homes() -> dict[str, str]:

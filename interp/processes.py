@@ -177,6 +177,11 @@ def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> li
     return share_pieces(list(zip(cuts[:-1], cuts[1:], strict=True)), lambda span: loop(*arguments, *span))
 
 
+def slices(n: int, size: int) -> list[slice]:
+    """0..n in slices of so many, one at least."""
+    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
+
+
 def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
     """[task(piece) for piece in pieces], shared out among the threads."""
     threads = _number()

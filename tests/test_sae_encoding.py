@@ -8,9 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.activations import ActivationStore
 from interp.processes import Processes, share, share_pieces, torch_on_one_thread
-from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, encoding, numba_kernels, rules
+from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, rules
 from interp.sae.architectures.topk import BatchPick
-from interp.sae.encoding import Workspace, encode, piece_rows
+from interp.sae.kernels import Workspace, encode, piece_rows
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 
@@ -31,8 +31,8 @@ def problem(rows: int = 150, d: int = 20, width: int = 300) -> tuple[torch.Tenso
 @pytest.mark.parametrize("rule", RULES, ids=["topk", "batchtopk", "above", "above, below zero"])
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypatch):
-    monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
-    monkeypatch.setattr(encoding, "_LATENTS_AT_ONCE", 70)
+    monkeypatch.setattr("interp.sae.kernels._MOST_ROWS", 64)
+    monkeypatch.setattr("interp.sae.kernels._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
     exact = rule.pick(torch.addmm(b_enc, x, encoder.T)).dense()
     codes = encode(x, encoder, b_enc, rule, low_precision=low_precision)
@@ -53,8 +53,8 @@ def test_few_rows_shortlist_enough():
 
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypatch):
-    monkeypatch.setattr(encoding, "_MOST_ROWS", 64)
-    monkeypatch.setattr(encoding, "_LATENTS_AT_ONCE", 70)
+    monkeypatch.setattr("interp.sae.kernels._MOST_ROWS", 64)
+    monkeypatch.setattr("interp.sae.kernels._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
     monkeypatch.setattr("interp.processes._MIN_WORK", 1)
     before, results = torch.get_num_threads(), []
@@ -119,13 +119,9 @@ class Sizes(TorchDispatchMode):
 def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(
     kind, refinements, low_precision, tmp_path, monkeypatch
 ):
-    for module, name in (
-        (encoding, "_FULL_AT_ONCE"),
-        (encoding, "_LOW_AT_ONCE"),
-        (rules, "_PRE_ACTIVATIONS_AT_ONCE"),
-        (numba_kernels, "_TILE"),
-    ):
-        monkeypatch.setattr(module, name, 1 << 14)
+    limits = ("kernels._FULL_AT_ONCE", "kernels._LOW_AT_ONCE", "rules._PRE_ACTIVATIONS_AT_ONCE", "numba_kernels._TILE")
+    for name in limits:
+        monkeypatch.setattr(f"interp.sae.{name}", 1 << 14)
     monkeypatch.setattr("interp.sae.learner.has_fast_bfloat16", lambda x: low_precision)
     rows, d_sae, k = 512, 1024, 16
     config = kind(d_sae=d_sae, k=k, tokens=10 * rows, batch_size=rows, device="cpu", refinements=refinements)

@@ -19,8 +19,8 @@ from interp.sae import (
     check_gradients,
     sparse_ops,
 )
-from interp.sae.architectures.sae_config import rise
-from interp.sae.encoding import encode
+from interp.sae.architectures.thresholds import rise
+from interp.sae.kernels import encode
 from interp.sae.learner import Learner
 from interp.sae.rules import TopK
 from interp.sae.site import Site

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
 from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
-from interp.sae.architectures.sae_config import rise
+from interp.sae.architectures.thresholds import rise
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 

@@ -287,9 +287,9 @@ def test_a_process_checks_its_gpu_once_and_uses_what_gives_the_same(monkeypatch,
     asked = []
     monkeypatch.setattr("interp.sae.kernels.checked", lambda make, device: asked.append(device.type) or Differs())
     kernels_of._chosen.cache_clear()
-    assert type(kernels_of._kernels("cuda", torch.float32)) is Differs
-    assert kernels_of._kernels("cuda", torch.float32) is kernels_of._kernels("cuda", torch.float32)
-    assert type(kernels_of._kernels("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
+    assert type(kernels_of._chosen("cuda", torch.float32)) is Differs
+    assert kernels_of._chosen("cuda", torch.float32) is kernels_of._chosen("cuda", torch.float32)
+    assert type(kernels_of._chosen("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
     kernels_of._chosen.cache_clear()
     assert type(checked(Same, torch.device("cpu"))) is Same and not caplog.records
 

@@ -17,6 +17,7 @@ from numba import njit
 from interp.features.chunks import Columns, Rows
 from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
 from interp.files import ratio
+from interp.processes import slices
 
 _N_THRESHOLDS = 32
 _ROWS_AT_ONCE = 1 << 20
@@ -45,27 +46,23 @@ class LabelSets:
         for name in masks:
             mask = np.asarray(masks[name], dtype=bool).reshape(-1)
             found = np.zeros(2 * len(members), bool)
-            for block in _blocks(len(of_row)):
+            for block in slices(len(of_row), _ROWS_AT_ONCE):
                 of_row[block] = 2 * of_row[block] + mask[block]
                 found[of_row[block]] = True
             number = (found.cumsum() - 1).astype(np.uint32)
-            for block in _blocks(len(of_row)):
+            for block in slices(len(of_row), _ROWS_AT_ONCE):
                 of_row[block] = number[of_row[block]]
             members = np.hstack([members.repeat(2, 0), np.tile([[False], [True]], (len(members), 1))])[found]
         set_of, ids = np.nonzero(members)
         offsets = np.concatenate([[0], np.bincount(set_of, minlength=len(members)).cumsum()])
         n_rows = np.zeros((2, len(members)), np.int64)
-        for block in _blocks(len(of_row)):
+        for block in slices(len(of_row), _ROWS_AT_ONCE):
             present = rows.codes.present(block.start, block.stop).numpy()
             halves = rows.fit[np.arange(block.start, block.stop) // rows.n_ctx]
             for half in range(2):
                 n_rows[half] += np.bincount(of_row[block][present & (halves == half)], minlength=len(members))
         of_row = of_row.astype(np.uint16 if len(members) <= 1 << 16 else np.uint32)
         return cls(tuple(masks), of_row, offsets, ids.astype(np.uint16), n_rows @ members)
-
-
-def _blocks(n_rows: int) -> list[slice]:
-    return [slice(start, min(start + _ROWS_AT_ONCE, n_rows)) for start in range(0, n_rows, _ROWS_AT_ONCE)]
 
 
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Sparse dictionaries: architectures, kernels, training, and speaking SAELens."""
 
-from interp.sae.architectures import ARCHITECTURES
-from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures import ARCHITECTURES, SAEConfig
 from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReLUConfig
 from interp.sae.architectures.topk import (
     BatchTopKConfig,

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from interp.processes import Processes
 from interp.sae import sparse_ops
-from interp.sae.encoding import PickingRule, Workspace, encode
-from interp.sae.kernels import kernels
+from interp.sae.kernels import PickingRule, Workspace, encode, kernels
 from interp.sae.rules import Weights, refine
 from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interp.activations.moments import running_sums, statistics_of
-from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures import SAEConfig
 from interp.sae.learner import Learner
 from interp.sae.site import Site
 from interp.sae.sparse_ops import Encoded, SquaredError, Support

@@ -19,9 +19,9 @@ from torch import Tensor
 from interp.codes import is_faint
 from interp.processes import Processes, torch_on_one_thread
 from interp.sae import sparse_ops
-from interp.sae.architectures.sae_config import SAEConfig
-from interp.sae.encoding import Workspace, has_fast_bfloat16
+from interp.sae.architectures import SAEConfig
 from interp.sae.forward_pass import Batch, ForwardPass
+from interp.sae.kernels import Workspace, has_fast_bfloat16
 from interp.sae.model import SAE
 from interp.sae.revival import MAX_ROWS, Resampler, resample, resample_missing
 from interp.sae.site import Site, draw, fold, keep_near

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from interp.codes import SparseCodes
 from interp.notebook import card, facts
 from interp.sae import formats
-from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures import SAEConfig
 from interp.sae.kernels import kernels
 from interp.sae.rules import Rule, Weights
 from interp.sae.saelens import saelens_architecture

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.codes import SparseCodes, offsets_of
-from interp.processes import share, share_pieces
+from interp.processes import share, share_pieces, slices
 from interp.sae import numba_loops as loops
 from interp.sae.torch_kernels import (
     AdamStep,
@@ -143,7 +143,7 @@ class NumbaKernels(TorchKernels):
             loops.scatter(*_arrays(offsets[part.start : part.stop + 1], ids, weights, tile))
             torch.mm(tile, table, out=out[part])
 
-        share_pieces(_tiles(bags, len(table)), fill)
+        share_pieces(slices(bags, max(1, _TILE // len(table))), fill)
         return out
 
     def _dots(self, offsets: Tensor, ids: Tensor, x: Tensor, table: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class NumbaKernels(TorchKernels):
             dots = x[rows] @ table.T
             loops.gather(*_arrays(offsets[rows.start : rows.stop + 1], ids, dots, out))
 
-        share_pieces(_tiles(len(x), len(table)), fill)
+        share_pieces(slices(len(x), max(1, _TILE // len(table))), fill)
         return out
 
 
@@ -167,11 +167,6 @@ def _is_dense(offsets: Tensor, table: Tensor) -> bool:
     """
     ratio = 8 if table.nbytes > _CACHE else 4
     return int(offsets[-1] - offsets[0]) * ratio > (len(offsets) - 1) * len(table)
-
-
-def _tiles(rows: int, width: int) -> list[slice]:
-    tile = max(1, _TILE // width)
-    return [slice(start, min(start + tile, rows)) for start in range(0, rows, tile)]
 
 
 def _keys(floats: Tensor) -> np.ndarray:
@@ -200,8 +195,7 @@ def _tiled(pre: PreActivations) -> Tiled:
     """Pre-activations that are all there: tiles of whole rows."""
     if isinstance(pre, Tiled):
         return pre
-    at_once = max(1, _PICKED_AT_ONCE // max(1, pre.shape[1]))
-    pieces = [slice(start, min(start + at_once, len(pre))) for start in range(0, len(pre), at_once)] or [slice(0, 0)]
+    pieces = slices(len(pre), max(1, _PICKED_AT_ONCE // max(1, pre.shape[1])))
     return Tiled(pre.shape, pre.dtype, pieces, lambda piece: [(0, pre[piece])])
 
 

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes import SparseCodes
-from interp.sae.encoding import PickingRule, encode, has_fast_bfloat16
-from interp.sae.kernels import kernels, pick_kernels
+from interp.processes import slices
+from interp.sae.kernels import PickingRule, encode, has_fast_bfloat16, kernels, pick_kernels
 from interp.sae.torch_kernels import PreActivations, Tiled
 
 _PRE_ACTIVATIONS_AT_ONCE = 1 << 22
@@ -183,9 +183,7 @@ def refine(
 ) -> SparseCodes:
     """The rule's picks of z + step · (residual W_enc + b_enc), in pieces of rows."""
     n, d_sae = len(residual), codes.d_sae
-    at_once = max(1, _PRE_ACTIVATIONS_AT_ONCE // d_sae)
-    starts = range(0, max(1, n), at_once)  # without rows too: other processes wait for the rule's sums
-    pieces = [slice(start, min(start + at_once, n)) for start in starts]
+    pieces = slices(n, max(1, _PRE_ACTIVATIONS_AT_ONCE // d_sae))  # one at least: others wait for the rule's sums
 
     def pre_of(rows: slice) -> Float[Tensor, "row d_sae"]:
         z = codes[rows]

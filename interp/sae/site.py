@@ -23,7 +23,7 @@ from interp.activations import ActivationStatistics, ActivationStore, JoinedStor
 from interp.activations.outliers import limited, within
 from interp.checks import check_memory
 from interp.processes import Processes
-from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
 from interp.sae.rules import Rule
 

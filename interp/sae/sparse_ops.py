@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from interp.codes import SparseCodes
-from interp.sae.encoding import Workspace
-from interp.sae.kernels import kernels
+from interp.sae.kernels import Workspace, kernels
 from interp.sae.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
 
 Add = Callable[[Tensor], object]

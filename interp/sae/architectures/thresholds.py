@@ -21,16 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sae.architectures.sae_config import (
-    ABOVE_0,
-    NOT_NEGATIVE,
-    Fraction,
-    NonNegative,
-    Positive,
-    SAEConfig,
-    rise,
-    straight_through,
-)
+from interp.sae.architectures import ABOVE_0, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.architectures.topk import short_steps
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.revival import fading
@@ -228,3 +219,13 @@ class JumpReLUConfig(SAEConfig):
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(weights["threshold"].clone())
+
+
+def rise(step: int, fraction: float, steps: int) -> float:
+    """From 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
+    return 1.0 if fraction == 0 else min(1.0, step / max(1.0, fraction * steps))
+
+
+def straight_through(value: Tensor, slope: Tensor, parameter: Tensor) -> Tensor:
+    """The value, with another derivative: `slope` in the parameter, beside those that it has already."""
+    return value + slope * (parameter - parameter.detach())

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.codes import SparseCodes
 from interp.processes import Processes
-from interp.sae.architectures.sae_config import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
+from interp.sae.architectures import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.kernels import kernels, pick_kernels
 from interp.sae.rules import MARGIN, MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK

@@ -1,4 +1,7 @@
-"""A sparse dictionary as a scikit-learn transformer, for rows of any origin.
+"""A dictionary for other tools: a run's as a repository of the Hugging Face hub, and one that scikit-learn trains.
+
+Hub. In: a run folder. Out: a folder with `sae_weights.safetensors` and `cfg.json` (as SAELens reads them, where it has
+the architecture), `README.md`, a card written from the run's own numbers, and its tables; then, where asked, the hub.
 
     codes = SAETransformer(n_components=256, k=8).fit_transform(X)     [row, feature] → [row, component], k a row fire
     X_hat = transformer.inverse_transform(codes)
@@ -7,11 +10,14 @@ It trains one of `interp.sae`'s dictionaries, kept as `sae_`, on rows in memory;
 that is to resume, is `train_sae` on an ActivationStore.
 """
 
+import shutil
 from numbers import Integral
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -20,12 +26,72 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
+from interp.files import write_text
 from interp.hooks import UNNAMED
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import STAGES
 from interp.sae.architectures import config_from_dict
 from interp.sae.training import train_sae
 
+TABLES = {"ranking": "ranking/ranking.parquet", "features": "features/features.parquet"}
+SHARES = ("monosemantic", "polysemantic", "lexical")
 NEEDS_K = ("topk", "batchtopk", "matryoshka", "matching_pursuit")
 """Architectures that take `k`; the others have penalties of their own, in `options`."""
+
+
+def write_hub_folder(run: Run, out: str | Path, *, license: str | None = None) -> Path:
+    """Write what is to be uploaded to the folder `out`, and return it; nothing leaves the machine. run: a `Run` whose
+    dictionary and features are finished. license: a name of the hub's, such as "mit", for the card's head.
+
+    Raises FileNotFoundError for a run without a dictionary, ValueError for a folder that holds other things.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()) and not (out / "cfg.json").is_file():
+        raise ValueError(f"{out} holds other things: give a new folder")
+    sae = run.sae
+    out.mkdir(parents=True, exist_ok=True)
+    sae.save(out, format=sae.preferred_format)
+    for name, place in TABLES.items():
+        if run.manifest(name) is not None:
+            shutil.copyfile(run.path / place, out / f"{name}.parquet")
+    write_text(out / "README.md", model_card(run, license=license))
+    return out
+
+
+def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
+    """Upload a folder of `write_hub_folder` to the repository `repo_id` ("name/repository"), made if it is not there,
+    with the login of `huggingface_hub`; returns its address. Raises ValueError for a folder without a dictionary."""
+    from huggingface_hub import HfApi
+
+    folder = Path(folder)
+    if not (folder / "cfg.json").is_file():
+        raise ValueError(f"{folder} holds no dictionary (no cfg.json): write_hub_folder makes one")
+    api = HfApi()
+    address = api.create_repo(repo_id, private=private, exist_ok=True)
+    api.upload_folder(folder_path=str(folder), repo_id=repo_id)
+    return str(address)
+
+
+def model_card(run: Run, *, license: str | None = None) -> str:
+    """What the dictionary is, where it is from, how good it is and how far its features can be trusted."""
+    sae, facts = run.sae, run.provenance()
+    head = ["---", "tags:", "- sparse-autoencoder", "- interpretability"]
+    head += ["library_name: saelens"] if sae.preferred_format == "saelens" else []
+    head += [f"license: {license}"] if license else []
+    lines = [*head, "---", "", f"# {sae!r}", ""]
+    lines += [f"A sparse dictionary of {sae.d_sae:,} latents at `{run.config.harvest.hook_name}`.", ""]
+    how = ["from interp import load_sae", "", 'sae = load_sae("FOLDER")']
+    how += ['# or: sae_lens.SAE.load_from_disk("FOLDER")'] if sae.preferred_format == "saelens" else []
+    lines += ["```python", *how, "```", ""]
+    lines += ["## Training", "", *_stages(run), ""]
+    if run.manifest("quality") is not None:
+        lines += ["## Quality, on held-out text", "", *_quality(run.quality), ""]
+    if run.manifest("nulls") is not None:
+        lines += ["## Verdicts, beside their nulls", "", *_shares(run.nulls.shares), ""]
+        lines += ["One meaning: a latent's firings share something in the text; not that the model learnt it.", ""]
+    lines += ["## Made by", "", f"interp, configuration `{facts['config_sha256'][:12]}`, seeds {facts['seed']}."]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return "\n".join([*lines, f"Versions: {versions}.", ""])
 
 
 class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -100,3 +166,25 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         rows = np.asarray(X, float)
         left = np.square(rows - self.inverse_transform(self.transform(X))).sum()
         return 1.0 - float(left / max(float(np.square(rows - rows.mean(0)).sum()), np.finfo(float).tiny))
+
+
+def _stages(run: Run) -> list[str]:
+    """What the finished stages up to the dictionary's features reached."""
+    known = [(name, run.manifest(name)) for name in ("corpus", "model", "activations", "sae", "features")]
+    return [f"- {name}: {STAGES[name].said(manifest)}" for name, manifest in known if manifest is not None]
+
+
+def _quality(table: pd.DataFrame) -> list[str]:
+    rows = ["| dictionary | L0 | FVU | CE recovered |", "|---|---|---|---|"]
+    for row in table.to_dict(orient="records"):
+        rows.append(f"| {row['dictionary']} | {row['l0']:.1f} | {row['fvu']:.3f} | {row['ce_recovered_mean']:.3f} |")
+    return rows
+
+
+def _shares(shares: pd.DataFrame) -> list[str]:
+    rows = ["| dictionary | " + " | ".join(SHARES).replace("lexical", "single-token") + " |", "|---|---|---|---|"]
+    for name, part in shares.groupby("dictionary", sort=False):
+        by = part.set_index("verdict")
+        cells = [f"{by['share'][v]:.0%} ({by['ci_low'][v]:.0%} to {by['ci_high'][v]:.0%})" for v in SHARES]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return rows

@@ -336,7 +336,7 @@ def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
     rng = np.random.default_rng(14)
     values = np.abs(rng.normal(size=(4000, len(NAMES))))
     one = rng.random(4000) < 1 / (1 + np.exp(-4 * (values[:, NAMES.index("core_share")] - 0.7)))
-    fitted = fit_calibration(values[:2000], one[:2000], np.arange(2000) % 5, fits=3)
+    fitted = fit_calibration(values[:2000], one[:2000], np.arange(2000) % 5)
     p = fitted.probability(values[2000:])
     for low in (0.1, 0.4, 0.7):
         own = (p > low) & (p < low + 0.2)

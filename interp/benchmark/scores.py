@@ -28,7 +28,7 @@ REPLICATES = 200
 MEASURES = ("auroc", "spearman", "precision")
 
 
-def scorecard(judged: pd.DataFrame, scores: Mapping[str, int], *, seed: int = 0) -> pd.DataFrame:
+def scorecard(judged: pd.DataFrame, scores: Mapping[str, int]) -> pd.DataFrame:
     """One row a score, best first: `score`, `auroc`, `spearman`, `precision` among the first k (k: half as many as have
     one meaning), each with `_low` and `_high`; `n`, the latents of one meaning or several, and `n_scored` of them.
     scores: +1 where a high value is for one meaning, −1 against.
@@ -46,7 +46,7 @@ def scorecard(judged: pd.DataFrame, scores: Mapping[str, int], *, seed: int = 0)
         score = scores[name] * table[name].to_numpy(np.float64)
         n_scored = int((np.isfinite(score) & (table.is_one | table.is_several)).sum())
         score = np.where(np.isfinite(score), score, np.nanmedian(score))
-        draws = [_measure(table, score, chosen) for chosen in _draws(table, seed)]
+        draws = [_measure(table, score, chosen) for chosen in _draws(table)]
         first, rest = draws[0], np.array(draws)
         row: dict[str, float | str] = {"score": name, "n": n, "n_scored": n_scored}
         for place, measure in enumerate(MEASURES):
@@ -74,7 +74,7 @@ def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
+def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
     """`ece`, `accuracy` at ½, each with `_low` and `_high`; `abstained`, the share whose interval holds ½ or that could
     not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is found,
     `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would be, were
@@ -88,7 +88,7 @@ def verdict_quality(judged: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
     several = table[table.is_several & (table.true_senses > 1)]
     true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
     off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
-    draws = np.array([(expected_calibration_error(p[c], one[c]), right[c].mean()) for c in _draws(table, seed)])
+    draws = np.array([(expected_calibration_error(p[c], one[c]), right[c].mean()) for c in _draws(table)])
     split = table[table.n_senses > 1]
     part, pure = (split[name].explode().to_numpy(np.float64) for name in ("sense_one", "sense_purity"))
     known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
@@ -139,9 +139,9 @@ def _share(hits: Bool[np.ndarray, " n"]) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 
 
-def _draws(table: pd.DataFrame, seed: int) -> Iterator[Int64[np.ndarray, " latent"]]:
+def _draws(table: pd.DataFrame) -> Iterator[Int64[np.ndarray, " latent"]]:
     """All latents; then, again and again, worlds drawn with replacement and latents of each likewise."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     yield np.arange(len(table))
     own = [np.flatnonzero((table.world == world).to_numpy()) for world in table.world.unique()]
     for _ in range(REPLICATES):

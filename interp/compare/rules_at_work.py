@@ -38,7 +38,7 @@ from interp.effects.interventions import Place, columns, place_of
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress, ratio
+from interp.files import ratio
 from interp.hooks import Model, capture, evaluating, module_of, to_model
 from interp.metrics.twins import encoded_rows
 from interp.monosemanticity.firings import CodeSource
@@ -61,7 +61,6 @@ def sensitivity(
     *,
     windows: int = 32,
     seed: int = 0,
-    progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """A row a latent: latent, n (windows in which its rule was brought to hold, of `windows`), sensitivity with low and
     high of a 95 % bootstrap over windows, and unchanged; NaN where n is 0.
@@ -72,7 +71,7 @@ def sensitivity(
     text = Text.read(features.tokens.numpy(), features.vocab, spelt=features.is_spelt)
     writer, place, rows = _Writer(text, seed), place_of(model, hook, dictionary), []
     with evaluating(module_of(model)):
-        for done, (latent, rule) in enumerate(rules.items(), 1):
+        for latent, rule in rules.items():
             before, after, at = writer.windows(rule, windows)
             fires = np.zeros((2, 0))
             if len(at):
@@ -81,7 +80,6 @@ def sensitivity(
                 fires = _fires(place, dictionary, acts, latent, np.tile(at, 2)).reshape(2, -1)
             told = bootstrap(fires[0].astype(float), seed=seed)
             rows.append((latent, len(at), *told, float(fires[1].mean()) if len(at) else np.nan))
-            progress(done, len(rules), "text by rules")
     return pd.DataFrame(rows, columns=["latent", "n", "sensitivity", "low", "high", "unchanged"])
 
 
@@ -141,13 +139,7 @@ class _Writer:
 
 
 def absorption(
-    features: FeatureStore,
-    text: Text,
-    rules: Mapping[int, Rule],
-    *,
-    min_share: float = 0.5,
-    seed: int = 0,
-    progress: Progress = no_progress,
+    features: FeatureStore, text: Text, rules: Mapping[int, Rule], *, min_share: float = 0.5, seed: int = 0
 ) -> pd.DataFrame:
     """A row a latent: latent, n_rule (rows where its rule holds), fires, absorbed (shares of them), by_chance (the same
     share of rows of shifted codes), taker (the latent that absorbs most; −1 for none) and taker_share of the absorbed.
@@ -165,8 +157,8 @@ def absorption(
     supply = (W @ torch.nn.functional.normalize(W[chosen], dim=1).T).numpy()
     numbered = Numbered.of([[rule] for rule in rules.values()], text)
     found, chance = (_Absorbed(latents, supply, need) for _ in range(2))
-    found.count(features.codes, text, numbered, progress)
-    chance.count(ShiftedCodes.drawn(features.codes, seed), text, numbered, no_progress)
+    found.count(features.codes, text, numbered)
+    chance.count(ShiftedCodes.drawn(features.codes, seed), text, numbered)
     taken = found.takers.sum(1)
     shares = {"latent": latents, "n_rule": found.n, "fires": ratio(found.fires, found.n)}
     shares |= {"absorbed": ratio(taken, found.n), "by_chance": ratio(chance.takers.sum(1), chance.n)}
@@ -187,7 +179,7 @@ class _Absorbed:
         self.n, self.fires = np.zeros((2, len(latents)), int)
         self.takers = np.zeros(supply.T.shape, np.int32)
 
-    def count(self, codes: CodeSource, text: Text, rules: Numbered, progress: Progress) -> None:
+    def count(self, codes: CodeSource, text: Text, rules: Numbered) -> None:
         per_chunk = max(1, _ROWS_AT_ONCE // text.n_ctx)
         for start in range(0, len(text.tokens), per_chunk):
             stop = min(start + per_chunk, len(text.tokens))
@@ -198,7 +190,6 @@ class _Absorbed:
             for first in range(0, len(row), _PAIRS_AT_ONCE):
                 some = slice(first, first + _PAIRS_AT_ONCE)
                 self._add(part, row[some], unit[some])
-            progress(stop, len(text.tokens), "where rules hold")
 
     def _add(self, codes: SparseCodes, row: Int64[np.ndarray, " pair"], unit: Int64[np.ndarray, " pair"]) -> None:
         """Of some rows, each with a unit whose rule holds there."""

@@ -53,6 +53,8 @@ BOUNDS = 1e-3, 1 - 1e-3
 PENALTY, LEARNT_PENALTY = 0.03, 1.0
 """C of the logistic regressions: of one meaning .3 to .01 tell it from several alike, and on text by other generators
 .3 is the worst calibrated."""
+FITS = 20
+"""To worlds drawn anew."""
 EVIDENCE = ("next_auroc", "loss_change", "kl", "twin_correlation", "random_correlation")
 MAX_NEXT = 0.7
 """From here on a larger next-token AUROC says no more: how large it gets depends on the text. Chosen on the two corpora
@@ -151,9 +153,6 @@ def fit_calibration(
     values: Float64[np.ndarray, "latent statistic"],
     is_one: Bool[np.ndarray, " latent"],
     world: Int64[np.ndarray, " latent"],
-    *,
-    fits: int = 20,
-    seed: int = 0,
 ) -> Calibration:
     """Fit to latents whose truth is known; both kinds count the same in all. `world`: from which each comes.
 
@@ -163,8 +162,8 @@ def fit_calibration(
         raise ValueError("calibration needs latents with one meaning and latents with several")
     x = cohesion.predictors(values)
     mean, scale = x.mean(0), x.std(0) + 1e-6
-    rng, worlds, found = np.random.default_rng(seed), np.unique(world), []
-    for fit in range(1 + fits):
+    rng, worlds, found = np.random.default_rng(0), np.unique(world), []
+    for fit in range(1 + FITS):
         drawn = worlds if fit == 0 else rng.choice(worlds, len(worlds))
         times = np.bincount(np.searchsorted(worlds, drawn), minlength=len(worlds))
         counts = times[np.searchsorted(worlds, world)].astype(np.float64)

@@ -45,6 +45,23 @@ def test_edges_are_those_found_by_hand(kind, prompts):
     assert table.ablation.abs().max() > 1e-3
 
 
+def test_tokens_that_the_earlier_dictionary_was_not_taught_have_no_edge(prompts):
+    model, earlier, later = ours(), sae().double(), sae().double()
+    whole = feature_edges(model, prompts, (UP, earlier), (DOWN, later), targets=2)
+    untaught = prompts[:, :4].unique().tolist()
+    earlier.metadata["exclude_special_tokens"] = untaught
+    table = feature_edges(model, prompts, (UP, earlier), (DOWN, later), targets=2)
+    taught = ~torch.isin(prompts, torch.tensor(untaught))
+    for row in table.itertuples():
+        here = (model, DOWN, later, prompts[row.prompt], row.position, row.downstream)
+        clean = read(*here)
+        with intervene(model, UP, earlier, {row.upstream: ABLATE}, positions=taught[row.prompt, None]):
+            assert row.ablation == pytest.approx(clean - read(*here), rel=1e-4, abs=1e-6)
+    fires = (earlier.encode(capture(model, prompts, resolve_hooks(model, [UP]))[UP].detach()) > 0) & taught[..., None]
+    kept = whole[[bool(fires[row.prompt, :, row.upstream].any()) for row in whole.itertuples()]]
+    assert 0 < len(table) < len(whole) and (table.upstream.to_numpy() == kept.upstream.to_numpy()).all()
+
+
 def test_targets_are_the_latents_that_fire_most_strongly(prompts):
     model, later = ours(), sae().double()
     table = feature_edges(model, prompts, (UP, sae().double()), (DOWN, later), targets=1, ablate=False)

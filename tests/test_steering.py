@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.baselines import RandomDictionary
-from interp.effects import add, intervene, pin, steering_scores, steering_success, useful_range
+from interp.effects import add, intervene, pin, steer, steering_scores, steering_success, useful_range
 from interp.effects.steering import Steered
 from interp.hooks import capture, resolve_hooks
 from models import load_model
@@ -46,6 +46,29 @@ def test_scores_are_those_of_the_model_steered_by_hand(tokens, tmp_path):
             assert row.output == pytest.approx(rise @ share_near, rel=1e-5)
             own, told = fires[:, row.latent].numpy(), share[flat.numpy()]
             assert row.input == pytest.approx(np.var(told) / np.var(own))
+
+
+def test_tokens_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    latent, untaught = int(features.table()["max"].idxmax()), tokens[:, 1].unique().tolist()
+    dictionary.metadata["exclude_special_tokens"] = untaught
+    written = steer(features, model, POST, dictionary, {latent: 3}, tokens[:, :3], 4, temperature=0)
+    action = {latent: pin(3 * float(features.table().set_index("latent")["max"][latent]))}
+    row = tokens[:, :3]
+    for _ in range(4):
+        taught = ~torch.isin(row, torch.tensor(untaught))
+        with torch.no_grad(), intervene(model, POST, dictionary, action, positions=taught):
+            row = torch.cat([row, model(row)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(written, row)
+    [score] = steering_scores(features, model, POST, dictionary, [latent], kl=0.3, sequences=7).itertuples()
+    action = {latent: pin(score.multiple * action[latent].plus / 3)}
+    taught = ~torch.isin(tokens, torch.tensor(untaught))
+    with torch.no_grad():
+        clean = model(tokens).log_softmax(-1)
+        with intervene(model, POST, dictionary, action, positions=taught):
+            steered = model(tokens).log_softmax(-1)
+    assert score.kl == pytest.approx(float((clean.exp() * (clean - steered)).sum(-1).mean()), rel=1e-5)
 
 
 def test_a_latent_that_brings_its_own_token_is_predicted_and_found_to(tmp_path):

@@ -7,12 +7,14 @@ Out: for each earlier latent i that fires at or before the position, summed over
     attribution_ij = Σ z_i d_i · ∂r_j / ∂x        what r_j owes to i, to first order
     ablation_ij    = r_j − r_j without z_i d_i    the same by running the model again
 
-The rest of x is kept, the dictionary's error too. Transcoders are read at one hook and changed at the other.
+The rest of x is kept, the dictionary's error too. Transcoders are read at one hook and changed at the other. Of special
+tokens, tokens that the earlier dictionary was not taught and rows above its norm limit there is no edge.
 
 Source: attribution between features, Marks et al. 2024 (arXiv 2403.19647), Ge et al. 2024 (arXiv 2405.13868). Cost: a
 backward pass a target; for ablations a pass up to the later hook for each latent of a prompt.
 Failing: paths through attention count with its pattern as it is only to first order. What reaches the target by a later
-latent that stopped firing is in neither: r_j is read before the later dictionary picks.
+latent that stopped firing is in neither: r_j is read before the later dictionary picks. Matching pursuit, and codes
+that are refined, read what their other latents leave of x, and r_j is not that. What the error hands on has no edge.
 """
 
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.codes import Dictionary, SparseCodes
-from interp.effects.interventions import place_of
+from interp.effects.interventions import place_of, special_ids
 from interp.files import Progress, no_progress
 from interp.hooks import Hook, Model, capture, evaluating, module_of, to_model
 
@@ -70,6 +72,8 @@ def feature_edges(
         later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(at)), at]
         chosen = _strongest(downstream[1].codes(later.to(W_enc)), targets)
         codes, usable = up.codes(upstream[1], acts)
+        special = torch.isin(tokens, special_ids(module, upstream[1]).to(tokens.device)).flatten()
+        usable = usable & ~special.to(usable.device)
         pairs, firing = _firings(codes, usable, upstream[1], at, tokens.shape[1])
         read = _Reading(module, up.writes, down.reads, W_enc.detach())
         by_target = [read.gradient(tokens, at, latents, firing, len(pairs)) for latents, _ in chosen]

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations.outliers import norm_limit, within
@@ -79,6 +79,13 @@ def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None
         raise ValueError(f"a transcoder writes to another hook than {hook}, which it reads: name it with writes=")
     hooks = resolve_hooks(model, [hook, writes])
     return Place(hooks[hook], hooks[writes], norm_limit(dictionary))
+
+
+def special_ids(module: nn.Module, dictionary: Dictionary) -> Int[Tensor, " id"]:
+    """Tokens whose rows mean nothing to the dictionary: the model's special ones, and those it was not taught."""
+    untaught = (getattr(dictionary, "metadata", None) or {}).get("exclude_special_tokens")
+    ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
+    return torch.tensor(sorted(ids), dtype=torch.long)
 
 
 @contextmanager

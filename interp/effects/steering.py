@@ -4,9 +4,9 @@
     dose_response(features, model, hook, sae, 476)                           one row a multiple
     useful_range(doses, most_loss=4.0)                                       the multiples that bring it at that cost
 
-A multiple is of the latent's largest activation in the scan. Special tokens and rows above the dictionary's norm limit
-are not steered. A Hugging Face model keeps the keys and values of the tokens before, and reads each token once while
-the text fits in its context; any other model reads the whole text again for each token.
+A multiple is of the latent's largest activation in the scan. Special tokens, those that the dictionary was not taught
+and rows above its norm limit are not steered. A Hugging Face model keeps the keys and values of the tokens before, and
+reads each token once while the text fits in its context; any other model reads the whole text again for each token.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import Dictionary
-from interp.effects.interventions import Action, columns, intervene, pin, place_of
+from interp.effects.interventions import Action, columns, intervene, pin, place_of, special_ids
 from interp.features.feature_store import FeatureStore
 from interp.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
 
@@ -131,7 +131,7 @@ class Steered:
     def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
         self.model, self.hook, self.dictionary, self.actions = model, hook, dictionary, actions
         self.module = module_of(model)
-        self.special = torch.tensor(list(getattr(self.module, "special_ids", ())), dtype=torch.long)
+        self.special = special_ids(self.module, dictionary)
 
     def logits(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         tokens = to_model(self.module, tokens)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from interp.codes import Dictionary
 from interp.effects.downstream import Downstream
-from interp.effects.interventions import columns, place_of
+from interp.effects.interventions import columns, place_of, special_ids
 from interp.effects.steering import Steered, activations, pins
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, ratio
@@ -164,8 +164,8 @@ class _Text:
         self.W_dec = dictionary.W_dec.detach().to(self.tokens.device)
         self.entered = downstream.enter(self.tokens)
         self.codes, usable = downstream.place.codes(dictionary, self.entered.acts)
-        special = torch.tensor(list(getattr(module, "special_ids", ())), dtype=torch.long, device=self.tokens.device)
-        self.steered = usable.to(self.tokens.device) & ~torch.isin(self.tokens, special).flatten()
+        special = torch.isin(self.tokens, special_ids(module, dictionary).to(self.tokens.device)).flatten()
+        self.steered = usable.to(self.tokens.device) & ~special
         self.log_p = self._log_p(torch.zeros(self.tokens.numel(), self.W_dec.shape[1]).to(self.W_dec))
         self.p = self.log_p.exp()
 

@@ -35,18 +35,17 @@ from torch import Tensor
 
 from interp.checks import check_token_ids
 from interp.codes import Dictionary
-from interp.effects.ablation_batches import NUMBERS_AT_ONCE
-from interp.effects.ablations import SUMS, Ablations, Part
+from interp.effects.ablations import NUMBERS_AT_ONCE, Batch, Firings, sampled_sequences
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import place_of
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, ratio
-from interp.hooks import Model, evaluating, module_of, size_of
+from interp.hooks import Model, evaluating, module_of, size_of, to_model
 
-_CHUNK_SEQUENCES = 64
 _MIN_SEQUENCES = 4
 """For a correlation over a latent's sequences."""
 Sums = Float64[np.ndarray, "latent sequence"]
+_SUMS = "firings activation targets loss later later_loss kl gradient integrated null_loss null_kl".split()
 _MEANS = {
     "loss_change": ("loss", "targets"),
     "later_loss_change": ("later_loss", "later"),
@@ -71,7 +70,7 @@ def feature_effects(
     integrated_steps: int = 0,
     writes: str | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
     that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires; each
@@ -88,15 +87,21 @@ def feature_effects(
         given = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"
         raise ValueError(f"{given} must be at least 1, 1 and 0")
     with evaluating(module):
-        sampled = _sample(features, chosen, sequences, seed)
+        sampled = sampled_sequences(features, chosen, sequences, seed)
         downstream = Downstream(module, place, features.tokens[:2])
-        told = progress or no_progress, int((sampled >= 0).sum())
-        run = Ablations(features, downstream, dictionary, n_tokens, *told, integrated_steps, seed)
+        told = progress, int((sampled >= 0).sum())
+        run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, *told)
         block = max(1, 2 * NUMBERS_AT_ONCE // downstream.d_vocab)
-        parts = [run.of(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
-    _check_found(run, features)
-    gradients = ("gradient", "integrated") if integrated_steps else ("gradient",)
-    table = _whole(features, chosen, parts, gradients)
+        parts = [run.table(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
+    if run.found < run.done / 2:
+        what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
+        raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
+    table = pd.concat(parts, ignore_index=True)
+    density = features.table().set_index("latent")["density"]
+    table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
+    for name in run.gradients:
+        agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
+        table.attrs[f"{name}_agreement"] = float(agreement)
     table.attrs |= {"way": downstream.way, "sequences": sequences, "seed": seed}
     return table
 
@@ -111,51 +116,99 @@ def _chosen(features: FeatureStore, dictionary: Dictionary, latents: Sequence[in
     return chosen
 
 
-def _check_found(run: Ablations, features: FeatureStore) -> None:
-    if run.found < run.done / 2:
-        what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
-        raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
+class _Ablations:
+    """steps: of integrated gradients; 0: none. The seed draws the order of the other latents."""
 
+    def __init__(
+        self,
+        features: FeatureStore,
+        downstream: Downstream,
+        dictionary: Dictionary,
+        n_tokens: int,
+        steps: int,
+        seed: int,
+        progress: Progress,
+        n_pairs: int,
+    ):
+        self.tokens, self.downstream, self.dictionary = features.tokens, downstream, dictionary
+        self.present = features.codes.present(0, len(features.codes)).view(self.tokens.shape)
+        self.n_tokens, self.steps = min(n_tokens, downstream.d_vocab), steps
+        self.gradients = ("gradient", "integrated") if steps else ("gradient",)
+        self.progress, self.n_pairs = progress, n_pairs
+        self.done, self.found = 0, 0  # pairs, and those in which the latent fires
+        self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
+        n_active = torch.tensor(features.table().sort_values("latent")["n_active"].to_numpy())
+        order = torch.randperm(len(n_active), generator=torch.Generator().manual_seed(seed))
+        self.others = order[((n_active > 0) & (self.lengths > 0))[order]]
+        self.place = torch.zeros_like(order).index_copy_(0, self.others, torch.arange(len(self.others)))
 
-def _whole(features: FeatureStore, chosen: Tensor, parts: Sequence[Part], gradients: Sequence[str]) -> pd.DataFrame:
-    sums = {name: torch.cat([part.sums[name] for part in parts]).numpy() for name in SUMS}
-    table = _table(chosen.numpy(), sums, gradients)
-    for name in parts[0].tokens:
-        table[name] = pd.Series([row for part in parts for row in part.tokens[name]])
-    density = features.table().set_index("latent")["density"]
-    table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
-    for name in gradients:
-        agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
-        table.attrs[f"{name}_agreement"] = float(agreement)
-    return table
+    def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
+        """Of some latents, each on its own sequences."""
+        device = to_model(self.downstream.module, latents).device
+        sums = {name: torch.zeros(sampled.numel(), dtype=torch.float64, device=device) for name in _SUMS}
+        likelier = torch.zeros(len(latents), self.downstream.d_vocab, device=device)
+        column = torch.full((self.dictionary.d_sae,), -1)
+        column[latents] = torch.arange(len(latents))
+        together = max(1, NUMBERS_AT_ONCE // (self.tokens.shape[1] * self.downstream.d_vocab))
+        for seqs in sampled[sampled >= 0].unique().split(together):
+            batch = Batch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
+            pair_of = torch.full((len(latents), len(seqs)), -1)
+            latent, k = torch.isin(sampled, seqs).nonzero().unbind(1)
+            pair_of[latent, torch.searchsorted(seqs, sampled[latent, k])] = latent * sampled.shape[1] + k
+            self._add(batch, batch.firings(column, pair_of), sums, likelier, sampled.shape[1])
+            self.done += len(latent)
+            self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
+        by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
+        likelier = likelier.cpu() / by_latent["firings"].sum(1, keepdim=True).float()
+        top, bottom = (likelier.topk(self.n_tokens, dim=1, largest=largest) for largest in (True, False))
+        tokens = {"likelier_tokens": top.indices, "likelier": top.values}
+        tokens |= {"less_likely_tokens": bottom.indices, "less_likely": bottom.values}
+        table = _table(latents.numpy(), {name: values.numpy() for name, values in by_latent.items()}, self.gradients)
+        return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
 
+    def _add(self, batch: Batch, firings: Firings, sums: dict[str, Tensor], likelier: Tensor, n: int) -> None:
+        """Of the firings of a batch, to each pair's sums."""
 
-def _sample(
-    features: FeatureStore, latents: Int[Tensor, " latent"], n: int, seed: int
-) -> Int[Tensor, "latent sequences"]:
-    """For each latent at most n of the sequences where it fires, −1 behind the last. All latents go by one order of the
-    sequences, so that few sequences serve many latents."""
-    n_seq, n_ctx = features.tokens.shape
-    rank = torch.randperm(n_seq, generator=torch.Generator().manual_seed(seed))
-    best = torch.full((len(latents), n), n_seq)
-    for start in range(0, n_seq, _CHUNK_SEQUENCES):
-        stop = min(start + _CHUNK_SEQUENCES, n_seq)
-        codes = features.codes[start * n_ctx : stop * n_ctx]
-        fires = torch.zeros(stop - start, features.d_sae, dtype=torch.bool)
-        firing = codes.values > 0
-        fires[codes.rows[firing] // n_ctx, codes.latents[firing].long()] = True
-        ranks = torch.where(fires[:, latents].T, rank[start:stop], n_seq)  # [latent, seq]
-        best = torch.cat([best, ranks], 1).topk(n, dim=1, largest=False).values
-    order = torch.cat([rank.argsort(), torch.tensor([-1])])
-    return order[best.sort(1).values]
+        def add(name: str, pair: Tensor, values: Tensor) -> None:
+            sums[name].index_add_(0, pair, values.double())
+
+        if not len(firings.pair):
+            return
+        self.found += len(firings.pair.unique())
+        clean = batch.clean(firings.row.unique())
+        add("firings", firings.pair, torch.ones_like(firings.z))
+        add("activation", firings.pair, firings.z)
+        add("later", firings.pair.unique(), batch.later(firings).sum(1))
+        add("targets", firings.pair, batch.counted.flatten()[firings.row])
+        gradient = clean.gradient[clean.where[firings.row]]
+        add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
+        for pair, values in batch.integrated(firings, self.steps) if self.steps else ():
+            add("integrated", pair, values)
+        for null, changed in (("", firings), ("null_", self._elsewhere(firings))):
+            for some, log_p, later_pair, later_row, later_loss in batch.ablated(changed):
+                at, target = clean.where[some.row], batch.next[some.row, None]
+                change = clean.log_p[at] - log_p
+                add(f"{null}kl", some.pair, torch.einsum("rv,rv->r", clean.p[at], change))
+                add(f"{null}loss", some.pair, change.gather(1, target)[:, 0] * batch.counted.flatten()[some.row])
+                if not null:
+                    likelier.index_add_(0, some.pair // n, change.float())
+                    was = clean.log_p[clean.where[later_row]].gather(1, batch.next[later_row, None])[:, 0]
+                    add("later_loss", later_pair, later_loss + was)
+
+    def _elsewhere(self, firings: Firings) -> Firings:
+        """Changes as long at the same rows, along other latents."""
+        latent, step = firings.latent.cpu(), firings.row.cpu() % self.tokens.shape[1]
+        step = step % max(len(self.others) - 1, 1) + 1  # so that none comes round to itself
+        other = self.others[(self.place[latent] + step) % len(self.others)]
+        z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
+        return firings._replace(latent=other.to(firings.latent.device), z=z)
 
 
 def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
     """sums: [latent, sequence] each; gradients: those of them that were taken."""
     fires = sums["firings"] > 0
     sums["total"] = sums["loss"] + sums["later_loss"]
-    n = fires.sum(1)
-    firings = sums["firings"].sum(1)
+    n, firings = fires.sum(1), sums["firings"].sum(1)
     table: dict[str, np.ndarray] = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
     table["mean_activation"] = ratio(sums["activation"].sum(1), firings)
     means = {name: of for name, of in _MEANS.items() if of[0] != "integrated" or "integrated" in gradients}

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.activations.filling import ScatterConfig, check_same
-from interp.activations.outliers import limits_of
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST
 from interp.files import Progress, digest_json, no_progress
@@ -77,7 +76,7 @@ def harvest(
     hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
     disk is full.
     """
-    passes = Passes.over(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+    passes = Passes(model, tokens, hook_names, batch_size, exclude, exclude_positions)
     rest = {"rows_per_shard": rows_per_shard, "seed": seed}
     origin = {"source": "harvest", **passes.described(dtype, max_norm), **rest}
     team = processes()
@@ -111,12 +110,9 @@ class _Shared:
         """Tell the writer what is an outlier, unless an earlier one was told."""
         if writer is None or writer.outliers is not None or writer.limits:
             return
-        if max_norm is None:
-            writer.limits = None
-            return
-        tokens = self.passes.tokens
-        progress(0, tokens.numel(), "norms of a sample")
-        writer.limits, writer.outliers = limits_of(self.passes.sample_norms(), max_norm, tokens, self.passes.words)
+        if max_norm is not None:
+            progress(0, self.passes.tokens.numel(), "norms of a sample")
+        writer.limits, writer.outliers = self.passes.limits(max_norm)
 
     def add(
         self, writer: ScatterWriter | None, starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
@@ -127,7 +123,7 @@ class _Shared:
         first, (n_seq, n_ctx) = 0, self.passes.tokens.shape
         for start in starts:
             batch = self.batch(start)
-            row_ids, stop = start * n_ctx + self.passes.rows.of(batch), start + len(batch)
+            row_ids, stop = start * n_ctx + self.passes.kept(batch), start + len(batch)
             here = slice(first, first + len(row_ids))
             writer.add(row_ids, {name: x[here] for name, x in acts.items()}, stop)
             first = here.stop
@@ -148,7 +144,7 @@ def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, 
     batch_rows = min(passes.batch_size, n_seq) * n_ctx
 
     def make() -> ScatterWriter:
-        shard_rows = config.shard_rows(passes.rows.blocks(), config.n_shards(len(passes.rows)))
+        shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
         return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows, resume=resume)
 
     writer = team.all_do(lambda: make() if team.is_first else None)
@@ -160,7 +156,7 @@ def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, 
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.own, together)).items()}
             team.all_do(partial(shared.add, writer, together, acts, progress))
-        about = passes.rows.excluded, passes.name
+        about = passes.excluded, passes.name
         team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, *about))
 
 

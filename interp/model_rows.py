@@ -1,7 +1,7 @@
 """Forward passes over sequences of a token set: what the hooks of a model see there, of the rows that are kept."""
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,18 +11,34 @@ from torch import Tensor, nn
 from interp.activations.filling import check_dtype
 from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm
 from interp.files import digest
-from interp.hooks import Hook, Model, hooked_rows, module_of, name_of, resolve_hooks, size_of
+from interp.hooks import Model, hooked_rows, module_of, name_of, resolve_hooks, size_of
 
 _SEQUENCES_AT_ONCE = 256
+log = logging.getLogger(__name__)
 
 
-class KeptRows:
-    """Row ids seq · n_ctx + pos of the tokens that are kept, block by block.
+class Passes:
+    """Forward passes over sequences of a token set, and which of its rows, by id seq · n_ctx + pos, are kept.
 
-    Raises ValueError for what is no token id or no position, and where no row is left.
+    Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position
+    to leave out, and where no row is left.
     """
 
-    def __init__(self, tokens: Int[Tensor, "seq pos"], exclude: Sequence[int], exclude_positions: Sequence[int] = ()):
+    def __init__(
+        self,
+        model: Model,
+        tokens: Int[Tensor, "seq pos"],
+        hook_names: Sequence[str],
+        batch_size: int,
+        exclude: Sequence[int],
+        exclude_positions: Sequence[int],
+    ):
+        """batch_size: sequences a forward pass."""
+        names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
+        self.hooks, self.module, self.batch_size = resolve_hooks(model, names), module_of(model), batch_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        check_tokens(self.module, tokens)
         for token in exclude:
             if not 0 <= token < 1 << 31:
                 raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
@@ -30,78 +46,37 @@ class KeptRows:
             if not 0 <= position < tokens.shape[1]:
                 of = f"which is no position in 0..{tokens.shape[1] - 1}"
                 raise ValueError(f"exclude_positions={list(exclude_positions)} holds {position}, {of}")
-        self.tokens, self._exclude = tokens, torch.tensor(list(exclude), dtype=tokens.dtype)
+        self.tokens, self._exclude = tokens.detach().cpu(), torch.tensor(list(exclude), dtype=tokens.dtype)
         positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
-        self.left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
-        """The options by which rows are left out, without those that leave out none."""
+        self._left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
         self._positions = torch.ones(tokens.shape[1], dtype=torch.bool)
         self._positions[list(exclude_positions)] = False
         self.excluded = {"token": 0, "position": 0}
         """Rows left out, by cause; those of an excluded token at an excluded position count with the tokens."""
-        for block in tokens.split(_SEQUENCES_AT_ONCE):
+        for block in self.tokens.split(_SEQUENCES_AT_ONCE):
             allowed = self._allowed(block)
             self.excluded["token"] += int((~allowed).sum())
             self.excluded["position"] += int((allowed & ~self._positions).sum())
-        if not len(self):
+        self.n_rows = tokens.numel() - sum(self.excluded.values())
+        if not self.n_rows:
             left_out = f"excluded ids {list(exclude)}" + (" or positions" if exclude_positions else "")
             raise ValueError(f"no token is left to harvest: all {tokens.numel()} are among the {left_out}")
-
-    def __len__(self) -> int:
-        return self.tokens.numel() - sum(self.excluded.values())
-
-    def of(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
-        """Counted from the first row of the sequences."""
-        return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
-
-    def blocks(self) -> Iterator[Int[Tensor, " row"]]:
-        """Of some sequences at a time."""
-        for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
-            yield start * self.tokens.shape[1] + self.of(slice(start, start + _SEQUENCES_AT_ONCE))
-
-    def _allowed(self, tokens: Int[Tensor, "seq pos"]) -> Bool[Tensor, "seq pos"]:
-        return torch.isin(tokens, self._exclude, invert=True)
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Raises ValueError on an unknown hook, and on tokens that the model cannot take."""
-
-    module: nn.Module
-    hooks: dict[str, Hook]
-    rows: KeptRows
-    batch_size: int
-    """Sequences a forward pass."""
-
-    @property
-    def words(self) -> list[str] | None:
-        """Of the token ids, where the model has its tokenizer."""
-        tokenizer: Any = getattr(self.module, "tokenizer", None)
-        return tokenizer.display() if hasattr(tokenizer, "display") else None
-
-    @classmethod
-    def over(
-        cls,
-        model: Model,
-        tokens: Int[Tensor, "seq pos"],
-        hook_names: Sequence[str],
-        batch_size: int,
-        exclude: Sequence[int],
-        exclude_positions: Sequence[int],
-    ) -> "Passes":
-        names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
-        hooks, module = resolve_hooks(model, names), module_of(model)
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
-        check_tokens(module, tokens)
-        return cls(module, hooks, KeptRows(tokens.detach().cpu(), exclude, exclude_positions), batch_size)
-
-    @property
-    def tokens(self) -> Int[Tensor, "seq pos"]:
-        return self.rows.tokens
 
     @property
     def name(self) -> str:
         return name_of(self.module)
+
+    def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
+        """The rows of some sequences, counted from the first row of these."""
+        return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
+
+    def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
+        """Of all that are kept, those of some sequences at a time."""
+        for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
+            yield start * self.tokens.shape[1] + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
+
+    def _allowed(self, tokens: Int[Tensor, "seq pos"]) -> Bool[Tensor, "seq pos"]:
+        return torch.isin(tokens, self._exclude, invert=True)
 
     def widths(self) -> dict[str, int]:
         """Of the hooks, as a first sequence shows them."""
@@ -109,7 +84,7 @@ class Passes:
 
     def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
         """Row ids and activations of the rows of some sequences, in one pass."""
-        kept, n_ctx = self.rows.of(sequences), self.tokens.shape[1]
+        kept, n_ctx = self.kept(sequences), self.tokens.shape[1]
         acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
         if len(kept) < len(sequences) * n_ctx:
             acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
@@ -121,20 +96,34 @@ class Passes:
         n = min(n_seq, -(-n_tokens // n_ctx))
         return torch.arange(n) * n_seq // n
 
-    def sample_norms(self) -> dict[str, NormSample]:
-        """Of each hook, in which outliers are looked for."""
+    def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
+        """Norm limits by hook, and what was found in a sample; a warning where "auto" sets one. None: all are kept."""
+        if max_norm is None:
+            return None, None
         samples = {name: NormSample() for name in self.hooks}
         for sequences in self.spread(SAMPLE_ROWS).split(self.batch_size):
             row_ids, acts = self.on(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
-        return samples
+        found = {hook: sample.outliers(self.tokens.shape[1], max_norm) for hook, sample in samples.items()}
+        tokenizer: Any = getattr(self.module, "tokenizer", None)
+        words = tokenizer.display() if hasattr(tokenizer, "display") else None
+        limits = {}
+        for hook, outliers in found.items():
+            if max_norm == "auto" and not outliers.found:
+                continue
+            if not outliers.limit > 0:
+                raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
+            limits[hook] = outliers.limit
+            if max_norm == "auto":
+                where = samples[hook].places(outliers.limit, self.tokens, words)
+                log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.said, where)
+        return limits, {hook: outliers.told for hook, outliers in found.items()}
 
     def described(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
         """What these rows are of, and how they are kept, after a check of that: for who has to know them again."""
         check_dtype(dtype)
         check_max_norm(max_norm)
-        out = self.rows.left_out
         return {
             "hook_names": list(self.hooks),
             "shape": list(self.tokens.shape),
@@ -142,7 +131,7 @@ class Passes:
             "weights": fingerprint(self.module),
             "dtype": dtype,
             "batch_size": self.batch_size,
-            **out,
+            **self._left_out,
             "max_norm": max_norm,
         }
 

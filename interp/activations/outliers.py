@@ -14,7 +14,7 @@ whoever encodes rows leaves those above it alone.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -198,27 +198,6 @@ class NormSample:
         positions, ids = at % tokens.shape[1], tokens.flatten()[at]
         named = ", ".join(repr(words[i]) if words else str(i) for i in _frequent(ids))
         return f"most at positions {', '.join(map(str, _frequent(positions)))}, of tokens {named}"
-
-
-def limits_of(
-    samples: Mapping[str, NormSample],
-    max_norm: float | str,
-    tokens: Int[Tensor, "seq pos"],
-    words: Sequence[str] | None = None,
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Of a harvest, by hook: the limits, and what was found; a warning where "auto" sets one."""
-    found = {hook: sample.outliers(tokens.shape[1], max_norm) for hook, sample in samples.items()}
-    limits = {}
-    for hook, outliers in found.items():
-        if max_norm == "auto" and not outliers.found:
-            continue
-        if not outliers.limit > 0:
-            raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
-        limits[hook] = outliers.limit
-        if max_norm == "auto":
-            where = samples[hook].places(outliers.limit, tokens, words)
-            log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.said, where)
-    return limits, {hook: outliers.told for hook, outliers in found.items()}
 
 
 def _some(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:

@@ -23,7 +23,6 @@ from torch import Tensor
 from interp.activations import ActivationStatistics, ActivationStore, Shard
 from interp.activations.batches import gather
 from interp.activations.moments import running_sums, sample_rows, statistics_of
-from interp.activations.outliers import limits_of
 from interp.activations.shards import DTYPES
 from interp.activations.store import named_hooks
 from interp.checks import is_constant
@@ -62,20 +61,19 @@ class ActivationStream(ActivationStore):
     ):
         if buffer_bytes < 1:
             raise ValueError(f"buffer_bytes={buffer_bytes} must be at least 1")
-        self.passes = Passes.over(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+        self.passes = Passes(model, tokens, hook_names, batch_size, exclude, exclude_positions)
         config = {"source": "stream", **self.passes.described(dtype, max_norm)}
         self.progress, self._dtype = progress, DTYPES[dtype]
         self._held: Chunk | None = None
         with evaluating(self.passes.module):
-            widths = self.passes.widths()
-            samples = {} if max_norm is None else self.passes.sample_norms()
-        self.limits, _ = limits_of(samples, max_norm or "auto", self.passes.tokens, self.passes.words)
+            widths, limits = self.passes.widths(), self.passes.limits(max_norm)[0]
+        self.limits = limits or {}
         row_bytes = sum(widths.values()) * self._dtype.itemsize
         n_seq, n_ctx = tokens.shape
         self.n_chunks = -(-n_seq // max(1, buffer_bytes // (n_ctx * row_bytes)))
         manifest: dict[str, Any] = {"config": config, "dtype": dtype, "shards": [], "files": {}, "n_ctx": n_ctx}
-        manifest |= {"n_ids": tokens.numel(), "n_rows": len(self.passes.rows), "norm_limits": self.limits}
-        manifest |= {"hooks": {name: {"d": d} for name, d in widths.items()}, "excluded": self.passes.rows.excluded}
+        manifest |= {"n_ids": tokens.numel(), "n_rows": self.passes.n_rows, "norm_limits": self.limits}
+        manifest |= {"hooks": {name: {"d": d} for name, d in widths.items()}, "excluded": self.passes.excluded}
         if self.passes.name:
             manifest["model_name"] = self.passes.name
         manifest["prepend_bos"] = is_constant(tokens[:, 0])

@@ -80,10 +80,11 @@ def rewrite_in_words(
     rules = _rules(ranking, text, features.d_sae)
     words = learn_strengths(features, text, rules, progress)
     permuted = learn_strengths(features, text, [rules[j] for j in _exchanged(rules, _counts(features), seed)], progress)
+    means = _token_means(store, hook_name, dictionary, len(features.vocab))
     replacements: dict[str, Replace] = {
         "dictionary": lambda x, _: dictionary.decode(dictionary.codes(x.to(dictionary.W_dec.device, torch.float32))),
         "words": partial(_in_words, words, new_text, dictionary),
-        "token lookup": partial(_looked_up, _token_means(store, hook_name, dictionary, len(features.vocab)), tokens),
+        "token lookup": lambda _, rows: means[tokens.reshape(-1)[rows].long()],
         "permuted rules": partial(_in_words, permuted, new_text, dictionary),
     }
     site = Site([dictionary] * len(replacements), model, hook_name, tokens, batch_size, exclude, progress)
@@ -142,15 +143,6 @@ def _token_means(
         counts += torch.bincount(token, minlength=n_vocab)
     overall = sums.sum(0) / counts.sum()
     return torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], overall)
-
-
-def _looked_up(
-    means: Float[Tensor, "d_vocab d_in"],
-    tokens: Int[Tensor, "seq pos"],
-    x: Float[Tensor, "row d_in"],
-    rows: Int[Tensor, " row"],
-) -> Float[Tensor, "row d_in"]:
-    return means[tokens.reshape(-1)[rows].long()]
 
 
 def _in_words(

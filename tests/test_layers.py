@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"files", "checks", "folders", "notebook"} | {"codes", "code_store", "activations", "hooks", "processes"},
-    {"model_rows", "harvest", "sae", "baselines"},
+    {"model_rows", "harvest", "stream", "sae", "baselines"},
     {"features", "quality", "effects"},
     {"metrics", "monosemanticity", "explain", "autointerp"},
     {"compare", "controls", "side_by_side", "benchmark", "rewriting"},

@@ -10,7 +10,7 @@ import torch
 
 from interp import ActivationStore, BatchTopKConfig, TopKConfig, scan_features, train_sae, train_sweep
 from interp.harvest import harvest
-from interp.sae.stream import ActivationStream
+from interp.stream import ActivationStream
 from models.transformer import Transformer, TransformerConfig
 from tests.test_outliers import rows_of
 

@@ -49,7 +49,9 @@ class NumbaKernels(TorchKernels):
             near, near_keys, found = _room(n, -(-3 * k // loops.LANES) * loops.LANES + loops.LANES, pre.dtype)
             bounds, found[:] = np.zeros(n, keys.dtype), 0
             for first, tile in pre.tiles(piece):
-                loops.top_k(_whole_vectors(tile), first, k, _groups(tile.shape[1], k), bounds, near, near_keys, found)
+                width = tile.shape[1]
+                groups = min(width, max(4 * k, -(-width // 32)))  # of 32, or four a pick: the bound stays close
+                loops.top_k(_whole_vectors(tile), first, k, groups, bounds, near, near_keys, found)
             loops.finish_top_k(near, near_keys, found, k, latents[piece], keys[piece], counts[piece])
 
         share_pieces(pre.pieces, pick)
@@ -245,11 +247,6 @@ def _by_row(pre: Tiled, piece: slice, tiles: list[_Entries], lowest: int) -> Spa
         loops.sort_by_row(*entries, lowest, following, latents, keys)
     values = torch.from_numpy(keys).view(pre.dtype)
     return SparseCodes(torch.from_numpy(offsets), torch.from_numpy(latents), values, pre.shape[1])
-
-
-def _groups(width: int, k: int) -> int:
-    """Groups of 32, or more and smaller ones where k is large: four a pick keeps the lower bound close."""
-    return min(width, max(4 * k, -(-width // 32)))
 
 
 def _numpy(dtype: torch.dtype) -> np.dtype:

@@ -8,22 +8,22 @@
                  Monosemanticity, 2023), or along what the reconstruction of a row lacks, chosen ∝ (its loss / ‖row‖²)²
 
 f = min(1, 12 FVU): while the FVU is above a twelfth AuxK weighs as much as the main loss, below it less and less. The
-paper's code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of .015, as
-where few dimensions hold all the variance. Revived latents then outweigh those that reconstruct. At high rates ê, k_aux
-latents that are on in every row, can also become many times as large as e; its gradient then does little but shrink
-them. h is the loss of Huber (1964) of √(A / E): beyond E the pull grows no further.
+paper's code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of .015, where
+few dimensions hold all the variance; revived latents then outweigh those that reconstruct. At high rates ê, k_aux
+latents that are on in every row, can also become many times as large as e, and its gradient then does little but shrink
+them: by h, the loss of Huber (1964) of √(A / E), the pull grows no further beyond E.
 
 AuxK alone makes dead latents faint: on the demo's activations it leaves .5 % dead and 33 % faint. Latents that are
 drawn again (`resample_missing`) begin as a step of matching pursuit does, with what is missing in one row; no two begin
-with the same, and Adam begins with steps of the usual size. Then 2 % are idle, at an FVU of .043, not .046. Rows are
-chosen by the share that is lost: by the loss itself, where few rows are several times as long as others, latents are
-drawn at these, and their like on held-out text fires them a hundredfold (SmolLM2, layer 15: a seventh of the error
-on two rows of 20,309). A latent begins as strongly as it helps on the rows of a batch, and not at all where it helps
-little: where nothing is missing but noise, those drawn as strong as one row lacks make the others worse (BatchTopK on a
-hook of few dimensions: FVU .018 in place of .0155).
+with the same. Then 2 % are idle, at an FVU of .043, not .046. Rows are chosen by the share that is lost: by the loss
+itself, where few rows are several times as long as others, latents are drawn at these, and their like on held-out text
+fires them a hundredfold (SmolLM2, layer 15: a seventh of the error on two rows of 20,309). A latent begins as strongly
+as it helps on the rows of a batch, and not at all where it helps little: where nothing is missing but noise, those
+drawn as strong as one row lacks make the others worse (BatchTopK on a hook of few dimensions: FVU .018 in place of
+.0155).
 
-The loss is dense over the dead latents alone, so it costs little while few are dead; where many are, a share of the
-rows stands for the batch (A, E and B are then of that share), so that the cost stays bounded.
+AuxK is dense over the dead latents alone; where many are dead, a share of the rows stands for the batch (A, E and B are
+then of that share), so that the cost stays bounded.
 """
 
 import math

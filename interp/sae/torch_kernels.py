@@ -1,7 +1,6 @@
 """The sparse operations of a training step, written with torch: pick, decode, gradients, update.
 
-Everything after the pick works on `SparseCodes`, so nothing of size [row, d_sae] or [row·k, d] is made. With p for an
-entry of the codes, standing on row i and latent j:
+Nothing of size [row, d_sae] or [row·k, d] is made behind the pick. p is an entry of the codes, of row i and latent j:
 
     pick       z = the k largest positive pre-activations of each row (`top_k`), the n largest of all rows
                (`batch_top_k`), or those above a threshold (`above`); from bfloat16, a shortlist to `rescore`
@@ -12,8 +11,8 @@ entry of the codes, standing on row i and latent j:
     update     Adam, with the gradient parallel to a unit-norm row removed and the norm put back to one
 
 All but the picks and the update are made of two sums, `_bags` and `_dots`; a backend replaces these and what it can do
-better. This one runs on any device and dtype, and is the twin that the others are tested against. Results are
-deterministic; of equal pre-activations the first stays.
+better. This one is the twin that the others are tested against. Results are deterministic; of equal pre-activations the
+first stays.
 """
 
 import itertools

@@ -7,7 +7,7 @@
     train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
     train_sweep(store, hook, [config, …])               several at once
-    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs meanwhile (`stream`)
+    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs meanwhile (`interp.stream`)
 
 A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
 training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
@@ -17,8 +17,7 @@ batch; the first one writes.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,8 @@ from interp.processes import Processes, processes, torch_on_one_thread
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import SAE
 from interp.sae.site import Source, Store
-from interp.sae.stream import ActivationStream
-from interp.sae.training_run import Log, Row, TrainingRun
+from interp.sae.training_run import Log, TrainingRun
+from interp.stream import ActivationStream
 
 
 def train_sae(
@@ -55,7 +54,7 @@ def train_sae(
     """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
 
     tokens: those that a model runs on, which is then given in the place of a store; `harvesting` are options of
-    `harvest` and `buffer_bytes` (`stream.ActivationStream`).
+    `harvest` and `buffer_bytes` (`interp.stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
 
     Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
@@ -98,9 +97,9 @@ def train_sweep(
     clock = _Clock(checkpoint_seconds, progress)
     source = _source(store, hook, target, tokens, harvesting, clock)
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
-    logs = [partial(_with_number, log, i) if callable(log) else log for i in range(len(configs))]
-    each = zip(configs, folders, logs, strict=True)
+    logs = [_numbered(log, i) for i in range(len(configs))]
     with locked(out, source.processes):
+        each = zip(configs, folders, logs, strict=True)
         runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
         return _train(source, runs, clock)
 
@@ -123,8 +122,8 @@ def _source(
     return Source(store, hook, target, processes())
 
 
-def _with_number(log: Callable[[Row], None], run: int, row: Row) -> None:
-    log({"run": run, **row})
+def _numbered(log: Log, run: int) -> Log:
+    return (lambda row: log({"run": run, **row})) if callable(log) else log
 
 
 def _check_log(log: Log, out: object) -> None:

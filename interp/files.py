@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +162,11 @@ def splitmix64(x: Any) -> Any:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def shuffled(n: int, seed: int, *key: int) -> Int64[np.ndarray, " n"]:
+    """0..n-1 in the order that a seed and further numbers give."""
+    return np.random.default_rng([seed % 2**64, *key]).permutation(n)
 
 
 def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarray, "..."]:

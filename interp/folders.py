@@ -95,6 +95,15 @@ def verify(path: str | Path) -> None:
                 return
 
 
+def check_size(file: Path, n_bytes: int, remedy: str) -> None:
+    """Raises ValueError for a file that is missing, or of another size."""
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: {remedy}")
+    if (found := file.stat().st_size) != n_bytes:
+        said = "truncated" if found < n_bytes else "altered"
+        raise ValueError(f"{file} is {said}: {found} bytes, {n_bytes} were written; {remedy}")
+
+
 def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     """Whether all files that the folder's manifest lists are there, in their size."""
     places = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
@@ -154,12 +163,8 @@ def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
     file = folder / name
-    if not file.is_file():
-        raise ValueError(f"{file} is missing: {_remedy(folder)}")
+    check_size(file, entry["bytes"], _remedy(folder))
     found = file.stat()
-    if found.st_size != entry["bytes"]:
-        said = "truncated" if found.st_size < entry["bytes"] else "altered"
-        raise ValueError(f"{file} is {said}: {found.st_size} bytes, {entry['bytes']} were written; {_remedy(folder)}")
     key = str(file), found.st_ino, found.st_size, found.st_mtime_ns
     if "sha256" not in entry or key in _verified or os.environ.get("INTERP_VERIFY") == "0":
         return

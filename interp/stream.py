@@ -21,12 +21,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, Shard
-from interp.activations.batches import gather
+from interp.activations.batches import check_state, gather
 from interp.activations.moments import running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.store import named_hooks
 from interp.checks import is_constant
-from interp.files import Progress, digest_json, no_progress
+from interp.files import Progress, digest_json, no_progress, shuffled
 from interp.hooks import Model, evaluating
 from interp.model_rows import Passes
 from interp.processes import part_of, torch_on_all_threads
@@ -146,7 +146,7 @@ class _StreamBatches(Iterator[Tensor]):
         while filled < self.batch_size:
             acts = self.stream.chunk(self._sequences()).acts
             n_rows = len(acts[self.hooks[0]])
-            order = torch.from_numpy(self._generator(self._epoch, self._chunk).permutation(n_rows))
+            order = torch.from_numpy(shuffled(n_rows, self.seed, self._epoch, self._chunk))
             rows = order[self._row : self._row + self.batch_size - filled]
             gather([acts[name] for name in self.hooks], rows, batch[filled : filled + len(rows)])
             filled, self._row = filled + len(rows), self._row + len(rows)
@@ -160,23 +160,17 @@ class _StreamBatches(Iterator[Tensor]):
         return {**at, "seed": self.seed, "source": self.stream.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        mine = self.state_dict()
-        for key in ("seed", "source"):
-            if state[key] != mine[key]:
-                raise ValueError(f"the state is of an iterator with {key}={state[key]!r}, this one has {mine[key]!r}")
+        check_state(state, self.state_dict())
         self._epoch, self._chunk, self._row = state["epoch"], state["chunk"], state["row"]
 
     def _sequences(self) -> Int[Tensor, " seq"]:
         """Those of the chunk, ascending."""
-        order = self._generator(self._epoch).permutation(len(self.stream.passes.tokens))
+        order = shuffled(len(self.stream.passes.tokens), self.seed, self._epoch)
         return torch.from_numpy(np.sort(np.array_split(order, self.stream.n_chunks)[self._chunk]))
-
-    def _generator(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed % 2**64, *key])
 
 
 def _statistics_of(sums: Float[Tensor, " d_plus_2"], rows: Float[Tensor, "row d"]) -> ActivationStatistics:
     if not len(rows):
         raise ValueError("every row that the statistics are made of is above a norm limit: nothing is left to train on")
-    picked = np.random.default_rng([0, len(rows)]).permutation(len(rows))[: sample_rows(rows.shape[1])]
+    picked = shuffled(len(rows), 0, len(rows))[: sample_rows(rows.shape[1])]
     return statistics_of(sums, len(rows), rows[torch.from_numpy(picked)])

@@ -88,7 +88,6 @@ def test_batches_run_on_over_the_end_of_an_epoch(tmp_path):
     store = store_of(numbered(100), tmp_path)
     sizes = [len(batch) for batch in store.batches("activations", 30, epochs=2)]
     assert sizes == [30] * 6 + [20] and len(store.batches("activations", 30, epochs=2)) == 7
-    assert [len(b) for b in store.batches("activations", 30, epochs=2, drop_last=True)] == [30] * 6
     endless = store.batches("activations", 70, epochs=None)
     order = order_of(next(endless) for _ in range(10))
     epochs = [order[i : i + 100] for i in range(0, 700, 100)]
@@ -137,7 +136,7 @@ def test_the_order_of_rows_is_the_plain_one(tmp_path, n_rows, rows_per_shard, se
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-@pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"shuffle": False}])
+@pytest.mark.parametrize("options", [{}, {"shuffle": False}])
 def test_the_slices_of_all_parts_are_the_batch(tmp_path, count, options):
     store = store_of(numbered(173), tmp_path)
     parts = [store.batches("activations", 20, 1, epochs=3, **options, part=(r, count)) for r in range(count)]

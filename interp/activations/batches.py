@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.files import shuffled
 from interp.processes import part_of
 
 _CHUNK_ROWS = 512
@@ -58,7 +59,6 @@ class ActivationBatches(Iterator[Tensor]):
         seed: int = 0,
         shuffle: bool = True,
         epochs: int | None = 1,
-        drop_last: bool = False,
         part: tuple[int, int] = (0, 1),
     ):
         if epochs is not None and epochs < 1:
@@ -68,7 +68,7 @@ class ActivationBatches(Iterator[Tensor]):
         self.columns, self.shard_rows, self.batch_size, self.part = columns, shard_rows, batch_size, part
         self.hook_names = tuple(column.hook_name for column in columns)
         self.widths = tuple(column.d for column in columns)
-        self.seed, self.shuffle, self.epochs, self.drop_last = seed, shuffle, epochs, drop_last
+        self.seed, self.shuffle, self.epochs = seed, shuffle, epochs
         part_of(batch_size, *part)  # refuses a part that is none
         self._n_rows, self._row = sum(shard_rows), 0
         self._shards = _ShardsAhead(columns, max(shard_rows))
@@ -80,14 +80,13 @@ class ActivationBatches(Iterator[Tensor]):
         """Batches in all, from the start."""
         if self.epochs is None:
             raise TypeError("an endless iterator has no length")
-        rows = self.epochs * self._n_rows
-        return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
+        return -(-self.epochs * self._n_rows // self.batch_size)
 
     def __next__(self) -> Float[Tensor, "batch d"]:
         wanted = self.batch_size
         if self.epochs is not None:
             wanted = min(wanted, self.epochs * self._n_rows - self._row)
-        if wanted <= 0 or (self.drop_last and wanted < self.batch_size):
+        if wanted <= 0:
             self._shards, self._acts, self._entered = _ShardsAhead(self.columns, max(self.shard_rows)), [], None
             raise StopIteration  # without the thread and the shards in memory
         mine = part_of(wanted, *self.part)
@@ -106,10 +105,7 @@ class ActivationBatches(Iterator[Tensor]):
         return {"row": self._row, "seed": self.seed, "shuffle": self.shuffle, "source": source}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        mine = self.state_dict()
-        for key in ("seed", "shuffle", "source"):
-            if state[key] != mine[key]:
-                raise ValueError(f"the state is of an iterator with {key}={state[key]!r}, this one has {mine[key]!r}")
+        check_state(state, self.state_dict())
         self._row = state["row"]
 
     def _enter(self, row: int) -> "_Place":
@@ -121,21 +117,18 @@ class ActivationBatches(Iterator[Tensor]):
             more = self.epochs is None or following < self.epochs * self._n_rows
             self._acts = self._shards.get(place.shard, self._find(following).shard if more else None)
             n_rows = len(self._acts[0])
-            order = self._generator(place.epoch, place.shard).permutation(n_rows) if self.shuffle else np.arange(n_rows)
+            order = shuffled(n_rows, self.seed, place.epoch, place.shard) if self.shuffle else np.arange(n_rows)
             self._order, self._entered = torch.from_numpy(order), (place.epoch, place.shard)
         return place
 
     def _find(self, row: int) -> "_Place":
         epoch, row = divmod(row, self._n_rows)
         n_shards = len(self.shard_rows)
-        shards = self._generator(epoch).permutation(n_shards) if self.shuffle else np.arange(n_shards)
+        shards = shuffled(n_shards, self.seed, epoch) if self.shuffle else np.arange(n_shards)
         ends = np.array(self.shard_rows)[shards].cumsum()
         slot = int(np.searchsorted(ends, row, side="right"))
         shard = int(shards[slot])
         return _Place(epoch, shard, row - int(ends[slot]) + self.shard_rows[shard])
-
-    def _generator(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed % 2**64, *key])
 
 
 class _Place(NamedTuple):
@@ -181,6 +174,13 @@ def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: li
     if not memory:
         memory.extend(torch.empty(longest, column.d, dtype=column.dtype) for column in columns)
     return [column.read(shard, into) for column, into in zip(columns, memory, strict=True)]
+
+
+def check_state(state: dict[str, Any], mine: dict[str, Any]) -> None:
+    """Raises ValueError for one of another iterator."""
+    for key in ("seed", "shuffle", "source"):
+        if state.get(key) != mine.get(key):
+            raise ValueError(f"the state is of an iterator with {key}={state.get(key)!r}, this one has {mine[key]!r}")
 
 
 def gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:

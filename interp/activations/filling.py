@@ -20,7 +20,7 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
-from interp.files import atomic, splitmix64, tensors_header, write_tensors
+from interp.files import atomic, shuffled, splitmix64, tensors_header, write_tensors
 
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024
@@ -140,8 +140,7 @@ class FillingShards:
             if sum(map(len, parts)) >= n_rows:
                 break
         rows = torch.cat(parts)
-        picked: Int[np.ndarray, " row"] = np.random.default_rng([seed % 2**64, len(rows)]).permutation(len(rows))
-        return rows[torch.from_numpy(picked[:n_rows])]
+        return rows[torch.from_numpy(shuffled(len(rows), seed, len(rows))[:n_rows])]
 
     def _partial(self, shard: int) -> Path:
         return self.out / f"shard-{shard:05d}.partial"

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 from interp.checks import Amount, Count, Digest, FileName, Finite, validated
 from interp.files import digest, read_json, tensors_header
+from interp.folders import check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
@@ -211,13 +212,7 @@ def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
     """Raises ValueError for a file that is missing, or of another size than the manifest says."""
     sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
     for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
-        file = path / name
-        if not file.exists():
-            raise ValueError(f"{file} is missing: {REMEDY}")
-        found = file.stat().st_size
-        if found != size:
-            what = "truncated" if found < size else "altered"
-            raise ValueError(f"{file} is {what}: {found} bytes, {size} were written; {REMEDY}")
+        check_size(path / name, size, REMEDY)
 
 
 def _altered(file: Path, what: str) -> ValueError:

@@ -179,19 +179,16 @@ class ActivationStore:
         seed: int = 0,
         shuffle: bool = True,
         epochs: int | None = 1,
-        drop_last: bool = False,
         part: tuple[int, int] = (0, 1),
     ) -> "ActivationBatches":
         """Batches of rows in float32; endless if `epochs` is None. Of several hooks: their activations side by side.
 
-        Batches run on over the end of an epoch, so only the very last may be short (and goes with `drop_last`).
+        Batches run on over the end of an epoch, so only the very last may be short.
         Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
         store, `shuffle` and `seed`, and on nothing else. `part=(rank, count)` gives the rank's slice of each batch.
         """
         columns, rows = self.columns(hook), self.shard_rows
-        return ActivationBatches(
-            columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, drop_last=drop_last, part=part
-        )
+        return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
         """How the rows of hooks are read into memory that is there already."""

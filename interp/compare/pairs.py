@@ -24,6 +24,7 @@ from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import scanned, tensor_digest
 from interp.hooks import own_hook
+from interp.metrics.measures import column
 from interp.sae import SAE, load_sae
 
 
@@ -55,8 +56,7 @@ class Side:
         """Latents that fire on MIN_FIRED rows; all of a dictionary without a scan."""
         if self.features is None:
             return np.arange(self.d_sae)
-        table = self.features.table().sort_values("latent")
-        return np.flatnonzero(table["n_active"].to_numpy() >= MIN_FIRED)
+        return np.flatnonzero(column(self.features, "n_active") >= MIN_FIRED)
 
     @property
     def origins(self) -> dict[str, str]:

@@ -16,10 +16,9 @@ Sign: + where a large value is said to mean one meaning, − where a small one i
     burstiness                 +     firings / sequences fired in                   folklore           topics only
     density                    −     share of tokens it fires on                    control            no meaning
 
-P is of the tokens at an offset from the firings (0 is the firing token itself), U of the text's unigrams, KL = KL(P‖U):
-KL / (KL + H(P)) is the share of P's cross-entropy under U that P's own shape explains, 0 for any text, 1 for always one
-token. A word is a token with all its variants in case and space. `context_coherence` is the verdict's own evidence
-(`monosemanticity.evidence`), and taken there.
+P is of the tokens at an offset from the firings (0 is the firing token itself), U of the text's unigrams: KL(P‖U) over
+KL(P‖U) + H(P), P's cross-entropy under U, is 0 for any text and 1 for always one token. A word is a token with all its
+variants in case and space. `context_coherence` is the verdict's own evidence, and taken there.
 
 To add a measure, write its function here under `@measure`: its column in a ranking, its row of `ranking_evidence` and
 its null (`nulls`) follow. What a measure fails at is what it takes for meaning. Token-ness: a feature of one abstract
@@ -91,7 +90,6 @@ def measure_values(
 
 @measure(sign=-1, null="shift")
 def token_entropy(features: FeatureStore) -> Values:
-    """Nats."""
     return column(features, "token_entropy")
 
 
@@ -146,9 +144,8 @@ def concept_table(features: FeatureStore, neurons: FeatureStore) -> pd.DataFrame
     of unlike tokens or labels."""
     for what in ("tokens", "labels"):
         if len({each[what] for each in map(scanned, (features, neurons)) if what in each}) > 1:
-            raise ValueError(
-                f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
-            )
+            said = f"{neurons.path} is a scan with other {what} than {features.path}"
+            raise ValueError(f"{said}: scan both with the same")
     best, rival = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
     table = best.join(rival, how="left").reset_index()
     table = table.rename(columns={"latent_feature": "feature", "latent_neuron": "neuron", "n_label_feature": "n_label"})
@@ -173,11 +170,10 @@ def density(features: FeatureStore) -> Values:
 
 
 class TokensAround(NamedTuple):
-    """NaN where no firing has a token at the offset."""
+    """NaN where no firing has a token at the offset. Entropies are in nats."""
 
     offsets: tuple[int, ...]
     entropy: Float64[np.ndarray, "d_sae offset"]
-    """Nats."""
     concentration: Float64[np.ndarray, "d_sae offset"]
     n_80: Float64[np.ndarray, "d_sae offset"]
     """The smallest number of tokens that hold 80 % of the firings."""

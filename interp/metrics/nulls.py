@@ -25,7 +25,7 @@ is skewed, and its band is as if it were not. Of dense latents in much text fewe
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ from interp.codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.scan import check_labelled, labels_digest, scanned
-from interp.metrics.measures import MEASURES, Values, column
+from interp.metrics.measures import MEASURES, Null, Values, column
 from interp.metrics.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale, null_scale
 from interp.monosemanticity.evidence import Evidence
 from interp.monosemanticity.firings import CodeChunk
@@ -78,25 +78,20 @@ class SampledCodes:
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """A store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
-        features = self._features
-        masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
-        config = {name: features.meta["settings"][name] for name in ("n_before", "n_after")}
-        config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
-        settings = ScanConfig(n_tokens=1, n_logits=1, **config)
-        vocab = features.vocab
-        return FeatureStore.from_codes(
-            features.tokens, self._shifted_codes(), folder, vocab=vocab, labels=masks, settings=settings
-        )
-
-    def _shifted_codes(self) -> SparseCodes:
-        n_rows, n_units, n_shifts = self._features.tokens.numel(), len(self.units), len(self.shifts)
+        features, n_units, n_shifts = self._features, len(self.units), len(self.shifts)
+        n_rows = features.tokens.numel()
         rows, units, values = (np.concatenate(each) for each in zip(*self._parts, strict=True))
         place = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
         latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
         entries = np.tile(values, n_shifts), (place, latents)
         shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()
         tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
-        return SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
+        codes = SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
+        masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
+        config = {name: features.meta["settings"][name] for name in ("n_before", "n_after")}
+        config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
+        options: dict[str, Any] = {"labels": masks, "settings": ScanConfig(n_tokens=1, n_logits=1, **config)}
+        return FeatureStore.from_codes(features.tokens, codes, folder, vocab=features.vocab, **options)
 
 
 class RandomDirections(FeatureStore):
@@ -132,22 +127,24 @@ def measure_scales(
     labels: the masks that were scanned; without them a measure of labels has none.
     """
     tested = {name: np.where(evidence.testable, own, np.nan) for name, own in values.items()}
-    wanted = {name: MEASURES[name].null for name, own in tested.items() if np.isfinite(own).any()}
-    n_active = column(features, "n_active")
-    found = {}
+    wanted: dict[str, list[str]] = {null: [] for null in get_args(Null)}
+    for name, own in tested.items():
+        if np.isfinite(own).any():
+            wanted[MEASURES[name].null].append(name)
+    n_active, found = column(features, "n_active"), {}
     with TemporaryDirectory() as folder:
-        shifted = sample.shifted(labels, folder) if "shift" in wanted.values() else features
-        for name in (name for name, null in wanted.items() if null == "shift"):
+        shifted = sample.shifted(labels, folder) if wanted["shift"] else features
+        for name in wanted["shift"]:
             nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
             nulls[:, sample.units] = MEASURES[name](shifted, twin).reshape(len(sample.shifts), -1)
             if np.isfinite(nulls).any():
                 found[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
-    if "directions" in wanted.values() and features.W_dec is not None and features.W_dec.any():
+    if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
         random = RandomDirections(features, seed)
-        for name in (name for name, null in wanted.items() if null == "directions"):
+        for name in wanted["directions"]:
             nulls = MEASURES[name](random, twin)
             found[name] = normal_scale(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
-    for name in (name for name, null in wanted.items() if null == "ranks"):
+    for name in wanted["ranks"]:
         with np.errstate(divide="ignore"):
             found[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * evidence.effective_groups))
     return found

@@ -238,7 +238,7 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
         assert row.total_change == pytest.approx((total["loss"] + total["later"]) / total["n"], rel=1e-6, abs=1e-9)
         if len(said) >= 4:
             assert row.gradient_agreement == pytest.approx(spearmanr(said, done).statistic)
-        order = logs.argsort(descending=True)
+        order = torch.tensor([token for token in logs.argsort(descending=True) if (tokens == token).any()])
         assert list(row.likelier_tokens) == order[:3].tolist()
         assert list(row.less_likely_tokens) == order.flip(0)[:3].tolist()
         np.testing.assert_allclose(row.likelier, logs[order[:3]], rtol=1e-4)

@@ -10,18 +10,19 @@ latent ablated at all its firings (x − z_j d_j, the rest of x kept):
     kl                    mean of KL(p ‖ p') at the firings, nats
     null_loss_change      the same two with as long a change along other latents, another at each position: any change
     null_kl               costs a model that is right on average its KL, so that a latent helps where it costs more
-    gradient_effect       −z_j d_j · gradient of the sequence's loss, summed, per firing: what total_change is to first
-                          order
+    gradient_effect       sum of −z_j d_j · gradient of the sequence's loss, per firing: total_change to first order
     gradient_agreement    Spearman of the two over the latent's sequences
     integrated_effect     as gradient_effect, with the gradient averaged along the way from x to x − z_j d_j, and
     integrated_agreement  its Spearman; both where `integrated_steps` are asked for
-    likelier_tokens       the tokens with the largest mean of log p − log p' at the firings; `likelier` has the nats
+    likelier_tokens       the text's tokens with the largest mean of log p − log p' at the firings; `likelier`: its nats
     less_likely_tokens    the smallest, `less_likely`
 
 `_low` and `_high` are a 95 % interval: Student's t of the jackknife over sequences, of √kl for kl. Tails are heavy, and
-few sequences cover less: on the demo 89 % by 4 of them, 93 % by 16, 95 % by 64; kl 84 %, 91 %, 95 %. Tokens that the
-scan left out (BOS, rows above the norm limit) are neither changed nor counted. In half precision, changes below its
-steps are lost.
+few sequences cover less: on the demo 89 % by 4, 93 % by 16, 95 % by 64; kl 84 %, 91 %, 95 %. Tokens that the scan left
+out (BOS, rows above the norm limit) neither change nor count. In half precision changes below its steps are lost.
+
+Failing: of two latents that say the same each does little. A gradient and an ablation of the same few sequences share
+their noise: on the demo they agree over latents by 0.66 with 4 sequences, by 0.34 with all.
 """
 
 from collections.abc import Sequence
@@ -132,7 +133,8 @@ class _Ablations:
     ):
         self.tokens, self.downstream, self.dictionary = features.tokens, downstream, dictionary
         self.present = features.codes.present(0, len(features.codes)).view(self.tokens.shape)
-        self.n_tokens, self.steps = min(n_tokens, downstream.d_vocab), steps
+        self.occurring, self.steps = self.tokens.unique().long(), steps
+        self.n_tokens = min(n_tokens, len(self.occurring))
         self.gradients = ("gradient", "integrated") if steps else ("gradient",)
         self.progress, self.n_pairs = progress, n_pairs
         self.done, self.found = 0, 0  # pairs, and those in which the latent fires
@@ -159,10 +161,10 @@ class _Ablations:
             self.done += len(latent)
             self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
         by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
-        likelier = likelier.cpu() / by_latent["firings"].sum(1, keepdim=True).float()
+        likelier = likelier.cpu()[:, self.occurring] / by_latent["firings"].sum(1, keepdim=True).float()
         top, bottom = (likelier.topk(self.n_tokens, dim=1, largest=largest) for largest in (True, False))
-        tokens = {"likelier_tokens": top.indices, "likelier": top.values}
-        tokens |= {"less_likely_tokens": bottom.indices, "less_likely": bottom.values}
+        tokens = {"likelier_tokens": self.occurring[top.indices], "likelier": top.values}
+        tokens |= {"less_likely_tokens": self.occurring[bottom.indices], "less_likely": bottom.values}
         table = _table(latents.numpy(), {name: values.numpy() for name, values in by_latent.items()}, self.gradients)
         return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
 
@@ -214,9 +216,8 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
     means = {name: of for name, of in _MEANS.items() if of[0] != "integrated" or "integrated" in gradients}
     for name, (above, below) in means.items():
         table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
-        table[f"{name}_low"], table[f"{name}_high"] = _interval(
-            sums[above], sums[below], fires, name in ("kl", "null_kl")
-        )
+        squared = name in ("kl", "null_kl")
+        table[f"{name}_low"], table[f"{name}_high"] = _interval(sums[above], sums[below], fires, squared)
     for name in gradients:
         table[f"{name}_agreement"] = _agreements(sums, name, n)
     return pd.DataFrame(table)

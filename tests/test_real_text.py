@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from interp.benchmark.glosses import Sense, Synonyms, synonyms
-from interp.benchmark.lemma_text import Counted, above_null, counted, cross_lingual, lemma_text
+from interp.benchmark.judged import Counted, above_null, counted, cross_lingual
+from interp.benchmark.lemma_text import Sense, Synonyms, lemma_text, synonyms
 from interp.cli import main
 from interp.codes import SparseCodes
 from interp.monosemanticity.verdicts import wilson

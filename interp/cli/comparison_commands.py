@@ -156,7 +156,7 @@ def _real_text(seeds: int, latents: int, bar: Bar) -> "RealText":
 
 
 def _say(real: "RealText") -> None:
-    from interp.benchmark.lemma_text import above_null
+    from interp.benchmark.judged import above_null
     from interp.benchmark.scores import verdicts_of
 
     lemmas, senses = real.joined

@@ -31,9 +31,8 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.benchmark.factors import FactorText
-from interp.benchmark.glosses import Synonyms, Verses, synonyms
-from interp.benchmark.judged import Basis, judge_latents, judge_world
-from interp.benchmark.lemma_text import Counted, Joined, LemmaText, counted, cross_lingual, lemma_text
+from interp.benchmark.judged import Basis, Counted, Joined, counted, cross_lingual, judge_latents, judge_world
+from interp.benchmark.lemma_text import LemmaText, Synonyms, Verses, lemma_text, synonyms
 from interp.benchmark.planted_latents import WorldConfig, world_of
 from interp.benchmark.rivals import residual_vectors
 from interp.benchmark.truth import Truth

@@ -17,8 +17,7 @@ import torch
 from interp.baselines import NeuronDictionary, RandomDictionary
 from interp.code_store import CodeStore
 from interp.codes import SparseCodes
-from interp.features import passes
-from interp.features.feature import joined_pieces
+from interp.features import joined_pieces, passes
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
 from interp.features.passes import SCHEMAS
 from interp.harvest import harvest

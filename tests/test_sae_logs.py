@@ -46,7 +46,7 @@ def cut_and_go_on(store, out, monkeypatch, log) -> None:
     due = iter([False] * 7 + [True] + [False] * 99)
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", cut)
-        patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+        patch.setattr("interp.sae._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, topk(), out, log=log)
     assert len(metrics(out)) == 12
@@ -133,7 +133,7 @@ def test_logs_that_cannot_be_are_refused_before_training(store, tmp_path, monkey
         train_sae(store, HOOK, topk(), tmp_path / "run", log="wanddb")
     with pytest.raises(ValueError, match="name one with out="):
         train_sae(store, HOOK, topk(), log="tensorboard")
-    monkeypatch.setattr("interp.sae.training.find_spec", lambda name: None)
+    monkeypatch.setattr("interp.sae.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="not installed: pip install tensorboard"):
         train_sae(store, HOOK, topk(), tmp_path / "run", log="tensorboard")
     assert not (tmp_path / "run").exists()

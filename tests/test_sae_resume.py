@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from interp import processes
+from interp import processes, sae
 from interp.activations import ActivationStore, join_stores
 from interp.sae import (
     BatchTopKConfig,
@@ -32,7 +32,6 @@ from interp.sae import (
     TopKConfig,
     learner,
     train_sae,
-    training,
     training_run,
 )
 from interp.sae.site import Site
@@ -63,7 +62,7 @@ class Job(NamedTuple):
         both = join_stores({name: ActivationStore.open(stores / name) for name in ("a", "b")})
         torch.set_num_threads(self.threads)
         processes._MIN_WORK = 1
-        training._Clock.due = lambda clock: clock.steps % self.every == 0
+        sae._Clock.due = lambda clock: clock.steps % self.every == 0
         train_sae(both, self.hook, self.config, out, target=self.target)
 
     @property

@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import interp.sae
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
-from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
+from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae
 from interp.sae.architectures.thresholds import rise
 from interp.sae.learner import Learner
 from interp.sae.site import Site
@@ -165,7 +166,7 @@ def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, m
     due = iter([False] * 21 + [True] + [False] * 99)
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", cut_at_24)
-        patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+        patch.setattr("interp.sae._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, config, tmp_path / "cut")
     assert len(metrics(tmp_path / "cut")) == 24
@@ -246,7 +247,7 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
     due = iter([False] * 11 + [True] + [False] * 99)
     monkeypatch.setattr(Learner, "step", timed)
     monkeypatch.setattr("interp.sae.training_run.LOGGED_STEPS", 5)
-    monkeypatch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+    monkeypatch.setattr("interp.sae._Clock.due", lambda self: next(due))
     monkeypatch.setattr("interp.sae.training_run.time.perf_counter", lambda: seconds)
     with pytest.raises(Cut):
         train_sae(store, HOOK, topk(), tmp_path)
@@ -272,9 +273,14 @@ def test_what_names_nothing_or_a_hook_twice_is_refused(store):
 
 
 def test_torchs_threads_rest_while_batches_are_read(store, monkeypatch):
-    seen, check, before = [], training._check_finite, torch.get_num_threads()
+    seen, check, before = [], interp.sae._check_finite, torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(training, "_check_finite", lambda *given: (seen.append(torch.get_num_threads()), check(*given)))
+
+    def look(*given):
+        seen.append(torch.get_num_threads())
+        check(*given)
+
+    monkeypatch.setattr("interp.sae._check_finite", look)
     train_sae(store, HOOK, topk(tokens=512))
     seen.append(torch.get_num_threads())
     torch.set_num_threads(before)

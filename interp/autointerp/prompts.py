@@ -22,7 +22,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from interp.explain.vocabulary import plain_strings
-from interp.features.feature import joined_pieces
+from interp.features import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.monosemanticity.firings import chunks
 

@@ -30,8 +30,8 @@ from interp.files import write_text
 from interp.hooks import UNNAMED
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
+from interp.sae import train_sae
 from interp.sae.architectures import config_from_dict
-from interp.sae.training import train_sae
 
 TABLES = {"ranking": "ranking/ranking.parquet", "features": "features/features.parquet"}
 SHARES = ("monosemantic", "polysemantic", "lexical")

@@ -3,4 +3,96 @@
 The firings are laid out by latent once; each table is then a function of a latent's rows and values. Everything is
 counted exactly unless its module says otherwise, and no result depends on how the rows were cut into chunks: counts are
 integers, sums run in token order, and samples keep the smallest hashes.
+
+`Feature` is one of them as a person looks at it: the facts of its row in the table, its verdict, and its strongest
+examples. In a notebook it shows itself: its verdict and rule where it was ranked, its token statistics, and each
+example's tokens shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters that they make. Text
+from the corpus is escaped.
 """
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from interp.notebook import Markup, card, interval_mark, verdict_mark
+
+_SHOWN = 5
+_STRAY = r"(⟨[0-9a-f]{2}⟩)"
+
+
+@dataclass(frozen=True)
+class Feature:
+    latent: int
+    facts: pd.Series
+    """The latent's row of the table `features`."""
+    examples: pd.DataFrame
+    """Its strongest firings, rows of the table `examples`, the strongest first."""
+    vocab: list[str]
+    verdict: pd.Series | None = None
+    """The latent's row of the ranking, where there is one."""
+
+    def __repr__(self) -> str:
+        if not self.facts.n_active:
+            return f"latent {self.latent}: never fires"
+        token = repr(self.vocab[self.facts.top_token])
+        fires = f"fires on {self.facts.density:.3%} of the tokens, at most at {self.facts['max']:.3g}"
+        return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
+
+    def _repr_html_(self) -> str:
+        lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
+        for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
+            tokens = self.facts[column]
+            if hasattr(tokens, "__len__"):  # null where the scan was given no logits
+                shown = ", ".join(f"<code>{escape(self.vocab[t])}</code>" for t in tokens if t < len(self.vocab))
+                lines.append(Markup(f"{name} logits: {shown}"))
+        lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
+        return card(repr(self), *lines)
+
+    def _shaded(self, example: Any) -> Markup:
+        """The tokens of an example, each as orange as the latent is active on it."""
+        spans = []
+        for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
+            value = max(float(example.values[token]) for token in tokens)
+            share = 0.8 * value / float(self.facts["max"])
+            style = f' style="background:rgba(255,140,0,{share:.2f})"' if share > 0 else ""
+            spans.append(f'<span{style} title="{value:.3g}">{_line(text)}</span>')
+        return Markup(f'<span style="white-space:pre-wrap">{"".join(spans)}</span>')
+
+
+def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Pieces of a text and the places of their tokens: a token as it stands, but stray bytes, of one or of several in a
+    row, as the characters that they make."""
+    units = [(unit, place) for place, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
+    for is_stray, run in groupby(units, lambda unit: re.fullmatch(_STRAY, unit[0]) is not None):
+        own = list(run)
+        if not is_stray:
+            yield from ((text, [place]) for text, place in own)
+            continue
+        read = bytes(int(byte[1:3], 16) for byte, _ in own).decode("utf-8", "surrogateescape")
+        start = 0
+        for character in read:
+            stop = start + len(character.encode("utf-8", "surrogateescape"))
+            is_whole = stop > start + 1 or character.isascii()
+            yield character if is_whole else own[start][0], [place for _, place in own[start:stop]]
+            start = stop
+
+
+def _line(token: str) -> str:
+    """A token as HTML, its line ends as marks, so that an example is one line of text."""
+    return escape(token.replace("\n", "↵"))
+
+
+def _judged(row: pd.Series) -> Markup:
+    """The verdict, its probability, and the rule with its F1 on held-out text."""
+    tested = row["monosemanticity"] == row["monosemanticity"]
+    parts = [verdict_mark(str(row["verdict"]), bool(row["sure"]) or not tested)]
+    if tested:
+        parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
+    if row.get("explanation"):
+        parts.append(Markup(f"{escape(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})"))
+    return Markup(" · ".join(parts))

@@ -24,10 +24,10 @@ from interp.activations.outliers import limit_on
 from interp.checks import check_finite, check_token_ids, validated
 from interp.code_store import META, REMEDY, CodeStore
 from interp.codes import Dictionary, SparseCodes
+from interp.features import Feature
 from interp.features.chunks import ScanConfig, fit_half
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
-from interp.features.feature import Feature
 from interp.features.passes import SCHEMAS
 from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_meta, tensor_digest
 from interp.files import Progress, open_tensors, read_any_json

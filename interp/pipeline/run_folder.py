@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from interp.activations import ActivationStore
     from interp.controls import Nulls
-    from interp.features.feature import Feature
+    from interp.features import Feature
     from interp.features.feature_store import FeatureStore
     from interp.sae import SAE
     from models.tokenizer import Tokenizer

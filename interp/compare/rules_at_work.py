@@ -30,16 +30,16 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float32, Int, Int64
-from torch import Tensor
 
 from interp.codes import Dictionary, SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap
-from interp.effects.interventions import Place, columns, place_of
+from interp.effects.interventions import place_of
+from interp.effects.steering import activations
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
 from interp.features.feature_store import FeatureStore
 from interp.files import ratio
-from interp.hooks import Model, capture, evaluating, module_of, to_model
+from interp.hooks import Model
 from interp.metrics.twins import encoded_rows
 from interp.monosemanticity.firings import CodeSource
 
@@ -70,25 +70,16 @@ def sensitivity(
         raise ValueError(f"windows={windows} must be at least 1, and sequences ({features.n_ctx}) {_WINDOW} tokens")
     text = Text.read(features.tokens.numpy(), features.vocab, spelt=features.is_spelt)
     writer, place, rows = _Writer(text, seed), place_of(model, hook, dictionary), []
-    with evaluating(module_of(model)):
-        for latent, rule in rules.items():
-            before, after, at = writer.windows(rule, windows)
-            fires = np.zeros((2, 0))
-            if len(at):
-                tokens = to_model(module_of(model), torch.from_numpy(np.concatenate([after, before])))
-                acts = capture(module_of(model), tokens, {hook: place.reads})[hook]
-                fires = _fires(place, dictionary, acts, latent, np.tile(at, 2)).reshape(2, -1)
-            told = bootstrap(fires[0].astype(float), seed=seed)
-            rows.append((latent, len(at), *told, float(fires[1].mean()) if len(at) else np.nan))
+    for latent, rule in rules.items():
+        before, after, at = writer.windows(rule, windows)
+        fires = np.zeros((2, 0))
+        if len(at):
+            tokens = torch.from_numpy(np.concatenate([after, before]))
+            z = activations(model, place, dictionary, latent, tokens).numpy(force=True)
+            fires = (z[np.arange(len(z)), np.tile(at, 2)] > 0).reshape(2, -1)
+        told = bootstrap(fires[0].astype(float), seed=seed)
+        rows.append((latent, len(at), *told, float(fires[1].mean()) if len(at) else np.nan))
     return pd.DataFrame(rows, columns=["latent", "n", "sensitivity", "low", "high", "unchanged"])
-
-
-def _fires(
-    place: Place, dictionary: Dictionary, acts: Tensor, latent: int, at: Int[np.ndarray, " window"]
-) -> Bool[np.ndarray, " window"]:
-    codes, usable = place.codes(dictionary, acts)
-    z = columns(codes, torch.tensor([latent], device=codes.latents.device))[:, 0] * usable
-    return (z.view(acts.shape[:2])[torch.arange(len(at)), torch.from_numpy(at)] > 0).numpy(force=True)
 
 
 class _Writer:

@@ -32,7 +32,7 @@ from interp.codes import Dictionary
 from interp.effects.steering_scores import FiringByToken
 from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress, ratio
+from interp.files import ratio
 
 NEIGHBOURS = 32
 _ROWS_AT_ONCE = 1 << 16
@@ -65,7 +65,6 @@ def automaton(
     min_fired: int = 10,
     shuffles: int = 20,
     seed: int = 0,
-    progress: Progress = no_progress,
 ) -> Automaton:
     """Of the latents that fire on `min_fired` rows. The seed draws the shuffles.
 
@@ -84,7 +83,7 @@ def automaton(
     written = (path.directions @ path.W_U[:, torch.from_numpy(there)]).numpy()
     fires = _standard(by_token.share[there].T, q)
     effect = _standard(written, q) @ fires.T
-    null_loop, null_cycle = _strongest_shuffled(written, fires, q, shuffles, seed, progress)
+    null_loop, null_cycle = _strongest_shuffled(written, fires, q, shuffles, seed)
     lift, alternating = lifts(features, latents), _alternating(effect)
     i, j = np.nonzero(np.triu(alternating > 0, 1))
     loops = {"latent": latents, "effect": np.diag(effect), "lift": np.diag(lift)}
@@ -96,15 +95,14 @@ def automaton(
 
 
 def _strongest_shuffled(
-    written: np.ndarray, fires: np.ndarray, q: np.ndarray, shuffles: int, seed: int, progress: Progress
+    written: np.ndarray, fires: np.ndarray, q: np.ndarray, shuffles: int, seed: int
 ) -> tuple[float, float]:
     """The largest loop and the largest cycle of all shuffles."""
     generator, order = np.random.default_rng(seed), np.argsort(-q, kind="stable")
     nulls = []
-    for done in range(shuffles):
+    for _ in range(shuffles):
         shuffled = _standard(written[:, _shuffled(order, generator)], q) @ fires.T
         nulls.append((np.diag(shuffled).max(), _alternating(shuffled).max()))
-        progress(done + 1, shuffles, "shuffles of the tokens")
     loop, cycle = np.max(nulls, axis=0).tolist()
     return loop, cycle
 
@@ -112,8 +110,6 @@ def _strongest_shuffled(
 def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
     """How much more often each fires at the position behind one at which another does than anywhere; 0 where never."""
     n_ctx, codes, n = features.n_ctx, features.codes, len(latents)
-    column = np.full(features.d_sae, -1)
-    column[latents] = np.arange(n)
     both, before, behind, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0
     step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
     for start in range(0, len(codes), step):

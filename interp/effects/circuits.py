@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.codes import Dictionary, SparseCodes
-from interp.effects.interventions import place_of, special_ids
+from interp.effects.interventions import is_taught, place_of
 from interp.files import Progress, no_progress
 from interp.hooks import Hook, Model, capture, evaluating, module_of, to_model
 
@@ -72,8 +72,7 @@ def feature_edges(
         later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(at)), at]
         chosen = _strongest(downstream[1].codes(later.to(W_enc)), targets)
         codes, usable = up.codes(upstream[1], acts)
-        special = torch.isin(tokens, special_ids(module, upstream[1]).to(tokens.device)).flatten()
-        usable = usable & ~special.to(usable.device)
+        usable = usable & is_taught(tokens, module, upstream[1]).flatten().to(usable.device)
         pairs, firing = _firings(codes, usable, upstream[1], at, tokens.shape[1])
         read = _Reading(module, up.writes, down.reads, W_enc.detach())
         by_target = [read.gradient(tokens, at, latents, firing, len(pairs)) for latents, _ in chosen]

@@ -81,11 +81,11 @@ def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None
     return Place(hooks[hook], hooks[writes], norm_limit(dictionary))
 
 
-def special_ids(module: nn.Module, dictionary: Dictionary) -> Int[Tensor, " id"]:
-    """Tokens whose rows mean nothing to the dictionary: the model's special ones, and those it was not taught."""
+def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
+    """Rows that mean something to the dictionary: not of the model's special tokens, nor of those it was not taught."""
     untaught = (getattr(dictionary, "metadata", None) or {}).get("exclude_special_tokens")
     ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
-    return torch.tensor(sorted(ids), dtype=torch.long)
+    return ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
 
 
 @contextmanager

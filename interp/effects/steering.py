@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import Dictionary
-from interp.effects.interventions import Action, columns, intervene, pin, place_of, special_ids
+from interp.effects.interventions import Action, Place, columns, intervene, is_taught, pin, place_of
 from interp.features.feature_store import FeatureStore
 from interp.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
 
@@ -87,14 +87,14 @@ def dose_response(
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, {latent: 1.0})[latent].plus
     targets = to_model(module_of(model), tokens)[:, 1:].flatten()
-    rows, clean = [], None
+    place, rows, clean = place_of(model, hook, dictionary), [], None
     for multiple in (None, *multiples):
         actions = {} if multiple is None else {latent: pin(multiple * maximum)}
         steered = Steered(model, hook, dictionary, actions)
         log_p = steered.logits(tokens).log_softmax(-1)
         clean = log_p if clean is None else clean
         written = steered.sample(prompts, n_tokens, 1.0, seed)
-        z = activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
+        z = activations(model, place, dictionary, latent, written)[:, -n_tokens:]
         row = {"multiple": float("nan") if multiple is None else multiple, **_costs(log_p, clean, targets, concept)}
         rows.append(row | {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum})
     return pd.DataFrame(rows)
@@ -131,7 +131,6 @@ class Steered:
     def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
         self.model, self.hook, self.dictionary, self.actions = model, hook, dictionary, actions
         self.module = module_of(model)
-        self.special = special_ids(self.module, dictionary)
 
     def logits(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         tokens = to_model(self.module, tokens)
@@ -169,7 +168,7 @@ class Steered:
     def _held(self, tokens: Int[Tensor, "seq pos"]) -> Any:
         if not self.actions:
             return nullcontext()
-        usable = ~torch.isin(tokens, self.special.to(tokens.device))
+        usable = is_taught(tokens, self.module, self.dictionary)
         return intervene(self.model, self.hook, self.dictionary, self.actions, positions=usable)
 
 
@@ -181,12 +180,12 @@ def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Ac
 
 
 def activations(
-    model: Model, hook: str, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
+    model: Model, place: Place, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
     """Of a latent, as the model reads tokens undisturbed; 0 above the norm limit. Longer texts are read from behind."""
-    module, place = module_of(model), place_of(model, hook, dictionary)
-    tokens = tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :]
+    module = module_of(model)
+    tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])
     with evaluating(module):
-        codes, usable = place.codes(dictionary, capture(module, tokens, {hook: place.reads})[hook])
+        codes, usable = place.codes(dictionary, capture(module, tokens, {"reads": place.reads})["reads"])
     z = columns(codes, torch.tensor([latent], device=usable.device))[:, 0]
     return (z * usable).view(tokens.shape)

@@ -30,12 +30,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes import Dictionary
+from interp.effects.ablations import Batch
 from interp.effects.downstream import Downstream
-from interp.effects.interventions import columns, place_of, special_ids
+from interp.effects.interventions import columns, is_taught, place_of
 from interp.effects.steering import Steered, activations, pins
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress, ratio
-from interp.hooks import Model, evaluating, module_of, to_model
+from interp.files import ratio
+from interp.hooks import Model, evaluating, module_of
 
 MAX_MULTIPLE = 64.0
 _TRIES, _NEAR, _STEP = 8, 0.05, 4.0
@@ -52,7 +53,6 @@ def steering_scores(
     kl: float = 0.5,
     sequences: int = 4,
     seed: int = 0,
-    progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """One row a latent: latent, multiple (its dose, of its maximum), kl (nats, there), output, self_output and input as
     above. All but the last are NaN where up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
@@ -66,15 +66,14 @@ def steering_scores(
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     rows = []
     with evaluating(module):
-        text = _Text(module, Downstream(module, place_of(model, hook, dictionary), tokens[:2]), dictionary, tokens)
+        text = _Text(Downstream(module, place_of(model, hook, dictionary), tokens[:2]), dictionary, tokens)
         by_token, concepts = (FiringByToken.of(features, latents, text.p.shape[1], behind) for behind in (0, 1))
-        for done, latent in enumerate(latents, 1):
+        for place, latent in enumerate(latents):
             multiple, found, p = text.dose(latent, maxima[latent].plus, kl)
             rise = (p - text.p).mean(0).double().numpy(force=True) if multiple == multiple else np.nan
-            brought = {"output": concepts.share[:, done - 1], "self_output": by_token.share[:, done - 1]}
+            brought = {"output": concepts.share[:, place], "self_output": by_token.share[:, place]}
             outputs = {name: float(np.sum(rise * share)) for name, share in brought.items()}
             rows.append({"latent": latent, "multiple": multiple, "kl": found, **outputs})
-            progress(done, len(latents), "doses of equal KL")
     return pd.DataFrame(rows).assign(input=by_token.explained())
 
 
@@ -89,7 +88,6 @@ def steering_success(
     prompt_tokens: int = 4,
     n_tokens: int = 12,
     seed: int = 0,
-    progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """One row a latent, each held alone: latent, success and self_success. `prompts` are the first `prompt_tokens` of
     sequences that the seed draws.
@@ -102,11 +100,12 @@ def steering_success(
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(features.tokens), generator=generator)[:prompts]
     begun = features.tokens[chosen, :prompt_tokens]
+    place = place_of(model, hook, dictionary)
     free = Steered(model, hook, dictionary, {}).sample(begun, n_tokens, 1.0, seed)
     concepts = FiringByToken.of(features, list(multiples), len(features.vocab), 1).share
 
     def shares(latent: int, written: Tensor, concept: Float[np.ndarray, " d_vocab"]) -> Float[np.ndarray, "2"]:
-        z = activations(model, hook, dictionary, latent, written)[:, -n_tokens:]
+        z = activations(model, place, dictionary, latent, written)[:, -n_tokens:]
         tokens = written[:, -n_tokens:].numpy(force=True)
         return np.array([concept[tokens].mean(), (z > 0).double().mean()])
 
@@ -114,7 +113,6 @@ def steering_success(
     for (latent, action), concept in zip(pins(features, multiples).items(), concepts.T, strict=True):
         written = Steered(model, hook, dictionary, {latent: action}).sample(begun, n_tokens, 1.0, seed)
         rows.append((latent, *(shares(latent, written, concept) - shares(latent, free, concept))))
-        progress(len(rows), len(multiples), "steered texts")
     return pd.DataFrame(rows, columns=["latent", "success", "self_success"])
 
 
@@ -156,16 +154,11 @@ class FiringByToken(NamedTuple):
         return ratio(between, n * rate * (1 - rate))
 
 
-class _Text:
-    """Sampled sequences after a clean pass to the hook."""
+class _Text(Batch):
+    """Sampled sequences after a clean pass to the hook, and the model's next-token probabilities as it is."""
 
-    def __init__(self, module: torch.nn.Module, downstream: Downstream, dictionary: Dictionary, tokens: Tensor):
-        self.downstream, self.tokens = downstream, to_model(module, tokens)
-        self.W_dec = dictionary.W_dec.detach().to(self.tokens.device)
-        self.entered = downstream.enter(self.tokens)
-        self.codes, usable = downstream.place.codes(dictionary, self.entered.acts)
-        special = torch.isin(self.tokens, special_ids(module, dictionary).to(self.tokens.device)).flatten()
-        self.steered = usable.to(self.tokens.device) & ~special
+    def __init__(self, downstream: Downstream, dictionary: Dictionary, tokens: Tensor):
+        super().__init__(downstream, dictionary, tokens, is_taught(tokens, downstream.module, dictionary))
         self.log_p = self._log_p(torch.zeros(self.tokens.numel(), self.W_dec.shape[1]).to(self.W_dec))
         self.p = self.log_p.exp()
 
@@ -176,7 +169,7 @@ class _Text:
         multiple, found, p = 2.0, np.nan, self.p
         low, high = 0.0, MAX_MULTIPLE
         for _ in range(_TRIES):
-            change = (multiple * maximum - z) * self.steered
+            change = (multiple * maximum - z) * self.usable.flatten()
             log_p = self._log_p(change[:, None] * self.W_dec[latent])
             p, found = log_p.exp(), float((self.p * (self.log_p - log_p)).sum(1).mean())
             if abs(found - kl) <= _NEAR * kl:

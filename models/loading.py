@@ -56,6 +56,7 @@ def load_model(
     elif str(source).startswith(_LENS):
         model = _from_transformer_lens(str(source).removeprefix(_LENS), tokenizer)
     else:
+        _check_exists(str(source))
         place = Path(source) / "model" if (Path(source) / "run.toml").is_file() else Path(source)
         if place.is_dir() and "model_type" not in read_json(place / "config.json", "name a folder that holds a model"):
             model = _ours(place, tokenizer)
@@ -123,6 +124,13 @@ def _from_hugging_face(source: str, dtype: str, revision: str | None, tokenizer:
     opened = LanguageModel(model.eval(), name=Path(source).name if Path(source).exists() else source)
     opened.tokenizer = wrapped(own, opened.d_vocab)
     return opened
+
+
+def _check_exists(source: str) -> None:
+    """FileNotFoundError for a path that is none, where the hub would be asked for a name that it cannot have."""
+    is_path = Path(source).is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
+    if is_path and not Path(source).exists():
+        raise FileNotFoundError(f"{source} does not exist: name a folder, a GGUF file or a model of Hugging Face")
 
 
 def _check_gguf(file: Path) -> None:

@@ -221,6 +221,8 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
     cases = {
         "no/such-model": "no/such-model cannot be loaded as a language model",
         tmp_path / "nothing.gguf": "nothing.gguf does not exist",
+        tmp_path / "nothing": "nothing does not exist: name a folder",
+        "./nothing/here": "nothing/here does not exist: name a folder",
         tmp_path / "damaged.gguf": "damaged.gguf cannot be loaded",
         tmp_path / "empty": "config.json does not exist: name a folder that holds a model",
         tmp_path / "config": "config cannot be loaded as a language model",

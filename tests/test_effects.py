@@ -448,6 +448,8 @@ def test_a_sample_of_sequences_is_seeded_and_dead_latents_are_unknown(tokens, tm
     assert tables[0].n_sequences.max() == 2 and reports[-1][0] == reports[-1][1]
     dead = tables[0].iloc[4]
     assert dead.n_sequences == dead.n_firings == 0 and np.isnan([dead.loss_change, dead.kl, dead.kl_low]).all()
+    alone = feature_effects(features, model, POST, dictionary, latents=[int(dead.latent)])
+    assert alone.n_firings[0] == 0 and np.isnan([alone.loss_change[0], alone.kl[0], alone.ce_rise[0]]).all()
 
 
 def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tmp_path):
@@ -477,6 +479,8 @@ def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tm
     assert dose.kl[0] == 0 < dose.kl[1] < dose.kl[2] < dose.kl[3] and np.isnan(dose.multiple[0])
     with pytest.raises(ValueError, match="the model has no tokenizer: give token ids"):
         steer(features, model, POST, dictionary, {0: 4}, "seven", 3)
+    with pytest.raises(ValueError, match=f"is of {features.d_sae} latents, not of 3"):
+        steer(features, model, POST, RandomDictionary(D, 3, k=2, seed=0), {0: 4}, tokens, 3)
 
 
 def test_a_prompt_may_be_text(tmp_path):

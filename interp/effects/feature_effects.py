@@ -38,7 +38,7 @@ from interp.checks import check_token_ids
 from interp.codes import Dictionary
 from interp.effects.ablations import NUMBERS_AT_ONCE, Batch, Firings, sampled_sequences
 from interp.effects.downstream import Downstream
-from interp.effects.interventions import place_of
+from interp.effects.interventions import check_width, place_of
 from interp.features.feature_store import FeatureStore
 from interp.files import Progress, no_progress, ratio
 from interp.hooks import Model, evaluating, module_of, size_of, to_model
@@ -110,8 +110,7 @@ def feature_effects(
 def _chosen(features: FeatureStore, dictionary: Dictionary, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
     """`latents`, by default all. ValueError where they, or the dictionary, are not of the scan."""
     chosen = torch.arange(features.d_sae) if latents is None else torch.tensor(list(latents), dtype=torch.long)
-    if dictionary.d_sae != features.d_sae:
-        raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
+    check_width(features, dictionary)
     if not 0 < len(chosen) == len(chosen.unique()) or not 0 <= int(chosen.min()) <= int(chosen.max()) < features.d_sae:
         raise ValueError(f"latents {chosen.tolist()[:8]} must be different ones of 0..{features.d_sae - 1}")
     return chosen
@@ -152,7 +151,8 @@ class _Ablations:
         column = torch.full((self.dictionary.d_sae,), -1)
         column[latents] = torch.arange(len(latents))
         together = max(1, NUMBERS_AT_ONCE // (self.tokens.shape[1] * self.downstream.d_vocab))
-        for seqs in sampled[sampled >= 0].unique().split(together):
+        sequences = sampled[sampled >= 0].unique()
+        for seqs in sequences.split(together) if len(sequences) else ():  # of no sequence there is one empty part
             batch = Batch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
             pair_of = torch.full((len(latents), len(seqs)), -1)
             latent, k = torch.isin(sampled, seqs).nonzero().unbind(1)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from interp.activations.outliers import norm_limit, within
 from interp.checks import check_finite
 from interp.codes import Dictionary
+from interp.features.feature_store import FeatureStore
 from interp.hooks import Hook, Model, check_own_hook, hooks_of, module_of, resolve_hooks
 
 
@@ -65,6 +66,12 @@ class Place(NamedTuple):
             raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
         usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else within(rows, self.limit)
         return dictionary.codes(rows), usable
+
+
+def check_width(features: FeatureStore, dictionary: Dictionary) -> None:
+    """ValueError for the scan of a dictionary of another size."""
+    if dictionary.d_sae != features.d_sae:
+        raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
 
 
 def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> Place:

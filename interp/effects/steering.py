@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes import Dictionary
-from interp.effects.interventions import Action, Place, columns, intervene, is_taught, pin, place_of
+from interp.effects.interventions import Action, Place, check_width, columns, intervene, is_taught, pin, place_of
 from interp.features.feature_store import FeatureStore
 from interp.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
 
@@ -44,7 +44,8 @@ def steer(
 ) -> Int[Tensor, "batch pos_plus_n"]:
     """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
 
-    Raises ValueError for a latent that never fires, and for a text where the model has no tokenizer.
+    Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, and for the scan of a
+    dictionary of another size.
     """
     if isinstance(prompt, str):
         tokenizer = getattr(module_of(model), "tokenizer", None)
@@ -54,7 +55,7 @@ def steer(
     if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
         what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
         raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")
-    steered = Steered(model, hook, dictionary, pins(features, multiples))
+    steered = Steered(model, hook, dictionary, pins(features, dictionary, multiples))
     return steered.sample(prompt, n_tokens, temperature, seed)
 
 
@@ -85,7 +86,7 @@ def dose_response(
         raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
-    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, {latent: 1.0})[latent].plus
+    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, dictionary, {latent: 1.0})[latent].plus
     targets = to_model(module_of(model), tokens)[:, 1:].flatten()
     place, rows, clean = place_of(model, hook, dictionary), [], None
     for multiple in (None, *multiples):
@@ -172,7 +173,8 @@ class Steered:
         return intervene(self.model, self.hook, self.dictionary, self.actions, positions=usable)
 
 
-def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
+def pins(features: FeatureStore, dictionary: Dictionary, multiples: Mapping[int, float]) -> dict[int, Action]:
+    check_width(features, dictionary)
     table = features.table().set_index("latent")
     if never := [latent for latent in multiples if latent not in table.index or not table["max"][latent] > 0]:
         raise ValueError(f"latents {never} never fire in {features.path}, and have no maximum: choose others")

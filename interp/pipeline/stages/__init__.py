@@ -70,9 +70,12 @@ class Stage:
         return f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {self.said(manifest)}"
 
     def said(self, manifest: Mapping[str, Any]) -> str:
-        """The summary."""
+        """The summary. Of results that an earlier version left, without what is said today, their own words."""
         results = manifest["results"]
-        return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
+        try:
+            return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
+        except KeyError:
+            return ", ".join(f"{name} {value}" for name, value in results.items())
 
 
 STAGES: dict[str, Stage] = {}

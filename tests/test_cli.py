@@ -18,8 +18,8 @@ import tomli_w
 from interp import ranking_evidence
 from interp.activations import ActivationStore
 from interp.benchmark.planted_texts import FAMILIES
-from interp.cli import main
-from interp.cli.console import Bar
+from interp.cli import COMMANDS, main
+from interp.cli.console import Bar, command_name
 from interp.cli.sae_commands import field_lines
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.verdicts import UNTESTED
@@ -129,11 +129,27 @@ def test_a_ranking_beside_a_twin(whole, folder, tmp_path, capsys):
     assert beside.z[table.latent[tested]].notna().all()
     shutil.copytree(whole, tmp_path / "run")
     assert main(["rank", str(tmp_path / "run"), "--twin", str(whole / "wider/features")]) == 0
+    assert f"twin_correlation {table.twin_correlation.median():.2f} in the median" in capsys.readouterr().out
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run/ranking/ranking.parquet"), table)
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
     assert "none holds no finished scan" in line
     line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
     assert "is a scan of other tokens than" in line
+
+
+def test_an_option_that_a_command_lacks_is_told_beside_those_that_it_has(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train-sae", "store", "--d-see", "64", "--out", "out"])
+    line = capsys.readouterr().err.strip()
+    assert "unrecognized arguments: --d-see" in line and "did you mean --d-sae" in line
+    assert line.endswith("(see interp train-sae --help)")
+
+
+def test_help_says_each_default_once(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command_name(command), "--help"])
+        assert not re.search(r"(\(default [^)]*\)) \1", capsys.readouterr().out)
 
 
 def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):

@@ -106,8 +106,8 @@ def _universality(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]
 
 def scorecard_command(
     *,
-    family: Annotated[Literal["planted", "bible"], "bible: real text, lemmas as truth (default planted)"] = "planted",
-    seeds: Annotated[int, "worlds of each family (default 1)"] = 1,
+    family: Annotated[Literal["planted", "bible"], "bible: real text, lemmas as truth"] = "planted",
+    seeds: Annotated[int, "worlds of each family"] = 1,
     latents: Annotated[int, "latents of each world"] = 300,
     out: Annotated[Path | None, "a .csv file for the table of scores"] = None,
 ) -> None:

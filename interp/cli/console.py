@@ -15,6 +15,7 @@ def scan_command(
 """
 
 import argparse
+import difflib
 import errno
 import inspect
 import os
@@ -105,6 +106,15 @@ def _clock_time(seconds: float) -> str:
 
 
 class Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The parser of a command says itself what it does not know, beside the options that it has."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            nearest = difflib.get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), n=3)
+            meant = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return options, unknown
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"interp: {message} (see {self.prog} --help)\n" if is_first() else None)
 

@@ -23,6 +23,8 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.stages.findings import ranked, verdicts
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from interp.activations import ActivationStore
 
 MIN_KEPT = 0.8
@@ -135,13 +137,19 @@ def rank_command(
         with Bar("rank") as bar:
             table = rank_features(open_features(source), twin=beside, progress=bar, **given)
     write_table(table, out)
-    print(f"{verdicts(verdict_counts(table))}\n{out}")
+    print(f"{verdicts(verdict_counts(table))}{_found(table)}\n{out}")
+
+
+def _found(table: "pd.DataFrame") -> str:
+    """Of a ranking beside a twin, the line on it."""
+    r = table["twin_correlation"].dropna()
+    return f"\ntwin_correlation {r.median():.2f} in the median; ½ or more for {(r >= 0.5).mean():.0%}" if len(r) else ""
 
 
 def _rank_in_place(run: Run, config: Any) -> None:
     with Bar("ranking") as bar:
         manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
-    print(verdicts(manifest["results"]))
+    print(verdicts(manifest["results"]) + _found(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
     print(f"interp report {run.path} writes its page anew")
 

@@ -47,7 +47,7 @@ def run_command(
     """the same stages from a configuration file
 
     The stages of `interp demo`, as a configuration file has them. What is done is skipped, what was cut off goes on.
-    A configuration names only what differs from the demo:
+    A configuration names only what differs from the demo; OUT/run.toml then has every section and field:
 
         [corpus]
         source = "files"            # or mixture, shakespeare, python, jsonl, huggingface, …

@@ -76,6 +76,14 @@ class Tuples(Recurrent):
         return self.out(self.second(x)[0])
 
 
+class Past(Tuples):
+    """A little of the first block goes past the second."""
+
+    def forward(self, tokens):
+        first = self.layers[0](self.embed(tokens))[0]
+        return self.out(self.layers[1](first)[0] + first / 100)
+
+
 @pytest.fixture
 def tokens():
     return torch.randint(0, V, (7, N_CTX), generator=seeded(0))
@@ -124,6 +132,12 @@ CASES = {  # the model, the hook, the dictionary, what is run again
     "heads side by side": (lens, "blocks.1.attn.hook_z", lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
     "blocks that put out tuples": (Tuples, "layers.0", lambda: RandomDictionary(D, 20, 4), "behind 1 blocks"),
     "positions mixed at the end": (Tuples, "layers.1", lambda: RandomDictionary(D, 20, 4), "behind 2 blocks"),
+    "a little that goes past a block": (
+        Past,
+        "layers.1",
+        lambda: RandomDictionary(D, 20, 4),
+        "by whole forward passes",
+    ),
     "a module and its hooks": (
         lambda: (module := Recurrent(), {"middle": module.first}),
         "middle",

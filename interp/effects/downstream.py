@@ -11,6 +11,7 @@ way is taken only if it gives, of a random change, the logits of the whole model
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +24,9 @@ from interp.hooks import Hook, capture, evaluating, logits_of, to_model
 log = logging.getLogger(__name__)
 
 _READS, _WRITES = "the hook that the dictionary reads", "the hook that the dictionary writes"
-_TOLERANCE = 0.02
-"""Of the effect of a random change, what half precision may differ by; a wrong way misses all of it."""
+_TOLERANCE, _HALF_TOLERANCE = 1e-3, 0.02
+"""Of the effect of a random change, what a way may miss by rounding. A wrong one misses all of it, or what little goes
+past the blocks."""
 
 
 class Entered(NamedTuple):
@@ -48,14 +50,16 @@ class Downstream:
         with evaluating(module):
             change, clean, changed = self._try(tokens, blocks)
             self.d_vocab = clean.shape[-1]
+            half = torch.finfo(change.dtype).bits < 32
+            agree = partial(_agree, changed=changed, clean=clean, tolerance=_HALF_TOLERANCE if half else _TOLERANCE)
             for skipped, direct in _short_ways(module, blocks, place.writes, tokens):
                 self._skipped, self._direct = skipped, direct
                 stream = self.enter(tokens).stream
                 last = len(skipped) == len(blocks)
-                if last and _agree(self.logits(*in_rows(tokens, stream, change))[:, 0], changed, clean):
+                if last and agree(self.logits(*in_rows(tokens, stream, change))[:, 0]):
                     self.by_position = True
                     break
-                if _agree(self.logits(tokens, stream, change), changed, clean):
+                if agree(self.logits(tokens, stream, change)):
                     break
             else:
                 self._skipped, self._direct = (), False
@@ -136,8 +140,8 @@ def _short_ways(
         yield blocks[:at], False
 
 
-def _agree(found: Tensor, changed: Tensor, clean: Tensor) -> bool:
-    return bool((found.flatten() - changed.flatten()).norm() <= _TOLERANCE * (changed - clean).norm())
+def _agree(found: Tensor, changed: Tensor, clean: Tensor, tolerance: float) -> bool:
+    return bool((found.flatten() - changed.flatten()).norm() <= tolerance * (changed - clean).norm())
 
 
 @contextmanager

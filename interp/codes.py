@@ -17,13 +17,16 @@ Dead and faint latents together are idle. Failing: where most latents are faint 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from interp.activations import ActivationStore
 
 FAINT = 0.25
 
@@ -172,6 +175,24 @@ def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_
         row = np.searchsorted(offsets, at, side="right") - 1
         return f"latent {latents[at]} is {values[at]} at row {row}"
     return None
+
+
+def norm_limit(dictionary: Any) -> float | None:
+    """The norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None where it has no limit.
+
+    Raises ValueError for one that is no number above 0."""
+    limit = (getattr(dictionary, "metadata", None) or {}).get("norm_limit")
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+        raise ValueError(f"the dictionary's metadata say norm_limit={limit!r}: a number above 0, or none, is needed")
+    return float(limit)
+
+
+def limit_on(dictionary: Any, store: "ActivationStore", hook: str) -> float | None:
+    """The limit of a dictionary, where a store may hold rows above it."""
+    limit = norm_limit(dictionary)
+    return None if limit is None or limit >= store.norm_limits.get(hook, float("inf")) else limit
 
 
 def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:

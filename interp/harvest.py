@@ -66,8 +66,8 @@ def harvest(
 
     Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
     with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
-    the median, at the hooks where a few rows above it hold most of the variance (`activations.outliers`), and warns;
-    None keeps all. The limits are in the store (`norm_limits`), and what is made of the store obeys them.
+    the median, at the hooks where a few rows above it hold most of the variance (`activations.row_statistics`), and
+    warns; None keeps all. The limits are in the store (`norm_limits`), and what is made of the store obeys them.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see. Each
     gets the opened store, or the error of the one that failed; the first one tells progress.

@@ -1,6 +1,7 @@
 """Forward passes over sequences of a token set: what the hooks of a model see there, of the rows that are kept."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,12 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.filling import check_dtype
-from interp.activations.outliers import SAMPLE_ROWS, NormSample, check_max_norm
+from interp.activations.filling import check_dtype, check_max_norm
+from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.files import digest
 from interp.hooks import Model, hooked_rows, module_of, name_of, resolve_hooks, size_of
 
 _SEQUENCES_AT_ONCE = 256
+_CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
 
 
@@ -136,6 +138,36 @@ class Passes:
         }
 
 
+class NormSample:
+    """Norms of the rows of a hook, as `add` is given them, and their distances from the first ones' median."""
+
+    def __init__(self) -> None:
+        self._norms: list[Tensor] = []
+        self._squares: list[Tensor] = []
+        self._row_ids: list[Tensor] = []
+        self._centre: Tensor | None = None
+
+    def add(self, row_ids: Int[Tensor, " row"], rows: Float[Tensor, "row d"]) -> None:
+        if not len(rows):
+            return
+        rows = rows.float()
+        if self._centre is None:
+            self._centre = some_of(rows, _CENTRE_ROWS).median(0).values
+        self._row_ids.append(row_ids)
+        self._norms.append(torch.linalg.vector_norm(rows, dim=1).cpu())
+        self._squares.append((rows - self._centre).square().sum(1).cpu())
+
+    def outliers(self, n_ctx: int, max_norm: float | str | None) -> Outliers:
+        return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
+
+    def places(self, limit: float, tokens: Int[Tensor, "seq pos"], words: Sequence[str] | None) -> str:
+        """Where most of the rows above a limit are. words: of the token ids, where they are known."""
+        at = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
+        positions, ids = at % tokens.shape[1], tokens.flatten()[at]
+        named = ", ".join(repr(words[i]) if words else str(i) for i in _frequent(ids))
+        return f"most at positions {', '.join(map(str, _frequent(positions)))}, of tokens {named}"
+
+
 def check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
     if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
@@ -152,3 +184,7 @@ def fingerprint(module: nn.Module) -> str:
     """SHA-256 of the model's weights: a store is not resumed with another model."""
     state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))
+
+
+def _frequent(numbers: Int[Tensor, " n"]) -> list[int]:
+    return [number for number, _ in Counter(numbers.tolist()).most_common(3)]

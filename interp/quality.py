@@ -8,7 +8,7 @@ On the tokens x at a hook, mean m, reconstruction x_hat = decode(codes(x)):
 
 CE is the next-token cross-entropy in nats over all positions, with the activation replaced by x_hat (spliced), by m or
 by 0. Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
-`activations.outliers`), keep their own activation in every case, and count in neither L0 nor FVU.
+`activations.row_statistics`), keep their own activation in every case, and count in neither L0 nor FVU.
 """
 
 import logging
@@ -20,10 +20,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.activations.moments import Moments
-from interp.activations.outliers import NormSample, norm_limit, within
+from interp.activations.row_statistics import Moments, within
 from interp.checks import check_finite, check_token_ids
-from interp.codes import Dictionary, is_faint
+from interp.codes import Dictionary, is_faint, norm_limit
 from interp.files import Progress, digest, no_progress, ratio
 from interp.hooks import (
     Model,
@@ -36,6 +35,7 @@ from interp.hooks import (
     size_of,
     to_model,
 )
+from interp.model_rows import NormSample
 
 log = logging.getLogger(__name__)
 

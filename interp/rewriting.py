@@ -26,8 +26,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.activations.outliers import limit_on
-from interp.codes import Dictionary, SparseCodes
+from interp.codes import Dictionary, SparseCodes, limit_on
 from interp.explain.counting import Strengths, learn_strengths
 from interp.explain.explanations import from_json
 from interp.explain.predicates import Rule, Text

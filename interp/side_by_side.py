@@ -15,9 +15,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.activations.outliers import limit_on
 from interp.code_store import CodeStore
-from interp.codes import Dictionary, SparseCodes, is_faint
+from interp.codes import Dictionary, SparseCodes, is_faint, limit_on
 from interp.files import Progress, open_tensors, write_tensors
 
 _ROWS_AT_ONCE = 1 << 15

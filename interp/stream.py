@@ -22,7 +22,7 @@ from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, Shard
 from interp.activations.batches import check_state, gather
-from interp.activations.moments import running_sums, sample_rows, statistics_of
+from interp.activations.row_statistics import running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.store import named_hooks
 from interp.checks import is_constant
@@ -39,7 +39,7 @@ class Chunk(NamedTuple):
     sequences: Int[Tensor, " seq"]
     acts: dict[str, Float[Tensor, "row d"]]
     sums: dict[str, Float[Tensor, " d_plus_2"]]
-    """`moments.running_sums` of the rows before they were rounded."""
+    """`running_sums` of the rows before they were rounded."""
 
 
 class ActivationStream(ActivationStore):

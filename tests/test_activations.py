@@ -22,7 +22,7 @@ from interp.activations import (
     filling,
     geometric_median,
     join_stores,
-    moments,
+    row_statistics,
     scatter,
     shards,
 )
@@ -364,13 +364,13 @@ def test_statistics_equal_those_of_all_rows(tmp_path):
 
 
 def test_second_moment_of_a_sample_has_no_negative_variance(tmp_path, monkeypatch):
-    monkeypatch.setattr(moments, "_SAMPLE_ROWS", 100)
+    monkeypatch.setattr(row_statistics, "_SAMPLE_ROWS", 100)
     rows = torch.randn(2000, D, generator=torch.Generator().manual_seed(0)) + 50
     found = store_of(rows, tmp_path).statistics("activations")
     assert found.second_moment_rows == 100
     assert torch.linalg.eigvalsh(found.covariance.double()).min() > 0.3  # every true variance is 1
     small = rows[:5].double()  # fewer rows than dimensions
-    around = moments.second_moment(small, rows.double().mean(0)).double()
+    around = row_statistics.second_moment(small, rows.double().mean(0)).double()
     centred = around - torch.outer(rows.double().mean(0), rows.double().mean(0))
     assert torch.linalg.eigvalsh(centred).min() > -1e-3
 

@@ -15,7 +15,7 @@ from interp import (
     scan_features,
     train_sae,
 )
-from interp.activations.outliers import find_outliers
+from interp.activations.row_statistics import find_outliers
 from interp.baselines import RandomDictionary, shuffled_model
 from interp.controls import _left_out
 from interp.harvest import harvest

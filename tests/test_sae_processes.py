@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore, join_stores
-from interp.activations.outliers import Limited
+from interp.activations.row_statistics import Limited
 from interp.processes import Processes, processes
 from interp.sae import (
     BatchTopKConfig,

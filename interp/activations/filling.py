@@ -149,6 +149,11 @@ class FillingShards:
         return self.out / f"shard-{shard:05d}.safetensors"
 
 
+def check_max_norm(max_norm: float | str | None) -> None:
+    if not (max_norm is None or max_norm == "auto" or (isinstance(max_norm, int | float) and max_norm > 0)):
+        raise ValueError(f"max_norm={max_norm!r} must be 'auto', None, or above 0 (in units of the median norm)")
+
+
 def check_dtype(dtype: str) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.activations.filling import ScatterConfig, check_dtype, check_same, naming_full_disk
-from interp.activations.outliers import check_max_norm, outliers_of
+from interp.activations.filling import ScatterConfig, check_dtype, check_max_norm, check_same, naming_full_disk
+from interp.activations.row_statistics import outliers_of
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import DTYPES, MANIFEST, clear
 from interp.files import Progress, read_json

@@ -17,6 +17,7 @@ Memory: three buffers and one shard. A power cut may lose what the system had no
 
 import importlib.metadata
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,13 +31,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from interp.activations.filling import FillingShards, ScatterConfig, check_same, write_small, write_tokens
-from interp.activations.moments import TENSORS, running_sums, sample_rows, statistics_of
-from interp.activations.outliers import outliers_among, warn_of_outliers
+from interp.activations.row_statistics import TENSORS, outliers_among, running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES, FORMAT, MANIFEST, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
 from interp.checks import is_constant
 from interp.files import as_json, digest_file, write_json
 
 _BUFFER_BYTES = 16 << 20
+log = logging.getLogger(__name__)
 
 
 class ScatterWriter:
@@ -228,7 +229,9 @@ class ScatterWriter:
         for hook, d in self.config.widths.items():
             sample = self._shards.sample(hook, sample_rows(d), self.config.seed)
             statistics = statistics_of(self._sums[hook], n_rows, sample)
-            warn_of_outliers(self.out, hook, outliers_among(sample, statistics, self.config.n_ctx))
+            if (outliers := outliers_among(sample, statistics, self.config.n_ctx)).found:
+                remedy = "`store.select(…, max_norm='auto')` makes one without them"
+                log.warning("the store %s keeps outliers at %s: %s; %s", self.out, hook, outliers.said, remedy)
             found = vars(statistics)
             tensors |= {f"{hook}/{name}": found[name] for name in TENSORS if found[name] is not None}
             numbers = {name: found[name] for name in found if name not in (*TENSORS, "n_rows")}

@@ -22,9 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batches import ActivationBatches, ShardColumn
-from interp.activations.moments import TENSORS, ActivationStatistics
-from interp.activations.outliers import within
 from interp.activations.ready_rows import scatter_batches, select_rows
+from interp.activations.row_statistics import TENSORS, ActivationStatistics, within
 from interp.activations.shards import (
     DTYPES,
     MANIFEST,

@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.outliers import norm_limit, within
+from interp.activations.row_statistics import within
 from interp.checks import check_finite
-from interp.codes import Dictionary
+from interp.codes import Dictionary, norm_limit
 from interp.features.feature_store import FeatureStore
 from interp.hooks import Hook, Model, check_own_hook, hooks_of, module_of, resolve_hooks
 

@@ -19,10 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.activations.moments import Moments
-from interp.activations.outliers import limit_on
+from interp.activations.row_statistics import Moments
 from interp.code_store import CodeStore
-from interp.codes import Dictionary, SparseCodes
+from interp.codes import Dictionary, SparseCodes, limit_on
 from interp.files import open_tensors, write_tensors
 from interp.sae import Transcoder
 from interp.sae.kernels import kernels

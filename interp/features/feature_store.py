@@ -20,10 +20,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.activations.outliers import limit_on
 from interp.checks import check_finite, check_token_ids, validated
 from interp.code_store import META, REMEDY, CodeStore
-from interp.codes import Dictionary, SparseCodes
+from interp.codes import Dictionary, SparseCodes, limit_on
 from interp.features import Feature
 from interp.features.chunks import ScanConfig, fit_half
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.activations.moments import running_sums, statistics_of
+from interp.activations.row_statistics import running_sums, statistics_of
 from interp.sae.architectures import SAEConfig
 from interp.sae.learner import Learner
 from interp.sae.site import Site

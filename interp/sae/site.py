@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, JoinedStore
-from interp.activations.outliers import limited, within
+from interp.activations.row_statistics import limited, within
 from interp.checks import check_memory
 from interp.processes import Processes
 from interp.sae.architectures import SAEConfig

@@ -59,7 +59,7 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a sparse autoencoder, trained on the activations, or loaded"""
     if not isinstance(run.config.sae, LoadedConfig):
         return _train(run, run.config.sae, folder, progress)
-    from interp.activations.outliers import limit_on
+    from interp.codes import limit_on
     from interp.hooks import check_own_hook
     from interp.sae import load_sae
 

@@ -1,0 +1,249 @@
+"""Statistics of a hook's activations, gathered while they are written, and the outliers among its rows.
+
+Over the rows x of a store,
+
+    mean = E x,   mean_norm = E ‖x‖,   variance = E ‖x − mean‖² = E ‖x‖² − ‖mean‖²
+
+are exact running sums in float64. Two more come from a seeded sample of the rows, as they would cost as much as a small
+model's forward pass: the second moment E x xᵀ (d² a row), and the geometric median argmin_m E ‖x − m‖ (iterative).
+
+Outliers are the few rows that hold most of the variance, as attention sinks do (arXiv 2309.17453):
+
+    limit = 10 × the median norm;    found: the rows above it are under 1 % of all, and hold over half of the variance
+
+Where a share s of the rows holds over half of the sum of squares, the mean square of these rows is more than (1 − s) /
+s times that of the others, 99 times for s = 1 %: their norm is more than √99 ≈ 10 times that of the others. A sequence
+may have a sink or two, however short it is; so of sequences below 200 tokens it is two rows each, not 1 %. The limit is
+in the unit of the activations. A store has it in its manifest, a dictionary in its metadata; whoever encodes rows
+leaves those above it alone.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from interp.activations.store import ActivationStore
+
+log = logging.getLogger(__name__)
+MaxNorm = float | str | None
+_SAMPLE_ROWS = 32_768
+_MEDIAN_ROWS = _CHUNK_ROWS = 4096
+_WIDEST_SECOND_MOMENT = 2048
+TENSORS = ("mean", "geometric_median", "second_moment")
+"""Those of the statistics that are stored as tensors; the others are numbers."""
+TIMES_MEDIAN = 10.0
+MAX_ROWS, MAX_A_SEQUENCE = 0.01, 2
+"""Outliers are fewer: of all rows, or of those of a sequence where that is more."""
+MIN_VARIANCE = 0.5
+SAMPLE_ROWS = 1 << 13
+"""A median is good to a percent or two, and sinks of one row in a thousand are eight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationStatistics:
+    """What a store knows about one hook."""
+
+    mean: Float[Tensor, " d"]
+    mean_norm: float
+    variance: float
+    """Total variance E ‖x − mean‖²: the denominator of FVU."""
+    second_moment: Float[Tensor, "d d"] | None
+    """E x xᵀ, estimated from `second_moment_rows` sampled rows; None where d > 2048."""
+    geometric_median: Float[Tensor, " d"]
+    n_rows: int
+    second_moment_rows: int
+    geometric_median_rows: int
+
+    @property
+    def covariance(self) -> Float[Tensor, "d d"] | None:
+        """E (x − mean)(x − mean)ᵀ."""
+        return None if self.second_moment is None else self.second_moment - torch.outer(self.mean, self.mean)
+
+
+class Outliers(NamedTuple):
+    median_norm: float
+    limit: float
+    rows: float
+    """Share above the limit."""
+    variance: float
+    """Share that they hold, about the centre of the others."""
+    found: bool
+    """Whether they are few and hold most of it."""
+
+    @property
+    def said(self) -> str:
+        times = f"above {self.limit / self.median_norm:.3g} × the median {self.median_norm:.4g}"
+        return f"{self.rows:.2%} of the rows, with norms {times}, hold {self.variance:.1%} of the variance"
+
+    @property
+    def told(self) -> dict[str, float]:
+        """For the manifest."""
+        return {"median_norm": self.median_norm, "rows": self.rows, "variance": self.variance}
+
+
+class Limited(NamedTuple):
+    """What there is to know of a hook's rows before training on them."""
+
+    limit: float | None
+    """The norm above which a row is an outlier; None: none is."""
+    mask: float | None
+    """The limit, where there may be rows above it."""
+    statistics: ActivationStatistics
+    """Of the rows within the limit."""
+
+
+def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> Float[Tensor, " d_plus_2"]:
+    """Σx (d numbers), Σ‖x‖ and Σ‖x‖² of some rows, in float64."""
+    wide = norms.cpu().double()
+    return torch.cat([acts.sum(0).cpu().double(), wide.sum()[None], wide.square().sum()[None]])
+
+
+class Moments:
+    """Of rows: how many, and their running sums."""
+
+    def __init__(self) -> None:
+        self.n, self.sums = 0, torch.zeros(1, dtype=torch.float64)
+
+    def add(self, x: Float[Tensor, "row d"]) -> None:
+        x = x.double()
+        self.n, self.sums = self.n + len(x), self.sums + running_sums(x, torch.linalg.vector_norm(x, dim=1))
+
+    @property
+    def mean(self) -> Float[Tensor, " d"]:
+        return self.sums[:-2] / self.n
+
+    @property
+    def spread(self) -> float:
+        """Σ ‖x − mean‖²."""
+        return float(self.sums[-1] - self.sums[:-2].square().sum() / self.n)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        both = Moments()
+        both.n, both.sums = self.n + other.n, self.sums + other.sums
+        return both
+
+
+def sample_rows(d: int) -> int:
+    """How many rows the estimates of a hook of width d are made from."""
+    return _SAMPLE_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS
+
+
+def statistics_of(sums: Float[Tensor, " d_plus_2"], n_rows: int, sample: Float[Tensor, "n d"]) -> ActivationStatistics:
+    """From the `running_sums` over all rows, and a random sample of the rows."""
+    mean = sums[:-2] / n_rows
+    mean_norm, mean_square = (sums[-2:] / n_rows).tolist()
+    few = sample[:_MEDIAN_ROWS].float()
+    narrow = len(mean) <= _WIDEST_SECOND_MOMENT
+    return ActivationStatistics(
+        mean=mean.float(),
+        mean_norm=mean_norm,
+        variance=max(mean_square - float(mean.square().sum()), 0.0),
+        second_moment=second_moment(sample, mean) if narrow else None,
+        geometric_median=geometric_median(few),
+        n_rows=n_rows,
+        second_moment_rows=len(sample) if narrow else 0,
+        geometric_median_rows=len(few),
+    )
+
+
+def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
+    """Scatter of the rows around `mean`, plus mean·meanᵀ: so that the covariance around that mean stays positive."""
+    total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for chunk in rows.split(_CHUNK_ROWS):
+        centred = chunk.float() - mean.float()
+        total += centred.T @ centred
+    return (total / len(rows) + torch.outer(mean.double(), mean.double())).float()
+
+
+def geometric_median(
+    rows: Float[Tensor, "row d"], *, max_steps: int = 100, tolerance: float = 1e-4
+) -> Float[Tensor, " d"]:
+    """argmin_m Σ ‖x_i − m‖ by Weiszfeld's steps m ← Σ x_i/‖x_i − m‖ / Σ 1/‖x_i − m‖, until one is shorter than
+    `tolerance` × the mean distance."""
+    median = rows.mean(0)
+    for _ in range(max_steps):
+        distances = torch.linalg.vector_norm(rows - median, dim=1)
+        spread = distances.mean()
+        if spread == 0:
+            break
+        weights = 1 / distances.clamp_min(1e-6 * spread)
+        step = (weights @ rows) / weights.sum() - median
+        median = median + step
+        if step.norm() < tolerance * spread:
+            break
+    return median
+
+
+def find_outliers(
+    norms: Float[Tensor, " row"],
+    squares: Float[Tensor, " row"],
+    n_ctx: int | None,
+    max_norm: MaxNorm = "auto",
+    *,
+    mean_square: float | None = None,
+) -> Outliers:
+    """Among rows of these norms and squared distances from a centre; those that are not finite do not count.
+    `mean_square`: of the distances of all rows, where these are a sample, which may lack the rarest."""
+    finite = norms.isfinite() & squares.isfinite()
+    norms, squares = norms[finite], squares[finite].double()
+    median = norms.median().item() if len(norms) else 0.0
+    limit = median * (max_norm if isinstance(max_norm, int | float) else TIMES_MEDIAN)
+    within = norms <= limit
+    rows = 1.0 - within.double().mean().item() if len(norms) else 0.0
+    total = squares.mean().item() if mean_square is None else mean_square
+    held = max(0.0, 1.0 - squares[within].sum().item() / len(squares) / total) if len(squares) and total > 0 else 0.0
+    few = max(MAX_ROWS, MAX_A_SEQUENCE / n_ctx if n_ctx else 0.0)
+    return Outliers(median, limit, rows, held, median > 0 and rows < few and held > MIN_VARIANCE)
+
+
+def outliers_among(
+    rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None, max_norm: MaxNorm = "auto"
+) -> Outliers:
+    """Among all rows, of which these are a random sample."""
+    rows = some_of(rows, SAMPLE_ROWS)
+    blocks = rows.split(_CHUNK_ROWS)
+    norms = torch.cat([torch.linalg.vector_norm(block.float(), dim=1) for block in blocks])
+    centre = some_of(rows[norms <= TIMES_MEDIAN * norms.median()], _CHUNK_ROWS).float().mean(0)
+    squares = torch.cat([(block.float() - centre).square().sum(1) for block in blocks])
+    off = float((all_rows.mean - centre).double().square().sum())
+    return find_outliers(norms, squares, n_ctx, max_norm, mean_square=all_rows.variance + off)
+
+
+def outliers_of(store: "ActivationStore", hook: str, max_norm: MaxNorm = "auto") -> Outliers:
+    """Of a store's rows, told by one shard and its statistics."""
+    return outliers_among(_one_shard(store, hook), store.statistics(hook), store.n_ctx, max_norm)
+
+
+def limited(store: "ActivationStore", hook: str) -> Limited:
+    """A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
+    outliers are looked for: where there are some (a warning), the statistics are those of one shard without them."""
+    statistics = store.statistics(hook)
+    if hook in store.norm_limits or store.keeps_outliers:
+        return Limited(store.norm_limits.get(hook), None, statistics)
+    found = outliers_among(acts := _one_shard(store, hook), statistics, store.n_ctx)
+    if not found.found:
+        return Limited(None, None, statistics)
+    log.warning("%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`", hook, store.path, found.said)
+    kept = acts[within(acts, found.limit)]
+    sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
+    few = some_of(kept, sample_rows(acts.shape[1]))
+    return Limited(found.limit, found.limit, statistics_of(sums, len(kept), few))
+
+
+def within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
+    return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
+
+
+def some_of(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
+    """At most n, spread evenly."""
+    return rows[:: max(1, -(-len(rows) // n))]
+
+
+def _one_shard(store: "ActivationStore", hook: str) -> Float[Tensor, "row d"]:
+    """The longest: some may be empty."""
+    return store.shard(max(range(store.n_shards), key=store.shard_rows.__getitem__), hook).acts

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import zlib
 from base64 import b64decode
 from types import SimpleNamespace
 
@@ -406,7 +407,20 @@ def test_save_writes_what_the_ending_says(ranking, tmp_path):
 def test_images_have_the_width_of_print(ranking, tmp_path):
     figure = figures.score_distributions(ranking)
     assert 'width="319' in figures.save(figure, tmp_path / "scores.svg").read_text()
-    assert figures.save(figure, tmp_path / "scores.pdf", width="page").read_bytes().startswith(b"%PDF")
+    written = figures.save(figure, tmp_path / "scores.pdf", width="page").read_bytes()
+    page = [float(number) for number in re.search(rb"MediaBox \[([^]]*)", written)[1].split()]
+    drawn = b"".join(_inflated(written[found.end() :]) for found in re.finditer(rb"stream\r?\n", written))
+    scale = float(drawn.split()[0])
+    clip = [scale * float(number) for number in re.search(rb"(.*) re\nW\* n", drawn)[1].split()]
+    assert page == pytest.approx(clip, abs=1) and page[2] == pytest.approx(139.7 / 25.4 * 72, abs=1)
+
+
+def _inflated(stream: bytes) -> bytes:
+    """Of a PDF's stream; nothing where it is not compressed."""
+    try:
+        return zlib.decompressobj().decompress(stream)
+    except zlib.error:
+        return b""
 
 
 @pytest.mark.skipif(shutil.which("fc-match") is None, reason="needs fontconfig")

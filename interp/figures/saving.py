@@ -44,6 +44,8 @@ FONT_FILES = (".ttf", ".otf", ".ttc")
 FORBIDDEN = 0x0002 | 0x0100 | 0x0200
 """Of fsType: restricted licence, no subsetting, bitmaps only."""
 BOLD = 600
+_WHOLE_PAGE = "<style>@page { margin: 0 } #kaleido-image { display: block }</style>"
+"""Kaleido asks for margins of a tenth of an inch, in which a PDF's page is shrunk and its lower end is lost."""
 log = logging.getLogger(__name__)
 
 
@@ -84,13 +86,15 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
     import kaleido
     from kaleido.errors import ChromeNotFoundError
 
+    page = kaleido.PageGenerator()
+    page.footer = _WHOLE_PAGE + page.footer
     temporary = {path: path.with_name(f"{path.stem}.tmp{path.suffix}") for path in figures}
     specs = []
     for path, fig in figures.items():
         options = {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else PIXEL_RATIO}
         specs.append({"fig": fig.to_dict(), "path": str(temporary[path]), "opts": options})
     try:
-        kaleido.write_fig_from_object_sync(specs, cancel_on_error=True)
+        kaleido.write_fig_from_object_sync(specs, cancel_on_error=True, kopts={"page_generator": page})
     except ChromeNotFoundError as error:
         raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
     for path, written in temporary.items():

@@ -73,6 +73,12 @@ def size_of(model: nn.Module, name: str) -> int | None:
     return next((size for place, key in places if isinstance(size := getattr(place, key, None), int)), None)
 
 
+def words_of(model: Model) -> list[str] | None:
+    """The string of each token id, where the model has a tokenizer that shows them (`models.LanguageModel`)."""
+    tokenizer: Any = getattr(module_of(model), "tokenizer", None)
+    return tokenizer.display() if hasattr(tokenizer, "display") else None
+
+
 def hooks_of(model: Model) -> dict[str, Hook]:
     """All that a model's hooks may be called, each with its place.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from interp.activations.filling import check_dtype, check_max_norm
 from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.files import digest
-from interp.hooks import Model, hooked_rows, module_of, name_of, resolve_hooks, size_of
+from interp.hooks import Model, hooked_rows, module_of, name_of, resolve_hooks, size_of, words_of
 
 _SEQUENCES_AT_ONCE = 256
 _CENTRE_ROWS = 512
@@ -108,8 +108,7 @@ class Passes:
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
         found = {hook: sample.outliers(self.tokens.shape[1], max_norm) for hook, sample in samples.items()}
-        tokenizer: Any = getattr(self.module, "tokenizer", None)
-        words = tokenizer.display() if hasattr(tokenizer, "display") else None
+        words = words_of(self.module)
         limits = {}
         for hook, outliers in found.items():
             if max_norm == "auto" and not outliers.found:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from interp.baselines import FixedDictionary
+from interp.baselines import FixedDictionary, RandomDictionary
+from interp.features.feature_store import scan_features
 from interp.harvest import harvest
 from interp.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
 from interp.model_rows import fingerprint
@@ -276,6 +277,14 @@ def test_our_own_model_answers_to_the_same_names(tmp_path):
     assert hooks["model.layers.1"] == hooks["blocks.1.hook_resid_post"]
     assert hooks["final_norm.input"] == Hook(model.final_norm, "input")
     assert copy.deepcopy(model).tokenizer is model.tokenizer
+
+
+def test_a_scan_spells_tokens_as_the_model_does(model, tokens, tmp_path):
+    hook = "blocks.1.hook_resid_post"
+    store = harvest(model, tokens, [hook], tmp_path / "store")
+    sae = RandomDictionary(store.d(hook), 8, 2)
+    assert scan_features(sae, store, hook, tmp_path / "named", model=model).vocab == model.tokenizer.display()
+    assert scan_features(sae, store, hook, tmp_path / "ids").vocab[:3] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_me
 from interp.files import Progress, open_tensors, read_any_json
 from interp.folders import locked
 from interp.harvest import check_harvested
-from interp.hooks import check_own_hook
+from interp.hooks import check_own_hook, words_of
 from interp.notebook import card, facts, table
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
@@ -208,13 +208,15 @@ def scan_features(
     """Encode every row of the store and write the statistics of every latent to `out`.
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
-    string a token id, `labels` one mask a label; without `vocab` tokens are named by their ids. A scan that was cut off
-    goes on behind the last shard it encoded; a finished one is opened. Rows above the dictionary's norm limit count as
-    left out. Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has
-    too (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, or if
+    string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask a
+    label. A scan that was cut off goes on behind the last shard it encoded; a finished one is opened. Rows above the
+    dictionary's norm limit count as left out. Raises ValueError if the widths differ, if the dictionary was trained on
+    another hook that the store has too (`hooks.check_own_hook`), if the labels are those of other tokens or the model
+    another than was harvested, or if
     `out` holds the scan of something else.
     """
     tokens = _checked_tokens(sae, store, hook, model)
+    vocab = words_of(model) if vocab is None and model is not None else vocab
     scan = Scan(Path(out), tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))

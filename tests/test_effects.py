@@ -136,7 +136,7 @@ CASES = {  # the model, the hook, the dictionary, what is run again
         Past,
         "layers.1",
         lambda: RandomDictionary(D, 20, 4),
-        "by whole forward passes",
+        "behind 1 blocks",
     ),
     "a module and its hooks": (
         lambda: (module := Recurrent(), {"middle": module.first}),

@@ -2,7 +2,7 @@
 
 predicates     the kinds of predicates, and the text they read;   vocabulary, places   what they know of strings
 background     the rows that candidates are tried on;   beam, search   candidate rules from a sample of firings
-holding        where rules hold, in any text;   counting       exact counts of each candidate on all tokens
+holding        where rules hold, in any text;   counting   how often on all tokens, and how strongly latents fire there
 explanations   the best rule, in words;   described   of each latent and sense, beside what else is known
 """
 

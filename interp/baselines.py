@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from interp.activations import ActivationStore
 from interp.codes import SparseCodes
+from interp.sae.torch_kernels import TorchKernels
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -58,11 +59,7 @@ class FixedDictionary:
     def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]:
         if not isinstance(z, SparseCodes):
             return z @ self.W_dec + self.b_dec
-        weights = z.values.to(self.W_dec.dtype)
-        decoded = torch.nn.functional.embedding_bag(
-            z.latents, self.W_dec, z.offsets[:-1].to(z.latents.dtype), mode="sum", per_sample_weights=weights
-        )
-        return decoded + self.b_dec
+        return TorchKernels().decode(z.with_values(z.values.to(self.W_dec.dtype)), self.W_dec, self.b_dec)
 
     def __call__(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
         return self.decode(self.codes(x))

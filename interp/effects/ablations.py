@@ -40,6 +40,25 @@ class Firings(NamedTuple):
         return Firings(*(column[part] for column in self))
 
 
+class Others:
+    """As long changes along the directions of other latents that fire, in an order drawn by the seed."""
+
+    def __init__(self, features: FeatureStore, dictionary: Dictionary, seed: int):
+        self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
+        n_active = torch.tensor(features.table().sort_values("latent")["n_active"].to_numpy())
+        order = torch.randperm(len(n_active), generator=torch.Generator().manual_seed(seed))
+        self.latents = order[((n_active > 0) & (self.lengths > 0))[order]]
+        self.place = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
+
+    def instead(self, firings: Firings, n_ctx: int) -> Firings:
+        """At the same rows, along another latent at each position."""
+        latent, step = firings.latent.cpu(), firings.row.cpu() % n_ctx
+        step = step % max(len(self.latents) - 1, 1) + 1  # so that none comes round to itself
+        other = self.latents[(self.place[latent] + step) % len(self.latents)]
+        z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
+        return firings._replace(latent=other.to(firings.latent.device), z=z)
+
+
 class Clean(NamedTuple):
     """The model as it is, at the rows of a batch that are asked for."""
 

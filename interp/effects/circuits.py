@@ -68,10 +68,9 @@ def feature_edges(
     W_enc = _encoder_of(*downstream)
     at = _checked(positions, tokens, targets)
     with evaluating(module):
-        acts = capture(module, tokens, {"up": up.reads})["up"]
         later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(at)), at]
         chosen = _strongest(downstream[1].codes(later.to(W_enc)), targets)
-        codes, usable = up.codes(upstream[1], acts)
+        codes, usable = up.codes(upstream[1], capture(module, tokens, {"up": up.reads})["up"])
         usable = usable & is_taught(tokens, module, upstream[1]).flatten().to(usable.device)
         pairs, firing = _firings(codes, usable, upstream[1], at, tokens.shape[1])
         read = _Reading(module, up.writes, down.reads, W_enc.detach())

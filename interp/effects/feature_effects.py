@@ -36,7 +36,7 @@ from torch import Tensor
 
 from interp.checks import check_token_ids
 from interp.codes import Dictionary
-from interp.effects.ablations import NUMBERS_AT_ONCE, Batch, Firings, sampled_sequences
+from interp.effects.ablations import NUMBERS_AT_ONCE, Batch, Firings, Others, sampled_sequences
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import check_width, place_of
 from interp.features.feature_store import FeatureStore
@@ -97,13 +97,18 @@ def feature_effects(
     if run.found < run.done / 2:
         what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
         raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
+    table = _whole(features, parts, run.gradients)
+    table.attrs |= {"way": downstream.way, "sequences": sequences, "seed": seed}
+    return table
+
+
+def _whole(features: FeatureStore, parts: Sequence[pd.DataFrame], gradients: Sequence[str]) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True)
     density = features.table().set_index("latent")["density"]
     table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
-    for name in run.gradients:
+    for name in gradients:
         agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
         table.attrs[f"{name}_agreement"] = float(agreement)
-    table.attrs |= {"way": downstream.way, "sequences": sequences, "seed": seed}
     return table
 
 
@@ -137,11 +142,7 @@ class _Ablations:
         self.gradients = ("gradient", "integrated") if steps else ("gradient",)
         self.progress, self.n_pairs = progress, n_pairs
         self.done, self.found = 0, 0  # pairs, and those in which the latent fires
-        self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
-        n_active = torch.tensor(features.table().sort_values("latent")["n_active"].to_numpy())
-        order = torch.randperm(len(n_active), generator=torch.Generator().manual_seed(seed))
-        self.others = order[((n_active > 0) & (self.lengths > 0))[order]]
-        self.place = torch.zeros_like(order).index_copy_(0, self.others, torch.arange(len(self.others)))
+        self.others = Others(features, dictionary, seed)
 
     def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
         """Of some latents, each on its own sequences."""
@@ -186,7 +187,7 @@ class _Ablations:
         add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
         for pair, values in batch.integrated(firings, self.steps) if self.steps else ():
             add("integrated", pair, values)
-        for null, changed in (("", firings), ("null_", self._elsewhere(firings))):
+        for null, changed in (("", firings), ("null_", self.others.instead(firings, self.tokens.shape[1]))):
             for some, log_p, later_pair, later_row, later_loss in batch.ablated(changed):
                 at, target = clean.where[some.row], batch.next[some.row, None]
                 change = clean.log_p[at] - log_p
@@ -196,14 +197,6 @@ class _Ablations:
                     likelier.index_add_(0, some.pair // n, change.float())
                     was = clean.log_p[clean.where[later_row]].gather(1, batch.next[later_row, None])[:, 0]
                     add("later_loss", later_pair, later_loss + was)
-
-    def _elsewhere(self, firings: Firings) -> Firings:
-        """Changes as long at the same rows, along other latents."""
-        latent, step = firings.latent.cpu(), firings.row.cpu() % self.tokens.shape[1]
-        step = step % max(len(self.others) - 1, 1) + 1  # so that none comes round to itself
-        other = self.others[(self.place[latent] + step) % len(self.others)]
-        z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
-        return firings._replace(latent=other.to(firings.latent.device), z=z)
 
 
 def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:

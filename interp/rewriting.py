@@ -65,9 +65,8 @@ def rewrite_in_words(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> InWords:
-    """tokens: held-out text for the model, of the same vocabulary; store: the activations that were scanned; labels:
-    those of the features' text and of `tokens`, where rules name labels; exclude: token ids that are left as they are;
-    batch_size: sequences a forward pass.
+    """tokens: held-out text, of the same vocabulary; store: the activations that were scanned; labels: of the features'
+    text and of `tokens`, where rules name labels; exclude: token ids left as they are; batch_size: sequences a pass.
 
     Raises ValueError where features, ranking and store are not of one another, for a ranking without rules, and as
     `quality.evaluate_dictionary`.

@@ -75,8 +75,7 @@ def feature_effects(
 ) -> pd.DataFrame:
     """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
     that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires; each
-    costs a pass through the blocks behind the hook, or where there are none, through the unembedding at its firings.
-    `integrated_steps` cost thrice as much each (Sundararajan et al. 2017, arXiv 1703.01365).
+    costs a pass behind the hook. `integrated_steps` cost thrice as much (Sundararajan et al. 2017, arXiv 1703.01365).
 
     `attrs`: way (what was run again), sequences, seed, and gradient_agreement (and integrated_agreement) over the
     latents. Raises ValueError if model, dictionary and scan are not of each other.

@@ -55,13 +55,11 @@ def write_report(
 
     run_or_features: a run folder (its ranking, nulls, quality, concepts, curves and wall times are read where they
     are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary) and `curves` ({"model": rows of
-    metrics, "sae": …}) stand in for those of the run; what is missing leaves its panel out, with a word why.
-    wider: a dictionary of more latents on the same activations, its FeatureStore, or the folder of either or of its
-    run; each feature is then shown beside those that it resembles. `seed` is the map's.
+    metrics, "sae": …}) stand in for those of the run; what is missing leaves its panel out, with a word why. wider: a
+    scan, or a run, of more latents on the same activations, for features that resemble each; seed: the map's.
 
-    Raises ValueError when the source is neither, when the ranking, the quality table or the nulls are of other
-    features, when `wider` has no decoder of the same width to compare or was scanned at another hook or over other
-    tokens, or when `out` holds something other than a report.
+    Raises ValueError when the source is neither, when a table is of other features, when `wider` has no decoder of the
+    same width or was scanned at another hook or over other tokens, or when `out` holds something else than a report.
     """
     out = Path(out)
     _check_replaceable(out)

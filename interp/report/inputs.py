@@ -79,13 +79,11 @@ def gather(
     features = _every_latent(store)
     ranking = ranking if ranking is not None else _parquet(folder / "ranking/ranking.parquet")
     quality = quality if quality is not None else _parquet(folder / "quality/quality.parquet")
-    if nulls is None and all((folder / "nulls" / f"{name}.parquet").is_file() for name in Nulls._fields):
-        nulls = Nulls.read(folder / "nulls")
+    nulls = nulls if nulls is not None else _nulls(folder / "nulls")
     _check_of_features(store, ranking, quality, nulls)
     if wider is None and (folder / "wider/features/meta.json").is_file():
         wider = folder / "wider"
     results = folder / "model/results.json"
-    logs = [file for name in ("model", "sae") if (file := folder / name / "metrics.jsonl").is_file()]
     return ReportInputs(
         title=title or (folder.resolve().name if (folder / "features").is_dir() else "Features"),
         store=store,
@@ -97,12 +95,22 @@ def gather(
         concepts=_parquet(folder / "concepts/concepts.parquet"),
         effects=_parquet(folder / "effects/effects.parquet"),
         words=_parquet(folder / "words/words.parquet"),
-        curves=curves if curves is not None else {file.parent.name: training_rows(file) for file in logs},
+        curves=_curves(folder) if curves is None else curves,
         model_results=read_json(results, "train the model again") if results.is_file() else {},
         shares=None if nulls is None else nulls.shares,
         wider=None if wider is None else wider_of(store, wider),
         stages=_timed(manifests),
     )
+
+
+def _nulls(folder: Path) -> Nulls | None:
+    whole = all((folder / f"{name}.parquet").is_file() for name in Nulls._fields)
+    return Nulls.read(folder) if whole else None
+
+
+def _curves(folder: Path) -> dict[str, pd.DataFrame]:
+    logs = [file for name in ("model", "sae") if (file := folder / name / "metrics.jsonl").is_file()]
+    return {file.parent.name: training_rows(file) for file in logs}
 
 
 def _open_verified(folder: Path) -> FeatureStore:

@@ -10,7 +10,7 @@ In: a `Case` and a finished run that it may read. Out: a row with what became of
 
 Where a case does not ask for checksums they are off (`INTERP_VERIFY=0`), to see what else refuses. A process is forked
 from a server that has the libraries in memory already. It may take 3 GB more than that, write files of 1 GB and run for
-20 seconds of a processor, a minute in all.
+20 seconds of a processor, two minutes in all.
 """
 
 import json
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_SECONDS, MAX_MB = 10, 1000
-_KILLED_AFTER, _CPU_SECONDS, _ADDRESSES, _FILE = 60, 20, 3 << 30, 1 << 30
+_KILLED_AFTER, _CPU_SECONDS, _ADDRESSES, _FILE = 120, 20, 3 << 30, 1 << 30
 _LOADED = (
     "interp.cli",
     "interp.harvest",

@@ -1,9 +1,8 @@
 """Sequences after a clean pass to the hook, and the model from there on without latents that fire in them.
 
-In:  a feature store; tokens, the model from a hook on (`effects.downstream`), a dictionary. Out: sequences where
-latents
-     fire; firings of pairs (latent, sequence), and of some pairs at a time the log-probabilities without the latent, or
-     the gradient along the way there.
+In:  a feature store; tokens, the model from a hook on (`effects.downstream`), a dictionary.
+Out: sequences where latents fire; firings of pairs (latent, sequence); of some pairs at a time the log-probabilities
+     without the latent, or the gradient along the way there.
 """
 
 from collections.abc import Callable, Iterator

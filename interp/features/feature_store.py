@@ -212,8 +212,7 @@ def scan_features(
     label. A scan that was cut off goes on behind the last shard it encoded; a finished one is opened. Rows above the
     dictionary's norm limit count as left out. Raises ValueError if the widths differ, if the dictionary was trained on
     another hook that the store has too (`hooks.check_own_hook`), if the labels are those of other tokens or the model
-    another than was harvested, or if
-    `out` holds the scan of something else.
+    another than was harvested, or if `out` holds the scan of something else.
     """
     tokens = _checked_tokens(sae, store, hook, model)
     vocab = words_of(model) if vocab is None and model is not None else vocab

@@ -27,8 +27,8 @@ import torch
 
 from analyses import attack_damage, attack_inputs, attack_runs
 from analyses.attack_trial import attempt, summary
-from analyses.peers import versions
-from interp.files import write_json
+from analyses.bench.peers import versions
+from interp.storage.files import write_json
 
 KINDS = ("damage", "codes", "inputs", "kill", "pair")
 COUNTS = {"damage": None, "codes": 200, "inputs": 1400, "kill": 10, "pair": 20}

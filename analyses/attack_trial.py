@@ -33,10 +33,10 @@ MAX_SECONDS, MAX_MB = 10, 1000
 _KILLED_AFTER, _CPU_SECONDS, _ADDRESSES, _FILE = 120, 20, 3 << 30, 1 << 30
 _LOADED = (
     "interp.cli",
-    "interp.harvest",
+    "interp.activations.harvesting",
     "interp.report",
     "interp.monosemanticity.ranking",
-    "interp.quality",
+    "interp.evaluation.quality",
     "interp.pipeline.run_folder",
     "models.training",
     "models.corpus",

@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analyses.step_contenders import Size, ours, random_rows
+from analyses.bench.step_contenders import Size, ours, random_rows
 from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae
 from interp.sae import ARCHITECTURES, check_gradients
 from interp.sae.forward_pass import ForwardPass

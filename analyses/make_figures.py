@@ -22,8 +22,8 @@ from interp import Run, figures
 from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import WIDTHS, for_print
 from interp.figures.saving import provenance, write_images
-from interp.files import write_json, write_text
 from interp.report import decoder_layout
+from interp.storage.files import write_json, write_text
 
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3

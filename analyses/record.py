@@ -29,11 +29,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from analyses.peers import versions
+from analyses.bench.peers import versions
 from interp import Run
 from interp.figures.saving import write_images
 from interp.figures.theme import without_slider
-from interp.files import atomic, write_json, write_text
+from interp.storage.files import atomic, write_json, write_text
 
 logger = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}

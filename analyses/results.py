@@ -134,30 +134,30 @@ SECTIONS = (
     Section(
         "bench_sae",
         "Speed of a training step beside the peers",
-        "python -m analyses.bench_sae --out runs/bench_sae",
+        "python -m analyses.bench.sae --out runs/bench_sae",
         result_tables.speed,
     ),
-    Section("bench_harvest", "Speed of a harvest", "python -m analyses.bench_harvest", result_tables.harvest),
+    Section("bench_harvest", "Speed of a harvest", "python -m analyses.bench.harvest", result_tables.harvest),
     Section(
         "bench_report",
         "Speed of the report beside SAEDashboard's pages",
-        "python -m analyses.bench_report --peer DASH/bin/python --rounds 2",
+        "python -m analyses.bench.report --peer DASH/bin/python --rounds 2",
         result_tables.report,
     ),
     Section(
-        "bench_memory", "Memory by the length of the text", "python -m analyses.bench_memory", result_tables.memory
+        "bench_memory", "Memory by the length of the text", "python -m analyses.bench.memory", result_tables.memory
     ),
     Section("attack", "Damage and hostile input", "python -m analyses.attack", result_tables.attack),
     Section(
         "bench_quality",
         "Quality at equal tokens and L0, beside SAELens's trainer",
-        "python -m analyses.bench_quality",
+        "python -m analyses.bench.quality",
         result_tables.quality,
     ),
     Section(
         "bench_recovery",
         "Recovery of the true features of synthetic worlds",
-        "python -m analyses.bench_recovery",
+        "python -m analyses.bench.recovery",
         result_tables.recovery,
     ),
     Section(
@@ -169,13 +169,13 @@ SECTIONS = (
     Section(
         "learnt_latents",
         "Did the model learn it? Trained dictionaries against their nulls",
-        "python -m analyses.learnt_latents",
+        "python -m analyses.claims.learnt_latents",
         result_tables.learnt,
     ),
     Section(
         "towards_monosemanticity",
         "Towards Monosemanticity, repeated",
-        "python -m analyses.towards_monosemanticity --run runs/demo",
+        "python -m analyses.claims.towards_monosemanticity --run runs/demo",
         result_tables.towards,
     ),
     Section(

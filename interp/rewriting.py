@@ -26,15 +26,15 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.codes import Dictionary, SparseCodes, limit_on
+from interp.activations.hooks import Model
+from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
+from interp.evaluation.quality import Replace, Site, recovered
 from interp.explain.counting import Strengths, learn_strengths
 from interp.explain.explanations import from_json
 from interp.explain.predicates import Rule, Text
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_scan_of, check_table, dictionary_digest, identity, scanned
-from interp.files import Progress, no_progress, ratio
-from interp.hooks import Model
-from interp.quality import Replace, Site, recovered
+from interp.storage.files import Progress, no_progress, ratio
 
 NEAR = 16
 """Latents of about equal density, among which rules are exchanged."""

@@ -127,7 +127,7 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
         """Raises FileNotFoundError or ValueError, naming the file, where there is none or none of ours."""
-        file, remedy = Path(folder) / _FILE, "`interp train-model` makes it again, with its corpus"
+        file, remedy = Path(folder) / _FILE, "`interp run` makes it again, with its corpus"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: {remedy}")
         try:

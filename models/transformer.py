@@ -28,7 +28,7 @@ from models.whole_files import count_weights, load_weights, read_json, write_jso
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache, HookedTransformerConfig
 
-_REMEDY = "name a folder that `interp train-model` wrote, or train it again"
+_REMEDY = "name a folder that `interp run` wrote, or train it again"
 FORMER_OPTIONS = (("tied_embeddings", False), ("layer_norm_eps", EPS))
 """What older config.json files say as well, where it is what every model is now."""
 

@@ -5,8 +5,8 @@ import pytest
 import scipy.optimize
 import torch
 
-from interp.code_store import CodeStore
-from interp.codes import SparseCodes
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap, stability, universality
 from interp.features.feature_store import FeatureStore
 from interp.metrics.twins import joint_sums

@@ -8,20 +8,17 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from analyses import (
-    bench_quality,
-    bench_recovery,
-    bench_report,
-    bench_sae,
-    extract_features,
-    recovery_worlds,
-    result_tables,
-)
-from analyses.peers import sparse_start
-from analyses.step_contenders import QUICK
+from analyses import extract_features, result_tables
+from analyses.bench import quality as bench_quality
+from analyses.bench import recovery as bench_recovery
+from analyses.bench import recovery_worlds
+from analyses.bench import report as bench_report
+from analyses.bench import sae as bench_sae
+from analyses.bench.peers import sparse_start
+from analyses.bench.step_contenders import QUICK
 
 ANALYSES = Path(__file__).parents[1] / "analyses"
-NOTEBOOKS = sorted(ANALYSES.glob("*.ipynb"))
+NOTEBOOKS = sorted((ANALYSES / "notebooks").glob("*.ipynb"))
 
 
 def test_extract_features_writes_results_figures_and_page(tmp_path):

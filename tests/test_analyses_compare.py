@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analyses import (
+from analyses.claims import (
     dictionary_scaling,
     feature_automata,
     feature_circuits,

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from analyses import scorecard, scorecard_synthetic
-from interp.benchmark.planted_texts import FAMILIES
+from analyses.scorecard import __main__ as scorecard
+from analyses.scorecard import synthetic as scorecard_synthetic
+from analyses.scorecard.planted_texts import FAMILIES
 
 
 def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_was(tmp_path, monkeypatch):
     some = {family: FAMILIES[family] for family in ("topics", "records", "slots")}
-    monkeypatch.setattr("interp.benchmark.judged.FAMILIES", some)
-    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
+    monkeypatch.setattr("analyses.scorecard.judged.FAMILIES", some)
+    monkeypatch.setattr("analyses.scorecard.scores.REPLICATES", 10)
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
     auroc = {row["score"]: row["auroc"] for row in results["A"]["scores"]}
     assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 > auroc["between_within_ratio"]

@@ -1,4 +1,4 @@
-"""`analyses.towards_monosemanticity` and what it counts, against formulas written out."""
+"""`analyses.claims.towards_monosemanticity` and what it counts, against formulas written out."""
 
 import json
 
@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses import towards_monosemanticity
-from analyses.dictionary_claims import difference, eleven, twelve
-from analyses.dictionary_measures import LABELS, beside, columns_of
-from analyses.proxies import activation, by_interval, correlations, log_likelihood_ratio, pearson
-from analyses.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
-from interp.codes import SparseCodes
+from analyses.claims import towards_monosemanticity
+from analyses.claims.dictionary_claims import difference, eleven, twelve
+from analyses.claims.dictionary_measures import LABELS, beside, columns_of
+from analyses.claims.proxies import activation, by_interval, correlations, log_likelihood_ratio, pearson
+from analyses.claims.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
+from interp.codes.sparse_codes import SparseCodes
 
 
 @pytest.fixture

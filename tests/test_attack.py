@@ -52,7 +52,7 @@ def test_the_verdict_on_a_case(tiny_run, tmp_path, words, files, verdict):
 # Forks a child a command that sends itself a signal at a call of the progress bar with a note of that step.
 DRIVER = """
 import json, os, signal, sys
-import interp.harvest, interp.report, interp.features.feature_store, interp.sae, models.corpus
+import interp.activations.harvesting, interp.report, interp.features.feature_store, interp.sae, models.corpus
 from interp.cli import main
 from interp.cli.console import Bar
 

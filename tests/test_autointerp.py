@@ -17,9 +17,11 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.autointerp.endpoint import Answer, Endpoint, EndpointConfig, api_key
-from interp.autointerp.judge import Judge, JudgeConfig, agreement
-from interp.autointerp.prompts import (
+from interp.cli import main
+from interp.codes.sparse_codes import SparseCodes
+from interp.exchange.endpoint import Answer, Endpoint, EndpointConfig, api_key
+from interp.exchange.judge import Judge, JudgeConfig, agreement
+from interp.exchange.prompts import (
     MARKS,
     Window,
     explain_messages,
@@ -28,8 +30,6 @@ from interp.autointerp.prompts import (
     read_judgements,
     sample_windows,
 )
-from interp.cli import main
-from interp.codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 
 ROOT = Path(__file__).parents[1]
@@ -520,5 +520,5 @@ def test_keys_are_words_of_printable_characters():
 
 def test_nothing_else_loads_it():
     code = "import sys, interp.explain, interp.monosemanticity.ranking, interp.report, interp.cli\n"
-    code += "assert not [name for name in sys.modules if name.startswith(('interp.autointerp.judge', 'openai'))]"
+    code += "assert not [name for name in sys.modules if name.startswith(('interp.exchange.judge', 'openai'))]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from interp import FeatureStore
-from interp.baselines import FixedDictionary
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.effects import automaton
 from interp.effects.automata import NEIGHBOURS, _shuffled, lifts
+from interp.evaluation.baselines import FixedDictionary
 from models.transformer import Transformer, TransformerConfig
 
 V, D = 64, 64

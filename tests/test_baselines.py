@@ -4,8 +4,8 @@ import torch
 from sklearn.decomposition import PCA
 
 from interp.activations import ActivationStore
-from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
-from interp.codes import Dictionary
+from interp.codes.sparse_codes import Dictionary
+from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from interp.activations.hooks import capture, resolve_hooks
 from interp.effects import ABLATE, Action, feature_edges, intervene
-from interp.hooks import capture, resolve_hooks
 from tests.test_effects import D, V, ours, sae, seeded, transcoder
 
 UP, DOWN = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"

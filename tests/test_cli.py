@@ -17,11 +17,9 @@ import tomli_w
 
 from interp import ranking_evidence
 from interp.activations import ActivationStore
-from interp.benchmark.planted_texts import FAMILIES
 from interp.cli import COMMANDS, main
 from interp.cli.console import Bar, command_name
 from interp.cli.sae_commands import field_lines
-from interp.monosemanticity import cohesion
 from interp.monosemanticity.verdicts import UNTESTED
 from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
@@ -162,39 +160,16 @@ def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
     assert len(shares) == 8
 
 
-def test_the_scorecard_holds_scores_against_planted_truth(tmp_path, capsys, monkeypatch):
-    three = {family: FAMILIES[family] for family in ("topics", "records", "scripts")}
-    monkeypatch.setattr("interp.benchmark.judged.FAMILIES", three)
-    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
-    assert main(["scorecard", "--seeds", "1", "--latents", "60", "--out", str(tmp_path / "scores.csv")]) == 0
-    said = capsys.readouterr().out
-    assert "senses_exact" in said and said.index("monosemanticity") < said.index("token_entropy")
-    assert pd.read_csv(tmp_path / "scores.csv").auroc[0] > 0.9
-    assert "--seeds 0 must be at least 1" in refused(capsys, "scorecard", "--seeds", 0)
-    assert "must end in .csv" in refused(capsys, "scorecard", "--out", tmp_path / "scores.txt")
-
-
-def test_too_few_planted_latents_name_the_flags(tmp_path, capsys, monkeypatch):
-    one = pd.DataFrame({"tested": [True], "is_one": [True], "is_several": [False], "world": ["0"]})
-    one[list(cohesion.NAMES)] = 0.0
-    monkeypatch.setattr("interp.benchmark.judged.judge_world", lambda world, name, given: one.assign(family=name))
-    monkeypatch.setattr("interp.benchmark.judged.planted_world", lambda config: None)
-    line = refused(capsys, "scorecard", "--seeds", 1, "--latents", 1, "--out", tmp_path / "scores.csv")
-    assert "raise --latents (now 1) or --seeds (now 1)" in line and not list(tmp_path.iterdir())
-    assert "--latents 0 must be at least 1" in refused(capsys, "scorecard", "--latents", 0)
-
-
 def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, capsys, monkeypatch):
     def never(*_, **__):
         raise AssertionError("worked before it looked where to write")
 
-    for name in ("monosemanticity.ranking.rank_features", "report.write_report", "benchmark.judged.calibration_worlds"):
+    for name in ("monosemanticity.ranking.rank_features", "report.write_report"):
         monkeypatch.setattr(f"interp.{name}", never)
     file, store = tmp_path / "file", folder / "features"
     file.touch()
     under = f"cannot be made: {file} is a file, not a folder; name another place"
     assert f"--out {file}/x.csv {under}" in refused(capsys, "rank", store, "--out", file / "x.csv")
-    assert f"--out {file}/a/x.csv {under}" in refused(capsys, "scorecard", "--out", file / "a/x.csv")
     assert f"--out {file}/page {under}" in refused(capsys, "report", store, "--out", file / "page")
     assert f"{file} is a file: name a folder" in refused(capsys, "report", store, "--out", file)
     (tmp_path / "x.csv").mkdir()
@@ -465,7 +440,7 @@ def test_full_disk_is_said_in_one_line(folder, capsys, monkeypatch, tmp_path):
 def test_run_of_another_configuration_says_what_differs(folder, capsys):
     sections = SECTIONS | {"tokenizer": {"vocab_size": 600}}
     (folder / "other.toml").write_text(tomli_w.dumps(sections))
-    line = refused(capsys, "train-model", folder / "other.toml", "--out", folder / "run")
+    line = refused(capsys, "run", folder / "other.toml", "--out", folder / "run", "--until", "model")
     assert "tokenizer.vocab_size: 512 there, 600 here" in line
 
 
@@ -501,7 +476,7 @@ def test_warm_up_runs_every_stage_and_leaves_no_file(tmp_path, monkeypatch):
 def test_help_teaches(capsys):
     assert main([]) == 0
     overview = capsys.readouterr().out
-    for command in ("demo", "run", "train-model", "harvest", "train-sae", "scan", "rank", "report", "export"):
+    for command in ("demo", "run", "harvest", "train-sae", "scan", "rank", "report", "export"):
         assert command in overview
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])

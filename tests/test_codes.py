@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from interp.code_store import CodeStore
-from interp.codes import SparseCodes
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import SparseCodes
 
 ROWS, WIDTH = 23, 11
 
@@ -192,7 +192,7 @@ def test_codes_that_point_outside_do_not_pass_the_check(change):
 
 @pytest.mark.parametrize("step", [1, 100, 4096, 1 << 20])
 def test_ranges_are_those_of_long_runs_however_few_row_ids_are_held(tmp_path, monkeypatch, step):
-    monkeypatch.setattr("interp.code_store._STEP", step)
+    monkeypatch.setattr("interp.codes.code_store._STEP", step)
     n, generator = 10_000, torch.Generator().manual_seed(0)
     runs = torch.randperm(n, generator=generator)[: n - 5].split([4500, n - 4505])
     latents = torch.randint(0, WIDTH, (n, 1), generator=generator)

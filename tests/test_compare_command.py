@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp.cli import main
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.compare import open_pair
 from interp.features.feature_store import FeatureStore
 from tests.test_cli import refused

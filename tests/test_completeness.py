@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.feature_completeness import completeness, presence
-from interp.codes import SparseCodes
+from analyses.claims.feature_completeness import completeness, presence
+from interp.codes.sparse_codes import SparseCodes
 
 
 def test_the_planted_frequency_of_half_presence_is_in_the_interval():

@@ -7,11 +7,11 @@ from scipy.stats import spearmanr, t
 from torch import nn
 
 from interp import FeatureStore
-from interp.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
+from interp.activations.hooks import capture, module_of, resolve_hooks
 from interp.effects import ABLATE, add, dose_response, feature_effects, intervene, pin, steer
 from interp.effects.feature_effects import _interval
 from interp.effects.interventions import place_of
-from interp.hooks import capture, module_of, resolve_hooks
+from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
 from interp.sae import SAE, Transcoder
 from interp.sae.rules import TopK
 from models import load_model

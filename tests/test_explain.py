@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.explain import explain
 from interp.explain.background import SAMPLE, FitSample
 from interp.explain.counting import count_rules

@@ -8,7 +8,7 @@ import scipy.optimize
 import torch
 
 from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
-from interp.codes import is_faint
+from interp.codes.sparse_codes import is_faint
 from interp.metrics.measures import column
 from interp.monosemanticity.ranking import rank_codes
 from interp.sae import sparse_ops

@@ -14,13 +14,13 @@ import pytest
 import scipy.sparse
 import torch
 
-from interp.baselines import NeuronDictionary, RandomDictionary
-from interp.code_store import CodeStore
-from interp.codes import SparseCodes
+from interp.activations.harvesting import harvest
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import SparseCodes
+from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
 from interp.features import joined_pieces, passes
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
 from interp.features.passes import SCHEMAS
-from interp.harvest import harvest
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
@@ -403,7 +403,7 @@ def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeyp
     plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, settings=SETTINGS)
     told = []
     monkeypatch.setattr("interp.features.labelling._ROWS_AT_ONCE", 70)
-    monkeypatch.setattr("interp.code_store._STEP", 3)
+    monkeypatch.setattr("interp.codes.code_store._STEP", 3)
     monkeypatch.setattr(passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
     tight_settings = ScanConfig(**{**vars(SETTINGS), "chunk_entries": 100})
     tight = scan_features(
@@ -448,7 +448,7 @@ def test_codes_need_not_be_clean(tokens, tmp_path, caplog):
 KILLED = """
     import os, signal, sys, torch
     from interp.activations import ActivationStore
-    from interp.baselines import RandomDictionary
+    from interp.evaluation.baselines import RandomDictionary
     from interp.features.feature_store import ScanConfig, scan_features
 
     store, out = sys.argv[1:]

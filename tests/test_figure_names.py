@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analyses import effect_figures, proxy_figures
+from analyses.claims import effect_figures, proxy_figures
 from analyses.essay import figures as essay
 from interp import figures
 from interp.figures.print_layout import MIN_FONT, for_print

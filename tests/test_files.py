@@ -11,7 +11,7 @@ import torch
 from numba import njit
 from safetensors import safe_open
 
-from interp.files import (
+from interp.storage.files import (
     atomic,
     digest,
     digest_file,

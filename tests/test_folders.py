@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interp.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.folders import MANIFEST, is_whole, locked, read_manifest, verify, write_manifest
+from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
+from interp.storage.folders import MANIFEST, is_whole, locked, read_manifest, verify, write_manifest
 
 
 @pytest.fixture
@@ -119,7 +119,8 @@ def test_a_second_process_is_told_who_holds_a_folder_until_that_ends(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
 def test_the_holder_is_named_by_its_number_and_command(tmp_path):
-    code = "import sys, time, interp.folders as l\nwith l.locked(sys.argv[1]): print(1, flush=True), time.sleep(60)"
+    code = "import sys, time\nfrom interp.storage.folders import locked\n"
+    code += "with locked(sys.argv[1]): print(1, flush=True), time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as holder:
         try:
             assert holder.stdout.read(1) == b"1"

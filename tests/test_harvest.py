@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from interp.activations import ActivationStore, filling, scatter
-from interp.harvest import harvest
-from interp.hooks import resolve_hooks
+from interp.activations.harvesting import harvest
+from interp.activations.hooks import resolve_hooks
 from tests.test_processes import launch
 
 N_SEQ, N_CTX, D_VOCAB = 23, 8, 50
@@ -150,7 +150,7 @@ def test_excluded_tokens_leave_no_row(tmp_path, tokens):
 
 def test_tokens_read_a_few_at_a_time_make_the_same_store(tmp_path, tokens, monkeypatch):
     whole = harvest(Toy(), tokens.long(), ["first"], tmp_path / "whole", exclude=(3, 7), rows_per_shard=30)
-    monkeypatch.setattr("interp.model_rows._SEQUENCES_AT_ONCE", 2)
+    monkeypatch.setattr("interp.activations.model_rows._SEQUENCES_AT_ONCE", 2)
     monkeypatch.setattr("interp.activations.filling._IDS_A_CHUNK", 5)
     parts = harvest(Toy(), tokens.int(), ["first"], tmp_path / "parts", exclude=(3, 7), rows_per_shard=30)
     names = {file.name for file in whole.path.iterdir()} - {"manifest.json"}
@@ -249,7 +249,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from interp.activations import filling, scatter
 from tests.test_harvest import CONFIG, KILLS, N_CTX, N_SEQ, D_VOCAB, Toy
-from interp.harvest import harvest
+from interp.activations.harvesting import harvest
 import torch
 
 torch.set_num_threads(1)
@@ -313,8 +313,8 @@ SHARED = """
 import os, signal, torch
 from pathlib import Path
 from interp.activations import ActivationStore, scatter
-from interp.harvest import harvest
-from interp.processes import processes, part_of
+from interp.activations.harvesting import harvest
+from interp.storage.processes import processes, part_of
 from tests.test_harvest import CONFIG, Toy, toy_tokens
 
 class Told(Exception):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.compare.lineage import MIN_RUN, _lives, feature_lives, splitting
 
 ROWS, NARROW, WIDE = 900, 5, 9

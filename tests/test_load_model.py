@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from interp.baselines import FixedDictionary, RandomDictionary
+from interp.activations.harvesting import harvest
+from interp.activations.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
+from interp.activations.model_rows import fingerprint
+from interp.evaluation.baselines import FixedDictionary, RandomDictionary
+from interp.evaluation.quality import evaluate_dictionary
 from interp.features.feature_store import scan_features
-from interp.harvest import harvest
-from interp.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
-from interp.model_rows import fingerprint
-from interp.quality import evaluate_dictionary
 from models import load_model, vocab_strings
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import (
@@ -97,7 +97,7 @@ def test_inputs_of_matrices_are_the_neurons_and_the_heads(model, family, tokens)
 
 
 def capture_all(model, tokens, names):
-    from interp.hooks import capture
+    from interp.activations.hooks import capture
 
     with torch.no_grad():
         return capture(model, tokens, resolve_hooks(model, names))

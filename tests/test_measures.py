@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from interp.code_store import CodeStore
-from interp.codes import SparseCodes
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.measures import (
     MEASURES,

@@ -16,24 +16,24 @@ from interp import (
     ActivationStore,
     FeatureStore,
     evaluate_dictionary,
-    harvest,
     rank_codes,
     rank_features,
     scan_features,
     write_report,
 )
-from interp.autointerp.endpoint import Endpoint, EndpointConfig
-from interp.autointerp.judge import Judge, JudgeConfig
-from interp.baselines import shuffled_model
+from interp.activations import harvesting as harvest
 from interp.cli import main
 from interp.compare import LatentScaling, diff_table, latent_scaling, mean_difference
-from interp.controls import Nulls
+from interp.compare.null_dictionaries import Nulls
+from interp.evaluation.baselines import shuffled_model
+from interp.evaluation.quality import decoder_digest
+from interp.exchange.endpoint import Endpoint, EndpointConfig
+from interp.exchange.judge import Judge, JudgeConfig
 from interp.features.scan import check_scan_of, check_table, identity
-from interp.folders import write_manifest
 from interp.metrics.measures import concept_table
-from interp.quality import decoder_digest
 from interp.sae import SAE, Crosscoder, TopKConfig, load_sae
 from interp.sae.rules import TopK
+from interp.storage.folders import write_manifest
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
 

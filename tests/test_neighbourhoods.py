@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.compare.neighbourhoods import context_similarity, neighbourhoods
 from interp.features.feature_store import FeatureStore, fit_half
 

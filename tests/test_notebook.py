@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.display.cards import Markup, card, facts, interval_mark, table
 from interp.monosemanticity.verdicts import Ranking, read_ranking
-from interp.notebook import Markup, card, facts, interval_mark, table
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
 from interp.sae import SAE, Crosscoder, TopKConfig, Transcoder

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from interp.controls import NullsConfig, _shares
+from interp.compare.null_dictionaries import NullsConfig, _shares
 from interp.monosemanticity.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares, wilson
 from interp.pipeline.stages.findings import beside_nulls, by_dictionary
 from interp.pipeline.stages.findings import verdicts as verdict_line

@@ -6,20 +6,12 @@ import json
 import pytest
 import torch
 
-from interp import (
-    ActivationStore,
-    TopKConfig,
-    evaluate_dictionary,
-    load_sae,
-    quality_table,
-    scan_features,
-    train_sae,
-)
+from interp import ActivationStore, TopKConfig, evaluate_dictionary, load_sae, quality_table, scan_features, train_sae
+from interp.activations.harvesting import harvest
 from interp.activations.row_statistics import find_outliers
-from interp.baselines import RandomDictionary, shuffled_model
-from interp.controls import _left_out
-from interp.harvest import harvest
-from interp.side_by_side import encoded
+from interp.codes.side_by_side import encoded
+from interp.compare.null_dictionaries import _left_out
+from interp.evaluation.baselines import RandomDictionary, shuffled_model
 from models.transformer import Transformer, TransformerConfig
 
 N_SEQ, N_CTX, D_VOCAB, BOS, SINK = 60, 24, 40, 0, 7
@@ -130,7 +122,7 @@ def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):
 
 def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, monkeypatch):
     for name, sample_rows in (("all", 1 << 13), ("some", 10 * N_CTX)):
-        monkeypatch.setattr("interp.model_rows.SAMPLE_ROWS", sample_rows)
+        monkeypatch.setattr("interp.activations.model_rows.SAMPLE_ROWS", sample_rows)
         store = harvest(model, tokens, [HOOK, MLP], tmp_path / name, max_norm=1.2, batch_size=4)
         step = 1 if name == "all" else N_SEQ // 10
         for hook in (HOOK, MLP):

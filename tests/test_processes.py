@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp.processes import Processes, part_of, processes
+from interp.storage.processes import Processes, part_of, processes
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def launch(script: str, *args: object, count: int = 2, folder: Path, check: bool
 TALK = """
 import json, torch
 from pathlib import Path
-from interp.processes import processes, part_of
+from interp.storage.processes import processes, part_of
 
 def numbers(rank, dtype=torch.float32):
     return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
@@ -114,7 +114,7 @@ LOST = """
 import os, torch
 from datetime import timedelta
 from pathlib import Path
-from interp import processes as module
+from interp.storage import processes as module
 
 if __name__ == "__main__":
     how, told = sys.argv[1], Path(sys.argv[2])
@@ -152,7 +152,7 @@ def test_without_a_launcher_there_is_one_process(monkeypatch):
 def test_nothing_speaks_at_import():
     code = (
         "import os, threading; os.environ |= {'RANK': '0', 'WORLD_SIZE': '2'}\n"
-        "import interp.processes, interp.activations, interp.harvest, torch\n"
+        "import interp.storage.processes, interp.activations, interp.activations.harvesting, torch\n"
         "assert not torch.distributed.is_initialized()\n"
         "assert not [t for t in threading.enumerate() if 'shards' in t.name]"
     )

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from interp.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
-from interp.quality import evaluate_dictionary, quality_table
+from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
+from interp.evaluation.quality import evaluate_dictionary, quality_table
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, MLP, BOS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post", 0

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from interp.code_store import CodeStore
-from interp.codes import SparseCodes
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import SparseCodes
 from interp.explain.described import _following, _promoted_share, describe
 from interp.features.feature_store import FeatureStore
 from interp.metrics.measures import MEASURES, measure_values

@@ -10,11 +10,12 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from analyses import bench_quality, towards_monosemanticity
+from analyses.bench import quality as bench_quality
+from analyses.claims import towards_monosemanticity
 from analyses.record import Claim, Interval, Record, interval, plain
 from interp import Run
 from interp.figures.theme import HEIGHT, styled, with_slider, without_slider
-from interp.folders import write_manifest
+from interp.storage.folders import write_manifest
 
 
 @dataclass(frozen=True)

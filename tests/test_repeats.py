@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.explain import explain
 from interp.explain.predicates import Text
 from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.files import splitmix64
 from interp.monosemanticity.ranking import rank_codes
+from interp.storage.files import splitmix64
 from tests.test_explain import truth
 
 N_CTX = 40

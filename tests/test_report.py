@@ -15,11 +15,10 @@ import pytest
 import scipy.sparse
 import torch
 
-from interp.codes import SparseCodes
-from interp.controls import Nulls
+from interp.codes.sparse_codes import SparseCodes
+from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
-from interp.folders import write_manifest
 from interp.monosemanticity.ranking import rank_features
 from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report import decoder_layout, write_report
@@ -27,6 +26,7 @@ from interp.report.columns import recommended_order, worth_showing
 from interp.report.latent_map import map_names, surroundings
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, number, numbers
 from interp.report.verdict_evidence import senses_of, verdict_evidence
+from interp.storage.folders import write_manifest
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [

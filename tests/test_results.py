@@ -37,7 +37,7 @@ def kept(tmp_path, monkeypatch):
 def test_what_was_measured_stands_with_its_command(kept):
     page = results.page(kept)
     assert "| interp TopK | 50 | 40,960 | 32 | 11 | 11 | 4 | 2 | 157 |" in page
-    assert "`python -m analyses.bench_sae --out runs/bench_sae`" in page and kept["bench_sae"]["machine"] in page
+    assert "`python -m analyses.bench.sae --out runs/bench_sae`" in page and kept["bench_sae"]["machine"] in page
 
 
 def test_what_was_not_measured_is_named_with_its_command(kept):

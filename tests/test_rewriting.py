@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.baselines import FixedDictionary
-from interp.codes import SparseCodes
+from interp.activations.harvesting import harvest
+from interp.codes.sparse_codes import SparseCodes
+from interp.evaluation.baselines import FixedDictionary
 from interp.explain.counting import cases, learn_strengths
 from interp.explain.explanations import as_json, from_json
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Text
 from interp.features.feature_store import FeatureStore
-from interp.harvest import harvest
 from interp.rewriting import _exchanged, rewrite_in_words
 from models.transformer import Transformer, TransformerConfig
 

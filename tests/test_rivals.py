@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from interp.activations import ActivationStore
-from interp.benchmark import rivals
-from interp.benchmark.rivals import (
+from analyses.scorecard import rivals
+from analyses.scorecard.rivals import (
     RIVALS,
     dimensionality,
     embedding_coherence,
@@ -17,9 +16,10 @@ from interp.benchmark.rivals import (
     residual_vectors,
     rival_measures,
 )
-from interp.codes import SparseCodes
+from interp.activations import ActivationStore
+from interp.activations.harvesting import harvest
+from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import ScanConfig
-from interp.harvest import harvest
 from interp.metrics.measures import MEASURES
 from models.transformer import Transformer, TransformerConfig
 from tests.test_measures import (

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from interp import FeatureStore
-from interp.baselines import FixedDictionary
-from interp.codes import SparseCodes
+from interp.activations.hooks import capture, resolve_hooks
+from interp.codes.sparse_codes import SparseCodes
 from interp.compare import absorption, communities, sensitivity
+from interp.evaluation.baselines import FixedDictionary
 from interp.explain.predicates import Atom, Text
-from interp.hooks import capture, resolve_hooks
 from models.transformer import Transformer, TransformerConfig
 from tests.test_rewriting import WORDS, atom_holds
 

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.baselines import shuffled_model
-from interp.controls import NullsConfig, compare_with_nulls
-from interp.folders import locked
+from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
+from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import BUILDING, run_alone, run_stages
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, stage, stages_of
 from interp.report.payloads import effects_of
 from interp.sae import JumpReLUConfig, load_sae
+from interp.storage.folders import locked
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,8 @@ VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 # Imports all once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
-import interp.baselines, interp.controls, interp.monosemanticity.ranking, interp.quality, interp.report, models.training
+import interp.evaluation.baselines, interp.compare.null_dictionaries, interp.monosemanticity.ranking
+import interp.evaluation.quality, interp.report, models.training
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
 from tests.tiny import TINY

@@ -7,12 +7,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.activations import ActivationStore
-from interp.processes import Processes, share, share_pieces, torch_on_one_thread
 from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, rules
 from interp.sae.architectures.topk import BatchPick
 from interp.sae.kernels import Workspace, encode, piece_rows
 from interp.sae.learner import Learner
 from interp.sae.site import Site
+from interp.storage.processes import Processes, share, share_pieces, torch_on_one_thread
 
 RULES = [
     rules.TopK(6),
@@ -56,7 +56,7 @@ def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypa
     monkeypatch.setattr("interp.sae.kernels._MOST_ROWS", 64)
     monkeypatch.setattr("interp.sae.kernels._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
-    monkeypatch.setattr("interp.processes._MIN_WORK", 1)
+    monkeypatch.setattr("interp.storage.processes._MIN_WORK", 1)
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)

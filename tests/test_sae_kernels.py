@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 import torch
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae.numba_kernels import NumbaKernels
 from interp.sae.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 
@@ -17,7 +17,7 @@ each_backend = pytest.mark.parametrize("ops", BACKENDS, ids=["torch", "numba"])
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
     """Rows are shared out among threads, as they are in training, however few there are."""
-    monkeypatch.setattr("interp.processes._MIN_WORK", 1)
+    monkeypatch.setattr("interp.storage.processes._MIN_WORK", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore, join_stores
 from interp.activations.row_statistics import Limited
-from interp.processes import Processes, processes
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -27,6 +26,7 @@ from interp.sae import (
 )
 from interp.sae.learner import Learner
 from interp.sae.site import Site
+from interp.storage.processes import Processes, processes
 from tests.test_processes import launch
 from tests.test_sae_architectures import CONFIGS, planted, shared, steps
 
@@ -137,7 +137,7 @@ TWO = """
 import json, torch
 from pathlib import Path
 from interp.activations import JoinedStore
-from interp.processes import processes, part_of
+from interp.storage.processes import processes, part_of
 from tests.test_sae_processes import A, CONFIGS, opened, planted, train_all, train_cut, train_sae
 
 def batches(value):

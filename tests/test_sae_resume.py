@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from interp import processes, sae
+from interp import sae
 from interp.activations import ActivationStore, join_stores
 from interp.sae import (
     BatchTopKConfig,
@@ -35,6 +35,7 @@ from interp.sae import (
     training_run,
 )
 from interp.sae.site import Site
+from interp.storage import processes
 from tests.test_sae_architectures import CONFIGS, planted
 
 A, B = "a/activations", "b/activations"

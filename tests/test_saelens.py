@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp.codes import Dictionary, SparseCodes
+from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.sae import SAE, BatchTopKConfig, TopKConfig, load_sae
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import Crosscoder, Transcoder

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.metrics.null_scale import null_scale, rows_per_group
 from interp.monosemanticity.calibration import Calibration, fit_calibration
 from interp.monosemanticity.cohesion import NAMES, measure_cohesion

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.baselines import RandomDictionary
+from interp.activations.hooks import capture, resolve_hooks
 from interp.effects import add, intervene, pin, steer, steering_scores, steering_success, useful_range
 from interp.effects.steering import Steered
-from interp.hooks import capture, resolve_hooks
+from interp.evaluation.baselines import RandomDictionary
 from models import load_model
 from tests.foreign_models import D_MODEL, FAMILIES, foreign_model, foreign_tokenizer
 from tests.foreign_models import N_CTX as SLIDES

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from interp import ActivationStore, BatchTopKConfig, TopKConfig, scan_features, train_sae, train_sweep
-from interp.harvest import harvest
-from interp.stream import ActivationStream
+from interp.activations.harvesting import harvest
+from interp.activations.stream import ActivationStream
 from models.transformer import Transformer, TransformerConfig
 from tests.test_outliers import rows_of
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.scorecard import scores_alone
-from analyses.scorecard_synthetic import MEASURES, due_to, true_meanings
+from analyses.scorecard.__main__ import scores_alone
+from analyses.scorecard.synthetic import MEASURES, due_to, true_meanings
 
 ROWS, FEATURES, DIMENSIONS, DENSITY = 6000, 64, 48, 0.02
 PARENT, CHILD = 0, 1
@@ -109,7 +109,7 @@ def test_a_silent_latent_means_nothing():
 
 @pytest.fixture
 def few_replicates(monkeypatch):
-    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 10)
+    monkeypatch.setattr("analyses.scorecard.scores.REPLICATES", 10)
 
 
 def judged(is_one: list[bool]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae import kernels as kernels_of
 from interp.sae.kernels import checked, faults
 from interp.sae.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels

@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from interp.benchmark.factors import Factor
-from interp.benchmark.judged import (
+from analyses.scorecard.factors import Factor
+from analyses.scorecard.judged import (
     calibration_worlds,
     claimed,
     family_calibrations,
@@ -15,11 +15,11 @@ from interp.benchmark.judged import (
     judge_held_out,
     judge_world,
 )
-from interp.benchmark.planted_latents import WorldConfig, planted_world
-from interp.benchmark.planted_texts import FAMILIES
-from interp.benchmark.scores import auroc, calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
-from interp.benchmark.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
-from interp.codes import SparseCodes
+from analyses.scorecard.planted_latents import WorldConfig, planted_world
+from analyses.scorecard.planted_texts import FAMILIES
+from analyses.scorecard.scores import auroc, calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
+from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
+from interp.codes.sparse_codes import SparseCodes
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
 
@@ -251,7 +251,7 @@ def test_all_that_hangs_on_the_calibration_is_of_one_that_never_saw_the_family(j
 
 def test_spearman_is_of_latents_that_fire_equally_often(monkeypatch):
     """A score that knows the number of firings alone follows polysemanticity, but not within a fifth."""
-    monkeypatch.setattr("interp.benchmark.scores.REPLICATES", 5)
+    monkeypatch.setattr("analyses.scorecard.scores.REPLICATES", 5)
     rng = np.random.default_rng(4)
     n = 5000
     table = pd.DataFrame({"n_active": np.exp(rng.normal(5, 1, n)).astype(int) + 1, "world": "w", "tested": True})

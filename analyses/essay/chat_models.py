@@ -30,7 +30,7 @@ from analyses.essay.posttraining import (
 )
 from analyses.essay.texts.conversations import Turn, heldout_turns, statements, turns
 from analyses.record import options
-from interp.files import write_json
+from interp.storage.files import write_json
 from models.evaluation import evaluate_loss
 from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer

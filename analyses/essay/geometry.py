@@ -30,7 +30,7 @@ from analyses.essay import figures
 from analyses.essay.figures.phases import LINES
 from analyses.essay.toys.superposition import Recipe, train
 from analyses.record import Claim, Record, interval, options
-from interp.benchmark.rivals import dimensionality
+from analyses.scorecard.rivals import dimensionality
 
 MIN_D, MAX_D, BANDWIDTH = 0.3, 0.85, 0.01
 

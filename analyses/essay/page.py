@@ -23,7 +23,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from analyses.record import HOLDS
-from interp.files import as_json, write_text
+from interp.storage.files import as_json, write_text
 
 HERE = Path(__file__).parent
 _TAG = re.compile(r'<x-(\w+)(?: of="([^"]+)")?(?: as="([^"]+)")?>(.*?)</x-\1>', re.DOTALL)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from analyses.essay.shakespeare_models import Corpus
 from analyses.essay.texts.generated import ngram_distance, word_share
-from interp.baselines import shuffled_model
+from interp.evaluation.baselines import shuffled_model
 from models.transformer import Transformer
 
 MEASURES = ("character share", "kurtosis", "added by the character before", "spread")

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.files import shuffled
-from interp.processes import part_of
+from interp.storage.files import shuffled
+from interp.storage.processes import part_of
 
 _CHUNK_ROWS = 512
 

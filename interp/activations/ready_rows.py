@@ -18,8 +18,8 @@ from interp.activations.filling import ScatterConfig, check_dtype, check_max_nor
 from interp.activations.row_statistics import outliers_of
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import DTYPES, MANIFEST, clear
-from interp.files import Progress, read_json
-from interp.folders import locked
+from interp.storage.files import Progress, read_json
+from interp.storage.folders import locked
 
 if TYPE_CHECKING:
     from interp.activations.store import ActivationStore

@@ -20,9 +20,9 @@ from safetensors.torch import load
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.checks import Amount, Count, Digest, FileName, Finite, validated
-from interp.files import digest, read_json, tensors_header
-from interp.folders import check_size
+from interp.storage.checks import Amount, Count, Digest, FileName, Finite, validated
+from interp.storage.files import digest, read_json, tensors_header
+from interp.storage.folders import check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batches import ActivationBatches, ShardColumn
+from interp.activations.hooks import UNNAMED
 from interp.activations.ready_rows import scatter_batches, select_rows
 from interp.activations.row_statistics import TENSORS, ActivationStatistics, within
 from interp.activations.shards import (
@@ -34,9 +35,8 @@ from interp.activations.shards import (
     StoreFiles,
     read_store_manifest,
 )
-from interp.files import Progress, digest_file, no_progress
-from interp.hooks import UNNAMED
-from interp.notebook import card, facts
+from interp.display.cards import card, facts
+from interp.storage.files import Progress, digest_file, no_progress
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from interp.cli.comparison_commands import compare_command, scorecard_command
+from interp.cli.comparison_commands import compare_command
 from interp.cli.console import Parser, add_command, command_name, is_expected, is_first, one_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
 from interp.cli.judge_command import judge_command
@@ -24,16 +24,14 @@ from interp.cli.run_commands import (
     explore_command,
     publish_command,
     run_command,
-    train_model_command,
     warm_up_command,
 )
 from interp.cli.sae_commands import add_fields, export_command, train_sae_command
-from interp.folders import check_free
+from interp.storage.folders import check_free
 
 COMMANDS: dict[Callable[..., None], Callable | None] = {
     demo_command: None,
     run_command: add_stages,
-    train_model_command: None,
     tokenize_command: None,
     harvest_command: None,
     train_sae_command: add_fields,
@@ -45,7 +43,6 @@ COMMANDS: dict[Callable[..., None], Callable | None] = {
     explore_command: None,
     compare_command: None,
     judge_command: None,
-    scorecard_command: None,
     export_command: None,
     publish_command: None,
     warm_up_command: None,

@@ -17,10 +17,10 @@ from interp.cli.paths import (
     read_table,
     write_table,
 )
-from interp.folders import check_free, locked
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages.findings import ranked, verdicts
+from interp.storage.folders import check_free, locked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def scan_command(
     Statistics, examples and logit effects of every latent, as Parquet tables in OUT.
     --model adds logit effects and readable tokens, --tokens adds the labels that the text carries."""
     from interp.activations import ActivationStore
-    from interp.baselines import NeuronDictionary
+    from interp.evaluation.baselines import NeuronDictionary
     from interp.features.feature_store import scan_features
     from interp.sae import load_sae
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from interp.cli.console import Bar, assignment, toml_value
 from interp.cli.paths import check_writable, is_run, open_features, read_table
-from interp.files import write_json, write_parquet
+from interp.storage.files import write_json, write_parquet
 
 if TYPE_CHECKING:
-    from interp.autointerp.judge import Judge
+    from interp.exchange.judge import Judge
     from interp.features.feature_store import FeatureStore
 
 
@@ -50,8 +50,8 @@ def judge_command(
         OPENAI_BASE_URL   the endpoint, such as http://localhost:8000/v1 (default https://api.openai.com/v1)
         OPENAI_MODEL      the model
         OPENAI_API_KEY    the key; any word for a server that asks for none"""
-    from interp.autointerp.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
-    from interp.autointerp.judge import Judge, JudgeConfig
+    from interp.exchange.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
+    from interp.exchange.judge import Judge, JudgeConfig
 
     explained = _explanations(source, explanations, generate)
     asked: Any = {"tasks": tuple(tasks), "n_windows": windows, "shown": shown}

@@ -1,6 +1,6 @@
 """Any language model: `tokenize` text for it, `harvest` its activations, the `quality` of dictionaries, `nulls`.
 
-A model is a folder that `train-model` wrote, a Hugging Face name or folder, a .gguf file, or transformer_lens:NAME.
+A model is a run folder, a Hugging Face name or folder, a .gguf file, or transformer_lens:NAME.
 """
 
 from pathlib import Path
@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from interp.cli.console import Bar, is_first
 from interp.cli.paths import TABLES, as_written, check_writable, only_hook, open_features, opened_model, write_table
 
-MODEL = "a folder of train-model or Hugging Face, a name on the hub, a .gguf file, or transformer_lens:NAME"
-TOKENS = "labelled tokens, as tokenize or train-model writes them"
+MODEL = "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or transformer_lens:NAME"
+TOKENS = "labelled tokens, as tokenize or run writes them"
 
 
 def tokenize_command(
@@ -57,7 +57,7 @@ def harvest_command(
     """model + tokens → activation store
 
     Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
-    from interp.harvest import harvest
+    from interp.activations.harvesting import harvest
 
     ids = _ids(tokens, max_tokens)
     opened = opened_model(model)
@@ -83,8 +83,8 @@ def quality_command(
     """SAE + model + tokens → how much is kept
 
     Splice dictionaries into the model: L0, variance unexplained, cross-entropy recovered against ablation."""
-    from interp.hooks import own_hook
-    from interp.quality import quality_table
+    from interp.activations.hooks import own_hook
+    from interp.evaluation.quality import quality_table
     from interp.sae import load_sae
 
     if out is not None:
@@ -120,7 +120,7 @@ def nulls_command(
 
     A twin seed, frozen decoders and encoder, the model shuffled and untrained and, where they were scanned, neurons."""
     from interp.activations import ActivationStore
-    from interp.controls import NullsConfig, compare_with_nulls
+    from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
     from interp.pipeline.stages.findings import beside_nulls, by_dictionary
     from interp.sae import load_sae
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.cli.console import one_line
-from interp.files import atomic
-from interp.folders import verify
+from interp.storage.files import atomic
+from interp.storage.folders import verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +52,9 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
 
     A dictionary trained here goes to a hook of another name, or to another model's, only where --hook says so: one may
     ask what a dictionary finds elsewhere. One from elsewhere may call the same hook by its own library's name
-    (`interp.hooks.check_own_hook` warns).
+    (`interp.activations.hooks.check_own_hook` warns).
     """
-    from interp.hooks import own_hook
+    from interp.activations.hooks import own_hook
 
     own = own_hook(sae)
     if hook is not None or own is None:

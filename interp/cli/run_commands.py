@@ -1,4 +1,4 @@
-"""Runs: `demo` and `run` for all stages, `train-model` for the first two, `warm-up`; of a finished one `explore`, its
+"""Runs: `demo` and `run` for all stages, `warm-up`; of a finished one `explore`, its
 page with its model behind it, and `publish`, the formats of other tools and the Hugging Face hub."""
 
 import argparse
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar
-from interp.folders import check_free
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, Stage
+from interp.storage.folders import check_free
 
 UPLOAD = "hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)"
 
@@ -75,19 +75,6 @@ def add_stages(parser: argparse.ArgumentParser) -> None:
     """To the help of `interp run`."""
     lines = "\n".join(f"  {stage.name:12s} {stage.help}" for stage in STAGES.values())
     parser.epilog = f"stages:\n{lines}"
-
-
-def train_model_command(
-    config: Annotated[Path, "a .toml file, as of `interp run`"],
-    *,
-    out: Annotated[Path, "the run folder"],
-    redo: Annotated[bool, "train again if the configuration changed"] = False,
-) -> None:
-    """text → tokenizer, labelled tokens and a trained model
-
-    The first two stages of a run: labelled tokens and a trained transformer.
-    OUT then holds corpus/tokenizer, corpus/train, corpus/val and model/, which other commands take."""
-    _show_stages(RunConfig.from_toml(config), out, "model", redo)
 
 
 def warm_up_command() -> None:

@@ -39,8 +39,8 @@ def train_sae_command(
         interp train-sae STORE --architecture jumprelu --d-sae 8192 --target-l0 32 --out OUT
         interp train-sae STORE --d-sae 8192 --sweep k=16,32,64 --log tensorboard --out OUT
         torchrun --nproc-per-node 2 -m interp train-sae STORE --d-sae 8192 --k 32 --out OUT"""
-    from interp.processes import processes
     from interp.sae import train_sae, train_sweep
+    from interp.storage.processes import processes
 
     asked = store, hook, architecture, set or [], sweep or []
     opened, hooks, configs = processes().all_do(lambda: _prepared(*asked))

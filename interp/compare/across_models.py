@@ -36,12 +36,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress
 from interp.metrics.nulls import random_directions, second_moments
 from interp.metrics.twins import best_matches, check_same_tokens, encoded_rows, matched_rows
 from interp.monosemanticity.firings import CodeSource
+from interp.storage.files import Progress, no_progress
 
 MIN_FIRED = 10
 """Of fewer firings a correlation is what chance makes it."""

@@ -35,7 +35,7 @@ from jaxtyping import Float64, Int64
 
 from interp.compare.across_models import MIN_FIRED, Estimate
 from interp.features.feature_store import FeatureStore
-from interp.files import ratio
+from interp.storage.files import ratio
 
 _DRAWS, _SHUFFLES = 200, 10
 

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from interp.activations.hooks import own_hook
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import scanned, tensor_digest
-from interp.hooks import own_hook
 from interp.metrics.measures import column
 from interp.sae import SAE, load_sae
 

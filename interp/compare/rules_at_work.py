@@ -31,17 +31,17 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float32, Int, Int64
 
-from interp.codes import Dictionary, SparseCodes
+from interp.activations.hooks import Model
+from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap
 from interp.effects.interventions import place_of
 from interp.effects.steering import activations
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
 from interp.features.feature_store import FeatureStore
-from interp.files import ratio
-from interp.hooks import Model
 from interp.metrics.twins import encoded_rows
 from interp.monosemanticity.firings import CodeSource
+from interp.storage.files import ratio
 
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.codes import Dictionary
+from interp.activations.hooks import to_model
+from interp.codes.sparse_codes import Dictionary
 from interp.effects.downstream import Downstream
 from interp.features.feature_store import FeatureStore
-from interp.hooks import to_model
 
 NUMBERS_AT_ONCE = 1 << 25
 """Log-probabilities in memory, thrice or so."""

@@ -28,11 +28,11 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import nn
 
-from interp.codes import Dictionary
+from interp.codes.sparse_codes import Dictionary
 from interp.effects.steering_scores import FiringByToken
 from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
-from interp.files import ratio
+from interp.storage.files import ratio
 
 NEIGHBOURS = 32
 _ROWS_AT_ONCE = 1 << 16

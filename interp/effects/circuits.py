@@ -25,10 +25,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.codes import Dictionary, SparseCodes
+from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
+from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.effects.interventions import is_taught, place_of
-from interp.files import Progress, no_progress
-from interp.hooks import Hook, Model, capture, evaluating, module_of, to_model
+from interp.storage.files import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 13
 Site = tuple[str, Dictionary]

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.activations.hooks import Hook, capture, evaluating, logits_of, to_model
 from interp.effects.interventions import Place
-from interp.hooks import Hook, capture, evaluating, logits_of, to_model
 
 log = logging.getLogger(__name__)
 

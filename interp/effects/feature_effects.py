@@ -35,14 +35,14 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from interp.checks import check_token_ids
-from interp.codes import Dictionary
+from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
+from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import NUMBERS_AT_ONCE, Batch, Firings, Others, sampled_sequences
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import check_width, place_of
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress, ratio
-from interp.hooks import Model, evaluating, module_of, size_of, to_model
+from interp.storage.checks import check_token_ids
+from interp.storage.files import Progress, no_progress, ratio
 
 _MIN_SEQUENCES = 4
 """For a correlation over a latent's sequences."""

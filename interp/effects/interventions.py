@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, module_of, resolve_hooks
 from interp.activations.row_statistics import within
-from interp.checks import check_finite
-from interp.codes import Dictionary, norm_limit
+from interp.codes.sparse_codes import Dictionary, norm_limit
 from interp.features.feature_store import FeatureStore
-from interp.hooks import Hook, Model, check_own_hook, hooks_of, module_of, resolve_hooks
+from interp.storage.checks import check_finite
 
 
 class Action(NamedTuple):

@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.codes import Dictionary
+from interp.activations.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
+from interp.codes.sparse_codes import Dictionary
 from interp.effects.interventions import Action, Place, check_width, columns, intervene, is_taught, pin, place_of
 from interp.features.feature_store import FeatureStore
-from interp.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CACHES = ("cache", "past_key_values")

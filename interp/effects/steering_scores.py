@@ -29,14 +29,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.codes import Dictionary
+from interp.activations.hooks import Model, evaluating, module_of
+from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import Batch
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import columns, is_taught, place_of
 from interp.effects.steering import Steered, activations, pins
 from interp.features.feature_store import FeatureStore
-from interp.files import ratio
-from interp.hooks import Model, evaluating, module_of
+from interp.storage.files import ratio
 
 MAX_MULTIPLE = 64.0
 _TRIES, _NEAR, _STEP = 8, 0.05, 4.0

@@ -25,13 +25,13 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from interp.activations import ActivationStore
-from interp.codes import SparseCodes
-from interp.files import write_text
-from interp.hooks import UNNAMED
+from interp.activations.hooks import UNNAMED
+from interp.codes.sparse_codes import SparseCodes
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
 from interp.sae import train_sae
 from interp.sae.architectures import config_from_dict
+from interp.storage.files import write_text
 
 TABLES = {"ranking": "ranking/ranking.parquet", "features": "features/features.parquet"}
 SHARES = ("monosemantic", "polysemantic", "lexical")

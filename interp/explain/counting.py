@@ -28,14 +28,14 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from numba import njit
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.explain.holding import Numbered, TextBits, atom_bits, begins, first_that_hold, pack, popcount, rule_bits
 from interp.explain.predicates import Atom, Rule, Text
 from interp.features.chunks import in_threads
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import ROWS_PER_CHUNK, CodeChunk, CodeSource, chunks
+from interp.storage.files import Progress, no_progress, ratio
 
 N_SLICES = 5
 Latents = Float64[np.ndarray, " d_sae"]

@@ -29,9 +29,9 @@ from interp.explain.predicates import Rule, Text
 from interp.explain.search import candidates
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress
 from interp.monosemanticity.evidence import Evidence
 from interp.monosemanticity.firings import CodeSource, check_codes, chunks
+from interp.storage.files import Progress, no_progress
 
 SHOWN = 8
 """Example rows of a sense."""

@@ -26,7 +26,7 @@ from interp.explain import beam
 from interp.explain.counting import Counts
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, MAX_TOKENS, Atom, Conjunction, Rule, Text
 from interp.explain.vocabulary import quoted
-from interp.files import ratio
+from interp.storage.files import ratio
 
 LONG, LONG_PRICE = 8, 2
 """Items beyond so many cost so many times their price more: a long list is hard to read."""

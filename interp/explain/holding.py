@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, Int64, UInt64
 from numba import njit, types
 from numba.extending import intrinsic
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Rule, Text
 
 

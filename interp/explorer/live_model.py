@@ -25,11 +25,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
+from interp.display.cards import verdict_words
 from interp.effects import steer
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import place_of
-from interp.hooks import capture, evaluating, module_of, size_of, to_model
-from interp.notebook import verdict_words
 from interp.pipeline.run_folder import Run
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from interp import report
-from interp.checks import STRICT, Amount, Count, validated
 from interp.explorer.live_model import LiveModel
 from interp.pipeline.run_folder import Run
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
+from interp.storage.checks import STRICT, Amount, Count, validated
 
 log = logging.getLogger(__name__)
 

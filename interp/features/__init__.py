@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.notebook import Markup, card, interval_mark, verdict_mark
+from interp.display.cards import Markup, card, interval_mark, verdict_mark
 
 _SHOWN = 5
 _STRAY = r"(⟨[0-9a-f]{2}⟩)"

@@ -22,7 +22,7 @@ from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
-from interp.code_store import REMEDY, CodeStore
+from interp.codes.code_store import REMEDY, CodeStore
 
 _MOST = {"seed": 2**31 - 1, "chunk_entries": 1 << 30, "buffer_mb": 1 << 20, "n_before": 100, "n_after": 100}
 """What is kept of a latent is kept in memory; other fields end at 10,000."""

@@ -36,9 +36,9 @@ from numba import njit
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_model
 from interp.features.chunks import Rows
 from interp.features.token_counts import TokenCounts
-from interp.hooks import Hook, capture, find_hook, hooks_of, to_model
 
 N_LOGIT_BINS = 40
 _BLOCK, _LEVELS = 256, 4096

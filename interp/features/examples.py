@@ -31,7 +31,7 @@ from numba import njit
 
 from interp.features.chunks import Columns, Rows
 from interp.features.firing import FiringStatistics
-from interp.files import splitmix64
+from interp.storage.files import splitmix64
 
 BEFORE, AFTER = 11, 4
 MAX_WINDOWS = 1 << 21

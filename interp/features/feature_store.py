@@ -20,20 +20,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.checks import check_finite, check_token_ids, validated
-from interp.code_store import META, REMEDY, CodeStore
-from interp.codes import Dictionary, SparseCodes, limit_on
+from interp.activations.harvesting import check_harvested
+from interp.activations.hooks import check_own_hook, words_of
+from interp.codes.code_store import META, REMEDY, CodeStore
+from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
+from interp.display.cards import card, facts, table
 from interp.features import Feature
 from interp.features.chunks import ScanConfig, fit_half
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
 from interp.features.passes import SCHEMAS
 from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_meta, tensor_digest
-from interp.files import Progress, open_tensors, read_any_json
-from interp.folders import locked
-from interp.harvest import check_harvested
-from interp.hooks import check_own_hook, words_of
-from interp.notebook import card, facts, table
+from interp.storage.checks import check_finite, check_token_ids, validated
+from interp.storage.files import Progress, open_tensors, read_any_json
+from interp.storage.folders import locked
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 

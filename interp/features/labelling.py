@@ -16,8 +16,8 @@ from numba import njit
 
 from interp.features.chunks import Columns, Rows
 from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
-from interp.files import ratio
-from interp.processes import slices
+from interp.storage.files import ratio
+from interp.storage.processes import slices
 
 _N_THRESHOLDS = 32
 _ROWS_AT_ONCE = 1 << 20

@@ -5,7 +5,7 @@
    side, and are written in order.
 
 Of the text's length are in memory its tokens (4 bytes each, and 2 for their labels), and of the latent that fires most
-its firings (12 bytes each); all else is bounded by `ScanConfig` (`analyses/bench_memory.py`).
+its firings (12 bytes each); all else is bounded by `ScanConfig` (`analyses/bench/memory.py`).
 
 The passes read codes, not activations, so they need neither model nor dictionary. Very many latents take further passes
 for their pairs. The codes that are laid out take 12 bytes a firing, in a folder that goes when the tables are whole.
@@ -28,7 +28,7 @@ from interp.features.examples import example_table, interval_table, pick_example
 from interp.features.firing import Coactivation, FiringStatistics
 from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
 from interp.features.token_counts import count_tokens, offset_table, token_table
-from interp.files import atomic
+from interp.storage.files import atomic
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""

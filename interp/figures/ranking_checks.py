@@ -1,6 +1,6 @@
 """How far a ranking can be trusted: verdicts beside their nulls, explanations alone, calibration, scores against truth.
 
-In: the verdict shares that `interp.controls` writes (a row a dictionary and verdict), the losses of
+In: the verdict shares that `interp.compare.null_dictionaries` writes (a row a dictionary and verdict), the losses of
 `interp.rewriting`, and the tables of `interp.benchmark`. Out: a plotly Figure.
 """
 

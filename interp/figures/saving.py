@@ -32,7 +32,7 @@ from xml.etree import ElementTree
 import plotly.graph_objects as go
 
 from interp.figures.print_layout import for_print, in_pixels
-from interp.files import digest, write_json, write_text
+from interp.storage.files import digest, write_json, write_text
 
 if TYPE_CHECKING:
     from fontTools.ttLib import TTFont

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from interp.notebook import verdict_words
+from interp.display.cards import verdict_words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,7 +30,7 @@ from interp.figures.theme import (
     styled,
     words,
 )
-from interp.folders import verify
+from interp.storage.folders import verify
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,10 +33,10 @@ from jaxtyping import Bool, Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
-from interp.codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.files import Progress, no_progress, ratio
 from interp.monosemanticity.firings import ROWS_PER_CHUNK, CodeSource
+from interp.storage.files import Progress, no_progress, ratio
 
 BUFFER_MB = 256
 _BLOCK = 256

@@ -10,14 +10,14 @@ trusted.
 
 `LearntFit`, that a latent is the model's own: that it shows what the model learnt, and not the text's statistics seen
 through random weights. Fitted to the latents of trained dictionaries on trained models, against the same on shuffled
-and untrained models, matched for density and token entropy (`python -m analyses.learnt_latents --calibrate`), by
+and untrained models, matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`), by
 EVIDENCE:
 
     next_auroc           how well the latent's direct effect on the logits tells what follows its firings (a scan)
     loss_change, kl      what ablating it at its firings does to the loss there, and to the prediction, nats (`effects`)
     twin_correlation     of its activation with the likest latent of a dictionary from another seed
     random_correlation   the same with a dictionary learnt on the model before training, or with shuffled weights
-                         (both of `interp.controls`)
+                         (both of `interp.compare.null_dictionaries`)
 
 In a model whose predictions are right on average an ablation costs as many nats as it changes the prediction by
 (E[loss_change] = KL), and in one that predicts nothing it costs none. What a random model's dictionary has as well, a
@@ -44,9 +44,9 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from interp.features.feature_store import FeatureStore
-from interp.files import write_text
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.senses import Measured
+from interp.storage.files import write_text
 
 BOUNDS = 1e-3, 1 - 1e-3
 """A probability from a hundred firings is never surer than this."""
@@ -58,7 +58,7 @@ FITS = 20
 EVIDENCE = ("next_auroc", "loss_change", "kl", "twin_correlation", "random_correlation")
 MAX_NEXT = 0.7
 """From here on a larger next-token AUROC says no more: how large it gets depends on the text. Chosen on the two corpora
-of `analyses.learnt_latents`, with either left out: of all that is there, the one number that saw both."""
+of `analyses.claims.learnt_latents`, with either left out: of all that is there, the one number that saw both."""
 MIN_KL = 1e-4
 """Nats; of smaller changes of the prediction it is not asked what they do to the loss."""
 Values = Float64[np.ndarray, " latent"]
@@ -105,7 +105,7 @@ class Calibration(_Fits):
     """That statistics [*latent, statistic] are of one meaning. The first fit is to all worlds, the others to worlds
     drawn with replacement."""
 
-    file, made_by, read = "calibration.json", "analyses.scorecard", {"statistics": [*cohesion.NAMES]}
+    file, made_by, read = "calibration.json", "analyses.scorecard.__main__", {"statistics": [*cohesion.NAMES]}
 
     @staticmethod
     def predictors(given: Float64[np.ndarray, "*latent statistic"]) -> Float64[np.ndarray, "*latent predictor"]:
@@ -115,7 +115,7 @@ class Calibration(_Fits):
 class LearntFit(_Fits):
     """That latents are learnt, from a table of their EVIDENCE."""
 
-    file, made_by = "learnt.json", "analyses.learnt_latents"
+    file, made_by = "learnt.json", "analyses.claims.learnt_latents"
     read = {"predictors": ["next", "help", "log_kl", "twin", "random"]}
 
     @staticmethod

@@ -26,13 +26,13 @@ from jaxtyping import Bool, Float32, Float64, Int, Int64
 from numpy.random import Generator as Random
 
 from interp.features.examples import first_windows
-from interp.files import Progress
 from interp.metrics.null_scale import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.contexts import fit_contexts
 from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, Listener, PairSummer, chunks
 from interp.monosemanticity.senses import FIRINGS_PER_SLICE, SLICES, HasOne, Measured, SampledFirings, measure_latents
 from interp.monosemanticity.views import Views, fit_views
+from interp.storage.files import Progress
 
 COHERENCES = ("context_coherence", "token_coherence")
 NAMES = (*COHERENCES, *cohesion.NAMES)

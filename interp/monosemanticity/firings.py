@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 from numba import njit
 from torch import Tensor
 
-from interp.codes import SparseCodes
-from interp.files import Progress, no_progress, ratio, splitmix64
+from interp.codes.sparse_codes import SparseCodes
+from interp.storage.files import Progress, no_progress, ratio, splitmix64
 
 ROWS_PER_CHUNK = 1 << 16
 _BLOCK = 16  # keys of which the largest is kept, so that it need not be looked for among all

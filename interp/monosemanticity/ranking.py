@@ -37,7 +37,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
 
 The codes are read twice: for all evidence and samples, and to count the rules; for a twin and its null once more each.
 A verdict is about the text that was scanned, and knows no label and no language model. How often it is right is
-measured by `analyses/scorecard.py`.
+measured by `analyses/scorecard/__main__.py`.
 Failing: what lies in none of the views that are looked at (surroundings, the token, its spelling, its neighbours), an
 idea or a tone, say, is no common meaning here; two meanings of one script, topic or form count as one.
 """
@@ -51,12 +51,10 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int
 
-from interp.checks import check_token_ids
-from interp.codes import is_faint
+from interp.codes.sparse_codes import is_faint
 from interp.explain import FitSample, describe
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import identity
-from interp.files import Progress
 from interp.metrics.measures import MEASURES, WordMass, measure_values
 from interp.metrics.null_scale import NullScale, circular_shifts
 from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scales
@@ -65,6 +63,8 @@ from interp.monosemanticity.calibration import Calibration, LearntFit, learnt_ev
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
 from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
 from interp.monosemanticity.verdicts import UNTESTED, Ranking, evidence_rows, verdict_columns
+from interp.storage.checks import check_token_ids
+from interp.storage.files import Progress
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
@@ -152,7 +152,7 @@ def rank_codes(
     columns but for explanations, senses and those of the features table.
 
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
-    faint: latents that are not tested (`interp.codes.is_faint`); None = none.
+    faint: latents that are not tested (`interp.codes.sparse_codes.is_faint`); None = none.
     Raises ValueError if nulls < 1 or seed < 0, or if codes or vocab are not of these tokens, or codes point outside.
     """
     _check(nulls, seed)

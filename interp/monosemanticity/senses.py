@@ -33,11 +33,11 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from threadpoolctl import threadpool_limits
 
-from interp.files import Progress
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.cohesion import Cohesion, measure_cohesion
 from interp.monosemanticity.splits import Sample, ratio_of, similarities
 from interp.monosemanticity.views import Views
+from interp.storage.files import Progress
 
 SLICES, FIRINGS_PER_SLICE = 5, 32
 STRONG_SLICE = 2

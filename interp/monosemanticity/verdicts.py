@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
-from interp import notebook
+from interp.display import cards
 from interp.metrics.null_scale import NullScale
 from interp.monosemanticity import views
 from interp.monosemanticity.calibration import Calibration, calibrate
@@ -128,7 +128,7 @@ class Ranking(pd.DataFrame):
         rows = [_row(row) for row in self.head(N_ROWS).to_dict(orient="records")]
         more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
         head = ("latent", "verdict", "one meaning", "used by the model", "senses", "explanation", "F1")
-        return notebook.card(self._title(), notebook.table(head, rows), more)
+        return cards.card(self._title(), cards.table(head, rows), more)
 
     def _title(self) -> str:
         counts = self["verdict"].value_counts()
@@ -141,8 +141,8 @@ def _row(row: dict) -> tuple[object, ...]:
     rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
     rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
     p = row["monosemanticity"]
-    told = notebook.verdict_mark(str(row["verdict"]), bool(row["sure"]) or p != p)
-    probability = notebook.interval_mark(p, row["ci_low"], row["ci_high"])
+    told = cards.verdict_mark(str(row["verdict"]), bool(row["sure"]) or p != p)
+    probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     own = row.get("learnt", float("nan"))
     used = "" if own != own else f"{own:.2f}"
     return row["latent"], told, probability, used, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""

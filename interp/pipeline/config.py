@@ -18,7 +18,7 @@ from interp.pipeline.stages import STAGES
 from interp.pipeline.validation import architecture_named, check_names, field_types, plain, read_fields
 
 if TYPE_CHECKING:
-    from interp.controls import NullsConfig
+    from interp.compare.null_dictionaries import NullsConfig
     from interp.features.feature_store import ScanConfig
     from interp.pipeline.pretrained import ModelConfig
     from interp.pipeline.stages.findings import QualityConfig, RankingConfig

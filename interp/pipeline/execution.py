@@ -18,12 +18,12 @@ from typing import Any
 
 import tomli_w
 
-from interp.checks import forget_peak, peak_memory
-from interp.files import Progress, digest_json, no_progress, read_json, write_json, write_text
-from interp.folders import MANIFEST, is_whole, locked, write_manifest
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, Stage, stages_of
+from interp.storage.checks import forget_peak, peak_memory
+from interp.storage.files import Progress, digest_json, no_progress, read_json, write_json, write_text
+from interp.storage.folders import MANIFEST, is_whole, locked, write_manifest
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4

@@ -5,8 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.files import digest_file, read_json
 from interp.pipeline.validation import at_least_1, read_fields
+from interp.storage.files import digest_file, read_json
 from models import DTYPES
 
 if TYPE_CHECKING:

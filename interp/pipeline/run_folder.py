@@ -9,17 +9,17 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from interp.files import as_json, digest_json
-from interp.folders import read_manifest, verify
-from interp.notebook import Markup, card, markup, table
+from interp.display.cards import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import STAGES, Stage
+from interp.storage.files import as_json, digest_json
+from interp.storage.folders import read_manifest, verify
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from interp.activations import ActivationStore
-    from interp.controls import Nulls
+    from interp.compare.null_dictionaries import Nulls
     from interp.features import Feature
     from interp.features.feature_store import FeatureStore
     from interp.sae import SAE

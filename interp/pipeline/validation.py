@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from interp.checks import STRICT
+from interp.storage.checks import STRICT
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig

@@ -21,10 +21,8 @@ from typing import Any
 
 import pandas as pd
 
-from interp.controls import Nulls
+from interp.compare.null_dictionaries import Nulls
 from interp.figures.population import UNTESTED
-from interp.files import Progress, no_progress
-from interp.folders import locked
 from interp.report.columns import MIN_F1, recommended_order, table_columns
 from interp.report.columns import worth_showing as worth_showing
 from interp.report.inputs import ReportInputs, gather
@@ -34,6 +32,8 @@ from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads
 from interp.report.summary import share_in_words, summary
 from interp.report.verdict_evidence import explanations, senses_of, verdict_evidence, views
+from interp.storage.files import Progress, no_progress
+from interp.storage.folders import locked
 
 GENERATOR = '<meta name="generator" content="interp">'
 

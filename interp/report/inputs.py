@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.controls import Nulls
+from interp.compare.null_dictionaries import Nulls
+from interp.evaluation.quality import decoder_digest
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_table
 from interp.figures.training_curves import training_rows
-from interp.files import read_json
-from interp.folders import MANIFEST, read_manifest, verify
 from interp.monosemanticity.verdicts import ranking_evidence
-from interp.quality import decoder_digest
 from interp.report.verdict_evidence import COLUMNS
 from interp.report.wider import Wider, wider_of
+from interp.storage.files import read_json
+from interp.storage.folders import MANIFEST, read_manifest, verify
 
 READ = ("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "words", "wider")
 """Stages of a run whose files are compared with their manifests, as those of the features are."""

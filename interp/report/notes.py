@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from interp.files import digest_json, read_json, write_json
+from interp.storage.files import digest_json, read_json, write_json
 
 if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore

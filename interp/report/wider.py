@@ -21,13 +21,13 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from interp.codes import Dictionary
+from interp.activations.hooks import UNNAMED, check_own_hook, own_hook
+from interp.codes.sparse_codes import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_table
-from interp.files import ratio
-from interp.hooks import UNNAMED, check_own_hook, own_hook
 from interp.report.columns import top_tokens
 from interp.report.payloads import number
+from interp.storage.files import ratio
 
 MIN_COSINE = 0.5
 N_ALIKE = 8

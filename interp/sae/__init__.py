@@ -7,7 +7,7 @@
     train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
     train_sweep(store, hook, [config, …])               several at once
-    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs meanwhile (`interp.stream`)
+    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs meanwhile (`activations.stream`)
 
 A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
 training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
@@ -26,10 +26,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations import ActivationStore
-from interp.files import Progress, no_progress
-from interp.folders import locked
-from interp.hooks import Model
-from interp.processes import Processes, processes, torch_on_one_thread
+from interp.activations.hooks import Model
+from interp.activations.stream import ActivationStream
 from interp.sae.architectures import ARCHITECTURES, SAEConfig
 from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReLUConfig
 from interp.sae.architectures.topk import (
@@ -43,7 +41,9 @@ from interp.sae.gradient_check import check_gradients
 from interp.sae.model import SAE, Crosscoder, Transcoder, load_sae
 from interp.sae.site import Source, Store
 from interp.sae.training_run import Log, TrainingRun
-from interp.stream import ActivationStream
+from interp.storage.files import Progress, no_progress
+from interp.storage.folders import locked
+from interp.storage.processes import Processes, processes, torch_on_one_thread
 
 __all__ = [
     "ARCHITECTURES",
@@ -83,7 +83,7 @@ def train_sae(
     """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
 
     tokens: those that a model runs on, which is then given in the place of a store; `harvesting` are options of
-    `harvest` and `buffer_bytes` (`interp.stream.ActivationStream`).
+    `harvest` and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
 
     Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss

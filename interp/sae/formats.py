@@ -20,8 +20,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp.files import read_json, write_json, write_tensors
-from interp.folders import MANIFEST, verify
 from interp.sae.rules import MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
 from interp.sae.saelens import (
     Parts,
@@ -33,6 +31,8 @@ from interp.sae.saelens import (
     with_config,
     without_config,
 )
+from interp.storage.files import read_json, write_json, write_tensors
+from interp.storage.folders import MANIFEST, verify
 
 if TYPE_CHECKING:
     from interp.sae.model import SAE

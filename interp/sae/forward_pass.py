@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.processes import Processes
 from interp.sae import sparse_ops
 from interp.sae.kernels import PickingRule, Workspace, encode, kernels
 from interp.sae.rules import Weights, refine
 from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
+from interp.storage.processes import Processes
 
 
 class Batch(NamedTuple):

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.codes import SparseCodes
-from interp.processes import share, share_pieces, slices
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae.torch_kernels import AdamStep, LatentSum, PreActivations, Tiled, TorchKernels
+from interp.storage.processes import share, share_pieces, slices
 
 Multiply = Callable[[slice, slice, Tensor], object]
 _FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.codes import is_faint
-from interp.processes import Processes, torch_on_one_thread
+from interp.codes.sparse_codes import is_faint
 from interp.sae import sparse_ops
 from interp.sae.architectures import SAEConfig
 from interp.sae.forward_pass import Batch, ForwardPass
@@ -26,6 +25,7 @@ from interp.sae.model import SAE
 from interp.sae.revival import MAX_ROWS, Resampler, resample, resample_missing
 from interp.sae.site import Site, draw, fold, keep_near
 from interp.sae.torch_kernels import AdamStep
+from interp.storage.processes import Processes, torch_on_one_thread
 
 
 class StepResult(NamedTuple):
@@ -36,7 +36,7 @@ class StepResult(NamedTuple):
     l0: float
     dead: float
     faint: float
-    """Shares of latents, in [0, 1] (`interp.codes`)."""
+    """Shares of latents, in [0, 1] (`interp.codes.sparse_codes`)."""
     lr: float
 
 

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp.codes import SparseCodes
-from interp.notebook import card, facts
+from interp.codes.sparse_codes import SparseCodes
+from interp.display.cards import card, facts
 from interp.sae import formats
 from interp.sae.architectures import SAEConfig
 from interp.sae.kernels import kernels

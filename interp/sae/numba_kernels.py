@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp.codes import SparseCodes, offsets_of
-from interp.processes import share, share_pieces, slices
+from interp.codes.sparse_codes import SparseCodes, offsets_of
 from interp.sae import numba_loops as loops
 from interp.sae.torch_kernels import (
     AdamStep,
@@ -29,6 +28,7 @@ from interp.sae.torch_kernels import (
     full,
     kept_entries,
 )
+from interp.storage.processes import share, share_pieces, slices
 
 _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20

@@ -34,8 +34,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.processes import Processes
 from interp.sae.forward_pass import ForwardPass
+from interp.storage.processes import Processes
 
 _FULL_FVU = 1 / 12
 """Above it dead latents are revived in full."""

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.codes import SparseCodes
-from interp.processes import slices
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels import PickingRule, encode, has_fast_bfloat16, kernels, pick_kernels
 from interp.sae.torch_kernels import PreActivations, Tiled
+from interp.storage.processes import slices
 
 _PRE_ACTIVATIONS_AT_ONCE = 1 << 22
 MARGIN = 8

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, JoinedStore
 from interp.activations.row_statistics import limited, within
-from interp.checks import check_memory
-from interp.processes import Processes
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
 from interp.sae.rules import Rule
+from interp.storage.checks import check_memory
+from interp.storage.processes import Processes
 
 Store = ActivationStore | JoinedStore
 FLOOR = 10

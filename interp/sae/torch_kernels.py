@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.codes import SparseCodes, offsets_of
+from interp.codes.sparse_codes import SparseCodes, offsets_of
 
 Rows = Float[Tensor, "row d"]
 Matrix = Float[Tensor, "d_sae d"]

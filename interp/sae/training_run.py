@@ -27,14 +27,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.files import as_json, digest, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.folders import write_manifest
-from interp.processes import device_named
 from interp.sae.architectures import SAEConfig, config_to_dict, renamed
 from interp.sae.formats import CONFIG, WEIGHTS
 from interp.sae.learner import Learner, StepResult
 from interp.sae.model import SAE, load_sae
 from interp.sae.site import Source, check_room
+from interp.storage.files import as_json, digest, open_tensors, read_json, write_json, write_tensors, write_text
+from interp.storage.folders import write_manifest
+from interp.storage.processes import device_named
 
 Row = dict[str, float]
 Log = str | Callable[[Row], None] | None

@@ -20,7 +20,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.codes import SparseCodes, offsets_of
+from interp.codes.sparse_codes import SparseCodes, offsets_of
 from interp.sae.torch_kernels import (
     AdamStep,
     ByLatent,

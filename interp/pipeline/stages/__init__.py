@@ -26,7 +26,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from interp.files import Progress
+from interp.storage.files import Progress
 
 Build = Callable[[Any, Path, Progress], dict[str, Any]]
 """(run, its own folder, progress) → results. It fills the folder; called again after a cut, it goes on."""

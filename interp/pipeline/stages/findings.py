@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.files import Progress, digest_file, write_parquet
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import section, stage
 from interp.pipeline.validation import at_least_1
+from interp.storage.files import Progress, digest_file, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +75,9 @@ class RankingConfig:
 )
 def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the dictionary spliced into the model: L0, FVU, cross-entropy recovered, beside PCA and random directions"""
-    from interp.baselines import NeuronDictionary, PCADictionary, RandomDictionary
-    from interp.codes import Dictionary
-    from interp.quality import quality_table
+    from interp.codes.sparse_codes import Dictionary
+    from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
+    from interp.evaluation.quality import quality_table
 
     config, hook_name = run.config, run.config.harvest.hook_name
     d_in = run.store.d(hook_name)
@@ -140,14 +140,14 @@ def beside_nulls(results: Mapping[str, Any]) -> str:
 
 @stage(
     inputs=("model", "activations", "sae", "features", "neurons"),
-    own={"nulls": section("interp.controls:NullsConfig", sae_tokens=1_000_000)},
+    own={"nulls": section("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     shared=("harvest", "sae"),
-    opens={"nulls": (".", "interp.controls:Nulls.read")},
+    opens={"nulls": (".", "interp.compare.null_dictionaries:Nulls.read")},
     summary=beside_nulls,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the same verdicts for a twin seed, neurons, frozen dictionaries, and a shuffled and an untrained model"""
-    from interp.controls import compare_with_nulls
+    from interp.compare.null_dictionaries import compare_with_nulls
 
     config = run.config.harvest
     of_run = run.features, run.neurons, run.store, config.hook_name, run.model, run.sae.config, folder

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.files import Progress, write_parquet
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import section, stage
+from interp.storage.files import Progress, write_parquet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from interp.codes import Dictionary
+    from interp.codes.sparse_codes import Dictionary
     from interp.sae import SAEConfig
 
 
@@ -59,8 +59,8 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a sparse autoencoder, trained on the activations, or loaded"""
     if not isinstance(run.config.sae, LoadedConfig):
         return _train(run, run.config.sae, folder, progress)
-    from interp.codes import limit_on
-    from interp.hooks import check_own_hook
+    from interp.activations.hooks import check_own_hook
+    from interp.codes.sparse_codes import limit_on
     from interp.sae import load_sae
 
     loaded, hook_name = load_sae(run.config.sae.load, run.config.sae.sae_id), run.config.harvest.hook_name
@@ -76,7 +76,7 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
     import torch
 
-    from interp.codes import is_faint
+    from interp.codes.sparse_codes import is_faint
 
     codes = dictionary.codes(acts)
     maxima = torch.zeros(dictionary.d_sae).scatter_reduce_(0, codes.latents, codes.values.float(), "amax")
@@ -109,7 +109,7 @@ def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 )
 def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the same of every neuron of the MLP, to compare; of a pretrained model those that are strongest at each token"""
-    from interp.baselines import NeuronDictionary
+    from interp.evaluation.baselines import NeuronDictionary
 
     hook_name = run.config.harvest.neurons
     d = run.store.d(hook_name)

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from interp.files import Progress, digest_file, write_json
 from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import REFERENCE, WEIGHTS, ModelConfig, model_files
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import section, stage
 from interp.pipeline.validation import at_least_1
+from interp.storage.files import Progress, digest_file, write_json
 
 MAX_EVALUATED = 20_000
 """Validation tokens on which a pretrained model's loss is measured."""
@@ -52,7 +52,7 @@ class HarvestConfig:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of `interp.harvest`; a harvest for a null repeats them."""
+        """Of `interp.activations.harvesting`; a harvest for a null repeats them."""
         names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
         return {name: getattr(self, name) for name in names}
 
@@ -85,7 +85,7 @@ def _check_hooks(config: RunConfig) -> None:
     """That the model has the hooks, before it is trained."""
     import torch
 
-    from interp.hooks import resolve_hooks
+    from interp.activations.hooks import resolve_hooks
     from models.transformer import Transformer
 
     if config.model.is_trained:
@@ -180,7 +180,7 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 )
 def activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the activations of the training text at the dictionary's hook and the neurons' one, rows shuffled"""
-    from interp.harvest import harvest
+    from interp.activations.harvesting import harvest
 
     config = run.config.harvest
     hooks = list(dict.fromkeys((config.hook_name, config.neurons)))

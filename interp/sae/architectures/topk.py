@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.codes import SparseCodes
-from interp.processes import Processes
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.forward_pass import Encoded, ForwardPass
 from interp.sae.kernels import kernels, pick_kernels
 from interp.sae.rules import MARGIN, MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
 from interp.sae.sparse_ops import Support
 from interp.sae.torch_kernels import PreActivations
+from interp.storage.processes import Processes
 
 _MOST_AT_START = 1 / 8
 """Of the input's dimensions. Where k is a small part of these, a fall makes FVU and idle latents fewer (held out: k 8
@@ -70,7 +70,7 @@ class PickConfig(SAEConfig):
         over all of the run. Above 1,024 latents, which come with more dimensions, the rate falls as 1 / d_sae.
 
         Matryoshka so trained finds 1,024 features of trees in 96 dimensions with F1 .89 and MCC .82, the mean of three
-        seeds, where the best of SAELens's own, tuned, has .74 and .78 (`analyses.bench_recovery`, which uses this
+        seeds, where the best of SAELens's own, tuned, has .74 and .78 (`analyses.bench.recovery`, which uses this
         preset). Of features without trees TopK finds more than Matryoshka.
         """
         recipe = short_steps(d_sae, tokens) | {"k_start": min(3 * k, d_sae), "k_anneal": 1.0}

@@ -1,0 +1,161 @@
+"""What stands behind the table of `bench_sae`: the parts of a step, the reader, and what bfloat16 picks change.
+
+Each function takes sizes, prints what it finds and returns it; `analyses.bench.sae` has the flags.
+"""
+
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analyses.bench.step_contenders import Size, learner_of
+from interp.activations import ActivationStore
+from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopKConfig, train_sae
+from interp.sae.kernels import Workspace, encode, kernels
+from interp.sae.learner import Learner
+from interp.sae.rules import TopK
+from interp.sae.site import Site
+from interp.sae.torch_kernels import AdamStep
+
+HELD_OUT_ROWS = 20_000
+PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}
+PLANTED_SEED = 10**6
+"""Far from a learner's, whose directions are drawn in the same way."""
+
+
+def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], object]]:
+    """The operations of a step of our TopK, each alone, and the step."""
+    config = TopKConfig(d_sae=d_sae, k=k, k_start=k, tokens=10**9, batch_size=len(data[0]), device="cpu")
+    learner, x = learner_of(config, data), data[0]
+    encoder, b_enc, W_dec, b_dec = (learner.weights[name] for name in ("encoder", "b_enc", "W_dec", "b_dec"))
+    ops, codes = kernels(x), learner.descend(x).support.codes
+    by_latent, dots = ops.transpose(codes), ops.decode_backward(codes, W_dec, b_dec, x)
+    gradient, mean, square = (torch.zeros_like(W_dec) for _ in range(3))
+    low = learner.low_precision
+    matrix, rows = (encoder.bfloat16(), x.bfloat16()) if low else (encoder, x)
+    pre, workspace, adam = rows @ matrix.T, Workspace(), AdamStep(1e-6, 1)
+    unit = adam._replace(unit_norm=True)
+    return {
+        f"the encoder's matmul alone, {matrix.dtype}": lambda: torch.mm(rows, matrix.T, out=pre),
+        "encode: matmul, pick, exact values": lambda: encode(
+            x, encoder, b_enc, TopK(k), low_precision=low, workspace=workspace
+        ),
+        "decode, error, slopes of the values": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
+        "codes by latent": lambda: ops.transpose(codes),
+        "one weight gradient": lambda: ops.sum_by_latent(by_latent, codes.values, dots.error, gradient),
+        "Adam on one matrix": lambda: ops.adam_(encoder, gradient, mean, square, adam),
+        "Adam on one matrix, rows of norm one": lambda: ops.adam_(W_dec, gradient, mean, square, unit),
+        "the step": lambda: learner.step(x),
+    }
+
+
+def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
+    """Tokens/s of `train_sae` from a store on disk (reading, checks, log, checkpoints) and of steps on ready batches.
+
+    In turn, each `rounds` times, after a step that is not counted.
+    """
+    config = TopKConfig(
+        d_sae=size.d_sae, k=size.k, k_start=size.k, tokens=steps * size.batch, batch_size=size.batch, device="cpu"
+    )
+    generator = torch.Generator().manual_seed(0)
+    trained, alone = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        made = (torch.randn(size.batch, size.d_in, generator=generator) for _ in range(steps))
+        store = ActivationStore.from_batches(made, Path(scratch) / "store")
+        ready = list(itertools.islice(store.batches("activations", size.batch), 4))
+        for i in range(rounds):
+            out = Path(scratch) / f"sae{i}"
+            train_sae(store, "activations", config, out)
+            log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][1:]
+            counts = [b["tokens"] - a["tokens"] for a, b in itertools.pairwise(log)]
+            taken = sum(n / row["tokens_per_second"] for n, row in zip(counts, log[1:], strict=True))
+            trained.append(sum(counts) / taken)
+            learner = Learner(config, Site(inputs=(store.statistics("activations"),)), torch.device("cpu"))
+            learner.step(ready[0])
+            start = time.perf_counter()
+            for j in range(steps - 1):
+                learner.step(ready[j % len(ready)])
+            alone.append((steps - 1) * size.batch / (time.perf_counter() - start))
+    found = {
+        "from_a_store": statistics.median(trained),
+        "step_alone": statistics.median(alone),
+        "ratio": statistics.median(a / b for a, b in zip(trained, alone, strict=True)),
+    }
+    print(f"\nreader, d_in={size.d_in} d_sae={size.d_sae}, medians of {rounds} runs of {steps} steps")
+    print(f"  train_sae from a store {found['from_a_store']:10,.0f} tokens/s")
+    print(f"  the step alone         {found['step_alone']:10,.0f} tokens/s    ratio {found['ratio']:.3f}")
+    return found
+
+
+def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
+    """Picks from bfloat16 beside picks from fp32: the share that differs, and held-out FVU of training with each."""
+    data = [torch.randn(size.batch, size.d_in, generator=torch.Generator().manual_seed(1))]
+    found: dict[str, dict[str, float]] = {}
+    print("\nbfloat16 beside fp32 picks")
+    for kind, sparsity in ((TopKConfig, "k"), (BatchTopKConfig, "k"), (JumpReLUConfig, "target_l0")):
+        name = kind.__name__.removesuffix("Config")
+        wide: dict[str, Any] = {"d_sae": size.d_sae, sparsity: size.k, "tokens": 10**9, "device": "cpu"}
+        untrained = learner_of(kind(**wide | ({"k_start": size.k} if sparsity == "k" else {})), data)
+        small: dict[str, Any] = {"d_sae": 512, sparsity: 8, "tokens": tokens, "device": "cpu"}
+        config = kind(**small, batch_size=1024, lr=2e-3)
+        fvu, learners = {}, {}
+        for low in (True, False):
+            learners[low], fvu[low] = trained_on_planted(config, low)
+        differing = differing_picks(learners[True], next(planted_batches(1024, seed=2)))
+        found[name] = {
+            "differing_share_untrained": differing_picks(untrained, data[0]),
+            "differing_share_trained": differing,
+            "fvu_bfloat16": fvu[True],
+            "fvu_float32": fvu[False],
+            "fvu_ratio": fvu[True] / fvu[False],
+            "fvu_float32_other_seed": trained_on_planted(replace(config, seed=1), False)[1],
+        }
+        print(f"  {name:12}" + "  ".join(f"{key} {value:.6f}" for key, value in found[name].items()))
+    return found
+
+
+def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
+    """Share of the picks at full precision that bfloat16 misses."""
+    x, _ = learner.scaled(rows)
+    picks = {}
+    for low in (True, False):
+        learner.low_precision = low
+        codes = learner.descend(x).support.codes
+        picks[low] = set((codes.rows * codes.d_sae + codes.latents).tolist())
+    return len(picks[False] - picks[True]) / len(picks[False])
+
+
+def trained_on_planted(config: SAEConfig, low: bool) -> tuple[Learner, float]:
+    """The learner, and its dictionary's FVU on rows that it has not seen."""
+    batches = planted_batches(config.batch_size, seed=0)
+    learner = learner_of(config, list(itertools.islice(batches, 4)))
+    learner.low_precision = low
+    for _ in range(config.steps):
+        learner.step(next(batches))
+    x = next(planted_batches(HELD_OUT_ROWS, seed=3))
+    sae = learner.sae({})
+    error = sae.decode(sae.codes(x)) - x
+    return learner, float(error.square().sum() / (x - x.mean(0)).square().sum())
+
+
+def planted_batches(rows: int, seed: int) -> Iterator[Float[Tensor, "row d_in"]]:
+    """Sums of few of many directions, with firing rates that fall as 1 / rank."""
+    d_in, features = int(PLANTED["d_in"]), int(PLANTED["features"])
+    directions = torch.randn(features, d_in, generator=torch.Generator().manual_seed(PLANTED_SEED))
+    directions /= directions.norm(dim=1, keepdim=True)
+    rates = 1 / torch.arange(1, features + 1)
+    rates = (rates * PLANTED["l0"] / rates.sum()).clamp(max=0.5)
+    generator = torch.Generator().manual_seed(100 + seed)
+    while True:
+        fires = torch.rand(rows, features, generator=generator) < rates
+        sizes = 1 + 0.3 * torch.randn(rows, features, generator=generator).abs()
+        yield (fires * sizes) @ directions + 0.01 * torch.randn(rows, d_in, generator=generator)

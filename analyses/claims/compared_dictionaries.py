@@ -1,0 +1,182 @@
+"""What the analyses that compare dictionaries share: the text, a one-layer model, activations, and codes on disk.
+
+In: `--run`, a run folder whose model and text are taken (it is only read), or none: the demo's model is trained first,
+once for all of them.
+Out of each: OUT/results.json and figures (`analyses.record`).
+"""
+
+import argparse
+import dataclasses
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from analyses.record import check_run
+from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sae
+from interp.activations import ActivationStore
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import Dictionary
+from interp.features.encode import Contributions, encode_store
+from interp.pipeline.config import RunConfig
+from models.training import train_model
+from models.transformer import Transformer
+
+HOOK = "blocks.0.mlp.hook_post"
+ROWS = 1 << 16
+"""Read at once."""
+KEPT = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
+"""Of the steps of a model's training, after which its weights are kept: the first of them change it most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What results depend on, beside an analysis's own settings."""
+
+    run: str = ""
+    """The run folder whose model and text these are; the demo's own where it is empty."""
+    tiny: bool = False
+    layers: int = 1
+    """Of the model, where it is trained here."""
+    model_tokens: int = 1_500_000
+    """To train each model on, where it is trained here."""
+    tokens: int = 400_000
+    """Harvested, and that each dictionary is trained on once."""
+    compared: int = 150_000
+    """The first of these, on which dictionaries are compared."""
+    k: int = 16
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def config(self) -> RunConfig:
+        config = RunConfig.tiny() if self.tiny else RunConfig()
+        training = dataclasses.replace(config.training, tokens=self.model_tokens)
+        kept = sorted({round(share * training.steps(config.model.n_ctx)) for share in KEPT})
+        training = dataclasses.replace(training, snapshot_steps=tuple(kept))
+        return config.replace(training=training, model=dataclasses.replace(config.model, n_layers=self.layers))
+
+    @property
+    def model_folder(self) -> str:
+        return f"model-{self.layers}" + "-tiny" * self.tiny
+
+
+TINY: dict[str, Any] = dict(tiny=True, model_tokens=40_000, tokens=20_000, compared=12_000, k=8)
+"""Tiny sizes for the tests: what is found means nothing."""
+
+
+def options(doc: str, name: str, arguments: Sequence[str] | None, labels: Sequence[str] = ()) -> argparse.Namespace:
+    """quick, run, threads, out. labels: those that the text of a run must have."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, for the tests: the numbers mean nothing")
+    parser.add_argument("--run", type=Path, help="a run folder whose one-layer model and text are taken")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("runs/compare") / name)
+    parsed = parser.parse_args(arguments)
+    if parsed.run:
+        check_run(parser, "--run", parsed.run, ("corpus", "model"), labels)
+    torch.set_num_threads(parsed.threads)
+    return parsed
+
+
+def sized(setting: Any, o: argparse.Namespace) -> Any:
+    """The setting, with the run that was named."""
+    return dataclasses.replace(setting, run=str(o.run or ""))
+
+
+def studied_run(setting: Sizes, out: Path) -> Run:
+    """The run that was named, or the model of all analyses of one size beside `out`, trained by the first of them."""
+    return (
+        Run(setting.run)
+        if setting.run
+        else run_stages(setting.config, out.parent / setting.model_folder, until="model")
+    )
+
+
+class Studied:
+    """A run with activations of its model in `work`, harvested when they are first asked for."""
+
+    def __init__(self, setting: Sizes, out: Path):
+        self.setting, self.run, self.work = setting, studied_run(setting, out), out / "work"
+        self.shared = self.work if setting.run else self.run.path / "dictionaries"
+
+    @cached_property
+    def trained(self) -> ActivationStore:
+        """That dictionaries are trained on."""
+        return activations(self.run.model, self.run, self.setting.tokens, self.work / "trained")
+
+    @cached_property
+    def judged(self) -> ActivationStore:
+        """That they are compared on."""
+        return activations(self.run.model, self.run, self.setting.compared, self.work / "judged")
+
+    @property
+    def d_mlp(self) -> int:
+        return self.run.model.config.d_mlp
+
+    def dictionary(self, factor: int, seed: int) -> SAE:
+        """A TopK dictionary of `factor` latents a neuron, trained once for all the analyses that share the model."""
+        setting = self.setting
+        config = TopKConfig(d_sae=factor * self.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
+        folder = self.shared / f"topk-{config.d_sae}-{config.k}-{config.tokens}-seed-{seed}"
+        if (folder / "results.json").is_file():
+            return load_sae(folder)
+        return train_sae(self.trained, HOOK, config, out=folder)
+
+
+def model_of_seed(run: Run, seed: int, setting: Sizes, out: Path) -> Transformer:
+    """The run's own for seed 0; else one like it, trained from other weights on the same text in another order."""
+    if seed == 0:
+        return run.model
+    folder, config = out / f"model-{seed}", run.config
+    shape = dataclasses.replace(config.model, seed=seed).transformer(run.tokenizer.vocab_size)
+    training = dataclasses.replace(config.training, tokens=setting.model_tokens, seed=seed, n_samples=0)
+    train_model(Transformer(shape), run.train_tokens.tokens, run.val_tokens.tokens, training, folder)
+    return Transformer.load(folder)
+
+
+def activations(
+    model: Transformer, run: Run, n_tokens: int, folder: Path, hooks: Sequence[str] = (HOOK,)
+) -> ActivationStore:
+    tokens = run.train_tokens.tokens[: max(1, n_tokens // run.train_tokens.n_ctx)]
+    return harvest(model, tokens, list(hooks), folder, exclude=run.tokenizer.special_ids)
+
+
+def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> CodeStore:
+    """The codes of every row, in token order."""
+    shutil.rmtree(folder, ignore_errors=True)
+    assert store.tokens is not None
+    codes = CodeStore.create(folder, n_rows=store.tokens.numel(), d_sae=dictionary.d_sae)
+    with torch.no_grad():
+        beside = Contributions(dictionary, folder / "contributions")
+        encode_store(dictionary, store, HOOK, codes, beside, lambda rows, note: None)
+    codes.finish()
+    return codes
+
+
+def telling_tokens(
+    codes: CodeStore, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], latents: Iterable[int], n: int = 3
+) -> dict[int, str]:
+    """What a latent fires on, in a figure: the `n` tokens of the largest p ln(p / q), with p their share of its firings
+    and q their share of the text. Its number where it never fires."""
+    shown, flat = np.unique([*latents]), tokens.reshape(-1).numpy()
+    text, counts = np.bincount(flat, minlength=len(vocab)), np.zeros((len(shown), len(vocab)))
+    for start in range(0, len(codes), ROWS):
+        part = codes[start : min(start + ROWS, len(codes))]
+        row = np.repeat(np.arange(len(part)), part.offsets.diff().numpy())
+        place = np.searchsorted(shown, part.latents.numpy()).clip(max=len(shown) - 1)
+        own = (shown[place] == part.latents.numpy()) & (part.values.numpy() > 0)
+        np.add.at(counts, (place[own], flat[start + row[own]]), 1)
+    p, q = counts / counts.sum(1, keepdims=True).clip(1), text / text.sum()
+    worth = np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(q > 0, q, 1)), 0)
+    best = np.argsort(-worth, 1, kind="stable")[:, :n]
+    return {
+        int(latent): " ".join(vocab[token] for token in own if count[token]) or f"#{latent}"
+        for latent, own, count in zip(shown, best, counts, strict=True)
+    }

@@ -1,0 +1,249 @@
+"""What `analyses.claims.towards_monosemanticity` measures of each dictionary, one pass over its codes at a time.
+
+measure    dead share, L0, the latent that follows each label's proxy best, codes of a sample of latents
+sizes_of   CE recovered and FVU of every dictionary, and of the neurons at the same L0
+judge      logit-token consistency and the ranking's verdict of the sampled latents
+follow     the best feature and the best neuron of a label, by slice of activation
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analyses.claims.dictionary_claims import NEURONS, SHUFFLED
+from analyses.claims.proxies import activation, by_interval, correlations, log_likelihood_ratio, pearson
+from analyses.scorecard.rivals import next_log_lift
+from interp import Run
+from interp.activations import ActivationStore
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import Dictionary, SparseCodes
+from interp.evaluation.baselines import NeuronDictionary
+from interp.evaluation.quality import quality_table
+from interp.features.decoder import logit_path
+from interp.features.encode import Contributions, encode_store
+from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
+from interp.metrics.measures import next_auroc
+from interp.monosemanticity.ranking import rank_codes
+from models.transformer import Transformer
+
+HOOK = "blocks.0.mlp.hook_post"
+LABELS = ("arabic", "hebrew", "dna", "base64")
+UNTESTED = ("dead", "too_rare")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    tokens: int = 400_000
+    """Harvested to train on."""
+    judged_tokens: int = 200_000
+    """The first of these, which every dictionary encodes: dead shares, proxies, consistency and ranking are of them."""
+    sae_tokens: int = 400_000
+    batch_size: int = 1024
+    l1: float = 3.0
+    seeds: Mapping[int, int] = field(default_factory=lambda: {1: 3, 8: 3, 32: 1})
+    """Number of seeds of each width, as a multiple of the number of neurons."""
+    main: int = 8
+    """The width that is held against the neurons."""
+    judged: int = 512
+    """Latents of each dictionary, drawn among those that fire, for consistency and ranking."""
+    quality_tokens: int = 30_000
+    """Validation tokens on which dictionaries are spliced in."""
+    n_intervals: int = 10
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One dictionary, and of which model."""
+
+    name: str
+    factor: int
+    """0: the neurons."""
+    seed: int
+    resampled: bool
+    dictionary: Dictionary
+
+    @property
+    def shuffled(self) -> bool:
+        return self.name.endswith(SHUFFLED)
+
+
+@dataclass(frozen=True)
+class Studied:
+    """The text, the model, and the model whose weights mean nothing."""
+
+    run: Run
+    stores: Mapping[bool, ActivationStore]
+    """To train on, by whether the model is the shuffled one."""
+    judged: Mapping[bool, ActivationStore]
+    """To judge by, likewise."""
+    models: Mapping[bool, Transformer]
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """That latents are judged by."""
+        return self.run.train_tokens.tokens[: self.n_sequences]
+
+    @property
+    def n_sequences(self) -> int:
+        n_ctx, ids = self.run.train_tokens.n_ctx, self.judged[False].manifest["n_ids"]
+        return ids // n_ctx
+
+    def mask(self, label: str) -> np.ndarray:
+        return self.run.train_tokens.labels[label][: self.n_sequences].flatten().numpy()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a pass over the codes of one dictionary gives."""
+
+    entry: Trained
+    dead_share: float
+    l0: float
+    labels: pd.DataFrame
+    """A row a label: the latent that follows its proxy best on the fit half, and its r on the other."""
+    best: Mapping[str, np.ndarray]
+    """By label, that latent's activation on every row."""
+    sample: SparseCodes
+    """The codes of the latents that are judged."""
+    latents: torch.Tensor
+    """Which they are."""
+
+
+def measure(entry: Trained, studied: Studied, setting: Setting, out: Path) -> Found:
+    store, n_rows = studied.judged[entry.shuffled], studied.tokens.numel()
+    folder = out / "work" / "codes"
+    shutil.rmtree(folder, ignore_errors=True)
+    on_disk = CodeStore.create(folder, n_rows=n_rows, d_sae=entry.dictionary.d_sae)
+    with torch.no_grad():
+        beside = Contributions(entry.dictionary, folder / "contributions")
+        encode_store(entry.dictionary, store, HOOK, on_disk, beside, lambda rows, note: None)
+    codes, present = on_disk[0:n_rows], on_disk.present(0, n_rows).numpy()
+    fired = np.bincount(codes.latents.numpy(), minlength=codes.d_sae)
+    alive = np.flatnonzero(fired)
+    drawn = np.sort(np.random.default_rng(entry.seed).permutation(alive)[: setting.judged])
+    labels, best = best_latents(entry, codes, present, studied)
+    return Found(
+        entry,
+        dead_share=1 - len(alive) / codes.d_sae,
+        l0=codes.nnz / present.sum(),
+        labels=labels,
+        best=best,
+        sample=columns_of(codes, drawn),
+        latents=torch.from_numpy(drawn),
+    )
+
+
+def best_latents(
+    entry: Trained, codes: SparseCodes, present: np.ndarray, studied: Studied
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    fit = fit_half(studied.n_sequences).numpy().repeat(studied.tokens.shape[1])
+    tokens, rows, best = studied.tokens.flatten().numpy(), [], {}
+    for label in LABELS:
+        mask = studied.mask(label)
+        proxy = proxy_of(label, studied)[tokens]
+        evidence = np.maximum(proxy, 0)
+        on_fit = correlations(codes, evidence, present & fit)
+        latent, held = int(on_fit.argmax()), present & ~fit
+        best[label] = activation(codes, latent)
+        against = {"r": evidence, "r_unclipped": proxy, "r_label": mask.astype(float)}
+        held_out = {name: pearson(best[label][held], values[held]) for name, values in against.items()}
+        about = {"label": label, "dictionary": entry.name, "resampled": entry.resampled, "seed": entry.seed}
+        rows.append({**about, "latent": latent, "r_fit": float(on_fit[latent]), **held_out})
+    return pd.DataFrame(rows), best
+
+
+def proxy_of(label: str, studied: Studied) -> np.ndarray:
+    """By token id, counted on the fit half."""
+    fit = fit_half(studied.n_sequences)
+    tokens = studied.tokens[fit].flatten().numpy()
+    mask = studied.mask(label).reshape(studied.tokens.shape)[fit.numpy()].reshape(-1)
+    return log_likelihood_ratio(tokens, mask, studied.run.tokenizer.vocab_size)
+
+
+def columns_of(codes: SparseCodes, latents: np.ndarray) -> SparseCodes:
+    """The codes of some latents, numbered anew."""
+    place = np.full(codes.d_sae, -1, np.int32)
+    place[latents] = np.arange(len(latents))
+    renamed = torch.from_numpy(place)[codes.latents.long()]
+    keep = renamed >= 0
+    counts = torch.bincount(codes.rows[keep], minlength=len(codes))
+    return SparseCodes.from_counts(counts, renamed[keep], codes.values[keep], len(latents))
+
+
+def sizes_of(found: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
+    """One row a dictionary of the model: L0, CE recovered, FVU, dead share; and the neurons at those L0."""
+    mine = [one for one in found if not one.entry.shuffled]
+    named = {f"{i}": one.entry.dictionary for i, one in enumerate(mine)}
+    for one in mine:
+        if one.entry.factor == setting.main and one.entry.seed == 0 and one.entry.resampled:
+            k = max(1, round(one.l0))
+            named[f"{NEURONS}, best {k}"] = NeuronDictionary(one.entry.dictionary.d_in, k=k)
+    tokens = studied.run.val_tokens.tokens[: max(1, setting.quality_tokens // studied.run.val_tokens.n_ctx)]
+    exclude = (studied.run.tokenizer.bos_id,)
+    table = quality_table(named, studied.models[False], tokens, HOOK, batch_size=32, exclude=exclude)
+    columns = ["dictionary", "l0", "fvu", "ce_recovered_zero", "ce_recovered_mean"]
+    table = table[columns].copy()
+    for i, one in enumerate(mine):
+        entry = one.entry
+        values = (entry.name, entry.dictionary.d_sae, entry.seed, entry.resampled, one.dead_share)
+        table.loc[i, ["dictionary", "d_sae", "seed", "resampled", "dead_share"]] = values
+    return table
+
+
+def judge(found: Sequence[Found], studied: Studied, setting: Setting, out: Path) -> pd.DataFrame:
+    """One row a latent judged: consistency of its direct effects with what follows, and the ranking's verdict."""
+    chosen = [one for one in found if one.entry.factor in (0, setting.main) and one.entry.resampled]
+    chosen.sort(key=lambda one: one.entry.shuffled)
+    tokens, vocab = studied.tokens, studied.run.tokenizer.display()
+    table = pd.concat([latents_of(one) for one in chosen], ignore_index=True)
+    ranking = rank_codes(tokens, beside([one.sample for one in chosen]), vocab=vocab).sort_values("latent")
+    for name in ("verdict", "monosemanticity", "density"):
+        table[name] = ranking[name].to_numpy()
+    few = ScanConfig(n_top=0, n_per_interval=0, n_before=0, n_coactivations=1)
+    parts = []
+    for shuffled, model in studied.models.items():
+        mine = [one for one in chosen if one.entry.shuffled == shuffled]
+        W_dec = torch.cat([one.entry.dictionary.W_dec[one.latents] for one in mine])
+        path = logit_path(W_dec, model, HOOK, tokens[:: max(1, len(tokens) // 16)][:16])
+        weights = {"W_dec": path.directions, "W_U": path.W_U}
+        codes, folder = beside([one.sample for one in mine]), out / "work" / f"features-{int(shuffled)}"
+        parts.append(FeatureStore.from_codes(tokens, codes, folder, **weights, settings=few))
+    table["auroc"] = np.concatenate([next_auroc(part) for part in parts])
+    table["log_lift"] = np.concatenate([next_log_lift(part) for part in parts])
+    tested = ~table.verdict.isin(UNTESTED)
+    return table.assign(tested=tested, monosemantic=np.where(tested, table.verdict == "monosemantic", np.nan))
+
+
+def latents_of(one: Found) -> pd.DataFrame:
+    return pd.DataFrame({"dictionary": one.entry.name, "seed": one.entry.seed, "latent": one.latents.numpy()})
+
+
+def beside(samples: Sequence[SparseCodes]) -> SparseCodes:
+    """Codes of the same rows as of one dictionary: the latents of the second follow those of the first."""
+    starts = np.cumsum([0, *(codes.d_sae for codes in samples)]).tolist()
+    rows = torch.cat([codes.rows for codes in samples])
+    order = rows.argsort(stable=True)
+    latents = torch.cat([codes.latents + start for codes, start in zip(samples, starts, strict=False)])
+    values = torch.cat([codes.values for codes in samples])
+    counts = torch.bincount(rows, minlength=len(samples[0]))
+    return SparseCodes.from_counts(counts, latents[order], values[order], starts[-1])
+
+
+def follow(label: str, found: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
+    """The best feature (main width, first seed) and the best neuron by slice of activation, on the held-out half."""
+    held = ~fit_half(studied.n_sequences).numpy().repeat(studied.tokens.shape[1])
+    proxy, mask = proxy_of(label, studied)[studied.tokens.flatten().numpy()], studied.mask(label)
+    parts = []
+    for one in sorted(found, key=lambda one: one.entry.factor == 0):
+        entry = one.entry
+        is_feature = (entry.name, entry.seed) == (f"{setting.main}×", 0) and entry.resampled
+        if is_feature or entry.name == NEURONS:
+            table = by_interval(one.best[label][held], mask[held], proxy[held], setting.n_intervals)
+            latent = int(one.labels.set_index("label").latent[label])
+            parts.append(table.assign(label=label, who="best feature" if is_feature else "best neuron", latent=latent))
+    return pd.concat(parts, ignore_index=True)

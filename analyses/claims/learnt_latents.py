@@ -1,0 +1,231 @@
+"""Does `learnt` tell what a model learnt from what random weights show of its text?
+
+    python -m analyses.claims.learnt_latents                judges each corpus by a fit to the others; resumes
+    python -m analyses.claims.learnt_latents --calibrate    fits the probability that the package ships, writes it there
+    python -m analyses.claims.learnt_latents --quick        tiny, for the tests
+
+Claim: the probability tells latents of trained dictionaries on trained models from those of all nulls of a run, matched
+for density and token entropy, with AUROC ≥ .95 on corpora that it was not fitted to, and an ECE ≤ .05. What ships is
+fitted against the models that learnt nothing. A dictionary with a frozen part on a trained model is a null of another
+kind: it reads what the model learnt, so it is shown beside, and what a fit against it as well can tell.
+
+On each corpus a transformer is trained, and two dictionaries from two seeds of each kind: on the model itself, with a
+frozen decoder, a frozen encoder, a soft-frozen decoder, on the model with shuffled weights, and on one before training.
+Each kind is judged as a run judges its dictionary: its second seed is the twin, and dictionaries of another shuffled
+and another untrained model are the random ones. Dead, faint and rare latents are left out. Writes results.json.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+
+from analyses.bench.peers import versions
+from analyses.scorecard.planted_texts import FAMILIES
+from analyses.scorecard.scores import expected_calibration_error, matched_weights
+from interp import TopKConfig, harvest, scan_features, train_sweep
+from interp.codes.sparse_codes import is_faint
+from interp.compare.null_dictionaries import FROZEN
+from interp.effects import feature_effects
+from interp.evaluation.baselines import shuffled_model
+from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.metrics.twins import best_correlations
+from interp.monosemanticity.calibration import EVIDENCE, LearntFit, fit_learnt
+from interp.sae import SAE
+from models.corpus import CorpusConfig, load_documents
+from models.recipe import TrainingConfig
+from models.tokenizer import Tokenizer
+from models.tokenizing import tokenize
+from models.training import train_model
+from models.transformer import Transformer, TransformerConfig
+
+FILE = Path(__file__).parents[2] / "interp" / "monosemanticity" / "learnt.json"
+HOOK = "blocks.0.hook_resid_post"
+COUNTS = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
+MIN_FIRINGS = 100
+"""A latent that fires at fewer rows is too rare to be judged."""
+
+
+class Sizes(NamedTuple):
+    n_seq: int = 3072
+    scanned: int = 768
+    """Sequences that latents are judged on, the first ones."""
+    n_ctx: int = 128
+    d_sae: int = 256
+    d_model: int = 64
+    model_tokens: int = 800_000
+    sae_tokens: int = 390_000
+
+
+QUICK = Sizes(256, 128, 64, 32, 32, 20_000, 20_000)
+CORPORA: Mapping[str, Mapping[str, float] | str] = {"shakespeare": {"shakespeare": 1.0}, "records": "records"}
+"""Of real text, its sources with their shares; of planted text, its family."""
+RANDOM = ("shuffled model", "untrained model")
+"""Nulls that learnt nothing of the text; a dictionary with a frozen part reads what a trained model learnt."""
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    options = _parse(arguments)
+    sizes = QUICK if options.quick else Sizes()
+    tables = [
+        kept(options.out / f"{name}-{seed}", name, seed, sizes) for seed in range(options.seeds) for name in CORPORA
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    against_random = table[table.is_learnt | table.kind.isin(RANDOM)].reset_index(drop=True)
+    if options.calibrate:
+        fit(against_random).save(FILE)
+        print(f"{len(against_random):,} latents of {table.corpus.nunique()} corpora → {FILE}")
+    results = {"sizes": sizes._asdict(), "seeds": options.seeds, "versions": versions()}
+    results |= {"held out": held_out(table, RANDOM), "held out, all nulls": held_out(table, [*RANDOM, *FROZEN])}
+    results["single"] = singles(against_random)
+    (options.out / "results.json").write_text(json.dumps(results, indent=1))
+    return results
+
+
+def kept(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataFrame:
+    """The latents of a corpus, from its file where it is there already."""
+    file = folder / "latents.parquet"
+    if not file.exists():
+        table = corpus_latents(folder, name, seed, sizes)
+        table.to_parquet(file, index=False)
+        print(f"  {name}, seed {seed}: {len(table):,} latents", flush=True)
+    return pd.read_parquet(file)
+
+
+def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataFrame:
+    tokens, d_vocab = corpus(name, seed, sizes)
+    config = TransformerConfig.preset(
+        "one-layer", d_vocab=d_vocab, n_ctx=sizes.n_ctx, d_model=sizes.d_model, n_heads=4, d_mlp=4 * sizes.d_model,
+        seed=seed,
+    )  # fmt: skip
+    steps, aside = TrainingConfig(tokens=sizes.model_tokens, n_samples=0, seed=seed), len(tokens) // 16
+    train_model(Transformer(config), tokens[aside:], tokens[:aside], steps, folder / "model")
+    model = Transformer.load(folder / "model")
+    dictionary = TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens, seed=10 * seed)
+    models = {"trained": model, "shuffled model": shuffled_model(model, seed=seed)}
+    models["untrained model"] = model.untrained(seed)
+    others = {"other shuffled": shuffled_model(model, seed=seed + 50), "other untrained": model.untrained(seed + 50)}
+    found = {}
+    for place, each in (models | others).items():
+        kinds = {place: "nothing"} | (FROZEN if place == "trained" else {})
+        seeds = (0, 1) if place in models else (2,)
+        configs = {(kind, s): replace(dictionary, freeze=part, seed=dictionary.seed + s)
+                   for kind, part in kinds.items() for s in seeds}  # fmt: skip
+        store, scanned = (
+            harvest(each, part, [HOOK], folder / place / kept_as)
+            for part, kept_as in ((tokens, "store"), (tokens[: sizes.scanned], "scanned"))
+        )
+        saes = train_sweep(store, HOOK, list(configs.values()), out=folder / place / "dictionaries")
+        for (kind, s), sae in zip(configs, saes, strict=True):
+            features = scan_features(sae, scanned, HOOK, folder / place / f"{kind} {s}", model=each, settings=COUNTS)
+            found[kind, s] = _Judged(features, sae, each)
+    random = [found[name, 2].features for name in others]
+    parts = [judged.evidence(found[kind, 1].features, random).assign(kind=kind)
+             for (kind, number), judged in found.items() if number == 0]  # fmt: skip
+    for place in models | others:
+        for kept_as in ("store", "scanned"):
+            shutil.rmtree(folder / place / kept_as)
+    return pd.concat(parts).assign(corpus=name, seed=seed, is_learnt=lambda table: table.kind == "trained")
+
+
+def corpus(name: str, seed: int, sizes: Sizes) -> tuple[torch.Tensor, int]:
+    """Tokens [seq, pos], and how many kinds there are."""
+    source = CORPORA[name]
+    if isinstance(source, str):
+        text = FAMILIES[source](np.random.default_rng([seed, 99]), sizes.n_seq, sizes.n_ctx, 40, 0.0)
+        return torch.from_numpy(text.tokens), len(text.vocab)
+    characters = 3 * sizes.n_seq * sizes.n_ctx
+    documents = load_documents(CorpusConfig(shares=source, characters=characters, seed=seed))
+    tokenizer = Tokenizer.train_bpe((document.text for document in documents), 1024)
+    tokens = tokenize(documents, tokenizer, sizes.n_ctx, deduplicate=False).tokens[: sizes.n_seq]
+    return tokens, tokenizer.vocab_size
+
+
+class _Judged(NamedTuple):
+    features: FeatureStore
+    sae: SAE
+    model: Transformer
+
+    def evidence(self, twin: FeatureStore, random: Sequence[FeatureStore]) -> pd.DataFrame:
+        """EVIDENCE, density and token entropy of all latents that fire, and are not faint."""
+        table = self.features.table().sort_values("latent").reset_index(drop=True)
+        effects = feature_effects(self.features, self.model, HOOK, self.sae, sequences=4)
+        table = table.merge(effects[["latent", "loss_change", "kl"]], on="latent")
+        table["twin_correlation"] = best_correlations(self.features, twin)
+        table["random_correlation"] = np.fmax(*(best_correlations(self.features, each) for each in random))
+        faint = is_faint(table["max"].fillna(0).to_numpy(np.float32), table["dec_norm"].to_numpy()).numpy()
+        columns = ["latent", "density", "token_entropy", *EVIDENCE]
+        return table.loc[~faint & (table.n_active >= MIN_FIRINGS), columns].dropna()
+
+
+def fit(table: pd.DataFrame) -> LearntFit:
+    """Every corpus counts the same, and so does every kind of null; latents of one corpus are matched."""
+    return fit_learnt(table[list(EVIDENCE)], table.is_learnt.to_numpy(), matched(table))
+
+
+def matched(table: pd.DataFrame) -> np.ndarray:
+    """Weights by which, on each corpus, latents that are learnt are like those of each kind of null in density and
+    token entropy; all corpora and kinds count the same."""
+    weight = pd.Series(0.0, table.index)
+    for _, part in table.groupby(["corpus", "seed"]):
+        for kind in part.kind[~part.is_learnt].unique():
+            own = part[part.is_learnt | (part.kind == kind)]
+            found = matched_weights(own[["density", "token_entropy"]].to_numpy(), own.is_learnt.to_numpy())
+            weight[own.index] += found / max(found.sum(), 1e-9)
+    return weight.to_numpy()
+
+
+def held_out(table: pd.DataFrame, nulls: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a corpus, judged by a fit to the others, and one for all. The fit, `auroc` and `ece` are against these
+    kinds of null together; then the AUROC of the same probability against each kind of null that there is."""
+    p, rows, used = pd.Series(0.0, table.index), [], table.is_learnt | table.kind.isin(nulls)
+    for corpus, part in table.groupby("corpus", sort=False):
+        p[part.index] = fit(table[used & (table.corpus != corpus)]).probability(part[list(EVIDENCE)])
+        rows.append({"corpus": corpus, **quality(part, p[part.index], used[part.index])})
+    rows.append({"corpus": "all", **quality(table, p, used)})
+    print(
+        f"fitted against {', '.join(nulls)}", pd.DataFrame(rows).round(3).to_string(index=False), sep="\n", flush=True
+    )
+    return rows
+
+
+def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, float]:
+    """`auroc`, and `ece` at even odds, of those used; `n` of them; `called` learnt, the share of trained ones."""
+    own = table[used]
+    weight, learnt = matched(own), own.is_learnt.to_numpy()
+    even = weight / np.where(learnt, weight[learnt].sum(), weight[~learnt].sum())
+    found: dict[str, float] = {"n": len(own), "called": float((p[own.index][learnt] >= 0.5).mean())}
+    found["auroc"] = float(roc_auc_score(learnt, p[own.index], sample_weight=weight))
+    found["ece"] = expected_calibration_error(p[own.index].to_numpy(), learnt, even)
+    for kind in table.kind[~table.is_learnt].unique():
+        both = table[table.is_learnt | (table.kind == kind)]
+        found[kind] = float(roc_auc_score(both.is_learnt, p[both.index], sample_weight=matched(both)))
+    return found
+
+
+def singles(table: pd.DataFrame) -> dict[str, float]:
+    """AUROC of each predictor alone, or of its opposite, matched likewise."""
+    x, weight = LearntFit.predictors(table[list(EVIDENCE)]), matched(table)
+    found = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
+    return dict(zip(LearntFit.read["predictors"], (max(float(a), 1 - float(a)) for a in found), strict=True))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/learnt_latents"))
+    parser.add_argument("--seeds", type=int, default=1, help="models of each corpus (default 1)")
+    parser.add_argument("--calibrate", action="store_true", help="fit the probability that the package ships")
+    parser.add_argument("--quick", action="store_true")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

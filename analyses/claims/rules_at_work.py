@@ -1,0 +1,124 @@
+"""Do latents fire where their own rules say, on text that the rules generate; and if not, did another take it?
+
+    python -m analyses.claims.rules_at_work                    trains the model first; goes on where it stood
+    python -m analyses.claims.rules_at_work --run runs/demo    with the model and the text of a run
+    python -m analyses.claims.rules_at_work --quick            a tiny model, for the tests: the numbers mean nothing
+
+TopK dictionaries of one model's MLP, of several seeds; of latents that are drawn, those whose rule in words has a
+held-out F1 of at least ½ (`interp.explain`). Reported, each beside its null, with no bar to pass
+    sensitivity  on windows that the rule generates, beside the same windows before (`interp.compare.sensitivity`)
+    absorption   share of the rows of the rule at which another latent took the latent's place, beside shifted codes
+                 (`interp.compare.absorption`; without labels)
+    communities  modularity of the graph of co-activating latents, beside graphs of the same degrees
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
+from analyses.claims.effect_figures import rules_at_work
+from analyses.record import Claim, Record, interval
+from interp import FeatureStore, ScanConfig, scan_features
+from interp.compare import MIN_FIRED, absorption, communities, sensitivity
+from interp.explain import explain
+from interp.explain.predicates import Rule, Text
+
+PAIRS = ScanConfig(n_top=0, n_per_interval=0, n_neighbours=0)
+SHARES = ("sensitivity", "unchanged", "fires", "absorbed", "by_chance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(Sizes):
+    factor: int = 4
+    """Latents of a dictionary a neuron."""
+    latents: int = 200
+    """Drawn, of which rules are looked for."""
+    windows: int = 32
+    min_f1: float = 0.5
+
+
+QUICK = Setting(**TINY, latents=40, min_f1=0.1)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    o = options(__doc__, "rules_at_work", arguments)
+    setting = sized(QUICK if o.quick else Setting(), o)
+    record = Record(o.out, setting, svg=not o.quick)
+    studied = Studied(setting, o.out)
+    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
+    shown = pd.DataFrame({name: np.concatenate([each[name] for each in found]) for name in SHARES})
+    results = record.finish(claims(found), {"rules_at_work": rules_at_work(shown)})
+    shutil.rmtree(studied.work, ignore_errors=True)
+    return results
+
+
+def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
+    sae = studied.dictionary(setting.factor, seed)
+    vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
+    features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=PAIRS)
+    text = Text.read(features.tokens.numpy(), vocab)
+    rules = rules_of(features, setting, seed)
+    found = absorption(features, text, rules, seed=seed)
+    fresh = sensitivity(features, studied.run.model, HOOK, sae, rules, windows=setting.windows, seed=seed)
+    both, grouped = found.merge(fresh, on="latent"), communities(features, seed=seed)
+    return {
+        **{name: both[name].to_numpy(float) for name in SHARES},
+        "modularity": grouped.modularity,
+        "null": grouped.null,
+        "communities": int(grouped.table["community"].nunique()),
+        "largest": int((grouped.table["community"] == 0).sum()),
+    }
+
+
+def rules_of(features: FeatureStore, setting: Setting, seed: int) -> dict[int, Rule]:
+    """Of latents that are drawn among those that fire enough to have rules: those rules that are good enough."""
+    table = features.table().sort_values("latent")
+    often = np.flatnonzero(table["n_active"].to_numpy() >= MIN_FIRED)
+    chosen = np.zeros(features.d_sae, bool)
+    chosen[np.random.default_rng(seed).permutation(often)[: setting.latents]] = True
+    maxima = table["max"].fillna(0).to_numpy(np.float32)
+    words = explain(
+        features.tokens, features.codes, features.vocab, features.fit_half(), maxima=maxima, chosen=chosen, seed=seed
+    ).latents
+    good = np.flatnonzero(chosen & (np.nan_to_num(words.f1) >= setting.min_f1))
+    return {int(latent): words.rules[latent] for latent in good}
+
+
+def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
+    shares = {name: interval([float(np.nanmean(each[name])) for each in found]) for name in SHARES}
+    modularity, null = (interval([each[name] for each in found]) for name in ("modularity", "null"))
+    n = " and ".join(str(len(each["fires"])) for each in found)
+    return [
+        Claim(
+            row="sensitivity",
+            text="How often a latent fires where its rule says, on text that the rule generates.",
+            holds=None,
+            found=f"{shares['sensitivity'].percent()}, on these windows before {shares['unchanged'].percent()}; where "
+            f"the rule holds in the text {shares['fires'].percent()}; {n} latents by seed.",
+            numbers={name: shares[name] for name in ("sensitivity", "unchanged", "fires")},
+        ),
+        Claim(
+            row="absorption",
+            text="Of the rows where a latent's rule holds, the share at which another latent took its place.",
+            holds=None,
+            found=f"{shares['absorbed'].percent()}, on shifted codes {shares['by_chance'].percent()}.",
+            numbers={name: shares[name] for name in ("absorbed", "by_chance")},
+        ),
+        Claim(
+            row="communities",
+            text="How far the graph of latents that fire together falls into communities: its modularity.",
+            holds=None,
+            found=f"{modularity}, of graphs of the same degrees {null}; {found[0]['communities']} communities, the "
+            f"largest of {found[0]['largest']} latents.",
+            numbers={"modularity": modularity, "null": null},
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Figures of `analyses.claims.dictionary_scaling`: error by compute, and presence of concepts by their frequency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.figures.theme import INK, SEQUENCE, decades, need, styled
+
+
+def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
+    """A line a width: width, compute, fvu, frontier of one seed's dictionaries; the frontier in black."""
+    need(grid, "width", "compute", "fvu", "frontier")
+    fig = go.Figure()
+    for (width, rows), colour in zip(grid.groupby("width"), SEQUENCE * 9, strict=False):
+        look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), name=f"{width:,} latents")
+        fig.add_scatter(x=rows["compute"], y=rows["fvu"], **look)
+    best = grid[grid["frontier"]].sort_values("compute")
+    look = dict(mode="lines", line=dict(color=INK, width=3, dash="dot"), name="frontier")
+    fig.add_scatter(x=best["compute"], y=best["fvu"], **look)
+    styled(fig, "Error by compute", y="variance unexplained (share, log scale)", height=400)
+    fig.update_xaxes(type="log", title_text="compute (latents × tokens, log scale)")
+    fig.update_xaxes(**decades(grid["compute"].min(), grid["compute"].max()))
+    return fig.update_yaxes(type="log").update_layout(margin_t=84)  # the legend has two lines
+
+
+def completeness_curves(
+    present: Mapping[int, Sequence[np.ndarray]], frequency: np.ndarray, *, n_bins: int = 12
+) -> go.Figure:
+    """The share of concepts that dictionaries of each width have, by their frequency; all seeds together.
+
+    present: by width, one mask over the concepts a seed. frequency: of each concept, a share of the tokens.
+    """
+    fig = go.Figure()
+    logs = np.log(frequency)
+    at = np.minimum(((logs - logs.min()) / max(float(np.ptp(logs)), 1e-12) * n_bins).astype(int), n_bins - 1)
+    bins = np.unique(at)
+    x = [float(np.exp(logs[at == b].mean())) for b in bins]
+    for (width, masks), colour in zip(present.items(), SEQUENCE * 9, strict=False):
+        share = np.mean(masks, 0)
+        y = [float(share[at == b].mean()) for b in bins]
+        fig.add_scatter(x=x, y=y, mode="lines+markers", line=dict(color=colour, width=2), name=f"{width:,} latents")
+    fig.add_hline(0.5, line=dict(color=INK, width=1, dash="dot"))
+    styled(fig, "Which concepts have a feature", y="share of concepts present", height=380)
+    fig.update_xaxes(type="log", title_text="frequency of the concept (share of tokens, log scale)")
+    fig.update_xaxes(**decades(min(x), max(x)))
+    return fig.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])

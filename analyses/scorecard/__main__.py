@@ -1,0 +1,241 @@
+"""Is the monosemanticity ranking right? Every score against the truth, in worlds where the truth is known.
+
+    python -m analyses.scorecard                 worlds A, B and C; goes on where it was cut off (out/worlds)
+    python -m analyses.scorecard --short         without the synthetic worlds and the knobs
+    python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
+    python -m analyses.scorecard --calibrate     fits the calibration that the package ships, writes it into the package
+    python -m analyses.scorecard --quick         small worlds, for the tests
+
+Claim: the probability of one meaning tells latents with one meaning from latents with several (AUROC ≥ .95 in world A
+and ≥ .90 in world B, both held out, ≥ .05 above the best single known score), it is calibrated (ECE ≤ .05), and the
+number of senses is exact for ≥ 70 % of the latents with several.
+
+A   planted latents on planted text (`interp.benchmark`): eleven families of text, some seeds, and of three of them
+    difficulty knobs one at a time.
+B   a transformer trained on planted text of three families, its dictionary and its neurons, judged by the factors of
+    the text (which the ranking never saw). With --run: the run's latents and neurons, judged by the labels of its
+    corpus and by token.
+C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
+
+Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (how often
+their number is exact, and would be, were the meaning of each sampled firing known; how many have one meaning
+themselves, and how well their probability tells which), by kind of latent and by number of senses. Nulls:
+codes on text further on, a dictionary with a frozen decoder, an untrained transformer; of each the share called
+monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses of each
+family's latents come from a calibration on all other families.
+Writes results.json, tables (Parquet) and figures.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analyses.record import check_run
+from analyses.scorecard.judged import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
+from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
+from analyses.scorecard.models import learned_world, run_world
+from analyses.scorecard.planted_latents import WorldConfig, planted_world
+from analyses.scorecard.report import OURS, SINGLE, by_group, of_families, plain, report, scores_alone
+from analyses.scorecard.scores import calibration_curve
+from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
+from interp import figures
+from interp.monosemanticity.calibration import Calibration
+from interp.monosemanticity.verdicts import wilson
+
+KNOBS: dict[str, tuple[float, ...]] = {
+    "superposition": (2.0, 4.0, 8.0),
+    "noise": (0.02, 0.15, 0.3),
+    "similarity": (0.0, 0.2, 0.4),
+    "segment": (10, 40, 100),
+    "n_ctx": (32, 128, 256),
+    "rarity": (1.0, 0.4, 0.15),
+    "max_senses": (2, 3, 5),
+    "n_seq": (256, 1024),
+}
+KNOB_FAMILIES = ("topics", "records", "scripts")
+MODEL_FAMILIES = ("topics", "agreement", "nesting")
+CALIBRATION_FILE = Path(__file__).parents[2] / "interp" / "monosemanticity" / "calibration.json"
+
+Judge = Callable[[Calibration | None], pd.DataFrame]
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    options = _parse(arguments)
+    out: Path = options.out
+    (out / "worlds").mkdir(parents=True, exist_ok=True)
+    worlds = list(judges(options))
+    statistics = pd.concat([kept(out, name, partial(judge, None)) for name, _, judge in worlds])
+    statistics = statistics[statistics.basis.isna() | statistics.basis.isin(TRAINED)]
+    statistics["world"] = statistics.world.mask(statistics.basis.notna(), "a transformer's " + statistics.world)
+    if options.calibrate:
+        fit_to(statistics).save(CALIBRATION_FILE)
+        print(f"{len(claimed(statistics)):,} latents of {statistics.world.nunique()} worlds → {CALIBRATION_FILE}")
+        return {}
+    calibrations = family_calibrations(statistics)
+    tables = {name: judged(out, name, judge, calibrations[family]) for name, family, judge in worlds}
+    planted = pd.concat([table for table in tables.values() if "basis" not in table])
+    learnt = pd.concat([table for table in tables.values() if "basis" in table])
+    results: dict[str, Any] = {"seeds": options.seeds, "model_seeds": options.model_seeds}
+    singles = OURS if options.quick else SINGLE
+    results |= world_a(planted, singles) | world_b(learnt, singles) | {"nulls": nulls(learnt)}
+    if options.run:
+        results |= labelled_run(options, fit_to(statistics))
+    if not options.short:
+        results |= worlds_c(out, options.quick)
+    if not options.short and not options.quick:
+        results["A by knob"] = by_knob(out, calibrations)
+    (out / "results.json").write_text(json.dumps(plain(results), indent=1))
+    save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
+    return results
+
+
+def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
+    """Name, family, and how to judge it, of all worlds A and B."""
+    size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
+    for name, config in calibration_worlds(1 if options.quick else options.seeds, **size):
+        yield name, config.family, partial(_judge_planted, config, name)
+    sizes = QUICK if options.quick else Sizes()
+    for family in MODEL_FAMILIES:
+        for seed in range(1 if options.quick else options.model_seeds):
+            folder = options.out / "models" / f"{family}-{seed}"
+            yield f"B-{family}-{seed}", family, partial(learned_world, folder, family, seed, sizes)
+
+
+def judged(out: Path, name: str, judge: Judge, calibration: Calibration) -> pd.DataFrame:
+    """The table of a world by a calibration, kept under the name of both."""
+    arrays = (calibration.mean, calibration.scale, calibration.weights, calibration.bias)
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:8]
+    return kept(out, f"{name} by {digest}", partial(judge, calibration))
+
+
+def world_a(planted: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
+    results: dict[str, Any] = {"A": report("world A, families held out", planted, singles)}
+    results["A by family"] = {f: report(f"  {f}", part, {}) for f, part in planted.groupby("family")}
+    results["A families"] = of_families(results["A by family"])
+    results["A by kind"] = by_group("kind", planted.groupby("kind"))
+    several = planted[planted.is_several & (planted.true_senses > 1)]
+    results["A by senses"] = by_group("senses", several.groupby("true_senses"))
+    return results
+
+
+def world_b(learnt: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
+    trained = learnt[learnt.basis.isin(TRAINED)]
+    results: dict[str, Any] = {"B": report("world B, transformers on planted text", trained, singles)}
+    for basis, part in trained.groupby("basis"):
+        results[f"B {basis}"] = report(f"world B, {basis}", part, singles)
+    for (family, basis), part in trained.groupby(["family", "basis"]):
+        results[f"B {family} {basis}"] = report(f"  {family}, {basis}", part, {})
+    several = trained[trained.is_several & (trained.true_senses > 1)]
+    results["B by senses"] = by_group("senses", several.groupby("true_senses"))
+    return results
+
+
+def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of each basis the tested latents called monosemantic, and surely; of the `n_claimed` whose truth is claimed,
+    those that are."""
+    rows = []
+    for basis, part in learnt[learnt.tested].groupby("basis", sort=False):
+        known = claimed(part)
+        row: dict[str, Any] = {"basis": basis, "n": len(part), "n_claimed": len(known)}
+        for name, hits in (
+            ("called_one", part.monosemanticity >= 0.5),
+            ("surely_one", part.ci_low > 0.5),
+            ("is_one", known.is_one),
+        ):
+            low, high = wilson(hits.sum(), len(hits))
+            row |= {name: hits.mean(), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    print("shares of the tested latents", pd.DataFrame(rows).round(3).to_string(index=False), sep="\n", flush=True)
+    return rows
+
+
+def labelled_run(options: argparse.Namespace, calibration: Calibration) -> dict[str, Any]:
+    corpus = judged(options.out, "B-run", partial(run_world, options.run), calibration)
+    return {
+        f"B run {basis}": report(f"world B, the labelled corpus, {basis}", part, SINGLE)
+        for basis, part in corpus.groupby("basis")
+    }
+
+
+def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
+    """One knob at a time, from the default world; each family's latents by a calibration on the others."""
+    results: dict[str, Any] = {}
+    for knob, values in KNOBS.items():
+        for value in values:
+            parts = []
+            for family in KNOB_FAMILIES:
+                config = replace(WorldConfig(family=family, seed=9, n_latents=200), **{knob: value})
+                name = f"{knob}-{value}-{family}"
+                judge = partial(_judge_planted, config, name)
+                parts.append(judged(out, name, judge, calibrations[family]))
+            results[f"{knob}={value}"] = report(f"  {knob} = {value}", pd.concat(parts), {})
+    return results
+
+
+def _judge_planted(config: WorldConfig, name: str, calibration: Calibration | None) -> pd.DataFrame:
+    return judge_world(planted_world(config), name, calibration)
+
+
+def worlds_c(out: Path, quick: bool) -> dict[str, Any]:
+    """All dictionaries together, and each by itself: together, a score may tell no more than which dictionary it is."""
+    parts = []
+    for name, seed in synthetic_worlds(quick):
+        make = partial(synthetic_world, out / "models" / "C", name, seed)
+        parts.append(kept(out, f"C-{name.replace(' ', '_')}-{seed}", make))
+    learnt = pd.concat(parts)
+    results = {"C": scores_alone("world C, synthetic activations without text", learnt)}
+    if not quick:
+        for (world, kind), part in learnt.groupby(["family", "kind"]):
+            results[f"C {world} {kind}"] = scores_alone(f"  {world}, {kind}", part)
+    return results
+
+
+def save_figures(planted: pd.DataFrame, learnt: pd.DataFrame, results: dict[str, Any], out: Path) -> None:
+    curves = {"planted latents, families held out": planted, "learnt latents": learnt}
+    figures.calibration_curve(
+        {name: calibration_curve(part) for name, part in curves.items() if len(claimed(part))},
+        title="Of latents with probability p, how many have one meaning",
+    ).write_html(out / "calibration.html")
+    tables = {name: pd.DataFrame(results[name]["scores"]) for name in ("A", "B") if results[name]}
+    figures.score_comparison({f"world {name}": table for name, table in tables.items()}).write_html(out / "scores.html")
+
+
+def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table of a world, from its file where it is there already."""
+    file = out / "worlds" / f"{name}.parquet"
+    if not file.exists():
+        begin = time.monotonic()
+        table = make()
+        temporary = file.with_suffix(".tmp")
+        table.to_parquet(temporary, index=False)
+        os.replace(temporary, file)
+        print(f"  judged {name} in {time.monotonic() - begin:.0f} s", flush=True)
+    return pd.read_parquet(file)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/scorecard"))
+    parser.add_argument("--run", type=Path, help="a run folder with a labelled corpus")
+    parser.add_argument("--seeds", type=int, default=3, help="worlds A of each family (default 3)")
+    parser.add_argument("--model-seeds", type=int, default=1, help="worlds B of each family (default 1)")
+    parser.add_argument("--short", action="store_true", help="neither worlds C nor knobs")
+    parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.run:
+        check_run(parser, "--run", options.run, ("corpus", "features", "neurons"))
+    return options
+
+
+if __name__ == "__main__":
+    main()

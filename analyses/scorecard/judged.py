@@ -1,0 +1,161 @@
+"""Latents whose meanings are known, judged as any others are, by a calibration that never saw their kind of text.
+
+    statistics   = judge_world(planted_world(config), name)                       what a calibration is fitted to
+    calibrations = family_calibrations(pd.concat([...]))                          by family, fitted to all others
+    judged       = judge_world(planted_world(config), name, calibrations[config.family])
+
+One row a latent. Probability, interval and senses all hang on the calibration, so that latents are judged again once
+it is known; `judge_held_out` does both.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analyses.scorecard.factors import Factor
+from analyses.scorecard.planted_latents import World, WorldConfig, planted_world
+from analyses.scorecard.planted_texts import FAMILIES
+from analyses.scorecard.rivals import rival_measures
+from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
+from interp.codes.sparse_codes import SparseCodes
+from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.metrics.measures import measure_values
+from interp.monosemanticity import cohesion, evidence
+from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
+from interp.monosemanticity.firings import Embed, count_firings
+from interp.storage.files import Progress, no_progress
+
+TRUE = ("top_share", "polysemanticity", "is_countable", "is_one", "is_several")
+
+
+class Basis(NamedTuple):
+    """Latents to judge: of a dictionary, of a layer, of a null."""
+
+    codes: SparseCodes
+    """Rows seq * n_ctx + pos."""
+    W_dec: Float[Tensor, "d_sae d_in"] | None = None
+    W_U: Float[Tensor, "d_in d_vocab"] | None = None
+    twin: "Basis | None" = None
+    """From another seed; this and the embeddings are for the measures of the same name."""
+    embeddings: Embed | None = None
+
+
+def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:
+    """Names and configurations of `seeds` worlds of each family, all knobs drawn at random but those that are given,
+    so that no one difficulty is learnt."""
+    rng = np.random.default_rng(0)
+    for seed in range(seeds):
+        for family in FAMILIES:
+            drawn = {
+                "n_seq": int(rng.choice([384, 768, 1024])),
+                "segment": int(rng.choice([15, 40, 80])),
+                "superposition": float(rng.uniform(2, 6)),
+                "noise": float(rng.choice([0.05, 0.15, 0.25])),
+                "similarity": float(rng.choice([0.0, 0.0, 0.2])),
+                "rarity": float(rng.choice([1.0, 1.0, 0.4])),
+                "n_latents": 300,
+            }
+            yield f"{family}-{seed}", WorldConfig(family=family, seed=1000 + seed, **(drawn | fixed))  # type: ignore[arg-type]
+
+
+def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress = no_progress) -> pd.DataFrame:
+    """The worlds judged, those of each family by a calibration on the worlds of all other families."""
+
+    def judge(first: int, calibrations: Mapping[str, Calibration]) -> pd.DataFrame:
+        tables = []
+        for done, (name, config) in enumerate(worlds, first):
+            progress(done, 2 * len(worlds), name)
+            tables.append(judge_world(planted_world(config), name, calibrations.get(config.family)))
+        return pd.concat(tables)
+
+    return judge(len(worlds), family_calibrations(judge(0, {})))
+
+
+def judge_world(world: World, name: str, calibration: Calibration | None = None) -> pd.DataFrame:
+    """`judge_latents` of a planted world."""
+    given = world.tokens, Basis(world.codes), world.vocab, world.factors, world.truth, calibration
+    return judge_latents(*given, family=world.config.family, world=name, kind=np.array(world.kinds))
+
+
+def judge_latents(
+    tokens: Int[Tensor, "seq pos"],
+    latents: Basis,
+    vocab: Sequence[str],
+    factors: Sequence[Factor],
+    truth: Truth,
+    calibration: Calibration | None,
+    **about: Any,
+) -> pd.DataFrame:
+    """One row a latent: what it is `about`, what is true of it, the statistics, `n_active`, `tested`.
+
+    With a calibration also: `monosemanticity`, `ci_low`, `ci_high`; `n_senses`, and `sample_senses`, their number were
+    the meaning of each sampled firing known; `sense_one` and `sense_purity`, of each sense the probability that it has
+    one meaning and the share of its mass that has, where there are several; every single measure (`metrics.measures`)
+    and every rival of the verdict (`rivals`).
+    """
+    facts = count_firings(latents.codes)
+    found = evidence.collect_evidence(
+        tokens,
+        latents.codes,
+        n_vocab=len(vocab),
+        maxima=facts.maxima,
+        has_one=calibration.probability if calibration else lambda values: 1.0,
+        vocab=vocab,
+        nulls=0,
+    )
+    columns = about | {"latent": np.arange(len(facts.maxima))} | {name: getattr(truth, name) for name in TRUE}
+    columns |= {"true_senses": truth.n_senses, "n_active": facts.n_active, "tested": found.testable}
+    columns |= {name: found.of(name) for name in evidence.NAMES}
+    if calibration is None:
+        return pd.DataFrame(columns)
+    columns |= _verdict(found, calibration, truth, factors, len(latents.codes))
+    return pd.concat([pd.DataFrame(columns), _measures(tokens, latents, vocab)], axis=1)
+
+
+def _verdict(
+    found: evidence.Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
+) -> dict[str, Any]:
+    meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
+    purity = sense_purity(meanings, found.shares, found.senses)
+    return {
+        **calibrate(found, calibration),
+        "n_senses": found.n_senses,
+        "sample_senses": senses_in_sample(meanings, found.shares),
+        "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],
+        "sense_purity": [list(own[:n]) for own, n in zip(purity, found.n_senses, strict=True)],
+    }
+
+
+def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[str]) -> pd.DataFrame:
+    codes, W_dec, W_U, twin, embeddings = latents
+    counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
+    with TemporaryDirectory() as folder:
+        scan = partial(FeatureStore.from_codes, tokens, settings=counts)
+        own = scan(codes, f"{folder}/own", W_dec=W_dec, W_U=W_U, vocab=vocab)
+        other = scan(twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
+        measures = measure_values(own, twin=other) | rival_measures(own, twin=other, embeddings=embeddings)
+        return pd.DataFrame(measures)
+
+
+def claimed(judged: pd.DataFrame) -> pd.DataFrame:
+    """The latents that were tested and of which the truth claims one meaning or several."""
+    return judged[judged.tested & (judged.is_one | judged.is_several)].reset_index(drop=True)
+
+
+def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
+    """Of each family, a calibration on the latents of all others."""
+    return {family: fit_to(judged[judged.family != family]) for family in judged.family.unique()}
+
+
+def fit_to(judged: pd.DataFrame) -> Calibration:
+    """A calibration on all latents of the table whose truth is claimed."""
+    table = claimed(judged)
+    worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
+    values = table[list(cohesion.NAMES)].to_numpy(np.float64)
+    return fit_calibration(values, table.is_one.to_numpy(bool), worlds)

@@ -1,0 +1,60 @@
+"""World B of the scorecard: latents and neurons of transformers trained on planted text, and of their nulls, as
+`analyses.scorecard.learned_world` makes and judges them; and those of a run, by the labels of its corpus.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analyses.scorecard.factors import Factor
+from analyses.scorecard.judged import Basis, judge_latents
+from analyses.scorecard.learned_world import Sizes, judge_learned, learned_latents
+from analyses.scorecard.planted_texts import FAMILIES
+from analyses.scorecard.truth import Truth
+from interp import Run, load_sae
+from interp.monosemanticity.calibration import Calibration
+
+MIN_TOKENS = 200
+"""A token of the labelled corpus is a factor if it is there so often."""
+
+
+def learned_world(
+    folder: Path, family: str, seed: int, sizes: Sizes, calibration: Calibration | None = None
+) -> pd.DataFrame:
+    """Latents and neurons of a transformer trained on a family's text; with a calibration the nulls' too."""
+    text = FAMILIES[family](np.random.default_rng([seed, 77]), sizes.n_seq, sizes.n_ctx, 40, 0.0)
+    found = learned_latents(text, folder, seed, sizes, nulls="all" if calibration else "none")
+    table = judge_learned(found, text, sizes, calibration, family=family, world=f"{family}-{seed}")
+    if calibration is not None:
+        sae = load_sae(folder / "sae")
+        cosine = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1)
+        table.loc[table.basis == "dictionary", "enc_dec_cosine"] = cosine.detach().numpy()
+    return table
+
+
+def run_world(path: Path, calibration: Calibration) -> pd.DataFrame:
+    """Latents and neurons of a run, by the labels of its corpus and by token, neither of which the ranking sees."""
+    run = Run(path)
+    tokens, labels = run.features.tokens, run.harvested.labels
+    factors = [
+        Factor(f"label {name}", frozenset({name}), torch.as_tensor(mask).reshape(-1).nonzero()[:, 0].numpy())
+        for name, mask in labels.items()
+    ]
+    flat = tokens.numpy().reshape(-1)
+    counts = np.bincount(flat, minlength=len(run.features.vocab))
+    words = pd.Series(run.features.vocab).str.strip().str.casefold()
+    for word, ids in words.groupby(words).groups.items():
+        if counts[ids].sum() >= MIN_TOKENS and word:
+            factors.append(Factor(f"token {word!r}", frozenset({f"token {word}"}), np.flatnonzero(np.isin(flat, ids))))
+    # As in the planted worlds, what holds at more than a quarter of the text is no meaning.
+    factors = [factor for factor in factors if 0 < len(factor.rows) <= flat.size // 4]
+    parts = []
+    for name, features in (("dictionary", run.features), ("neurons", run.neurons)):
+        basis = Basis(features.codes[0 : len(features.codes)])
+        truth = Truth.attribute(basis.codes, factors)
+        about: dict[str, Any] = {"family": "corpus", "world": str(path), "basis": name}
+        parts.append(judge_latents(tokens, basis, features.vocab, factors, truth, calibration, **about))
+    return pd.concat(parts)

@@ -1,0 +1,221 @@
+"""Every score of every latent held against the truth.
+
+A score is good if it ranks latents with one meaning above latents with several (AUROC, precision among the first k),
+and follows their polysemanticity (Spearman). Latents that fire often are more often polysemantic, so all three are
+matched for frequency: within each fifth of the firing counts both kinds weigh the same, and ranks are correlated within
+the fifths. A probability is good if of latents with probability p a share p has one meaning:
+
+    ECE = Σ_b n_b / n · |mean p − share of one meaning|       over ten bins b of p
+
+Intervals are bootstraps over worlds and latents.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+from scipy.stats import rankdata
+
+from analyses.scorecard.judged import claimed
+from analyses.scorecard.truth import ONE, SEVERAL
+from interp.monosemanticity.senses import MAX_SENSES
+from interp.monosemanticity.verdicts import wilson
+
+STRATA = 5
+BINS = 10
+REPLICATES = 200
+MEASURES = ("auroc", "spearman", "precision")
+
+
+def scorecard(judged: pd.DataFrame, scores: Mapping[str, int]) -> pd.DataFrame:
+    """One row a score, best first: `score`, `auroc`, `spearman`, `precision` among the first k (k: half as many as have
+    one meaning), each with `_low` and `_high`; `n`, the latents of one meaning or several, and `n_scored` of them.
+    scores: +1 where a high value is for one meaning, −1 against.
+
+    Spearman is over all tested latents whose polysemanticity is known. Latents for which a score is NaN count as in the
+    middle; `not_scored` names the scores that are left out.
+    Raises ValueError where the truth of no tested latent is claimed.
+    """
+    table = judged[judged.tested & (judged.top_share > 0)].reset_index(drop=True)
+    n = len(claimed(judged))
+    if n == 0:
+        raise ValueError("no latent was tested whose truth is one meaning or several: take more latents or more text")
+    rows, missing = [], not_scored(judged, scores)
+    for name in (name for name in scores if name not in missing):
+        score = scores[name] * table[name].to_numpy(np.float64)
+        n_scored = int((np.isfinite(score) & (table.is_one | table.is_several)).sum())
+        score = np.where(np.isfinite(score), score, np.nanmedian(score))
+        draws = [_measure(table, score, chosen) for chosen in _draws(table)]
+        first, rest = draws[0], np.array(draws)
+        row: dict[str, float | str] = {"score": name, "n": n, "n_scored": n_scored}
+        for place, measure in enumerate(MEASURES):
+            finite = rest[np.isfinite(rest[:, place]), place]
+            low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+            row |= {measure: first[place], f"{measure}_low": low, f"{measure}_high": high}
+        rows.append(row)
+    columns = ["score", "n", "n_scored", *(f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high"))]
+    return pd.DataFrame(rows, columns=columns).sort_values("auroc", ascending=False, ignore_index=True)
+
+
+def not_scored(judged: pd.DataFrame, scores: Mapping[str, int]) -> list[str]:
+    """The scores that say nothing here: missing, without a value, or the same for all latents of known truth."""
+    table = claimed(judged).reindex(columns=list(scores)).astype(float)
+    return [name for name in scores if table.loc[np.isfinite(table[name]), name].nunique() < 2]
+
+
+def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
+    """Ten bins of probability: `p` (mean), `share` with one meaning, its 95 % interval `low`, `high` (Wilson), `n`."""
+    table, rows = claimed(judged), []
+    p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(float)
+    for own in _bins(p):
+        low, high = wilson(one[own].sum(), own.sum())
+        rows.append({"p": p[own].mean(), "share": one[own].mean(), "low": low, "high": high, "n": int(own.sum())})
+    return pd.DataFrame(rows)
+
+
+def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
+    """`ece`, `accuracy` at ½, each with `_low` and `_high`; `abstained`, the share whose interval holds ½ or that could
+    not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is found,
+    `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would be, were
+    the meaning of each sampled firing known; and both of the `n_countable` whose number is beyond doubt
+    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses of latents
+    with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or have several
+    (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
+    table = claimed(judged)
+    p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
+    sure, right = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy(), (p >= 0.5) == one
+    several = table[table.is_several & (table.true_senses > 1)]
+    true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
+    off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
+    draws = np.array([(expected_calibration_error(p[c], one[c]), right[c].mean()) for c in _draws(table)])
+    split = table[table.n_senses > 1]
+    part, pure = (split[name].explode().to_numpy(np.float64) for name in ("sense_one", "sense_purity"))
+    known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
+    part, pure = part[known], pure[known] >= ONE
+    parts_auroc = auroc(pure, part, np.ones(len(part))) if 0 < pure.sum() < len(pure) else np.nan
+    out = {
+        "n": len(table),
+        "ece": draws[0, 0],
+        "accuracy": draws[0, 1],
+        "abstained": 1 - sure.sum() / max((judged.is_one | judged.is_several).sum(), 1),
+        "accuracy_sure": _share(right[sure]),
+        "senses_exact": _share(off == 0),
+        "senses_of_sample": _share(of_sample == 0),
+        "senses_exact_countable": _share(off[clear] == 0),
+        "senses_of_sample_countable": _share(of_sample[clear] == 0),
+        "n_countable": int(clear.sum()),
+        "senses_near": _share(off <= 1),
+        "n_parts": len(part),
+        "parts_one": _share(pure),
+        "parts_auroc": parts_auroc,
+        "parts_ece": expected_calibration_error(part, pure) if len(part) else np.nan,
+    }
+    for place, name in enumerate(("ece", "accuracy")):
+        out[f"{name}_low"], out[f"{name}_high"] = np.quantile(draws[1:, place], [0.025, 0.975])
+    return {name: float(value) for name, value in out.items()}
+
+
+def verdicts_of(judged: pd.DataFrame) -> pd.DataFrame:
+    """One row a `basis`: `tested` latents, `called_one` of them; of the `n` whose truth is claimed the `share_one`, how
+    well the probability of one meaning tells them (`auroc`, matched for frequency, `ece`, each with its interval), and
+    `senses_exact` of the `n_several` with several. NaN where a basis has latents of one kind only."""
+    rows = []
+    for name, own in judged.groupby("basis", sort=False):
+        truth, tested = claimed(own), own[own.tested]
+        row = {"basis": name, "tested": len(tested), "called_one": float((tested.monosemanticity >= 0.5).mean())}
+        row |= {"n": len(truth), "share_one": float(truth.is_one.mean())}
+        if truth.is_one.nunique() == 2:
+            score = scorecard(own, {"monosemanticity": 1}).iloc[0]
+            quality = verdict_quality(own)
+            row |= {key: score[key] for key in ("auroc", "auroc_low", "auroc_high")}
+            row |= {key: quality[key] for key in ("ece", "ece_low", "ece_high", "senses_exact")}
+            row["n_several"] = int((truth.is_several & (truth.true_senses > 1)).sum())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _share(hits: Bool[np.ndarray, " n"]) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
+def _draws(table: pd.DataFrame) -> Iterator[Int64[np.ndarray, " latent"]]:
+    """All latents; then, again and again, worlds drawn with replacement and latents of each likewise."""
+    rng = np.random.default_rng(0)
+    yield np.arange(len(table))
+    own = [np.flatnonzero((table.world == world).to_numpy()) for world in table.world.unique()]
+    for _ in range(REPLICATES):
+        drawn = [own[i] for i in rng.integers(len(own), size=len(own))]
+        yield np.concatenate([rng.choice(latents, len(latents)) for latents in drawn])
+
+
+def _measure(
+    table: pd.DataFrame, score: Float64[np.ndarray, " latent"], chosen: Int64[np.ndarray, " drawn"]
+) -> tuple[float, ...]:
+    rank = _spearman(score[chosen], -table.polysemanticity.to_numpy()[chosen], table.n_active.to_numpy()[chosen])
+    chosen = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
+    score, one = score[chosen], table.is_one.to_numpy(bool)[chosen]
+    weights = matched_weights(table.n_active.to_numpy()[chosen], one) if len(one) else np.zeros(0)
+    if not weights.any():
+        return float("nan"), rank, float("nan")
+    k = max(1, int(one.sum()) // 2)
+    best = np.argsort(-score, kind="stable")[:k]
+    precision = (one[best] * weights[best]).sum() / max(weights[best].sum(), 1e-12)
+    return auroc(one, score, weights), rank, float(precision)
+
+
+def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]) -> float:
+    """Weighted probability that a score of `one` is above one of the others, ties counting half: what
+    sklearn.metrics.roc_auc_score gives, at a fiftieth of its time. NaN where either kind weighs nothing."""
+    place = np.unique(score, return_inverse=True)[1]
+    ours, theirs = np.bincount(place, weights * one), np.bincount(place, weights * ~one)
+    below = theirs.cumsum() - theirs / 2
+    total = ours.sum() * theirs.sum()
+    return float((ours * below).sum() / total) if total > 0 else float("nan")
+
+
+def _spearman(score: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], n_active: np.ndarray) -> float:
+    """Mean over the fifths of the firing counts, each counting as many as it holds."""
+    total, n = 0.0, 0
+    stratum = _strata(n_active)
+    for own in (stratum == s for s in range(STRATA)):
+        if own.sum() > 2 and np.ptp(score[own]) > 0 and np.ptp(truth[own]) > 0:
+            rank = np.corrcoef(rankdata(score[own]), rankdata(truth[own]))[0, 1]
+            total, n = total + own.sum() * rank, n + own.sum()
+    return float(total / n) if n else float("nan")
+
+
+def matched_weights(values: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
+    """Weights with which, within each fifth of the values (firing counts, say), both kinds weigh as much as the fifth
+    has latents of the rarer kind; zero in a fifth that lacks one. Of several values, [latent, value], within each
+    fifth of one in each fifth of the next."""
+    fifths = np.stack([_strata(column) for column in values.reshape(len(one), -1).T])
+    stratum, weights = np.unique(fifths, axis=1, return_inverse=True)[1].ravel(), np.zeros(len(one))
+    for s in range(stratum.max(initial=-1) + 1):
+        kinds = [(stratum == s) & one, (stratum == s) & ~one]
+        least = min(kind.sum() for kind in kinds)
+        for kind in kinds:
+            weights[kind] = least / max(kind.sum(), 1)
+    return weights
+
+
+def _strata(n_active: np.ndarray) -> Int64[np.ndarray, " latent"]:
+    """The fifth of the firing counts that each latent is in."""
+    return np.searchsorted(np.quantile(n_active, np.linspace(0, 1, STRATA + 1)[1:-1]), n_active, side="right")
+
+
+def expected_calibration_error(
+    p: Float64[np.ndarray, " latent"],
+    one: Bool[np.ndarray, " latent"],
+    weight: Float64[np.ndarray, " latent"] | None = None,
+) -> float:
+    """Each latent counts its weight, or 1."""
+    weight = np.ones(len(p)) if weight is None else weight
+    parts = [(own, weight[own]) for own in _bins(p) if weight[own].any()]
+    return float(sum(abs((w * (p[own] - one[own])).sum()) for own, w in parts) / weight.sum())
+
+
+def _bins(p: Float64[np.ndarray, " latent"]) -> list[Bool[np.ndarray, " latent"]]:
+    """Which latents are in each bin that has any."""
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
+    return [place == b for b in np.unique(place)]

@@ -1,0 +1,193 @@
+"""Harvest: run a model over tokens and store what its hooks see.
+
+In:  any hooked model, tokens [seq, pos], hook names.
+Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) whose token is not excluded, as a row
+     with the id seq · n_ctx + pos.
+
+1. One forward pass a batch, in eval mode and without gradients. All hooks are read in it, and it ends when the last has
+   fired.
+2. Rows of excluded tokens and positions go; `interp.activations.scatter` takes the others, drops outliers, keeps
+   statistics, writes. What is an outlier is found before, on a sample of sequences spread evenly over the text.
+
+The model is given back as it was: no hook stays, training mode and gradients are as before.
+
+Under `torchrun` the processes share out the forward passes: each next batch goes to the next process, and the first
+process takes the rows of all, in order, and writes. The store is the same to the byte as one process's (with as many
+threads each, on the same kind of device), and one that was cut off can be finished by any number of processes.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.activations import ActivationStore
+from interp.activations.filling import ScatterConfig, check_same
+from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
+from interp.activations.model_rows import Passes, check_tokens, fingerprint
+from interp.activations.scatter import ScatterWriter
+from interp.activations.shards import MANIFEST
+from interp.storage.files import Progress, digest_json, no_progress
+from interp.storage.folders import locked
+from interp.storage.processes import Processes, processes
+
+MAX_UNLIKE = 0.1
+"""Of activations of one model in two precisions, of their norm: 1 % in bfloat16, 77 % in another model of one layer."""
+_OTHER = "give the model that was harvested"
+
+
+def harvest(
+    model: Model,
+    tokens: Int[Tensor, "seq pos"],
+    hook_names: Sequence[str],
+    out: str | Path,
+    *,
+    dtype: str = "bfloat16",
+    batch_size: int = 64,
+    exclude: Sequence[int] = (),
+    exclude_positions: Sequence[int] = (),
+    max_norm: float | Literal["auto"] | None = "auto",
+    rows_per_shard: int | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> ActivationStore:
+    """Store the activations of `hook_names` over `tokens` in the folder `out`.
+
+    `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). With
+    `resume`, a finished store of the same config is opened as it is, and one that was cut off is finished, to the same
+    bytes. `progress` is told (tokens done, tokens in all, note).
+
+    Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
+    with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
+    the median, at the hooks where a few rows above it hold most of the variance (`activations.row_statistics`), and
+    warns; None keeps all. The limits are in the store (`norm_limits`), and what is made of the store obeys them.
+
+    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see. Each
+    gets the opened store, or the error of the one that failed; the first one tells progress.
+
+    Raises ValueError on an unknown hook, on tokens the model cannot take, on activations that are not finite (naming
+    hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
+    disk is full.
+    """
+    passes = Passes(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+    rest = {"rows_per_shard": rows_per_shard, "seed": seed}
+    origin = {"source": "harvest", **passes.described(dtype, max_norm), **rest}
+    team = processes()
+    _check_alike(team, origin)
+    with locked(out, team):
+        if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
+            with evaluating(passes.module):
+                _write(_Shared(passes, team), Path(out), origin, resume, progress or no_progress)
+    store = ActivationStore.open(out)
+    check_same(store.manifest["config"], origin, Path(out))
+    return store
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The forward passes of a harvest, and the processes that share them out."""
+
+    passes: Passes
+    team: Processes
+
+    def batch(self, start: int) -> Int[Tensor, " seq"]:
+        return torch.arange(start, min(start + self.passes.batch_size, len(self.passes.tokens)))
+
+    def own(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
+        """The rows of this process's batch of a round; none where there are fewer batches than processes."""
+        has_one = self.team.rank < len(starts)
+        _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
+        return acts if has_one else {name: x[:0] for name, x in acts.items()}
+
+    def find_limits(self, writer: ScatterWriter | None, max_norm: float | str | None, progress: Progress) -> None:
+        """Tell the writer what is an outlier, unless an earlier one was told."""
+        if writer is None or writer.outliers is not None or writer.limits:
+            return
+        if max_norm is not None:
+            progress(0, self.passes.tokens.numel(), "norms of a sample")
+        writer.limits, writer.outliers = self.passes.limits(max_norm)
+
+    def add(
+        self, writer: ScatterWriter | None, starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
+    ) -> None:
+        """Write the rows of a round, batch after batch."""
+        if writer is None:
+            return
+        first, (n_seq, n_ctx) = 0, self.passes.tokens.shape
+        for start in starts:
+            batch = self.batch(start)
+            row_ids, stop = start * n_ctx + self.passes.kept(batch), start + len(batch)
+            here = slice(first, first + len(row_ids))
+            writer.add(row_ids, {name: x[here] for name, x in acts.items()}, stop)
+            first = here.stop
+            progress(stop * n_ctx, n_seq * n_ctx, "tokens")
+
+
+def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, progress: Progress) -> None:
+    """Run the model over the sequences that the store has not got yet: in each round, a batch in each process."""
+    team, passes = shared.team, shared.passes
+    n_seq, n_ctx = passes.tokens.shape
+    config = ScatterConfig(
+        widths=team.all_do(passes.widths),
+        **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
+        n_ids=n_seq * n_ctx,
+        n_ctx=n_ctx,
+        origin=origin,
+    )
+    batch_rows = min(passes.batch_size, n_seq) * n_ctx
+
+    def make() -> ScatterWriter:
+        shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
+        return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows, resume=resume)
+
+    writer = team.all_do(lambda: make() if team.is_first else None)
+    with writer or nullcontext():
+        team.all_do(lambda: shared.find_limits(writer, origin["max_norm"], progress))
+        position = torch.tensor([0 if writer is None else writer.position])
+        starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)
+        for done in range(0, len(starts), team.count):
+            together = starts[done : done + team.count]
+            acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.own, together)).items()}
+            team.all_do(partial(shared.add, writer, together, acts, progress))
+        about = passes.excluded, passes.name
+        team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, *about))
+
+
+def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
+    """Raises ValueError in all processes if they were not called with the same."""
+    sums = team.gather(torch.tensor([list(bytes.fromhex(digest_json(origin)))], dtype=torch.uint8))
+    unlike = (sums != sums[0]).any(1).nonzero().flatten().tolist()
+    if unlike:
+        what = f"process {unlike[0]} harvests something else than process 0"
+        raise ValueError(f"{what}: give all the same model, tokens and options")
+
+
+@torch.no_grad()
+def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
+    """Raises ValueError unless the model gives the activations that the store holds at a hook.
+
+    The same weights do; others are asked for one sequence, and half precision gives nearly the same. Of rows that were
+    not harvested, and of a hook that the model calls otherwise, nothing is known.
+    """
+    module = module_of(model)
+    if store.weights in (None, fingerprint(module)) or store.tokens is None or not has_hook(model, hook):
+        return
+    shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
+    seq = int(shard.row_ids[0]) // n_ctx
+    tokens, of_it = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
+    check_tokens(module, tokens)
+    with evaluating(module):
+        found = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
+    there = shard.acts[of_it].float()
+    if found.shape[1] != there.shape[1]:
+        raise ValueError(f"{hook} has width {found.shape[1]} in the model, {there.shape[1]} in {store.path}: {_OTHER}")
+    unlike = float((found[shard.row_ids[of_it] - seq * n_ctx] - there).norm() / there.norm().clamp(min=1e-30))
+    if unlike > MAX_UNLIKE:
+        raise ValueError(f"the model's {hook} is {unlike:.0%} off the activations in {store.path}: {_OTHER}")

@@ -1,0 +1,189 @@
+"""Forward passes over sequences of a token set: what the hooks of a model see there, of the rows that are kept."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from interp.activations.filling import check_dtype, check_max_norm
+from interp.activations.hooks import Model, hooked_rows, module_of, name_of, resolve_hooks, size_of, words_of
+from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
+from interp.storage.files import digest
+
+_SEQUENCES_AT_ONCE = 256
+_CENTRE_ROWS = 512
+log = logging.getLogger(__name__)
+
+
+class Passes:
+    """Forward passes over sequences of a token set, and which of its rows, by id seq · n_ctx + pos, are kept.
+
+    Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position
+    to leave out, and where no row is left.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokens: Int[Tensor, "seq pos"],
+        hook_names: Sequence[str],
+        batch_size: int,
+        exclude: Sequence[int],
+        exclude_positions: Sequence[int],
+    ):
+        """batch_size: sequences a forward pass."""
+        names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
+        self.hooks, self.module, self.batch_size = resolve_hooks(model, names), module_of(model), batch_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        check_tokens(self.module, tokens)
+        for token in exclude:
+            if not 0 <= token < 1 << 31:
+                raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
+        for position in exclude_positions:
+            if not 0 <= position < tokens.shape[1]:
+                of = f"which is no position in 0..{tokens.shape[1] - 1}"
+                raise ValueError(f"exclude_positions={list(exclude_positions)} holds {position}, {of}")
+        self.tokens, self._exclude = tokens.detach().cpu(), torch.tensor(list(exclude), dtype=tokens.dtype)
+        positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
+        self._left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
+        self._positions = torch.ones(tokens.shape[1], dtype=torch.bool)
+        self._positions[list(exclude_positions)] = False
+        self.excluded = {"token": 0, "position": 0}
+        """Rows left out, by cause; those of an excluded token at an excluded position count with the tokens."""
+        for block in self.tokens.split(_SEQUENCES_AT_ONCE):
+            allowed = self._allowed(block)
+            self.excluded["token"] += int((~allowed).sum())
+            self.excluded["position"] += int((allowed & ~self._positions).sum())
+        self.n_rows = tokens.numel() - sum(self.excluded.values())
+        if not self.n_rows:
+            left_out = f"excluded ids {list(exclude)}" + (" or positions" if exclude_positions else "")
+            raise ValueError(f"no token is left to harvest: all {tokens.numel()} are among the {left_out}")
+
+    @property
+    def name(self) -> str:
+        return name_of(self.module)
+
+    def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
+        """The rows of some sequences, counted from the first row of these."""
+        return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
+
+    def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
+        """Of all that are kept, those of some sequences at a time."""
+        for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
+            yield start * self.tokens.shape[1] + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
+
+    def _allowed(self, tokens: Int[Tensor, "seq pos"]) -> Bool[Tensor, "seq pos"]:
+        return torch.isin(tokens, self._exclude, invert=True)
+
+    def widths(self) -> dict[str, int]:
+        """Of the hooks, as a first sequence shows them."""
+        return {name: x.shape[1] for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
+
+    def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
+        """Row ids and activations of the rows of some sequences, in one pass."""
+        kept, n_ctx = self.kept(sequences), self.tokens.shape[1]
+        acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
+        if len(kept) < len(sequences) * n_ctx:
+            acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
+        return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
+
+    def spread(self, n_tokens: int) -> Int[Tensor, " seq"]:
+        """Sequences of so many tokens, spread evenly over the text; all, where there are fewer."""
+        n_seq, n_ctx = self.tokens.shape
+        n = min(n_seq, -(-n_tokens // n_ctx))
+        return torch.arange(n) * n_seq // n
+
+    def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
+        """Norm limits by hook, and what was found in a sample; a warning where "auto" sets one. None: all are kept."""
+        if max_norm is None:
+            return None, None
+        samples = {name: NormSample() for name in self.hooks}
+        for sequences in self.spread(SAMPLE_ROWS).split(self.batch_size):
+            row_ids, acts = self.on(sequences)
+            for name, x in acts.items():
+                samples[name].add(row_ids, x)
+        found = {hook: sample.outliers(self.tokens.shape[1], max_norm) for hook, sample in samples.items()}
+        words = words_of(self.module)
+        limits = {}
+        for hook, outliers in found.items():
+            if max_norm == "auto" and not outliers.found:
+                continue
+            if not outliers.limit > 0:
+                raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
+            limits[hook] = outliers.limit
+            if max_norm == "auto":
+                where = samples[hook].places(outliers.limit, self.tokens, words)
+                log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.said, where)
+        return limits, {hook: outliers.told for hook, outliers in found.items()}
+
+    def described(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
+        """What these rows are of, and how they are kept, after a check of that: for who has to know them again."""
+        check_dtype(dtype)
+        check_max_norm(max_norm)
+        return {
+            "hook_names": list(self.hooks),
+            "shape": list(self.tokens.shape),
+            "tokens": digest(*(block.int() for block in self.tokens.split(_SEQUENCES_AT_ONCE))),
+            "weights": fingerprint(self.module),
+            "dtype": dtype,
+            "batch_size": self.batch_size,
+            **self._left_out,
+            "max_norm": max_norm,
+        }
+
+
+class NormSample:
+    """Norms of the rows of a hook, as `add` is given them, and their distances from the first ones' median."""
+
+    def __init__(self) -> None:
+        self._norms: list[Tensor] = []
+        self._squares: list[Tensor] = []
+        self._row_ids: list[Tensor] = []
+        self._centre: Tensor | None = None
+
+    def add(self, row_ids: Int[Tensor, " row"], rows: Float[Tensor, "row d"]) -> None:
+        if not len(rows):
+            return
+        rows = rows.float()
+        if self._centre is None:
+            self._centre = some_of(rows, _CENTRE_ROWS).median(0).values
+        self._row_ids.append(row_ids)
+        self._norms.append(torch.linalg.vector_norm(rows, dim=1).cpu())
+        self._squares.append((rows - self._centre).square().sum(1).cpu())
+
+    def outliers(self, n_ctx: int, max_norm: float | str | None) -> Outliers:
+        return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
+
+    def places(self, limit: float, tokens: Int[Tensor, "seq pos"], words: Sequence[str] | None) -> str:
+        """Where most of the rows above a limit are. words: of the token ids, where they are known."""
+        at = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
+        positions, ids = at % tokens.shape[1], tokens.flatten()[at]
+        named = ", ".join(repr(words[i]) if words else str(i) for i in _frequent(ids))
+        return f"most at positions {', '.join(map(str, _frequent(positions)))}, of tokens {named}"
+
+
+def check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
+    if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
+        raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
+    n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
+    if n_ctx is not None and tokens.shape[1] > n_ctx:
+        raise ValueError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or (d_vocab is not None and high >= d_vocab):
+        allowed = "at least 0" if d_vocab is None else f"in 0..{d_vocab - 1}"
+        raise ValueError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of the model's weights: a store is not resumed with another model."""
+    state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
+    return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))
+
+
+def _frequent(numbers: Int[Tensor, " n"]) -> list[int]:
+    return [number for number, _ in Counter(numbers.tolist()).most_common(3)]

@@ -1,0 +1,176 @@
+"""Rows to train on that are never stored: the model runs while the dictionary trains.
+
+In:  a model, tokens, hooks. Out: what a store gives to training: `batches`, `statistics`, `norm_limits`.
+
+1. In each epoch the sequences are put in a random order and cut into chunks that fill a buffer in memory.
+2. The model runs on the sequences of a chunk; their rows, rounded as a store rounds them, leave in a random order.
+3. Scales and the first b_dec come from 32,768 tokens spread evenly over the text, norm limits from 8,192 (`harvest`).
+
+Where all rows fit the buffer the model runs once, the statistics are exact, and the batches are those of a store with
+one shard: the weights come out bit for bit as from `harvest` and `train_sae`. Otherwise a batch mixes the sequences of
+a chunk, not of all the text, and each epoch runs the model again. One that goes on runs it on its own chunk only.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.activations import ActivationStatistics, ActivationStore, Shard
+from interp.activations.batches import check_state, gather
+from interp.activations.hooks import Model, evaluating
+from interp.activations.model_rows import Passes
+from interp.activations.row_statistics import running_sums, sample_rows, statistics_of
+from interp.activations.shards import DTYPES
+from interp.activations.store import named_hooks
+from interp.storage.checks import is_constant
+from interp.storage.files import Progress, digest_json, no_progress, shuffled
+from interp.storage.processes import part_of, torch_on_all_threads
+
+BUFFER_BYTES = 256 << 20
+_STATISTICS_TOKENS = 32_768
+
+
+class Chunk(NamedTuple):
+    sequences: Int[Tensor, " seq"]
+    acts: dict[str, Float[Tensor, "row d"]]
+    sums: dict[str, Float[Tensor, " d_plus_2"]]
+    """`running_sums` of the rows before they were rounded."""
+
+
+class ActivationStream(ActivationStore):
+    """Options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is told of each chunk."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokens: Int[Tensor, "seq pos"],
+        hook_names: Sequence[str],
+        *,
+        dtype: str = "bfloat16",
+        batch_size: int = 64,
+        exclude: Sequence[int] = (),
+        exclude_positions: Sequence[int] = (),
+        max_norm: float | Literal["auto"] | None = "auto",
+        buffer_bytes: int = BUFFER_BYTES,
+        progress: Progress = no_progress,
+    ):
+        if buffer_bytes < 1:
+            raise ValueError(f"buffer_bytes={buffer_bytes} must be at least 1")
+        self.passes = Passes(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+        config = {"source": "stream", **self.passes.described(dtype, max_norm)}
+        self.progress, self._dtype = progress, DTYPES[dtype]
+        self._held: Chunk | None = None
+        with evaluating(self.passes.module):
+            widths, limits = self.passes.widths(), self.passes.limits(max_norm)[0]
+        self.limits = limits or {}
+        row_bytes = sum(widths.values()) * self._dtype.itemsize
+        n_seq, n_ctx = tokens.shape
+        self.n_chunks = -(-n_seq // max(1, buffer_bytes // (n_ctx * row_bytes)))
+        manifest: dict[str, Any] = {"config": config, "dtype": dtype, "shards": [], "files": {}, "n_ctx": n_ctx}
+        manifest |= {"n_ids": tokens.numel(), "n_rows": self.passes.n_rows, "norm_limits": self.limits}
+        manifest |= {"hooks": {name: {"d": d} for name, d in widths.items()}, "excluded": self.passes.excluded}
+        if self.passes.name:
+            manifest["model_name"] = self.passes.name
+        manifest["prepend_bos"] = is_constant(tokens[:, 0])
+        super().__init__(Path(), manifest, digest_json({**config, "n_chunks": self.n_chunks}))
+        self.tokens = self.passes.tokens.int()
+        chunk = self.chunk(self.passes.spread(_STATISTICS_TOKENS if self.n_chunks > 1 else tokens.numel()))
+        self._statistics = {name: _statistics_of(chunk.sums[name], chunk.acts[name]) for name in widths}
+
+    @property
+    def keeps_outliers(self) -> bool:
+        """Whether they were kept or left out is settled."""
+        return True
+
+    def statistics(self, hook: str) -> ActivationStatistics:
+        self._hook(hook)
+        return self._statistics[hook]
+
+    @property
+    def n_shards(self) -> int:
+        raise ValueError("a stream keeps no rows: harvest a store to scan them or to look at them")
+
+    def shard(self, i: int, hook: str) -> Shard:
+        raise ValueError(f"a stream keeps no shard {i} of {hook}: harvest a store to look at its rows")
+
+    def batches(  # type: ignore[override]
+        self, hook: str | Sequence[str], batch_size: int, seed: int = 0, **options: Any
+    ) -> "_StreamBatches":
+        """Endless; of the options of a store's `batches` it takes `part`."""
+        return _StreamBatches(self, named_hooks(hook), batch_size, seed, options.get("part", (0, 1)))
+
+    def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:
+        """Run the model on these sequences, unless they are those of the last call."""
+        if self._held is not None and torch.equal(self._held.sequences, sequences):
+            return self._held
+        self._held, used, n_rows = None, 0, len(sequences) * self.passes.tokens.shape[1]
+        widths = {name: self.d(name) for name in self.hook_names}
+        acts = {name: torch.empty(n_rows, d, dtype=self._dtype) for name, d in widths.items()}
+        sums = {name: torch.zeros(d + 2, dtype=torch.float64) for name, d in widths.items()}
+        with evaluating(self.passes.module), torch_on_all_threads():
+            for batch in sequences.split(self.passes.batch_size):
+                rows = {name: x.float() for name, x in self.passes.on(batch)[1].items()}
+                norms = {name: torch.linalg.vector_norm(x, dim=1) for name, x in rows.items()}
+                kept = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)
+                for name, norm in norms.items():
+                    if not norm.isfinite().all():
+                        raise ValueError(f"hook {name!r}: activations in sequences {batch.tolist()} are not finite")
+                    kept &= (norm <= self.limits.get(name, float("inf"))).cpu()
+                for name, x in rows.items():
+                    at = slice(used, used + int(kept.sum()))
+                    x, norm = (x, norms[name]) if kept.all() else (x[kept], norms[name][kept])
+                    acts[name][at] = x
+                    sums[name] += running_sums(x, norm)
+                used += int(kept.sum())
+                self.progress(used, n_rows, "rows of a chunk")
+        self._held = Chunk(sequences, {name: x[:used] for name, x in acts.items()}, sums)
+        return self._held
+
+
+class _StreamBatches(Iterator[Tensor]):
+    """`activations.ActivationBatches`, of chunks whose numbers of rows are not known before the model runs."""
+
+    def __init__(
+        self, stream: ActivationStream, hooks: tuple[str, ...], batch_size: int, seed: int, part: tuple[int, int]
+    ):
+        self.stream, self.hooks, self.batch_size, self.seed, self.part = stream, hooks, batch_size, seed, part
+        self._epoch, self._chunk, self._row = 0, 0, 0
+
+    def __next__(self) -> Float[Tensor, "batch d"]:
+        batch, filled = torch.empty(self.batch_size, sum(map(self.stream.d, self.hooks))), 0
+        while filled < self.batch_size:
+            acts = self.stream.chunk(self._sequences()).acts
+            n_rows = len(acts[self.hooks[0]])
+            order = torch.from_numpy(shuffled(n_rows, self.seed, self._epoch, self._chunk))
+            rows = order[self._row : self._row + self.batch_size - filled]
+            gather([acts[name] for name in self.hooks], rows, batch[filled : filled + len(rows)])
+            filled, self._row = filled + len(rows), self._row + len(rows)
+            if self._row == n_rows:
+                done = self._epoch * self.stream.n_chunks + self._chunk + 1
+                (self._epoch, self._chunk), self._row = divmod(done, self.stream.n_chunks), 0
+        return batch[part_of(self.batch_size, *self.part)]
+
+    def state_dict(self) -> dict[str, Any]:
+        at = {"epoch": self._epoch, "chunk": self._chunk, "row": self._row}
+        return {**at, "seed": self.seed, "source": self.stream.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        check_state(state, self.state_dict())
+        self._epoch, self._chunk, self._row = state["epoch"], state["chunk"], state["row"]
+
+    def _sequences(self) -> Int[Tensor, " seq"]:
+        """Those of the chunk, ascending."""
+        order = shuffled(len(self.stream.passes.tokens), self.seed, self._epoch)
+        return torch.from_numpy(np.sort(np.array_split(order, self.stream.n_chunks)[self._chunk]))
+
+
+def _statistics_of(sums: Float[Tensor, " d_plus_2"], rows: Float[Tensor, "row d"]) -> ActivationStatistics:
+    if not len(rows):
+        raise ValueError("every row that the statistics are made of is above a norm limit: nothing is left to train on")
+    picked = shuffled(len(rows), 0, len(rows))[: sample_rows(rows.shape[1])]
+    return statistics_of(sums, len(rows), rows[torch.from_numpy(picked)])

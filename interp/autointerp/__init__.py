@@ -1,1 +1,0 @@
-"""Optional: a language model of the user's explains latents, and explanations are scored by detection and fuzzing."""

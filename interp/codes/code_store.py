@@ -1,0 +1,228 @@
+"""Sparse codes of a whole token set on disk: sorted runs that are read in ranges, and checked as they are read.
+
+`codes.json` says how many rows and latents there are and, once all runs are there, which. A run is a safetensors file
+of `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz]; row i of it has the entries
+offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all runs in token order, so memory is bounded by it.
+Every `_STEP`-th row id is held in memory, and ranges are read rather than mapped: pages of a mapped file count as the
+process's own.
+
+Compiled loops follow row ids, offsets and latents unchecked, so none leaves here that points outside. Damage that makes
+other numbers of the right kind is not seen: that takes a checksum.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NotRequired
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int, Int32, Int64
+from pydantic import ConfigDict, Field
+from torch import Tensor
+from typing_extensions import TypedDict
+
+from interp.codes.sparse_codes import SparseCodes, entry_fault
+from interp.storage.checks import Amount, FileName, validated
+from interp.storage.files import read_json, write_json, write_tensors
+
+META = "codes.json"
+REMEDY = "delete the folder of this scan, and scan again"
+_STEP = 4096
+_MAX_HEADER = 1 << 12
+_TYPES = {"I64": np.int64, "I32": np.int32, "U16": np.uint16, "F32": np.float32}
+_COLUMNS = {"row_ids": ("I64",), "offsets": ("I64",), "latents": ("U16", "I32"), "values": ("F32",)}
+
+
+class _Meta(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    n_rows: Annotated[int, Field(ge=0, lt=1 << 48)]
+    d_sae: Annotated[int, Field(ge=0, lt=1 << 48)]
+    runs: NotRequired[dict[FileName, list[Amount]]]
+    """Rows and firings of each run, where all are there."""
+
+
+class RunSlice(NamedTuple):
+    """The rows of a run that lie in a range."""
+
+    row_ids: Int64[np.ndarray, " row"]
+    offsets: Int64[np.ndarray, " row_plus_1"]
+    latents: Int32[np.ndarray, " nnz"]
+    values: Float32[np.ndarray, " nnz"]
+
+
+class _Column(NamedTuple):
+    dtype: np.dtype
+    start: int
+    """Byte of the file."""
+    length: int
+
+
+class CodeRun:
+    """Raises ValueError that names the file and what is wrong with it, when it is opened or when it is read."""
+
+    def __init__(self, file: Path, *, n_rows: int, d_sae: int):
+        """n_rows: row ids are below it."""
+        self.file, self._d_sae = file, d_sae
+        self._columns = self._layout()
+        self.n_rows, self.nnz = self._columns["row_ids"].length, self._columns["values"].length
+        if self._columns["offsets"].length != self.n_rows + 1 or self._columns["latents"].length != self.nnz:
+            raise self.damaged("its columns have unlike lengths")
+        if self._read("offsets", 0, 1)[0] != 0 or self._read("offsets", self.n_rows, self.n_rows + 1)[0] != self.nnz:
+            raise self.damaged(f"its offsets do not run from 0 to {self.nnz}")
+        firsts = [self._read("row_ids", row, row + 1)[0] for row in range(0, self.n_rows, _STEP)]
+        self._firsts = np.array([*firsts, n_rows], np.int64)
+        if self._firsts[0] < 0 or (np.diff(self._firsts) <= 0).any():
+            raise self.damaged(f"its row ids do not ascend below {n_rows}")
+
+    def row_ids(self, start: int, stop: int) -> tuple[int, Int64[np.ndarray, " row"]]:
+        """Those of the run's rows in the range, and the place of the first among all of the run."""
+        low = max(int(np.searchsorted(self._firsts[:-1], start, side="right")) - 1, 0)
+        high = int(np.searchsorted(self._firsts[:-1], stop, side="left"))
+        ids = self._read("row_ids", low * _STEP, min(high * _STEP, self.n_rows))
+        ends = self._firsts[[low, max(low, high)]]
+        if len(ids) and (ids[0] != ends[0] or ids[-1] >= ends[1] or not (ids[1:] > ids[:-1]).all()):
+            raise self.damaged("its row ids do not ascend")
+        first, last = np.searchsorted(ids, [start, stop])
+        return low * _STEP + int(first), ids[first:last]
+
+    def read(self, start: int, stop: int) -> RunSlice:
+        """The codes of the run's rows in the range."""
+        first, ids = self.row_ids(start, stop)
+        offsets = self._read("offsets", first, first + len(ids) + 1)
+        if offsets[0] < 0 or offsets[-1] > self.nnz or (np.diff(offsets) < 0).any():
+            raise self.damaged("its offsets do not ascend")
+        latents, values = (self._read(name, offsets[0], offsets[-1]) for name in ("latents", "values"))
+        offsets -= offsets[0]
+        if fault := entry_fault(offsets, latents, values, self._d_sae):
+            raise self.damaged(fault)
+        return RunSlice(ids, offsets, latents.astype(np.int32, copy=False), values)
+
+    def damaged(self, what: str) -> ValueError:
+        return ValueError(f"{self.file} is damaged: {what}: {REMEDY}")
+
+    def _read(self, name: str, start: int, stop: int) -> np.ndarray:
+        column = self._columns[name]
+        at = column.start + int(start) * column.dtype.itemsize
+        found = np.fromfile(self.file, column.dtype, max(int(stop - start), 0), offset=at)
+        if len(found) < stop - start:
+            raise self.damaged("it is truncated")
+        return found
+
+    def _layout(self) -> dict[str, _Column]:
+        """From the file's header, where it describes all of the file."""
+        with open(self.file, "rb") as stream:
+            size, length = self.file.stat().st_size, int.from_bytes(stream.read(8), "little")
+            text = stream.read(length) if length <= _MAX_HEADER else b""
+        try:
+            header: dict[str, Any] = json.loads(text)
+            columns = {name: _column(header[name], kinds, 8 + length) for name, kinds in _COLUMNS.items()}
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise self.damaged("its header is not that of codes") from None
+        if 8 + length + sum(column.dtype.itemsize * column.length for column in columns.values()) != size:
+            raise self.damaged(f"it has {size} bytes, which are not those of its header")
+        return columns
+
+
+class CodeStore:
+    """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_run`.
+
+    `codes.json` lists the runs when they are all there (`finish`). Raises ValueError that names the file where one of
+    them is missing or another, and where codes point outside: at once, or as they are read.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        meta = validated(_Meta, read_json(self.path / META, REMEDY), self.path / META, REMEDY)
+        self.n_rows, self.d_sae, listed = meta["n_rows"], meta["d_sae"], meta.get("runs")
+        names = [file.stem.removeprefix("run-") for file in self.path.glob("run-*.safetensors")]
+        self._runs = [self._run(name) for name in sorted(names if listed is None else listed)]
+        for run, sizes in zip(self._runs, sorted((listed or {}).items()), strict=False):
+            if [run.n_rows, run.nnz] != sizes[1]:
+                raise run.damaged(f"it has {run.n_rows} rows and {run.nnz} firings, {META} says {sizes[1]}")
+        if sum(run.n_rows for run in self._runs) > self.n_rows:
+            raise ValueError(f"{self.path / META} is damaged: its runs have more than {self.n_rows} rows: {REMEDY}")
+
+    @classmethod
+    def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
+        """Open a store to write to; runs that are there already stay (a resumed scan goes on behind them)."""
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / META, {"n_rows": n_rows, "d_sae": d_sae})
+        return cls(path)
+
+    def has_run(self, name: str) -> bool:
+        return (self.path / f"run-{name}.safetensors").exists()
+
+    def write_run(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
+        """Store the codes of the rows `row_ids` (each row id in one run only), sorted by row id."""
+        order = row_ids.argsort()
+        codes = codes.take(order)
+        tensors = {
+            "row_ids": row_ids[order].long(),
+            "offsets": codes.offsets,
+            "latents": codes.latents.to(torch.uint16 if self.d_sae <= 1 << 16 else torch.int32),
+            "values": codes.values.float(),
+        }
+        write_tensors(self.path / f"run-{name}.safetensors", tensors)
+        self._runs.append(self._run(name))
+
+    def finish(self) -> None:
+        """Say in `codes.json` which runs there are, when none is to come: a store that lacks one is not read."""
+        runs = {run.file.stem.removeprefix("run-"): [run.n_rows, run.nnz] for run in self._runs}
+        meta = {"n_rows": self.n_rows, "d_sae": self.d_sae, "runs": dict(sorted(runs.items()))}
+        write_json(self.path / META, meta, indent=None)
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    @property
+    def nnz(self) -> int:
+        return sum(run.nnz for run in self._runs)
+
+    @property
+    def n_present(self) -> int:
+        """Rows that were encoded."""
+        return sum(run.n_rows for run in self._runs)
+
+    def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
+        """Which rows of the range were encoded at all; the others were excluded at harvest."""
+        mask = torch.zeros(stop - start, dtype=torch.bool)
+        for run in self._runs:
+            _, row_ids = run.row_ids(start, stop)
+            mask[torch.from_numpy(row_ids - start)] = True
+        return mask
+
+    def __getitem__(self, rows: slice) -> SparseCodes:
+        """Codes of a range of rows in token order; rows that were excluded are empty."""
+        start, stop, step = rows.indices(self.n_rows)
+        if step != 1:
+            raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
+        length = max(stop - start, 0)
+        found = [run.read(start, start + length) for run in self._runs]
+        counts, is_there = np.zeros(length, np.int64), np.zeros(length, bool)
+        for run, own in zip(self._runs, found, strict=True):
+            places = own.row_ids - start
+            if is_there[places].any():
+                raise run.damaged("it has a row that another run has too")
+            is_there[places], counts[places] = True, np.diff(own.offsets)
+        ends = np.concatenate([[0], counts.cumsum()])
+        latents, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+        for own in found:
+            first = ends[own.row_ids - start] - own.offsets[:-1]
+            places = np.repeat(first, np.diff(own.offsets)) + np.arange(len(own.latents))
+            latents[places], values[places] = own.latents, own.values
+        return SparseCodes(torch.from_numpy(ends), torch.from_numpy(latents), torch.from_numpy(values), self.d_sae)
+
+    def _run(self, name: str) -> CodeRun:
+        file = self.path / f"run-{name}.safetensors"
+        if not file.is_file():
+            raise ValueError(f"{file} is missing, but {META} lists it: {REMEDY}")
+        return CodeRun(file, n_rows=self.n_rows, d_sae=self.d_sae)
+
+
+def _column(entry: dict[str, Any], kinds: tuple[str, ...], first: int) -> _Column:
+    (length,), (start, stop), dtype = entry["shape"], entry["data_offsets"], np.dtype(_TYPES[entry["dtype"]])
+    whole = all(type(number) is int and number >= 0 for number in (length, start, stop))
+    if entry["dtype"] not in kinds or not whole or stop - start != length * dtype.itemsize:
+        raise ValueError(entry)
+    return _Column(dtype, first + start, length)

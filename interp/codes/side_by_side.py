@@ -1,0 +1,100 @@
+"""Samples of the latents of several dictionaries, their codes on the same rows side by side: one source of codes.
+
+In: for each dictionary parts of its codes. Out: `SideBySide`, in which the sampled latents of the second dictionary
+follow those of the first. The codes lie in a folder of work; a process that was killed finds those that were whole.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.activations import ActivationStore
+from interp.codes.code_store import CodeStore
+from interp.codes.sparse_codes import Dictionary, SparseCodes, is_faint, limit_on
+from interp.storage.files import Progress, open_tensors, write_tensors
+
+_ROWS_AT_ONCE = 1 << 15
+Part = tuple[Int[Tensor, " row"], SparseCodes]
+"""Row ids, and the codes of these rows."""
+
+
+class SideBySide:
+    """`latents` of each dictionary, drawn by `seed`; `chosen` says which, `faint` which of these are faint."""
+
+    def __init__(self, work: Path, n_rows: int, latents: int, seed: int, progress: Progress):
+        self.work, self.n_rows, self.latents, self.seed, self.progress = work, n_rows, latents, seed, progress
+        self.chosen: dict[str, np.ndarray] = {}
+        self.faint: dict[str, np.ndarray] = {}
+        self._codes: list[CodeStore] = []
+        work.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def d_sae(self) -> int:
+        return sum(codes.d_sae for codes in self._codes)
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, rows: slice, /) -> SparseCodes:
+        return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
+
+    def take(self, name: str, d_sae: int, parts: Iterator[Part], norms: Tensor | None = None) -> None:
+        """Keep the codes of the sample, and which of it are faint among all; norms: of the decoder's rows, None = 1.
+        They appear whole; where they are there already, no part is asked for."""
+        chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.latents])
+        place = self.work / f"codes-{name.replace(' ', '-')}"
+        if not place.exists():
+            unfinished, done = self.work / "unfinished", 0
+            shutil.rmtree(unfinished, ignore_errors=True)
+            codes = CodeStore.create(unfinished, n_rows=self.n_rows, d_sae=len(chosen))
+            maxima = torch.zeros(d_sae)
+            for i, (row_ids, part) in enumerate(parts):
+                codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
+                maxima.scatter_reduce_(0, part.latents.cpu(), part.values.detach().float().cpu(), "amax")
+                done += len(row_ids)
+                self.progress(done, self.n_rows, f"{name}: encoding")
+            codes.finish()
+            write_tensors(self.work / f"{place.name}.safetensors", {"maxima": maxima})
+            unfinished.replace(place)
+        with open_tensors(self.work / f"{place.name}.safetensors", "begin the nulls anew") as file:
+            self.faint[name] = is_faint(file.get_tensor("maxima"), norms).numpy()[chosen]
+        self._codes.append(CodeStore(place))
+
+
+def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[Part]:
+    for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
+        yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
+
+
+def encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: int) -> Iterator[Part]:
+    """Rows lie scattered over the shards, so all are read; the few that are asked for are encoded."""
+    limit = limit_on(dictionary, store, hook)
+    for i in range(store.n_shards):
+        shard = store.shard(i, hook).within(limit)
+        asked = shard.row_ids < n_rows
+        if asked.any():
+            blocks = shard.acts[asked].float().split(4096)
+            with torch.no_grad():
+                yield shard.row_ids[asked], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
+
+
+def in_order(parts: Iterator[Part], n_rows: int) -> SparseCodes:
+    """All latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
+    row_ids, codes = zip(*parts, strict=True)
+    ids, found = torch.cat(row_ids).numpy(), SparseCodes.cat(codes).scipy()
+    places = scipy.sparse.csr_matrix((np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids)))
+    return SparseCodes.from_scipy(places @ found)
+
+
+def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
+    """Where z > 0, of the latents `chosen`, which are numbered anew."""
+    matrix = codes.scipy()[:, chosen]
+    matrix.data = np.maximum(matrix.data, 0)
+    matrix.eliminate_zeros()
+    return SparseCodes.from_scipy(matrix)

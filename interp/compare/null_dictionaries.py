@@ -1,0 +1,241 @@
+"""Verdicts beside their nulls: the same verdict on dictionaries that found nothing, or found the same from elsewhere.
+
+In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, tables
+of verdicts and of their shares for eight dictionaries:
+
+    SAE                   the dictionary that is ranked; learnt again where the nulls are to have fewer tokens
+    twin seed             the same config from another seed: what luck changes
+    neurons               the MLP's neurons as they come
+    frozen decoder        the same config, its decoder left as it was drawn (arXiv 2602.14111)
+    frozen encoder        its encoder
+    soft-frozen decoder   decoder rows kept within a cosine of 0.8 of their start (same source)
+    shuffled model        the same config on the model with the entries of its matrices permuted (arXiv 2501.17727)
+    untrained model       the same config on the model before any training, where `model.untrained(seed)` gives one
+
+All have as many latents, learn from as many tokens in as many steps, and are judged on the same sequences with the same
+settings (`ranking.rank_codes`), a sample of the latents of each.
+
+Failing: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
+too; they have a verdict of their own, single-token (`lexical`).
+"""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from interp.activations import ActivationStore
+from interp.activations.harvesting import check_harvested, harvest
+from interp.codes.side_by_side import SideBySide, encoded, in_order, stored
+from interp.evaluation.baselines import shuffled_model
+from interp.features.feature_store import FeatureStore
+from interp.features.scan import check_scan_of, check_table, identity
+from interp.metrics.twins import best_matches, nearest_rows
+from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
+from interp.monosemanticity.verdicts import verdict_shares
+from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
+from interp.storage.files import Progress, no_progress, write_parquet
+
+FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
+COMPARED = {"twin seed": "twin_correlation"}
+COMPARED |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
+"""Dictionaries that each latent of the SAE is looked for in."""
+FOREIGN_TOKENS = 500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullsConfig:
+    """How much is spent on the nulls; the verdict that they stand beside does not depend on it."""
+
+    tokens: int = 300_000
+    """On which all dictionaries are judged: the first of those harvested."""
+    sae_tokens: int | None = None
+    """To train each dictionary on, the ranked one's stand-in too; None, or more than the ranked one had: as many as it
+    had, and it stands for itself."""
+    latents: int = 384
+    """Judged of each dictionary, drawn at random; all of them if there are fewer."""
+    shifts: int = 1
+    """Circular shifts that give the null distribution of each measure; no verdict but dense hangs on it."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "sae_tokens", "latents", "shifts"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if self.shifts > MAX_NULLS or not 0 <= self.seed < 2**31:
+            limits = f"at most {MAX_NULLS:,}, and seed={self.seed} in 0..2³¹ − 1"
+            raise ValueError(f"shifts={self.shifts} must be {limits}")
+
+
+class Nulls(NamedTuple):
+    """The tables that `compare_with_nulls` wrote."""
+
+    shares: pd.DataFrame
+    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), and what `verdict_shares` says."""
+    verdicts: pd.DataFrame
+    """A row a dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
+    twins: pd.DataFrame
+    """A row a latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
+    frozen decoder's rows, which are random directions: what chance gives); twin_correlation of its activation with the
+    twin's likest latent, and random_correlation with the likest of the shuffled and the untrained model's."""
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Nulls":
+        return cls(*(pd.read_parquet(Path(folder) / f"{name}.parquet") for name in cls._fields))
+
+
+def compare_with_nulls(
+    features: FeatureStore,
+    neurons: FeatureStore | None,
+    store: ActivationStore,
+    hook: str,
+    model: nn.Module,
+    config: SAEConfig | None,
+    out: str | Path,
+    *,
+    settings: NullsConfig | None = None,
+    batch_size: int = 64,
+    progress: Progress = no_progress,
+) -> Nulls:
+    """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
+
+    features, and neurons where they are judged too: scans over the tokens of `store`, which holds `hook` of `model`;
+    `config` is what the dictionary of `features` was trained with; None for one from elsewhere, and the nulls are TopK
+    dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are harvested as the store was, `batch_size`
+    sequences a forward pass.
+    Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
+    Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
+    """
+    settings, out = settings or NullsConfig(), Path(out)
+    check_scan_of(features, store, hook)
+    if neurons is not None:
+        check_scan_of(neurons, store)
+    check_harvested(store, model, hook)
+    if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
+        given = {**_left_out(store), "dtype": store.manifest["dtype"], "batch_size": batch_size, "seed": settings.seed}
+        bench = _Bench(features, config, settings, out, progress)
+        for name, table in _judged(bench, neurons, store, hook, model, given)._asdict().items():
+            table.attrs["features"] = identity(features)
+            write_parquet(out / f"{name}.parquet", table)
+    shutil.rmtree(out / "work", ignore_errors=True)
+    check_table(features, (nulls := Nulls.read(out)).twins, f"the table of nulls in {out}", "choose another folder")
+    return nulls
+
+
+def _judged(
+    bench: "_Bench", neurons: FeatureStore | None, store: ActivationStore, hook: str, model: nn.Module, options: Any
+) -> Nulls:
+    features, told = bench.features, _named(bench.progress, "dictionaries")
+    configs = {"twin seed": bench.twin}
+    configs |= {name: dataclasses.replace(bench.twin, freeze=part) for name, part in FROZEN.items()}
+    if bench.own is not None:
+        configs = {"SAE": bench.own, **configs}
+    learnt = train_sweep(store, hook, list(configs.values()), out=bench.out / "dictionaries", progress=told)
+    saes = dict(zip(configs, learnt, strict=True))
+    if bench.own is None:
+        bench.take_scan("SAE", features)
+    for name, sae in saes.items():
+        bench.take_learnt(name, sae, store, hook)
+        if name == "twin seed" and neurons is not None:
+            bench.take_scan("neurons", neurons)
+    for name, other in _other_models(model, bench.settings.seed):
+        bench.take_model(f"{name} model", other, hook, options)
+    verdicts = bench.judge(features.vocab if features.is_spelt else None)
+    twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
+    return Nulls(_shares(verdicts), verdicts, twins.assign(**bench.correlations))
+
+
+def _left_out(store: ActivationStore) -> dict[str, Any]:
+    """The options of its harvest by which rows were left out: the same policy, on activations of other norms."""
+    config = store.manifest["config"]
+    return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
+
+
+def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
+    yield "shuffled", shuffled_model(model, seed=seed)
+    untrained = model.untrained(seed) if hasattr(model, "untrained") else None
+    if untrained is not None:
+        yield "untrained", untrained
+
+
+class _Bench:
+    """The verdicts of a sample of each dictionary's latents on the same tokens."""
+
+    def __init__(
+        self, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig, out: Path, progress: Progress
+    ):
+        k, budget = max(1, round(features.meta["l0"])), settings.sae_tokens
+        alike = config or TopKConfig(d_sae=features.d_sae, k=k, tokens=budget or FOREIGN_TOKENS)
+        smaller = dataclasses.replace(alike, tokens=min(budget or alike.tokens, alike.tokens))
+        self.own = smaller if config is not None and smaller != config else None
+        self.twin = dataclasses.replace(smaller, seed=alike.seed + 1)
+        self.trained_tokens = {"neurons": 0} | ({} if config else {"SAE": math.nan})
+        self.features, self.settings, self.out, self.progress = features, settings, out, progress
+        self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
+        self.n_rows = self.tokens.numel()
+        self.samples = SideBySide(out / "work", self.n_rows, settings.latents, settings.seed, progress)
+        self.take = self.samples.take
+        self.correlations: dict[str, Any] = {}
+
+    def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
+        norms, parts = sae.W_dec.norm(dim=1), encoded(sae, store, hook, self.n_rows)
+        if name in COMPARED:
+            codes = in_order(parts, self.n_rows)
+            found = best_matches(self.features.codes[: self.n_rows], codes).correlation
+            column = COMPARED[name]
+            self.correlations[column] = np.fmax(found, self.correlations.get(column, -np.inf))
+            parts = stored(codes, self.n_rows)
+        self.take(name, sae.d_sae, parts, norms)
+
+    def take_scan(self, name: str, features: FeatureStore) -> None:
+        norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
+        self.take(name, features.d_sae, stored(features.codes, self.n_rows), norms)
+
+    def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
+        """A dictionary that is trained on another model."""
+        told, work = _named(self.progress, name), self.out / "work"
+        tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
+        folder = name.removesuffix(" model")
+        store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=told, **options)
+        sae = train_sae(store, hook, self.twin, out=self.out / folder, progress=told)
+        self.take_learnt(name, sae, store, hook)
+
+    def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
+        """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
+        nulls, seed, chosen = self.settings.shifts, self.settings.seed, self.samples.chosen
+        given: Any = {"vocab": vocab, "nulls": nulls, "seed": seed, "progress": self.progress}
+        faint = np.concatenate(list(self.samples.faint.values()))
+        table = rank_codes(self.tokens, self.samples, faint=faint, **given)
+        table = table.sort_values("latent").reset_index(drop=True)
+        table["latent"] = np.concatenate(list(chosen.values()))
+        table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
+        trained = {name: self.trained_tokens.get(name, self.twin.tokens) for name in chosen}
+        return table.assign(trained_tokens=table["dictionary"].map(trained))
+
+
+def _shares(verdicts: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    for name, table in verdicts.groupby("dictionary", sort=False):
+        about = {"dictionary": name, "trained_tokens": table["trained_tokens"].iloc[0], "latents": len(table)}
+        share = verdict_shares(table)
+        parts.append(share.assign(**about)[[*about, *share]])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
+    assert features.W_dec is not None  # an SAE has one
+    match, cosine = nearest_rows(features.W_dec, twin.W_dec)
+    _, by_chance = nearest_rows(features.W_dec, frozen.W_dec)
+    columns = {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine, "frozen_cosine": by_chance}
+    return pd.DataFrame(columns)
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    return lambda done, total, note: progress(done, total, f"{name}: {note}")

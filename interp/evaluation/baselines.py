@@ -1,0 +1,143 @@
+"""Dictionaries that nobody trained, to hold the trained ones against, and a model whose weights compute nothing.
+
+All three dictionaries encode with a fixed matrix and keep the k largest of what is positive, so that L0 can be matched:
+
+    z = top_k(relu((x - b_dec) W_enc)),   x_hat = z W_dec + b_dec
+
+- `PCADictionary`: the principal components. A component has two latents, its positive and its negative half
+  (j and j + d_in), so that latents stay >= 0: the k kept are the k components of largest |coefficient|.
+- `NeuronDictionary`: the basis the activations come in, latent j = relu(x_j); `signed` gives each neuron two halves
+  too, as a residual stream needs.
+- `RandomDictionary`: directions drawn once, the encoder tied to them.
+"""
+
+import copy
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp.activations import ActivationStore
+from interp.codes.sparse_codes import SparseCodes
+from interp.sae.torch_kernels import TorchKernels
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class FixedDictionary:
+    """A `Dictionary` with given weights; `k` None keeps every positive latent."""
+
+    def __init__(
+        self,
+        W_enc: Float[Tensor, "d_in d_sae"],
+        W_dec: Float[Tensor, "d_sae d_in"],
+        b_dec: Float[Tensor, " d_in"],
+        k: int | None,
+    ):
+        if k is not None and not 1 <= k <= len(W_dec):
+            raise ValueError(f"k={k} must be in 1..d_sae={len(W_dec)}")
+        self.W_enc, self.W_dec, self.b_dec, self.k = W_enc, W_dec, b_dec, k
+
+    @property
+    def d_in(self) -> int:
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_dec.shape[0]
+
+    def encode(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]:
+        return self.codes(x).dense()
+
+    def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes:
+        if self.k is None:
+            return SparseCodes.from_dense(self._positive(x))
+        values, latents = self._positive(x).topk(self.k, dim=1)
+        return SparseCodes.from_topk(latents, values, self.d_sae)
+
+    def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]:
+        if not isinstance(z, SparseCodes):
+            return z @ self.W_dec + self.b_dec
+        return TorchKernels().decode(z.with_values(z.values.to(self.W_dec.dtype)), self.W_dec, self.b_dec)
+
+    def __call__(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
+        return self.decode(self.codes(x))
+
+    def _positive(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]:
+        return ((x - self.b_dec) @ self.W_enc).relu()
+
+
+class PCADictionary(FixedDictionary):
+    """Principal components, strongest first; 2 d_in latents, `variances` [d_in] the variance along each component."""
+
+    def __init__(
+        self,
+        components: Float[Tensor, "component d_in"],
+        mean: Float[Tensor, " d_in"],
+        k: int,
+        variances: Float[Tensor, " component"] | None = None,
+    ):
+        halves = torch.cat([components, -components])
+        if not 1 <= k <= len(components):
+            raise ValueError(f"k={k} must be in 1..{len(components)}, the number of components")
+        super().__init__(halves.T.contiguous(), halves, mean, k)
+        self.variances = variances
+
+    @classmethod
+    def fit(cls, store: ActivationStore, hook: str, k: int) -> "PCADictionary":
+        """Components of the store's covariance, or where it keeps none (large d), of that of all its rows."""
+        statistics = store.statistics(hook)
+        covariance = statistics.covariance
+        if covariance is None:
+            covariance = torch.zeros(store.d(hook), store.d(hook))
+            for acts in store.batches(hook, 8192, shuffle=False):
+                centred = acts - statistics.mean
+                covariance += centred.T @ centred / len(store)
+        variances, vectors = torch.linalg.eigh(covariance.double())
+        components = vectors.T.flip(0).float().contiguous()
+        return cls(components, statistics.mean.float(), k, variances.flip(0).float())
+
+
+class NeuronDictionary(FixedDictionary):
+    """The neurons themselves: d_in latents, or 2 d_in if `signed`. `k` None: every positive activation fires."""
+
+    def __init__(self, d_in: int, k: int | None = None, *, signed: bool = False):
+        basis = torch.eye(d_in)
+        if signed:
+            basis = torch.cat([basis, -basis])
+        super().__init__(basis.T.contiguous(), basis, torch.zeros(d_in), k)
+
+    def _positive(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]:
+        halves = x if self.d_sae == self.d_in else torch.cat([x, -x], 1)
+        return halves.relu()
+
+
+class RandomDictionary(FixedDictionary):
+    """Unit directions drawn from a seed; `b_dec` is 0 unless given, or the store's mean with `fit`."""
+
+    def __init__(
+        self, d_in: int, d_sae: int, k: int | None, *, seed: int = 0, b_dec: Float[Tensor, " d_in"] | None = None
+    ):
+        drawn = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
+        W_dec = torch.nn.functional.normalize(drawn, dim=1)
+        super().__init__(W_dec.T.contiguous(), W_dec, torch.zeros(d_in) if b_dec is None else b_dec, k)
+
+    @classmethod
+    def fit(cls, store: ActivationStore, hook: str, d_sae: int, k: int, *, seed: int = 0) -> "RandomDictionary":
+        return cls(store.d(hook), d_sae, k, seed=seed, b_dec=store.statistics(hook).mean.float())
+
+
+def shuffled_model(model: Module, *, seed: int = 0) -> Module:
+    """A copy with the entries of each weight matrix permuted: the same weights, and nothing that they compute.
+
+    Matrices are the parameters of two or more axes that are not biases (`b_…`); vectors stay, of norms and of biases.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, weight in copied.named_parameters():
+            if weight.ndim >= 2 and not name.rpartition(".")[2].startswith("b_"):
+                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                weight.copy_(weight.flatten()[order].view_as(weight))
+    return copied

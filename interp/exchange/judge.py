@@ -1,0 +1,246 @@
+"""How well a language model can tell from an explanation where a latent fires: detection and fuzzing.
+
+    detection   shown an explanation and a text: does the latent fire in it?
+    fuzzing     shown an explanation and a text with marked tokens: are those the tokens where it fires?
+
+    balanced accuracy = ½ (hits / firing windows + correct rejections / silent windows)           chance is ½
+    F1                = 2 hits / (2 hits + misses + false alarms)
+
+The protocol of EleutherAI's Delphi (Paulo et al. 2024, arXiv 2410.13928): a few shuffled windows a request, as many
+silent ones as firing ones, the latter from all slices of activation; for fuzzing the silent windows are marked where
+firing ones are. Windows whose answer cannot be read count in neither measure. Intervals are 95 % ones: of a latent,
+those of Jeffreys (hits and false alarms as Beta(n + ½, …)); of a mean, of a bootstrap over latents.
+
+Failing: such scores are as high on random transformers and frozen dictionaries as on trained ones (arXiv 2501.17727,
+2602.14111). `null=True` judges each latent by the explanation of another beside it. Nothing else needs this module.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from interp.exchange import prompts
+from interp.exchange.endpoint import Answer, Body, Endpoint, Estimate
+from interp.exchange.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
+from interp.features.feature_store import FeatureStore
+from interp.storage.files import Progress, no_progress
+
+GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
+N_EXAMPLES = 12
+"""Windows shown to explain a latent."""
+_DRAWS = 4000
+_JUDGEMENT, _COUNTS = ["latent", "source", "task", "explanation"], ["n_firing", "n_silent", "hits", "false_alarms"]
+_TYPICAL_EXPLANATION = "what an explanation of usual length says that the feature of the model fires on " * 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    tasks: tuple[str, ...] = TASKS
+    n_windows: int = 10
+    """Windows of each kind, firing and silent, a latent and task."""
+    shown: int = 5
+    """Windows a request."""
+    generate: bool = False
+    """Let the model write an explanation of each latent, and judge that."""
+    null: bool = False
+    """Judge each latent by the explanation of another too."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.tasks or not set(self.tasks) <= set(TASKS):
+            raise ValueError(f"tasks={self.tasks} must be some of {', '.join(TASKS)}")
+        for name in ("n_windows", "shown"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative: take 0 or more")
+
+
+class Judged(NamedTuple):
+    table: pd.DataFrame
+    """One row a latent, source of its explanation and task: explanation, n_firing, n_silent (windows with a readable
+    answer), hits, false_alarms, n_unreadable, balanced_accuracy, ci_low, ci_high, f1, f1_low, f1_high."""
+    windows: pd.DataFrame
+    """One row a window judged: latent, source, task, row, interval (−1: silent), fires, judged (None: not readable)."""
+    summary: dict[str, Any]
+    """Means over latents with intervals, by source and task; recall by slice of activation; requests and tokens."""
+
+
+class _Question(NamedTuple):
+    """One request: some windows of a latent, by one explanation."""
+
+    latent: int
+    source: str
+    task: str
+    explanation: str
+    windows: tuple[Window, ...]
+
+
+class Judge:
+    """Explanations of some latents, and the windows to judge them by.
+
+    explanations: words by latent; latents with "" are left out. With `generate` those of `latents` are asked for.
+    Raises ValueError for a latent that does not exist.
+    """
+
+    def __init__(
+        self,
+        features: FeatureStore,
+        explanations: Mapping[int, str],
+        latents: Sequence[int],
+        endpoint: Endpoint,
+        config: JudgeConfig,
+    ):
+        for latent in latents:
+            if not 0 <= latent < features.d_sae:
+                raise ValueError(f"latent {latent} does not exist: there are 0..{features.d_sae - 1}")
+        if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
+            has = f"the features of {features.path} are 0..{features.d_sae - 1}"
+            raise ValueError(f"an explanation is of latent {beyond[0]}, but {has}: give explanations of these features")
+        self.endpoint, self.config = endpoint, config
+        self.given = {latent: text for latent, text in explanations.items() if text}
+        wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.given]
+        self.sampled = sample_windows(
+            features, wanted, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
+        )
+        self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
+
+    def estimate(self) -> Estimate:
+        """Of all requests that are not answered on disk."""
+        bodies = self._explain_bodies()
+        answers = [self.endpoint.known(body) for body in bodies]
+        texts = [(read_explanation(a.text) if a else None) or _TYPICAL_EXPLANATION for a in answers]
+        first = self.endpoint.estimate(bodies, prompts.EXPLANATION_TOKENS)
+        second = self.endpoint.estimate(self._judge_bodies(self._questions(texts)), 3 * self.config.shown + 2)
+        return Estimate(*np.add(first, second).tolist())
+
+    def run(self, progress: Progress = no_progress) -> Judged:
+        """Ask whatever is not answered on disk. Raises ValueError where the endpoint cannot be used."""
+        explained = self.endpoint.ask(self._explain_bodies(), progress)
+        texts = [read_explanation(answer.text) for answer in explained]
+        questions = self._questions(texts)
+        answers = self.endpoint.ask(self._judge_bodies(questions), progress)
+        windows = _window_table(questions, answers)
+        table = _judgement_table(windows, self.config.seed)
+        n_given, n_generated = sum(each.latent in self.given for each in self.sampled), sum(map(bool, texts))
+        summary = {
+            "scores": _scores(table, windows, self.config.seed),
+            "latents": {"judged": len(self.sampled), "left_out": self.left_out},
+            "explanations": {"given": n_given, "generated": n_generated, "unreadable": len(texts) - n_generated},
+            "requests": _usage([*explained, *answers]),
+        }
+        return Judged(table, windows.drop(columns="explanation"), summary)
+
+    def _explain_bodies(self) -> list[Body]:
+        """Of each latent; none where none is to be explained."""
+        sampled = self.sampled if self.config.generate else []
+        return [self.endpoint.config.body(prompts.explain_messages(each.shown, each.maximum)) for each in sampled]
+
+    def _judge_bodies(self, questions: Sequence[_Question]) -> list[Body]:
+        return [self.endpoint.config.body(prompts.judge_messages(q.task, q.explanation, q.windows)) for q in questions]
+
+    def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
+        """generated: explanations of the latents sampled, or nothing."""
+        written = {each.latent: text for each, text in zip(self.sampled, generated, strict=False) if text}
+        questions: list[_Question] = []
+        for source, own in {GIVEN: self.given, GENERATED: written}.items():
+            judged = [each for each in self.sampled if each.latent in own]
+            texts = {source: [own[each.latent] for each in judged]}
+            if self.config.null and len(judged) > 1:
+                texts[f"{NULL} ({source})"] = texts[source][1:] + texts[source][:1]
+            for name, said in texts.items():
+                for each, text in zip(judged, said, strict=True):
+                    questions += self._asked(each, name, text)
+        return questions
+
+    def _asked(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
+        windows, shown = each.firing + each.silent, self.config.shown
+        for number, task in enumerate(self.config.tasks):
+            order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
+            for start in range(0, len(windows), shown):
+                part = tuple(windows[i] for i in order[start : start + shown])
+                yield _Question(each.latent, source, task, text, part)
+
+
+def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
+    """Balanced accuracy and F1 with 95 % intervals; NaN where windows of one kind were not judged."""
+    names = ("balanced_accuracy", "ci_low", "ci_high", "f1", "f1_low", "f1_high")
+    if not n_firing or not n_silent:
+        return dict.fromkeys(names, float("nan"))
+
+    def scores(recall: Any, alarm: Any) -> tuple[Any, Any]:
+        found = recall * n_firing
+        return (recall + 1 - alarm) / 2, 2 * found / (found + alarm * n_silent + n_firing)
+
+    generator = np.random.default_rng(seed)
+    recall = generator.beta(hits + 0.5, n_firing - hits + 0.5, _DRAWS)
+    alarm = generator.beta(false_alarms + 0.5, n_silent - false_alarms + 0.5, _DRAWS)
+    values = []
+    for point, drawn in zip(scores(hits / n_firing, false_alarms / n_silent), scores(recall, alarm), strict=True):
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        values += [point, min(point, float(low)), max(point, float(high))]
+    return dict(zip(names, values, strict=True))
+
+
+def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> pd.DataFrame:
+    """`Judged.windows`, and the explanation of each."""
+    rows = []
+    for question, answer in zip(questions, answers, strict=True):
+        read = prompts.read_judgements(answer.text, len(question.windows))
+        for place, window in enumerate(question.windows):
+            said = read[place] if read else None
+            rows.append((*question[:4], window.row, window.interval, window.fires, said))
+    columns = [*_JUDGEMENT, "row", "interval", "fires", "judged"]
+    return pd.DataFrame(rows, columns=columns).astype({"judged": "boolean", "fires": bool})
+
+
+def _judgement_table(windows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    rows = []
+    for judgement, own in windows.groupby(_JUDGEMENT, sort=False):
+        firing, silent = (own.judged[own.fires == fires].dropna() for fires in (True, False))
+        counts = (len(firing), len(silent), int(firing.sum()), int(silent.sum()))
+        row = dict(zip((*_JUDGEMENT, *_COUNTS), (*judgement, *counts), strict=True))
+        rows.append(row | {"n_unreadable": int(own.judged.isna().sum()), **agreement(*counts, seed=seed)})
+    return pd.DataFrame(rows)
+
+
+def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+    """By source and task."""
+    scores = []
+    for (source, task), own in windows.groupby(["source", "task"], sort=False):
+        mine = table[(table.source == source) & (table.task == task)]
+        firing = own[own.fires].dropna(subset=["judged"])
+        score = {
+            "source": source,
+            "task": task,
+            "latents": len(mine),
+            "balanced_accuracy": _mean(mine.balanced_accuracy.dropna().to_numpy(), seed),
+            "f1": _mean(mine.f1.dropna().to_numpy(), seed),
+            "recall_by_interval": {i: [int(said.sum()), len(said)] for i, said in firing.groupby("interval").judged},
+            "windows": len(own),
+            "unreadable": int(own.judged.isna().sum()),
+        }
+        scores.append(score)
+    return scores
+
+
+def _mean(values: np.ndarray, seed: int) -> list[float | None]:
+    """Mean and 95 % interval over latents."""
+    if len(values) == 0:
+        return [None, None, None]
+    means = values[np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))].mean(1)
+    return [float(values.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
+
+
+def _usage(answers: Sequence[Answer]) -> dict[str, int]:
+    fresh = [answer for answer in answers if not answer.cached]
+    return {
+        "asked": len(fresh),
+        "from_disk": len(answers) - len(fresh),
+        "refused": sum(answer.text is None for answer in answers),
+        "prompt_tokens": sum(answer.prompt_tokens for answer in fresh),
+        "completion_tokens": sum(answer.completion_tokens for answer in fresh),
+    }

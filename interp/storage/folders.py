@@ -1,0 +1,181 @@
+"""A folder that is written: one process holds it, and a manifest says what it holds when it is finished.
+
+    with locked(folder): …                           # whoever writes to a folder holds it; a second one is told who
+    write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
+    verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
+
+The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
+
+A manifest lists the folder's files with their sizes and SHA-256 sums. A folder inside with a manifest of its own
+answers for what that lists; the outer one has its size, and asks it. What no manifest lists, such as a folder of
+another program, has nothing to be compared with. A file is read for its sum once a process, unless it changes; with
+INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.storage.files import as_json, digest_file, digest_json, read_json, write_json
+
+if TYPE_CHECKING:
+    from interp.storage.processes import Processes
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+_verified: set[tuple[str, int, int, int]] = set()
+"""Path, inode, size and time of change."""
+
+
+@contextmanager
+def locked(folder: str | Path | None, team: "Processes | None" = None) -> Iterator[None]:
+    """Hold the folder, which is made where it is not there and removed if the block leaves it empty. None: nothing is
+    held. Of processes that work together the first holds it.
+
+    Raises ValueError, with the number and command of the other process, while it is held.
+    """
+    with ExitStack() as stack:
+        if folder is not None and team is None:
+            stack.enter_context(_held(Path(folder)))
+        elif folder is not None and team is not None:
+            team.all_do(lambda: stack.enter_context(_held(Path(folder))) if team.is_first else None)
+        yield
+
+
+def check_free(folder: str | Path) -> None:
+    """Raises ValueError while another process holds the folder: to be asked before libraries that take seconds."""
+    if Path(folder).is_dir():
+        with locked(folder):
+            pass
+
+
+def write_manifest(folder: Path, content: dict[str, Any], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """names: the files that it answers for, by default all. Raises TypeError for content that is no JSON. Returns what
+    is written."""
+    files = {name: entry for name, entry in _listing(folder) if names is None or name in names}
+    manifest = as_json({**content, "files": files})
+    manifest["sha256"] = digest_json(manifest)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """None where there is none. Raises ValueError for one that is not as it was written, or of an earlier version."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        return None
+    manifest = read_json(file, _remedy(folder))
+    own = {name: value for name, value in manifest.items() if name != "sha256"}
+    is_store = "sha256" not in manifest and "format" in manifest  # whose opening looks at each entry
+    if not is_store and manifest.get("sha256") != digest_json(own):
+        raise ValueError(f"{file} is altered, or of an earlier version: {_remedy(folder)}")
+    return manifest
+
+
+def verify(path: str | Path) -> None:
+    """Raises ValueError for the first file, of those that the nearest manifest lists at or below `path`, that is
+    missing or not as it was written."""
+    path = Path(path).absolute()
+    for folder in (path, *path.parents[:3]):
+        files = (read_manifest(folder) or {}).get("files")
+        if isinstance(files, dict):
+            below = {name: entry for name, entry in files.items() if path in (folder / name, *(folder / name).parents)}
+            for name, entry in below.items():
+                _compare(folder, name, entry)
+            for name in below:
+                if name.endswith(f"/{MANIFEST}"):
+                    verify((folder / name).parent)
+            if below:
+                return
+
+
+def check_size(file: Path, n_bytes: int, remedy: str) -> None:
+    """Raises ValueError for a file that is missing, or of another size."""
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: {remedy}")
+    if (found := file.stat().st_size) != n_bytes:
+        said = "truncated" if found < n_bytes else "altered"
+        raise ValueError(f"{file} is {said}: {found} bytes, {n_bytes} were written; {remedy}")
+
+
+def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether all files that the folder's manifest lists are there, in their size."""
+    places = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
+    return all(file.is_file() and file.stat().st_size == size for file, size in places.items())
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _take(handle, folder)
+        yield
+    finally:
+        if made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        busy = f"{folder} is in use by {_holder(os.fstat(handle).st_ino)}"
+        raise ValueError(f"{busy}: wait until it has ended, or choose another folder") from None
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): see that no other process writes to it", folder, error.strerror)
+
+
+def _holder(inode: int) -> str:
+    """As Linux tells it."""
+    locks = Path("/proc/locks")
+    for line in locks.read_text().splitlines() if locks.is_file() else ():
+        fields = line.split()
+        if "FLOCK" in fields and fields[-3].endswith(f":{inode}"):
+            pid = fields[-4]
+            command = Path("/proc", pid, "cmdline")
+            said = command.read_bytes().replace(b"\0", b" ").decode(errors="replace") if command.exists() else ""
+            return f"process {pid}" + (f" ({said.strip()})" if said.strip() else "")
+    return "another process"
+
+
+def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each file below the folder but its manifest and what is still being written."""
+    answered: set[Path] = set()
+    for inner in folder.rglob(f"*/{MANIFEST}"):
+        there = read_manifest(inner.parent) or {}
+        names = [*there.get("files", ()), *(shard["file"] for shard in there.get("shards", ()))]
+        answered |= {inner.parent / name for name in names}
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
+            continue
+        own = {} if file in answered else {"sha256": digest_file(file)}
+        yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **own}
+
+
+def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
+    file = folder / name
+    check_size(file, entry["bytes"], _remedy(folder))
+    found = file.stat()
+    key = str(file), found.st_ino, found.st_size, found.st_mtime_ns
+    if "sha256" not in entry or key in _verified or os.environ.get("INTERP_VERIFY") == "0":
+        return
+    if digest_file(file) != entry["sha256"]:
+        raise ValueError(f"{file} is altered: it has another SHA-256 than {MANIFEST} says; {_remedy(folder)}")
+    _verified.add(key)
+
+
+def _remedy(folder: Path) -> str:
+    """Of a stage's folder, or one inside it, that the run makes it again."""
+    for stage in (folder, *folder.parents[:2]):
+        if (stage.parent / "run.toml").is_file():
+            return f"delete {stage} and `interp run` makes it again"
+    return f"make {folder} again, or delete its {MANIFEST} if you changed it yourself"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp.monosemanticity.verdicts import verdict_shares as verdict_shares
     from interp.pipeline.config import RunConfig as RunConfig
     from interp.pipeline.execution import run_stages as run_stages
+    from interp.pipeline.opening import open_any as open_any
     from interp.pipeline.run_folder import Run as Run
     from interp.report import write_report as write_report
     from interp.sae import SAE as SAE
@@ -62,6 +63,7 @@ _NAMES = {
     "interp.monosemanticity.verdicts": ("ranking_evidence", "verdict_shares"),
     "interp.pipeline.config": ("RunConfig",),
     "interp.pipeline.execution": ("run_stages",),
+    "interp.pipeline.opening": ("open_any",),
     "interp.pipeline.run_folder": ("Run",),
     "interp.report": ("write_report",),
     "interp.sae": (

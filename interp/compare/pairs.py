@@ -26,6 +26,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan import scanned, tensor_digest
 from interp.metrics.measures import column
 from interp.sae import SAE, load_sae
+from interp.storage.folder_kinds import find
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,9 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
 
 
 def _open(source: str | Path) -> Side:
-    """A run folder or a feature store as its features, anything else as an SAE."""
-    path = Path(source)
-    if any((path / name).is_file() for name in ("meta.json", "features/meta.json")):
-        return Side(path, FeatureStore.open(path))
-    for folder in (path, path / "sae"):
-        if (folder / "cfg.json").is_file():
-            return Side(path, load_sae(folder))
-    raise ValueError(f"{path} is neither a run folder, nor a feature store, nor an SAE's folder: name one")
+    """The features of a run folder or feature store; of an SAE's folder, or a run not yet scanned, the dictionary."""
+    kind, folder = find(source, "features", "sae")
+    return Side(Path(source), FeatureStore.open(folder) if kind == "features" else load_sae(folder))
 
 
 def _same_place(a: Side, b: Side) -> bool:

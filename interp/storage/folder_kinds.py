@@ -1,0 +1,140 @@
+"""What a path holds: a run, a feature store, a dictionary, …; and one error that says what was looked for.
+
+    find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for what it holds
+    find("runs/demo/sae", "features", "sae")      → ("sae", runs/demo/sae)
+    find("runs/demoo", "run")             ValueError: runs/demoo is not there; did you mean runs/demo? (`interp demo` …)
+    find("texts", "run")                  ValueError: texts is not a run folder (run.toml): it holds a.txt, b.txt; …
+
+`interp.pipeline.opening.open_any` opens what is found. Nothing here opens a file.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+RUN_FILE = "run.toml"
+_MOST_NAMES = 8
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    """How an error calls it, with its article."""
+    marks: tuple[str, ...]
+    """A folder is of this kind where it has one of these files; "" is the path itself, where that is a file."""
+    inside: tuple[str, ...]
+    """Where it lies in a folder that stands for it: one that a command wrote, then a run folder."""
+    stage: str
+    """The stage of a run that makes it."""
+    made_by: str
+
+
+KINDS = {
+    "run": Kind("a run folder", (RUN_FILE,), (), "", "`interp demo` or `interp run` makes one"),
+    "features": Kind("a feature store", ("meta.json",), ("features",), "features", "`interp scan` makes one"),
+    "sae": Kind("an SAE's folder", ("cfg.json",), ("sae",), "sae", "`interp train-sae` makes one"),
+    "activations": Kind(
+        "an activation store",
+        ("statistics.safetensors", "shard-00000.safetensors"),
+        ("store", "activations/store"),
+        "activations",
+        "`interp harvest` makes one",
+    ),
+    "model": Kind(
+        "a model's folder",
+        ("config.json", "pretrained.json"),
+        ("model",),
+        "model",
+        "`interp run --until model` trains one",
+    ),
+    "tokens": Kind(
+        "a file of labelled tokens", ("",), ("tokens", "train", "corpus/train"), "corpus", "`interp tokenize` makes one"
+    ),
+    "tokenizer": Kind(
+        "a tokenizer's folder",
+        ("tokenizer.json",),
+        ("tokenizer", "corpus/tokenizer"),
+        "corpus",
+        "`interp tokenize` writes one",
+    ),
+}
+
+
+class Found(NamedTuple):
+    kind: str
+    """A key of KINDS."""
+    path: Path
+
+
+def find(path: str | Path, *kinds: str) -> Found:
+    """The first of `kinds` (of all, where none is named) that `path` is, or else that lies where it is kept inside.
+
+    Raises ValueError where the path is not there, with the nearest one that is, and where it holds none of these, with
+    what was looked for and what is there.
+    """
+    path, wanted = Path(path), kinds or tuple(KINDS)
+    check_there(path, *wanted)
+    for kind in wanted:
+        if _is(path, KINDS[kind]):
+            return Found(kind, path)
+    for kind in wanted:
+        for name in KINDS[kind].inside:
+            if _is(path / name, KINDS[kind]):
+                return Found(kind, path / name)
+    first = KINDS[wanted[0]]
+    if is_run(path):
+        raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes them")
+    looked_for = [f"{KINDS[kind].name} ({' or '.join(filter(None, KINDS[kind].marks)) or 'a file'})" for kind in wanted]
+    is_not = f"is not {looked_for[0]}" if len(wanted) == 1 else f"is neither {', nor '.join(looked_for)}"
+    raise ValueError(f"{path} {is_not}: {_contents(path)}; {first.made_by}")
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether the path is a run folder."""
+    return _is(Path(path), KINDS["run"])
+
+
+def is_meant_as_path(name: str) -> bool:
+    """Whether a name that may be a folder's or a hub's is meant as a folder's: it is there, or its first part is."""
+    parts = Path(name).parts
+    return Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
+
+
+def check_there(path: str | Path, *kinds: str) -> None:
+    """Raises ValueError where there is neither a file nor a folder, with the nearest path that is there and, of
+    `kinds`, how the first is made."""
+    if not (path := Path(path)).exists():
+        near = nearest(path)
+        meant = f"; did you mean {near}?" if near else ""
+        made = f" ({KINDS[kinds[0]].name}: {KINDS[kinds[0]].made_by})" if kinds else ""
+        raise ValueError(f"{path} is not there{meant}{made}")
+
+
+def nearest(path: Path) -> Path | None:
+    """The existing path whose names are most like those of `path`; None where nothing is like them."""
+    here = Path(path.anchor)
+    for name in path.relative_to(path.anchor).parts:
+        if not (here / name).exists():
+            names = [entry.name for entry in here.iterdir()] if here.is_dir() else []
+            alike = difflib.get_close_matches(name, names, n=1)
+            if not alike:
+                return None
+            name = alike[0]
+        here /= name
+    return here
+
+
+def _is(path: Path, kind: Kind) -> bool:
+    return any((path / mark).is_file() for mark in kind.marks)
+
+
+def _contents(path: Path) -> str:
+    if path.is_file():
+        return "it is a file"
+    known = [kind.name for kind in KINDS.values() if _is(path, kind)]
+    if known:
+        return f"it is {' and '.join(known)}"
+    names = sorted(entry.name for entry in path.iterdir())
+    more = ", …" if len(names) > _MOST_NAMES else ""
+    return f"it holds {', '.join(names[:_MOST_NAMES])}{more}" if names else "it is empty"

@@ -1,0 +1,60 @@
+"""What a path holds is found by one function, with one error that says what was looked for and what is there."""
+
+import shutil
+
+import pytest
+
+from interp import ActivationStore, FeatureStore, Run, open_any
+from interp.storage.folder_kinds import find, nearest
+
+
+def test_a_run_folder_stands_for_what_its_stages_left(tiny_run):
+    run = tiny_run.path
+    assert isinstance(open_any(run), Run)
+    features, store = open_any(run, "features"), open_any(run, "activations")
+    assert isinstance(features, FeatureStore) and features.path == run / "features"
+    assert isinstance(store, ActivationStore) and store.path == run / "activations/store"
+    assert open_any(run, "sae").W_dec.equal(tiny_run.sae.W_dec)
+    assert open_any(run, "tokens").tokens.equal(tiny_run.train_tokens.tokens)
+    assert open_any(run, "tokenizer").digest == tiny_run.tokenizer.digest
+    assert open_any(run, "model").d_vocab == tiny_run.model.d_vocab
+
+
+def test_each_folder_is_what_it_is_whatever_else_may_be_asked(tiny_run):
+    run = tiny_run.path
+    for kind, name in (("features", "features"), ("sae", "sae"), ("model", "model"), ("features", "wider")):
+        assert find(run / name, "features", "sae", "model").kind == kind
+    assert find(run / "wider", "features").path == run / "wider/features"
+    assert find(run / "wider", "sae").path == run / "wider/sae"
+    assert find(run / "activations", "activations").path == run / "activations/store"
+
+
+def test_a_misspelt_path_names_the_one_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/demo/features").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"^runs/demoo is not there; did you mean runs/demo\? \(a run folder: `interp"):
+        find("runs/demoo", "run", "features")
+    with pytest.raises(ValueError, match=r"did you mean runs/demo/features\?"):
+        find("rusn/demo/feature", "features")
+    with pytest.raises(ValueError, match=r"did you mean .*/runs/demo\?"):
+        find(tmp_path / "runs/dmo", "run")
+    with pytest.raises(ValueError, match=r"^elsewhere is not there \(an SAE's folder: `interp train-sae` makes one\)$"):
+        find("elsewhere", "sae")
+    assert nearest(tmp_path / "runs/nothing/alike") is None
+
+
+def test_what_was_looked_for_and_what_is_there_are_told(tiny_run, tmp_path):
+    with pytest.raises(ValueError, match=r"is not a run folder \(run.toml\): it is empty; `interp demo` or"):
+        find(tmp_path, "run")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(ValueError, match=r"neither a feature store \(meta.json\), nor an SAE's folder \(cfg.json\)"):
+        find(tmp_path, "features", "sae")
+    with pytest.raises(ValueError, match=r"it holds a.txt; `interp harvest` makes one"):
+        find(tmp_path, "activations")
+    with pytest.raises(ValueError, match=r"a.txt is not a run folder \(run.toml\): it is a file"):
+        find(tmp_path / "a.txt", "run")
+    with pytest.raises(ValueError, match=r"sae is not a feature store \(meta.json\): it is an SAE's folder"):
+        find(tiny_run.path / "sae", "features")
+    shutil.copytree(tiny_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("features"))
+    with pytest.raises(ValueError, match="run has no features yet: `interp run` or `interp demo` makes them"):
+        find(tmp_path / "run", "features")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.explain import explain
 from interp.explain.background import SAMPLE, FitSample
@@ -13,7 +14,6 @@ from interp.explain.counting import count_rules
 from interp.explain.places import PLACES
 from interp.explain.predicates import KINDS, PLANES, Atom, Kind, Text
 from interp.explain.search import merged
-from interp.monosemanticity.firings import chunks
 from tests.test_scores import hash_of
 
 WORDS = [
@@ -201,7 +201,7 @@ def test_scores_are_those_of_the_held_out_half_by_brute_force():
 
 def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     """Random rules of all kinds, the text in several chunks."""
-    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 1000)
+    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(5)
     tokens = random_text(rng, 200, 40)
     text, fires = Text.read(tokens, WORDS), rng.random((tokens.size, 3)) < 0.05
@@ -360,12 +360,12 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
 
 def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
     """The SAMPLE smallest of all keys."""
-    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 1000)
+    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(21)
     fires = rng.random((5000, 4)) < [0, 0.05, 0.4, 1]
     half = rng.random(500) < 0.5
     sample = FitSample(4, 10, half, 7)
-    for chunk in chunks(firing_where(fires), np.ones(4, np.float32), 10):
+    for chunk in read_chunks(firing_where(fires), 10):
         sample.add(chunk)
     fires &= np.repeat(half, 10)[:, None]
     np.testing.assert_array_equal(sample.count, fires.sum(0))

@@ -8,13 +8,13 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics import nulls
 from interp.metrics.measures import MEASURES, largest_cosines, measure_values
 from interp.metrics.null_scale import circular_shifts
 from interp.metrics.nulls import RandomDirections, SampledCodes, measure_scales, random_directions, second_moments
-from interp.monosemanticity.firings import chunks
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]
@@ -32,7 +32,7 @@ class Judged:
 def sampled(features, shifts=SHIFTS, seed=0):
     """The firings of one pass over the codes, a few groups at a time."""
     sample = SampledCodes(features, shifts, seed)
-    for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), N_CTX):
+    for chunk in read_chunks(features.codes, N_CTX):
         sample.add(chunk)
     return sample
 

@@ -262,7 +262,7 @@ def test_all_measures_at_once_and_what_was_taken_already_is_taken_as_it_is(featu
 
 
 def test_measures_without_their_inputs_are_nan(tokens, z, tmp_path):
-    store = scan(z, tokens, tmp_path, settings=ScanConfig(n_before=1, n_after=0))
+    store = scan(z, tokens, tmp_path, settings=ScanConfig(n_before=1))
     missing = {name for name, own in measure_values(store).items() if np.isnan(own).all()}
     assert missing == {"next_auroc", "enc_dec_cosine", "max_cosine", "twin_correlation", "label_f1"}
 

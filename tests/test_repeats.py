@@ -52,9 +52,10 @@ def test_a_window_counts_in_the_first_sequence_that_has_it(n_ctx, at_once, monke
         assert found.reshape(tokens.shape)[4, -AFTER - 4 : -AFTER].all()
 
 
-def test_examples_are_of_different_text(tmp_path):
+def test_examples_are_of_different_text(tmp_path, monkeypatch):
     """The strongest firings and the interval's samples, in order, without those whose window came before."""
-    rng, config = np.random.default_rng(1), ScanConfig(n_top=9, n_intervals=2, n_per_interval=7, seed=3)
+    rng, config = np.random.default_rng(1), ScanConfig(n_top=9, n_per_interval=7, seed=3)
+    monkeypatch.setattr("interp.features.examples.N_INTERVALS", 2)
     tokens = copied_text(rng)
     tokens[30:60] = tokens[0]  # one sequence thirty-one times
     z = np.zeros((tokens.size, 3), np.float32)

@@ -97,7 +97,7 @@ def coherence_by_pairs(z, vectors):
 
 
 def test_residual_coherence_against_all_pairs(features, store, z, tokens, monkeypatch):
-    monkeypatch.setattr("interp.monosemanticity.firings.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 100)
     acts = np.zeros((ROWS, store.d(HOOK)), np.float32)
     for i in range(store.n_shards):
         shard = store.shard(i, HOOK)
@@ -211,10 +211,10 @@ def test_every_rival_is_there_and_nan_where_its_input_is_missing(features, twin,
     assert list(found) == list(RIVALS) and not set(RIVALS) & set(MEASURES) and set(RIVALS.values()) == {1, -1}
     assert [name for name, own in found.items() if np.isnan(own).all()] == ["ngram_coherence"], "no vocabulary"
     assert found["token_entropy_before_1"][2] == found["least_token_entropy"][2] == 0 and found["token_set"][0] == 1
-    bare = rival_measures(scan(z, tokens, tmp_path, settings=ScanConfig(n_before=1, n_after=0)))
+    bare = rival_measures(scan(z, tokens, tmp_path, settings=ScanConfig(n_before=1)))
     there = {name for name, own in bare.items() if not np.isnan(own).all()}
     assert there == {
         *("token_entropy_before_1", "least_token_entropy", "token_concentration", "token_concentration_before_1"),
-        *("token_top_share", "token_set"),
+        *("token_top_share", "token_set", "token_entropy_after_1", "token_concentration_after_1"),
     }
     assert N_SEQ * N_CTX == ROWS

@@ -5,13 +5,15 @@ import pytest
 import torch
 from scipy import stats
 
+from interp.codes.reading import read_chunks
+from interp.codes.sampling import FiringSampler, hashed
 from interp.codes.sparse_codes import SparseCodes
 from interp.metrics.null_scale import null_scale, rows_per_group
 from interp.monosemanticity.calibration import Calibration, fit_calibration
 from interp.monosemanticity.cohesion import NAMES, measure_cohesion
 from interp.monosemanticity.contexts import FUTURE, PAST, fit_contexts
 from interp.monosemanticity.evidence import collect_evidence
-from interp.monosemanticity.firings import FiringSampler, PairSummer, chunks, hashed
+from interp.monosemanticity.firings import PairSummer
 from interp.monosemanticity.senses import part_senses, sense_stability
 from interp.monosemanticity.splits import CHANCE, FLOOR, Sample, best_split, candidate_splits, ratio_of, similarities
 from interp.monosemanticity.views import NAMES as VIEWS
@@ -29,7 +31,7 @@ def test_pair_sums_are_all_pairs_of_firings_in_different_groups():
     z, codes = random_codes(rng, n_rows, 3)
     e = rng.normal(size=(n_rows, 2 * dim)).astype(np.float32)
     summer = PairSummer(3, e.__getitem__, per_group, n_blocks=2)
-    for chunk in chunks(codes, z.max(0), per_group):
+    for chunk in read_chunks(codes, per_group, maxima=z.max(0)):
         summer.add(chunk)
     sums = summer.result()
     a, group = z / z.max(0), np.arange(n_rows) // per_group
@@ -51,7 +53,7 @@ def test_a_burst_of_firings_earns_no_coherence():
     e = np.repeat(directions, per_group, 0).astype(np.float32)
     z = (np.arange(len(e)) % per_group < 8).astype(np.float32)[:, None]
     summer = PairSummer(1, np.hstack([e, e]).__getitem__, per_group, n_blocks=2)
-    (chunk,) = chunks(SparseCodes.from_dense(torch.from_numpy(z)), z.max(0), per_group)
+    (chunk,) = read_chunks(SparseCodes.from_dense(torch.from_numpy(z)), per_group, maxima=z.max(0))
     summer.add(chunk)
     assert abs(summer.result().coherences[0, 0]) < 0.01
 
@@ -66,7 +68,7 @@ def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():
     n_rows, per_group = 3000, 10
     z, codes = random_codes(rng, n_rows, 2)
     sampler = FiringSampler(2, 4, 16, seed=3, rows_per_group=per_group)
-    for chunk in chunks(codes, z.max(0), per_group):
+    for chunk in read_chunks(codes, per_group, maxima=z.max(0)):
         sampler.add(chunk)
     for latent in range(2):
         slices = np.ceil(z[:, latent] / z[:, latent].max() * 4) - 1
@@ -78,7 +80,7 @@ def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():
             rows = sampler.rows[latent, part]
             assert sorted(rows[rows >= 0]) == sorted(row for _, row in sorted(best.values())[:16])
     many = FiringSampler(1, 1, 500, seed=0, rows_per_group=1)
-    for chunk in chunks(SparseCodes.from_dense(torch.ones(n_rows, 1)), np.ones(1, np.float32), 1):
+    for chunk in read_chunks(SparseCodes.from_dense(torch.ones(n_rows, 1))):
         many.add(chunk)
     assert stats.kstest(many.rows[0, 0] / n_rows, "uniform").pvalue > 1e-3
 
@@ -353,7 +355,7 @@ def test_shares_add_up_to_the_mass_of_each_slice():
     rng = np.random.default_rng(11)
     z, codes = random_codes(rng, 3000, 2)
     sampler = FiringSampler(2, 4, 16, seed=0, rows_per_group=10)
-    for chunk in chunks(codes, z.max(0), 10):
+    for chunk in read_chunks(codes, 10, maxima=z.max(0)):
         sampler.add(chunk)
     for latent in range(2):
         part = np.clip(np.ceil(z[:, latent] / z[:, latent].max() * 4).astype(int) - 1, 0, 3)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from interp.codes.reading import CodeSource
 from interp.compare import Estimate
 from interp.metrics.twins import best_matches
-from interp.monosemanticity.firings import CodeSource
 
 _DRAWS, _STEPS, _RIDGE = 300, 20, 1e-3
 

@@ -23,12 +23,13 @@ from analyses.scorecard.planted_latents import World, WorldConfig, planted_world
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.rivals import rival_measures
 from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
+from interp.codes.reading import count_firings
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.metrics.measures import measure_values
 from interp.monosemanticity import cohesion, evidence
 from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
-from interp.monosemanticity.firings import Embed, count_firings
+from interp.monosemanticity.firings import Embed
 from interp.storage.files import Progress, no_progress
 
 TRUE = ("top_share", "polysemanticity", "is_countable", "is_one", "is_several")

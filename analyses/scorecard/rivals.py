@@ -32,13 +32,14 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
+from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.metrics.measures import Values, tokens_around
 from interp.metrics.null_scale import rows_per_group
 from interp.metrics.twins import nearest_rows
 from interp.monosemanticity.contexts import embed_windows
-from interp.monosemanticity.firings import Embed, PairSummer, chunks
+from interp.monosemanticity.firings import Embed, PairSummer
 from interp.storage.files import ratio
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
@@ -124,7 +125,7 @@ def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Emb
     where all of a latent's activation is in one group."""
     per_group = rows_per_group(len(codes) // n_ctx, n_ctx)
     summer = PairSummer(codes.d_sae, vectors, per_group)
-    for chunk in chunks(codes, np.ones(codes.d_sae, np.float32), per_group):
+    for chunk in read_chunks(codes, per_group):
         try:
             summer.add(chunk)
         except IndexError as error:

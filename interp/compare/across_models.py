@@ -36,11 +36,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.metrics.nulls import random_directions, second_moments
-from interp.metrics.twins import best_matches, check_same_tokens, encoded_rows, matched_rows
-from interp.monosemanticity.firings import CodeSource
+from interp.metrics.twins import best_matches, check_same_tokens, matched_rows
 from interp.storage.files import Progress, no_progress
 
 MIN_FIRED = 10

@@ -37,10 +37,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
+from interp.codes.reading import CodeSource
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
 from interp.features.feature_store import FeatureStore
 from interp.metrics.twins import best_matches, joint_sums
-from interp.monosemanticity.firings import CodeSource
 from interp.storage.files import Progress, no_progress, ratio
 
 MIN_COSINE = THRESHOLD = 0.7

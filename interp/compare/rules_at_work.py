@@ -32,6 +32,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int64
 
 from interp.activations.hooks import Model
+from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap
 from interp.effects.interventions import place_of
@@ -39,8 +40,6 @@ from interp.effects.steering import activations
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
 from interp.features.feature_store import FeatureStore
-from interp.metrics.twins import encoded_rows
-from interp.monosemanticity.firings import CodeSource
 from interp.storage.files import ratio
 
 _WINDOW, _FIRST = 32, 16

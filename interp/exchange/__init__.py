@@ -34,9 +34,9 @@ from torch import Tensor
 
 from interp.activations.hooks import UNNAMED
 from interp.exchange.dictionary_formats import upload_to_hub, write_hub_folder
-from interp.features.chunks import latent_blocks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_table
+from interp.features.scan_input import latent_blocks
 from interp.figures.one_latent import merged_bins
 from interp.report import decoder_layout
 from interp.storage.files import Progress, atomic, no_progress, write_json, write_tensors, write_text

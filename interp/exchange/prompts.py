@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
 
+from interp.codes.reading import read_chunks
 from interp.explain.vocabulary import plain_strings
 from interp.features import joined_pieces
+from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE
 from interp.features.feature_store import FeatureStore
-from interp.monosemanticity.firings import chunks
 
 MIN_WINDOWS = 3
 """Of each kind; a latent with fewer is not judged."""
@@ -181,9 +182,9 @@ def _drawn(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[
 
 
 def _span(features: FeatureStore, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    settings, first = features.meta["settings"], row - row % features.n_ctx
-    start = np.maximum(row - settings["window_before"], first)
-    return start, np.minimum(row + settings["window_after"] + 1, first + features.n_ctx)
+    first = row - row % features.n_ctx
+    start = np.maximum(row - SHOWN_BEFORE, first)
+    return start, np.minimum(row + SHOWN_AFTER + 1, first + features.n_ctx)
 
 
 def _silent(
@@ -194,7 +195,7 @@ def _silent(
     silent = np.ones(centres.shape, bool)
     place = np.full(features.d_sae, -1)
     place[list(latents)] = np.arange(len(latents))
-    for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), features.n_ctx):
+    for chunk in read_chunks(features.codes, features.n_ctx):
         which = place[chunk.latents]
         kept = (which >= 0) & (chunk.values > 0)
         rows, which = chunk.rows[kept], which[kept]
@@ -205,8 +206,8 @@ def _silent(
 
 
 def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str]) -> Window:
-    values, n_slices = np.asarray(example["values"], np.float64), features.meta["settings"]["n_intervals"]
-    interval = int(np.ceil(min(1.0, values.max() / example.maximum) * n_slices)) - 1
+    values = np.asarray(example["values"], np.float64)
+    interval = int(np.ceil(min(1.0, values.max() / example.maximum) * N_INTERVALS)) - 1
     pieces, marked = tuple(vocab[token] for token in example.tokens), np.flatnonzero(values > 0)
     return Window(pieces, tuple(values.tolist()), tuple(marked.tolist()), interval, int(example.row))
 

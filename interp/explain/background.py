@@ -10,7 +10,7 @@ The sums of weights over the last three, each row in one of them only, estimate 
 first (`FitSample`) estimates how many firings it hits. Memory: at most MAX_ROWS rows of text stay at hand.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,9 +19,10 @@ import scipy.sparse
 from jaxtyping import Bool, Float64, Int64, UInt64
 from numba import njit
 
+from interp.codes.reading import CodeChunk
+from interp.codes.sampling import FiringSampler
 from interp.explain.holding import by_id, n_words, pack, transpose_all
 from interp.explain.predicates import GROWN, KINDS, Text
-from interp.monosemanticity.firings import CodeChunk, FiringSampler
 
 SAMPLE = 512
 """Firings of a latent that propose rules."""
@@ -43,7 +44,7 @@ class FitSample(FiringSampler):
 
     def add(self, chunk: CodeChunk) -> None:
         fit = np.repeat(self._fit[chunk.start : chunk.stop], np.diff(chunk.offsets))
-        super().add(chunk._replace(values=chunk.values * fit))
+        super().add(replace(chunk, values=chunk.values * fit))
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,14 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from numba import njit
 
+from interp.codes.reading import ROWS_PER_CHUNK, CodeChunk, CodeSource, read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.explain.holding import Numbered, TextBits, atom_bits, begins, first_that_hold, pack, popcount, rule_bits
 from interp.explain.predicates import Atom, Rule, Text
-from interp.features.chunks import in_threads
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.monosemanticity.firings import ROWS_PER_CHUNK, CodeChunk, CodeSource, chunks
 from interp.storage.files import Progress, no_progress, ratio
+from interp.storage.processes import in_threads
 
 N_SLICES = 5
 Latents = Float64[np.ndarray, " d_sae"]
@@ -80,7 +80,8 @@ def count_rules(
     def count(arrays: tuple[Any, ...], span: Int64[np.ndarray, " some"]) -> None:
         _count(*(span, *given, *arrays, *counts))
 
-    read = chunks(codes, maxima, text.n_ctx, progress, "scoring explanations", counted)
+    note = "scoring explanations"
+    read = read_chunks(codes, text.n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
     with ThreadPoolExecutor(threads) as pool:
         for arrays in in_threads(partial(_chunk_arrays, text, half, counted, codes.d_sae), read, 1):
             for _ in pool.map(partial(count, arrays), spans):

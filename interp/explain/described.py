@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int64
 from torch import Tensor
 
+from interp.codes.reading import CodeSource, check_codes, read_chunks
 from interp.explain.background import Background, FitSample
 from interp.explain.counting import count_rules
 from interp.explain.explanations import Explanations, choose
@@ -30,7 +31,6 @@ from interp.explain.search import candidates
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.monosemanticity.evidence import Evidence
-from interp.monosemanticity.firings import CodeSource, check_codes, chunks
 from interp.storage.files import Progress, no_progress
 
 SHOWN = 8
@@ -120,7 +120,8 @@ def explain(
     counted = first_windows(text.tokens)
     if sample is None:
         sample = FitSample(n, text.n_ctx, half, seed)
-        for chunk in chunks(codes, maxima, text.n_ctx, progress, "sampling firings to explain", counted):
+        note = "sampling firings to explain"
+        for chunk in read_chunks(codes, text.n_ctx, maxima=maxima, counted=counted, progress=progress, note=note):
             sample.add(chunk)
     of_sense, sampled = _checked(senses, codes)
     in_fit = [rows[half[rows // text.n_ctx]] for rows in sampled]

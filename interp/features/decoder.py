@@ -12,8 +12,8 @@ The direct path from a hook to the logits, of any model that shows its unembeddi
 That is the mean gradient of what the norm puts out along d, s held fixed. What later layers do is not in it, nor what
 comes behind the unembedding (a soft cap, a bias).
 
-Listed are the tokens that occur in the text at least `ScanConfig.min_occurrences` times: a model was hardly taught
-those that never do, so they have the largest effects of all, and what they say can be seen nowhere. The mean is over
+Listed are the tokens that occur in the text: a model was hardly taught those that never do, so they have the largest
+effects of all, and what they say can be seen nowhere. The mean is over
 the whole vocabulary, so that an effect is the same number whatever text is scanned. How the effects on those tokens are
 spread is kept as counts in N_LOGIT_BINS bins of equal width. With P the tokens that follow the firings, each weighted
 by its activation, and U the text's unigrams:
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_model
-from interp.features.chunks import Rows
+from interp.features.scan_input import Rows
 from interp.features.token_counts import TokenCounts
 
 N_LOGIT_BINS = 40
@@ -114,14 +114,14 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
 
 
 @torch.no_grad()
-def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None, rows: Rows) -> dict[str, Any]:
+def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: Rows) -> dict[str, Any]:
     """Columns of the features table for some latents; none where there is no path to the logits. `following` counts the
-    tokens behind the firings; None where they were not counted."""
+    tokens behind the firings."""
     if path.directions is None or path.W_U is None:
         return {}
     effects = path.directions[latents] @ path.W_U
     effects -= effects.mean(1, keepdim=True)
-    shown = torch.from_numpy(np.flatnonzero(rows.unigrams[: effects.shape[1]] >= rows.config.min_occurrences))
+    shown = torch.from_numpy(np.flatnonzero(rows.unigrams[: effects.shape[1]] > 0))
     k = min(rows.config.n_logits, len(shown))
     columns: dict[str, Any] = {}
     for side in ("top", "bottom"):
@@ -130,8 +130,6 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts | None
         columns |= {f"{side}_{name}": list(tensor.numpy()) for name, tensor in found.items()}
     spread = (torch.histc(own[shown], N_LOGIT_BINS) for own in effects)
     columns["logit_counts"] = [counts.int().numpy() for counts in spread]
-    if following is None:
-        return columns
     n_next, share, auroc = _follow(effects.numpy(), np.stack(columns["top_logit_tokens"]), rows.unigrams, *following)
     return columns | {"top_logit_next": list(n_next), "top_logit_next_share": list(share), "next_auroc": auroc}
 

@@ -1,6 +1,6 @@
 """Where a latent fires: its strongest firings, a fair sample of each slice of its range, each window of text once.
 
-    interval of z = ceil(z / max * n_intervals) - 1        equal slices of (0, max], 0 = the weakest
+    interval of z = ceil(z / max * N_INTERVALS) - 1        equal slices of (0, max], 0 = the weakest
 
 The strongest are the firings of the largest z, ties going to the earlier row; from each interval those with the
 smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that no chunking can change. Either
@@ -29,11 +29,15 @@ import pyarrow as pa
 from jaxtyping import Bool, Int
 from numba import njit
 
-from interp.features.chunks import Columns, Rows
 from interp.features.firing import FiringStatistics
+from interp.features.scan_input import Columns, Rows
 from interp.storage.files import splitmix64
 
 BEFORE, AFTER = 11, 4
+SHOWN_BEFORE, SHOWN_AFTER = 20, 11
+"""Tokens shown on both sides of an example's firing token: two lines of a page."""
+N_INTERVALS = 5
+"""Equal slices of (0, max]: enough to see whether weak firings mean what strong ones do."""
 MAX_WINDOWS = 1 << 21
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)
@@ -53,7 +57,7 @@ class Examples(NamedTuple):
 
 def pick_examples(columns: Columns, firing: FiringStatistics, rows: Rows) -> Examples:
     config, text = rows.config, (rows.tokens.reshape(-1), rows.n_ctx)
-    sizes = config.n_intervals, config.n_top, config.n_per_interval
+    sizes = N_INTERVALS, config.n_top, config.n_per_interval
     return Examples(*_pick(*columns, firing.maxima, *text, np.uint64(config.seed), *sizes))
 
 
@@ -69,19 +73,18 @@ def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np
 
 def example_table(examples: Examples, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, Any]:
     """The table `examples`: the kept firings in their windows."""
-    config = rows.config
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
     latent = np.concatenate([t_latent, s_latent])
     at = np.concatenate([x[x >= 0] for x in (examples.top, examples.sample)])
     top_values = columns.values[at[: len(t_latent)]].astype(np.float64)
-    top_interval = np.ceil(top_values * config.n_intervals / firing.maxima[t_latent]).astype(np.int32) - 1
+    top_interval = np.ceil(top_values * N_INTERVALS / firing.maxima[t_latent]).astype(np.int32) - 1
     order = latent.argsort(kind="stable")
     latent, at = latent[order], at[order]
     row, flat = columns.rows[at], rows.tokens.reshape(-1)
     first = row - row % rows.n_ctx
-    start = np.maximum(row - config.window_before, first)
-    lengths = np.minimum(row + config.window_after + 1, first + rows.n_ctx) - start
+    start = np.maximum(row - SHOWN_BEFORE, first)
+    lengths = np.minimum(row + SHOWN_AFTER + 1, first + rows.n_ctx) - start
     offsets = np.concatenate([[0], lengths.cumsum()])
     places = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
     values = np.zeros(len(places), np.float32)

@@ -26,11 +26,11 @@ from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.display.cards import card, facts, table
 from interp.features import Feature
-from interp.features.chunks import ScanConfig, fit_half
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
 from interp.features.passes import SCHEMAS
 from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_meta, tensor_digest
+from interp.features.scan_input import ScanConfig, fit_half
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import Progress, open_tensors, read_any_json
 from interp.storage.folders import locked

@@ -20,7 +20,8 @@ import numpy as np
 import scipy.sparse
 from numba import njit
 
-from interp.features.chunks import Chunk, Columns, insert_best
+from interp.codes.reading import CodeChunk
+from interp.features.scan_input import Columns, insert_best
 
 _BINS_PER_OCTAVE = 16
 _SHIFT = 23 - 4  # float32 has 23 bits of mantissa; the upper 4 choose one of 16 bins
@@ -88,14 +89,14 @@ class Coactivation:
         self.n_strong = np.zeros(d_sae, np.int64)
         self.counts = np.zeros((last - first, d_sae), np.uint32)
 
-    def add(self, chunk: Chunk) -> None:
-        if self.strongest is not None:
+    def add(self, chunk: CodeChunk) -> None:
+        if self.strongest is None:
+            by_row, by_latent = chunk.by_row, chunk.by_latent
+        else:
             codes = chunk.by_row
-            bits = codes.data.view(np.uint32)
-            offsets, latents = _keep_strongest(codes.indptr, codes.indices, bits, self.strongest)
-            kept = scipy.sparse.csr_matrix((np.zeros(len(latents), np.float32), latents, offsets), codes.shape)
-            chunk = Chunk(chunk.start, kept)
-        by_row, by_latent = chunk.by_row, chunk.by_latent
+            offsets, latents = _keep_strongest(codes.indptr, codes.indices, codes.data.view(np.uint32), self.strongest)
+            by_row = scipy.sparse.csr_matrix((np.zeros(len(latents), np.float32), latents, offsets), codes.shape)
+            by_latent = by_row.tocsc()
         self.n_strong += np.diff(by_latent.indptr)
         _count_pairs(self.first, by_latent.indptr, by_latent.indices, by_row.indptr, by_row.indices, self.counts)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from interp.features.chunks import Columns, Rows
 from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
+from interp.features.scan_input import Columns, Rows
 from interp.storage.files import ratio
 from interp.storage.processes import slices
 

@@ -5,7 +5,7 @@
    side, and are written in order.
 
 Of the text's length are in memory its tokens (4 bytes each, and 2 for their labels), and of the latent that fires most
-its firings (12 bytes each); all else is bounded by `ScanConfig` (`analyses/bench/memory.py`).
+its firings (12 bytes each); all else is bounded by CHUNK_ENTRIES and `_PAIRS_MB` (`analyses/bench/memory.py`).
 
 The passes read codes, not activations, so they need neither model nor dictionary. Very many latents take further passes
 for their pairs. The codes that are laid out take 12 bytes a firing, in a folder that goes when the tables are whole.
@@ -22,20 +22,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from interp.features.chunks import ColumnFiles, Columns, Rows, ScanConfig, in_threads, latent_blocks
 from interp.features.decoder import Decoder, logit_columns, neighbour_tables
 from interp.features.examples import example_table, interval_table, pick_examples
 from interp.features.firing import Coactivation, FiringStatistics
 from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
+from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, Rows, ScanConfig, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
 from interp.storage.files import atomic
+from interp.storage.processes import in_threads
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""
 Tables = dict[str, dict[str, Any]]
 
+_PAIRS_MB = 256
+"""Memory for the counts of pairs, 4 bytes for each two latents; what is over takes a further pass."""
 _EXACT_D_SAE, _EXACT_L0 = 8192, 64
-_DEFAULT_STRONGEST = 16
+"""Up to so many latents, and firings a row on average, co-activation counts all pairs."""
+_STRONGEST = 16
+"""Above either, it counts those among this many strongest latents of a row."""
 _MAX_LATENTS = 256
 """Described at a time: `ColumnFiles.read` numbers them by a byte."""
 
@@ -97,8 +102,8 @@ def write_tables(rows: Rows, labels: LabelSets | None, decoder: Decoder, folder:
 def _pair_tables(rows: Rows, columns: ColumnFiles, advance: Advance) -> Iterator[dict[str, Any]]:
     """The table of co-activations, in pieces. The first pass fills `columns` too."""
     config, d_sae, n_read = rows.config, rows.codes.d_sae, lambda n: advance(n, "counting firings")
-    cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
-    strongest = config.strongest or (None if cheap else _DEFAULT_STRONGEST)
+    is_cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
+    strongest = None if is_cheap else _STRONGEST
     blocks = _pair_blocks(config, d_sae)
     if not blocks:
         rows.feed(columns.add, advance=n_read)
@@ -114,7 +119,7 @@ def _latent_tables(
     """The tables of each block of latents, in order."""
     n_rows, d_sae = rows.tokens.size, files.d_sae
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
-    blocks = latent_blocks(files.n_active, max_latents, rows.config.chunk_entries // 4)
+    blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
     described = in_threads(
         lambda block: _describe(files.read(*block), rows, labels, decoder), blocks, torch.get_num_threads()
     )
@@ -144,7 +149,7 @@ def _describe(columns: Columns, rows: Rows, labels: LabelSets | None, decoder: D
         "token_entropy": own["entropy"],
         "n_tokens": own["n_tokens"],
         **{name: column[latents] for name, column in decoder.norms.items()},
-        **logit_columns(decoder.logits, latents, counts.get(1), rows),
+        **logit_columns(decoder.logits, latents, counts[1], rows),
     }
     if labels is not None:
         tables["labels"] = label_table(labels, columns, firing, rows)
@@ -154,7 +159,7 @@ def _describe(columns: Columns, rows: Rows, labels: LabelSets | None, decoder: D
 
 def _pair_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
     """Latents first .. last whose counts with all others fit into the buffer; none if no pairs are asked for."""
-    size = max(1, (config.buffer_mb << 20) // (4 * d_sae))
+    size = max(1, (_PAIRS_MB << 20) // (4 * d_sae))
     return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)] if config.n_coactivations else []
 
 

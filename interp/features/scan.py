@@ -25,10 +25,10 @@ from typing_extensions import TypedDict
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary
-from interp.features.chunks import Rows, ScanConfig
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.passes import SCHEMAS, n_passes, write_tables
+from interp.features.scan_input import Rows, ScanConfig
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import Progress, digest, no_progress, read_json, write_json, write_tensors
 from interp.storage.folders import MANIFEST, verify, write_manifest

@@ -1,6 +1,6 @@
 """Which tokens a latent fires on, which stand before them, and which follow; and how concentrated they are.
 
-For each latent, token and offset o in -n_before .. n_after: the firings whose token at that offset is this one, how
+For each latent, token and offset o in -n_before .. N_AFTER: the firings whose token at that offset is this one, how
 many of them lie in the fit half, and their activation mass. With n_t firings that have token t at the offset,
 N = Σ n_t, P_t = n_t / N and the text's unigrams U_t:
 
@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from interp.features.chunks import Columns, Rows, insert_best
 from interp.features.firing import FiringStatistics
+from interp.features.scan_input import Columns, Rows, insert_best
 
+N_AFTER = 1
+"""Tokens behind the firing one that are counted: the next one shows whether what a latent promotes follows."""
 _SMALL = 1024
 _MEASURES = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top_share")
 
@@ -38,7 +40,7 @@ def count_tokens(columns: Columns, firing: FiringStatistics, rows: Rows) -> dict
     """For each offset, of the tokens that stand so many places behind the firing ones; before them, if negative."""
     fired = columns.offsets, columns.rows, columns.values, 1 / firing.mass_steps
     text = rows.tokens.reshape(-1), rows.n_ctx, rows.fit, rows.vocab_size
-    offsets = range(-rows.config.n_before, rows.config.n_after + 1)
+    offsets = range(-rows.config.n_before, N_AFTER + 1)
     return {offset: TokenCounts(*_count(*fired, *text, offset)) for offset in offsets}
 
 

@@ -38,12 +38,12 @@ import scipy.sparse
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from interp.codes.reading import CodeChunk, read_chunks
 from interp.explain.vocabulary import plain_strings
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import scanned
 from interp.metrics.twins import best_correlations
-from interp.monosemanticity.firings import CodeChunk, chunks
 
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
@@ -105,7 +105,7 @@ def best_token_concentration(features: FeatureStore) -> Values:
 def token_share(features: FeatureStore) -> Values:
     """Reads the codes."""
     words = WordMass(features.tokens, features.vocab, features.d_sae)
-    for chunk in chunks(features.codes, np.ones(features.d_sae, np.float32), 1):
+    for chunk in read_chunks(features.codes):
         words.add(chunk)
     return words.largest_share
 

@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.codes.reading import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
@@ -41,7 +42,6 @@ from interp.features.scan import check_labelled, labels_digest, scanned
 from interp.metrics.measures import MEASURES, Null, Values, column
 from interp.metrics.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale, null_scale
 from interp.monosemanticity.evidence import Evidence
-from interp.monosemanticity.firings import CodeChunk
 
 UNITS = 512
 """Latents that are shifted; enough for the null, since latents are pooled."""
@@ -88,7 +88,7 @@ class SampledCodes:
         tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
         codes = SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
-        config = {name: features.meta["settings"][name] for name in ("n_before", "n_after")}
+        config = {"n_before": features.meta["settings"]["n_before"]}
         config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
         options: dict[str, Any] = {"labels": masks, "settings": ScanConfig(n_tokens=1, n_logits=1, **config)}
         return FeatureStore.from_codes(features.tokens, codes, folder, vocab=features.vocab, **options)

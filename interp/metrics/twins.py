@@ -24,7 +24,7 @@ meaning that a narrow dictionary splits differently each time is not.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -33,9 +33,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
+from interp.codes.reading import ROWS_PER_CHUNK, CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.monosemanticity.firings import ROWS_PER_CHUNK, CodeSource
 from interp.storage.files import Progress, no_progress, ratio
 
 BUFFER_MB = 256
@@ -177,11 +177,6 @@ def _sums_of(
                 list(pool.map(partial(_add_products, *arrays), *parts))
         advance(stop)
     return JointSums(latents, n, moments[0], moments[1], products)
-
-
-def encoded_rows(codes: Any, start: int, stop: int) -> Bool[Tensor, " row"]:
-    """Codes in memory are of every row."""
-    return codes.present(start, stop) if hasattr(codes, "present") else torch.ones(stop - start, dtype=torch.bool)
 
 
 def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:

@@ -25,14 +25,16 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 from numpy.random import Generator as Random
 
+from interp.codes.reading import CodeChunk, CodeSource, read_chunks
+from interp.codes.sampling import FiringSampler
 from interp.features.examples import first_windows
 from interp.metrics.null_scale import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.monosemanticity import cohesion
 from interp.monosemanticity.contexts import fit_contexts
-from interp.monosemanticity.firings import CodeChunk, CodeSource, FiringSampler, Listener, PairSummer, chunks
+from interp.monosemanticity.firings import Listener, PairSummer
 from interp.monosemanticity.senses import FIRINGS_PER_SLICE, SLICES, HasOne, Measured, SampledFirings, measure_latents
 from interp.monosemanticity.views import Views, fit_views
-from interp.storage.files import Progress
+from interp.storage.files import Progress, no_progress
 
 COHERENCES = ("context_coherence", "token_coherence")
 NAMES = (*COHERENCES, *cohesion.NAMES)
@@ -115,7 +117,9 @@ def collect_evidence(
     summers = [PairSummer(codes.d_sae, partial(_embed, views, shift), per_group, n_blocks=2) for shift in (0, *shifts)]
     sampler = FiringSampler(codes.d_sae, SLICES, FIRINGS_PER_SLICE, seed, per_group)
     hearing = [*listeners, *(summer.add for summer in summers), sampler.add]
-    _read(chunks(codes, maxima, per_group, progress, "reading firings", counted), hearing)
+    note = "reading firings"
+    parts = read_chunks(codes, per_group, maxima=maxima, counted=counted, progress=progress or no_progress, note=note)
+    _read(parts, hearing)
     sums = [summer.result() for summer in summers]
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
     sampled = SampledFirings(views, rows, shares, per_group, sampler.count / max(counted.sum(), 1))

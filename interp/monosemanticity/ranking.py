@@ -51,6 +51,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int
 
+from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
 from interp.codes.sparse_codes import is_faint
 from interp.explain import FitSample, describe
 from interp.features.feature_store import FeatureStore
@@ -61,7 +62,7 @@ from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scal
 from interp.metrics.twins import check_twin
 from interp.monosemanticity.calibration import Calibration, LearntFit, learnt_evidence
 from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
-from interp.monosemanticity.firings import CodeSource, FiringFacts, Listener, check_codes, count_firings
+from interp.monosemanticity.firings import Listener
 from interp.monosemanticity.verdicts import UNTESTED, Ranking, evidence_rows, verdict_columns
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress

@@ -17,13 +17,15 @@ result: then results do not depend on the number of threads.
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -204,6 +206,17 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
     for helper in joined:
         helper.result()
     return [results[i] for i in range(len(pieces))]
+
+
+def in_threads(work: Callable[[Any], Result], items: Iterable[Any], n_threads: int) -> Iterator[Result]:
+    """work(item) of each item, in order; as many are made ahead as there are threads."""
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting = (pool.submit(work, item) for item in items)
+        ahead = deque(islice(waiting, n_threads))
+        while ahead:
+            result = ahead.popleft().result()
+            ahead.extend(islice(waiting, 1))
+            yield result
 
 
 def _leave() -> None:

@@ -1,37 +1,36 @@
-"""What a scan reads: its settings, and the codes of a token set in chunks of whole sequences and by latent.
+"""What a scan reads: its settings, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
-Out: `Rows.feed` shows each `Chunk` in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents at
-     a time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its sums run in
+Out: `Rows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents at a
+     time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its sums run in
      token order, and no result depends on how the rows were cut into chunks.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
 from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
 from interp.codes.code_store import REMEDY, CodeStore
+from interp.codes.reading import CodeChunk, read_chunks
 
-_MOST = {"seed": 2**31 - 1, "chunk_entries": 1 << 30, "buffer_mb": 1 << 20, "n_before": 100, "n_after": 100}
-"""What is kept of a latent is kept in memory; other fields end at 10,000."""
-_AT_LEAST_1 = ("n_intervals", "n_tokens", "n_logits", "chunk_entries", "buffer_mb")
+CHUNK_ENTRIES = 1 << 22
+"""Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""
+_MOST = {"seed": 2**31 - 1, "n_before": 100}
+"""The counts of what is kept of a latent end at 10,000: it is kept in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
-    """What is kept of each latent, and how much memory the counting may take.
+    """What is kept of each latent.
 
     Measures need only the counts: n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0 leave out the tables
     of examples, of co-activating and of neighbouring latents, which take most of a scan's time.
@@ -39,48 +38,30 @@ class ScanConfig:
 
     n_top: int = 20
     """Strongest firings kept as examples."""
-    n_intervals: int = 5
-    """Equal slices of (0, max]."""
     n_per_interval: int = 10
-    """Firings sampled from each interval as examples."""
-    window_before: int = 20
-    window_after: int = 11
-    """Tokens shown on both sides of an example's firing token."""
+    """Firings sampled from each interval of a latent's range as examples."""
     n_before: int = 3
-    n_after: int = 1
-    """How many tokens before and behind the firing token are counted. Without one behind, it is not known whether the
-    tokens follow that a latent promotes."""
+    """How many tokens before the firing token are counted, beside that token and the one behind it."""
     n_tokens: int = 20
     """Most frequent tokens kept for each latent and offset."""
     n_logits: int = 10
     """Tokens of the largest and of the smallest logit effects kept."""
-    min_occurrences: int = 1
-    """Of a token in the text, for it to be among those; 0: any of the vocabulary."""
     n_neighbours: int = 10
+    """Latents of the nearest decoder directions kept."""
     n_coactivations: int = 10
-    strongest: int | None = None
-    """Co-activation counts pairs among this many strongest latents of a row. None: among all, if there are at most 8192
-    latents and 64 firings a row on average; else among 16."""
+    """Latents that fire together with a latent kept."""
     seed: int = 0
-    chunk_entries: int = 1 << 22
-    """Firings read at a time, in whole sequences; about 100 bytes each."""
-    buffer_mb: int = 256
-    """Memory for the counts of pairs, 4 bytes for each two latents. What is over takes a further pass."""
+    """Draws the samples of firings."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
-            if value is None and name == "strongest":
-                continue
             most = _MOST.get(name, 10_000)
             if type(value) is not int or value > most:
                 raise ValueError(f"{name}={value!r} must be a whole number, at most {most:,}")
-            if name == "strongest" and value < 2:
-                raise ValueError(f"strongest={value} must be at least 2: pairs are counted among the strongest")
-            if name in _AT_LEAST_1 and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-            if value < 0:
-                raise ValueError(f"{name}={value} must not be negative")
+            least = 1 if name in ("n_tokens", "n_logits") else 0
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
 
 
 class Columns(NamedTuple):
@@ -90,18 +71,6 @@ class Columns(NamedTuple):
     offsets: np.ndarray
     rows: np.ndarray
     values: np.ndarray
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """The codes of some rows; the first of them is the row `start` of the token set."""
-
-    start: int
-    by_row: scipy.sparse.csr_matrix
-
-    @cached_property
-    def by_latent(self) -> scipy.sparse.csc_matrix:
-        return self.by_row.tocsc()
 
 
 @dataclass(frozen=True)
@@ -137,37 +106,21 @@ class Rows:
         """How often each token of the vocabulary occurs in the text."""
         return np.bincount(self.tokens.reshape(-1), minlength=self.vocab_size)
 
-    def feed(self, *accumulators: Callable[[Chunk], None], advance: Callable[[int], None]) -> None:
+    def feed(self, *accumulators: Callable[[CodeChunk], None], advance: Callable[[int], None]) -> None:
         """Show every chunk, in order, to each accumulator; they share nothing, so they run side by side."""
-        size = self.n_ctx * max(1, int(self.config.chunk_entries / (max(self.mean_l0, 1) * self.n_ctx)))
-        chunks = in_threads(self._chunk, [slice(start, start + size) for start in range(0, self.tokens.size, size)], 1)
+        rows_per_chunk = int(CHUNK_ENTRIES / max(self.mean_l0, 1))
         with ThreadPoolExecutor(len(accumulators)) as pool:
-            for chunk in chunks:
+            for chunk in read_chunks(self.codes, self.n_ctx, rows_per_chunk=rows_per_chunk):
+                if len(chunk.activations) and not chunk.activations.min() > 0:
+                    raise ValueError(f"{self.codes.path} is damaged: it has a firing that is not above 0: {REMEDY}")
                 for done in [pool.submit(add, chunk) for add in accumulators]:
                     done.result()
-                advance(chunk.by_row.shape[0])
-
-    def _chunk(self, rows: slice) -> Chunk:
-        chunk = Chunk(rows.start, self.codes[rows].scipy())
-        if chunk.by_row.nnz and not chunk.by_row.data.min() > 0:
-            raise ValueError(f"{self.codes.path} is damaged: it has a firing that is not above 0: {REMEDY}")
-        return chunk
+                advance(chunk.stop - chunk.start)
 
 
 def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
     """Which sequences belong to the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
     return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
-
-
-def in_threads(work: Callable[[Any], Any], items: Iterable[Any], n_threads: int) -> Iterator[Any]:
-    """work(item) of each item, in order; as many are made ahead as there are threads."""
-    with ThreadPoolExecutor(n_threads) as pool:
-        waiting = (pool.submit(work, item) for item in items)
-        ahead = deque(islice(waiting, n_threads))
-        while ahead:
-            made = ahead.popleft().result()
-            ahead.extend(islice(waiting, 1))
-            yield made
 
 
 class ColumnFiles:
@@ -179,7 +132,7 @@ class ColumnFiles:
         self.n_active = np.zeros(d_sae, np.int64)
         self._n_chunks = 0
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: CodeChunk) -> None:
         firings = chunk.by_latent
         starts = np.add(firings.indptr, self.n_active.sum(), dtype=np.int64)
         rows = np.add(firings.indices, chunk.start, dtype=np.int64)

@@ -1,0 +1,137 @@
+"""Codes of any producer, read chunk by chunk: the one reader of all passes over a token set.
+
+In:  codes of rows in token order (row = seq · n_ctx + pos): in memory (`SparseCodes`), on disk (`CodeStore`), or made
+     when they are asked for. Out: `CodeChunk`s, one after the other; while one is worked on, a thread reads the next.
+
+    for chunk in read_chunks(codes, n_ctx):         # whole sequences at a time
+        chunk.rows, chunk.latents, chunk.values     # an entry each
+        chunk.by_row, chunk.by_latent               # scipy matrices of the chunk
+
+A latent fires where z > 0: what is below is read as 0.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float32, Int, Int32, Int64
+from torch import Tensor
+
+from interp.codes.sparse_codes import SparseCodes
+from interp.storage.files import Progress, no_progress
+from interp.storage.processes import in_threads
+
+ROWS_PER_CHUNK = 1 << 16
+
+
+class CodeSource(Protocol):
+    """`SparseCodes` or a `CodeStore`: codes of rows seq * n_ctx + pos, in token order."""
+
+    @property
+    def d_sae(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> SparseCodes: ...
+
+
+@dataclass(frozen=True)
+class CodeChunk:
+    """The codes of some rows that follow one another."""
+
+    start: int
+    """The first row."""
+    offsets: Int64[np.ndarray, " row_plus_1"]
+    latents: Int32[np.ndarray, " nnz"]
+    values: Float32[np.ndarray, " nnz"]
+    """Activations, divided by their latent's maximum where maxima are known; 0 on rows that do not count."""
+    activations: Float32[np.ndarray, " nnz"]
+    d_sae: int
+
+    @property
+    def stop(self) -> int:
+        """The row behind the last."""
+        return self.start + len(self.offsets) - 1
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " nnz"]:
+        """The row of each entry."""
+        return np.repeat(np.arange(self.start, self.stop), np.diff(self.offsets))
+
+    @cached_property
+    def by_row(self) -> scipy.sparse.csr_matrix:
+        """The activations; row 0 is the row `start`."""
+        arrays = (self.activations, self.latents, self.offsets)
+        return scipy.sparse.csr_matrix(arrays, shape=(self.stop - self.start, self.d_sae))
+
+    @cached_property
+    def by_latent(self) -> scipy.sparse.csc_matrix:
+        """The activations of each latent, rows ascending."""
+        return self.by_row.tocsc()
+
+
+class FiringFacts(NamedTuple):
+    maxima: Float32[np.ndarray, " d_sae"]
+    """The largest activation of each latent, 0 where it never fires."""
+    n_active: Int64[np.ndarray, " d_sae"]
+    """Rows on which each latent fires."""
+
+
+def read_chunks(
+    codes: CodeSource,
+    rows_per_group: int = 1,
+    *,
+    rows_per_chunk: int | None = None,
+    maxima: Float32[np.ndarray, " d_sae"] | None = None,
+    counted: Bool[np.ndarray, " row"] | None = None,
+    progress: Progress = no_progress,
+    note: str = "",
+) -> Iterator[CodeChunk]:
+    """The codes in token order, whole groups of rows at a time.
+
+    maxima: of each latent, 0 where it never fires; `values` are then in 0..1. counted: the rows that count, if not all.
+    Progress is told the rows that were worked on, and `note`.
+    """
+    size = max(1, (rows_per_chunk or ROWS_PER_CHUNK) // rows_per_group) * rows_per_group
+    scale = None
+    if maxima is not None:
+        scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
+
+    def read(start: int) -> CodeChunk:
+        part = codes[start : start + size]
+        latents = part.latents.numpy().astype(np.int32, copy=False)
+        offsets, activations = part.offsets.numpy(), np.maximum(part.values.float().numpy(), 0)
+        values = activations if scale is None else activations * scale[latents]
+        if counted is not None:
+            values = values * np.repeat(counted[start : start + size], np.diff(offsets))
+        return CodeChunk(start, offsets, latents, values, activations, codes.d_sae)
+
+    for chunk in in_threads(read, range(0, len(codes), size), 1):
+        yield chunk
+        progress(chunk.stop, len(codes), note)
+
+
+def count_firings(codes: CodeSource) -> FiringFacts:
+    """The maximum and the firings of each latent, by reading the codes. In a feature store they are counted already."""
+    maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
+    for chunk in read_chunks(codes):
+        np.maximum.at(maxima, chunk.latents, chunk.activations)
+        n_active += np.bincount(chunk.latents[chunk.activations > 0], minlength=codes.d_sae)
+    return FiringFacts(maxima, n_active)
+
+
+def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
+    """Raises ValueError where the codes are not of these tokens, or point outside; a store checks its own when read."""
+    if isinstance(codes, SparseCodes):
+        codes.check(tokens.numel())
+    elif len(codes) != tokens.numel():
+        raise ValueError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens")
+
+
+def encoded_rows(codes: Any, start: int, stop: int) -> Bool[Tensor, " row"]:
+    """Which rows of the range were encoded; codes in memory are of every row."""
+    return codes.present(start, stop) if hasattr(codes, "present") else torch.ones(stop - start, dtype=torch.bool)

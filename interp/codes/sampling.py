@@ -1,0 +1,81 @@
+"""A sample of the firings of every latent, drawn in one pass over codes of any producer.
+
+In: chunks of codes. Out: for each latent and slice of its strength, rows on which it fires, drawn uniformly.
+
+Source: the smallest of hashed keys, a bottom-k sample (Cohen & Kaplan 2007). Cost: on one core some 40 ns a firing.
+Failing: of a meaning with a hundredth of the firings there are one or two in the sample.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+from numba import njit
+
+from interp.codes.reading import CodeChunk
+from interp.storage.files import splitmix64
+
+_BLOCK = 16  # keys of which the largest is kept, so that it need not be looked for among all
+
+
+class FiringSampler:
+    """For each latent and slice of (0, 1], a uniform sample of `size` firings, at most one from a group: those with the
+    smallest hash of row and latent, so that it depends on the seed alone. Strengths are codes over their maximum."""
+
+    def __init__(self, d_sae: int, n_slices: int, size: int, seed: int, rows_per_group: int):
+        self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 where a slice has fewer firings
+        # Of all firings, sampled or not: the sum of their strengths, and how many they are.
+        self.mass, self.count = np.zeros((d_sae, n_slices)), np.zeros(d_sae, np.int64)
+        self._keys = np.full((d_sae, n_slices, size), np.inf)
+        self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
+        self._worst = np.full((d_sae, n_slices, 1 + -(-size // _BLOCK)), np.inf)  # the largest key, then of each block
+        self._constants = rows_per_group, np.uint64(seed)
+
+    def add(self, chunk: CodeChunk) -> None:
+        entries = chunk.start, chunk.offsets, chunk.latents, chunk.values
+        _sample(*entries, *self._constants, self.rows, self.mass, self.count, self._keys, self._last, self._worst)
+
+    @property
+    def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
+        """The share of its latent's activation mass that each firing stands for: an equal part of its slice's."""
+        sampled = self.rows >= 0
+        each = self.mass / np.maximum(sampled.sum(2), 1) / np.maximum(self.mass.sum(1, keepdims=True), 1e-30)
+        return sampled * each[:, :, None]
+
+
+_mix = njit(cache=True, nogil=True)(splitmix64)
+
+
+@njit(cache=True, nogil=True)
+def hashed(a: np.uint64, b: np.uint64) -> np.uint64:
+    return _mix(a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0xC4F46BE25A6A6404))
+
+
+@njit(cache=True, nogil=True)
+def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, count, keys, last, worst):
+    n_slices, size = keys.shape[1:]
+    for row in range(len(offsets) - 1):
+        row_seed = hashed(seed, np.uint64(start + row))
+        group = (start + row) // rows_per_group
+        for i in range(offsets[row], offsets[row + 1]):
+            latent, value = latents[i], values[i]
+            if value == 0:
+                continue
+            part = min(n_slices - 1, max(0, int(np.ceil(value * n_slices)) - 1))
+            mass[latent, part] += value
+            count[latent] += 1
+            key = float(hashed(row_seed, np.uint64(latent)) >> np.uint64(11))
+            if key >= worst[latent, part, 0]:
+                continue
+            mine, largest = keys[latent, part], worst[latent, part, 1:]
+            if last[latent, part, 0] == group:
+                place = last[latent, part, 1]
+                if key >= mine[place]:
+                    continue
+            else:
+                first = np.argmax(largest) * _BLOCK
+                place = first + np.argmax(mine[first : first + _BLOCK])
+            mine[place] = key
+            rows[latent, part, place] = start + row
+            last[latent, part, 0], last[latent, part, 1] = group, place
+            own = mine[place - place % _BLOCK :][:_BLOCK]
+            largest[place // _BLOCK] = own[np.argmax(own)]
+            worst[latent, part, 0] = largest[np.argmax(largest)]

@@ -10,11 +10,14 @@ manifest, and `index.html`, a gallery of them all. The quality table is written 
 
 import argparse
 import html
-from collections.abc import Iterator
-from itertools import chain
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from analyses.record import check_run
@@ -28,7 +31,17 @@ from interp.storage.files import write_json, write_text
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
 """Latents drawn on their own, where none is named."""
-Drawn = Iterator[tuple[str, go.Figure]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What figures are drawn from: each figure all of whose required parameters are among the names here."""
+
+    named: Mapping[str, Any]
+    suffix: str = ""
+    """Of the figure's name."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments; only figures that take all of them are drawn."""
 
 
 def main(arguments: list[str] | None = None) -> Path:
@@ -52,86 +65,86 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 def drawn(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figure]:
-    """By name, all that the run has the results for; `latents` on their own."""
-    return dict(chain(of_training(run), of_latents(run), of_ranking(run), of_one(run, latents, width)))
+    """By name, every figure that the run has the results for; `latents` on their own."""
+    found = {}
+    for results in results_of(run, latents, width):
+        for noun, draw in figures.all_figures().items():
+            parameters = inspect.signature(draw).parameters
+            required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+            if required <= results.named.keys() and results.options.keys() <= parameters.keys():
+                named = {name: value for name, value in results.named.items() if name in parameters}
+                found[f"{noun}_{results.suffix}".rstrip("_")] = draw(**named, **results.options)
+    return found
 
 
-def of_training(run: Run) -> Drawn:
-    """What the model and the dictionary learnt, and what the dictionary keeps."""
+def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Results]:
+    """The results of a run by the names that figures have for them."""
     for stage in ("model", "sae"):
         if (run.path / stage / "metrics.jsonl").is_file():
-            yield f"training_{stage}", figures.training(run.path / stage)
-    if run.manifest("quality"):
-        yield "quality", figures.quality(run.quality)
-
-
-def of_latents(run: Run) -> Drawn:
-    """All latents, by what the scan counted."""
+            yield Results({"run": run.path / stage}, stage)
     store, table = run.features, run.features.table()
-    yield "density", figures.density_histogram(table)
-    neurons = {"neurons": run.neurons.table()} if run.manifest("neurons") else {}
-    if neurons:
-        yield "density_beside_neurons", figures.density_histogram({"latents": table, **neurons})
+    whole: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
+    if run.manifest("quality"):
+        whole["quality_table"] = run.quality
+    if run.manifest("concepts") and len(run.concepts):
+        whole |= {"concepts": run.concepts, "n_tokens": int(store.meta.get("n_tokens", store.tokens.numel()))}
+    if run.manifest("ranking"):
+        ranking = run.ranking.drop(columns="max", errors="ignore").merge(table[["latent", "max"]], on="latent")
+        whole["ranking"] = ranking
+        yield Results({"ranking": ranking}, "max", {"score": "max"})
+        if store.W_dec is not None:
+            whole["points"] = on_the_map(store, ranking)
+            yield Results({"points": whole["points"]}, "density", {"colour": "density"})
+    if run.manifest("nulls"):
+        whole |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
+    yield Results(whole)
+    if run.manifest("neurons"):
+        yield Results({"features": {"latents": table, "neurons": run.neurons.table()}}, "beside_neurons")
+    yield from cosines_of(run)
+    for latent in latents or shown_latents(run):
+        yield Results(results_of_latent(store, latent, width), f"latent_{latent}")
+
+
+def cosines_of(run: Run) -> Iterator[Results]:
+    """Cosines of directions, each beside those that chance gives where there are any."""
+    store, table = run.features, run.features.table()
     if table["enc_dec_cosine"].notna().any():
         cosines = {"encoder and decoder": table["enc_dec_cosine"]}
-        yield "encoder_decoder", figures.cosine_histogram(cosines, title="Encoder against decoder")
+        yield Results({"cosines": cosines}, "encoder_decoder", {"title": "Encoder against decoder"})
     if store.W_dec is not None:
         nearest = store.table("neighbours").query("rank == 0")["cosine"]
         cosines = {"nearest latent": nearest, "random directions": by_chance(*store.W_dec.shape)}
-        yield "nearest_latent", figures.cosine_histogram(cosines, null="random directions")
+        yield Results({"cosines": cosines}, "nearest_latent", {"null": "random directions"})
     if run.manifest("nulls"):
         twins = run.nulls.twins
         cosines = {"twin seed": twins["cosine"], "frozen decoder": twins["frozen_cosine"]}
         title = "Nearest latent of another seed"
-        yield "twin_seed", figures.cosine_histogram(cosines, null="frozen decoder", title=title)
-    yield "coactivation", figures.coactivation_heatmap(store.table("coactivations"))
-    if run.manifest("concepts") and len(run.concepts):
-        yield "concept_scatter", figures.concept_scatter(run.concepts)
-        yield "concept_dots", figures.concept_dots(run.concepts)
-        scanned = int(store.meta.get("n_tokens", store.tokens.numel()))
-        yield "concept_frequency", figures.concept_frequency(run.concepts, n_tokens=scanned)
+        yield Results({"cosines": cosines}, "twin_seed", {"null": "frozen decoder", "title": title})
 
 
-def of_ranking(run: Run) -> Drawn:
-    """Verdicts and scores, beside their nulls where the run has them."""
-    if not run.manifest("ranking"):
-        return
-    facts = run.features.table()[["latent", "max"]]
-    table = run.ranking.drop(columns="max", errors="ignore").merge(facts, on="latent")
-    yield "scores", figures.score_distributions(table)
-    yield "coherence_density", figures.coherence_density(table)
-    yield "max_density", figures.coherence_density(table, score="max")
-    yield "rules", figures.precision_recall(table)
-    if run.manifest("nulls"):
-        yield "verdicts", figures.verdict_shares(run.nulls.shares)
-        yield "scores_beside_nulls", figures.scores_beside_nulls(run.nulls.verdicts)
-    W_dec = run.features.W_dec
-    if W_dec is not None:
-        fires = table[table["n_active"] > 0].sort_values("latent", ignore_index=True)
-        points = decoder_layout(np.asarray(W_dec, np.float32)[fires["latent"]])
-        fires = fires.assign(x=points[:, 0], y=points[:, 1])
-        yield "decoder_map", figures.decoder_map(fires)
-        yield "decoder_map_density", figures.decoder_map(fires, colour="density")
+def on_the_map(store: FeatureStore, ranking: pd.DataFrame) -> pd.DataFrame:
+    """The rows of latents that fire, with the coordinates of their decoder directions."""
+    fires = ranking[ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
+    points = decoder_layout(np.asarray(store.W_dec, np.float32)[fires["latent"]])
+    return fires.assign(x=points[:, 0], y=points[:, 1])
 
 
-def of_one(run: Run, latents: list[int], width: str | float) -> Drawn:
-    """Single latents: how strongly they fire, what they write, where they fire."""
-    store: FeatureStore = run.features
-    if not latents:
-        latents = run.ranking["latent"].head(N_LATENTS).tolist() if run.manifest("ranking") else [0]
-    histograms, intervals, examples = (store.table(name) for name in ("histograms", "intervals", "examples"))
-    for latent in latents:
-        feature = store[latent]
-        if not feature.facts.n_active:
-            continue
-        yield (
-            f"latent_{latent}_activations",
-            figures.activation_histogram(histograms, latent=latent, intervals=intervals[intervals["latent"] == latent]),
-        )
-        if feature.facts.top_logit_tokens is not None:
-            yield f"latent_{latent}_logits", figures.logit_bars(feature.facts, store.vocab)
-        own = examples[(examples["latent"] == latent) & (examples["kind"] == "top")].sort_values("rank")
-        yield f"latent_{latent}_text", figures.example_text(own, store.vocab, width=width, latent=latent)
+def shown_latents(run: Run) -> list[int]:
+    return run.ranking["latent"].head(N_LATENTS).tolist() if run.manifest("ranking") else [0]
+
+
+def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> dict[str, Any]:
+    """How strongly a latent fires, what it writes, and where; nothing of one that never fires."""
+    facts = store[latent].facts
+    if not facts.n_active:
+        return {}
+    histogram, intervals, examples = (
+        rows[rows["latent"] == latent] for rows in map(store.table, ("histograms", "intervals", "examples"))
+    )
+    strongest = examples[examples["kind"] == "top"].sort_values("rank")
+    results = dict(latent=latent, histogram=histogram, intervals=intervals, examples=strongest, width=width)
+    results["vocab"] = store.vocab
+    return results if facts.top_logit_tokens is None else results | {"feature": facts}
 
 
 def by_chance(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -20,10 +20,10 @@ from analyses.essay.chat_models import (
     stage,
     watched_steps,
 )
+from analyses.essay.figures.crosscoders import relative_norms
 from analyses.essay.model_diffs_measures import best_f1
 from analyses.essay.posttraining import Responses
 from analyses.essay.preference_models import gold, make_pairs, win_rate
-from interp.figures.comparisons import relative_norms
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ import plotly.graph_objects as go
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
+from analyses.claims import circuit_figures
+from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.figures.one_latent import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
@@ -100,10 +102,11 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.decoder_map(ranking, colour="density"),
         figures.cosine_histogram({"twin": [0.1, 0.9], "chance": [0.1, 0.2]}, null="chance"),
         figures.coactivation_heatmap(pd.DataFrame({"latent": [0, 1], "other": [1, 2], "jaccard": [0.5, 0.2]})),
-        figures.sparsity_fidelity({"TopK": QUALITY}),
         figures.steering(DOSES),
         figures.steering({"a": DOSES.assign(concept=0.1), "b": DOSES.assign(concept=0.2)}),
-        figures.steering_scores(pd.DataFrame({"output": [0.1, 0.2], "input": [0.3, 0.2], "success": [0.2, 0.1]})),
+        circuit_figures.steering_scores(
+            pd.DataFrame({"output": [0.1, 0.2], "input": [0.3, 0.2], "success": [0.2, 0.1]})
+        ),
         figures.scores_beside_nulls(ranking.assign(dictionary="SAE")),
         figures.loss_in_words(LOSSES),
     ]
@@ -292,14 +295,14 @@ def test_scores_of_any_world_are_compared_the_best_on_top():
         rows = [(name, value, value - 0.1, value + 0.05) for name, value in auroc.items()]
         return pd.DataFrame(rows, columns=["score", "auroc", "auroc_low", "auroc_high"])
 
-    drawn = figures.score_comparison({"A": table(core=0.9, token_set=0.6), "B": table(token_set=0.7, twin_cosine=0.8)})
+    drawn = score_comparison({"A": table(core=0.9, token_set=0.6), "B": table(token_set=0.7, twin_cosine=0.8)})
     assert list(drawn.layout.yaxis.categoryarray) == ["token set", "twin cosine", "core"]
     points = {(world.name, score): x for world in drawn.data for score, x in zip(world.y, world.x, strict=True)}
     assert points == {("A", "core"): 0.9, ("A", "token set"): 0.6, ("B", "token set"): 0.7, ("B", "twin cosine"): 0.8}
     assert list(drawn.data[1].error_x.array) == pytest.approx([0.05, 0.05])
     assert list(drawn.data[1].error_x.arrayminus) == pytest.approx([0.1, 0.1])
     with pytest.raises(ValueError, match="auroc_low"):
-        figures.score_comparison({"A": table(core=0.9).drop(columns="auroc_low")})
+        score_comparison({"A": table(core=0.9).drop(columns="auroc_low")})
 
 
 def test_verdict_shares_are_dots_with_intervals_a_panel_a_verdict():

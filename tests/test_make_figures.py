@@ -12,11 +12,14 @@ from interp.figures.print_layout import MIN_FONT, for_print
 def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, tmp_path):
     out = make_figures.main([str(tiny_run.path), "--out", str(tmp_path / "figures"), "--formats", "html"])
     names = {file.stem for file in out.glob("*.html")} - {"index"}
-    assert {"training_sae", "density", "verdicts", "concept_dots", "decoder_map", "coactivation", "twin_seed"} <= names
-    assert any(re.fullmatch(r"latent_\d+_text", name) for name in names)
+    whole = {"density_histogram", "verdict_shares", "concept_dots", "decoder_map", "coactivation_heatmap", "quality"}
+    parts = {"training_sae", "cosine_histogram_twin_seed", "decoder_map_density", "coherence_density_max"}
+    assert whole | parts <= names
+    for noun in ("example_text", "logit_bars", "activation_histogram"):
+        assert any(re.fullmatch(rf"{noun}_latent_\d+", name) for name in names)
     page = (out / "index.html").read_text()
     assert all(f'href="{name}.html"' in page for name in names) and "http" not in page
-    manifest = json.loads((out / "verdicts.html.json").read_text())
+    manifest = json.loads((out / "verdict_shares.html.json").read_text())
     assert manifest["made_from"]["seed"]["sae"] == tiny_run.config.sae.seed
     assert set(manifest["made_from"]["stages"]) >= {"corpus", "sae", "nulls"} and manifest["made_from"]["config_sha256"]
     assert (out / "quality.tex").read_text().startswith(r"\begin{tabular}")

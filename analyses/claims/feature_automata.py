@@ -17,10 +17,11 @@ from typing import Any
 
 import pandas as pd
 
+from analyses.claims import circuit_figures
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized, telling_tokens
 from analyses.claims.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
-from interp import figures, scan_features
+from interp import scan_features
 from interp.effects import automaton
 
 KINDS = {"loop": ("latent", "effect", "lift"), "cycle": ("latent", "other", "effect", "lift")}
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     loops, cycles = (table_of(found[0], kind) for kind in KINDS)
     cycles = cycles[~cycles["latent"].duplicated() & ~cycles["other"].duplicated()]  # one of a latent in the figure
     names = {int(latent): name for latent, name in found[0]["names"].items()}
-    results = record.finish([claim(found)], {"automaton": figures.automaton(loops, cycles, names=names)})
+    results = record.finish([claim(found)], {"automaton": circuit_figures.automaton(loops, cycles, names=names)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 

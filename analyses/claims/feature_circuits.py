@@ -26,10 +26,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analyses.claims import circuit_figures
 from analyses.claims.compared_dictionaries import TINY, Sizes, activations, studied_run, telling_tokens
 from analyses.claims.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval, options
-from interp import FeatureStore, Run, TopKConfig, figures, scan_features, train_sae
+from interp import FeatureStore, Run, TopKConfig, scan_features, train_sae
 from interp.codes.sparse_codes import Dictionary
 from interp.compare import MIN_FIRED
 from interp.effects import feature_edges, feature_effects
@@ -78,7 +79,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     first = found["residual stream", setting.seeds[0]]
     edges = pd.DataFrame({name: first[f"shown_{name}"] for name in ("upstream", "downstream", "effect")})
     names = {(side, int(latent)): name for side, of in first["names"].items() for latent, name in of.items()}
-    results = record.finish(claims(found), {"circuit": figures.circuit(edges, names=names, title=first["title"])})
+    results = record.finish(
+        claims(found), {"circuit": circuit_figures.circuit(edges, names=names, title=first["title"])}
+    )
     shutil.rmtree(work, ignore_errors=True)
     return results
 

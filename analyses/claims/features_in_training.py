@@ -28,9 +28,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analyses.claims import checkpoint_figures
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, activations, encoded, studied_run
 from analyses.record import Claim, Record, interval, options
-from interp import BatchTopKConfig, Run, TopKConfig, figures, train_sae
+from interp import BatchTopKConfig, Run, TopKConfig, train_sae
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
@@ -75,8 +76,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     steps, first = steps_of(run), found[0]
     shown = dict(steps=steps, losses=losses)
     drawn = {
-        "feature_lives": figures.feature_lives(table_of(first), first["presence"], **shown),
-        "concept_births": figures.concept_births(first["label_f1"], first["labels"], **shown),
+        "feature_lives": checkpoint_figures.feature_lives(table_of(first), first["presence"], **shown),
+        "concept_births": checkpoint_figures.concept_births(first["label_f1"], first["labels"], **shown),
     }
     results = record.finish([planted_claim(planted), trained_claim(found, steps)], drawn)
     shutil.rmtree(o.out / "work", ignore_errors=True)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.claims import neighbour_figures
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.record import Claim, Interval, Record, interval
-from interp import ScanConfig, figures, scan_features
+from interp import ScanConfig, scan_features
 from interp.compare import neighbourhoods
 from interp.metrics.nulls import RandomDirections
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         f"seed {seed}": pd.DataFrame({name: each[name] for name in ("cosine", "similarity")})
         for seed, each in found.items()
     }
-    results = record.finish([claim(list(found.values()))], {"neighbourhoods": figures.neighbourhoods(tables)})
+    results = record.finish([claim(list(found.values()))], {"neighbourhoods": neighbour_figures.neighbourhoods(tables)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 

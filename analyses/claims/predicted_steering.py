@@ -24,10 +24,11 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from analyses.claims import circuit_figures
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.claims.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
-from interp import figures, scan_features
+from interp import scan_features
 from interp.compare import MIN_FIRED
 from interp.effects import steering_scores, steering_success
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     studied = Studied(setting, o.out)
     found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
     tables = [pd.DataFrame(each) for each in found]
-    results = record.finish(claims(tables), {"steering_scores": figures.steering_scores(tables[0])})
+    results = record.finish(claims(tables), {"steering_scores": circuit_figures.steering_scores(tables[0])})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 

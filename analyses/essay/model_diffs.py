@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 
 from analyses.essay.chat_models import base_model, make_world, models_folder, tuned_model
+from analyses.essay.figures import crosscoders
 from analyses.essay.figures.crosscoders import ablated_end, exclusive_counts, latent_on_turns
 from analyses.essay.model_diffs_measures import (
     KINDS,
@@ -45,7 +46,7 @@ from analyses.essay.model_diffs_measures import (
 )
 from analyses.essay.preference_models import preferred_model
 from analyses.record import Claim, Record, interval
-from interp import Crosscoder, figures
+from interp import Crosscoder
 from interp.compare import diff_table, latent_scaling, mean_difference, relative_norms
 
 PAIRS = {
@@ -208,9 +209,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     end = runs[0]["found"][TUNING]["BatchTopK"]
     title = "The latent of the end of a response, on held-out conversations"
     made = {
-        "relative_norms": figures.relative_norms(table),
+        "relative_norms": crosscoders.relative_norms(table),
         "exclusive_counts": exclusive_counts(counts),
-        "latent_scaling": figures.latent_scaling(table[table["pair"] == TUNING]),
+        "latent_scaling": crosscoders.latent_scaling(table[table["pair"] == TUNING]),
         "end_latent": latent_on_turns(end["turns"], end["values"], title),
         "end_ablated": ablated_end(end["probabilities"]),
     }

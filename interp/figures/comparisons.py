@@ -1,5 +1,4 @@
-"""What dictionaries have in common: how well another one's best latent follows each, what splits in a wider one, and
-whose the latents of a crosscoder over two models are.
+"""What dictionaries have in common: how well another one's best latent follows each, and what splits in a wider one.
 
 In: tables of `interp.compare`, with columns that say of what. Out: plotly Figures.
 """
@@ -11,18 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from interp.figures.theme import (
-    BARE,
-    BLUE,
     GREY,
     INK,
     SEQUENCE,
-    VERMILLION,
     WIDTH,
     coloured,
-    escaped,
     label,
     need,
     styled,
@@ -31,12 +25,6 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-MIN_PAIRS = 5
-"""Of a bin, for it to be drawn."""
-COLOURS = (BLUE, VERMILLION)
-"""Of a crosscoder each."""
-EXCLUSIVE, MAX_NU_ERROR, MAX_NU_RECONSTRUCTION = 0.1, 0.2, 0.5
-"""Relative norms this near to an end are exclusive to a model; up to these, latent scaling calls a latent genuine."""
 _ROW = 17
 """Pixels a node of the tallest column."""
 
@@ -82,28 +70,6 @@ def _shares_above(
                 dot = dict(color=line["color"], size=8)
                 fig.add_scatter(x=[np.median(ordered)], y=[0.5], mode="markers", marker=dot, showlegend=False)
     return fig
-
-
-def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
-    """How similar the contexts of two latents are, by the cosine of their directions: the mean of bins, with the middle
-    half of the pairs; bins of few pairs are left out.
-
-    tables: cosine and similarity of pairs, as `compare.neighbourhoods` makes them; by name, where there are several.
-    """
-    fig, n_bins = go.Figure(), 12
-    for name, table, colour in coloured(tables, "cosine", "similarity", alone="pairs of latents"):
-        low, high = table["cosine"].min(), table["cosine"].max()
-        at = np.minimum(((table["cosine"] - low) / max(high - low, 1e-12) * n_bins).astype(int), n_bins - 1)
-        bins = table.groupby(at).agg(x=("cosine", "mean"), y=("similarity", "mean"), n=("cosine", "size"))
-        bins = bins[bins["n"] >= MIN_PAIRS]
-        lower, upper = (table.groupby(at)["similarity"].quantile(q).loc[bins.index] for q in (0.25, 0.75))
-        band = dict(x=[*bins["x"], *bins["x"][::-1]], y=[*upper, *lower[::-1]], fill="toself")
-        fig.add_scatter(**band, line_width=0, fillcolor=colour, opacity=0.2, **BARE)
-        texts = [f"{n:,} pairs" for n in bins["n"]]
-        style = dict(mode="lines+markers", line=dict(color=colour, width=2), name=name, showlegend=True)
-        fig.add_scatter(x=bins["x"], y=bins["y"], text=texts, **style)
-    title, x = "Directions and contexts of pairs of latents", "cosine of the decoder rows of two latents"
-    return styled(fig, title, x=x, y="similarity of their contexts (cosine)", height=380)
 
 
 def splitting(
@@ -169,56 +135,3 @@ def _flow(
         bands += [(level, latent, other, both) for latent, other, both in rows]
         columns.append([other for _, other, _ in rows])
     return columns, bands, merged
-
-
-def relative_norms(tables: pd.DataFrame) -> go.Figure:
-    """How many latents of a crosscoder write how much to the second model: a row a pair of models, a colour a
-    crosscoder, all seeds together.
-
-    tables: pair, crosscoder, relative_norm, as `compare.diff_table` has it. The shaded ends are the latents that are
-    called exclusive.
-    """
-    need(tables, "pair", "crosscoder", "relative_norm")
-    pairs = list(dict.fromkeys(tables["pair"]))
-    titles = list(map(escaped, pairs))
-    fig = make_subplots(rows=len(pairs), shared_xaxes=True, vertical_spacing=0.3 / len(pairs), subplot_titles=titles)
-    edges, most = np.linspace(0, 1, 51), 10
-    for row, pair in enumerate(pairs, 1):
-        for kind, colour in zip(dict.fromkeys(tables["crosscoder"]), COLOURS, strict=False):
-            part = tables[(tables["pair"] == pair) & (tables["crosscoder"] == kind)]
-            counts = np.histogram(part["relative_norm"], edges)[0]
-            most = max(most, counts.max())
-            style = dict(mode="lines", line=dict(color=colour, width=1.8, shape="hvh"), legendgroup=escaped(kind))
-            # On a logarithmic axis an empty bin is a line on the floor.
-            trace = go.Scatter(x=(edges[1:] + edges[:-1]) / 2, y=np.maximum(counts, 0.5), name=escaped(kind), **style)
-            fig.add_trace(trace.update(showlegend=row == 1), row=row, col=1)
-        for ends in ((0, EXCLUSIVE), (1 - EXCLUSIVE, 1)):
-            fig.add_vrect(*ends, fillcolor=GREY, opacity=0.15, line_width=0, row=row, col=1)
-    styled(fig, "Whose the latents are", height=120 + 150 * len(pairs))
-    fig.update_yaxes(type="log", title_text="latents", range=[-0.35, np.log10(most) + 0.2])
-    fig.update_yaxes(tickvals=[0.5, 1, 10, 100, 1000, 10_000], ticktext=["0", "1", "10", "100", "1,000", "10,000"])
-    fig.update_xaxes(range=[0, 1], title_text="relative norm (0: first model alone, 1: second alone)", row=len(pairs))
-    fig.update_annotations(font_size=12, x=0, xanchor="left")
-    legend = dict(y=1.0, yanchor="bottom", x=1, xanchor="right")
-    return fig.update_layout(legend=legend, meta={"min_width": 600})
-
-
-def latent_scaling(tables: pd.DataFrame) -> go.Figure:
-    """The exclusive latents of the second model: how much of each is nevertheless in the first one's error and
-    reconstruction. Inside the frame both are small: the latent is genuine.
-
-    tables: crosscoder, kind, nu_error, nu_reconstruction.
-    """
-    need(tables, "crosscoder", "kind", "nu_error", "nu_reconstruction")
-    fig = go.Figure()
-    for kind, colour in zip(dict.fromkeys(tables["crosscoder"]), COLOURS, strict=False):
-        part = tables[(tables["crosscoder"] == kind) & (tables["kind"] == "second")]
-        style = dict(mode="markers", marker=dict(color=colour, size=6, opacity=0.6))
-        x, y = (part[name].clip(-0.3, 1.3) for name in ("nu_reconstruction", "nu_error"))
-        fig.add_scatter(x=x, y=y, name=f"{escaped(kind)} ({len(part)})", **style)
-    frame = dict(x0=-0.35, x1=MAX_NU_RECONSTRUCTION, y0=-0.35, y1=MAX_NU_ERROR)
-    fig.add_shape(type="rect", **frame, line=dict(color=INK, width=1, dash="dot"))
-    fig.add_annotation(x=-0.34, y=-0.34, text="genuine", showarrow=False, xanchor="left", yanchor="bottom")
-    styled(fig, "Latents called exclusive to the second model", height=400)
-    fig.update_xaxes(title_text="ν<sub>r</sub>: share in the first model's reconstruction", range=[-0.35, 1.35])
-    return fig.update_yaxes(title_text="ν<sub>ε</sub>: share in the first model's error", range=[-0.35, 1.35])

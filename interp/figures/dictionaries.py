@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from interp.figures.print_layout import with_placed_names
 from interp.figures.theme import (
@@ -24,12 +23,10 @@ from interp.figures.theme import (
     VERDICT_COLOURS,
     VERMILLION,
     colour_bar,
-    coloured,
     decades,
     dots,
     escaped,
     need,
-    panelled,
     styled,
     verdict_name,
     words,
@@ -50,14 +47,17 @@ _LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
 _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}"}
 
 
-def quality(table: pd.DataFrame) -> go.Figure:
+def quality(quality_table: pd.DataFrame) -> go.Figure:
     """What each dictionary keeps: variance explained (1 − FVU) and CE loss recovered against mean-ablation, as dots, a
     row a dictionary with its L0."""
-    need(table, "dictionary", "fvu", "ce_recovered_mean", "l0")
-    names = [f"{escaped(name)} (L0 {l0:.0f})" for name, l0 in zip(table["dictionary"], table["l0"], strict=True)]
+    need(quality_table, "dictionary", "fvu", "ce_recovered_mean", "l0")
+    names = [
+        f"{escaped(name)} (L0 {l0:.0f})"
+        for name, l0 in zip(quality_table["dictionary"], quality_table["l0"], strict=True)
+    ]
     kept = (
-        ("variance explained", 1 - table["fvu"], BLUE, "circle"),
-        ("CE recovered", table["ce_recovered_mean"], GREEN, "diamond"),
+        ("variance explained", 1 - quality_table["fvu"], BLUE, "circle"),
+        ("CE recovered", quality_table["ce_recovered_mean"], GREEN, "diamond"),
     )
     places = np.arange(len(names))
     fig = go.Figure()
@@ -70,23 +70,6 @@ def quality(table: pd.DataFrame) -> go.Figure:
     low = float(np.nanmin(shown, initial=0.0))
     fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(shown, initial=0.0))) + 0.03])
     return fig.update_yaxes(tickvals=places, ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
-
-
-def sparsity_fidelity(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """What is kept against how many latents fire, a curve an architecture or a training (name → quality table with a
-    row a dictionary): FVU on the left, CE loss recovered against mean-ablation on the right."""
-    panels = {"fvu": "FVU", "ce_recovered_mean": "CE recovered"}
-    fig = make_subplots(cols=2, subplot_titles=list(panels.values()), horizontal_spacing=0.14)
-    for name, table, colour in coloured(curves, "l0", *panels):
-        rows = table.sort_values("l0")
-        for col, column in enumerate(panels, 1):
-            look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
-            said = dict(name=name, legendgroup=name, showlegend=col == 1)
-            fig.add_scatter(x=rows["l0"], y=rows[column], **said, **look, row=1, col=col)
-    panelled(styled(fig, "Fidelity against sparsity", x="L0 (latents a token, log scale)"))
-    shown = np.concatenate([table["l0"].to_numpy(float) for table in curves.values()])
-    ticks = [2.0**power for power in range(-2, 15) if shown.min() / 1.5 <= 2.0**power <= shown.max() * 1.5]
-    return fig.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
 
 
 def quality_latex(table: pd.DataFrame) -> str:
@@ -153,11 +136,14 @@ def cosine_histogram(
     return fig.update_layout(meta={"direct_labels": True})
 
 
-def coactivation_heatmap(pairs: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None) -> go.Figure:
-    """Which latents fire together: `n` around the closest pair, those that fire together beside each other. pairs: a
-    FeatureStore's table `coactivations`; a pair that neither latent has among its closest is white."""
-    need(pairs, "latent", "other", "jaccard")
-    known = {(int(a), int(b)): float(j) for a, b, j in pairs[["latent", "other", "jaccard"]].itertuples(index=False)}
+def coactivation_heatmap(
+    coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
+) -> go.Figure:
+    """Which latents fire together: `n` around the closest pair, those that fire together beside each other.
+    coactivations: a FeatureStore's table of that name; a pair that neither latent has among its closest is white."""
+    need(coactivations, "latent", "other", "jaccard")
+    pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
+    known = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
     known |= {(b, a): value for (a, b), value in known.items()}
     order = _grown(known, n)
     places = list(range(len(order)))

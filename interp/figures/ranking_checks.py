@@ -1,12 +1,11 @@
-"""How far a ranking can be trusted: verdicts beside their nulls, explanations alone, calibration, scores against truth.
+"""How far a ranking can be trusted: verdicts beside their nulls, and what the explanations alone recover.
 
-In: the verdict shares that `interp.compare.null_dictionaries` writes (a row a dictionary and verdict), the losses of
-`interp.rewriting`, and the tables of `interp.benchmark`. Out: a plotly Figure.
+In: the verdict shares that `interp.compare.null_dictionaries` writes (a row a dictionary and verdict), and the losses
+of `interp.rewriting`. Out: a plotly Figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,18 +13,15 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.theme import (
-    BARE,
     BLUE,
     GREY,
     INK,
     VERDICT_COLOURS,
-    coloured,
     escaped,
     need,
     panelled,
     styled,
     verdict_name,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -99,47 +95,6 @@ def loss_in_words(losses: pd.DataFrame) -> go.Figure:
     fig.update_yaxes(tickvals=places, ticktext=names, range=[-0.5, len(names) - 0.3], ticks="")
     x, low = "cross-entropy recovered (held out)", min(0.0, *recovered)
     return fig.update_xaxes(title_text=x, tickformat=".0%", range=[1.15 * low - 0.06, 1.08])
-
-
-def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, title: str = "Calibration") -> go.Figure:
-    """Of latents with probability p, the share that has one meaning, with 95 % intervals; on the diagonal is right.
-
-    One curve, or several by name (`scorecard.calibration_curve`).
-    """
-    fig = go.Figure()
-    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"), **BARE)
-    for name, curve, colour in coloured(curves, "p", "share", "low", "high", "n"):
-        fig.add_scatter(
-            x=curve["p"],
-            y=curve["share"],
-            mode="lines+markers",
-            name=name,
-            showlegend=bool(name),
-            error_y=_error(curve["share"], curve["low"], curve["high"], color=colour),
-            line=dict(color=colour),
-            customdata=curve["n"],
-            hovertemplate="probability %{x:.2f}<br>one meaning %{y:.2f}<br>%{customdata} latents<extra></extra>",
-        )
-    fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
-    return styled(fig, title, x="probability of one meaning", y="share with one meaning (95 %)")
-
-
-def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every score against the truth") -> go.Figure:
-    """AUROC of each score, one meaning against several, with 95 % intervals; one colour a world, the best in the mean
-    of its worlds on top."""
-    import pandas as pd
-
-    named = list(coloured(tables, "score", "auroc", "auroc_low", "auroc_high"))
-    order = list(pd.concat(tables.values()).groupby("score")["auroc"].mean().sort_values().index)
-    fig = go.Figure()
-    for name, table, colour in named:
-        rows = table.set_index("score").reindex(order).dropna(subset=["auroc"])
-        error = _error(rows["auroc"], rows["auroc_low"], rows["auroc_high"])
-        look = dict(mode="markers", marker=dict(color=colour, size=7), error_x=error, name=name)
-        fig.add_scatter(x=rows["auroc"], y=list(map(words, rows.index)), **look)
-    fig.add_vline(x=0.5, line=dict(color=GREY, dash="dot"))
-    fig.update_yaxes(categoryorder="array", categoryarray=list(map(words, order)))
-    return styled(fig, title, x="AUROC (matched for frequency)", height=120 + 22 * len(order))
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:

@@ -1,58 +1,22 @@
-"""What features do: what steering brings and costs, how well that is predicted, and which feature makes which fire.
+"""Figures of which feature makes which fire, in a dictionary and between two, and of how well steering is predicted.
 
-In: tables of `interp.effects`. Out: plotly Figures.
+In: tables of `interp.effects` and of the analyses beside this file. Out: plotly Figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BARE, BLUE, GREY, INK, VERMILLION, WIDTH, coloured, label, need, panelled, styled
+from interp.figures.theme import BARE, BLUE, INK, VERMILLION, WIDTH, label, need, panelled, styled
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_DOSED = {
-    "concept": "concept (probability)",
-    "fires": "fires (share of tokens)",
-    "loss": "loss (nats)",
-    "kl": "KL (nats)",
-}
 _NODE, _GAP = 22, 64
 """Pixels of height of a node, and around all of them."""
-
-
-def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | None = None) -> go.Figure:
-    """What holding a latent at multiples of its maximum brings, and what it costs: the probability of its concept where
-    one was given, how often it then fires in what the model writes, and the loss and KL divergence on the scan's text.
-
-    doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the model as it is, a dotted line; by
-    name, where there are several latents."""
-    named = list(coloured(doses, "multiple", "fires", "loss", "kl"))
-    has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)
-    panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
-    columns = 2 if len(panels) == 4 else 3
-    space = dict(horizontal_spacing=0.12, vertical_spacing=0.2) if columns == 2 else dict(horizontal_spacing=0.1)
-    fig = make_subplots(-(-len(panels) // columns), columns, subplot_titles=list(panels.values()), **space)
-    for i, column in enumerate(panels):
-        place: dict[str, Any] = dict(row=i // columns + 1, col=i % columns + 1)
-        for name, table, own in named:
-            colour = own if name else VERMILLION if column in ("loss", "kl") else BLUE
-            rows, free = table.dropna(subset=["multiple"]), table[table["multiple"].isna()]
-            look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
-            said = dict(name=name, legendgroup=name, showlegend=bool(name) and i == 0)
-            fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **said, **look, **place)
-            if len(free) and (len(named) == 1 or column == "loss"):
-                fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **place)
-    of = "Steering" if latent is None else f"Steering with latent {latent}"
-    styled(fig, of, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
-    fig.update_xaxes(title_text="times its maximum", row=-(-len(panels) // columns))
-    return panelled(fig).update_yaxes(rangemode="tozero")
 
 
 def steering_scores(table: pd.DataFrame) -> go.Figure:

@@ -29,7 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "corpus": {"source": "dna", "characters": 120_000, "val_fraction": 0.2},
     "tokenizer": {"vocab_size": 300},
     "model": {"n_ctx": 32, "d_model": 16, "n_heads": 2, "d_mlp": 32, "n_layers": 1},
-    "training": {"tokens": 4_096, "batch_size": 16, "sample_tokens": 8},
+    "training": {"tokens": 4_096, "batch_size": 16},
     "harvest": {"tokens": 12_000, "batch_size": 16},
     "sae": {"d_sae": 16, "k": 2, "tokens": 8_192, "batch_size": 512},
     "quality": {"tokens": 2_000, "batch_size": 16},

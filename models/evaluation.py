@@ -13,19 +13,20 @@ validation tokens choose nothing.
 """
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from models import Progress
+from models.language_model import LanguageModel
 from models.recipe import Precision, TrainingConfig, autocast
-from models.tokens import Progress
 from models.transformer import Transformer
 
-if TYPE_CHECKING:
-    from models.language_model import LanguageModel
+SAMPLE_TOKENS = 120
+"""Tokens of each text that a trained model writes."""
 
 ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 DISCOUNTS = (0.0, 0.25, 0.5, 0.7, 0.8, 0.9)
@@ -41,7 +42,7 @@ class TextTokenizer(Protocol):
 
 @torch.no_grad()
 def evaluate_loss(
-    model: "Transformer | LanguageModel",
+    model: Transformer | LanguageModel,
     tokens: Int[Tensor, "seq pos"],
     *,
     batch_size: int = 32,
@@ -59,7 +60,7 @@ def evaluate_loss(
     return total / len(tokens)
 
 
-def _loss(model: "Transformer | LanguageModel", batch: Int[Tensor, "seq pos"]) -> Tensor:
+def _loss(model: Transformer | LanguageModel, batch: Int[Tensor, "seq pos"]) -> Tensor:
     if isinstance(model, Transformer):
         return model(batch, return_type="loss")
     logits = model(batch.long())[:, :-1].flatten(0, 1).float()
@@ -67,7 +68,7 @@ def _loss(model: "Transformer | LanguageModel", batch: Int[Tensor, "seq pos"]) -
 
 
 def measured(
-    model: "Transformer | LanguageModel",
+    model: Transformer | LanguageModel,
     train_tokens: Int[Tensor, "seq pos"],
     val_tokens: Int[Tensor, "seq pos"],
     val_characters: int | None,
@@ -87,7 +88,7 @@ def measured(
 
 def samples(model: Transformer, tokenizer: TextTokenizer, config: TrainingConfig) -> list[dict[str, Any]]:
     start = torch.full((config.n_samples, 1), tokenizer.bos_id, device=model.W_E.device)
-    rows = model.generate(start, config.sample_tokens, temperature=0.8, seed=config.seed)
+    rows = model.generate(start, SAMPLE_TOKENS, temperature=0.8, seed=config.seed)
     return [{"text": decoded(tokenizer, row), "temperature": 0.8, "seed": config.seed} for row in rows]
 
 

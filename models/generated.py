@@ -16,7 +16,8 @@ from random import Random
 from typing import NamedTuple
 
 from models import format_values
-from models.documents import SOURCES, Document, Page, Source, english_sentence
+from models.documents import Document, Page, english_sentence
+from models.sources import TEXT_SOURCES, TextSource
 
 
 class _Format(NamedTuple):
@@ -227,5 +228,11 @@ def _words(locale: str) -> tuple[list[str], list[float]]:
     return words, list(accumulate(1 / (rank + 10) for rank in range(len(words))))
 
 
-SOURCES |= {name: Source(functools.partial(format_documents, name), endless=True) for name in FORMATS}
-SOURCES |= {name: Source(functools.partial(language_documents, name), endless=True) for name in LANGUAGES}
+for _name in FORMATS:
+    TEXT_SOURCES[_name] = TextSource(
+        functools.partial(format_documents, _name), "values in this format among lines of English", endless=True
+    )
+for _name in LANGUAGES:
+    TEXT_SOURCES[_name] = TextSource(
+        functools.partial(language_documents, _name), "words of this language, drawn by Zipf's law", endless=True
+    )

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from models.tokenizer import Encoding, Tokenizer, byte_letters, readable
-from models.whole_files import read_json
+from models.tokenizer import Encoding, byte_letters, readable
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>$")
-_REMEDY = "name a folder with the tokenizer.json of a fast tokenizer"
+REMEDY = "name a folder with the tokenizer.json of a fast tokenizer"
 
 
 class PretrainedTokenizer:
@@ -34,7 +33,7 @@ class PretrainedTokenizer:
     def __init__(self, inner: Any, *, d_vocab: int | None = None):
         """d_vocab: of the model, where its embedding has more rows than there are tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
-            raise ValueError(f"{type(inner).__name__} is no fast tokenizer: {_REMEDY}")
+            raise ValueError(f"{type(inner).__name__} is no fast tokenizer: {REMEDY}")
         self.inner = inner
         self._fast = inner.backend_tokenizer
         self._fast.no_padding()
@@ -131,21 +130,11 @@ class PretrainedTokenizer:
             inner = kind.from_pretrained(str(source), **options)
         except Exception as error:  # whatever a damaged file makes the library raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ValueError(f"{place} has no tokenizer that can be read ({reason}): {_REMEDY}") from None
+            raise ValueError(f"{place} has no tokenizer that can be read ({reason}): {REMEDY}") from None
         found = cls(inner, d_vocab=d_vocab)
         if set(found._pieces) <= set(found.special_ids):  # the library's answer where the files are missing
-            raise ValueError(f"{place} has no tokenizer that can be read (it has no words): {_REMEDY}")
+            raise ValueError(f"{place} has no tokenizer that can be read (it has no words): {REMEDY}")
         return found
-
-
-def load_tokenizer(folder: str | Path) -> "Tokenizer | PretrainedTokenizer":
-    """Ours or another's, whichever the folder holds.
-
-    Raises FileNotFoundError or ValueError, naming the file, where there is none that can be read."""
-    if (Path(folder) / "tokenizer_config.json").is_file():
-        read_json(Path(folder) / "tokenizer.json", _REMEDY)
-        return PretrainedTokenizer.load(folder)
-    return Tokenizer.load(folder)
 
 
 def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:

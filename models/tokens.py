@@ -5,7 +5,7 @@
 
 import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from models.whole_files import open_tensors, write_tensors
 
-Progress = Callable[[int, int, str], None]
 PADDING = -2
 """The document id of a position that holds no text."""
 
@@ -36,7 +35,7 @@ class LabelledTokens:
     row_characters: Int[Tensor, " seq"]
     """Characters that the tokens of a row cover; one that two rows share counts in the first."""
     tokenizer: str = ""
-    """`Tokenizer.digest` of the one that made them; "" where an earlier version did not write it."""
+    """The `digest` of the tokenizer that made them; "" where it is not known."""
 
     @property
     def characters(self) -> int:
@@ -84,13 +83,13 @@ class LabelledTokens:
         """Raises ValueError on a file that `save` did not write, that is cut off, or whose parts do not fit."""
         with open_tensors(path, _REMEDY) as file:
             names = json.loads((file.metadata() or {})["names"])
-            made_with = str(names.get("tokenizer", ""))
+            tokenizer = str(names["tokenizer"])
             names = {key: tuple(names[key]) for key in ("label_names", "document_names")}
             tensors = {key: file.get_tensor(key) for key in _TENSORS}
-        found = cls(**names, **tensors, tokenizer=made_with)
-        if wrong := found._misfit():
+        labelled = cls(**names, **tensors, tokenizer=tokenizer)
+        if wrong := labelled._misfit():
             raise ValueError(f"{path} holds no labelled tokens ({wrong}): {_REMEDY}")
-        return found
+        return labelled
 
     def _misfit(self) -> str:
         """What of it does not fit the rest; "" if all does."""

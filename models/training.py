@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from models import Progress
 from models.evaluation import TextTokenizer, decoded, evaluate_loss, measured, samples
-from models.recipe import TrainingConfig, adamw, autocast, batch_rows, check_finite
-from models.tokens import Progress
+from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast, batch_rows, check_finite
 from models.transformer import Transformer
 from models.whole_files import (
     check_inputs,
@@ -37,6 +37,11 @@ from models.whole_files import (
     write_checkpoint,
     write_json,
 )
+
+LOG_EVERY = 10
+"""Steps between two rows of metrics.jsonl; a row's loss is the mean of the steps since the row before."""
+VAL_SEQUENCES = 128
+"""Validation sequences behind a point of the curve; the loss in results.json is over all of them."""
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +160,7 @@ class _Run:
             loss = self.model(batch, return_type="loss")
         self.optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()
         self.pending.append(torch.stack([loss.detach().float(), norm.detach().float()]))
         self.step += 1
@@ -164,7 +169,7 @@ class _Run:
 
     def row_is_due(self) -> bool:
         config = self.config
-        return self.step % config.log_every == 0 or self.step % config.val_every == 0 or self.step == self.steps
+        return self.step % LOG_EVERY == 0 or self.step % config.val_every == 0 or self.step == self.steps
 
     def write_row(self) -> None:
         n, config = len(self.pending), self.config
@@ -182,7 +187,7 @@ class _Run:
         }
         self.note = f"loss {row['loss']:.3f}"
         if self.step % config.val_every == 0 or self.step == self.steps:
-            places = np.linspace(0, len(self.val_tokens) - 1, min(config.val_sequences, len(self.val_tokens)))
+            places = np.linspace(0, len(self.val_tokens) - 1, min(VAL_SEQUENCES, len(self.val_tokens)))
             subset = self.val_tokens[torch.from_numpy(places.round().astype(np.int64))]
             row["val_loss"] = evaluate_loss(self.model, subset, precision=config.precision)
         with open(self.out / "metrics.jsonl", "a") as file:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from transformer_lens import ActivationCache, HookedTransformerConfig
 
 _REMEDY = "name a folder that `interp run` wrote, or train it again"
-FORMER_OPTIONS = (("tied_embeddings", False), ("layer_norm_eps", EPS))
-"""What older config.json files say as well, where it is what every model is now."""
 
 
 class LogitsAndLoss(NamedTuple):
@@ -153,9 +151,8 @@ class Transformer(HookedRootModule):
         Raises FileNotFoundError or ValueError, naming the file, where one is missing, damaged or does not fit."""
         file = Path(folder) / "config.json"
         stored = read_json(file, _REMEDY)
-        kept = {name: value for name, value in stored.items() if (name, value) not in FORMER_OPTIONS}
         try:
-            config = TransformerConfig(**kept)
+            config = TransformerConfig(**stored)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file} describes no model ({error}): {_REMEDY}") from None
         there = count_weights(Path(folder) / weights, _REMEDY)

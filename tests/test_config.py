@@ -118,7 +118,7 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ("[ranking]\nnulls = 0", r"\[ranking\] nulls=0 must be at least 1"),
         ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must not be negative"),
         ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),
-        ("[training]\nbetas = [0.9]", r"\[training\] betas = \(0.9,\): Field required"),
+        ("[training]\nbetas = [0.9]", r"\[training\] field 'betas' does not exist"),
         ("[corpus.shares]\nshakespeare = true", r"\[corpus\] shares = True must be a valid number"),
         ("[wider]\nfactor = 1", r"\[wider\] factor=1 must be at least 2"),
     ],

@@ -24,10 +24,11 @@ import numpy as np
 import pytest
 import torch
 
-from models import sources
+from models import installed_text
 from models.corpus import DEFAULT_SHARES, CorpusConfig, load_documents, split_documents
-from models.documents import SOURCES, Document, Source, Span
+from models.documents import Document, Span
 from models.generated import FORMATS, LANGUAGES, format_documents, language_documents
+from models.sources import TEXT_SOURCES, TextSource
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens
@@ -64,7 +65,7 @@ def bpe(mixture) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def plays() -> list[Document]:
-    return list(sources.shakespeare(Random(0), 1500))
+    return list(installed_text.shakespeare(Random(0), 1500))
 
 
 def test_plays_are_all_there_and_labelled(plays):
@@ -108,7 +109,7 @@ def test_python_labels_equal_those_of_ast_and_tokenize():
     root = Path(sysconfig.get_path("stdlib"))
     for module in ("argparse.py", "asyncio/locks.py", "email/mime/base.py"):
         text = (root / module).read_text(encoding="utf-8")
-        read, spans = sources._read_python(text, 10**9)
+        read, spans = installed_text._read_python(text, 10**9)
         document = Document(read, tuple(spans), "python", module)
         assert read == text
         tree = ast.parse(text)
@@ -127,7 +128,7 @@ def test_python_labels_equal_those_of_ast_and_tokenize():
 
 def test_python_kinds_in_a_hand_made_module():
     source = '"""Doc."""\n\f\nclass A:\n    "about A"\n    x = f"{1 + len(\'é\')}"  # note\n    if x: y = "z"\n'
-    text, spans = sources._read_python(source + '    if y:\n        "not a docstring"\n', 10_000)
+    text, spans = installed_text._read_python(source + '    if y:\n        "not a docstring"\n', 10_000)
     document = Document(text, tuple(spans), "python", "m")
     assert labelled([document], "python_docstring") == ['"""Doc."""', '"about A"']
     assert labelled([document], "python_string") == ["f\"{1 + len('é')}\"", '"z"', '"not a docstring"']
@@ -142,8 +143,8 @@ def test_python_heads_end_at_a_line_and_bad_modules_are_skipped(tmp_path, monkey
     (tmp_path / "latin.py").write_bytes(b"# caf\xe9\n")
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "skipped.py").write_text("y = 2\n")
-    monkeypatch.setattr(sources.sysconfig, "get_path", lambda name: str(tmp_path))
-    documents = list(sources.python(Random(0), 2000))
+    monkeypatch.setattr(installed_text.sysconfig, "get_path", lambda name: str(tmp_path))
+    documents = list(installed_text.python(Random(0), 2000))
     assert {d.name for d in documents} == {"good.py"}
     text = "".join(d.text for d in documents)
     assert text == "value = 1\n" * (len(text) // 10) and 15_000 < len(text) <= 16_000
@@ -261,7 +262,7 @@ def test_seed_changes_the_mixture(mixture):
 
 def test_a_built_in_source_that_runs_out_starts_over_and_says_so(monkeypatch, caplog):
     short = [Document("to be or not to be " * 5, (), "shakespeare", f"play-{i}") for i in range(3)]
-    monkeypatch.setitem(SOURCES, "shakespeare", Source(lambda rng, size: iter(short)))
+    monkeypatch.setitem(TEXT_SOURCES, "shakespeare", TextSource(lambda rng, size: iter(short), "plays"))
     config = CorpusConfig(characters=4000, shares={"shakespeare": 0.5, "hex": 0.5})
     with caplog.at_level(logging.WARNING):
         documents = load_documents(config)

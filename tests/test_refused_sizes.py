@@ -1,7 +1,6 @@
 """Small files and slips that would take much memory, or pass for something else, are refused by name beforehand."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -193,7 +192,8 @@ def test_tokens_whose_parts_do_not_fit_are_refused(tmp_path, name, change):
     labelled.save(tmp_path / "whole")
     assert len(LabelledTokens.load(tmp_path / "whole")) == len(labelled)
     tensors = {key: getattr(labelled, key) for key in ("tokens", "label_bits", "document_ids", "row_characters")}
-    names = json.dumps({"label_names": labelled.label_names, "document_names": labelled.document_names})
+    kept = ("label_names", "document_names", "tokenizer")
+    names = json.dumps({name: getattr(labelled, name) for name in kept})
     write_tensors(tmp_path / "train", tensors | {name: change(tensors[name])}, {"names": names})
     with pytest.raises(ValueError, match="train holds no labelled tokens .*tokenize the corpus again"):
         LabelledTokens.load(tmp_path / "train")
@@ -211,28 +211,17 @@ def test_files_have_the_umasks_mode_and_no_link_is_written_through(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_a_glob_of_everything_and_devices_are_no_text(tmp_path, monkeypatch):
+def test_devices_are_no_text(tmp_path):
     for i in range(5):
         (tmp_path / f"{i}.txt").write_text("text")
-    monkeypatch.setattr("models.own_text.MAX_FILES", 4)
-    with pytest.raises(ValueError, match="matches more than 4 names: name fewer"):
-        matching_files(f"{tmp_path}/*")
     assert [path.name for path in matching_files(f"{tmp_path}/[0-2].txt")] == ["0.txt", "1.txt", "2.txt"]
     assert matching_files("/dev/zero") == []
-    with pytest.raises(ValueError, match="holds a NUL"):
-        matching_files("a\0b")
 
 
 @pytest.mark.parametrize(
     "kind, given, said",
     [
-        (
-            CorpusConfig,
-            {"document_characters": 2**31},
-            "document_characters=2147483648 must be at least 100",
-        ),
-        (TrainingConfig, {"n_samples": 10**7}, "n_samples=10000000 must be in 0..1,000"),
-        (TrainingConfig, {"seed": -1}, "seed=-1 must be in 0.."),
+        (TrainingConfig, {"seed": -1}, "seed=-1 must be at least 0"),
         (SMALL.__class__, {**vars(SMALL), "seed": 10**30}, "seed=1000000000000000000000000000000 must be .* below 2⁶³"),
     ],
 )
@@ -256,13 +245,3 @@ def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
         (tmp_path / "sae/results.json").write_bytes(damage)
         with pytest.raises(ValueError, match="results.json is damaged"):
             train_sae(store, "activations", config, tmp_path / "sae")
-
-
-def test_a_great_many_tiny_documents_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("models.corpus.MANY_DOCUMENTS", 50)
-    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 60)
-    with pytest.raises(ValueError, match="the first 50 documents hold 50 characters: join texts that are so short"):
-        load_documents(CorpusConfig(source="jsonl", paths=(str(tmp_path / "rows.jsonl"),)))
-    shutil.copy(tmp_path / "rows.jsonl", tmp_path / "few.jsonl")
-    few = load_documents(CorpusConfig(source="jsonl", paths=(str(tmp_path / "few.jsonl"),), characters=40))
-    assert len(few) == 40

@@ -259,8 +259,6 @@ def test_save_and_load(tmp_path):
     assert torch.equal(loaded(tokens), model(tokens))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "weights.safetensors"]
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"tied_embeddings": False, "layer_norm_eps": 1e-5}))
-    assert Transformer.load(tmp_path).config == model.config
     file.write_text(json.dumps(json.loads(file.read_text()) | {"tied_embeddings": True}))
     with pytest.raises(ValueError, match="tied_embeddings"):
         Transformer.load(tmp_path)

@@ -43,11 +43,11 @@ from analyses.record import check_run
 from analyses.scorecard import figures
 from analyses.scorecard.judged import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
-from analyses.scorecard.models import learned_world, run_world
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.report import OURS, SINGLE, by_group, of_families, plain, report, scores_alone
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
+from analyses.scorecard.world_models import learned_world, run_world
 from interp.monosemanticity.calibration import Calibration
 from interp.monosemanticity.verdicts import wilson
 

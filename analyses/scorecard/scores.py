@@ -116,25 +116,6 @@ def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
     return {name: float(value) for name, value in out.items()}
 
 
-def verdicts_of(judged: pd.DataFrame) -> pd.DataFrame:
-    """One row a `basis`: `tested` latents, `called_one` of them; of the `n` whose truth is claimed the `share_one`, how
-    well the probability of one meaning tells them (`auroc`, matched for frequency, `ece`, each with its interval), and
-    `senses_exact` of the `n_several` with several. NaN where a basis has latents of one kind only."""
-    rows = []
-    for name, own in judged.groupby("basis", sort=False):
-        truth, tested = claimed(own), own[own.tested]
-        row = {"basis": name, "tested": len(tested), "called_one": float((tested.monosemanticity >= 0.5).mean())}
-        row |= {"n": len(truth), "share_one": float(truth.is_one.mean())}
-        if truth.is_one.nunique() == 2:
-            score = scorecard(own, {"monosemanticity": 1}).iloc[0]
-            quality = verdict_quality(own)
-            row |= {key: score[key] for key in ("auroc", "auroc_low", "auroc_high")}
-            row |= {key: quality[key] for key in ("ece", "ece_low", "ece_high", "senses_exact")}
-            row["n_several"] = int((truth.is_several & (truth.true_senses > 1)).sum())
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def _share(hits: Bool[np.ndarray, " n"]) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 

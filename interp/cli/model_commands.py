@@ -1,6 +1,6 @@
 """Any language model: `tokenize` text for it, `harvest` its activations, the `quality` of dictionaries, `nulls`.
 
-A model is a run folder, a Hugging Face name or folder, a .gguf file, or transformer_lens:NAME.
+A model is a run folder, a Hugging Face name or folder, a .gguf file, or SOURCE:NAME of a registered source.
 """
 
 from pathlib import Path
@@ -8,8 +8,12 @@ from typing import Annotated, Any, Literal
 
 from interp.cli.console import Bar, is_first
 from interp.cli.paths import TABLES, as_written, check_writable, only_hook, open_features, opened_model, write_table
+from models.pretrained import MODEL_SOURCES
 
-MODEL = "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or transformer_lens:NAME"
+MODEL = (
+    "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME; "
+    f"the sources are {', '.join(MODEL_SOURCES)}"
+)
 TOKENS = "labelled tokens, as tokenize or run writes them"
 
 
@@ -26,13 +30,14 @@ def tokenize_command(
 
     Read text with a model's own tokenizer; documents that repeat one another are taken once."""
     from models import load_tokenizer, tokenize
-    from models.corpus import CorpusConfig, load_documents
+    from models.corpus import CorpusConfig, load_documents, source_of
 
     check_writable("--out", out)
-    lines = all(text.endswith(".jsonl") for text in texts)
-    given: Any = {"source": "jsonl" if lines else "files", "paths": tuple(texts), "characters": max_characters}
     tokenizer = load_tokenizer(model)
-    documents = load_documents(CorpusConfig(field=field, val_fraction=0, **given))
+    corpus = CorpusConfig(
+        source=source_of(texts), paths=tuple(texts), characters=max_characters, field=field, val_fraction=0
+    )
+    documents = load_documents(corpus)
     with Bar("tokenize") as bar:
         tokens = tokenize(documents, tokenizer, context, progress=bar)
     tokenizer.save(out / "tokenizer")

@@ -50,11 +50,11 @@ def run_command(
     A configuration names only what differs from the demo; OUT/run.toml then has every section and field:
 
         [corpus]
-        source = "files"            # or mixture, shakespeare, python, jsonl, huggingface, …
+        source = "files"            # the sources of text and of models are listed below
         paths = ["texts/*.txt"]
         [model]
         preset = "small"            # or essay, one-layer; a pretrained one instead:
-        source = "huggingface"      # or gguf, transformer_lens
+        source = "huggingface"
         name = "openai-community/gpt2"       # or a folder, or a .gguf file
         [harvest]
         hook_name = "blocks.1.hook_resid_post"
@@ -72,9 +72,17 @@ def run_command(
 
 
 def add_stages(parser: argparse.ArgumentParser) -> None:
-    """To the help of `interp run`."""
-    lines = "\n".join(f"  {stage.name:12s} {stage.help}" for stage in STAGES.values())
-    parser.epilog = f"stages:\n{lines}"
+    """Add the stages, and the sources of text and of models, to the help of `interp run`."""
+    from models.corpus import TEXT_SOURCES
+    from models.pretrained import MODEL_SOURCES
+    from models.sources import source_help
+
+    stages = "\n".join(f"  {stage.name:12s} {stage.help}" for stage in STAGES.values())
+    parser.epilog = (
+        f"stages:\n{stages}\n\n"
+        f"[corpus] source, beside mixture:\n{source_help(TEXT_SOURCES)}\n\n"
+        f"[model] source, beside train:\n{source_help(MODEL_SOURCES)}"
+    )
 
 
 def warm_up_command() -> None:

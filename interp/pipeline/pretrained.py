@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Any
 from interp.pipeline.validation import at_least_1, read_fields
 from interp.storage.files import digest_file, read_json
 from models import DTYPES
+from models.pretrained import MODEL_SOURCES
 
 if TYPE_CHECKING:
     from models.layers import TransformerConfig
 
-PRETRAINED = {
-    "huggingface": "a name on the hub, or a folder",
-    "gguf": "a .gguf file",
-    "transformer_lens": "a name that TransformerLens knows",
-}
-"""Sources of pretrained models, each with what its name is."""
 REFERENCE = "pretrained.json"
 """Of the stage `model`: which pretrained model it is."""
 WEIGHTS = "weights"
@@ -27,8 +22,8 @@ WEIGHTS = "weights"
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     source: str = "train"
-    """`train`: the small transformer, on the corpus. Or where a pretrained model comes from, which then brings its own
-    tokenizer: `huggingface`, `gguf` or `transformer_lens`."""
+    """`train`: the small transformer, on the corpus. Or where a pretrained model, which brings its own tokenizer, comes
+    from: one of `MODEL_SOURCES`; `interp run --help` lists them."""
     name: str = ""
     """Of a pretrained model: its name or folder, or of a GGUF file the path."""
     revision: str | None = None
@@ -49,14 +44,19 @@ class ModelConfig:
     def __post_init__(self) -> None:
         given = [name for name in ("n_layers", "d_model", "n_heads", "d_mlp") if getattr(self, name) is not None]
         at_least_1(self, "n_ctx", *given)
-        if self.source not in ("train", *PRETRAINED):
-            raise ValueError(f"source={self.source!r} must be one of train, {', '.join(PRETRAINED)}")
+        if self.source not in ("train", *MODEL_SOURCES):
+            raise ValueError(f"source={self.source!r} must be one of train, {', '.join(MODEL_SOURCES)}")
         if self.is_trained and self.name:
             raise ValueError(f"name={self.name!r} is of a pretrained model: give its source too")
         if not self.is_trained and not self.name:
-            raise ValueError(f"source {self.source!r} needs name: {PRETRAINED[self.source]}")
+            raise ValueError(f"source {self.source!r} needs name: {MODEL_SOURCES[self.source].takes}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether loading it takes so long that the run keeps its weights."""
+        return not self.is_trained and MODEL_SOURCES[self.source].slow
 
     @property
     def is_trained(self) -> bool:
@@ -89,8 +89,7 @@ class LoadedConfig:
 def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
     from models import load_model
 
-    where = f"transformer_lens:{name}" if source == "transformer_lens" else name
-    model = load_model(where, dtype=dtype, revision=revision)
+    model = load_model(f"{source}:{name}", dtype=dtype, revision=revision)
     if model.tokenizer is None:
         raise ValueError(f"[model] name = {name!r} has no tokenizer beside its weights: text cannot be read for it")
     return model

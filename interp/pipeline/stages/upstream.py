@@ -159,7 +159,7 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         results = measured(config.pretrained(), texts[0], val.tokens, val.characters, **how)
         named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
         write_json(folder / REFERENCE, named)
-        if config.source == "gguf":  # de-quantized once, so that whatever opens the run later need not wait for it
+        if config.is_slow:  # de-quantized once, so that whatever opens the run later need not wait for it
             config.pretrained().save(folder / WEIGHTS)
         write_json(folder / "results.json", results)
         return results

@@ -1,0 +1,179 @@
+"""Language models from elsewhere: a registered function for each kind of place that holds one.
+
+Each takes a name and gives the model with its tokenizer and named hooks (`models.load_model` is the door). Weights are
+read from safetensors or GGUF files, and no code that comes with a model is run. Heavy libraries are imported when a
+model is loaded, so that a configuration can check its source's name without them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.sources import MODEL_SOURCES, model_source
+
+if TYPE_CHECKING:
+    from models.pretrained_tokenizer import PretrainedTokenizer
+    from models.tokenizer import Tokenizer
+
+
+def source_of(place: str) -> tuple[str, str]:
+    """The model source and the name in it: both of "SOURCE:NAME", else the source that owns the place.
+
+    What no other source owns is Hugging Face's: a folder, or a name on the hub.
+    """
+    source, colon, name = place.partition(":")
+    if colon and source in MODEL_SOURCES:
+        return source, name
+    owners = (source for source, each in MODEL_SOURCES.items() if each.owns(place))
+    return next(owners, "huggingface"), place
+
+
+@model_source(takes="a name on the hub, or a folder")
+def huggingface(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
+    """Any causal language model of Hugging Face with a fast tokenizer."""
+    is_path = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if is_path and not Path(name).exists():  # the hub would be asked for a name that it cannot have
+        raise FileNotFoundError(f"{name} does not exist: name a folder, a GGUF file or a model of Hugging Face")
+    return _from_transformers(name, name, dtype, revision, tokenizer)
+
+
+@model_source(takes="a .gguf file", owns=lambda place: place.endswith(".gguf"), slow=True)
+def gguf(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
+    """A GGUF file, de-quantized by `transformers` and the package `gguf`."""
+    file = Path(name)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: name a GGUF file")
+    if find_spec("gguf") is None:
+        raise ValueError(f"reading {file} needs the package gguf: pip install gguf")
+    model = _from_transformers(name, str(file.parent), dtype, revision, tokenizer, gguf_file=file.name)
+    if hasattr(model.inner.config, "quantization_config"):  # it is de-quantized, and can be saved as it is
+        del model.inner.config.quantization_config
+        model.inner.hf_quantizer = None
+    return model
+
+
+@model_source(takes="a name that TransformerLens knows")
+def transformer_lens(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
+    """A model of TransformerLens."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    with _one_line(name):
+        bridge = TransformerBridge.boot_transformers(name)
+    return from_object(bridge, tokenizer)
+
+
+def _model_folder(place: str) -> Path:
+    """The folder that holds the weights: of a run's folder, its stage `model`."""
+    return Path(place) / "model" if (Path(place) / "run.toml").is_file() else Path(place)
+
+
+def _was_trained_here(place: str) -> bool:
+    from models.whole_files import read_json
+
+    folder = _model_folder(place)
+    return folder.is_dir() and "model_type" not in read_json(folder / "config.json", "name a folder that holds a model")
+
+
+@model_source(takes="a run's folder, or the folder of its stage `model`", owns=_was_trained_here)
+def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
+    """The small transformer that a run trained."""
+    from models.pretrained_tokenizer import wrapped
+    from models.transformer import Transformer
+
+    model = Transformer.load(_model_folder(name))
+    model.tokenizer = wrapped(tokenizer)
+    if model.tokenizer is None and (folder := _tokenizer_folder(name)) is not None:
+        model.tokenizer = load_tokenizer(folder)
+    return model.eval()
+
+
+def from_object(model: Any, tokenizer: Any) -> Any:
+    """A model object of Hugging Face or TransformerLens, or one of ours, with its tokenizer and named hooks."""
+    from models.language_model import LanguageModel
+    from models.pretrained_tokenizer import wrapped
+    from models.transformer import Transformer
+
+    if isinstance(model, LanguageModel | Transformer):
+        model.tokenizer = wrapped(tokenizer, model.d_vocab) or model.tokenizer
+        return model
+    if not hasattr(model, "hook_dict") and not hasattr(model, "get_output_embeddings"):
+        raise ValueError(f"{type(model).__name__} is no model of Hugging Face or TransformerLens: wrap it in one")
+    opened = LanguageModel(model)
+    opened.tokenizer = wrapped(tokenizer or getattr(model, "tokenizer", None), opened.d_vocab)
+    return opened
+
+
+def load_tokenizer(place: str | Path) -> "Tokenizer | PretrainedTokenizer":
+    """The tokenizer of a folder, of a model's or run's folder, or of any model that `source_of` finds.
+
+    Raises FileNotFoundError or ValueError, naming the place, where there is none that can be read."""
+    from models.pretrained_tokenizer import REMEDY, PretrainedTokenizer
+    from models.tokenizer import Tokenizer
+    from models.whole_files import read_json
+
+    folder = _tokenizer_folder(str(place)) or Path(place)
+    if folder.is_dir() and not (folder / "tokenizer_config.json").is_file():
+        return Tokenizer.load(folder)
+    if folder.is_dir():
+        read_json(folder / "tokenizer.json", REMEDY)
+        return PretrainedTokenizer.load(folder)
+    return PretrainedTokenizer.load(source_of(str(place))[1])
+
+
+def _tokenizer_folder(place: str) -> Path | None:
+    """Where a folder, or the run that it is of, has its tokenizer.json."""
+    folder = _model_folder(place)
+    candidates = (folder, folder / "tokenizer", folder.parent / "corpus" / "tokenizer")
+    return next((candidate for candidate in candidates if (candidate / "tokenizer.json").is_file()), None)
+
+
+def _from_transformers(name: str, folder: str, dtype: str, revision: str | None, tokenizer: Any, **options: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    from models.language_model import LanguageModel
+    from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
+
+    with _one_line(name), _without_progress_bars():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            revision=revision or "main",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # random numbers would stand in for them
+        raise ValueError(f"{name} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
+    if tokenizer is None:
+        tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
+    opened = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
+    opened.tokenizer = wrapped(tokenizer, opened.d_vocab)
+    return opened
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Where a library cannot load a model and says so in many lines, raise ValueError with the first of them."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+        what = f"{name} cannot be loaded as a language model ({reason})"
+        raise ValueError(f"{what}: name a folder, a GGUF file or a model of Hugging Face") from error
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,108 @@
+"""A source of text or of models is one registered function; configuration, messages and help follow."""
+
+import pytest
+
+from interp.cli import main
+from interp.pipeline.config import RunConfig
+from models import load_model, load_tokenizer
+from models.corpus import CorpusConfig, load_documents, source_of
+from models.documents import Document
+from models.pretrained import source_of as model_source_of
+from models.sources import MODEL_SOURCES, TEXT_SOURCES, model_source, source_help, text_source
+from models.tokenizer import Tokenizer
+from models.transformer import Transformer, TransformerConfig
+from tests.foreign_models import write_foreign
+
+
+@pytest.fixture
+def registered():
+    """Both registries, put back afterwards, with a source of text and one of models that a user might add."""
+    texts, models = dict(TEXT_SOURCES), dict(MODEL_SOURCES)
+
+    @text_source(fields=("paths",), takes="at least one diary", owns=lambda place: place.endswith(".diary"))
+    def diary(paths, size):
+        """Diaries, a day at a time. Blank days are skipped."""
+        for path in paths:
+            yield Document(f"dear {path}"[:size], (), "diary", path)
+
+    @model_source(takes="a number of layers")
+    def layers(name, *, dtype, revision, tokenizer):
+        """A model with random weights."""
+        sizes = {"d_model": 8, "n_heads": 2, "d_mlp": 16, "d_vocab": 260, "n_ctx": 8}
+        model = Transformer(TransformerConfig(n_layers=int(name), **sizes))
+        model.tokenizer = tokenizer or Tokenizer.train_bpe(["the cat"], 260)
+        return model
+
+    yield
+    for registry, before in ((TEXT_SOURCES, texts), (MODEL_SOURCES, models)):
+        registry.clear()
+        registry.update(before)
+
+
+def test_a_registered_text_source_is_read_checked_and_found_by_its_ending(registered):
+    documents = load_documents(CorpusConfig(source="diary", paths=("a.diary",)))
+    assert [document.text for document in documents] == ["dear a.diary"]
+    assert source_of(["a.diary", "b.diary"]) == "diary"
+    with pytest.raises(ValueError, match="source 'diary' needs paths: at least one diary"):
+        CorpusConfig(source="diary")
+    with pytest.raises(ValueError, match="one of mixture, .*, diary"):
+        CorpusConfig(source="dairy")
+
+
+def test_a_registered_model_source_is_loaded_and_checked(registered):
+    assert load_model("layers:3").n_layers == 3
+    config = RunConfig.from_dict({"model": {"source": "layers", "name": "2"}})
+    assert config.model.pretrained().n_layers == 2
+    with pytest.raises(ValueError, match="source 'layers' needs name: a number of layers"):
+        RunConfig.from_dict({"model": {"source": "layers"}})
+
+
+def test_help_lists_what_is_registered(registered, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    assert "diary            Diaries, a day at a time\n" in shown
+    assert "layers           A model with random weights" in shown
+
+
+def test_sources_that_give_the_same_share_a_line_of_the_help():
+    lines = source_help(TEXT_SOURCES).splitlines()
+    assert len(lines) == 8 and any("russian, " in line and "french, " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("paths", "source"),
+    [(["a.jsonl", "b.jsonl"], "jsonl"), (["a.txt"], "files"), (["a.jsonl", "b.txt"], "files"), ([], "files")],
+)
+def test_files_are_read_by_their_ending(paths, source):
+    assert source_of(paths) == source
+
+
+def test_a_place_is_of_the_source_that_owns_it(tmp_path):
+    Transformer(TransformerConfig(n_layers=1, d_model=8, n_heads=2, d_mlp=8, d_vocab=9)).save(tmp_path / "model")
+    (tmp_path / "run.toml").touch()
+    write_foreign("gpt2", tmp_path / "foreign")
+    for place, source in {
+        str(tmp_path): "interp",
+        str(tmp_path / "model"): "interp",
+        str(tmp_path / "foreign"): "huggingface",
+        "gpt2": "huggingface",
+        "somewhere/model.gguf": "gguf",
+    }.items():
+        assert model_source_of(place) == (source, place)
+    assert model_source_of("transformer_lens:gpt2") == ("transformer_lens", "gpt2")
+    assert model_source_of("strange:gpt2") == ("huggingface", "strange:gpt2")
+
+
+def test_the_tokenizer_of_a_run_of_a_model_and_of_a_folder(tmp_path):
+    ours = Tokenizer.train_bpe(["the cat"], 260)
+    ours.save(tmp_path / "corpus" / "tokenizer")
+    Transformer(TransformerConfig(n_layers=1, d_model=8, n_heads=2, d_mlp=8, d_vocab=260)).save(tmp_path / "model")
+    (tmp_path / "run.toml").touch()
+    for place in (tmp_path, tmp_path / "model", tmp_path / "corpus" / "tokenizer"):
+        assert load_tokenizer(place).digest == ours.digest
+    folder = write_foreign("gpt2", tmp_path / "foreign")
+    assert load_tokenizer(folder).digest == load_model(folder).tokenizer.digest
+    (tmp_path / "other" / "empty").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="tokenizer.json does not exist"):
+        load_tokenizer(tmp_path / "other" / "empty")

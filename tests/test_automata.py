@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.claims.automata import NEIGHBOURS, _shuffled, automaton, lifts
 from interp import FeatureStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.effects import automaton
-from interp.effects.automata import NEIGHBOURS, _shuffled, lifts
 from interp.evaluation.baselines import FixedDictionary
 from models.transformer import Transformer, TransformerConfig
 

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 import torch
 
+from analyses.essay.model_diffing import LatentScaling, diff_table, latent_scaling, mean_difference
 from interp import (
     ActivationStore,
     FeatureStore,
@@ -21,9 +22,8 @@ from interp import (
     scan_features,
     write_report,
 )
-from interp.activations import harvesting as harvest
+from interp.activations.harvesting import harvest
 from interp.cli import main
-from interp.compare import LatentScaling, diff_table, latent_scaling, mean_difference
 from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest

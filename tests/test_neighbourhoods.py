@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.claims.neighbourhoods import context_similarity, neighbourhoods
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare.neighbourhoods import context_similarity, neighbourhoods
 from interp.features.feature_store import FeatureStore, fit_half
 
 N_SEQ, N_CTX, VOCAB, D, WIDTH = 64, 16, 24, 20, 10

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.claims.neighbourhoods import communities
+from analyses.claims.rule_measures import absorption, sensitivity
 from interp import FeatureStore
 from interp.activations.hooks import capture, resolve_hooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare import absorption, communities, sensitivity
 from interp.evaluation.baselines import FixedDictionary
 from interp.explain.predicates import Atom, Text
 from models.transformer import Transformer, TransformerConfig

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from analyses.claims.steering_scores import steering_scores, steering_success
 from interp.activations.hooks import capture, resolve_hooks
-from interp.effects import add, intervene, pin, steer, steering_scores, steering_success, useful_range
+from interp.effects import add, intervene, pin, steer, useful_range
 from interp.effects.steering import Steered
 from interp.evaluation.baselines import RandomDictionary
 from models import load_model

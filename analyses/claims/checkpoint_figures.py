@@ -23,7 +23,7 @@ def feature_lives(
     """When features are born and die: their number at each checkpoint, and below each feature's correlation with its
     best match there, the oldest at the bottom. Features found at one or two checkpoints only are left out.
 
-    lives, presence: of `compare.Lives`. steps, losses: of each checkpoint, the loss in nats, drawn on top.
+    lives, presence: of `feature_lives.Lives`. steps, losses: of each checkpoint, the loss in nats, drawn on top.
     """
     need(lives, "kind", "born", "died")
     shown = lives[lives["kind"] != "passing"]

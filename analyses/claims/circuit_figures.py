@@ -23,7 +23,7 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
     """How much more of their concept is written when latents are held at doses of equal KL, against what was predicted
     of them: by what they put out, and by what they read.
 
-    table: output, input and success, of `effects.steering_scores` and `effects.steering_success`, a point a latent."""
+    table: output, input and success, of `steering_scores` and `steering_success`, a point a latent."""
     need(table, "output", "input", "success")
     titles = {"output": "predicted rise of its concept", "input": "its firing told by the token (R²)"}
     panels = ["by what it puts out", "by what it reads"]
@@ -81,7 +81,7 @@ def automaton(
     """Features that keep themselves going, on the left, and pairs that bring one another about, on the right: the
     strongest `max_edges` of each, an arrow where what one writes fires the other.
 
-    loops: latent, effect; cycles: latent, other, effect, of `effects.Automaton`. names: of latents; else their numbers.
+    loops: latent, effect; cycles: latent, other, effect, of `automata.Automaton`. names: of latents; else their numbers.
     """
     need(loops, "latent", "effect")
     need(cycles, "latent", "other", "effect")

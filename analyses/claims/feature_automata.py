@@ -5,7 +5,7 @@
     python -m analyses.claims.feature_automata --quick            a tiny model, for the tests: the numbers mean nothing
 
 TopK dictionaries of one model's MLP, of several seeds. After Towards Monosemanticity (Bricken et al. 2023). Claim
-tested (row 17): by logit effect (`interp.effects.automaton`) at least one latent's self-loop and at least one cycle of
+tested (row 17): by logit effect (`claims.automata.automaton`) at least one latent's self-loop and at least one cycle of
 two latents that alternate are above the largest of either in any of 20 shuffles of the tokens, and in the text each
 fires next more often than its frequency says (lift > 1), in every seed.
 """
@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 
 from analyses.claims import circuit_figures
+from analyses.claims.automata import automaton
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized, telling_tokens
 from analyses.claims.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval
 from interp import scan_features
-from interp.effects import automaton
 
 KINDS = {"loop": ("latent", "effect", "lift"), "cycle": ("latent", "other", "effect", "lift")}
 

@@ -3,7 +3,7 @@
     python -m analyses.claims.features_in_training            trains the model first; goes on where it stood
     python -m analyses.claims.features_in_training --quick    a tiny model, for the tests: the numbers mean nothing
 
-Dictionaries of one seed at checkpoints of a training, on the same text: `interp.compare.feature_lives` follows what
+Dictionaries of one seed at checkpoints of a training, on the same text: `analyses.claims.feature_lives` follows what
 they find from one to the next. After Xu et al. 2024 (arXiv 2412.17626), who train one dictionary on through the
 checkpoints.
 
@@ -30,12 +30,13 @@ import torch
 
 from analyses.claims import checkpoint_figures
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, activations, encoded, studied_run
+from analyses.claims.feature_lives import MIN_RUN, feature_lives
 from analyses.record import Claim, Record, interval, options
 from interp import BatchTopKConfig, Run, TopKConfig, train_sae
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare import MIN_FIRED, MIN_RUN, feature_lives
+from interp.compare import MIN_FIRED
 from interp.metrics.twins import best_matches, joint_sums
 from interp.storage.files import ratio
 from models.evaluation import evaluate_loss

@@ -18,7 +18,7 @@ def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figu
     """How similar the contexts of two latents are, by the cosine of their directions: the mean of bins, with the middle
     half of the pairs; bins of few pairs are left out.
 
-    tables: cosine and similarity of pairs, as `compare.neighbourhoods` makes them; by name, where there are several.
+    tables: cosine and similarity of pairs, as `neighbourhoods` makes them; by name, where there are several.
     """
     fig, n_bins = go.Figure(), 12
     for name, table, colour in coloured(tables, "cosine", "similarity", alone="pairs of latents"):

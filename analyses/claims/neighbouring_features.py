@@ -6,7 +6,7 @@
 
 TopK dictionaries of one model's MLP, of several seeds. Claim tested (row 20): the rank correlation of the decoder
 cosine of two latents with the similarity of their contexts is above 0 for each seed, by its interval
-(`interp.compare.neighbourhoods`: contexts of opposite halves of the text; latents are drawn again). Beside it, the same
+(`claims.neighbourhoods`: contexts of opposite halves of the text; latents are drawn again). Beside it, the same
 where each latent has another's contexts, and where its direction is drawn at random.
 """
 
@@ -19,9 +19,9 @@ import pandas as pd
 
 from analyses.claims import neighbour_figures
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
+from analyses.claims.neighbourhoods import neighbourhoods
 from analyses.record import Claim, Interval, Record, interval
 from interp import ScanConfig, scan_features
-from interp.compare import neighbourhoods
 from interp.metrics.nulls import RandomDirections
 
 FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=50)

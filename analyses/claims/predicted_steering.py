@@ -5,7 +5,7 @@
     python -m analyses.claims.predicted_steering --quick            a tiny model, for the tests
 
 TopK dictionaries of one model's MLP, of several seeds; latents that are drawn among those alive, each held where it
-costs equal KL (`interp.effects.steering_scores`). After Arad, Mueller & Belinkov 2025 (arXiv 2505.20063).
+costs equal KL (`analyses.claims.steering_scores`). After Arad, Mueller & Belinkov 2025 (arXiv 2505.20063).
 
 Claims tested (row 19), each in every seed. The concept of a latent is in the tokens that stand at its firings and right
 behind them; how much more of it is written is its success.
@@ -27,10 +27,10 @@ import scipy.stats
 from analyses.claims import circuit_figures
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.claims.neighbouring_features import FEW
+from analyses.claims.steering_scores import steering_scores, steering_success
 from analyses.record import Claim, Record, interval
 from interp import scan_features
 from interp.compare import MIN_FIRED
-from interp.effects import steering_scores, steering_success
 
 PREDICTED = {"output": "success", "input": "success", "density": "success", "self_output": "self_success"}
 """What is known of a latent beforehand, and what it is held against."""

@@ -6,9 +6,9 @@
 
 TopK dictionaries of one model's MLP, of several seeds; of latents that are drawn, those whose rule in words has a
 held-out F1 of at least ½ (`interp.explain`). Reported, each beside its null, with no bar to pass
-    sensitivity  on windows that the rule generates, beside the same windows before (`interp.compare.sensitivity`)
+    sensitivity  on windows that the rule generates, beside the same windows before (`rule_measures.sensitivity`)
     absorption   share of the rows of the rule at which another latent took the latent's place, beside shifted codes
-                 (`interp.compare.absorption`; without labels)
+                 (`rule_measures.absorption`; without labels)
     communities  modularity of the graph of co-activating latents, beside graphs of the same degrees
 """
 
@@ -22,9 +22,11 @@ import pandas as pd
 
 from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, options, sized
 from analyses.claims.effect_figures import rules_at_work
+from analyses.claims.neighbourhoods import communities
+from analyses.claims.rule_measures import absorption, sensitivity
 from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
-from interp.compare import MIN_FIRED, absorption, communities, sensitivity
+from interp.compare import MIN_FIRED
 from interp.explain import explain
 from interp.explain.predicates import Rule, Text
 

@@ -32,6 +32,7 @@ import torch
 from analyses.essay.chat_models import base_model, make_world, models_folder, tuned_model
 from analyses.essay.figures import crosscoders
 from analyses.essay.figures.crosscoders import ablated_end, exclusive_counts, latent_on_turns
+from analyses.essay.model_diffing import diff_table, latent_scaling, mean_difference, relative_norms
 from analyses.essay.model_diffs_measures import (
     KINDS,
     QUICK,
@@ -47,7 +48,6 @@ from analyses.essay.model_diffs_measures import (
 from analyses.essay.preference_models import preferred_model
 from analyses.record import Claim, Record, interval
 from interp import Crosscoder
-from interp.compare import diff_table, latent_scaling, mean_difference, relative_norms
 
 PAIRS = {
     "pre-trained → tuned": ("base", "sft"),

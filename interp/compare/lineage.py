@@ -1,4 +1,4 @@
-"""What becomes of a latent in a wider dictionary, and at other checkpoints: is it kept, does it split, is it born?
+"""What becomes of a latent in a wider dictionary: is it kept, or does it split?
 
 Of a narrow and of a wider dictionary of the same activations, an edge leads from narrow latent i to wide j where their
 masked cosine is at least `min_cosine`: that of the two activations on the rows where j fires,
@@ -8,46 +8,24 @@ masked cosine is at least `min_cosine`: that of the two activations on the rows 
 which is near 1 where j is a part of i, however small; the plain cosine would be small there. Each wide latent belongs
 to its best narrow one, `is_best`; a narrow one that two or more belong to has split. The null: edges on shifted codes.
 
-Of dictionaries of the checkpoints of one training, in their order and of any widths, with r_f(t) the largest
-correlation of latent f with any at checkpoint t (`metrics.twins`), f is present at t where r_f(t) ≥ `threshold`. A
-feature is a latent that no later checkpoint has: those of the last one, and of the others those that are gone after
-them. It is
-
-    there     present at every checkpoint up to its last
-    born      absent, then present at MIN_RUN checkpoints or more up to its last, without a gap
-    passing   absent, then present at fewer: what any latent is that is found once
-    flickers  anything else
-
-and of those born, `split` says whether a latent of the checkpoint before held it: one whose masked cosine with it
-reaches the threshold. The null is the share that is called born where checkpoints are shuffled.
-
-Source: feature splitting and the masked cosine, Towards Monosemanticity (Bricken et al. 2023); the thresholds and lives
-are our own: Xu et al. 2024 (arXiv 2412.17626) instead train one dictionary on through the checkpoints. Cost: L0 L0' a
-row for each of three sums, twice; of T checkpoints T² passes over two codes, and 8 T² bytes a latent.
+Source: feature splitting and the masked cosine, Towards Monosemanticity (Bricken et al. 2023); the threshold is ours.
+Cost: L0 L0' a row for each of three sums, twice.
 Failing: a dense latent is active on the rows of any other: where it fires evenly, everything is a part of it. A wide
-latent that is there beside its narrow one and a new one, with firings taken from both, has one parent here. Between two
-checkpoints a feature can be born and die unseen, and one that turns into another little by little is never born. One
-dictionary may miss what the model has, and its luck looks like a birth or a death: give all the same seed and tokens.
+latent that is there beside its narrow one and a new one, with firings taken from both, has one parent here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
 
 from interp.codes.reading import CodeSource
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
 from interp.features.feature_store import FeatureStore
-from interp.metrics.twins import best_matches, joint_sums
+from interp.metrics.twins import joint_sums
 from interp.storage.files import Progress, no_progress, ratio
 
-MIN_COSINE = THRESHOLD = 0.7
-MIN_RUN = 3
-_SHUFFLES = 50
-
-Presence = Float64[np.ndarray, "latent checkpoint"]
+MIN_COSINE = 0.7
 
 
 @dataclass(frozen=True)
@@ -84,8 +62,8 @@ def splitting(
         raise ValueError(f"the narrow dictionary has {narrow.d_sae} latents, the wide one {wide.d_sae}: swap them")
     own, other = codes_of_same_text(narrow, wide)
     limits = min_cosine, min_fired, progress
-    edges, *fired = _masked_edges(own, other, *limits)
-    by_chance = _masked_edges(own, ShiftedCodes.drawn(other, seed), *limits)[0]
+    edges, *fired = masked_edges(own, other, *limits)
+    by_chance = masked_edges(own, ShiftedCodes.drawn(other, seed), *limits)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
     alive, n_wide = np.flatnonzero(fired[0] >= min_fired), max(int((fired[1] >= min_fired).sum()), 1)
@@ -98,7 +76,7 @@ def splitting(
     )
 
 
-def _masked_edges(
+def masked_edges(
     own: CodeSource, other: CodeSource, min_cosine: float, min_fired: int, progress: Progress = no_progress
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """The edges, and how often each narrow and each wide latent fires."""
@@ -113,89 +91,3 @@ def _masked_edges(
         parts.append(pd.DataFrame({**columns, "share": both[row, j] / fired[1][j]}))
     edges = pd.concat(parts, ignore_index=True)
     return edges.sort_values(["latent", "masked"], ascending=[True, False], ignore_index=True), fired[0], fired[1]
-
-
-@dataclass(frozen=True)
-class Lives:
-    table: pd.DataFrame
-    """A row a feature: checkpoint (its last) and latent there, kind, born (a checkpoint; NaN of those not born), died
-    (the first checkpoint without it; NaN of those that last), split (of those born; None of others)."""
-    presence: Presence
-    """Of the features of the table: r at each checkpoint."""
-    null: float
-    """Share of features called born where the checkpoints are shuffled, the mean over shuffles."""
-
-    @property
-    def share_born(self) -> float:
-        return float((self.table["kind"] == "born").mean())
-
-
-def feature_lives(
-    checkpoints: Sequence[CodeSource],
-    *,
-    threshold: float = THRESHOLD,
-    min_fired: int = MIN_FIRED,
-    seed: int = 0,
-    progress: Progress = no_progress,
-) -> Lives:
-    """Of latents that fire on `min_fired` rows. The seed draws the shuffles.
-
-    Raises ValueError for fewer than MIN_RUN + 1 checkpoints, codes of unlike numbers of rows, a threshold that is not
-    in 0..1, and where no latent fires enough."""
-    n = len(checkpoints)
-    if n <= MIN_RUN:
-        raise ValueError(f"{n} checkpoints are too few: a birth shows in at least {MIN_RUN + 1}")
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold={threshold} is a correlation and must be above 0 and at most 1")
-    alive, found = [], []
-    for i, own in enumerate(checkpoints):
-        matches = []
-        for j, other in enumerate(checkpoints):
-            matches.append(best_matches(own, other))
-            progress(i * n + j + 1, n * n, "correlations")
-        alive.append(np.flatnonzero(matches[i].fired >= min_fired))
-        found.append(np.stack([each.correlation for each in matches], 1)[alive[i]])
-    if not any(map(len, alive)):
-        raise ValueError(f"no latent fires on min_fired={min_fired} rows: take more text")
-    table, presence = _lives(found, threshold)
-    table["latent"] = [alive[c][at] for c, at in zip(table["checkpoint"], table["latent"], strict=True)]
-    generator, shuffled = np.random.default_rng(seed), []
-    for _ in range(_SHUFFLES):
-        order = generator.permutation(n)
-        shuffled.append((_lives([found[c][:, order] for c in order], threshold)[0]["kind"] == "born").mean())
-    table["split"] = _splits(table, checkpoints, threshold, min_fired)
-    return Lives(table, presence, float(np.mean(shuffled)))
-
-
-def _lives(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
-    """Of the correlations of the latents of each checkpoint with every one; the features, those that last longest and
-    were born first before the others."""
-    parts, kept = [], []
-    for c, r in enumerate(found):
-        present = r >= threshold
-        present[:, c] = True
-        own = np.flatnonzero(~present[:, c + 1 :].any(1))
-        run = np.argmin(np.column_stack([present[own, c::-1], np.zeros(len(own), bool)]), 1)  # up to c, without a gap
-        start = c + 1 - run
-        gap = np.array([present[f, :s].any() for f, s in zip(own, start, strict=True)], bool)
-        kind = np.where(gap, "flickers", np.where(start == 0, "there", np.where(run >= MIN_RUN, "born", "passing")))
-        born = np.where(kind == "born", start, np.nan)
-        died = np.full(len(own), np.nan if c == len(found) - 1 else c + 1)
-        parts.append(pd.DataFrame({"checkpoint": c, "latent": own, "kind": kind, "born": born, "died": died}))
-        kept.append(r[own])
-    table = pd.concat(parts, ignore_index=True)
-    order = table.sort_values(["checkpoint", "born"], ascending=[False, True], na_position="last", kind="stable").index
-    return table.loc[order].reset_index(drop=True), np.concatenate(kept)[order]
-
-
-def _splits(
-    table: pd.DataFrame, checkpoints: Sequence[CodeSource], threshold: float, min_fired: int
-) -> list[bool | None]:
-    """Whether a latent of the checkpoint before a birth held what was born."""
-    split: list[bool | None] = [None] * len(table)
-    for _, rows in table[table["kind"] == "born"].groupby(["checkpoint", "born"]):
-        before, last = checkpoints[int(rows["born"].iloc[0]) - 1], checkpoints[int(rows["checkpoint"].iloc[0])]
-        edges = _masked_edges(before, last, threshold, min_fired)[0]
-        for row, latent in zip(rows.index, rows["latent"], strict=True):
-            split[row] = bool((edges["other"] == latent).any())
-    return split

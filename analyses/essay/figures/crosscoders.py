@@ -84,7 +84,7 @@ def relative_norms(tables: pd.DataFrame) -> go.Figure:
     """How many latents of a crosscoder write how much to the second model: a row a pair of models, a colour a
     crosscoder, all seeds together.
 
-    tables: pair, crosscoder, relative_norm, as `compare.diff_table` has it. The shaded ends are the latents that are
+    tables: pair, crosscoder, relative_norm, as `diff_table` has it. The shaded ends are the latents that are
     called exclusive.
     """
     need(tables, "pair", "crosscoder", "relative_norm")

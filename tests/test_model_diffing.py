@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.compare import diff_table, latent_scaling, mean_difference, relative_norms
+from analyses.essay.model_diffing import diff_table, latent_scaling, mean_difference, relative_norms
 from interp.sae import Crosscoder
 from interp.sae.rules import Threshold
 

@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import nn
 
+from analyses.claims.steering_scores import FiringByToken
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.steering_scores import FiringByToken
 from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import ratio

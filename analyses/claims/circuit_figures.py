@@ -81,7 +81,7 @@ def automaton(
     """Features that keep themselves going, on the left, and pairs that bring one another about, on the right: the
     strongest `max_edges` of each, an arrow where what one writes fires the other.
 
-    loops: latent, effect; cycles: latent, other, effect, of `automata.Automaton`. names: of latents; else their numbers.
+    loops: latent, effect; cycles: latent, other, effect, of `automata.Automaton`. names: of latents, or numbers.
     """
     need(loops, "latent", "effect")
     need(cycles, "latent", "other", "effect")

@@ -1,7 +1,7 @@
 """Which features does a small language model use, and which of them mean one thing?
 
-    python analyses/extract_features.py --out runs/extract
-    python analyses/extract_features.py --text 'mybooks/*.txt' --hook blocks.1.hook_resid_post --preset small
+    python -m analyses.extract_features --out runs/extract
+    python -m analyses.extract_features --text 'mybooks/*.txt' --hook blocks.1.hook_resid_post --preset small
 
 The main job, written out with the library's functions so that each step can be changed: text → tokens → transformer
 → activations → sparse autoencoder → feature statistics → ranking → figures and page. It writes `results.json`, three

@@ -1,7 +1,7 @@
 """Which figures does a write-up of a run need, and how do they look in print?
 
-    python analyses/make_figures.py runs/demo --width column --out runs/demo-figures
-    python analyses/make_figures.py runs/demo --latents 476 12 --formats pdf
+    python -m analyses.make_figures runs/demo --width column --out runs/demo-figures
+    python -m analyses.make_figures runs/demo --latents 476 12 --formats pdf
 
 Every figure that a finished run has the results for, at the width of a column (84.5 mm), of ICML's (82.6), of a page
 (139.7) or of any millimetres: PDF, SVG and PNG where there is a Chrome or Chromium, HTML everywhere; beside each its

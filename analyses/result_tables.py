@@ -112,7 +112,7 @@ def speed(results: Results) -> str:
 
 
 def speed_in_short(results: Results) -> str:
-    """Of the first size: our steps, each beside SAELens's own of that kind."""
+    """Our steps at the first size, each beside SAELens's own of that kind."""
     rows = [row for row in next(iter(results["speed"].values())) if row["ratios"].get("saelens_own")]
     steps = (f"{r['name'].removeprefix('interp ')} {r['ms']:.0f} ms, {r['ratios']['saelens_own']:.1f} ×" for r in rows)
     sparsify = next((row["ratios"]["sparsify"] for row in rows if row["ratios"]["sparsify"]), None)
@@ -126,14 +126,27 @@ def harvest(results: Results) -> str:
     return f"{table(columns, rows)}\n\n{results['bytes_per_value']} bytes a value on disk."
 
 
+def harvest_in_short(results: Results) -> str:
+    shares = ", ".join(
+        f"{row['name'].removesuffix(', harvest')} {row['ratio']:.0%}"
+        for row in results["rows"]
+        if row["name"].endswith(", harvest")
+    )
+    return f"Tokens a second, as a share of the forward pass alone: {shares}."
+
+
 def report(results: Results) -> str:
     names = ("name", "features", "wall_seconds", "cpu_seconds", "ms_a_feature", "cpu_ms_a_feature")
     rows = ([row[name] for name in (*names, "kilobytes_a_feature", "holds")] for row in results["rows"])
     columns = ["pages", "features", "s", "CPU s", "ms a feature", "CPU ms a feature", "KB a feature", "hold of"]
-    said = f"SAEDashboard was not timed: {results['skipped']}."
-    if results["ratio"]:
-        said = f"A feature takes 1/{results['ratio']:.0f} of SAEDashboard's time (CPU: 1/{results['cpu_ratio']:.0f})."
-    return f"{table(columns, rows)}\n\n{said} {results['tokens']:,} tokens, {results['threads']} threads."
+    size = f"{results['tokens']:,} tokens, {results['threads']} threads."
+    return f"{table(columns, rows)}\n\n{report_in_short(results)} {size}"
+
+
+def report_in_short(results: Results) -> str:
+    if not results["ratio"]:
+        return f"SAEDashboard was not timed: {results['skipped']}."
+    return f"A feature takes 1/{results['ratio']:.0f} of SAEDashboard's time (CPU: 1/{results['cpu_ratio']:.0f})."
 
 
 def memory(results: Results) -> str:
@@ -144,10 +157,22 @@ def memory(results: Results) -> str:
     return table(["peak MB, million tokens", *millions, "growth"], rows)
 
 
+def memory_in_short(results: Results) -> str:
+    stage, growth = max(results["growth"].items(), key=lambda item: item[1])
+    sizes = list(next(iter(results["megabytes"].values())))
+    return f"From {sizes[0]} to {sizes[-1]} million tokens no stage's peak grows by more than {growth:.0%} ({stage})."
+
+
 def attack(results: Results) -> str:
     verdicts = list(dict.fromkeys(verdict for counts in results["verdicts"].values() for verdict in counts))
     rows = ([kind, *(counts.get(verdict, 0) for verdict in verdicts)] for kind, counts in results["verdicts"].items())
     return f"{table(['cases', *verdicts], rows)}\n\n`analyses.attack_trial` says what the verdicts mean."
+
+
+def attack_in_short(results: Results) -> str:
+    verdicts = results["verdicts"].values()
+    right = sum(counts.get("ok", 0) for counts in verdicts)
+    return f"{right:,} of {sum(sum(counts.values()) for counts in verdicts):,} cases end as they should."
 
 
 def quality(results: Results) -> str:
@@ -197,6 +222,15 @@ def scorecard(results: Results) -> str:
 FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "senses_exact": "senses exact"}
 
 
+def scorecard_in_short(results: Results) -> str:
+    both, learnt = results["A families"], results["B"]
+    auroc = next(row["auroc"] for row in learnt["scores"] if row["score"] == "monosemanticity")
+    return (
+        f"Planted latents, families held out: AUROC {both['mean']['auroc']:.3f}, ECE {both['mean']['ece']:.3f}; "
+        f"transformers on planted text: AUROC {auroc:.3f}, ECE {learnt['verdict']['ece']:.3f}."
+    )
+
+
 def learnt(results: Results) -> str:
     parts = []
     for key, title in (("held out", "models that learnt nothing"), ("held out, all nulls", "all nulls")):
@@ -205,6 +239,11 @@ def learnt(results: Results) -> str:
         parts += [f"Fitted against {title}:", table([*LEARNT.values(), *(f"against {n}" for n in names)], rows)]
     alone = ", ".join(f"{name} {auroc:.3f}" for name, auroc in results["single"].items())
     return "\n\n".join([*parts, f"AUROC of each predictor alone, against models that learnt nothing: {alone}."])
+
+
+def learnt_in_short(results: Results) -> str:
+    aurocs = [row["auroc"] for row in results["held out"]]
+    return f"On corpora held out, AUROC {min(aurocs):.3f} to {max(aurocs):.3f} against models that learnt nothing."
 
 
 LEARNT = {"corpus": "corpus left out", "n": "latents", "called": "called learnt", "auroc": "AUROC", "ece": "ECE"}
@@ -226,6 +265,21 @@ def towards(results: Results) -> str:
     sizes = ("dictionary", "seed", "resampled", "d_sae", "dead_share", "l0", "fvu", "ce_recovered_zero")
     rows = ([row.get(name) for name in sizes] for row in results["sizes"])
     return f"{table(['claim', ''], held)}\n\n{table(sizes, rows)}"
+
+
+def towards_in_short(results: Results) -> str:
+    held = [claim["held"] for claim in results["claims"]]
+    return f"{sum(held)} of {len(held)} claims hold."
+
+
+def claims_in_short(results: Results) -> str:
+    """How many claims hold, and the first one's numbers as far as the first semicolon."""
+    claims = results["claims"]
+    judged = [claim["holds"] for claim in claims if claim["holds"] is not None]
+    held = f"{sum(judged)} of {len(judged)} claims hold; the first" if judged else "Measured"
+    if len(judged) == 1:
+        held = "The claim holds" if judged[0] else "The claim does not hold"
+    return f"{held}: {claims[0]['found'].partition(';')[0].rstrip('.')}."
 
 
 def essay(analyses: Results) -> str:

@@ -1,4 +1,4 @@
-"""Write analyses/RESULTS.md and the numbers of README from the results of the commands that measured them.
+"""Write analyses/RESULTS.md, and the numbers in README.md and analyses/README.md, from the results of the commands.
 
     python -m analyses.results                        from the files kept in analyses/results
     python -m analyses.results --from runs            first take over what runs/ holds: runs/demo, runs/bench_sae, …
@@ -6,11 +6,13 @@
 
 Each section of the page is one entry of SECTIONS: the folder below `--from` that its command writes, the command, and a
 function from that folder's results.json (of a run: its manifests) to Markdown. A section whose results are not kept is
-named at the end of the page with its command, so that nothing is shown that was not measured. In README the lines
-between `<!-- NAME -->` and `<!-- /NAME -->` are replaced.
+named at the end of the page with its command, so that nothing is shown that was not measured. In README.md the lines
+between `<!-- NAME -->` and `<!-- /NAME -->` are replaced, and so is the index in analyses/README.md: a row for each
+script whose docstring opens with a question, its command, and its result in a line.
 """
 
 import argparse
+import ast
 import json
 import platform
 import re
@@ -23,7 +25,10 @@ from typing import Any, NamedTuple
 from analyses import result_tables
 
 ROOT = Path(__file__).parents[1]
-KEPT, PAGE, README = ROOT / "analyses" / "results", ROOT / "analyses" / "RESULTS.md", ROOT / "README.md"
+KEPT = ROOT / "analyses" / "results"
+PAGE = ROOT / "analyses" / "RESULTS.md"
+README = ROOT / "README.md"
+INDEX = ROOT / "analyses" / "README.md"
 Results = Mapping[str, Any]
 
 
@@ -33,6 +38,8 @@ class Section(NamedTuple):
     title: str
     command: str
     write: Callable[[Results], str]
+    in_short: Callable[[Results], str] | None = None
+    """The result in a line, for the index; None where the folder has one for each of several scripts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -46,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     PAGE.write_text(page(kept), encoding="utf-8")
     for mark, folder, write in IN_README:
         if folder in kept:
-            README.write_text(filled(README.read_text(encoding="utf-8"), mark, write(kept[folder]["results"])))
+            fill(README, mark, write(kept[folder]["results"]))
+    fill(INDEX, "index", index(kept))
     print(f"{PAGE.relative_to(ROOT)}: {len(kept)} of {len(SECTIONS)} sections measured")
     return PAGE
 
@@ -62,24 +70,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def take_over(section: Section, folder: Path, note: str = "") -> None:
     """Keep the folder's results, with the machine, the commit, the day and a note."""
     if section.folder in ("demo", "smollm2"):
-        found: Any = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/manifest.json"))}
+        results: Any = parts_of(folder, "manifest.json")
     elif section.folder in ("essay", "compare"):
-        found = {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("*/results.json"))}
+        results = parts_of(folder, "results.json")
     else:
-        found = json.loads(file.read_text()) if (file := folder / "results.json").exists() else {}
-    if not found:
+        results = json.loads(file.read_text()) if (file := folder / "results.json").exists() else {}
+    if not results:
         print(f"{folder} has no results: {section.command} makes them")
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
     about |= {"note": note} if note else {}
     KEPT.mkdir(exist_ok=True)
-    content = {**about, "command": section.command, "results": without_places(found)}
+    content = {**about, "command": section.command, "results": without_places(results)}
     kept_file(section).write_text(json.dumps(content, indent=1) + "\n")
 
 
+def parts_of(folder: Path, file_name: str) -> dict[str, Any]:
+    """What the folders in `folder` hold in a file of that name, by folder."""
+    return {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob(f"*/{file_name}"))}
+
+
 def without_places(value: Any) -> Any:
-    """Of each absolute path its name alone: where files lay on one machine says nothing on another."""
+    """Keep the last name of each absolute path: where files lay on one machine says nothing on another."""
     if isinstance(value, dict):
         return {name: without_places(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -118,6 +131,34 @@ def page(kept: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def index(kept: Mapping[str, Any]) -> str:
+    """A row for each script that answers a question; what was not measured says so."""
+    rows = []
+    for file in sorted((ROOT / "analyses").rglob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        question, mark, _ = " ".join((ast.get_docstring(ast.parse(source)) or "").split()).partition("?")
+        if mark and '__name__ == "__main__"' in source:
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+            rows.append([f"{question}?", f"`python -m {module}`", result_in_short(module, kept)])
+    return result_tables.table(["question", "command", "result"], rows)
+
+
+def result_in_short(module: str, kept: Mapping[str, Any]) -> str:
+    name = module.rpartition(".")[2]
+    folders = {section.folder: section for section in SECTIONS}
+    folder = f"bench_{name}" if module.startswith("analyses.bench.") else name
+    if folder in kept and (in_short := folders[folder].in_short):
+        return in_short(kept[folder]["results"])
+    for several in ("compare", "essay"):
+        if several in kept and name in kept[several]["results"]:
+            return result_tables.claims_in_short(kept[several]["results"][name])
+    return ""
+
+
+def fill(file: Path, name: str, block: str) -> None:
+    file.write_text(filled(file.read_text(encoding="utf-8"), name, block), encoding="utf-8")
+
+
 def filled(text: str, name: str, block: str) -> str:
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}{block}\n{found[2]}", text)
@@ -136,47 +177,70 @@ SECTIONS = (
         "Speed of a training step beside the peers",
         "python -m analyses.bench.sae --out runs/bench_sae",
         result_tables.speed,
+        result_tables.speed_in_short,
     ),
-    Section("bench_harvest", "Speed of a harvest", "python -m analyses.bench.harvest", result_tables.harvest),
+    Section(
+        "bench_harvest",
+        "Speed of a harvest",
+        "python -m analyses.bench.harvest",
+        result_tables.harvest,
+        result_tables.harvest_in_short,
+    ),
     Section(
         "bench_report",
         "Speed of the report beside SAEDashboard's pages",
         "python -m analyses.bench.report --peer DASH/bin/python --rounds 2",
         result_tables.report,
+        result_tables.report_in_short,
     ),
     Section(
-        "bench_memory", "Memory by the length of the text", "python -m analyses.bench.memory", result_tables.memory
+        "bench_memory",
+        "Memory by the length of the text",
+        "python -m analyses.bench.memory",
+        result_tables.memory,
+        result_tables.memory_in_short,
     ),
-    Section("attack", "Damage and hostile input", "python -m analyses.attack", result_tables.attack),
+    Section(
+        "attack",
+        "Damage and hostile input",
+        "python -m analyses.attack",
+        result_tables.attack,
+        result_tables.attack_in_short,
+    ),
     Section(
         "bench_quality",
         "Quality at equal tokens and L0, beside SAELens's trainer",
         "python -m analyses.bench.quality",
         result_tables.quality,
+        result_tables.quality_in_short,
     ),
     Section(
         "bench_recovery",
         "Recovery of the true features of synthetic worlds",
         "python -m analyses.bench.recovery",
         result_tables.recovery,
+        result_tables.claims_in_short,
     ),
     Section(
         "scorecard",
         "The verdict against planted truth",
         "python -m analyses.scorecard --run runs/demo",
         result_tables.scorecard,
+        result_tables.scorecard_in_short,
     ),
     Section(
         "learnt_latents",
         "Did the model learn it? Trained dictionaries against their nulls",
         "python -m analyses.claims.learnt_latents",
         result_tables.learnt,
+        result_tables.learnt_in_short,
     ),
     Section(
         "towards_monosemanticity",
         "Towards Monosemanticity, repeated",
         "python -m analyses.claims.towards_monosemanticity --run runs/demo",
         result_tables.towards,
+        result_tables.towards_in_short,
     ),
     Section(
         "compare",
@@ -184,7 +248,7 @@ SECTIONS = (
         "for each in feature_effects predicted_steering feature_automata feature_circuits "
         "universal_features stable_features split_features neighbouring_features dictionary_scaling "
         "features_in_training rules_at_work; "
-        "do python -m analyses.$each; done",
+        "do python -m analyses.claims.$each; done",
         result_tables.essay,
     ),
     Section("essay", "How models learn", "make essay", result_tables.essay),

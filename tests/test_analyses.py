@@ -1,6 +1,10 @@
 """The analyses run as they are, at tiny size."""
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -17,8 +21,40 @@ from analyses.bench import sae as bench_sae
 from analyses.bench.peers import sparse_start
 from analyses.bench.step_contenders import QUICK
 
-ANALYSES = Path(__file__).parents[1] / "analyses"
+ROOT = Path(__file__).parents[1]
+ANALYSES = ROOT / "analyses"
+SCRIPTS = [file for file in sorted(ANALYSES.rglob("*.py")) if '__name__ == "__main__"' in file.read_text()]
 NOTEBOOKS = sorted((ANALYSES / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_script_run_by_its_path_hides_no_library(file):
+    """Python looks for imports in the script's folder first, so that no file there may have a library's name."""
+    beside = {each.stem for each in file.parent.iterdir() if each.suffix == ".py" or (each / "__init__.py").is_file()}
+    known = {name for name in beside if name in sys.stdlib_module_names or name in ("interp", "models", "analyses")}
+    assert not known, known
+    third_party = {name for name in beside - {"__init__", "__main__"} if importlib.util.find_spec(name) is not None}
+    assert not third_party, third_party
+
+
+def test_scripts_start_by_module_and_by_path_from_any_folder(tmp_path):
+    """With the environment of a shell in which nothing was set: the installation alone knows the checkout."""
+    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    where = "import analyses; print(analyses.__path__[0])"
+    at = {"cwd": tmp_path, "env": plain, "capture_output": True, "text": True}
+    installed = subprocess.run([sys.executable, "-c", where], **at)
+    if installed.stdout.strip() != str(ANALYSES):
+        pytest.skip("this checkout is not the one that is installed: pip install -e .")
+    for words in (
+        ["-m", "analyses.results"],
+        [ANALYSES / "results.py"],
+        [ANALYSES / "make_figures.py"],
+        [ANALYSES / "bench" / "sae.py"],
+        ["-m", "analyses.scorecard"],
+        [ANALYSES / "scorecard" / "__main__.py"],
+    ):
+        shown = subprocess.run([sys.executable, *words, "--help"], **at)
+        assert shown.returncode == 0 and shown.stdout.startswith("usage"), (words, shown.stderr)
 
 
 def test_extract_features_writes_results_figures_and_page(tmp_path):

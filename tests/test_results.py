@@ -45,6 +45,17 @@ def test_what_was_not_measured_is_named_with_its_command(kept):
     assert missing.count("\n- ") == len(results.SECTIONS) - 1 and "`make essay`" in missing
 
 
+def test_the_index_has_a_row_for_each_question_with_its_command_and_result(kept):
+    rows = results.index(kept).splitlines()
+    speed = next(row for row in rows if "`python -m analyses.bench.sae`" in row)
+    assert speed.startswith("| How long does a training step") and "TopK 50 ms, 11.0 × as fast" in speed
+    scorecard = next(row for row in rows if "`python -m analyses.scorecard`" in row)
+    assert scorecard.endswith("|  |"), "not measured"
+    claims = {"universal_features": {"claims": [{"holds": True, "found": "r 0.5; of neurons 0.3."}]}}
+    rows = results.index({"compare": {"results": claims}}).splitlines()
+    assert any(row.endswith("| The claim holds: r 0.5. |") for row in rows)
+
+
 def test_a_folder_without_results_changes_nothing(kept, tmp_path, capsys):
     results.take_over(results.SECTIONS[0], tmp_path / "nowhere")
     assert not results.kept_file(results.SECTIONS[0]).exists() and "has no results" in capsys.readouterr().out

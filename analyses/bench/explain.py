@@ -1,6 +1,6 @@
 """How fast are the explanations of a feature store, how well do they predict, and how much memory do they take?
 
-    python analyses/bench/explain.py runs/demo/features [--threads 2] [--out runs/bench_explain]
+    python -m analyses.bench.explain runs/demo/features [--threads 2] [--out runs/bench_explain]
 
 Claim tested: 4096 features of the demo are explained in 3 minutes or less on two CPU cores, and the rules hold on the
 half of the text that they were not chosen on. The first run also compiles; writes results.json.

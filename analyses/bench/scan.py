@@ -1,6 +1,6 @@
 """How fast is a feature scan, and how much memory does it take?
 
-    python analyses/bench/scan.py [--tokens 1000000] [--d-sae 4096] [--k 32] [--labels 40] [--out runs/bench_scan]
+    python -m analyses.bench.scan [--tokens 1000000] [--d-sae 4096] [--k 32] [--labels 40] [--out runs/bench_scan]
 
 Claim tested: from finished codes, all statistics of all latents come at 100,000 tokens a second or more on two CPU
 cores (SAEDashboard 0.8.0 on a like machine: 256 of 4096 features of 524k tokens in 82 s, 4.4 GB at the peak).

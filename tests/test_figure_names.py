@@ -174,6 +174,9 @@ def test_every_figure_is_laid_out_for_a_column(noun):
     assert not [note.text for note in drawn.layout.annotations if "None" in (note.text or "")]
     sizes = list(font_sizes(json.loads(str(drawn.to_json()))))
     assert sizes and min(sizes) >= MIN_FONT - 1e-6
+    if noun in figures.all_figures():
+        raised = [text for text in strings(json.loads(str(drawn.to_json()))) if "<sup>" in text or "<sub>" in text]
+        assert not raised, "letters that are raised or lowered are set at 70 % of their size"
 
 
 def test_every_figure_with_names_is_drawn_here():

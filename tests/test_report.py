@@ -578,7 +578,7 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
         'role="tab"' not in section and 'class="null"' in section and "precision" in text and "At a width" not in text
     )
     assert [int(row) for row in rows] == [row for _, row, *_ in stored]
-    firing = re.findall(r'<bdi class="token on firing" data-value="([\d.e-]+)"', section)
+    firing = re.findall(r'<span class="token on firing" data-value="([\d.e-]+)"', section)
     values = [dict(zip(sparse[::2], sparse[1::2], strict=True))[at] for _, _, at, _, sparse in stored]
     assert [float(value) for value in firing] == pytest.approx(values)
     assert "שלום" in text and 'class="mark line"' in section

@@ -183,11 +183,11 @@ def test_a_label_without_an_f1_to_speak_of_is_left_out_and_an_unsure_verdict_say
 def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(browser, address):
     browser.size(390, 844)
     browser.open(f"{address}#feature/3")
-    tops = browser.evaluate(
-        "['.example', '.logits', '.histogram'].map((s) => document.querySelector(s).getBoundingClientRect().top)"
-    )
+    top = "document.querySelector('{}').getBoundingClientRect().top"
+    tops = [browser.evaluate(top.format(part)) for part in (".example", ".logits", ".rest")]
     assert 0 < tops[0] < 844 and tops == sorted(tops)
-    assert browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open)") == [False]
+    assert browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open)") == [False, False]
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
     browser.evaluate("document.querySelector('details').scrollIntoView()")
     browser.click("details summary")
     assert browser.evaluate("document.querySelector('details').open")
@@ -199,6 +199,55 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     browser.size(1400, 900)
     browser.open(f"{address}#feature/3")
     assert browser.evaluate("document.querySelector('details').open"), "there is room for it here"
+
+
+def test_the_examples_stay_in_view_beside_the_evidence_below_the_histogram_that_filters_them(browser, address):
+    browser.open(f"{address}#feature/3")
+    histogram, example, fires = (
+        browser.evaluate(f"document.querySelector('{part}').getBoundingClientRect().toJSON()")
+        for part in (".fires .histogram", ".fires .example", ".fires")
+    )
+    assert 0 < example["top"] - histogram["bottom"] < 100 and fires["height"] <= 900
+    browser.evaluate("document.querySelector('.side').style.minHeight = '3000px'")
+    browser.evaluate("scrollTo(0, 1500)")
+    browser.wait("scrollY === 1500")
+    assert browser.evaluate("document.querySelector('.fires').getBoundingClientRect().top") == 0
+
+
+@pytest.mark.parametrize("view", ["overview", "features", "map", "summary"])
+def test_an_address_opens_its_view_at_the_top(browser, address, view):
+    browser.size(390, 300)
+    browser.open(f"{address}#{view}")
+    assert browser.evaluate("scrollY") == 0
+
+
+def test_the_lead_says_what_it_fires_on_and_what_it_predicts_by_a_label_where_that_says_it_better(browser, address):
+    browser.open(f"{address}#feature/2")
+    [lead] = browser.text("#feature .lead")
+    assert lead.startswith('Fires on after " return" or " +" F1 0.50, held out → predicts ')
+    assert 0 < len(browser.text("#feature .predicts .token")) <= 5
+    browser.open(f"{address}#feature/3")
+    f1 = browser.evaluate("report.data.page.columns.label_f1[3]")
+    assert f1 > 0.5 and browser.text("#feature .lead")[0].startswith(f"Fires in python F1 {f1:.2f}, held out")
+    assert browser.text("#feature .second") == ['in words: "returned" F1 0.50, held out']
+
+
+def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, address):
+    browser.open(f"{address}#feature/2")
+    drawn = (
+        "Array.from(document.querySelectorAll('.lead .quoting .space'), (e) => getComputedStyle(e, '::before').content)"
+    )
+    assert browser.evaluate(drawn) == ['"␣"', '"␣"'] and 'after " return" or " +"' in browser.text(".lead .quoting")[0]
+    browser.open(f"{address}#features?q=rule:return")
+    assert 'after " return" or " +"' in browser.text("tr[data-latent='2'] .explanation")[0]
+    assert browser.text("tr[data-latent='2'] .quoting mark") == ["return"]
+
+
+def test_hebrew_reads_from_right_to_left(browser, address):
+    browser.open(f"{address}#feature/9")
+    tokens = "Array.from(document.querySelectorAll('.example:first-child .token'),"
+    lefts = dict(map(tuple, browser.evaluate(f"{tokens} (e) => [e.textContent, e.getBoundingClientRect().left])")))
+    assert lefts["β"] < lefts["ל"] < lefts["ש"]
 
 
 def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser, address):
@@ -453,6 +502,10 @@ def test_stars_labels_and_notes_stay_are_found_and_come_out_and_in_as_json(brows
     browser.open(f"{address}#features")
     browser.click(".chip[data-starred]")
     assert latents(browser) == [3] and question(browser) == "#features?starred=1"
+    assert browser.text("tr[data-latent='3'] .own")[0].strip() == HOSTILE
+    browser.click(".chip[data-starred]")
+    assert 3 in found(browser, "onerror") and found(browser, "label:onerror") == [3]
+    assert browser.text("tr[data-latent='3'] .label mark") == ["onerror"]
     browser.open(address)
     assert browser.text(".mine li") == [f"★ Feature 3 {HOSTILE}", "Feature 5 why?\nbecause"]
     assert browser.evaluate("document.querySelector('.mine img')") is None
@@ -511,10 +564,14 @@ def test_two_features_stand_side_by_side_at_an_address_of_their_own(browser, add
     assert browser.text("#compare .sides h2") == [f"Feature {other}", "Feature 3"]
     browser.press("Escape")
     browser.wait("document.body.dataset.view === 'features'")
+    browser.open(f"{address}#compare/3")
+    browser.wait("document.getElementById('compare').dataset.latent === '3'")
+    nearest = browser.evaluate("loadFeature(3).then(({ neighbours }) => neighbours[0][0])")
+    assert browser.text("#compare .sides h2") == ["Feature 3", f"Feature {nearest}"]
 
 
 @pytest.mark.parametrize(
-    "asked, said", [("", "Name two"), ("/3", "Name two"), ("/3/99", "no feature 99"), ("/x/1", "x")]
+    "asked, said", [("", "Name two"), ("/99", "no feature 99"), ("/3/99", "no feature 99"), ("/x/1", "x")]
 )
 def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said):
     browser.open(f"{address}#compare{asked}")

@@ -22,7 +22,7 @@ def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
     look = dict(mode="lines", line=dict(color=INK, width=3, dash="dot"), name="frontier")
     fig.add_scatter(x=best["compute"], y=best["fvu"], **look)
     styled(fig, "Error by compute", y="variance unexplained (share, log scale)", height=400)
-    fig.update_xaxes(type="log", title_text="compute (latents × tokens, log scale)")
+    fig.update_xaxes(type="log", title_text="compute (log₁₀ of latents × tokens)")
     fig.update_xaxes(**decades(grid["compute"].min(), grid["compute"].max()))
     return fig.update_yaxes(type="log").update_layout(margin_t=84)  # the legend has two lines
 
@@ -45,6 +45,6 @@ def completeness_curves(
         fig.add_scatter(x=x, y=y, mode="lines+markers", line=dict(color=colour, width=2), name=f"{width:,} latents")
     fig.add_hline(0.5, line=dict(color=INK, width=1, dash="dot"))
     styled(fig, "Which concepts have a feature", y="share of concepts present", height=380)
-    fig.update_xaxes(type="log", title_text="frequency of the concept (share of tokens, log scale)")
+    fig.update_xaxes(type="log", title_text="frequency of the concept (log₁₀ of the share of tokens)")
     fig.update_xaxes(**decades(min(x), max(x)))
     return fig.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])

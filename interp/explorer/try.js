@@ -29,7 +29,7 @@ report.views.try = (() => {
 
   function described(latent) {
     return [featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
-      h("div.rule", null, h("bdi", null, columns.explanation[latent] || h("span.muted", null, "no explanation")))];
+      h("div.rule", null, columns.explanation[latent] ? ruleText(columns.explanation[latent]) : h("span.muted", null, "no explanation"))];
   }
 
   const holdButton = (latent) => h("button.hold", { type: "button", "aria-label": `Hold feature ${latent}`, title: "hold this feature while the model writes, below", onclick: () => hold(latent) }, "Hold");
@@ -51,7 +51,7 @@ report.views.try = (() => {
     read = found;
     const pieces = report.examples.pieces(read.tokens.map(word));
     parts.reading.replaceChildren(h("p.muted", null, `${format.count(read.tokens.length)} tokens, shaded by the strength of what fires most. Choose one:`),
-      h("div.text", { dir: "ltr" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", "aria-label": text.trim() ? null : spelled(text), onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
+      h("div.text", { dir: "auto" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", "aria-label": text.trim() ? null : spelled(text), onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
     parts.features.replaceChildren(h("h2", null, "In the whole text"),
       read.features.length ? h("p.muted", null, "Strength: its activation, as a share of its maximum in the scan. Point at a feature to see where it fires.") : h("p.missing", null, "No feature fires."),
       h("ol.firing", null, read.features.map(([latent, strength, places]) => {
@@ -99,8 +99,8 @@ report.views.try = (() => {
     if (!parts.form.reportValidity()) return;
     const asked = { prompt: parts.field.value, multiples: Object.fromEntries(held), n_tokens: value("tokens"), temperature: value("temperature"), seed: value("seed") };
     askSamples("steer", asked, ({ prompt, plain, steered }) => {
-      const text = (ids) => report.examples.pieces(ids.map(word)).map((piece) => h(`bdi.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text)));
-      parts.samples.replaceChildren(h("div.pair", null, [["The model as it is", plain], ["With what is held", steered]].map(([title, ids]) => h("div", null, h("h3", null, title), h("div.text.sampled", { dir: "ltr" }, text(ids))))));
+      const text = (ids) => report.examples.pieces(ids.map(word)).map((piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text)));
+      parts.samples.replaceChildren(h("div.pair", null, [["The model as it is", plain], ["With what is held", steered]].map(([title, ids]) => h("div", null, h("h3", null, title), h("div.text.sampled", { dir: "auto" }, text(ids))))));
     });
   }
 

@@ -15,7 +15,7 @@ function h(name, attributes, ...children) {
 function render({ model, el }) {
   let at = null, timer;
   const field = h("textarea", { rows: 3, spellcheck: "false", "aria-label": "A text for the model", oninput: () => { clearTimeout(timer); timer = setTimeout(read, PAUSE); } });
-  const tokens = h("div", { class: "tokens", dir: "ltr", "aria-label": "Its tokens" });
+  const tokens = h("div", { class: "tokens", dir: "auto", "aria-label": "Its tokens" });
   const features = h("div", { class: "features", "aria-live": "polite" });
   const card = h("div", { class: "card" });
 

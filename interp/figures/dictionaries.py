@@ -103,7 +103,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     else:
         values, title = points[colour].to_numpy(float), words(colour)
         if colour == "density":
-            values, title = np.log10(np.where(values > 0, values, np.nan)), "log<sub>10</sub> density"
+            values, title = np.log10(np.where(values > 0, values, np.nan)), "log₁₀ density"
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
         hues = dict(color=values, colorscale=SCALE, colorbar=colour_bar(title), cmin=low, cmax=high)
         marker = dots(len(points), **hues)
@@ -212,7 +212,7 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
     _named_points(fig, concepts, share, "on %{x:.2%} of tokens, F1 %{y:.3f}")
-    styled(fig, "Concepts: detection against frequency", x="share of tokens (log scale)", height=420)
+    styled(fig, "Concepts: detection against frequency", x="frequency (log₁₀ of the share of tokens)", height=420)
     fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
     logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
     ticks = decades(10 ** logs.min(), 10 ** logs.max())

@@ -22,6 +22,7 @@ from interp.figures.theme import (
     decades,
     dots,
     escaped,
+    minus,
     need,
     styled,
     verdict_name,
@@ -91,8 +92,8 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     place = dict(x=threshold, y=1, yref="y domain", xanchor="right", yanchor="top", align="right")
     fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **place)
     ticks = list(range(int(np.ceil(left)), 1))
-    styled(fig, "Firing density of the latents", x="density (share of tokens, log scale)", y="latents")
-    fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["0", *(f"10<sup>{t}</sup>" for t in ticks)])
+    styled(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
+    fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["none", *map(minus, ticks)])
     if len(densities) > 1:
         fig.update_layout(meta={"direct_labels": True}).update_yaxes(rangemode="tozero")
     return fig
@@ -130,7 +131,7 @@ def coherence_density(ranking: pd.DataFrame, *, score: str = "context_coherence"
     need(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
     fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}")
-    styled(fig, f"{_title(score)} against density", x="density (share of tokens, log scale)", y=_unit(score))
+    styled(fig, f"{_title(score)} against density", x="density (log₁₀ of the share of tokens)", y=_unit(score))
     shown = rows["density"] if len(rows) else [0.1, 1.0]
     return fig.update_xaxes(type="log", **decades(min(shown), max(shown)))
 

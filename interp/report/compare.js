@@ -49,6 +49,11 @@ report.views.compare = (() => {
     const given = (argument ?? "").split("/");
     wanted = argument;
     delete section.dataset.latent;
+    if (given.length === 1 && isLatent(given[0])) {
+      const { neighbours, coactivations } = await open(Number(given[0])), [nearest] = [...neighbours, ...coactivations];
+      if (wanted !== argument) return;
+      if (nearest) return location.replace(`#compare/${given[0]}/${nearest[0]}`);
+    }
     if (!(given.length === 2 && given.every(isLatent))) {
       const wrong = given.find((text) => text && !isLatent(text));
       section.replaceChildren(choice(given), h("p.missing", null, wrong ? `There is no feature ${wrong}: latents run from 0 to ${latents - 1}.` : "Name two features."));

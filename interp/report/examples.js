@@ -46,12 +46,12 @@ report.examples = (() => {
     for (let k = 0; k < sparse.length; k += 2) active.set(sparse[k], sparse[k + 1]);
     const { n_ctx } = report.data.page;
     const where = `row ${row}: sequence ${Math.floor(row / n_ctx)}, position ${row % n_ctx}`;
-    const text = h("div.text", { dir: "ltr" });
+    const text = h("div.text", { dir: "auto" }); // tokens are not isolated, so that Hebrew and Arabic read as they are written
     for (const piece of pieces(decodeTokens(packed).map(word))) {
       const values = piece.tokens.map((token) => active.get(token)).filter((value) => value !== undefined);
       const at = values.sort((a, b) => Math.abs(b) - Math.abs(a))[0];
       const shade = at === undefined ? null : Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3);
-      text.append(h(`bdi.token${at === undefined ? "" : ".on"}${piece.tokens.includes(firing) ? ".firing" : ""}`, { "data-value": at, "--shade": shade }, visible(piece.text)), h("wbr"));
+      text.append(h(`span.token${at === undefined ? "" : ".on"}${piece.tokens.includes(firing) ? ".firing" : ""}`, { "data-value": at, "--shade": shade }, visible(piece.text)), h("wbr"));
     }
     return h("li.example", { "data-row": row }, h("span.value", { title: where }, format.significant(active.get(firing))), text);
   }

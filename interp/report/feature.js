@@ -2,9 +2,10 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
+  const { columns, verdictOf, labelOf, isUnsure, isInseparable } = report.selection;
   const { evidence, latents, tokens: scanned, min_f1: MIN_F1 } = report.data.page;
   const { example, valueOf } = report.examples;
+  const N_PREDICTED = 5;
   const WIDE = matchMedia("(min-width: 1021px)");
   let vocab, wanted;
 
@@ -31,10 +32,11 @@ report.views.feature = (() => {
   /* Its intervals are dotted. */
   function activations({ histogram: { edges, counts }, intervals }, onrange = null) {
     const lines = intervals.slice(1).map(([low]) => low);
-    return report.histogram({ title: "Histogram of activations", edges, counts, log: true, lines, ticks: [edges[0], ...lines.filter((v, k) => v > edges[0] && k % 2 === 0), edges.at(-1)], axis: "activation (log scale)", unit: "firings", onrange });
+    return report.histogram({ title: "Histogram of activations", edges, counts, log: true, lines, height: onrange ? 104 : 150, ticks: [edges[0], ...lines.filter((v, k) => v > edges[0] && k % 2 === 0), edges.at(-1)], axis: "activation (log scale)", unit: "firings", onrange });
   }
 
-  /* The histogram; while a range of it is chosen, `place` has the stored examples in it, instead of what the others show. */
+  /* The histogram above the examples; while a range of it is chosen, `place` has the stored examples in it, instead of what
+   * the others show. */
   function chooser(feature, place, others) {
     const { edges } = feature.histogram, rows = new Set();
     const stored = feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row)).sort((a, b) => valueOf(b) - valueOf(a));
@@ -45,18 +47,18 @@ report.views.feature = (() => {
       if (!range) return place.replaceChildren();
       const [from, to] = range, isIn = (x) => (!from || x >= edges[from]) && (to === edges.length - 1 || x < edges[to]);
       const kept = stored.filter((one) => isIn(valueOf(one)));
-      place.replaceChildren(h("h2", null, "Where it fires"), h("h3", { role: "status" }, `Activation ${format.significant(edges[from])} to ${format.significant(edges[to])} `,
+      place.replaceChildren(h("h3", { role: "status" }, `Activation ${format.significant(edges[from])} to ${format.significant(edges[to])} `,
         h("small", null, `${format.count(kept.length)} of the ${format.count(stored.length)} examples stored `), h("button.link", { type: "button", onclick: () => choose(null) }, "All of them")), list(kept, feature));
     };
     const histogram = activations(feature, choose);
-    return [histogram, stored.length ? h("p.below", null, "Drag over it to see the examples of a range.") : null];
+    return folded("Activations", histogram, stored.length ? h("p.below", null, "Drag over it to see the examples of a range.") : null);
   }
 
   /* Other latents, each with its explanation, numbers and a way to set the two side by side. */
   function links(latent, rows, heads, cells, none) {
     if (!rows.length) return nothing(none);
     return h("table.plain", null, headElement([...heads, ""]),
-      h("tbody", null, rows.map((row) => h("tr", null, h("td", null, featureLink(row[0])), h("td.explanation", null, h("bdi", null, columns.explanation[row[0]] || h("span.muted", null, "no explanation"))), cells(row), h("td", null, h("a", { href: `#compare/${latent}/${row[0]}`, title: "side by side", "aria-label": `Feature ${latent} beside feature ${row[0]}` }, "⇄"))))));
+      h("tbody", null, rows.map((row) => h("tr", null, h("td", null, featureLink(row[0])), h("td.explanation", null, columns.explanation[row[0]] ? ruleText(columns.explanation[row[0]]) : h("span.muted", null, "no explanation")), cells(row), h("td", null, h("a", { href: `#compare/${latent}/${row[0]}`, title: "side by side", "aria-label": `Feature ${latent} beside feature ${row[0]}` }, "⇄"))))));
   }
 
   function labels(rows) {
@@ -126,7 +128,7 @@ report.views.feature = (() => {
 
   /* A rule in words; one that barely holds is not set as if it did. */
   const ruleElement = (rule, f1, none) => !rule ? h("span.muted", null, none)
-    : isWeak(f1) ? h("span.weak", null, "No reliable rule was found; the nearest is ", h("bdi", null, rule)) : h("bdi", null, rule);
+    : isWeak(f1) ? h("span.weak", null, "No reliable rule was found; the nearest is ", ruleText(rule)) : ruleText(rule);
 
   /* One group of contexts of a latent that has several: its rule, its firings, and what follows them. */
   function sense(one, feature) {
@@ -142,7 +144,7 @@ report.views.feature = (() => {
 
   /* The strongest firings; where a latent has several senses, tabs over them. */
   function firings(feature) {
-    if (!feature.senses) return [h("h2", null, "Where it fires"), h("h3", null, "Strongest"), strongest(feature)];
+    if (!feature.senses) return [h("h3", null, "Strongest"), strongest(feature)];
     const names = ["Strongest", ...feature.senses.map((one, k) => `Sense ${k + 1}${one.share === null ? "" : ` (${format.fixed(100 * one.share, 0)} %)`}`)];
     const panels = [strongest(feature), ...feature.senses.map((one) => sense(one, feature))].map((content, k) =>
       h("div.sense", { role: "tabpanel", id: `sense-${k}`, "aria-labelledby": `tab-${k}`, hidden: k > 0 }, content));
@@ -161,7 +163,7 @@ report.views.feature = (() => {
     };
     const tabs = names.map((name, k) => h("button.tab", { type: "button", role: "tab", id: `tab-${k}`, "aria-controls": `sense-${k}`, onclick: () => choose(k), onkeydown }, name));
     choose(0);
-    return [h("h2", null, "Where it fires"), h("div.tabs", { role: "tablist", "aria-label": "Its senses" }, tabs), panels];
+    return [h("div.tabs", { role: "tablist", "aria-label": "Its senses" }, tabs), panels];
   }
 
   /* Would it split at a greater width? */
@@ -175,13 +177,13 @@ report.views.feature = (() => {
     const shares = rows.some(([, , share]) => share !== null);
     return block(title, h("p.said", null, said), h("table.plain", null,
       headElement(["Latent", "", "cosine", ...(shares ? ["of its firings"] : [])]),
-      h("tbody", null, rows.map(([other, cosine, share, text]) => h("tr", null, h("td", null, String(other)), h("td.explanation", null, h("bdi", null, visible(text))), h("td", null, format.fixed(cosine)),
+      h("tbody", null, rows.map(([other, cosine, share, text]) => h("tr", null, h("td", null, String(other)), h("td.explanation", null, ruleText(text)), h("td", null, format.fixed(cosine)),
         shares ? h("td", null, share === null ? "–" : `${format.fixed(100 * share, 0)} %`) : null))),
       h("caption.below", null, "Several, each with a part of its firings: it splits. One with most of them: the same feature again.")));
   }
 
   function facts({ facts: f }) {
-    const rows = [["fires on", f.density === null ? "–" : `${format.density(f.density)} of tokens (${format.count(f.n_active)})`], ["sequences", `${format.count(f.n_sequences)}, ${format.significant(f.burstiness, 2)} firings in each`],
+    const rows = [["fires on", f.density === null ? "–" : `${format.percent(f.density)} of tokens (${format.count(f.n_active)})`], ["sequences", `${format.count(f.n_sequences)}, ${format.significant(f.burstiness, 2)} firings in each`],
       ["activation", `mean ${format.significant(f.mean)}, max ${format.significant(f.max)}`],
       ["tokens", `${format.count(f.n_tokens)} ${f.n_tokens === 1 ? "kind" : "kinds"}, entropy ${format.significant(f.token_entropy, 2)} nats`]];
     if (f.dec_norm !== null && f.dec_norm !== undefined) rows.push(["decoder norm", format.significant(f.dec_norm)]);
@@ -190,32 +192,50 @@ report.views.feature = (() => {
     return h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
   }
 
-  function heading(latent) {
+  /* What it fires on: its rule in words, or a label that says it better. */
+  function firesOn(latent) {
+    const [rule, f1] = [columns.explanation[latent], columns.explanation_f1[latent]], measured = (x) => h("small", null, ` F1 ${format.fixed(x)}, held out`);
+    const ruled = [ruleElement(rule, f1, "No explanation was found."), rule && f1 !== null ? measured(f1) : null];
+    const label = labelOf(latent), label_f1 = columns.label_f1[latent];
+    if (label === null || label_f1 <= (f1 ?? 0)) return [isWeak(f1) || !rule ? null : h("span.muted", null, "Fires on "), ruled];
+    return [h("span.muted", null, "Fires in "), h("b", null, format.words(label)), measured(label_f1), rule ? h("span.second", null, h("span.muted", null, "in words: "), ruled) : null];
+  }
+
+  /* The tokens that it makes likelier: by what ablation changes, or else by the direct path. */
+  function predicts(feature) {
+    const rows = feature.effects?.likelier ?? feature.logits?.top ?? [], seen = new Set();
+    const shown = rows.map(([token]) => token).filter((token) => {
+      const text = word(token).trim().toLowerCase() || word(token);
+      return !seen.has(text) && seen.add(text);
+    }).slice(0, N_PREDICTED);
+    return shown.length ? h("span.predicts", null, h("span.muted", null, "→ predicts "), shown.map((token) => [tokenElement(word(token)), " "])) : null;
+  }
+
+  function heading(latent, feature) {
     const { place, of } = report.table.visit(latent);
     const step = (by, text, key) => {
       const to = report.table.neighbour(latent, by);
       return h("a.step", to === undefined ? { "aria-disabled": "true", class: "step off" } : { href: `#feature/${to}`, title: `${text} (${key})` }, text);
     };
-    const explanation = columns.explanation[latent];
-    const f1 = columns.explanation_f1[latent];
+    const nearest = [...feature.neighbours, ...feature.coactivations][0]?.[0];
     return h("header.feature", null,
-      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, h("a", { href: `#compare/${latent}` }, "Compare"), step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
-      h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
-        columns.learnt[latent] === null ? null : h("span.muted", { title: "probability that it is the model's own, not the text's statistics seen through random weights" }, `used by the model ${format.fixed(columns.learnt[latent])}`),
+      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, h("a", { href: `#compare/${latent}${nearest === undefined ? "" : `/${nearest}`}`, title: "beside the feature nearest to it" }, "Compare"), step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
+      h("div.name", null, h("h2", null, `Feature ${latent}`), columns.density[latent] ? h("span.muted", null, `fires on ${format.percent(columns.density[latent])} of tokens`) : null, h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
+        columns.learnt[latent] === null ? null : h("span.muted", { title: "probability that it is the model's own, not the text's statistics seen through random weights" }, `learnt by the model ${format.fixed(columns.learnt[latent])}`),
         columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
-      h("p.lead", null, ruleElement(explanation, f1, "No explanation was found."), explanation && f1 !== null ? h("small", null, ` F1 ${format.fixed(f1)}, held out`) : null),
+      h("p.lead", null, firesOn(latent), " ", predicts(feature)),
       report.notes.editor(latent));
   }
 
   function page(latent, feature) {
     const dead = !feature.facts.n_active;
-    if (dead) return [heading(latent), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(latent, feature)))];
+    if (dead) return [heading(latent, feature), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(latent, feature)))];
     const [chosen, contexts, rest] = [h("div.contexts", { hidden: true }), h("div.contexts", null, firings(feature)), h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature))];
-    return [heading(latent), facts(feature), h("div.split", null, chosen, contexts, h("div.side", null,
-      block("Direct logit effects", logits(feature)), effects(feature, block), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("Activations", chooser(feature, chosen, [contexts, rest])),
+    const fires = h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" }, h("div.contexts", null, h("h2", null, "Where it fires"), chooser(feature, chosen, [contexts, rest])), chosen, contexts, rest);
+    return [heading(latent, feature), h("div.split", null, fires, h("div.side", null,
+      block("Direct logit effects", logits(feature)), effects(feature, block), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("In numbers", facts(feature)),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(latent, feature)),
-      block("Co-activating features", links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))),
-      rest)];
+      block("Co-activating features", links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
   }
 
   const near = (latent, feature) => links(latent, feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");

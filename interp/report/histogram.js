@@ -1,13 +1,13 @@
 /* A histogram, and a range of it where one may be chosen: by dragging over it, or by the arrow keys on its two handles.
  *
  * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks: [value, text],
- * least first, written above the bars. onrange: told [first bin, last bin + 1], or null for all of it, and whether the
+ * least first, written above the bars. height: of the picture, which is 400 wide. onrange: told [first bin, last bin + 1], or null for all of it, and whether the
  * pointer is still down. The element that comes back has show({ counts, range }). */
 "use strict";
 
-report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false, root = false, onrange = null }) => {
+report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false, root = false, height = 150, onrange = null }) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
-  const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, 150 + 11 * Math.ceil(marks.length / 2), 44, 34, 8 + 11 * Math.ceil(marks.length / 2)];
+  const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, height + 11 * Math.ceil(marks.length / 2), 44, 34, 8 + 11 * Math.ceil(marks.length / 2)];
   const right = small ? 8 : 6, last = counts.length, base = H - bottom;
   const scaled = (v) => (log ? Math.log(Math.max(v, edges[0])) : v);
   const ends = [scaled(edges[0]), scaled(edges[last])];

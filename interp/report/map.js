@@ -45,7 +45,7 @@ report.views.map = (() => {
 
   function coloured() {
     const { style } = report.paint;
-    if (way === "verdict") return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
+    if (way === "verdict") return grouped(verdictOf, (name) => style(`--${isSingleToken(name) ? "single-token" : name}`) || style("--unranked"), format.verdict);
     if (way !== "label") return graded();
     const counts = new Map(), inside = new Map(points.latents.map((latent, p) => [latent, points.labels[points.inside[p]] ?? null]));
     const labelOf = (latent) => inside.get(latent);
@@ -70,7 +70,7 @@ report.views.map = (() => {
     if (k < 0) return;
     const latent = points.latents[k], one = columns.monosemanticity[latent];
     card.replaceChildren(h("b", null, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? ", unsure" : "", one === null ? "" : ` ${format.fixed(one)}`,
-      h("div.rule", null, h("bdi", null, columns.explanation[latent] || h("span.muted", null, "no explanation"))));
+      h("div.rule", null, columns.explanation[latent] ? ruleText(columns.explanation[latent]) : h("span.muted", null, "no explanation")));
     const [px, py] = scatter.toPixels(points.x[k], points.y[k]), [width] = scatter.size();
     ring.style.transform = `translate(${px}px, ${py}px)`;
     card.style.transform = `translate(${Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4))}px, ${py > card.offsetHeight + 16 ? py - card.offsetHeight - 12 : py + 14}px)`;

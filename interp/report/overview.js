@@ -11,7 +11,7 @@ report.views.overview = (() => {
     ["Monosemantic", "its firings share one meaning: they cannot be parted into two groups that are as unlike each other as they are unlike the rest of the text."],
     ["Polysemantic", "its firings have several meanings, its senses, or none that could be found."],
     ["Single-token", "nearly all of its activation lies on one token, in any case and with or without a space before it."],
-    ["Used by the model", "the probability that a latent shows what the model learnt, and not the text's statistics seen through random weights, is ½ or more: what it writes predicts the next token, ablating it costs what it changes, another seed finds it again, and a model of random weights has none like it."],
+    ["Learnt", "the probability that a latent shows what the model learnt, and not the text's statistics seen through random weights, is ½ or more: what it writes predicts the next token, ablating it costs what it changes, another seed finds it again, and a model of random weights has none like it."],
     ["Sure", "the interval of the probability of one meaning lies on one side of ½; otherwise the verdict is the likelier of two."],
     ["Null", "the same measured on what learnt nothing of the text: a decoder left as it was drawn, a model of shuffled weights, text that is shifted against the activations."],
     ["F1", "how well a rule in words predicts where a latent fires, on text that the rule was not made from: 1 is always, 0 never."],
@@ -25,13 +25,13 @@ report.views.overview = (() => {
     const dead = counted("dead"), faint = counted("faint");
     const all = [`${format.count(latents)} latents on ${format.count(tokens)} tokens: `];
     if (!ranked) return [...all, `${format.count(latents - dead)} fire. They were not ranked.`];
-    const one = counted("monosemantic"), several = counted("polysemantic"), lexical = counted("lexical");
+    const one = counted("monosemantic"), several = counted("polysemantic"), single = columns.verdict.filter((_, i) => isSingleToken(verdictOf(i))).length;
     const judged = Math.max(latents - dead - faint, 1);
     const surely = columns.verdict.filter((_, i) => verdictOf(i) === "monosemantic" && !isUnsure(i)).length;
     const idle = dead + faint ? `; ${format.count(dead + faint)} are dead or faint` : "";
     const known = columns.learnt.filter((p) => p !== null), words = report.data.page.words;
-    const first = [`${percent((one + lexical) / judged)} have one meaning`, known.length ? `${percent(known.filter((p) => p >= 0.5).length / known.length)} are used by the model` : null, words === null ? null : `words explain ${percent(words)}`];
-    return [...all, h("b", null, `${first.filter(Boolean).join(" · ")}.`), ` ${format.count(one)} are monosemantic (${format.count(surely)} surely), ${format.count(several)} have several meanings or none, ${format.count(lexical)} detect a single token${idle}.`];
+    const first = [`${percent((one + single) / judged)} have one meaning`, known.length ? `${percent(known.filter((p) => p >= 0.5).length / known.length)} are learnt by the model` : null, words === null ? null : `words explain ${percent(words)}`];
+    return [...all, h("b", null, `${first.filter(Boolean).join(" · ")}.`), ` ${format.count(one)} are monosemantic (${format.count(surely)} surely), ${format.count(several)} have several meanings or none, ${format.count(single)} detect a single token${idle}.`];
   }
 
   /* The share of one meaning of the dictionary and of each null, with its interval, on one scale. */
@@ -66,7 +66,7 @@ report.views.overview = (() => {
     const rule = columns.explanation_f1[latent] >= min_f1 ? columns.explanation[latent] : "";
     return h("article.card", null,
       h("h3", null, featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null),
-      h("p.rule", null, rule ? h("bdi", null, rule) : h("span.muted", null, "No rule in words holds."), rule ? h("small", null, ` F1 ${format.fixed(columns.explanation_f1[latent])}`) : null),
+      h("p.rule", null, rule ? ruleText(rule) : h("span.muted", null, "No rule in words holds."), rule ? h("small", null, ` F1 ${format.fixed(columns.explanation_f1[latent])}`) : null),
       h("ol.examples", null, strongest.map((one) => report.examples.example(one, feature.facts.max || 1, (token) => words[token] ?? `⟨${token}⟩`))));
   }
 

@@ -107,14 +107,18 @@ const format = {
     if (!x) return x === 0 ? "0" : "–";
     return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");
   },
+  percent: (share) => `${format.significant(100 * share, 2)} %`,
   duration(seconds) {
     if (seconds < 60) return `${seconds.toFixed(1)} s`;
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   },
   words: (name) => name.replaceAll("_", " "),
-  verdict: (name) => (name === "lexical" ? "single-token" : name.replaceAll("_", " ")),
+  verdict: (name) => (isSingleToken(name) ? "single-token" : name.replaceAll("_", " ")),
 };
+
+/* "lexical" is what tables called it once. */
+const isSingleToken = (verdict) => ["single-token", "single_token", "lexical"].includes(verdict);
 
 /* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is, so
  * that what is copied is the text itself. Other control characters are shown by their pictures. */
@@ -127,14 +131,30 @@ function visible(token) {
 /* A token on its own; bdi keeps its writing direction to itself. */
 const tokenElement = (token) => h("bdi.token", token.trim() ? null : { role: "img", "aria-label": spelled(token) }, visible(token));
 
+/* A rule in words. Spaces and tabs inside its quotes are drawn, since a page folds them into one: the style draws ␣ and ⇥, so
+ * that what is copied is the rule itself. pieces: its text; every second piece is what a search found. */
+function ruleText(...pieces) {
+  let isQuoted = false;
+  const drawn = (part) => {
+    if (part === '"') isQuoted = !isQuoted;
+    return isQuoted ? visible(part) : part;
+  };
+  return h("bdi.quoting", null, pieces.map((piece, k) => {
+    const parts = piece.split(/(")/).map(drawn);
+    return k % 2 ? h("mark", null, parts) : parts;
+  }));
+}
+
 /* White space in words, for who does not see it. */
 const spelled = (text) => Array.from(text, (c) => ({ " ": "space", "\n": "line end", "\t": "tab" })[c] ?? c).join(" ");
 
 /* The head of a table: a column without a name has an empty cell. */
 const headElement = (names) => h("thead", null, h("tr", null, names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td", null)))));
 
+const hueOfVerdict = (verdict) => `var(--${isSingleToken(verdict) ? "single-token" : verdict}, var(--unranked))`;
+
 const verdictElement = (verdict) =>
-  h("span.verdict", { "--hue": `var(--${verdict}, var(--unranked))` }, format.verdict(verdict));
+  h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));
 
 const featureLink = (latent, ...text) => h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
 

@@ -28,7 +28,7 @@ report.search = (() => {
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
   const asWord = (each, text, found) => (text.search(each.word) >= 0 ? found : isIn(each, text) ? 1 : 0);
 
-  /* 4: its commonest token or its number; 3: a word of its rule; 2: another token, or a word of its label; 1: a part of either; 0: nothing. */
+  /* 4: its commonest token or its number; 3: a word of its rule, or of the reader's own label; 2: another token, or a word of its label; 1: a part of either; 0: nothing. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 4 : 0;
     const within = (field) => !each.field || each.field === field;
@@ -36,6 +36,8 @@ report.search = (() => {
     if (within("tok")) tokens[i].forEach((token, place) => { best = Math.max(best, isToken(each, token) ? (place ? 2 : 4) : isIn(each, token) ? 1 : 0); });
     if (within("rule")) best = Math.max(best, asWord(each, rules[i], 3));
     if (within("label") && columns.label[i] !== null) best = Math.max(best, asWord(each, labels[columns.label[i]], 2));
+    const own = within("label") ? lower(report.notes.of(i).label) : "";
+    if (own) best = Math.max(best, asWord(each, own, 3));
     return best;
   }
 
@@ -50,13 +52,16 @@ report.search = (() => {
     return sum;
   }
 
-  /* A text of one field with what was found in it marked. */
-  function marked(terms, field, text) {
+  /* A text of one field, parted so that every second piece is what was found in it. */
+  function parted(terms, field, text) {
     const own = terms.filter((each) => each.text && (!each.field || each.field === field));
     if (!own.length) return [text];
     const found = new RegExp(`(${own.map((each) => (each.number ? each.word.source : each.text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"))).join("|")})`, "iu");
-    return text.split(found).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
+    return text.split(found);
   }
+
+  /* The same with what was found marked. */
+  const marked = (terms, field, text) => parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
 
   /* The place of the token that shows the fit: the first that is or holds a term; −1 where none does. */
   function place(terms, i) {
@@ -65,5 +70,5 @@ report.search = (() => {
     return exact >= 0 ? exact : tokens[i].findIndex((token) => own.some((each) => isIn(each, token)));
   }
 
-  return { parse, quality, marked, place };
+  return { parse, quality, parted, marked, place };
 })();

@@ -67,7 +67,7 @@ report.selection = (() => {
     latent: { title: "Latent", value: (i) => i, up: true },
     verdict: { title: "Verdict", value: verdictOf, up: true },
     monosemanticity: { title: "Monosemanticity", value: (i) => columns.monosemanticity[i], hint: "probability that it means one thing, with its interval" },
-    learnt: { title: "Used", value: (i) => columns.learnt[i], hint: "probability that it is the model's own, not the text's statistics seen through random weights" },
+    learnt: { title: "Learnt", value: (i) => columns.learnt[i], hint: "probability that it is the model's own, not the text's statistics seen through random weights" },
     senses: { title: "Senses", value: (i) => columns.senses[i], hint: "parts into which its firings fall" },
     explanation: { title: "Explanation", value: (i) => columns.explanation[i] || null, up: true },
     explanation_f1: { title: "F1", value: (i) => columns.explanation_f1[i], hint: "F1 of the explanation, held out" },
@@ -186,6 +186,9 @@ report.selection = (() => {
     const asked = question();
     history.replaceState(null, "", asked ? `${path}?${asked}` : path);
   }
+
+  /* What is starred, and what labels say, may decide what is selected. */
+  report.notes.listen(() => { if (state.starred || state.terms.length) order = null; });
 
   const arranged = () => {
     if (!order) arrange();

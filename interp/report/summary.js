@@ -22,7 +22,7 @@ report.paint = (() => {
 
   /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. */
   function traces(given) {
-    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--lexical", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#b9a88a": "--faint", "#8a8f98": "--dead", "#23272e": "--ink" };
+    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--single-token", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#b9a88a": "--faint", "#8a8f98": "--dead", "#23272e": "--ink" };
     return JSON.parse(JSON.stringify(given).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
   }
 
@@ -49,7 +49,7 @@ report.views.summary = (() => {
     return h("table.bars", null, h("caption", null, report.data.page.ranked ? title : "Verdicts"), h("tbody", null, counts.map(([verdict, n]) => {
       const open = unsure(verdict);
       return h("tr", null, h("th", { scope: "row" }, verdictElement(verdict)),
-        h("td.bar", { "--share": n / counts[0][1], "--unsure": n ? open / n : 0, "--hue": `var(--${verdict}, var(--unranked))` }, h("i")),
+        h("td.bar", { "--share": n / counts[0][1], "--unsure": n ? open / n : 0, "--hue": hueOfVerdict(verdict) }, h("i")),
         h("td", null, format.count(n)), h("td.muted", null, `${(100 * n / latents).toFixed(1)} %`), h("td.muted", null, open ? `${format.count(open)} unsure` : ""));
     })));
   };

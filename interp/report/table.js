@@ -4,7 +4,7 @@
 report.table = (() => {
   const { latents, ranked } = report.data.page;
   const { columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable } = report.selection;
-  const { marked, place: placeOfFit } = report.search;
+  const { parted, marked, place: placeOfFit } = report.search;
   const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
   const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning whose explanation holds, on many tokens before on one, by its F1 and then by activation mass; then other sure ones, single-token, unsure, faint and dead.";
   const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
@@ -32,22 +32,23 @@ report.table = (() => {
 
   function row(place) {
     const i = order[place];
-    const label = labelOf(i);
+    const label = labelOf(i), { star, label: own } = report.notes.of(i);
     const { terms } = state;
     const found = placeOfFit(terms, i);
     const isAt = place === cursor;
     return h("tr", { role: "row", "aria-rowindex": place + 2, class: isAt ? "at" : null, "data-latent": i },
-      cell("latent", report.notes.of(i).star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
+      cell("latent", star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
       cell("verdict", verdictElement(verdictOf(i)), isUnsure(i) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null),
       cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       cell("learnt", format.fixed(columns.learnt[i])),
       cell("senses", isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i])),
-      cell(columns.explanation_f1[i] < report.data.page.min_f1 ? "explanation.weak" : "explanation", h("bdi", { title: columns.explanation[i] }, columns.explanation[i] ? marked(terms, "rule", columns.explanation[i]) : h("span.muted", null, "–"))),
+      cell(columns.explanation_f1[i] < report.data.page.min_f1 ? "explanation.weak" : "explanation", columns.explanation[i] ? h("span", { title: columns.explanation[i] }, ruleText(...parted(terms, "rule", columns.explanation[i]))) : h("span.muted", null, "–")),
       cell("explanation_f1", format.fixed(columns.explanation_f1[i])),
       cell("density", format.density(columns.density[i])),
       cell("max", format.significant(columns.max[i])),
       cell("top_token", columns.tokens[i].length ? h(found < 0 ? "span" : "mark", null, tokenElement(columns.tokens[i][Math.max(found, 0)])) : h("span.muted", null, "–")),
-      cell("label", label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : h("span.muted", null, "–")),
+      cell("label", own ? h("bdi.own", { title: `your label: ${own}` }, marked(terms, "label", own), label ? " " : null) : null,
+        label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : own ? null : h("span.muted", null, "–")),
       cell("label_f1", format.fixed(label ? columns.label_f1[i] : null)));
   }
 
@@ -118,7 +119,7 @@ report.table = (() => {
   report.views.features = {
     title: "Features",
     show(section) {
-      if (!scroller) { build(section); section.hidden = false; measure(); refresh(); } else { measure(); move(0); }
+      if (!scroller) { build(section); section.hidden = false; measure(); refresh(); } else { order = report.selection.order(); measure(); move(0); }
     },
   };
 

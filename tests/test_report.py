@@ -560,7 +560,7 @@ def test_layout_of_few_latents_is_their_principal_components(n):
 
 def test_the_page_and_the_figures_agree_on_the_hue_of_a_verdict():
     css = (Path(write_report.__code__.co_filename).parent / "page.css").read_text(encoding="utf-8")
-    light = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", css.split("@media")[0]))
+    light = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", css.split("@media")[0]))
     assert {verdict: light[verdict] for verdict in VERDICT_COLOURS} == VERDICT_COLOURS
 
 

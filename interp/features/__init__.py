@@ -48,7 +48,7 @@ class Feature:
         for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
             tokens = self.facts[column]
             if hasattr(tokens, "__len__"):  # null where the scan was given no logits
-                shown = ", ".join(f"<code>{escape(self.vocab[t])}</code>" for t in tokens if t < len(self.vocab))
+                shown = ", ".join(f"<code>{_line(self.vocab[t])}</code>" for t in tokens if t < len(self.vocab))
                 lines.append(Markup(f"{name} logits: {shown}"))
         lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
         return card(repr(self), *lines)
@@ -61,7 +61,7 @@ class Feature:
             share = 0.8 * value / float(self.facts["max"])
             style = f' style="background:rgba(255,140,0,{share:.2f})"' if share > 0 else ""
             spans.append(f'<span{style} title="{value:.3g}">{_line(text)}</span>')
-        return Markup(f'<span style="white-space:pre-wrap">{"".join(spans)}</span>')
+        return Markup(f'<span dir="auto" style="white-space:pre-wrap">{"".join(spans)}</span>')
 
 
 def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
@@ -83,8 +83,14 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _line(token: str) -> str:
-    """A token as HTML, its line ends as marks, so that an example is one line of text."""
-    return escape(token.replace("\n", "↵"))
+    """A token as HTML, its line ends and tabs as marks, so that an example is one line of text."""
+    return escape(token.replace("\n", "↵").replace("\t", "⇥"))
+
+
+def _rule(rule: str) -> str:
+    """A rule in words as HTML, with the spaces and tabs inside its quotes as marks: HTML folds them into one space."""
+    marked = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "␣").replace("\t", "⇥"), rule)
+    return escape(marked)
 
 
 def _judged(row: pd.Series) -> Markup:
@@ -94,5 +100,5 @@ def _judged(row: pd.Series) -> Markup:
     if tested:
         parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
     if row.get("explanation"):
-        parts.append(Markup(f"{escape(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})"))
+        parts.append(Markup(f"{_rule(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})"))
     return Markup(" · ".join(parts))

@@ -74,8 +74,8 @@ def panelled(fig: go.Figure) -> go.Figure:
 
 
 def decades(low: float, high: float) -> dict[str, list]:
-    """Ticks at the powers of ten from `low` to `high` (above 0): the powers alone, whose axis says log₁₀ in its title. A
-    raised exponent would be set at 70 % of the size of other letters, below 7 points in print."""
+    """Ticks at the powers of ten from `low` to `high` (above 0): the powers alone, whose axis says log₁₀ in its title.
+    A raised exponent would be set at 70 % of the size of other letters, below 7 points in print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return dict(tickvals=[10.0**power for power in powers], ticktext=[minus(power) for power in powers])
 

@@ -66,7 +66,7 @@ def toml(rng: Random, run: Path) -> Iterator[Case]:
 def _wrong_field(rng: Random, run: Path) -> Case:
     """One field of a finished run's configuration, with another value."""
     sections = RunConfig.from_toml(run / "run.toml").to_dict()
-    owner = {section: stage.name for stage in STAGES.values() for section in stage.own}
+    owner = {section: stage.name for stage in STAGES.values() for section in stage.config}
     section = rng.choice(list(sections))
     name, value = rng.choice([*sections[section], "nonsense"]), rng.choice(HOSTILE)
     sections[section] |= {name: value}

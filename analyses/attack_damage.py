@@ -20,7 +20,7 @@ from analyses.attack_trial import Case
 
 _REPORT = ("report", "{here}/run", "--out", "{here}/out")
 _READERS = {"features": RANK, "ranking": _REPORT, "quality": _REPORT, "concepts": _REPORT, "nulls": _REPORT}
-_READERS |= {"wider": _REPORT, "words": _REPORT, "sae": _REPORT, "model": _REPORT}
+_READERS |= {"sae": _REPORT, "model": _REPORT}
 _OWN = {"run.toml": ("run", "{here}/whole.toml", "--out", "{here}/run"), "features/scan.json": RANK}
 _OWN |= {"sae/results.json": _REPORT, "activations/store/shard-00000.safetensors": SCAN}
 UNREAD = ("report/page/", "neurons/")

@@ -34,7 +34,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "sae": {"d_sae": 16, "k": 2, "tokens": 8_192, "batch_size": 512},
     "quality": {"tokens": 2_000, "batch_size": 16},
     "nulls": {"tokens": 4_000, "sae_tokens": 4_000, "latents": 16},
-    "wider": {"factor": 2},
 }
 """A run whose every stage takes a second."""
 

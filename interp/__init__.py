@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp.evaluation.quality import evaluate_dictionary as evaluate_dictionary
     from interp.evaluation.quality import quality_table as quality_table
     from interp.exchange.dictionary_formats import SAETransformer as SAETransformer
-    from interp.explorer.live_model import explore as explore
     from interp.features.feature_store import FeatureStore as FeatureStore
     from interp.features.feature_store import ScanConfig as ScanConfig
     from interp.features.feature_store import scan_features as scan_features
@@ -33,6 +32,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp.pipeline.opening import open_any as open_any
     from interp.pipeline.run_folder import Run as Run
     from interp.report import write_report as write_report
+    from interp.report.live.live_model import explore as explore
     from interp.sae import SAE as SAE
     from interp.sae import BatchTopKConfig as BatchTopKConfig
     from interp.sae import Crosscoder as Crosscoder
@@ -57,7 +57,6 @@ _NAMES = {
     "interp.evaluation.baselines": ("NeuronDictionary", "PCADictionary", "RandomDictionary"),
     "interp.evaluation.quality": ("evaluate_dictionary", "quality_table"),
     "interp.exchange.dictionary_formats": ("SAETransformer",),
-    "interp.explorer.live_model": ("explore",),
     "interp.features.feature_store": ("FeatureStore", "ScanConfig", "scan_features"),
     "interp.monosemanticity.ranking": ("rank_codes", "rank_features"),
     "interp.monosemanticity.verdicts": ("ranking_evidence", "verdict_shares"),
@@ -66,6 +65,7 @@ _NAMES = {
     "interp.pipeline.opening": ("open_any",),
     "interp.pipeline.run_folder": ("Run",),
     "interp.report": ("write_report",),
+    "interp.report.live.live_model": ("explore",),
     "interp.sae": (
         "SAE",
         "BatchTopKConfig",

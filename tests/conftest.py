@@ -33,6 +33,20 @@ def tiny_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def wider_scan(tiny_run, tmp_path_factory):
+    """The folder of a scan of the tiny run's activations by a dictionary of twice as many latents."""
+    import dataclasses
+
+    from interp import scan_features, train_sae
+
+    folder, hook = tmp_path_factory.mktemp("wider") / "features", tiny_run.hook_name
+    config = dataclasses.replace(tiny_run.config.sae, d_sae=2 * tiny_run.config.sae.d_sae)
+    sae = train_sae(tiny_run.store, hook, config)
+    scan_features(sae, tiny_run.store, hook, folder, model=tiny_run.model, vocab=tiny_run.tokenizer.display())
+    return folder
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A browser for all the tests of a process that look at a page."""
     from tests.chromium import Chromium

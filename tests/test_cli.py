@@ -97,9 +97,9 @@ def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(wh
     before = (whole / "ranking/ranking.parquet").read_bytes()
     assert main(["rank", str(whole), "--seed", "4", "--out", str(tmp_path / "other.parquet")]) == 0
     assert (whole / "ranking/ranking.parquet").read_bytes() == before and (tmp_path / "other.parquet").is_file()
-    assert main(["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet"), "--wider",
-                 str(whole / "wider"), "--out", str(tmp_path / "page")]) == 0  # fmt: skip
-    assert f'"wider":{2 * SECTIONS["sae"]["d_sae"]}' in (tmp_path / "page/data/page.js").read_text()
+    words = ["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet")]
+    assert main([*words, "--out", str(tmp_path / "page")]) == 0
+    assert '"ranked":true' in (tmp_path / "page/data/page.js").read_text()
     shutil.copytree(whole, tmp_path / "run")
     assert main(["rank", str(tmp_path / "run"), "--seed", "4"]) == 0
     assert "seed = 4" in (tmp_path / "run/run.toml").read_text().split("[ranking]")[1].split("[")[0]
@@ -116,9 +116,9 @@ def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, c
     assert "--labels" in line and "keeps no masks of labels" in line
 
 
-def test_a_ranking_beside_a_twin(whole, folder, tmp_path, capsys):
+def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     out = tmp_path / "beside.parquet"
-    assert main(["rank", str(whole), "--twin", str(whole / "wider/features"), "--out", str(out)]) == 0
+    assert main(["rank", str(whole), "--twin", str(wider_scan), "--out", str(out)]) == 0
     table, plain = pd.read_parquet(out), pd.read_parquet(whole / "ranking/ranking.parquet")
     assert table.monosemanticity.equals(plain.monosemanticity) and plain.twin_correlation.isna().all()
     tested = ~table.verdict.isin(UNTESTED)
@@ -126,7 +126,7 @@ def test_a_ranking_beside_a_twin(whole, folder, tmp_path, capsys):
     beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
     assert beside.z[table.latent[tested]].notna().all()
     shutil.copytree(whole, tmp_path / "run")
-    assert main(["rank", str(tmp_path / "run"), "--twin", str(whole / "wider/features")]) == 0
+    assert main(["rank", str(tmp_path / "run"), "--twin", str(wider_scan)]) == 0
     assert f"twin_correlation {table.twin_correlation.median():.2f} in the median" in capsys.readouterr().out
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run/ranking/ranking.parquet"), table)
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
@@ -469,7 +469,7 @@ def test_warm_up_runs_every_stage_and_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["warm-up"]) == 0
     ((config, folder), options) = ran[0]
-    assert config == TINY and config.wider.factor and "until" not in options
+    assert config == TINY and "until" not in options
     assert list(tmp_path.iterdir()) == [] and not folder.parent.exists()
 
 

@@ -23,10 +23,10 @@ def fake(folder, hook: str, d_sae: int = 12, *, tokens: int = 0, seed: int = 0, 
     return str(folder)
 
 
-def test_a_run_beside_its_wider_dictionary_its_neurons_and_its_sae(tiny_run, tmp_path, capsys):
+def test_a_run_beside_a_wider_dictionary_its_neurons_and_its_sae(tiny_run, wider_scan, tmp_path, capsys):
     run = tiny_run.path
     assert open_pair(run, run / "neurons").by == "models"
-    assert main(["compare", str(run / "wider"), str(run), "--out", str(tmp_path / "widths")]) == 0
+    assert main(["compare", str(wider_scan), str(run), "--out", str(tmp_path / "widths")]) == 0
     said = capsys.readouterr().out
     assert said.startswith("compared by widths") and "narrow latents split" in said and "PW-MCC" in said
     assert (tmp_path / "widths/splitting.html").is_file()

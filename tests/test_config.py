@@ -36,9 +36,9 @@ def test_what_is_left_out_keeps_the_demo_defaults(tmp_path):
 
 
 def test_none_is_kept_where_the_demo_has_a_value(tmp_path):
-    file = write(tmp_path / "c.toml", '[sae]\nlr = "none"\n[corpus]\ncharacters = "none"\n[wider]\nfactor = "none"\n')
+    file = write(tmp_path / "c.toml", '[sae]\nlr = "none"\n[corpus]\ncharacters = "none"\n')
     config = RunConfig.from_toml(file)
-    assert config.sae.lr is None and config.corpus.characters is None and config.wider.factor is None
+    assert config.sae.lr is None and config.corpus.characters is None
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
@@ -120,17 +120,8 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),
         ("[training]\nbetas = [0.9]", r"\[training\] field 'betas' does not exist"),
         ("[corpus.shares]\nshakespeare = true", r"\[corpus\] shares = True must be a valid number"),
-        ("[wider]\nfactor = 1", r"\[wider\] factor=1 must be at least 2"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         RunConfig.from_toml(write(tmp_path / "c.toml", text))
-
-
-def test_a_file_of_an_earlier_version_is_read_under_the_present_names():
-    for was, now in ((True, "nothing"), (False, "decoder")):
-        sections = {"sae": {"d_sae": 8, "tokens": 10, "train_decoder": was, "log_loss": True}}
-        assert RunConfig.from_dict(sections).sae.freeze == now
-    with pytest.raises(ValueError, match="train_decoder"):
-        RunConfig.from_dict({"sae": {"train_decoder": "no"}})

@@ -1,4 +1,4 @@
-"""What other tools read: Neuronpedia's feature files, Embedding Atlas's table, a folder for the hub."""
+"""What other tools read: Neuronpedia's feature files, Delphi's firings, a folder for the hub."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from interp import FeatureStore, Run, SparseCodes, exchange, load_sae
+from interp import Run, exchange, load_sae
 from interp.cli import main
 
 FEATURE = {
@@ -76,30 +76,6 @@ def test_delphi_reads_every_firing_of_every_latent(run, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found, np.where(codes > 1e-5, codes, 0).astype(np.float16))
 
 
-def test_embedding_atlas_gets_a_map_with_neighbours_by_row(run, tmp_path):
-    file = exchange.write_embedding_atlas(run.features, tmp_path / "atlas.parquet", ranking=run.ranking)
-    table = pd.read_parquet(file)
-    fires = run.features.table().query("n_active > 0").latent
-    assert set(table.latent) == set(fires) and table[["x", "y"]].notna().all(axis=None)
-    assert {"text", "verdict", "monosemanticity", "explanation", "density"} <= set(table)
-    W_dec = run.features.W_dec.numpy()
-    rows = W_dec / np.linalg.norm(W_dec, axis=1, keepdims=True)
-    for row in table.head(5).itertuples():
-        ids, distances = row.neighbors["ids"], row.neighbors["distances"]
-        assert list(distances) == sorted(distances) and row.Index not in ids
-        cosines = rows[table.latent[ids]] @ rows[row.latent]
-        assert np.allclose(distances, 1 - cosines, atol=1e-3) and row.text.startswith(f"#{row.latent} ")
-    again = exchange.write_embedding_atlas(run.features, tmp_path / "again.parquet", ranking=run.ranking)
-    assert again.read_bytes() == file.read_bytes()
-
-
-def test_a_store_without_directions_has_no_map(tmp_path):
-    codes = SparseCodes.from_dense(torch.rand(8, 3))
-    store = FeatureStore.from_codes(torch.zeros(2, 4, dtype=torch.long), codes, tmp_path / "store")
-    with pytest.raises(ValueError, match="no decoder directions"):
-        exchange.write_embedding_atlas(store, tmp_path / "atlas.parquet")
-
-
 def test_a_folder_for_the_hub_holds_the_dictionary_and_a_card_of_the_runs_numbers(run, tmp_path, monkeypatch):
     folder = exchange.write_hub_folder(run, tmp_path / "folder", license="mit")
     assert torch.equal(load_sae(folder).W_dec, run.sae.W_dec)
@@ -132,13 +108,11 @@ def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):
     folder = str(run.path)
     assert main(["publish", folder, "--to", "delphi", "--model-id", "m", "--out", str(tmp_path / "delphi")]) == 0
     assert main(["publish", folder, "--to", "hub", "--out", str(tmp_path / "hub")]) == 0
-    assert main(["publish", folder, "--to", "embedding-atlas", "--out", str(tmp_path / "atlas.parquet")]) == 0
     names = ["--model-id", "tiny", "--sae-set", "res", "--layer", "0"]
     assert main(["publish", folder, "--to", "neuronpedia", "--out", str(tmp_path / "np"), *names]) == 0
     assert (tmp_path / "hub/README.md").is_file() and (tmp_path / "np/batch-0.json").is_file()
-    assert list(pd.read_parquet(tmp_path / "atlas.parquet").columns[:2]) == ["latent", "text"]
     capsys.readouterr()
-    for words, said in ((["neuronpedia"], "--model-id"), (["embedding-atlas", "--repo", "me/x"], "--to hub")):
+    for words, said in ((["neuronpedia"], "--model-id"), (["neuronpedia", "--repo", "me/x"], "--to hub")):
         assert main(["publish", folder, "--out", str(tmp_path / "no"), "--to", *words]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

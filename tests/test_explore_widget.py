@@ -7,8 +7,8 @@ from importlib.resources import files
 import pytest
 
 from interp import Run, explore
-from interp.explorer import LiveModel
-from interp.explorer.live_model import Answers
+from interp.report.live import LiveModel
+from interp.report.live.live_model import Answers
 
 TEXT = "Once upon a <b>time</b>"
 
@@ -41,7 +41,7 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
 
 
 def test_without_anywidget_a_line_says_what_to_install(run, monkeypatch):
-    monkeypatch.setattr("interp.explorer.live_model.find_spec", lambda name: None)
+    monkeypatch.setattr("interp.report.live.live_model.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'interp\[notebook\]'"):
         explore(run)
 
@@ -50,7 +50,7 @@ def test_a_token_chosen_lists_what_fires_there_and_a_feature_asks_for_its_card(r
     reading = Answers(run).reading(TEXT)
     reading["tokens"][1] = "<img src=x onerror=alert(1)>\n"
     position = next(n for n, own in enumerate(reading["firing"]) if 1 <= len(own) < len(reading["features"]))
-    code = files("interp.explorer").joinpath("widget.js").read_text()
+    code = files("interp.report.live").joinpath("widget.js").read_text()
     chromium.send("Page.navigate", url="about:blank")
     chromium.complaints.clear()
     chromium.evaluate(f"""(async () => {{

@@ -15,7 +15,7 @@ from interp import Run, harvest, load_sae
 from interp.activations.hooks import evaluating
 from interp.cli import main
 from interp.effects import ABLATE, intervene, steer
-from interp.explorer import Explorer, LiveModel
+from interp.report.live import Explorer, LiveModel
 from interp.report.notes import edit_notes
 
 TEXT = "Once upon a time"

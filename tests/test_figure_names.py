@@ -11,7 +11,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analyses.claims import checkpoint_figures, circuit_figures, effect_figures, neighbour_figures, proxy_figures
+from analyses.claims import (
+    checkpoint_figures,
+    circuit_figures,
+    effect_figures,
+    neighbour_figures,
+    proxy_figures,
+    rewriting,
+)
 from analyses.essay import figures as essay
 from analyses.essay.figures import crosscoders
 from analyses.scorecard import figures as scorecard
@@ -63,7 +70,6 @@ RESULTS: dict[str, Any] = {
     "coactivations": PAIRS,
     "cosines": {NAME: [0.5]},
     "doses": {NAME: DOSES, "other": DOSES},
-    "losses": WORDS,
     "tables": {NAME: ROWS},
     "levels": [ROWS.assign(other=ROWS.n, both=3, is_best=True)],
     "run": {NAME: ROWS, "other": ROWS},
@@ -108,6 +114,7 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
         GRID, [NAME, "b", "c"], steps=[1, 2, 3], losses=[3, 2, 1]
     ),
     "neighbourhoods": lambda: neighbour_figures.neighbourhoods({NAME: ROWS}),
+    "loss_in_words": lambda: rewriting.loss_in_words(WORDS),
     "relative_norms": lambda: crosscoders.relative_norms(ROWS),
     "score_comparison": lambda: scorecard.score_comparison({NAME: ROWS.head(1)}, title=NAME),
     "specificity": lambda: proxy_figures.specificity(ROWS, label=NAME, name=NAME),

@@ -65,8 +65,6 @@ QUALITY = pd.DataFrame(
         "dead_share": [0.1, 0],
     }
 )
-LOSSES = pd.DataFrame({"reconstruction": ["dictionary", "words"], "ce_recovered_mean": [0.9, -0.2]})
-LOSSES = LOSSES.assign(ce_spliced=[3.2, 5.4], ce_clean=3.0, ce_mean_ablated=5.0)
 CONCEPTS = pd.DataFrame({"label": ["dna", "a<b"], "f1_feature": [0.9, 0.7], "f1_neuron": [0.6, 0.8]})
 
 DOSES = pd.DataFrame({"multiple": [np.nan, 0.0, 2.0], "loss": [3.0, 3.1, 4.0], "kl": [0, 0.1, 2.0], "fires": 0.5})
@@ -108,21 +106,12 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
             pd.DataFrame({"output": [0.1, 0.2], "input": [0.3, 0.2], "success": [0.2, 0.1]})
         ),
         figures.scores_beside_nulls(ranking.assign(dictionary="SAE")),
-        figures.loss_in_words(LOSSES),
     ]
     for figure in made:
         assert figure.layout.title.text and figure.layout.width == WIDTH
         axes = [figure.layout[name] for name in figure.to_dict()["layout"] if name.startswith(("xaxis", "yaxis"))]
         titled = {axis.title.text for axis in axes} - {None} | {note.text for note in figure.layout.annotations}
         assert len(titled) >= 2, figure.layout.title.text
-
-
-def test_losses_in_words_stand_between_the_mean_and_the_model():
-    drawn = figures.loss_in_words(LOSSES)
-    assert list(drawn.layout.yaxis.ticktext) == ["words", "mean ablation", "dictionary", "model as it is"]
-    assert list(drawn.data[0].x) == [-0.2, 0, 0.9, 1]
-    with pytest.raises(ValueError, match="lacks the columns"):
-        figures.loss_in_words(LOSSES.drop(columns="ce_clean"))
 
 
 def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_low():

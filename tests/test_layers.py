@@ -20,11 +20,11 @@ FLOORS = [
     {"features"},
     {"effects"},
     {"metrics", "monosemanticity", "explain"},
-    {"compare", "rewriting"},
+    {"compare"},
     {"figures"},
     {"report"},
+    {"exchange"},
     {"pipeline"},
-    {"explorer", "exchange"},
     {"cli", "__main__"},
 ]
 JOINS = {"pipeline", "cli"}

@@ -16,6 +16,7 @@ from analyses.essay.model_diffing import LatentScaling, diff_table, latent_scali
 from interp import (
     ActivationStore,
     FeatureStore,
+    Run,
     evaluate_dictionary,
     rank_codes,
     rank_features,
@@ -142,18 +143,6 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
         lambda f, out: scan(f, out, labels=Labels({}, ActivationStore.open(f.folder / "store").tokens + 1)),
         "the labels are of other tokens",
     ),
-    "features and wider of another hook": (
-        lambda f, out: write_report(f.features, out / "page", wider=planted(out, 1, d_sae=40, hook_name=OTHER_HOOK)),
-        rf"the wider dictionary reads {OTHER_HOOK}, \S+ is of {HOOK}",
-    ),
-    "features and wider SAE of another hook": (
-        lambda f, out: write_report(f.features, out, wider=dictionary(OTHER_HOOK, d_sae=40)),
-        rf"the wider dictionary reads {OTHER_HOOK}, \S+ is of {HOOK}",
-    ),
-    "features and wider of other tokens": (
-        lambda f, out: write_report(f.features, out / "page", wider=planted(out, 1, d_sae=40, text=1)),
-        "was scanned over other tokens than",
-    ),
     "features and quality": (
         lambda f, out: write_report(f.features, out, quality=qualities(f.other)),
         r"the quality table is of other dictionaries \(SAE\) than the features in \S+features",
@@ -164,7 +153,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "stage of a run and its input": (
         lambda f, out: write_report(stale(f, out), out / "page"),
-        r"ranking was made from another features than \S+features is now: `interp run`",
+        r"concepts was made with another features than the run now has: `interp run`",
     ),
     "features and neurons of other labels": (
         lambda f, out: concept_table(f.features, planted(out, 1, label="lower")),
@@ -242,13 +231,13 @@ def nulls_of(features: FeatureStore) -> Nulls:
     return Nulls(table, table, table)
 
 
-def stale(files: Files, folder: Path) -> Path:
-    """A run folder whose features were scanned anew after they were ranked."""
-    shutil.copytree(files.features.path, folder / "features")
-    (folder / "ranking").mkdir()
-    write_manifest(folder / "features", {"stage": "features", "fingerprint": "new"}, [])
-    write_manifest(folder / "ranking", {"stage": "ranking", "fingerprint": "r", "inputs": {"features": "old"}}, [])
-    return folder
+def stale(files: Files, folder: Path) -> Run:
+    """A run whose features were scanned anew after they were ranked."""
+    run = Run(shutil.copytree(files.run, folder / "run"))
+    manifest = run.manifest("features")
+    kept = {name: value for name, value in manifest.items() if name not in ("files", "sha256")}
+    write_manifest(run.path / "features", kept | {"fingerprint": "new"})
+    return run
 
 
 def with_unembedding(features: FeatureStore, W_U: torch.Tensor, out: Path) -> FeatureStore:

@@ -23,10 +23,11 @@ from interp.monosemanticity.ranking import rank_features
 from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report import decoder_layout, write_report
 from interp.report.columns import recommended_order, worth_showing
+from interp.report.inputs import ReportInputs
 from interp.report.latent_map import map_names, surroundings
+from interp.report.panels import Panel
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, number, numbers
 from interp.report.verdict_evidence import senses_of, verdict_evidence
-from interp.storage.folders import write_manifest
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -116,32 +117,35 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder) -> Path:
-    """A run folder with every piece that a report reads."""
-    run = folder / "run <b>"
-    planted_store(run / "features", full=True)
-    for name in ("ranking", "quality", "concepts", "model", "sae", "nulls", "words"):
-        (run / name).mkdir()
-    losses = {"reconstruction": ["dictionary", "words", "token lookup"], "ce_recovered_mean": [0.98, 0.87, 0.83]}
-    losses |= {"ce_spliced": [1.1, 1.5, 1.7], "ce_clean": [1.0] * 3, "ce_mean_ablated": [9.0] * 3}
-    pd.DataFrame(losses).to_parquet(run / "words" / "words.parquet")
-    for name, table in zip(Nulls._fields, planted_nulls(), strict=True):
-        table.to_parquet(run / "nulls" / f"{name}.parquet")
-    planted_ranking().to_parquet(run / "ranking" / "ranking.parquet")
-    quality = {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered_mean": [0.9, 0.5]}
-    pd.DataFrame(quality).to_parquet(run / "quality" / "quality.parquet")
-    concepts = {"label": ["hostile"], "feature": [1], "f1_feature": [0.9], "neuron": [3], "f1_neuron": [0.4]}
-    pd.DataFrame(concepts).to_parquet(run / "concepts" / "concepts.parquet")
+def run(folder) -> ReportInputs:
+    """What a run hands down, with every piece that a report reads."""
     rows = [
         {"step": i, "tokens": i * 10, "loss": 3.0, "fvu": 0.5, "l0": 4.0, "dead": 0.0, "faint": 0.1}
         for i in range(1, 5)
     ]
-    for name in ("model", "sae"):
-        (run / name / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (run / "model" / "results.json").write_text(json.dumps({"val_loss": 3.0, "unigram_cross_entropy": 5.0}))
-    for name, inputs in (("sae", {"model": "…"}), ("model", {}), ("features", {"sae": "…", "model": "…"})):
-        write_manifest(run / name, {"wall_seconds": 2.5, "inputs": inputs}, [])
-    return run
+    shown = Panel(
+        note=HOSTILE,
+        title=HOSTILE,
+        table=pd.DataFrame({HOSTILE: [HOSTILE, "b"], "n": [1200, None]}),
+        headline="words explain 87 %",
+        fact=("Words explain", "87%"),
+    )
+    return ReportInputs(
+        store=planted_store(folder / "features", full=True),
+        title="run <b>",
+        ranking=planted_ranking(),
+        quality=pd.DataFrame(
+            {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered_mean": [0.9, 0.5]}
+        ),
+        nulls=planted_nulls(),
+        concepts=pd.DataFrame(
+            {"label": ["hostile"], "feature": [1], "f1_feature": [0.9], "neuron": [3], "f1_neuron": [0.4]}
+        ),
+        curves={"model": pd.DataFrame(rows), "sae": pd.DataFrame(rows)},
+        model_results={"val_loss": 3.0, "unigram_cross_entropy": 5.0},
+        stages=[("model", 2.5), ("sae", 2.5), ("features", 2.5)],
+        panels=[shown.payload()],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +190,7 @@ def test_no_corpus_text_is_markup_in_any_file(page):
 
 
 def test_chunks_hold_the_examples_of_the_store(page, run):
-    store = FeatureStore.open(run / "features")
+    store = run.store
     table = store.table("examples")
     kept = table[
         (table["kind"] == "top") & (table["rank"] < N_TOP)
@@ -224,7 +228,7 @@ def test_rounded_together_numbers_are_what_they_are_one_by_one(digits):
 
 
 def test_chunks_hold_the_other_tables_of_the_store(page, run):
-    store = FeatureStore.open(run / "features")
+    store = run.store
     chunk, latent = data(page, "features-0000")["7"], 7
     row = store.table().set_index("latent").loc[latent]
     assert chunk["facts"]["n_active"] == row["n_active"] == sum(chunk["histogram"]["counts"])
@@ -333,7 +337,7 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
 
 
 def test_senses_have_their_rule_and_firings_in_context(page, run):
-    store = FeatureStore.open(run / "features")
+    store = run.store
     z, tokens = store.codes[0 : N_SEQ * N_CTX].dense().numpy()[:, SPLIT], store.tokens.reshape(-1).tolist()
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
@@ -352,7 +356,7 @@ def test_senses_have_their_rule_and_firings_in_context(page, run):
 
 
 def test_senses_are_the_same_however_many_rows_are_read_at_a_time(run, monkeypatch):
-    store, ranking = FeatureStore.open(run / "features"), planted_ranking().set_index("latent", drop=False)
+    store, ranking = run.store, planted_ranking().set_index("latent", drop=False)
     whole = senses_of(store, ranking)
     monkeypatch.setattr(sys.modules[senses_of.__module__], "ROWS_AT_ONCE", 7)
     assert senses_of(store, ranking) == whole and whole[SPLIT]
@@ -400,42 +404,18 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     assert alike.startswith("By this share it cannot be told from (or lies below): frozen decoder.")
 
 
-def test_a_wider_dictionary_shows_what_a_latent_would_become(run, folder, page):
-    """The wider one holds each direction twice, the second turned a little and firing on every other firing."""
-    assert data(page, "page")["wider"] is None and data(page, "features-0000")["7"]["wider"] is None
-    store = FeatureStore.open(run / "features")
-    z = store.codes[0 : N_SEQ * N_CTX].dense().numpy()
-    half = z * (np.cumsum(z > 0, axis=0) % 2 == 0)
-    aside = torch.nn.functional.normalize(torch.randn(D_SAE, 8, generator=torch.Generator().manual_seed(3)), dim=1)
-    rows = torch.nn.functional.normalize(store.W_dec, dim=1)
-    aside = torch.nn.functional.normalize(aside - (aside * rows).sum(1, keepdim=True) * rows, dim=1)
-    W_dec = torch.cat([rows, 0.8 * rows + 0.6 * aside])
-    codes = scipy.sparse.csr_matrix(np.hstack([z, half]))
-    wider = FeatureStore.from_codes(store.tokens, codes, folder / "wide", W_dec=W_dec, vocab=VOCAB)
-    for source in (wider, folder / "wide"):
-        wide = write_report(run, folder / "wide-page", wider=source)
-        assert data(wide, "page")["wider"] == 2 * D_SAE
-        alike = {
-            other: (cosine, share, text) for other, cosine, share, text in data(wide, "features-0000")["7"]["wider"]
-        }
-        cosines = torch.nn.functional.normalize(W_dec, dim=1) @ rows[7]
-        assert set(alike) == set(cosines.topk(min(8, int((cosines >= 0.5).sum()))).indices.tolist())
-        assert alike[7][:2] == (1, 1) and VOCAB[7] in alike[7][2]
-        n = int((z[:, 7] > 0).sum())
-        assert alike[7 + D_SAE][:2] == pytest.approx((0.8, (n // 2) / n), rel=1e-2)
-    narrow = FeatureStore.from_codes(store.tokens, scipy.sparse.csr_matrix(z), folder / "thin", W_dec=torch.eye(D_SAE))
-    with pytest.raises(ValueError, match=f"activations of width {D_SAE}, this one of 8"):
-        write_report(run, folder / "never", wider=narrow)
-    with pytest.raises(ValueError, match="is no wider dictionary"):
-        write_report(run, folder / "never", wider=folder)
-
-
 def test_summary_has_the_run_in_order(page):
     summary = data(page, "summary")
     assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
     assert [row[0] for row in summary["quality"]["rows"]] == ["SAE", HOSTILE]
     assert summary["concepts"] == [["hostile", 1, 0.9, 3, 0.4]]
-    assert all("figure" in panel for panel in summary["panels"])
+    *drawn, table = summary["panels"]
+    assert len(drawn) == 5 and all("figure" in panel for panel in drawn)
+    rows = [[HOSTILE, "1,200"], ["b", "–"]]
+    assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
+    assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
+    assert summary["facts"][-1] == ["Words explain", "87%"]
+    assert data(page, "page")["headlines"] == ["words explain 87 %"]
 
 
 def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
@@ -521,7 +501,7 @@ def test_a_report_cut_off_leaves_the_old_one(run, folder):
 
 
 def test_what_is_neither_run_nor_store_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="neither a run folder"):
+    with pytest.raises(ValueError, match="neither a run nor a feature store: open it with Run"):
         write_report(tmp_path, tmp_path / "page")
     assert not (tmp_path / "page").exists()
 
@@ -574,9 +554,7 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     assert "<img" not in dom and HOSTILE in text
     rows = re.findall(r'<li class="example" data-row="(\d+)"', section)
     stored = data(page, "features-0000")[str(latent)]["examples"]
-    assert (
-        'role="tab"' not in section and 'class="null"' in section and "precision" in text and "At a width" not in text
-    )
+    assert 'role="tab"' not in section and 'class="null"' in section and "precision" in text
     assert [int(row) for row in rows] == [row for _, row, *_ in stored]
     firing = re.findall(r'<span class="token on firing" data-value="([\d.e-]+)"', section)
     values = [dict(zip(sparse[::2], sparse[1::2], strict=True))[at] for _, _, at, _, sparse in stored]

@@ -1,10 +1,14 @@
 """Rules on new text against a reader that goes position by position, and a model that is rewritten in planted words."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from analyses.claims.rewriting import _exchanged, loss_in_words, main, rewrite_in_words
+from interp import Run
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
@@ -13,7 +17,6 @@ from interp.explain.explanations import as_json, from_json
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Text
 from interp.features.feature_store import FeatureStore
-from interp.rewriting import _exchanged, rewrite_in_words
 from models.transformer import Transformer, TransformerConfig
 
 WORDS = [
@@ -208,3 +211,30 @@ def test_what_does_not_belong_together_is_named(rewritten, world):
         rewrite_in_words(features, ranking, dictionary, store, model, tokens)
     with pytest.raises(ValueError, match="not of the features"):
         rewrite_in_words(features, ranking.assign(latent=99), dictionary, store, model, tokens)
+
+
+def test_a_run_keeps_what_its_words_recover_for_its_page(tiny_run, tmp_path, capsys):
+    run = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    losses, shares = main([str(run.path)])
+    recovered = losses.set_index("reconstruction")["ce_recovered_mean"]
+    assert list(recovered.index) == ["dictionary", "words", "token lookup", "permuted rules"]
+    of_quality = run.quality.set_index("dictionary")["ce_recovered_mean"]["SAE"]
+    assert recovered["dictionary"] == pytest.approx(of_quality, abs=1e-4)
+    assert len(shares) == run.features.d_sae and shares["words_share"].max() <= 1
+    assert f"words {recovered['words']:.3f}" in capsys.readouterr().out
+    inputs = run.report_inputs()
+    assert inputs.panels[-1]["headline"] == f"words explain {100 * recovered['words']:.0f} %"
+    assert inputs.panels[-1]["fact"][0] == "Words explain" and inputs.panels[-1]["figure"]["data"]
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run-words/shares.parquet"), shares)
+
+
+LOSSES = pd.DataFrame({"reconstruction": ["dictionary", "words"], "ce_recovered_mean": [0.9, -0.2]})
+LOSSES = LOSSES.assign(ce_spliced=[3.2, 5.4], ce_clean=3.0, ce_mean_ablated=5.0)
+
+
+def test_losses_in_words_stand_between_the_mean_and_the_model():
+    drawn = loss_in_words(LOSSES)
+    assert list(drawn.layout.yaxis.ticktext) == ["words", "mean ablation", "dictionary", "model as it is"]
+    assert list(drawn.data[0].x) == [-0.2, 0, 0.9, 1]
+    with pytest.raises(ValueError, match="lacks the columns"):
+        loss_in_words(LOSSES.drop(columns="ce_clean"))

@@ -19,7 +19,8 @@ from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import BUILDING, run_alone, run_stages
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import STAGES, stage, stages_of
+from interp.pipeline.stages import STAGES, stage
+from interp.report.panels import Panel
 from interp.report.payloads import effects_of
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import locked
@@ -106,11 +107,11 @@ def test_stages_leave_what_a_notebook_opens(run):
     assert opened.quality.dictionary.iloc[0] == "SAE"
     assert opened.model.cfg.d_vocab == opened.tokenizer.vocab_size
     assert (run.path / opened.manifest("report")["results"]["page"]).is_file()
-    assert opened.wider.d_sae == 2 * TINY.sae.d_sae
 
 
 def test_a_stage_is_one_object(copied):
-    """Its section, its place in the order, its line and what a run offers of it follow from the function below."""
+    """Its section, its place in the order, its line, what a run offers of it and what the page shows of it follow from
+    the function below."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class LongestConfig:
@@ -120,24 +121,39 @@ def test_a_stage_is_one_object(copied):
 
         @stage(
             inputs=("features",),
-            own={"longest": LongestConfig},
+            config={"longest": LongestConfig},
             opens={"longest": ("longest.parquet", "pandas:read_parquet")},
             summary="{latents} latents that fire most",
+            panel=lambda run: Panel(title="Fire most", note="Those that fire most.", table=run.longest),
         )
         def longest(run, folder, progress):
             """the latents that fire most"""
-            table = run.features.table().nlargest(run.config.longest.latents, "n_active")
+            table = run.features.table().nlargest(run.config.longest.latents, "n_active")[["latent", "n_active"]]
             table.to_parquet(folder / "longest.parquet")
             return {"latents": len(table)}
 
         config = RunConfig.from_dict(TINY.to_dict() | {"longest": {"latents": 2}})
-        assert ran_now(config, copied.path, redo=True) == ["longest"]
+        assert ran_now(config, copied.path, redo=True) == ["longest", "report"]
         assert len(copied.longest) == 2 and "longest" in dir(copied)
         assert longest.line(copied.manifest("longest")).endswith(" s  2 latents that fire most")
+        *_, shown = copied.report_inputs().panels
+        rows = [[f"{value:,}" for value in row] for row in copied.longest.to_numpy().tolist()]
+        expected = {"columns": ["latent", "n_active"], "rows": rows}
+        assert shown == {"title": "Fire most", "note": "Those that fire most.", "table": expected}
         with pytest.raises(ValueError, match=r"\[longest\] latents = 'x' must be a valid integer"):
             RunConfig.from_dict({"longest": {"latents": "x"}})
     finally:
         STAGES.pop("longest", None)
+
+
+def test_what_an_analysis_shows_of_a_run_is_on_its_page_until_its_stages_run_again(copied, caplog):
+    assert [panel["title"] for panel in copied.panels()] == ["Concepts: feature against neuron"]
+    copied.add_panel("mine", Panel(note="mine", headline="mine is 3 %", fact=("Mine", "3 %")), ["features", "ranking"])
+    assert copied.panels()[-1] == {"note": "mine", "headline": "mine is 3 %", "fact": ["Mine", "3 %"]}
+    assert ran_now(TINY, copied.path) == []
+    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, seed=1))
+    run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
+    assert len(copied.panels()) == 1 and "mine.json is of stages that have been run again" in caplog.text
 
 
 def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):
@@ -218,7 +234,7 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     }
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
-    assert ran_now(config, copied.path) == ["words", "report"]
+    assert ran_now(config, copied.path) == ["report"]
     shutil.rmtree(copied.path / "features")
     with pytest.raises(ValueError, match="has no features yet"):
         run_alone(copied, "ranking", progress=lambda done, total, note: None)
@@ -287,8 +303,8 @@ def test_stages_that_do_not_belong_together_are_refused(copied):
     assert Run(copied.path).sae.d_sae == TINY.sae.d_sae
     with pytest.raises(ValueError, match="features was made with another sae than the run now has: `interp run`"):
         Run(copied.path).features  # noqa: B018
-    with pytest.raises(ValueError, match=r"wider was made with another \[sae\] than the run now has: `interp run`"):
-        Run(copied.path).wider  # noqa: B018
+    with pytest.raises(ValueError, match=r"nulls was made with another \[sae\] and another sae than the run now has"):
+        Run(copied.path).nulls  # noqa: B018
 
 
 def test_a_finished_run_is_run_again_where_nothing_may_be_written(copied):
@@ -318,13 +334,6 @@ def test_a_command_on_a_folder_in_use_is_refused_before_libraries_are_loaded(cop
     assert said.stdout == "2 False\n" and "is in use by" in said.stderr, said.stderr
 
 
-def test_without_a_wider_dictionary_the_run_has_no_such_stage():
-    config = TINY.replace(wider=dataclasses.replace(TINY.wider, factor=None))
-    assert [stage.name for stage in stages_of(config)] == [name for name in STAGES if name != "wider"]
-    with pytest.raises(ValueError, match="wider is not a stage of this configuration"):
-        run_stages(config, "nowhere", until="wider")
-
-
 def test_what_is_done_is_skipped(run):
     done = []
     run_stages(TINY, run.path, finished=lambda stage, manifest, ran: done.append((stage.name, ran)))
@@ -341,22 +350,13 @@ def test_another_configuration_is_refused_and_redo_runs_what_it_touches(copied):
 
 
 def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):
-    done = ("sae", "features", "effects", "quality", "ranking", "concepts", "nulls", "wider", "report")
+    done = ("sae", "features", "effects", "quality", "ranking", "concepts", "nulls", "report")
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
     sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)
     other = run_stages(TINY.replace(sae=sae), tmp_path / "run", redo=True, until="quality")
     l0 = min(other.store.d(TINY.harvest.hook_name), round(other.results("sae")["l0"]))
     table = other.quality.set_index("dictionary")
     assert l0 > 1 and table.l0["PCA"] == pytest.approx(l0) and table.l0["random"] == pytest.approx(l0, rel=0.1)
-
-
-def test_the_model_is_rewritten_in_words_beside_its_dictionary(run):
-    recovered = run.words.set_index("reconstruction")["ce_recovered_mean"]
-    assert list(recovered.index) == ["dictionary", "words", "token lookup", "permuted rules"]
-    of_quality = run.quality.set_index("dictionary")["ce_recovered_mean"]["SAE"]
-    assert recovered["dictionary"] == pytest.approx(of_quality, abs=1e-4)
-    assert run.results("words")["recovered"] == pytest.approx(recovered.to_dict())
-    assert len(run.words_shares) == run.features.d_sae and run.words_shares["words_share"].max() <= 1
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):

@@ -159,7 +159,6 @@ def report_command(
     *,
     out: Annotated[Path | None, "the page's folder; needed for a feature store"] = None,
     ranking: Annotated[Path | None, "a .parquet file, as rank writes it (default: the run's)"] = None,
-    wider: Annotated[Path | None, "a dictionary of more latents on the same activations: an SAE, scan or run"] = None,
 ) -> None:
     """run folder or feature store → page
 
@@ -169,7 +168,7 @@ def report_command(
         check_free(source)
     from interp.report import write_report
 
-    extras: dict[str, Any] = {} if wider is None else {"wider": wider}
+    extras: dict[str, Any] = {}
     if ranking is not None and ranking.suffix != ".parquet":
         raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not keep the senses")
     if out is not None:
@@ -182,7 +181,7 @@ def report_command(
         if out is None and not extras:
             page = source / run_alone(Run(source), "report", progress=bar)["results"]["page"]
         else:
-            whole = source if is_run(source) else open_features(source)
+            whole = Run(source) if is_run(source) else open_features(source)
             with locked(None if out else source):
                 page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
     print(page)

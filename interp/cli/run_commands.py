@@ -61,9 +61,7 @@ def run_command(
         [sae]
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192
-        k = 32                      # or load = "FOLDER or SAELens release", in place of these
-        [wider]
-        factor = 2                  # a second dictionary, to see which features split (default: none)"""
+        k = 32                      # or load = "FOLDER or SAELens release", in place of these"""
     if until is not None and until not in STAGES:
         raise ValueError(f"--until {until} is not a stage; the stages are {', '.join(STAGES)}")
     out = out or Path("runs") / config.stem
@@ -106,7 +104,7 @@ def explore_command(
     if not 0 <= port < 1 << 16:
         raise ValueError(f"--port {port} must be in 0..{(1 << 16) - 1}")
     opened = Run(run)
-    from interp.explorer import Explorer
+    from interp.report.live import Explorer
 
     with Explorer(opened, port) as server:
         print(f"{server.address}  (Ctrl-C ends it)", flush=True)
@@ -116,18 +114,17 @@ def explore_command(
 def publish_command(
     run: Annotated[Path, "a finished run folder"],
     *,
-    out: Annotated[Path, "the folder to write; for embedding-atlas a .parquet file"],
-    to: Literal["neuronpedia", "delphi", "embedding-atlas", "hub"],
+    out: Annotated[Path, "the folder to write"],
+    to: Literal["neuronpedia", "delphi", "hub"],
     model_id: Annotated[str | None, "neuronpedia: its name of the model; delphi: the tokenizer's"] = None,
     layer: Annotated[int, "neuronpedia: of the hook"] = 0,
     sae_set: Annotated[str | None, "neuronpedia: its name of the dictionaries"] = None,
     repo: Annotated[str | None, UPLOAD] = None,
 ) -> None:
-    """run → files for Neuronpedia, Delphi, Embedding Atlas or the hub
+    """run → files for Neuronpedia, Delphi or the hub
 
     neuronpedia: a feature's dashboard in JSON, as SAEDashboard writes it. delphi: all firings, as its latent cache.
-    embedding-atlas: the decoder's map with neighbours. hub: the dictionary with a card of the run's numbers; it stays
-    here unless --repo is given."""
+    hub: the dictionary with a card of the run's numbers; it stays here unless --repo is given."""
     from interp import exchange
 
     opened = Run(run)
@@ -144,9 +141,6 @@ def publish_command(
             exchange.write_neuronpedia(opened.features, out, **named, progress=bar)
         elif to == "delphi":
             written = exchange.write_delphi(opened.features, out, model_name=str(model_id), progress=bar)
-        elif to == "embedding-atlas":
-            ranking = opened.ranking if opened.manifest("ranking") else None
-            written = exchange.write_embedding_atlas(opened.features, out, ranking=ranking)
         else:
             written = exchange.write_hub_folder(opened, out)
     print(exchange.upload_to_hub(written, repo) if repo else written)

@@ -1,4 +1,4 @@
-"""Features in the formats of other tools: Neuronpedia, Delphi, Embedding Atlas. (Dictionaries: `dictionary_formats`.)
+"""Features in the formats of other tools: Neuronpedia and Delphi. (Dictionaries: `dictionary_formats`.)
 
 Neuronpedia reads what SAEDashboard 0.8 writes: a folder with `batch-0.json`, … of some features each, the latents that
 never fire in `skipped_indexes.json`, and `run_settings.json`. A feature holds its examples (the top ones with bin_min
@@ -13,10 +13,6 @@ Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder with one of 
 
 Cost: one pass over the codes a file; a file holds at most MAX_FIRINGS firings, but for a single latent that has more.
 Failing: an activation below 10⁻⁵ is none to Delphi, and one above 65,504 is beyond float16.
-
-Embedding Atlas (`embedding-atlas FILE --x x --y y --neighbors neighbors`) reads a Parquet file: a row a latent that
-fires, with its place x, y on the decoder's map, a text to search, and what is known of it; its nearest latents stand as
-{"ids": rows of this table, "distances": 1 − cosine}.
 """
 
 import json
@@ -26,8 +22,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -35,13 +29,11 @@ from torch import Tensor
 from interp.activations.hooks import UNNAMED
 from interp.exchange.dictionary_formats import upload_to_hub, write_hub_folder
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import check_table
 from interp.features.scan_input import latent_blocks
 from interp.figures.one_latent import merged_bins
-from interp.report import decoder_layout
-from interp.storage.files import Progress, atomic, no_progress, write_json, write_tensors, write_text
+from interp.storage.files import Progress, no_progress, write_json, write_tensors, write_text
 
-__all__ = ["upload_to_hub", "write_delphi", "write_embedding_atlas", "write_hub_folder", "write_neuronpedia"]
+__all__ = ["upload_to_hub", "write_delphi", "write_hub_folder", "write_neuronpedia"]
 
 BATCH = 128
 """Features a file."""
@@ -54,10 +46,6 @@ EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 
 MAX_FIRINGS = 1 << 23
 MIN_ACTIVATION = 1e-5
 _ROWS_AT_ONCE = 1 << 16
-N_TOKENS = 5
-"""Tokens in the text of a latent."""
-RANKED = ("verdict", "monosemanticity", "ci_low", "ci_high", "sure", "n_senses", "explanation", "explanation_f1")
-NEIGHBOURS = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float64()))])
 
 
 def write_neuronpedia(
@@ -122,36 +110,6 @@ def write_delphi(
     text = {"dataset_repo": dataset, "dataset_split": "", "dataset_name": "", "dataset_column": ""}
     write_json(folder / "config.json", {**text, **sizes, "ctx_len": features.n_ctx, "model_name": model_name})
     return Path(out)
-
-
-def write_embedding_atlas(
-    features: FeatureStore, out: str | Path, *, ranking: pd.DataFrame | None = None, seed: int = 0
-) -> Path:
-    """Write the table to `out`, whole or not at all, and return its path. seed: the map's.
-
-    Raises ValueError where the store has no decoder directions, where no latent fires, and for a ranking of others.
-    """
-    out = Path(out)
-    if features.W_dec is None:
-        raise ValueError(f"{features.path} has no decoder directions (W_dec), and so no map: scan a dictionary")
-    table = features.table().sort_values("latent")
-    table = table[table["n_active"] > 0].reset_index(drop=True)
-    if table.empty:
-        raise ValueError(f"no latent of {features.path} fires: there is nothing to map")
-    latents = table["latent"].to_numpy()
-    points = decoder_layout(np.asarray(features.W_dec, np.float32)[latents], seed=seed)
-    columns: dict[str, Any] = {"latent": latents, "x": points[:, 0], "y": points[:, 1]}
-    columns |= {name: table[name] for name in ("density", "n_active", "max", "token_entropy")}
-    made = pd.DataFrame(columns)
-    if ranking is not None:
-        check_table(features, ranking, "the ranking")
-        known = ranking[["latent", *(name for name in RANKED if name in ranking)]]
-        made = made.merge(pd.DataFrame(known), on="latent", how="left")
-    made.insert(1, "text", _texts(features, made))
-    arrow = pa.Table.from_pandas(made, preserve_index=False)
-    with atomic(out) as file:
-        pq.write_table(arrow.append_column("neighbors", _neighbours(features, latents)), file)
-    return out
 
 
 def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dict[str, Any]]:
@@ -221,29 +179,3 @@ def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor,
         found.append((location, codes.values[own].half()))
     locations, activations = zip(*found, strict=True)
     return torch.cat(locations), torch.cat(activations)
-
-
-def _texts(features: FeatureStore, made: pd.DataFrame) -> list[str]:
-    """What a latent is found by: its rule, and the tokens it fires on most."""
-    query = f"""select latent, token from tokens where "offset" = 0
-        qualify row_number() over (partition by latent order by n desc, token) <= {N_TOKENS}
-        order by latent, n desc, token"""
-    by_latent = features.sql(query).groupby("latent")["token"].agg(list)
-    rules = made["explanation"].fillna("") if "explanation" in made else [""] * len(made)
-    texts = []
-    for latent, rule in zip(made["latent"], rules, strict=True):
-        tokens = " ".join(repr(features.vocab[token]) for token in by_latent.get(latent, []))
-        texts.append(f"#{latent} {rule} [{tokens}]" if rule else f"#{latent} [{tokens}]")
-    return texts
-
-
-def _neighbours(features: FeatureStore, latents: np.ndarray) -> pa.Array:
-    """Of each row, the rows of its nearest latents among those here."""
-    rows = {int(latent): row for row, latent in enumerate(latents)}
-    found: list[dict[str, list]] = [{"ids": [], "distances": []} for _ in latents]
-    table = features.table("neighbours").sort_values(["latent", "rank"])
-    for latent, other, cosine in zip(table["latent"], table["other"], table["cosine"], strict=True):
-        if latent in rows and other in rows:
-            found[rows[latent]]["ids"].append(rows[other])
-            found[rows[latent]]["distances"].append(1.0 - float(cosine))
-    return pa.array(found, NEIGHBOURS)

@@ -27,19 +27,19 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from interp.activations import ActivationStore
 from interp.activations.hooks import UNNAMED
 from interp.codes.sparse_codes import SparseCodes
-from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import STAGES
+from interp.report.inputs import FinishedRun
 from interp.sae import train_sae
 from interp.sae.architectures import config_from_dict
 from interp.storage.files import write_text
 
-TABLES = {"ranking": "ranking/ranking.parquet", "features": "features/features.parquet"}
+UPSTREAM = ("corpus", "model", "activations", "sae", "features")
+"""Stages whose summaries say how the dictionary was made."""
 SHARES = ("monosemantic", "polysemantic", "lexical")
 NEEDS_K = ("topk", "batchtopk", "matryoshka", "matching_pursuit")
 """Architectures that take `k`; the others have penalties of their own, in `options`."""
 
 
-def write_hub_folder(run: Run, out: str | Path, *, license: str | None = None) -> Path:
+def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None) -> Path:
     """Write what is to be uploaded to the folder `out`, and return it; nothing leaves the machine. run: a `Run` whose
     dictionary and features are finished. license: a name of the hub's, such as "mit", for the card's head.
 
@@ -51,9 +51,10 @@ def write_hub_folder(run: Run, out: str | Path, *, license: str | None = None) -
     sae = run.sae
     out.mkdir(parents=True, exist_ok=True)
     sae.save(out, format=sae.preferred_format)
-    for name, place in TABLES.items():
-        if run.manifest(name) is not None:
-            shutil.copyfile(run.path / place, out / f"{name}.parquet")
+    if run.manifest("ranking") is not None:
+        shutil.copyfile(run.place("ranking"), out / "ranking.parquet")
+    if run.manifest("features") is not None:
+        shutil.copyfile(run.place("features") / "features.parquet", out / "features.parquet")
     write_text(out / "README.md", model_card(run, license=license))
     return out
 
@@ -72,18 +73,19 @@ def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> 
     return str(address)
 
 
-def model_card(run: Run, *, license: str | None = None) -> str:
+def model_card(run: FinishedRun, *, license: str | None = None) -> str:
     """What the dictionary is, where it is from, how good it is and how far its features can be trusted."""
     sae, facts = run.sae, run.provenance()
     head = ["---", "tags:", "- sparse-autoencoder", "- interpretability"]
     head += ["library_name: saelens"] if sae.preferred_format == "saelens" else []
     head += [f"license: {license}"] if license else []
     lines = [*head, "---", "", f"# {sae!r}", ""]
-    lines += [f"A sparse dictionary of {sae.d_sae:,} latents at `{run.config.harvest.hook_name}`.", ""]
+    lines += [f"A sparse dictionary of {sae.d_sae:,} latents at `{run.hook_name}`.", ""]
     how = ["from interp import load_sae", "", 'sae = load_sae("FOLDER")']
     how += ['# or: sae_lens.SAE.load_from_disk("FOLDER")'] if sae.preferred_format == "saelens" else []
     lines += ["```python", *how, "```", ""]
-    lines += ["## Training", "", *_stages(run), ""]
+    reached = run.summaries()
+    lines += ["## Training", "", *(f"- {name}: {reached[name]}" for name in UPSTREAM if name in reached), ""]
     if run.manifest("quality") is not None:
         lines += ["## Quality, on held-out text", "", *_quality(run.quality), ""]
     if run.manifest("nulls") is not None:
@@ -166,12 +168,6 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         rows = np.asarray(X, float)
         left = np.square(rows - self.inverse_transform(self.transform(X))).sum()
         return 1.0 - float(left / max(float(np.square(rows - rows.mean(0)).sum()), np.finfo(float).tiny))
-
-
-def _stages(run: Run) -> list[str]:
-    """What the finished stages up to the dictionary's features reached."""
-    known = [(name, run.manifest(name)) for name in ("corpus", "model", "activations", "sae", "features")]
-    return [f"- {name}: {STAGES[name].said(manifest)}" for name, manifest in known if manifest is not None]
 
 
 def _quality(table: pd.DataFrame) -> list[str]:

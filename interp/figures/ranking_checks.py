@@ -1,7 +1,7 @@
-"""How far a ranking can be trusted: verdicts beside their nulls, and what the explanations alone recover.
+"""How far a ranking can be trusted: verdicts beside their nulls.
 
-In: the verdict shares that `interp.compare.null_dictionaries` writes (a row a dictionary and verdict), and the losses
-of `interp.rewriting`. Out: a plotly Figure.
+In: the verdict shares that `interp.compare.null_dictionaries` writes (a row a dictionary and verdict). Out: a plotly
+Figure.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.theme import (
-    BLUE,
-    GREY,
     INK,
     VERDICT_COLOURS,
     escaped,
@@ -64,37 +62,6 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     panelled(fig)
     lines = dict(tickvals=list(range(len(names))), ticktext=list(map(escaped, names)), range=[len(names) - 0.5, -0.5])
     return fig.update_yaxes(**lines, ticks="")
-
-
-def loss_in_words(losses: pd.DataFrame) -> go.Figure:
-    """The cross-entropy that each reconstruction recovers of what ablation to the mean costs, one dot each, the best on
-    top; the ends are the mean (0) and the model itself (1)."""
-    need(losses, "reconstruction", "ce_recovered_mean", "ce_spliced", "ce_clean", "ce_mean_ablated")
-    drawn = losses[["reconstruction", "ce_recovered_mean", "ce_spliced"]].to_numpy().tolist()
-    first, ends = losses.iloc[0], ("model as it is", "mean ablation")
-    drawn += [[ends[0], 1.0, first["ce_clean"]], [ends[1], 0.0, first["ce_mean_ablated"]]]
-    drawn.sort(key=lambda row: row[1])
-    names, recovered, ce = [escaped(row[0]) for row in drawn], [row[1] for row in drawn], [row[2] for row in drawn]
-    places = list(range(len(names)))
-    colours = [GREY if name in ends else BLUE if name == "words" else INK for name in names]
-    fig = go.Figure()
-    fig.add_scatter(
-        x=recovered,
-        y=places,
-        mode="markers+text",
-        marker=dict(color=colours, size=9),
-        text=[f"{share:.1%}" for share in recovered],
-        textposition="top center",
-        textfont_size=11,
-        customdata=list(zip(names, ce, strict=True)),
-        hovertemplate="%{customdata[0]}: %{x:.1%}, %{customdata[1]:.3f} nats a token<extra></extra>",
-        showlegend=False,
-    )
-    fig.add_vline(x=0, line=dict(color=GREY, dash="dot"))
-    styled(fig, "What the explanations alone recover", y="in place of the activations", height=130 + 38 * len(names))
-    fig.update_yaxes(tickvals=places, ticktext=names, range=[-0.5, len(names) - 0.3], ticks="")
-    x, low = "cross-entropy recovered (held out)", min(0.0, *recovered)
-    return fig.update_xaxes(title_text=x, tickformat=".0%", range=[1.15 * low - 0.06, 1.08])
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import tomli_w
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import STAGES, Stage, stages_of
+from interp.pipeline.stages import STAGES, Stage
 from interp.storage.checks import forget_peak, peak_memory
 from interp.storage.files import Progress, digest_json, no_progress, read_json, write_json, write_text
 from interp.storage.folders import MANIFEST, is_whole, locked, write_manifest
@@ -47,13 +47,12 @@ def run_stages(
     finished: called after each stage with the stage, its manifest and whether it ran now.
 
     Raises ValueError when `out` holds a run of another configuration (it says what differs), unless `redo` is set:
-    then the stages that the difference touches are run again; when the configuration has no stage `until`; and while
-    another process works in `out`.
+    then the stages that the difference touches are run again; when there is no stage `until`; and while another process
+    works in `out`.
     """
-    stages = stages_of(config)
-    names = [stage.name for stage in stages]
+    stages, names = list(STAGES.values()), list(STAGES)
     if until is not None and until not in names:
-        raise ValueError(f"{until} is not a stage of this configuration; its stages are {', '.join(names)}")
+        raise ValueError(f"{until} is not a stage; the stages are {', '.join(names)}")
     with locked(out):
         _claim(Path(out), config, redo)
         run = Run(out)
@@ -82,7 +81,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     config, stage = config or run.config, STAGES[name]
     with locked(run.path):
         _finish_replacing(run.path)
-        before = [each.name for each in stages_of(config) if each.name in stage.reads]
+        before = [each for each in STAGES if each in stage.reads]
         done = {each: manifest for each in before if (manifest := run.manifest(each)) is not None}
         if missing := [each for each in stage.inputs if each not in done]:
             raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")

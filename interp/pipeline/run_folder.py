@@ -1,9 +1,12 @@
 """A run folder, opened: `Run("runs/demo").ranking`.
 
 A run folder holds `run.toml`, the whole configuration, and one folder a stage. A finished stage has a `manifest.json`:
-its configuration, the fingerprints of its inputs, versions, wall time and results.
+its configuration, the fingerprints of its inputs, versions, wall time and results. `panels/NAME.json` is what an
+analysis of the finished run left for its page.
 """
 
+import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from interp.display.cards import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import STAGES, Stage
-from interp.storage.files import as_json, digest_json
+from interp.storage.files import as_json, digest_json, read_json, write_json
 from interp.storage.folders import read_manifest, verify
 
 if TYPE_CHECKING:
@@ -22,10 +25,17 @@ if TYPE_CHECKING:
     from interp.compare.null_dictionaries import Nulls
     from interp.features import Feature
     from interp.features.feature_store import FeatureStore
+    from interp.report.inputs import ReportInputs
+    from interp.report.panels import Panel
     from interp.sae import SAE
     from models.tokenizer import Tokenizer
     from models.tokens import LabelledTokens
     from models.transformer import Transformer
+
+PANELS = "panels"
+SHOWN = ("seed", "tokens")
+"""Fields of the configuration that a figure's provenance names."""
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -37,18 +47,17 @@ class Run:
         train_tokens: LabelledTokens
         val_tokens: LabelledTokens
         model: Transformer
+        model_curve: pd.DataFrame
         store: ActivationStore
         sae: SAE
+        sae_curve: pd.DataFrame
         features: FeatureStore
         neurons: FeatureStore
         effects: pd.DataFrame
-        wider: FeatureStore
         quality: pd.DataFrame
         concepts: pd.DataFrame
         ranking: pd.DataFrame
         nulls: Nulls
-        words: pd.DataFrame
-        words_shares: pd.DataFrame
         page: Path
 
     def __init__(self, path: str | Path, config: RunConfig | None = None):
@@ -56,17 +65,27 @@ class Run:
         self.path = Path(path)
         if not (self.path / "run.toml").is_file():
             raise FileNotFoundError(f"{path} is not a run folder: it has no run.toml")
-        self._given = config
+        self._config = config
         self._opened: dict[str, tuple[int, Any]] = {}
 
     @property
     def config(self) -> RunConfig:
-        return self._given or RunConfig.from_toml(self.path / "run.toml")
+        return self._config or RunConfig.from_toml(self.path / "run.toml")
 
     @property
     def harvested(self) -> "LabelledTokens":
         """The training sequences whose activations were kept."""
         return self.train_tokens[: max(1, self.config.harvest.tokens // self.train_tokens.n_ctx)]
+
+    @property
+    def held_out(self) -> "LabelledTokens":
+        """The validation sequences on which dictionaries are spliced into the model."""
+        return self.val_tokens[: max(1, self.config.quality.tokens // self.val_tokens.n_ctx)]
+
+    @property
+    def hook_name(self) -> str:
+        """Where the dictionary reads the model."""
+        return self.config.harvest.hook_name
 
     def feature(self, latent: int) -> "Feature":
         """A latent with what is known of it, its verdict too once it is ranked; it shows itself in a notebook."""
@@ -98,12 +117,59 @@ class Run:
         """What a finished stage reached, such as a training's fvu, l0 and dead."""
         return self._finished(stage)["results"]
 
+    def summaries(self) -> dict[str, str]:
+        """Of each finished stage what it reached, in a line."""
+        return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
+
+    def place(self, name: str) -> Path:
+        """The file or folder that the attribute `name` reads."""
+        return next(self.path / stage.name / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
+
+    def report_inputs(self) -> "ReportInputs":
+        """What its page is made of (`interp.report`): all that its stages left by now."""
+        from interp.report.inputs import ReportInputs
+
+        done = self._manifests(without_page=True)
+        tables = ("ranking", "quality", "nulls", "concepts", "effects")
+        curves = [name for name in ("model", "sae") if name in done and self.place(f"{name}_curve").is_file()]
+        return ReportInputs(
+            store=self.features,
+            title=self.path.resolve().name,
+            curves={name: getattr(self, f"{name}_curve") for name in curves},
+            model_results=self.results("model") if "model" in done else {},
+            stages=[(name, made["wall_seconds"]) for name, made in done.items()],
+            panels=self.panels(),
+            **{name: getattr(self, name) for name in tables if name in done},
+        )
+
+    def panels(self) -> list[dict[str, Any]]:
+        """What its finished stages, and analyses of what they left, show of themselves on the page, as JSON. A panel
+        whose stages have been run again since is left out, with a warning."""
+        done = self._manifests(without_page=True)
+        panels = [panel for name in done if (panel := STAGES[name].panel(self)) is not None]
+        shown = [panel.payload() for panel in panels]
+        for file in sorted((self.path / PANELS).glob("*.json")):
+            kept = read_json(file, "run its analysis again")
+            if kept["inputs"] == self._fingerprints(kept["inputs"]):
+                shown.append(kept["panel"])
+            else:
+                log.warning("%s is of stages that have been run again since: run its analysis again", file)
+        return shown
+
+    def add_panel(self, name: str, panel: "Panel", stages: Iterable[str]) -> Path:
+        """Keep what an analysis shows of this run, for its page; `stages` are those whose results it read. The next
+        `interp report` shows it. Returns its file."""
+        (self.path / PANELS).mkdir(exist_ok=True)
+        file = self.path / PANELS / f"{name}.json"
+        write_json(file, {"inputs": self._fingerprints(stages), "panel": panel.payload()})
+        return file
+
     def provenance(self) -> dict[str, Any]:
         """Where what is drawn of it comes from: its configuration's digest, seeds, tokens, stages and versions, as its
         manifests have them."""
-        manifests = {name: found for name in STAGES if (found := self.manifest(name)) is not None}
-        sections = {name: own for manifest in manifests.values() for name, own in manifest["config"].items()}
-        named = {key: {name: own[key] for name, own in sections.items() if key in own} for key in ("seed", "tokens")}
+        manifests = self._manifests()
+        sections = {name: values for made in manifests.values() for name, values in made["config"].items()}
+        named = {key: {name: values[key] for name, values in sections.items() if key in values} for key in SHOWN}
         return {
             "run": self.path.resolve().name,
             "config_sha256": digest_json(sections),
@@ -119,22 +185,28 @@ class Run:
         raise AttributeError(f"a run has no {name!r}; it has {', '.join(dir(self))}")
 
     def __dir__(self) -> list[str]:
-        own = [name for name in (*self.__dict__, *vars(type(self))) if not name.startswith("_")]
-        return sorted({*own, *(name for stage in STAGES.values() for name in stage.opens)})
+        names = [name for name in (*self.__dict__, *vars(type(self))) if not name.startswith("_")]
+        return sorted({*names, *(name for stage in STAGES.values() for name in stage.opens)})
 
     def __repr__(self) -> str:
-        done = sum(self.manifest(name) is not None for name in STAGES)
-        return f"Run({str(self.path)!r}, {done} stages finished)"
+        return f"Run({str(self.path)!r}, {len(self._manifests())} stages finished)"
 
     def _repr_html_(self) -> str:
         """Its finished stages: what each reached, how long it took, and which attributes open it."""
         rows = []
-        for name, stage in STAGES.items():
-            if (manifest := self.manifest(name)) is not None:
-                said = Markup("<br>".join(map(markup, stage.said(manifest).split("\n"))))
-                opened = ", ".join(f"run.{attribute}" for attribute in stage.opens)
-                rows.append((name, f"{manifest['wall_seconds']:,.0f} s", said, opened))
+        for name, manifest in self._manifests().items():
+            summary = Markup("<br>".join(map(markup, STAGES[name].summary_of(manifest).split("\n"))))
+            opened = ", ".join(f"run.{attribute}" for attribute in STAGES[name].opens)
+            rows.append((name, f"{manifest['wall_seconds']:,.0f} s", summary, opened))
         return card(self, table(("stage", "time", "what it reached", "opened by"), rows))
+
+    def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
+        """Of the finished stages, in their order."""
+        names = [name for name, stage in STAGES.items() if not (without_page and stage.last)]
+        return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
+
+    def _fingerprints(self, stages: Iterable[str]) -> dict[str, str | None]:
+        return {name: (self.manifest(name) or {}).get("fingerprint") for name in stages}
 
     def _open(self, stage: Stage, name: str) -> Any:
         manifest, (place, reader) = self._finished(stage.name), stage.opens[name]

@@ -1,6 +1,6 @@
 """A page about a run or a feature store that works from file://, offline, for as long as there are browsers.
 
-In: a run folder or a FeatureStore (with a ranking and a quality table where there are any). Out: a folder
+In: a run, or a FeatureStore (with a ranking and a quality table where there are any). Out: a folder
 
     index.html              the page; opens with an overview
     assets/                 style, code, plotly.js
@@ -9,12 +9,15 @@ In: a run folder or a FeatureStore (with a ranking and a quality table where the
 
 Browsers refuse to fetch() from file://, so data files are scripts that call `receive(name, data)`. Text from a corpus
 enters JSON alone, with <, >, & and the line separators escaped, and leaves it as text nodes alone.
+
+`report.live` serves the same page with the run's model behind it.
 """
 
 import html
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,12 +28,12 @@ from interp.compare.null_dictionaries import Nulls
 from interp.figures.population import UNTESTED
 from interp.report.columns import MIN_F1, recommended_order, table_columns
 from interp.report.columns import worth_showing as worth_showing
-from interp.report.inputs import ReportInputs, gather
+from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.latent_map import decoder_layout as decoder_layout
 from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
-from interp.report.payloads import CHUNK, effects_of, encode, number, pack, payloads
-from interp.report.summary import share_in_words, summary
+from interp.report.payloads import CHUNK, effects_of, encode, pack, payloads
+from interp.report.summary import summary
 from interp.report.verdict_evidence import explanations, senses_of, verdict_evidence, views
 from interp.storage.files import Progress, no_progress
 from interp.storage.folders import locked
@@ -46,25 +49,25 @@ def write_report(
     quality: pd.DataFrame | None = None,
     curves: Mapping[str, pd.DataFrame] | None = None,
     nulls: Nulls | None = None,
-    wider: Any = None,
     title: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
     """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
 
-    run_or_features: a run folder (its ranking, nulls, quality, concepts, curves and wall times are read where they
-    are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary) and `curves` ({"model": rows of
-    metrics, "sae": …}) stand in for those of the run; what is missing leaves its panel out, with a word why. wider: a
-    scan, or a run, of more latents on the same activations, for features that resemble each; seed: the map's.
+    run_or_features: a `Run` (its ranking, nulls, quality, concepts, curves, wall times and panels are read where they
+    are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
+    "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. seed:
+    that of the map.
 
-    Raises ValueError when the source is neither, when a table is of other features, when `wider` has no decoder of the
-    same width or was scanned at another hook or over other tokens, or when `out` holds something else than a report.
+    Raises ValueError when the source is neither, when a table is of other features, when a stage of the run was made of
+    other inputs than the run now has, or when `out` holds something else than a report.
     """
     out = Path(out)
     _check_replaceable(out)
-    given: dict[str, Any] = dict(ranking=ranking, quality=quality, curves=curves, nulls=nulls, wider=wider, title=title)
-    inputs = gather(run_or_features, **given)
+    tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
+    instead = {name: value for name, value in tables.items() if value is not None}
+    inputs = replace(report_inputs(run_or_features), **instead)
     with locked(out):
         temporary = out.with_name(f".{out.name}-unfinished")
         if temporary.exists():  # what a process that was killed left
@@ -94,8 +97,8 @@ def _replace(out: Path, new: Path, old: Path) -> None:
 
 def assets() -> dict[str, str]:
     """Style and code of the page, by the names of their files."""
-    own = [file for file in files(__name__).iterdir() if Path(file.name).suffix in (".js", ".css")]
-    return {file.name: file.read_text(encoding="utf-8") for file in own}
+    code = [file for file in files(__name__).iterdir() if Path(file.name).suffix in (".js", ".css")]
+    return {file.name: file.read_text(encoding="utf-8") for file in code}
 
 
 def script_json(value: Any) -> str:
@@ -119,7 +122,8 @@ def _write_assets(folder: Path, title: str) -> None:
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
     store, total = inputs.store, -(-inputs.store.d_sae // CHUNK) + 3
-    evidence = verdict_evidence(inputs.evidence, inputs.ranking.index[~inputs.ranking["verdict"].isin(UNTESTED)])
+    verdicts = inputs.verdicts
+    evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(UNTESTED)])
     folder.mkdir()
     page: dict[str, Any] = {
         "title": inputs.title,
@@ -128,15 +132,14 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "tokens": inputs.n_scanned,
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
-        "ranked": inputs.ranked,
+        "ranked": inputs.ranking is not None,
         "min_f1": MIN_F1,
-        "words": None if inputs.words is None else number(share_in_words(inputs.words)),
+        "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [measure._asdict() for measure in evidence.measures],
-        "wider": inputs.wider.d_sae if inputs.wider else None,
-        "order": recommended_order(inputs.features, inputs.ranking),
-        "worth_showing": worth_showing(inputs.features, inputs.ranking),
-        "columns": table_columns(store, inputs.features, inputs.ranking),
+        "order": recommended_order(inputs.features, verdicts),
+        "worth_showing": worth_showing(inputs.features, verdicts),
+        "columns": table_columns(store, inputs.features, verdicts),
     }
     _write_script(folder, "page", page)
     _write_script(folder, "vocab", encode(store.vocab))
@@ -146,12 +149,11 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     _write_script(folder, "map", encode(map_payload(inputs, page["columns"]["explanation"], seed)))
     progress(3, total, "writing features")
     extras: dict[str, Mapping[int, Any]] = {
-        "senses": senses_of(store, inputs.ranking),
+        "senses": senses_of(store, verdicts),
         "effects": effects_of(inputs.effects),
-        "explanation": explanations(inputs.ranking),
-        "view": views(inputs.ranking),
+        "explanation": explanations(verdicts),
+        "view": views(verdicts),
         "evidence": evidence.rows,
-        "wider": inputs.wider.resembling if inputs.wider else {},
     }
     for done, (name, payload) in enumerate(payloads(store, inputs.features, extras), 4):
         _write_script(folder, name, encode(payload))

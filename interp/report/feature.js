@@ -166,22 +166,6 @@ report.views.feature = (() => {
     return [h("div.tabs", { role: "tablist", "aria-label": "Its senses" }, tabs), panels];
   }
 
-  /* Would it split at a greater width? */
-  function wider(feature) {
-    const width = report.data.page.wider;
-    if (!width) return null;
-    const title = `At a width of ${format.count(width)}`;
-    const rows = feature.wider ?? [];
-    if (!rows.length) return block(title, nothing("No latent of the wider dictionary resembles it: none has a cosine of 0.5 or more."));
-    const said = rows.length === 1 ? "One latent of the wider dictionary resembles it." : `${rows.length} latents of the wider dictionary resemble it.`;
-    const shares = rows.some(([, , share]) => share !== null);
-    return block(title, h("p.said", null, said), h("table.plain", null,
-      headElement(["Latent", "", "cosine", ...(shares ? ["of its firings"] : [])]),
-      h("tbody", null, rows.map(([other, cosine, share, text]) => h("tr", null, h("td", null, String(other)), h("td.explanation", null, ruleText(text)), h("td", null, format.fixed(cosine)),
-        shares ? h("td", null, share === null ? "–" : `${format.fixed(100 * share, 0)} %`) : null))),
-      h("caption.below", null, "Several, each with a part of its firings: it splits. One with most of them: the same feature again.")));
-  }
-
   function facts({ facts: f }) {
     const rows = [["fires on", f.density === null ? "–" : `${format.percent(f.density)} of tokens (${format.count(f.n_active)})`], ["sequences", `${format.count(f.n_sequences)}, ${format.significant(f.burstiness, 2)} firings in each`],
       ["activation", `mean ${format.significant(f.mean)}, max ${format.significant(f.max)}`],
@@ -233,7 +217,7 @@ report.views.feature = (() => {
     const [chosen, contexts, rest] = [h("div.contexts", { hidden: true }), h("div.contexts", null, firings(feature)), h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature))];
     const fires = h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" }, h("div.contexts", null, h("h2", null, "Where it fires"), chooser(feature, chosen, [contexts, rest])), chosen, contexts, rest);
     return [heading(latent, feature), h("div.split", null, fires, h("div.side", null,
-      block("Direct logit effects", logits(feature)), effects(feature, block), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), wider(feature), block("In numbers", facts(feature)),
+      block("Direct logit effects", logits(feature)), effects(feature, block), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), block("In numbers", facts(feature)),
       block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(latent, feature)),
       block("Co-activating features", links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
   }

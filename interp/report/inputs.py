@@ -1,14 +1,15 @@
-"""What a report is made of, gathered from a run folder or handed over; all but the features may be missing.
+"""What a report is made of; all but the features may be missing.
 
-In: a run folder, a feature store, or either's path. Out: `ReportInputs`, each table there or None.
+A feature store alone has a page. A run hands down the tables that its stages left: `ReportInputs` holds them and is
+the same for both. `FinishedRun` is what this room and those above it read of a run, so that none of them has to know
+how a run is made.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from graphlib import TopologicalSorter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,177 +18,129 @@ from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.quality import decoder_digest
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_table
-from interp.figures.training_curves import training_rows
 from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report.verdict_evidence import COLUMNS
-from interp.report.wider import Wider, wider_of
-from interp.storage.files import read_json
-from interp.storage.folders import MANIFEST, read_manifest, verify
 
-READ = ("model", "sae", "effects", "quality", "concepts", "ranking", "nulls", "words", "wider")
-"""Stages of a run whose files are compared with their manifests, as those of the features are."""
+if TYPE_CHECKING:
+    from interp.features import Feature
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    title: str
+    """Raises ValueError where a table is of other features than `store`, or the ranking has a latent twice."""
+
     store: FeatureStore
-    features: pd.DataFrame
-    """One row a latent, dead ones too, in the order of the latents."""
-    ranking: pd.DataFrame
-    """One row a latent in the same order; without a ranking only `verdict` (`dead` or `unranked`)."""
-    evidence: pd.DataFrame
-    """A row a latent and measure: latent, measure, value, z, null_low, null_high; empty where the ranking has none."""
-    ranked: bool
-    quality: pd.DataFrame | None
-    concepts: pd.DataFrame | None
-    effects: pd.DataFrame | None
-    """Of ablating latents, a row each (`interp.effects.feature_effects`)."""
-    words: pd.DataFrame | None
-    """What the explanations alone recover (`rewriting.InWords.losses`)."""
-    curves: Mapping[str, pd.DataFrame]
-    """Rows of metrics.jsonl of `model` and `sae`, where they are."""
-    model_results: Mapping[str, Any]
-    shares: pd.DataFrame | None
-    """Verdict shares of the dictionary and of its nulls, a row a dictionary and verdict."""
-    wider: Wider | None
-    """What its latents resemble in a wider dictionary."""
-    stages: list[tuple[str, float]]
-    """Stages of the run in the order of their dependence, with their wall time in seconds."""
+    title: str = "Features"
+    ranking: pd.DataFrame | None = None
+    """One row a latent that was ranked, as `rank_features` gives it."""
+    quality: pd.DataFrame | None = None
+    """One row a dictionary, as `quality_table` gives it."""
+    nulls: Nulls | None = None
+    concepts: pd.DataFrame | None = None
+    """One row a label: its best latent and its best neuron."""
+    effects: pd.DataFrame | None = None
+    """One row a latent that was ablated (`interp.effects.feature_effects`)."""
+    curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Rows of metrics of the trainings: "model", "sae"."""
+    model_results: Mapping[str, Any] = field(default_factory=dict)
+    """What the model's training or measuring reached, such as val_loss in nats a token."""
+    stages: Sequence[tuple[str, float]] = ()
+    """Stages of the run in their order, with their wall time in seconds."""
+    panels: Sequence[Mapping[str, Any]] = ()
+    """Payloads of further panels (`panels.Panel`), in the order in which they are shown."""
+
+    def __post_init__(self) -> None:
+        if self.ranking is not None:
+            check_table(self.store, self.ranking, "the ranking")
+            if self.ranking["latent"].duplicated().any():
+                raise ValueError("the ranking has latents more than once; give one row a latent")
+        if self.nulls is not None:
+            check_table(self.store, self.nulls.twins, "the table of nulls", "`interp run` makes theirs")
+        decoders = {} if self.quality is None else self.quality.attrs.get("decoders", {})
+        W_dec = self.store.W_dec
+        if decoders and W_dec is not None and decoder_digest(W_dec) not in decoders.values():
+            others = f"the quality table is of other dictionaries ({', '.join(decoders)})"
+            raise ValueError(f"{others} than the features in {self.store.path}: evaluate the one that was scanned")
 
     @property
     def n_scanned(self) -> int:
         """Tokens."""
         return int(self.store.meta.get("n_tokens", self.store.tokens.numel()))
 
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        """One row a latent, dead ones too, in the order of the latents."""
+        features = self.store.table().set_index("latent", drop=False).reindex(range(self.store.d_sae))
+        features["latent"] = features.index
+        features["n_active"] = features["n_active"].fillna(0).astype(int)
+        return features
 
-def gather(
-    run_or_features: Any,
-    *,
-    ranking: pd.DataFrame | None = None,
-    quality: pd.DataFrame | None = None,
-    curves: Mapping[str, pd.DataFrame] | None = None,
-    nulls: Nulls | None = None,
-    wider: Any = None,
-    title: str | None = None,
-) -> ReportInputs:
-    """Read what there is. Raises ValueError when the source is neither a run folder nor a feature store."""
-    folder = Path(getattr(run_or_features, "path", run_or_features))
-    store = run_or_features if isinstance(run_or_features, FeatureStore) else _open_verified(folder)
-    manifests = _manifests(folder)
-    _check_inputs(manifests, folder)
-    features = _every_latent(store)
-    ranking = ranking if ranking is not None else _parquet(folder / "ranking/ranking.parquet")
-    quality = quality if quality is not None else _parquet(folder / "quality/quality.parquet")
-    nulls = nulls if nulls is not None else _nulls(folder / "nulls")
-    _check_of_features(store, ranking, quality, nulls)
-    if wider is None and (folder / "wider/features/meta.json").is_file():
-        wider = folder / "wider"
-    results = folder / "model/results.json"
-    return ReportInputs(
-        title=title or (folder.resolve().name if (folder / "features").is_dir() else "Features"),
-        store=store,
-        features=features,
-        ranking=_one_row_a_latent(ranking, features),
-        evidence=_evidence(ranking, None if nulls is None else nulls.twins),
-        ranked=ranking is not None,
-        quality=quality,
-        concepts=_parquet(folder / "concepts/concepts.parquet"),
-        effects=_parquet(folder / "effects/effects.parquet"),
-        words=_parquet(folder / "words/words.parquet"),
-        curves=_curves(folder) if curves is None else curves,
-        model_results=read_json(results, "train the model again") if results.is_file() else {},
-        shares=None if nulls is None else nulls.shares,
-        wider=None if wider is None else wider_of(store, wider),
-        stages=_timed(manifests),
-    )
-
-
-def _nulls(folder: Path) -> Nulls | None:
-    whole = all((folder / f"{name}.parquet").is_file() for name in Nulls._fields)
-    return Nulls.read(folder) if whole else None
-
-
-def _curves(folder: Path) -> dict[str, pd.DataFrame]:
-    logs = [file for name in ("model", "sae") if (file := folder / name / "metrics.jsonl").is_file()]
-    return {file.parent.name: training_rows(file) for file in logs}
-
-
-def _open_verified(folder: Path) -> FeatureStore:
-    if not ((folder / "features").is_dir() or (folder / "meta.json").is_file()):
-        raise ValueError(f"{folder} is neither a run folder (with features/) nor a feature store (with meta.json)")
-    for stage in READ:
-        verify(folder / stage)
-    return FeatureStore.open(folder)
-
-
-def _every_latent(store: FeatureStore) -> pd.DataFrame:
-    features = store.table().set_index("latent", drop=False).reindex(range(store.d_sae))
-    features["latent"] = features.index
-    features["n_active"] = features["n_active"].fillna(0).astype(int)
-    return features
-
-
-def _one_row_a_latent(ranking: pd.DataFrame | None, features: pd.DataFrame) -> pd.DataFrame:
-    if ranking is None:
-        table = features[["latent"]].copy()
-    else:
-        if ranking["latent"].duplicated().any():
-            raise ValueError("the ranking has latents more than once; give one row a latent")
-        table = ranking.set_index("latent", drop=False).reindex(features.index)
-        table["latent"] = features["latent"]
-    fallback = features["n_active"].eq(0).map({True: "dead", False: "unranked"})
-    table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
-    return table
-
-
-def _evidence(ranking: pd.DataFrame | None, twins: pd.DataFrame | None) -> pd.DataFrame:
-    """That of the ranking; and the cosine with the nearest latent of the run's twin, where the ranking was given none:
-    its null are random directions, those of a frozen decoder."""
-    table = pd.DataFrame(columns=[*COLUMNS])
-    if ranking is not None and "evidence" in ranking:
-        table = ranking_evidence(ranking)
-    if twins is None or "twin_cosine" in set(table["measure"]):
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """The ranking, one row a latent in the same order; without one only `verdict`, `dead` or `unranked`."""
+        if self.ranking is None:
+            table = self.features[["latent"]].copy()
+        else:
+            table = self.ranking.set_index("latent", drop=False).reindex(self.features.index)
+            table["latent"] = self.features["latent"]
+        fallback = self.features["n_active"].eq(0).map({True: "dead", False: "unranked"})
+        table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
         return table
-    low, high = twins["frozen_cosine"].quantile([0.025, 0.975])
-    nearest = twins[["latent"]].assign(measure="nearest_twin", value=twins["cosine"], z=np.nan)
-    return pd.concat([table, nearest.assign(null_low=low, null_high=high)], ignore_index=True)
+
+    @cached_property
+    def evidence(self) -> pd.DataFrame:
+        """A row a latent and measure: latent, measure, value, z, null_low, null_high. Beside those of the ranking the
+        cosine with the nearest latent of the run's twin, where the ranking was given none: its null are random
+        directions, those of a frozen decoder."""
+        table = pd.DataFrame(columns=[*COLUMNS])
+        if self.ranking is not None and "evidence" in self.ranking:
+            table = ranking_evidence(self.ranking)
+        if self.nulls is None or "twin_cosine" in set(table["measure"]):
+            return table
+        twins = self.nulls.twins
+        low, high = twins["frozen_cosine"].quantile([0.025, 0.975])
+        nearest = twins[["latent"]].assign(measure="nearest_twin", value=twins["cosine"], z=np.nan)
+        return pd.concat([table, nearest.assign(null_low=low, null_high=high)], ignore_index=True)
 
 
-def _parquet(file: Path) -> pd.DataFrame | None:
-    return pd.read_parquet(file) if file.is_file() else None
+class FinishedRun(Protocol):
+    """A run whose results are there to be read: `interp.Run`. Reading what its stage has not made yet raises
+    FileNotFoundError, and reading what was made of other inputs than the run now has, ValueError."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def hook_name(self) -> str: ...
+    @property
+    def features(self) -> FeatureStore: ...
+    @property
+    def sae(self) -> Any: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def ranking(self) -> pd.DataFrame: ...
+    @property
+    def quality(self) -> pd.DataFrame: ...
+    @property
+    def nulls(self) -> Nulls: ...
+    @property
+    def page(self) -> Path: ...
+    def manifest(self, stage: str) -> Mapping[str, Any] | None: ...
+    def place(self, name: str) -> Path: ...
+    def feature(self, latent: int) -> "Feature": ...
+    def summaries(self) -> Mapping[str, str]: ...
+    def provenance(self) -> Mapping[str, Any]: ...
+    def report_inputs(self) -> ReportInputs: ...
 
 
-def _check_of_features(
-    store: FeatureStore, ranking: pd.DataFrame | None, quality: pd.DataFrame | None, nulls: Nulls | None
-) -> None:
-    if ranking is not None:
-        check_table(store, ranking, "the ranking")
-    if nulls is not None:
-        check_table(store, nulls.twins, "the table of nulls", "`interp run` makes theirs")
-    decoders = {} if quality is None else quality.attrs.get("decoders", {})
-    if decoders and store.W_dec is not None and decoder_digest(store.W_dec) not in decoders.values():
-        said = f"the quality table is of other dictionaries ({', '.join(decoders)}) than the features in {store.path}"
-        raise ValueError(f"{said}: evaluate the one that was scanned")
-
-
-def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Of the stages of a run but the report's, which this one may replace."""
-    stages = [file.parent for file in folder.glob(f"*/{MANIFEST}") if file.parent.name != "report"]
-    return {stage.name: read_manifest(stage) or {} for stage in stages}
-
-
-def _check_inputs(manifests: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Raises ValueError for a stage whose input was made anew since."""
-    for name, manifest in manifests.items():
-        inputs = manifest.get("inputs")
-        for stage, made_from in inputs.items() if isinstance(inputs, dict) else ():
-            if manifests.get(stage, {}).get("fingerprint", made_from) != made_from:
-                what = f"{folder / name} was made from another {stage} than {folder / stage} is now"
-                raise ValueError(f"{what}: `interp run` makes it anew")
-
-
-def _timed(manifests: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, float]]:
-    timed = {name: m for name, m in manifests.items() if math.isfinite(m.get("wall_seconds", math.nan))}
-    graph = {name: [stage for stage in timed[name].get("inputs") or () if stage in timed] for name in sorted(timed)}
-    return [(name, float(timed[name]["wall_seconds"])) for name in TopologicalSorter(graph).static_order()]
+def report_inputs(run_or_features: Any) -> ReportInputs:
+    """Raises ValueError for what is neither, a path too: `Run` and `FeatureStore.open` open one."""
+    if isinstance(run_or_features, ReportInputs):
+        return run_or_features
+    if isinstance(run_or_features, FeatureStore):
+        return ReportInputs(store=run_or_features)
+    if hasattr(run_or_features, "report_inputs"):
+        return run_or_features.report_inputs()
+    raise ValueError(f"{run_or_features!r} is neither a run nor a feature store: open it with Run or FeatureStore.open")

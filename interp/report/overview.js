@@ -29,8 +29,8 @@ report.views.overview = (() => {
     const judged = Math.max(latents - dead - faint, 1);
     const surely = columns.verdict.filter((_, i) => verdictOf(i) === "monosemantic" && !isUnsure(i)).length;
     const idle = dead + faint ? `; ${format.count(dead + faint)} are dead or faint` : "";
-    const known = columns.learnt.filter((p) => p !== null), words = report.data.page.words;
-    const first = [`${percent((one + single) / judged)} have one meaning`, known.length ? `${percent(known.filter((p) => p >= 0.5).length / known.length)} are learnt by the model` : null, words === null ? null : `words explain ${percent(words)}`];
+    const known = columns.learnt.filter((p) => p !== null);
+    const first = [`${percent((one + single) / judged)} have one meaning`, known.length ? `${percent(known.filter((p) => p >= 0.5).length / known.length)} are learnt by the model` : null, ...report.data.page.headlines];
     return [...all, h("b", null, `${first.filter(Boolean).join(" · ")}.`), ` ${format.count(one)} are monosemantic (${format.count(surely)} surely), ${format.count(several)} have several meanings or none, ${format.count(single)} detect a single token${idle}.`];
   }
 

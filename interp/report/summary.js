@@ -33,12 +33,17 @@ report.paint = (() => {
 report.views.summary = (() => {
   const drawn = [];
 
-  function panel({ title, note, height, figure }) {
-    if (!figure) return h("p.missing", null, note);
+  function panel({ title, note, height, figure, table }) {
+    if (!figure && !table) return h("p.missing", null, note);
+    if (!figure) return h("figure.panel", null, h("h3", null, title), plain(table), h("figcaption", null, note));
     const plot = h("div.plot", { "--height": `${height}px`, role: "group", "aria-label": title });
     drawn.push([plot, figure]);
-    return h("figure.panel", null, h("h3", null, title), plot, h("figcaption", null, note));
+    return h("figure.panel", null, h("h3", null, title), plot, table ? plain(table) : null, h("figcaption", null, note));
   }
+
+  /* A table that a stage shows of itself, its first column the rows' names. */
+  const plain = ({ columns, rows }) => h("div.wide", { tabindex: "0", role: "region", "aria-label": "Table, scrollable" }, h("table.plain", null, headElement(columns),
+    h("tbody", null, rows.map(([name, ...cells]) => h("tr", null, h("th", { scope: "row" }, name), cells.map((cell) => h("td", null, cell)))))));
 
   report.verdictBars = () => {
     const { columns, latents } = report.data.page;

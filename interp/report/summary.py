@@ -3,18 +3,17 @@
 In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from interp import figures
 from interp.figures.population import UNTESTED
 from interp.monosemanticity.verdicts import IDLE, ONE_MEANING
 from interp.report.columns import VERDICTS
 from interp.report.inputs import ReportInputs
+from interp.report.panels import Panel
 from interp.report.payloads import number
 
 QUALITY_COLUMNS = {
@@ -51,11 +50,6 @@ CURVES = {
     "dead": "Dead: latents that have ceased to fire.",
     "faint": "Faint: latents that fire, but never a quarter as strongly as the median latent.",
 }
-WORDS_NOTE = (
-    "Each latent is replaced by what its explanation says of the text alone, and the model goes on from there. A "
-    "lookup of the mean activation at each token knows no context; permuted rules are those of other latents of about "
-    "equal density."
-)
 DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 NULLS_NOTE = (
     "All have as many latents, learnt from as many tokens (where that is fewer than this page's dictionary had, it was "
@@ -88,73 +82,53 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         rows.append(("Validation loss", f"{results['val_loss']:.3f} nats a token"))
     if "bits_per_character" in results:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
-    if inputs.words is not None:
-        words, lookup = (share_in_words(inputs.words, way) for way in ("words", "token lookup"))
-        rows.append(("Words explain", f"{words:.0%} of the loss (a lookup by token {lookup:.0%})"))
-    return rows
-
-
-def share_in_words(losses: pd.DataFrame, way: str = "words") -> float:
-    """Of the cross-entropy that the explanations alone recover (`rewriting.InWords.losses`)."""
-    return float(losses.set_index("reconstruction")["ce_recovered_mean"][way])
+    return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
 
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:
-    densities = _panel(DENSITIES, figures.density_histogram(inputs.features))
+    densities = Panel(note=DENSITIES, figure=figures.density_histogram(inputs.features)).payload()
     return {
         "facts": _facts(inputs),
         "nulls": _nulls(inputs),
         "quality": _quality(inputs),
         "concepts": _concepts(inputs),
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
-        "panels": [*_training(inputs), densities, *_population(inputs)],
+        "panels": [*_training(inputs), densities, *_population(inputs), *inputs.panels],
     }
 
 
 def _training(inputs: ReportInputs) -> list[dict]:
     model, sae, results = inputs.curves.get("model"), inputs.curves.get("sae"), inputs.model_results
     missing = "No training {}: it was not trained in this run, or its metrics were not given."
-    panels = [_panel(missing.format(of)) for of in ("curve of the model", "curves of the dictionary")]
+    panels = [Panel(note=missing.format(of)) for of in ("curve of the model", "curves of the dictionary")]
     if model is not None and {"tokens", "loss"} <= set(model):
         known = {name: results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
         levels = {name: loss for name, loss in known.items() if loss is not None}
         note = "Lower is better; the lines are the corpus's own n-gram models."
-        panels[0] = _panel(note, figures.training(model, panels=["loss"], levels=levels))
+        panels[0] = Panel(note=note, figure=figures.training(model, panels=["loss"], levels=levels))
     if sae is not None and {"tokens", *CURVES} <= set(sae):
         drawn = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
-        panels[1] = _panel(" ".join(CURVES[name] for name in drawn), figures.training(sae, panels=drawn))
-    return panels
+        note = " ".join(CURVES[name] for name in drawn)
+        panels[1] = Panel(note=note, figure=figures.training(sae, panels=drawn))
+    return [panel.payload() for panel in panels]
 
 
 def _population(inputs: ReportInputs) -> list[dict]:
-    if not inputs.ranked:
-        return [_panel("No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=.")]
-    ranking = inputs.ranking[~inputs.ranking["verdict"].isin(UNTESTED)]
+    if inputs.ranking is None:
+        missing = "No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=."
+        return [Panel(note=missing).payload()]
+    ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(UNTESTED)]
     known = ("context_coherence", "monosemanticity")
     scores = [name for name in known if name in ranking and ranking[name].notna().any()]
-    panels = [] if scores else [_panel("No latent has a score: none fires often enough to be judged.")]
+    panels = [] if scores else [Panel(note="No latent has a score: none fires often enough to be judged.")]
     if "monosemanticity" in scores:
         note = "The ranking's probability that a latent means one thing, within each verdict."
-        panels.append(_panel(note, figures.score_distributions(ranking)))
+        panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
     if scores:
         points = ranking.assign(density=inputs.features["density"])
         note = "A score that only followed density would be one curve."
-        panels.append(_panel(note, figures.coherence_density(points, score=scores[0])))
-    if inputs.concepts is not None and len(inputs.concepts):
-        note = "Above the diagonal the best single feature detects the concept better than the best single neuron."
-        panels.append(_panel(note, figures.concept_scatter(inputs.concepts)))
-    if inputs.words is not None:
-        panels.append(_panel(WORDS_NOTE, figures.loss_in_words(inputs.words)))
-    return panels
-
-
-def _panel(note: str, figure: go.Figure | None = None) -> dict:
-    if figure is None:
-        return {"note": note}
-    title, height = figure.layout.title.text, figure.layout.height
-    above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
-    figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=above, b=48))
-    return {"title": title, "note": note, "height": height, "figure": json.loads(figure.to_json())}
+        panels.append(Panel(note=note, figure=figures.coherence_density(points, score=scores[0])))
+    return [panel.payload() for panel in panels]
 
 
 def _quality(inputs: ReportInputs) -> dict | str:
@@ -174,7 +148,7 @@ def _cell(value: Any, form: str) -> str:
 
 def _nulls(inputs: ReportInputs) -> dict | str:
     """The verdict shares as a figure and a table, with what the reader must know to compare them."""
-    table = inputs.shares
+    table = None if inputs.nulls is None else inputs.nulls.shares
     if table is None or table.empty:
         return "No nulls: the shares of the verdicts have nothing to stand beside. A run's stage nulls computes them."
     verdicts = [verdict for verdict in VERDICTS if verdict not in IDLE and (table["verdict"] == verdict).any()]
@@ -193,7 +167,7 @@ def _nulls(inputs: ReportInputs) -> dict | str:
             **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
         })  # fmt: skip
     said = _told_apart({row["dictionary"]: row["one"] for row in rows})
-    panel = _panel(NULLS_NOTE, figures.verdict_shares(table))
+    panel = Panel(note=NULLS_NOTE, figure=figures.verdict_shares(table)).payload()
     return {"verdicts": verdicts, "rows": rows, "said": said, "panel": panel}
 
 

@@ -1,12 +1,12 @@
-"""From activations to features: `sae`, `features`, `neurons`, and, where it is asked for, `wider`."""
+"""From activations to features and what they do: `sae`, `features`, `neurons`, `effects`."""
 
 import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
+from interp.pipeline.sections import EffectsConfig
 from interp.pipeline.stages import section, stage
 from interp.storage.files import Progress, write_parquet
 
@@ -15,30 +15,6 @@ if TYPE_CHECKING:
 
     from interp.codes.sparse_codes import Dictionary
     from interp.sae import SAEConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class WiderConfig:
-    factor: int | None = None
-    """Learn a second dictionary with so many times the latents, to see which features split; None: none."""
-
-    def __post_init__(self) -> None:
-        if self.factor is not None and not 2 <= self.factor <= 1024:
-            raise ValueError(f"factor={self.factor} must be at least 2, and at most 1,024 (None = no wider dictionary)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EffectsConfig:
-    sequences: int = 4
-    """On which each latent is ablated, at most; all of them where it fires."""
-    latents: int | None = None
-    """So many, those that explain the most variance; "none": all."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.sequences < 1 or (self.latents is not None and self.latents < 1) or not 0 <= self.seed < 2**31:
-            given = f"sequences={self.sequences}, latents={self.latents}, seed={self.seed}"
-            raise ValueError(f"{given} must be at least 1, at least 1 (or none), and in 0..2³¹ − 1")
 
 
 MEASURED = 1 << 16
@@ -50,9 +26,12 @@ FEATURES = "interp.features.feature_store:FeatureStore.open"
 
 @stage(
     inputs=("activations",),
-    own={"sae": section("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
+    config={"sae": section("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
     shared=("harvest",),
-    opens={"sae": (".", "interp.sae:load_sae")},
+    opens={
+        "sae": (".", "interp.sae:load_sae"),
+        "sae_curve": ("metrics.jsonl", "interp.figures.training_curves:training_rows"),
+    },
     summary="{steps:,} steps, FVU {fvu:.3f}, L0 {l0:.1f}, {dead:.1%} dead and {faint:.1%} faint in training",
 )
 def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -91,7 +70,7 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
 
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
-    own={"scan": section("interp.features.feature_store:ScanConfig")},
+    config={"scan": section("interp.features.feature_store:ScanConfig")},
     shared=("harvest",),
     opens={"features": (".", FEATURES)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
@@ -119,7 +98,7 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 @stage(
     inputs=("model", "sae", "features"),
-    own={"effects": EffectsConfig},
+    config={"effects": EffectsConfig},
     shared=("harvest",),
     opens={"effects": ("effects.parquet", "pandas:read_parquet")},
     summary="{latents:,} latents ablated ({way}): loss at their firings {loss_change:+.4f} nats in the median, by as "
@@ -133,8 +112,16 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     config, features = run.config.effects, run.features
     most = features.table().sort_values("fvu_rise", ascending=False)["latent"] if config.latents else None
     latents = None if most is None else sorted(most[: config.latents])
-    given: Any = {"latents": latents, "sequences": config.sequences, "seed": config.seed, "progress": progress}
-    table = feature_effects(features, run.model, run.config.harvest.hook_name, run.sae, **given)
+    table = feature_effects(
+        features,
+        run.model,
+        run.config.harvest.hook_name,
+        run.sae,
+        latents=latents,
+        sequences=config.sequences,
+        seed=config.seed,
+        progress=progress,
+    )
     write_parquet(folder / "effects.parquet", table)
     known = table.dropna(subset=["loss_change"])
     return {
@@ -148,27 +135,6 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     }
 
 
-@stage(
-    inputs=("corpus", "model", "activations"),
-    own={"wider": WiderConfig},
-    shared=("harvest", "sae", "scan"),
-    wanted=lambda config: config.wider.factor is not None,
-    opens={"wider": ("features", FEATURES)},
-    summary="{latents:,} latents, {dead:,} dead, FVU {fvu:.3f}",
-)
-def wider(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """a second dictionary with more latents, and its features, where [wider] asks for them"""
-    from interp.sae import load_sae
-
-    config, factor = run.config.sae, run.config.wider.factor or 1
-    if isinstance(config, LoadedConfig):
-        raise ValueError("[wider] needs a dictionary that is trained here, not one that [sae] loads")
-    wide = replace(config, d_sae=factor * config.d_sae)
-    results = _train(run, wide, folder / "sae", progress)
-    scanned = _scan(run, load_sae(folder / "sae"), run.config.harvest.hook_name, folder / "features", progress)
-    return scanned | {"fvu": results["fvu"]}
-
-
 def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.sae import train_sae
 
@@ -179,7 +145,15 @@ def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> d
 def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.features.feature_store import scan_features
 
-    given: Any = {"model": run.model, "vocab": run.tokenizer.display(), "labels": run.harvested.labels}
-    given |= {"settings": run.config.scan, "progress": progress}
-    table = scan_features(dictionary, run.store, hook_name, folder, **given).table()
+    table = scan_features(
+        dictionary,
+        run.store,
+        hook_name,
+        folder,
+        model=run.model,
+        vocab=run.tokenizer.display(),
+        labels=run.harvested.labels,
+        settings=run.config.scan,
+        progress=progress,
+    ).table()
     return {"latents": len(table), "dead": int((table.n_active == 0).sum()), "mean_l0": float(table.density.sum())}

@@ -1,65 +1,18 @@
 """From text to activations: `corpus`, `model`, `activations`."""
 
-import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import REFERENCE, WEIGHTS, ModelConfig, model_files
 from interp.pipeline.run_folder import Run
+from interp.pipeline.sections import HarvestConfig, TokenizerConfig
 from interp.pipeline.stages import section, stage
-from interp.pipeline.validation import at_least_1
 from interp.storage.files import Progress, digest_file, write_json
 
 MAX_EVALUATED = 20_000
 """Validation tokens on which a pretrained model's loss is measured."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
-    kind: str = "bpe"
-    """`bpe` (byte-level, trained on the corpus) or `characters`."""
-    vocab_size: int = 2048
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("bpe", "characters"):
-            raise ValueError(f"kind={self.kind!r} must be 'bpe' or 'characters'")
-        if not 1 <= self.vocab_size <= 1 << 22:
-            raise ValueError(f"vocab_size={self.vocab_size} must be in 1..{1 << 22}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HarvestConfig:
-    hook_name: str = "blocks.0.hook_resid_post"
-    """Where the dictionary is learnt."""
-    neuron_hook: str | None = None
-    """Where the neurons are that its latents are compared with. None: the MLP of the block that `hook_name` names."""
-    tokens: int = 1_200_000
-    """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
-    batch_size: int = 64
-    """Sequences a forward."""
-    dtype: str = "bfloat16"
-    exclude_positions: tuple[int, ...] = ()
-    """Positions of a sequence that are left out, besides the tokenizer's special tokens."""
-    max_norm: float | Literal["auto"] | None = "auto"
-    """Rows whose norm is above this many times the median are left out; auto: where few rows hold most of the
-    variance (attention sinks)."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        at_least_1(self, "tokens", "batch_size")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Of `interp.activations.harvesting`; a harvest for a null repeats them."""
-        names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def neurons(self) -> str:
-        block = re.match(r"blocks\.\d+\.", self.hook_name)
-        return self.neuron_hook or (f"{block.group()}mlp.hook_post" if block else self.hook_name)
 
 
 def _text_files(config: RunConfig) -> dict[str, Any]:
@@ -97,7 +50,7 @@ def _check_hooks(config: RunConfig) -> None:
 
 
 @stage(
-    own={"corpus": section("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
+    config={"corpus": section("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
     shared=("model",),
     outside=_text_files,
     opens={
@@ -126,10 +79,10 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         tokenizer = Tokenizer.train_characters(texts)
     tokenizer.save(folder / "tokenizer")
     progress(2, 4, "tokenizing")
-    options: dict[str, Any] = {"deduplicate": not config.model.is_trained}  # the mixture may repeat what it used up
-    train = tokenize(split.train, tokenizer, config.model.n_ctx, **options)
+    deduplicate = not config.model.is_trained  # the mixture may repeat what it used up
+    train = tokenize(split.train, tokenizer, config.model.n_ctx, deduplicate=deduplicate)
     progress(3, 4, "tokenizing")
-    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, **options)
+    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, deduplicate=deduplicate)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name)
@@ -139,9 +92,12 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 @stage(
     inputs=("corpus",),
-    own={"model": ModelConfig, "training": section("models.recipe:TrainingConfig", tokens=3_500_000)},
+    config={"model": ModelConfig, "training": section("models.recipe:TrainingConfig", tokens=3_500_000)},
     check=_check_model,
-    opens={"model": (".", "interp.pipeline.pretrained:open_model")},
+    opens={
+        "model": (".", "interp.pipeline.pretrained:open_model"),
+        "model_curve": ("metrics.jsonl", "interp.figures.training_curves:training_rows"),
+    },
     summary="validation {val_loss:.3f} nats a token ({bits_per_character:.3f} bits a character); "
     "unigram {unigram_cross_entropy:.3f}, bigram {bigram_cross_entropy:.3f}",
 )
@@ -170,7 +126,7 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 @stage(
     inputs=("corpus", "model"),
-    own={"harvest": HarvestConfig},
+    config={"harvest": HarvestConfig},
     check=_check_hooks,
     opens={"store": ("store", "interp.activations:ActivationStore.open")},
     summary=lambda r: (

@@ -20,9 +20,9 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from interp import report
-from interp.explorer.live_model import LiveModel
-from interp.pipeline.run_folder import Run
+from interp.report import assets
+from interp.report.inputs import FinishedRun
+from interp.report.live.live_model import LiveModel
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
 from interp.storage.checks import STRICT, Amount, Count, validated
 
@@ -96,7 +96,7 @@ class Explorer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run: Run, port: int = 0):
+    def __init__(self, run: FinishedRun, port: int = 0):
         """port 0: any that is free. Raises ValueError for one that is taken, for a page of another version and for
         notes of other features, FileNotFoundError for a run that is not finished."""
         self.live, self.notes = LiveModel(run), run.path / NAME
@@ -104,7 +104,7 @@ class Explorer(ThreadingHTTPServer):
         notes_of(self.notes, self.key)
         self._folder = run.page.parent
         there = {file.name: file.read_bytes() for file in (self._folder / "assets").iterdir()}
-        if any(there.get(name) != text.encode() for name, text in report.assets().items()):
+        if any(there.get(name) != text.encode() for name, text in assets().items()):
             raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it anew")
         try:
             super().__init__((HOSTS[0], port), _Request)
@@ -127,7 +127,7 @@ class Explorer(ThreadingHTTPServer):
             return KINDS[".html"], self.index()
         _, folder, name = path.split("/") if path.count("/") == 2 else ("", "", "")
         if folder == "assets" and name in ASSETS:
-            return KINDS[Path(name).suffix], files("interp.explorer").joinpath(name).read_bytes()
+            return KINDS[Path(name).suffix], files("interp.report.live").joinpath(name).read_bytes()
         place = self._folder / folder
         if folder not in ("assets", "data") or name not in {file.name for file in place.iterdir()}:
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")

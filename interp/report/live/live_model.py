@@ -30,7 +30,7 @@ from interp.display.cards import verdict_words
 from interp.effects import steer
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import place_of
-from interp.pipeline.run_folder import Run
+from interp.report.inputs import FinishedRun
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -44,10 +44,10 @@ NUMBERS_AT_ONCE = 1 << 25
 
 
 class LiveModel:
-    def __init__(self, run: Run):
+    def __init__(self, run: FinishedRun):
         """Raises FileNotFoundError, naming the stage, for a run that is not finished."""
         self.features, self.sae, self.tokenizer = run.features, run.sae, run.tokenizer
-        self.model, self.hook = run.model, run.config.harvest.hook_name
+        self.model, self.hook = run.model, run.hook_name
         self.place = place_of(self.model, self.hook, self.sae)
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
         table = self.features.table().set_index("latent")["max"]
@@ -164,7 +164,7 @@ def _moved(p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, 
     return [[int(token), float(p[token]), float(without[token])] for token in moved]
 
 
-def explore(run: Run, text: str = "Once upon a time") -> "AnyWidget":
+def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
     """A text box in a notebook, its tokens and what fires on each, live; `text` is what it reads first.
 
     It is an anywidget, which Jupyter, VS Code, Colab and marimo show. What it shares with the kernel are four traits:
@@ -175,7 +175,7 @@ def explore(run: Run, text: str = "Once upon a time") -> "AnyWidget":
     import anywidget
     import traitlets
 
-    own = files("interp.explorer")
+    own = files("interp.report.live")
     answers = Answers(run)
 
     class Explore(anywidget.AnyWidget):
@@ -200,7 +200,7 @@ def explore(run: Run, text: str = "Once upon a time") -> "AnyWidget":
 class Answers:
     """What the page is told, as JSON."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: FinishedRun):
         self.run, self.live, self.vocab = run, LiveModel(run), run.features.vocab
         ranking = run.ranking if run.manifest("ranking") else None
         self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}

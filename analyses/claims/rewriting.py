@@ -1,7 +1,11 @@
-"""The model rewritten in words: what it still predicts where each latent is what its explanation says.
+"""How much of what a model predicts is left where each latent is replaced by what its explanation says?
 
-In: features, their ranking with its rules, the model, and text that no rule was chosen on. Out: `InWords`. At the
-dictionary's hook the activations are replaced, in turn, by
+    python -m analyses.claims.rewriting RUN        a finished run; writes RUN-words, or --out
+
+The run keeps the result beside its stages, and `interp report RUN` shows it on the page.
+
+The run's features, their ranking with its rules, and held-out text, on which no rule was chosen. At the dictionary's
+hook the activations are replaced, in turn, by
 
     dictionary       decode(codes(x))
     words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`explain.counting`)
@@ -15,16 +19,21 @@ Source: Paulo & Belrose, whose explanations by a language model lost about as mu
 Failing: each latent is predicted by itself, so that nothing knows that latents exclude or replace one another.
 """
 
+import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from analyses.record import check_run
+from interp import Run
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
@@ -34,10 +43,19 @@ from interp.explain.explanations import from_json
 from interp.explain.predicates import Rule, Text
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_scan_of, check_table, dictionary_digest, identity, scanned
-from interp.storage.files import Progress, no_progress, ratio
+from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
+from interp.report.panels import Panel
+from interp.storage.files import Progress, no_progress, ratio, write_json, write_parquet
 
 NEAR = 16
 """Latents of about equal density, among which rules are exchanged."""
+STAGES = ("corpus", "model", "activations", "sae", "features", "ranking")
+"""Of the run, whose results are read."""
+NOTE = (
+    "Each latent is replaced by what its explanation says of the text alone, and the model goes on from there. A "
+    "lookup of the mean activation at each token knows no context; permuted rules are those of other latents of about "
+    "equal density."
+)
 
 Labels = Mapping[str, Bool[Tensor, "seq pos"]]
 
@@ -49,6 +67,50 @@ class InWords(NamedTuple):
     shares: pd.DataFrame
     """A row a latent: latent, words_share, the share of its variance on the held-out half of the features' text that
     its words explain (`explain.counting`); 0 without a rule, NaN where it is constant there."""
+
+
+def main(arguments: list[str] | None = None) -> InWords:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a finished run folder")
+    parser.add_argument("--out", type=Path, help="a folder for the tables and the figure (default: RUN-words)")
+    parsed = parser.parse_args(arguments)
+    check_run(parser, "run", parsed.run, STAGES)
+    run, out = Run(parsed.run), parsed.out or Path(f"{parsed.run}-words")
+    in_words = rewrite_run(run)
+    shares = in_words.losses.set_index("reconstruction")["ce_recovered_mean"]
+    out.mkdir(parents=True, exist_ok=True)
+    write_parquet(out / "shares.parquet", in_words.shares)
+    losses = in_words.losses.to_dict(orient="records")
+    write_json(out / "results.json", {"losses": losses, **run.provenance()})
+    loss_in_words(in_words.losses).write_html(out / "loss_in_words.html", include_plotlyjs="directory")
+    words, lookup = shares["words"], shares["token lookup"]
+    panel = Panel(
+        note=NOTE,
+        figure=loss_in_words(in_words.losses),
+        headline=f"words explain {100 * words:.0f} %",
+        fact=("Words explain", f"{words:.0%} of the loss (a lookup by token {lookup:.0%})"),
+    )
+    run.add_panel("words", panel, STAGES)
+    print("cross-entropy recovered by " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
+    print(f"{out}; `interp report {run.path}` shows it on the page")
+    return in_words
+
+
+def rewrite_run(run: Run) -> InWords:
+    """`rewrite_in_words` of a run, on the text on which its stage `quality` splices the dictionary."""
+    held_out, use_labels = run.held_out, run.config.ranking.use_labels
+    return rewrite_in_words(
+        run.features,
+        run.ranking,
+        run.sae,
+        run.store,
+        run.model,
+        held_out.tokens,
+        labels=(run.harvested.labels, held_out.labels) if use_labels else None,
+        batch_size=run.config.quality.batch_size,
+        exclude=run.tokenizer.special_ids,
+        seed=run.config.ranking.seed,
+    )
 
 
 def rewrite_in_words(
@@ -174,3 +236,38 @@ def _loss(site: Site, name: str, replace: Replace) -> dict[str, float | str]:
         "ce_recovered_mean": recovered(site.ce_clean, ce, site.ce_mean_ablated),
         "n_tokens": site.inside.n,
     }
+
+
+def loss_in_words(losses: pd.DataFrame) -> go.Figure:
+    """The cross-entropy that each reconstruction recovers of what ablation to the mean costs, one dot each, the best on
+    top; the ends are the mean (0) and the model itself (1)."""
+    need(losses, "reconstruction", "ce_recovered_mean", "ce_spliced", "ce_clean", "ce_mean_ablated")
+    drawn = losses[["reconstruction", "ce_recovered_mean", "ce_spliced"]].to_numpy().tolist()
+    first, ends = losses.iloc[0], ("model as it is", "mean ablation")
+    drawn += [[ends[0], 1.0, first["ce_clean"]], [ends[1], 0.0, first["ce_mean_ablated"]]]
+    drawn.sort(key=lambda row: row[1])
+    names, recovered, ce = [escaped(row[0]) for row in drawn], [row[1] for row in drawn], [row[2] for row in drawn]
+    places = list(range(len(names)))
+    colours = [GREY if name in ends else BLUE if name == "words" else INK for name in names]
+    fig = go.Figure()
+    fig.add_scatter(
+        x=recovered,
+        y=places,
+        mode="markers+text",
+        marker=dict(color=colours, size=9),
+        text=[f"{share:.1%}" for share in recovered],
+        textposition="top center",
+        textfont_size=11,
+        customdata=list(zip(names, ce, strict=True)),
+        hovertemplate="%{customdata[0]}: %{x:.1%}, %{customdata[1]:.3f} nats a token<extra></extra>",
+        showlegend=False,
+    )
+    fig.add_vline(x=0, line=dict(color=GREY, dash="dot"))
+    styled(fig, "What the explanations alone recover", y="in place of the activations", height=130 + 38 * len(names))
+    fig.update_yaxes(tickvals=places, ticktext=names, range=[-0.5, len(names) - 0.3], ticks="")
+    x, low = "cross-entropy recovered (held out)", min(0.0, *recovered)
+    return fig.update_xaxes(title_text=x, tickformat=".0%", range=[1.15 * low - 0.06, 1.08])
+
+
+if __name__ == "__main__":
+    main()

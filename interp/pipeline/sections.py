@@ -1,0 +1,102 @@
+"""The sections of a run's configuration that only a run has: those of models, dictionaries, scans and nulls come with
+their own rooms, and [model] with `pretrained`. Each is a frozen dataclass, and says in a ValueError what cannot be.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from interp.pipeline.validation import at_least_1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    kind: str = "bpe"
+    """`bpe` (byte-level, trained on the corpus) or `characters`."""
+    vocab_size: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("bpe", "characters"):
+            raise ValueError(f"kind={self.kind!r} must be 'bpe' or 'characters'")
+        if not 1 <= self.vocab_size <= 1 << 22:
+            raise ValueError(f"vocab_size={self.vocab_size} must be in 1..{1 << 22}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarvestConfig:
+    hook_name: str = "blocks.0.hook_resid_post"
+    """Where the dictionary is learnt."""
+    neuron_hook: str | None = None
+    """Where the neurons are that its latents are compared with. None: the MLP of the block that `hook_name` names."""
+    tokens: int = 1_200_000
+    """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
+    batch_size: int = 64
+    """Sequences a forward."""
+    dtype: str = "bfloat16"
+    exclude_positions: tuple[int, ...] = ()
+    """Positions of a sequence that are left out, besides the tokenizer's special tokens."""
+    max_norm: float | Literal["auto"] | None = "auto"
+    """Rows whose norm is above this many times the median are left out; auto: where few rows hold most of the
+    variance (attention sinks)."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least_1(self, "tokens", "batch_size")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of `interp.activations.harvesting`; a harvest for a null repeats them."""
+        names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def neurons(self) -> str:
+        block = re.match(r"blocks\.\d+\.", self.hook_name)
+        return self.neuron_hook or (f"{block.group()}mlp.hook_post" if block else self.hook_name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectsConfig:
+    sequences: int = 4
+    """On which each latent is ablated, at most; all of them where it fires."""
+    latents: int | None = None
+    """So many, those that explain the most variance; "none": all."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sequences < 1 or (self.latents is not None and self.latents < 1) or not 0 <= self.seed < 2**31:
+            given = f"sequences={self.sequences}, latents={self.latents}, seed={self.seed}"
+            raise ValueError(f"{given} must be at least 1, at least 1 (or none), and in 0..2³¹ − 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig:
+    tokens: int = 100_000
+    """Validation tokens on which the dictionary is spliced into the model."""
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        at_least_1(self, "tokens", "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig:
+    nulls: int = 2
+    """Circular shifts of the codes that give the null distribution of each measure."""
+    seed: int = 0
+    use_labels: bool = False
+    """Let explanations name the corpus's labels; verdicts never know them."""
+    judge_faint: bool = False
+    """Test faint latents too, which do next to nothing, and give them a verdict like any other's."""
+    twin: str | None = None
+    """The folder (seen from where the command runs) of a run, or of a scan of the same tokens, with a dictionary from
+    another seed: how well each latent is found again."""
+
+    def __post_init__(self) -> None:
+        if self.nulls < 1:
+            raise ValueError(f"nulls={self.nulls} must be at least 1: without a null no score has a scale")
+        if self.nulls > 1000:
+            raise ValueError(f"nulls={self.nulls} must be at most 1,000: two suffice")
+        if not 0 <= self.seed < 2**31:
+            how = "must not be negative: take 0 or more" if self.seed < 0 else "must be below 2³¹"
+            raise ValueError(f"seed={self.seed} {how}")

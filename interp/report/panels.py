@@ -1,0 +1,67 @@
+"""What a stage of a run, or an analysis of a finished one, shows of itself on the page's summary.
+
+    Panel(note="Above the diagonal the feature is better.", figure=figures.concept_scatter(run.concepts))
+    Panel(note="The ten longest.", title="Longest latents", table=longest)
+
+Its payload is plain JSON, so that an analysis can leave one in the run folder (`Run.add_panel`).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from interp.report.payloads import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+MAX_ROWS = 200
+"""Rows of a table that the page shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    note: str
+    """A sentence or two below the figure or the table: how to read it, or why there is none."""
+    figure: "go.Figure | None" = None
+    table: "pd.DataFrame | None" = None
+    """Shown as text, at most MAX_ROWS of its rows."""
+    title: str = ""
+    """A heading. Without one, that of the figure."""
+    headline: str = ""
+    """A few words for the first line of the overview, such as "words explain 87 %"."""
+    fact: tuple[str, str] | None = None
+    """A name and a value for the facts at the head of the summary."""
+
+    def payload(self) -> dict[str, Any]:
+        """The panel as JSON, as the page's code reads it: what it does not have is left out."""
+        figure = {} if self.figure is None else _figure_payload(self.figure)
+        shown = {
+            "title": self.title or figure.get("title"),
+            "note": self.note,
+            "height": figure.get("height"),
+            "figure": figure.get("figure"),
+            "table": None if self.table is None else _table_payload(self.table),
+            "headline": self.headline,
+            "fact": self.fact,
+        }
+        return {name: value for name, value in shown.items() if value}
+
+
+def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
+    """Title, height and plotly's JSON of a figure that takes the width of its place on the page."""
+    title, height = figure.layout.title.text, figure.layout.height
+    above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
+    figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=above, b=48))
+    return {"title": title, "height": height, "figure": json.loads(figure.to_json())}
+
+
+def _table_payload(table: "pd.DataFrame") -> dict[str, list]:
+    rows = table.head(MAX_ROWS).itertuples(index=False, name=None)
+    return {"columns": [str(name) for name in table.columns], "rows": [[_cell(value) for value in row] for row in rows]}
+
+
+def _cell(value: Any) -> str:
+    shown = number(value)
+    return "–" if shown is None else f"{shown:,}" if isinstance(shown, int) else str(shown)

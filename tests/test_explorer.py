@@ -141,9 +141,8 @@ def test_what_fires_is_what_the_dictionary_makes_of_the_harvested_rows(server, r
 def test_what_a_feature_adds_is_what_ablating_it_by_hand_takes_away(run, hook):
     sae = load_sae(run.path / "sae")
     sae.metadata["hook_name"] = hook
-    config = SimpleNamespace(harvest=SimpleNamespace(hook_name=hook))
     live = LiveModel(
-        SimpleNamespace(features=run.features, sae=sae, tokenizer=run.tokenizer, model=run.model, config=config)
+        SimpleNamespace(features=run.features, sae=sae, tokenizer=run.tokenizer, model=run.model, hook_name=hook)
     )
     tokens, position = live.tokens(TEXT), 4
     found = live.at(TEXT, position)

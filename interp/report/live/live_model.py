@@ -171,7 +171,7 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
     the page sets `text` and `latent`, the kernel answers with `reading` and `card`. A cell can set the first two as
     well. Raises ValueError without the package anywidget."""
     if find_spec("anywidget") is None:
-        raise ValueError("exploring in a notebook needs the package anywidget: pip install 'interp[notebook]'")
+        raise ValueError("exploring in a notebook needs the package anywidget: pip install anywidget")
     import anywidget
     import traitlets
 

@@ -1,0 +1,142 @@
+"""Write the documentation as one site that needs no network: the README, the API, the notebooks, and the results.
+
+    python .ci/docs.py [--run runs/demo-quick] [--out build/docs]
+
+Notebooks are run on a finished run folder. `make docs` makes that run first where there is none.
+"""
+
+import argparse
+import html
+import importlib
+import json
+import logging
+import os
+import pkgutil
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import markdown2
+import nbformat
+import pdoc
+import plotly.io
+import plotly.offline
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    "README.md": ("index.html", "Overview"),
+    "analyses/README.md": ("evidence.html", "Evidence"),
+    "analyses/RESULTS.md": ("results.html", "Results"),
+    "analyses/GLOSSARY.md": ("glossary.html", "Glossary"),
+    "CHANGELOG.md": ("changelog.html", "Changes"),
+}
+NOTEBOOKS = sorted((ROOT / "analyses" / "notebooks").glob("*.ipynb"))
+STYLE = """
+body { font: 16px/1.55 system-ui, sans-serif; color: #1d2430; margin: 0; }
+nav { background: #f3f5f8; border-bottom: 1px solid #d8dee6; padding: .6rem 1.2rem; }
+nav a { margin-right: 1rem; }
+a { color: #0b57a4; text-decoration: none; }
+a:hover { text-decoration: underline; }
+main { max-width: 62rem; margin: 0 auto; padding: 1rem 1.2rem 4rem; }
+img { max-width: 100%; }
+pre, code { font: 13.5px/1.5 ui-monospace, monospace; background: #f3f5f8; border-radius: 4px; }
+pre { padding: .7rem .9rem; overflow-x: auto; }
+code { padding: .1em .3em; }
+pre code { padding: 0; }
+table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; }
+td, th { border: 1px solid #d8dee6; padding: .3rem .6rem; text-align: left; vertical-align: top; }
+"""
+EXTRAS = ["tables", "fenced-code-blocks", "header-ids", "code-friendly", "cuddled-lists"]
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=ROOT / "runs" / "demo-quick", help="a finished run folder")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "docs")
+    options = parser.parse_args()
+    if not (options.run / "ranking" / "manifest.json").is_file():
+        parser.error(f"--run {options.run} is not a finished run: `make demo-quick` makes one")
+    out: Path = options.out
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "notebooks").mkdir(parents=True)
+    (out / "style.css").write_text(STYLE, encoding="utf-8")
+    for source in PAGES:
+        write_page(ROOT / source, out)
+    write_api(out / "api")
+    (out / "notebooks" / "plotly.min.js").write_text(plotly.offline.get_plotlyjs(), encoding="utf-8")
+    for notebook in NOTEBOOKS:
+        write_notebook(notebook, options.run.resolve(), out / "notebooks" / f"{notebook.stem}.html")
+        print(f"ran {notebook.stem}", flush=True)
+    print((out / "index.html").resolve())
+
+
+def navigation(above: str) -> str:
+    """The links at the top of each page; `above` leads from the page's folder to the site's."""
+    links = [(file, title) for file, title in PAGES.values()]
+    links.insert(1, ("api/index.html", "API"))
+    links[2:2] = [(f"notebooks/{path.stem}.html", path.stem.replace("_", " ").capitalize()) for path in NOTEBOOKS]
+    return "<nav>" + "".join(f'<a href="{above}{file}">{html.escape(title)}</a>' for file, title in links) + "</nav>"
+
+
+def write_page(source: Path, out: Path) -> None:
+    """A Markdown file of the project as a page: links to other such files lead to their pages, pictures come along."""
+    name, title = PAGES[str(source.relative_to(ROOT))]
+    body = str(markdown2.markdown(source.read_text(encoding="utf-8"), extras=EXTRAS))
+
+    def local(match: re.Match[str]) -> str:
+        file = (source.parent / match[2]).resolve()
+        known = {(ROOT / path).resolve(): page for path, (page, _) in PAGES.items()}
+        if file in known:
+            return f'{match[1]}="{known[file]}"'
+        if file.is_file() and match[1] == "src":
+            shutil.copy(file, out / file.name)
+            return f'{match[1]}="{file.name}"'
+        return match[0]
+
+    body = re.sub(r'\b(href|src)="([^":#]+)"', local, body)
+    head = f'<meta charset="utf-8"><title>interp: {title}</title><link rel="stylesheet" href="style.css">'
+    page = f"<!doctype html><html lang=en><head>{head}</head><body>{navigation('')}<main>{body}</main></body></html>"
+    (out / name).write_text(page, encoding="utf-8")
+
+
+def write_api(out: Path) -> None:
+    """A page for each module, with search, from the docstrings."""
+    warnings.filterwarnings("ignore", module="pdoc")  # of annotations in other libraries
+    packages = [importlib.import_module(name) for name in ("interp", "models")]
+    names = [package.__name__ for package in packages]
+    for package in packages:
+        names += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    names = [name for name in names if not name.endswith("__main__")]
+    for module in map(importlib.import_module, names):
+        for name in getattr(module, "__all__", ()):
+            setattr(module, name, getattr(module, name))  # a name that is loaded when it is first used
+    pdoc.render.configure(docformat="markdown", show_source=False, search=True)
+    pdoc.pdoc(*names, output_directory=out)
+
+
+def write_notebook(source: Path, run: Path, out: Path) -> None:
+    """The notebook run on `run`, its figures drawn by the one copy of plotly that lies beside it."""
+    notebook = nbformat.read(source, as_version=4)
+    os.environ |= {"INTERP_RUN": str(run), "INTERP_TOKENS": "100000", "INTERP_FORMAT": "html"}
+    resources = {"metadata": {"path": str(source.parent)}}
+    NotebookClient(notebook, timeout=1200, resources=resources).execute()
+    for output in (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs):
+        if PLOTLY in output.get("data", {}):
+            figure = plotly.io.from_json(json.dumps(output.data.pop(PLOTLY)), skip_invalid=True)
+            output.data["text/html"] = figure.to_html(full_html=False, include_plotlyjs=False)
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": source.stem}})
+    shared = f'<script src="plotly.min.js"></script>{navigation("../")}'
+    style = '<link rel="stylesheet" href="../style.css">'
+    page = page.replace("</head>", f"{style}</head>", 1)
+    page = re.sub(r"<body[^>]*>", lambda match: match[0] + shared, page, count=1)
+    out.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    main()

@@ -1,0 +1,32 @@
+"""A package that is built holds `interp` and `models`, with the files that they read, and nothing else."""
+
+import fnmatch
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_each_file_that_a_package_reads_is_shipped_with_it():
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    for package in ("interp", "models"):
+        files = [file for file in (ROOT / package).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+        others = {file.relative_to(ROOT / package).as_posix() for file in files if file.suffix != ".py"}
+        assert "py.typed" in others
+        left = {name for name in others if not any(fnmatch.fnmatch(name, pattern) for pattern in data[package])}
+        assert not left, left
+
+
+def test_only_the_two_packages_are_built():
+    assert PROJECT["tool"]["setuptools"]["packages"]["find"]["include"] == ["interp*", "models*"]
+    packages = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+    assert packages == {"interp", "models", "analyses", "tests"}
+
+
+def test_what_the_project_needs_is_pinned():
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    needed = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    names = {name.split(";")[0].split(">")[0].split("=")[0].strip().lower() for name in needed} - {"torch", "triton"}
+    missing = names - {name.replace("_", "-") for name in pinned} - pinned
+    assert not missing, missing

@@ -58,9 +58,10 @@ POINTS = (GRID[:2], np.arange(3), GRID[:, :2], np.array([0, 1, 1]))
 DOSES = ROWS.assign(multiple=[np.nan, 0, 1, 2], fires=0.5, kl=0.1, concept=0.5)
 STATES = np.array([[0, 1, 2]] * 3)
 
+RANKING_COLUMNS = ("monosemanticity", "token_share", "explanation_f1", "explanation_precision", "explanation_recall")
 RESULTS: dict[str, Any] = {
     "features": {NAME: ROWS, "other": ROWS},
-    "ranking": LEVELS.assign(verdict=NAME, explanation_precision=0.5, explanation_recall=0.5),
+    "ranking": ROWS.assign(**dict.fromkeys(RANKING_COLUMNS, 0.5)),
     "points": ROWS.assign(x=0.5, y=0.5),
     "shares": LEVELS.head(1),
     "verdicts": ROWS,

@@ -15,14 +15,14 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from interp.figures.print_layout import MIN_FONT, in_pixels
-from interp.figures.theme import BARE, BLUE, GREY, VERMILLION, escaped, label, need, styled, visible
+from interp.figures.theme import BARE, BLUE, CJK, GREY, VERMILLION, escaped, label, need, styled, visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHADE, OUTLINE = "230,159,0", "#8a5a00"
 """Of a token that a latent fires on, and of the one that an example is about."""
-FONT = "DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, monospace"
+FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK}, monospace"
 CELL = 0.602 * MIN_FONT
 """Pixels that a letter of these fonts is wide."""
 LINE, GAP = 1.5, 0.5

@@ -23,6 +23,9 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", 
 GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 SCALE = "Cividis"
+CJK = "Droid Sans Fallback, WenQuanYi Zen Hei"
+"""TrueType fonts of Chinese, Japanese and Korean, asked for before what the system would choose: a PDF holds outlines of
+the other kind, such as those of Noto CJK, as Type 3, which publishers refuse."""
 UPLOAD = "sendChartToCloud"
 """plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
 VERDICT_COLOURS = {
@@ -51,7 +54,7 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     place = dict(x=0, xref="paper", xanchor="left", automargin=True, yref="container", pad_t=8)
     fig.update_layout(
         title=dict(text=escaped(title), font_size=15, **place),
-        font=dict(family="Helvetica, Arial, sans-serif", size=12, color=INK),
+        font=dict(family=f"Helvetica, Arial, {CJK}, sans-serif", size=12, color=INK),
         width=WIDTH,
         height=height,
         margin=dict(l=64, r=16, t=56, b=56),

@@ -185,12 +185,13 @@ report.views.feature = (() => {
     return [h("span.muted", null, "Fires in "), h("b", null, format.words(label)), measured(label_f1), rule ? h("span.second", null, h("span.muted", null, "in words: "), ruled) : null];
   }
 
-  /* The tokens that it makes likelier: by what ablation changes, or else by the direct path. */
+  /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those of stray bytes, and those
+   * that differ in case or space alone from one that is shown, are left to the table of logits. */
   function predicts(feature) {
-    const rows = feature.effects?.likelier ?? feature.logits?.top ?? [], seen = new Set();
+    const rows = feature.logits?.top ?? feature.effects?.likelier ?? [], seen = new Set();
     const shown = rows.map(([token]) => token).filter((token) => {
       const text = word(token).trim().toLowerCase() || word(token);
-      return !seen.has(text) && seen.add(text);
+      return !/⟨[0-9a-f]{2}⟩/.test(text) && !seen.has(text) && seen.add(text);
     }).slice(0, N_PREDICTED);
     return shown.length ? h("span.predicts", null, h("span.muted", null, "→ predicts "), shown.map((token) => [tokenElement(word(token)), " "])) : null;
   }

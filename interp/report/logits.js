@@ -19,7 +19,7 @@ report.logits = (word) => {
     const { loss_change, null_loss_change, later_loss_change, kl, null_kl, likelier, less_likely, sequences } = effects;
     const most = largest(likelier, less_likely);
     const row = (title, [mean, low, high]) => mean === null ? null : h("tr", null, h("th", { scope: "row" }, title), h("td", null, format.significant(mean)), h("td.muted", null, low === null ? "" : `${format.significant(low)} to ${format.significant(high)}`));
-    return block("What it does", h("table.plain", null, h("tbody", null, row("Loss without it, where it fires", loss_change), row("null: as long a change along other latents", null_loss_change), row("at later tokens", later_loss_change), row("KL of the predictions", kl), row("null", null_kl)),
+    return block("What it does", h("table.plain", null, h("tbody", null, row("Loss without it, where it fires", loss_change), row("null: as long a change along other latents", null_loss_change), later_loss_change.some((x) => x) ? row("at later tokens", later_loss_change) : null, row("KL of the predictions", kl), row("null", null_kl)),
       h("caption.below", null, `Nats, ablated in ${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}, with 95 % intervals; below: tokens that it makes likelier and less likely where it fires.`)),
     h("div.pair", null, bars("likelier", likelier, "positive", most), bars("less likely", less_likely, "negative", most)));
   }

@@ -24,8 +24,8 @@ GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 SCALE = "Cividis"
 CJK = "Droid Sans Fallback, WenQuanYi Zen Hei"
-"""TrueType fonts of Chinese, Japanese and Korean, asked for before what the system would choose: a PDF holds outlines of
-the other kind, such as those of Noto CJK, as Type 3, which publishers refuse."""
+"""TrueType fonts of Chinese, Japanese and Korean, to ask for first: a PDF holds the other kind, such as Noto CJK, as
+Type 3, which publishers refuse."""
 UPLOAD = "sendChartToCloud"
 """plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
 VERDICT_COLOURS = {

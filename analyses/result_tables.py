@@ -163,18 +163,6 @@ def memory_in_short(results: Results) -> str:
     return f"From {sizes[0]} to {sizes[-1]} million tokens no stage's peak grows by more than {growth:.0%} ({stage})."
 
 
-def attack(results: Results) -> str:
-    verdicts = list(dict.fromkeys(verdict for counts in results["verdicts"].values() for verdict in counts))
-    rows = ([kind, *(counts.get(verdict, 0) for verdict in verdicts)] for kind, counts in results["verdicts"].items())
-    return f"{table(['cases', *verdicts], rows)}\n\n`analyses.attack_trial` says what the verdicts mean."
-
-
-def attack_in_short(results: Results) -> str:
-    verdicts = results["verdicts"].values()
-    right = sum(counts.get("ok", 0) for counts in verdicts)
-    return f"{right:,} of {sum(sum(counts.values()) for counts in verdicts):,} cases end as they should."
-
-
 def quality(results: Results) -> str:
     columns = ["model", "hook", "kind", "trainer", "L0", "FVU", "CE recovered", "dead", "faint", "FVU ours / theirs"]
     return table(columns, map(quality_row, results["rows"]))

@@ -201,13 +201,6 @@ SECTIONS = (
         result_tables.memory_in_short,
     ),
     Section(
-        "attack",
-        "Damage and hostile input",
-        "python -m analyses.attack",
-        result_tables.attack,
-        result_tables.attack_in_short,
-    ),
-    Section(
         "bench_quality",
         "Quality at equal tokens and L0, beside SAELens's trainer",
         "python -m analyses.bench.quality",

@@ -1,6 +1,5 @@
 """The scan against a dense numpy twin that knows nothing of chunks, kernels or bins."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -532,18 +531,6 @@ def test_stray_bytes_are_joined_to_the_characters_that_they_make():
     found = list(joined_pieces(tokens))
     assert [text for text, _ in found] == ["a", "ש", "ל", " x", "⟨ce⟩", "z\n", "😀"]
     assert [sorted({*places}) for _, places in found] == [[0], [0, 1], [1, 2], [2], [4], [5], [6, 7]]
-
-
-def test_the_card_of_a_feature_has_no_line_end_in_its_logits_and_no_space_in_its_rule_folded(tokens, tmp_path):
-    z = SparseCodes.from_dense((tokens.flatten() == 9).float()[:, None])
-    vocab = [f"{i}\n\t" for i in range(VOCAB)]
-    weights = {"W_dec": torch.ones(1, 3), "W_U": torch.arange(3.0 * VOCAB).view(3, VOCAB)}
-    feature = FeatureStore.from_codes(tokens, z, tmp_path, vocab=vocab, **weights)[0]
-    judged = {"verdict": "monosemantic", "sure": True, "monosemanticity": 0.9, "ci_low": 0.8, "ci_high": 0.95}
-    row = pd.Series(judged | {"explanation": 'after "  x" or "<"', "explanation_f1": 0.5})
-    page = dataclasses.replace(feature, verdict=row)._repr_html_()
-    assert "\n" not in page and f"<code>{int(tokens.max())}↵⇥</code>" in page
-    assert "after &quot;␣␣x&quot; or &quot;&lt;&quot;" in page
 
 
 def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):

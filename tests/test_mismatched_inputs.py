@@ -30,7 +30,7 @@ from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
 from interp.exchange.endpoint import Endpoint, EndpointConfig
 from interp.exchange.judge import Judge, JudgeConfig
-from interp.features.scan import check_scan_of, check_table, identity
+from interp.features.belonging import check_scan_of, check_table, identity
 from interp.metrics.measures import concept_table
 from interp.sae import SAE, Crosscoder, TopKConfig, load_sae
 from interp.sae.rules import TopK

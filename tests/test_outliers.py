@@ -330,7 +330,7 @@ def test_a_selection_is_what_a_harvest_with_its_options_gives(model, tokens, tmp
 
 def test_a_selection_that_was_cut_off_goes_on_to_the_same_bytes(stores, tmp_path, monkeypatch):
     store = stores["with"]
-    monkeypatch.setattr("interp.activations.ready_rows._ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("interp.activations.store._ROWS_AT_ONCE", 50)
     whole = store.select(tmp_path / "whole", max_norm="auto")
     monkeypatch.setattr("interp.activations.scatter._BUFFER_BYTES", 100 * 68)
 
@@ -346,7 +346,7 @@ def test_a_selection_that_was_cut_off_goes_on_to_the_same_bytes(stores, tmp_path
     for file in whole.path.glob("*.safetensors"):
         assert (cut.path / file.name).read_bytes() == file.read_bytes(), file.name
     assert cut.manifest == whole.manifest
-    monkeypatch.setattr("interp.activations.ready_rows._blocks", lambda *_: pytest.fail("it is there already"))
+    monkeypatch.setattr("interp.activations.store._blocks", lambda *_: pytest.fail("it is there already"))
     assert len(store.select(tmp_path / "cut", max_norm="auto")) == len(whole)
 
 

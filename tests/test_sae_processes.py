@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore, join_stores
-from interp.activations.row_statistics import Limited
+from interp.activations.store import Limited
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -98,7 +98,7 @@ def limits(name: str) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         if name == CUT:
-            patch.setattr("interp.sae.site.limited", mean_norm)
+            patch.setattr(JoinedStore, "limited", mean_norm)
         yield
 
 

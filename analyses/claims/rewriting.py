@@ -41,8 +41,9 @@ from interp.evaluation.quality import Replace, Site, recovered
 from interp.explain.counting import Strengths, learn_strengths
 from interp.explain.explanations import from_json
 from interp.explain.predicates import Rule, Text
+from interp.features.belonging import check_scan_of, check_table, identity, scanned
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import check_scan_of, check_table, dictionary_digest, identity, scanned
+from interp.features.scan import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
 from interp.report.panels import Panel
 from interp.storage.files import Progress, no_progress, ratio, write_json, write_parquet

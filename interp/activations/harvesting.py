@@ -34,7 +34,6 @@ from interp.activations.model_rows import Passes, check_tokens, fingerprint
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST
 from interp.storage.files import Progress, digest_json, no_progress
-from interp.storage.folders import locked
 from interp.storage.processes import Processes, processes
 
 MAX_UNLIKE = 0.1
@@ -81,7 +80,7 @@ def harvest(
     origin = {"source": "harvest", **passes.described(dtype, max_norm), **rest}
     team = processes()
     _check_alike(team, origin)
-    with locked(out, team):
+    with team.locked(out):
         if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
             with evaluating(passes.module):
                 _write(_Shared(passes, team), Path(out), origin, resume, progress or no_progress)

@@ -18,18 +18,13 @@ in the unit of the activations. A store has it in its manifest, a dictionary in 
 leaves those above it alone.
 """
 
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from interp.activations.store import ActivationStore
-
-log = logging.getLogger(__name__)
 MaxNorm = float | str | None
 _SAMPLE_ROWS = 32_768
 _MEDIAN_ROWS = _CHUNK_ROWS = 4096
@@ -84,17 +79,6 @@ class Outliers(NamedTuple):
     def told(self) -> dict[str, float]:
         """For the manifest."""
         return {"median_norm": self.median_norm, "rows": self.rows, "variance": self.variance}
-
-
-class Limited(NamedTuple):
-    """What there is to know of a hook's rows before training on them."""
-
-    limit: float | None
-    """The norm above which a row is an outlier; None: none is."""
-    mask: float | None
-    """The limit, where there may be rows above it."""
-    statistics: ActivationStatistics
-    """Of the rows within the limit."""
 
 
 def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> Float[Tensor, " d_plus_2"]:
@@ -214,27 +198,6 @@ def outliers_among(
     return find_outliers(norms, squares, n_ctx, max_norm, mean_square=all_rows.variance + off)
 
 
-def outliers_of(store: "ActivationStore", hook: str, max_norm: MaxNorm = "auto") -> Outliers:
-    """Of a store's rows, told by one shard and its statistics."""
-    return outliers_among(_one_shard(store, hook), store.statistics(hook), store.n_ctx, max_norm)
-
-
-def limited(store: "ActivationStore", hook: str) -> Limited:
-    """A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
-    outliers are looked for: where there are some (a warning), the statistics are those of one shard without them."""
-    statistics = store.statistics(hook)
-    if hook in store.norm_limits or store.keeps_outliers:
-        return Limited(store.norm_limits.get(hook), None, statistics)
-    found = outliers_among(acts := _one_shard(store, hook), statistics, store.n_ctx)
-    if not found.found:
-        return Limited(None, None, statistics)
-    log.warning("%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`", hook, store.path, found.said)
-    kept = acts[within(acts, found.limit)]
-    sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
-    few = some_of(kept, sample_rows(acts.shape[1]))
-    return Limited(found.limit, found.limit, statistics_of(sums, len(kept), few))
-
-
 def within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
     return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
 
@@ -242,8 +205,3 @@ def within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
 def some_of(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
     """At most n, spread evenly."""
     return rows[:: max(1, -(-len(rows) // n))]
-
-
-def _one_shard(store: "ActivationStore", hook: str) -> Float[Tensor, "row d"]:
-    """The longest: some may be empty."""
-    return store.shard(max(range(store.n_shards), key=store.shard_rows.__getitem__), hook).acts

@@ -11,20 +11,34 @@ In: the folder that `interp.activations.scatter` writes. Out: shards of rows, ba
 Every tensor is checked against the manifest when it is first read: after one damaged byte the error names the file.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations.batches import ActivationBatches, ShardColumn
+from interp.activations.filling import ScatterConfig, check_max_norm, check_same
 from interp.activations.hooks import UNNAMED
-from interp.activations.ready_rows import scatter_batches, select_rows
-from interp.activations.row_statistics import TENSORS, ActivationStatistics, within
+from interp.activations.ready_rows import scatter_batches
+from interp.activations.row_statistics import (
+    TENSORS,
+    ActivationStatistics,
+    MaxNorm,
+    Outliers,
+    outliers_among,
+    running_sums,
+    sample_rows,
+    some_of,
+    statistics_of,
+    within,
+)
+from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import (
     DTYPES,
     MANIFEST,
@@ -36,7 +50,11 @@ from interp.activations.shards import (
     read_store_manifest,
 )
 from interp.display.cards import card, facts
-from interp.storage.files import Progress, digest_file, no_progress
+from interp.storage.files import Progress, digest_file, no_progress, read_json
+from interp.storage.folders import locked
+
+log = logging.getLogger(__name__)
+_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,17 @@ class Shard:
     def within(self, limit: float | None) -> "Shard":
         """The rows whose norm is not above the limit; all of them where there is none."""
         return self if limit is None else Shard(self.row_ids[kept := within(self.acts, limit)], self.acts[kept])
+
+
+class Limited(NamedTuple):
+    """What must be known of a hook's rows before training on them."""
+
+    limit: float | None
+    """The norm above which a row is an outlier; None: none is."""
+    mask: float | None
+    """The limit, where there may be rows above it."""
+    statistics: ActivationStatistics
+    """Of the rows within the limit."""
 
 
 class ActivationStore:
@@ -162,6 +191,33 @@ class ActivationStore:
                 raise ValueError(f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {REMEDY}")
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
+    def outliers(self, hook: str, max_norm: MaxNorm = "auto") -> Outliers:
+        """The outliers among a hook's rows, told by one shard and the statistics."""
+        return outliers_among(self._longest_shard(hook), self.statistics(hook), self.n_ctx, max_norm)
+
+    def limited(self, hook: str) -> Limited:
+        """What there is to know of a hook's rows before training on them.
+
+        A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
+        outliers are looked for: where there are some (a warning), the statistics are those of one shard without them.
+        """
+        statistics = self.statistics(hook)
+        if hook in self.norm_limits or self.keeps_outliers:
+            return Limited(self.norm_limits.get(hook), None, statistics)
+        outliers = outliers_among(acts := self._longest_shard(hook), statistics, self.n_ctx)
+        if not outliers.found:
+            return Limited(None, None, statistics)
+        said = "%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`"
+        log.warning(said, hook, self.path, outliers.said)
+        kept = acts[within(acts, outliers.limit)]
+        sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
+        few = some_of(kept, sample_rows(acts.shape[1]))
+        return Limited(outliers.limit, outliers.limit, statistics_of(sums, len(kept), few))
+
+    def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:
+        """Some shards may be empty."""
+        return self.shard(max(range(self.n_shards), key=self.shard_rows.__getitem__), hook).acts
+
     def shard(self, i: int, hook: str) -> Shard:
         """One shard in memory."""
         self._hook(hook)
@@ -210,8 +266,10 @@ class ActivationStore:
         """Another store, of a part of the rows, without a forward pass: of those within `max_norm` (as in `harvest`; of
         the median of a shard), at these positions of their sequences, of these hooks. One that was cut off goes on.
 
+        Rows stay in the shard that their id belongs to, so each shard of the new store is a part of one of the old, and
+        as random. In memory are one shard and the buffers of `scatter`.
         Raises ValueError where nothing is left, and if `out` holds another store."""
-        select_rows(self, Path(out), max_norm, positions, hook_names, resume, progress)
+        _select(self, Path(out), max_norm, positions, hook_names, resume, progress)
         return ActivationStore.open(out)
 
     def verify(self) -> None:
@@ -229,3 +287,103 @@ def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
     if not hook:
         raise ValueError(f"hook={hook!r} names no hook: name at least one")
     return (hook,) if isinstance(hook, str) else tuple(hook)
+
+
+def _select(
+    store: ActivationStore,
+    out: Path,
+    max_norm: float | str | None,
+    positions: Sequence[int] | None,
+    hook_names: Sequence[str] | None,
+    resume: bool,
+    progress: Progress,
+) -> None:
+    """See `ActivationStore.select`."""
+    check_max_norm(max_norm)
+    if out.resolve() == store.path.resolve():
+        raise ValueError(f"{out} is the store that is selected from: choose another folder")
+    names = store.hook_names if hook_names is None else tuple(dict.fromkeys(hook_names))
+    widths = {name: store.d(name) for name in names}
+    kept = _kept_positions(store, positions)
+    config = ScatterConfig(
+        widths=widths,
+        dtype=store.manifest["dtype"],
+        n_ids=store.manifest["n_ids"],
+        n_ctx=store.n_ctx,
+        seed=store.manifest["config"].get("seed", 0),
+        origin=_origin(store, list(widths), max_norm, (~kept).nonzero()[:, 0].tolist()),
+    )
+    row_ids = (ids[kept[ids % len(kept)]] for ids in map(store.row_ids, range(store.n_shards)))
+    shard_rows = config.shard_rows(row_ids, store.n_shards)
+    if not sum(shard_rows):
+        raise ValueError(f"positions={positions} leaves no row of {store.path}: name more of them")
+    with locked(out):
+        if resume and (out / MANIFEST).exists():
+            check_same(read_json(out / MANIFEST, "select again").get("config", {}), config.origin, out)
+            return
+        with ScatterWriter(out, config, shard_rows, batch_rows=_ROWS_AT_ONCE, resume=resume) as writer:
+            writer.limits, writer.outliers = _limits(store, names, max_norm)
+            for ids, acts, position in _blocks(store, names, writer.position):
+                own = kept[ids % len(kept)]
+                writer.add(ids[own], {name: x[own] for name, x in acts.items()}, position)
+                progress(position, len(store), "rows")
+            excluded = store.excluded | {"position": store.excluded.get("position", 0) + len(store) - sum(shard_rows)}
+            writer.finish(store.tokens, excluded, store.manifest.get("model_name", ""))
+
+
+def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> Bool[Tensor, " pos"]:
+    """Whether rows are kept, by their id modulo its length."""
+    n_ctx = store.n_ctx or 0
+    if positions is None:
+        return torch.ones(max(1, n_ctx), dtype=torch.bool)
+    if wrong := [position for position in positions if not 0 <= position < n_ctx]:
+        has = f"which the store's sequences of {n_ctx} tokens do not have" if n_ctx else "but no sequences"
+        raise ValueError(f"positions={list(positions)} holds {wrong[0]}, {has}")
+    kept = torch.zeros(n_ctx, dtype=torch.bool)
+    kept[list(positions)] = True
+    return kept
+
+
+def _origin(
+    store: ActivationStore, hook_names: list[str], max_norm: float | str | None, left_out: list[int]
+) -> Mapping[str, Any]:
+    """What the harvest of these rows would say, and what they were selected from."""
+    config = store.manifest["config"]
+    positions = sorted({*config.get("exclude_positions", ()), *left_out})
+    return {
+        **config,
+        "hook_names": hook_names,
+        **({} if max_norm is None else {"max_norm": max_norm}),
+        **({"exclude_positions": positions} if positions else {}),
+        "selected_from": store.fingerprint,
+    }
+
+
+def _limits(
+    store: ActivationStore, hook_names: Sequence[str], max_norm: float | str | None
+) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
+    """The limits that the rows were under already, or lower ones; and what was found."""
+    before = {name: limit for name, limit in store.norm_limits.items() if name in hook_names}
+    if max_norm is None:
+        return (None if store.keeps_outliers else before), store.manifest.get("outliers")
+    outliers = {name: store.outliers(name, max_norm) for name in hook_names}
+    for name, each in outliers.items():
+        if max_norm != "auto" or each.found:
+            before[name] = min(each.limit, before.get(name, each.limit))
+    return before, {name: each.told for name, each in outliers.items()}
+
+
+def _blocks(
+    store: ActivationStore, hook_names: Sequence[str], position: int
+) -> Iterator[tuple[Int[Tensor, " row"], dict[str, Tensor], int]]:
+    """Row ids and activations of all rows after the first `position`, and how many rows that makes."""
+    first = 0
+    for i, n_rows in enumerate(store.shard_rows):
+        if first + n_rows > position:
+            shards = {name: store.shard(i, name) for name in hook_names}
+            ids = store.row_ids(i)
+            for start in range(max(0, position - first), n_rows, _ROWS_AT_ONCE):
+                block = slice(start, start + _ROWS_AT_ONCE)
+                acts = {name: shard.acts[block] for name, shard in shards.items()}
+                yield ids[block], acts, first + min(block.stop, n_rows)
+        first += n_rows

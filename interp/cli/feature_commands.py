@@ -1,6 +1,7 @@
 """Features: `scan` gathers statistics, `rank` judges, `report` writes a page."""
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -182,6 +183,6 @@ def report_command(
             page = source / run_alone(Run(source), "report", progress=bar)["results"]["page"]
         else:
             whole = Run(source) if is_run(source) else open_features(source)
-            with locked(None if out else source):
+            with nullcontext() if out else locked(source):
                 page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
     print(page)

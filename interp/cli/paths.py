@@ -85,7 +85,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], of: "FeatureStore 
     import pandas as pd
     import pyarrow
 
-    from interp.features.scan import check_table
+    from interp.features.belonging import check_table
 
     check_ending(flag, file, *TABLES)
     if not file.is_file():

@@ -116,7 +116,7 @@ class CodeRun:
         try:
             header: dict[str, Any] = json.loads(text)
             columns = {name: _column(header[name], kinds, 8 + length) for name, kinds in _COLUMNS.items()}
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError):
             raise self.damaged("its header is not that of codes") from None
         if 8 + length + sum(column.dtype.itemsize * column.length for column in columns.values()) != size:
             raise self.damaged(f"it has {size} bytes, which are not those of its header")

@@ -17,7 +17,7 @@ Dead and faint latents together are idle. Failing: where most latents are faint 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
@@ -25,8 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from interp.activations import ActivationStore
+from interp.activations.store import ActivationStore
 
 FAINT = 0.25
 
@@ -189,7 +188,7 @@ def norm_limit(dictionary: Any) -> float | None:
     return float(limit)
 
 
-def limit_on(dictionary: Any, store: "ActivationStore", hook: str) -> float | None:
+def limit_on(dictionary: Any, store: ActivationStore, hook: str) -> float | None:
     """The limit of a dictionary, where a store may hold rows above it."""
     limit = norm_limit(dictionary)
     return None if limit is None or limit >= store.norm_limits.get(hook, float("inf")) else limit

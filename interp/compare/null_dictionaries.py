@@ -35,8 +35,8 @@ from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
 from interp.codes.side_by_side import SideBySide, encoded, in_order, stored
 from interp.evaluation.baselines import shuffled_model
+from interp.features.belonging import check_scan_of, check_table, identity
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import check_scan_of, check_table, identity
 from interp.metrics.twins import best_matches, nearest_rows
 from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
 from interp.monosemanticity.verdicts import verdict_shares

@@ -1,10 +1,7 @@
-"""One scan into one folder: what it is of, how far it is, when it is whole, and what else belongs with it.
+"""One scan into one folder: what it is of, how far it is, and when it is whole.
 
 `scan.json` holds a digest of everything that went in, so that a scan that was cut off goes on with the same things or
 not at all. Every file appears whole, and `meta.json` comes last.
-
-A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. What has
-none, as CSV files and those of earlier versions, is told by its latents, and by how often they fire.
 """
 
 import json
@@ -12,17 +9,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary
 from interp.features.decoder import Decoder
@@ -33,11 +28,7 @@ from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import Progress, digest, no_progress, read_json, write_json, write_tensors
 from interp.storage.folders import MANIFEST, verify, write_manifest
 
-if TYPE_CHECKING:
-    from interp.features.feature_store import FeatureStore
-
 CONTRIBUTIONS = "contributions"
-_TELLING = ("dictionary", "codes", "tokens")
 
 
 class _Meta(TypedDict):
@@ -149,43 +140,6 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} holds no finished scan (no meta.json): {how}")
     verify(folder)
     return validated(_Meta, read_json(file, "scan again"), file, "scan again")
-
-
-def scanned(features: "FeatureStore") -> dict[str, str]:
-    """Digests of all that went into the scan; empty where an earlier version left none."""
-    file = features.path / "scan.json"
-    return read_json(file, "scan again") if file.is_file() else {}
-
-
-def identity(features: "FeatureStore") -> dict[str, str]:
-    return {name: value for name, value in scanned(features).items() if name in _TELLING}
-
-
-def check_table(
-    features: "FeatureStore", table: pd.DataFrame, name: str, remedy: str = "`interp rank` makes theirs"
-) -> None:
-    """Raises ValueError for a table of latents that was made of other features; `name` is what the error calls it."""
-    there = table.attrs.get("features", here) if (here := identity(features)) else {}
-    differs = [f"other {key}" for key in {**here, **there} if here.get(key) != there.get(key)]
-    latents = table["latent"].to_numpy()
-    if not differs and len(latents) and latents.max() >= features.d_sae:
-        differs = [f"latent {latents.max()}, which is not in 0..{features.d_sae - 1}"]
-    if not differs and "n_active" in table:
-        own = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
-        said = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
-        if (unlike := own != said).any():
-            at = unlike.argmax()
-            differs = [f"another latent {latents[at]}: it fires {said[at]:.0f} times there, {own[at]:.0f} here"]
-    if differs:
-        raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
-
-
-def check_scan_of(features: "FeatureStore", store: ActivationStore, hook: str | None = None) -> None:
-    """Raises ValueError for a scan of other tokens than the store holds, or of another hook."""
-    if store.tokens is None or not torch.equal(features.tokens, store.tokens):
-        raise ValueError(f"{features.path} is a scan of other tokens than {store.path} holds: scan that store")
-    if hook is not None and features.meta.get("hook_name") not in ("", None, hook):
-        raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:

@@ -40,9 +40,9 @@ from torch import Tensor
 
 from interp.codes.reading import CodeChunk, read_chunks
 from interp.explain.vocabulary import plain_strings
+from interp.features.belonging import scanned
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import scanned
 from interp.metrics.twins import best_correlations
 
 Values = Float64[np.ndarray, " d_sae"]

@@ -54,8 +54,8 @@ from jaxtyping import Bool, Float64, Int
 from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
 from interp.codes.sparse_codes import is_faint
 from interp.explain import FitSample, describe
+from interp.features.belonging import identity
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import identity
 from interp.metrics.measures import MEASURES, WordMass, measure_values
 from interp.metrics.null_scale import NullScale, circular_shifts
 from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scales

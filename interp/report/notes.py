@@ -24,7 +24,7 @@ BETWEEN = {"label": " / ", "note": "\n"}
 
 def features_key(features: "FeatureStore") -> str:
     """Which features notes are of."""
-    from interp.features.scan import identity
+    from interp.features.belonging import identity
 
     return digest_json(identity(features))[:16]
 

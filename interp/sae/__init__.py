@@ -42,7 +42,6 @@ from interp.sae.model import SAE, Crosscoder, Transcoder, load_sae
 from interp.sae.site import Source, Store
 from interp.sae.training_run import Log, TrainingRun
 from interp.storage.files import Progress, no_progress
-from interp.storage.folders import locked
 from interp.storage.processes import Processes, processes, torch_on_one_thread
 
 __all__ = [
@@ -97,7 +96,7 @@ def train_sae(
     _check_log(log, out)
     clock = _Clock(checkpoint_seconds, progress)
     source = _source(store, hook, target, tokens, harvesting, clock)
-    with locked(out, source.processes):
+    with source.processes.locked(out):
         run = TrainingRun(source, config, None if out is None else Path(out), log, resume)
         return _train(source, [run], clock)[0]
 
@@ -127,7 +126,7 @@ def train_sweep(
     source = _source(store, hook, target, tokens, harvesting, clock)
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
     logs = [_numbered(log, i) for i in range(len(configs))]
-    with locked(out, source.processes):
+    with source.processes.locked(out):
         each = zip(configs, folders, logs, strict=True)
         runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
         return _train(source, runs, clock)

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics, ActivationStore, JoinedStore
-from interp.activations.row_statistics import limited, within
+from interp.activations.row_statistics import within
 from interp.sae.architectures import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
 from interp.sae.rules import Rule
@@ -124,7 +124,7 @@ class Source:
         if len({*hooks, *targets}) < len(hooks + targets):
             raise ValueError(f"a hook is named twice: {', '.join(hooks + targets)}. An autoencoder needs no target")
         self.store, self.hooks, self.processes = store, hooks + targets, processes
-        known = [limited(store, name) for name in self.hooks]
+        known = [store.limited(name) for name in self.hooks]
         about = [each.statistics for each in known]
         masks = tuple(each.mask for each in known)
         n = len(hooks)

@@ -71,7 +71,7 @@ def read_any_json(file: str | Path, remedy: str) -> Any:
     """Raises ValueError, with the remedy, for a file that is no JSON."""
     try:
         return json.loads(Path(file).read_bytes())
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
 
 
@@ -182,16 +182,9 @@ def _plain(value: Any) -> Any:
 
 
 def _own(temporary: Path) -> int:
-    """Create or take over a temporary file, which may be a link that somebody else put there or a killed process's
-    rest, and hold it against other processes: its open descriptor."""
+    """Create or take over a temporary file, such as a killed process left, and hold it: its open descriptor."""
     while True:
-        try:
-            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except OSError:
-            if not temporary.is_symlink():
-                raise
-            temporary.unlink()
-            continue
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -199,13 +192,10 @@ def _own(temporary: Path) -> int:
             raise ValueError(f"another process is writing {temporary.with_suffix('')}: let it end first") from None
         except OSError:
             pass  # a file system without locks
-        mine = os.fstat(handle)
-        if mine.st_nlink == 1 and temporary.exists() and os.path.samestat(mine, os.lstat(temporary)):
+        if temporary.exists() and os.path.samestat(os.fstat(handle), os.lstat(temporary)):
             os.truncate(handle, 0)
             return handle
-        os.close(handle)
-        if mine.st_nlink > 1:
-            temporary.unlink(missing_ok=True)
+        os.close(handle)  # who wrote it has just given it its name
 
 
 def _dtype(dtype: Any) -> str:

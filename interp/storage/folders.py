@@ -1,6 +1,6 @@
 """A folder that is written: one process holds it, and a manifest says what it holds when it is finished.
 
-    with locked(folder): …                           # whoever writes to a folder holds it; a second one is told who
+    with locked(folder): …                           # whoever writes to a folder holds it; a second one is refused
     write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
 
@@ -16,14 +16,11 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from interp.storage.files import as_json, digest_file, digest_json, read_json, write_json
-
-if TYPE_CHECKING:
-    from interp.storage.processes import Processes
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +31,22 @@ _verified: set[tuple[str, int, int, int]] = set()
 
 
 @contextmanager
-def locked(folder: str | Path | None, team: "Processes | None" = None) -> Iterator[None]:
-    """Hold the folder, which is made where it is not there and removed if the block leaves it empty. None: nothing is
-    held. Of processes that work together the first holds it.
+def locked(folder: str | Path) -> Iterator[None]:
+    """Hold the folder, which is made where it is not there and removed if the block leaves it empty.
 
-    Raises ValueError, with the number and command of the other process, while it is held.
+    Raises ValueError while another process holds it.
     """
-    with ExitStack() as stack:
-        if folder is not None and team is None:
-            stack.enter_context(_held(Path(folder)))
-        elif folder is not None and team is not None:
-            team.all_do(lambda: stack.enter_context(_held(Path(folder))) if team.is_first else None)
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _take(handle, folder)
         yield
+    finally:
+        if made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        os.close(handle)
 
 
 def check_free(folder: str | Path) -> None:
@@ -110,41 +111,14 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     return all(file.is_file() and file.stat().st_size == size for file, size in places.items())
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        _take(handle, folder)
-        yield
-    finally:
-        if made and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        os.close(handle)
-
-
 def _take(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        busy = f"{folder} is in use by {_holder(os.fstat(handle).st_ino)}"
+        busy = f"{folder} is in use by another process"
         raise ValueError(f"{busy}: wait until it has ended, or choose another folder") from None
     except OSError as error:
         log.warning("%s cannot be locked (%s): see that no other process writes to it", folder, error.strerror)
-
-
-def _holder(inode: int) -> str:
-    """As Linux tells it."""
-    locks = Path("/proc/locks")
-    for line in locks.read_text().splitlines() if locks.is_file() else ():
-        fields = line.split()
-        if "FLOCK" in fields and fields[-3].endswith(f":{inode}"):
-            pid = fields[-4]
-            command = Path("/proc", pid, "cmdline")
-            said = command.read_bytes().replace(b"\0", b" ").decode(errors="replace") if command.exists() else ""
-            return f"process {pid}" + (f" ({said.strip()})" if said.strip() else "")
-    return "another process"
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

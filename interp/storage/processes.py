@@ -20,18 +20,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
+
+from interp.storage.folders import locked
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -96,6 +99,14 @@ class Processes:
             value = kind == "ValueError"
             raise ValueError(text) if value else RuntimeError(f"process {rank} of {self.count}: {kind}: {text}")
         return result
+
+    @contextmanager
+    def locked(self, folder: str | Path | None) -> Iterator[None]:
+        """The first process holds the folder for all (`folders.locked`). None: nothing is held."""
+        with ExitStack() as stack:
+            if folder is not None:
+                self.all_do(lambda: stack.enter_context(locked(folder)) if self.is_first else None)
+            yield
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:

@@ -1,0 +1,51 @@
+"""What belongs to a scan: tables that were made of its features, and the activations that it was made of.
+
+A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. What has
+none, as a CSV file, is told by its latents, and by how often they fire.
+"""
+
+import pandas as pd
+import torch
+
+from interp.activations import ActivationStore
+from interp.features.feature_store import FeatureStore
+from interp.storage.files import read_json
+
+_TELLING = ("dictionary", "codes", "tokens")
+
+
+def scanned(features: FeatureStore) -> dict[str, str]:
+    """Digests of all that went into the scan."""
+    return read_json(features.path / "scan.json", "scan again")
+
+
+def identity(features: FeatureStore) -> dict[str, str]:
+    """The digests by which a table of features knows them again."""
+    return {name: value for name, value in scanned(features).items() if name in _TELLING}
+
+
+def check_table(
+    features: FeatureStore, table: pd.DataFrame, name: str, remedy: str = "`interp rank` makes theirs"
+) -> None:
+    """Raises ValueError for a table of latents that was made of other features; `name` is what the error calls it."""
+    there = table.attrs.get("features", here) if (here := identity(features)) else {}
+    differs = [f"other {key}" for key in {**here, **there} if here.get(key) != there.get(key)]
+    latents = table["latent"].to_numpy()
+    if not differs and len(latents) and latents.max() >= features.d_sae:
+        differs = [f"latent {latents.max()}, which is not in 0..{features.d_sae - 1}"]
+    if not differs and "n_active" in table:
+        own = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
+        said = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
+        if (unlike := own != said).any():
+            at = unlike.argmax()
+            differs = [f"another latent {latents[at]}: it fires {said[at]:.0f} times there, {own[at]:.0f} here"]
+    if differs:
+        raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
+
+
+def check_scan_of(features: FeatureStore, store: ActivationStore, hook: str | None = None) -> None:
+    """Raises ValueError for a scan of other tokens than the store holds, or of another hook."""
+    if store.tokens is None or not torch.equal(features.tokens, store.tokens):
+        raise ValueError(f"{features.path} is a scan of other tokens than {store.path} holds: scan that store")
+    if hook is not None and features.meta.get("hook_name") not in ("", None, hook):
+        raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")

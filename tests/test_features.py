@@ -553,16 +553,6 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     assert [feature.latent for feature in store] == [0, 1] and len(store) == 2
 
 
-def test_a_table_that_an_older_scan_lacks_is_named(features, tmp_path):
-    shutil.copytree(features.path, tmp_path / "old")
-    for name in ("offsets.parquet", "manifest.json"):  # which earlier versions did not write
-        (tmp_path / "old" / name).unlink()
-    old = FeatureStore.open(tmp_path / "old")
-    assert old.sql("select count(*) as n from features").n[0] == D_SAE
-    with pytest.raises(ValueError, match="has no table 'offsets': an earlier version scanned it; scan it again"):
-        old.table("offsets")
-
-
 def test_store_gives_back_what_went_in(features, tokens, sae, z):
     opened = FeatureStore.open(features.path)
     assert torch.equal(opened.tokens, tokens) and torch.equal(opened.W_dec, sae.W_dec)

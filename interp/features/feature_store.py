@@ -168,10 +168,7 @@ class FeatureStore:
         """One table as pandas; list columns hold arrays."""
         if name not in SCHEMAS:
             raise ValueError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
-        file = self.path / f"{name}.parquet"
-        if not file.exists():
-            raise ValueError(f"{self.path} has no table {name!r}: an earlier version scanned it; scan it again")
-        return pd.read_parquet(file)
+        return pd.read_parquet(self.path / f"{name}.parquet")
 
     def sql(self, query: str) -> pd.DataFrame:
         """The answer of DuckDB, to which every table is a view, and in a run that of its stage `effects`. The query
@@ -181,8 +178,7 @@ class FeatureStore:
 
         with duckdb.connect(config={"enable_external_access": "false"}) as connection:
             for name in SCHEMAS:
-                if (self.path / f"{name}.parquet").exists():
-                    connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
+                connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
             if (of_run := self.path.parent / "effects" / "effects.parquet").exists():
                 connection.register("effects", pyarrow.dataset.dataset(of_run))
             try:

@@ -67,7 +67,7 @@ def write_manifest(folder: Path, content: dict[str, Any], names: Sequence[str] |
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """None where there is none. Raises ValueError for one that is not as it was written, or of an earlier version."""
+    """None where there is none. Raises ValueError for one that is not as it was written."""
     file = folder / MANIFEST
     if not file.is_file():
         return None
@@ -75,7 +75,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     own = {name: value for name, value in manifest.items() if name != "sha256"}
     is_store = "sha256" not in manifest and "format" in manifest  # whose opening looks at each entry
     if not is_store and manifest.get("sha256") != digest_json(own):
-        raise ValueError(f"{file} is altered, or of an earlier version: {_remedy(folder)}")
+        raise ValueError(f"{file} is altered: {_remedy(folder)}")
     return manifest
 
 

@@ -116,6 +116,10 @@ def write_api(out: Path) -> None:
             setattr(module, name, getattr(module, name))  # a name that is loaded when it is first used
     pdoc.render.configure(docformat="markdown", show_source=False, search=True)
     pdoc.pdoc(*names, output_directory=out)
+    for page in out.rglob("*.html"):  # a way back to the site's other pages
+        above = "../" * len(page.relative_to(out).parts)
+        link = f'<nav class="pdoc"><p><a href="{above}index.html">Overview, notebooks and results</a></p>'
+        page.write_text(page.read_text(encoding="utf-8").replace('<nav class="pdoc">', link, 1), encoding="utf-8")
 
 
 def write_notebook(source: Path, run: Path, out: Path) -> None:

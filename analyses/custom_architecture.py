@@ -127,14 +127,14 @@ def step_times(sizes: Sizes) -> dict[str, float]:
         "topk": ours(TopKConfig(**shared, k=size.k, k_start=size.k, device="cpu"), data, size.k),
         "group_lasso": ours(GroupLassoConfig(**shared, device="cpu"), data, size.k),
     }
-    taken: dict[str, list[float]] = {name: [] for name in entries}
+    seconds: dict[str, list[float]] = {name: [] for name in entries}
     l0: dict[str, float] = {}
     for i in range(sizes.rounds + 2):
         for name, entry in entries.items():
             start = time.perf_counter()
             l0[f"l0_{name}"] = entry.step(i).l0
-            taken[name].append(time.perf_counter() - start)
-    ms = {f"ms_{name}": statistics.median(times[2:]) * 1e3 for name, times in taken.items()}
+            seconds[name].append(time.perf_counter() - start)
+    ms = {f"ms_{name}": statistics.median(times[2:]) * 1e3 for name, times in seconds.items()}
     return {**ms, "ratio": ms["ms_group_lasso"] / ms["ms_topk"], **l0}
 
 
@@ -144,8 +144,8 @@ def sweep(store: ActivationStore, sizes: Sizes, folder: Path) -> list[dict[str, 
     configs = [config_of(sizes), config_of(sizes, penalty=0.8), topk]
     train_sae(store, HOOK, configs, folder / "sweep")
     train_sae(store, HOOK, configs[0], folder / "alone")
-    found = [json.loads((folder / "sweep" / str(i) / "results.json").read_text()) for i in range(len(configs))]
-    rows = [{name: each[name] for name in ("fvu", "l0", "dead")} for each in found]
+    results = [json.loads((folder / "sweep" / str(i) / "results.json").read_text()) for i in range(len(configs))]
+    rows = [{name: result[name] for name in ("fvu", "l0", "dead")} for result in results]
     for row, config in zip(rows, configs, strict=True):
         row |= {"architecture": config.architecture, "penalty": getattr(config, "penalty", None)}
     rows[0]["as_alone"] = same_bytes(folder / "sweep" / "0", folder / "alone")
@@ -154,8 +154,8 @@ def sweep(store: ActivationStore, sizes: Sizes, folder: Path) -> list[dict[str, 
 
 def killed(store: ActivationStore, sizes: Sizes, folder: Path) -> dict[str, Any]:
     """A process that kills itself in the middle of training; this one goes on, to the bytes of an uninterrupted run."""
-    given = f"{str(store.path)!r}, {str(folder / 'cut')!r}, {'QUICK' if sizes == QUICK else 'FULL'}"
-    code = f"from analyses.custom_architecture import *; train_until_killed({given}, {torch.get_num_threads()})"
+    arguments = f"{str(store.path)!r}, {str(folder / 'cut')!r}, {'QUICK' if sizes == QUICK else 'FULL'}"
+    code = f"from analyses.custom_architecture import *; train_until_killed({arguments}, {torch.get_num_threads()})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     if done.returncode != -signal.SIGKILL:
         raise RuntimeError(f"the process was to be killed, but ended with {done.returncode}: {done.stderr}")

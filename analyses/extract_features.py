@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> Path:
 
 def read_text(options: argparse.Namespace) -> tuple[Tokenizer, LabelledTokens, LabelledTokens]:
     """A tokenizer for the text, and its tokens to train and to validate on."""
-    own = dict(source="files", paths=tuple(options.text)) if options.text else dict(source="mixture")
-    corpus = CorpusConfig(characters=options.characters, **own)
+    source = "files" if options.text else "mixture"
+    corpus = CorpusConfig(source=source, paths=tuple(options.text or ()), characters=options.characters)
     split = split_documents(load_documents(corpus), corpus.val_fraction, corpus.seed)
     tokenizer = Tokenizer.train_bpe((document.text for document in split.train), options.vocab_size)
     train = tokenize(split.train, tokenizer, options.context, deduplicate=False)

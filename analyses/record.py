@@ -48,7 +48,7 @@ class Interval(NamedTuple):
         return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
 
     def percent(self) -> str:
-        """Of a share, whose interval ends at 0 and 1."""
+        """Write a share in percent; its interval ends at 0 and 1."""
         return f"{self.mean:.1%} ({max(self.low, 0):.1%} to {min(self.high, 1):.1%})"
 
 
@@ -72,7 +72,7 @@ class Claim:
     found: str
     """The numbers by which, as a reader is told them; intervals are 95 %."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
-    """The same for machines: name → number, list over the seeds, or `Interval`."""
+    """What `found` says, for machines: name → number, list over the seeds, or `Interval`."""
 
 
 class Record:
@@ -89,8 +89,8 @@ class Record:
         file = self.out / "pieces" / f"{name}.safetensors"
         if (kept := self._read(file)) is None:
             begin = time.monotonic()
-            made = make()
-            self._write(file, made, time.monotonic() - begin)
+            piece = make()
+            self._write(file, piece, time.monotonic() - begin)
             self.say(f"{name} in {time.monotonic() - begin:.0f} s")
             kept = self._read(file)
             assert kept is not None
@@ -134,12 +134,12 @@ class Record:
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}): delete it, and it is made again") from error
 
-    def _write(self, file: Path, made: Mapping[str, Any], seconds: float) -> None:
-        made = {
-            key: value.numpy(force=True) if isinstance(value, torch.Tensor) else value for key, value in made.items()
+    def _write(self, file: Path, piece: Mapping[str, Any], seconds: float) -> None:
+        piece = {
+            key: value.numpy(force=True) if isinstance(value, torch.Tensor) else value for key, value in piece.items()
         }
-        arrays = {key: np.ascontiguousarray(value) for key, value in made.items() if isinstance(value, np.ndarray)}
-        values = {key: value for key, value in made.items() if key not in arrays}
+        arrays = {key: np.ascontiguousarray(value) for key, value in piece.items() if isinstance(value, np.ndarray)}
+        values = {key: value for key, value in piece.items() if key not in arrays}
         facts = {"setting": self.setting, "values": plain(values), "time": {"seconds": seconds}}
         with atomic(file) as temporary:
             save_file(arrays, temporary, {"facts": json.dumps(facts)})

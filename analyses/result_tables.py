@@ -58,8 +58,8 @@ def share_row(item: tuple[str, Results]) -> list[Any]:
 
 def quality_beside_nulls(stages: Results) -> str:
     shares = ("ce_recovered_mean", "dead_share", "faint_share")
-    found = stages["quality"]["results"].items()
-    rows = ([name, row["l0"], row["fvu"], *(f"{row[share]:.1%}" for share in shares)] for name, row in found)
+    quality = stages["quality"]["results"].items()
+    rows = ([name, row["l0"], row["fvu"], *(f"{row[share]:.1%}" for share in shares)] for name, row in quality)
     return table(["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there", "faint"], rows)
 
 
@@ -77,12 +77,12 @@ def in_short(stages: Results) -> str:
 
 def pretrained(stages: Results) -> str:
     store, sae, features = (stages[name]["results"] for name in ("activations", "sae", "features"))
-    about = (
+    sizes = (
         f"{store['rows']:,} rows of {', '.join(store['d'])} ({store['excluded']:,} left out). The dictionary has "
         f"{features['latents']:,} latents, of which {features['dead']:,} never fired on the text; after "
         f"{sae['tokens']:,} tokens of training its FVU was {sae['fvu']:.3f}."
     )
-    return f"{about}\n\n{demo(stages)}"
+    return f"{sizes}\n\n{demo(stages)}"
 
 
 def pretrained_in_short(stages: Results) -> str:
@@ -153,7 +153,7 @@ def memory(results: Results) -> str:
     """Peak memory of each stage, and how much of it is more than that of the shortest text."""
     stages, growth = results["megabytes"], results["growth"]
     millions = list(next(iter(stages.values())))
-    rows = ([stage, *(round(mb) for mb in own.values()), f"{growth[stage]:+.1%}"] for stage, own in stages.items())
+    rows = ([stage, *(round(mb) for mb in peaks.values()), f"{growth[stage]:+.1%}"] for stage, peaks in stages.items())
     return table(["peak MB, million tokens", *millions, "growth"], rows)
 
 
@@ -195,8 +195,8 @@ def spread(pair: Sequence[float] | None) -> str:
 
 
 def scorecard(results: Results) -> str:
-    judged = {name: found for name, found in results.items() if isinstance(found, dict) and "verdict" in found}
-    families = {f"A, {name} left out": found for name, found in results["A by family"].items() if found}
+    judged = {name: part for name, part in results.items() if isinstance(part, dict) and "verdict" in part}
+    families = {f"A, {name} left out": part for name, part in results["A by family"].items() if part}
     columns = ["latents", "AUROC (95 %)", "ECE", "accuracy", "of the sure", "unsure", "best known measure"]
     columns.append("senses exact")
     both = results["A families"]
@@ -238,10 +238,10 @@ LEARNT = {"corpus": "corpus left out", "n": "latents", "called": "called learnt"
 
 
 def verdict_row(item: tuple[str, Results]) -> list[Any]:
-    name, found = item
-    quality = found["verdict"]
-    ours = next(row for row in found["scores"] if row["score"] == "monosemanticity")
-    best = found.get("margin") or {}
+    name, part = item
+    quality = part["verdict"]
+    ours = next(row for row in part["scores"] if row["score"] == "monosemanticity")
+    best = part.get("margin") or {}
     auroc = f"{ours['auroc']:.3f} ({ours['auroc_low']:.3f}–{ours['auroc_high']:.3f})" if ours["auroc"] else None
     over = f"{best['over']}, {ours['auroc'] - best['by']:.3f}" if best else None
     shares = [quality[key] for key in ("ece", "accuracy", "accuracy_sure", "abstained")]

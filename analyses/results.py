@@ -79,15 +79,15 @@ def take_over(section: Section, folder: Path, note: str = "") -> None:
         print(f"{folder} has no results: {section.command} makes them")
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
-    about |= {"note": note} if note else {}
+    source = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
+    source |= {"note": note} if note else {}
     KEPT.mkdir(exist_ok=True)
-    content = {**about, "command": section.command, "results": without_places(results)}
+    content = {**source, "command": section.command, "results": without_places(results)}
     kept_file(section).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def parts_of(folder: Path, file_name: str) -> dict[str, Any]:
-    """What the folders in `folder` hold in a file of that name, by folder."""
+    """Read the file of that name in each folder inside `folder`, by the inner folder's name."""
     return {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob(f"*/{file_name}"))}
 
 
@@ -121,10 +121,10 @@ def page(kept: Mapping[str, Any]) -> str:
     missing = [section for section in SECTIONS if section.folder not in kept]
     for section in SECTIONS:
         if section.folder in kept:
-            about = kept[section.folder]
-            lines += ["", f"## {section.title}", "", section.write(about["results"]), ""]
-            measured = f"{about['date']}, commit {about['commit']}, two cores of {about['machine']}"
-            lines += [f"`{section.command}`, {', '.join([measured, *filter(None, [about.get('note')])])}."]
+            content = kept[section.folder]
+            lines += ["", f"## {section.title}", "", section.write(content["results"]), ""]
+            measured = f"{content['date']}, commit {content['commit']}, two cores of {content['machine']}"
+            lines += [f"`{section.command}`, {', '.join([measured, *filter(None, [content.get('note')])])}."]
     if missing:
         lines += ["", "## Not measured since the last change of layout", ""]
         lines += [f"- {section.title}: `{section.command}`" for section in missing]
@@ -161,7 +161,7 @@ def fill(file: Path, name: str, block: str) -> None:
 
 def filled(text: str, name: str, block: str) -> str:
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}{block}\n{found[2]}", text)
+    return pattern.sub(lambda match: f"{match[1]}{block}\n{match[2]}", text)
 
 
 SECTIONS = (

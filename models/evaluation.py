@@ -1,4 +1,4 @@
-"""What a language model reaches and writes, its loss on tokens and samples of it as text; and what counting reaches.
+"""The loss of a language model on tokens, texts that it writes, and the loss that counting alone reaches.
 
 The corpus's own unigram and bigram cross-entropy, in nats a token, at the places that a language model is measured at,
 each token of a sequence but the first:
@@ -67,15 +67,17 @@ def _loss(model: Transformer | LanguageModel, batch: Int[Tensor, "seq pos"]) -> 
     return torch.nn.functional.cross_entropy(logits, batch[:, 1:].flatten().long())
 
 
-def measured(
+def measure_losses(
     model: Transformer | LanguageModel,
     train_tokens: Int[Tensor, "seq pos"],
     val_tokens: Int[Tensor, "seq pos"],
     val_characters: int | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """The model's loss on the validation tokens beside that of counting on the training tokens, and its size. options:
-    of `evaluate_loss`."""
+    """The model's loss on the validation tokens beside that of counting on the training tokens, and its size.
+
+    Losses are in nats a token. `options` go to `evaluate_loss`.
+    """
     loss = evaluate_loss(model, val_tokens, **options)
     return {
         "val_loss": loss,
@@ -86,7 +88,7 @@ def measured(
     }
 
 
-def samples(model: Transformer, tokenizer: TextTokenizer, config: TrainingConfig) -> list[dict[str, Any]]:
+def sample_texts(model: Transformer, tokenizer: TextTokenizer, config: TrainingConfig) -> list[dict[str, Any]]:
     start = torch.full((config.n_samples, 1), tokenizer.bos_id, device=model.W_E.device)
     rows = model.generate(start, SAMPLE_TOKENS, temperature=0.8, seed=config.seed)
     return [{"text": decoded(tokenizer, row), "temperature": 0.8, "seed": config.seed} for row in rows]
@@ -135,8 +137,8 @@ class _Bigrams:
     def cross_entropy(self, pairs: np.ndarray, unigram: _Unigram, discount: float, weight: float) -> float:
         first, second = pairs.T
         key = first * self.d_vocab + second
-        place = np.searchsorted(self.keys, key).clip(max=len(self.keys) - 1)
-        count = np.where(self.keys[place] == key, self.counts[place], 0)
+        nearest = np.searchsorted(self.keys, key).clip(max=len(self.keys) - 1)
+        count = np.where(self.keys[nearest] == key, self.counts[nearest], 0)
         context, prior = self.context[first], unigram.p[second]
         backed_off = np.maximum(count - discount, 0) + (weight + discount * self.followers[first]) * prior
         p = np.where(context > 0, backed_off / np.maximum(context + weight, 1e-9), prior)

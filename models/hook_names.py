@@ -1,6 +1,6 @@
-"""TransformerLens's names for the places of any Hugging Face causal language model, found by looking, not by class.
+"""TransformerLens's names for the hooks of any Hugging Face causal language model, found by looking, not by class.
 
-In:  a model. Out: {name: (module, "output" | "input")}, the place that a name stands for.
+In:  a model. Out: {name: (module, "output" | "input")}, the side of a module that a name stands for.
 
 One forward pass of a few tokens records what goes into and comes out of each module. With x the input of a block and y
 its output, a name is given only where the numbers bear it out to the bit:
@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-Place = tuple[nn.Module, Literal["output", "input"]]
+ModuleSide = tuple[nn.Module, Literal["output", "input"]]
 """A module and which side of it."""
 
 
@@ -67,21 +67,24 @@ def trace(model: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Trace:
     return seen
 
 
-def find_places(model: nn.Module, n_layers: int, unembedding: nn.Module | None, seen: Trace) -> dict[str, Place]:
-    """See above. `seen`: of a forward pass of the model. Empty where its blocks are not to be found."""
+def find_hooks(model: nn.Module, n_layers: int, unembedding: nn.Module | None, seen: Trace) -> dict[str, ModuleSide]:
+    """Name the hooks of a model by the rules above. `seen` is the trace of a forward pass of it.
+
+    Empty where its blocks are not to be found.
+    """
     blocks = _blocks(model, n_layers, seen)
     if not blocks:
         return {}
-    places: dict[str, Place] = dict(_embedding(model, blocks, seen))
+    hooks: dict[str, ModuleSide] = dict(_embedding(model, blocks, seen))
     for n, block in enumerate(blocks):
-        places |= {f"blocks.{n}.{name}": place for name, place in _of_block(block, seen).items()}
+        hooks |= {f"blocks.{n}.{name}": side for name, side in _of_block(block, seen).items()}
     if unembedding is not None:
         inside = {module for block in blocks for module in block.modules()}
         for module in (module for module in model.modules() if module not in inside and _has_no_matrix(module)):
             if seen.equal(module, seen.into[unembedding]) and seen.reads(module, seen.out[blocks[-1]]):
-                places["final_norm"] = module, "output"
+                hooks["final_norm"] = module, "output"
                 break
-    return places
+    return hooks
 
 
 def _has_no_matrix(module: nn.Module) -> bool:
@@ -100,7 +103,7 @@ def _keeps_shape(module: nn.Module, seen: Trace) -> bool:
     return module in seen.into and module in seen.out and seen.into[module].shape == seen.out[module].shape
 
 
-def _embedding(model: nn.Module, blocks: Sequence[nn.Module], seen: Trace) -> Iterator[tuple[str, Place]]:
+def _embedding(model: nn.Module, blocks: Sequence[nn.Module], seen: Trace) -> Iterator[tuple[str, ModuleSide]]:
     start = seen.into[blocks[0]]
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding) and module in seen.out]
     for module in embeddings[:1]:
@@ -110,30 +113,30 @@ def _embedding(model: nn.Module, blocks: Sequence[nn.Module], seen: Trace) -> It
             yield "hook_embed", (module, "output")
 
 
-def _of_block(block: nn.Module, seen: Trace) -> dict[str, Place]:
+def _of_block(block: nn.Module, seen: Trace) -> dict[str, ModuleSide]:
     x, y = seen.into[block], seen.out[block]
     parts = {
         name: part for name, part in block.named_children() if part in seen.out and seen.out[part].shape == x.shape
     }
     writers = sorted(parts, key=lambda name: _last_matrix(parts[name], seen) is None)  # before norms and dropouts
     attention, others = ([parts[name] for name in writers if ("att" in name.lower()) == side] for side in (True, False))
-    places: dict[str, Place] = {"hook_resid_pre": (block, "input"), "hook_resid_post": (block, "output")}
+    hooks: dict[str, ModuleSide] = {"hook_resid_pre": (block, "input"), "hook_resid_post": (block, "output")}
     for a, m in product(attention, others):
         if _adds_up(x, seen.out[a], seen.out[m], y):
-            places |= {"hook_attn_out": (a, "output"), "hook_mlp_out": (m, "output")}
+            hooks |= {"hook_attn_out": (a, "output"), "hook_mlp_out": (m, "output")}
             mid = next((part for part in block.children() if seen.reads(part, x + seen.out[a])), None)
             if mid is not None:
-                places["hook_resid_mid"] = mid, "input"
+                hooks["hook_resid_mid"] = mid, "input"
             break
     for name, candidates in (("attn.hook_z", attention), ("mlp.hook_post", others)):
         matrix = _last_matrix(candidates[0], seen) if attention and candidates else None  # no state space's mixer
         if matrix is not None and seen.into[matrix].ndim == 3:
-            places[name] = matrix, "input"
-    return places
+            hooks[name] = matrix, "input"
+    return hooks
 
 
 def _last_matrix(module: nn.Module, seen: Trace) -> nn.Module | None:
-    """The linear map in the module whose output is the module's own."""
+    """Find the linear map in the module that puts out what the module puts out."""
     for part in reversed(list(module.modules())):
         weight = getattr(part, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 2 and part in seen.into and seen.equal(part, seen.out[module]):

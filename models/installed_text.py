@@ -36,7 +36,7 @@ _MIN_DESCRIPTION = 500  # characters; shorter ones say only where to read on
 
 @text_source()
 def shakespeare(rng: Random, size: int) -> Iterator[Document]:
-    """Shakespeare's 38 plays, cut into pieces in an order drawn from `rng`.
+    """Shakespeare's 38 plays. The pieces are in an order drawn from `rng`.
 
     Markdown's line-end spaces and backslashes are dropped; `#`, `**` and `_` stay, outside the labels of the names
     and directions that they enclose. Raises ValueError where there are no plays.
@@ -63,7 +63,7 @@ def play_files() -> list[importlib.metadata.PackagePath]:
 
 @text_source()
 def python(rng: Random, size: int) -> Iterator[Document]:
-    """The heads of the standard library's modules, in an order drawn from `rng`.
+    """The heads of the standard library's modules. They are in an order drawn from `rng`.
 
     A module that `tokenize` refuses is skipped.
     """
@@ -84,7 +84,7 @@ def python(rng: Random, size: int) -> Iterator[Document]:
 
 @text_source()
 def packages(rng: Random, size: int) -> Iterator[Document]:
-    """Descriptions and documentation of the installed packages, each text once, in an order drawn from `rng`."""
+    """Descriptions and documentation of the installed packages. Each text comes once, in an order drawn from `rng`."""
     texts: dict[str, str] = {}
     for package in sorted(importlib.metadata.distributions(), key=lambda each: each.name):
         written: Any = package.metadata  # an email message, whose payload is the description

@@ -1,4 +1,4 @@
-"""A language model from elsewhere, as our own is: tokens in, logits out, with its tokenizer and named hooks.
+"""A language model from elsewhere with the interface of our own: tokens in, logits out, a tokenizer, named hooks.
 
 `models.load_model` makes it. Hooks have the names of TransformerLens where the model bears them out
 (`models.hook_names`), and those of its own submodules; a name with `.input` behind it means what goes into a submodule.
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.hook_names import Place, find_places, trace
+from models.hook_names import ModuleSide, find_hooks, trace
 
 _PROBE = 3
 """Tokens of the forward pass in which hooks are looked for."""
@@ -21,7 +21,7 @@ _PROBE = 3
 class LanguageModel(nn.Module):
     """`inner` is a Hugging Face causal language model, or one of TransformerLens; its `state_dict` is this one's."""
 
-    hook_dict: Mapping[str, Place | nn.Module]
+    hook_dict: Mapping[str, ModuleSide | nn.Module]
     """What a hook may be called: TransformerLens's names first, then those of all submodules."""
 
     def __init__(self, inner: Any, tokenizer: Any = None, *, name: str = ""):
@@ -50,10 +50,10 @@ class LanguageModel(nn.Module):
         ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _PROBE)]], device=next(inner.parameters()).device)
         seen = trace(self.eval(), ids)
         self.train(was_training)
-        places = find_places(inner, self.n_layers, inner.get_output_embeddings(), seen)
+        hooks = find_hooks(inner, self.n_layers, inner.get_output_embeddings(), seen)
         named = {name: module for name, module in inner.named_modules() if name}
-        self.hook_dict = {**places, **layer_aliases(self.n_layers, places), **named}
-        self._useful = [*places] + [
+        self.hook_dict = {**hooks, **layer_aliases(self.n_layers, hooks), **named}
+        self._useful = [*hooks] + [
             name for name, module in named.items() if module in seen.out and seen.out[module].shape[:2] == ids.shape
         ]
 
@@ -62,17 +62,17 @@ class LanguageModel(nn.Module):
         return output if isinstance(output, Tensor) else output.logits
 
     def hooks(self) -> list[str]:
-        """The hooks that put out one vector a token, TransformerLens's names first."""
+        """List the hooks that put out one vector a token, TransformerLens's names first."""
         return list(self._useful)
 
     @property
     def reads_on(self) -> nn.Module:
-        """What goes on from the keys and values that it kept of the tokens before, where the library's models can."""
+        """The module that can continue a text from the keys and values that it kept of the tokens before."""
         return self.inner
 
     @property
     def blocks(self) -> Any:
-        """Of a model of TransformerLens, with its names of weights."""
+        """The blocks of a TransformerLens model, with its names of weights; other models have none."""
         return self.inner.blocks
 
     @property
@@ -80,8 +80,8 @@ class LanguageModel(nn.Module):
         """What is between the last block and the unembedding; None if that is no one module."""
         if self._is_lens:
             return getattr(self.inner, "ln_final", None)
-        place: Any = self.hook_dict.get("final_norm")
-        return place and place[0]
+        side: Any = self.hook_dict.get("final_norm")
+        return side and side[0]
 
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab"] | None:
@@ -101,7 +101,7 @@ class LanguageModel(nn.Module):
         return tuple(sorted({i for each in lists for i in each if isinstance(i, int) and 0 <= i < self.d_vocab}))
 
     def save(self, folder: str | Path) -> None:
-        """As Hugging Face writes a model, with the tokenizer, for `load_model` to read: seconds, where GGUF takes many.
+        """Write the model and its tokenizer as Hugging Face does, for `load_model` to read.
 
         Raises ValueError for a model of TransformerLens."""
         if self._is_lens:
@@ -111,7 +111,7 @@ class LanguageModel(nn.Module):
             self.tokenizer.save(folder)
 
     def untrained(self, seed: int = 0) -> "LanguageModel | None":
-        """The same architecture with weights as they are drawn before training; None where the library draws none."""
+        """A model of this architecture with weights as they are drawn before training; None for TransformerLens's."""
         if self._is_lens:
             return None
         from transformers import AutoModelForCausalLM

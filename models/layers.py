@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 EPS = 1e-5
-"""Of every LayerNorm."""
+"""The number added to the variance in every LayerNorm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class TransformerConfig:
     n_ctx: int = 128
     act_fn: Literal["gelu", "relu"] = "gelu"
     seed: int = 0
-    """Of the initial weights."""
+    """The seed of the initial weights."""
 
     ACTIVATIONS: ClassVar[Mapping[str, Any]] = {"gelu": F.gelu, "relu": F.relu}
 
@@ -202,7 +202,7 @@ class Unembed(nn.Module):
 
 
 def hooked(*points: nn.Module) -> bool:
-    """Whether anyone looks: TransformerLens's hooks and plain `register_forward_hook` alike."""
+    """Whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(point, kind) for point in points for kind in kinds)
 

@@ -38,7 +38,7 @@ def load_model(
     revision: str | None = None,
     tokenizer: Any = None,
 ) -> LanguageModel | Transformer:
-    """A model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
+    """Load a model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
 
     dtype "auto": as it is stored. revision: of a model that Hugging Face's hub has. tokenizer: in place of the source's
     own; for a model object there is no other.
@@ -68,8 +68,11 @@ def smollm2_file() -> Path:
 
 
 def to_hooked_transformer(model: Transformer, tokenizer: Any = None) -> "HookedTransformer":
-    """The same function as a `HookedTransformer`. LayerNorms stay as they are (nothing is folded or centred), so
-    activations at every hook agree too. `tokenizer` may be ours or a `transformers` one."""
+    """Make a `HookedTransformer` that computes the same function.
+
+    LayerNorms stay as they are (nothing is folded or centred), so that activations at every hook agree too. `tokenizer`
+    may be ours or a `transformers` one.
+    """
     from transformer_lens import HookedTransformer
 
     if hasattr(tokenizer, "to_transformers"):

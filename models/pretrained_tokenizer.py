@@ -115,7 +115,7 @@ class PretrainedTokenizer:
     def load(
         cls, source: str | Path, *, revision: str | None = None, d_vocab: int | None = None
     ) -> "PretrainedTokenizer":
-        """Of a folder, a GGUF file, or a name that Hugging Face knows.
+        """Load the tokenizer of a folder, of a GGUF file, or of a name that Hugging Face knows.
 
         Raises ValueError or OSError, naming it, where there is no fast tokenizer."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -131,10 +131,10 @@ class PretrainedTokenizer:
         except Exception as error:  # whatever a damaged file makes the library raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ValueError(f"{place} has no tokenizer that can be read ({reason}): {REMEDY}") from None
-        found = cls(inner, d_vocab=d_vocab)
-        if set(found._pieces) <= set(found.special_ids):  # the library's answer where the files are missing
+        tokenizer = cls(inner, d_vocab=d_vocab)
+        if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's answer where the files are missing
             raise ValueError(f"{place} has no tokenizer that can be read (it has no words): {REMEDY}")
-        return found
+        return tokenizer
 
 
 def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
@@ -153,5 +153,5 @@ def vocab_strings(tokenizer: Any) -> list[str]:
 
 def _rising(offsets: list[tuple[int, int]]) -> Int[np.ndarray, "token 2"]:
     """Starts and ends that never fall: an inserted token, which covers nothing, stands where the one before it ends."""
-    found = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-    return np.maximum.accumulate(found, axis=0)
+    ranges = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    return np.maximum.accumulate(ranges, axis=0)

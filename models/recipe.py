@@ -46,7 +46,7 @@ class TrainingConfig:
     """Fraction of the steps in which the learning rate rises to `lr`; then a cosine takes it to `FINAL_LR` · `lr`."""
     weight_decay: float = 0.1
     precision: Precision = "auto"
-    """Of the matmuls. "auto": bfloat16 where the hardware multiplies it, float32 elsewhere."""
+    """The number format of the matmuls. "auto": bfloat16 where the hardware multiplies it, float32 elsewhere."""
     val_every: int = 200
     """Steps between two points of the validation curve."""
     snapshot_steps: tuple[int, ...] = ()

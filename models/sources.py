@@ -10,6 +10,7 @@ A configuration names one ([corpus] source, [model] source); checks, messages, t
 the registration. Text: `models.installed_text`, `models.generated`, `models.own_text`. Models: `models.pretrained`.
 """
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -73,11 +74,17 @@ def model_source(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 def source_help(sources: Mapping[str, TextSource] | Mapping[str, ModelSource]) -> str:
-    """Lines for the help of a command: each source's name and what it gives, those that give the same on one line."""
+    """Lines for the help of a command: each source's name and what it gives, those that give the same together."""
     names: dict[str, list[str]] = {}
     for name, source in sources.items():
         names.setdefault(source.help, []).append(name)
-    return "\n".join(f"  {', '.join(several):16s} {help}" for help, several in names.items())
+    lines = []
+    for help, several in names.items():
+        if len(several) == 1:
+            lines.append(f"  {several[0]:16s} {help}")
+        else:
+            lines += textwrap.wrap(f"{', '.join(several)}: {help}", 100, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)
 
 
 def _first_sentence(function: Callable[..., Any]) -> str:

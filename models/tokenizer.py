@@ -142,7 +142,7 @@ class Tokenizer:
             raise ValueError(f"{file}: {error}") from None
 
     def to_transformers(self) -> "PreTrainedTokenizerFast":
-        """The same tokenizer for `transformers`; `<|bos|>` begins, ends and pads, as in GPT-2."""
+        """Make the same tokenizer for `transformers`; `<|bos|>` begins, ends and pads, as in GPT-2."""
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast(

@@ -48,17 +48,17 @@ def tokenize(
     documents = _documents(texts, deduplicate)
     names = _label_names(documents, labels)
     ids, bits, characters, lengths = _encoded(documents, tokenizer, _opening(tokenizer, bos), names, progress)
-    place, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
-    if not place.size:
+    token, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
+    if not token.size:
         raise ValueError(f"the text gives {len(ids)} tokens, less than one context: give more, or lower n_ctx={n_ctx}")
-    is_text, padding = place >= 0, np.int32(0 if pack else _pad_id(tokenizer))
+    is_text, padding = token >= 0, np.int32(0 if pack else _pad_id(tokenizer))
     return LabelledTokens(
-        tokens=torch.from_numpy(np.where(is_text, ids[place], padding)),
+        tokens=torch.from_numpy(np.where(is_text, ids[token], padding)),
         label_names=tuple(names),
-        label_bits=torch.from_numpy(np.where(is_text, bits[place], 0)),
+        label_bits=torch.from_numpy(np.where(is_text, bits[token], 0)),
         document_ids=torch.from_numpy(document),
         document_names=tuple(d.name for d in documents),
-        row_characters=torch.from_numpy(np.where(is_text, characters[place], 0).sum(1)),
+        row_characters=torch.from_numpy(np.where(is_text, characters[token], 0).sum(1)),
         tokenizer=tokenizer.digest,
     )
 
@@ -99,15 +99,15 @@ def _opening(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> lis
 
 
 def _pad_id(tokenizer: Tokenizer | PretrainedTokenizer) -> int:
-    found = next((i for i in (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) if i is not None), None)
-    if found is None:
+    padding = next((i for i in (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) if i is not None), None)
+    if padding is None:
         raise ValueError("pack=False needs a tokenizer with a padding, an end or a beginning token: say pack=True")
-    return found
+    return padding
 
 
 class _Rows(NamedTuple):
-    place: Int[np.ndarray, "seq pos"]
-    """Of the token among those of all documents in a row; -1: none."""
+    token_index: Int[np.ndarray, "seq pos"]
+    """The index of each token among those of all documents, one after the other; -1 where there is none."""
     document: Int[np.ndarray, "seq pos"]
 
 
@@ -120,10 +120,10 @@ def _packed(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
 def _padded(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
     """A row for each document that has a token."""
     positions = np.arange(n_ctx)
-    there = lengths > 0
-    starts = (np.cumsum(lengths) - lengths)[there, None]
-    is_text = positions < lengths[there, None]
-    document = np.flatnonzero(there).astype(np.int32)[:, None]
+    has_tokens = lengths > 0
+    starts = (np.cumsum(lengths) - lengths)[has_tokens, None]
+    is_text = positions < lengths[has_tokens, None]
+    document = np.flatnonzero(has_tokens).astype(np.int32)[:, None]
     return _Rows(np.where(is_text, starts + positions, -1), np.where(is_text, document, np.int32(PADDING)))
 
 
@@ -159,7 +159,7 @@ def _encoded(
     names: list[str],
     progress: Progress | None,
 ) -> _Encoded:
-    """Of all documents, a million characters at a time."""
+    """Encode all documents, a million characters at a time."""
     parts, done = [], 0
     for batch in _batches(documents, characters=1_000_000):
         parts.append(_encode(batch, tokenizer, opening, names))

@@ -24,7 +24,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from models import Progress
-from models.evaluation import TextTokenizer, decoded, evaluate_loss, measured, samples
+from models.evaluation import TextTokenizer, decoded, evaluate_loss, measure_losses, sample_texts
 from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast, batch_rows, check_finite
 from models.transformer import Transformer
 from models.whole_files import (
@@ -77,28 +77,30 @@ def train_model(
     """Train `model` in place, on the device where it lies, and fill the folder `out` (see above).
 
     `val_characters` is the length of the validation text; without it the tokenizer's decoding is measured. With
-    `resume` a run that was cut off goes on and a finished one is read back; a folder that holds a run of other
+    `resume` a training that was cut off goes on and a finished one is read back; a folder that holds one of other
     inputs is refused. Raises ValueError on tokens that do not fit the model, and on a loss that is not finite (at
     which step).
     """
     out = Path(out)
     _check_tokens(model, train_tokens, val_tokens)
     inputs = _inputs(model, train_tokens, val_tokens, config)
-    run = _Run(model, train_tokens, val_tokens, config, out, inputs, progress or (lambda done, total, note: None))
-    if resume and (finished := run.finished()) is not None:
+    training = _Training(
+        model, train_tokens, val_tokens, config, out, inputs, progress or (lambda done, total, note: None)
+    )
+    if resume and (finished := training.finished()) is not None:
         return finished
-    run.begin(resume)
-    while run.step < run.steps:
-        run.update()
-        if run.row_is_due():
-            run.write_row()
-            if run.step < run.steps and time.monotonic() - run.checkpoint_time >= checkpoint_seconds:
-                run.keep_checkpoint()
-    return run.end(tokenizer, val_characters)
+    training.begin(resume)
+    while training.step < training.steps:
+        training.update()
+        if training.row_is_due():
+            training.write_row()
+            if training.step < training.steps and time.monotonic() - training.checkpoint_time >= checkpoint_seconds:
+                training.keep_checkpoint()
+    return training.end(tokenizer, val_characters)
 
 
-class _Run:
-    """One training run: the model, its optimizer, the step, and the folder that they are written to."""
+class _Training:
+    """One training: the model, its optimizer, the step, and the folder that they are written to."""
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class _Run:
         self.start_time = self.row_time = self.checkpoint_time = time.monotonic()
 
     def finished(self) -> TrainingResult | None:
-        """The result of the same run if it ended before; its weights are put into the model."""
+        """The result of the same training if it ended before; its weights are put into the model."""
         file = self.out / "results.json"
         if not file.exists() or self.checkpoint.exists():
             return None
@@ -210,19 +212,25 @@ class _Run:
         """Measure, sample and write; the checkpoint goes last, so that a kill before it repeats this alone."""
         if val_characters is None and tokenizer is not None:
             val_characters = sum(len(decoded(tokenizer, row)) for row in self.val_tokens)
-        how: dict[str, Any] = {"precision": self.config.precision, "progress": self._measuring}
-        found = measured(self.model, self.train_tokens, self.val_tokens, val_characters, **how)
+        losses = measure_losses(
+            self.model,
+            self.train_tokens,
+            self.val_tokens,
+            val_characters,
+            precision=self.config.precision,
+            progress=self._show_evaluation,
+        )
         seen = self.steps * self.config.batch_size * self.n_ctx
-        result = TrainingResult(**found, steps=self.steps, tokens=seen, wall_seconds=self.seconds())
+        result = TrainingResult(**losses, steps=self.steps, tokens=seen, wall_seconds=self.seconds())
         self.model.save(self.out)
         if tokenizer is not None and self.config.n_samples:
-            write_json(self.out / "samples.json", samples(self.model, tokenizer, self.config))
+            write_json(self.out / "samples.json", sample_texts(self.model, tokenizer, self.config))
         write_json(self.out / "results.json", {**asdict(result), "inputs": self.inputs})
         self.checkpoint.unlink(missing_ok=True)
         self.progress(self.steps, self.steps, f"val {result.val_loss:.3f} nats/token")
         return result
 
-    def _measuring(self, done: int, total: int, note: str) -> None:
+    def _show_evaluation(self, done: int, total: int, note: str) -> None:
         self.progress(self.steps, self.steps, f"{note} {done}/{total}")
 
 
@@ -238,7 +246,7 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
 
 
 def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:
-    """What the end of a run depends on; tensors by checksum."""
+    """What the end of a training depends on; tensors by checksum."""
     facts = {f"training.{field.name}": getattr(config, field.name) for field in fields(config)}
     facts |= {f"model.{field.name}": getattr(model.config, field.name) for field in fields(model.config)}
     tensors = {

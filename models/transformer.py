@@ -155,10 +155,10 @@ class Transformer(HookedRootModule):
             config = TransformerConfig(**stored)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file} describes no model ({error}): {_REMEDY}") from None
-        there = count_weights(Path(folder) / weights, _REMEDY)
-        if config.n_parameters > 2 * there:  # before memory is taken
+        n_weights = count_weights(Path(folder) / weights, _REMEDY)
+        if config.n_parameters > 2 * n_weights:  # before memory is taken
             what = f"{file} describes {config.n_parameters:,} parameters"
-            raise ValueError(f"{what}, {weights} holds {there:,}: {_REMEDY}")
+            raise ValueError(f"{what}, {weights} holds {n_weights:,}: {_REMEDY}")
         model = cls(config)
         load_weights(model, Path(folder) / weights, _REMEDY)
         return model.to(device)

@@ -60,8 +60,8 @@ def parse_arguments() -> argparse.Namespace:
 def explained(features: FeatureStore, seed: int) -> Explanations:
     table = features.table("features").sort_values("latent")
     maxima = table["max"].fillna(0).to_numpy(np.float32)
-    given = (features.tokens, features.codes, features.vocab, features.fit_half())
-    return explain(*given, maxima=maxima, seed=seed).latents
+    text = (features.tokens, features.codes, features.vocab, features.fit_half())
+    return explain(*text, maxima=maxima, seed=seed).latents
 
 
 def quality(explanations: Explanations) -> dict[str, float]:

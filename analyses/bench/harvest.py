@@ -138,7 +138,7 @@ def real_model_rows(out: Path, rounds: int) -> list[dict[str, object]]:
             decoder.layers = blocks
 
     def harvest_it() -> None:
-        """Without the sample that finds outliers: of few tokens it would be most of them."""
+        """Harvest without the sample that finds outliers, which of so few tokens would be most of them."""
         shutil.rmtree(out, ignore_errors=True)
         harvest(model, tokens, [f"model.layers.{REAL_LAYER}"], out, batch_size=REAL_BATCH, max_norm=None)
 
@@ -163,8 +163,8 @@ def time_in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> di
 def summarise(timings: dict[str, list[Timing]], n_tokens: int) -> list[dict[str, object]]:
     rows = []
     for name, runs in timings.items():
-        own = f"{name.partition(',')[0]}, forward alone"
-        pairs = list(zip(timings[own], runs, strict=True))
+        alone = f"{name.partition(',')[0]}, forward alone"
+        pairs = list(zip(timings[alone], runs, strict=True))
         rows.append(
             {
                 "name": name,

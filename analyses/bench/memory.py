@@ -42,9 +42,9 @@ def main() -> None:
         write_text(folder, millions * 1_000_000 // N_CTX, args.seed)
         for stage in STAGES:
             command = [sys.executable, "-m", "analyses.bench.memory", "--stage", stage, "--out", str(folder)]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            table[stage][str(millions)], seconds[stage][str(millions)] = found["megabytes"], found["seconds"]
-            print(f"{millions:4d} million tokens  {stage:8} {found['megabytes']:7.0f} MB {found['seconds']:6.1f} s")
+            peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            table[stage][str(millions)], seconds[stage][str(millions)] = peak["megabytes"], peak["seconds"]
+            print(f"{millions:4d} million tokens  {stage:8} {peak['megabytes']:7.0f} MB {peak['seconds']:6.1f} s")
         if not args.keep:
             shutil.rmtree(folder)
     growth = {stage: max(row.values()) / row[str(args.tokens[0])] - 1 for stage, row in table.items()}

@@ -30,7 +30,7 @@ class Contender(NamedTuple):
     step: Callable[[int], Any]
     """One training step on batch number i."""
     l0: Callable[[Any], float | None]
-    """Of what a step returned."""
+    """The L0 that a step reached, from what it returned."""
 
 
 def contenders(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], Contender]]:
@@ -135,13 +135,13 @@ def dictionary_learning(kind: str, data: Sequence[Tensor], d_sae: int, k: int) -
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": torch.__version__}
+    installed = {"python": platform.python_version(), "torch": torch.__version__}
     for name in ("numba", "sae-lens", "eai-sparsify", "dictionary-learning"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def sparse_start(x: Float[Tensor, "row d_in"], W_enc: Float[Tensor, "d_in d_sae"], k: int) -> float:

@@ -67,7 +67,7 @@ METRICS = ("f1", "precision", "recall", "mcc", "ev", "l0", "unique", "shrinkage"
 @dataclass(frozen=True)
 class Job:
     folder: Path
-    """Of all results."""
+    """The folder of all results."""
     name: str
     world: World
     contender: str
@@ -89,10 +89,10 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         rows += summary(name, runs)
         show(name, runs, [row for row in rows if row["world"] == name])
     sizes = {name: asdict(world) for name, world in worlds.items()}
-    said = [plain(asdict(claim)) for claim in claims(rows)]
-    for claim in said:
+    judged = [plain(asdict(claim)) for claim in claims(rows)]
+    for claim in judged:
         print(f"{HOLDS[claim['holds']]} {claim['row']}: {claim['text']} {claim['found']}", flush=True)
-    results = {"claims": said, "rows": rows, "worlds": sizes, "seeds": o.seeds, "versions": versions()}
+    results = {"claims": judged, "rows": rows, "worlds": sizes, "seeds": o.seeds, "versions": versions()}
     (o.out / "results.json").write_text(json.dumps(results, indent=1))
     return rows
 
@@ -116,8 +116,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def sized(world: World, o: argparse.Namespace) -> World:
-    given = {"samples": o.samples, "width": o.width, "passes": o.passes}
-    return replace(world, **{name: value for name, value in given.items() if value})
+    sizes = {"samples": o.samples, "width": o.width, "passes": o.passes}
+    return replace(world, **{name: value for name, value in sizes.items() if value})
 
 
 def jobs(name: str, world: World, o: argparse.Namespace) -> list[Job]:
@@ -189,20 +189,20 @@ def summary(name: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
-    """Of the means over seeds; without SAELens's trainers or a frozen decoder among the contenders none of 28a."""
+    """Judge the means over seeds. Without SAELens's trainers or a frozen decoder among the contenders, 28a is not."""
     told, margins, gaps = [], [], {}
     for world in dict.fromkeys(row["world"] for row in rows):
         mean = {row["contender"]: {m: row[m][0] for m in METRICS} for row in rows if row["world"] == world}
-        frozen = {name: found for name, found in mean.items() if name.endswith(FROZEN)}
-        ours = {name: found for name, found in mean.items() if name.startswith("interp") and name not in frozen}
-        others = {"SAELens": {n: found for n, found in mean.items() if n.startswith("SAELens")}, "frozen": frozen}
+        frozen = {name: scores for name, scores in mean.items() if name.endswith(FROZEN)}
+        ours = {name: scores for name, scores in mean.items() if name.startswith("interp") and name not in frozen}
+        others = {"SAELens": {n: scores for n, scores in mean.items() if n.startswith("SAELens")}, "frozen": frozen}
         for other, theirs in others.items():
             if not (ours and theirs):
                 continue
-            best = {m: [max(found[m] for found in side.values()) for side in (ours, theirs)] for m in ("f1", "mcc")}
+            best = {m: [max(scores[m] for scores in side.values()) for side in (ours, theirs)] for m in ("f1", "mcc")}
             margins += [a - b for a, b in best.values()]
             told.append(f"{world}, {other}: " + ", ".join(f"{m} {a:.3f} against {b:.3f}" for m, (a, b) in best.items()))
-        gaps[world] = {name: found["ev"] - found["f1"] for name, found in mean.items()}
+        gaps[world] = {name: scores["ev"] - scores["f1"] for name, scores in mean.items()}
     spread = "; ".join(f"{world} {min(gap.values()):+.2f} to {max(gap.values()):+.2f}" for world, gap in gaps.items())
     return [
         Claim(

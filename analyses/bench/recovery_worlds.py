@@ -39,7 +39,7 @@ class World:
     width: int
     samples: int
     trees: int
-    """Of 85 features each, 0 = none; the rest of the features are on their own."""
+    """Trees of 85 features each, 0 = none; the rest of the features are on their own."""
     most: float
     """Firing probability of the most frequent feature; the least is 5e-4, between them rank^-0.5."""
     correlation: tuple[int, float]

@@ -107,9 +107,9 @@ def ours(out: Path, model: Transformer, tokenizer: Any, tokens: torch.Tensor, sa
 
 def write_subject(folder: Path, model: Transformer, tokenizer: Any, tokens: torch.Tensor, sae: SAE) -> None:
     transformers_tokenizer(tokenizer, folder / "tokenizer")
-    about = folder / "tokenizer" / "tokenizer_config.json"
+    config_file = folder / "tokenizer" / "tokenizer_config.json"
     named = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers 4 has no other that reads it
-    write_json(about, json.loads(about.read_text()) | named)
+    write_json(config_file, json.loads(config_file.read_text()) | named)
     config = {name: getattr(model.cfg, name) for name in CONFIG} | {"default_prepend_bos": False, "model_name": "local"}
     write_json(folder / "model.json", {"hook": HOOK, "config": config})
     write_tensors(folder / "model.safetensors", dict(model.state_dict()))
@@ -132,14 +132,14 @@ def peer(options: argparse.Namespace, folder: Path) -> dict[str, Any] | str:
 @torch.no_grad()
 def check_same_codes(model: Transformer, tokens: torch.Tensor, sae: SAE, theirs: float) -> None:
     _, cache = model.run_with_cache(tokens[:8].long(), names_filter=HOOK)
-    own = float(sae.encode(cache[HOOK].flatten(0, 1)).sum())
-    if abs(own - theirs) > 1e-3 * own:
-        raise ValueError(f"the activations of the first 8 sequences sum to {own}, SAEDashboard's to {theirs}")
+    ours = float(sae.encode(cache[HOOK].flatten(0, 1)).sum())
+    if abs(ours - theirs) > 1e-3 * ours:
+        raise ValueError(f"the activations of the first 8 sequences sum to {ours}, SAEDashboard's to {theirs}")
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """A row each, and how many times as long a feature takes SAEDashboard, by the clock and in CPU time."""
-    rows = [row(name, found) for name, found in runs.items() if found]
+    rows = [row(name, timings) for name, timings in runs.items() if timings]
     both = len(rows) > 1
     ratio, cpu_ratio = (rows[1][key] / rows[0][key] if both else None for key in ("ms_a_feature", "cpu_ms_a_feature"))
     claim = {"claim": f"a feature takes at most 1/{TARGET:.0f} of SAEDashboard's time", "holds": None}

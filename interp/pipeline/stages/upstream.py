@@ -103,7 +103,7 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 )
 def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a transformer trained on the corpus, or a pretrained one, measured against the corpus's unigrams and bigrams"""
-    from models.evaluation import measured
+    from models.evaluation import measure_losses
     from models.training import train_model
     from models.transformer import Transformer
 
@@ -112,7 +112,7 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     if not config.is_trained:
         rows = max(1, MAX_EVALUATED // run.val_tokens.n_ctx)
         val, how = run.val_tokens[:rows], {"batch_size": 8, "precision": "float32", "progress": progress}
-        results = measured(config.pretrained(), texts[0], val.tokens, val.characters, **how)
+        results = measure_losses(config.pretrained(), texts[0], val.tokens, val.characters, **how)
         named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
         write_json(folder / REFERENCE, named)
         if config.is_slow:  # de-quantized once, so that whatever opens the run later need not wait for it

@@ -66,15 +66,15 @@ def main(arguments: list[str] | None = None) -> Path:
 
 def drawn(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figure]:
     """By name, every figure that the run has the results for; `latents` on their own."""
-    found = {}
+    by_name = {}
     for results in results_of(run, latents, width):
         for noun, draw in figures.all_figures().items():
             parameters = inspect.signature(draw).parameters
             required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
             if required <= results.named.keys() and results.options.keys() <= parameters.keys():
                 named = {name: value for name, value in results.named.items() if name in parameters}
-                found[f"{noun}_{results.suffix}".rstrip("_")] = draw(**named, **results.options)
-    return found
+                by_name[f"{noun}_{results.suffix}".rstrip("_")] = draw(**named, **results.options)
+    return by_name
 
 
 def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Results]:

@@ -22,8 +22,8 @@ TOOLS = ("theme", "print_layout", "saving")
 def all_figures() -> dict[str, Callable[..., Any]]:
     """Every figure by its name, in alphabetical order."""
     modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__) if each.name not in TOOLS]
-    found = {name: made for module in modules for name, made in vars(module).items() if _is_figure(name, made)}
-    return dict(sorted(found.items()))
+    by_name = {name: made for module in modules for name, made in vars(module).items() if _is_figure(name, made)}
+    return dict(sorted(by_name.items()))
 
 
 def _is_figure(name: str, made: Any) -> bool:

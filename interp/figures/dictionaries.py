@@ -119,12 +119,12 @@ def cosine_histogram(
 ) -> go.Figure:
     """How cosines are spread, a line a name. null: the name of those that chance gives, drawn as a grey area."""
     fig = go.Figure()
-    found = {name: np.asarray(values, float) for name, values in cosines.items()}
-    found = {name: values[np.isfinite(values)] for name, values in found.items()}
-    low = min((float(values.min()) for values in found.values() if len(values)), default=0.0)
+    finite = {name: np.asarray(values, float) for name, values in cosines.items()}
+    finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
+    low = min((float(values.min()) for values in finite.values() if len(values)), default=0.0)
     edges = np.linspace(np.floor(min(low, 0.0) * 10) / 10, 1, 51)
-    hues = iter(SEQUENCE * len(found))
-    for name, values in found.items():
+    hues = iter(SEQUENCE * len(finite))
+    for name, values in finite.items():
         share = np.histogram(np.clip(values, edges[0], 1), edges)[0] / max(len(values), 1)
         area = dict(line=dict(color=GREY, width=1), fill="tozeroy", fillcolor="rgba(138,143,152,.3)")
         look = area if name == null else dict(line=dict(color=next(hues), width=1.8))
@@ -189,7 +189,8 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
 
 
 def concept_dots(concepts: pd.DataFrame) -> go.Figure:
-    """The same a row a concept, so that each is named: best feature and best neuron, the best detected on top."""
+    """For each labelled concept, on a row of its own with its name, the held-out F1 of the best feature and of the best
+    neuron; the best detected is on top."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     places, names = np.arange(len(rows)), list(map(words, rows["label"]))
@@ -223,5 +224,7 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
 def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
     """A dot a concept at the F1 of its best feature, with its name, whose spaces are spaces, not a token's marks."""
     look = dict(mode="markers+text", textfont_size=11, marker=dict(color=BLUE, size=7), showlegend=False)
-    said = f"%{{hovertext}}<br>{hover}<extra></extra>"
-    fig.add_scatter(x=x, y=concepts["f1_feature"], text=list(map(words, concepts["label"])), hovertemplate=said, **look)
+    shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
+    fig.add_scatter(
+        x=x, y=concepts["f1_feature"], text=list(map(words, concepts["label"])), hovertemplate=shown, **look
+    )

@@ -42,8 +42,8 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
             colour = own if name else VERMILLION if column in ("loss", "kl") else BLUE
             rows, free = table.dropna(subset=["multiple"]), table[table["multiple"].isna()]
             look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
-            said = dict(name=name, legendgroup=name, showlegend=bool(name) and i == 0)
-            fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **said, **look, **place)
+            key = dict(name=name, legendgroup=name, showlegend=bool(name) and i == 0)
+            fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **key, **look, **place)
             if len(free) and (len(named) == 1 or column == "loss"):
                 fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **place)
     of = "Steering" if latent is None else f"Steering with latent {latent}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHADE, OUTLINE = "230,159,0", "#8a5a00"
-"""Of a token that a latent fires on, and of the one that an example is about."""
+"""Colours of the tokens that a latent fires on, and of the line under the one that an example is about."""
 FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK}, monospace"
 CELL = 0.602 * MIN_FONT
 """Pixels that a letter of these fonts is wide."""

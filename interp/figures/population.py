@@ -119,8 +119,8 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):
         # upwards: the axis runs down
         look = dict(orientation="h", side="negative", width=1.5, points=False, spanmode="hard", showlegend=False)
-        said = f"{escaped(name)} ({len(rows):,})"
-        fig.add_violin(x=rows[score], name=said, line_color=GREY if len(fig.data) else BLUE, **look)
+        named = f"{escaped(name)} ({len(rows):,})"
+        fig.add_violin(x=rows[score], name=named, line_color=GREY if len(fig.data) else BLUE, **look)
     title, height = f"{_title(score)} beside its nulls", 130 + 34 * len(fig.data)
     styled(fig, title, x=_unit(score), y="dictionary (latents)", height=height)
     return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")
@@ -154,12 +154,12 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     return styled(fig, "Rules in words", x="recall (held out)", y="precision (held out)", height=420)
 
 
-def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, said: str) -> go.Figure:
-    """A dot a latent in the colour of its verdict. said: of it under the pointer."""
+def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
+    """A dot a latent in the colour of its verdict. text: what the pointer is told of it."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
     for verdict, part in _by_verdict(rows):
         look = dict(mode="markers", marker=dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY)))
-        hover = dict(customdata=part["latent"], hovertemplate=f"latent %{{customdata}}<br>{said}<extra></extra>")
+        hover = dict(customdata=part["latent"], hovertemplate=f"latent %{{customdata}}<br>{text}<extra></extra>")
         fig.add_scatter(x=part[x], y=part[y], name=verdict_name(verdict), **look, **hover)
     return fig
 

@@ -76,7 +76,8 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
 
 
 def in_pixels(width: str | float) -> float:
-    """Of a name of WIDTHS, or of millimetres. Raises ValueError for another name and for what is no length."""
+    """Width in pixels of a name of WIDTHS or of a number of millimetres. Raises ValueError for another name and for what
+    is no length."""
     if isinstance(width, str) and width not in WIDTHS:
         raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
@@ -117,15 +118,15 @@ def _placed(
 ) -> list[str]:
     """The first free side for each name, "" where none is. x, y and room (width, height) in pixels."""
     points: list[Box] = [(a - GAP, a + GAP, b - GAP, b + GAP) for a, b in zip(x, y, strict=True)]
-    taken: list[Box] = []
+    placed: list[Box] = []
     chosen = [""] * len(names)
     for i in np.argsort(-y, kind="stable").tolist():
         boxes = _boxes(float(x[i]), float(y[i]), CHARACTER * size * _letters(names[i]), LINE * size)
-        others = taken + points[:i] + points[i + 1 :]
+        others = placed + points[:i] + points[i + 1 :]
         free = [side for side in sides if _is_free(boxes[side], others, room)]
         if free:
             chosen[i] = free[0]
-            taken.append(boxes[chosen[i]])
+            placed.append(boxes[chosen[i]])
     return chosen
 
 
@@ -218,7 +219,7 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
 
 
 def _with_fonts(part: Any, ratio: float) -> Any:
-    """The same with every font's size times `ratio`, at least MIN_FONT."""
+    """A copy of a part of a figure in which every font's size is multiplied by `ratio`, but is at least MIN_FONT."""
     if isinstance(part, list | tuple):
         return [_with_fonts(each, ratio) for each in part]
     if not isinstance(part, dict):

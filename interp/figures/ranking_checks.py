@@ -48,15 +48,15 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
         place, colour = dict(row=i // 2 + 1, col=i % 2 + 1), VERDICT_COLOURS.get(verdict, INK)
         shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)
-        for (kind, (columns, said, symbol)), shift in zip(kinds.items(), shifts, strict=False):
-            look = dict(name=said, legendgroup=kind, marker=dict(color=colour, symbol=symbol, size=7))
+        for (kind, (columns, caption, symbol)), shift in zip(kinds.items(), shifts, strict=False):
+            look = dict(name=caption, legendgroup=kind, marker=dict(color=colour, symbol=symbol, size=7))
             points = _intervals(rows, columns, colour)
             fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, **place)
         top = float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.05))
         fig.update_xaxes(range=[0, 1.08 * top], tickformat=".0%", nticks=3, **place)
     styled(fig, "Verdicts of the dictionary and of its nulls", height=90 + n_rows * (50 + 30 * len(names)))
-    for _, said, symbol in kinds.values():
-        key = dict(mode="markers", marker=dict(color=INK, symbol=symbol, size=7), name=said)
+    for _, caption, symbol in kinds.values():
+        key = dict(mode="markers", marker=dict(color=INK, symbol=symbol, size=7), name=caption)
         fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95 % CI)", row=n_rows)
     panelled(fig)

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 IMAGES = (".svg", ".pdf", ".png", ".jpeg", ".webp")
 PIXEL_RATIO = 300 / 96
-"""Of pixel formats: 300 dots an inch."""
+"""Pixels of an image for one of the figure: 300 dots an inch."""
 FONT_FILES = (".ttf", ".otf", ".ttc")
 FORBIDDEN = 0x0002 | 0x0100 | 0x0200
-"""Of fsType: restricted licence, no subsetting, bitmaps only."""
+"""Bits of fsType that forbid to embed a part of a font: restricted licence, no subsetting, bitmaps only."""
 BOLD = 600
 _WHOLE_PAGE = "<style>@page { margin: 0 } #kaleido-image { display: block }</style>"
 """Kaleido asks for margins of a tenth of an inch, in which a PDF's page is shrunk and its lower end is lost."""
@@ -124,12 +124,12 @@ def with_fonts(svg: str) -> str:
 
 def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, set[int]]) -> None:
     """The letters below an element by the font that they are in."""
-    said = dict(re.findall(r"font-(family|weight|style):\s*([^;]+)", element.get("style", "")))
-    weight = said.get("weight", "")
+    css = dict(re.findall(r"font-(family|weight|style):\s*([^;]+)", element.get("style", "")))
+    weight = css.get("weight", "")
     face = Face(
-        said.get("family", inherited.families),
+        css.get("family", inherited.families),
         weight == "bold" or weight.isdecimal() and int(weight) >= BOLD if weight else inherited.bold,
-        said["style"] in ("italic", "oblique") if "style" in said else inherited.italic,
+        css["style"] in ("italic", "oblique") if "style" in css else inherited.italic,
     )
     letters[face].update(map(ord, element.text or ""))
     for child in element:
@@ -147,14 +147,14 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
         if not left:
             return
         with TTFont(file, fontNumber=index, lazy=True, recalcTimestamp=False) as font:
-            own = left & font.getBestCmap().keys()
-            left -= own
-            if not own or getattr(font["OS/2"], "fsType", 0) & FORBIDDEN:
+            covered = left & font.getBestCmap().keys()
+            left -= covered
+            if not covered or getattr(font["OS/2"], "fsType", 0) & FORBIDDEN:
                 continue
-            data = base64.b64encode(_cut_down(font, own)).decode()
+            data = base64.b64encode(_cut_down(font, covered)).decode()
         family = re.sub(r"[^\w .-]", "", names[0])
         style = f"font-weight:{'bold' if face.bold else 'normal'};font-style:{'italic' if face.italic else 'normal'}"
-        shown = ",".join(f"U+{letter:X}" for letter in sorted(own))
+        shown = ",".join(f"U+{letter:X}" for letter in sorted(covered))
         source = f"url(data:font/woff;base64,{data})format('woff')"
         yield f"@font-face{{font-family:'{family}';{style};unicode-range:{shown};src:{source}}}"
 

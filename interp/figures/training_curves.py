@@ -69,8 +69,8 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
         if "val_loss" in table and "loss" in drawn:
             held_out = table.dropna(subset=["val_loss"])
             style = dict(mode="lines+markers", line=dict(color=colour, width=1.5, dash="dot"), marker_size=5)
-            said = dict(name=f"{name} validation".strip(), legendgroup=name)
-            fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **said, **style, row=1, col=1)
+            key = dict(name=f"{name} validation".strip(), legendgroup=name)
+            fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, row=1, col=1)
     for name, loss in (levels or {}).items():
         place = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"  # where a curve that falls is not
         note = dict(annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=place, annotation_font_size=11)
@@ -128,8 +128,8 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     folder = folder / "sae" if (folder / "run.toml").is_file() else folder
     if (folder / "metrics.jsonl").is_file():
         return {name: training_rows(folder / "metrics.jsonl")}
-    found = (file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal())
-    members = sorted(found, key=lambda member: int(member.name))
+    numbered = (file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal())
+    members = sorted(numbered, key=lambda member: int(member.name))
     if not members:
         raise ValueError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
     return {f"{name} {label}".strip(): training_rows(m / "metrics.jsonl") for m, label in _labelled(members)}

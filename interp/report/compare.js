@@ -10,15 +10,15 @@ report.views.compare = (() => {
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
   /* Which two: numbers that can be typed over. */
-  function choice(given) {
+  function choice(named) {
     const field = (name, value) => h("label", null, `${name} `, h("input", { type: "number", min: 0, max: latents - 1, step: 1, required: true, value: isLatent(value) ? value : null }));
-    const fields = [field("Feature", given[0]), field("beside", given[1])];
+    const fields = [field("Feature", named[0]), field("beside", named[1])];
     const go = (event) => {
       event.preventDefault();
       location.hash = `#compare/${fields.map((one) => one.querySelector("input").value).join("/")}`;
     };
     return h("form.choice", { onsubmit: go }, fields, h("button", { type: "submit" }, "Compare"),
-      given.every(isLatent) ? h("a", { href: `#compare/${given[1]}/${given[0]}` }, "Swap") : null);
+      named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null);
   }
 
   /* The tokens of one list that are in the other too. */
@@ -46,24 +46,24 @@ report.views.compare = (() => {
   }
 
   async function show(section, argument) {
-    const given = (argument ?? "").split("/");
+    const named = (argument ?? "").split("/");
     wanted = argument;
     delete section.dataset.latent;
-    if (given.length === 1 && isLatent(given[0])) {
-      const { neighbours, coactivations } = await open(Number(given[0])), [nearest] = [...neighbours, ...coactivations];
+    if (named.length === 1 && isLatent(named[0])) {
+      const { neighbours, coactivations } = await open(Number(named[0])), [nearest] = [...neighbours, ...coactivations];
       if (wanted !== argument) return;
-      if (nearest) return location.replace(`#compare/${given[0]}/${nearest[0]}`);
+      if (nearest) return location.replace(`#compare/${named[0]}/${nearest[0]}`);
     }
-    if (!(given.length === 2 && given.every(isLatent))) {
-      const wrong = given.find((text) => text && !isLatent(text));
-      section.replaceChildren(choice(given), h("p.missing", null, wrong ? `There is no feature ${wrong}: latents run from 0 to ${latents - 1}.` : "Name two features."));
+    if (!(named.length === 2 && named.every(isLatent))) {
+      const wrong = named.find((text) => text && !isLatent(text));
+      section.replaceChildren(choice(named), h("p.missing", null, wrong ? `There is no feature ${wrong}: latents run from 0 to ${latents - 1}.` : "Name two features."));
       return;
     }
-    const both = given.map(Number), features = await Promise.all(both.map(open));
+    const both = named.map(Number), features = await Promise.all(both.map(open));
     if (wanted !== argument) return;
     const pairs = both.map((latent, k) => [latent, features[k]]);
-    section.replaceChildren(choice(given), shared(...pairs), h("div.sides", null, pairs.map(([latent, feature]) => one(latent, feature))));
-    section.dataset.latent = given[0];
+    section.replaceChildren(choice(named), shared(...pairs), h("div.sides", null, pairs.map(([latent, feature]) => one(latent, feature))));
+    section.dataset.latent = named[0];
   }
 
   return { within: "features", titled: (argument) => `Features ${(argument ?? "").replace("/", " and ")}`, show };

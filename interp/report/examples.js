@@ -18,9 +18,9 @@ report.examples = (() => {
       (k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] })).filter((unit) => unit.text || !text));
     const joined = [];
     for (let k = 0; k < units.length; k++) {
-      const own = character(units.slice(k, k + 4));
-      joined.push(own ?? units[k]);
-      if (own) k += own.length - 1;
+      const joint = character(units.slice(k, k + 4));
+      joined.push(joint ?? units[k]);
+      if (joint) k += joint.length - 1;
     }
     return joined;
   }
@@ -29,10 +29,10 @@ report.examples = (() => {
   function character(units) {
     const [{ byte }] = units;
     const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0;
-    const own = units.slice(0, length);
-    if (own.length < 2 || own.length < length || own.some((unit) => unit.byte === undefined)) return null;
+    const joint = units.slice(0, length);
+    if (joint.length < 2 || joint.length < length || joint.some((unit) => unit.byte === undefined)) return null;
     try {
-      return { text: utf8.decode(Uint8Array.from(own, (unit) => unit.byte)), tokens: own.flatMap((unit) => unit.tokens), length };
+      return { text: utf8.decode(Uint8Array.from(joint, (unit) => unit.byte)), tokens: joint.flatMap((unit) => unit.tokens), length };
     } catch {
       return null; // bytes that make no character stay as they are
     }

@@ -78,34 +78,34 @@ report.views.feature = (() => {
   function gauge([from, to], at, low, high) {
     const place = (x) => Math.min(Math.max((x - from) / (to - from), 0), 1).toFixed(4);
     const band = low === null || high === null ? null : h("i.null", { "--low": place(low), "--high": place(high) });
-    const said = band ? `null: ${format.significant(low)} to ${format.significant(high)}` : null;
-    return h("span.gauge", said ? { title: said, role: "img", "aria-label": said } : { "aria-hidden": "true" }, band, at === null ? null : h("i.point", { "--at": place(at) }));
+    const range = band ? `null: ${format.significant(low)} to ${format.significant(high)}` : null;
+    return h("span.gauge", range ? { title: range, role: "img", "aria-label": range } : { "aria-hidden": "true" }, band, at === null ? null : h("i.point", { "--at": place(at) }));
   }
 
   function verdict(latent, feature) {
     if (!report.data.page.ranked) return nothing("No verdict: these features were not ranked.");
     const known = (feature.evidence ?? []).map(([place, value, z, low, high]) => ({ ...evidence[place], value, z, low, high }));
     const words = columns.verdict_words[columns.verdict[latent]];
-    const said = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
+    const summary = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
       isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
       isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.view ? ` Its firings are most similar in the view: ${feature.view}.` : null);
-    if (!known.length) return [said, nothing("No evidence: it does not fire often enough to be judged.")];
+    if (!known.length) return [summary, nothing("No evidence: it does not fire often enough to be judged.")];
     const head = headElement(["Evidence", "", "Value", "z"]);
     const body = known.map((row) => h("tr", null,
       h("th", { scope: "row" }, row.title, row.meaning ? h("small", null, row.meaning) : null),
       h("td.gauge", null, row.domain ? gauge(row.domain, row.value, row.low, row.high) : null),
       h("td", null, format.significant(row.value)), h("td", null, row.z === null ? h("span.muted", null, "–") : format.fixed(row.z, 1))));
-    return [said, h("table.plain.evidence", null, head, h("tbody", null, body), h("caption.below", null, legend(known)))];
+    return [summary, h("table.plain.evidence", null, head, h("tbody", null, body), h("caption.below", null, legend(known)))];
   }
 
   function legend(rows) {
-    const said = ["Bars run over nearly all latents; the line is this one."];
-    if (rows.some(({ low }) => low !== null)) said.push("Shaded: 95 % of its null.");
+    const sentences = ["Bars run over nearly all latents; the line is this one."];
+    if (rows.some(({ low }) => low !== null)) sentences.push("Shaded: 95 % of its null.");
     const nulls = new Map();
     for (const { null: against, title } of rows) if (against) nulls.set(against, [...(nulls.get(against) || []), title]);
     const common = [...nulls].sort((a, b) => b[1].length - a[1].length);
-    if (common.length) said.push(`Nulls: ${common.map(([against, titles], k) => (k ? `${against} (${titles.join(", ")})` : against)).join("; ")}.`);
-    return said.join(" ");
+    if (common.length) sentences.push(`Nulls: ${common.map(([against, titles], k) => (k ? `${against} (${titles.join(", ")})` : against)).join("; ")}.`);
+    return sentences.join(" ");
   }
 
   /* What the rule in words reaches: on the held-out half, and by the strength of the firing. */

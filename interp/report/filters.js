@@ -13,9 +13,9 @@ report.applied = (() => {
 
   /* Of the selection, in words, and how each is taken off. */
   function parts(all) {
-    const own = Object.keys(state.ranges).map((name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)]);
-    if (state.part) own.push(["A part of the map", () => set({ part: "" })]);
-    if (!all) return own;
+    const removable = Object.keys(state.ranges).map((name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)]);
+    if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
+    if (!all) return removable;
     const rest = [["query", (text) => `“${text}”`], ["verdict", format.verdict], ["starred", () => "starred"], ["label", format.words]];
     return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: key === "verdict" ? null : "" })]), ...own];
   }

@@ -22,9 +22,9 @@ report.notes = (() => {
   }
 
   /* The notes of a mapping, each with the fields that say something; a TypeError for what is no note. */
-  function checked(found) {
+  function checked(mapping) {
     const notes = {};
-    for (const [latent, note] of Object.entries(found)) {
+    for (const [latent, note] of Object.entries(mapping)) {
       if (!/^\d+$/.test(latent) || Number(latent) >= latents) throw new TypeError(`it has a note of latent ${latent}, which is not here`);
       const { star = false, label = "", note: text = "" } = note ?? {};
       if (typeof star !== "boolean" || typeof label !== "string" || typeof text !== "string") throw new TypeError(`its note of latent ${latent} is none`);
@@ -67,12 +67,12 @@ report.notes = (() => {
 
   /* Add the notes of an exported text; those of a latent that has some already take their place. */
   function add(text) {
-    let found, edits;
+    let imported, edits;
     try {
-      found = JSON.parse(text);
-      if (found?.format !== FORMAT) throw new TypeError("it is not what this page exports");
-      if (found.features !== key) throw new TypeError("it is of other features");
-      const added = checked(found.notes);
+      imported = JSON.parse(text);
+      if (imported?.format !== FORMAT) throw new TypeError("it is not what this page exports");
+      if (imported.features !== key) throw new TypeError("it is of other features");
+      const added = checked(imported.notes);
       edits = Object.fromEntries(Object.entries(added).map(([latent, note]) => [latent, [of(latent), note]]));
       kept = { ...kept, ...added };
     } catch (error) {
@@ -91,8 +91,8 @@ report.notes = (() => {
   /* The fields of one feature. */
   function editor(latent) {
     const button = h("button.star", { type: "button", title: "star (s)", onclick: () => { set(latent, { star: !of(latent).star }); repaint(); } });
-    const own = h("input", { type: "text", placeholder: "Your label", "aria-label": "Your label", oninput() { set(latent, { label: this.value }); } });
-    const text = h("textarea", { rows: 1, placeholder: "Your note", "aria-label": "Your note", oninput() { set(latent, { note: this.value }); } });
+    const labelField = h("input", { type: "text", placeholder: "Your label", "aria-label": "Your label", oninput() { set(latent, { label: this.value }); } });
+    const noteField = h("textarea", { rows: 1, placeholder: "Your note", "aria-label": "Your note", oninput() { set(latent, { note: this.value }); } });
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
@@ -103,11 +103,11 @@ report.notes = (() => {
       const { star, label, note } = of(latent);
       button.setAttribute("aria-pressed", String(star));
       button.textContent = star ? "★ starred" : "☆ star";
-      put(own, label);
-      put(text, note);
+      put(labelField, label);
+      put(noteField, note);
     };
     repaint();
-    return h("div.notes", null, button, own, text);
+    return h("div.notes", null, button, labelField, noteField);
   }
 
   /* All of them, with the buttons that take them out and in. */

@@ -7,7 +7,7 @@
 report.search = (() => {
   const { columns } = report.data.page;
   const lower = (text) => text.toLowerCase();
-  const tokens = columns.tokens.map((own) => own.map(lower));
+  const tokens = columns.tokens.map((texts) => texts.map(lower));
   const rules = columns.explanation.map(lower);
   const labels = columns.labels.map((label) => lower(format.words(label)));
   const LETTER = "[\\p{L}\\p{N}_]";
@@ -26,7 +26,7 @@ report.search = (() => {
 
   const isToken = ({ text, quoted }, token) => (quoted ? token : token.trim()) === text;
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
-  const asWord = (each, text, found) => (text.search(each.word) >= 0 ? found : isIn(each, text) ? 1 : 0);
+  const asWord = (each, text, whole) => (text.search(each.word) >= 0 ? whole : isIn(each, text) ? 1 : 0);
 
   /* 4: its commonest token or its number; 3: a word of its rule, or of the reader's own label; 2: another token, or a word of its label; 1: a part of either; 0: nothing. */
   function fit(each, i) {
@@ -36,8 +36,8 @@ report.search = (() => {
     if (within("tok")) tokens[i].forEach((token, place) => { best = Math.max(best, isToken(each, token) ? (place ? 2 : 4) : isIn(each, token) ? 1 : 0); });
     if (within("rule")) best = Math.max(best, asWord(each, rules[i], 3));
     if (within("label") && columns.label[i] !== null) best = Math.max(best, asWord(each, labels[columns.label[i]], 2));
-    const own = within("label") ? lower(report.notes.of(i).label) : "";
-    if (own) best = Math.max(best, asWord(each, own, 3));
+    const noted = within("label") ? lower(report.notes.of(i).label) : "";
+    if (noted) best = Math.max(best, asWord(each, noted, 3));
     return best;
   }
 
@@ -45,29 +45,29 @@ report.search = (() => {
   function quality(terms, i) {
     let sum = 0;
     for (const each of terms) {
-      const found = fit(each, i);
-      if (!found) return 0;
-      sum += found;
+      const score = fit(each, i);
+      if (!score) return 0;
+      sum += score;
     }
     return sum;
   }
 
   /* A text of one field, parted so that every second piece is what was found in it. */
   function parted(terms, field, text) {
-    const own = terms.filter((each) => each.text && (!each.field || each.field === field));
-    if (!own.length) return [text];
-    const found = new RegExp(`(${own.map((each) => (each.number ? each.word.source : each.text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"))).join("|")})`, "iu");
-    return text.split(found);
+    const fitting = terms.filter((each) => each.text && (!each.field || each.field === field));
+    if (!fitting.length) return [text];
+    const pattern = new RegExp(`(${fitting.map((each) => (each.number ? each.word.source : each.text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"))).join("|")})`, "iu");
+    return text.split(pattern);
   }
 
-  /* The same with what was found marked. */
+  /* A text of one field with what was found in it marked. */
   const marked = (terms, field, text) => parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
 
   /* The place of the token that shows the fit: the first that is or holds a term; −1 where none does. */
   function place(terms, i) {
-    const own = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
-    const exact = tokens[i].findIndex((token) => own.some((each) => isToken(each, token)));
-    return exact >= 0 ? exact : tokens[i].findIndex((token) => own.some((each) => isIn(each, token)));
+    const fitting = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
+    const exact = tokens[i].findIndex((token) => fitting.some((each) => isToken(each, token)));
+    return exact >= 0 ? exact : tokens[i].findIndex((token) => fitting.some((each) => isIn(each, token)));
   }
 
   return { parse, quality, parted, marked, place };

@@ -5,8 +5,8 @@ report.paint = (() => {
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   /* A figure in the page's colours, whichever scheme is on. */
-  function layout(given) {
-    const themed = structuredClone(given);
+  function layout(plain) {
+    const themed = structuredClone(plain);
     Object.assign(themed, { autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" });
     themed.font = { ...themed.font, family: style("--sans"), color: style("--ink"), size: 12 };
     delete themed.height;
@@ -21,9 +21,9 @@ report.paint = (() => {
   }
 
   /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. */
-  function traces(given) {
+  function traces(plain) {
     const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--single-token", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#b9a88a": "--faint", "#8a8f98": "--dead", "#23272e": "--ink" };
-    return JSON.parse(JSON.stringify(given).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
+    return JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
   }
 
   const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };

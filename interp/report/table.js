@@ -32,9 +32,9 @@ report.table = (() => {
 
   function row(place) {
     const i = order[place];
-    const label = labelOf(i), { star, label: own } = report.notes.of(i);
+    const label = labelOf(i), { star, label: mine } = report.notes.of(i);
     const { terms } = state;
-    const found = placeOfFit(terms, i);
+    const fit = placeOfFit(terms, i);
     const isAt = place === cursor;
     return h("tr", { role: "row", "aria-rowindex": place + 2, class: isAt ? "at" : null, "data-latent": i },
       cell("latent", star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
@@ -46,9 +46,9 @@ report.table = (() => {
       cell("explanation_f1", format.fixed(columns.explanation_f1[i])),
       cell("density", format.density(columns.density[i])),
       cell("max", format.significant(columns.max[i])),
-      cell("top_token", columns.tokens[i].length ? h(found < 0 ? "span" : "mark", null, tokenElement(columns.tokens[i][Math.max(found, 0)])) : h("span.muted", null, "–")),
-      cell("label", own ? h("bdi.own", { title: `your label: ${own}` }, marked(terms, "label", own), label ? " " : null) : null,
-        label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : own ? null : h("span.muted", null, "–")),
+      cell("top_token", columns.tokens[i].length ? h(fit < 0 ? "span" : "mark", null, tokenElement(columns.tokens[i][Math.max(fit, 0)])) : h("span.muted", null, "–")),
+      cell("label", mine ? h("bdi.own", { title: `your label: ${mine}` }, marked(terms, "label", mine), label ? " " : null) : null,
+        label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : mine ? null : h("span.muted", null, "–")),
       cell("label_f1", format.fixed(label ? columns.label_f1[i] : null)));
   }
 

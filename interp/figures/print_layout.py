@@ -76,8 +76,8 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
 
 
 def in_pixels(width: str | float) -> float:
-    """Width in pixels of a name of WIDTHS or of a number of millimetres. Raises ValueError for another name and for what
-    is no length."""
+    """The width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for a name that is not there and
+    for a width of 0 or less."""
     if isinstance(width, str) and width not in WIDTHS:
         raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96

@@ -17,7 +17,7 @@ report.applied = (() => {
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!all) return removable;
     const rest = [["query", (text) => `“${text}”`], ["verdict", format.verdict], ["starred", () => "starred"], ["label", format.words]];
-    return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: key === "verdict" ? null : "" })]), ...own];
+    return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: key === "verdict" ? null : "" })]), ...removable];
   }
 
   /* A line of them that follows the selection. all: those with a control of their own too. */

@@ -57,20 +57,28 @@ def share_row(item: tuple[str, Results]) -> list[Any]:
 
 
 def quality_beside_nulls(stages: Results) -> str:
-    shares = ("ce_recovered_mean", "dead_share", "faint_share")
-    quality = stages["quality"]["results"].items()
-    rows = ([name, row["l0"], row["fvu"], *(f"{row[share]:.1%}" for share in shares)] for name, row in quality)
+    cells = [
+        (name, row, (recovered(row, stages), row["dead_share"], row["faint_share"]))
+        for name, row in stages["quality"]["results"].items()
+    ]
+    rows = ([name, row["l0"], row["fvu"], *(f"{share:.1%}" for share in shares)] for name, row, shares in cells)
     return table(["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there", "faint"], rows)
+
+
+def recovered(row: Results, stages: Results) -> float:
+    """The cross-entropy that a dictionary recovers: 0 is zero ablation or unigrams, whichever is better."""
+    nothing = min(row["ce_zero_ablated"], stages["model"]["results"]["unigram_cross_entropy"])
+    return (nothing - row["ce_spliced"]) / (nothing - row["ce_clean"])
 
 
 def in_short(stages: Results) -> str:
     model, quality = stages["model"]["results"], dict(stages["quality"]["results"])
     sae = quality.pop("SAE")
-    others = ", ".join(f"{name} {row['ce_recovered_mean']:.1%}" for name, row in quality.items())
+    others = ", ".join(f"{name} {recovered(row, stages):.1%}" for name, row in quality.items())
     bigrams = model["bigram_cross_entropy"]
     return (
         f"The model reaches {model['val_loss']:.2f} nats a token (its corpus's bigrams: {bigrams:.2f}). "
-        f"The SAE, {sae['l0']:.0f} latents a token: FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
+        f"The SAE, {sae['l0']:.0f} latents a token: FVU {sae['fvu']:.3f}, {recovered(sae, stages):.1%} of the "
         f"cross-entropy recovered ({others})."
     )
 
@@ -91,7 +99,7 @@ def pretrained_in_short(stages: Results) -> str:
     shares = {name: each["one_meaning"]["share"] for name, each in stages["nulls"]["results"]["shares"].items()}
     return (
         f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens, at most "
-        f"{peak / 1000:.1f} GB of memory: FVU {sae['fvu']:.3f}, {sae['ce_recovered_mean']:.1%} of the "
+        f"{peak / 1000:.1f} GB of memory: FVU {sae['fvu']:.3f}, {recovered(sae, stages):.1%} of the "
         f"cross-entropy recovered; of one meaning "
         + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         + "."

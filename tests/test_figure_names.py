@@ -33,7 +33,7 @@ for (
     column
 ) in "density p share low high ci_low ci_high auroc auroc_low auroc_high sure_share sure_low sure_high".split():
     ROWS[column] = 0.5
-for column in "fvu ce_recovered_mean l0 tokens loss val_loss f1_feature f1_neuron r inverse kept ratio mean".split():
+for column in "fvu ce_recovered l0 tokens loss val_loss f1_feature f1_neuron r inverse kept ratio mean".split():
     ROWS[column] = 0.5
 for column in "correlation cosine chance null similarity".split():
     ROWS[column] = 0.5
@@ -48,7 +48,7 @@ LEVELS = ROWS.assign(verdict="monosemantic")
 SECOND = ROWS.assign(kind="second")
 ASSIGNED = ROWS.assign(features=1, mass=0.5, fires=NAME, MSE=0.5, **{"cross-entropy": 0.5})
 NOUNS = ROWS.assign(noun=NAME, he=1, she=2, corpus=0.5, model=0.5, balanced=0.5, only_plays=False, label=True)
-WORDS = ROWS.assign(reconstruction=NAME, ce_spliced=2.0, ce_clean=1.0, ce_mean_ablated=3.0)
+WORDS = ROWS.assign(reconstruction=NAME, ce_spliced=2.0, ce_clean=1.0, ce_nothing=3.0)
 LOGITS = dict(top_logit_tokens=[0], top_logits=[1.0], bottom_logit_tokens=[0], bottom_logits=[-1.0])
 PAIRS = pd.DataFrame({"latent": [1], "other": [2], "jaccard": [0.5]})
 EXAMPLES = pd.DataFrame({"tokens": [[0]], "values": [[1.0]], "row": [0], "start": [0]})

@@ -61,7 +61,7 @@ QUALITY = pd.DataFrame(
         "dictionary": ["SAE", "PCA"],
         "l0": [16.0, 16.0],
         "fvu": [0.2, 0.5],
-        "ce_recovered_mean": [0.9, 0.4],
+        "ce_recovered": [0.9, 0.4],
         "dead_share": [0.1, 0],
     }
 )
@@ -373,11 +373,11 @@ def test_a_panel_that_never_changes_is_left_out_unless_asked_for(metrics):
 
 
 def test_the_quality_table_as_latex():
-    table = QUALITY.assign(dictionary=["SAE", "a_b & 50%"], ce_recovered_zero=[np.nan, -0.5])
+    table = QUALITY.assign(dictionary=["SAE", "a_b & 50%"], ce_recovered=[np.nan, -0.5])
     lines = figures.quality_latex(table).splitlines()
-    assert lines[0] == r"\begin{tabular}{lrrrrr}" and lines[-1] == r"\end{tabular}"
-    assert lines[4] == r"SAE & 16.0 & 0.200 & 0.900 & -- & 10.0\% \\"
-    assert lines[5] == r"a\_b \& 50\% & 16.0 & 0.500 & 0.400 & $-$0.500 & 0.0\% \\"
+    assert lines[0] == r"\begin{tabular}{lrrrr}" and lines[-1] == r"\end{tabular}"
+    assert lines[4] == r"SAE & 16.0 & 0.200 & -- & 10.0\% \\"
+    assert lines[5] == r"a\_b \& 50\% & 16.0 & 0.500 & $-$0.500 & 0.0\% \\"
 
 
 def test_save_writes_what_the_ending_says(ranking, tmp_path):

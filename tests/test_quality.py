@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,9 @@ def test_equals_the_naive_formulas(model, tokens):
         spliced = slow_cross_entropy(model, tokens, HOOK, lambda x: dictionary(x[None])[0])
         mean_ablated = slow_cross_entropy(model, tokens, HOOK, lambda x: mean)
         zero_ablated = slow_cross_entropy(model, tokens, HOOK, torch.zeros_like)
+    _, counts = tokens[:, 1:].unique(return_counts=True)
+    unigram = float(-sum(n / counts.sum() * (n / counts.sum()).log() for n in counts))
+    nothing = min(zero_ablated, unigram)
     expected = {
         "l0": float((z > 0).sum(1).float().mean()),
         "fvu": float((acts - recons).square().sum() / (acts - mean).square().sum()),
@@ -62,6 +66,8 @@ def test_equals_the_naive_formulas(model, tokens):
         "ce_spliced": spliced,
         "ce_mean_ablated": mean_ablated,
         "ce_zero_ablated": zero_ablated,
+        "ce_unigram": unigram,
+        "ce_recovered": (nothing - spliced) / (nothing - clean),
         "ce_recovered_mean": (mean_ablated - spliced) / (mean_ablated - clean),
         "ce_recovered_zero": (zero_ablated - spliced) / (zero_ablated - clean),
         "dead_share": float(((z > 0).sum(0) == 0).float().mean()),
@@ -86,6 +92,37 @@ def test_identity_recovers_everything_and_the_mean_nothing(model, tokens):
     assert quality.ce_recovered_mean == pytest.approx(0, abs=1e-4)
     assert quality.fvu == pytest.approx(1, abs=1e-5)
     assert (quality.l0, quality.dead_share) == (0, 1)
+
+
+def test_the_zero_of_the_share_recovered_is_the_better_of_zero_ablation_and_unigrams():
+    """Two tokens in turn, each behind the other: the logit of the next token is a, and that of token 0 has b more. With
+    b < 0 the mean activation is worse than zero, and zero worse than unigrams."""
+    a, b = 4.0, -3.0
+    head = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        head.weight.copy_(a * torch.eye(2).flip(0))
+        head.bias.copy_(torch.tensor([b, 0.0]))
+    body = torch.nn.Sequential(torch.nn.Embedding.from_pretrained(torch.eye(2)), torch.nn.Identity(), head)
+    tokens = torch.tensor([[0, 1, 0, 1, 0]])  # their mean activation is (0.6, 0.4); half of those predicted are 0
+
+    def loss(behind_1: tuple[float, float], behind_0: tuple[float, float]) -> float:
+        """Of the logits of 0 and of 1: 0 is right behind 1, and 1 behind 0."""
+        return float(np.logaddexp(*behind_1) - behind_1[0] + np.logaddexp(*behind_0) - behind_0[1]) / 2
+
+    clean, halved = (loss((x + b, 0), (b, x)) for x in (a, a / 2))
+    zero, mean = loss((b, 0), (b, 0)), loss((0.4 * a + b, 0.6 * a), (0.4 * a + b, 0.6 * a))
+    unigram = np.log(2)
+    assert clean < halved < unigram < zero < mean
+    halves = FixedDictionary(torch.eye(2) / 2, torch.eye(2), torch.zeros(2), None)
+    given = halves, (body, {"middle": body[1]}), tokens, "middle"
+    quality = evaluate_dictionary(*given)
+    measured = [quality.ce_clean, quality.ce_spliced, quality.ce_unigram, quality.ce_zero_ablated]
+    assert measured == pytest.approx([clean, halved, unigram, zero], rel=1e-5)
+    assert quality.ce_recovered == pytest.approx((unigram - halved) / (unigram - clean), rel=1e-4)
+    assert quality.ce_recovered_mean == pytest.approx((mean - halved) / (mean - clean), rel=1e-4)
+    assert quality.ce_recovered < 0.1 < 0.7 < quality.ce_recovered_mean
+    other = evaluate_dictionary(*given, unigram_loss=5.0)
+    assert other.ce_unigram == 5 and other.ce_recovered == pytest.approx((zero - halved) / (zero - clean), rel=1e-4)
 
 
 def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, tokens):

@@ -135,7 +135,7 @@ def run(folder) -> ReportInputs:
         title="run <b>",
         ranking=planted_ranking(),
         quality=pd.DataFrame(
-            {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered_mean": [0.9, 0.5]}
+            {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered": [0.9, 0.5]}
         ),
         nulls=planted_nulls(),
         concepts=pd.DataFrame(
@@ -382,8 +382,15 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page):
 def test_summary_shows_every_dictionary_beside_its_nulls(page):
     nulls = data(page, "summary")["nulls"]
     assert nulls["verdicts"] == ["monosemantic", "lexical"]
-    assert [(row["dictionary"], row["trained"], row["shares"][0][0]) for row in nulls["rows"]] == list(SHARES)
-    for row in nulls["rows"]:
+    this, *others = nulls["rows"]
+    ranking = planted_ranking().query("verdict != 'dead'")
+    one = (ranking["verdict"] == "monosemantic").mean()
+    assert (this["dictionary"], this["trained"], this["judged"]) == ("this page's dictionary", 40, D_SAE)
+    assert this["one"][0] == pytest.approx(one, rel=1e-3) and this["one"][1] < one < this["one"][2]
+    told = f"Of the latents of this page's dictionary {100 * one:.0f} % have one meaning."
+    assert nulls["compare"].startswith(told) and "the row SAE, 60 %: the same settings" in nulls["compare"]
+    assert [(row["dictionary"], row["trained"], row["shares"][0][0]) for row in others] == list(SHARES)
+    for row in others:
         share = row["shares"][0][0]
         assert row["shares"][0] == row["one"] == pytest.approx([share, share - 0.1, share + 0.1])
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])

@@ -176,6 +176,11 @@ def ranking_of(features, rules, text):
     return pd.DataFrame({"latent": range(len(rules)), "explanation_json": written})
 
 
+def share_of_mean(losses):
+    """Of what ablation to the mean costs, which is what words amount to that say nothing."""
+    return (losses.ce_mean_ablated - losses.ce_spliced) / (losses.ce_mean_ablated - losses.ce_clean)
+
+
 def test_words_of_single_tokens_are_the_lookup(rewritten):
     """Latents that are the token means, and rules that name the tokens: as good as the lookup, and permuted no better
     than the mean; the dictionary's row is what `quality` says."""
@@ -196,10 +201,11 @@ def test_words_of_single_tokens_are_the_lookup(rewritten):
     found = rewrite_in_words(features, ranking, dictionary, store, model, new, batch_size=7)
     losses = found.losses.set_index("reconstruction")
     assert losses.ce_spliced["words"] == pytest.approx(losses.ce_spliced["token lookup"], abs=0.02)
-    assert losses.ce_recovered_mean["words"] > 0.2 > abs(losses.ce_recovered_mean["permuted rules"])
+    of_mean = share_of_mean(losses)
+    assert of_mean["words"] > 0.2 > abs(of_mean["permuted rules"])
     assert found.shares.words_share.tolist() == pytest.approx([1] * 16)
     nothing = rewrite_in_words(features, ranking.assign(explanation_json=""), dictionary, store, model, new).losses
-    assert nothing.ce_recovered_mean[1] == pytest.approx(0, abs=0.15)  # the mean, but that of other text
+    assert share_of_mean(nothing)[1] == pytest.approx(0, abs=0.15)  # the mean, but that of other text
 
 
 def test_what_does_not_belong_together_is_named(rewritten, world):
@@ -216,9 +222,9 @@ def test_what_does_not_belong_together_is_named(rewritten, world):
 def test_a_run_keeps_what_its_words_recover_for_its_page(tiny_run, tmp_path, capsys):
     run = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
     losses, shares = main([str(run.path)])
-    recovered = losses.set_index("reconstruction")["ce_recovered_mean"]
+    recovered = losses.set_index("reconstruction")["ce_recovered"]
     assert list(recovered.index) == ["dictionary", "words", "token lookup", "permuted rules"]
-    of_quality = run.quality.set_index("dictionary")["ce_recovered_mean"]["SAE"]
+    of_quality = run.quality.set_index("dictionary")["ce_recovered"]["SAE"]
     assert recovered["dictionary"] == pytest.approx(of_quality, abs=1e-4)
     assert len(shares) == run.features.d_sae and shares["words_share"].max() <= 1
     assert f"words {recovered['words']:.3f}" in capsys.readouterr().out
@@ -228,13 +234,13 @@ def test_a_run_keeps_what_its_words_recover_for_its_page(tiny_run, tmp_path, cap
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run-words/shares.parquet"), shares)
 
 
-LOSSES = pd.DataFrame({"reconstruction": ["dictionary", "words"], "ce_recovered_mean": [0.9, -0.2]})
-LOSSES = LOSSES.assign(ce_spliced=[3.2, 5.4], ce_clean=3.0, ce_mean_ablated=5.0)
+LOSSES = pd.DataFrame({"reconstruction": ["dictionary", "words"], "ce_recovered": [0.9, -0.2]})
+LOSSES = LOSSES.assign(ce_spliced=[3.2, 5.4], ce_clean=3.0, ce_nothing=5.0)
 
 
-def test_losses_in_words_stand_between_the_mean_and_the_model():
+def test_losses_in_words_stand_between_knowing_nothing_and_the_model():
     drawn = loss_in_words(LOSSES)
-    assert list(drawn.layout.yaxis.ticktext) == ["words", "mean ablation", "dictionary", "model as it is"]
+    assert list(drawn.layout.yaxis.ticktext) == ["words", "zeros or unigrams", "dictionary", "model as it is"]
     assert list(drawn.data[0].x) == [-0.2, 0, 0.9, 1]
     with pytest.raises(ValueError, match="lacks the columns"):
         loss_in_words(LOSSES.drop(columns="ce_clean"))

@@ -12,7 +12,7 @@ hook the activations are replaced, in turn, by
     token lookup     the mean activation of the training text at the same token: the strongest that knows no context
     permuted rules   as words, with the rules exchanged among latents of about equal density, and learnt anew for them
 
-and the cross-entropy recovered is told against ablation to the mean, which is what words amount to that say nothing.
+and the cross-entropy recovered is told as `interp.evaluation.quality` tells it of a dictionary.
 
 Source: Paulo & Belrose, whose explanations by a language model lost about as much as ablating the layer (arXiv
 2501.18838). Cost: four passes over the features' text for its rules, and seven forward passes over the other one.
@@ -63,8 +63,9 @@ Labels = Mapping[str, Bool[Tensor, "seq pos"]]
 
 class InWords(NamedTuple):
     losses: pd.DataFrame
-    """A row a reconstruction: reconstruction, fvu, ce_clean, ce_spliced, ce_mean_ablated (nats a token),
-    ce_recovered_mean, n_tokens (replaced)."""
+    """A row a reconstruction: reconstruction, fvu, ce_clean, ce_spliced, ce_mean_ablated (which words amount to
+    that say nothing), ce_nothing (zero ablation or unigrams, whichever is lower; all in nats a token), ce_recovered,
+    n_tokens (replaced)."""
     shares: pd.DataFrame
     """A row a latent: latent, words_share, the share of its variance on the held-out half of the features' text that
     its words explain (`explain.counting`); 0 without a rule, NaN where it is constant there."""
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> InWords:
     check_run(parser, "run", parsed.run, STAGES)
     run, out = Run(parsed.run), parsed.out or Path(f"{parsed.run}-words")
     in_words = rewrite_run(run)
-    shares = in_words.losses.set_index("reconstruction")["ce_recovered_mean"]
+    shares = in_words.losses.set_index("reconstruction")["ce_recovered"]
     out.mkdir(parents=True, exist_ok=True)
     write_parquet(out / "shares.parquet", in_words.shares)
     losses = in_words.losses.to_dict(orient="records")
@@ -110,6 +111,7 @@ def rewrite_run(run: Run) -> InWords:
         labels=(run.harvested.labels, held_out.labels) if use_labels else None,
         batch_size=run.config.quality.batch_size,
         exclude=run.tokenizer.special_ids,
+        unigram_loss=run.results("model")["unigram_cross_entropy"],
         seed=run.config.ranking.seed,
     )
 
@@ -125,11 +127,13 @@ def rewrite_in_words(
     labels: tuple[Labels, Labels] | None = None,
     batch_size: int = 16,
     exclude: Sequence[int] = (),
+    unigram_loss: float | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> InWords:
     """tokens: held-out text, of the same vocabulary; store: the activations that were scanned; labels: of the features'
-    text and of `tokens`, where rules name labels; exclude: token ids left as they are; batch_size: sequences a pass.
+    text and of `tokens`, where rules name labels; exclude: token ids left as they are; batch_size: sequences a pass;
+    unigram_loss: as `quality.evaluate_dictionary` takes it.
 
     Raises ValueError where features, ranking and store are not of one another, for a ranking without rules, and as
     `quality.evaluate_dictionary`.
@@ -148,7 +152,7 @@ def rewrite_in_words(
         "token lookup": lambda _, rows: means[tokens.reshape(-1)[rows].long()],
         "permuted rules": partial(_in_words, permuted, new_text, dictionary),
     }
-    site = Site([dictionary] * len(replacements), model, hook_name, tokens, batch_size, exclude, progress)
+    site = Site([dictionary] * len(replacements), model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
     losses = pd.DataFrame([_loss(site, name, replace) for name, replace in replacements.items()])
     shares = pd.DataFrame({"latent": np.arange(features.d_sae), "words_share": words.shares})
     for table in (losses, shares):
@@ -234,18 +238,19 @@ def _loss(site: Site, name: str, replace: Replace) -> dict[str, float | str]:
         "ce_clean": site.ce_clean,
         "ce_spliced": ce,
         "ce_mean_ablated": site.ce_mean_ablated,
-        "ce_recovered_mean": recovered(site.ce_clean, ce, site.ce_mean_ablated),
+        "ce_nothing": site.ce_nothing,
+        "ce_recovered": recovered(site.ce_clean, ce, site.ce_nothing),
         "n_tokens": site.inside.n,
     }
 
 
 def loss_in_words(losses: pd.DataFrame) -> go.Figure:
-    """The cross-entropy that each reconstruction recovers of what ablation to the mean costs, one dot each, the best on
-    top; the ends are the mean (0) and the model itself (1)."""
-    need(losses, "reconstruction", "ce_recovered_mean", "ce_spliced", "ce_clean", "ce_mean_ablated")
-    drawn = losses[["reconstruction", "ce_recovered_mean", "ce_spliced"]].to_numpy().tolist()
-    first, ends = losses.iloc[0], ("model as it is", "mean ablation")
-    drawn += [[ends[0], 1.0, first["ce_clean"]], [ends[1], 0.0, first["ce_mean_ablated"]]]
+    """The cross-entropy that each reconstruction recovers, one dot each, the best on top; the ends are zero ablation or
+    unigrams, whichever is better (0), and the model itself (1)."""
+    need(losses, "reconstruction", "ce_recovered", "ce_spliced", "ce_clean", "ce_nothing")
+    drawn = losses[["reconstruction", "ce_recovered", "ce_spliced"]].to_numpy().tolist()
+    first, ends = losses.iloc[0], ("model as it is", "zeros or unigrams")
+    drawn += [[ends[0], 1.0, first["ce_clean"]], [ends[1], 0.0, first["ce_nothing"]]]
     drawn.sort(key=lambda row: row[1])
     names, recovered, ce = [escaped(row[0]) for row in drawn], [row[1] for row in drawn], [row[2] for row in drawn]
     places = list(range(len(names)))

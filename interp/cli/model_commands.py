@@ -87,7 +87,8 @@ def quality_command(
 ) -> None:
     """SAE + model + tokens → how much is kept
 
-    Splice dictionaries into the model: L0, variance unexplained, cross-entropy recovered against ablation."""
+    Splice dictionaries into the model: L0, variance unexplained, cross-entropy recovered, where 0 is zero
+    ablation or unigrams, whichever is better."""
     from interp.activations.hooks import own_hook
     from interp.evaluation.quality import quality_table
     from interp.sae import load_sae

@@ -173,7 +173,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 def _quality(table: pd.DataFrame) -> list[str]:
     rows = ["| dictionary | L0 | FVU | CE recovered |", "|---|---|---|---|"]
     for row in table.to_dict(orient="records"):
-        rows.append(f"| {row['dictionary']} | {row['l0']:.1f} | {row['fvu']:.3f} | {row['ce_recovered_mean']:.3f} |")
+        rows.append(f"| {row['dictionary']} | {row['l0']:.1f} | {row['fvu']:.3f} | {row['ce_recovered']:.3f} |")
     return rows
 
 

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 LATEX_COLUMNS = {
     "l0": ("$L_0$", ".1f"),
     "fvu": ("FVU", ".3f"),
-    "ce_recovered_mean": ("CE rec.\\ (mean)", ".3f"),
-    "ce_recovered_zero": ("CE rec.\\ (zero)", ".3f"),
+    "ce_recovered": ("CE rec.", ".3f"),
     "dead_share": ("dead", ".1%"),
 }
 """Column of the quality table → its heading, and the format of its numbers."""
@@ -48,16 +47,16 @@ _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("
 
 
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """What each dictionary keeps: variance explained (1 − FVU) and CE loss recovered against mean-ablation, as dots, a
-    row a dictionary with its L0."""
-    need(quality_table, "dictionary", "fvu", "ce_recovered_mean", "l0")
+    """What each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a dictionary with
+    its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever is better."""
+    need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = [
         f"{escaped(name)} (L0 {l0:.0f})"
         for name, l0 in zip(quality_table["dictionary"], quality_table["l0"], strict=True)
     ]
     kept = (
         ("variance explained", 1 - quality_table["fvu"], BLUE, "circle"),
-        ("CE recovered", quality_table["ce_recovered_mean"], GREEN, "diamond"),
+        ("CE recovered", quality_table["ce_recovered"], GREEN, "diamond"),
     )
     places = np.arange(len(names))
     fig = go.Figure()
@@ -65,7 +64,13 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
         look = dict(mode="markers", marker=dict(color=colour, symbol=symbol, size=9))
         fig.add_scatter(x=values, y=places, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
     height = 130 + 34 * len(names)
-    styled(fig, "Quality of the dictionaries", x="share kept (1 = all)", y="dictionary", height=height)
+    styled(
+        fig,
+        "Quality of the dictionaries",
+        x="share kept (1: all; 0: the mean activation; of CE, zero ablation or unigrams)",
+        y="dictionary",
+        height=height,
+    )
     shown = np.concatenate([values.to_numpy(float) for _, values, _, _ in kept])
     low = float(np.nanmin(shown, initial=0.0))
     fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(shown, initial=0.0))) + 0.03])

@@ -40,11 +40,10 @@ report.views.overview = (() => {
     const rows = data.rows.filter(({ one }) => one);
     if (!rows.length) return h("p.missing", null, "No share of one meaning is known of the nulls.");
     const most = Math.max(...rows.map(({ one }) => one[2]), 0.01);
-    const trained = rows[0].trained ? `, each learnt from ${format.count(rows[0].trained)} tokens (the SAE anew, where this page's had more)` : "";
-    return h("table.bars.shares", null, h("caption", null, `One meaning (monosemantic or single-token), of those neither dead nor faint${trained}; 95 % intervals`),
-      h("tbody", null, rows.map(({ dictionary, means, judged, one: [share, low, high] }, k) => h("tr", { title: means },
-        h("th", { scope: "row" }, dictionary), h("td.bar", { "--share": share / most, "--hue": k ? "var(--dead)" : "var(--monosemantic)" }, h("i")),
-        h("td", null, percent(share)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `of ${format.count(judged)}`)))));
+    return h("table.bars.shares", null, h("caption", null, `One meaning (monosemantic or single-token), of those neither dead nor faint; 95 % intervals`),
+      h("tbody", null, rows.map(({ dictionary, means, judged, trained, one: [share, low, high] }, k) => h("tr", { title: means },
+        h("th", { scope: "row" }, dictionary), h("td.bar", { "--share": share / most, "--hue": dictionary === "SAE" || !k ? "var(--monosemantic)" : "var(--dead)" }, h("i")),
+        h("td", null, percent(share)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `of ${format.count(judged)}${trained ? `, learnt from ${format.count(trained)} tokens` : ""}`)))));
   }
 
   /* What was chosen with the run; else the first in the recommended order whose commonest tokens differ. */
@@ -78,7 +77,7 @@ report.views.overview = (() => {
       h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
     const [summary, words] = await Promise.all([loadData("summary"), loadData("vocab")]);
-    places[0].replaceChildren(report.verdictBars(), h("div", null, nulls(summary.nulls), summary.nulls.said ? h("p.muted", null, summary.nulls.said) : null));
+    places[0].replaceChildren(report.verdictBars(), h("div", null, nulls(summary.nulls), summary.nulls.compare ? h("p", null, summary.nulls.compare) : null, summary.nulls.said ? h("p.muted", null, summary.nulls.said) : null));
     places[1].replaceChildren(...(await Promise.all(worthShowing().map((latent) => card(latent, words)))));
     section.dataset.ready = "true";
   }

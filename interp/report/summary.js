@@ -71,7 +71,7 @@ report.views.summary = (() => {
       h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.dictionary, h("small", null, row.means)),
         [row.one, ...row.shares, row.unsure].map((share) => cell(share ?? [null])), h("td", null, format.count(row.judged)), h("td", null, format.count(row.faint)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
     return h("section.nulls", null, h("h3", null, "Beside its nulls"),
-      h("div.beside", null, h("div", null, h("p.note", null, data.panel.note), data.said ? h("p.note", null, data.said) : null), panel({ ...data.panel, note: "" })),
+      h("div.beside", null, h("div", null, h("p.note", null, data.panel.note), data.compare ? h("p.note", null, data.compare) : null, data.said ? h("p.note", null, data.said) : null), panel({ ...data.panel, note: "" })),
       h("p.muted", null, "Shares of the latents judged that are neither dead nor faint, with 95 % intervals over latents. One meaning: monosemantic or single-token. Unsure: monosemantic or polysemantic, and the interval of the probability holds ½."), table);
   }
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from interp import figures
 from interp.figures.population import UNTESTED
-from interp.monosemanticity.verdicts import IDLE, ONE_MEANING
+from interp.monosemanticity.verdicts import IDLE, ONE_MEANING, verdict_shares
 from interp.report.columns import VERDICTS
 from interp.report.inputs import ReportInputs
 from interp.report.panels import Panel
@@ -24,18 +24,20 @@ QUALITY_COLUMNS = {
     "outlier_share": ("outliers, left alone", ".2%"),
     "ce_clean": ("CE, model (nats)", ".3f"),
     "ce_spliced": ("CE, spliced (nats)", ".3f"),
-    "ce_mean_ablated": ("CE, mean-ablated (nats)", ".3f"),
     "ce_zero_ablated": ("CE, zero-ablated (nats)", ".3f"),
-    "ce_recovered_mean": ("CE recovered, vs mean", ".1%"),
-    "ce_recovered_zero": ("CE recovered, vs zero", ".1%"),
+    "ce_unigram": ("CE, unigrams (nats)", ".3f"),
+    "ce_mean_ablated": ("CE, mean-ablated (nats)", ".3f"),
+    "ce_recovered": ("CE recovered, of the lower of zero-ablated and unigrams", ".1%"),
     "dead_share": ("dead", ".1%"),
     "faint_share": ("faint", ".1%"),
     "ultra_low_share": ("ultra-low", ".1%"),
     "n_tokens": ("tokens", ",.0f"),
 }
 """Column of the quality table → its heading, and the format of its numbers."""
+THIS = "this page's dictionary"
 DICTIONARIES = {
-    "SAE": "the settings of this page's dictionary",
+    THIS: "as it is, all latents that were ranked",
+    "SAE": "the same settings, learnt from as many tokens as the nulls",
     "twin seed": "the same settings from another seed",
     "neurons": "the MLP's neurons as they come",
     "frozen decoder": "the same settings, the decoder left as it was drawn",
@@ -52,8 +54,8 @@ CURVES = {
 }
 DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 NULLS_NOTE = (
-    "All have as many latents, learnt from as many tokens (where that is fewer than this page's dictionary had, it was "
-    "learnt again), and were judged on the same sequences in the same way. "
+    "SAE and its nulls have as many latents, learnt from as many tokens (where that is fewer than this page's "
+    "dictionary had, it was learnt again), and were judged on the same sequences in the same way. "
     "Those called single-token are real on a random model too, since its embeddings tell tokens apart. "
     "A verdict is sure where the interval of its probability lies on one side of ½; where it holds ½, the latent is "
     "unsure, and its verdict no more than the likelier of the two."
@@ -153,7 +155,7 @@ def _nulls(inputs: ReportInputs) -> dict | str:
         return "No nulls: the shares of the verdicts have nothing to stand beside. A run's stage nulls computes them."
     verdicts = [verdict for verdict in VERDICTS if verdict not in IDLE and (table["verdict"] == verdict).any()]
     rows: list[dict[str, Any]] = []
-    for name, part in table.groupby("dictionary", sort=False):
+    for name, part in pd.concat([*_this_dictionary(inputs), table]).groupby("dictionary", sort=False):
         by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING, *IDLE]).fillna({"n": 0})
         first = part.iloc[0]
         rows.append({
@@ -166,15 +168,37 @@ def _nulls(inputs: ReportInputs) -> dict | str:
             "unsure": _share(by_verdict, "monosemantic", "unsure"),
             **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
         })  # fmt: skip
-    said = _told_apart({row["dictionary"]: row["one"] for row in rows})
+    one = {row["dictionary"]: row["one"] for row in rows}
     panel = Panel(note=NULLS_NOTE, figure=figures.verdict_shares(table)).payload()
-    return {"verdicts": verdicts, "rows": rows, "said": said, "panel": panel}
+    return {"verdicts": verdicts, "rows": rows, "compare": _compare(one), "said": _told_apart(one), "panel": panel}
+
+
+def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
+    """The shares of the ranking that the page shows; the nulls are judged on fewer latents, and had fewer tokens."""
+    if inputs.ranking is None or "sure" not in inputs.ranking:
+        return []
+    training = inputs.curves.get("sae")
+    tokens = None if training is None or "tokens" not in training else training["tokens"].max()
+    shares = verdict_shares(inputs.ranking)
+    return [shares.assign(dictionary=THIS, latents=len(inputs.ranking), trained_tokens=tokens)]
+
+
+def _compare(one: Mapping[str, Any]) -> str:
+    """With which of the two shares of this dictionary those of the nulls are to be compared."""
+    if not one.get(THIS) or not one.get("SAE"):
+        return ""
+    (whole, *_), (alike, *_) = one[THIS], one["SAE"]
+    return (
+        f"Of the latents of {THIS} {100 * whole:.0f} % have one meaning. Its nulls are to be compared with the row "
+        f"SAE, {100 * alike:.0f} %: the same settings, learnt from as many tokens as they were, and judged on as many "
+        "latents of the same text."
+    )
 
 
 def _told_apart(one: Mapping[str, list[float | None] | None]) -> str:
     """Whether the share of one meaning tells the dictionary from those that learnt nothing."""
     own = one.get("SAE")
-    others = {name: interval for name, interval in one.items() if name not in ("SAE", "twin seed") and interval}
+    others = {name: interval for name, interval in one.items() if name not in (THIS, "SAE", "twin seed") and interval}
     if not own or not others:
         return ""
     below = [name for name, (_, _, high) in others.items() if high < own[1]]  # type: ignore[operator]

@@ -27,7 +27,7 @@ NEXT_LINE = "\n" + " " * 24
     shared=("harvest", "sae"),
     opens={"quality": ("quality.parquet", PARQUET)},
     summary=lambda results: NEXT_LINE.join(
-        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, CE recovered {r['ce_recovered_mean']:.3f}"
+        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, CE recovered {r['ce_recovered']:.3f}"
         for name, r in results.items()
     ),
 )
@@ -55,6 +55,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         hook_name,
         batch_size=config.quality.batch_size,
         exclude=run.tokenizer.special_ids,
+        unigram_loss=run.results("model")["unigram_cross_entropy"],
         progress=progress,
     )
     write_parquet(folder / "quality.parquet", table)

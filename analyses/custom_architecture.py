@@ -31,9 +31,7 @@ from torch import Tensor
 
 from analyses.bench.step_contenders import Size, ours, random_rows
 from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae
-from interp.sae import ARCHITECTURES, check_gradients
-from interp.sae.forward_pass import ForwardPass
-from interp.sae.rules import Threshold
+from interp.sae import ARCHITECTURES, ForwardPass, Threshold, check_gradients
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -344,7 +344,7 @@ def test_wrong_usage_is_one_line(capsys):
 def test_train_sae_lists_the_fields_of_an_architecture(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["train-sae", "--architecture", "jumprelu", "--fields"])
-    assert "pre_act_coefficient" in capsys.readouterr().out
+    assert "coefficient_warmup" in capsys.readouterr().out
     own = {name: kind for name, kind in ARCHITECTURES.items() if kind.__module__.startswith("interp.")}
     assert len(own) == 7  # beside those that a script has brought in
     for name, kind in own.items():

@@ -12,7 +12,7 @@ pytest.importorskip("sae_lens")
 from analyses import custom_architecture
 from analyses.custom_architecture import GroupLassoConfig
 from interp.sae import SAEConfig, TopKConfig
-from interp.sae.architectures import ARCHITECTURES, config_from_dict, config_to_dict
+from interp.sae.architectures.sae_config import ARCHITECTURES, config_from_dict, config_to_dict
 
 
 def test_a_script_of_thirty_lines_adds_a_dictionary(tmp_path):

@@ -12,8 +12,7 @@ from interp.effects import ABLATE, add, dose_response, feature_effects, interven
 from interp.effects.feature_effects import _interval
 from interp.effects.interventions import place_of
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
-from interp.sae import SAE, Transcoder
-from interp.sae.rules import TopK
+from interp.sae import SAE, TopK, Transcoder
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import foreign_model, foreign_tokenizer, write_foreign
@@ -101,13 +100,13 @@ def transcoder(d_in=D, d_out=D, d_sae=12):
     draw = seeded(5)
     W_enc, W_dec = torch.randn(d_in, d_sae, generator=draw), torch.randn(d_sae, d_out, generator=draw)
     weights = dict(W_enc=W_enc, W_dec=W_dec, b_enc=torch.zeros(d_sae), b_dec=torch.zeros(d_out))
-    return Transcoder(**weights, rule=TopK(3), metadata={"hook_name_out": "blocks.1.hook_mlp_out"})
+    return Transcoder(**weights, encoder=TopK(3), metadata={"hook_name_out": "blocks.1.hook_mlp_out"})
 
 
 def sae():
     draw = seeded(6)
     W = torch.randn(D, 20, generator=draw)
-    return SAE(W_enc=W, W_dec=W.T / 4, b_enc=torch.zeros(20), b_dec=0.1 * torch.ones(D), rule=TopK(4))
+    return SAE(W_enc=W, W_dec=W.T / 4, b_enc=torch.zeros(20), b_dec=0.1 * torch.ones(D), encoder=TopK(4))
 
 
 CASES = {  # the model, the hook, the dictionary, what is run again

@@ -12,9 +12,10 @@ from interp.codes.sparse_codes import is_faint
 from interp.metrics.measures import column
 from interp.monosemanticity.ranking import rank_codes
 from interp.sae import sparse_ops
+from interp.sae.fold import keep_near
 from interp.sae.learner import Learner
-from interp.sae.revival import resample_missing
-from interp.sae.site import Site, keep_near
+from interp.sae.resampling import resample_missing
+from interp.sae.scales import Hooks
 
 HOOK, D, D_SAE = "activations", 16, 48
 SHARED = {"d_sae": D_SAE, "tokens": 256 * 60, "batch_size": 256, "device": "cpu"}
@@ -29,7 +30,9 @@ def store(tmp_path_factory):
 
 
 def learner_of(store, **given):
-    return Learner(TopKConfig(**SHARED | {"k": 4} | given), Site(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
+    return Learner(
+        TopKConfig(**SHARED | {"k": 4} | given), Hooks(inputs=(store.statistics(HOOK),)), torch.device("cpu")
+    )
 
 
 def test_faint_is_below_a_quarter_of_the_median_of_those_that_fire():
@@ -67,14 +70,14 @@ def test_resampling_gives_idle_latents_another_start(store):
     """Those that are faint or do not fire, along what is missing in rows that are reconstructed badly; no other."""
     learner, batches = learner_of(store, resample_at=(0.5,), lr=1e-9), store.batches(HOOK, 256, epochs=None)
     idle = [3, 4, 10, 20]  # two faint, two that do not fire
-    learner.weights["encoder"][idle] *= 0.001
+    learner.weights["encoder_rows"][idle] *= 0.001
     for _ in range(29):
         learner.step(next(batches))
     learner.strongest[:] = 1.0
     learner.strongest[:, idle[:2]], learner.strongest[:, idle[2:]] = 0.1, 0.0
     before, batch = {name: weight.clone() for name, weight in learner.weights.items()}, next(batches)
     learner.step(batch)
-    for name in ("encoder", "W_dec"):
+    for name in ("encoder_rows", "W_dec"):
         same = torch.isclose(learner.weights[name], before[name], atol=1e-6).all(1)
         assert (~same).nonzero()[:, 0].tolist() == idle and not learner.means[name][idle].any()
     missed = []
@@ -90,7 +93,7 @@ def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_
     mixed = torch.randn(4000, 8, generator=generator) @ torch.randn(8, 8, generator=generator)
     precision = torch.linalg.inv(mixed.T @ mixed / len(mixed))
     rows, missing = mixed[:3], 0.5 * torch.randn(3, 8, generator=generator)
-    weights = {"W_dec": torch.zeros(5, 8), "encoder": torch.zeros(5, 8), "b_enc": torch.zeros(5)}
+    weights = {"W_dec": torch.zeros(5, 8), "encoder_rows": torch.zeros(5, 8), "b_enc": torch.zeros(5)}
     moments = [{name: torch.full_like(weight, by) for name, weight in weights.items()} for by in (1.0, 3.0)]
     moments[1]["b_enc"][0] = 8.0
     latents = torch.tensor([0, 2, 4])
@@ -98,13 +101,13 @@ def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_
     nothing = rows[:0], missing[:0]
     taken = resample_missing(weights, moments, {}, latents, drawn, lacking, precision, nothing)
     assert taken.tolist() == [0, 2, 4], "the row that stands twice is taken once"
-    z = (mixed @ weights["encoder"].T + weights["b_enc"]).relu()
+    z = (mixed @ weights["encoder_rows"].T + weights["b_enc"]).relu()
     for i, latent in enumerate(latents):
         torch.testing.assert_close(z[i, latent] * weights["W_dec"][latent], missing[i])
         response = mixed @ precision @ rows[i]
         assert torch.equal(z[:, latent] > 0, response > response[i] / 2) and (z[:, latent] > 0).float().mean() < 0.2
     assert not weights["W_dec"][1].any() and moments[0]["b_enc"].tolist() == [0, 1, 0, 1, 0]
-    assert moments[1]["b_enc"].tolist() == [4, 3, 4, 3, 4] and (moments[1]["encoder"] == 3).all()
+    assert moments[1]["b_enc"].tolist() == [4, 3, 4, 3, 4] and (moments[1]["encoder_rows"] == 3).all()
 
 
 def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_is_not_drawn():
@@ -113,7 +116,7 @@ def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_i
     rows, missing = mixed[:2], torch.stack([wanted, 4 * wanted])
     response = mixed @ rows.T / rows.square().sum(1)
     lacking = 0.8 * (2 * response[:, :1] - 1).relu() * wanted  # only like the first
-    weights = {"W_dec": torch.zeros(2, 6), "encoder": torch.zeros(2, 6), "b_enc": torch.zeros(2)}
+    weights = {"W_dec": torch.zeros(2, 6), "encoder_rows": torch.zeros(2, 6), "b_enc": torch.zeros(2)}
     moments = [{name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2)]
     taken = resample_missing(weights, moments, {}, torch.tensor([0, 1]), rows, missing, torch.eye(6), (mixed, lacking))
     assert taken.tolist() == [0]
@@ -129,7 +132,7 @@ def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_i
 
 
 def test_parts_that_are_frozen_stay(store):
-    for part, name in (("decoder", "W_dec"), ("encoder", "encoder")):
+    for part, name in (("decoder", "W_dec"), ("encoder", "encoder_rows")):
         learner, batches = learner_of(store, freeze=part, lr=0.01), store.batches(HOOK, 256, epochs=None)
         before = {key: weight.clone() for key, weight in learner.weights.items()}
         for _ in range(5):

@@ -32,8 +32,7 @@ from interp.exchange.endpoint import Endpoint, EndpointConfig
 from interp.exchange.judge import Judge, JudgeConfig
 from interp.features.belonging import check_scan_of, check_table, identity
 from interp.metrics.measures import concept_table
-from interp.sae import SAE, Crosscoder, TopKConfig, load_sae
-from interp.sae.rules import TopK
+from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
 from interp.storage.folders import write_manifest
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
@@ -58,14 +57,14 @@ def dictionary(hook_name: str, *, ours: bool = True, d_sae: int = D_SAE) -> SAE:
     W = torch.randn(d_sae, D_IN, generator=torch.Generator().manual_seed(3))
     biases = {"b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(D_IN)}
     config = TopKConfig(d_sae=d_sae, k=4, tokens=1000) if ours else None
-    return SAE(W_enc=W.T, W_dec=W, rule=TopK(4), config=config, metadata={"hook_name": hook_name}, **biases)
+    return SAE(W_enc=W.T, W_dec=W, encoder=TopK(4), config=config, metadata={"hook_name": hook_name}, **biases)
 
 
 def _crosscoder() -> Crosscoder:
     W = torch.randn(D_SAE, 2 * D_IN, generator=torch.Generator().manual_seed(4))
     biases = {"b_enc": torch.zeros(D_SAE), "b_dec": torch.zeros(2 * D_IN)}
     metadata = {"hook_names": [HOOK, OTHER_HOOK]}
-    return Crosscoder(W_enc=W.T, W_dec=W, rule=TopK(4), metadata=metadata, widths=(D_IN, D_IN), **biases)
+    return Crosscoder(W_enc=W.T, W_dec=W, encoder=TopK(4), metadata=metadata, widths=(D_IN, D_IN), **biases)
 
 
 CROSSCODER = _crosscoder()

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from analyses.essay.model_diffing import diff_table, latent_scaling, mean_difference, relative_norms
-from interp.sae import Crosscoder
-from interp.sae.rules import Threshold
+from interp.sae import Crosscoder, Threshold
 
 D = 6
 
@@ -36,7 +35,7 @@ def crosscoder(scales=(1.0, 1.0)) -> Crosscoder:
         W_dec=W_dec,
         b_enc=torch.zeros(D + 1),
         b_dec=torch.zeros(2 * D),
-        rule=rule,
+        encoder=rule,
         widths=(D, D),
         scales=scales,
     )
@@ -63,7 +62,7 @@ def test_the_closed_form_is_the_least_squares_fit():
     generator = torch.Generator().manual_seed(3)
     given = {"W_enc": torch.randn(8, 5, generator=generator), "W_dec": torch.randn(5, 8, generator=generator)}
     given |= {"b_enc": torch.rand(5, generator=generator), "b_dec": torch.randn(8, generator=generator)}
-    coder = Crosscoder(**given, rule=Threshold(torch.zeros(5)), widths=(4, 4), scales=(1.5, 0.5))
+    coder = Crosscoder(**given, encoder=Threshold(torch.zeros(5)), widths=(4, 4), scales=(1.5, 0.5))
     x = torch.randn(300, 8, generator=generator)
     found = latent_scaling(coder, x.split(70))
     z = coder.encode(x).double().numpy()

@@ -9,15 +9,14 @@ import torch
 from interp.display.cards import Markup, card, facts, interval_mark, table
 from interp.monosemanticity.verdicts import Ranking, read_ranking
 from interp.pipeline.run_folder import Run
-from interp.sae import SAE, Crosscoder, TopKConfig, Transcoder
-from interp.sae.rules import Threshold, TopK
+from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
 
 HOSTILE = "<script>alert(1)</script>"
 
 
 def dictionary(kind=SAE, d_out=4, **given):
     zeros = dict(W_enc=torch.zeros(4, 6), W_dec=torch.zeros(6, d_out), b_enc=torch.zeros(6), b_dec=torch.zeros(d_out))
-    return kind(**zeros, rule=TopK(2), **given)
+    return kind(**zeros, encoder=TopK(2), **given)
 
 
 def test_a_dictionary_says_its_architecture_its_widths_and_its_place():
@@ -31,7 +30,7 @@ def test_a_dictionary_says_its_architecture_its_widths_and_its_place():
     page = dictionary(config=config, metadata={"hook_name": HOSTILE})._repr_html_()
     assert "100 tokens" in page and "lr</span> 0.1" in page and "warmup" not in page and "<script" not in page
     above = dictionary()
-    above.rule = Threshold(torch.zeros(6))
+    above.encoder = Threshold(torch.zeros(6))
     assert repr(above) == "Threshold(4 → 6)" and "elsewhere" in above._repr_html_()
 
 

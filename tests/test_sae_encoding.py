@@ -7,18 +7,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.activations import ActivationStore
-from interp.sae import BatchTopKConfig, MatryoshkaConfig, TopKConfig, rules
+from interp.sae import BatchTopKConfig, MatryoshkaConfig, Threshold, TopK, TopKConfig
+from interp.sae.architectures import topk
+from interp.sae.architectures.encoders import Activation, Weights
 from interp.sae.architectures.topk import BatchPick
-from interp.sae.kernels import Workspace, encode, piece_rows
+from interp.sae.encoding import Workspace, encode, piece_rows
 from interp.sae.learner import Learner
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 from interp.storage.processes import Processes, share, share_pieces, torch_on_one_thread
 
-RULES = [
-    rules.TopK(6),
+PICKERS = [
+    TopK(6),
     BatchPick(900, Processes()),
-    rules.Threshold(torch.full((300,), 2.5)),
-    rules.Threshold(torch.full((300,), -0.5)),
+    Threshold(torch.full((300,), 2.5)),
+    Threshold(torch.full((300,), -0.5)),
 ]
 
 
@@ -28,14 +30,14 @@ def problem(rows: int = 150, d: int = 20, width: int = 300) -> tuple[torch.Tenso
     return x, encoder / encoder.norm(dim=1, keepdim=True), b_enc / 5
 
 
-@pytest.mark.parametrize("rule", RULES, ids=["topk", "batchtopk", "above", "above, below zero"])
+@pytest.mark.parametrize("picker", PICKERS, ids=["topk", "batchtopk", "above", "above, below zero"])
 @pytest.mark.parametrize("low_precision", [False, True])
-def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypatch):
-    monkeypatch.setattr("interp.sae.kernels._MOST_ROWS", 64)
-    monkeypatch.setattr("interp.sae.kernels._LATENTS_AT_ONCE", 70)
+def test_the_picks_are_those_of_the_dense_formula(picker, low_precision, monkeypatch):
+    monkeypatch.setattr("interp.sae.encoding._MOST_ROWS", 64)
+    monkeypatch.setattr("interp.sae.encoding._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
-    exact = rule.pick(torch.addmm(b_enc, x, encoder.T)).dense()
-    codes = encode(x, encoder, b_enc, rule, low_precision=low_precision)
+    exact = picker.pick(torch.addmm(b_enc, x, encoder.T)).dense()
+    codes = encode(x, encoder, b_enc, picker, low_precision=low_precision)
     dense = codes.dense()
     assert ((dense != 0) != (exact != 0)).sum() <= 2
     both = (dense != 0) & (exact != 0)
@@ -45,22 +47,22 @@ def test_the_picks_are_those_of_the_dense_formula(rule, low_precision, monkeypat
 def test_few_rows_shortlist_enough():
     """A share of few picks would be no margin."""
     x, encoder, b_enc = problem(rows=400)
-    rule = BatchPick(4 * 2, Processes())
+    picker = BatchPick(4 * 2, Processes())
     for rows in x.split(2):
-        low, full = (encode(rows, encoder, b_enc, rule, low_precision=low) for low in (True, False))
+        low, full = (encode(rows, encoder, b_enc, picker, low_precision=low) for low in (True, False))
         assert torch.equal(low.offsets, full.offsets) and torch.equal(low.latents, full.latents)
 
 
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypatch):
-    monkeypatch.setattr("interp.sae.kernels._MOST_ROWS", 64)
-    monkeypatch.setattr("interp.sae.kernels._LATENTS_AT_ONCE", 70)
+    monkeypatch.setattr("interp.sae.encoding._MOST_ROWS", 64)
+    monkeypatch.setattr("interp.sae.encoding._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
     monkeypatch.setattr("interp.storage.processes._MIN_WORK", 1)
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        results.append(encode(x, encoder, b_enc, rules.TopK(6), low_precision=low_precision))
+        results.append(encode(x, encoder, b_enc, TopK(6), low_precision=low_precision))
     torch.set_num_threads(before)
     for other in results[1:]:
         for name in ("offsets", "latents", "values"):
@@ -71,9 +73,9 @@ def test_a_workspace_serves_batches_of_any_size_and_no_rows():
     x, encoder, b_enc = problem()
     workspace = Workspace()
     for rows in (150, 30, 0, 150):
-        for rule in RULES:
-            codes = encode(x[:rows], encoder, b_enc, rule, low_precision=True, workspace=workspace)
-            fresh = encode(x[:rows], encoder, b_enc, rule, low_precision=True)
+        for picker in PICKERS:
+            codes = encode(x[:rows], encoder, b_enc, picker, low_precision=True, workspace=workspace)
+            fresh = encode(x[:rows], encoder, b_enc, picker, low_precision=True)
             assert len(codes) == rows and torch.equal(codes.dense(), fresh.dense())
 
 
@@ -115,19 +117,16 @@ class Sizes(TorchDispatchMode):
 
 @pytest.mark.parametrize("low_precision", [False, True])
 @pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig, MatryoshkaConfig])
-@pytest.mark.parametrize("refinements", [0, 1])
-def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(
-    kind, refinements, low_precision, tmp_path, monkeypatch
-):
-    limits = ("kernels._FULL_AT_ONCE", "kernels._LOW_AT_ONCE", "rules._PRE_ACTIVATIONS_AT_ONCE", "numba_kernels._TILE")
+def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(kind, low_precision, tmp_path, monkeypatch):
+    limits = ("encoding._FULL_AT_ONCE", "encoding._LOW_AT_ONCE", "kernels.numba_kernels._TILE")
     for name in limits:
         monkeypatch.setattr(f"interp.sae.{name}", 1 << 14)
     monkeypatch.setattr("interp.sae.learner.has_fast_bfloat16", lambda x: low_precision)
     rows, d_sae, k = 512, 1024, 16
-    config = kind(d_sae=d_sae, k=k, tokens=10 * rows, batch_size=rows, device="cpu", refinements=refinements)
+    config = kind(d_sae=d_sae, k=k, tokens=10 * rows, batch_size=rows, device="cpu")
     batch = problem(rows, 16)[0]
     learner = Learner(
-        config, Site(inputs=(ActivationStore.from_batches(batch, tmp_path).statistics("activations"),)), batch.device
+        config, Hooks(inputs=(ActivationStore.from_batches(batch, tmp_path).statistics("activations"),)), batch.device
     )
     learner.step(batch)
     with Sizes() as sizes, torch_on_one_thread():  # a mode is seen in its own thread
@@ -137,16 +136,16 @@ def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(
 
 def test_picks_of_low_precision_that_are_not_certain_are_made_again(monkeypatch):
     """A large part that all latents read alike hides the small ones from bfloat16, in the first half of the rows."""
-    monkeypatch.setattr(rules, "has_fast_bfloat16", lambda x: True)
+    monkeypatch.setattr(topk, "has_fast_bfloat16", lambda x: True)
     x, encoder, b_enc = problem(rows=1200)
-    encoder[:, 0], x[:600, 0], rule = 1, 300, rules.TopK(6)
+    encoder[:, 0], x[:600, 0], picker = 1, 300, TopK(6)
     remade = []
-    full = rules.PreActivationRule.codes
-    monkeypatch.setattr(rules.PreActivationRule, "codes", lambda *given: remade.append(len(given[1])) or full(*given))
-    codes = rule.codes(x, rules.Weights(encoder, b_enc, encoder)).dense()
-    exact = rule.dense(x.double() @ encoder.T.double() + b_enc.double())
+    full = Activation.codes
+    monkeypatch.setattr(Activation, "codes", lambda *given: remade.append(len(given[1])) or full(*given))
+    codes = picker.codes(x, Weights(encoder, b_enc, encoder)).dense()
+    exact = picker.dense(x.double() @ encoder.T.double() + b_enc.double())
     assert 0 < sum(remade) < len(x)
     assert torch.equal(codes > 0, exact > 0)
     torch.testing.assert_close(codes.double(), exact, rtol=1e-4, atol=1e-4)
-    low = encode(x, encoder, b_enc, rule, low_precision=True).dense()
+    low = encode(x, encoder, b_enc, picker, low_precision=True).dense()
     assert not torch.equal(low > 0, exact > 0), "the rows are too easy"

@@ -15,15 +15,15 @@ from interp.sae import (
     MatryoshkaConfig,
     ReLUConfig,
     SAEConfig,
+    TopK,
     TopKConfig,
     check_gradients,
     sparse_ops,
 )
 from interp.sae.architectures.thresholds import rise
-from interp.sae.kernels import encode
+from interp.sae.encoding import encode
 from interp.sae.learner import Learner
-from interp.sae.rules import TopK
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 from interp.sae.sparse_ops import (
     Encoded,
     RowGradient,
@@ -87,13 +87,13 @@ def statistics(d: int, seed: int) -> ActivationStatistics:
 
 
 SITES = {
-    "autoencoder": Site(inputs=(statistics(D_IN, 0),)),
-    "crosscoder": Site(inputs=(statistics(D_IN, 0), statistics(9, 1))),
-    "transcoder": Site(inputs=(statistics(D_IN, 0),), outputs=(statistics(11, 2),)),
+    "autoencoder": Hooks(inputs=(statistics(D_IN, 0),)),
+    "crosscoder": Hooks(inputs=(statistics(D_IN, 0), statistics(9, 1))),
+    "transcoder": Hooks(inputs=(statistics(D_IN, 0),), outputs=(statistics(11, 2),)),
 }
 
 
-def learner_for(config: SAEConfig, site: Site, n_dead: int = 0) -> Learner:
+def learner_for(config: SAEConfig, site: Hooks, n_dead: int = 0) -> Learner:
     """A learner in the middle of its run, its weights away from where they began."""
     learner = Learner(config, site, torch.device("cpu"), torch.float64)
     generator = torch.Generator().manual_seed(5)
@@ -109,7 +109,7 @@ def learner_for(config: SAEConfig, site: Site, n_dead: int = 0) -> Learner:
     return learner
 
 
-def inputs(site: Site) -> tuple[torch.Tensor, torch.Tensor]:
+def inputs(site: Hooks) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(ROWS, site.d_in, generator=generator, dtype=torch.float64)
     return x, x if site.tied else torch.randn(ROWS, site.d_out, generator=generator, dtype=torch.float64)
@@ -123,13 +123,13 @@ def picked(pre: torch.Tensor, config: SAEConfig, k: int) -> torch.Tensor:
     return torch.where((pre >= least) & (pre > 0), pre, 0)
 
 
-def norms(W_dec: torch.Tensor, site: Site) -> torch.Tensor:
+def norms(W_dec: torch.Tensor, site: Hooks) -> torch.Tensor:
     return sum(part.norm(dim=1) for part in W_dec.split(list(site.widths), dim=1))
 
 
 def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
     """The loss as the docstrings of `architectures` state it, without what revives."""
-    c, site, variance = learner.config, learner.site, learner.variance
+    c, site, variance = learner.config, learner.hooks, learner.variance
     centred = x - p["b_dec"] if site.tied else x
     if isinstance(c, MatchingPursuitConfig):
         residual = centred
@@ -138,13 +138,11 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
             value = (residual * p["W_dec"][best]).sum(1, keepdim=True).relu()
             residual = residual - value * p["W_dec"][best]
         return residual.square().sum() / (len(x) * variance)
-    pre = centred @ p["encoder"].T + p["b_enc"]
+    pre = centred @ p["encoder_rows"].T + p["b_enc"]
     penalty, extra = x.new_zeros(()), x.new_zeros(())
     match c:
         case TopKConfig() | BatchTopKConfig():
             z = picked(pre, c, c.k_at(STEP, x.shape[1]))
-            for _ in range(c.refinements):
-                z = picked(z + c.refinement_step * ((centred - z @ p["W_dec"]) @ p["encoder"].T + p["b_enc"]), c, c.k)
         case ReLUConfig():
             z = pre.relu()
             size = z * (norms(p["W_dec"], site) if not c.unit_norm or len(site.widths) > 1 else 1)
@@ -175,12 +173,12 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
 def dense_auxk(
     learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor], beyond: bool | None = None
 ) -> torch.Tensor:
-    dead, k_aux = learner.dead, max(1, learner.site.d_out // 2)
+    dead, k_aux = learner.dead, max(1, learner.hooks.d_out // 2)
     error = learner.descend(x, y).error
     fvu = error.square().sum().item() / (len(y) * learner.variance)
     every = max(1, -(-len(dead) // (2 * k_aux)))
     error, x = error[::every], x[::every]
-    quiet = (x - p["b_dec"] if learner.site.tied else x) @ p["encoder"][dead].T + p["b_enc"][dead]
+    quiet = (x - p["b_dec"] if learner.hooks.tied else x) @ p["encoder_rows"][dead].T + p["b_enc"][dead]
     if len(dead) > k_aux:
         quiet = torch.where(quiet >= quiet.sort(dim=1, descending=True).values[:, k_aux - 1 : k_aux], quiet, 0)
     missed, there = (quiet @ p["W_dec"][dead] + error).square().sum(), error.square().sum()
@@ -194,7 +192,7 @@ def dense_auxk(
 
 
 def check(learner: Learner, more=None) -> None:
-    x, y = inputs(learner.site)
+    x, y = inputs(learner.hooks)
     descent = learner.descend(x, y)
     p = {name: weight.clone().requires_grad_() for name, weight in learner.weights.items()}
     loss = dense_loss(learner, x, y, p)
@@ -213,9 +211,7 @@ def check(learner: Learner, more=None) -> None:
 CONFIGS = {
     "topk": TopKConfig(**shared, k=4),
     "topk, k falling": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.8),
-    "topk, refined": TopKConfig(**shared, k=4, k_start=4, refinements=2),
     "batchtopk": BatchTopKConfig(**shared, k=4),
-    "batchtopk, refined": BatchTopKConfig(**shared, k=4, k_start=4, refinements=1, refinement_step=0.3),
     "matryoshka": MatryoshkaConfig(**shared, k=6, groups=(0.25, 0.25, 0.5)),
     "relu, April 2024": ReLUConfig(**shared, l1=0.4),
     "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.4),
@@ -223,7 +219,7 @@ CONFIGS = {
     "gated": GatedConfig(**shared, l1=0.4),
     "jumprelu, target l0": JumpReLUConfig(**shared, target_l0=5, bandwidth=0.6, coefficient_warmup=0.9),
     "jumprelu, l0": JumpReLUConfig(**shared, penalty="l0", coefficient=0.3, bandwidth=0.44),
-    "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5, pre_act_coefficient=0.0),
+    "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5),
 }
 
 
@@ -267,9 +263,9 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
     """3 dead latents of k_aux = 8. Below an FVU of a twelfth it weighs less, by the cube."""
     learner = learner_for(CONFIGS["topk"], SITES["autoencoder"], n_dead=3)
     learner.variance *= variance
-    learner.weights["encoder"][learner.dead] = 0
+    learner.weights["encoder_rows"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = -1e-9
-    x, _ = inputs(learner.site)
+    x, _ = inputs(learner.hooks)
     descent = learner.descend(x)
     fvu = descent.fvu
     weight = 1 if variance == 1 else (12 * fvu) ** 3
@@ -282,8 +278,8 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
 def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, variance):
     learner = learner_for(CONFIGS["topk"], SITES["autoencoder"], n_dead=3)
     learner.variance *= variance
-    x, _ = inputs(learner.site)
-    learner.weights["encoder"][learner.dead] = 0
+    x, _ = inputs(learner.hooks)
+    learner.weights["encoder_rows"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = pre
     learner.weights["W_dec"][learner.dead] = torch.nn.functional.normalize(learner.descend(x).error.mean(0), dim=0)
     check(learner, partial(dense_auxk, beyond=pre == -10))
@@ -291,17 +287,18 @@ def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, v
 
 @pytest.mark.parametrize("variance", [1.0, 1000.0], ids=["much is left", "little is left"])
 @pytest.mark.parametrize("n_dead", [3, 40])
-def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
-    config = JumpReLUConfig.january_2025(**shared, coefficient=0.5, pre_act_coefficient=0.7)
+def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance, monkeypatch):
+    monkeypatch.setattr(JumpReLUConfig, "revival_weight", 0.7)
+    config = JumpReLUConfig.january_2025(**shared, coefficient=0.5)
     learner = learner_for(config, SITES["autoencoder"], n_dead)
     learner.variance *= variance
-    x, _ = inputs(learner.site)
+    x, _ = inputs(learner.hooks)
     fvu = learner.descend(x).fvu
     assert (fvu < 1 / 12) == (variance > 1)
 
     def pulled(learner, x, y, p):
         dead, every = learner.dead, max(1, -(-n_dead // (2 * D_IN)))
-        pre = (x[::every] - p["b_dec"]) @ p["encoder"][dead].T + p["b_enc"][dead]
+        pre = (x[::every] - p["b_dec"]) @ p["encoder_rows"][dead].T + p["b_enc"][dead]
         below = (p["threshold"][dead] - pre).relu() * p["W_dec"][dead].norm(dim=1).detach()
         return 0.7 * min(1, 12 * fvu) ** 2 * below.sum() / (len(x[::every]) * learner.variance)
 
@@ -311,10 +308,10 @@ def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
 def test_a_frozen_decoder_stays_as_it_was_drawn():
     learner = Learner(TopKConfig(**shared, k=4, freeze="decoder"), SITES["autoencoder"], torch.device("cpu"))
     before = {name: weight.clone() for name, weight in learner.weights.items()}
-    x, _ = inputs(learner.site)
+    x, _ = inputs(learner.hooks)
     learner.step(x.float())
     assert torch.equal(learner.weights["W_dec"], before["W_dec"])
-    assert not torch.equal(learner.weights["encoder"], before["encoder"])
+    assert not torch.equal(learner.weights["encoder_rows"], before["encoder_rows"])
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.numba_kernels import NumbaKernels
-from interp.sae.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
+from interp.sae.kernels.numba_kernels import NumbaKernels
+from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 
 torch_kernels, numba_kernels = TorchKernels(), NumbaKernels()
 BACKENDS = [torch_kernels, numba_kernels]

@@ -133,7 +133,7 @@ def test_logs_that_cannot_be_are_refused_before_training(store, tmp_path, monkey
         train_sae(store, HOOK, topk(), tmp_path / "run", log="wanddb")
     with pytest.raises(ValueError, match="name one with out="):
         train_sae(store, HOOK, topk(), log="tensorboard")
-    monkeypatch.setattr("interp.sae.find_spec", lambda name: None)
+    monkeypatch.setattr("interp.sae.metric_logs.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="not installed: pip install tensorboard"):
         train_sae(store, HOOK, topk(), tmp_path / "run", log="tensorboard")
     assert not (tmp_path / "run").exists()

@@ -25,7 +25,7 @@ from interp.sae import (
     train_sae,
 )
 from interp.sae.learner import Learner
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 from interp.storage.processes import Processes, processes
 from tests.test_processes import launch
 from tests.test_sae_architectures import CONFIGS, planted, shared, steps
@@ -56,7 +56,7 @@ TRANSCODERS: dict[str, SAEConfig] = {
     "jumprelu": JumpReLUConfig(**shared, target_l0=4, threshold=0.5, bandwidth=0.3),
 }
 CROSSCODERS: dict[str, SAEConfig] = {"batchtopk": BatchTopKConfig(**shared, k=4), "relu": ReLUConfig(**shared, l1=0.5)}
-ALIKE = ("topk, refined", "relu, April 2024", "frozen decoder")
+ALIKE = ("topk", "relu, April 2024", "frozen decoder")
 """What they do with few rows, others in the sweep do."""
 FEW = {name: config for name, config in CONFIGS.items() if name not in ALIKE}
 FEW = {name: dataclasses.replace(config, resample_at=()) for name, config in FEW.items()}
@@ -106,7 +106,7 @@ def in_double(store: JoinedStore, name: str, config: SAEConfig, of: Processes) -
     sweep = SWEEPS[name]
     outputs = () if sweep.target is None else (store.statistics(sweep.target),)
     few = (store.statistics(A).mean_norm,) if name == CUT else ()
-    site = Site(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
+    site = Hooks(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
     learner = Learner(config, site, torch.device("cpu"), torch.float64, of)
     hooks = sweep.hooks if sweep.target is None else [*sweep.hooks, sweep.target]
     batches = store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))

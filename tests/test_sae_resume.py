@@ -32,9 +32,9 @@ from interp.sae import (
     TopKConfig,
     learner,
     train_sae,
-    training_run,
+    training,
 )
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 from interp.storage import processes
 from tests.test_sae_architectures import CONFIGS, planted
 
@@ -187,7 +187,7 @@ def _content(file: Path) -> Any:
         return [_timeless(json.loads(line)) for line in file.read_text().splitlines()]
     if file.name == "results.json":
         return _timeless(json.loads(file.read_text()))
-    if file.name != training_run.CHECKPOINT:
+    if file.name != training.CHECKPOINT:
         return file.read_bytes()
     with safe_open(str(file), "pt") as opened:
         state = _timeless(json.loads(opened.metadata()["state"]))
@@ -208,8 +208,8 @@ def test_killed_at_any_moment_and_resumed_nothing_differs(job, train, tmp_path):
     """
     moments = train(job, tmp_path / "whole")
     for member in job.members:
-        names = [f"os.rename {member}{name}" for name in (training_run.CHECKPOINT, *FILES)]
-        names += [f"amid {member}metrics.jsonl", f"os.remove {member}{training_run.CHECKPOINT}"]
+        names = [f"os.rename {member}{name}" for name in (training.CHECKPOINT, *FILES)]
+        names += [f"amid {member}metrics.jsonl", f"os.remove {member}{training.CHECKPOINT}"]
         assert set(names) <= set(moments)
     whole = contents(tmp_path / "whole")
     assert sorted(whole) == sorted(f"{member}{name}" for member in job.members for name in (*FILES, "metrics.jsonl"))
@@ -222,7 +222,7 @@ def test_killed_at_any_moment_and_resumed_nothing_differs(job, train, tmp_path):
 
 def test_killed_once_more_while_it_resumes_nothing_differs(train, tmp_path):
     """The first kill left half a line in a log that is ahead of its checkpoint."""
-    job, rename = JOBS["sweep"], f"os.rename {{}}/{training_run.CHECKPOINT}"
+    job, rename = JOBS["sweep"], f"os.rename {{}}/{training.CHECKPOINT}"
     train(job, tmp_path / "whole")
     assert train(job, tmp_path / "cut", ("amid 0/metrics.jsonl", 3)) is None
     resumed = train(job, shutil.copytree(tmp_path / "cut", tmp_path / "resumed"))
@@ -246,14 +246,14 @@ def test_killed_at_each_moment_in_turn_it_comes_to_its_end(train, tmp_path):
 
 @each_job
 def test_what_is_resumed_stands_where_it_would_have_stood(job, train, tmp_path):
-    """The last checkpoints are compared: all that the optimizer, the rules and the reader remember."""
+    """The last checkpoints are compared: all that the optimizer, the architecture and the reader remember."""
     job = job._replace(threads=2)
     train(job, tmp_path / "whole")
     last = (f"open {job.members[0]}{FILES[0]}.tmp", 1)
     assert train(job, tmp_path / "uncut", last) is None
     assert train(job, tmp_path / "cut", (f"amid {job.members[-1]}metrics.jsonl", 3)) is None
     assert train(job, tmp_path / "cut", last) is None
-    assert f"{job.members[0]}{training_run.CHECKPOINT}" in contents(tmp_path / "cut")
+    assert f"{job.members[0]}{training.CHECKPOINT}" in contents(tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "uncut")
     train(job, tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
@@ -266,9 +266,9 @@ def test_every_kind_killed_twice_equals_itself_trained_alone(train, tmp_path):
     """
     last = (f"open 0/{FILES[0]}.tmp", 1)
     assert train(ALL, tmp_path / "uncut", last) is None
-    assert train(ALL, tmp_path / "cut", (f"os.rename 7/{training_run.CHECKPOINT}", 2)) is None
+    assert train(ALL, tmp_path / "cut", (f"os.rename 7/{training.CHECKPOINT}", 2)) is None
     assert steps_saved(tmp_path / "cut") == [8] * 7 + [4] * 5
-    assert train(ALL, tmp_path / "cut", (f"os.rename 9/{training_run.CHECKPOINT}", 4)) is None
+    assert train(ALL, tmp_path / "cut", (f"os.rename 9/{training.CHECKPOINT}", 4)) is None
     assert steps_saved(tmp_path / "cut") == [20] * 9 + [16] * 3
     assert train(ALL, tmp_path / "cut", last) is None
     assert steps_saved(tmp_path / "cut") == [24] * 12
@@ -281,14 +281,14 @@ def test_every_kind_killed_twice_equals_itself_trained_alone(train, tmp_path):
 
 def steps_saved(folder: Path) -> list[int]:
     found = contents(folder)
-    return [found[f"{member}{training_run.CHECKPOINT}"][0]["learner"]["steps_done"] for member in ALL.members]
+    return [found[f"{member}{training.CHECKPOINT}"][0]["learner"]["steps_done"] for member in ALL.members]
 
 
 def test_a_member_that_waited_for_the_others_goes_on_alone(train, tmp_path):
     """It was a checkpoint ahead of them; those that the others made meanwhile are none for it."""
     sweep, alone = Job(A, [BATCH, RESAMPLED], every=4), Job(A, BATCH, every=NEVER)
     train(alone, tmp_path / "whole")
-    first = (f"os.rename 1/{training_run.CHECKPOINT}", 1)
+    first = (f"os.rename 1/{training.CHECKPOINT}", 1)
     assert train(sweep, tmp_path / "cut", first) is None
     assert train(sweep._replace(every=1), tmp_path / "cut", first) is None
     train(alone, tmp_path / "cut" / "0")
@@ -297,7 +297,7 @@ def test_a_member_that_waited_for_the_others_goes_on_alone(train, tmp_path):
 
 def test_a_learner_takes_its_state_to_its_device(stores, monkeypatch):
     """A checkpoint is read on the CPU. The device `meta` has shapes alone."""
-    site = Site(inputs=(ActivationStore.open(stores / "a").statistics("activations"),))
+    site = Hooks(inputs=(ActivationStore.open(stores / "a").statistics("activations"),))
     first = learner.Learner(RESAMPLED, site, torch.device("cpu"))
     first.step(planted(32, 8))
     tensors, numbers = first.state()

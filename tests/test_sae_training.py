@@ -11,7 +11,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae
 from interp.sae.architectures.thresholds import rise
 from interp.sae.learner import Learner
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 
 D_IN, D_SAE = 16, 48
 HOOK = "activations"
@@ -55,7 +55,7 @@ def without_speed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def learner_for(config, store: ActivationStore) -> Learner:
-    return Learner(config, Site(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
+    return Learner(config, Hooks(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
 
 
 def test_picks_from_a_bfloat16_matmul_have_full_precision_values(store):
@@ -65,7 +65,7 @@ def test_picks_from_a_bfloat16_matmul_have_full_precision_values(store):
     f = learner.descend(x)
     codes = f.support.codes_of(f.z)
     w = learner.weights
-    pre = ((x - w["b_dec"]) @ w["encoder"].T + w["b_enc"]).relu()
+    pre = ((x - w["b_dec"]) @ w["encoder_rows"].T + w["b_enc"]).relu()
     torch.testing.assert_close(codes.values, pre[codes.rows, codes.latents.long()], rtol=1e-5, atol=1e-5)
     exact = pre.topk(4).values.sum()
     assert codes.values.sum() > 0.999 * exact
@@ -166,7 +166,7 @@ def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, m
     due = iter([False] * 21 + [True] + [False] * 99)
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", cut_at_24)
-        patch.setattr("interp.sae._Clock.due", lambda self: next(due))
+        patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, config, tmp_path / "cut")
     assert len(metrics(tmp_path / "cut")) == 24
@@ -246,9 +246,9 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
 
     due = iter([False] * 11 + [True] + [False] * 99)
     monkeypatch.setattr(Learner, "step", timed)
-    monkeypatch.setattr("interp.sae.training_run.LOGGED_STEPS", 5)
-    monkeypatch.setattr("interp.sae._Clock.due", lambda self: next(due))
-    monkeypatch.setattr("interp.sae.training_run.time.perf_counter", lambda: seconds)
+    monkeypatch.setattr("interp.sae.training.LOGGED_STEPS", 5)
+    monkeypatch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+    monkeypatch.setattr("interp.sae.training.time.perf_counter", lambda: seconds)
     with pytest.raises(Cut):
         train_sae(store, HOOK, topk(), tmp_path)
     cuts.clear()
@@ -257,7 +257,7 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
 
 
 def test_a_batch_without_a_row_to_train_on_is_refused(store):
-    site = Site(inputs=(store.statistics(HOOK),), limits=(0.0125,))
+    site = Hooks(inputs=(store.statistics(HOOK),), limits=(0.0125,))
     with pytest.raises(ValueError, match=r"no row of a batch is within the norm limits 0.0125: raise batch_size"):
         Learner(topk(), site, torch.device("cpu")).step(planted()[:8])
 
@@ -280,7 +280,7 @@ def test_torchs_threads_rest_while_batches_are_read(store, monkeypatch):
         seen.append(torch.get_num_threads())
         check(*given)
 
-    monkeypatch.setattr("interp.sae._check_finite", look)
+    monkeypatch.setattr("interp.sae.training._check_finite", look)
     train_sae(store, HOOK, topk(tokens=512))
     seen.append(torch.get_num_threads())
     torch.set_num_threads(before)

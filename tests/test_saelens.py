@@ -9,10 +9,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interp.codes.sparse_codes import Dictionary, SparseCodes
-from interp.sae import SAE, BatchTopKConfig, TopKConfig, load_sae
-from interp.sae.architectures import SAEConfig
+from interp.sae import (
+    SAE,
+    BatchTopKConfig,
+    Encoder,
+    MatchingPursuit,
+    Threshold,
+    TopK,
+    TopKConfig,
+    load_sae,
+)
+from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.model import Crosscoder, Transcoder
-from interp.sae.rules import MatchingPursuit, Refined, Rule, Threshold, TopK
 
 sae_lens = pytest.importorskip("sae_lens")
 pytestmark = pytest.mark.filterwarnings("ignore:decoder_init_norm must be set")
@@ -30,7 +38,7 @@ def thresholds(seed: int = 9) -> Threshold:
     return Threshold(torch.rand(D_SAE, generator=torch.Generator().manual_seed(seed)))
 
 
-RULES: dict[str, Rule] = {
+ENCODERS: dict[str, Encoder] = {
     "topk": TopK(5),
     "jumprelu": thresholds(),
     "standard": Threshold(torch.zeros(D_SAE)),
@@ -39,11 +47,10 @@ RULES: dict[str, Rule] = {
     "skip_transcoder": Threshold(torch.zeros(D_SAE)),
     "jumprelu_transcoder": thresholds(),
     "jumprelu_skip_transcoder": thresholds(),
-    "refined": Refined((TopK(5), thresholds()), 0.3),
     "crosscoder": thresholds(),
     "topk_transcoder": TopK(5),
 }
-SAELENS = [kind for kind in RULES if kind not in ("refined", "crosscoder", "topk_transcoder")]
+SAELENS = [kind for kind in ENCODERS if kind not in ("crosscoder", "topk_transcoder")]
 
 
 def dictionary(kind: str, config: SAEConfig | None = None) -> SAE:
@@ -51,7 +58,7 @@ def dictionary(kind: str, config: SAEConfig | None = None) -> SAE:
     W_dec = random(D_SAE, D_OUT if transcodes else D_IN, seed=1)
     W_dec = W_dec / W_dec.norm(dim=1, keepdim=True) if kind == "matching_pursuit" else W_dec
     given: dict[str, Any] = {"W_enc": random(D_IN, D_SAE), "W_dec": W_dec, "b_enc": random(D_SAE, seed=2)}
-    given |= {"b_dec": random(W_dec.shape[1], seed=3), "rule": RULES[kind], "config": config}
+    given |= {"b_dec": random(W_dec.shape[1], seed=3), "encoder": ENCODERS[kind], "config": config}
     given["metadata"] = {"hook_name": HOOK}
     if transcodes:
         given["metadata"] = {"hook_name": "blocks.0.hook_resid_mid", "hook_name_out": "blocks.0.hook_mlp_out"}
@@ -78,18 +85,18 @@ def test_saelens_reads_what_we_save(tmp_path, x, kind):
     assert theirs.cfg.metadata.hook_name_out == sae.metadata.get("hook_name_out")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in RULES if kind not in SAELENS] + ["negative"])
+@pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind not in SAELENS] + ["negative"])
 def test_what_saelens_cannot_hold_names_the_other_format(tmp_path, kind):
     sae = dictionary("jumprelu" if kind == "negative" else kind)
     if kind == "negative":
-        sae.rule = Threshold(torch.full((D_SAE,), -0.1))
+        sae.encoder = Threshold(torch.full((D_SAE,), -0.1))
     assert sae.preferred_format == "interp"
     with pytest.raises(ValueError, match="format='interp'"):
         sae.save(tmp_path, format="saelens")
 
 
 @pytest.mark.parametrize("format", ["saelens", "interp"])
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("kind", ENCODERS)
 def test_what_we_save_comes_back(tmp_path, x, kind, format):
     config = (TopKConfig if kind == "topk" else BatchTopKConfig)(d_sae=D_SAE, tokens=10, k=5)
     sae = dictionary(kind, config)
@@ -276,7 +283,7 @@ def test_a_release_that_cannot_be_had_gives_one_line(monkeypatch, error, message
         ({"k": float("nan")}, "k=nan"),
         ({"d_in": 13}, "d_in=13 but the weights"),
         (
-            {"metadata": {"sae_lens_version": "6.0.0", "interp": {"architecture": "topk", "x": 1}}},
+            {"metadata": {"sae_lens_version": "6.0.0", "interp": {"architecture": "topk", "d_sae": 40}}},
             "metadata.interp is not",
         ),
     ],
@@ -289,9 +296,10 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(tmp_path, changes, message
         load_sae(tmp_path)
 
 
-def test_a_config_of_an_architecture_that_is_not_imported_stays_in_the_metadata(tmp_path, x):
+@pytest.mark.parametrize("config", [{"architecture": "of a script", "k": 5}, {"architecture": "topk", "of_2027": 1}])
+def test_a_config_of_an_architecture_or_with_fields_that_are_not_known_stays_in_the_metadata(tmp_path, x, config):
     sae = dictionary("topk")
-    sae.metadata["interp"] = {"architecture": "of a script", "k": 5}
+    sae.metadata["interp"] = config
     sae.save(tmp_path)
     again = load_sae(tmp_path)
     assert again.config is None and again.metadata["interp"] == sae.metadata["interp"]
@@ -367,9 +375,8 @@ def test_damage_is_named(tmp_path, how, message, format):
         ({"kind": "crosscoder"}, "widths=None"),
         ({"kind": "crosscoder", "widths": [5, 7], "scales": [1.0]}, "one number for each hook"),
         ({"kind": "crosscoder", "widths": [5, 5], "scales": [1.0, 1.0]}, "must sum to 12"),
-        ({"rule": {"kind": "magic"}}, "'magic'} is not known"),
-        ({"rule": None}, "rule=None is not known"),
-        ({"rule": {"kind": "refined", "step": 0.5, "rules": [{"kind": "refined"}]}}, "is not known"),
+        ({"encoder": {"kind": "magic"}}, "'magic'} is not known"),
+        ({"encoder": None}, "encoder=None is not known"),
     ],
 )
 def test_a_damaged_config_of_ours_is_named(tmp_path, changes, message):

@@ -14,12 +14,13 @@ from interp.sae import (
     MatryoshkaConfig,
     ReLUConfig,
     SAEConfig,
+    Threshold,
+    TopK,
     TopKConfig,
 )
 from interp.sae.learner import Learner
 from interp.sae.model import SAE, Transcoder
-from interp.sae.rules import Threshold, TopK
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 from models.loading import to_hooked_transformer
 from models.transformer import Transformer, TransformerConfig
 
@@ -45,12 +46,12 @@ def learner_like(theirs: Any, config: SAEConfig) -> Learner:
     at = {"mean": torch.zeros(D_IN), "geometric_median": torch.zeros(D_IN), "second_moment": None}
     rows = {"n_rows": ROWS, "second_moment_rows": ROWS, "geometric_median_rows": ROWS}
     statistics = ActivationStatistics(**at, **rows, mean_norm=D_IN**0.5, variance=1.0)
-    learner = Learner(config, Site(inputs=(statistics,)), torch.device("cpu"), torch.float64)
+    learner = Learner(config, Hooks(inputs=(statistics,)), torch.device("cpu"), torch.float64)
     learner.variance = 1.0
     weights = dict(theirs.named_parameters())
     for name, weight in learner.weights.items():
         source = weights["b_gate"] if name == "b_enc" and "b_gate" in weights else weights.get(name)
-        weight.copy_(weights["W_enc"].T if name == "encoder" else source.double())
+        weight.copy_(weights["W_enc"].T if name == "encoder_rows" else source.double())
     return learner
 
 
@@ -81,7 +82,7 @@ def assert_same_gradients(theirs: Any, learner: Learner, x: torch.Tensor, loss: 
     weights = dict(theirs.named_parameters())
     for name in learner.weights:
         gradient = ours.gradients[name].tensor()
-        theirs_now = weights["W_enc"].grad.T if name == "encoder" else weights[name].grad
+        theirs_now = weights["W_enc"].grad.T if name == "encoder_rows" else weights[name].grad
         rtol = 1e-5 if name == "threshold" else 1e-9  # theirs is float32
         assert gradient.abs().max() > 0
         torch.testing.assert_close(gradient, theirs_now.double() * scale, rtol=rtol, atol=rtol * 0.1, msg=name)
@@ -160,7 +161,7 @@ def test_what_reaches_the_encoder_of_a_gated_dictionary_is_that_of_saelens(x):
     loss = their_step(theirs, x, {"l1": 0.4}).loss.item()
     ours = learner_like(theirs, GatedConfig(**OURS, l1=0.4, l1_warmup=0.0)).descend(x)
     assert ours.loss == pytest.approx(loss, rel=1e-10)
-    weights = {"encoder": theirs.W_enc.grad.T, "b_enc": theirs.b_gate.grad}
+    weights = {"encoder_rows": theirs.W_enc.grad.T, "b_enc": theirs.b_gate.grad}
     weights |= {"b_mag": theirs.b_mag.grad, "r_mag": theirs.r_mag.grad}
     for name, gradient in weights.items():
         torch.testing.assert_close(ours.gradients[name].tensor(), gradient, rtol=1e-9, atol=1e-10, msg=name)
@@ -174,17 +175,17 @@ def model_with_hooks() -> tuple[Transformer, Any, torch.Tensor]:
     return torch_model, hooked, torch.randint(0, 23, (3, 10), generator=torch.Generator().manual_seed(0))
 
 
-def small(kind: type[SAE], rule: Any, **metadata: str) -> SAE:
+def small(kind: type[SAE], encoder: Any, **metadata: str) -> SAE:
     weights = {"W_enc": random(D_IN, D_SAE), "W_dec": random(D_SAE, D_IN, seed=1), "b_enc": random(D_SAE, seed=2)}
     weights |= {"b_dec": random(D_IN, seed=3)}
-    return kind(**{name: weight.float() for name, weight in weights.items()}, rule=rule, metadata=metadata)
+    return kind(**{name: weight.float() for name, weight in weights.items()}, encoder=encoder, metadata=metadata)
 
 
-@pytest.mark.parametrize("rule", [TopK(5), Threshold(torch.full((D_SAE,), 0.3))])
-def test_a_saved_dictionary_splices_into_a_hooked_sae_transformer(tmp_path, rule):
+@pytest.mark.parametrize("encoder", [TopK(5), Threshold(torch.full((D_SAE,), 0.3))])
+def test_a_saved_dictionary_splices_into_a_hooked_sae_transformer(tmp_path, encoder):
     model, hooked, tokens = model_with_hooks()
     hook_name = "blocks.0.hook_resid_post"
-    sae = small(SAE, rule, hook_name=hook_name)
+    sae = small(SAE, encoder, hook_name=hook_name)
     sae.save(tmp_path)
     spliced = hooked.run_with_saes(tokens, saes=[sae_lens.SAE.load_from_disk(tmp_path)])
     expected = model.run_with_hooks(tokens, fwd_hooks=[(hook_name, lambda acts, hook: sae(acts))])

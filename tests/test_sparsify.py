@@ -8,9 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from interp.sae import load_sae
+from interp.sae import TopK, load_sae
 from interp.sae.model import SAE, Transcoder
-from interp.sae.rules import TopK
 
 D_IN, D_SAE, K = 12, 40, 5
 close = {"rtol": 1e-5, "atol": 1e-5}
@@ -41,7 +40,7 @@ def test_a_folder_computes_what_sparsify_does(tmp_path, transcode, skips):
     z = pre * (pre >= pre.sort(dim=1, descending=True).values[:, K - 1 : K])
     y = z @ w["W_dec"] + w["b_dec"] + (x @ w["W_skip"].T if skips else 0)
     ours = load_sae(tmp_path)
-    assert type(ours) is (Transcoder if transcode or skips else SAE) and ours.rule == TopK(K) and ours.config is None
+    assert type(ours) is (Transcoder if transcode or skips else SAE) and ours.encoder == TopK(K) and ours.config is None
     torch.testing.assert_close(ours.encode(x), z, **close)
     torch.testing.assert_close(ours(x), y, **close)
     ours.save(tmp_path / "again", format="interp")

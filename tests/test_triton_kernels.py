@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae import kernels as kernels_of
-from interp.sae.kernels import checked, faults
-from interp.sae.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
+from interp.sae.kernels import dispatch
+from interp.sae.kernels.dispatch import checked, faults
+from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 
 torch_kernels = TorchKernels()
 
@@ -285,12 +285,14 @@ def test_kernels_that_fail_or_differ_are_left_with_one_warning(make, message, ca
 
 def test_a_process_checks_its_gpu_once_and_uses_what_gives_the_same(monkeypatch, caplog):
     asked = []
-    monkeypatch.setattr("interp.sae.kernels.checked", lambda make, device: asked.append(device.type) or Differs())
-    kernels_of._chosen.cache_clear()
-    assert type(kernels_of._chosen("cuda", torch.float32)) is Differs
-    assert kernels_of._chosen("cuda", torch.float32) is kernels_of._chosen("cuda", torch.float32)
-    assert type(kernels_of._chosen("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
-    kernels_of._chosen.cache_clear()
+    monkeypatch.setattr(
+        "interp.sae.kernels.dispatch.checked", lambda make, device: asked.append(device.type) or Differs()
+    )
+    dispatch._chosen.cache_clear()
+    assert type(dispatch._chosen("cuda", torch.float32)) is Differs
+    assert dispatch._chosen("cuda", torch.float32) is dispatch._chosen("cuda", torch.float32)
+    assert type(dispatch._chosen("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
+    dispatch._chosen.cache_clear()
     assert type(checked(Same, torch.device("cpu"))) is Same and not caplog.records
 
 
@@ -306,7 +308,7 @@ def test_interpreted(name, interpreted):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_compiled_on_a_gpu():
-    from interp.sae.triton_kernels import TritonKernels
+    from interp.sae.kernels.triton_kernels import TritonKernels
 
     for check in CHECKS.values():
         check(TritonKernels(), "cuda")
@@ -334,7 +336,7 @@ def child(job: str, **environment: str) -> dict:
 
 def run_checks() -> dict[str, str]:
     """The traceback of each check that fails."""
-    from interp.sae.triton_kernels import TritonKernels
+    from interp.sae.kernels.triton_kernels import TritonKernels
 
     failures = dict.fromkeys(CHECKS, "")
     for name, check in CHECKS.items():

@@ -57,11 +57,9 @@ KINDS: dict[str, Callable[[Setting], SAEConfig]] = {
     f"TopK{PRUNED}": recovering(TopKConfig),
     f"BatchTopK{PRUNED}": recovering(BatchTopKConfig),
     f"Matryoshka{PRUNED}": recovering(MatryoshkaConfig),
-    "Matryoshka, unrolled": recovering(MatryoshkaConfig, refinements=1, refinement_step=0.3),
     "JumpReLU": lambda setting: JumpReLUConfig.recovery(**asked(setting), target_l0=setting.k),
     "BatchTopK, frozen decoder": recovering(BatchTopKConfig, freeze="decoder"),
 }
-"""Unrolled: one step of LISTA at 0.3, as in "Letting Claude do Autonomous Research to Improve SAEs" (Chanin 2026)."""
 
 
 def ours(kind: str, setting: Setting, folder: Path) -> Any:

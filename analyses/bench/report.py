@@ -29,7 +29,7 @@ import torch.nn.functional as F
 
 from analyses.bench.subject import D_MLP, HOOK, N_CTX, shakespeare, size_of, transformers_tokenizer, two_layers
 from interp import SAE, harvest, scan_features, write_report
-from interp.sae.rules import TopK
+from interp.sae import TopK
 from interp.storage.files import write_json, write_tensors
 from models.transformer import Transformer
 
@@ -92,7 +92,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def random_dictionary(d_sae: int) -> SAE:
     directions = F.normalize(torch.randn(d_sae, D_MLP, generator=torch.Generator().manual_seed(0)), dim=1)
     zeros = {"b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(D_MLP)}
-    return SAE(W_enc=directions.T.contiguous(), W_dec=directions, **zeros, rule=TopK(K), metadata={"hook_name": HOOK})
+    return SAE(
+        W_enc=directions.T.contiguous(), W_dec=directions, **zeros, encoder=TopK(K), metadata={"hook_name": HOOK}
+    )
 
 
 def ours(out: Path, model: Transformer, tokenizer: Any, tokens: torch.Tensor, sae: SAE) -> dict[str, Any]:

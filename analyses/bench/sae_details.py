@@ -19,12 +19,12 @@ from torch import Tensor
 
 from analyses.bench.step_contenders import Size, learner_of
 from interp.activations import ActivationStore
-from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopKConfig, train_sae
-from interp.sae.kernels import Workspace, encode, kernels
+from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopK, TopKConfig, train_sae
+from interp.sae.encoding import Workspace, encode
+from interp.sae.kernels.dispatch import kernels
+from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.learner import Learner
-from interp.sae.rules import TopK
-from interp.sae.site import Site
-from interp.sae.torch_kernels import AdamStep
+from interp.sae.scales import Hooks
 
 HELD_OUT_ROWS = 20_000
 PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}
@@ -36,23 +36,24 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
     """The operations of a step of our TopK, each alone, and the step."""
     config = TopKConfig(d_sae=d_sae, k=k, k_start=k, tokens=10**9, batch_size=len(data[0]), device="cpu")
     learner, x = learner_of(config, data), data[0]
-    encoder, b_enc, W_dec, b_dec = (learner.weights[name] for name in ("encoder", "b_enc", "W_dec", "b_dec"))
+    names = ("encoder_rows", "b_enc", "W_dec", "b_dec")
+    encoder_rows, b_enc, W_dec, b_dec = (learner.weights[name] for name in names)
     ops, codes = kernels(x), learner.descend(x).support.codes
     by_latent, dots = ops.transpose(codes), ops.decode_backward(codes, W_dec, b_dec, x)
     gradient, mean, square = (torch.zeros_like(W_dec) for _ in range(3))
     low = learner.low_precision
-    matrix, rows = (encoder.bfloat16(), x.bfloat16()) if low else (encoder, x)
+    matrix, rows = (encoder_rows.bfloat16(), x.bfloat16()) if low else (encoder_rows, x)
     pre, workspace, adam = rows @ matrix.T, Workspace(), AdamStep(1e-6, 1)
     unit = adam._replace(unit_norm=True)
     return {
         f"the encoder's matmul alone, {matrix.dtype}": lambda: torch.mm(rows, matrix.T, out=pre),
         "encode: matmul, pick, exact values": lambda: encode(
-            x, encoder, b_enc, TopK(k), low_precision=low, workspace=workspace
+            x, encoder_rows, b_enc, TopK(k), low_precision=low, workspace=workspace
         ),
         "decode, error, slopes of the values": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
         "codes by latent": lambda: ops.transpose(codes),
         "one weight gradient": lambda: ops.sum_by_latent(by_latent, codes.values, dots.error, gradient),
-        "Adam on one matrix": lambda: ops.adam_(encoder, gradient, mean, square, adam),
+        "Adam on one matrix": lambda: ops.adam_(encoder_rows, gradient, mean, square, adam),
         "Adam on one matrix, rows of norm one": lambda: ops.adam_(W_dec, gradient, mean, square, unit),
         "the step": lambda: learner.step(x),
     }
@@ -79,7 +80,7 @@ def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
             counts = [b["tokens"] - a["tokens"] for a, b in itertools.pairwise(log)]
             taken = sum(n / row["tokens_per_second"] for n, row in zip(counts, log[1:], strict=True))
             trained.append(sum(counts) / taken)
-            learner = Learner(config, Site(inputs=(store.statistics("activations"),)), torch.device("cpu"))
+            learner = Learner(config, Hooks(inputs=(store.statistics("activations"),)), torch.device("cpu"))
             learner.step(ready[0])
             start = time.perf_counter()
             for j in range(steps - 1):

@@ -22,9 +22,9 @@ from interp.sae import (
     SAEConfig,
     TopKConfig,
 )
-from interp.sae.kernels import has_fast_bfloat16
+from interp.sae.encoding import has_fast_bfloat16
 from interp.sae.learner import Learner
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 
 Build = Callable[[], Contender]
 
@@ -70,7 +70,7 @@ def entrants(data: Sequence[torch.Tensor], size: Size, with_peers: bool) -> dict
 def ours(config: SAEConfig, data: Sequence[torch.Tensor], k: int) -> Contender:
     learner = learner_of(config, data)
     centred = learner.scaled(data[0])[0] - learner.weights["b_dec"]
-    bound = sparse_start(centred, learner.weights["encoder"].T, k)
+    bound = sparse_start(centred, learner.weights["encoder_rows"].T, k)
     if isinstance(config, JumpReLUConfig):
         learner.weights["threshold"].fill_(bound)
     elif not isinstance(config, PickConfig):
@@ -121,7 +121,7 @@ def statistics_of(data: Sequence[torch.Tensor]) -> ActivationStatistics:
 
 
 def learner_of(config: SAEConfig, data: Sequence[torch.Tensor]) -> Learner:
-    return Learner(config, Site(inputs=(statistics_of(data),)), data[0].device)
+    return Learner(config, Hooks(inputs=(statistics_of(data),)), data[0].device)
 
 
 def random_rows(size: Size, device: str) -> list[torch.Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from interp.activations import ActivationStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.torch_kernels import TorchKernels
+from interp.sae.kernels.torch_kernels import TorchKernels
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -29,7 +29,7 @@ from interp.activations.hooks import UNNAMED
 from interp.codes.sparse_codes import SparseCodes
 from interp.report.inputs import FinishedRun
 from interp.sae import train_sae
-from interp.sae.architectures import config_from_dict
+from interp.sae.architectures.sae_config import config_from_dict
 from interp.storage.files import write_text
 
 UPSTREAM = ("corpus", "model", "activations", "sae", "features")

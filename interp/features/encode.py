@@ -23,7 +23,7 @@ from interp.activations.row_statistics import Moments
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.sae import Transcoder
-from interp.sae.kernels import kernels
+from interp.sae.kernels.dispatch import kernels
 from interp.storage.files import open_tensors, write_tensors
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 A folder holds `sae_weights.safetensors` (W_enc, W_dec, b_enc, b_dec, …) and `cfg.json`.
 
     saelens    as `sae_lens.SAE.load_from_disk` reads it (`saelens`)
-    interp     any dictionary, bit for bit: `cfg.json` says what it is (`kind`) and how it encodes (`rule`)
+    interp     any dictionary, bit for bit: `cfg.json` says what it is (`kind`) and how it encodes (`encoder`)
     sparsify   (read only) cfg.json and sae.safetensors: encoder.weight [d_sae, d_in], encoder.bias, W_dec, b_dec and
                W_skip [d_out, d_in]; all are TopK, and transcoders read x as it is
 
@@ -13,46 +13,40 @@ the file and what is wrong with it.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp.sae.rules import MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
-from interp.sae.saelens import (
-    Parts,
-    Stored,
-    from_saelens,
-    saelens_architecture,
-    to_saelens,
-    whole_number,
-    with_config,
-    without_config,
-)
+from interp.sae.architectures.encoders import Encoder
+from interp.sae.architectures.matching_pursuit import MatchingPursuit
+from interp.sae.architectures.thresholds import Threshold
+from interp.sae.architectures.topk import TopK
+from interp.sae.saelens import from_saelens, saelens_architecture, to_saelens
+from interp.sae.stored import Parts, Stored, config_and_metadata, metadata_with_config, whole_number
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.folders import MANIFEST, verify
-
-if TYPE_CHECKING:
-    from interp.sae.model import SAE
 
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
 _REMEDY = "save it again, or fetch it from where it came"
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
-def write(sae: "SAE", folder: Path, format: str) -> None:
+def write(stored: Stored, folder: Path, format: str) -> None:
     """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
-    architecture = "interp" if format == "interp" else saelens_architecture(sae)
+    architecture: str | None = "interp"
+    if format == "saelens":
+        architecture = saelens_architecture(stored.kind, stored.encoder, skips=stored.W_skip is not None)
     if architecture is None:
-        kind = f"this {sae.kind} with the rule {type(sae.rule).__name__}"
+        kind = f"this {stored.kind} with the encoder {type(stored.encoder).__name__}"
         raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
     if (folder / _SPARSIFY).exists():
         raise ValueError(f"{folder} holds another dictionary's {_SPARSIFY}: choose another folder")
-    cfg, tensors = _to_native(sae) if format == "interp" else to_saelens(sae, architecture)
+    cfg, tensors = _to_native(stored) if format == "interp" else to_saelens(stored, architecture)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, tensors)
@@ -117,12 +111,25 @@ def _from_release(release: str, sae_id: str) -> Stored:
     return from_saelens(loaded.cfg.to_dict(), Parts(loaded.state_dict(), source), source, {})
 
 
-def _to_native(sae: "SAE") -> tuple[dict[str, Any], dict[str, Tensor]]:
-    rule, tensors = _from_rule(sae.rule, "threshold")
-    names = ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")
-    tensors |= {name: getattr(sae, name) for name in names if getattr(sae, name, None) is not None}
-    hooks: dict[str, Any] = {name: list(getattr(sae, name)) for name in ("widths", "scales") if hasattr(sae, name)}
-    return {"kind": sae.kind, "rule": rule, "metadata": with_config(sae), **hooks}, tensors
+def _to_native(stored: Stored) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    tensors = {"W_enc": stored.W_enc, "W_dec": stored.W_dec, "b_enc": stored.b_enc, "b_dec": stored.b_dec}
+    if stored.W_skip is not None:
+        tensors["W_skip"] = stored.W_skip
+    match stored.encoder:
+        case TopK(k):
+            encoder: dict[str, Any] = {"kind": "topk", "k": k}
+        case Threshold(threshold):
+            encoder, tensors["threshold"] = {"kind": "threshold"}, threshold
+        case MatchingPursuit(k, residual_threshold, stop_on_repeat):
+            settings = {"residual_threshold": residual_threshold, "stop_on_repeat": stop_on_repeat}
+            encoder = {"kind": "matching_pursuit", "k": k, **settings}
+        case other:
+            known = ", ".join(kind.__name__ for kind in (TopK, Threshold, MatchingPursuit))
+            raise ValueError(f"the encoder {type(other).__name__} has no form on disk: train towards one of {known}")
+    cfg: dict[str, Any] = {"kind": stored.kind, "encoder": encoder, "metadata": metadata_with_config(stored)}
+    if stored.widths:
+        cfg |= {"widths": list(stored.widths), "scales": list(stored.scales)}
+    return cfg, tensors
 
 
 def _from_native(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
@@ -133,18 +140,23 @@ def _from_native(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
     W_enc = parts.take("W_enc", None, None)
     d_in, d_sae = W_enc.shape
     W_dec = parts.take("W_dec", d_sae, None if kind == "transcoder" else d_in)
-    given: dict[str, Any] = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": parts.take("b_enc", d_sae)}
-    given["b_dec"] = parts.take("b_dec", W_dec.shape[1])
-    if kind == "transcoder" and "W_skip" in parts:
-        given["W_skip"] = parts.take("W_skip", d_in, W_dec.shape[1])
-    if kind == "crosscoder":
-        given |= _hooks(cfg, d_in, source)
-    given["rule"] = _to_rule(cfg.get("rule"), parts, d_sae, source)
+    d_out = W_dec.shape[1]
+    stored = Stored(
+        kind=kind,
+        W_enc=W_enc,
+        W_dec=W_dec,
+        b_enc=parts.take("b_enc", d_sae),
+        b_dec=parts.take("b_dec", d_out),
+        W_skip=parts.take("W_skip", d_in, d_out) if kind == "transcoder" and "W_skip" in parts else None,
+        encoder=_encoder(cfg.get("encoder"), parts, d_sae, source),
+        **(_widths_and_scales(cfg, d_in, source) if kind == "crosscoder" else {}),
+        **config_and_metadata(cfg, source),
+    )
     parts.end()
-    return Stored(kind, given | without_config(cfg, source))
+    return stored
 
 
-def _hooks(cfg: dict[str, Any], d_out: int, source: str) -> dict[str, tuple[Any, ...]]:
+def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str, Any]:
     widths, scales = cfg.get("widths"), cfg.get("scales")
     match widths, scales:
         case [[*_], [*_]] if len(widths) == len(scales) and all(isinstance(n, int | float) for n in widths + scales):
@@ -154,38 +166,15 @@ def _hooks(cfg: dict[str, Any], d_out: int, source: str) -> dict[str, tuple[Any,
     raise ValueError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
 
 
-def _from_rule(rule: Rule, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """As JSON, and its tensors; a refined rule's are numbered."""
-    match rule:
-        case TopK(k):
-            return {"kind": "topk", "k": k}, {}
-        case Threshold(threshold):
-            return {"kind": "threshold"}, {name: threshold}
-        case MatchingPursuit(k, residual_threshold, stop_on_repeat):
-            settings = {"residual_threshold": residual_threshold, "stop_on_repeat": stop_on_repeat}
-            return {"kind": "matching_pursuit", "k": k} | settings, {}
-        case Refined(rules, step):
-            each = [_from_rule(inner, f"{name}.{i}") for i, inner in enumerate(rules)]
-            tensors = {key: tensor for _, inner in each for key, tensor in inner.items()}
-            return {"kind": "refined", "step": step, "rules": [inner for inner, _ in each]}, tensors
-    known = ", ".join(kind.__name__ for kind in (TopK, Threshold, MatchingPursuit, Refined))
-    raise ValueError(f"the rule {type(rule).__name__} has no form on disk: train towards one of {known}")
-
-
-def _to_rule(fields: Any, parts: Parts, d_sae: int, source: str, name: str = "threshold") -> Rule:
+def _encoder(fields: Any, parts: Parts, d_sae: int, source: str) -> Encoder:
     match fields:
         case {"kind": "topk"}:
             return TopK(whole_number(fields, "k", d_sae, source))
         case {"kind": "threshold"}:
-            return Threshold(parts.take(name, d_sae))
+            return Threshold(parts.take("threshold", d_sae))
         case {"kind": "matching_pursuit", "residual_threshold": int() | float() as short, "stop_on_repeat": bool(stop)}:
             return MatchingPursuit(whole_number(fields, "k", 1 << 31, source), short, stop)
-        case {"kind": "refined", "step": int() | float() as step, "rules": [_, *_] as rules}:
-            inner = [_to_rule(each, parts, d_sae, source, f"{name}.{i}") for i, each in enumerate(rules)]
-            picking = tuple(rule for rule in inner if isinstance(rule, PreActivationRule))
-            if len(picking) == len(inner):
-                return Refined(picking, step)
-    raise ValueError(f"{source}: rule={fields!r} is not known")
+    raise ValueError(f"{source}: encoder={fields!r} is not known")
 
 
 def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
@@ -196,16 +185,22 @@ def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
             "only 'topk' of positive latents can: train the coder with activation='topk'"
         )
     transcodes, parts.dtype = bool(cfg.get("transcode", False)), torch.float32
-    encoder = parts.take("encoder.weight", None, None)
-    d_sae, d_in = encoder.shape
+    encoder_rows = parts.take("encoder.weight", None, None)
+    d_sae, d_in = encoder_rows.shape
     W_dec = parts.take("W_dec", d_sae, None if transcodes else d_in)
     b_enc = parts.take("encoder.bias", d_sae)
     b_dec = parts.take("b_dec", W_dec.shape[1])
-    given: dict[str, Any] = {"W_enc": encoder.T, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec, "config": None}
-    given |= {"rule": TopK(whole_number(cfg, "k", d_sae, source)), "metadata": {}}
-    if "W_skip" in parts:
-        given["W_skip"] = parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous()
+    W_skip = parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None
+    topk = TopK(whole_number(cfg, "k", d_sae, source))
     parts.end()
-    if not transcodes and "W_skip" in given:
-        given["b_enc"] = b_enc - encoder @ b_dec
-    return Stored("transcoder" if transcodes or "W_skip" in given else "sae", given)
+    if not transcodes and W_skip is not None:
+        b_enc = b_enc - encoder_rows @ b_dec
+    return Stored(
+        kind="sae" if W_skip is None and not transcodes else "transcoder",
+        W_enc=encoder_rows.T,
+        W_dec=W_dec,
+        b_enc=b_enc,
+        b_dec=b_dec,
+        encoder=topk,
+        W_skip=W_skip,
+    )

@@ -7,7 +7,7 @@
 Rows are those of this process; sums over rows are added up over all processes by whoever trains.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae import sparse_ops
-from interp.sae.kernels import PickingRule, Workspace, encode, kernels
-from interp.sae.rules import Weights, refine
+from interp.sae.encoding import Picker, Workspace, encode
+from interp.sae.kernels.dispatch import kernels
 from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
 from interp.storage.processes import Processes
 
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """Where the rows of this process stand in the batch of all."""
 
     rows: int
-    """Of the whole batch."""
+    """Rows of the whole batch."""
     first: int
     processes: Processes
 
@@ -43,7 +43,8 @@ class Batch(NamedTuple):
 @dataclass(kw_only=True, eq=False)
 class ForwardPass:
     weights: dict[str, Tensor]
-    """Leaves of the graph: `W_dec`, `b_dec`, `encoder` (one row a latent), `b_enc`, and the architecture's own."""
+    """Leaves of the graph: `W_dec`, `b_dec`, `encoder_rows` (W_enc transposed, one row a latent), `b_enc`, and
+    the architecture's own."""
     inputs: Float[Tensor, "row d_in"]
     """Scaled to a mean norm of √d."""
     outputs: Float[Tensor, "row d_out"]
@@ -59,12 +60,10 @@ class ForwardPass:
     state: dict[str, float]
     """Numbers that the architecture carries from step to step."""
     part_widths: tuple[int, ...]
-    """Of each hook's part of a decoder row."""
+    """Width of each hook's part of a decoder row."""
     unit_norm: bool
     low_precision: bool
     workspace: Workspace
-    passes: list[Encoded] = field(default_factory=list)
-    """What each pass of the encoder picked; most have one."""
     ops: Any = sparse_ops
     """The differentiable operations, or their twins over dense latents (`gradient_check`)."""
     loss: float = 0.0
@@ -94,29 +93,17 @@ class ForwardPass:
             return W_dec.new_ones(len(W_dec))
         return self.ops.row_norms(W_dec, self.part_widths, self.gradients["W_dec"])
 
-    def encode(self, rule: PickingRule, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
-        """The rule's picks, of x or of another input (a residual), which then gets its gradient."""
-        w, name = self.weights, "encoder" if "encoder" in self.weights else "W_dec"
+    def encode(self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
+        """The picks and their values, of x or of another input (a residual), which then gets its gradient."""
+        w, name = self.weights, "encoder_rows" if "encoder_rows" in self.weights else "W_dec"
         b_enc = w.get("b_enc", torch.zeros_like(w["W_dec"][:, 0]))
         rows, low = self.x if x is None else x, self.low_precision and x is None
-        given = (rows.detach(), w[name].detach(), b_enc.detach())
-        support = Support(encode(*given, rule, low_precision=low, workspace=self.workspace))
-        centre, into = w["b_dec"] if x is None and self.tied else None, self.gradients[name]
-        encoded = Encoded(support, self.ops.sparse_encode(rows, w[name], b_enc, support, centre=centre, into=into))
-        self.passes.append(encoded)
-        return encoded
-
-    def refine(self, before: Encoded, rule: PickingRule, step: float) -> Encoded:
-        """The rule's picks of z + step · ((x − z W_dec) W_enc + b_enc), z those of the pass before."""
-        w, residual = self.weights, self.residual(before)
-        encoder, b_enc, fixed = w["encoder"], w["b_enc"], residual.detach()
-        weights = Weights(encoder.detach(), b_enc.detach(), w["W_dec"].detach())
-        picked = refine(fixed, before.support.codes_of(before.values), weights, rule, step)
-        support = Support(kernels(fixed).rescore(picked, fixed, weights.encoder, weights.b_enc))
-        update = self.ops.sparse_encode(residual, encoder, b_enc, support, into=self.gradients["encoder"])
-        encoded = Encoded(support, step * update + _at_entries(support, before))
-        self.passes.append(encoded)
-        return encoded
+        codes = encode(
+            rows.detach(), w[name].detach(), b_enc.detach(), picker, low_precision=low, workspace=self.workspace
+        )
+        support, centre = Support(codes), w["b_dec"] if x is None and self.tied else None
+        values = self.ops.sparse_encode(rows, w[name], b_enc, support, centre=centre, into=self.gradients[name])
+        return Encoded(support, values)
 
     def residual(self, encoded: Encoded, x: Float[Tensor, "row d_in"] | None = None) -> Float[Tensor, "row d_in"]:
         """x − z W_dec, of x or of another input."""
@@ -136,14 +123,14 @@ class ForwardPass:
         ends: the mean over dictionaries of that many first latents, the last of all.
         """
         values = self.z if z is None else z
-        given = [self.weights["W_dec"], self.weights["b_dec"], self.target]
+        W_dec, b_dec, target, into = self.weights["W_dec"], self.weights["b_dec"], self.target, self.gradients["W_dec"]
+        encoded = Encoded(self.support, values)
         if frozen_decoder:
-            given = [each.detach() for each in given]
-        into = None if frozen_decoder else self.gradients["W_dec"]
-        found = self.ops.squared_error(Encoded(self.support, values), *given, ends=ends, into=into)
+            return self.ops.squared_error(encoded, W_dec.detach(), b_dec.detach(), target.detach(), ends=ends).loss
+        errors = self.ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into)
         if values is self.z:
-            self._errors = found
-        return found.loss
+            self._errors = errors
+        return errors.loss
 
     def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
         """The number of each entry's latent."""
@@ -154,18 +141,19 @@ class ForwardPass:
         return torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
 
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
-        """Of some latents, dense."""
-        encoder = self.ops.latent_rows(self.weights["encoder"], latents, self.gradients["encoder"])
+        """The pre-activations of some latents, dense."""
+        name = "encoder_rows"
+        encoder_rows = self.ops.latent_rows(self.weights[name], latents, self.gradients[name])
         bias = self.weights["b_enc"][latents]
         if self.tied:  # x is a constant; this zero carries the gradient of b_dec, of d numbers instead of row · d
-            bias = bias - encoder.detach() @ (self.weights["b_dec"] - self.weights["b_dec"].detach())
-        return torch.addmm(bias, self.x[rows], encoder.T)
+            bias = bias - encoder_rows.detach() @ (self.weights["b_dec"] - self.weights["b_dec"].detach())
+        return torch.addmm(bias, self.x[rows], encoder_rows.T)
 
     def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some d_out"]:
         return self.ops.latent_rows(self.weights["W_dec"], latents, self.gradients["W_dec"])
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
-        """Each added up over the processes, without a gradient."""
+        """Sums of this process, each added up over all processes, without a gradient."""
         numbers = [float(each.detach()) if isinstance(each, Tensor) else each for each in sums]
         return self.batch.processes.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
@@ -195,20 +183,9 @@ class ForwardPass:
 
     @property
     def errors(self) -> SquaredError:
-        """Of z, over the rows of this process."""
+        """The errors of z, over the rows of this process."""
         if self._errors is None:  # a loss of its own never asked for it
             with torch.no_grad():
                 self.squared_error()
         assert self._errors is not None
         return self._errors
-
-
-def _at_entries(wanted: Support, given: Encoded) -> Float[Tensor, " wanted"]:
-    """The value that belongs to each entry of `wanted` among those of `given`, 0 where it has none."""
-    if given.support.codes.nnz == 0:
-        return torch.zeros_like(wanted.codes.values)
-    d_sae = wanted.codes.d_sae
-    keys, order = (given.support.rows * d_sae + given.support.latents).sort()
-    mine = wanted.rows * d_sae + wanted.latents
-    at = torch.searchsorted(keys, mine).clamp(max=len(keys) - 1)
-    return torch.where(keys[at] == mine, given.values[order[at]], 0)

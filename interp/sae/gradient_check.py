@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from interp.activations.row_statistics import running_sums, statistics_of
-from interp.sae.architectures import SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.learner import Learner
-from interp.sae.site import Site
+from interp.sae.scales import Hooks
 from interp.sae.sparse_ops import Encoded, SquaredError, Support
 
 _D_IN, _ROWS = 16, 120
@@ -26,10 +26,10 @@ class DenseOps:
 
     @staticmethod
     def sparse_encode(
-        x: Tensor, encoder: Tensor, b_enc: Tensor, support: Support, *, centre: Tensor | None = None, **_: Any
+        x: Tensor, encoder_rows: Tensor, b_enc: Tensor, support: Support, *, centre: Tensor | None = None, **_: Any
     ) -> Tensor:
         centred = x if centre is None else x + centre.detach() - centre
-        return (centred @ encoder.T + b_enc)[support.rows, support.latents.long()]
+        return (centred @ encoder_rows.T + b_enc)[support.rows, support.latents.long()]
 
     @staticmethod
     def sparse_decode(encoded: Encoded, W_dec: Tensor, b_dec: Tensor, **_: Any) -> Tensor:
@@ -58,15 +58,16 @@ class DenseOps:
 
 
 def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0) -> dict[str, float]:
-    """The relative difference of each parameter's gradient, the larger of that without and with dead latents.
+    """Compare each parameter's gradient with dense autograd; the relative difference, the larger of that without and
+    with dead latents.
 
-    On random rows in the middle of a run, the weights away from where they began. Raises ValueError for a gradient, or
-    a loss, that differs by more than the tolerance.
+    The check is made on random rows in the middle of a run, the weights away from where they began. Raises ValueError
+    for a gradient, or a loss, that differs by more than the tolerance.
     """
     generator = torch.Generator().manual_seed(seed)
     learner = _in_the_middle(config, generator)
-    x = torch.randn(_ROWS, learner.site.d_in, generator=generator, dtype=torch.float64)
-    found: dict[str, float] = {}
+    x = torch.randn(_ROWS, learner.hooks.d_in, generator=generator, dtype=torch.float64)
+    largest: dict[str, float] = {}
     for dead in (0, min(config.d_sae, 3), config.d_sae * 3 // 4):
         learner.since_fired[:dead] = config.dead_tokens
         numbers = learner.numbers
@@ -78,19 +79,19 @@ def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0
         for name in learner.weights:
             differences[name] = _difference(sparse.gradients[name].tensor(), dense.gradients[name].tensor())
         for name, difference in differences.items():
-            found[name] = max(found.get(name, 0.0), difference)
+            largest[name] = max(largest.get(name, 0.0), difference)
             if not difference <= tolerance:
                 raise ValueError(
                     f"{type(config).__name__}: with {dead} dead latents the gradient of {name} differs from that of "
                     f"dense autograd by {difference:.1e} of its size"
                 )
-    return found
+    return largest
 
 
 def _in_the_middle(config: SAEConfig, generator: torch.Generator) -> Learner:
     rows = torch.randn(200, _D_IN, generator=generator) + torch.randn(_D_IN, generator=generator)
     statistics = statistics_of(running_sums(rows, rows.norm(dim=1)), len(rows), rows)
-    learner = Learner(config, Site(inputs=(statistics,)), torch.device("cpu"), torch.float64)
+    learner = Learner(config, Hooks(inputs=(statistics,)), torch.device("cpu"), torch.float64)
     for weight in learner.weights.values():
         weight += torch.randn(weight.shape, generator=generator, dtype=torch.float64) * 0.2
     config.project(learner.weights)

@@ -18,14 +18,18 @@ from torch import Tensor
 
 from interp.codes.sparse_codes import is_faint
 from interp.sae import sparse_ops
-from interp.sae.architectures import SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.encoding import Workspace, has_fast_bfloat16
+from interp.sae.fold import draw, fold, keep_near
 from interp.sae.forward_pass import Batch, ForwardPass
-from interp.sae.kernels import Workspace, has_fast_bfloat16
+from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
-from interp.sae.revival import MAX_ROWS, Resampler, resample, resample_missing
-from interp.sae.site import Site, draw, fold, keep_near
-from interp.sae.torch_kernels import AdamStep
+from interp.sae.resampling import MAX_ROWS, Resampler, resample, resample_missing
+from interp.sae.scales import Hooks
 from interp.storage.processes import Processes, torch_on_one_thread
+
+_FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
+"""The weights that stay under the option `freeze`."""
 
 
 class StepResult(NamedTuple):
@@ -43,25 +47,25 @@ class StepResult(NamedTuple):
 class Learner:
     """`step` is one step of training; `state` and `load_state` are all there is to go on from.
 
-    Raises ValueError where the architecture cannot be trained on such a site.
+    Raises ValueError where the architecture cannot be trained on such a hooks.
     """
 
     def __init__(
         self,
         config: SAEConfig,
-        site: Site,
+        hooks: Hooks,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         processes: Processes | None = None,
     ):
-        config.check_site(tied=site.tied, hooks=len(site.inputs))
-        self.config, self.site = config, site
+        config.check_hooks(tied=hooks.tied, hooks=len(hooks.inputs))
+        self.config, self.hooks = config, hooks
         self.processes = processes or Processes()
-        self.variance = site.variance
-        self.input_scales = site.input_scales.to(device, dtype)
-        self.output_scales = site.output_scales.to(device, dtype)
-        self.initial_parameters = config.initial_parameters(site.input_spread * config.decoder_init)
-        self.weights = draw(config, site, device, dtype)
+        self.variance = hooks.variance
+        self.input_scales = hooks.input_scales.to(device, dtype)
+        self.output_scales = hooks.output_scales.to(device, dtype)
+        self.initial_parameters = config.initial_parameters(hooks.input_spread * config.initial_norm)
+        self.weights = draw(config, hooks, device, dtype)
         self.start = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
@@ -72,7 +76,7 @@ class Learner:
         self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
         self.strongest = torch.zeros(2, config.d_sae, device=device, dtype=dtype)  # since the window began; in the last
         self.steps_done = 0
-        resampled = config.resampling_steps if site.tied else ()
+        resampled = config.resampling_steps if hooks.tied else ()
         self.resampler = Resampler(resampled, min(config.d_sae, MAX_ROWS), config.seed, self.processes)
         self._memory = Workspace()
 
@@ -97,7 +101,7 @@ class Learner:
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
-            limits = ", ".join(f"{limit:.4g}" for limit in self.site.limits if limit is not None)
+            limits = ", ".join(f"{limit:.4g}" for limit in self.hooks.limits if limit is not None)
             raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
         f, lr = self.descend(x, y, batch), self.config.lr_at(self.steps_done)
         self.config.observe(f)
@@ -121,9 +125,9 @@ class Learner:
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Inputs and outputs of the rows that train."""
-        x, y = self.site.split(self.site.within(rows.to(self.weights["W_dec"])))
+        x, y = self.hooks.split(self.hooks.within(rows.to(self.weights["W_dec"])))
         x = torch.mul(x, self.input_scales, out=self._memory.take("x", len(x), x.shape[1], x.dtype, x.device))
-        return x, x if self.site.tied else y * self.output_scales
+        return x, x if self.hooks.tied else y * self.output_scales
 
     def descend(
         self,
@@ -156,17 +160,18 @@ class Learner:
             norms = [float(torch.linalg.vector_norm(gradient.tensor())) for gradient in f.gradients.values()]
             norm = scale * math.sqrt(sum(norm**2 for norm in norms))
             scale *= min(1.0, config.clip / norm) if norm > 0 else 1.0
-        adam = AdamStep(config.lr_at(self.steps_done), self.steps_done + 1, scale)
+        lr = config.lr_at(self.steps_done)
         for name, gradient in f.gradients.items():
-            if name != {"decoder": "W_dec"}.get(config.freeze, config.freeze):
-                own = adam._replace(unit_norm=name == "W_dec" and config.unit_norm)
-                gradient.adam_(self.weights[name], self.means[name], self.squares[name], own)
+            if name != _FROZEN.get(config.freeze):
+                unit_norm = name == "W_dec" and config.unit_norm
+                adam = AdamStep(lr, self.steps_done + 1, scale, unit_norm=unit_norm)
+                gradient.adam_(self.weights[name], self.means[name], self.squares[name], adam)
 
     def _forward(self, x: Tensor, y: Tensor, batch: Batch, ops: Any) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
-        if self.site.tied:
+        if self.hooks.tied:
             memory = self._memory.take("centred", len(x), x.shape[1], x.dtype, x.device)
             centred = torch.sub(x, self.weights["b_dec"], out=memory)
         return ForwardPass(
@@ -174,12 +179,12 @@ class Learner:
             inputs=x,
             outputs=y,
             x=centred,
-            tied=self.site.tied,
+            tied=self.hooks.tied,
             batch=batch,
             step=self.steps_done,
             variance=self.variance,
             state=self.numbers,
-            part_widths=self.site.widths,
+            part_widths=self.hooks.widths,
             unit_norm=self.config.unit_norm,
             low_precision=self.low_precision,
             workspace=self._memory,
@@ -204,7 +209,7 @@ class Learner:
             given = (self.weights, [self.means, self.squares], self.initial_parameters, self.idle, rows)
             if self.config.resamples_what_is_missing:
                 batch = self.processes.gather(here).split(x.shape[1], 1)
-                idle = resample_missing(*given, missing, self.site.precision.to(x), batch)
+                idle = resample_missing(*given, missing, self.hooks.precision.to(x), batch)
             else:
                 idle = resample(*given)
             self.since_fired[idle] = 0
@@ -225,8 +230,8 @@ class Learner:
 
     def sae(self, metadata: dict[str, Any]) -> SAE:
         """For inputs as they are: all scales go into the weights."""
-        rule = self.config.trained(self.weights, self.numbers)
-        return fold(self.weights, rule, self.site, self.config, metadata)
+        encoder = self.config.trained(self.weights, self.numbers)
+        return fold(self.weights, encoder, self.hooks, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and what fits into JSON."""

@@ -1,8 +1,10 @@
 """A trained dictionary.
 
-    SAE          pre = (x − b_dec) W_enc + b_enc,    z = rule(pre),    x_hat = z W_dec + b_dec
+    SAE          pre = (x − b_dec) W_enc + b_enc,    z = f(pre),    x_hat = z W_dec + b_dec
     Crosscoder   the same with the activations of several hooks side by side as x
-    Transcoder   pre = x W_enc + b_enc,              z = rule(pre),    y_hat = z W_dec + b_dec  [+ x W_skip]
+    Transcoder   pre = x W_enc + b_enc,              z = f(pre),    y_hat = z W_dec + b_dec  [+ x W_skip]
+
+f is the dictionary's `encoder`: TopK, Threshold (ReLU and JumpReLU), or MatchingPursuit, which reads W_dec instead.
 
 `encode`, `decode` and the call are differentiable torch operations over dense latents; `codes` is the fast way to the
 same latents, as `SparseCodes`, without gradients.
@@ -19,18 +21,22 @@ from torch import Tensor, nn
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, facts
 from interp.sae import formats
-from interp.sae.architectures import SAEConfig
-from interp.sae.kernels import kernels
-from interp.sae.rules import Rule, Weights
+from interp.sae.architectures.encoders import Encoder, Weights
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.kernels.dispatch import kernels
 from interp.sae.saelens import saelens_architecture
+from interp.sae.stored import Stored
 
 _SPARSITY = ("k", "target_l0", "l1")
-"""What sets how many latents fire; the first of them that a dictionary has is told."""
+"""Options that set how many latents fire; the first of them that a dictionary has is told."""
 _ALWAYS_TOLD = ("batch_size", "seed")
 
 
 class SAE(nn.Module):
-    """`config`: how it was trained, None for a dictionary from elsewhere; `metadata`: where it belongs (hook_name, …).
+    """A sparse autoencoder.
+
+    encoder: how it turns rows into latents. config: how it was trained, None for a dictionary from elsewhere. metadata:
+    where it belongs (hook_name, …).
 
     The parameters ask for no gradient; gradients with respect to x or z flow all the same.
     """
@@ -44,7 +50,7 @@ class SAE(nn.Module):
         W_dec: Float[Tensor, "d_sae d_out"],
         b_enc: Float[Tensor, " d_sae"],
         b_dec: Float[Tensor, " d_out"],
-        rule: Rule,
+        encoder: Encoder,
         config: SAEConfig | None = None,
         metadata: dict[str, Any] | None = None,
     ):
@@ -52,7 +58,7 @@ class SAE(nn.Module):
         rows = W_enc.T.contiguous()  # one contiguous row a latent, as the kernels read it
         self.W_enc, self.W_dec = _frozen(rows.T), _frozen(W_dec)
         self.b_enc, self.b_dec = _frozen(b_enc), _frozen(b_dec)
-        self.rule, self.config, self.metadata = rule, config, dict(metadata or {})
+        self.encoder, self.config, self.metadata = encoder, config, dict(metadata or {})
 
     @property
     def d_in(self) -> int:
@@ -67,11 +73,11 @@ class SAE(nn.Module):
         return self.W_dec.shape[1]
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
-        return self.rule.encode(self._centred(x), self._weights)
+        return self.encoder.encode(self._centred(x), self._weights)
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes:
-        return self.rule.codes(self._centred(x), self._weights)
+        return self.encoder.codes(self._centred(x), self._weights)
 
     def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:
         """Raises ValueError for codes of another number of latents, and for a latent that is beyond them."""
@@ -96,23 +102,24 @@ class SAE(nn.Module):
         `saelens`: as `sae_lens.SAE.load_from_disk` reads them; ValueError for what it has no architecture for (it names
         the format to use). `interp`: any dictionary, for `load_sae`.
         """
-        formats.write(self, Path(path), format)
+        formats.write(self._stored(), Path(path), format)
 
     @property
     def preferred_format(self) -> str:
         """`saelens` for what SAELens reads, else `interp`."""
-        return "interp" if saelens_architecture(self) is None else "saelens"
+        skips = getattr(self, "W_skip", None) is not None
+        return "interp" if saelens_architecture(self.kind, self.encoder, skips=skips) is None else "saelens"
 
     def __repr__(self) -> str:
-        """`TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture, or the rule of one from elsewhere; widths,
-        sparsity and place."""
-        given = self.rule if self.config is None else self.config
-        name = type(given).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
+        """`TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture (or the encoder of a dictionary from
+        elsewhere), widths, sparsity and hooks."""
+        told = self.encoder if self.config is None else self.config
+        name = type(told).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
         widths = f"{self.d_in} → {self.d_sae}" + ("" if self.d_out == self.d_in else f" → {self.d_out}")
-        sparsity = [f"{field}={value}" for field in _SPARSITY if (value := getattr(given, field, None)) is not None]
+        sparsity = [f"{field}={value}" for field in _SPARSITY if (value := getattr(told, field, None)) is not None]
         hooks = self.metadata.get("hook_names") or [self.metadata.get(key) for key in ("hook_name", "hook_name_out")]
-        place = " → ".join(dict.fromkeys(str(hook) for hook in hooks if hook))
-        return f"{name}({', '.join([widths, *sparsity[:1], *([place] if place else [])])})"
+        named = " → ".join(dict.fromkeys(str(hook) for hook in hooks if hook))
+        return f"{name}({', '.join([widths, *sparsity[:1], *([named] if named else [])])})"
 
     def _repr_html_(self) -> str:
         n_parameters = sum(each.numel() for each in self.parameters())
@@ -120,10 +127,25 @@ class SAE(nn.Module):
         known["context"], config = self.metadata.get("context_size"), self.config
         if config is None:
             return card(repr(self), facts({**known, "training": "elsewhere"}))
-        given = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
+        options = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
         default = {field.name: field.default for field in fields(config)}
-        told = {name: value for name, value in given.items() if value != default[name] or name in _ALWAYS_TOLD}
+        told = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_TOLD}
         return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **told}))
+
+    def _stored(self) -> Stored:
+        return Stored(
+            kind=self.kind,
+            W_enc=self.W_enc,
+            W_dec=self.W_dec,
+            b_enc=self.b_enc,
+            b_dec=self.b_dec,
+            encoder=self.encoder,
+            config=self.config,
+            metadata=self.metadata,
+            W_skip=getattr(self, "W_skip", None),
+            widths=getattr(self, "widths", ()),
+            scales=getattr(self, "scales", ()),
+        )
 
     @property
     def _weights(self) -> Weights:
@@ -142,8 +164,8 @@ class Transcoder(SAE):
     kind = "transcoder"
     W_skip: Float[Tensor, "d_in d_out"] | None
 
-    def __init__(self, *, W_skip: Float[Tensor, "d_in d_out"] | None = None, **given: Any):
-        super().__init__(**given)
+    def __init__(self, *, W_skip: Float[Tensor, "d_in d_out"] | None = None, **shared: Any):
+        super().__init__(**shared)
         self.register_parameter("W_skip", None if W_skip is None else _frozen(W_skip))
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
@@ -156,8 +178,8 @@ class Crosscoder(SAE):
 
     kind = "crosscoder"
 
-    def __init__(self, *, widths: tuple[int, ...], scales: tuple[float, ...] | None = None, **given: Any):
-        super().__init__(**given)
+    def __init__(self, *, widths: tuple[int, ...], scales: tuple[float, ...] | None = None, **shared: Any):
+        super().__init__(**shared)
         self.widths = tuple(widths)
         self.scales = tuple(scales) if scales is not None else (1.0,) * len(self.widths)
         """What each hook's activations were multiplied with in training, where norms are compared."""
@@ -184,8 +206,21 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. Where the
     architecture that it was trained with is not imported, its `config` is None.
     """
-    kind, given = formats.read(path_or_release, sae_id)
-    return {"sae": SAE, "transcoder": Transcoder, "crosscoder": Crosscoder}[kind](**given).to(device)
+    stored = formats.read(path_or_release, sae_id)
+    shared: dict[str, Any] = {
+        "W_enc": stored.W_enc,
+        "W_dec": stored.W_dec,
+        "b_enc": stored.b_enc,
+        "b_dec": stored.b_dec,
+        "encoder": stored.encoder,
+        "config": stored.config,
+        "metadata": stored.metadata,
+    }
+    if stored.kind == "transcoder":
+        return Transcoder(**shared, W_skip=stored.W_skip).to(device)
+    if stored.kind == "crosscoder":
+        return Crosscoder(**shared, widths=stored.widths, scales=stored.scales).to(device)
+    return SAE(**shared).to(device)
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

@@ -1,7 +1,7 @@
 """Speaking SAELens: what its folders and releases hold, and what it calls a dictionary like one of ours.
 
-A rule with thresholds is written as `jumprelu`: that is what a trained BatchTopK, Matryoshka or Gated dictionary is; at
-threshold 0 it is `standard`. On the way in, all that SAELens does around the weights is folded into them:
+An encoder with thresholds is written as `jumprelu`: that is what a trained BatchTopK, Matryoshka or Gated dictionary
+is; at threshold 0 it is `standard`. On the way in, all that SAELens does around the weights is folded into them:
 
     decoder norms n      W_enc ← W_enc n     b_enc ← b_enc n     W_dec ← W_dec / n        (so TopK keeps its selection)
     an input scale f     W_enc ← f W_enc     W_dec ← W_dec / f   b_dec ← b_dec / f
@@ -11,18 +11,17 @@ threshold 0 it is `standard`. On the way in, all that SAELens does around the we
 What is damaged raises a ValueError that names the file; what weights cannot hold, one that says what to do.
 """
 
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from interp.sae.architectures import ARCHITECTURES, config_from_dict, config_to_dict
-from interp.sae.rules import MatchingPursuit, Threshold, TopK
-
-if TYPE_CHECKING:
-    from interp.sae.model import SAE
+from interp.sae.architectures.encoders import Encoder
+from interp.sae.architectures.matching_pursuit import MatchingPursuit
+from interp.sae.architectures.thresholds import Threshold
+from interp.sae.architectures.topk import TopK
+from interp.sae.stored import Parts, Stored, config_and_metadata, metadata_with_config, whole_number
 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 """Architectures whose pre-activations may be scaled by decoder norms. The last two are checkpoints of a training."""
@@ -30,114 +29,45 @@ _TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprel
 _READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
 
 
-class Stored(NamedTuple):
-    kind: str
-    """`sae`, `transcoder` or `crosscoder`."""
-    given: dict[str, Any]
-    """The arguments of its class."""
-
-
-class Parts:
-    """The tensors of one file, to be taken one by one."""
-
-    dtype: torch.dtype | None = None
-    """What they are taken as; None: as they are."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], source: str):
-        self._tensors, self.source = dict(tensors), source
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors
-
-    def take(self, name: str, *shape: int | None) -> Tensor:
-        """None in `shape`: any size. Raises ValueError if the tensor is missing, of another shape or not finite."""
-        if name not in self._tensors:
-            raise ValueError(f"{self.source} has no tensor {name}; it has {', '.join(self._tensors) or 'no others'}")
-        tensor = self._tensors.pop(name)
-        fits = len(shape) == tensor.ndim and all(s in (None, d) for s, d in zip(shape, tensor.shape, strict=True))
-        if not fits:
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({wanted})")
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise ValueError(f"{self.source}: {name} holds values that are no finite numbers")
-        return tensor.detach().to(self.dtype or tensor.dtype)
-
-    def end(self) -> None:
-        """Raises ValueError if tensors are left: whoever wrote them computes something else."""
-        if self._tensors:
-            raise ValueError(f"{self.source} holds tensors that cannot be read: {', '.join(self._tensors)}")
-
-
-def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:
-    """A field that must be in 1..limit."""
-    match cfg.get(name):
-        case bool():
-            pass
-        case int() | float() as value if value == value // 1 and 1 <= value <= limit:
-            return int(value)
-    raise ValueError(f"{source}: {name}={cfg.get(name)!r} must be a whole number in 1..{limit}")
-
-
-def with_config(sae: "SAE") -> dict[str, Any]:
-    """The metadata, with the config of the dictionary's training under `interp`."""
-    return dict(sae.metadata) if sae.config is None else {**sae.metadata, "interp": config_to_dict(sae.config)}
-
-
-def without_config(cfg: dict[str, Any], source: str) -> dict[str, Any]:
-    metadata = cfg.get("metadata") or {}
-    if not isinstance(metadata, dict):
-        raise ValueError(f"{source}: metadata={metadata!r} must be an object with named values")
-    metadata = dict(metadata)
-    ours = metadata.get("interp")
-    if ours is None or (isinstance(ours, dict) and ours.get("architecture") not in ARCHITECTURES):
-        return {"metadata": metadata, "config": None}  # from elsewhere, or of a script that is not imported here
-    del metadata["interp"]
-    try:
-        return {"metadata": metadata, "config": config_from_dict(dict(ours))}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{source}: metadata.interp is not the config of a dictionary: {error}") from error
-
-
-def saelens_architecture(sae: "SAE") -> str | None:
-    """What SAELens calls a dictionary like this one; None if it has none."""
-    rule = sae.rule
-    if sae.kind == "crosscoder" or (isinstance(rule, Threshold) and bool((rule.threshold < 0).any())):
-        return None
-    zero = isinstance(rule, Threshold) and not bool(rule.threshold.any())
-    if sae.kind == "transcoder":
-        skip = "" if getattr(sae, "W_skip", None) is None else "skip_"
-        return f"{'' if zero else 'jumprelu_'}{skip}transcoder" if isinstance(rule, Threshold) else None
-    match rule:
-        case TopK():
+def saelens_architecture(kind: str, encoder: Encoder, *, skips: bool) -> str | None:
+    """What SAELens calls a dictionary of this kind that encodes so (`skips`: with a linear path beside the latents);
+    None if it has no name for it."""
+    match encoder:
+        case TopK() if kind == "sae":
             return "topk"
-        case Threshold():
-            return "standard" if zero else "jumprelu"
-        case MatchingPursuit():
+        case MatchingPursuit() if kind == "sae":
             return "matching_pursuit"
+        case Threshold(threshold) if not bool((threshold < 0).any()):
+            is_relu = not bool(threshold.any())
+            if kind == "sae":
+                return "standard" if is_relu else "jumprelu"
+            if kind == "transcoder":
+                return f"{'' if is_relu else 'jumprelu_'}{'skip_' if skips else ''}transcoder"
     return None
 
 
-def to_saelens(sae: "SAE", architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def to_saelens(stored: Stored, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What goes into `cfg.json`, and the tensors."""
-    rule, W_skip = sae.rule, getattr(sae, "W_skip", None)
-    cfg: dict[str, Any] = {"d_in": sae.d_in, "d_sae": sae.d_sae, "device": "cpu"}
-    cfg |= {"dtype": str(sae.W_dec.dtype).removeprefix("torch."), "normalize_activations": "none"}
-    cfg |= {"apply_b_dec_to_input": sae.kind != "transcoder", "reshape_activations": "none"}
-    names = ("W_dec", "b_dec") if architecture == "matching_pursuit" else ("W_enc", "W_dec", "b_enc", "b_dec")
-    tensors: dict[str, Tensor] = {name: getattr(sae, name) for name in names}
-    match rule:
+    W_enc, W_dec = stored.W_enc, stored.W_dec
+    cfg: dict[str, Any] = {"d_in": len(W_enc), "d_sae": len(W_dec), "device": "cpu"}
+    cfg |= {"dtype": str(W_dec.dtype).removeprefix("torch."), "normalize_activations": "none"}
+    cfg |= {"apply_b_dec_to_input": stored.kind != "transcoder", "reshape_activations": "none"}
+    tensors = {"W_dec": W_dec, "b_dec": stored.b_dec}
+    if architecture != "matching_pursuit":
+        tensors |= {"W_enc": W_enc, "b_enc": stored.b_enc}
+    match stored.encoder:
         case TopK(k):
             cfg |= {"k": k, "rescale_acts_by_decoder_norm": False}
         case MatchingPursuit(k, residual_threshold, stop_on_repeat):
             cfg |= {"max_iterations": k, "residual_threshold": residual_threshold}
             cfg |= {"stop_on_duplicate_support": stop_on_repeat}
         case Threshold(threshold) if "jumprelu" in architecture:
-            tensors["threshold"] = threshold.to(sae.W_dec)
-    if sae.kind == "transcoder":
-        cfg["d_out"] = sae.d_out
-    if W_skip is not None:
-        tensors["W_skip"] = W_skip.T
-    metadata = {"prepend_bos": True, **with_config(sae), "sae_lens_version": version("sae-lens")}
+            tensors["threshold"] = threshold.to(W_dec)
+    if stored.kind == "transcoder":
+        cfg["d_out"] = W_dec.shape[1]
+    if stored.W_skip is not None:
+        tensors["W_skip"] = stored.W_skip.T
+    metadata = {"prepend_bos": True, **metadata_with_config(stored), "sae_lens_version": version("sae-lens")}
     return {**cfg, "metadata": metadata}, tensors
 
 
@@ -152,13 +82,14 @@ def from_saelens(cfg: dict[str, Any], parts: Parts, source: str, scaler: dict[st
             "flatten the heads, then set it to 'none'"
         )
     scale = _input_scale(cfg, scaler, source)
-    given = (_pursuit if architecture == "matching_pursuit" else _one_pass)(cfg, parts, scale, source)
-    for name, size in zip(("d_in", "d_sae"), given["W_enc"].shape, strict=True):
+    read = _pursuit if architecture == "matching_pursuit" else _one_pass
+    weights = read(cfg, parts, scale, source)
+    for name, size in zip(("d_in", "d_sae"), weights["W_enc"].shape, strict=True):
         if cfg.get(name, size) != size:
             raise ValueError(f"{source}: {name}={cfg[name]} but the weights in {parts.source} have {size}")
     parts.end()
     kind = "transcoder" if architecture in _TRANSCODERS else "sae"
-    return Stored(kind, given | without_config(cfg, source))
+    return Stored(kind=kind, **weights, **config_and_metadata(cfg, source))
 
 
 def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
@@ -202,9 +133,13 @@ def _pursuit(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> di
             f"{source}: residual_threshold={short!r} or stop_on_duplicate_support={stop!r} is of a wrong kind"
         )
     steps = {"max_iterations": W_dec.shape[1]} if cfg.get("max_iterations") is None else cfg
-    rule = MatchingPursuit(whole_number(steps, "max_iterations", 1 << 31, source), float(short) / scale, stop)
-    given = {"W_enc": W_dec.T, "W_dec": W_dec, "b_enc": torch.zeros(len(W_dec)), "rule": rule}
-    return {**given, "b_dec": b_dec if cfg.get("apply_b_dec_to_input", True) else torch.zeros_like(b_dec)}
+    return {
+        "W_enc": W_dec.T,
+        "W_dec": W_dec,
+        "b_enc": torch.zeros(len(W_dec)),
+        "b_dec": b_dec if cfg.get("apply_b_dec_to_input", True) else torch.zeros_like(b_dec),
+        "encoder": MatchingPursuit(whole_number(steps, "max_iterations", 1 << 31, source), float(short) / scale, stop),
+    }
 
 
 def _one_pass(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> dict[str, Any]:
@@ -221,11 +156,15 @@ def _one_pass(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> d
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
     if tied and not cfg.get("apply_b_dec_to_input", True):
         b_enc = b_enc + b_dec @ W_enc
-    given: dict[str, Any] = {"W_enc": W_enc * scale, "W_dec": W_dec / scale, "b_enc": b_enc, "b_dec": b_dec / scale}
-    if "skip" in architecture:
-        given["W_skip"] = parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous()
-    rule = TopK(whole_number(cfg, "k", d_sae, source)) if architecture == "topk" else Threshold(threshold)
-    return {**given, "rule": rule}
+    is_topk = architecture == "topk"
+    return {
+        "W_enc": W_enc * scale,
+        "W_dec": W_dec / scale,
+        "b_enc": b_enc,
+        "b_dec": b_dec / scale,
+        "encoder": TopK(whole_number(cfg, "k", d_sae, source)) if is_topk else Threshold(threshold),
+        "W_skip": parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous() if "skip" in architecture else None,
+    }
 
 
 def _firing(architecture: str, parts: Parts, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """The differentiable operations of a dictionary, at the cost of the entries that fire.
 
-    sparse_encode   value_p = ⟨x_i, W_enc[j]⟩ + b_enc[j]  of the entries p = (i, j) that a rule picked
+    sparse_encode   value_p = ⟨x_i, W_enc[j]⟩ + b_enc[j]  of the entries p = (i, j) that were picked
     sparse_decode   x_hat_i = Σ_p value_p · W_dec[j] + b_dec
     squared_error   Σ_i ‖x_hat_i − y_i‖², or its mean over dictionaries made of prefixes of the latents
     at_latents      vector[j] of each entry;   latent_rows  W[j] of some latents;   row_norms  ‖W[j]‖ of all
@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.kernels import Workspace, kernels
-from interp.sae.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
+from interp.sae.encoding import Workspace
+from interp.sae.kernels.dispatch import kernels
+from interp.sae.kernels.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
 
 Add = Callable[[Tensor], object]
 """Adds a part of a gradient to a tensor."""
@@ -108,24 +109,30 @@ Into = RowGradient | None
 
 
 def sparse_encode(
-    x: Rows, encoder: Matrix, b_enc: PerLatent, support: Support, *, centre: Tensor | None = None, into: Into = None
+    x: Rows,
+    encoder_rows: Matrix,
+    b_enc: PerLatent,
+    support: Support,
+    *,
+    centre: Tensor | None = None,
+    into: Into = None,
 ) -> Values:
-    """The values that the support holds already, as a function of x and the weights. `encoder` has one row a latent.
+    """The values that the support holds already, as a function of x and the weights (`encoder_rows`: W_enc transposed).
 
     centre: what was taken away from x, if x itself asks for no gradient: −Σ_ij g_ij W_enc[j] then reaches it at the
     cost of one row.
     """
-    rows, W_enc = x.detach(), encoder.detach()
+    rows, W_enc = x.detach(), encoder_rows.detach()
 
     def gradients(slope: Values) -> tuple[Tensor | None, ...]:
         slope = slope.contiguous()
         sums = kernels(slope).latent_sums(support.by_latent, slope)
         zero = rows.new_zeros(rows.shape[1])
         on_x = kernels(rows).decode(support.codes_of(slope), W_enc, zero) if x.requires_grad else None
-        on_encoder = hand_over(LatentSum(support.by_latent, slope, rows), encoder, into)
-        return on_x, on_encoder, sums, None if centre is None else -(sums @ W_enc)
+        on_rows = hand_over(LatentSum(support.by_latent, slope, rows), encoder_rows, into)
+        return on_x, on_rows, sums, None if centre is None else -(sums @ W_enc)
 
-    return _Operation.apply(support.codes.values.detach(), gradients, x, encoder, b_enc, centre)
+    return _Operation.apply(support.codes.values.detach(), gradients, x, encoder_rows, b_enc, centre)
 
 
 def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: Into = None) -> Rows:
@@ -150,18 +157,17 @@ def squared_error(
     error, of prefixes the mean of those with latent j, ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
     """
     support, codes = encoded.support, encoded.support.codes_of(encoded.values)
-    given = (codes, W_dec.detach(), b_dec.detach(), target.detach())
-    found = kernels(target).decode_backward(*given, ends)
-    loss, whole, mean_error = found.squared_errors.mean(), found.squared_errors[-1], found.residuals[0]
+    decoded = kernels(target).decode_backward(codes, W_dec.detach(), b_dec.detach(), target.detach(), ends)
+    loss, whole, mean_error = decoded.squared_errors.mean(), decoded.squared_errors[-1], decoded.residuals[0]
 
     def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
         twice = 2 * slope
         entries = _in_table(support.by_latent, ends, len(mean_error))
-        on_W_dec = hand_over(LatentSum(entries, twice * codes.values, found.residuals.flatten(0, 1)), W_dec, into)
+        on_W_dec = hand_over(LatentSum(entries, twice * codes.values, decoded.residuals.flatten(0, 1)), W_dec, into)
         on_b_dec = twice * mean_error.sum(0) if b_dec.requires_grad else None
-        return twice * found.gradient, on_W_dec, on_b_dec, -twice * mean_error if target.requires_grad else None
+        return twice * decoded.gradient, on_W_dec, on_b_dec, -twice * mean_error if target.requires_grad else None
 
-    return SquaredError(_Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target), found.error, whole)
+    return SquaredError(_Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target), decoded.error, whole)
 
 
 def at_latents(vector: PerLatent, support: Support) -> Values:

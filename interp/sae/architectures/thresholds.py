@@ -21,11 +21,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sae.architectures import ABOVE_0, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
-from interp.sae.architectures.topk import short_steps
+from interp.codes.sparse_codes import SparseCodes
+from interp.sae.architectures.encoders import Activation
+from interp.sae.architectures.sae_config import ABOVE_0, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.forward_pass import ForwardPass
+from interp.sae.kernels.dispatch import kernels, pick_kernels
+from interp.sae.kernels.torch_kernels import PreActivations
 from interp.sae.revival import fading
-from interp.sae.rules import Threshold
 
 _TANH_SCALE = 4.0
 """January 2025's c."""
@@ -37,6 +39,32 @@ _MIN_TAU = 0.5
 """Share of target_l0 below which τ does not fall."""
 _TAU_RESTS = 0.25
 """Fraction of the run after which τ moves: L0 has come down from its start."""
+_TANH_REVIVAL = 3e-6
+"""Weight of the loss that revives dead latents beside the penalty `tanh` (January 2025)."""
+_SLACK = 2.0**-6
+"""Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold(Activation):
+    """z = pre where it exceeds its latent's threshold: JumpReLU, and ReLU at threshold 0."""
+
+    threshold: Float[Tensor, " d_sae"]
+
+    def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        return pre * (pre > self.threshold.to(pre))
+
+    def pick(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).above(pre, self.threshold.to(pre.device, pre.dtype))
+
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).above(pre, self.threshold - _SLACK * self.threshold.abs().clamp(min=1))
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        return kernels(codes.values).keep_above(codes, self.threshold)
+
+    def scaled(self, scale: float) -> "Threshold":
+        return Threshold(self.threshold / scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +94,17 @@ class ReLUConfig(PenaltyConfig):
     clip: Annotated[float | None, ABOVE_0] = 0.01
     """So small that it always holds (April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
-    decoder_init: Positive = 0.5
 
     @classmethod
-    def october_2023(cls, **given: Any) -> "ReLUConfig":
+    def october_2023(cls, **changes: Any) -> "ReLUConfig":
         """Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in the first half."""
-        unit: dict[str, Any] = {"unit_norm": True, "decoder_init": 1.0, "clip": None}
-        recipe = {"l1_warmup": 0.0, "resample_at": (0.125, 0.25, 0.375, 0.5), "aux_coefficient": 0.0}
-        return cls(**(unit | recipe | given))
+        recipe: dict[str, Any] = {"unit_norm": True, "clip": None, "l1_warmup": 0.0, "aux_coefficient": 0.0}
+        recipe["resample_at"] = (0.125, 0.25, 0.375, 0.5)
+        return cls(**(recipe | changes))
+
+    @property
+    def initial_norm(self) -> float:
+        return 1.0 if self.unit_norm else 0.5
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
         weight = self.l1_at(f.step)
@@ -104,7 +135,7 @@ class GatedConfig(PenaltyConfig):
 
     def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         stretch = weights["r_mag"].exp()[:, None]
-        return {**weights, "encoder": stretch * weights["encoder"], "b_enc": weights["b_mag"]}
+        return {**weights, "encoder_rows": stretch * weights["encoder_rows"], "b_enc": weights["b_mag"]}
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold((weights["b_mag"] - weights["r_mag"].exp() * weights["b_enc"]).clamp(min=0))
@@ -135,9 +166,6 @@ class JumpReLUConfig(SAEConfig):
     most: from fewer, more latents die (January 2025: 0.1)."""
     bandwidth: Positive = 0.1
     """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
-    pre_act_coefficient: NonNegative = 0.1
-    """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them (January 2025, at 3e-6).
-    Below an FVU of a twelfth it falls with FVU²."""
     aux_coefficient: NonNegative = 0.0
 
     def __post_init__(self) -> None:
@@ -148,22 +176,31 @@ class JumpReLUConfig(SAEConfig):
             raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
 
     @classmethod
-    def january_2025(cls, **given: Any) -> "JumpReLUConfig":
+    def january_2025(cls, **changes: Any) -> "JumpReLUConfig":
         """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows. The loss for
         dead latents fades at small errors as it does elsewhere here, and the descent is of ln loss."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
-        rule: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0}
-        free: dict[str, Any] = {"unit_norm": False, "decoder_init": 0.1, "pre_act_coefficient": 3e-6}
-        return cls(**(penalty | rule | free | given))
+        firing: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0, "unit_norm": False}
+        return cls(**(penalty | firing | changes))
 
     @classmethod
-    def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **given: Any) -> "JumpReLUConfig":
+    def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **changes: Any) -> "JumpReLUConfig":
         """What `TopKConfig.recovery` is for: its short steps, a penalty that grows over all of the run, and a window
         wide enough for thresholds to hear of what lies near them in few steps."""
-        penalty: dict[str, Any] = {"coefficient": 0.01, "coefficient_warmup": 1.0, "pre_act_coefficient": 0.01}
-        rule: dict[str, Any] = {"threshold": 1.0, "bandwidth": 1.0}
-        recipe = short_steps(d_sae, tokens) | penalty | rule
-        return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(recipe | given))
+        penalty: dict[str, Any] = {"coefficient": 0.01, "coefficient_warmup": 1.0}
+        recipe = short_steps(d_sae, tokens) | penalty | {"threshold": 1.0, "bandwidth": 1.0}
+        return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(recipe | changes))
+
+    @property
+    def initial_norm(self) -> float:
+        """1; January 2025, whose penalty `tanh` follows the norms of free rows: 0.1."""
+        return 0.1 if self.penalty == "tanh" and not self.unit_norm else 1.0
+
+    @property
+    def revival_weight(self) -> float:
+        """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them: λ, or that of January 2025.
+        Below an FVU of a twelfth it falls with FVU²."""
+        return _TANH_REVIVAL if self.penalty == "tanh" else self.coefficient
 
     def initial_parameters(self, spread: float) -> dict[str, float]:
         firing = min(0.4, 25 * self.target_l0 / self.d_sae)
@@ -191,16 +228,16 @@ class JumpReLUConfig(SAEConfig):
         return f.squared_error() + weight * f.variance * (counts / f.state["tau"] - 1).square().sum()
 
     def _window(self, f: ForwardPass) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each entry: θ; 1/ε where pre is near it, else 0; whether it fires."""
+        """θ of each entry; 1/ε where pre is near it, else 0; whether it fires."""
         threshold = f.at(f.weights["threshold"])
         above = f.pre.detach() - threshold.detach()
         return threshold, (above.abs() < self.bandwidth / 2).to(above) / self.bandwidth, (above > 0).to(above)
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
-        if self.pre_act_coefficient == 0:
+        if self.revival_weight == 0:
             return super().revival_loss(f, dead)
         rows = f.batch.spread(len(dead), f.x.shape[1])
-        weight = self.pre_act_coefficient * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
+        weight = self.revival_weight * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
         below = f.weights["threshold"][dead] - f.pre_activations(dead, rows)
         norms = f.weights["W_dec"].detach()[dead].norm(dim=1)
         return super().revival_loss(f, dead) + weight * (below.relu() * norms).sum()
@@ -219,6 +256,12 @@ class JumpReLUConfig(SAEConfig):
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(weights["threshold"].clone())
+
+
+def short_steps(d_sae: int, tokens: int) -> dict[str, Any]:
+    """The options that the recovery presets share."""
+    rate = 5e-3 * min(1.0, 1024 / d_sae)
+    return {"batch_size": 256, "lr": rate, "unit_norm": False, "dead_after": max(1, tokens // 100)}
 
 
 def rise(step: int, fraction: float, steps: int) -> float:

@@ -5,10 +5,8 @@
                  that was picked (in the paper the mean over batches once trained)              (arXiv 2412.06410)
     Matryoshka   BatchTopK with the mean of that loss over the dictionaries that prefixes of the latents make
                                                                                                 (arXiv 2503.17547)
-    Pursuit      r = x − b_dec;  k times  j = argmax ⟨r, W_dec[j]⟩,  z_j = ReLU(⟨r, W_dec[j]⟩),  r ← r − z_j W_dec[j]
-                                                                                                (arXiv 2506.03093)
 
-They have no penalty. But for matching pursuit k falls over the run, and the encoder may be unrolled (`PickConfig`).
+They have no penalty, and k falls over the run.
 """
 
 from dataclasses import dataclass
@@ -20,19 +18,60 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.architectures import INSIDE, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
-from interp.sae.forward_pass import Encoded, ForwardPass
-from interp.sae.kernels import kernels, pick_kernels
-from interp.sae.rules import MARGIN, MatchingPursuit, PreActivationRule, Refined, Rule, Threshold, TopK
-from interp.sae.sparse_ops import Support
-from interp.sae.torch_kernels import PreActivations
+from interp.sae.architectures.encoders import Activation, Weights
+from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
+from interp.sae.architectures.thresholds import Threshold, short_steps
+from interp.sae.encoding import MARGIN, encode, has_fast_bfloat16
+from interp.sae.forward_pass import ForwardPass
+from interp.sae.kernels.dispatch import kernels, pick_kernels
+from interp.sae.kernels.torch_kernels import PreActivations
 from interp.storage.processes import Processes
 
 _MOST_AT_START = 1 / 8
-"""Of the input's dimensions. Where k is a small part of these, a fall makes FVU and idle latents fewer (held out: k 8
-of 128, .047 → .044; k 32 of 576, .149 → .139); at an eighth it does little, and at a quarter FVU is more (.022 →
-.023)."""
+"""Share of the input's dimensions that k is at most at the start. Where k is a small part of these, a fall makes FVU
+and idle latents fewer (held out: k 8 of 128, .047 → .044; k 32 of 576, .149 → .139); at an eighth it does little, and
+at a quarter FVU is more (.022 → .023)."""
 _THRESHOLD_DECAY = 0.999
+_SLACK = 2.0**-6
+"""Error allowed for in a bfloat16 pre-activation, relative to the one that it is held against."""
+_FURTHER, _MIN_ROWS = 32, 1024
+"""Picks beyond k by which those of low precision are checked, and rows that are worth rounding the encoder for."""
+
+
+@dataclass(frozen=True)
+class TopK(Activation):
+    """z = the k largest positive entries of each row of pre."""
+
+    k: int
+
+    def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        values, latents = pre.topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(pre).scatter(-1, latents, values.relu())
+
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
+        """Pick by bfloat16 where that is faster, and again at full precision in the rows whose picks it leaves open."""
+        wide = self.k + _FURTHER
+        if len(x) < _MIN_ROWS or wide > len(weights.encoder_rows) or x.device.type != "cpu" or not has_fast_bfloat16(x):
+            return super().codes(x, weights)
+        near = encode(x, weights.encoder_rows, weights.b_enc, TopK(wide), low_precision=True)
+        codes, others = self.choose(near), _lowest(near, wide) + 2 * _rounding_error(x, weights)
+        open_rows = (~(_lowest(codes, self.k) > others * (1 + _SLACK))).nonzero()[:, 0]
+        if not len(open_rows):
+            return codes
+        source = torch.arange(len(x)).index_copy_(0, open_rows, len(x) + torch.arange(len(open_rows)))
+        return SparseCodes.cat([codes, super().codes(x[open_rows], weights)]).take(source)
+
+    def pick(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).top_k(pre, self.k)
+
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).top_k(pre, min(self.k + MARGIN, pre.shape[1]))
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        return kernels(codes.values).keep_top_k(codes, self.k)
+
+    def scaled(self, scale: float) -> "TopK":
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +89,6 @@ class PickConfig(SAEConfig):
     resample_at: Annotated[tuple[float, ...], INSIDE] = tuple(n / 25 for n in range(10, 24))
     """Every 25th of the run from .4 to .92. With k that falls this leaves 2 % of the demo's latents idle, where AuxK
     alone, at a weight of 1, leaves 33 %, at an FVU of .043 in place of .046."""
-    refinements: Annotated[int, NOT_NEGATIVE] = 0
-    """Steps by which the encoder improves its picks, each with the residual of the one before: an unrolled, LISTA-style
-    encoder (Gregor & LeCun 2010),  pre ← z + refinement_step · ((x − x_hat) W_enc + b_enc)."""
-    refinement_step: Positive = 0.5
-    """Step size of a refinement (ISTA's; our own choice of it)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +98,7 @@ class PickConfig(SAEConfig):
                 raise ValueError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
 
     @classmethod
-    def recovery(cls, *, d_sae: int, k: int, tokens: int, **given: Any) -> Self:
+    def recovery(cls, *, d_sae: int, k: int, tokens: int, **changes: Any) -> Self:
         """What finds the most true features of planted worlds: small batches and a high rate for many short steps, free
         decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from three times itself
         over all of the run. Above 1,024 latents, which come with more dimensions, the rate falls as 1 / d_sae.
@@ -75,33 +109,12 @@ class PickConfig(SAEConfig):
         """
         recipe = short_steps(d_sae, tokens) | {"k_start": min(3 * k, d_sae), "k_anneal": 1.0}
         recipe |= {"aux_coefficient": 1.0, "resample_at": ()}
-        return cls(d_sae=d_sae, k=k, tokens=tokens, **(recipe | given))
+        return cls(d_sae=d_sae, k=k, tokens=tokens, **(recipe | changes))
 
     def k_at(self, step: int, d_in: int) -> int:
         most = min(round(_MOST_AT_START * d_in), self.d_sae)
         start = self.k_start if self.k_start is not None else max(self.k, min(2 * self.k, most))
         return round(self.k + (start - self.k) * max(0.0, 1 - step / max(self.k_anneal * self.steps, 1e-3)))
-
-    def encode(self, f: ForwardPass) -> Encoded:
-        encoded = super().encode(f)
-        for _ in range(self.refinements):
-            encoded = f.refine(encoded, self.pick(f), self.refinement_step)
-        return encoded
-
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Rule:
-        rules = [self.trained_pass(i, weights, state) for i in range(self.refinements + 1)]
-        return Refined(tuple(rules), self.refinement_step) if self.refinements else rules[0]
-
-    def trained_pass(self, i: int, weights: dict[str, Tensor], state: dict[str, float]) -> PreActivationRule:
-        """How the i-th pass of the trained encoder picks."""
-        kind = type(self).__name__
-        raise NotImplementedError(f"{kind} says nowhere how its passes pick once trained: give it `trained_pass`")
-
-    def check_site(self, *, tied: bool, hooks: int) -> None:
-        super().check_site(tied=tied, hooks=hooks)
-        if self.refinements and not tied:
-            said = f"refinements={self.refinements} need a dictionary whose output is its input, not a transcoder"
-            raise ValueError(said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +126,7 @@ class TopKConfig(PickConfig):
     def pick(self, f: ForwardPass) -> TopK:
         return TopK(self.k_at(f.step, f.x.shape[1]))
 
-    def trained_pass(self, i: int, weights: dict[str, Tensor], state: dict[str, float]) -> TopK:
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> TopK:
         return TopK(self.k)
 
 
@@ -156,21 +169,20 @@ class BatchTopKConfig(PickConfig):
         return BatchPick(self.k_at(f.step, f.x.shape[1]) * f.batch.rows, f.batch.processes)
 
     def initial_state(self) -> dict[str, float]:
-        return {f"threshold_{part}_{i}": 0.0 for i in range(self.refinements + 1) for part in ("sum", "weight")}
+        return {"threshold_sum": 0.0, "threshold_weight": 0.0}
 
     def observe(self, f: ForwardPass) -> None:
-        """The smallest value that each pass picked. The mean spans at most a twentieth of the steps."""
+        """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
-        for i, (_, values) in enumerate(f.passes):
-            mine = values.detach().min() if len(values) else values.new_tensor(float("inf"))
-            least = float(f.batch.processes.gather(mine[None]).min())
-            f.state[f"threshold_sum_{i}"] *= decay
-            f.state[f"threshold_sum_{i}"] += (1 - decay) * (least if least < float("inf") else 0.0)
-            f.state[f"threshold_weight_{i}"] = decay * f.state[f"threshold_weight_{i}"] + (1 - decay)
+        mine = f.pre.detach().min() if len(f.pre) else f.pre.new_tensor(float("inf"))
+        least = float(f.batch.processes.gather(mine[None]).min())
+        f.state["threshold_sum"] *= decay
+        f.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
+        f.state["threshold_weight"] = decay * f.state["threshold_weight"] + (1 - decay)
 
-    def trained_pass(self, i: int, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
-        weight = state[f"threshold_weight_{i}"]
-        threshold = state[f"threshold_sum_{i}"] / weight if weight else 0.0
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+        weight = state["threshold_weight"]
+        threshold = state["threshold_sum"] / weight if weight else 0.0
         return Threshold(torch.full_like(weights["b_enc"], threshold))
 
 
@@ -201,50 +213,18 @@ class MatryoshkaConfig(BatchTopKConfig):
         return f.squared_error(ends=self.ends)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MatchingPursuitConfig(SAEConfig):
-    """Mallat & Zhang 1993; as an SAE Costa et al. 2025, arXiv 2506.03093. The decoder's rows encode too. Gradients go
-    through all k steps, picks held fixed."""
-
-    architecture: ClassVar[str] = "matching_pursuit"
-    has_encoder: ClassVar[bool] = False
-    k: int = 32
-    """Steps, each of which adds a latent or changes one."""
-    aux_coefficient: NonNegative = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.k <= self.d_sae:
-            raise ValueError(f"k={self.k} must be in 1..d_sae={self.d_sae}")
-        if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
-            raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
-
-    def encode(self, f: ForwardPass) -> Encoded:
-        """All steps' entries, of each row in the order in which they were taken; a latent may stand there twice."""
-        residual = f.centred
-        for step in range(self.k):
-            taken = f.encode(TopK(1), residual)
-            if step < self.k - 1:
-                residual = f.residual(taken, residual)
-        supports, parts = zip(*f.passes, strict=True)
-        order = torch.cat([support.rows for support in supports]).argsort(stable=True)
-        latents, values = torch.cat([support.latents for support in supports])[order], torch.cat(parts)[order]
-        counts = torch.stack([support.codes.offsets.diff() for support in supports]).sum(0)
-        return Encoded(Support(SparseCodes.from_counts(counts, latents, values.detach(), self.d_sae)), values)
-
-    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {**weights, "encoder": weights["W_dec"], "b_enc": torch.zeros_like(weights["W_dec"][:, 0])}
-
-    def check_site(self, *, tied: bool, hooks: int) -> None:
-        super().check_site(tied=tied, hooks=hooks)
-        if not tied or hooks > 1:
-            raise ValueError("matching pursuit reads and writes one hook; choose another architecture for several")
-
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> MatchingPursuit:
-        return MatchingPursuit(self.k)
+def _lowest(codes: SparseCodes, k: int) -> Float[Tensor, " row"]:
+    """The smallest of the k values of each row, 0 where there are fewer."""
+    values = codes.values.new_zeros(len(codes), k)
+    values[torch.arange(k) < codes.offsets.diff()[:, None]] = codes.values
+    return values.amin(1)
 
 
-def short_steps(d_sae: int, tokens: int) -> dict[str, Any]:
-    """What the recovery presets share."""
-    rate = 5e-3 * min(1.0, 1024 / d_sae)
-    return {"batch_size": 256, "lr": rate, "unit_norm": False, "dead_after": max(1, tokens // 100)}
+def _rounding_error(x: Float[Tensor, "row d_in"], weights: Weights) -> Float[Tensor, " row"]:
+    """By how much pre-activations of bfloat16 numbers may be off, before they are rounded themselves: by Cauchy and
+    Schwarz, and by sums at single precision."""
+    encoder_rows, length = weights.encoder_rows, x.norm(dim=1)
+    of_weights, of_x = (rows - rows.bfloat16() for rows in (encoder_rows, x))
+    longest = encoder_rows.norm(dim=1).max()
+    of_sums = (128 + x.shape[1]) * 2.0**-23 * (length * longest + weights.b_enc.abs().max())
+    return length * of_weights.norm(dim=1).max() + of_x.norm(dim=1) * longest * (1 + _SLACK) + of_sums

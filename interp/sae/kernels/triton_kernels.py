@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes, offsets_of
-from interp.sae.torch_kernels import (
+from interp.sae.kernels.torch_kernels import (
     AdamStep,
     ByLatent,
     LatentSum,

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes, offsets_of
-from interp.sae import numba_loops as loops
-from interp.sae.torch_kernels import (
+from interp.sae.kernels import numba_loops as loops
+from interp.sae.kernels.torch_kernels import (
     AdamStep,
     ByLatent,
     Decoded,

@@ -1,0 +1,97 @@
+"""Matching pursuit: latents are picked one after the other, each from what the ones before leave.
+
+    r = x − b_dec;   k times   j = argmax ⟨r, W_dec[j]⟩,   z_j += ReLU(⟨r, W_dec[j]⟩),   r ← r − that · W_dec[j]
+
+Mallat & Zhang 1993; as an SAE Costa et al. 2025, arXiv 2506.03093.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.codes.sparse_codes import SparseCodes
+from interp.sae.architectures.encoders import Weights
+from interp.sae.architectures.sae_config import NonNegative, SAEConfig
+from interp.sae.architectures.topk import TopK
+from interp.sae.forward_pass import ForwardPass
+from interp.sae.sparse_ops import Encoded, Support
+
+_PRE_ACTIVATIONS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class MatchingPursuit:
+    k: int
+    residual_threshold: float = 0.0
+    """A row stops once its residual is shorter than this; 0 = never."""
+    stop_on_repeat: bool = False
+    """A row stops once a step brings no latent that it did not have."""
+
+    def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
+        rows, W_dec = x.reshape(-1, x.shape[-1]), weights.W_dec
+        z = rows.new_zeros(len(rows), len(W_dec))
+        going = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        for _ in range(self.k):
+            with torch.no_grad():
+                latents = (rows @ W_dec.T).argmax(1)
+            values = (rows * W_dec[latents]).sum(1).relu() * going
+            new = (z.gather(1, latents[:, None])[:, 0] == 0) & (values > 0)
+            z = z.scatter_add(1, latents[:, None], values[:, None])
+            rows = rows - values[:, None] * W_dec[latents]
+            if self.stop_on_repeat:
+                going = going & new
+            if self.residual_threshold > 0:
+                going = going & (rows.norm(dim=1) >= self.residual_threshold)
+        return z.reshape(*x.shape[:-1], len(W_dec))
+
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
+        rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // len(weights.W_dec))
+        return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
+
+    def scaled(self, scale: float) -> "MatchingPursuit":
+        return replace(self, residual_threshold=self.residual_threshold / scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingPursuitConfig(SAEConfig):
+    """The decoder's rows encode too. Gradients go through all k steps, picks held fixed."""
+
+    architecture: ClassVar[str] = "matching_pursuit"
+    has_encoder: ClassVar[bool] = False
+    k: int = 32
+    """Steps, each of which adds a latent or changes one."""
+    aux_coefficient: NonNegative = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.k <= self.d_sae:
+            raise ValueError(f"k={self.k} must be in 1..d_sae={self.d_sae}")
+        if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
+            raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
+
+    def encode(self, f: ForwardPass) -> Encoded:
+        """The entries of all steps, each row's in the order of the steps; a latent may stand there twice."""
+        residual, steps = f.centred, list[Encoded]()
+        for step in range(self.k):
+            steps.append(f.encode(TopK(1), residual))
+            if step < self.k - 1:
+                residual = f.residual(steps[-1], residual)
+        supports, parts = zip(*steps, strict=True)
+        order = torch.cat([support.rows for support in supports]).argsort(stable=True)
+        latents, values = torch.cat([support.latents for support in supports])[order], torch.cat(parts)[order]
+        counts = torch.stack([support.codes.offsets.diff() for support in supports]).sum(0)
+        return Encoded(Support(SparseCodes.from_counts(counts, latents, values.detach(), self.d_sae)), values)
+
+    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**weights, "encoder_rows": weights["W_dec"], "b_enc": torch.zeros_like(weights["W_dec"][:, 0])}
+
+    def check_hooks(self, *, tied: bool, hooks: int) -> None:
+        super().check_hooks(tied=tied, hooks=hooks)
+        if not tied or hooks > 1:
+            raise ValueError("matching pursuit reads and writes one hook; choose another architecture for several")
+
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> MatchingPursuit:
+        return MatchingPursuit(self.k)

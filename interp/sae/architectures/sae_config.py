@@ -1,0 +1,234 @@
+"""What all architectures share: the options, and the methods by which one says what it is.
+
+    loss = Σ over rows of `loss` / (B·V)  +  `revival_loss` of the latents that are dead
+
+An architecture is a frozen dataclass with a name and a few methods in plain torch. `pick` says which entries of the
+pre-activations fire, `activate` what they are worth, `loss` what a batch costs, written on the values of those entries
+alone, and `trained` what becomes of it; autograd gives the gradients. All else has a default. A subclass with an
+`architecture` of its own is registered under that name in `ARCHITECTURES`, so that it can be named in configs, saved
+and read back.
+
+Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (April 2024); V is their total
+variance. Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.sae.architectures.encoders import Encoder
+from interp.sae.encoding import Picker
+from interp.sae.forward_pass import ForwardPass
+from interp.sae.revival import auxk, fading
+from interp.sae.sparse_ops import Encoded
+
+ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
+"""All that are known, by name."""
+
+
+class Limit(NamedTuple):
+    """What the values of a field must be, as an annotation of its type: `Annotated[int, AT_LEAST_1]`."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
+ABOVE_0 = Limit("be above 0", lambda value: value > 0)
+NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
+Count = Annotated[int, AT_LEAST_1]
+Positive = Annotated[float, ABOVE_0]
+NonNegative = Annotated[float, NOT_NEGATIVE]
+FREEZES = ("nothing", "decoder", "encoder", "directions")
+_FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
+INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
+Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda value: 0 <= value <= 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAEConfig:
+    """What all architectures share. Fractions are of the steps of the run."""
+
+    architecture: ClassVar[str]
+    resamples_what_is_missing: ClassVar[bool] = True
+    """A latent that is drawn again points along what the reconstruction of a row lacks, not along the row."""
+    has_encoder: ClassVar[bool] = True
+    """False: the decoder's rows encode too, without a bias."""
+
+    d_sae: Count
+    """Latents."""
+    tokens: Count
+    """Rows to train on; a smaller store is read again, in another order."""
+    batch_size: Count = 2048
+    """Rows of a step, of all processes together."""
+    lr: Annotated[float | None, ABOVE_0] = None
+    """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
+    100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
+    warmup: Fraction = 0.05
+    """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
+    decay: Fraction = 0.2
+    """Last fraction, over which the rate falls to zero (April 2024: a fifth)."""
+    clip: Annotated[float | None, ABOVE_0] = None
+    """Largest norm of the whole gradient of ln loss (April 2024); None = as it is."""
+    unit_norm: bool = True
+    """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
+    2024)."""
+    freeze: Annotated[str, _FROZEN] = "nothing"
+    """What stays as it was drawn (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`, where decoder
+    rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
+    skip: bool = False
+    """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
+    aux_coefficient: NonNegative = 1.0
+    """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
+    it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `revival` says why."""
+    dead_after: Annotated[int | None, AT_LEAST_1] = None
+    """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
+    `tokens`."""
+    resample_at: Annotated[tuple[float, ...], INSIDE] = ()
+    """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
+    Monosemanticity, October 2023: dead ones, four times). Transcoders are not resampled."""
+    seed: Annotated[int, Limit("be in 0..2³¹ − 1", lambda value: 0 <= value < 2**31)] = 0
+    """Seed of the weights and of the order of the rows."""
+    device: str = "auto"
+    """Where it trains: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
+
+    def __init_subclass__(cls) -> None:
+        name = cls.__dict__.get("architecture")
+        if name is None:
+            return
+        known = ARCHITECTURES.setdefault(name, cls)
+        if known.__qualname__ != cls.__qualname__:
+            raise ValueError(f"architecture {name!r} is that of {known.__qualname__}: give {cls.__qualname__} another")
+        ARCHITECTURES[name] = cls
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+    @property
+    def initial_norm(self) -> float:
+        """Norm of a decoder row at the start; the encoder starts as its transpose."""
+        return 1.0
+
+    @property
+    def steps(self) -> int:
+        return max(1, self.tokens // self.batch_size)
+
+    @property
+    def peak_lr(self) -> float:
+        if self.lr is not None:
+            return self.lr
+        return min(0.01, 2e-4 / (self.d_sae / 2**14) ** 0.5 * min(8.0, max(1.0, (100_000 / self.steps) ** 0.5)))
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        rise = max(1, min(1000, round(self.warmup * self.steps)))
+        fall = max(1, round(self.decay * self.steps))
+        left = min(1.0, (self.steps - step) / fall) if self.decay else 1.0
+        return self.peak_lr * min(1.0, (step + 1) / rise, left)
+
+    @property
+    def dead_tokens(self) -> int:
+        return self.dead_after if self.dead_after is not None else max(self.batch_size, self.tokens // 40)
+
+    @property
+    def resampling_steps(self) -> tuple[int, ...]:
+        """Steps, counted from 1, after which idle latents are drawn again."""
+        return tuple(round(fraction * self.steps) for fraction in self.resample_at)
+
+    # What an architecture is: `pick` and `trained` have no default.
+
+    def pick(self, f: ForwardPass) -> Picker:
+        """Which entries of the pre-activations fire."""
+        raise NotImplementedError(f"{type(self).__name__} says nowhere which entries fire: give it a method `pick`")
+
+    def encode(self, f: ForwardPass) -> Encoded:
+        """The entries that fire, with their pre-activations."""
+        return f.encode(self.pick(f))
+
+    def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
+        """What the entries are worth: z."""
+        return f.pre
+
+    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
+        """What the rows cost, added up; all of it is divided by B·V."""
+        return f.squared_error()
+
+    def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
+        """What revives the latents that are dead (there are some), as a part of the whole loss."""
+        weight = self.aux_coefficient and self.aux_coefficient * fading(f.fvu) ** 3
+        return auxk(f, dead, weight) if weight else 0.0
+
+    def initial_parameters(self, spread: float) -> dict[str, float]:
+        """Further parameters, one number a latent, and where they begin.
+
+        `spread`: standard deviation of the pre-activations, as training begins.
+        """
+        return {}
+
+    def initial_state(self) -> dict[str, float]:
+        """Numbers that it carries from step to step."""
+        return {}
+
+    def observe(self, f: ForwardPass) -> None:
+        """Bring `f.state` up to date, after a step."""
+
+    def project(self, weights: dict[str, Tensor]) -> None:
+        """Bring parameters back to where they may be, after an update."""
+
+    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights with which the trained dictionary encodes, where they are others."""
+        return weights
+
+    def check_hooks(self, *, tied: bool, hooks: int) -> None:
+        """Raises ValueError where it cannot be trained: `tied`, what is read is what is written; on that many hooks."""
+        if self.skip and tied:
+            raise ValueError("skip=True is for transcoders: give train_sae a target hook")
+
+    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
+        """How the trained dictionary encodes, each row on its own."""
+        raise NotImplementedError(f"{type(self).__name__} says nowhere what it becomes: give it a method `trained`")
+
+
+def config_to_dict(config: SAEConfig) -> dict[str, Any]:
+    """JSON-able; `config_from_dict` reads it."""
+    return {"architecture": config.architecture, **asdict(config)}
+
+
+def config_from_dict(values: dict[str, Any]) -> SAEConfig:
+    """Raises ValueError for an architecture or a field that is not known, and for a value that cannot be."""
+    values = dict(values)
+    name = values.pop("architecture", None)
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")
+    kind = ARCHITECTURES[name]
+    unknown = set(values) - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
+    options: dict[str, Any] = {
+        field: tuple(value) if isinstance(value, list) else value for field, value in values.items()
+    }
+    return kind(**options)
+
+
+def _check_fields(config: Any) -> None:
+    """Raises ValueError for the first number that is of a wrong kind, not finite or beyond the limit of its field."""
+    names = {int: "whole number", float: "number"}
+    for field in fields(config):
+        value, limits = getattr(config, field.name), getattr(field.type, "__metadata__", ())
+        hint = get_args(field.type)[0] if limits else field.type
+        kind = next((kind for kind in names if hint in (kind, kind | None)), None)
+        if value is None and hint != kind:
+            continue
+        if kind is not None:
+            if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+                raise ValueError(f"{field.name}={value!r} must be a {names[kind]}")
+            if not math.isfinite(value):
+                raise ValueError(f"{field.name}={value} must be finite")
+        for limit in limits:
+            if not limit.holds(value):
+                raise ValueError(f"{field.name}={value} must {limit.name}")

@@ -1,0 +1,156 @@
+"""Codes of rows: the matmul with the encoder and the picks from it, without all pre-activations at once.
+
+    x [row, d_in], encoder rows [d_sae, d_in], b_enc, a `Picker`  →  SparseCodes of pre = x W_enc + b_enc
+
+Rows are taken in pieces, and the picker picks from each piece on its own or, where it looks at all rows, comes to one
+after the other. At low precision a piece's matmul is one of bfloat16 numbers, from which the picker takes a shortlist
+that is longer than its picks by a margin; the values of the shortlist are computed again from the inputs and weights as
+they are, and the picker chooses among these. So values are always exact, and picks differ from those at full precision
+only where rounding moved an entry past the whole margin.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.codes.sparse_codes import SparseCodes
+from interp.sae.kernels.dispatch import kernels
+from interp.sae.kernels.torch_kernels import PreActivations, Tiled
+from interp.storage.processes import share, share_pieces, slices
+
+Multiply = Callable[[slice, slice, Tensor], object]
+MARGIN = 8
+"""Picks beyond k that a shortlist of low precision holds, to be ranked at full precision."""
+_FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25
+"""Pre-activations of a piece: 16 MiB of float32, which stay near, and at most 64 MiB of bfloat16 (tiled on a CPU)."""
+_MOST_ROWS = 1024
+"""Rows of a piece: matmuls of fewer take up to twice the time a row in bfloat16; more leave threads idle."""
+_LATENTS_AT_ONCE = 512
+"""Width of a tile on a CPU: with as many rows of bfloat16 it leaves room in the cache for the weights."""
+_FURTHER_COLUMNS = 16
+"""Columns added to the bfloat16 matrices: room for the bias, and for rows to stay aligned."""
+
+
+class Picker(Protocol):
+    """What takes entries from pre-activations: the k largest of a row, those above a threshold, …"""
+
+    by_row: ClassVar[bool]
+    """Whether a row's picks depend on that row alone."""
+
+    def pick(self, pre: PreActivations) -> SparseCodes:
+        """The entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
+
+    def shortlist(self, pre: PreActivations) -> SparseCodes:
+        """From bfloat16 pre-activations: what `pick` would pick, and those that rounding may have put behind."""
+
+    def choose(self, codes: SparseCodes) -> SparseCodes:
+        """The picks among the entries of a shortlist, whose values are exact now."""
+
+
+class Workspace:
+    """Memory that `encode` fills again each time, so that a training loop does not ask the system for it each step."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int], Tensor] = {}
+
+    def take(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Each thread has its own memory; what was taken under the same name before is overwritten."""
+        key = name, threading.get_ident()
+        held = self._held.get(key)
+        if held is None or held.numel() < rows * width or held.dtype != dtype or held.device != device:
+            held = self._held[key] = torch.empty(rows * width, dtype=dtype, device=device)
+        return held[: rows * width].view(rows, width)
+
+
+def encode(
+    x: Float[Tensor, "row d_in"],
+    encoder_rows: Float[Tensor, "d_sae d_in"],
+    b_enc: Float[Tensor, " d_sae"],
+    picker: Picker,
+    *,
+    low_precision: bool = False,
+    workspace: Workspace | None = None,
+) -> SparseCodes:
+    """The picks from pre = x encoder_rowsᵀ + b_enc.
+
+    x: centred already. encoder_rows: one row a latent, W_enc transposed. `low_precision` pays off where
+    `has_fast_bfloat16`; `workspace` holds what is filled anew each time.
+    """
+    workspace = workspace or Workspace()
+    pieces = slices(len(x), piece_rows(len(x), len(encoder_rows), low_precision))
+    multiply = _bfloat16_matmul(x, encoder_rows, b_enc, workspace) if low_precision else _matmul(x, encoder_rows, b_enc)
+    dtype = torch.bfloat16 if low_precision else x.dtype
+    tile_width = _LATENTS_AT_ONCE if x.device.type == "cpu" else max(1, len(encoder_rows))
+
+    def pre_of(rows: slice, latents: slice) -> Tensor:
+        pre = workspace.take("pre", rows.stop - rows.start, latents.stop - latents.start, dtype, x.device)
+        multiply(rows, latents, pre)
+        return pre
+
+    def tiles(rows: slice) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, len(encoder_rows), tile_width):
+            yield start, pre_of(rows, slice(start, min(start + tile_width, len(encoder_rows))))
+
+    def codes_of(rows: slice, parts: list[slice]) -> SparseCodes:
+        if picker.by_row and not (low_precision and x.device.type == "cpu"):
+            pre: PreActivations = pre_of(rows, slice(0, len(encoder_rows)))
+        else:
+            shape, first = torch.Size((rows.stop - rows.start, len(encoder_rows))), rows.start
+            pre = Tiled(shape, dtype, parts, lambda part: tiles(slice(first + part.start, first + part.stop)), x.device)
+        if low_precision:
+            return picker.choose(kernels(x).rescore(picker.shortlist(pre), x[rows], encoder_rows, b_enc))
+        return picker.pick(pre)
+
+    if not picker.by_row:
+        return codes_of(slice(0, len(x)), pieces)
+    parts = share_pieces(pieces, lambda piece: codes_of(piece, [slice(0, piece.stop - piece.start)]))
+    return parts[0] if len(parts) == 1 else SparseCodes.cat(parts)
+
+
+def piece_rows(rows: int, d_sae: int, low_precision: bool = False) -> int:
+    """How many rows `encode` takes at a time: the same for any number of threads, as a matmul's last bits follow it."""
+    at_once = _LOW_AT_ONCE if low_precision else _FULL_AT_ONCE
+    return max(1, min(rows, _MOST_ROWS, at_once // d_sae))
+
+
+def has_fast_bfloat16(x: Tensor) -> bool:
+    """Whether a bfloat16 matmul is the faster one where x lives (on a CPU: AVX-512 BF16 or AMX units)."""
+    if x.dtype != torch.float32:
+        return False
+    if x.device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return x.device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
+
+
+def _matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor) -> Multiply:
+    return lambda rows, latents, pre: torch.addmm(b_enc[latents], x[rows], encoder_rows[latents].T, out=pre)
+
+
+def _bfloat16_matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor, workspace: Workspace) -> Multiply:
+    """The bias is two further columns of the weights, its leading bits and the rest, against ones in x."""
+    leading = b_enc.bfloat16()
+    columns = torch.stack([leading, (b_enc - leading).bfloat16()], 1)
+    ones = columns.new_ones(len(x), columns.shape[1])
+    rounded_x = _rounded(x, ones, "x", workspace)
+    weights = _rounded(encoder_rows, columns, "encoder_rows", workspace)
+    return lambda rows, latents, pre: torch.mm(rounded_x[rows], weights[latents].T, out=pre)
+
+
+def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:
+    """In bfloat16, with further columns."""
+    rows, width = tensor.shape
+    rounded = workspace.take(name, rows, width + _FURTHER_COLUMNS, torch.bfloat16, tensor.device)
+
+    def fill(start: int, stop: int) -> None:
+        rounded[start:stop, :width] = tensor[start:stop]
+        rounded[start:stop, width:] = padded[start:stop]
+
+    padded = F.pad(columns, (0, _FURTHER_COLUMNS - columns.shape[1]))
+    share(rows, tensor.numel(), fill)
+    return rounded

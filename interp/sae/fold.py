@@ -1,0 +1,84 @@
+"""The weights of a dictionary: drawn for scaled inputs, and folded at the end into a dictionary for inputs as they are.
+
+With input scales a, output scales o and one scale s for the latents,
+
+    W_enc ← a W_enc / s     b_enc ← b_enc / s     W_dec ← s W_dec / o     b_dec ← b_dec / o     W_skip ← a W_skip / o
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.activations import ActivationStatistics
+from interp.sae.architectures.encoders import Encoder
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.model import SAE, Crosscoder, Transcoder
+from interp.sae.scales import Hooks, scale_of
+
+_DRAW = 0x1A7E47
+"""Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
+
+
+def draw(config: SAEConfig, hooks: Hooks, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights at the start, in random directions; where hooks are tied the encoder is the decoder's transpose."""
+    generator = torch.Generator().manual_seed(_DRAW + config.seed)
+
+    def directions(d: int) -> Tensor:
+        rows = torch.randn(config.d_sae, d, generator=generator)
+        return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype) * config.initial_norm
+
+    def median(statistics: Sequence[ActivationStatistics], scales: Tensor) -> Tensor:
+        return (torch.cat([each.geometric_median for each in statistics]).double() * scales).to(device, dtype)
+
+    W_dec = directions(hooks.d_out)
+    weights = {"W_dec": W_dec, "b_dec": median(hooks.targets, hooks.output_scales)}
+    if not config.has_encoder:
+        return weights
+    weights["encoder_rows"] = W_dec.clone() if hooks.tied else directions(hooks.d_in)
+    weights["b_enc"] = torch.zeros(config.d_sae, device=device, dtype=dtype)
+    if not hooks.tied:  # an input at the median starts at pre-activations of 0, as in an autoencoder
+        weights["b_enc"] -= weights["encoder_rows"] @ median(hooks.inputs, hooks.input_scales)
+    if config.skip:
+        weights["W_skip"] = torch.zeros(hooks.d_in, hooks.d_out, device=device, dtype=dtype)
+    return weights
+
+
+def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"], cosine: float = 0.8) -> None:
+    """Turn back, in place and at the same length, the rows that have turned further away from their start."""
+    lengths, start = rows.norm(dim=1, keepdim=True), torch.nn.functional.normalize(start, dim=1)
+    along = (rows * start).sum(1, keepdim=True)
+    across = torch.nn.functional.normalize(rows - along * start, dim=1)
+    on_cone = lengths * (cosine * start + (1 - cosine**2) ** 0.5 * across)
+    rows.copy_(torch.where(along < cosine * lengths, on_cone, rows))
+
+
+def fold(
+    weights: dict[str, Tensor], encoder: Encoder, hooks: Hooks, config: SAEConfig, metadata: dict[str, Any]
+) -> SAE:
+    """The dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps its
+    encoder and decoder rows as they are."""
+    a, o, scales = hooks.input_scales, hooks.output_scales, [scale_of(each) for each in hooks.inputs]
+    s = scales[0] if len(scales) == 1 else float(torch.tensor(scales, dtype=torch.float64).log().mean().exp())
+    double = config.folded({name: weight.detach().cpu().double() for name, weight in weights.items()})
+    W_dec = double["W_dec"]
+    if config.unit_norm:
+        W_dec = W_dec / W_dec.norm(dim=1, keepdim=True)
+    arguments: dict[str, Any] = {
+        "W_enc": (double["encoder_rows"] * (a / s)).T.float(),
+        "b_enc": (double["b_enc"] / s).float(),
+        "W_dec": (W_dec * (s / o)).float(),
+        "b_dec": (double["b_dec"] / o).float(),
+        "encoder": encoder.scaled(s),
+        "config": config,
+        "metadata": metadata,
+    }
+    if not hooks.tied:
+        W_skip = double.get("W_skip")
+        skip = None if W_skip is None else (a[:, None] * W_skip / o).float()
+        return Transcoder(**arguments, W_skip=skip)
+    if len(hooks.inputs) > 1:
+        return Crosscoder(**arguments, widths=hooks.widths, scales=tuple(scale_of(each) for each in hooks.targets))
+    return SAE(**arguments)

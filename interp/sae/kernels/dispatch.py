@@ -1,0 +1,117 @@
+"""Which implementation of the sparse operations serves where a tensor lives.
+
+    CPU, float32 or float64    `numba_kernels`
+    CUDA, float32              `triton_kernels`, where they are installed and give what the twin gives
+    anything else              `torch_kernels`, the twin: it says what each operation is
+
+The first time that a process works on a GPU, each Triton kernel runs on a small batch beside the twin in float64. Where
+one fails or differs the twin is used instead, with one warning.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from interp.codes.sparse_codes import SparseCodes
+from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, PreActivations, TorchKernels
+
+_ROWS, _WIDTH, _D, _K, _TALL = 6, 120, 40, 9, 600
+"""Sizes of the batch for the check; and rows enough for a latent to be summed in parts."""
+_lock = threading.Lock()
+logger = logging.getLogger(__name__)
+
+
+def kernels(tensor: Tensor) -> TorchKernels:
+    """The operations to use for tensors that live where `tensor` does."""
+    with _lock:  # a GPU is checked once
+        return _chosen(tensor.device.type, tensor.dtype)
+
+
+def pick_kernels(pre: PreActivations) -> TorchKernels:
+    """The operations that pick from pre-activations, which may be in bfloat16."""
+    with _lock:
+        return _chosen(pre.device.type, torch.float32 if pre.dtype == torch.bfloat16 else pre.dtype)
+
+
+@lru_cache
+def _chosen(device: str, dtype: torch.dtype) -> TorchKernels:
+    if device == "cpu" and dtype in (torch.float32, torch.float64):
+        from interp.sae.kernels.numba_kernels import NumbaKernels
+
+        return NumbaKernels()
+    if device == "cuda" and dtype == torch.float32 and find_spec("triton"):
+        return checked(_triton, torch.device("cuda"))
+    return TorchKernels()
+
+
+def _triton() -> TorchKernels:
+    from interp.sae.kernels.triton_kernels import TritonKernels
+
+    return TritonKernels()
+
+
+def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
+    """What `make` gives, or the twin, with a warning, where it fails or differs on that device."""
+    try:
+        made = make()
+        found = faults(made, device)
+    except Exception as error:
+        found = [f"{type(error).__name__}: {error}"]
+    if not found:
+        return made
+    logger.warning("the Triton kernels are not used, since on %s they fail: %s", device, "; ".join(found))
+    return TorchKernels()
+
+
+def faults(ops: TorchKernels, device: torch.device) -> list[str]:
+    """The operations that do not give on a small batch what the twin gives in float64."""
+    found, twin = [], _trials(TorchKernels(), torch.float64, device)
+    for name, trial in _trials(ops, torch.float32, device).items():
+        try:
+            pairs = zip(trial(), twin[name](), strict=True)
+            if not all(torch.allclose(mine.double(), theirs.double(), rtol=1e-4, atol=1e-4) for mine, theirs in pairs):
+                found.append(f"{name} (differs)")
+        except Exception as error:
+            found.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
+    return found
+
+
+def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict[str, Callable[[], Sequence[Tensor]]]:
+    """By name, what an operation gives on a small batch, the same one whatever the dtype."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device, dtype)
+
+    bits = torch.randperm(_ROWS * _WIDTH, generator=generator) + 0x3000  # of positive bfloat16 numbers, all different
+    low = bits.short().view(torch.bfloat16).view(_ROWS, _WIDTH).to(device) * draw(_ROWS, _WIDTH).sign().bfloat16()
+    pre, x, many, W_dec = low.to(dtype), draw(_ROWS, _D), draw(_TALL, _D), draw(_WIDTH, _D)
+    b_dec, b_enc = draw(_D), draw(_WIDTH)
+    W_dec /= W_dec.norm(dim=1, keepdim=True)
+    codes = SparseCodes.from_dense(draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5))
+    tall = SparseCodes.from_topk(torch.zeros(_TALL, 1, dtype=torch.int32, device=device), draw(_TALL, 1), 2)
+
+    def updated(unit_norm: bool) -> Sequence[Tensor]:
+        weight, mean, square = W_dec.clone(), torch.zeros_like(W_dec), torch.zeros_like(W_dec)
+        summed = LatentSum(ops.transpose(codes), codes.values, x)
+        ops.adam_(weight, summed, mean, square, AdamStep(0.01, 1, eps=1e-4, unit_norm=unit_norm))
+        return weight, mean, square
+
+    return {
+        "top_k": lambda: [ops.top_k(pre, _K).dense()],
+        "top_k of bfloat16": lambda: [ops.top_k(low, _K).dense()],
+        "batch_top_k": lambda: [ops.batch_top_k(pre, _ROWS * _K).dense()],
+        "above": lambda: [ops.above(pre, b_enc).dense()],
+        "keep_top_k": lambda: [ops.keep_top_k(codes, _K).dense()],
+        "rescore": lambda: [ops.rescore(codes, x, W_dec, b_enc).values],
+        "decode_backward": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
+        "decode_backward of prefixes": lambda: ops.decode_backward(codes, W_dec, b_dec, x, (20, _WIDTH)),
+        "sum_by_latent": lambda: [ops.sum_by_latent(ops.transpose(tall), tall.values, many)],
+        "adam_": lambda: updated(unit_norm=False),
+        "adam_ of unit rows": lambda: updated(unit_norm=True),
+    }

@@ -1,0 +1,95 @@
+"""Where else the metrics of a training go: TensorBoard, Weights & Biases, or a function of the user's.
+
+    log="tensorboard"        tensorboard/events.out.tfevents.…     look at it with: tensorboard --logdir FOLDER
+    log="wandb"              wandb/…                               WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, … hold
+
+A training that goes on gives its rows from the first one on, and each step stands once in what comes out: TensorBoard's
+file is written anew, a run at Weights & Biases takes the steps that it lacks. A function of the user's may get those
+after the last checkpoint twice.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Row = dict[str, float]
+Log = str | Callable[[Row], None] | None
+_WANDB_ID = "wandb-id.txt"
+
+
+class OpenLog(NamedTuple):
+    write: Callable[[Row], None]
+    close: Callable[[], object]
+
+
+def check_log(log: Log, out: object) -> None:
+    """Raises ValueError for a log that is not known or not installed, and for one of files without a folder."""
+    if log is None or callable(log):
+        return
+    if log not in ("tensorboard", "wandb"):
+        raise ValueError(f"log={log!r} must be 'tensorboard', 'wandb', a function of a row, or None")
+    if out is None:
+        raise ValueError(f"log={log!r} writes into the folder of the run: name one with out=")
+    if find_spec(log) is None:
+        raise ValueError(f"log={log!r} needs a package that is not installed: pip install {log}")
+
+
+def open_log(log: str, folder: Path, config: dict[str, Any], going_on: bool) -> OpenLog:
+    return _tensorboard(folder) if log == "tensorboard" else _wandb(folder, config, going_on)
+
+
+def _tensorboard(folder: Path) -> OpenLog:
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = folder / "tensorboard"
+    shutil.rmtree(folder, ignore_errors=True)
+    writer = SummaryWriter(str(folder))
+
+    def write(row: Row) -> None:
+        for name, value in row.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(row["step"]))
+        writer.flush()
+
+    return OpenLog(write, writer.close)
+
+
+def _wandb(folder: Path, config: dict[str, Any], going_on: bool) -> OpenLog:
+    """The id is kept in the folder, so that a training that goes on is the same run there."""
+    import wandb
+
+    try:
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "interp"),
+            name="/".join(folder.resolve().parts[-2:]),
+            dir=folder,
+            id=_wandb_id(folder, going_on),
+            resume="allow",
+            reinit="create_new",
+            config=config,
+        )
+    except wandb.Error as error:
+        raise ValueError(f"Weights & Biases took no run: {error} Or set WANDB_MODE=offline") from error
+    first = run.step
+
+    def write(row: Row) -> None:
+        if row["step"] >= first:
+            run.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+
+    return OpenLog(write, run.finish)
+
+
+def _wandb_id(folder: Path, going_on: bool) -> str:
+    """Runs of this training that were kept offline and never sent are dropped: the new one repeats their rows."""
+    file = folder / _WANDB_ID
+    there = file.read_text().strip() if file.exists() else None
+    for unsent in (folder / "wandb").glob(f"offline-run-*-{there}") if there else ():
+        if not list(unsent.glob("*.synced")):
+            shutil.rmtree(unsent)
+    if going_on and there:
+        return there
+    file.write_text(os.urandom(4).hex())
+    return file.read_text()

@@ -1,0 +1,376 @@
+"""Training: a store, hooks and a config become a dictionary, in a folder that a killed training goes on from.
+
+    checkpoint.safetensors   all that the learner and the reader need to go on, until the training is finished
+    metrics.jsonl            rows of step, tokens, loss, fvu, l0, dead, faint, lr, tokens_per_second
+    results.json             means over the last rows, the config and the wall time, once it is finished
+
+`train_sae` and `train_sweep` open the rows and one `TrainingRun` a config; `_train_together` reads batch after batch
+and gives each to the runs that need it; a run gives it to its learner, logs, saves and finishes.
+
+A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
+training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
+bit as without the cut, and each step stands in metrics.jsonl once. Under `torchrun` each process takes its part of each
+batch; the first one writes, all read.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.activations import ActivationStore
+from interp.activations.hooks import Model
+from interp.activations.stream import ActivationStream
+from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
+from interp.sae.formats import CONFIG, WEIGHTS
+from interp.sae.learner import Learner, StepResult
+from interp.sae.metric_logs import Log, Row, check_log, open_log
+from interp.sae.model import SAE, load_sae
+from interp.sae.scales import Hooks
+from interp.sae.training_rows import TrainingRows
+from interp.storage.checks import check_memory
+from interp.storage.files import (
+    Progress,
+    as_json,
+    digest,
+    no_progress,
+    open_tensors,
+    read_json,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from interp.storage.folders import write_manifest
+from interp.storage.processes import Processes, device_named, processes, torch_on_one_thread
+
+LOGGED_STEPS = 500
+CHECKPOINT, RESULTS, METRICS = "checkpoint.safetensors", "results.json", "metrics.jsonl"
+_ANEW = "begin anew with resume=False (--redo)"
+_REMEDY = f"delete it, or {_ANEW}"
+logger = logging.getLogger(__name__)
+
+
+def train_sae(
+    store: ActivationStore | Model,
+    hook: str | Sequence[str],
+    config: SAEConfig,
+    out: str | Path | None = None,
+    *,
+    tokens: Int[Tensor, "seq pos"] | None = None,
+    harvesting: Mapping[str, Any] = {},
+    target: str | None = None,
+    resume: bool = True,
+    progress: Progress = no_progress,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+) -> SAE:
+    """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
+
+    tokens: those that a model runs on, which is then given in the place of a store; `harvesting` are options of
+    `harvest` and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
+    log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
+
+    Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
+    that is not finite, and, with `resume`, where `out` is damaged or holds training of another config or on another
+    store (what differs); `resume=False` begins anew.
+    """
+    if isinstance(config, list | tuple):
+        options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "target": target, "resume": resume}
+        options |= {"tokens": tokens, "harvesting": harvesting}
+        return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
+    check_log(log, out)
+    clock = _Clock(checkpoint_seconds, progress)
+    source = _source(store, hook, target, tokens, harvesting, clock)
+    with source.processes.locked(out):
+        run = TrainingRun(source, config, None if out is None else Path(out), log, resume)
+        return _train(source, [run], clock)[0]
+
+
+def train_sweep(
+    store: ActivationStore | Model,
+    hook: str | Sequence[str],
+    configs: Sequence[SAEConfig],
+    out: str | Path | None = None,
+    *,
+    tokens: Int[Tensor, "seq pos"] | None = None,
+    harvesting: Mapping[str, Any] = {},
+    target: str | None = None,
+    resume: bool = True,
+    progress: Progress = no_progress,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+) -> list[SAE]:
+    """`train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, …
+
+    A function that takes the log's rows finds the config's number in them, as `run`.
+    """
+    check_log(log, out)
+    if not configs:
+        raise ValueError("configs=[] must be a config, as TopKConfig(…), or several")
+    clock = _Clock(checkpoint_seconds, progress)
+    source = _source(store, hook, target, tokens, harvesting, clock)
+    folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
+    logs = [_numbered(log, i) for i in range(len(configs))]
+    with source.processes.locked(out):
+        each = zip(configs, folders, logs, strict=True)
+        runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
+        return _train(source, runs, clock)
+
+
+def _source(
+    store: ActivationStore | Model,
+    hook: str | Sequence[str],
+    target: str | None,
+    tokens: Int[Tensor, "seq pos"] | None,
+    harvesting: Mapping[str, Any],
+    clock: "_Clock",
+) -> TrainingRows:
+    if not isinstance(store, ActivationStore):
+        if tokens is None:
+            raise ValueError("to train on a model without a store, give tokens=; or give a store")
+        names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]
+        store = ActivationStream(store, tokens, names, progress=clock.model_runs, **harvesting)
+    elif tokens is not None or harvesting:
+        raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")
+    return TrainingRows(store, hook, target, processes())
+
+
+def _numbered(log: Log, run: int) -> Log:
+    return (lambda row: log({"run": run, **row})) if callable(log) else log
+
+
+def _train(source: TrainingRows, runs: Sequence["TrainingRun"], clock: "_Clock") -> list[SAE]:
+    groups: dict[tuple[int, int], list[TrainingRun]] = {}
+    for run in runs:
+        if run.sae is None:
+            groups.setdefault((run.config.batch_size, run.config.seed), []).append(run)
+    clock.total = sum(max(run.config.steps for run in group) for group in groups.values())
+    try:
+        for group in groups.values():
+            _train_together(source, group, clock)
+    finally:
+        for run in runs:
+            run.open_log.close()
+    return [run.sae for run in runs if run.sae is not None]
+
+
+def _train_together(source: TrainingRows, runs: list["TrainingRun"], clock: "_Clock") -> None:
+    """Runs that were cut off at unlike steps begin where the furthest behind stands; the others wait for it."""
+    behind = min(runs, key=lambda run: run.learner.steps_done)
+    batches = source.batches(behind.config.batch_size, behind.config.seed)
+    if behind.reader:
+        batches.load_state_dict(behind.reader)
+    step = behind.learner.steps_done
+    clock.steps += step
+    for run in runs:
+        run.start()
+    while active := [run for run in runs if run.sae is None]:
+        with torch_on_one_thread():  # torch's others would still spin when the step begins
+            batch = source.processes.all_do(lambda: next(batches))  # each learns of a damaged shard in any
+            _check_finite(batch, step, source.processes)
+        for run in active:
+            if run.learner.steps_done == step:
+                run.step(batch)
+        step += 1
+        clock.tick(active[0])
+        if clock.due():
+            for run in active:
+                run.save_checkpoint(step, batches.state_dict())
+
+
+def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) -> None:
+    """Every process learns of a bad row in any of them."""
+    if math.isfinite(float(among.sum_(batch.sum()))):
+        return
+    bad = among.gather((~batch.isfinite().all(1)).byte())
+    rows = bad.nonzero()[:, 0].tolist()
+    if rows:
+        shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
+        raise ValueError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(bad)} rows: {shown}")
+
+
+class TrainingRun:
+    """One training of one config: its learner, its folder and its log.
+
+    `sae` is there once it is trained; before, `learner` is, where the checkpoint left it.
+    """
+
+    def __init__(self, source: TrainingRows, config: SAEConfig, folder: Path | None, log: Log, resume: bool):
+        if not isinstance(config, SAEConfig):
+            raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
+        self.config, self.folder, self.log, self.source = config, folder, log, source
+        self.out = folder if source.processes.is_first else None
+        self.key = {**source.key, **config_to_dict(config)}
+        self.sae: SAE | None = None
+        self.reader: dict[str, Any] = {}
+        self.last: StepResult | None = None
+        self._rows: list[Row] = []
+        self._seconds = 0.0
+        self._write: Callable[[Row], None] = lambda row: None
+        self.open_log = ExitStack()
+        device = device_named(config.device)
+        source.processes.all_do(lambda: self._clear(resume))
+        source.processes.all_do(lambda: self._take_over(device))
+
+    def _clear(self, resume: bool) -> None:
+        """Remove what an earlier training left, unless there is something to go on from."""
+        if self.out is None:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not resume or not any((self.out / name).exists() for name in (RESULTS, CHECKPOINT)):
+            self._drop(CHECKPOINT, RESULTS, METRICS)
+
+    def _take_over(self, device: torch.device) -> None:
+        """A finished result, or a checkpoint. Another config's are refused."""
+        if self.folder is not None and (results := self.folder / RESULTS).exists():
+            self._check_config(read_json(results, _REMEDY).get("config") or {})
+            self.sae = load_sae(self.folder, device=str(device))
+            self._drop(CHECKPOINT)
+            return
+        if device.type == "cpu":
+            _check_room(self.config, self.source.hooks, self.source.processes.count)
+        self.learner = Learner(self.config, self.source.hooks, device, processes=self.source.processes)
+        if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
+            return
+        with open_tensors(checkpoint, _REMEDY) as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if state.get("sha256") != _sum_of(tensors):
+                raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
+        self._check_config(state["config"])
+        self.learner.load_state(tensors, state["learner"])
+        self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
+        if self.out is not None:
+            write_text(self.out / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
+        logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
+
+    def _check_config(self, there: dict[str, Any]) -> None:
+        mine = as_json(self.key)
+        if there.get("store") != mine["store"]:
+            raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or {_ANEW}")
+        names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]
+        if names:
+            differ = "; ".join(f"{name} is {there.get(name)!r}, not {mine.get(name)!r}" for name in names)
+            raise ValueError(
+                f"{self.folder} holds training of another config: {differ}. Choose another folder, or {_ANEW}"
+            )
+
+    def start(self) -> None:
+        self.source.processes.all_do(self._open_log)
+        self._started = self._logged = time.perf_counter()
+        self._logged_step = self.learner.steps_done
+
+    def _open_log(self) -> None:
+        """A function gets the new rows only."""
+        if callable(log := self.log):
+            if self.source.processes.is_first:
+                self._write = lambda row: log(dict(row))
+        elif log is not None and self.out is not None:
+            self._write, close = open_log(log, self.out, self.key, bool(self._rows))
+            self.open_log.callback(close)
+            for row in self._rows:
+                self._write(row)
+
+    def step(self, batch: Float[Tensor, "batch d_in"]) -> None:
+        self.last = self.learner.step(batch)
+        done, steps = self.learner.steps_done, self.config.steps
+        if not math.isfinite(self.last.loss):
+            raise ValueError(f"the loss of step {done} is {self.last.loss}: lower lr={self.config.peak_lr:.3g}")
+        if done % max(1, steps // LOGGED_STEPS) == 0 or done == steps:
+            self._add_row(self.last)
+        if done == steps:
+            self._finish()
+
+    def _add_row(self, result: StepResult) -> None:
+        now, done = time.perf_counter(), self.learner.steps_done
+        speed = (done - self._logged_step) * self.config.batch_size / max(now - self._logged, 1e-9)
+        self._logged, self._logged_step = now, done
+        tokens = done * self.config.batch_size
+        self._rows.append({"step": done, "tokens": tokens, **result._asdict(), "tokens_per_second": round(speed)})
+        if self.out is not None:
+            with (self.out / METRICS).open("a") as file:
+                file.write(json.dumps(self._rows[-1]) + "\n")
+        self._write(self._rows[-1])
+
+    def _finish(self) -> None:
+        self.open_log.close()
+        if not all(weight.isfinite().all() for weight in self.learner.weights.values()):
+            raise ValueError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
+        self.sae = self.learner.sae(self.source.metadata)
+        del self.learner
+        if self.out is None:
+            return
+        self.sae.save(self.out, format=self.sae.preferred_format)
+        write_manifest(self.out, {"kind": "dictionary"}, [CONFIG, WEIGHTS])
+        ending = self._rows[-math.ceil(len(self._rows) / 20) :]
+        results = {
+            name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead", "faint")
+        }
+        results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": self._wall()}
+        write_json(self.out / RESULTS, {**results, "config": self.key})
+        self._drop(CHECKPOINT)
+
+    def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
+        """Unless it waits: its last one stands further on than the reader does."""
+        if self.out is None or self.sae is not None or self.learner.steps_done != step:
+            return
+        tensors, numbers = self.learner.state()
+        state = {"config": self.key, "learner": numbers, "reader": reader, "rows": self._rows, "seconds": self._wall()}
+        state["sha256"] = _sum_of(tensors)
+        write_tensors(self.out / CHECKPOINT, tensors, {"state": json.dumps(state)})
+
+    def _wall(self) -> float:
+        return self._seconds + time.perf_counter() - self._started
+
+    def _drop(self, *names: str) -> None:
+        """Also a checkpoint that a kill left unfinished."""
+        if self.out is not None:
+            for name in (*names, f"{CHECKPOINT}.tmp"):
+                (self.out / name).unlink(missing_ok=True)
+
+
+def _check_room(config: SAEConfig, hooks: Hooks, processes: int) -> None:
+    """Raises ValueError where weights, gradients and Adam's moments, a batch and what it becomes, need more than is
+    free."""
+    width = hooks.d_in + hooks.d_out
+    needed = 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
+    check_memory(needed, f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},")
+
+
+def _sum_of(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names and values."""
+    return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
+
+
+class _Clock:
+    """When to save, and the progress of all steps of all groups."""
+
+    def __init__(self, checkpoint_seconds: float, progress: Progress):
+        self.checkpoint_seconds, self.progress = checkpoint_seconds, progress
+        self.steps = self.total = self._tokens = 0
+        self._saved = self._began = time.perf_counter()
+
+    def due(self) -> bool:
+        if time.perf_counter() - self._saved < self.checkpoint_seconds:
+            return False
+        self._saved = time.perf_counter()
+        return True
+
+    def model_runs(self, done: int, total: int, note: str) -> None:
+        self.progress(self.steps, max(self.total, 1), f"running the model: {done:,} of {total:,} {note}")
+
+    def tick(self, run: TrainingRun) -> None:
+        self.steps += 1
+        self._tokens += run.config.batch_size
+        if r := run.last:
+            speed = self._tokens / max(time.perf_counter() - self._began, 1e-9) / 1e3
+            note = f"loss {r.loss:.3g} FVU {r.fvu:.3g} L0 {r.l0:.1f} dead {r.dead:.1%} {speed:.1f}k tok/s"
+            self.progress(self.steps, self.total, note)

@@ -1,0 +1,69 @@
+"""The rows that a dictionary is trained on: of which hooks, from a store or from a model that runs meanwhile, and which
+part of each batch is this process's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from interp.activations import ActivationStore
+from interp.sae.scales import Hooks
+from interp.storage.processes import Processes
+
+
+class TrainingRows:
+    """The hooks with their scales, what a dictionary should tell of its rows, and the batches.
+
+    Raises ValueError for an empty store, for no hook, and for one that is named twice.
+    """
+
+    def __init__(self, store: ActivationStore, hook: str | Sequence[str], target: str | None, processes: Processes):
+        hooks = (hook,) if isinstance(hook, str) else tuple(hook)
+        targets = () if target is None else (target,)
+        if len(store) == 0:
+            raise ValueError("the store is empty: there is nothing to train on")
+        if not hooks:
+            raise ValueError("there is no hook to train on")
+        if len({*hooks, *targets}) < len(hooks + targets):
+            raise ValueError(f"a hook is named twice: {', '.join(hooks + targets)}. An autoencoder needs no target")
+        self.store, self.hook_names, self.processes = store, hooks + targets, processes
+        limits = [store.limited(name) for name in self.hook_names]
+        statistics = tuple(each.statistics for each in limits)
+        masks = tuple(each.mask for each in limits)
+        self.hooks = Hooks(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=masks)
+        name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
+        self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}
+        self.metadata: dict[str, Any] = {name: read}
+        if target is not None:
+            self.key["target"] = target
+            self.metadata["hook_name_out"] = target
+        self.metadata["context_size"] = store.n_ctx
+        if store.weights is not None:
+            self.metadata["model_weights"] = store.weights
+        self.metadata |= _provenance(store)
+        norms = {name: each.limit for name, each in zip(self.hook_names, limits, strict=True) if each.limit is not None}
+        if norms and len(hooks) > 1:
+            self.metadata["norm_limits"] = norms
+        elif hooks[0] in norms:
+            self.metadata["norm_limit"] = norms[hooks[0]]
+
+    def batches(self, batch_size: int, seed: int) -> Any:
+        part = (self.processes.rank, self.processes.count)
+        return self.store.batches(self.hook_names, batch_size, seed=seed, epochs=None, part=part)
+
+
+def _provenance(store: ActivationStore) -> dict[str, Any]:
+    """What a dictionary should tell of its rows, by SAELens's names for it where it has some."""
+    config = store.manifest["config"]
+    about: dict[str, Any] = {}
+    if store.weights is not None and "model_name" in store.manifest:
+        about["model_name"] = store.manifest["model_name"]
+    if config.get("exclude"):
+        about["exclude_special_tokens"] = config["exclude"]
+    if left_out := config.get("exclude_positions"):
+        about["exclude_positions"] = left_out
+        kept = [position for position in range(store.n_ctx or 0) if position not in left_out]
+        if len(kept) == kept[-1] + 1 - kept[0]:
+            about["seqpos_slice"] = [kept[0], kept[-1] + 1]
+    if "prepend_bos" in store.manifest:
+        about["prepend_bos"] = store.manifest["prepend_bos"]
+    return about

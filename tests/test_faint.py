@@ -11,10 +11,10 @@ from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_
 from interp.codes.sparse_codes import is_faint
 from interp.metrics.measures import column
 from interp.monosemanticity.ranking import rank_codes
-from interp.sae import sparse_ops
+from interp.sae import resampling, sparse_ops
 from interp.sae.fold import keep_near
 from interp.sae.learner import Learner
-from interp.sae.resampling import resample_missing
+from interp.sae.resampling import along_what_is_missing
 from interp.sae.scales import Hooks
 
 HOOK, D, D_SAE = "activations", 16, 48
@@ -93,21 +93,41 @@ def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_
     mixed = torch.randn(4000, 8, generator=generator) @ torch.randn(8, 8, generator=generator)
     precision = torch.linalg.inv(mixed.T @ mixed / len(mixed))
     rows, missing = mixed[:3], 0.5 * torch.randn(3, 8, generator=generator)
-    weights = {"W_dec": torch.zeros(5, 8), "encoder_rows": torch.zeros(5, 8), "b_enc": torch.zeros(5)}
-    moments = [{name: torch.full_like(weight, by) for name, weight in weights.items()} for by in (1.0, 3.0)]
-    moments[1]["b_enc"][0] = 8.0
-    latents = torch.tensor([0, 2, 4])
     drawn, lacking = torch.cat([rows[:1], rows]), torch.cat([missing[:1], missing])
-    nothing = rows[:0], missing[:0]
-    taken = resample_missing(weights, moments, {}, latents, drawn, lacking, precision, nothing)
-    assert taken.tolist() == [0, 2, 4], "the row that stands twice is taken once"
-    z = (mixed @ weights["encoder_rows"].T + weights["b_enc"]).relu()
-    for i, latent in enumerate(latents):
-        torch.testing.assert_close(z[i, latent] * weights["W_dec"][latent], missing[i])
+    new = along_what_is_missing(drawn, lacking, precision, rows[:0], missing[:0])
+    assert len(new.b_enc) == 3, "the row that stands twice is taken once"
+    z = (mixed @ new.encoder_rows.T + new.b_enc).relu()
+    for i in range(3):
+        torch.testing.assert_close(z[i, i] * new.W_dec[i], missing[i])
         response = mixed @ precision @ rows[i]
-        assert torch.equal(z[:, latent] > 0, response > response[i] / 2) and (z[:, latent] > 0).float().mean() < 0.2
-    assert not weights["W_dec"][1].any() and moments[0]["b_enc"].tolist() == [0, 1, 0, 1, 0]
-    assert moments[1]["b_enc"].tolist() == [4, 3, 4, 3, 4] and (moments[1]["encoder_rows"] == 3).all()
+        assert torch.equal(z[:, i] > 0, response > response[i] / 2) and (z[:, i] > 0).float().mean() < 0.2
+
+
+def test_of_rows_that_are_alike_the_first_of_each_kind_is_kept():
+    """Against the loop over rows, one after the other."""
+    generator = torch.Generator().manual_seed(4)
+    for share in (0.0, 0.002, 0.02, 0.2, 1.0):
+        alike = torch.rand(300, 300, generator=generator) < share
+        kept: list[int] = []
+        for row in range(300):
+            if not any(alike[row, other] or alike[other, row] for other in kept):
+                kept.append(row)
+        assert resampling._unlike(alike).tolist() == kept
+
+
+def test_adam_forgets_latents_that_begin_anew(store):
+    learner = learner_of(store)
+    for name in learner.means:
+        learner.means[name].fill_(1.0)
+        learner.squares[name].fill_(3.0)
+    learner.squares["b_enc"][0] = 3.0 + 2 * D_SAE
+    latents = torch.tensor([0, 2])
+    learner.since_fired[:], learner.strongest[:] = 9, 9.0
+    learner._begin_anew(latents, resampling.NewLatents(torch.ones(2, D), 2 * torch.ones(2, D), -torch.ones(2)))
+    assert (learner.weights["encoder_rows"][latents] == 2).all() and (learner.weights["b_enc"][latents] == -1).all()
+    assert learner.means["b_enc"][:4].tolist() == [0, 1, 0, 1] and learner.squares["b_enc"][:3].tolist() == [5, 3, 5]
+    assert (learner.squares["W_dec"] == 3).all() and learner.since_fired[:3].tolist() == [0, 9, 0]
+    assert learner.strongest[:, :3].tolist() == [[0, 9, 0]] * 2
 
 
 def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_is_not_drawn():
@@ -116,10 +136,8 @@ def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_i
     rows, missing = mixed[:2], torch.stack([wanted, 4 * wanted])
     response = mixed @ rows.T / rows.square().sum(1)
     lacking = 0.8 * (2 * response[:, :1] - 1).relu() * wanted  # only like the first
-    weights = {"W_dec": torch.zeros(2, 6), "encoder_rows": torch.zeros(2, 6), "b_enc": torch.zeros(2)}
-    moments = [{name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2)]
-    taken = resample_missing(weights, moments, {}, torch.tensor([0, 1]), rows, missing, torch.eye(6), (mixed, lacking))
-    assert taken.tolist() == [0]
+    new = along_what_is_missing(rows, missing, torch.eye(6), mixed, lacking)
+    assert len(new.b_enc) == 1
     direction = (wanted / wanted.norm()).double()
 
     def error(strength):
@@ -128,7 +146,7 @@ def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_i
         return float(left.square().sum())
 
     best = scipy.optimize.minimize_scalar(error, bounds=(0, 10), method="bounded", options={"xatol": 1e-9}).x
-    assert float(-weights["b_enc"][0]) == pytest.approx(best, rel=1e-4) and best < 0.9 * float(wanted.norm())
+    assert float(-new.b_enc[0]) == pytest.approx(best, rel=1e-4) and best < 0.9 * float(wanted.norm())
 
 
 def test_parts_that_are_frozen_stay(store):

@@ -24,7 +24,16 @@ from interp.sae.fold import draw, fold, keep_near
 from interp.sae.forward_pass import Batch, ForwardPass
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
-from interp.sae.resampling import MAX_ROWS, Resampler, resample, resample_missing
+from interp.sae.resampling import (
+    BATCH_ROWS,
+    MOST_ROWS,
+    TRIED,
+    NewLatents,
+    Reservoir,
+    along_rows,
+    along_what_is_missing,
+    rows_compared,
+)
 from interp.sae.scales import Hooks
 from interp.storage.processes import Processes, torch_on_one_thread
 
@@ -76,8 +85,10 @@ class Learner:
         self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
         self.strongest = torch.zeros(2, config.d_sae, device=device, dtype=dtype)  # since the window began; in the last
         self.steps_done = 0
-        resampled = config.resampling_steps if hooks.tied else ()
-        self.resampler = Resampler(resampled, min(config.d_sae, MAX_ROWS), config.seed, self.processes)
+        at = config.resampling_steps if hooks.tied else ()
+        most = rows_compared(config.d_sae, config.batch_size, at)
+        size = most if config.resamples_what_is_missing else min(config.d_sae, MOST_ROWS)
+        self.reservoir = Reservoir(at, size, config.seed)
         self._memory = Workspace()
 
     @property
@@ -118,7 +129,8 @@ class Learner:
         if self.start is not None:
             keep_near(self.weights["W_dec"], self.start)
         self.steps_done += 1
-        self._resample(x, f.error)
+        if self.reservoir.collects(self.steps_done):
+            self._resample(f)
         fvu = squared_error / spread if spread > 0 else 0.0
         dead, faint = (len(each) / self.config.d_sae for each in (self.dead, self.faint))
         return StepResult(loss, fvu, float(fired.sum()) / max(1, batch.rows), dead, faint, lr)
@@ -195,25 +207,38 @@ class Learner:
         counts = self.processes.gather(torch.tensor([rows])).tolist()
         return Batch(sum(counts), sum(counts[: self.processes.rank]), self.processes)
 
-    def _resample(self, x: Float[Tensor, "row d_in"], error: Float[Tensor, "row d_out"]) -> None:
-        step = self.steps_done
-        if not self.resampler.collects(step):
-            return
-        centred, loss = x - self.weights["b_dec"], error.square().sum(1)
+    def _resample(self, f: ForwardPass) -> None:
+        """Keep rows of this step, and draw the idle latents again where the step is one at which this is done."""
+        step, loss = self.steps_done, torch.linalg.vector_norm(f.error, dim=1).square()
         if self.config.resamples_what_is_missing:
-            loss = loss / centred.square().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
-        here = torch.cat([centred, -error], 1)
-        self.resampler.collect(step, here, loss)
-        if step in self.resampler.at:
-            rows, missing = self.resampler.take().split(x.shape[1], 1)
-            given = (self.weights, [self.means, self.squares], self.initial_parameters, self.idle, rows)
-            if self.config.resamples_what_is_missing:
-                batch = self.processes.gather(here).split(x.shape[1], 1)
-                idle = resample_missing(*given, missing, self.hooks.precision.to(x), batch)
-            else:
-                idle = resample(*given)
-            self.since_fired[idle] = 0
-            self.strongest[:, idle] = 0
+            size = torch.linalg.vector_norm(f.x, dim=1).square()
+            loss = loss / size.clamp(min=torch.finfo(loss.dtype).tiny)
+        self.reservoir.collect(step, f.x, f.error, loss, f.batch)
+        if step not in self.reservoir.at:
+            return
+        idle = self.idle
+        if self.config.resamples_what_is_missing:
+            rows, missing = self.reservoir.take(TRIED * len(idle))
+            some = f.batch.spread(f.batch.rows, BATCH_ROWS // 2)
+            batch = [self.processes.gather(part[some]) for part in (f.x, -f.error)]
+            new = along_what_is_missing(rows, missing, self.hooks.precision.to(rows), *batch)
+        else:
+            rows, _ = self.reservoir.take(len(idle))
+            fires = torch.ones(self.config.d_sae, dtype=torch.bool, device=idle.device)
+            fires[idle] = False
+            encoder_rows = self.weights["encoder_rows"]
+            new = along_rows(rows, encoder_rows[fires] if fires.any() else encoder_rows)
+        self._begin_anew(idle[: len(new.b_enc)], new)
+
+    def _begin_anew(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
+        """Adam's means of them begin at 0, its squares where those of all latents are: from 0 its first steps would be
+        several times the learning rate. Parameters of the architecture go back to where they began."""
+        for name, values in {**new._asdict(), **self.initial_parameters}.items():
+            self.weights[name][latents] = values[: len(latents)] if isinstance(values, Tensor) else values
+            self.means[name][latents] = 0
+            self.squares[name][latents] = self.squares[name].mean(0)
+        self.since_fired[latents] = 0
+        self.strongest[:, latents] = 0
 
     def _remember(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """In windows of `dead_tokens` rows."""
@@ -238,13 +263,13 @@ class Learner:
         parts = {"mean": self.means, "square": self.squares}
         moments = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
         counts = {"since_fired": self.since_fired, "strongest": self.strongest}
-        tensors = {**self.weights, **moments, **counts, **self.resampler.state()}
+        tensors = {**self.weights, **moments, **counts, **self.reservoir.state()}
         return tensors, {"steps_done": self.steps_done, "numbers": self.numbers}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         device = self.since_fired.device
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-        self.resampler.load_state(tensors)
+        self.reservoir.load_state(tensors)
         for name, mine in self.state()[0].items():
             mine.copy_(tensors[name])
         self.steps_done, self.numbers = numbers["steps_done"], dict(numbers["numbers"])

@@ -1,112 +1,135 @@
 """Idle latents drawn again: a new start at rows that are reconstructed badly.
 
-A dead or faint latent (`interp.codes`) is drawn along a row chosen ∝ (its loss)² (Towards Monosemanticity, 2023), or
-along what the reconstruction of a row lacks, chosen ∝ (its loss / ‖row‖²)².
+    rows        a weighted reservoir (Efraimidis & Spirakis 2006): row i stays while ln(u_i) / loss_i² is among the
+                largest, u_i uniform; a sample ∝ loss² without replacement
+    latents     each along a row (`along_rows`: Towards Monosemanticity, 2023), or along what the reconstruction of a
+                row lacks (`along_what_is_missing`), where rows are drawn ∝ (loss / ‖row‖²)²
 
 AuxK alone makes dead latents faint: on the demo's activations it leaves .5 % dead and 33 % faint. Latents that are
-drawn again (`resample_missing`) begin as a step of matching pursuit does, with what is missing in one row; no two begin
-with the same. Then 2 % are idle, at an FVU of .043, not .046. Rows are chosen by the share that is lost: by the loss
-itself, where few rows are several times as long as others, latents are drawn at these, and their like on held-out text
-fires them a hundredfold (SmolLM2, layer 15: a seventh of the error on two rows of 20,309). A latent begins as strongly
-as it helps on the rows of a batch, and not at all where it helps little: where nothing is missing but noise, those
-drawn as strong as one row lacks make the others worse (BatchTopK on a hook of few dimensions: FVU .018 in place of
-.0155).
+drawn again along what is missing begin as a step of matching pursuit does; no two begin with the same. Then 2 % are
+idle, at an FVU of .043, not .046. Rows are chosen by the share that is lost: by the loss itself, where few rows are
+several times as long as others, latents are drawn at these, and their like on held-out text fires them a hundredfold
+(SmolLM2, layer 15: a seventh of the error on two rows of 20,309). A latent begins as strongly as it helps on the rows
+of a batch, and not at all where it helps little: where nothing is missing but noise, those drawn as strong as one row
+lacks make the others worse (BatchTopK on a hook of few dimensions: FVU .018 in place of .0155).
+
+A draw compares its rows with one another and with rows of a batch. `rows_compared` keeps that below a twentieth of the
+run, however long it is and however wide the dictionary.
 """
 
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.storage.processes import Processes
+from interp.sae.encoding import has_fast_bfloat16
+from interp.sae.forward_pass import Batch
 
+MOST_ROWS = 4096
+"""Rows that are kept to draw latents again at."""
+BATCH_ROWS = 1024
+"""Rows of a batch on which it is measured how much a latent helps: by a quarter of them FVU is a twentieth more."""
+TRIED = 4
+"""Rows that are tried for each idle latent: some are like others, and on some a latent would help little."""
+_LEAST_ROWS = 64
 _RESERVOIR_STEPS = 100
 _RESAMPLED_ENCODER = 0.2
-MAX_ROWS = 4096
-"""Rows that are kept to draw latents again at, and compared, each with each."""
+_SHARE = 0.05
+"""What the comparisons of a draw may cost, as a share of the encoder's matmuls since the draw before it."""
+
+
+class NewLatents(NamedTuple):
+    """The weights with which latents begin anew."""
+
+    W_dec: Float[Tensor, "latent d_out"]
+    encoder_rows: Float[Tensor, "latent d_in"]
+    b_enc: Float[Tensor, " latent"]
+
+
+def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
+    """How many rows to draw latents at, if draws at these steps are to cost little beside the steps between them.
+
+    n rows make n² pairs with one another and 2 n `BATCH_ROWS` with rows of the batch; a step makes batch_size · d_sae.
+    """
+    steps = min((after - before for before, after in itertools.pairwise((0, *at))), default=0)
+    pairs = _SHARE * steps * batch_size * d_sae
+    return min(d_sae, MOST_ROWS, max(_LEAST_ROWS, round(math.sqrt(BATCH_ROWS**2 + pairs) - BATCH_ROWS)))
 
 
 @dataclass
-class Resampler:
-    """Rows to draw latents again at: a weighted reservoir (Efraimidis & Spirakis 2006) of the steps before.
-
-    Row i stays while ln(u_i) / loss_i² is among the largest, u_i uniform: a sample ∝ loss² without replacement.
-    """
+class Reservoir:
+    """Centred rows, and what their reconstruction lacks, of the steps before latents are drawn again."""
 
     at: tuple[int, ...]
-    """Steps, counted from 1, after which idle latents are resampled."""
+    """Steps, counted from 1, after which idle latents are drawn again."""
     size: int
     seed: int
-    processes: Processes
     rows: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    missing: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def collects(self, step: int) -> bool:
         return any(step <= at < step + _RESERVOIR_STEPS for at in self.at)
 
-    def collect(self, step: int, x: Float[Tensor, "row d_in"], loss: Float[Tensor, " row"]) -> None:
-        x, loss = self.processes.gather(x), self.processes.gather(loss)
+    def collect(
+        self,
+        step: int,
+        rows: Float[Tensor, "row d_in"],
+        error: Float[Tensor, "row d_out"],
+        loss: Float[Tensor, " row"],
+        batch: Batch,
+    ) -> None:
+        """Take the rows of this process that are drawn; all processes keep the same reservoir."""
+        losses, kept = batch.processes.gather(loss), len(self.keys)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
-        uniform = torch.rand(len(x), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
-        keys = uniform.log().to(loss) / loss.square().clamp(min=torch.finfo(loss.dtype).tiny)
-        if len(self.keys):
-            x, keys = torch.cat([self.rows, x]), torch.cat([self.keys, keys])
-        kept = keys.topk(min(self.size, len(keys))).indices
-        self.rows, self.keys = x[kept], keys[kept]
+        uniform = torch.rand(len(losses), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
+        new_keys = uniform.log().to(losses) / losses.square().clamp(min=torch.finfo(losses.dtype).tiny)
+        keys = torch.cat([self.keys.to(new_keys), new_keys])
+        drawn = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
+        drawn[keys.topk(min(self.size, len(keys))).indices] = True
+        mine = drawn[kept + batch.first : kept + batch.first + len(rows)].nonzero()[:, 0]
+        new_rows, new_missing = batch.processes.gather(rows[mine]), batch.processes.gather(-error[mine])
+        if kept:
+            stay = drawn[:kept]
+            new_rows = torch.cat([self.rows[stay], new_rows])
+            new_missing = torch.cat([self.missing[stay], new_missing])
+        self.rows, self.missing, self.keys = new_rows, new_missing, keys[drawn]
 
-    def take(self) -> Float[Tensor, "row d_in"]:
-        """All rows, those first that were drawn first; the reservoir is empty after it."""
-        rows = self.rows
-        self.rows, self.keys = self.rows[:0], self.keys[:0]
-        return rows
+    def take(self, n: int) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
+        """At most n rows and what they lack, those first that were drawn first; the reservoir is empty after it."""
+        order = self.keys.topk(min(n, len(self.keys))).indices
+        drawn = self.rows[order], self.missing[order]
+        self.rows, self.missing, self.keys = self.rows[:0], self.missing[:0], self.keys[:0]
+        return drawn
 
     def state(self) -> dict[str, Tensor]:
-        return {"resample.rows": self.rows, "resample.keys": self.keys}
+        return {"resample.rows": self.rows, "resample.missing": self.missing, "resample.keys": self.keys}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        self.rows, self.keys = tensors["resample.rows"], tensors["resample.keys"]
+        self.rows, self.missing = tensors["resample.rows"], tensors["resample.missing"]
+        self.keys = tensors["resample.keys"]
 
 
-def resample(
-    weights: dict[str, Tensor],
-    moments: list[dict[str, Tensor]],
-    initial: dict[str, float],
-    idle: Int[Tensor, " idle"],
-    rows: Float[Tensor, "row d_in"],
-) -> Int[Tensor, " latent"]:
-    """Point decoder and encoder rows of idle latents along centred rows, the latter at a fifth of the mean norm of the
-    others'. Returns which: as many as there are rows.
-
-    Adam forgets what it knew of them; parameters of the architecture go back to where they began.
-    """
-    idle, rows = idle[: len(rows)], rows[: len(idle)]
-    others = torch.ones(len(weights["W_dec"]), dtype=torch.bool, device=idle.device)
-    others[idle] = False
-    norm = (
-        weights["encoder_rows"][others].norm(dim=1).mean()
-        if others.any()
-        else weights["encoder_rows"].norm(dim=1).mean()
-    )
+def along_rows(rows: Float[Tensor, "row d_in"], others: Float[Tensor, "latent d_in"]) -> NewLatents:
+    """Latents that point along centred rows, their encoder at a fifth of the mean norm of the others' encoder rows."""
     along = torch.nn.functional.normalize(rows, dim=1)
-    new = {"W_dec": along, "encoder_rows": _RESAMPLED_ENCODER * norm * along, "b_enc": 0.0, **initial}
-    _replace(weights, moments, idle, new)
-    return idle
+    return NewLatents(along, _RESAMPLED_ENCODER * others.norm(dim=1).mean() * along, along.new_zeros(len(along)))
 
 
-def resample_missing(
-    weights: dict[str, Tensor],
-    moments: list[dict[str, Tensor]],
-    initial: dict[str, float],
-    idle: Int[Tensor, " idle"],
+def along_what_is_missing(
     rows: Float[Tensor, "row d_in"],
     missing: Float[Tensor, "row d_in"],
     precision: Float[Tensor, "d_in d_in"],
-    batch: tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_in"]],
-) -> Int[Tensor, " latent"]:
-    """Let idle latents each add what is missing in a centred row, there and on rows that are much like it. Returns
-    which: there may be fewer rows that are unlike than idle latents. batch: further centred rows and what they lack.
+    batch_rows: Float[Tensor, "batch d_in"],
+    batch_missing: Float[Tensor, "batch d_in"],
+) -> NewLatents:
+    """Latents that each add what is missing in a centred row, there and on rows that are much like it; there may be
+    fewer than rows. Of a batch, further centred rows and what they lack, every few rows are looked at.
 
     The encoder is a matched filter, P row with P the inverse of the rows' covariance: of all that respond alike to the
     row it responds least to others. Where it responds half as much or less the latent does not fire; else its value is
@@ -119,36 +142,34 @@ def resample_missing(
     """
     filters = rows @ precision
     filters = filters / (filters * rows).sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    kept = _unlike(filters @ rows.T > 0.5)
-    filters, lost = filters[kept], missing[kept].norm(dim=1)
-    along = torch.nn.functional.normalize(missing[kept], dim=1)
-    a = torch.relu(2 * batch[0] @ filters.T - 1)
-    strength = (lost + (a * (batch[1] @ along.T)).sum(0)) / (1 + a.square().sum(0))
-    helps = (strength > lost / 2).nonzero()[: len(idle), 0]
-    latents, strength = idle[: len(helps)], strength[helps]
-    new = {"W_dec": along[helps], "encoder_rows": 2 * strength[:, None] * filters[helps], "b_enc": -strength, **initial}
-    _replace(weights, moments, latents, new)
-    return latents
+    unlike = _unlike(_product(filters, rows) > 0.5)
+    filters, missing = filters[unlike], missing[unlike]
+    lost, along = missing.norm(dim=1), torch.nn.functional.normalize(missing, dim=1)
+    a = torch.relu(2 * _product(batch_rows, filters) - 1)
+    strength = (lost + (a * _product(batch_missing, along)).sum(0)) / (1 + a.square().sum(0))
+    helps = strength > lost / 2
+    strength = strength[helps]
+    return NewLatents(along[helps], 2 * strength[:, None] * filters[helps], -strength)
+
+
+def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, "i j"]:
+    """a bᵀ, by bfloat16 where that is faster."""
+    if min(len(a), len(b)) < _LEAST_ROWS or not has_fast_bfloat16(a):
+        return a @ b.T
+    return (a.bfloat16() @ b.bfloat16().T).to(a.dtype)
 
 
 def _unlike(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
-    """The first row, and each that is like none before it that is kept, nor they like it."""
-    alike, left = (alike | alike.T).cpu(), torch.ones(len(alike), dtype=torch.bool)
-    kept = []
-    for row in range(len(alike)):
-        if left[row]:
-            kept.append(row)
-            left &= ~alike[row]
-    return torch.tensor(kept, dtype=torch.int64)
+    """The first row, and each that is like none before it that is kept, nor they like it.
 
-
-def _replace(
-    weights: dict[str, Tensor], moments: list[dict[str, Tensor]], latents: Int[Tensor, " latent"], new: dict[str, Any]
-) -> None:
-    """`moments`: Adam's means, which begin at 0, and its squares, which begin where those of all latents are: from 0
-    its first steps would be several times the learning rate."""
-    means, squares = moments
-    for name, values in new.items():
-        weights[name][latents] = values
-        means[name][latents] = 0
-        squares[name][latents] = squares[name].mean(0)
+    All rows that no undecided row before them is like are kept at once, until each is kept or is like one that is.
+    """
+    alike = alike | alike.T
+    before = alike.tril(-1).to(torch.float32)
+    undecided = torch.ones(len(alike), device=alike.device)
+    kept = torch.zeros_like(undecided)
+    while bool(undecided.any()):
+        free = undecided * (before @ undecided == 0)
+        kept += free
+        undecided = undecided * (1 - free) * (before @ free == 0)
+    return kept.nonzero()[:, 0]

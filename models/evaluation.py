@@ -49,7 +49,7 @@ def evaluate_loss(
     precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> float:
-    """The model's next-token loss in nats a token, over every token but the first of each sequence."""
+    """Measure the model's next-token loss in nats a token, over every token but the first of each sequence."""
     device, total = next(model.parameters()).device, 0.0
     for start in range(0, len(tokens), batch_size):
         batch = tokens[start : start + batch_size].to(device)
@@ -74,7 +74,7 @@ def measure_losses(
     val_characters: int | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """The model's loss on the validation tokens beside that of counting on the training tokens, and its size.
+    """Measure the model's loss on the validation tokens beside that of counting on the training tokens, and its size.
 
     Losses are in nats a token. `options` go to `evaluate_loss`.
     """
@@ -101,7 +101,10 @@ def decoded(tokenizer: TextTokenizer, ids: Int[Tensor, " pos"]) -> str:
 def unigram_cross_entropy(
     train_tokens: Int[Tensor, "seq pos"], val_tokens: Int[Tensor, "seq pos"], d_vocab: int
 ) -> float:
-    """Raises ValueError if a token lies outside 0..d_vocab − 1 or there are no pairs to count."""
+    """Predict each token by its frequency alone, in nats a token.
+
+    Raises ValueError if a token lies outside 0..d_vocab − 1 or there are no pairs to count.
+    """
     train, val = _pairs(train_tokens, d_vocab), _pairs(val_tokens, d_vocab)
     return _unigram(train, d_vocab).cross_entropy(val)
 
@@ -109,6 +112,7 @@ def unigram_cross_entropy(
 def bigram_cross_entropy(
     train_tokens: Int[Tensor, "seq pos"], val_tokens: Int[Tensor, "seq pos"], d_vocab: int
 ) -> float:
+    """Predict each token by the one before it, in nats a token, with the smoothing above. Raises as the other does."""
     train, val = _pairs(train_tokens, d_vocab), _pairs(val_tokens, d_vocab)
     fit, held = _split(train)
     counts, unigram = _Bigrams(fit, d_vocab), _unigram(fit, d_vocab)

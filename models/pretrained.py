@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def source_of(place: str) -> tuple[str, str]:
-    """The model source and the name in it: both of "SOURCE:NAME", else the source that owns the place.
+    """Tell the model source and the name in it: both from "SOURCE:NAME", else the source that owns the place.
 
     What no other source owns is Hugging Face's: a folder, or a name on the hub.
     """
@@ -65,7 +65,7 @@ def transformer_lens(name: str, *, dtype: str, revision: str | None, tokenizer: 
 
 
 def _model_folder(place: str) -> Path:
-    """The folder that holds the weights: of a run's folder, its stage `model`."""
+    """Find the folder that holds the weights: in a run's folder, its stage `model`."""
     return Path(place) / "model" if (Path(place) / "run.toml").is_file() else Path(place)
 
 
@@ -90,7 +90,7 @@ def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> An
 
 
 def from_object(model: Any, tokenizer: Any) -> Any:
-    """A model object of Hugging Face or TransformerLens, or one of ours, with its tokenizer and named hooks."""
+    """Give a model object of Hugging Face or TransformerLens, or one of ours, its tokenizer and named hooks."""
     from models.language_model import LanguageModel
     from models.pretrained_tokenizer import wrapped
     from models.transformer import Transformer
@@ -106,7 +106,7 @@ def from_object(model: Any, tokenizer: Any) -> Any:
 
 
 def load_tokenizer(place: str | Path) -> "Tokenizer | PretrainedTokenizer":
-    """The tokenizer of a folder, of a model's or run's folder, or of any model that `source_of` finds.
+    """Load the tokenizer of a folder, of a model's or run's folder, or of any model that `source_of` finds.
 
     Raises FileNotFoundError or ValueError, naming the place, where there is none that can be read."""
     from models.pretrained_tokenizer import REMEDY, PretrainedTokenizer
@@ -123,7 +123,7 @@ def load_tokenizer(place: str | Path) -> "Tokenizer | PretrainedTokenizer":
 
 
 def _tokenizer_folder(place: str) -> Path | None:
-    """Where a folder, or the run that it is of, has its tokenizer.json."""
+    """Find where a folder, or the run that it belongs to, has its tokenizer.json."""
     folder = _model_folder(place)
     candidates = (folder, folder / "tokenizer", folder.parent / "corpus" / "tokenizer")
     return next((candidate for candidate in candidates if (candidate / "tokenizer.json").is_file()), None)

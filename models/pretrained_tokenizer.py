@@ -31,7 +31,7 @@ class PretrainedTokenizer:
     """`inner` is a fast tokenizer of `transformers`. The letters of a special token in a text are letters."""
 
     def __init__(self, inner: Any, *, d_vocab: int | None = None):
-        """d_vocab: of the model, where its embedding has more rows than there are tokens."""
+        """d_vocab: the rows of the model's embedding, where it has more than there are tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
             raise ValueError(f"{type(inner).__name__} is no fast tokenizer: {REMEDY}")
         self.inner = inner
@@ -54,26 +54,26 @@ class PretrainedTokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the strings of all tokens: tokens made with a tokenizer of another digest are other words."""
+        """SHA-256 of the strings of all tokens: the ids of a tokenizer with another digest stand for other words."""
         return hashlib.sha256(json.dumps(sorted(self._pieces.items())).encode()).hexdigest()
 
     def encode(self, text: str) -> Encoding:
-        """No special token is added."""
+        """Encode a text; no special token is added."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode in parallel over the texts."""
+        """Encode texts in parallel."""
         self._fast.encode_special_tokens = True
         encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
         return [Encoding(each.ids, _rising(each.offsets)) for each in encoded]
 
     def decode(self, ids: Iterable[int], *, skip_bos: bool = True) -> str:
-        """Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
+        """Join tokens to text. Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
         kept = [int(i) for i in ids if not (skip_bos and int(i) == self.bos_id)]
         return self._fast.decode([i for i in kept if i in self._pieces], skip_special_tokens=False)
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False) -> list[int]:
-        """Ids of a conversation `[{"role": "user", "content": "…"}, …]` as the model's own template writes it.
+        """Encode a conversation `[{"role": "user", "content": "…"}, …]` as the model's own template writes it.
 
         Raises ValueError if the tokenizer has none."""
         if not self.inner.chat_template:
@@ -84,7 +84,7 @@ class PretrainedTokenizer:
         return self.inner(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
 
     def display(self) -> list[str]:
-        """One readable string an id."""
+        """Return one readable string an id."""
         written, letters = json.loads(self._fast.to_str()), byte_letters()
         as_they_are = {each["id"] for each in written["added_tokens"]}
         parts = json.dumps([written["pre_tokenizer"], written["decoder"]])
@@ -107,7 +107,7 @@ class PretrainedTokenizer:
         return [shown(i) for i in range(self.vocab_size)]
 
     def save(self, folder: str | Path) -> None:
-        """`tokenizer.json` and its configuration, as Hugging Face writes them."""
+        """Write `tokenizer.json` and its configuration as Hugging Face does."""
         self.inner.init_kwargs["d_vocab"] = self.vocab_size
         self.inner.save_pretrained(Path(folder))
 
@@ -138,7 +138,7 @@ class PretrainedTokenizer:
 
 
 def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
-    """A tokenizer of ours as it is, one of Hugging Face behind the same interface."""
+    """Put a tokenizer of Hugging Face behind the interface of ours; one of ours stays as it is."""
     return (
         tokenizer
         if tokenizer is None or hasattr(tokenizer, "display")
@@ -147,7 +147,7 @@ def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
 
 
 def vocab_strings(tokenizer: Any) -> list[str]:
-    """One readable string an id, of our tokenizers and of Hugging Face's."""
+    """Return one readable string an id, for our tokenizers and Hugging Face's."""
     return wrapped(tokenizer).display()
 
 

@@ -83,7 +83,7 @@ class TrainingConfig:
 
 
 def batch_rows(step: int, n_sequences: int, batch_size: int, seed: int) -> Int[Tensor, " batch"]:
-    """The sequences of a step: permutation after permutation of them all, cut into batches."""
+    """Choose the sequences of a step: permutation after permutation of them all, cut into batches."""
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, rows = np.divmod(places, n_sequences)
     return torch.from_numpy(
@@ -97,7 +97,7 @@ def _order(n_sequences: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Decay pulls on matrices only: a bias or a LayerNorm gain has no scale to give away."""
+    """Make AdamW with decay on matrices only: a bias or a LayerNorm gain has no scale to give away."""
     named = dict(model.named_parameters())
     matrices = [parameter for name, parameter in named.items() if name.rsplit(".", 1)[1].startswith("W_")]
     others = [parameter for name, parameter in named.items() if not name.rsplit(".", 1)[1].startswith("W_")]
@@ -106,7 +106,7 @@ def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
 
 
 def check_finite(losses: Tensor, norms: Tensor, first_step: int, config: TrainingConfig) -> None:
-    """Raises ValueError at the first step whose loss or gradient norm is not finite."""
+    """Raise ValueError at the first step whose loss or gradient norm is not finite."""
     bad = ~(losses.isfinite() & norms.isfinite())
     if bad.any():
         place = int(bad.nonzero()[0, 0])
@@ -136,8 +136,11 @@ def token_loss(
     b: Float[Tensor, " d_vocab"],
     targets: Int[Tensor, " row"],
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats a row. Under CPU autocast the three matmuls run in its dtype and the softmax in
-    float32. On a CPU it can be differentiated once, not twice."""
+    """Compute the mean cross-entropy in nats a row.
+
+    Under CPU autocast the three matmuls run in its dtype and the softmax in float32. On a CPU it can be differentiated
+    once, not twice.
+    """
     targets = targets.long()
     if x.device.type != "cpu":
         return F.cross_entropy(F.linear(x, W.T, b).float(), targets)

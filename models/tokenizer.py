@@ -62,7 +62,10 @@ class Tokenizer:
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """vocab_size: the most ids, at least 257 (256 bytes and `<|bos|>`); a small corpus may give fewer."""
+        """Train byte-level BPE.
+
+        vocab_size: the most ids, at least 257 (256 bytes and `<|bos|>`); a small corpus may give fewer.
+        """
         if vocab_size < 257:
             raise ValueError(f"vocab_size={vocab_size} must be at least 257: 256 bytes and {BOS}")
         inner = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -79,7 +82,7 @@ class Tokenizer:
 
     @classmethod
     def train_characters(cls, texts: Iterable[str]) -> "Tokenizer":
-        """One id for every character that occurs, in code point order, after `<|bos|>` and `<|unk|>`."""
+        """Give one id to every character that occurs, in code point order, after `<|bos|>` and `<|unk|>`."""
         characters = sorted(set().union(*map(set, texts)))
         vocab = {token: i for i, token in enumerate([BOS, UNKNOWN, *characters])}
         inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token=UNKNOWN))
@@ -97,25 +100,25 @@ class Tokenizer:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes of all tokens: tokens made with a tokenizer of another digest are other words."""
+        """SHA-256 of the bytes of all tokens: the ids of a tokenizer with another digest stand for other words."""
         return hashlib.sha256(json.dumps([piece.hex() for piece in self._bytes]).encode()).hexdigest()
 
     def encode(self, text: str) -> Encoding:
-        """No `<|bos|>` is added."""
+        """Encode a text; no `<|bos|>` is added."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode in parallel over the texts."""
+        """Encode texts in parallel."""
         encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [Encoding(e.ids, self._offsets(text, e.ids)) for text, e in zip(texts, encoded, strict=True)]
 
     def decode(self, ids: Iterable[int], *, skip_bos: bool = True) -> str:
-        """Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
+        """Join tokens to text. Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
         kept = (int(i) for i in ids)
         return b"".join(self._bytes[i] for i in kept if not (skip_bos and i == self.bos_id)).decode("utf-8", "replace")
 
     def display(self) -> list[str]:
-        """One readable string an id: valid UTF-8 as it is, a stray byte as ⟨d7⟩."""
+        """Return one readable string an id: valid UTF-8 as it is, a stray byte as ⟨d7⟩."""
         return [readable(piece) for piece in self._bytes]
 
     def save(self, folder: str | Path) -> None:
@@ -126,7 +129,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        """Raises FileNotFoundError or ValueError, naming the file, where there is none or none of ours."""
+        """Load what `save` wrote. Raises FileNotFoundError or ValueError, naming the file, where that is not there."""
         file, remedy = Path(folder) / _FILE, "`interp run` makes it again, with its corpus"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: {remedy}")
@@ -169,9 +172,12 @@ class Tokenizer:
         return np.stack([character_of_byte[starts], character_of_byte[ends - 1] + 1], 1)
 
 
-def kept(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
-    """The share of the first tokens that come again, each in its place in its document, where their text is encoded
-    anew by a tokenizer of ours or another's: nearly 1 if it made them. One of characters makes any of its ids again."""
+def share_encoded_again(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
+    """Tell whether a tokenizer, ours or another's, made these tokens.
+
+    Returns the share of the first 4,096 that come again, each where it was, when their text is encoded anew. It is
+    nearly 1 if the tokenizer made them; one of characters makes any of its ids again.
+    """
     ids = rows[: -(-4096 // rows.shape[1])].flatten().tolist()
     if max(ids) >= tokenizer.vocab_size:
         return 0.0
@@ -187,7 +193,7 @@ _STRAY = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)} | {
 
 
 def readable(piece: bytes) -> str:
-    """UTF-8 as it is, a stray byte as ⟨d7⟩, and the character that stands for stray bytes elsewhere as ⟨fffd⟩."""
+    """Decode UTF-8; write a stray byte as ⟨d7⟩, and the character that stands for stray bytes elsewhere as ⟨fffd⟩."""
     return piece.decode("utf-8", "surrogateescape").translate(_STRAY)
 
 

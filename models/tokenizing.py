@@ -32,7 +32,7 @@ def tokenize(
     labels: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> LabelledTokens:
-    """Rows of n_ctx tokens of the texts.
+    """Turn texts into rows of n_ctx tokens.
 
     tokenizer: ours, or a fast one of Hugging Face. bos: whether BOS goes before each text; "auto" does as the tokenizer
     itself, and where that adds none, its EOS goes between texts. pack: texts follow one another, and what does not fill
@@ -88,7 +88,7 @@ def _unlike(documents: Sequence[Document]) -> Iterator[Document]:
 
 
 def _opening(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> list[int]:
-    """The ids before each text."""
+    """Choose the ids that go before each text."""
     if bos not in (True, False, "auto"):
         raise ValueError(f"bos={bos!r} must be True, False or 'auto'")
     if bos is True and tokenizer.bos_id is None:

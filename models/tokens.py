@@ -21,8 +21,7 @@ PADDING = -2
 
 @dataclass(frozen=True)
 class LabelledTokens:
-    """Rows of packed documents: a row may begin inside a document and hold several. Or of one document a row, with
-    `padding` behind it."""
+    """Rows of tokens. Packed, a row may begin inside a document and hold several; else it holds one, and `padding`."""
 
     tokens: Int[Tensor, "seq pos"]
     label_names: tuple[str, ...]
@@ -55,7 +54,7 @@ class LabelledTokens:
         return LabelMasks(self.label_names, self.label_bits, self.tokens)
 
     def work(self, name: str) -> Bool[Tensor, "seq pos"]:
-        """The tokens of one work, such as the play "hamlet"."""
+        """Mark the tokens of one work, such as the play "hamlet". Raises ValueError for an unknown one."""
         if name not in self.document_names:
             near = difflib.get_close_matches(name, sorted(set(self.document_names)), cutoff=0.0)
             raise ValueError(f"no work is named {name!r}; the nearest are {', '.join(near)}")
@@ -70,7 +69,7 @@ class LabelledTokens:
         return LabelledTokens(*parts, self.document_names, self.row_characters[rows], self.tokenizer)
 
     def save(self, path: str | Path) -> None:
-        """One safetensors file; the names stand in its header."""
+        """Write one safetensors file, with the names in its header."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
@@ -80,7 +79,7 @@ class LabelledTokens:
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelledTokens":
-        """Raises ValueError on a file that `save` did not write, that is cut off, or whose parts do not fit."""
+        """Load what `save` wrote. Raises ValueError on another file, one cut off, or one whose parts do not fit."""
         with open_tensors(path, _REMEDY) as file:
             names = json.loads((file.metadata() or {})["names"])
             tokenizer = str(names["tokenizer"])
@@ -92,7 +91,7 @@ class LabelledTokens:
         return labelled
 
     def _misfit(self) -> str:
-        """What of it does not fit the rest; "" if all does."""
+        """Say which part does not fit the rest; "" if all fit."""
         shape = tuple(self.tokens.shape)
         if any(getattr(self, key).is_floating_point() for key in _TENSORS):
             return "its numbers are no integers"

@@ -37,7 +37,7 @@ class LogitsAndLoss(NamedTuple):
 
 
 class Transformer(HookedRootModule):
-    """The model; `config` is ours, `cfg` the same facts under the names that TransformerLens's callers expect."""
+    """The model. `config` is ours; `cfg` has the same facts under the names that TransformerLens's callers expect."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -63,7 +63,7 @@ class Transformer(HookedRootModule):
         loss_per_token: bool = False,
         stop_at_layer: int | None = None,
     ) -> Any:
-        """Logits [batch, pos, d_vocab]; the next-token loss in nats (a scalar, or [batch, pos - 1] with
+        """Return logits [batch, pos, d_vocab]; the next-token loss in nats (a scalar, or [batch, pos - 1] with
         `loss_per_token`); both; or None, when only the hooks matter.
 
         With `stop_at_layer` the residual stream [batch, pos, d_model] that enters that block, of whatever return type;
@@ -94,13 +94,13 @@ class Transformer(HookedRootModule):
         raise ValueError(f"return_type={return_type!r} must be 'logits', 'loss', 'both' or None")
 
     def untrained(self, seed: int = 0) -> "Transformer":
-        """A model of the same shape as it is drawn, of a seed that this one was not drawn from."""
+        """Draw a model of the same shape with random weights, from a seed that this one was not drawn from."""
         return Transformer(replace(self.config, seed=self.config.seed + 1 + seed)).to(self.W_E.device).eval()
 
     def run_with_cache(
         self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
     ) -> tuple[Any, "ActivationCache | dict[str, Tensor]"]:
-        """The output and the activation at every hook (or those that `names_filter` keeps), by name;
+        """Return the output and the activation at every hook (or those that `names_filter` keeps), by name;
         `cache["resid_post", 0]` is `cache["blocks.0.hook_resid_post"]`."""
         out, cache = super().run_with_cache(*args, remove_batch_dim=remove_batch_dim, **kwargs)
         if not return_cache_object:
@@ -119,8 +119,11 @@ class Transformer(HookedRootModule):
         seed: int = 0,
         window: int | None = None,
     ) -> Int[Tensor, "batch pos_plus_n"]:
-        """`tokens` and `n_tokens` more after each row, sampled from softmax(logits / temperature); at temperature 0
-        the likeliest. Each token sees the `window` (n_ctx) before it; hooks that are attached act on it."""
+        """Write `n_tokens` more after each row of `tokens`, sampled from softmax(logits / temperature).
+
+        At temperature 0 each is the likeliest. Each token sees the `window` (n_ctx) before it; hooks that are attached
+        act on it.
+        """
         if temperature < 0 or tokens.ndim != 2 or tokens.shape[1] < 1:
             raise ValueError(f"temperature={temperature} must be ≥ 0, tokens of {tuple(tokens.shape)} [batch, pos ≥ 1]")
         generator = torch.Generator(tokens.device).manual_seed(seed)
@@ -135,7 +138,7 @@ class Transformer(HookedRootModule):
         return tokens
 
     def save(self, folder: str | Path) -> None:
-        """`weights.safetensors` and `config.json` in `folder`."""
+        """Write `weights.safetensors` and `config.json` to `folder`."""
         self.save_weights(Path(folder) / "weights.safetensors")
         write_json(Path(folder) / "config.json", asdict(self.config))
 
@@ -146,7 +149,7 @@ class Transformer(HookedRootModule):
 
     @classmethod
     def load(cls, folder: str | Path, weights: str = "weights.safetensors", device: str = "cpu") -> "Transformer":
-        """The model that `save` wrote; `weights` may name another file in the folder, a training snapshot say.
+        """Load the model that `save` wrote; `weights` may name another file in the folder, a training snapshot say.
 
         Raises FileNotFoundError or ValueError, naming the file, where one is missing, damaged or does not fit."""
         file = Path(folder) / "config.json"
@@ -192,7 +195,7 @@ class Transformer(HookedRootModule):
 
     @property
     def hook_aliases(self) -> dict[str, nn.Module]:
-        """Further names of hooks, by which other models' are called too."""
+        """Other names of the hooks, by which Hugging Face's models call the same."""
         return layer_aliases(self.config.n_layers, self.hook_dict) | {"final_norm": self.ln_final}
 
     @property

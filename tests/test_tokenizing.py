@@ -6,7 +6,7 @@ import torch
 from models import load_tokenizer, tokenize
 from models.documents import Document, Span
 from models.pretrained_tokenizer import PretrainedTokenizer
-from models.tokenizer import Tokenizer, kept
+from models.tokenizer import Tokenizer, share_encoded_again
 from models.tokens import LabelledTokens
 from tests.foreign_models import FAMILIES, TEXTS, foreign_tokenizer
 
@@ -89,7 +89,11 @@ def test_a_tokenizer_is_saved_and_read_back(tokenizer, family, tmp_path):
     )
     rows = tokenize(TEXTS, tokenizer, 32).tokens
     drawn = torch.randint(tokenizer.vocab_size, (64, 32), generator=torch.Generator().manual_seed(0))
-    assert kept(tokenizer, rows) > 0.95 and kept(tokenizer, drawn) < 0.8 and kept(tokenizer, drawn + 400) == 0
+    assert (
+        share_encoded_again(tokenizer, rows) > 0.95
+        and share_encoded_again(tokenizer, drawn) < 0.8
+        and share_encoded_again(tokenizer, drawn + 400) == 0
+    )
     if family != "llama":
         with pytest.raises(ValueError, match="no chat template"):
             read.chat([{"role": "user", "content": "Hi"}])

@@ -77,7 +77,7 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     import torch
 
     from models import load_tokenizer
-    from models.tokenizer import kept
+    from models.tokenizer import share_encoded_again
     from models.tokens import LabelledTokens
 
     labelled = LabelledTokens.load(as_written(tokens)) if tokens else None
@@ -89,7 +89,8 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
             raise ValueError(f"--tokens {tokens} are not the tokens that {store.path} was harvested from: name those")
     if labelled is not None and spelt is not None and labelled.tokenizer not in ("", spelt.digest):
         raise ValueError(f"the tokenizer {place} did not make --tokens {tokens}: name its own with --tokenizer")
-    if spelt is not None and store.tokens is not None and (share := kept(spelt, store.tokens)) < MIN_KEPT:
+    share = 1.0 if spelt is None or store.tokens is None else share_encoded_again(spelt, store.tokens)
+    if share < MIN_KEPT:
         raise ValueError(
             f"the tokenizer {place} did not make the tokens of {store.path}: of their text it makes the same ids for "
             f"{share:.0%}; name their own with --tokenizer"

@@ -125,9 +125,9 @@ def write_api(out: Path) -> None:
 def write_notebook(source: Path, run: Path, out: Path) -> None:
     """The notebook run on `run`, its figures drawn by the one copy of plotly that lies beside it."""
     notebook = nbformat.read(source, as_version=4)
-    os.environ |= {"INTERP_RUN": str(run), "INTERP_TOKENS": "100000", "INTERP_FORMAT": "html"}
+    environment = os.environ | {"INTERP_RUN": str(run), "INTERP_TOKENS": "100000", "INTERP_FORMAT": "html"}
     resources = {"metadata": {"path": str(source.parent)}}
-    NotebookClient(notebook, timeout=1200, resources=resources).execute()
+    NotebookClient(notebook, timeout=1200, resources=resources).execute(env=environment)
     for output in (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs):
         if PLOTLY in output.get("data", {}):
             figure = plotly.io.from_json(json.dumps(output.data.pop(PLOTLY)), skip_invalid=True)

@@ -1,0 +1,41 @@
+"""The documentation is one site that needs no network."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def docs():
+    spec = importlib.util.spec_from_file_location("docs", ROOT / ".ci" / "docs.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pages_link_to_one_another_and_to_nothing_that_is_loaded_from_elsewhere(docs, tmp_path):
+    for source in docs.PAGES:
+        docs.write_page(ROOT / source, tmp_path)
+    for page in tmp_path.glob("*.html"):
+        text = page.read_text()
+        assert "<h1" in text and not re.search(r'src="(?!page\.png)', text), page
+        for link in re.findall(r'<main>.*href="([\w./]+)"', text):
+            assert (tmp_path / link).is_file() or link.startswith(("api/", "notebooks/")), link
+    assert '<a href="evidence.html">' in (tmp_path / "index.html").read_text()
+
+
+def test_a_notebook_is_run_and_its_figure_drawn_by_the_copy_beside_it(docs, tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    code = "import os, plotly.graph_objects as go\nprint('on', os.environ['INTERP_RUN'])\ngo.Figure(go.Bar(y=[1, 2]))"
+    notebook.cells = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    docs.write_notebook(tmp_path / "one.ipynb", Path("/a/run"), tmp_path / "one.html")
+    text = (tmp_path / "one.html").read_text()
+    assert "on /a/run" in text and "Plotly.newPlot" in text and '<script src="plotly.min.js">' in text
+    assert not re.search(r'(src|href)="(https?:)?//', text)

@@ -38,7 +38,7 @@ __all__ = ["upload_to_hub", "write_delphi", "write_hub_folder", "write_neuronped
 BATCH = 128
 """Features a file."""
 N_BARS, DIGITS = 40, 3
-"""Of a histogram; and behind the point, as SAEDashboard rounds."""
+"""Bars of a histogram; and digits behind the point, as SAEDashboard rounds."""
 EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices
     correlated_neurons_l1 correlated_neurons_pearson correlated_features_indices correlated_features_l1
     correlated_features_pearson logits_hist_data_bar_heights logits_hist_data_bar_values decoder_weights_dist
@@ -170,12 +170,12 @@ def _rounded(values: Any) -> list[float]:
 
 def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor, "firing 3"], Tensor]:
     """Locations and activations of the latents first … stop − 1."""
-    found = []
+    parts = []
     for start in range(0, len(features.codes), _ROWS_AT_ONCE):
         codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]
-        own = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
-        rows, latents = start + codes.rows[own], codes.latents[own].long() - first
+        wanted = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
+        rows, latents = start + codes.rows[wanted], codes.latents[wanted].long() - first
         location = torch.stack([rows // features.n_ctx, rows % features.n_ctx, latents], 1)
-        found.append((location, codes.values[own].half()))
-    locations, activations = zip(*found, strict=True)
+        parts.append((location, codes.values[wanted].half()))
+    locations, activations = zip(*parts, strict=True)
     return torch.cat(locations), torch.cat(activations)

@@ -27,7 +27,7 @@ from interp.storage.folders import MANIFEST, is_whole, locked, write_manifest
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4
-"""Of what stages write. Raised when a stage's results are no longer what an earlier version's were."""
+"""The version of what stages write. It is raised when a stage's results are no longer what they were."""
 BUILDING = ".building"
 log = logging.getLogger(__name__)
 

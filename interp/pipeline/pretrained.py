@@ -1,4 +1,4 @@
-"""What a run takes as it is: the sections [model], of a pretrained language model, and [sae] with `load`."""
+"""A run can take a pretrained language model and a trained dictionary: the sections [model], and [sae] with `load`."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from models.layers import TransformerConfig
 
 REFERENCE = "pretrained.json"
-"""Of the stage `model`: which pretrained model it is."""
+"""The file of the stage `model` that names the pretrained model."""
 WEIGHTS = "weights"
-"""Of the stage `model`: the folder of weights that were de-quantized."""
+"""The folder of the stage `model` with the weights that were de-quantized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,11 @@ class ModelConfig:
     """`train`: the small transformer, on the corpus. Or where a pretrained model, which brings its own tokenizer, comes
     from: one of `MODEL_SOURCES`; `interp run --help` lists them."""
     name: str = ""
-    """Of a pretrained model: its name or folder, or of a GGUF file the path."""
+    """The name or folder of a pretrained model, or the path of a GGUF file."""
     revision: str | None = None
-    """Of a Hugging Face name."""
+    """A revision of a Hugging Face name: a branch, tag or commit."""
     dtype: str = "auto"
-    """Of a pretrained model's weights; auto: as they are stored."""
+    """The type of a pretrained model's weights; auto: as they are stored."""
     n_ctx: int = 128
     """Tokens of a sequence."""
     preset: str = "one-layer"
@@ -42,8 +42,8 @@ class ModelConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        given = [name for name in ("n_layers", "d_model", "n_heads", "d_mlp") if getattr(self, name) is not None]
-        at_least_1(self, "n_ctx", *given)
+        sizes = [name for name in ("n_layers", "d_model", "n_heads", "d_mlp") if getattr(self, name) is not None]
+        at_least_1(self, "n_ctx", *sizes)
         if self.source not in ("train", *MODEL_SOURCES):
             raise ValueError(f"source={self.source!r} must be one of train, {', '.join(MODEL_SOURCES)}")
         if self.is_trained and self.name:
@@ -71,8 +71,8 @@ class ModelConfig:
         from models.layers import TransformerConfig
 
         fields = ("n_ctx", "n_layers", "d_model", "n_heads", "d_mlp", "act_fn", "seed")
-        given = {name: value for name in fields if (value := getattr(self, name)) is not None}
-        return TransformerConfig.preset(self.preset, d_vocab=d_vocab, **given)
+        changed = {name: value for name in fields if (value := getattr(self, name)) is not None}
+        return TransformerConfig.preset(self.preset, d_vocab=d_vocab, **changed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
 
 
 def open_model(folder: Path) -> Any:
-    """What the stage `model` left: a transformer trained here, or the pretrained model that it names."""
+    """Open the folder of the stage `model`: a transformer trained here, or the pretrained model that it names."""
     from models import load_model
 
     if not (folder / REFERENCE).is_file():

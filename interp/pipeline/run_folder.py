@@ -118,7 +118,7 @@ class Run:
         return self._finished(stage)["results"]
 
     def summaries(self) -> dict[str, str]:
-        """Of each finished stage what it reached, in a line."""
+        """Each finished stage with a line on what it reached."""
         return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
 
     def place(self, name: str) -> Path:
@@ -201,7 +201,7 @@ class Run:
         return card(self, table(("stage", "time", "what it reached", "opened by"), rows))
 
     def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
-        """Of the finished stages, in their order."""
+        """The manifests of the finished stages, in their order."""
         names = [name for name, stage in STAGES.items() if not (without_page and stage.last)]
         return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
 

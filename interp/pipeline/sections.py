@@ -31,7 +31,7 @@ class HarvestConfig:
     tokens: int = 1_200_000
     """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
     batch_size: int = 64
-    """Sequences a forward."""
+    """Sequences in one forward pass."""
     dtype: str = "bfloat16"
     exclude_positions: tuple[int, ...] = ()
     """Positions of a sequence that are left out, besides the tokenizer's special tokens."""
@@ -45,7 +45,7 @@ class HarvestConfig:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of `interp.activations.harvesting`; a harvest for a null repeats them."""
+        """Keyword arguments for `interp.harvest`; a harvest for a null repeats them."""
         names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
         return {name: getattr(self, name) for name in names}
 
@@ -58,15 +58,15 @@ class HarvestConfig:
 @dataclass(frozen=True, kw_only=True)
 class EffectsConfig:
     sequences: int = 4
-    """On which each latent is ablated, at most; all of them where it fires."""
+    """Sequences on which each latent is ablated, at most, in all places where it fires."""
     latents: int | None = None
-    """So many, those that explain the most variance; "none": all."""
+    """How many latents are ablated, those that explain the most variance; "none": all."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.sequences < 1 or (self.latents is not None and self.latents < 1) or not 0 <= self.seed < 2**31:
-            given = f"sequences={self.sequences}, latents={self.latents}, seed={self.seed}"
-            raise ValueError(f"{given} must be at least 1, at least 1 (or none), and in 0..2³¹ − 1")
+            values = f"sequences={self.sequences}, latents={self.latents}, seed={self.seed}"
+            raise ValueError(f"{values} must be at least 1, at least 1 (or none), and in 0..2³¹ − 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,9 +68,9 @@ def is_needed(field: dataclasses.Field) -> bool:
 
 def type_name(hint: Any) -> str:
     """int, float or "none", list of float, …"""
-    said = hint.__name__ if isinstance(hint, type) else str(hint)
-    said = re.sub(r"tuple\[(\w+).*?\]", r"list of \1", said)
-    return said.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
+    name = hint.__name__ if isinstance(hint, type) else str(hint)
+    name = re.sub(r"tuple\[(\w+).*?\]", r"list of \1", name)
+    return name.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
 
 
 def at_least_1(config: Any, *names: str) -> None:
@@ -81,7 +81,7 @@ def at_least_1(config: Any, *names: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """As TOML writes it."""
+    """The value as TOML writes it."""
     if isinstance(value, Mapping):
         return {name: plain(each) for name, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, tuple) else "none" if value is None else value
@@ -102,9 +102,10 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         return TypeAdapter(hint, config=STRICT).validate_python(_python(value, hint))
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"]
+        message = first["msg"]
         none = ' or "none"' if types.NoneType in typing.get_args(hint) else ""
-        must = f" must {said.removeprefix('Input should ')}{none}" if said.startswith("Input should ") else f": {said}"
+        is_demand = message.startswith("Input should ")
+        must = f" must {message.removeprefix('Input should ')}{none}" if is_demand else f": {message}"
         raise ValueError(f"{name} = {short(first['input'])}{must}") from error
 
 

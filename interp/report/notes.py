@@ -33,19 +33,19 @@ def read_notes(file: str | Path) -> pd.DataFrame:
     """A row a latent with a note: latent, star, label, note. `attrs["features"]` is the page's key of the features that
     they are of. Raises ValueError, naming the file, for what is no export of a page, FileNotFoundError where there is
     none."""
-    found = _checked(file)
-    rows = sorted((int(latent), *(note[name] for name in EMPTY)) for latent, note in found["notes"].items())
+    exported = _checked(file)
+    rows = sorted((int(latent), *(note[name] for name in EMPTY)) for latent, note in exported["notes"].items())
     table = pd.DataFrame(rows, columns=["latent", *EMPTY])
-    table.attrs["features"] = found.get("features")
+    table.attrs["features"] = exported.get("features")
     return table
 
 
 def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
     """Latent → note; none where there is no file. Raises ValueError for notes of other features."""
-    found: dict[str, Any] = _checked(file) if file.exists() else {"notes": {}, "features": key}
-    if found.get("features") != key:
+    kept: dict[str, Any] = _checked(file) if file.exists() else {"notes": {}, "features": key}
+    if kept.get("features") != key:
         raise ValueError(f"{file} is of other features than this page: move it away, and export or import its notes")
-    return found["notes"]
+    return kept["notes"]
 
 
 def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]) -> dict[str, dict[str, Any]]:
@@ -53,8 +53,10 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
 
     edits: latent → field → (before, after). A text that somebody else changed meanwhile stays beside the new one.
     """
-    with open(file.parent / "run.toml") as own:
-        fcntl.flock(own, fcntl.LOCK_EX)  # waits for other writers; not the folder's own lock, which a stage holds long
+    with open(file.parent / "run.toml") as config:
+        fcntl.flock(
+            config, fcntl.LOCK_EX
+        )  # waits for other writers; not the folder's own lock, which a stage holds long
         notes = notes_of(file, key)
         for latent, fields in edits.items():
             note = {**EMPTY, **notes.pop(latent, {})}
@@ -74,8 +76,8 @@ def _merged(between: str | None, now: Any, before: Any, after: Any) -> Any:
 
 
 def _checked(file: str | Path) -> dict[str, Any]:
-    found = read_json(Path(file), "export the notes again")
-    notes = found.get("notes") if found.get("format") == FORMAT else None
+    exported = read_json(Path(file), "export the notes again")
+    notes = exported.get("notes") if exported.get("format") == FORMAT else None
     if not isinstance(notes, dict):
         raise ValueError(f"{file} holds no notes that a page exported: its button Export writes them")
     for latent, note in notes.items():
@@ -83,4 +85,4 @@ def _checked(file: str | Path) -> dict[str, Any]:
         if not latent.isdecimal() or [type(fields.get(name)) for name in EMPTY] != [bool, str, str]:
             raise ValueError(f"{file} is damaged, its note of latent {latent!r} is none: export the notes again")
         notes[latent] = {name: fields[name] for name in EMPTY}
-    return found
+    return exported

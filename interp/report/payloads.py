@@ -74,7 +74,7 @@ def payloads(
 
 
 def _block(store: FeatureStore, features: pd.DataFrame, start: int, stop: int) -> dict[int, dict[str, Any]]:
-    """What the page shows of the latents start … stop − 1, read together: each table is scanned once."""
+    """The latents start … stop − 1 as the page shows them, read together: each table is scanned once."""
     where = f"where latent >= {start} and latent < {stop}"
     tables = {name: store.sql(query.format(where=where)) for name, query in TABLES.items()}
     features = features.iloc[start:stop]
@@ -91,17 +91,17 @@ def _block(store: FeatureStore, features: pd.DataFrame, start: int, stop: int) -
 
 
 def effects_of(table: pd.DataFrame | None) -> dict[int, dict[str, Any]]:
-    """Of each latent that was ablated: changes of the loss with their intervals, and the tokens that it moves most."""
-    found = {}
+    """Each latent that was ablated with the changes of the loss, their intervals, and the tokens that it moves most."""
+    effects = {}
     for row in () if table is None else table.dropna(subset=["loss_change"]).to_dict("records"):
-        changes = {name: [number(row.get(f"{name}{end}")) for end in ("", "_low", "_high")] for name in ABLATED}
+        changes = {name: [number(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in ABLATED}
         sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
         moved = {
             side: [[int(token), number(nats)] for token, nats in zip(row[tokens], row[by], strict=True)]
             for side, (tokens, by) in sides.items()
         }
-        found[int(row["latent"])] = changes | moved | {"sequences": number(row["n_sequences"])}
-    return found
+        effects[int(row["latent"])] = changes | moved | {"sequences": number(row["n_sequences"])}
+    return effects
 
 
 def encode(payload: Any) -> str:
@@ -141,10 +141,10 @@ def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
     tens, divides = _TENS[np.abs(powers)], powers > 0
     scaled = np.where(divides, x * tens, x / tens)
     common &= (np.abs(scaled - np.floor(scaled) - 0.5) > 1e-9) & (x != np.rint(x))
-    found = np.where(divides, np.rint(scaled) / tens, np.rint(scaled) * tens).tolist()
+    rounded = np.where(divides, np.rint(scaled) / tens, np.rint(scaled) * tens).tolist()
     for at in np.flatnonzero(~common).tolist():
-        found[at] = number(values[at], digits)
-    return found
+        rounded[at] = number(values[at], digits)
+    return rounded
 
 
 def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:
@@ -156,11 +156,11 @@ def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:
 
 def _lines(table: pd.DataFrame) -> list[tuple]:
     columns = (table[name].to_numpy() for name in table)
-    return list(zip(*(numbers(own) if own.dtype.kind == "f" else own.tolist() for own in columns), strict=True))
+    return list(zip(*(numbers(x) if x.dtype.kind == "f" else x.tolist() for x in columns), strict=True))
 
 
 def _slices(table: pd.DataFrame) -> dict[int, slice]:
-    """Where the rows of each latent are, which follow each other."""
+    """Each latent with the slice of its rows, which follow each other."""
     latents = table["latent"].to_numpy()
     starts = np.flatnonzero(np.diff(latents, prepend=-1))
     cuts = zip(latents[starts].tolist(), pairwise([*starts.tolist(), len(latents)]), strict=True)
@@ -168,7 +168,7 @@ def _slices(table: pd.DataFrame) -> dict[int, slice]:
 
 
 def _by_latent(table: pd.DataFrame, rows: list) -> dict[int, list]:
-    return {latent: rows[own] for latent, own in _slices(table).items()}
+    return {latent: rows[part] for latent, part in _slices(table).items()}
 
 
 def _examples(table: pd.DataFrame) -> list[list]:
@@ -181,14 +181,14 @@ def _examples(table: pd.DataFrame) -> list[list]:
     sparse[1::2] = numbers(values[fires])
     interval, place = table["interval"].where(table["kind"] != "top", -1), table["row"] - table["start"]
     shown = zip(interval, table["row"], place, pairwise(ends.tolist()), pairwise((2 * cuts).tolist()), strict=True)
-    return [[i, row, at, text[slice(*window)], sparse[slice(*own)]] for i, row, at, window, own in shown]
+    return [[i, row, at, text[slice(*window)], sparse[slice(*fires)]] for i, row, at, window, fires in shown]
 
 
 def _histograms(table: pd.DataFrame) -> dict[int, dict[str, list]]:
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
-    found = {j: merged_bins(low[own], high[own], n[own], at_most=N_BINS) for j, own in _slices(table).items()}
-    edges = _numbers_in([edges for edges, _ in found.values()], 3)
-    return {j: {"edges": own, "counts": found[j][1].tolist()} for j, own in zip(found, edges, strict=True)}
+    bins = {j: merged_bins(low[part], high[part], n[part], at_most=N_BINS) for j, part in _slices(table).items()}
+    rounded = _numbers_in([edges for edges, _ in bins.values()], 3)
+    return {j: {"edges": edges, "counts": bins[j][1].tolist()} for j, edges in zip(bins, rounded, strict=True)}
 
 
 def _logits(features: pd.DataFrame) -> list[dict[str, list] | None]:
@@ -196,16 +196,16 @@ def _logits(features: pd.DataFrame) -> list[dict[str, list] | None]:
 
     def lists(name: str) -> list:
         cells = features[name] if name in features else [None] * len(features)
-        return [own if isinstance(own, Sequence | np.ndarray) else None for own in cells]
+        return [cell if isinstance(cell, Sequence | np.ndarray) else None for cell in cells]
 
     def side(name: str) -> list:
         tokens, values = lists(f"{name}_logit_tokens"), lists(f"{name}_logits")
-        cells = zip(tokens, values, _numbers_in([() if own is None else own for own in values]), strict=True)
+        cells = zip(tokens, values, _numbers_in([() if cell is None else cell for cell in values]), strict=True)
         return [
-            None if t is None or v is None else [[int(i), x] for i, x in zip(t, own, strict=True)]
-            for t, v, own in cells
+            None if t is None or v is None else [[int(i), x] for i, x in zip(t, rounded, strict=True)]
+            for t, v, rounded in cells
         ]
 
-    counts = [[] if own is None else list(map(int, own)) for own in lists("logit_counts")]
+    counts = [[] if cell is None else list(map(int, cell)) for cell in lists("logit_counts")]
     shown = zip(counts, side("top"), side("bottom"), strict=True)
     return [None if top is None or low is None else {"counts": n, "top": top, "bottom": low} for n, top, low in shown]

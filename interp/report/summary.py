@@ -67,7 +67,7 @@ ONE_THING = (
 
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """What was looked at, in a few words and numbers."""
+    """Names and values that say what was looked at."""
     store, features, results = inputs.store, inputs.features, inputs.model_results
     fires = features["n_active"] > 0
     rows = [
@@ -197,16 +197,16 @@ def _compare(one: Mapping[str, Any]) -> str:
 
 def _told_apart(one: Mapping[str, list[float | None] | None]) -> str:
     """Whether the share of one meaning tells the dictionary from those that learnt nothing."""
-    own = one.get("SAE")
+    this = one.get("SAE")
     others = {name: interval for name, interval in one.items() if name not in (THIS, "SAE", "twin seed") and interval}
-    if not own or not others:
+    if not this or not others:
         return ""
-    below = [name for name, (_, _, high) in others.items() if high < own[1]]  # type: ignore[operator]
+    below = [name for name, (_, _, high) in others.items() if high < this[1]]  # type: ignore[operator]
     alike = [name for name in others if name not in below]
-    said = [f"Of its latents more have one meaning than of: {', '.join(below)}."] if below else []
+    sentences = [f"Of its latents more have one meaning than of: {', '.join(below)}."] if below else []
     if alike:
-        said += [f"By this share it cannot be told from (or lies below): {', '.join(alike)}.", ONE_THING]
-    return " ".join(said)
+        sentences += [f"By this share it cannot be told from (or lies below): {', '.join(alike)}.", ONE_THING]
+    return " ".join(sentences)
 
 
 def _share(by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:

@@ -56,11 +56,11 @@ KNOWN = {
 }
 OTHER_NULLS = {"next_auroc": ANY, "nearest_twin": DIRECTIONS, "burstiness": ""}
 OTHER_NULLS |= dict.fromkeys(("enc_dec_cosine", "max_cosine", "twin_cosine"), LIKE_DECODER)
-"""Those whose z and band are not taken against SHIFTED."""
+"""Measures whose z and band are not taken against SHIFTED, with what they are taken against."""
 EVEN = "_even"
 """Suffix of the measures of a split whose smaller part has a third of the activation."""
 VIEWS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
-"""Those views whose name does not say what they compare."""
+"""Views whose name does not say what they compare, with words that do."""
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
 OF_SENSE = ("share", "f1", "n", "monosemanticity", "by_chance", "stability", "promoted")
 N_EXAMPLES, N_FOLLOWING = 6, 8
@@ -117,11 +117,11 @@ def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
-    """What there is of EXPLAINED (columns `explanation_…`) for each latent that has an explanation."""
+    """Each latent that has an explanation, with what the columns `explanation_…` know of EXPLAINED."""
     if "explanation" not in ranking:
         return {}
-    given = {f"explanation_{name}": name for name in EXPLAINED if f"explanation_{name}" in ranking}
-    rows = ranking.loc[ranking["explanation"].fillna("") != "", list(given)].rename(columns=given)
+    columns = {f"explanation_{name}": name for name in EXPLAINED if f"explanation_{name}" in ranking}
+    rows = ranking.loc[ranking["explanation"].fillna("") != "", list(columns)].rename(columns=columns)
     return {
         int(latent): {str(name): _plain(value) for name, value in row.items()}
         for latent, row in zip(rows.index, rows.to_dict("records"), strict=True)
@@ -135,8 +135,8 @@ def _plain(value: Any) -> Any:
 
 def views(ranking: pd.DataFrame) -> dict[int, str]:
     """The view in which the firings of each latent are most alike, where the ranking says."""
-    said = ranking["view"].dropna() if "view" in ranking else pd.Series(dtype=object)
-    named = zip(said.index.tolist(), said.tolist(), strict=True)
+    known = ranking["view"].dropna() if "view" in ranking else pd.Series(dtype=object)
+    named = zip(known.index.tolist(), known.tolist(), strict=True)
     return {latent: VIEWS.get(name, name.replace("_", " ")) for latent, name in named if name}
 
 
@@ -145,31 +145,31 @@ def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict
     if "senses" not in ranking:
         return {}
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
-    given = {j: list(own) for j, own in cells if isinstance(own, Sequence | np.ndarray) and len(own) > 1}
+    several = {j: list(cell) for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
     n_rows = store.meta["n_sequences"] * store.n_ctx
-    rows = [row for senses in given.values() for sense in senses for row in _ids(sense, "rows", N_EXAMPLES)]
+    rows = [row for senses in several.values() for sense in senses for row in _ids(sense, "rows", N_EXAMPLES)]
     if wrong := [row for row in rows if not 0 <= row < n_rows]:
         raise ValueError(f"a sense has the row {wrong[0]}, but the store has {n_rows} rows")
     shown = [np.arange(*_window(row, store.n_ctx)) for row in rows]
-    acts = _activations(store, list(given), np.unique(np.concatenate([np.zeros(0, np.int64), *shown])), n_rows)
+    acts = _activations(store, list(several), np.unique(np.concatenate([np.zeros(0, np.int64), *shown])), n_rows)
     tokens = store.tokens.reshape(-1).numpy()
     return {
         latent: [_sense(place, sense, acts[latent], tokens, store.n_ctx) for place, sense in enumerate(senses)]
-        for latent, senses in given.items()
+        for latent, senses in several.items()
     }
 
 
 def _activations(store: FeatureStore, latents: list[int], wanted: np.ndarray, n_rows: int) -> dict[int, dict]:
-    """Of each latent its activations by row, where it fires in the rows that are wanted."""
-    found: dict[int, dict[int, float]] = {latent: {} for latent in latents}
+    """Each latent with its activations by row, where it fires in the rows that are wanted."""
+    activations: dict[int, dict[int, float]] = {latent: {} for latent in latents}
     for start in range(0, n_rows, ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE, n_rows)
         rows = wanted[slice(*np.searchsorted(wanted, [start, stop]))]
         if len(rows):
             acts = store.codes[start:stop].scipy()[rows - start].tocsc()[:, latents].tocoo()
             for row, column, value in zip(rows[acts.row].tolist(), acts.col.tolist(), acts.data.tolist(), strict=True):
-                found[latents[column]][row] = value
-    return found
+                activations[latents[column]][row] = value
+    return activations
 
 
 def _window(row: int, n_ctx: int) -> tuple[int, int]:
@@ -179,16 +179,16 @@ def _window(row: int, n_ctx: int) -> tuple[int, int]:
 
 
 def _sense(
-    place: int, sense: Mapping[str, Any], own: Mapping[int, float], tokens: np.ndarray, n_ctx: int
+    place: int, sense: Mapping[str, Any], acts: Mapping[int, float], tokens: np.ndarray, n_ctx: int
 ) -> dict[str, Any]:
-    """own: row → the latent's activation there."""
+    """acts: row → the latent's activation there."""
     examples = []
     for row in _ids(sense, "rows", N_EXAMPLES):
         start, stop = _window(row, n_ctx)
-        sparse = [x for at in range(start, stop) if own.get(at) for x in (at - start, number(own[at]))]
+        sparse = [x for at in range(start, stop) if acts.get(at) for x in (at - start, number(acts[at]))]
         examples.append([place, row, row - start, encode_tokens(tokens[start:stop]), sparse])
-    said = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING)}
-    return {name: number(sense.get(name)) for name in OF_SENSE} | said | {"examples": examples}
+    words = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING)}
+    return {name: number(sense.get(name)) for name in OF_SENSE} | words | {"examples": examples}
 
 
 def _ids(sense: Mapping[str, Any], name: str, most: int) -> list[int]:

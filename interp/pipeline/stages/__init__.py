@@ -81,7 +81,7 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {}
-"""By name, in the order in which they run."""
+"""The stages by name, in the order in which they run."""
 
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PARQUET = "pandas:read_parquet"
 NEXT_LINE = "\n" + " " * 24
-"""Of a summary, behind the name of the stage and its seconds."""
+"""What parts the lines of a summary, which stand behind the name of the stage and its seconds."""
 
 
 @stage(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MEASURED = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 NEURONS_AT_ONCE = 32
-"""Of a pretrained model, whose gated neurons are positive at half of all tokens: the strongest of each token fire."""
+"""How many neurons of a pretrained model fire on a token, the strongest: half of the gated ones are positive."""
 FEATURES = "interp.features.feature_store:FeatureStore.open"
 
 

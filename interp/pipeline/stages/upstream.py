@@ -16,7 +16,7 @@ MAX_EVALUATED = 20_000
 
 
 def _text_files(config: RunConfig) -> dict[str, Any]:
-    """So that a user's text, or model, that changed is read again."""
+    """Digests of the user's own text and model: where one has changed, it is read again."""
     from models.own_text import matching_files
 
     named = {path for each in config.corpus.paths for path in matching_files(each)}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anywidget import AnyWidget
 
 MAX_TOKENS = 1024
-"""Of a text, where the model would take more: what one call may keep the others waiting for."""
+"""Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
 N_LATENTS, N_FEATURES, N_NEXT, N_MOVED = 10, 20, 10, 4
 """Latents of a token, features of a text, tokens of a prediction, tokens that a latent moves."""
 NUMBERS_AT_ONCE = 1 << 25
@@ -141,15 +141,15 @@ class LiveModel:
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]
     ) -> Float[Tensor, "row d_vocab"]:
-        """Of the token behind the last one, with each change."""
+        """Log-probabilities of the token behind the last one, with each change."""
         if self._downstream.by_position:
             tokens, change = tokens[:, -1:], change[:, -1:]
             stream = None if stream is None else stream[:, -1:]
-        found = []
+        logits = []
         for part in change.split(max(1, NUMBERS_AT_ONCE // (tokens.shape[1] * self._downstream.d_vocab))):
-            own = None if stream is None else stream.expand(len(part), *stream.shape[1:])
-            found.append(self._downstream.logits(tokens.expand(len(part), -1), own, part)[:, -1])
-        return torch.cat(found).log_softmax(1).cpu()
+            repeated = None if stream is None else stream.expand(len(part), *stream.shape[1:])
+            logits.append(self._downstream.logits(tokens.expand(len(part), -1), repeated, part)[:, -1])
+        return torch.cat(logits).log_softmax(1).cpu()
 
 
 def _strongest(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
@@ -159,8 +159,8 @@ def _strongest(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
 
 
 def _moved(p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, largest: bool = True) -> list[list]:
-    found = (p - without).topk(min(N_MOVED, len(p)), largest=largest)
-    moved = found.indices[found.values > 0 if largest else found.values < 0]
+    change = (p - without).topk(min(N_MOVED, len(p)), largest=largest)
+    moved = change.indices[change.values > 0 if largest else change.values < 0]
     return [[int(token), float(p[token]), float(without[token])] for token in moved]
 
 
@@ -175,12 +175,12 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
     import anywidget
     import traitlets
 
-    own = files("interp.report.live")
+    code = files("interp.report.live")
     answers = Answers(run)
 
     class Explore(anywidget.AnyWidget):
-        _esm = own.joinpath("widget.js").read_text(encoding="utf-8")
-        _css = own.joinpath("widget.css").read_text(encoding="utf-8")
+        _esm = code.joinpath("widget.js").read_text(encoding="utf-8")
+        _css = code.joinpath("widget.css").read_text(encoding="utf-8")
         text = traitlets.Unicode().tag(sync=True)
         latent = traitlets.Int(None, allow_none=True).tag(sync=True)
         reading = traitlets.Dict().tag(sync=True)
@@ -198,7 +198,7 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
 
 
 class Answers:
-    """What the page is told, as JSON."""
+    """Answers to what the page asks, as JSON."""
 
     def __init__(self, run: FinishedRun):
         self.run, self.live, self.vocab = run, LiveModel(run), run.features.vocab
@@ -215,7 +215,7 @@ class Answers:
             read = self.live.read(text)
         except ValueError as error:
             return {"error": str(error)} if text else {}
-        firing = [[[latent, self._strength(latent, z)] for latent, z in own] for own in read["firing"]]
+        firing = [[[latent, self._strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
         features = [
             [latent, self._strength(latent, max(z for _, z in places)), len(places)]
             for latent, _, places in read["features"]

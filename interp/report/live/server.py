@@ -29,7 +29,7 @@ from interp.storage.checks import STRICT, Amount, Count, validated
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
-"""Of what is posted."""
+"""Most bytes that may be posted."""
 MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
 HOSTS = ("127.0.0.1", "localhost")
 SECONDS = 30
@@ -86,8 +86,8 @@ class _Edits(_Asked):
 
 
 class Refused(Exception):
-    def __init__(self, status: HTTPStatus, said: str):
-        super().__init__(said)
+    def __init__(self, status: HTTPStatus, reason: str):
+        super().__init__(reason)
         self.status = status
 
 
@@ -134,7 +134,7 @@ class Explorer(ThreadingHTTPServer):
         return KINDS[Path(name).suffix], (place / name).read_bytes()
 
     def answer(self, path: str, asked: Any) -> Any:
-        """What is posted, answered. Raises ValueError for what cannot be done."""
+        """Answer what is posted. Raises ValueError for what cannot be done."""
         calls: dict[str, tuple[Any, Callable[..., Any]]] = {
             "/api/read": (_Read, self.live.read),
             "/api/at": (_At, self.live.at),
@@ -155,7 +155,7 @@ class Explorer(ThreadingHTTPServer):
         return edit_notes(self.notes, self.key, edits)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Of a browser that left before its answer came; other errors are answered."""
+        """A browser left before its answer came; other errors are answered."""
         log.debug("%s left", client_address, exc_info=True)
 
 
@@ -175,10 +175,10 @@ class _Request(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args)
 
-    def _respond(self, found: Callable[[], tuple[str, bytes]]) -> None:
+    def _respond(self, answer: Callable[[], tuple[str, bytes]]) -> None:
         try:
             self._check_sender()
-            status, (kind, body) = HTTPStatus.OK, found()
+            status, (kind, body) = HTTPStatus.OK, answer()
         except Refused as error:
             status, (kind, body) = error.status, _as_json({"error": str(error)})
         except (ValueError, OSError) as error:
@@ -188,8 +188,8 @@ class _Request(BaseHTTPRequestHandler):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             kind, body = _as_json({"error": "something went wrong: the terminal says what"})
         self.send_response(status)
-        own = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
-        for name, value in (HEADERS | own).items():
+        about = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
+        for name, value in (HEADERS | about).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

@@ -27,12 +27,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations import ActivationStore
 from interp.activations.filling import ScatterConfig, check_same
 from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
 from interp.activations.model_rows import Passes, check_tokens, fingerprint
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST
+from interp.activations.store import ActivationStore
 from interp.storage.files import Progress, digest_json, no_progress
 from interp.storage.processes import Processes, processes
 

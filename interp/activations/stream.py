@@ -20,13 +20,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations import ActivationStatistics, ActivationStore, Shard
 from interp.activations.batches import check_state, gather
 from interp.activations.hooks import Model, evaluating
 from interp.activations.model_rows import Passes
-from interp.activations.row_statistics import running_sums, sample_rows, statistics_of
+from interp.activations.row_statistics import ActivationStatistics, running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.store import named_hooks
+from interp.activations.store import ActivationStore, Shard, named_hooks
 from interp.storage.checks import is_constant
 from interp.storage.files import Progress, digest_json, no_progress, shuffled
 from interp.storage.processes import part_of, torch_on_all_threads

@@ -46,7 +46,7 @@ class Picker(Protocol):
         """The entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
-        """From bfloat16 pre-activations: what `pick` would pick, and those that rounding may have put behind."""
+        """What `pick` would pick from bfloat16 pre-activations, and the entries that rounding may have put behind."""
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         """The picks among the entries of a shortlist, whose values are exact now."""
@@ -143,7 +143,7 @@ def _bfloat16_matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor, workspace: 
 
 
 def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:
-    """In bfloat16, with further columns."""
+    """The tensor in bfloat16, with further columns."""
     rows, width = tensor.shape
     rounded = workspace.take(name, rows, width + _FURTHER_COLUMNS, torch.bfloat16, tensor.device)
 

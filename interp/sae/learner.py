@@ -97,12 +97,12 @@ class Learner:
 
     @property
     def faint(self) -> Int[Tensor, " faint"]:
-        """By their firings in the last `dead_tokens` to 2 · `dead_tokens` rows."""
+        """Latents that are faint by their firings in the last `dead_tokens` to 2 · `dead_tokens` rows."""
         return is_faint(self.strongest.amax(0)).nonzero()[:, 0]
 
     @property
     def idle(self) -> Int[Tensor, " idle"]:
-        """Those that did nothing in these rows, or are faint."""
+        """Latents that did nothing in these rows, or are faint."""
         strongest = self.strongest.amax(0)
         return ((strongest == 0) | is_faint(strongest)).nonzero()[:, 0]
 
@@ -241,7 +241,7 @@ class Learner:
         self.strongest[:, latents] = 0
 
     def _remember(self, strongest: Float[Tensor, " d_sae"]) -> None:
-        """In windows of `dead_tokens` rows."""
+        """Keep each latent's strongest firing, in windows of `dead_tokens` rows."""
         if self.processes.count > 1:
             strongest = self.processes.gather(strongest[None]).amax(0)
         if self.steps_done % max(1, self.config.dead_tokens // self.config.batch_size) == 0:

@@ -101,7 +101,7 @@ class Reservoir:
         self.rows, self.missing, self.keys = new_rows, new_missing, keys[drawn]
 
     def take(self, n: int) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
-        """At most n rows and what they lack, those first that were drawn first; the reservoir is empty after it."""
+        """Empty the reservoir: at most n rows and what they lack, those first that were drawn first."""
         order = self.keys.topk(min(n, len(self.keys))).indices
         drawn = self.rows[order], self.missing[order]
         self.rows, self.missing, self.keys = self.rows[:0], self.missing[:0], self.keys[:0]

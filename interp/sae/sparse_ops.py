@@ -230,7 +230,7 @@ class _Operation(Function):
 
 
 def _add(total: Tensor, latent_sum: LatentSum) -> None:
-    """At the cost of the latents that fire."""
+    """Add the sum to the total, at the cost of the latents that fire."""
     offsets, rows, entries = latent_sum.by_latent
     fires = offsets.diff().nonzero()[:, 0]
     of_these = ByLatent(torch.cat([offsets[fires], offsets[-1:]]), rows, entries)

@@ -74,7 +74,7 @@ def train_sae(
 ) -> SAE:
     """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
 
-    tokens: those that a model runs on, which is then given in the place of a store; `harvesting` are options of
+    tokens: where a model stands in the place of a store, what it runs on; `harvesting` are options of
     `harvest` and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
 
@@ -319,7 +319,7 @@ class TrainingRun:
         self._drop(CHECKPOINT)
 
     def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
-        """Unless it waits: its last one stands further on than the reader does."""
+        """Save what the run needs to go on; a run that waits for others has a later checkpoint already."""
         if self.out is None or self.sae is not None or self.learner.steps_done != step:
             return
         tensors, numbers = self.learner.state()
@@ -331,7 +331,7 @@ class TrainingRun:
         return self._seconds + time.perf_counter() - self._started
 
     def _drop(self, *names: str) -> None:
-        """Also a checkpoint that a kill left unfinished."""
+        """Delete files, also a checkpoint that a kill left unfinished."""
         if self.out is not None:
             for name in (*names, f"{CHECKPOINT}.tmp"):
                 (self.out / name).unlink(missing_ok=True)

@@ -265,7 +265,7 @@ def short_steps(d_sae: int, tokens: int) -> dict[str, Any]:
 
 
 def rise(step: int, fraction: float, steps: int) -> float:
-    """From 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
+    """A number that rises from 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
     return 1.0 if fraction == 0 else min(1.0, step / max(1.0, fraction * steps))
 
 

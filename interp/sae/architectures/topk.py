@@ -221,7 +221,7 @@ def _lowest(codes: SparseCodes, k: int) -> Float[Tensor, " row"]:
 
 
 def _rounding_error(x: Float[Tensor, "row d_in"], weights: Weights) -> Float[Tensor, " row"]:
-    """By how much pre-activations of bfloat16 numbers may be off, before they are rounded themselves: by Cauchy and
+    """A bound of the error of pre-activations of bfloat16 numbers, before they are rounded themselves: by Cauchy and
     Schwarz, and by sums at single precision."""
     encoder_rows, length = weights.encoder_rows, x.norm(dim=1)
     of_weights, of_x = (rows - rows.bfloat16() for rows in (encoder_rows, x))

@@ -59,30 +59,30 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
     """What `make` gives, or the twin, with a warning, where it fails or differs on that device."""
     try:
         made = make()
-        found = faults(made, device)
+        failures = faults(made, device)
     except Exception as error:
-        found = [f"{type(error).__name__}: {error}"]
-    if not found:
+        failures = [f"{type(error).__name__}: {error}"]
+    if not failures:
         return made
-    logger.warning("the Triton kernels are not used, since on %s they fail: %s", device, "; ".join(found))
+    logger.warning("the Triton kernels are not used, since on %s they fail: %s", device, "; ".join(failures))
     return TorchKernels()
 
 
 def faults(ops: TorchKernels, device: torch.device) -> list[str]:
     """The operations that do not give on a small batch what the twin gives in float64."""
-    found, twin = [], _trials(TorchKernels(), torch.float64, device)
+    failing, twin = [], _trials(TorchKernels(), torch.float64, device)
     for name, trial in _trials(ops, torch.float32, device).items():
         try:
             pairs = zip(trial(), twin[name](), strict=True)
             if not all(torch.allclose(mine.double(), theirs.double(), rtol=1e-4, atol=1e-4) for mine, theirs in pairs):
-                found.append(f"{name} (differs)")
+                failing.append(f"{name} (differs)")
         except Exception as error:
-            found.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
-    return found
+            failing.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
+    return failing
 
 
 def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict[str, Callable[[], Sequence[Tensor]]]:
-    """By name, what an operation gives on a small batch, the same one whatever the dtype."""
+    """Each operation by its name, to be tried on a small batch: the same batch whatever the dtype."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

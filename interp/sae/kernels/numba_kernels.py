@@ -46,13 +46,13 @@ class NumbaKernels(TorchKernels):
 
         def pick(piece: slice) -> None:
             n = piece.stop - piece.start
-            near, near_keys, found = _room(n, -(-3 * k // loops.LANES) * loops.LANES + loops.LANES, pre.dtype)
-            bounds, found[:] = np.zeros(n, keys.dtype), 0
+            near, near_keys, near_counts = _room(n, -(-3 * k // loops.LANES) * loops.LANES + loops.LANES, pre.dtype)
+            bounds, near_counts[:] = np.zeros(n, keys.dtype), 0
             for first, tile in pre.tiles(piece):
                 width = tile.shape[1]
                 groups = min(width, max(4 * k, -(-width // 32)))  # of 32, or four a pick: the bound stays close
-                loops.top_k(_whole_vectors(tile), first, k, groups, bounds, near, near_keys, found)
-            loops.finish_top_k(near, near_keys, found, k, latents[piece], keys[piece], counts[piece])
+                loops.top_k(_whole_vectors(tile), first, k, groups, bounds, near, near_keys, near_counts)
+            loops.finish_top_k(near, near_keys, near_counts, k, latents[piece], keys[piece], counts[piece])
 
         share_pieces(pre.pieces, pick)
         return _filled(latents, keys, counts, pre.dtype, pre.shape[1])
@@ -66,18 +66,18 @@ class NumbaKernels(TorchKernels):
         bound = _Bound(max(n, 1), pre.dtype)
 
         def collect(piece: slice) -> list[_Entries]:
-            found: list[_Entries] = []
+            candidates: list[_Entries] = []
             for first, tile in pre.tiles(piece):
                 limits = np.full(tile.shape[1], bound.lowest - 1, _numpy(pre.dtype))
-                found.append(_exceeding(tile, limits, first))
-                bound.see(found[-1].keys)
-                if sum(len(entries.keys) for entries in found) > _CANDIDATES * n:
-                    kept = self.keep_batch_top_k(_by_row(pre, piece, found, bound.lowest), n)
-                    found = [_Entries(kept.rows.int().numpy(), kept.latents.numpy(), _keys(kept.values))]
-            return found
+                candidates.append(_exceeding(tile, limits, first))
+                bound.see(candidates[-1].keys)
+                if sum(len(entries.keys) for entries in candidates) > _CANDIDATES * n:
+                    kept = self.keep_batch_top_k(_by_row(pre, piece, candidates, bound.lowest), n)
+                    candidates = [_Entries(kept.rows.int().numpy(), kept.latents.numpy(), _keys(kept.values))]
+            return candidates
 
-        found, lowest = share_pieces(pre.pieces, collect), bound.lowest
-        by_row = share_pieces(list(zip(pre.pieces, found, strict=True)), lambda each: _by_row(pre, *each, lowest))
+        candidates, lowest = share_pieces(pre.pieces, collect), bound.lowest
+        by_row = share_pieces(list(zip(pre.pieces, candidates, strict=True)), lambda each: _by_row(pre, *each, lowest))
         codes = self.keep_batch_top_k(SparseCodes.cat(by_row), n)
         return codes.with_values(full(codes.values))
 
@@ -250,7 +250,7 @@ def _by_row(pre: Tiled, piece: slice, tiles: list[_Entries], lowest: int) -> Spa
 
 
 def _numpy(dtype: torch.dtype) -> np.dtype:
-    """Of the keys."""
+    """The type of the keys."""
     return np.dtype(f"int{8 * dtype.itemsize}")
 
 

@@ -36,7 +36,7 @@ _ENTRIES_AT_ONCE = 1 << 14
 
 
 class Decoded(NamedTuple):
-    """Of the G dictionaries that the prefixes 0..ends[g] of the latents make, e^(g) = x_hat^(g) − x; G = 1: of all."""
+    """What the G dictionaries of the first ends[g] latents miss, e^(g) = x_hat^(g) − x; G = 1: the whole dictionary."""
 
     error: Float[Tensor, "row d_in"]
     """e of all latents."""
@@ -98,9 +98,9 @@ class Tiled:
     shape: torch.Size
     dtype: torch.dtype
     pieces: Sequence[slice]
-    """Of the rows: the parts of the work that threads share, the same for any number of them."""
+    """Spans of rows: the parts of the work that threads share, the same for any number of threads."""
     tiles: Callable[[slice], Iterable[tuple[int, Float[Tensor, "row latent"]]]]
-    """Of a piece: the first latent of each tile, and the tile, which the next one may overwrite. On other devices than
+    """Gives a piece's tiles, each with its first latent; the next tile may overwrite it. On other devices than
     a CPU tiles are whole rows."""
     device: torch.device = torch.device("cpu")
 
@@ -139,10 +139,10 @@ class TorchKernels:
         kept: SparseCodes | None = None
         for _, tile in itertools.chain.from_iterable(map(pre.tiles, pre.pieces)):
             if kept is None or kept.nnz < max(n, 1):
-                found = self.batch_top_k(tile, n)
+                picks = self.batch_top_k(tile, n)
             else:
-                found = self.above(tile, kept.values.min().expand(tile.shape[1]))
-            kept = found if kept is None else self.keep_batch_top_k(SparseCodes.cat([kept, found]), n)
+                picks = self.above(tile, kept.values.min().expand(tile.shape[1]))
+            kept = picks if kept is None else self.keep_batch_top_k(SparseCodes.cat([kept, picks]), n)
         assert kept is not None
         return kept
 
@@ -174,7 +174,7 @@ class TorchKernels:
         return kept_entries(codes, codes.values > threshold[codes.latents])
 
     def rescore(self, codes: SparseCodes, x: Rows, encoder: Matrix, b_enc: PerLatent) -> SparseCodes:
-        """The same entries with the values ⟨x, encoder[latent]⟩ + b_enc at x's full precision, whatever their sign."""
+        """Compute the entries' values ⟨x, encoder[latent]⟩ + b_enc at x's full precision, whatever their sign."""
         return codes.with_values(self._dots(codes.offsets, codes.latents, x, encoder).add_(b_enc[codes.latents]))
 
     def decode(self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector) -> Rows:
@@ -255,6 +255,6 @@ def whole(pre: PreActivations) -> Float[Tensor, "row d_sae"]:
 
 
 def _bags(offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor) -> Tensor:
-    """Without an [nnz, d] tensor and without atomics."""
+    """Σ weights · table[ids] of each bag, without an [nnz, d] tensor and without atomics."""
     ids, offsets = ids.long(), offsets.long()
     return F.embedding_bag(ids, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)

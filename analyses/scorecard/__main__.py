@@ -140,7 +140,7 @@ def world_b(learnt: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
 
 
 def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of each basis the tested latents called monosemantic, and surely; of the `n_claimed` whose truth is claimed,
+    """Count, for each basis, the tested latents called monosemantic, and surely; of the `n_claimed` with a known truth,
     those that are."""
     rows = []
     for basis, part in learnt[learnt.tested].groupby("basis", sort=False):

@@ -24,7 +24,7 @@ MIN_ROWS = 120
 N_TOPICS = 8
 Tokens = Int32[np.ndarray, "seq pos"]
 Tags = Sequence[tuple[str, ...]]
-"""Of each token of the vocabulary, those of its factor beside its own."""
+"""For each token of the vocabulary, the tags of its factor beside its own."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: 
 
 
 def segments(rng: Random, n: int, n_seq: int, n_ctx: int, segment: int) -> Int64[np.ndarray, "seq pos"]:
-    """Of n subjects, the one of each position's segment; segments end with chance 1 / segment."""
+    """Draw one of n subjects for each position's segment; a segment ends with chance 1 / segment."""
     subjects = rng.integers(n, size=(n_seq, n_ctx))
     return subjects[np.arange(n_seq)[:, None], np.cumsum(rng.random((n_seq, n_ctx)) < 1 / segment, axis=1) % n_ctx]
 
@@ -184,20 +184,20 @@ def topic_words(topic: Int64[np.ndarray, "seq pos"], chosen: np.ndarray) -> Iter
 
 
 def text_of(
-    tokens: Tokens, vocab: list[str], found: Iterable[Factor], tags: Tags, *, n_tokens: int, after: range
+    tokens: Tokens, vocab: list[str], factors: Iterable[Factor], tags: Tags, *, n_tokens: int, after: range
 ) -> FactorText:
-    """With what was `found`, the n commonest tokens and what follows each token of `after`: of these, what holds often
+    """Add to the factors the n commonest tokens and what follows each token of `after`; keep those that hold often
     enough, but at no more than a quarter of the text."""
     counts = np.bincount(tokens.reshape(-1), minlength=len(vocab))
     commonest = np.argsort(-counts, kind="stable")[:n_tokens].tolist()
-    every = [*found]
+    every = [*factors]
     every += [factor(f"token {vocab[t]!r}", tokens == t, f"token {t}", *tags[t]) for t in commonest]
     every += [factor(f"after {vocab[t]!r}", shifted(tokens == t), f"after {t}") for t in after]
     return FactorText(tokens, vocab, [f for f in every if MIN_ROWS <= len(f.rows) <= tokens.size // 4])
 
 
-def borrow(rng: Random, of: Int64[np.ndarray, "..."], n: int, similarity: float) -> Int64[np.ndarray, "..."]:
-    return (of + (rng.random(of.shape) < similarity)) % n
+def borrow(rng: Random, classes: Int64[np.ndarray, "..."], n: int, similarity: float) -> Int64[np.ndarray, "..."]:
+    return (classes + (rng.random(classes.shape) < similarity)) % n
 
 
 def shifted(mask: Bool[np.ndarray, "seq pos"]) -> Bool[np.ndarray, "seq pos"]:

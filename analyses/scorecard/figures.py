@@ -15,7 +15,7 @@ from interp.figures.theme import BARE, GREY, coloured, styled, words
 
 
 def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, title: str = "Calibration") -> go.Figure:
-    """Of latents with probability p, the share that has one meaning, with 95 % intervals; on the diagonal is right.
+    """The share of latents with probability p that has one meaning, with 95 % intervals; on the diagonal is right.
 
     One curve, or several by name (`scorecard.calibration_curve`).
     """

@@ -150,7 +150,7 @@ def claimed(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
-    """Of each family, a calibration on the latents of all others."""
+    """Fit, for each family, a calibration to the latents of all others."""
     return {family: fit_to(judged[judged.family != family]) for family in judged.family.unique()}
 
 

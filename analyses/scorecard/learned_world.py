@@ -69,25 +69,25 @@ def learned_latents(
     held_out = sizes.judged // 8
     train_model(Transformer(config), tokens[held_out:], tokens[:held_out], steps, folder, progress=progress)
     model = Transformer.load(folder)
-    found = _latents(model, tokens, folder / "sae", sizes, rivals=nulls == "all")
-    found |= {name: found[name]._replace(W_U=model.W_U) for name in TRAINED}
+    bases = _latents(model, tokens, folder / "sae", sizes, rivals=nulls == "all")
+    bases |= {name: bases[name]._replace(W_U=model.W_U) for name in TRAINED}
     if nulls != "none":
         untrained = _latents(Transformer(config), tokens, folder / "saeuntrained", sizes, rivals=False)
-        found |= {"untrained": untrained["dictionary"], "untrained neurons": untrained["neurons"]}
-    return found
+        bases |= {"untrained": untrained["dictionary"], "untrained neurons": untrained["neurons"]}
+    return bases
 
 
 def judge_learned(
-    found: Mapping[str, Basis], text: FactorText, sizes: Sizes, calibration: Calibration | None, **about: Any
+    bases: Mapping[str, Basis], text: FactorText, sizes: Sizes, calibration: Calibration | None, **columns: Any
 ) -> pd.DataFrame:
-    """All latents that were found, one row each; `basis` is the name of theirs."""
+    """Judge all latents of the bases, one row each; `basis` is the name of theirs, `columns` are further ones."""
     tokens = torch.from_numpy(text.tokens)[: sizes.judged]
     factors = [replace(f, rows=f.rows[f.rows < tokens.numel()]) for f in text.factors]
     factors = [factor for factor in factors if len(factor.rows)]
     parts = []
-    for name, basis in found.items():
+    for name, basis in bases.items():
         truth = Truth.attribute(basis.codes, factors)
-        parts.append(judge_latents(tokens, basis, text.vocab, factors, truth, calibration, **about, basis=name))
+        parts.append(judge_latents(tokens, basis, text.vocab, factors, truth, calibration, **columns, basis=name))
     return pd.concat(parts)
 
 
@@ -99,24 +99,24 @@ def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, 
     judged = tokens[: sizes.judged]
     fired = (acts[NEURONS].clamp_min(0) for acts in _activations(model, judged))
     neurons = SparseCodes.cat([SparseCodes.from_dense(acts) for acts in fired])
-    found = {
+    bases = {
         "dictionary": _basis(sae, model, judged),
         "neurons": Basis(neurons, model.get_parameter("blocks.0.mlp.W_out").detach()),
     }
     if rivals:
         others = [replace(config, seed=1, freeze=part) for part in ("nothing", "decoder")]
         twin, frozen = train_sweep(store, HOOK, others, out=folder.with_name(folder.name + "-others"))
-        found = _with_rivals(found, _basis(twin, model, judged), _basis(frozen, model, judged), store)
-    return found
+        bases = _with_rivals(bases, _basis(twin, model, judged), _basis(frozen, model, judged), store)
+    return bases
 
 
-def _with_rivals(found: Mapping[str, Basis], twin: Basis, frozen: Basis, store: ActivationStore) -> dict[str, Basis]:
-    embeddings, codes = residual_vectors(store, HOOK), found["dictionary"].codes
+def _with_rivals(bases: Mapping[str, Basis], twin: Basis, frozen: Basis, store: ActivationStore) -> dict[str, Basis]:
+    embeddings, codes = residual_vectors(store, HOOK), bases["dictionary"].codes
     half = len(codes) // 2 + 17  # not a multiple of n_ctx: what fires by position alone has no meaning either
     shifted = SparseCodes.cat([codes[half : len(codes)], codes[:half]])
     return {
-        "dictionary": found["dictionary"]._replace(twin=twin, embeddings=embeddings),
-        "neurons": found["neurons"]._replace(embeddings=embeddings),
+        "dictionary": bases["dictionary"]._replace(twin=twin, embeddings=embeddings),
+        "neurons": bases["neurons"]._replace(embeddings=embeddings),
         "frozen decoder": frozen,
         "shifted text": Basis(shifted),
     }

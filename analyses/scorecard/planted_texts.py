@@ -77,7 +77,7 @@ def _draw_records(
     at: Mapping[str, int],
     of_class: Mapping[str, Int64[np.ndarray, " value"]],
 ) -> Int32[np.ndarray, "4 seq pos"]:
-    """Of each position: token, kind of record, and of a value its place in the record and its class; −1 for others."""
+    """For each position: token, kind of record, and of a value its place in the record and its class; −1 for others."""
     favourites = [{name: rng.permutation(len(ids)) for name, ids in of_class.items()} for _ in templates]
     out = np.full((4, *shape), -1, np.int32)
     for seq in range(shape[0]):
@@ -116,7 +116,7 @@ ALPHABETS = {"Greek": 0x3B1, "Cyrillic": 0x430, "Hebrew": 0x5D0, "Arabic": 0x627
 DIGITS, PUNCTUATION = [str(d) for d in range(10)], [",", ".", "!", "?", "-", "\n"]
 SHARED = len(DIGITS) + len(PUNCTUATION)
 PIECES = 48
-"""Of a language; the first half of them begin a word."""
+"""The letters of a language; the first half of them begin a word."""
 
 
 def scripts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:

@@ -20,16 +20,16 @@ _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "
 
 
 def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
-    """Print one line, and one a score; the numbers; {} where the truth has one kind of latents only."""
+    """Print a line for the verdict and one for each score; return the numbers, {} where the truth has one kind only."""
     truth = claimed(table)
     if truth.is_one.nunique() < 2:
         print(f"{title}: {len(truth)} latents whose truth is claimed, none unlike: nothing to tell apart", flush=True)
         return {}
     scores = {"monosemanticity": 1, **singles}
-    found = scorecard(table, scores)
+    measured = scorecard(table, scores)
     quality, tested = verdict_quality(table), table[table.tested]
     quality["called_one"] = float((tested.monosemanticity >= 0.5).mean())
-    ours = found.set_index("score").reindex(["monosemanticity"]).iloc[0]
+    ours = measured.set_index("score").reindex(["monosemanticity"]).iloc[0]
     words = {
         "AUROC": f"{ours.auroc:.3f} ({ours.auroc_low:.3f}–{ours.auroc_high:.3f})",
         "Spearman": f"{ours.spearman:.2f}",
@@ -45,10 +45,10 @@ def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str
     }
     title = f"{title}: {len(truth):,} latents, {truth.is_one.mean():.0%} with one meaning"
     print(title, *map(" ".join, words.items()), sep="; ", flush=True)
-    results: dict[str, Any] = {"verdict": quality, "scores": found.to_dict(orient="records")}
+    results: dict[str, Any] = {"verdict": quality, "scores": measured.to_dict(orient="records")}
     if singles:
-        print(found[_SHOWN].round(3).to_string(index=False))
-        for best in found[found.score.isin(KNOWN) & (found.n_scored >= 0.9 * found.n)].head(1).itertuples():
+        print(measured[_SHOWN].round(3).to_string(index=False))
+        for best in measured[measured.score.isin(KNOWN) & (measured.n_scored >= 0.9 * measured.n)].head(1).itertuples():
             results["margin"] = {"over": best.score, "by": ours.auroc - best.auroc}
             print(f"  {ours.auroc - best.auroc:.3f} above {best.score}, the best known measure that all have")
         results["not_scored"] = not_scored(table, scores)
@@ -60,18 +60,18 @@ def of_families(reports: dict[str, Any]) -> dict[str, Any]:
     """The mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
     table = pd.DataFrame(
         {
-            family: {name: found["verdict"][name] for name in ("ece", "senses_exact")} | {"auroc": _auroc(found)}
-            for family, found in reports.items()
-            if found
+            family: {name: part["verdict"][name] for name in ("ece", "senses_exact")} | {"auroc": _auroc(part)}
+            for family, part in reports.items()
+            if part
         }
     ).T
-    found = {"mean": table.mean().to_dict(), "worst": table.auroc.idxmin(), "worst_auroc": table.auroc.min()}
-    print(f"families left out, mean and worst ({found['worst']}):", table.round(3).to_string(), sep="\n", flush=True)
-    return found
+    summary = {"mean": table.mean().to_dict(), "worst": table.auroc.idxmin(), "worst_auroc": table.auroc.min()}
+    print(f"families left out, mean and worst ({summary['worst']}):", table.round(3).to_string(), sep="\n", flush=True)
+    return summary
 
 
-def _auroc(found: dict[str, Any]) -> float:
-    return next(row["auroc"] for row in found["scores"] if row["score"] == "monosemanticity")
+def _auroc(part: dict[str, Any]) -> float:
+    return next(row["auroc"] for row in part["scores"] if row["score"] == "monosemanticity")
 
 
 def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
@@ -87,15 +87,15 @@ def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def scores_alone(title: str, found: pd.DataFrame) -> list[dict[str, Any]]:
+def scores_alone(title: str, judged: pd.DataFrame) -> list[dict[str, Any]]:
     """Nothing where the truth has one kind of latents only, or none of the one fires as often as any of the other."""
-    latents = claimed(found)
+    latents = claimed(judged)
     n_one, n = int(latents.is_one.sum()), len(latents)
     title = f"{title}: {n_one:,} latents with one meaning, {n - n_one:,} with several"
     if n_one in (0, n):
         print(f"{title}: there is nothing to tell apart", flush=True)
         return []
-    table = scorecard(found, scorecard_synthetic.MEASURES)
+    table = scorecard(judged, scorecard_synthetic.MEASURES)
     table = table[table.auroc.notna()]
     if len(table) == 0:
         print(f"{title}: none of them fire alike", flush=True)
@@ -106,7 +106,7 @@ def scores_alone(title: str, found: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """As JSON can say it: None for what is not a number."""
+    """Make a value that JSON can hold: None for what is not a number."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

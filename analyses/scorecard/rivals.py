@@ -80,17 +80,17 @@ def rival_measures(
     features: FeatureStore, *, twin: FeatureStore | None = None, embeddings: Embed | None = None
 ) -> dict[str, Values]:
     """Every score of `RIVALS`, in their order."""
-    found = {**_of_tokens(features), **_of_labels(features), "next_log_lift": next_log_lift(features)}
+    values = {**_of_tokens(features), **_of_labels(features), "next_log_lift": next_log_lift(features)}
     if features.W_dec is not None:
-        found["dimensionality"] = dimensionality(features.W_dec)
+        values["dimensionality"] = dimensionality(features.W_dec)
         if twin is not None and twin.W_dec is not None:
-            found["twin_cosine"] = nearest_rows(features.W_dec, twin.W_dec)[1]
+            values["twin_cosine"] = nearest_rows(features.W_dec, twin.W_dec)[1]
     if embeddings is not None:
-        found["residual_coherence"] = embedding_coherence(features.codes, features.n_ctx, embeddings)
+        values["residual_coherence"] = embedding_coherence(features.codes, features.n_ctx, embeddings)
     if features.is_spelt:
         vectors = ngram_vectors(features.tokens, features.vocab)
-        found["ngram_coherence"] = embedding_coherence(features.codes, features.n_ctx, vectors)
-    return {name: found.get(name, np.full(features.d_sae, np.nan)) for name in RIVALS}
+        values["ngram_coherence"] = embedding_coherence(features.codes, features.n_ctx, vectors)
+    return {name: values.get(name, np.full(features.d_sae, np.nan)) for name in RIVALS}
 
 
 def next_log_lift(features: FeatureStore) -> Values:

@@ -79,16 +79,16 @@ def synthetic_world(folder: Path, name: str, seed: int) -> pd.DataFrame:
 @torch.no_grad()
 def judge(sae: SAE, twin: SAE, x: Float[Tensor, "row d"], a: Float[Tensor, "row feature"]) -> pd.DataFrame:
     z, other = sae.encode(x), twin.encode(x)
-    found = true_meanings(due_to(z, a))
+    truth = true_meanings(due_to(z, a))
     n_active = (z > 0).sum(0).numpy()
     return pd.DataFrame(
         {
             "latent": np.arange(z.shape[1]),
-            "top_share": found.top_share,
-            "polysemanticity": found.polysemanticity,
-            "true_senses": found.n_senses,
-            "is_one": found.is_one,
-            "is_several": found.is_several,
+            "top_share": truth.top_share,
+            "polysemanticity": truth.polysemanticity,
+            "true_senses": truth.n_senses,
+            "is_one": truth.is_one,
+            "is_several": truth.is_several,
             "tested": n_active >= MIN_GROUPS,
             "n_active": n_active,
             "density": n_active / len(z),
@@ -125,6 +125,6 @@ def _describe(
 
 
 def best_correlation(z: Float[Tensor, "row n"], other: Float[Tensor, "row m"]) -> Float64[np.ndarray, " n"]:
-    """Of each latent with the twin's latents; 0 for one that never fires."""
+    """For each latent, with the twin's latents; 0 for one that never fires."""
     standard = [(part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (z, other)]
     return (standard[0].T @ standard[1] / len(z)).max(1).values.double().numpy()

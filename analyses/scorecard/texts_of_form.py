@@ -217,7 +217,7 @@ def nesting(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float
 
 
 def _draw_code(rng: Random, names: Int64[np.ndarray, " pos"]) -> Int64[np.ndarray, "5 pos"]:
-    """Of each position: token, innermost bracket (−1: none), how many are open, blocks of indentation, and the line's
+    """For each position: token, innermost bracket (−1: none), how many are open, blocks of indentation, and the line's
     keyword (−1: none)."""
     out: list[tuple[int, ...]] = []
     stack: list[int] = []

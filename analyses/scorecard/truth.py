@@ -57,22 +57,22 @@ class Truth:
     shares: Float64[np.ndarray, "latent meaning"]
     """p_m, largest first; what is beyond the last is spread like it."""
     otherwise: Float64[np.ndarray, "latent meaning"]
-    """The same by the second reading; `shares` where there is none."""
+    """p_m by the second reading; `shares` where there is none."""
 
     @classmethod
     def of(cls, factors: Float64[np.ndarray, "latent factor"], tags: Sequence[frozenset[str]]) -> "Truth":
-        """Of latents that were built from factors."""
+        """State the truth of latents that were built from factors."""
         has = _tagged(tags)
-        left, found = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
+        left, shares = factors.copy(), np.zeros((len(factors), MAX_MEANINGS))
         for meaning in range(MAX_MEANINGS):
             mass = left @ has
-            found[:, meaning] = mass.max(1)
+            shares[:, meaning] = mass.max(1)
             left = left * (1 - has[:, mass.argmax(1)].T)
-        return cls(factors, found, found)
+        return cls(factors, shares, shares)
 
     @classmethod
     def attribute(cls, codes: SparseCodes, factors: Sequence[Factor]) -> "Truth":
-        """Of latents that were learnt. A latent that is described too little has zeros."""
+        """Work out the truth of latents that were learnt. A latent that is described too little has zeros."""
         held = _membership(factors, len(codes))
         if held.sum(1).max() <= 1 and sum(len(f.tags) for f in factors) == len(set().union(*(f.tags for f in factors))):
             return cls._apart(codes, held)
@@ -82,11 +82,11 @@ class Truth:
         for latent in range(codes.d_sae):
             span = slice(columns.indptr[latent], columns.indptr[latent + 1])
             mass = np.maximum(columns.data[span].astype(np.float64), 0)
-            own = held[columns.indices[span]].tocsc()
-            found = take_in_turn(mass, own, base)[0]
-            if found.sum() >= EXPLAINED:
-                p[latent] = found
-                largest = np.sort(take_in_turn(mass, own, base, largest_first=True)[0])[::-1][:MAX_MEANINGS]
+            held_here = held[columns.indices[span]].tocsc()
+            described = take_in_turn(mass, held_here, base)[0]
+            if described.sum() >= EXPLAINED:
+                p[latent] = described
+                largest = np.sort(take_in_turn(mass, held_here, base, largest_first=True)[0])[::-1][:MAX_MEANINGS]
                 otherwise[latent, : len(largest)] = largest
         return replace(cls.of(p, [factor.tags for factor in factors]), otherwise=otherwise)
 
@@ -96,8 +96,8 @@ class Truth:
         p = np.asarray((z.T @ held).todense(), np.float64) / np.maximum(np.asarray(z.sum(0)).T, 1e-30)
         p *= p.sum(1, keepdims=True) >= EXPLAINED
         largest = np.sort(p, axis=1)[:, ::-1][:, :MAX_MEANINGS]
-        found = np.pad(largest, ((0, 0), (0, MAX_MEANINGS - largest.shape[1])))
-        return cls(p, found, found)
+        shares = np.pad(largest, ((0, 0), (0, MAX_MEANINGS - largest.shape[1])))
+        return cls(p, shares, shares)
 
     @property
     def top_share(self) -> Float64[np.ndarray, " latent"]:
@@ -159,7 +159,7 @@ def senses_in_sample(meanings: Meanings, shares: Shares) -> Int64[np.ndarray, " 
 
 
 def sense_purity(meanings: Meanings, shares: Shares, senses: Meanings) -> Float64[np.ndarray, "latent sense"]:
-    """Of each sense, as it was told from the sampled firings (−1 for none), the share of its mass with one meaning.
+    """The share of each sense's mass with one meaning, senses as they were told from the sampled firings (−1 for none).
     NaN where there is no such sense, or no firing has a meaning."""
     known = (meanings >= 0).any(1)
     masses = [np.where(senses == sense, shares, 0) for sense in range(max(1, senses.max(initial=-1) + 1))]

@@ -26,8 +26,8 @@ def learned_world(
 ) -> pd.DataFrame:
     """Latents and neurons of a transformer trained on a family's text; with a calibration the nulls' too."""
     text = FAMILIES[family](np.random.default_rng([seed, 77]), sizes.n_seq, sizes.n_ctx, 40, 0.0)
-    found = learned_latents(text, folder, seed, sizes, nulls="all" if calibration else "none")
-    table = judge_learned(found, text, sizes, calibration, family=family, world=f"{family}-{seed}")
+    bases = learned_latents(text, folder, seed, sizes, nulls="all" if calibration else "none")
+    table = judge_learned(bases, text, sizes, calibration, family=family, world=f"{family}-{seed}")
     if calibration is not None:
         sae = load_sae(folder / "sae")
         cosine = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1)
@@ -55,6 +55,6 @@ def run_world(path: Path, calibration: Calibration) -> pd.DataFrame:
     for name, features in (("dictionary", run.features), ("neurons", run.neurons)):
         basis = Basis(features.codes[0 : len(features.codes)])
         truth = Truth.attribute(basis.codes, factors)
-        about: dict[str, Any] = {"family": "corpus", "world": str(path), "basis": name}
-        parts.append(judge_latents(tokens, basis, features.vocab, factors, truth, calibration, **about))
+        columns: dict[str, Any] = {"family": "corpus", "world": str(path), "basis": name}
+        parts.append(judge_latents(tokens, basis, features.vocab, factors, truth, calibration, **columns))
     return pd.concat(parts)

@@ -42,7 +42,7 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
 
 def test_without_anywidget_a_line_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr("interp.report.live.live_model.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'interp\[notebook\]'"):
+    with pytest.raises(ValueError, match="pip install anywidget"):
         explore(run)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
-from interp.display.verdict_looks import verdict_css
+from interp.display.verdict_looks import VERDICTS, verdict_css
 from interp.figures.population import UNTESTED
 from interp.report.columns import MIN_F1, recommended_order, table_columns
 from interp.report.columns import worth_showing as worth_showing
@@ -137,6 +137,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
         "ranked": inputs.ranking is not None,
+        "verdicts": {name: shown._asdict() for name, shown in VERDICTS.items()},
         "min_f1": MIN_F1,
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
         "logits": str(store.meta.get("logit_effects") or ""),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.display.verdict_looks import VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.figures.population import UNTESTED
 from interp.report.payloads import number
@@ -33,7 +32,6 @@ def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataF
     top = top_tokens(store, N_TOKENS)
     return {
         "verdicts": verdicts,
-        "verdict_words": [VERDICTS[name].meaning if name in VERDICTS else "" for name in verdicts],
         "labels": labels,
         "verdict": verdict,
         "monosemanticity": _numbers(tested, "monosemanticity"),

@@ -85,7 +85,7 @@ report.views.feature = (() => {
   function verdict(latent, feature) {
     if (!report.data.page.ranked) return nothing("No verdict: these features were not ranked.");
     const known = (feature.evidence ?? []).map(([place, value, z, low, high]) => ({ ...evidence[place], value, z, low, high }));
-    const words = columns.verdict_words[columns.verdict[latent]];
+    const words = report.data.page.verdicts[verdictOf(latent)]?.meaning;
     const summary = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
       isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
       isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.view ? ` Its firings are most similar in the view: ${feature.view}.` : null);

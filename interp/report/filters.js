@@ -42,7 +42,7 @@ report.filters = (() => {
   function chips() {
     const counted = new Map(columns.verdicts.map((verdict) => [verdict, 0]));
     for (let i = 0; i < latents; i++) counted.set(verdictOf(i), counted.get(verdictOf(i)) + 1);
-    const known = ["monosemantic", "polysemantic", "lexical", "single-token", "single_token", "dense", "too_rare", "faint", "dead"];
+    const known = Object.keys(report.data.page.verdicts);
     const names = [...counted.keys()].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
     const chip = (data, onclick, ...text) => h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, ...text);
     return [...names.map((verdict) => chip({ "data-verdict": verdict }, () => set({ verdict: state.verdict === verdict ? null : verdict }), verdictElement(verdict), h("span.number", null, format.count(counted.get(verdict))))),

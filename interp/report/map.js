@@ -45,7 +45,7 @@ report.views.map = (() => {
 
   function coloured() {
     const { style } = report.paint;
-    if (way === "verdict") return grouped(verdictOf, (name) => style(`--${isSingleToken(name) ? "single-token" : name}`) || style("--unranked"), format.verdict);
+    if (way === "verdict") return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
     if (way !== "label") return graded();
     const counts = new Map(), inside = new Map(points.latents.map((latent, p) => [latent, points.labels[points.inside[p]] ?? null]));
     const labelOf = (latent) => inside.get(latent);

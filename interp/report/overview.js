@@ -25,7 +25,7 @@ report.views.overview = (() => {
     const dead = counted("dead"), faint = counted("faint");
     const all = [`${format.count(latents)} latents on ${format.count(tokens)} tokens: `];
     if (!ranked) return [...all, `${format.count(latents - dead)} fire. They were not ranked.`];
-    const one = counted("monosemantic"), several = counted("polysemantic"), single = columns.verdict.filter((_, i) => isSingleToken(verdictOf(i))).length;
+    const one = counted("monosemantic"), several = counted("polysemantic"), single = columns.verdict.filter((_, i) => format.verdict(verdictOf(i)) === "single-token").length;
     const judged = Math.max(latents - dead - faint, 1);
     const surely = columns.verdict.filter((_, i) => verdictOf(i) === "monosemantic" && !isUnsure(i)).length;
     const idle = dead + faint ? `; ${format.count(dead + faint)} are dead or faint` : "";

@@ -114,11 +114,8 @@ const format = {
     return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   },
   words: (name) => name.replaceAll("_", " "),
-  verdict: (name) => (isSingleToken(name) ? "single-token" : name.replaceAll("_", " ")),
+  verdict: (name) => report.data.page.verdicts[name]?.word ?? name.replaceAll("_", " "),
 };
-
-/* "lexical" is what tables called it once. */
-const isSingleToken = (verdict) => ["single-token", "single_token", "lexical"].includes(verdict);
 
 /* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is, so
  * that what is copied is the text itself. Other control characters are shown by their pictures. */
@@ -151,7 +148,7 @@ const spelled = (text) => Array.from(text, (c) => ({ " ": "space", "\n": "line e
 /* The head of a table: a column without a name has an empty cell. */
 const headElement = (names) => h("thead", null, h("tr", null, names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td", null)))));
 
-const hueOfVerdict = (verdict) => `var(--${isSingleToken(verdict) ? "single-token" : verdict}, var(--unranked))`;
+const hueOfVerdict = (verdict) => `var(--${verdict}, var(--unranked))`;
 
 const verdictElement = (verdict) =>
   h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));

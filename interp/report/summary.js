@@ -22,7 +22,7 @@ report.paint = (() => {
 
   /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. */
   function traces(plain) {
-    const light = { "#0072b2": "--monosemantic", "#d55e00": "--polysemantic", "#009e73": "--single-token", "#e69f00": "--too_rare", "#cc79a7": "--dense", "#b9a88a": "--faint", "#8a8f98": "--dead", "#23272e": "--ink" };
+    const light = { ...Object.fromEntries(Object.entries(report.data.page.verdicts).map(([name, { colour }]) => [colour, `--${name}`])), "#23272e": "--ink" };
     return JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, (whole, hue) => (hue in light ? `"${style(light[hue])}"` : whole)));
   }
 

@@ -89,8 +89,6 @@ def plain(value: Any) -> Any:
 
 def short(value: Any) -> str:
     """Its repr, the middle left out where it is long."""
-    if isinstance(value, int) and abs(value) >= 1 << 200:
-        return f"an integer of {value.bit_length()} bits"
     return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
 

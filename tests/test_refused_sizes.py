@@ -11,7 +11,6 @@ import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
 from interp.cli.paths import read_table
-from interp.pipeline.config import RunConfig
 from interp.pipeline.validation import read_fields
 from models.corpus import CorpusConfig, load_documents
 from models.layers import TransformerConfig
@@ -228,12 +227,6 @@ def test_devices_are_no_text(tmp_path):
 def test_sizes_of_texts_samples_and_seeds_have_an_end(kind, given, said):
     with pytest.raises(ValueError, match=said):
         kind(**given)
-
-
-def test_a_configuration_has_no_hundred_thousand_bytes(tmp_path):
-    (tmp_path / "long.toml").write_text(f"[{'.'.join('a' * 100_000)}]")
-    with pytest.raises(ValueError, match="long.toml has 200,001 bytes, a configuration has at most 100,000"):
-        RunConfig.from_toml(tmp_path / "long.toml")
 
 
 def test_a_damaged_result_of_a_training_is_named(store, tmp_path):

@@ -117,7 +117,7 @@ def test_commands_take_a_model_from_elsewhere(folder, tmp_path, capsys):
     tokens = ["--tokens", out / "text/tokens"]
     scan = [out / "store", "--model", model, *tokens]
     null = ["nulls", out / "scan", out / "store", "--sae", out / "sae", "--model", model, "--hook", HOOK]
-    small = ["--tokens", 2_000, "--sae-tokens", 2_000, "--latents", 6]
+    small = ["--max-tokens", 2_000, "--sae-tokens", 2_000, "--latents", 6]
     for words in (
         text,
         [*harvest, "--out", out / "store"],

@@ -3,12 +3,12 @@
 import io
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager
-from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Server:
         self.answer, self.requests, self.keys, self.lock = answer, [], set(), threading.Lock()
         self.failures: list[tuple[int, dict, bytes]] = []
         """Status, headers and body of the replies that come first."""
-        self.url = ""
+        self.url = "http://127.0.0.1:9/v1"
 
     def reply(self, body: dict, key: str) -> tuple[int, dict, bytes]:
         with self.lock:
@@ -138,9 +138,8 @@ def words_of(server: Server, features: FeatureStore, out: Path, *more: object) -
 
 
 def endpoint(server: Server, cache: Path, **fields: object) -> Endpoint:
-    return Endpoint(
-        EndpointConfig(**{"model": "planted", "base_url": server.url, "concurrency": 1, **fields}), KEY, cache
-    )
+    config = EndpointConfig(**{"model": "planted", "base_url": server.url, "concurrency": 1, **fields})
+    return Endpoint(config, KEY, cache / "answers.sqlite")
 
 
 def asked(text: str) -> list[dict[str, str]]:
@@ -176,7 +175,7 @@ def test_a_judge_that_knows_the_truth_scores_one_and_a_repeat_costs_nothing(
 
 def test_the_model_may_explain_from_one_half_and_is_judged_on_the_other(features, tmp_path, environment, capsys):
     with serving(Server()) as server:
-        assert main(words_of(server, features, tmp_path, "--generate", "--sample", 3, "--tasks", "detection")) == 0
+        assert main(words_of(server, features, tmp_path, "--generate", "--sample", 3, "--task", "detection")) == 0
     table = pd.read_parquet(tmp_path / "judgements.parquet")
     assert [WORDS[row.latent] for row in table.itertuples()] == list(table.explanation)
     assert (table.balanced_accuracy == 1).all() and len(table) == 3
@@ -206,7 +205,7 @@ def test_answers_that_cannot_be_read_are_counted_and_never_guessed(features, ran
         return oracle(system, data) if data["explanation"] == "ox" else "I think they are [1, 0, 0, 0, 1]."
 
     with serving(Server(talkative)) as server:
-        assert main(words_of(server, features, tmp_path, "--explanations", ranking, "--tasks", "detection")) == 0
+        assert main(words_of(server, features, tmp_path, "--explanations", ranking, "--task", "detection")) == 0
     table = pd.read_parquet(tmp_path / "judgements.parquet").set_index("latent")
     assert table.n_unreadable[0] == 0 and table.balanced_accuracy[0] == 1
     assert (table.n_unreadable[1:] == 20).all() and table.balanced_accuracy[1:].isna().all()
@@ -294,10 +293,10 @@ def test_a_server_that_keeps_failing_ends_the_run_and_what_was_answered_stays(tm
         ask = endpoint(server, tmp_path, tries=3)
         bodies = [ask.config.body(asked(text)) for text in "abc"]
         assert ask.ask(bodies[:1])[0].text == "a"
-        server.failures = [(500, SOON, f"no more for {KEY}\x1b[2J".encode())] * 4
+        server.failures = [(500, SOON, f"no more for {KEY}\x1b[2J".encode())] * 3
         with pytest.raises(ValueError, match=r"gave no answer \(status 500: no more for ….*run this again") as error:
             ask.ask(bodies)
-        assert KEY not in str(error.value) and "\x1b" not in str(error.value) and len(server.requests) == 1 + 4
+        assert KEY not in str(error.value) and "\x1b" not in str(error.value) and len(server.requests) == 1 + 3
         for wrong in (b"<", b"[1]", b'{"choices": []}', b'{"choices": [{"message": {"content": 3}}]}'):
             server.failures = [(200, {"Content-Type": "application/json"}, wrong)]
             with pytest.raises(ValueError, match="the reply is no chat completion.*run this again"):
@@ -370,7 +369,9 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(features, ranking, tmp_pat
             child.kill()
             child.wait()
             held.set()
-        assert len(list(tmp_path.rglob("*.json"))) == 3 and not (tmp_path / "judgements.parquet").exists()
+        with sqlite3.connect(tmp_path / "answers.sqlite") as answers:
+            assert answers.execute("select count(*) from answers").fetchone() == (3,)
+        assert not (tmp_path / "judgements.parquet").exists()
         assert main(words) == 0
     n = json.loads((tmp_path / "summary.json").read_text())["requests"]
     assert n["from_disk"] == 3 and len(server.requests) == 4 + n["asked"]
@@ -393,22 +394,22 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "say --yes" in refused(capsys, *no_yes)
         no_model = [word for word in words if word not in ("--model", "planted")]
         assert "OPENAI_MODEL" in refused(capsys, *no_model)
-        assert "latent 99 does not exist" in refused(capsys, *words, "--latents", 99)
-        assert "no latent has both" in refused(capsys, *words, "--latents", 6)
+        assert "latent 99 does not exist" in refused(capsys, *words, "--latent", 99)
+        assert "no latent has both" in refused(capsys, *words, "--latent", 6)
         assert "--set 'model=x'" in refused(capsys, *words, "--set", "model=x")
         assert "https://host/v1" in refused(capsys, *words, "--base-url", "localhost:80")
         assert "nothing to judge" in refused(capsys, *words_of(server, features, tmp_path / "out"))
         pd.DataFrame({"latent": [0]}).to_csv(tmp_path / "wrong.csv")
         assert "no column explanation" in refused(capsys, *words, "--explanations", tmp_path / "wrong.csv")
         assert "seed=-1 must not be negative" in refused(capsys, *words, "--seed=-1")
-        assert "timeout=inf must be above 0" in refused(capsys, *words, "--timeout", "inf")
-        assert "'http://localhost:x/v1' must be" in refused(capsys, *words, "--base-url", "http://localhost:x/v1")
-        assert "--price-in -5.0 must be the price" in refused(capsys, *words, "--price-in=-5")
-        assert "--price-out nan must be the price" in refused(capsys, *words, "--price-out", "nan")
+        assert "timeout=inf must be a number above 0" in refused(capsys, *words, "--timeout", "inf")
+        assert "Invalid value '-5' for '--price-in': Input should be greater than" in refused(
+            capsys, *words, "--price-in=-5"
+        )
         assert "[1 is no TOML value" in refused(capsys, *words, "--set", "temperature=[1")
         (tmp_path / "file").touch()
         assert "file is a file: name a folder" in refused(capsys, *words, "--out", tmp_path / "file")
-        assert "--cache" in refused(capsys, *words, "--cache", tmp_path / "file/answers")
+        assert "--cache" in refused(capsys, *words, "--cache", tmp_path / "file/answers.sqlite")
         monkeypatch.delenv("OPENAI_API_KEY")
         assert "OPENAI_API_KEY holds no key" in refused(capsys, *words)
         assert not server.requests and not (tmp_path / "out").exists()
@@ -444,11 +445,11 @@ def test_a_run_folder_is_judged_by_its_own_ranking(features, ranking, tmp_path, 
     (run / "run.toml").touch()
     with serving(Server()) as server:
         words = [str(run) if word == str(features.path) else word for word in words_of(server, features, tmp_path)]
-        assert "has no ranking yet" in refused(capsys, *words)
-        pd.read_csv(ranking, keep_default_na=False).to_parquet(run / "ranking/ranking.parquet")
         assert "has no features yet" in refused(capsys, *words)
         (run / "features").symlink_to(features.path)
-        assert main([*words, "--latents", "1", "--tasks", "detection"]) == 0
+        assert "has no ranking yet" in refused(capsys, *words)
+        pd.read_csv(ranking, keep_default_na=False).to_parquet(run / "ranking/ranking.parquet")
+        assert main([*words, "--latent", "1", "--task", "detection"]) == 0
     table = pd.read_parquet(tmp_path / "judgements.parquet")
     assert list(table.explanation) == [WORDS[1]] and (table.balanced_accuracy == 1).all()
 
@@ -472,25 +473,26 @@ def test_the_estimate_counts_what_is_asked_and_prices_it(features, ranking, tmp_
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("fields", "message"),
     [
-        ({"timeout": float("inf")}, "timeout=inf must be above 0 and at most 86400 seconds"),
-        ({"timeout": float("nan")}, "timeout=nan must be above 0"),
-        ({"timeout": 1e20}, "timeout=1e\\+20 must be above 0"),
-        ({"timeout": 0}, "timeout=0 must be above 0"),
-        ({"base_url": "http://localhost:abc/v1"}, "'http://localhost:abc/v1' must be like https://host/v1.*'abc'"),
-        ({"base_url": "http://localhost:99999/v1"}, "localhost:99999/v1' must be like https://host/v1.*65535"),
-        ({"base_url": "http://[::1/v1"}, r"'http://\[::1/v1' must be like https://host/v1"),
-        ({"base_url": "http://local host/v1"}, "'http://local host/v1' must be like https://host/v1"),
-        ({"base_url": "http://localhost/v1#x"}, "'http://localhost/v1#x' must be like https://host/v1"),
-        ({"base_url": "http://a:b@localhost/v1"}, "must be like https://host/v1.*without a user"),
-        ({"fields": {"temperature": float("nan")}}, "the field temperature=nan has no JSON to be sent as"),
-        ({"fields": {"user": date(2020, 1, 2)}}, "the field user=2020-01-02 has no JSON to be sent as"),
+        ({"timeout": float("inf")}, "timeout=inf must be a number above 0"),
+        ({"timeout": float("nan")}, "timeout=nan must be a number above 0"),
+        ({"tries": 0}, "tries=0 must be a number above 0"),
+        ({"model": ""}, "no model is named"),
+        ({"base_url": "localhost:8000/v1"}, "'localhost:8000/v1' must be like https://host/v1"),
+        ({"base_url": "https://"}, "'https://' must be like https://host/v1"),
     ],
 )
-def test_mistakes_in_an_endpoint_are_named(given, message):
+def test_mistakes_in_an_endpoint_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
-        EndpointConfig(**{"model": "planted", **given})
+        EndpointConfig(**{"model": "planted", **fields})
+
+
+def test_a_file_that_holds_no_answers_is_named(tmp_path):
+    (tmp_path / "answers.sqlite").write_text("no database, but a text that is long enough to be taken for one" * 20)
+    ask = endpoint(Server(), tmp_path, base_url="http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"answers.sqlite is no file of answers .*name another with --cache"):
+        ask.known(ask.config.body(asked("x")))
 
 
 def test_other_addresses_are_taken():

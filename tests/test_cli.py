@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +20,7 @@ import tomli_w
 from interp import ranking_evidence
 from interp.activations import ActivationStore
 from interp.cli import COMMANDS, main
-from interp.cli.console import Bar, command_name
+from interp.cli.console import Bar
 from interp.cli.sae_commands import field_lines
 from interp.monosemanticity.verdicts import UNTESTED
 from interp.pipeline.stages import STAGES
@@ -130,24 +132,22 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     assert f"twin_correlation {table.twin_correlation.median():.2f} in the median" in capsys.readouterr().out
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run/ranking/ranking.parquet"), table)
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
-    assert "none holds no finished scan" in line
+    assert "none is not there (a feature store: `interp scan` makes one)" in line
     line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
     assert "is a scan of other tokens than" in line
 
 
 def test_an_option_that_a_command_lacks_is_told_beside_those_that_it_has(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main(["train-sae", "store", "--d-see", "64", "--out", "out"])
-    line = capsys.readouterr().err.strip()
-    assert "unrecognized arguments: --d-see" in line and "did you mean --d-sae" in line
+    line = refused(capsys, "train-sae", "store", "--d-see", 64, "--out", "out")
+    assert "No such option: --d-see. Did you mean --d-sae" in line
     assert line.endswith("(see interp train-sae --help)")
 
 
 def test_help_says_each_default_once(capsys):
     for command in COMMANDS:
-        with pytest.raises(SystemExit):
-            main([command_name(command), "--help"])
-        assert not re.search(r"(\(default [^)]*\)) \1", capsys.readouterr().out)
+        assert main([command, "--help"]) == 0
+        for option in re.split(r"\n  --", capsys.readouterr().out.split("\nOptions:")[1]):
+            assert len(re.findall(r"[(\[]default", option)) <= 1, option
 
 
 def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
@@ -168,13 +168,13 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
         monkeypatch.setattr(f"interp.{name}", never)
     file, store = tmp_path / "file", folder / "features"
     file.touch()
-    under = f"cannot be made: {file} is a file, not a folder; name another place"
+    under = f"cannot be made: {file} is a file, not a folder; name another path"
     assert f"--out {file}/x.csv {under}" in refused(capsys, "rank", store, "--out", file / "x.csv")
     assert f"--out {file}/page {under}" in refused(capsys, "report", store, "--out", file / "page")
     assert f"{file} is a file: name a folder" in refused(capsys, "report", store, "--out", file)
     (tmp_path / "x.csv").mkdir()
     assert "x.csv is a folder: name a file" in refused(capsys, "rank", store, "--out", tmp_path / "x.csv")
-    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
     line = refused(capsys, "rank", store, "--out", tmp_path / "new/y.csv")
     assert f"nothing may be written in {tmp_path}" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
@@ -192,11 +192,9 @@ def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
     assert not (tmp_path / "page").exists()
 
 
-@pytest.mark.parametrize(("words", "named"), [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "model")])
-def test_an_empty_argument_is_named(words, named, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert ended.value.code == 2 and f"argument {named}: '' is empty" in capsys.readouterr().err
+@pytest.mark.parametrize(("words", "before"), [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "harvest")])
+def test_an_empty_argument_is_named(words, before, capsys):
+    assert f"an empty argument comes after {before}: give a value" in refused(capsys, *words)
 
 
 def test_corpus_mistakes(tmp_path, capsys):
@@ -266,13 +264,12 @@ def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, ca
     words = ("--architecture", "group_lasso", "--d-sae", 24, "--tokens", 1000, "--group", 3, "--penalty", 0.2)
     config = trained(folder / "store", tmp_path / "sae", *words)
     assert (config["architecture"], config["group"], config["penalty"]) == ("group_lasso", 3, 0.2)
-    with pytest.raises(SystemExit, match="0"):
-        main(["train-sae", "--help"])
+    assert main(["train-sae", "--help"]) == 0
     assert "group_lasso" in capsys.readouterr().out
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
-    command = [sys.executable, "-m", "interp", "train-sae", "--architecture", "topk", "--fields"]
+    command = [sys.executable, "-m", "interp", "train-sae", "--fields", "topk"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
@@ -335,15 +332,17 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
 
 def test_wrong_usage_is_one_line(capsys):
     for words in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
-        with pytest.raises(SystemExit, match="2"):
-            main(words)
-        lines = capsys.readouterr().err.splitlines()
-        assert len(lines) == 1 and lines[0].startswith("interp: ") and "--help" in lines[0]
+        assert "--help" in refused(capsys, *words)
+    assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
+    line = refused(capsys, "rank", "x", "--nulls", "many")
+    assert "Invalid value 'many' for '--nulls': Input should be a valid integer" in line
+    assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
+        capsys, "publish", "x", "--to", "hubb", "--out", "y"
+    )
 
 
 def test_train_sae_lists_the_fields_of_an_architecture(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["train-sae", "--architecture", "jumprelu", "--fields"])
+    assert main(["train-sae", "--fields", "jumprelu"]) == 0
     assert "coefficient_warmup" in capsys.readouterr().out
     own = {name: kind for name, kind in ARCHITECTURES.items() if kind.__module__.startswith("interp.")}
     assert len(own) == 7  # beside those that a script has brought in
@@ -353,10 +352,10 @@ def test_train_sae_lists_the_fields_of_an_architecture(capsys):
         assert len(fields) == len(dataclasses.fields(kind))
         for i in fields:
             assert lines[i + 1 : i + 2] and lines[i + 1].startswith("    "), f"{name}: {lines[i]} says nothing"
-    with pytest.raises(SystemExit, match="2"):
-        main(["train-sae", "--architecture", "jump", "--fields"])
-    with pytest.raises(SystemExit, match="0"):
-        main(["train-sae", "--help"])
+    assert "architecture 'jump' does not exist; did you mean jumprelu" in refused(
+        capsys, "train-sae", "--fields", "jump"
+    )
+    assert main(["train-sae", "--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in ARCHITECTURES)
 
@@ -390,19 +389,28 @@ def test_a_mistake_is_told_by_the_first_process_only(folder, tmp_path, capsys, m
     monkeypatch.setenv("RANK", "1")
     assert main(words) == 2 and capsys.readouterr() == ("", "")
     Bar("sae")(1, 2, "")
-    with pytest.raises(SystemExit, match="2"):
-        main(["train-sae"])
-    assert capsys.readouterr() == ("", "")
+    assert main(["train-sae"]) == 2 and capsys.readouterr() == ("", "")
 
 
-def test_progress_fits_a_terminal_and_tells_what_is_left(monkeypatch, capsys):
-    times = iter([0.0, 0.0, 20.0, 31.0])
+def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys):
+    times = iter([0.0, 0.0, 0.0, 20.0, 31.0])
     monkeypatch.setattr("interp.cli.console.time.monotonic", lambda: next(times))
     bar = Bar("sae")
     for done in (100, 300, 400):
         bar(done, 1000, "loss 0.123")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["sae: 300 of 1,000 01:10 left loss 0.123", "sae: 400 of 1,000 01:02 left loss 0.123"]
+    assert lines == ["sae: 300 of 1,000, 01:10 left, loss 0.123", "sae: 400 of 1,000, 01:02 left, loss 0.123"]
+
+
+def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Bar("sae") as bar:
+        for step in range(1, 4):
+            bar(step * 1000, 3000, "loss 0.123")
+            time.sleep(0.11)
+        bar(0, 7, "reading")
+    drawn = capsys.readouterr().err
+    assert "sae: 2,000 of 3,000" in drawn and "█" in drawn and "loss 0.123" in drawn and "\n" not in drawn
 
 
 def test_truncated_and_altered_shards_are_named(folder, tmp_path, capsys):
@@ -445,8 +453,16 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
 
 
 def test_other_mistakes(folder, tmp_path, capsys):
-    assert "not a stage" in refused(capsys, "run", folder / "tiny.toml", "--until", "lunch", "--out", tmp_path / "r")
-    assert "No such file" in refused(capsys, "run", tmp_path / "missing.toml")
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
+    line = refused(capsys, "run", tmp_path / "tiny.toml", "--until", "reprot", "--out", tmp_path / "r")
+    assert "--until: stage 'reprot' does not exist; did you mean report" in line
+    line = refused(capsys, "run", tmp_path / "tyni.toml")
+    assert line == f"interp: {tmp_path}/tyni.toml is not there; did you mean {tmp_path}/tiny.toml?"
+    near = f"interp: {folder}/rnu is not there; did you mean {folder}/run? (a run folder: `interp demo`"
+    for command in ("rank", "report", "explore"):
+        assert refused(capsys, command, folder / "rnu").startswith(near)
+    line = refused(capsys, "export", folder / "saee", "--out", tmp_path / "e")
+    assert f"{folder}/saee is not there; did you mean {folder}/sae?" in line
     assert ".parquet or .csv" in refused(capsys, "rank", folder / "features", "--out", tmp_path / "ranking.xlsx")
     assert refused(capsys, "rank", tmp_path, "--out", tmp_path / "ranking.csv")
     assert refused(capsys, "report", tmp_path, "--out", tmp_path / "page")
@@ -455,9 +471,9 @@ def test_other_mistakes(folder, tmp_path, capsys):
     assert "has no features yet" in refused(capsys, "rank", folder / "run")
     assert "has no features yet" in refused(capsys, "rank", folder / "run", "--out", tmp_path / "ranking.csv")
     before = (folder / "run/run.toml").read_text()
-    for words in ((folder / "run",), (folder / "features", "--out", tmp_path / "ranking.csv")):
-        assert "seed=-1 must" in refused(capsys, "rank", *words, "--seed=-1")
-        assert "nulls=0 must be" in refused(capsys, "rank", *words, "--nulls", 0)
+    words = ("rank", folder / "features", "--out", tmp_path / "ranking.csv")
+    assert "seed=-1 must" in refused(capsys, *words, "--seed=-1")
+    assert "nulls=0 must be" in refused(capsys, *words, "--nulls", 0)
     assert refused(capsys, "rank", folder / "run", "--seed", 7)
     assert (folder / "run/run.toml").read_text() == before and not (tmp_path / "ranking.csv").exists()
     assert refused(capsys, "harvest", tmp_path, tmp_path, "--hook", "x", "--out", tmp_path / "s")
@@ -465,7 +481,7 @@ def test_other_mistakes(folder, tmp_path, capsys):
 
 def test_warm_up_runs_every_stage_and_leaves_no_file(tmp_path, monkeypatch):
     ran = []
-    monkeypatch.setattr("interp.cli.run_commands.run_stages", lambda *given, **also: ran.append((given, also)))
+    monkeypatch.setattr("interp.pipeline.execution.run_stages", lambda *given, **also: ran.append((given, also)))
     monkeypatch.chdir(tmp_path)
     assert main(["warm-up"]) == 0
     ((config, folder), options) = ran[0]
@@ -476,8 +492,32 @@ def test_warm_up_runs_every_stage_and_leaves_no_file(tmp_path, monkeypatch):
 def test_help_teaches(capsys):
     assert main([]) == 0
     overview = capsys.readouterr().out
+    assert main(["--help"]) == 0 and capsys.readouterr().out == overview
+    for command in COMMANDS:
+        assert f"\n  {command} " in overview
     for command in ("demo", "run", "harvest", "train-sae", "scan", "rank", "report", "export"):
-        assert command in overview
-        with pytest.raises(SystemExit, match="0"):
-            main([command, "--help"])
+        assert main([command, "--help"]) == 0
         assert "--out" in capsys.readouterr().out
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"\n *{name} +{re.escape(stage.help)}", text) for name, stage in STAGES.items())
+    assert main(["--version"]) == 0 and capsys.readouterr().out == f"interp {version('interp')}\n"
+
+
+def test_help_is_quick():
+    code = "import sys; from interp.cli import main; main(['rank', '--help'])\n"
+    code += "assert not {'torch', 'numpy', 'pandas', 'rich', 'tqdm'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_the_shell_completes_commands_options_and_names():
+    def completed(*words: str) -> list[str]:
+        asked = {"_INTERP_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        command = [sys.executable, "-m", "interp"]
+        done = subprocess.run(command, env=os.environ | asked, cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert completed("interp", "ra") == ["rank"]
+    assert completed("interp", "rank", "--tw") == ["--twin"]
+    assert completed("interp", "run", "a.toml", "--until", "fea") == ["features"]
+    assert completed("interp", "train-sae", "--target-") == ["--target-l0"]

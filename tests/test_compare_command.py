@@ -59,7 +59,7 @@ def test_what_shares_nothing_is_refused(tmp_path, capsys):
     narrow = fake(tmp_path / "narrow", "hook", width=5, tokens=1)
     assert "nothing to compare" in refused(capsys, "compare", a, narrow)
     assert f"{tmp_path} is neither a feature store" in refused(capsys, "compare", a, tmp_path)
-    assert "--seed -1" in refused(capsys, "compare", a, a, "--seed", -1)
+    assert "Invalid value '-1' for '--seed'" in refused(capsys, "compare", a, a, "--seed", -1)
     (tmp_path / "file").touch()
     assert "is a file: name a folder" in refused(capsys, "compare", a, a, "--out", tmp_path / "file")
     shutil.rmtree(tmp_path / "a/codes")

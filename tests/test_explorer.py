@@ -217,7 +217,7 @@ def test_the_command_refuses_what_it_cannot_serve(run, server, tmp_path, capsys)
         return line
 
     assert "is not a run folder" in refused(tmp_path)
-    assert "--port 70000" in refused(run.path, "--port", 70000)
+    assert "Invalid value '70000' for '--port': Input should be less than" in refused(run.path, "--port", 70000)
     assert "choose another with --port" in refused(run.path, "--port", server.server_port)
     for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
         copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy

@@ -53,7 +53,9 @@ def test_what_was_looked_for_and_what_is_there_are_told(tiny_run, tmp_path):
         find(tmp_path, "activations")
     with pytest.raises(ValueError, match=r"a.txt is not a run folder \(run.toml\): it is a file"):
         find(tmp_path / "a.txt", "run")
-    with pytest.raises(ValueError, match=r"sae is not a feature store \(meta.json\): it is an SAE's folder"):
+    with pytest.raises(
+        ValueError, match=r"sae is neither a feature store \(meta.json\), nor a run folder with one: it is an SAE's"
+    ):
         find(tiny_run.path / "sae", "features")
     shutil.copytree(tiny_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("features"))
     with pytest.raises(ValueError, match="run has no features yet: `interp run` or `interp demo` makes them"):

@@ -2,15 +2,10 @@
 
 import json
 
-import numpy as np
-import pandas as pd
-import pyarrow
-import pyarrow.parquet
 import pytest
 import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
-from interp.cli.paths import read_table
 from interp.pipeline.validation import read_fields
 from models.corpus import CorpusConfig, load_documents
 from models.layers import TransformerConfig
@@ -113,18 +108,6 @@ def test_counts_of_what_is_kept_and_of_nulls_have_an_end():
 def test_a_dictionary_larger_than_the_memory_is_refused(store):
     with pytest.raises(ValueError, match="d_sae=10000000000 on 16 numbers a row, batch_size=64, needs .* GB of memory"):
         train_sae(store, "activations", TopKConfig(d_sae=10**10, k=2, tokens=64, batch_size=64, device="cpu"))
-
-
-def test_a_table_that_unpacks_to_a_great_deal_is_refused(tmp_path):
-    many = pyarrow.table({"latent": pyarrow.array(np.zeros((1 << 24) + 1, np.int8))})
-    long = pyarrow.table({"latent": list(range(600)), "text": ["x" * 1_000_000] * 600})
-    for name, table, said in (("many", many, "16,777,217 rows are more than"), ("long", long, "take more than")):
-        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet")
-        assert (tmp_path / f"{name}.parquet").stat().st_size < 1_000_000
-        with pytest.raises(ValueError, match=f"--ranking .*{name}.parquet is no table that can be read .*{said}"):
-            read_table("--ranking", tmp_path / f"{name}.parquet", [])
-    pd.DataFrame({"latent": [1, 0], "senses": [[{"a": 1}], []]}).to_parquet(tmp_path / "good.parquet")
-    assert read_table("--ranking", tmp_path / "good.parquet", ["senses"]).latent.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("name, value", [("d_vocab", 10**12), ("n_layers", 10**9), ("d_mlp", 10**9)])

@@ -1,53 +1,61 @@
-"""The command line: `interp COMMAND`, also `python -m interp COMMAND`.
+"""The command line: `interp COMMAND`, also `python -m interp COMMAND`, with typer.
 
-`demo` and `run` build a run folder stage by stage; the other commands do one stage each on files that you name.
-Bad input ends with one line on standard error and exit code 2; Ctrl-C ends with 130 and SIGTERM with 143, one line too,
-and what was half written is removed. Under `torchrun` the first process speaks.
+`demo` and `run` build a run folder stage by stage; the other commands do one stage each on files that you name. A
+command is a function: its parameters are the arguments, its docstring the help; it loads what it needs when it is
+called, so that help is quick. Bad input ends with one line on standard error and exit code 2; Ctrl-C ends with 130 and
+SIGTERM with 143, one line too, and what was half written is removed. Under `torchrun` the first process speaks.
 """
 
-import argparse
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from typer import Option
 
 from interp.cli.comparison_commands import compare_command
-from interp.cli.console import Parser, add_command, command_name, is_expected, is_first, one_line
+from interp.cli.console import is_expected, is_first, one_line, usage_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
 from interp.cli.run_commands import (
-    add_stages,
     demo_command,
     explore_command,
     publish_command,
     run_command,
     warm_up_command,
+    with_stages_and_sources,
 )
-from interp.cli.sae_commands import add_fields, export_command, train_sae_command
-from interp.storage.folders import check_free
+from interp.cli.sae_commands import export_command, train_sae_command, with_fields
 
-COMMANDS: dict[Callable[..., None], Callable | None] = {
-    demo_command: None,
-    run_command: add_stages,
-    tokenize_command: None,
-    harvest_command: None,
-    train_sae_command: add_fields,
-    quality_command: None,
-    scan_command: None,
-    rank_command: None,
-    nulls_command: None,
-    report_command: None,
-    explore_command: None,
-    compare_command: None,
-    judge_command: None,
-    export_command: None,
-    publish_command: None,
-    warm_up_command: None,
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo_command,
+    "run": run_command,
+    "tokenize": tokenize_command,
+    "harvest": harvest_command,
+    "train-sae": train_sae_command,
+    "quality": quality_command,
+    "scan": scan_command,
+    "rank": rank_command,
+    "nulls": nulls_command,
+    "report": report_command,
+    "explore": explore_command,
+    "compare": compare_command,
+    "judge": judge_command,
+    "export": export_command,
+    "publish": publish_command,
+    "warm-up": warm_up_command,
 }
-"""Each with what else adds to its help and arguments."""
+_WITH_OPTIONS = {"train-sae": with_fields}
+_WITH_HELP = {"run": with_stages_and_sources}
+"""What the library adds to the options of a command that is called, or to the help that is asked for: loading it takes
+time."""
+_COMPLETION = "_INTERP_COMPLETE"
+"""Set by the shell that asks what may come next."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -55,20 +63,16 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code. arguments: its words (default: those of the process)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _terminating():
-            _check_out_is_free(words)
-            parser = _parser(words)
-            options = parser.parse_args(words)
-            if options.command is None:
-                parser.print_help()
-                return 0
-            if options.no_verify:
-                os.environ["INTERP_VERIFY"] = "0"
-            _quiet_libraries()
-            options.command(options)
+            _run(words)
             sys.stdout.flush()
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        return _refused(usage_line(error))
     except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -81,22 +85,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--traceback" in words or not is_expected(error):
             raise
-        if is_first() or isinstance(error, OSError):
-            print(f"interp: {one_line(error)}", file=sys.stderr)
-        return 2
+        return _refused(one_line(error), everywhere=isinstance(error, OSError))
     return 0
 
 
-def _check_out_is_free(words: Sequence[str]) -> None:
-    """Before the libraries that tell a command's arguments are loaded, which takes seconds."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--out", default="")
-    try:
-        out = parser.parse_known_args(words)[0].out
-    except argparse.ArgumentError:  # the command's own parser says it better
-        return
-    if out and is_first():
-        check_free(out)
+def _run(words: list[str]) -> None:
+    if "" in words:  # as where the shell does not know a variable
+        before = words[words.index("") - 1] if words[0] else "interp"
+        raise ValueError(f"an empty argument comes after {before}: give a value, or leave it out")
+    group: Any = typer.main.get_command(_app(words))
+    if _COMPLETION in os.environ:
+        group.main(words, prog_name="interp", complete_var=_COMPLETION)
+    with group.make_context("interp", words) as context:
+        group.invoke(context)
+
+
+def _app(words: Sequence[str]) -> typer.Typer:
+    app = typer.Typer(
+        rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+    )
+    app.callback(invoke_without_command=True)(_options)
+    if _COMPLETION in os.environ:
+        words = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
+    called = next((word for word in words if not word.startswith("-")), "")
+    more = _WITH_OPTIONS | (_WITH_HELP if {"-h", "--help"} & set(words) else {})
+    for name, command in COMMANDS.items():
+        app.command(name)(more[name](command) if name == called and name in more else command)
+    return app
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"interp {version('interp')}")
+        raise typer.Exit
+
+
+def _options(
+    context: typer.Context,
+    traceback: Annotated[bool, Option("--traceback", help="show where an error came from")] = False,
+    no_verify: Annotated[bool, Option("--no-verify", help="take files without comparing their SHA-256 sums")] = False,
+    version: Annotated[bool, Option("--version", help="say which", is_eager=True, callback=_version)] = False,
+) -> None:
+    """Dictionary learning on language models: from raw text to ranked, explained features.
+
+    Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains each; these options
+    come before the command."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+    if no_verify:
+        os.environ["INTERP_VERIFY"] = "0"
+    _quiet_libraries()
+
+
+def _refused(line: str, *, everywhere: bool = False) -> int:
+    """everywhere: said by each process under `torchrun`, as of what only one of them may meet."""
+    if everywhere or is_first():
+        print(f"interp: {line}", file=sys.stderr)
+    return 2
 
 
 @contextmanager
@@ -115,25 +162,6 @@ def _terminating() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _parser(words: Sequence[str]) -> Parser:
-    """Only the command that is called gets its arguments: heavy libraries know some of them."""
-    parser = Parser(
-        prog="interp",
-        description="Dictionary learning on language models: from raw text to ranked, explained features.",
-        epilog="Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains each.",
-    )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    parser.add_argument("--no-verify", action="store_true", help="take files without comparing their SHA-256 sums")
-    parser.set_defaults(command=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    called = next((word for word in words if not word.startswith("-")), None)
-    for command, extend in COMMANDS.items():
-        own = add_command(commands, command, whole=command_name(command) == called)
-        if extend is not None and command_name(command) == called:
-            extend(own)
-    return parser
 
 
 def _quiet_libraries() -> None:

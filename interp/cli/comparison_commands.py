@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from typer import Argument, Option
+
 from interp.cli.console import Bar
 from interp.cli.paths import check_writable, write_table
 
@@ -17,36 +19,34 @@ FOLDER = "a run folder, a feature store or an SAE's folder"
 
 
 def compare_command(
-    first: Annotated[Path, FOLDER],
-    second: Annotated[Path, FOLDER],
+    first: Annotated[Path, Argument(help=FOLDER)],
+    second: Annotated[Path, Argument(help=FOLDER)],
     *,
-    out: Annotated[Path | None, "a folder for the tables and figures"] = None,
-    seed: Annotated[int, "of intervals and nulls"] = 0,
+    out: Annotated[Path | None, Option(help="a folder for the tables and figures")] = None,
+    seed: Annotated[int, Option(help="of intervals and nulls", min=0)] = 0,
 ) -> None:
     """two dictionaries → what they have in common
 
     Compare by seeds (decoders matched one to one), by widths (and what splits) or by models (activations on one text),
     each beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store."""
-    from interp.compare import open_pair
-
-    if seed < 0:
-        raise ValueError(f"--seed {seed} must be at least 0")
     if out is not None:
         check_writable("--out", out)
+    from interp.compare import open_pair
+
     pair = open_pair(first, second)
     print(pair)
-    found: dict[str, tuple[pd.DataFrame, go.Figure]] = {}
+    results: dict[str, tuple[pd.DataFrame, go.Figure]] = {}
     if pair.by != "models":
-        found["stability"] = _stability(pair, seed)
+        results["stability"] = _stability(pair, seed)
     if pair.by == "widths" and pair.share_text:
-        found["splitting"] = _splitting(pair, seed)
+        results["splitting"] = _splitting(pair, seed)
     if pair.share_text:
-        found["universality"] = _universality(pair, seed)
+        results["universality"] = _universality(pair, seed)
     if out is not None:
-        for name, (table, figure) in found.items():
+        for name, (table, figure) in results.items():
             write_table(table, out / f"{name}.parquet")
             figure.write_html(out / f"{name}.html", include_plotlyjs="directory")
-        print(f"{', '.join(found)} in {out}")
+        print(f"{', '.join(results)} in {out}")
 
 
 def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
@@ -54,12 +54,14 @@ def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     from interp.compare import stability
 
     sides = [pair.first, pair.second]
-    found = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
-    print(f"directions    PW-MCC {found.mcc}, of random ones {found.chance:.3f}")
-    print(f"              share of |cosine| ≥ {found.threshold} {found.share}, of random ones {found.chance_share:.3f}")
-    named = {name: side.alive[found.table[name]] for name, side in zip(("latent", "other"), sides, strict=True)}
-    table = found.table.assign(**named)
-    return table, figures.matched_cosines(table, threshold=found.threshold)
+    matched = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
+    print(f"directions    PW-MCC {matched.mcc}, of random ones {matched.chance:.3f}")
+    print(
+        f"              share of |cosine| ≥ {matched.threshold} {matched.share}, of random {matched.chance_share:.3f}"
+    )
+    named = {name: side.alive[matched.table[name]] for name, side in zip(("latent", "other"), sides, strict=True)}
+    table = matched.table.assign(**named)
+    return table, figures.matched_cosines(table, threshold=matched.threshold)
 
 
 def _splitting(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
@@ -69,14 +71,14 @@ def _splitting(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     narrow, wide = sorted((pair.first, pair.second), key=lambda side: side.d_sae)
     assert narrow.features is not None and wide.features is not None  # they share their text
     with Bar("splitting") as bar:
-        found = splitting(narrow.features, wide.features, seed=seed, progress=bar)
-    fates = found.children["children"]
+        split = splitting(narrow.features, wide.features, seed=seed, progress=bar)
+    fates = split.children["children"]
     gone = int((fates == 0).sum())
-    print(f"splitting     {found.n_split:,} of {len(fates):,} narrow latents split, {gone:,} have no part")
-    shares = f"{found.share_with_parent:.0%}, on shifted text {found.null:.0%}"
+    print(f"splitting     {split.n_split:,} of {len(fates):,} narrow latents split, {gone:,} have no part")
+    shares = f"{split.share_with_parent:.0%}, on shifted text {split.null:.0%}"
     print(f"              share of wide latents that are a part of a narrow one {shares}")
     names = [_names(features) for features in (narrow.features, wide.features)]
-    return found.edges, figures.splitting([found.edges], names=names)
+    return split.edges, figures.splitting([split.edges], names=names)
 
 
 def _names(features: "FeatureStore") -> dict[int, str]:
@@ -95,8 +97,8 @@ def _universality(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]
     for (name, ours), (other, theirs) in (tuple(sides.items()), tuple(reversed(sides.items()))):
         assert ours is not None and theirs is not None
         with Bar("activations") as bar:
-            found = universality(ours, theirs, seed=seed, progress=bar)
-        print(f"activations   median r of {name} in {other} {found.median}, on shifted text {found.null}")
-        tables[f"{name} in {other}"] = found.table
+            best = universality(ours, theirs, seed=seed, progress=bar)
+        print(f"activations   median r of {name} in {other} {best.median}, on shifted text {best.null}")
+        tables[f"{name} in {other}"] = best.table
     table = pd.concat([table.assign(direction=name) for name, table in tables.items()], ignore_index=True)
     return table, figures.universality(tables)

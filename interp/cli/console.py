@@ -1,40 +1,23 @@
-"""The command line as a person meets it: commands with their arguments, progress, and errors in one line.
+"""The command line as a person meets it: progress, errors in one line, and values written as in TOML.
 
-Under `torchrun` the first process speaks. A command is a function: its parameters are the arguments, its docstring the
-help.
-
-def scan_command(
-    store: Annotated[Path, "as harvest writes it"],   # positional
-    *,
-    out: Path,                                        # --out, needed
-    hook: Annotated[str | None, "which"] = None,      # --hook; a list is given several times, a tuple at once
-) -> None:
-    \"\"\"the line of `interp --help`
-
-    The description of `interp scan --help`.\"\"\"
+Under `torchrun` the first process speaks.
 """
 
-import argparse
-import difflib
 import errno
-import inspect
 import os
-import shutil
 import sys
 import time
 import tomllib
-import types
-import typing
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 _LIBRARIES = (("safetensors", "SafetensorError"), ("pyarrow", "ArrowException"), ("duckdb", "Error"))
-"""Errors that are no ValueError; where a file is read they are one, and here is what slipped through."""
-_LONGEST = 2000
+"""Errors of libraries about a file that they read or write, which are no ValueError."""
 _FULL = (f"os error {errno.ENOSPC}", "No space left on device")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
+_LONGEST = 2000
+"""Characters of an error: a library may quote the whole of a damaged file."""
+_SECONDS_A_LINE = 10.0
+_LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 def is_first() -> bool:
@@ -43,54 +26,79 @@ def is_first() -> bool:
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether it speaks of the input, the disk or the memory; other errors are ours, and show where they came from."""
+    """Whether an error speaks of the input, the disk or the memory; other errors are ours, and keep their traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
-    kinds = (ValueError, OSError, MemoryError, RecursionError, *(getattr(module, kind) for module, kind in loaded))
+    kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
     return isinstance(error, kinds) or _lacks_memory(error)
 
 
 def one_line(error: BaseException) -> str:
-    said = " ".join(str(error).split()) or type(error).__name__
-    said = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in said)
-    said = said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 2 :]}"
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in said for words in _FULL):
-        place = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-        return f"the disk is full{place}: free some space and run the same command again"
+    """What the error says, on one line, with the remedy where the disk or the memory is full."""
+    if isinstance(error, OSError) and error.errno and error.filename and error.errno != errno.ENOSPC:
+        return f"{printable(str(error.filename))}: {error.strerror}"
+    message = printable(str(error)) or type(error).__name__
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in message for words in _FULL):
+        file = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        return f"the disk is full{file}: free some space and run the same command again"
     if _lacks_memory(error):
-        return f"there is not enough memory ({said}): lower the batch size, the latents or the tokens"
-    if isinstance(error, RecursionError):
-        return f"the input is nested too deeply ({said}): write it flat"
-    return said
+        return f"there is not enough memory ({message}): lower the batch size, the latents or the tokens"
+    return message
+
+
+def printable(text: str) -> str:
+    """The text on one line, its control characters written out: a name from a file must not steer the terminal."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+
+
+def usage_line(error: Any) -> str:
+    """What is wrong with the words of a command (typer's error), the nearest option, and where to read on."""
+    message = printable(error.format_message()).removesuffix(".")
+    if near := getattr(error, "possibilities", None):
+        message = f"{printable(error.message)}. Did you mean {', '.join(near)}?"
+    elif hasattr(error.__cause__, "errors"):  # pydantic says what a value should be, and not what it was
+        value = error.__cause__.errors()[0]["input"]
+        message = message.replace("Invalid value for", f"Invalid value {value!r} for").replace("Value error, ", "")
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path if context else 'interp'} --help)"
 
 
 def _lacks_memory(error: BaseException) -> bool:
-    said = str(error)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in said for w in _NO_MEMORY))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    )
 
 
 class Bar:
-    """Progress of one long step: a bar on a terminal, a line every ten seconds elsewhere."""
+    """Progress of one long step, passed to the library as `progress`: tqdm's bar on a terminal, and elsewhere, as in
+    the log of a job, a plain line every ten seconds."""
 
     def __init__(self, name: str):
-        self.name, self._printed, self._terminal = name, time.monotonic(), sys.stderr.isatty()
-        self._total, self._before, self._began = -1, 0, 0.0
+        self.name = name
+        self._on_terminal = sys.stderr.isatty()
+        self._last_line = time.monotonic()
+        self._total: int | None = None
+        self._done = 0
+        self._step: Any = None
 
     def __call__(self, done: int, total: int, note: str) -> None:
-        now = time.monotonic()
-        if total != self._total or done < self._before:
-            self._total, self._before, self._began = total, done, now
-        if not is_first() or now - self._printed < (0.1 if self._terminal else 10):
+        if not is_first():
             return
-        self._printed, fresh = now, done - self._before
-        left = f" {_clock_time((now - self._began) / fresh * (total - done))} left" if fresh else ""
-        line = f"{self.name}: {done:,} of {total:,}{left} {note}"
-        if self._terminal:
-            line = f"{'█' * round(20 * done / max(total, 1)):░<20s} {line}"[: shutil.get_terminal_size().columns - 1]
-        print(f"\r{line}\x1b[K" if self._terminal else f"{line}\n", end="", file=sys.stderr, flush=True)
+        if total != self._total or done < self._done:
+            self._begin_step(done, total)
+        self._done = done
+        if self._on_terminal:
+            self._step.set_postfix_str(note, refresh=False)
+            self._step.update(done - self._step.n)
+        elif (now := time.monotonic()) - self._last_line >= _SECONDS_A_LINE:
+            self._last_line = now
+            print(self._line(done, total, now, note), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        if self._terminal and is_first():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        """Take the bar off the terminal."""
+        if self._step is not None:
+            self._step.close()
+        self._step, self._total = None, None
 
     def __enter__(self) -> "Bar":
         return self
@@ -98,43 +106,20 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _begin_step(self, done: int, total: int) -> None:
+        self.close()
+        self._total, self._initial, self._began = total, done, time.monotonic()
+        if self._on_terminal:
+            from tqdm import tqdm
 
-def _clock_time(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
+            how: Any = {"desc": self.name, "leave": False, "dynamic_ncols": True, "bar_format": "{bar:20} " + _LINE}
+            self._step = tqdm(total=total, initial=done, file=sys.stderr, **how)
 
+    def _line(self, done: int, total: int, now: float, note: str) -> str:
+        from tqdm import tqdm
 
-class Parser(argparse.ArgumentParser):
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The parser of a command says itself what it does not know, beside the options that it has."""
-        options, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            nearest = difflib.get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), n=3)
-            meant = f"; did you mean {', '.join(nearest)}?" if nearest else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
-        return options, unknown
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"interp: {message} (see {self.prog} --help)\n" if is_first() else None)
-
-
-def command_name(command: Callable) -> str:
-    return command.__name__.removesuffix("_command").replace("_", "-")
-
-
-def add_command(commands: Any, command: Callable, *, whole: bool) -> argparse.ArgumentParser:
-    """whole: with its description and arguments, and `command` in the options, to be called with them."""
-    help, _, description = inspect.cleandoc(command.__doc__ or "").partition("\n\n")
-    parser = commands.add_parser(command_name(command), help=help, formatter_class=argparse.RawTextHelpFormatter)
-    if whole:
-        parser.description = description
-        hints = typing.get_type_hints(command, include_extras=True)
-        parameters = inspect.signature(command).parameters
-        for parameter in parameters.values():
-            _add_argument(parser, parameter, hints[parameter.name])
-        parser.set_defaults(command=lambda options: command(**{name: getattr(options, name) for name in parameters}))
-    return parser
+        how: Any = {"prefix": self.name, "postfix": note, "bar_format": _LINE}
+        return tqdm.format_meter(done, total, now - self._began, initial=self._initial, **how)
 
 
 def toml_value(text: str) -> Any:
@@ -152,7 +137,7 @@ def toml_value(text: str) -> Any:
 
 
 def toml_values(text: str) -> list[Any]:
-    """Several, with commas between: 16,32 or [0.5, 0.5],[0.25, 0.75] or linear,cosine."""
+    """Several values with commas between: 16,32 or [0.5, 0.5],[0.25, 0.75] or linear,cosine."""
     try:
         return _parsed(f"[{text}]")
     except tomllib.TOMLDecodeError:
@@ -168,46 +153,4 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def _parsed(text: str) -> Any:
-    """Raises TOMLDecodeError, and ValueError for what is TOML but no value that can be held."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        raise
-    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
-        raise ValueError(f"{text[:60]}{'…' * (len(text) > 60)} is no value ({error}): write a shorter one") from None
-
-
-def _not_empty(kind: Callable[[str], Any], text: str) -> Any:
-    if not text:
-        raise argparse.ArgumentTypeError("'' is empty: give a value, or leave it out")
-    return kind(text)
-
-
-def _add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:
-    said, default = "", parameter.default
-    if typing.get_origin(hint) is typing.Annotated:
-        hint, said = typing.get_args(hint)
-    if isinstance(default, int | float | str) and not isinstance(default, bool):
-        said += f" (default {default})"
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = typing.get_args(hint)[0]
-    shape = typing.get_origin(hint)
-    element = typing.get_args(hint)[0] if shape in (list, tuple) else hint
-    given: dict[str, Any] = {"help": said.strip().replace("%", "%%")}
-    if hint is bool:
-        given["action"] = "store_true"
-    elif typing.get_origin(element) is typing.Literal:
-        given["choices"] = typing.get_args(element)
-    else:
-        needs_a_name = element is Path or (element is str and parameter.kind is not parameter.KEYWORD_ONLY)
-        given["type"] = partial(_not_empty, element) if needs_a_name else element
-    if shape is list:
-        given["action"] = "append"
-    if parameter.kind is not parameter.KEYWORD_ONLY:
-        parser.add_argument(parameter.name, nargs="+" if shape is tuple else None, **given)
-        return
-    if shape is tuple:
-        given["nargs"] = "*"
-    needed = default is parameter.empty
-    flag = f"--{parameter.name.replace('_', '-')}"
-    parser.add_argument(flag, required=needed, default=None if needed else default, **given)
+    return tomllib.loads(f"value = {text}")["value"]

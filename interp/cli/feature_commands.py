@@ -5,185 +5,208 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from typer import Argument, Option
+
 from interp.cli.console import Bar
 from interp.cli.paths import (
     TABLES,
-    as_written,
     check_writable,
     hook_to_scan,
-    is_run,
     only_hook,
-    open_features,
-    opened_model,
+    open_model,
+    open_sae,
     read_table,
     write_table,
 )
-from interp.pipeline.execution import run_alone
-from interp.pipeline.run_folder import Run
-from interp.pipeline.stages.findings import ranked, verdicts
-from interp.storage.folders import check_free, locked
+from interp.storage.folder_kinds import find, is_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from interp.activations import ActivationStore
+    from interp.pipeline.run_folder import Run
 
 MIN_KEPT = 0.8
-"""Of the tokens of a store that a tokenizer makes again from their text, if it made them."""
+"""The share of a store's tokens that a tokenizer makes again from their text, if it made them."""
 
 
 def scan_command(
-    sae: Annotated[str, "the folder of an SAE (ours, SAELens's or sparsify's), a SAELens release, or `neurons`"],
-    store: Annotated[Path, "an activation store, as harvest writes it"],
+    sae: Annotated[
+        str,
+        Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, a SAELens release, or `neurons`"),
+    ],
+    store: Annotated[Path, Argument(help="an activation store, as harvest writes it, or a run folder")],
     *,
-    out: Annotated[Path, "the folder of the feature store"],
-    sae_id: Annotated[str | None, "which SAE of a release"] = None,
-    hook: Annotated[str | None, "(default: the one that the SAE was trained on, or the store's only one)"] = None,
-    model: Annotated[str | None, "the model that was harvested: folder, name, .gguf file"] = None,
-    tokenizer: Annotated[Path | None, "the tokenizer folder (default: beside the tokens)"] = None,
-    tokens: Annotated[Path | None, "the labelled tokens that were harvested"] = None,
-    max_neurons: Annotated[int, "of `neurons`: so many, the strongest, fire at a token"] = 32,
+    out: Annotated[Path, Option(help="the folder of the feature store")],
+    sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
+    hook: Annotated[
+        str | None, Option(help="(default: the one that the SAE was trained on, or the store's only one)")
+    ] = None,
+    model: Annotated[str | None, Option(help="the model that was harvested: folder, name, .gguf file")] = None,
+    tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: beside the tokens)")] = None,
+    tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
+    max_neurons: Annotated[int, Option(help="of `neurons`: so many, the strongest, fire at a token")] = 32,
 ) -> None:
     """SAE + store → feature store
 
     Statistics, examples and logit effects of every latent, as Parquet tables in OUT.
     --model adds logit effects and readable tokens, --tokens adds the labels that the text carries."""
-    from interp.activations import ActivationStore
+    check_writable("--out", out)
     from interp.evaluation.baselines import NeuronDictionary
     from interp.features.feature_store import scan_features
-    from interp.sae import load_sae
+    from interp.pipeline.opening import open_any
 
-    acts = ActivationStore.open(store)
+    acts = open_any(store, "activations")
     if sae == "neurons":
         d = acts.d(only_hook(acts, hook))
         dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
     else:
-        dictionary = load_sae(sae, sae_id)
-    opened = opened_model(model) if model else None
+        dictionary = open_sae(sae, sae_id)
+    opened = open_model(model) if model else None
     labels, vocab = _text(acts, tokens, tokenizer)
     vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
     if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
         has = f"--model {model} is of {opened.d_vocab} tokens"
         raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
     with Bar("scan") as bar:
-        given: Any = {"model": opened, "vocab": vocab, "labels": labels, "progress": bar}
-        features = scan_features(dictionary, acts, hook_to_scan(acts, hook, dictionary), out, **given)
+        known: Any = {"model": opened, "vocab": vocab, "labels": labels, "progress": bar}
+        features = scan_features(dictionary, acts, hook_to_scan(acts, hook, dictionary), out, **known)
     print(f"{features.d_sae:,} features in {out}")
 
 
 def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None) -> tuple[Any, list[str] | None]:
-    """Labels and vocabulary. ValueError for tokens that the store was not harvested from, or only in part, and for a
-    tokenizer that did not make them."""
+    """Labels and vocabulary. Raises ValueError for tokens that the store was not harvested from, or only in part, and
+    for a tokenizer that did not make them."""
     import torch
 
-    from models import load_tokenizer
+    from interp.pipeline.opening import open_any
     from models.tokenizer import share_encoded_again
-    from models.tokens import LabelledTokens
 
-    labelled = LabelledTokens.load(as_written(tokens)) if tokens else None
-    place = tokenizer or (tokens.parent / "tokenizer" if tokens else None)
-    spelt = load_tokenizer(as_written(place)) if place else None
+    file = find(tokens, "tokens").path if tokens else None
+    labelled = open_any(file, "tokens") if file else None
+    folder = tokenizer or (file.parent / "tokenizer" if file else None)
+    spelt = open_any(folder, "tokenizer") if folder else None
     if labelled is not None and store.tokens is not None:
         labelled = labelled[: len(store.tokens)]
         if not torch.equal(labelled.tokens.int(), store.tokens):
             raise ValueError(f"--tokens {tokens} are not the tokens that {store.path} was harvested from: name those")
     if labelled is not None and spelt is not None and labelled.tokenizer not in ("", spelt.digest):
-        raise ValueError(f"the tokenizer {place} did not make --tokens {tokens}: name its own with --tokenizer")
+        raise ValueError(f"the tokenizer {folder} did not make --tokens {tokens}: name its own with --tokenizer")
     share = 1.0 if spelt is None or store.tokens is None else share_encoded_again(spelt, store.tokens)
     if share < MIN_KEPT:
         raise ValueError(
-            f"the tokenizer {place} did not make the tokens of {store.path}: of their text it makes the same ids for "
+            f"the tokenizer {folder} did not make the tokens of {store.path}: of their text it makes the same ids for "
             f"{share:.0%}; name their own with --tokenizer"
         )
     return None if labelled is None else labelled.labels, None if spelt is None else spelt.display()
 
 
 def rank_command(
-    source: Annotated[Path, "a run folder, or a feature store as scan writes it"],
+    source: Annotated[Path, Argument(help="a run folder, or a feature store as scan writes it")],
     *,
-    out: Annotated[Path | None, "a .parquet or .csv file; needed for a feature store"] = None,
-    nulls: Annotated[int | None, "circular shifts for the null distributions (default 2)"] = None,
-    seed: int | None = None,
-    labels: Annotated[bool, "let explanations name the labels of the run's corpus (verdicts never know them)"] = False,
-    faint: Annotated[bool, "judge faint latents too"] = False,
-    twin: Annotated[Path | None, "a run or scan of the same tokens from another seed: is each latent found?"] = None,
+    out: Annotated[Path | None, Option(help="a .parquet or .csv file; needed for a feature store")] = None,
+    nulls: Annotated[int | None, Option(help="circular shifts for the null distributions (default 2)")] = None,
+    seed: Annotated[int | None, Option(help="of the nulls (default: the run's, or 0)")] = None,
+    labels: Annotated[
+        bool,
+        Option("--labels", help="let explanations name the labels of the run's corpus (verdicts never know them)"),
+    ] = False,
+    faint: Annotated[bool, Option("--faint", help="judge faint latents too")] = False,
+    twin: Annotated[
+        Path | None, Option(help="a run or scan of the same tokens from another seed: is each latent found?")
+    ] = None,
 ) -> None:
     """run folder or feature store → ranking
 
     Rank latents from monosemantic to polysemantic, each measure beside its null.
     Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
-    if out is None:
-        check_free(source)
+    in_run = _check_source(source, out, "the ranking's file", *TABLES)
     from interp.monosemanticity.ranking import rank_features
     from interp.monosemanticity.verdicts import verdict_counts
+    from interp.pipeline.opening import open_any
+    from interp.pipeline.stages.findings import ranked, verdicts
 
     asked = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    beside = None if twin is None else open_features(twin)
-    if out is not None:
-        check_writable("--out", out, *TABLES)
-    if is_run(source):
-        run = Run(source)
-        given |= {"use_labels": True} if labels else {}
-        given |= {} if beside is None else {"twin": str(beside.path.resolve())}
-        config = dataclasses.replace(run.config.ranking, **given)
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    beside = None if twin is None else open_any(twin, "features")
+    if in_run:
+        run = open_any(source, "run")
+        options |= {"use_labels": True} if labels else {}
+        options |= {} if beside is None else {"twin": str(beside.path.resolve())}
+        config = dataclasses.replace(run.config.ranking, **options)
         if out is None:
             return _rank_in_place(run, config)
         with Bar("rank") as bar:
             table = ranked(run, config, bar)
-    elif out is None:
-        raise ValueError(f"{source} is not a run folder: name the ranking's file with --out")
     elif labels:
         raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
     else:
         with Bar("rank") as bar:
-            table = rank_features(open_features(source), twin=beside, progress=bar, **given)
+            table = rank_features(open_any(source, "features"), twin=beside, progress=bar, **options)
+    assert out is not None  # _check_source
     write_table(table, out)
-    print(f"{verdicts(verdict_counts(table))}{_found(table)}\n{out}")
+    print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
 
 
-def _found(table: "pd.DataFrame") -> str:
-    """Of a ranking beside a twin, the line on it."""
+def _check_source(source: Path, out: Path | None, what: str, *endings: str) -> bool:
+    """Whether the source is a run folder, in which results have their place. Raises ValueError, before libraries that
+    take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that cannot be
+    written."""
+    find(source, "run", "features")
+    if out is not None:
+        check_writable("--out", out, *endings)
+    elif is_run(source):
+        check_writable("the run folder", source)
+        find(source, "features")
+    else:
+        raise ValueError(f"{source} is a feature store, not a run folder: name {what} with --out")
+    return is_run(source)
+
+
+def _twin_line(table: "pd.DataFrame") -> str:
+    """The line on the twin, of a ranking beside one."""
     r = table["twin_correlation"].dropna()
     return f"\ntwin_correlation {r.median():.2f} in the median; ½ or more for {(r >= 0.5).mean():.0%}" if len(r) else ""
 
 
-def _rank_in_place(run: Run, config: Any) -> None:
+def _rank_in_place(run: "Run", config: Any) -> None:
+    from interp.pipeline.execution import run_alone
+    from interp.pipeline.stages.findings import verdicts
+
     with Bar("ranking") as bar:
         manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
-    print(verdicts(manifest["results"]) + _found(run.ranking))
+    print(verdicts(manifest["results"]) + _twin_line(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
     print(f"interp report {run.path} writes its page anew")
 
 
 def report_command(
-    source: Annotated[Path, "a run folder, or a feature store"],
+    source: Annotated[Path, Argument(help="a run folder, or a feature store")],
     *,
-    out: Annotated[Path | None, "the page's folder; needed for a feature store"] = None,
-    ranking: Annotated[Path | None, "a .parquet file, as rank writes it (default: the run's)"] = None,
+    out: Annotated[Path | None, Option(help="the page's folder; needed for a feature store")] = None,
+    ranking: Annotated[Path | None, Option(help="a .parquet file, as rank writes it (default: the run's)")] = None,
 ) -> None:
     """run folder or feature store → page
 
     Write a page that works offline. Of a run folder it goes where its stage puts it, RUN/report/page, or to --out; of a
     feature store to --out."""
-    if out is None:
-        check_free(source)
-    from interp.report import write_report
-
-    extras: dict[str, Any] = {}
+    in_run = _check_source(source, out, "the page's folder")
     if ranking is not None and ranking.suffix != ".parquet":
         raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not keep the senses")
-    if out is not None:
-        check_writable("--out", out)
-    elif not is_run(source):
-        raise ValueError(f"{source} is not a run folder: name the page's folder with --out")
+    from interp.pipeline.opening import open_any
+    from interp.report import write_report
+    from interp.storage.folders import locked
+
+    more: dict[str, Any] = {}
     if ranking is not None:
-        extras["ranking"] = read_table("--ranking", ranking, [], open_features(source))
+        more["ranking"] = read_table("--ranking", ranking, [], open_any(source, "features"))
+    subject = open_any(source, "run" if in_run else "features")
     with Bar("report") as bar:
-        if out is None and not extras:
-            page = source / run_alone(Run(source), "report", progress=bar)["results"]["page"]
+        if out is None and not more:
+            from interp.pipeline.execution import run_alone
+
+            page = source / run_alone(subject, "report", progress=bar)["results"]["page"]
         else:
-            whole = Run(source) if is_run(source) else open_features(source)
             with nullcontext() if out else locked(source):
-                page = write_report(whole, out or source / "report" / "page", progress=bar, **extras)
+                page = write_report(subject, out or source / "report" / "page", progress=bar, **more)
     print(page)

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from typer import Argument, Option
+
 from interp.cli.console import Bar, assignment, toml_value
-from interp.cli.paths import check_writable, is_run, open_features, read_table
-from interp.storage.files import write_json, write_parquet
+from interp.cli.paths import check_writable, read_table
+from interp.storage.folder_kinds import find, is_run
 
 if TYPE_CHECKING:
     from interp.exchange.judge import Judge
@@ -16,29 +18,33 @@ if TYPE_CHECKING:
 
 
 def judge_command(
-    source: Annotated[Path, "a run folder, or a feature store"],
+    source: Annotated[Path, Argument(help="a run folder, or a feature store")],
     *,
-    out: Annotated[Path, "a folder"],
-    explanations: Annotated[Path | None, "a .parquet or .csv as rank writes it (default: the run's)"] = None,
-    generate: Annotated[bool, "let the model write explanations, and judge those"] = False,
-    null: Annotated[bool, "judge each latent by another's explanation beside it"] = False,
-    latents: Annotated[tuple[int, ...], "judge these"] = (),
-    sample: Annotated[int, "or so many, drawn from those explained"] = 50,
-    tasks: Annotated[tuple[Literal["detection", "fuzzing"], ...], "(default both)"] = ("detection", "fuzzing"),
-    windows: Annotated[int, "firing and silent texts each, a latent"] = 10,
-    shown: Annotated[int, "texts a request"] = 5,
-    seed: int = 0,
-    yes: Annotated[bool, "ask the endpoint without asking here first"] = False,
-    base_url: Annotated[str | None, "instead of OPENAI_BASE_URL"] = None,
-    model: Annotated[str | None, "instead of OPENAI_MODEL"] = None,
-    key_variable: Annotated[str, "which variable has the key"] = "OPENAI_API_KEY",
-    set: Annotated[list[str] | None, "FIELD=VALUE of each request; temperature=none leaves it out"] = None,
-    concurrency: Annotated[int, "requests at a time"] = 4,
-    timeout: Annotated[float, "seconds"] = 60.0,
-    tries: Annotated[int, "of one request"] = 7,
-    cache: Annotated[Path | None, "the folder of answers (default OUT/answers)"] = None,
-    price_in: Annotated[float | None, "of a million tokens asked"] = None,
-    price_out: Annotated[float | None, "of a million tokens answered"] = None,
+    out: Annotated[Path, Option(help="a folder")],
+    explanations: Annotated[
+        Path | None, Option(help="a .parquet or .csv as rank writes it (default: the run's)")
+    ] = None,
+    generate: Annotated[bool, Option("--generate", help="let the model write explanations, and judge those")] = False,
+    null: Annotated[bool, Option("--null", help="judge each latent by another's explanation beside it")] = False,
+    latent: Annotated[list[int] | None, Option(help="judge this one; several times")] = None,
+    sample: Annotated[int, Option(help="or so many, drawn from those explained", min=1)] = 50,
+    task: Annotated[Literal["detection", "fuzzing"] | None, Option(help="only this one (default: both)")] = None,
+    windows: Annotated[int, Option(help="firing and silent texts each, a latent")] = 10,
+    shown: Annotated[int, Option(help="texts a request")] = 5,
+    seed: Annotated[int, Option(help="of the latents and texts drawn")] = 0,
+    yes: Annotated[bool, Option("--yes", help="ask the endpoint without asking here first")] = False,
+    base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL")] = None,
+    model: Annotated[str | None, Option(help="instead of OPENAI_MODEL")] = None,
+    key_variable: Annotated[str, Option(help="which variable has the key")] = "OPENAI_API_KEY",
+    set: Annotated[
+        list[str] | None, Option(help="FIELD=VALUE of each request; temperature=none leaves it out; several times")
+    ] = None,
+    concurrency: Annotated[int, Option(help="requests at a time")] = 4,
+    timeout: Annotated[float, Option(help="seconds")] = 60.0,
+    tries: Annotated[int, Option(help="of one request")] = 5,
+    cache: Annotated[Path | None, Option(help="the file of answers (default OUT/answers.sqlite)")] = None,
+    price_in: Annotated[float | None, Option(help="of a million tokens asked", min=0)] = None,
+    price_out: Annotated[float | None, Option(help="of a million tokens answered", min=0)] = None,
 ) -> None:
     """explanations → detection and fuzzing scores, by an LLM
 
@@ -47,21 +53,29 @@ def judge_command(
     Nothing else needs it. It says what it will ask before it asks; answers are kept, so that a run goes on where it
     stood.
 
+    \b
         OPENAI_BASE_URL   the endpoint, such as http://localhost:8000/v1 (default https://api.openai.com/v1)
         OPENAI_MODEL      the model
         OPENAI_API_KEY    the key; any word for a server that asks for none"""
+    find(source, "features")
+    cache = cache or out / "answers.sqlite"
+    check_writable("--out", out)
+    check_writable("--cache", cache, ".sqlite")
     from interp.exchange.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
     from interp.exchange.judge import Judge, JudgeConfig
+    from interp.pipeline.opening import open_any
+    from interp.storage.files import write_json, write_parquet
 
-    explained = _explanations(source, explanations, generate)
-    asked: Any = {"tasks": tuple(tasks), "n_windows": windows, "shown": shown}
-    config = JudgeConfig(generate=generate, null=null, seed=seed, **asked)
-    for flag, price in (("--price-in", price_in), ("--price-out", price_out)):
-        if price is not None and not 0 <= price < math.inf:
-            raise ValueError(f"{flag} {price} must be the price of a million tokens, 0 or more")
-    cache = cache or out / "answers"
-    check_writable("--out", out)
-    check_writable("--cache", cache)
+    features = open_any(source, "features")
+    explained = _explanations(source, explanations, generate, features)
+    config = JudgeConfig(
+        tasks=("detection", "fuzzing") if task is None else (task,),
+        n_windows=windows,
+        shown=shown,
+        generate=generate,
+        null=null,
+        seed=seed,
+    )
     key = api_key(key_variable)
     to = EndpointConfig(
         model=model or os.environ.get("OPENAI_MODEL", ""),
@@ -71,8 +85,8 @@ def judge_command(
         concurrency=concurrency,
         fields=dict(map(_request_field, set or [])),
     )
-    endpoint, features = Endpoint(to, key, cache), open_features(source)
-    chosen = list(latents) or _drawn(features, None if generate else explained, sample, seed)
+    endpoint = Endpoint(to, key, cache)
+    chosen = latent or _drawn(features, None if generate else explained, sample, seed)
     judge = Judge(features, explained, chosen, endpoint, config)
     if not judge.sampled:
         raise ValueError("no latent has both an explanation and enough firings to judge it by: try others")
@@ -86,8 +100,8 @@ def judge_command(
     print(_summary(judged.summary))
 
 
-def _explanations(source: Path, file: Path | None, generate: bool) -> dict[int, str]:
-    """By latent; none where the model is to write them all. ValueError for those of other features."""
+def _explanations(source: Path, file: Path | None, generate: bool, features: "FeatureStore") -> dict[int, str]:
+    """Explanations by latent; none where the model is to write all. Raises ValueError for those of other features."""
     if file is None and generate:
         return {}
     if file is None:
@@ -96,7 +110,7 @@ def _explanations(source: Path, file: Path | None, generate: bool) -> dict[int, 
         file = source / "ranking" / "ranking.parquet"
         if not file.is_file():
             raise ValueError(f"{source} has no ranking yet: `interp rank {source}` makes it")
-    table = read_table("--explanations", file, ["explanation"], open_features(source)).dropna(subset=["explanation"])
+    table = read_table("--explanations", file, ["explanation"], features).dropna(subset=["explanation"])
     return {int(latent): str(text) for latent, text in zip(table.latent, table.explanation, strict=True)}
 
 
@@ -108,11 +122,9 @@ def _request_field(text: str) -> tuple[str, Any]:
 
 
 def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: int, seed: int) -> list[int]:
-    """Of the latents that fire, and are explained."""
+    """Latents drawn from those that fire and are explained."""
     import numpy as np
 
-    if sample < 1:
-        raise ValueError(f"--sample {sample} must be at least 1")
     table = features.table()
     fires = table.latent[table.n_active > 0]
     able = sorted(latent for latent in fires if explained is None or explained.get(latent))

@@ -6,33 +6,36 @@ A model is a run folder, a Hugging Face name or folder, a .gguf file, or SOURCE:
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from typer import Argument, Option
+
 from interp.cli.console import Bar, is_first
-from interp.cli.paths import TABLES, as_written, check_writable, only_hook, open_features, opened_model, write_table
-from models.pretrained import MODEL_SOURCES
+from interp.cli.paths import TABLES, check_writable, only_hook, open_model, open_sae, write_table
 
 MODEL = (
-    "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME; "
-    f"the sources are {', '.join(MODEL_SOURCES)}"
+    "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME of a source that "
+    "`interp run --help` lists"
 )
-TOKENS = "labelled tokens, as tokenize or run writes them"
+TOKENS = "labelled tokens, as tokenize or run writes them, or the run folder"
 
 
 def tokenize_command(
-    texts: Annotated[tuple[str, ...], "text files or globs; .jsonl files with the text of each line under --field"],
+    texts: Annotated[
+        list[str], Argument(help="text files or globs; .jsonl files with the text of each line under --field")
+    ],
     *,
-    model: Annotated[str, MODEL],
-    out: Annotated[Path, "the folder: OUT/tokens and OUT/tokenizer"],
-    context: Annotated[int, "tokens of a sequence"] = 128,
-    field: Annotated[str, "of JSON lines"] = "text",
-    max_characters: Annotated[int | None, "read only so many, from the start"] = None,
+    model: Annotated[str, Option(help=MODEL)],
+    out: Annotated[Path, Option(help="the folder: OUT/tokens and OUT/tokenizer")],
+    context: Annotated[int, Option(help="tokens of a sequence")] = 128,
+    field: Annotated[str, Option(help="of JSON lines")] = "text",
+    max_characters: Annotated[int | None, Option(help="read only so many, from the start")] = None,
 ) -> None:
     """text → tokens of a model
 
     Read text with a model's own tokenizer; documents that repeat one another are taken once."""
+    check_writable("--out", out)
     from models import load_tokenizer, tokenize
     from models.corpus import CorpusConfig, load_documents, source_of
 
-    check_writable("--out", out)
     tokenizer = load_tokenizer(model)
     corpus = CorpusConfig(
         source=source_of(texts), paths=tuple(texts), characters=max_characters, field=field, val_fraction=0
@@ -46,107 +49,131 @@ def tokenize_command(
 
 
 def harvest_command(
-    model: Annotated[str, MODEL],
-    tokens: Annotated[Path, TOKENS],
+    model: Annotated[str, Argument(help=MODEL)],
+    tokens: Annotated[Path, Argument(help=TOKENS)],
     *,
-    hook: Annotated[list[str], "may be given several times"],
-    out: Annotated[Path, "the folder of the store"],
-    max_tokens: Annotated[int | None, "harvest only so many tokens, from the start"] = None,
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
-    batch_size: Annotated[int, "sequences a forward"] = 64,
-    exclude: Annotated[tuple[int, ...] | None, "token ids to leave out (default: the special tokens)"] = None,
-    exclude_positions: Annotated[tuple[int, ...], "positions of a sequence to leave out"] = (),
-    max_norm: Annotated[str, "leave out rows above so many median norms; auto: attention sinks; none"] = "auto",
-    seed: int = 0,
+    hook: Annotated[list[str], Option(help="may be given several times")],
+    out: Annotated[Path, Option(help="the folder of the store")],
+    max_tokens: Annotated[int | None, Option(help="harvest only so many tokens, from the start", min=1)] = None,
+    dtype: Annotated[Literal["bfloat16", "float16", "float32"], Option(help="of the numbers kept")] = "bfloat16",
+    batch_size: Annotated[int, Option(help="sequences a forward")] = 64,
+    exclude: Annotated[
+        list[str] | None, Option(help="a token id to leave out, or none; several times (default: the special tokens)")
+    ] = None,
+    exclude_position: Annotated[
+        list[int] | None, Option(help="a position of each sequence to leave out; several times")
+    ] = None,
+    max_norm: Annotated[
+        str, Option(help="leave out rows above so many median norms; auto: attention sinks; none")
+    ] = "auto",
+    seed: Annotated[int, Option(help="of the order of the rows")] = 0,
 ) -> None:
     """model + tokens → activation store
 
     Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
+    check_writable("--out", out)
     from interp.activations.harvesting import harvest
 
     ids = _ids(tokens, max_tokens)
-    opened = opened_model(model)
+    opened = open_model(model)
     options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
-    options |= {"exclude": opened.special_ids if exclude is None else tuple(exclude)}
+    options |= {"exclude": opened.special_ids if exclude is None else _token_ids(exclude)}
+    options |= {"exclude_positions": tuple(exclude_position or ())}
     with Bar("harvest") as bar:
-        store = harvest(opened, ids, hook, out, exclude_positions=exclude_positions, progress=bar, **options)
+        store = harvest(opened, ids, hook, out, progress=bar, **options)
     if is_first():
         print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
 
 
 def quality_command(
-    sae: Annotated[tuple[str, ...], "folders of SAEs, or a SAELens release"],
+    sae: Annotated[list[str], Argument(help="folders of SAEs or runs, or a SAELens release")],
     *,
-    model: Annotated[str, MODEL],
-    tokens: Annotated[Path, TOKENS],
-    hook: Annotated[str | None, "(default: the one that the SAE was trained on)"] = None,
-    sae_id: Annotated[str | None, "which SAE of a release"] = None,
-    max_tokens: Annotated[int, "measure on so many tokens, from the start"] = 100_000,
-    batch_size: Annotated[int, "sequences a forward"] = 16,
-    out: Annotated[Path | None, "a .parquet or .csv file for the table"] = None,
+    model: Annotated[str, Option(help=MODEL)],
+    tokens: Annotated[Path, Option(help=TOKENS)],
+    hook: Annotated[str | None, Option(help="(default: the one that the SAE was trained on)")] = None,
+    sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
+    max_tokens: Annotated[int, Option(help="measure on so many tokens, from the start", min=1)] = 100_000,
+    batch_size: Annotated[int, Option(help="sequences a forward")] = 16,
+    out: Annotated[Path | None, Option(help="a .parquet or .csv file for the table")] = None,
 ) -> None:
     """SAE + model + tokens → how much is kept
 
     Splice dictionaries into the model: L0, variance unexplained, cross-entropy recovered, where 0 is zero
     ablation or unigrams, whichever is better."""
-    from interp.activations.hooks import own_hook
-    from interp.evaluation.quality import quality_table
-    from interp.sae import load_sae
-
     if out is not None:
         check_writable("--out", out, *TABLES)
-    dictionaries: Any = {place: load_sae(place, sae_id) for place in sae}
+    from interp.activations.hooks import own_hook
+    from interp.evaluation.quality import quality_table
+
+    dictionaries: Any = {name: open_sae(name, sae_id) for name in sae}
     hook = hook or own_hook(dictionaries[sae[0]])
     if hook is None:
         raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
-    ids, opened = _ids(tokens, max_tokens), opened_model(model)
+    ids, opened = _ids(tokens, max_tokens), open_model(model)
     with Bar("quality") as bar:
-        given: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "progress": bar}
-        table = quality_table(dictionaries, opened, ids, hook, **given)
+        options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "progress": bar}
+        table = quality_table(dictionaries, opened, ids, hook, **options)
     if out is not None:
         write_table(table, out)
     print(table.set_index("dictionary").T.to_string(float_format=lambda value: f"{value:.4g}"))
 
 
 def nulls_command(
-    features: Annotated[Path, "the feature store of a dictionary, as scan writes it"],
-    store: Annotated[Path, "the activation store that was scanned"],
+    features: Annotated[Path, Argument(help="the feature store of a dictionary, as scan writes it")],
+    store: Annotated[Path, Argument(help="the activation store that was scanned")],
     *,
-    sae: Annotated[str, "the folder of that dictionary"],
-    model: Annotated[str, MODEL],
-    out: Annotated[Path, "the folder of the tables"],
-    neurons: Annotated[Path | None, "a scan of the MLP's neurons on the same tokens (`interp scan neurons`)"] = None,
-    hook: Annotated[str | None, "(default: the store's only one)"] = None,
-    tokens: Annotated[int, "on which all are judged"] = 300_000,
-    sae_tokens: Annotated[int | None, "on which each is trained (default: as many as the dictionary had)"] = None,
-    latents: Annotated[int, "judged of each dictionary"] = 384,
-    seed: int = 0,
+    sae: Annotated[str, Option(help="the folder of that dictionary")],
+    model: Annotated[str, Option(help=MODEL)],
+    out: Annotated[Path, Option(help="the folder of the tables")],
+    neurons: Annotated[
+        Path | None, Option(help="a scan of the MLP's neurons on the same tokens (`interp scan neurons`)")
+    ] = None,
+    hook: Annotated[str | None, Option(help="(default: the store's only one)")] = None,
+    max_tokens: Annotated[int, Option(help="on which all are judged", min=1)] = 300_000,
+    sae_tokens: Annotated[
+        int | None, Option(help="on which each is trained (default: as many as the dictionary had)")
+    ] = None,
+    latents: Annotated[int, Option(help="judged of each dictionary")] = 384,
+    seed: Annotated[int, Option(help="of the dictionaries and of the latents drawn")] = 0,
 ) -> None:
     """features + store + model → the same verdicts on dictionaries that found nothing
 
     A twin seed, frozen decoders and encoder, the model shuffled and untrained and, where they were scanned, neurons."""
-    from interp.activations import ActivationStore
+    check_writable("--out", out)
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
+    from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import beside_nulls, by_dictionary
-    from interp.sae import load_sae
 
-    settings = NullsConfig(tokens=tokens, sae_tokens=sae_tokens, latents=latents, seed=seed)
-    acts = ActivationStore.open(store)
-    scans = open_features(features), None if neurons is None else open_features(neurons)
+    settings = NullsConfig(tokens=max_tokens, sae_tokens=sae_tokens, latents=latents, seed=seed)
+    acts = open_any(store, "activations")
     with Bar("nulls") as bar:
-        options: Any = {"settings": settings, "progress": bar}
-        of_model = acts, only_hook(acts, hook), opened_model(model), load_sae(sae).config
-        nulls = compare_with_nulls(scans[0], scans[1], *of_model, out, **options)
+        nulls = compare_with_nulls(
+            open_any(features, "features"),
+            None if neurons is None else open_any(neurons, "features"),
+            acts,
+            only_hook(acts, hook),
+            open_model(model),
+            open_sae(sae).config,
+            out,
+            settings=settings,
+            progress=bar,
+        )
     print(beside_nulls({"shares": by_dictionary(nulls.shares)}))
 
 
 def _ids(tokens: Path, most: int | None) -> Any:
-    from models.tokens import LabelledTokens
+    from interp.pipeline.opening import open_any
 
-    ids = LabelledTokens.load(as_written(tokens)).tokens
-    if most is not None and most < 1:
-        raise ValueError(f"--max-tokens {most} must be at least 1; leave it out to take all")
+    ids = open_any(tokens, "tokens").tokens
     return ids if most is None else ids[: max(1, most // ids.shape[1])]
+
+
+def _token_ids(texts: list[str]) -> tuple[int, ...]:
+    if texts == ["none"]:
+        return ()
+    if wrong := [text for text in texts if not text.isdecimal()]:
+        raise ValueError(f"--exclude {wrong[0]} must be a token id, a whole number, or none alone")
+    return tuple(map(int, texts))
 
 
 def _limit(text: str) -> float | str | None:

@@ -1,28 +1,46 @@
-"""Runs: `demo` and `run` for all stages, `warm-up`; of a finished one `explore`, its
-page with its model behind it, and `publish`, the formats of other tools and the Hugging Face hub."""
+"""Runs: `demo` and `run` for all stages, `warm-up`; of a finished one `explore`, its page with its model behind it, and
+`publish`, the formats of other tools and the Hugging Face hub."""
 
-import argparse
+import functools
+import inspect
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from typer import Argument, Option
 
 from interp.cli.console import Bar
-from interp.pipeline.config import RunConfig
-from interp.pipeline.execution import run_stages
-from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import STAGES, Stage
-from interp.storage.folders import check_free
+from interp.cli.paths import check_writable
+from interp.storage.folder_kinds import check_there
 
-UPLOAD = "hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)"
+if TYPE_CHECKING:
+    from interp.pipeline.config import RunConfig
+    from interp.pipeline.run_folder import Run
+    from interp.pipeline.stages import Stage
+
+
+def _stage_names(incomplete: str) -> list[tuple[str, str]]:
+    """For the shell's completion."""
+    from interp.pipeline.stages import STAGES
+
+    return [(stage.name, stage.help) for stage in STAGES.values() if stage.name.startswith(incomplete)]
+
+
+REDO = Option("--redo", help="run stages again whose configuration changed")
 
 
 def demo_command(
     *,
-    quick: Annotated[bool, "a smaller model and dictionary, within a minute"] = False,
-    model: Annotated[Literal["smollm2"] | None, "a real language model instead of the small one trained here"] = None,
-    out: Annotated[Path | None, "the run folder (default runs/demo, runs/demo-quick or runs/smollm2)"] = None,
-    redo: Annotated[bool, "run stages again whose configuration changed"] = False,
+    quick: Annotated[bool, Option("--quick", help="a smaller model and dictionary, within a minute")] = False,
+    model: Annotated[
+        Literal["smollm2"] | None, Option(help="a real language model instead of the small one trained here")
+    ] = None,
+    out: Annotated[
+        Path | None, Option(help="the run folder (default runs/demo, runs/demo-quick or runs/smollm2)")
+    ] = None,
+    redo: Annotated[bool, REDO] = False,
 ) -> None:
     """the main job, on the text that ships with the install
 
@@ -32,23 +50,26 @@ def demo_command(
     if model and quick:
         raise ValueError(f"--quick is of the small model: leave it out with --model {model}")
     out = out or Path("runs") / (model or ("demo-quick" if quick else "demo"))
-    check_free(out)
+    check_writable("--out", out)
+    from interp.pipeline.config import RunConfig
+
     config = RunConfig.smollm2() if model else RunConfig.quick() if quick else RunConfig()
     _show_stages(config, out, None, redo)
 
 
 def run_command(
-    config: Annotated[Path, "a .toml file"],
+    config: Annotated[Path, Argument(help="a .toml file")],
     *,
-    out: Annotated[Path | None, "the run folder (default runs/NAME for NAME.toml)"] = None,
-    until: Annotated[str | None, "stop after this stage"] = None,
-    redo: Annotated[bool, "run stages again whose configuration changed"] = False,
+    out: Annotated[Path | None, Option(help="the run folder (default runs/NAME for NAME.toml)")] = None,
+    until: Annotated[str | None, Option(help="stop after this stage", autocompletion=_stage_names)] = None,
+    redo: Annotated[bool, REDO] = False,
 ) -> None:
     """the same stages from a configuration file
 
     The stages of `interp demo`, as a configuration file has them. What is done is skipped, what was cut off goes on.
     A configuration names only what differs from the demo; OUT/run.toml then has every section and field:
 
+    \b
         [corpus]
         source = "files"            # the sources of text and of models are listed below
         paths = ["texts/*.txt"]
@@ -62,48 +83,63 @@ def run_command(
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192
         k = 32                      # or load = "FOLDER or SAELens release", in place of these"""
-    if until is not None and until not in STAGES:
-        raise ValueError(f"--until {until} is not a stage; the stages are {', '.join(STAGES)}")
+    check_there(config)
     out = out or Path("runs") / config.stem
-    check_free(out)
+    check_writable("--out", out)
+    from interp.pipeline.config import RunConfig
+    from interp.pipeline.stages import STAGES
+    from interp.pipeline.validation import check_names
+
+    if until is not None:
+        check_names([until], list(STAGES), "--until: stage")
     _show_stages(RunConfig.from_toml(config), out, until, redo)
 
 
-def add_stages(parser: argparse.ArgumentParser) -> None:
-    """Add the stages, and the sources of text and of models, to the help of `interp run`."""
+def with_stages_and_sources(command: Callable) -> Callable:
+    """`run_command`, whose help lists the stages, and the sources of text and of models, too."""
+    from interp.pipeline.stages import STAGES
     from models.corpus import TEXT_SOURCES
     from models.pretrained import MODEL_SOURCES
     from models.sources import source_help
 
-    stages = "\n".join(f"  {stage.name:12s} {stage.help}" for stage in STAGES.values())
-    parser.epilog = (
-        f"stages:\n{stages}\n\n"
-        f"[corpus] source, beside mixture:\n{source_help(TEXT_SOURCES)}\n\n"
-        f"[model] source, beside train:\n{source_help(MODEL_SOURCES)}"
-    )
+    @functools.wraps(command)
+    def run(*words: Any, **options: Any) -> None:
+        command(*words, **options)
+
+    lists = {
+        "Stages": "\n".join(f"  {stage.name:12s} {stage.help}" for stage in STAGES.values()),
+        "[corpus] source, beside mixture": source_help(TEXT_SOURCES),
+        "[model] source, beside train": source_help(MODEL_SOURCES),
+    }
+    lines = "".join(f"\n\n\b\n{title}:\n{text}" for title, text in lists.items())
+    run.__doc__ = inspect.cleandoc(command.__doc__ or "") + lines
+    return run
 
 
 def warm_up_command() -> None:
     """compile the numerical kernels once
 
     They are kept, so that the first run does not wait (`make demo` does this)."""
+    from interp.pipeline.config import RunConfig
+    from interp.pipeline.execution import run_stages
+
     with tempfile.TemporaryDirectory() as folder:
         run_stages(RunConfig.tiny(), Path(folder) / "run", progress=Bar)
 
 
 def explore_command(
-    run: Annotated[Path, "a finished run folder"],
+    run: Annotated[Path, Argument(help="a finished run folder")],
     *,
-    port: Annotated[int, "of this machine; 0: any that is free"] = 8000,
+    port: Annotated[int, Option(help="of this machine; 0: any that is free", min=0, max=(1 << 16) - 1)] = 8000,
 ) -> None:
     """run → its page with the model behind it
 
     Type a text and see which features fire at each token and what each adds to the next one; hold features and compare
     what the model writes. Stars, labels and notes are kept in RUN/notes.json. Only this machine is served; from another
     one, `ssh -L 8000:127.0.0.1:8000 MACHINE` brings the page there."""
-    if not 0 <= port < 1 << 16:
-        raise ValueError(f"--port {port} must be in 0..{(1 << 16) - 1}")
-    opened = Run(run)
+    from interp.pipeline.opening import open_any
+
+    opened = open_any(run, "run")
     from interp.report.live import Explorer
 
     with Explorer(opened, port) as server:
@@ -112,33 +148,37 @@ def explore_command(
 
 
 def publish_command(
-    run: Annotated[Path, "a finished run folder"],
+    run: Annotated[Path, Argument(help="a finished run folder")],
     *,
-    out: Annotated[Path, "the folder to write"],
-    to: Literal["neuronpedia", "delphi", "hub"],
-    model_id: Annotated[str | None, "neuronpedia: its name of the model; delphi: the tokenizer's"] = None,
-    layer: Annotated[int, "neuronpedia: of the hook"] = 0,
-    sae_set: Annotated[str | None, "neuronpedia: its name of the dictionaries"] = None,
-    repo: Annotated[str | None, UPLOAD] = None,
+    out: Annotated[Path, Option(help="the folder to write")],
+    to: Annotated[Literal["neuronpedia", "delphi", "hub"], Option(help="whose format")],
+    model_id: Annotated[str | None, Option(help="neuronpedia: its name of the model; delphi: the tokenizer's")] = None,
+    layer: Annotated[int, Option(help="neuronpedia: of the hook", min=0)] = 0,
+    sae_set: Annotated[str | None, Option(help="neuronpedia: its name of the dictionaries")] = None,
+    repo: Annotated[
+        str | None, Option(help="hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)")
+    ] = None,
 ) -> None:
     """run → files for Neuronpedia, Delphi or the hub
 
     neuronpedia: a feature's dashboard in JSON, as SAEDashboard writes it. delphi: all firings, as its latent cache.
     hub: the dictionary with a card of the run's numbers; it stays here unless --repo is given."""
-    from interp import exchange
-
-    opened = Run(run)
     if repo and to != "hub":
         raise ValueError(f"--repo {repo} is for --to hub, not for {to}")
     if to == "neuronpedia" and not (model_id and sae_set):
         raise ValueError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
     if to == "delphi" and not model_id:
         raise ValueError("--to delphi needs --model-id, by which transformers finds the tokenizer")
+    from interp.pipeline.opening import open_any
+
+    opened = open_any(run, "run")
+    from interp import exchange
+
     written = out
     with Bar("publish") as bar:
         if to == "neuronpedia":
-            named: Any = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
-            exchange.write_neuronpedia(opened.features, out, **named, progress=bar)
+            source: Any = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
+            exchange.write_neuronpedia(opened.features, out, **source, progress=bar)
         elif to == "delphi":
             written = exchange.write_delphi(opened.features, out, model_name=str(model_id), progress=bar)
         else:
@@ -146,14 +186,16 @@ def publish_command(
     print(exchange.upload_to_hub(written, repo) if repo else written)
 
 
-def _show_stages(config: RunConfig, out: Path, until: str | None, redo: bool) -> None:
+def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) -> None:
+    from interp.pipeline.execution import run_stages
+
     begin, bar = time.monotonic(), Bar("")
 
     def progress(stage: str) -> Bar:
         bar.name = stage
         return bar
 
-    def finished(stage: Stage, manifest: dict[str, Any], ran: bool) -> None:
+    def finished(stage: "Stage", manifest: dict[str, Any], ran: bool) -> None:
         bar.close()
         print(stage.line(manifest) + ("" if ran else "  (done before)"), flush=True)
 
@@ -164,7 +206,7 @@ def _show_stages(config: RunConfig, out: Path, until: str | None, redo: bool) ->
         print(f"\nOpen {(run.path / run.results('report')['page']).resolve()}")
 
 
-def _showcase(run: Run) -> str:
+def _showcase(run: "Run") -> str:
     """The page's choice, a line a feature."""
     from interp.report import worth_showing
 

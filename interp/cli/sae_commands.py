@@ -1,34 +1,62 @@
 """`train-sae`: activations → dictionaries, one or a sweep; `export`: a dictionary in another format."""
 
-import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
+from typer import Argument, Option
+
 from interp.cli.console import Bar, assignment, is_first, one_line, toml_value, toml_values
-from interp.cli.paths import only_hook
-from interp.pipeline.validation import architecture_named, field_types, is_needed, plain, sae_config, type_name
+from interp.cli.paths import check_writable, only_hook, open_sae
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
 
 
+def _architectures(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    from interp.sae import ARCHITECTURES
+
+    return [name for name in ARCHITECTURES if name.startswith(incomplete)]
+
+
+def _show_fields(architecture: str | None) -> None:
+    if architecture is not None:
+        from interp.pipeline.validation import architecture_named
+
+        print("\n".join(field_lines(architecture_named(architecture))))
+        raise typer.Exit
+
+
 def train_sae_command(
-    store: Annotated[tuple[str, ...], "an activation store, as harvest writes it"],
+    store: Annotated[list[str], Argument(help="an activation store, as harvest writes it, or a run folder")],
     *,
-    out: Annotated[Path, "the dictionary's folder; a sweep writes OUT/0, OUT/1, …"],
-    hook: Annotated[list[str] | None, "needed only where the store holds several"] = None,
-    target: Annotated[str | None, "the hook that a transcoder writes"] = None,
-    architecture: str = "topk",
-    set: Annotated[list[str] | None, "FIELD=VALUE, the same as --FIELD VALUE; several times"] = None,
-    sweep: Annotated[list[str] | None, "FIELD=A,B: a dictionary for each value; several times"] = None,
-    log: Annotated[Literal["tensorboard", "wandb"] | None, "send the metrics there too"] = None,
-    redo: Annotated[bool, "begin from the start, whatever OUT holds"] = False,
+    out: Annotated[Path, Option(help="the dictionary's folder; a sweep writes OUT/0, OUT/1, …")],
+    hook: Annotated[list[str] | None, Option(help="needed only where the store holds several")] = None,
+    target: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
+    architecture: Annotated[str, Option(help="how it encodes", autocompletion=_architectures)] = "topk",
+    fields: Annotated[
+        str | None,
+        Option(
+            metavar="ARCHITECTURE",
+            help="list the fields of this architecture with their defaults and sources, and end",
+            is_eager=True,
+            callback=_show_fields,
+            autocompletion=_architectures,
+        ),
+    ] = None,
+    set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; several times")] = None,
+    sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; several times")] = None,
+    log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="send the metrics there too")] = None,
+    redo: Annotated[bool, Option("--redo", help="begin from the start, whatever OUT holds")] = False,
 ) -> None:
     """activation store → dictionary
 
@@ -36,14 +64,15 @@ def train_sae_command(
     Several --hook share the latents of a crosscoder; --target makes a transcoder, which reads --hook and writes that.
     Several stores of the same rows are named: base=STORE tuned=STORE --hook base/NAME --hook tuned/NAME.
 
+    \b
         interp train-sae STORE --architecture jumprelu --d-sae 8192 --target-l0 32 --out OUT
         interp train-sae STORE --d-sae 8192 --sweep k=16,32,64 --log tensorboard --out OUT
         torchrun --nproc-per-node 2 -m interp train-sae STORE --d-sae 8192 --k 32 --out OUT"""
+    check_writable("--out", out)
     from interp.sae import train_sae, train_sweep
     from interp.storage.processes import processes
 
-    asked = store, hook, architecture, set or [], sweep or []
-    opened, hooks, configs = processes().all_do(lambda: _prepared(*asked))
+    opened, hooks, configs = processes().all_do(lambda: _prepared(store, hook, architecture, set or [], sweep or []))
     options: Any = {"out": out, "target": target, "log": log, "resume": not redo}
     with Bar("sae") as bar:
         if sweep:
@@ -54,51 +83,53 @@ def train_sae_command(
         print(_line(sae, out / str(i) if sweep else out, sweep or []))
 
 
-def add_fields(parser: argparse.ArgumentParser) -> None:
-    """To `interp train-sae`: an option for each field of any architecture that is registered."""
+def with_fields(command: Callable) -> Callable:
+    """`train_sae_command` with an option for each field of any architecture that is registered, one of the user's own
+    too; what is given goes to its --set."""
+    from interp.pipeline.validation import field_types, type_name
     from interp.sae import ARCHITECTURES
 
-    parser.usage = "%(prog)s STORE [STORE ...] --out OUT [--FIELD VALUE ...]"
-    parser.add_argument("--fields", action=_Fields, nargs=0, help="list those of the --architecture before it")
-    group = parser.add_argument_group("fields", f"of the architectures {', '.join(ARCHITECTURES)}")
-    added: set[str] = set()
+    signature = inspect.signature(command)
+    options: dict[str, inspect.Parameter] = {}
     for kind in ARCHITECTURES.values():
-        said, hints = _field_docstrings(kind), field_types(kind)
-        for name in (name for name in hints if name not in added):
+        docs, hints = _field_docstrings(kind), field_types(kind)
+        for name in hints.keys() - signature.parameters.keys() - options.keys():
             flags = [f"--{name.replace('_', '-')}"] + (["--max-tokens"] if name == "tokens" else [])
-            help = said.get(name, "").split(". ")[0].replace("%", "%%")
-            shown: Any = {"metavar": type_name(hints[name]), "help": textwrap.fill(help, 90)}
-            group.add_argument(*flags, action=_Set, dest=name, default=argparse.SUPPRESS, **shown)
-        added |= hints.keys()
+            help = docs.get(name, "").split(". ")[0]
+            option = Option(*flags, metavar=type_name(hints[name]), help=help)
+            annotation = Annotated[str | None, option]
+            how: Any = {"kind": inspect.Parameter.KEYWORD_ONLY, "default": None, "annotation": annotation}
+            options[name] = inspect.Parameter(name, **how)
 
+    @functools.wraps(command)
+    def train_sae(*, set: list[str] | None, **values: Any) -> None:
+        texts = {name: values.pop(name) for name in options}
+        fields = [f"{name}={text}" for name, text in texts.items() if text is not None]
+        command(set=[*(set or []), *fields], **values)
 
-class _Set(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, _: str | None = None) -> None:
-        namespace.set = [*(namespace.set or []), f"{self.dest}={values}"]
-
-
-class _Fields(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *_: Any) -> None:
-        try:
-            print("\n".join(field_lines(architecture_named(namespace.architecture))))
-        except ValueError as error:
-            parser.error(str(error))
-        parser.exit()
+    sorted_options = sorted(options.values(), key=lambda option: option.name)
+    whole = signature.replace(parameters=[*signature.parameters.values(), *sorted_options])
+    train_sae.__signature__ = whole  # type: ignore[attr-defined]
+    train_sae.__doc__ = f"{command.__doc__}\n\n    Architectures: {', '.join(ARCHITECTURES)}."
+    return train_sae
 
 
 def field_lines(kind: type) -> list[str]:
-    """Of each field a line with its name, type and default, and what its docstring says."""
-    hints, said, lines = field_types(kind), _field_docstrings(kind), []
+    """A line for each field with its name, type and default, and then what its docstring says."""
+    from interp.pipeline.validation import field_types, is_needed, plain, type_name
+
+    hints, docs = field_types(kind), _field_docstrings(kind)
+    lines = []
     for field in dataclasses.fields(kind):
         default = "needed" if is_needed(field) else f"default {plain(field.default)}"
         lines.append(f"{field.name:22s} {type_name(hints[field.name]):16s} {default}")
-        lines += textwrap.wrap(said.get(field.name, ""), 100, initial_indent="    ", subsequent_indent="    ")
+        lines += textwrap.wrap(docs.get(field.name, ""), 100, initial_indent="    ", subsequent_indent="    ")
     return lines
 
 
 def _field_docstrings(kind: type) -> dict[str, str]:
     """The string below each field, in the source of the class and of those it comes from, on one line."""
-    said: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for each in reversed([each for each in kind.__mro__ if dataclasses.is_dataclass(each)]):
         try:
             body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
@@ -108,28 +139,34 @@ def _field_docstrings(kind: type) -> dict[str, str]:
         for field, below in itertools.pairwise(body.body):
             match field, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    said[name] = " ".join(text.split())
-    return said
+                    docs[name] = " ".join(text.split())
+    return docs
 
 
 def _prepared(
-    places: tuple[str, ...], hook: list[str] | None, architecture: str, set: list[str], sweep: list[str]
+    paths: list[str], hook: list[str] | None, architecture: str, set: list[str], sweep: list[str]
 ) -> tuple[Any, Any, list["SAEConfig"]]:
-    """The store, its hooks and the configs. A ValueError for all that cannot be, so that each process hears of it."""
+    """The store, its hooks and the configs. Raises ValueError for all that cannot be: each process hears of that."""
     try:
-        store = _open_stores(places)
+        store = _open_stores(paths)
         if len(store) == 0:
-            raise ValueError(f"{' '.join(places)} is empty: there is nothing to train on")
+            raise ValueError(f"{' '.join(paths)} is empty: there is nothing to train on")
         hooks = hook if hook and len(hook) > 1 else only_hook(store, hook[0] if hook else None)
         for name in hooks if isinstance(hooks, list) else [hooks]:
             store.statistics(name)
     except OSError as error:
         raise ValueError(one_line(error)) from error
-    given: dict[str, Any] = {"tokens": len(store), "architecture": architecture}
-    given |= {name: toml_value(text) for name, text in map(assignment, set)}
+    values: dict[str, Any] = {"tokens": len(store), "architecture": architecture}
+    values |= {name: toml_value(text) for name, text in map(assignment, set)}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
-    each = [given | dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
-    return store, hooks, [sae_config(one.pop("architecture"), one) for one in each]
+    combinations = [dict(zip(swept, each, strict=True)) for each in itertools.product(*swept.values())]
+    return store, hooks, [_config(values | combination) for combination in combinations]
+
+
+def _config(values: dict[str, Any]) -> "SAEConfig":
+    from interp.pipeline.validation import sae_config
+
+    return sae_config(values.pop("architecture"), values)
 
 
 def _line(sae: Any, folder: Path, sweep: list[str]) -> str:
@@ -141,28 +178,31 @@ def _line(sae: Any, folder: Path, sweep: list[str]) -> str:
     return f"{type(sae).__name__} in {folder}: {values}{reached} ({readers})"
 
 
-def _open_stores(places: tuple[str, ...]) -> Any:
-    from interp.activations import ActivationStore, join_stores
+def _open_stores(paths: list[str]) -> Any:
+    from interp.activations import join_stores
+    from interp.pipeline.opening import open_any
 
-    if len(places) == 1:
-        return ActivationStore.open(places[0])
-    for place in places:
-        if "=" not in place:
-            raise ValueError(f"several stores need names: NAME=STORE, not {place}")
-    return join_stores({name: ActivationStore.open(path) for name, _, path in (p.partition("=") for p in places)})
+    if len(paths) == 1:
+        return open_any(paths[0], "activations")
+    for path in paths:
+        if "=" not in path:
+            raise ValueError(f"several stores need names: NAME=STORE, not {path}")
+    named = dict(path.split("=", 1) for path in paths)
+    return join_stores({name: open_any(path, "activations") for name, path in named.items()})
 
 
 def export_command(
-    sae: Annotated[str, "the folder of an SAE (ours, SAELens's or sparsify's) or a SAELens release"],
+    sae: Annotated[
+        str, Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, or a SAELens release")
+    ],
     *,
-    out: Annotated[Path, "the folder to write"],
-    sae_id: Annotated[str | None, "which SAE of a release"] = None,
-    format: Literal["saelens", "interp"] = "saelens",
+    out: Annotated[Path, Option(help="the folder to write")],
+    sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
+    format: Annotated[Literal["saelens", "interp"], Option(help="whose format")] = "saelens",
 ) -> None:
     """dictionary → folder in another format
 
     saelens: as sae_lens.SAE.load_from_disk reads it. interp: any dictionary, bit for bit, for interp."""
-    from interp.sae import load_sae
-
-    load_sae(sae, sae_id).save(out, format=format)
+    check_writable("--out", out)
+    open_sae(sae, sae_id).save(out, format=format)
     print(out)

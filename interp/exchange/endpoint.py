@@ -1,33 +1,33 @@
 """A language model behind an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`), with
 every answer kept on disk.
 
-In: bodies of requests to {base_url}/chat/completions. Out: their answers. An answer's file is named by the SHA-256 of
-[base URL, body] and appears whole or not at all, so a repeat costs nothing and a killed run goes on where it stood.
+In: bodies of requests to {base_url}/chat/completions. Out: their answers. The client retries what may pass (time-outs,
+broken connections, status 408, 409, 429 and 5xx). Answers are rows of an SQLite file, found by the SHA-256 of
+[base URL, body], so that a repeat costs nothing and a killed run goes on where it stood; they are text and numbers,
+which can run no code.
 
-The client retries what may pass: status 408, 409, 429 and 5xx, time-outs, broken connections. The first request goes
-alone, so that a wrong key, model or address costs one. The key follows no redirect and is in no file, message or
-`repr`.
+The first request goes alone, so that a wrong key, model or address costs one. The key follows no redirect and is in no
+file, message or `repr`.
 """
 
 import json
 import math
 import os
+import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from interp.storage.files import Progress, digest_json, no_progress, write_json
-
-if TYPE_CHECKING:
-    import httpx
+from interp.storage.files import Progress, digest_json, no_progress
 
 OPENAI = "https://api.openai.com/v1"
-MAX_TIMEOUT = 86_400
-"""Seconds; a socket takes no endless time-out."""
-_SHOWN_CHARACTERS, _BYTES_PER_TOKEN = 300, 3
+_SHOWN_CHARACTERS = 300
+_BYTES_PER_TOKEN = 3
 _TRANSIENT = (408, 409, 429)
 _FATAL = (401, 402, 403, 404)
 
@@ -40,7 +40,7 @@ class EndpointConfig:
     base_url: str = OPENAI
     timeout: float = 60.0
     """Seconds without a byte, after which a request is tried again."""
-    tries: int = 7
+    tries: int = 5
     concurrency: int = 4
     """Requests under way at a time."""
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -49,18 +49,17 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("no model is named: give --model, or set OPENAI_MODEL")
-        _check_address(self.base_url)
-        if not 0 < self.timeout <= MAX_TIMEOUT:
-            raise ValueError(f"timeout={self.timeout} must be above 0 and at most {MAX_TIMEOUT} seconds")
-        for name in ("tries", "concurrency"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        for name, value in self.fields.items():
-            _check_field(name, value)
+        address = urlsplit(self.base_url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError(f"base_url={self.base_url!r} must be like https://host/v1 or http://host:8000/v1")
+        for name in ("timeout", "tries", "concurrency"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be a number above 0")
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> Body:
-        given = {"model": self.model, "messages": list(messages), "temperature": 0, **self.fields}
-        return {name: value for name, value in given.items() if value is not None}
+        """The body of a request with these messages, at temperature 0 unless `fields` say otherwise."""
+        body = {"model": self.model, "messages": list(messages), "temperature": 0, **self.fields}
+        return {name: value for name, value in body.items() if value is not None}
 
 
 class Answer(NamedTuple):
@@ -73,7 +72,7 @@ class Answer(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Of what is not on disk yet. Tokens are a guess: a third of the UTF-8 bytes."""
+    """What asking would take, of which nothing is on disk yet. Tokens are a guess: a third of the UTF-8 bytes."""
 
     requests: int
     cached: int
@@ -81,7 +80,7 @@ class Estimate(NamedTuple):
     answer_tokens: int
 
     def price(self, price_in: float, price_out: float) -> float:
-        """At prices a million tokens."""
+        """The cost at these prices of a million tokens asked and answered."""
         return (self.prompt_tokens * price_in + self.answer_tokens * price_out) / 1e6
 
 
@@ -96,14 +95,19 @@ def api_key(name: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 class Endpoint:
-    """Answers requests, `concurrency` at a time. Raises ValueError where the client is missing or cannot be made."""
+    """Answers requests, `concurrency` at a time. cache: the file of answers, made with the first one.
+
+    Raises ValueError where the client is not installed or cannot be made.
+    """
 
     def __init__(self, config: EndpointConfig, key: str, cache: str | Path):
         try:
             import openai
         except ImportError:
             raise ValueError("asking a language model needs the package openai: pip install openai") from None
-        self.config, self.cache, self._key = config, Path(cache), key
+        self.config = config
+        self._answers = _Answers(Path(cache))
+        self._key = key
         try:
             self._client = openai.OpenAI(
                 base_url=config.base_url,
@@ -113,17 +117,12 @@ class Endpoint:
                 http_client=openai.DefaultHttpxClient(follow_redirects=False),
             )
         except Exception as error:  # the client's own kinds of error, which differ between its versions
-            said = f"{config.base_url} cannot be asked ({error}): mend it, or the proxy in http_proxy"
-            raise ValueError(self._clean(said)) from None
+            message = f"{config.base_url} cannot be asked ({error}): mend it, or the proxy in http_proxy"
+            raise ValueError(self._clean(message)) from None
 
     def known(self, body: Body) -> Answer | None:
         """The answer on disk, if it is there."""
-        try:
-            stored = json.loads(self._file(body).read_text(encoding="utf-8"))
-            prompt, completion = stored["tokens"]
-            return Answer(stored["text"], prompt, completion, cached=True)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
+        return self._answers.get(self._digest(body))
 
     def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> Estimate:
         """What asking these would take, `answer_tokens` being those of one answer."""
@@ -138,7 +137,7 @@ class Endpoint:
         answers = {name: answer for name, body in distinct.items() if (answer := self.known(body))}
         new = [name for name in distinct if name not in answers]
         if new:
-            answers[new[0]] = self._answer(distinct[new[0]], alone=True)
+            answers[new[0]] = self._answer(distinct[new[0]], first=True)
             progress(1, len(new), "answered")
         pool = ThreadPoolExecutor(self.config.concurrency)
         try:
@@ -150,47 +149,35 @@ class Endpoint:
             pool.shutdown(cancel_futures=True)
         return [answers[self._digest(body)] for body in bodies]
 
-    def _answer(self, body: Body, alone: bool = False) -> Answer:
-        """Asked and kept; a refusal is an answer without text, unless it would meet every request."""
+    def _answer(self, body: Body, first: bool = False) -> Answer:
+        """Ask and keep the answer. A refusal is an answer without text, unless it would meet every request."""
         from openai import APIConnectionError, APIStatusError
 
+        more = {name: value for name, value in body.items() if name not in ("model", "messages")}
         try:
-            answer = self._send(body, alone)
+            reply = self._client.chat.completions.create(
+                model=body["model"], messages=body["messages"], extra_body=more
+            )
+            answer = _read(reply)
         except APIStatusError as error:
-            status, kept = error.status_code, _may_pass(error)
-            if not (alone or kept or status in _FATAL or status < 400):
+            status = error.status_code
+            may_pass = status in _TRANSIENT or status >= 500
+            if not (first or may_pass or status in _FATAL or status < 400):
                 return Answer(None)
             detail = error.body.get("message") if isinstance(error.body, dict) else error.body
-            said = f"status {status}: {detail or 'no reason given'}"
-        except (APIConnectionError, ValueError) as error:
-            said, kept = str(error.__cause__ or error), True
+            message = f"status {status}: {detail or 'no reason given'}"
+        except APIConnectionError as error:
+            may_pass, message = True, str(error.__cause__ or error)
+        except ValueError as error:
+            may_pass, message = True, f"the reply is no chat completion: {error}"
         else:
-            file, tokens = self._file(body), (answer.prompt_tokens, answer.completion_tokens)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, {"request": body, "text": answer.text, "tokens": tokens}, indent=None)
+            self._answers.put(self._digest(body), body, answer)
             return answer
-        remedy = "; what was answered is kept: run this again" if kept else ""
-        raise ValueError(f"{self.config.base_url} gave no answer ({self._clean(said)}){remedy}")
-
-    def _send(self, body: Body, alone: bool) -> Answer:
-        """One request; the first of a run is not repeated where nothing is heard at its address."""
-        import httpx
-        from openai import APIStatusError, APITimeoutError
-
-        client = self._client.with_options(max_retries=0) if alone else self._client
-        try:
-            return _completion(client.post("/chat/completions", body=body, cast_to=httpx.Response))
-        except (APIStatusError, APITimeoutError) as error:
-            if not (alone and _may_pass(error)):
-                raise
-        return self._send(body, alone=False)
+        remedy = "; what was answered is kept: run this again" if may_pass else ""
+        raise ValueError(f"{self.config.base_url} gave no answer ({self._clean(message)}){remedy}")
 
     def _digest(self, body: Body) -> str:
         return digest_json([self.config.base_url.rstrip("/"), body])
-
-    def _file(self, body: Body) -> Path:
-        name = self._digest(body)
-        return self.cache / name[:2] / f"{name}.json"
 
     def _clean(self, text: str) -> str:
         """A server's words without the key and what a terminal would obey."""
@@ -198,43 +185,52 @@ class Endpoint:
         return shown[:_SHOWN_CHARACTERS]
 
 
-def _completion(response: "httpx.Response") -> Answer:
+class _Answers:
+    """Answers in an SQLite file, each written whole as soon as it is there; threads and processes may share it."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._lock = Lock()
+
+    def get(self, digest: str) -> Answer | None:
+        if not self._file.exists():
+            return None
+        with self._lock:
+            row = self._rows.execute("select text, asked, answered from answers where digest = ?", [digest]).fetchone()
+        return Answer(*row, cached=True) if row else None
+
+    def put(self, digest: str, body: Body, answer: Answer) -> None:
+        row = (
+            digest,
+            json.dumps(body, ensure_ascii=False),
+            answer.text,
+            answer.prompt_tokens,
+            answer.completion_tokens,
+        )
+        with self._lock:
+            self._rows.execute("insert or replace into answers values (?, ?, ?, ?, ?)", row)
+
+    @cached_property
+    def _rows(self) -> sqlite3.Connection:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            rows = sqlite3.connect(self._file, timeout=60, isolation_level=None, check_same_thread=False)
+            rows.execute(
+                "create table if not exists answers "
+                "(digest text primary key, request text, text text, asked integer, answered integer)"
+            )
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self._file} is no file of answers ({error}): name another with --cache") from None
+        return rows
+
+
+def _read(reply: Any) -> Answer:
     """Raises ValueError for a reply that is no chat completion."""
     try:
-        reply = response.json()
-        text, usage = reply["choices"][0]["message"].get("content") or "", reply.get("usage") or {}
-        counted = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, LookupError, TypeError, AttributeError):
+        text = reply.choices[0].message.content or ""
+    except (AttributeError, LookupError, TypeError):
         text = None
     if not isinstance(text, str):
-        raise ValueError("the reply is no chat completion")
-    prompt, answer = (count if isinstance(count, int) else 0 for count in counted)
-    return Answer(text, prompt, answer)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another try may end otherwise; a time-out has no status."""
-    status = getattr(error, "status_code", 408)
-    return status in _TRANSIENT or status >= 500
-
-
-def _check_address(url: str) -> None:
-    remedy = f"base_url={url!r} must be like https://host/v1 or http://host:8000/v1, without a user or a query"
-    try:
-        address = urlsplit(url)
-        known = address.scheme in ("http", "https") and bool(address.hostname)
-        _ = address.port  # which raises for what is no port
-    except ValueError as error:
-        raise ValueError(f"{remedy} ({error})") from None
-    more = "@" in address.netloc or address.query or address.fragment
-    if not known or more or " " in url or not url.isprintable() or not address.path.isascii():
-        raise ValueError(remedy)
-
-
-def _check_field(name: str, value: Any) -> None:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"the field {name}={value} has no JSON to be sent as: give a finite number, a string, true, false or a list"
-        ) from None
+        raise ValueError("it holds no text")
+    counts = [getattr(reply.usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
+    return Answer(text, *(count if isinstance(count, int) else 0 for count in counts))

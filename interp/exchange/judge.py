@@ -101,15 +101,15 @@ class Judge:
             has = f"the features of {features.path} are 0..{features.d_sae - 1}"
             raise ValueError(f"an explanation is of latent {beyond[0]}, but {has}: give explanations of these features")
         self.endpoint, self.config = endpoint, config
-        self.given = {latent: text for latent, text in explanations.items() if text}
-        wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.given]
+        self.explanations = {latent: text for latent, text in explanations.items() if text}
+        wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.explanations]
         self.sampled = sample_windows(
             features, wanted, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
         )
         self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
 
     def estimate(self) -> Estimate:
-        """Of all requests that are not answered on disk."""
+        """Estimate all requests that are not answered on disk."""
         bodies = self._explain_bodies()
         answers = [self.endpoint.known(body) for body in bodies]
         texts = [(read_explanation(a.text) if a else None) or _TYPICAL_EXPLANATION for a in answers]
@@ -125,7 +125,7 @@ class Judge:
         answers = self.endpoint.ask(self._judge_bodies(questions), progress)
         windows = _window_table(questions, answers)
         table = _judgement_table(windows, self.config.seed)
-        n_given, n_generated = sum(each.latent in self.given for each in self.sampled), sum(map(bool, texts))
+        n_given, n_generated = sum(each.latent in self.explanations for each in self.sampled), sum(map(bool, texts))
         summary = {
             "scores": _scores(table, windows, self.config.seed),
             "latents": {"judged": len(self.sampled), "left_out": self.left_out},
@@ -135,7 +135,7 @@ class Judge:
         return Judged(table, windows.drop(columns="explanation"), summary)
 
     def _explain_bodies(self) -> list[Body]:
-        """Of each latent; none where none is to be explained."""
+        """A request to explain each latent; none where none is to be explained."""
         sampled = self.sampled if self.config.generate else []
         return [self.endpoint.config.body(prompts.explain_messages(each.shown, each.maximum)) for each in sampled]
 
@@ -146,17 +146,17 @@ class Judge:
         """generated: explanations of the latents sampled, or nothing."""
         written = {each.latent: text for each, text in zip(self.sampled, generated, strict=False) if text}
         questions: list[_Question] = []
-        for source, own in {GIVEN: self.given, GENERATED: written}.items():
-            judged = [each for each in self.sampled if each.latent in own]
-            texts = {source: [own[each.latent] for each in judged]}
+        for source, explanations in {GIVEN: self.explanations, GENERATED: written}.items():
+            judged = [each for each in self.sampled if each.latent in explanations]
+            texts = {source: [explanations[each.latent] for each in judged]}
             if self.config.null and len(judged) > 1:
                 texts[f"{NULL} ({source})"] = texts[source][1:] + texts[source][:1]
-            for name, said in texts.items():
-                for each, text in zip(judged, said, strict=True):
-                    questions += self._asked(each, name, text)
+            for name, shown in texts.items():
+                for each, text in zip(judged, shown, strict=True):
+                    questions += self._about(each, name, text)
         return questions
 
-    def _asked(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
+    def _about(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
         windows, shown = each.firing + each.silent, self.config.shown
         for number, task in enumerate(self.config.tasks):
             order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
@@ -172,8 +172,8 @@ def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, see
         return dict.fromkeys(names, float("nan"))
 
     def scores(recall: Any, alarm: Any) -> tuple[Any, Any]:
-        found = recall * n_firing
-        return (recall + 1 - alarm) / 2, 2 * found / (found + alarm * n_silent + n_firing)
+        hits = recall * n_firing
+        return (recall + 1 - alarm) / 2, 2 * hits / (hits + alarm * n_silent + n_firing)
 
     generator = np.random.default_rng(seed)
     recall = generator.beta(hits + 0.5, n_firing - hits + 0.5, _DRAWS)
@@ -186,49 +186,49 @@ def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, see
 
 
 def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> pd.DataFrame:
-    """`Judged.windows`, and the explanation of each."""
+    """The table `Judged.windows`, with the explanation of each."""
     rows = []
     for question, answer in zip(questions, answers, strict=True):
         read = prompts.read_judgements(answer.text, len(question.windows))
-        for place, window in enumerate(question.windows):
-            said = read[place] if read else None
-            rows.append((*question[:4], window.row, window.interval, window.fires, said))
+        judgements = read or [None] * len(question.windows)
+        for window, judgement in zip(question.windows, judgements, strict=True):
+            rows.append((*question[:4], window.row, window.interval, window.fires, judgement))
     columns = [*_JUDGEMENT, "row", "interval", "fires", "judged"]
     return pd.DataFrame(rows, columns=columns).astype({"judged": "boolean", "fires": bool})
 
 
 def _judgement_table(windows: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
-    for judgement, own in windows.groupby(_JUDGEMENT, sort=False):
-        firing, silent = (own.judged[own.fires == fires].dropna() for fires in (True, False))
+    for judgement, shown in windows.groupby(_JUDGEMENT, sort=False):
+        firing, silent = (shown.judged[shown.fires == fires].dropna() for fires in (True, False))
         counts = (len(firing), len(silent), int(firing.sum()), int(silent.sum()))
         row = dict(zip((*_JUDGEMENT, *_COUNTS), (*judgement, *counts), strict=True))
-        rows.append(row | {"n_unreadable": int(own.judged.isna().sum()), **agreement(*counts, seed=seed)})
+        rows.append(row | {"n_unreadable": int(shown.judged.isna().sum()), **agreement(*counts, seed=seed)})
     return pd.DataFrame(rows)
 
 
 def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
-    """By source and task."""
+    """The mean scores of each source of explanations and task."""
     scores = []
-    for (source, task), own in windows.groupby(["source", "task"], sort=False):
+    for (source, task), shown in windows.groupby(["source", "task"], sort=False):
         mine = table[(table.source == source) & (table.task == task)]
-        firing = own[own.fires].dropna(subset=["judged"])
+        firing = shown[shown.fires].dropna(subset=["judged"])
         score = {
             "source": source,
             "task": task,
             "latents": len(mine),
             "balanced_accuracy": _mean(mine.balanced_accuracy.dropna().to_numpy(), seed),
             "f1": _mean(mine.f1.dropna().to_numpy(), seed),
-            "recall_by_interval": {i: [int(said.sum()), len(said)] for i, said in firing.groupby("interval").judged},
-            "windows": len(own),
-            "unreadable": int(own.judged.isna().sum()),
+            "recall_by_interval": {i: [int(hits.sum()), len(hits)] for i, hits in firing.groupby("interval").judged},
+            "windows": len(shown),
+            "unreadable": int(shown.judged.isna().sum()),
         }
         scores.append(score)
     return scores
 
 
 def _mean(values: np.ndarray, seed: int) -> list[float | None]:
-    """Mean and 95 % interval over latents."""
+    """The mean over latents with its 95 % interval; None where there is no latent."""
     if len(values) == 0:
         return [None, None, None]
     means = values[np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))].mean(1)

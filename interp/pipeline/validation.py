@@ -25,14 +25,17 @@ MAX_INTEGER = 10**12
 
 
 def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
-    """`values` as the types of the fields of the dataclass `kind`, which `whose` names in a message."""
+    """Return `values` as the fields of the dataclass `kind` have them. whose: how a message names the dataclass.
+
+    Raises ValueError for a field that does not exist, with the nearest that do, and for a value of another type.
+    """
     hints = field_types(kind)
     check_names(values, list(hints), f"{whose} field".strip())
     return {name: _read(name, value, hints[name]) for name, value in values.items()}
 
 
 def sae_config(architecture: str, values: Mapping[str, Any]) -> "SAEConfig":
-    """A dictionary's config, of its architecture's name. ValueError for a field that is missing, too."""
+    """Return a dictionary's config, by the name of its architecture. Raises ValueError for a missing field, too."""
     kind = architecture_named(architecture)
     fields = read_fields(kind, values, architecture)
     needed = [field.name for field in dataclasses.fields(kind) if is_needed(field)]
@@ -49,7 +52,7 @@ def architecture_named(name: Any) -> type["SAEConfig"]:
 
 
 def check_names(names: Iterable[Any], known: list[str], what: str) -> None:
-    """ValueError for the first name that is not known, with the nearest that are."""
+    """Raise ValueError for the first name that is not known, with the nearest that are."""
     for name in names:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
@@ -67,14 +70,14 @@ def is_needed(field: dataclasses.Field) -> bool:
 
 
 def type_name(hint: Any) -> str:
-    """int, float or "none", list of float, …"""
+    """The type as help names it: int, float or "none", list of float, …"""
     name = hint.__name__ if isinstance(hint, type) else str(hint)
     name = re.sub(r"tuple\[(\w+).*?\]", r"list of \1", name)
     return name.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
 
 
 def at_least_1(config: Any, *names: str) -> None:
-    """ValueError for the first of these fields that is below 1."""
+    """Raise ValueError for the first of these fields that is below 1."""
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
@@ -88,7 +91,7 @@ def plain(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    """Its repr, the middle left out where it is long."""
+    """The value's repr, its middle left out where it is long."""
     return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
 

@@ -86,7 +86,8 @@ def find(path: str | Path, *kinds: str) -> Found:
     if is_run(path):
         raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes them")
     looked_for = [f"{KINDS[kind].name} ({' or '.join(filter(None, KINDS[kind].marks)) or 'a file'})" for kind in wanted]
-    is_not = f"is not {looked_for[0]}" if len(wanted) == 1 else f"is neither {', nor '.join(looked_for)}"
+    looked_for += [] if "run" in wanted else ["a run folder with one"]
+    is_not = f"is not {looked_for[0]}" if len(looked_for) == 1 else f"is neither {', nor '.join(looked_for)}"
     raise ValueError(f"{path} {is_not}: {_contents(path)}; {first.made_by}")
 
 

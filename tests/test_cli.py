@@ -192,9 +192,12 @@ def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
     assert not (tmp_path / "page").exists()
 
 
-@pytest.mark.parametrize(("words", "before"), [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "harvest")])
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "harvest"), (["rank", "--twin="], "--twin")],
+)
 def test_an_empty_argument_is_named(words, before, capsys):
-    assert f"an empty argument comes after {before}: give a value" in refused(capsys, *words)
+    assert f"an empty value comes after {before}: give one" in refused(capsys, *words)
 
 
 def test_corpus_mistakes(tmp_path, capsys):

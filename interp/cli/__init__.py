@@ -6,6 +6,7 @@ called, so that help is quick. Bad input ends with one line on standard error an
 SIGTERM with 143, one line too, and what was half written is removed. Under `torchrun` the first process speaks.
 """
 
+import itertools
 import os
 import signal
 import sys
@@ -90,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> None:
-    if "" in words:  # as where the shell does not know a variable
-        before = words[words.index("") - 1] if words[0] else "interp"
-        raise ValueError(f"an empty argument comes after {before}: give a value, or leave it out")
+    for before, word in itertools.pairwise(["interp", *words]):
+        if not word or (word.startswith("--") and word.endswith("=")):  # as where the shell does not know a variable
+            raise ValueError(f"an empty value comes after {word[:-1] or before}: give one, or leave it out")
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:
         group.main(words, prog_name="interp", complete_var=_COMPLETION)

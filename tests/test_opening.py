@@ -20,12 +20,12 @@ def test_a_run_folder_stands_for_what_its_stages_left(tiny_run):
     assert open_any(run, "model").d_vocab == tiny_run.model.d_vocab
 
 
-def test_each_folder_is_what_it_is_whatever_else_may_be_asked(tiny_run):
+def test_each_folder_is_what_it_is_whatever_else_may_be_asked(tiny_run, tmp_path):
     run = tiny_run.path
-    for kind, name in (("features", "features"), ("sae", "sae"), ("model", "model"), ("features", "wider")):
-        assert find(run / name, "features", "sae", "model").kind == kind
-    assert find(run / "wider", "features").path == run / "wider/features"
-    assert find(run / "wider", "sae").path == run / "wider/sae"
+    for name in ("features", "sae", "model"):
+        assert find(run / name, "features", "sae", "model").kind == name
+    shutil.copytree(run / "sae", tmp_path / "made/sae")
+    assert find(tmp_path / "made", "features", "sae") == ("sae", tmp_path / "made/sae")
     assert find(run / "activations", "activations").path == run / "activations/store"
 
 

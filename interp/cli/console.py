@@ -10,9 +10,14 @@ import time
 import tomllib
 from typing import Any
 
-_LIBRARIES = (("safetensors", "SafetensorError"), ("pyarrow", "ArrowException"), ("duckdb", "Error"))
+_LIBRARIES = (
+    ("safetensors", "SafetensorError"),
+    ("pyarrow", "ArrowException"),
+    ("duckdb", "Error"),
+    ("sqlite3", "Error"),
+)
 """Errors of libraries about a file that they read or write, which are no ValueError."""
-_FULL = (f"os error {errno.ENOSPC}", "No space left on device")
+_FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
 _LONGEST = 2000
 """Characters of an error: a library may quote the whole of a damaged file."""

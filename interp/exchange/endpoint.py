@@ -197,7 +197,10 @@ class _Answers:
             return None
         with self._lock:
             row = self._rows.execute("select text, asked, answered from answers where digest = ?", [digest]).fetchone()
-        return Answer(*row, cached=True) if row else None
+        if row is None:
+            return None
+        text, asked, answered = row
+        return Answer(text, asked, answered, cached=True)
 
     def put(self, digest: str, body: Body, answer: Answer) -> None:
         row = (
@@ -233,4 +236,5 @@ def _read(reply: Any) -> Answer:
     if not isinstance(text, str):
         raise ValueError("it holds no text")
     counts = [getattr(reply.usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
-    return Answer(text, *(count if isinstance(count, int) else 0 for count in counts))
+    asked, answered = (count if isinstance(count, int) else 0 for count in counts)
+    return Answer(text, asked, answered)

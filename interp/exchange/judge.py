@@ -190,7 +190,7 @@ def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> 
     rows = []
     for question, answer in zip(questions, answers, strict=True):
         read = prompts.read_judgements(answer.text, len(question.windows))
-        judgements = read or [None] * len(question.windows)
+        judgements: Sequence[bool | None] = read or [None] * len(question.windows)
         for window, judgement in zip(question.windows, judgements, strict=True):
             rows.append((*question[:4], window.row, window.interval, window.fires, judgement))
     columns = [*_JUDGEMENT, "row", "interval", "fires", "judged"]

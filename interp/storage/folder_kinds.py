@@ -46,7 +46,7 @@ KINDS = {
         ("config.json", "pretrained.json"),
         ("model",),
         "model",
-        "`interp run --until model` trains one",
+        "`interp run --until model` makes one",
     ),
     "tokens": Kind(
         "a file of labelled tokens", ("",), ("tokens", "train", "corpus/train"), "corpus", "`interp tokenize` makes one"

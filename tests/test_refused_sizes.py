@@ -217,7 +217,7 @@ def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
     train_sae(store, "activations", config, tmp_path / "sae")
     for file in tmp_path.glob("sae/manifest.json"):
         file.unlink()
-    for damage in (b"\xd5noise", b"[" * 10**5):
+    for damage in (b"\xd5noise", b"[1, 2"):
         (tmp_path / "sae/results.json").write_bytes(damage)
         with pytest.raises(ValueError, match="results.json is damaged"):
             train_sae(store, "activations", config, tmp_path / "sae")

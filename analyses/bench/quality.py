@@ -32,7 +32,7 @@ import scipy.stats
 import torch
 
 from analyses.bench.peers import versions
-from analyses.bench.quality_training import HOOKS, Recipe, Site, folder_of, sites, trained
+from analyses.bench.quality_training import HOOKS, HookData, Recipe, folder_of, hook_data, trained
 from analyses.record import check_run
 from interp.evaluation.quality import evaluate_dictionary
 from interp.sae import SAE, load_sae
@@ -48,10 +48,10 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     torch.set_num_threads(o.threads)
     warnings.filterwarnings("ignore")
     rows = []
-    for site in sites(o):
+    for data in hook_data(o):
         for kind in o.kinds:
-            tested = {trainer: test(site, chosen(site, kind, trainer, o), o) for trainer in TRAINERS}
-            rows += summary(site, kind, tested)
+            tested = {trainer: test(data, chosen(data, kind, trainer, o), o) for trainer in TRAINERS}
+            rows += summary(data, kind, tested)
             show(rows[-len(TRAINERS) :], header=len(rows) == len(TRAINERS))
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(o).items()}
     results = {"rows": rows, "settings": settings, "versions": versions()}
@@ -81,22 +81,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def chosen(site: Site, kind: str, trainer: str, o: argparse.Namespace) -> list[Recipe]:
+def chosen(data: HookData, kind: str, trainer: str, o: argparse.Namespace) -> list[Recipe]:
     """A recipe for each seed, with what did best at the first of them."""
     tried: dict[Recipe, float] = {}
     sought = {"L1": FIRST_L1, "JumpReLU": float(o.k), "BatchTopK": o.k, "Matryoshka": o.k}.get(kind)
     for lr in o.rates:
         recipe = Recipe(kind, trainer, lr, sought, o.seeds[0])
-        measured = trained(site, recipe, o)
+        measured = trained(data, recipe, o)
         if kind in RESPONSE:
-            recipe, measured = at_l0(site, recipe, measured, o)
+            recipe, measured = at_l0(data, recipe, measured, o)
             sought = recipe.sought
         tried[recipe] = measured["fvu"]
     best = min(tried, key=lambda recipe: tried[recipe])
     return [replace(best, seed=seed) for seed in o.seeds]
 
 
-def at_l0(site: Site, recipe: Recipe, measured: dict[str, float], o: argparse.Namespace) -> tuple[Recipe, dict]:
+def at_l0(data: HookData, recipe: Recipe, measured: dict[str, float], o: argparse.Namespace) -> tuple[Recipe, dict]:
     """The penalty for an L0 of k: its log goes about linearly with that of L0, so each try follows the line through
     the two before."""
     sign = RESPONSE[recipe.kind]
@@ -117,7 +117,7 @@ def at_l0(site: Site, recipe: Recipe, measured: dict[str, float], o: argparse.Na
         recipe = replace(recipe, sought=max(1, round(sought)) if whole else sought)
         if any(recipe == tried for tried, _ in tries):
             break
-        tries.append((recipe, trained(site, recipe, o)))
+        tries.append((recipe, trained(data, recipe, o)))
     return min(tries, key=lambda each: abs(off(each[1], o.k)))
 
 
@@ -126,24 +126,24 @@ def off(measured: dict[str, float], k: int) -> float:
     return math.log(max(measured["l0"], 0.1) / k)
 
 
-def test(site: Site, recipes: Sequence[Recipe], o: argparse.Namespace) -> list[dict[str, Any]]:
+def test(data: HookData, recipes: Sequence[Recipe], o: argparse.Namespace) -> list[dict[str, Any]]:
     tested = []
     for recipe in recipes:
-        measured, file = trained(site, recipe, o), folder_of(site, recipe, o) / "test.json"
+        measured, file = trained(data, recipe, o), folder_of(data, recipe, o) / "test.json"
         if not file.exists():
             sae: SAE = load_sae(file.parent)
-            bos = (site.run.tokenizer.bos_id,)
-            quality = evaluate_dictionary(sae, site.run.model, site.test_tokens, site.hook, batch_size=64, exclude=bos)
+            bos = (data.run.tokenizer.bos_id,)
+            quality = evaluate_dictionary(sae, data.run.model, data.test_tokens, data.hook, batch_size=64, exclude=bos)
             file.write_text(json.dumps({**asdict(quality), **asdict(recipe), "seconds": measured["seconds"]}))
         tested.append(json.loads(file.read_text()))
     return tested
 
 
-def summary(site: Site, kind: str, tested: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def summary(data: HookData, kind: str, tested: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """One row a trainer: mean and half the width of the interval of each number."""
     rows = []
     for trainer, runs in tested.items():
-        row: dict[str, Any] = {"model": site.name, "hook": site.hook, "kind": kind, "trainer": trainer}
+        row: dict[str, Any] = {"model": data.name, "hook": data.hook, "kind": kind, "trainer": trainer}
         row |= {"lr": runs[0]["lr"], "sought": runs[0]["sought"]}
         row["seconds"] = statistics.median(run["seconds"] for run in runs)
         for name in ("fvu", "ce_recovered_zero", "ce_recovered_mean", "l0", "dead_share", "faint_share"):

@@ -1,6 +1,6 @@
 """What `bench_quality` trains: the same recipe by this library and by SAELens's trainer, on the same batches.
 
-In: a `Site`, a hook of a model with its store, and a `Recipe`. Out: a dictionary in a folder of its own, not trained
+In: `HookData`, a hook of a model with its store, and a `Recipe`. Out: a dictionary in a folder of its own, not trained
 again where it is there, with its FVU and L0 on validation text.
 """
 
@@ -44,7 +44,7 @@ DEAD_AFTER = 0.05
 
 
 @dataclass(frozen=True)
-class Site:
+class HookData:
     """A hook of a model, with what is trained, chosen and tested on."""
 
     name: str
@@ -70,7 +70,7 @@ class Recipe:
         return f"{self.kind}-{self.trainer}-lr_{self.lr:g}{sought}-seed_{self.seed}"
 
 
-def sites(o: argparse.Namespace) -> list[Site]:
+def hook_data(o: argparse.Namespace) -> list[HookData]:
     found = []
     for name in o.models:
         given = o.demo if name == "demo" else None
@@ -86,7 +86,7 @@ def sites(o: argparse.Namespace) -> list[Site]:
         validation = harvest(run.model, held_out[n_test : 2 * n_test], HOOKS[name], folder / "validation", exclude=bos)
         for hook in [hook for hook in HOOKS[name] if hook in (o.hooks or HOOKS[name])]:
             rows = torch.cat(list(validation.batches(hook, 8192, shuffle=False)))
-            found.append(Site(name, hook, run, store, rows, held_out[:n_test]))
+            found.append(HookData(name, hook, run, store, rows, held_out[:n_test]))
     return found
 
 
@@ -98,23 +98,23 @@ def model_config(name: str, o: argparse.Namespace) -> RunConfig:
     return RunConfig.from_dict({"model": {"n_layers": 2}, "training": {"tokens": 2_000_000}})
 
 
-def folder_of(site: Site, recipe: Recipe, o: argparse.Namespace) -> Path:
-    return o.out / "dictionaries" / f"{site.name}-{site.hook}" / recipe.folder
+def folder_of(data: HookData, recipe: Recipe, o: argparse.Namespace) -> Path:
+    return o.out / "dictionaries" / f"{data.name}-{data.hook}" / recipe.folder
 
 
-def trained(site: Site, recipe: Recipe, o: argparse.Namespace) -> dict[str, float]:
+def trained(data: HookData, recipe: Recipe, o: argparse.Namespace) -> dict[str, float]:
     """FVU and L0 on validation text, and the seconds that training took."""
-    folder = folder_of(site, recipe, o)
+    folder = folder_of(data, recipe, o)
     results = folder / "validation.json"
     if results.exists():
         return json.loads(results.read_text())
     start = time.perf_counter()
     if recipe.trainer == "interp":
-        train_sae(site.store, site.hook, ours(recipe, o), folder, resume=False)
+        train_sae(data.store, data.hook, ours(recipe, o), folder, resume=False)
     else:
-        theirs(site, recipe, folder, o)
+        theirs(data, recipe, folder, o)
     seconds = time.perf_counter() - start
-    x, sae = site.validation, load_sae(folder)
+    x, sae = data.validation, load_sae(folder)
     codes = sae.codes(x)
     measured = {
         "fvu": float((sae.decode(codes) - x).square().sum() / (x - x.mean(0)).square().sum()),
@@ -122,7 +122,7 @@ def trained(site: Site, recipe: Recipe, o: argparse.Namespace) -> dict[str, floa
         "seconds": seconds,
     }
     results.write_text(json.dumps(measured))
-    print(f"  {site.hook} {recipe.folder}: FVU {measured['fvu']:.4f}, L0 {measured['l0']:.1f}, {seconds:.1f} s")
+    print(f"  {data.hook} {recipe.folder}: FVU {measured['fvu']:.4f}, L0 {measured['l0']:.1f}, {seconds:.1f} s")
     return measured
 
 
@@ -150,8 +150,8 @@ def ours(recipe: Recipe, o: argparse.Namespace) -> SAEConfig:
     return ReLUConfig(**shared, l1=recipe.sought, l1_warmup=L1_RISE)
 
 
-def theirs(site: Site, recipe: Recipe, folder: Path, o: argparse.Namespace) -> None:
-    d_in, steps, known = site.store.d(site.hook), o.tokens // o.batch, site.store.statistics(site.hook)
+def theirs(data: HookData, recipe: Recipe, folder: Path, o: argparse.Namespace) -> None:
+    d_in, steps, known = data.store.d(data.hook), o.tokens // o.batch, data.store.statistics(data.hook)
     scale = d_in**0.5 / known.mean_norm
     settings: dict[str, Any] = {"d_in": d_in, "d_sae": o.d_sae, "normalize_activations": "expected_average_only_in"}
     kind = {"L1": "Standard", "Matryoshka": "MatryoshkaBatchTopK"}.get(recipe.kind, recipe.kind)
@@ -171,7 +171,7 @@ def theirs(site: Site, recipe: Recipe, folder: Path, o: argparse.Namespace) -> N
         trainer = saelens_trainer(
             kind,
             settings,
-            site.store.batches(site.hook, o.batch, seed=recipe.seed, epochs=None),
+            data.store.batches(data.hook, o.batch, seed=recipe.seed, epochs=None),
             tokens=steps * o.batch,
             batch_size=o.batch,
             lr=recipe.lr,

@@ -369,7 +369,7 @@ def compile_all() -> dict[str, list[str]]:
     """Call each operation with launches that only compile, at sizes that the compiler treats in different ways."""
     import triton
 
-    from interp.sae import triton_kernels
+    from interp.sae.kernels import triton_kernels
 
     functions = inspect.getmembers(triton_kernels)
     report = {"all": sorted(name for name, found in functions if hasattr(found, "warmup") and name[0] != "_")}

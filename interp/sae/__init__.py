@@ -18,10 +18,10 @@ A step reads in one direction:
     kernels         each operation in torch, numba or Triton
 
 `scales` has the hooks that are read and written, `fold` makes the trained weights a dictionary for inputs as they are,
-`model` is that dictionary, and `formats`, `saelens` and `stored` are its files.
+`model` is that dictionary, and `formats`, `saelens`, `stored` and `parts` are its files.
 """
 
-from interp.sae.architectures.encoders import Encoder
+from interp.sae.architectures.encoders import Encoder, StoredEncoder
 from interp.sae.architectures.matching_pursuit import MatchingPursuit, MatchingPursuitConfig
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig
 from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReLUConfig, Threshold
@@ -46,6 +46,7 @@ __all__ = [
     "PickConfig",
     "ReLUConfig",
     "SAEConfig",
+    "StoredEncoder",
     "Threshold",
     "TopK",
     "TopKConfig",

@@ -20,12 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp.sae.architectures.encoders import Encoder
-from interp.sae.architectures.matching_pursuit import MatchingPursuit
-from interp.sae.architectures.thresholds import Threshold
+from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
-from interp.sae.saelens import from_saelens, saelens_architecture, to_saelens
-from interp.sae.stored import Parts, Stored, config_and_metadata, metadata_with_config, whole_number
+from interp.sae.parts import Parts, whole_number
+from interp.sae.saelens import from_saelens, to_saelens
+from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.folders import MANIFEST, verify
 
@@ -38,19 +37,13 @@ def write(stored: Stored, folder: Path, format: str) -> None:
     """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
-    architecture: str | None = "interp"
-    if format == "saelens":
-        architecture = saelens_architecture(stored.kind, stored.encoder, skips=stored.W_skip is not None)
-    if architecture is None:
-        kind = f"this {stored.kind} with the encoder {type(stored.encoder).__name__}"
-        raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
     if (folder / _SPARSIFY).exists():
         raise ValueError(f"{folder} holds another dictionary's {_SPARSIFY}: choose another folder")
-    cfg, tensors = _to_native(stored) if format == "interp" else to_saelens(stored, architecture)
+    cfg, tensors = _to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, tensors)
-    write_json(folder / CONFIG, {"architecture": architecture, **cfg})
+    write_json(folder / CONFIG, cfg)
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
@@ -111,22 +104,27 @@ def _from_release(release: str, sae_id: str) -> Stored:
     return from_saelens(loaded.cfg.to_dict(), Parts(loaded.state_dict(), source), source, {})
 
 
+def _saelens_form(stored: Stored) -> SAELensForm:
+    form = stored.encoder.to_saelens(stored.kind, skips=stored.W_skip is not None)
+    if form is None:
+        kind = f"this {stored.kind} with the encoder {type(stored.encoder).__name__}"
+        raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
+    return form
+
+
 def _to_native(stored: Stored) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = {"W_enc": stored.W_enc, "W_dec": stored.W_dec, "b_enc": stored.b_enc, "b_dec": stored.b_dec}
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip
-    match stored.encoder:
-        case TopK(k):
-            encoder: dict[str, Any] = {"kind": "topk", "k": k}
-        case Threshold(threshold):
-            encoder, tensors["threshold"] = {"kind": "threshold"}, threshold
-        case MatchingPursuit(k, residual_threshold, stop_on_repeat):
-            settings = {"residual_threshold": residual_threshold, "stop_on_repeat": stop_on_repeat}
-            encoder = {"kind": "matching_pursuit", "k": k, **settings}
-        case other:
-            known = ", ".join(kind.__name__ for kind in (TopK, Threshold, MatchingPursuit))
-            raise ValueError(f"the encoder {type(other).__name__} has no form on disk: train towards one of {known}")
-    cfg: dict[str, Any] = {"kind": stored.kind, "encoder": encoder, "metadata": metadata_with_config(stored)}
+    encoder = stored.encoder.to_stored()
+    if taken := tensors.keys() & encoder.tensors.keys():
+        kind = type(stored.encoder).__name__
+        raise ValueError(
+            f"the encoder {kind} calls a tensor {', '.join(sorted(taken))}: that is a weight of every dictionary"
+        )
+    tensors |= encoder.tensors
+    cfg: dict[str, Any] = {"architecture": "interp", "kind": stored.kind}
+    cfg |= {"encoder": {"kind": stored.encoder.name, **encoder.settings}, "metadata": metadata_with_config(stored)}
     if stored.widths:
         cfg |= {"widths": list(stored.widths), "scales": list(stored.scales)}
     return cfg, tensors
@@ -167,14 +165,11 @@ def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str
 
 
 def _encoder(fields: Any, parts: Parts, d_sae: int, source: str) -> Encoder:
-    match fields:
-        case {"kind": "topk"}:
-            return TopK(whole_number(fields, "k", d_sae, source))
-        case {"kind": "threshold"}:
-            return Threshold(parts.take("threshold", d_sae))
-        case {"kind": "matching_pursuit", "residual_threshold": int() | float() as short, "stop_on_repeat": bool(stop)}:
-            return MatchingPursuit(whole_number(fields, "k", 1 << 31, source), short, stop)
-    raise ValueError(f"{source}: encoder={fields!r} is not known")
+    kind = fields.get("kind") if isinstance(fields, dict) else None
+    if not isinstance(kind, str) or kind not in ENCODERS:
+        known = ", ".join(ENCODERS)
+        raise ValueError(f"{source}: encoder={fields!r} is not known; {known} are: import the module that has yours")
+    return ENCODERS[kind].from_stored(fields, parts, d_sae, source)
 
 
 def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:

@@ -24,7 +24,6 @@ from interp.sae import formats
 from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
-from interp.sae.saelens import saelens_architecture
 from interp.sae.stored import Stored
 
 _SPARSITY = ("k", "target_l0", "l1")
@@ -108,7 +107,7 @@ class SAE(nn.Module):
     def preferred_format(self) -> str:
         """`saelens` for what SAELens reads, else `interp`."""
         skips = getattr(self, "W_skip", None) is not None
-        return "interp" if saelens_architecture(self.kind, self.encoder, skips=skips) is None else "saelens"
+        return "interp" if self.encoder.to_saelens(self.kind, skips=skips) is None else "saelens"
 
     def __repr__(self) -> str:
         """`TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture (or the encoder of a dictionary from

@@ -1,7 +1,7 @@
-"""Speaking SAELens: what its folders and releases hold, and what it calls a dictionary like one of ours.
+"""SAELens's folders and releases, written and read.
 
-An encoder with thresholds is written as `jumprelu`: that is what a trained BatchTopK, Matryoshka or Gated dictionary
-is; at threshold 0 it is `standard`. On the way in, all that SAELens does around the weights is folded into them:
+On the way out each encoder says which architecture of SAELens it is (`Encoder.to_saelens`). On the way in, all that
+SAELens does around the weights is folded into them:
 
     decoder norms n      W_enc ← W_enc n     b_enc ← b_enc n     W_dec ← W_dec / n        (so TopK keeps its selection)
     an input scale f     W_enc ← f W_enc     W_dec ← W_dec / f   b_dec ← b_dec / f
@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.sae.architectures.encoders import Encoder
+from interp.sae.architectures.encoders import SAELensForm
 from interp.sae.architectures.matching_pursuit import MatchingPursuit
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
-from interp.sae.stored import Parts, Stored, config_and_metadata, metadata_with_config, whole_number
+from interp.sae.parts import Parts, whole_number
+from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 """Architectures whose pre-activations may be scaled by decoder norms. The last two are checkpoints of a training."""
@@ -29,46 +30,23 @@ _TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprel
 _READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
 
 
-def saelens_architecture(kind: str, encoder: Encoder, *, skips: bool) -> str | None:
-    """What SAELens calls a dictionary of this kind that encodes so (`skips`: with a linear path beside the latents);
-    None if it has no name for it."""
-    match encoder:
-        case TopK() if kind == "sae":
-            return "topk"
-        case MatchingPursuit() if kind == "sae":
-            return "matching_pursuit"
-        case Threshold(threshold) if not bool((threshold < 0).any()):
-            is_relu = not bool(threshold.any())
-            if kind == "sae":
-                return "standard" if is_relu else "jumprelu"
-            if kind == "transcoder":
-                return f"{'' if is_relu else 'jumprelu_'}{'skip_' if skips else ''}transcoder"
-    return None
-
-
-def to_saelens(stored: Stored, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def to_saelens(stored: Stored, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What goes into `cfg.json`, and the tensors."""
     W_enc, W_dec = stored.W_enc, stored.W_dec
     cfg: dict[str, Any] = {"d_in": len(W_enc), "d_sae": len(W_dec), "device": "cpu"}
     cfg |= {"dtype": str(W_dec.dtype).removeprefix("torch."), "normalize_activations": "none"}
     cfg |= {"apply_b_dec_to_input": stored.kind != "transcoder", "reshape_activations": "none"}
     tensors = {"W_dec": W_dec, "b_dec": stored.b_dec}
-    if architecture != "matching_pursuit":
+    if form.has_encoder:
         tensors |= {"W_enc": W_enc, "b_enc": stored.b_enc}
-    match stored.encoder:
-        case TopK(k):
-            cfg |= {"k": k, "rescale_acts_by_decoder_norm": False}
-        case MatchingPursuit(k, residual_threshold, stop_on_repeat):
-            cfg |= {"max_iterations": k, "residual_threshold": residual_threshold}
-            cfg |= {"stop_on_duplicate_support": stop_on_repeat}
-        case Threshold(threshold) if "jumprelu" in architecture:
-            tensors["threshold"] = threshold.to(W_dec)
+    cfg |= form.settings
+    tensors |= {name: tensor.to(W_dec) for name, tensor in form.tensors.items()}
     if stored.kind == "transcoder":
         cfg["d_out"] = W_dec.shape[1]
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip.T
     metadata = {"prepend_bos": True, **metadata_with_config(stored), "sae_lens_version": version("sae-lens")}
-    return {**cfg, "metadata": metadata}, tensors
+    return {"architecture": form.architecture, **cfg, "metadata": metadata}, tensors
 
 
 def from_saelens(cfg: dict[str, Any], parts: Parts, source: str, scaler: dict[str, Any]) -> Stored:

@@ -3,11 +3,9 @@
 `formats` and `saelens` read folders into a `Stored` and write folders from one; `model` makes it a module.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from interp.sae.architectures.encoders import Encoder
@@ -31,47 +29,6 @@ class Stored:
     widths: tuple[int, ...] = ()
     """The hooks of a crosscoder: widths and scales."""
     scales: tuple[float, ...] = ()
-
-
-class Parts:
-    """The tensors of one file, to be taken one by one."""
-
-    dtype: torch.dtype | None = None
-    """What tensors are converted to; None: they stay as they are."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], source: str):
-        self._tensors, self.source = dict(tensors), source
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors
-
-    def take(self, name: str, *shape: int | None) -> Tensor:
-        """None in `shape`: any size. Raises ValueError if the tensor is missing, of another shape or not finite."""
-        if name not in self._tensors:
-            raise ValueError(f"{self.source} has no tensor {name}; it has {', '.join(self._tensors) or 'no others'}")
-        tensor = self._tensors.pop(name)
-        fits = len(shape) == tensor.ndim and all(s in (None, d) for s, d in zip(shape, tensor.shape, strict=True))
-        if not fits:
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({wanted})")
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise ValueError(f"{self.source}: {name} holds values that are no finite numbers")
-        return tensor.detach().to(self.dtype or tensor.dtype)
-
-    def end(self) -> None:
-        """Raises ValueError if tensors are left: whoever wrote them computes something else."""
-        if self._tensors:
-            raise ValueError(f"{self.source} holds tensors that cannot be read: {', '.join(self._tensors)}")
-
-
-def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:
-    """A field that must be in 1..limit."""
-    match cfg.get(name):
-        case bool():
-            pass
-        case int() | float() as value if value == value // 1 and 1 <= value <= limit:
-            return int(value)
-    raise ValueError(f"{source}: {name}={cfg.get(name)!r} must be a whole number in 1..{limit}")
 
 
 def metadata_with_config(stored: Stored) -> dict[str, Any]:

@@ -3,17 +3,21 @@
     Encoder      latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` the fast way
     Activation   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
 
-Each architecture has its encoder beside its config: `TopK`, `Threshold`, `MatchingPursuit`.
+Each architecture has its encoder beside its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder says itself how
+it is stored and read back, and what SAELens calls it; one of a user's own, in a script, does the same.
 """
 
-from abc import abstractmethod
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple, Self
 
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.encoding import Picker, encode
+from interp.sae.parts import Parts
+
+_DENSE_AT_ONCE = 1 << 22
 
 
 class Weights(NamedTuple):
@@ -24,16 +28,73 @@ class Weights(NamedTuple):
     W_dec: Float[Tensor, "d_sae d_out"]
 
 
-class Encoder(Protocol):
+class StoredEncoder(NamedTuple):
+    """An encoder as a folder of ours holds it."""
+
+    settings: dict[str, Any]
+    """What stands in `cfg.json`, as JSON has it."""
+    tensors: dict[str, Tensor]
+    """What stands beside the weights, under names of its own."""
+
+
+class SAELensForm(NamedTuple):
+    """How SAELens writes a dictionary that encodes so."""
+
+    architecture: str
+    settings: dict[str, Any]
+    """What stands in `cfg.json`, by SAELens's names."""
+    tensors: dict[str, Tensor]
+    has_encoder: bool = True
+    """False: SAELens writes no `W_enc` and no `b_enc`."""
+
+
+class Encoder(ABC):
+    """How rows become latents. A subclass with a `name` of its own is registered under it in `ENCODERS`, so that
+    dictionaries that encode so can be saved and read back."""
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in cls.__dict__:
+            register(ENCODERS, cls.name, cls, "encoder")
+
+    @abstractmethod
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...
 
-    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes: ...
+    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
+        """The same latents without gradients; by `encode`, some rows at a time, where there is no faster way."""
+        rows = max(1, _DENSE_AT_ONCE // len(weights.W_dec))
+        return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
 
-    def scaled(self, scale: float) -> "Encoder":
+    @abstractmethod
+    def scaled(self, scale: float) -> Self:
         """The encoder for pre-activations that are `scale` times smaller."""
 
+    # On disk. `to_stored` and `from_stored` go together; without them a dictionary can be used, but not saved.
 
-class Activation(Picker):
+    def to_stored(self) -> StoredEncoder:
+        """Raises ValueError where it has no form on disk."""
+        kind = type(self).__name__
+        raise ValueError(f"the encoder {kind} has no form on disk: give it a name, to_stored and from_stored")
+
+    @classmethod
+    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> Self:
+        """The encoder that `to_stored` wrote; `source` is the name of the config in errors. Raises ValueError for what
+        is damaged."""
+        raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: give it from_stored")
+
+    def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
+        """SAELens's form of a dictionary of this kind (`skips`: with a linear path beside the latents); None where
+        SAELens has no architecture for it."""
+        return None
+
+
+ENCODERS: dict[str, type[Encoder]] = {}
+"""All that are known, by name."""
+
+
+class Activation(Encoder, Picker):
     """An encoder that looks at pre-activations only: `dense` states it, `pick` finds the same entries fast."""
 
     by_row = True
@@ -41,11 +102,17 @@ class Activation(Picker):
     @abstractmethod
     def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]: ...
 
-    @abstractmethod
-    def scaled(self, scale: float) -> "Activation": ...
-
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
         return self.dense(x @ weights.encoder_rows.T + weights.b_enc)
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
         return encode(x, weights.encoder_rows, weights.b_enc, self)
+
+
+def register(known: dict[str, type], name: str, cls: type, noun: str) -> None:
+    """Put a class under its name; one that is defined again takes its own place. Raises ValueError where the name is
+    another's."""
+    before = known.setdefault(name, cls)
+    if before.__qualname__ != cls.__qualname__:
+        raise ValueError(f"{noun} {name!r} is that of {before.__qualname__}: give {cls.__qualname__} another")
+    known[name] = cls

@@ -5,25 +5,25 @@
 Mallat & Zhang 1993; as an SAE Costa et al. 2025, arXiv 2506.03093.
 """
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.architectures.encoders import Weights
+from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import NonNegative, SAEConfig
 from interp.sae.architectures.topk import TopK
 from interp.sae.forward_pass import ForwardPass
+from interp.sae.parts import Parts, whole_number
 from interp.sae.sparse_ops import Encoded, Support
-
-_PRE_ACTIVATIONS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
-class MatchingPursuit:
+class MatchingPursuit(Encoder):
+    name: ClassVar[str] = "matching_pursuit"
     k: int
     residual_threshold: float = 0.0
     """A row stops once its residual is shorter than this; 0 = never."""
@@ -47,12 +47,25 @@ class MatchingPursuit:
                 going = going & (rows.norm(dim=1) >= self.residual_threshold)
         return z.reshape(*x.shape[:-1], len(W_dec))
 
-    def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
-        rows = max(1, _PRE_ACTIVATIONS_AT_ONCE // len(weights.W_dec))
-        return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
-
     def scaled(self, scale: float) -> "MatchingPursuit":
         return replace(self, residual_threshold=self.residual_threshold / scale)
+
+    def to_stored(self) -> StoredEncoder:
+        return StoredEncoder(asdict(self), {})
+
+    @classmethod
+    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "MatchingPursuit":
+        match settings:
+            case {"residual_threshold": int() | float() as shortest, "stop_on_repeat": bool(stops)}:
+                return cls(whole_number(settings, "k", 1 << 31, source), shortest, stops)
+        raise ValueError(
+            f"{source}: encoder={settings!r} needs a number residual_threshold and stop_on_repeat, a truth"
+        )
+
+    def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
+        settings = {"max_iterations": self.k, "residual_threshold": self.residual_threshold}
+        settings["stop_on_duplicate_support"] = self.stop_on_repeat
+        return SAELensForm(self.name, settings, {}, has_encoder=False) if kind == "sae" else None
 
 
 @dataclass(frozen=True, kw_only=True)

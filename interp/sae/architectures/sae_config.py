@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sae.architectures.encoders import Encoder
+from interp.sae.architectures.encoders import Encoder, register
 from interp.sae.encoding import Picker
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.revival import auxk, fading
@@ -98,13 +98,8 @@ class SAEConfig:
     """Where it trains: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
 
     def __init_subclass__(cls) -> None:
-        name = cls.__dict__.get("architecture")
-        if name is None:
-            return
-        known = ARCHITECTURES.setdefault(name, cls)
-        if known.__qualname__ != cls.__qualname__:
-            raise ValueError(f"architecture {name!r} is that of {known.__qualname__}: give {cls.__qualname__} another")
-        ARCHITECTURES[name] = cls
+        if "architecture" in cls.__dict__:
+            register(ARCHITECTURES, cls.architecture, cls, "architecture")
 
     def __post_init__(self) -> None:
         _check_fields(self)

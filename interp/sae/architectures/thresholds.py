@@ -22,11 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.architectures.encoders import Activation
+from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder
 from interp.sae.architectures.sae_config import ABOVE_0, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations
+from interp.sae.parts import Parts
 from interp.sae.revival import fading
 
 _TANH_SCALE = 4.0
@@ -49,6 +50,7 @@ _SLACK = 2.0**-6
 class Threshold(Activation):
     """z = pre where it exceeds its latent's threshold: JumpReLU, and ReLU at threshold 0."""
 
+    name: ClassVar[str] = "threshold"
     threshold: Float[Tensor, " d_sae"]
 
     def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
@@ -65,6 +67,23 @@ class Threshold(Activation):
 
     def scaled(self, scale: float) -> "Threshold":
         return Threshold(self.threshold / scale)
+
+    def to_stored(self) -> StoredEncoder:
+        return StoredEncoder({}, {"threshold": self.threshold})
+
+    @classmethod
+    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "Threshold":
+        return cls(parts.take("threshold", d_sae))
+
+    def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
+        """`jumprelu`, which a trained BatchTopK, Matryoshka or Gated dictionary is too; at threshold 0 `standard`."""
+        if kind == "crosscoder" or bool((self.threshold < 0).any()):
+            return None
+        is_relu = not bool(self.threshold.any())
+        tensors = {} if is_relu else {"threshold": self.threshold}
+        if kind == "sae":
+            return SAELensForm("standard" if is_relu else "jumprelu", {}, tensors)
+        return SAELensForm(f"{'' if is_relu else 'jumprelu_'}{'skip_' if skips else ''}transcoder", {}, tensors)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.architectures.encoders import Activation, Weights
+from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
 from interp.sae.architectures.thresholds import Threshold, short_steps
 from interp.sae.encoding import MARGIN, encode, has_fast_bfloat16
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations
+from interp.sae.parts import Parts, whole_number
 from interp.storage.processes import Processes
 
 _MOST_AT_START = 1 / 8
@@ -42,6 +43,7 @@ _FURTHER, _MIN_ROWS = 32, 1024
 class TopK(Activation):
     """z = the k largest positive entries of each row of pre."""
 
+    name: ClassVar[str] = "topk"
     k: int
 
     def dense(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
@@ -72,6 +74,17 @@ class TopK(Activation):
 
     def scaled(self, scale: float) -> "TopK":
         return self
+
+    def to_stored(self) -> StoredEncoder:
+        return StoredEncoder({"k": self.k}, {})
+
+    @classmethod
+    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "TopK":
+        return cls(whole_number(settings, "k", d_sae, source))
+
+    def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
+        settings = {"k": self.k, "rescale_acts_by_decoder_norm": False}
+        return SAELensForm("topk", settings, {}) if kind == "sae" else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,28 @@
 """An architecture of a user's own script does all that those of the library do."""
 
+import hashlib
 import inspect
 import json
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
+import tomli_w
+import torch
 
 pytest.importorskip("sae_lens")
 
 from analyses import custom_architecture
 from analyses.custom_architecture import GroupLassoConfig
-from interp.sae import SAEConfig, TopKConfig
+from interp.activations import ActivationStore
+from interp.cli import main
+from interp.pipeline.config import RunConfig
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import STAGES
+from interp.sae import SAEConfig, TopKConfig, load_sae
 from interp.sae.architectures.sae_config import ARCHITECTURES, config_from_dict, config_to_dict
+from tests.tiny import SECTIONS
 
 
 def test_a_script_of_thirty_lines_adds_a_dictionary(tmp_path):
@@ -54,3 +64,121 @@ def test_what_an_architecture_must_say_is_asked_for():
         config.pick(None)
     with pytest.raises(NotImplementedError, match="Silent says nowhere what it becomes: give it a method `trained`"):
         config.trained({}, {})
+
+
+MINE = '''
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from interp.pipeline.stages import stage
+from interp.sae import SAEConfig, Threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasedConfig(SAEConfig):
+    architecture: ClassVar[str] = "biased"
+    level: float = 0.25
+    """Where a latent begins to fire."""
+
+    def pick(self, f):
+        return Threshold(torch.full_like(f.weights["b_enc"], self.level))
+
+    def trained(self, weights, state):
+        return Threshold(torch.full_like(weights["b_enc"], self.level))
+
+
+@dataclass(frozen=True)
+class WidestConfig:
+    latents: int = 2
+
+
+@stage(inputs=("sae",), config={"widest": WidestConfig}, summary="{norm:.1f}")
+def widest(run, folder, progress):
+    """the largest norm of a decoder's rows"""
+    return {"norm": float(run.sae.W_dec.norm(dim=1).max()), "level": run.sae.config.level}
+'''
+
+
+@pytest.fixture
+def mine(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    yield file
+    ARCHITECTURES.pop("biased", None)
+    STAGES.pop("widest", None)
+    for name in [name for name in sys.modules if name.startswith("mine_")]:
+        del sys.modules[name]
+
+
+def forget() -> None:
+    """As a process that never imported it."""
+    del ARCHITECTURES["biased"], STAGES["widest"]
+
+
+def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, capsys):
+    sections = SECTIONS | {"sae": {"architecture": "biased", "d_sae": 64, "tokens": 60_000, "batch_size": 512}}
+    file = tmp_path / "c.toml"
+    file.write_text(tomli_w.dumps({"plugins": ["mine.py"]} | sections | {"widest": {"latents": 3}}))
+    words = ["run", str(file), "--out", str(tmp_path / "run"), "--until", "sae"]
+    assert main(words) == 0
+    assert main(["run", str(file), "--out", str(tmp_path / "run"), "--until", "sae"]) == 0
+    assert capsys.readouterr().out.count("(done before)") == 4
+    digest = hashlib.sha256(mine.read_bytes()).hexdigest()
+    run = Run(tmp_path / "run")
+    assert run.config.plugins == {str(mine): digest} and run.config.widest.latents == 3
+    assert all(run.manifest(name)["config"]["plugins"] == [digest] for name in ("corpus", "model", "sae"))
+    assert run.sae.config.level == 0.25
+    config = run.config
+
+    forget()
+    mine.write_text("raise SystemExit('a run that is opened runs no code')")
+    opened = Run(tmp_path / "run")
+    assert opened.config.to_dict() == config.to_dict() and opened.config.sae.level == 0.25
+    assert opened.sae.config is None and opened.sae.d_sae == 64, "it encodes by what the file of its weights says"
+    assert "biased" not in ARCHITECTURES
+
+    mine.write_text(MINE + "# changed")
+    assert main(words) == 2
+    assert f"another configuration (plugins.{mine}: '{digest}' there, " in capsys.readouterr().err
+    assert main([*words, "--redo"]) == 0 and "(done before)" not in capsys.readouterr().out
+
+
+def test_a_stage_of_the_users_own_file_runs_in_its_place(mine, tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text(tomli_w.dumps({"plugins": [str(mine)]} | SECTIONS))
+    config = RunConfig.from_toml(file, import_plugins=True)
+    assert list(STAGES)[-2:] == ["widest", "report"] and config.widest.latents == 2
+
+
+def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
+    store = ActivationStore.from_batches([torch.randn(2_000, 16)], tmp_path / "store")
+    words = ["train-sae", str(store.path), "--d-sae", "32", "--out", str(tmp_path / "sae"), "--architecture", "biased"]
+    assert main(words) == 2 and "architecture 'biased' does not exist" in capsys.readouterr().err
+    assert main([*words, "--level", "0.5", "--import", str(mine)]) == 0
+    assert load_sae(tmp_path / "sae").config.level == 0.5
+    assert main(["train-sae", f"--import={mine}", "--fields", "biased"]) == 0
+    assert "Where a latent begins to fire." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["scan", "--import"], "--import needs the name of a Python file"),
+        (["scan", "--import", "nowhere.py"], "nowhere.py is not there"),
+        (["scan", "--import", "README.md"], "README.md is no Python file"),
+        (["run", "c.toml", "--import", "mine.py"], 'write plugins = ["mine.py"] in its configuration'),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line(words, message, capsys):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_plugins_are_a_list_of_files(tmp_path):
+    (tmp_path / "c.toml").write_text('plugins = "mine.py"')
+    with pytest.raises(ValueError, match=r"plugins = 'mine.py' must be a list of files"):
+        RunConfig.from_toml(tmp_path / "c.toml")

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -94,11 +95,31 @@ def _run(words: list[str]) -> None:
     for before, word in itertools.pairwise(["interp", *words]):
         if not word or (word.startswith("--") and word.endswith("=")):  # as where the shell does not know a variable
             raise ValueError(f"an empty value comes after {word[:-1] or before}: give one, or leave it out")
+    words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:
         group.main(words, prog_name="interp", complete_var=_COMPLETION)
     with group.make_context("interp", words) as context:
         group.invoke(context)
+
+
+def _import_plugins(words: list[str]) -> list[str]:
+    """Run the files that --import names, wherever it stands, and return the other words: which options a command has
+    hangs on what the files register."""
+    from interp.pipeline.plugins import import_plugin
+
+    rest, following = [], iter(words)
+    for word in following:
+        flag, _, file = word.partition("=")
+        if flag != "--import":
+            rest.append(word)
+        elif {"demo", "run"} & set(rest):
+            raise ValueError('a run keeps what it was made with: write plugins = ["mine.py"] in its configuration')
+        elif not (file := file or next(following, "")):
+            raise ValueError("--import needs the name of a Python file")
+        else:
+            import_plugin(file)
+    return rest
 
 
 def _app(words: Sequence[str]) -> typer.Typer:
@@ -127,6 +148,7 @@ def _options(
     context: typer.Context,
     traceback: Annotated[bool, Option("--traceback", help="show where an error came from")] = False,
     no_verify: Annotated[bool, Option("--no-verify", help="take files without comparing their SHA-256 sums")] = False,
+    plugins: Annotated[list[Path] | None, Option("--import", help="run this Python file first: your own code")] = None,
     version: Annotated[bool, Option("--version", help="say which", is_eager=True, callback=_version)] = False,
 ) -> None:
     """Dictionary learning on language models: from raw text to ranked, explained features.

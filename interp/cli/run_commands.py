@@ -70,6 +70,7 @@ def run_command(
     A configuration names only what differs from the demo; OUT/run.toml then has every section and field:
 
     \b
+        plugins = ["mine.py"]       # your own code, run first: architectures, sources, stages
         [corpus]
         source = "files"            # the sources of text and of models are listed below
         paths = ["texts/*.txt"]
@@ -92,7 +93,7 @@ def run_command(
 
     if until is not None:
         check_names([until], list(STAGES), "--until: stage")
-    _show_stages(RunConfig.from_toml(config), out, until, redo)
+    _show_stages(RunConfig.from_toml(config, import_plugins=True), out, until, redo)
 
 
 def with_stages_and_sources(command: Callable) -> Callable:

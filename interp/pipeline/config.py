@@ -3,7 +3,7 @@
     [corpus] source = "mixture"    [sae] architecture = "topk"    …
 
 The sections are those that the stages bring. Sections and fields that are left out keep their defaults, which are the
-demo's. TOML has no null: "none" stands for it.
+demo's. TOML has no null: "none" stands for it. `plugins = ["mine.py"]` above the sections names the user's own code.
 """
 
 import dataclasses
@@ -13,9 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.stages import STAGES
-from interp.pipeline.validation import architecture_named, check_names, field_types, plain, read_fields
+from interp.pipeline.validation import architecture_named, check_names, field_types, plain, read_fields, short
 
 if TYPE_CHECKING:
     from interp.compare.null_dictionaries import NullsConfig
@@ -33,6 +34,9 @@ _KEPT = ("d_sae", "k", "tokens")
 class RunConfig(SimpleNamespace):
     """One attribute a section. `RunConfig()` is the demo; `replace` gives one with other sections."""
 
+    plugins: dict[str, str]
+    """Files of the user's own code, each with its SHA-256. Where there are some, a section that only they can read is a
+    namespace of its fields as TOML has them."""
     if TYPE_CHECKING:
         corpus: CorpusConfig
         tokenizer: TokenizerConfig
@@ -46,10 +50,12 @@ class RunConfig(SimpleNamespace):
         nulls: NullsConfig
         effects: EffectsConfig
 
-    def __init__(self, **sections: Any):
+    def __init__(self, *, plugins: Mapping[str, str] | None = None, **sections: Any):
         defaults = {name: make for stage in STAGES.values() for name, make in stage.config.items()}
-        check_names(sections, list(defaults), "section")
-        super().__init__(**{name: sections[name] if name in sections else make() for name, make in defaults.items()})
+        if not plugins:
+            check_names(sections, list(defaults), "section")
+        made = {name: make() for name, make in defaults.items() if name not in sections}
+        super().__init__(plugins=dict(plugins or {}), **made, **sections)
 
     def replace(self, **sections: Any) -> "RunConfig":
         return RunConfig(**(vars(self) | sections))
@@ -100,8 +106,12 @@ class RunConfig(SimpleNamespace):
         })  # fmt: skip
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> "RunConfig":
-        """Raises ValueError for TOML that cannot be parsed, and as `from_dict`, naming the file."""
+    def from_toml(cls, path: str | Path, *, import_plugins: bool = False) -> "RunConfig":
+        """Read a configuration. import_plugins: run the files that it names under `plugins` (relative to its folder),
+        as `interp run` does; otherwise no code is run, and those must be imported before what they bring is named.
+
+        Raises ValueError for TOML that cannot be parsed, for a plugin that is no Python file, and as `from_dict`,
+        naming the file."""
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
@@ -109,30 +119,53 @@ class RunConfig(SimpleNamespace):
             raise ValueError(f"{path} is not UTF-8 text ({why}): save it as such") from None
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path} is not valid TOML: {error}") from error
-        return cls.from_dict(sections, where=str(path))
+        named = sections.get("plugins", [])
+        is_record = isinstance(named, dict)  # as a run.toml has them
+        if not is_record and not (isinstance(named, list) and all(isinstance(file, str) for file in named)):
+            raise ValueError(f'{path}: plugins = {short(named)} must be a list of files, such as ["mine.py"]')
+        if import_plugins or not is_record:
+            digest = import_plugin if import_plugins else plugin_digest
+            files = [(Path(path).parent / file).resolve() for file in named]
+            sections["plugins"] = {str(file): digest(file) for file in files}
+        return cls.from_dict(sections, where=str(path), keep_unread=is_record and not import_plugins)
 
     @classmethod
-    def from_dict(cls, sections: Mapping[str, Any], *, where: str = "the configuration") -> "RunConfig":
-        """Raises ValueError for a section, field or value that cannot be, with the place and the remedy."""
+    def from_dict(
+        cls, sections: Mapping[str, Any], *, where: str = "the configuration", keep_unread: bool = False
+    ) -> "RunConfig":
+        """Read sections as `to_dict` gives them. keep_unread: what only a plugin can read stays as it is.
+
+        Raises ValueError for a section, field or value that cannot be, with the place and the remedy."""
         default = cls()
-        check_names(sections, list(vars(default)), f"{where}: section")
-        replaced = {}
+        if not keep_unread:
+            check_names(sections, list(vars(default)), f"{where}: section")
+        replaced: dict[str, Any] = {}
         for name, values in sections.items():
             if not isinstance(values, Mapping):
                 raise ValueError(f"{where}: {name} must be a section, [{name}], not {values!r}")
-            section = getattr(default, name)
+            if name == "plugins":
+                replaced[name] = values
+                continue
+            section: Any = getattr(default, name, None)
             try:
                 if name == "sae":
                     replaced[name] = _sae(section, dict(values))
                 else:
                     replaced[name] = dataclasses.replace(section, **read_fields(type(section), values))
             except (TypeError, ValueError) as error:
-                raise ValueError(f"{where}: [{name}] {error}") from error
+                if not keep_unread:
+                    raise ValueError(f"{where}: [{name}] {error}") from error
+                replaced[name] = SimpleNamespace(**values)
         return default.replace(**replaced)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """What `from_dict` reads."""
-        sections = {name: plain(dataclasses.asdict(section)) for name, section in vars(self).items()}
+        sections = {
+            name: dict(vars(section)) if isinstance(section, SimpleNamespace) else plain(dataclasses.asdict(section))
+            for name, section in vars(self).items()
+            if name != "plugins"
+        }
+        sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
         if hasattr(self.sae, "architecture"):
             sections["sae"] = {"architecture": self.sae.architecture} | sections["sae"]
         return sections

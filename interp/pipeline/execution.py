@@ -2,6 +2,8 @@
 
     fingerprint = SHA-256 of (stage, its sections of the configuration, digests of what it reads, their fingerprints)
 
+Digests of the run's plugins are part of every stage's configuration: what a user's own code changes is not known.
+
 A stage is done whose manifest carries the expected fingerprint and whose files are all there. Any other is built in
 `.building/STAGE`: on what a process that was killed left there, if that began with the same fingerprint, and in an
 empty folder otherwise. When it is whole it takes the place of what the run had of it. One process at a time writes.
@@ -96,6 +98,8 @@ def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     """The head of the stage's manifest: what its result depends on, and the fingerprint of that."""
     sections = run.config.to_dict()
     settings = {name: sections[name] for name in stage.sections} | dict(stage.outside(run.config))
+    if run.config.plugins:
+        settings["plugins"] = sorted(run.config.plugins.values())
     fingerprint = digest_json([FORMAT, stage.name, settings, inputs])
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
@@ -172,10 +176,10 @@ def _claim(out: Path, config: RunConfig, redo: bool) -> None:
         except ValueError as error:
             raise ValueError(f"{error}; --redo writes it again, and runs the stages that this touches") from error
         different = [
-            f"{section}.{key}: {there[section].get(key)!r} there, {here[section].get(key)!r} here"
-            for section in here
-            for key in sorted(there[section].keys() | here[section].keys())
-            if there[section].get(key) != here[section].get(key)
+            f"{section}.{key}: {there.get(section, {}).get(key)!r} there, {here.get(section, {}).get(key)!r} here"
+            for section in here | there
+            for key in sorted(there.get(section, {}).keys() | here.get(section, {}).keys())
+            if there.get(section, {}).get(key) != here.get(section, {}).get(key)
         ]
         if different:
             how = "choose another folder with --out, or pass --redo to run the stages that this touches again"

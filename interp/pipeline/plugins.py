@@ -1,0 +1,41 @@
+"""A user's own code, by the path of its file: an architecture, a source of text or of models, a stage.
+
+A file is run because the user named it: in a configuration, `plugins = ["mine.py"]`, which `interp run` reads, or with
+`interp COMMAND --import mine.py`. What it registers is then known by its name, as what the library brings. A run folder
+keeps the path and the SHA-256 of each file in its `run.toml`; opening a run, or any other folder, runs no code.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from interp.storage.files import digest_file
+from interp.storage.folder_kinds import check_there
+
+
+def import_plugin(file: str | Path) -> str:
+    """Run a Python file, once in a process, and return its SHA-256. Raises ValueError where it is no such file; what
+    the file itself raises is passed on."""
+    file = Path(file).resolve()
+    digest = plugin_digest(file)
+    name = f"{file.stem}_{digest[:12]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(
+            spec
+        )  # before it runs: dataclasses look themselves up there
+        try:
+            spec.loader.exec_module(sys.modules[name])
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return digest
+
+
+def plugin_digest(file: Path) -> str:
+    """The SHA-256 of a Python file. Raises ValueError where it is none."""
+    check_there(file)
+    if not file.is_file() or file.suffix != ".py":
+        raise ValueError(f"{file} is no Python file: a plugin's name ends in .py")
+    return digest_file(file)

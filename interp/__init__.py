@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp.pipeline.opening import open_any as open_any
     from interp.pipeline.run_folder import Run as Run
     from interp.report import write_report as write_report
-    from interp.report.live.live_model import explore as explore
+    from interp.report.live.text_box import explore as explore
     from interp.sae import SAE as SAE
     from interp.sae import BatchTopKConfig as BatchTopKConfig
     from interp.sae import Crosscoder as Crosscoder
@@ -65,7 +65,7 @@ _NAMES = {
     "interp.pipeline.opening": ("open_any",),
     "interp.pipeline.run_folder": ("Run",),
     "interp.report": ("write_report",),
-    "interp.report.live.live_model": ("explore",),
+    "interp.report.live.text_box": ("explore",),
     "interp.sae": (
         "SAE",
         "BatchTopKConfig",

@@ -8,7 +8,7 @@ import pytest
 
 from interp import Run, explore
 from interp.report.live import LiveModel
-from interp.report.live.live_model import Answers
+from interp.report.live.text_box import Answers
 
 TEXT = "Once upon a <b>time</b>"
 
@@ -41,7 +41,7 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
 
 
 def test_without_anywidget_a_line_says_what_to_install(run, monkeypatch):
-    monkeypatch.setattr("interp.report.live.live_model.find_spec", lambda name: None)
+    monkeypatch.setattr("interp.report.live.text_box.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install anywidget"):
         explore(run)
 

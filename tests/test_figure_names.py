@@ -199,6 +199,26 @@ def test_the_public_list_follows_from_the_functions():
         figures.densty_histogram  # noqa: B018
 
 
+def test_a_figure_is_known_by_its_class_too(monkeypatch):
+    """As where its module does not postpone annotations."""
+
+    def straight() -> go.Figure:
+        return go.Figure()
+
+    def table() -> dict:
+        return {}
+
+    assert straight.__annotations__["return"] is go.Figure
+    for made in (straight, table):
+        monkeypatch.setattr(f"interp.figures.doses.{made.__name__}", made, raising=False)
+    figures.all_figures.cache_clear()
+    try:
+        assert figures.straight is straight and "table" not in dir(figures)
+    finally:
+        monkeypatch.undo()
+        figures.all_figures.cache_clear()
+
+
 def test_escaped_text_is_neither_markup_nor_an_entity_nor_tex():
     assert escaped(NAME) == '&lt;a href="https://x"&gt;x&lt;/a&gt;&amp;&lt;b&gt;'
     assert escaped("&lt;br>") == "&amp;lt;br&gt;"

@@ -17,7 +17,7 @@ from kaleido.errors import ChromeNotFoundError
 from analyses.claims import circuit_figures
 from analyses.scorecard.figures import score_comparison
 from interp import figures
-from interp.figures.one_latent import merged_bins
+from interp.features.bins import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
 from interp.figures.saving import Face, _ranked, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible

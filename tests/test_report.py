@@ -15,6 +15,7 @@ import pytest
 import scipy.sparse
 import torch
 
+from interp import figures
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
@@ -423,6 +424,14 @@ def test_summary_has_the_run_in_order(page):
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
     assert summary["facts"][-1] == ["Words explain", "87%"]
     assert data(page, "page")["headlines"] == ["words explain 87 %"]
+
+
+def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
+    figure = figures.density_histogram(pd.DataFrame({"density": [0.1, 0.0]}))
+    before = figure.to_json()
+    shown = Panel(note="mine", figure=figure).payload()
+    assert figure.to_json() == before and shown["title"] == figure.layout.title.text
+    assert shown["figure"]["layout"]["title"] == {} and "width" not in shown["figure"]["layout"]
 
 
 def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):

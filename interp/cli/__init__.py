@@ -106,8 +106,6 @@ def _run(words: list[str]) -> None:
 def _import_plugins(words: list[str]) -> list[str]:
     """Run the files that --import names, wherever it stands, and return the other words: which options a command has
     hangs on what the files register."""
-    from interp.pipeline.plugins import import_plugin
-
     rest, following = [], iter(words)
     for word in following:
         flag, _, file = word.partition("=")
@@ -118,6 +116,8 @@ def _import_plugins(words: list[str]) -> list[str]:
         elif not (file := file or next(following, "")):
             raise ValueError("--import needs the name of a Python file")
         else:
+            from interp.pipeline.plugins import import_plugin
+
             import_plugin(file)
     return rest
 

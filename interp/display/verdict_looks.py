@@ -44,6 +44,8 @@ VERDICTS = {
     "dead": Shown("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
     "unranked": Shown("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
+UNTESTED = ("dead", "faint", "too_rare", "unranked")
+"""Verdicts whose scores stand for "not tested", not for a measurement."""
 
 
 def verdict_words(verdict: str) -> str:

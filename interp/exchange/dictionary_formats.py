@@ -10,6 +10,7 @@ It trains one of `interp.sae`'s dictionaries, kept as `sae_`, on rows in memory;
 that is to resume, is `train_sae` on an ActivationStore.
 """
 
+import dataclasses
 import shutil
 from numbers import Integral
 from pathlib import Path
@@ -29,14 +30,12 @@ from interp.activations.hooks import UNNAMED
 from interp.codes.sparse_codes import SparseCodes
 from interp.report.inputs import FinishedRun
 from interp.sae import train_sae
-from interp.sae.architectures.sae_config import config_from_dict
+from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict
 from interp.storage.files import write_text
 
 UPSTREAM = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries say how the dictionary was made."""
 SHARES = ("monosemantic", "polysemantic", "lexical")
-NEEDS_K = ("topk", "batchtopk", "matryoshka", "matching_pursuit")
-"""Architectures that take `k`; the others have penalties of their own, in `options`."""
 
 
 def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None) -> Path:
@@ -137,7 +136,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         fields["d_sae"] = 4 * X.shape[1] if self.n_components is None else self.n_components
         fields["batch_size"] = min(int(self.batch_size), len(X))
         fields["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if self.architecture in NEEDS_K:
+        if "k" in {field.name for field in dataclasses.fields(ARCHITECTURES.get(self.architecture, SAEConfig))}:
             fields["k"] = self.k if self.k is not None else min(32, max(1, fields["d_sae"] // 8))
         config = config_from_dict(fields | (self.options or {}))
         rows = torch.from_numpy(np.array(X, np.float32))

@@ -2,7 +2,8 @@
 
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 
-A figure is a public function of a module here that returns a `go.Figure`; there is no list to keep. The names of its
+A figure is a public function of a module here whose annotation says that it returns a `go.Figure`; there is no list to
+keep. The names of its
 parameters say which results it draws (`features`, `ranking`, `concepts`, …), and by them the gallery of
 `analyses/make_figures.py` hands it those of a run. Modules are read when the first figure is asked for.
 """
@@ -29,7 +30,9 @@ def all_figures() -> dict[str, Callable[..., Any]]:
 def _is_figure(name: str, made: Any) -> bool:
     if name.startswith("_") or not inspect.isfunction(made) or made.__module__.rpartition(".")[2] in TOOLS:
         return False
-    return inspect.signature(made).return_annotation == "go.Figure"
+    from plotly.graph_objects import Figure
+
+    return inspect.signature(made).return_annotation in ("go.Figure", "Figure", Figure)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import ArrayLike
 
+from interp.features.bins import merged_bins
 from interp.figures.print_layout import MIN_FONT, in_pixels
 from interp.figures.theme import BARE, BLUE, CJK, GREY, VERMILLION, escaped, label, need, styled, visible
 
@@ -55,16 +55,6 @@ def activation_histogram(
                 fig.add_vline(x=float(edge), line=dict(color=GREY, width=1, dash="dot"))
     styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick="D2", tickformat=".3~g")
-
-
-def merged_bins(low: ArrayLike, high: ArrayLike, n: ArrayLike, *, at_most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges and counts of at most `at_most` bins, each the sum of as many neighbours; bins must touch each other.
-    A first bin that reaches down to 0 is cut at half its upper edge, since a log axis has no 0."""
-    lows, highs, counts = np.asarray(low, float), np.asarray(high, float), np.asarray(n)
-    step = -(-len(counts) // at_most)
-    first = lows[0] if lows[0] > 0 else highs[0] / 2
-    edges = np.concatenate([[first], lows[step::step], highs[-1:]])
-    return edges, np.add.reduceat(counts, np.arange(0, len(counts), step))
 
 
 def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
+from interp.display.verdict_looks import UNTESTED
 from interp.figures.theme import (
     BARE,
     BLUE,
@@ -31,8 +32,6 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-UNTESTED = ("dead", "faint", "too_rare", "unranked")
-"""Verdicts whose scores stand for "not tested", not for a measurement."""
 ULTRA_LOW, WIDE = 1e-5, 0.2
 """Density below which a latent fires too rarely to be of use, and the width of a bin of log10 density."""
 MAX_NAMED = 3

@@ -21,6 +21,7 @@ from interp.figures.theme import (
     panelled,
     styled,
 )
+from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.folders import verify
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     if hasattr(run, "columns"):
         return {name: run}
     folder = Path(getattr(run, "path", run))
-    folder = folder / "sae" if (folder / "run.toml").is_file() else folder
+    folder = folder / "sae" if (folder / RUN_FILE).is_file() else folder
     if (folder / "metrics.jsonl").is_file():
         return {name: training_rows(folder / "metrics.jsonl")}
     numbered = (file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal())

@@ -25,6 +25,7 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.checks import forget_peak, peak_memory
 from interp.storage.files import Progress, digest_json, no_progress, read_json, write_json, write_text
+from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.folders import MANIFEST, is_whole, locked, write_manifest
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
@@ -167,7 +168,7 @@ def _finish_replacing(run: Path) -> None:
 
 def _claim(out: Path, config: RunConfig, redo: bool) -> None:
     """Make `out` this configuration's run folder, or say what differs from the one that it is."""
-    file = out / "run.toml"
+    file = out / RUN_FILE
     if not file.is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     if file.is_file() and not redo:

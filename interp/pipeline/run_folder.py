@@ -16,6 +16,7 @@ from interp.display.cards import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.files import as_json, digest_json, read_json, write_json
+from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.folders import read_manifest, verify
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ class Run:
     def __init__(self, path: str | Path, config: RunConfig | None = None):
         """config: in place of that of run.toml."""
         self.path = Path(path)
-        if not (self.path / "run.toml").is_file():
-            raise FileNotFoundError(f"{path} is not a run folder: it has no run.toml")
+        if not (self.path / RUN_FILE).is_file():
+            raise FileNotFoundError(f"{path} is not a run folder: it has no {RUN_FILE}")
         self._config = config
         self._opened: dict[str, tuple[int, Any]] = {}
 
     @property
     def config(self) -> RunConfig:
-        return self._config or RunConfig.from_toml(self.path / "run.toml")
+        return self._config or RunConfig.from_toml(self.path / RUN_FILE)
 
     @property
     def harvested(self) -> "LabelledTokens":

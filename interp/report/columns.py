@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.display.verdict_looks import UNTESTED
 from interp.features.feature_store import FeatureStore
-from interp.figures.population import UNTESTED
 from interp.report.payloads import number
 
 N_TOKENS = 8

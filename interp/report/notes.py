@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.storage.files import digest_json, read_json, write_json
+from interp.storage.folder_kinds import RUN_FILE
 
 if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
@@ -53,7 +54,7 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
 
     edits: latent → field → (before, after). A text that somebody else changed meanwhile stays beside the new one.
     """
-    with open(file.parent / "run.toml") as config:
+    with open(file.parent / RUN_FILE) as config:
         fcntl.flock(
             config, fcntl.LOCK_EX
         )  # waits for other writers; not the folder's own lock, which a stage holds long

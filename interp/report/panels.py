@@ -7,6 +7,7 @@ Its payload is plain JSON, so that an analysis can leave one in the run folder (
 """
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Panel:
 
 def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     """Title, height and plotly's JSON of a figure that takes the width of its place on the page."""
+    figure = deepcopy(figure)  # the caller's keeps its title and size
     title, height = figure.layout.title.text, figure.layout.height
     above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
     figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=above, b=48))

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
-from interp.figures.one_latent import merged_bins
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 16

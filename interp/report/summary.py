@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.display.verdict_looks import VERDICTS
-from interp.figures.population import UNTESTED
+from interp.display.verdict_looks import UNTESTED, VERDICTS
 from interp.monosemanticity.verdicts import IDLE, ONE_MEANING, verdict_shares
 from interp.report.inputs import ReportInputs
 from interp.report.panels import Panel

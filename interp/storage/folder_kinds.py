@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 RUN_FILE = "run.toml"
+"""What makes a folder a run's: its whole configuration."""
 _MOST_NAMES = 8
 
 

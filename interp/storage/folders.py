@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.storage.files import as_json, digest_file, digest_json, read_json, write_json
+from interp.storage.folder_kinds import RUN_FILE
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,6 @@ def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
 def _remedy(folder: Path) -> str:
     """Of a stage's folder, or one inside it, that the run makes it again."""
     for stage in (folder, *folder.parents[:2]):
-        if (stage.parent / "run.toml").is_file():
+        if (stage.parent / RUN_FILE).is_file():
             return f"delete {stage} and `interp run` makes it again"
     return f"make {folder} again, or delete its {MANIFEST} if you changed it yourself"

@@ -6,7 +6,6 @@ In:  a finished run, and text. Out: values for JSON. One call at a time goes thr
     live.read("Once upon a time")                 which latents fire at each token, and which in the text
     live.at("Once upon a time", 3)                what each latent adds there to the prediction of the next token
     live.steer("Once upon", {476: 2.0})           what the model writes as it is, and with a latent held
-    explore(run, "Once upon a time")              the same in a notebook; in marimo, mo.ui.anywidget(explore(…))
 
 A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
 have no latents, as in the scan. An activation is in the dictionary's unit, a strength is its share of the latent's
@@ -15,9 +14,7 @@ maximum in the scan, probabilities are in [0, 1].
 
 import threading
 from collections.abc import Mapping
-from importlib.resources import files
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -26,14 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
-from interp.display.verdict_looks import verdict_words
 from interp.effects import steer
 from interp.effects.downstream import Downstream
 from interp.effects.interventions import place_of
 from interp.report.inputs import FinishedRun
-
-if TYPE_CHECKING:
-    from anywidget import AnyWidget
 
 MAX_TOKENS = 1024
 """Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
@@ -162,83 +155,3 @@ def _moved(p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, 
     change = (p - without).topk(min(N_MOVED, len(p)), largest=largest)
     moved = change.indices[change.values > 0 if largest else change.values < 0]
     return [[int(token), float(p[token]), float(without[token])] for token in moved]
-
-
-def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
-    """A text box in a notebook, its tokens and what fires on each, live; `text` is what it reads first.
-
-    It is an anywidget, which Jupyter, VS Code, Colab and marimo show. What it shares with the kernel are four traits:
-    the page sets `text` and `latent`, the kernel answers with `reading` and `card`. A cell can set the first two as
-    well. Raises ValueError without the package anywidget."""
-    if find_spec("anywidget") is None:
-        raise ValueError("exploring in a notebook needs the package anywidget: pip install anywidget")
-    import anywidget
-    import traitlets
-
-    code = files("interp.report.live")
-    answers = Answers(run)
-
-    class Explore(anywidget.AnyWidget):
-        _esm = code.joinpath("widget.js").read_text(encoding="utf-8")
-        _css = code.joinpath("widget.css").read_text(encoding="utf-8")
-        text = traitlets.Unicode().tag(sync=True)
-        latent = traitlets.Int(None, allow_none=True).tag(sync=True)
-        reading = traitlets.Dict().tag(sync=True)
-        card = traitlets.Unicode().tag(sync=True)
-
-        @traitlets.observe("text")
-        def _read(self, change: Any) -> None:
-            self.reading = answers.reading(change["new"])
-
-        @traitlets.observe("latent")
-        def _show(self, change: Any) -> None:
-            self.card = answers.card(change["new"])
-
-    return Explore(text=text)
-
-
-class Answers:
-    """Answers to what the page asks, as JSON."""
-
-    def __init__(self, run: FinishedRun):
-        self.run, self.live, self.vocab = run, LiveModel(run), run.features.vocab
-        ranking = run.ranking if run.manifest("ranking") else None
-        self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
-        self._maxima = run.features.table().set_index("latent")["max"]
-
-    def reading(self, text: str) -> dict[str, Any]:
-        """tokens: how they are spelt; firing: of each token [latent, strength], the strongest; features: of the text
-        [latent, strength, tokens]; about: of each of those latents its verdict and its rule. A strength is a share of
-        the latent's maximum in the scan, 1 where it never fired there. Of a text that cannot be read `error` alone,
-        which says why."""
-        try:
-            read = self.live.read(text)
-        except ValueError as error:
-            return {"error": str(error)} if text else {}
-        firing = [[[latent, self._strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
-        features = [
-            [latent, self._strength(latent, max(z for _, z in places)), len(places)]
-            for latent, _, places in read["features"]
-        ]
-        shown = {row[0] for rows in (*firing, features) for row in rows}
-        return {
-            "tokens": [self.vocab[token] for token in read["tokens"]],
-            "firing": firing,
-            "features": features,
-            "about": {str(latent): self._about(latent) for latent in sorted(shown)},
-        }
-
-    def card(self, latent: int | None) -> str:
-        """The feature as HTML; "" where there is no such latent."""
-        if latent is None or not 0 <= latent < self.run.features.d_sae:
-            return ""
-        return self.run.feature(latent)._repr_html_()
-
-    def _strength(self, latent: int, z: float) -> float:
-        return z / (float(self._maxima.get(latent, 0)) or z)
-
-    def _about(self, latent: int) -> list[str]:
-        row = self._verdicts.get(latent)
-        if row is None:
-            return ["", ""]
-        return [verdict_words(str(row.verdict)), str(row.explanation or "")]

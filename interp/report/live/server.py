@@ -20,10 +20,10 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from interp.report import assets
 from interp.report.inputs import FinishedRun
 from interp.report.live.live_model import LiveModel
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
+from interp.report.writing import assets
 from interp.storage.checks import STRICT, Amount, Count, validated
 
 log = logging.getLogger(__name__)

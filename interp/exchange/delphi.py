@@ -1,0 +1,70 @@
+"""Firings in Delphi's format.
+
+Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder with one of the hook's name:
+
+    FIRST_LAST.safetensors   of the latents FIRST … LAST: `locations` [firing, 3] (sequence, position, latent − FIRST),
+                             `activations` [firing] as float16, in token order, and the `tokens` [seq, pos]
+    config.json              where model and text are from, as Delphi's CacheConfig
+
+Cost: one pass over the codes a file; a file holds at most MAX_FIRINGS firings, but for a single latent that has more.
+Failing: an activation below 10⁻⁵ is none to Delphi, and one above 65,504 is beyond float16.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.activations.hooks import UNNAMED
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import latent_blocks
+from interp.storage.files import Progress, no_progress, write_json, write_tensors
+
+MAX_FIRINGS = 1 << 23
+MIN_ACTIVATION = 1e-5
+_ROWS_AT_ONCE = 1 << 16
+
+
+def write_delphi(
+    features: FeatureStore, out: str | Path, *, model_name: str, dataset: str = "", progress: Progress = no_progress
+) -> Path:
+    """Write the folder of the hook below `out`, and return `out`. model_name: by which transformers finds the
+    tokenizer; dataset: where the text is from.
+
+    Raises ValueError where an activation is beyond float16.
+    """
+    table = features.table().set_index("latent").reindex(range(features.d_sae))
+    if (most := float(table["max"].max())) > torch.finfo(torch.float16).max:
+        raise ValueError(f"an activation of {most:.4g} is beyond float16, which Delphi keeps: scale the dictionary")
+    folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or UNNAMED)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("config.json"), *folder.glob("*.safetensors")):
+        old.unlink()
+    spans = latent_blocks(table["n_active"].fillna(0).to_numpy(np.int64), features.d_sae, MAX_FIRINGS)
+    for done, (first, stop) in enumerate(spans, 1):
+        locations, activations = _firings(features, first, stop)
+        small = max(stop - first, len(features.tokens), features.n_ctx) < 1 << 16
+        locations = locations.to(torch.uint16 if small else torch.uint32)
+        tensors = {"locations": locations, "activations": activations, "tokens": features.tokens}
+        write_tensors(folder / f"{first}_{stop - 1}.safetensors", tensors)
+        progress(done, len(spans), "writing firings")
+    sizes = {"n_tokens": features.tokens.numel(), "cache_ctx_len": features.n_ctx, "n_splits": len(spans)}
+    text = {"dataset_repo": dataset, "dataset_split": "", "dataset_name": "", "dataset_column": ""}
+    write_json(folder / "config.json", {**text, **sizes, "ctx_len": features.n_ctx, "model_name": model_name})
+    return Path(out)
+
+
+def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor, "firing 3"], Tensor]:
+    """Locations and activations of the latents first … stop − 1."""
+    parts = []
+    for start in range(0, len(features.codes), _ROWS_AT_ONCE):
+        codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]
+        wanted = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
+        rows, latents = start + codes.rows[wanted], codes.latents[wanted].long() - first
+        location = torch.stack([rows // features.n_ctx, rows % features.n_ctx, latents], 1)
+        parts.append((location, codes.values[wanted].half()))
+    locations, activations = zip(*parts, strict=True)
+    return torch.cat(locations), torch.cat(activations)

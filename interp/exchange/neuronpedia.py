@@ -1,0 +1,118 @@
+"""Features in Neuronpedia's format.
+
+Neuronpedia reads what SAEDashboard 0.8 writes: a folder with `batch-0.json`, … of some features each, the latents that
+never fire in `skipped_indexes.json`, and `run_settings.json`. A feature holds its examples (the top ones with bin_min
+−1, then those of the intervals, strongest first), logits, and a histogram of its activations; what a FeatureStore does
+not know (neurons alike, correlations, the histogram of all logits) is an empty list, as SAEDashboard leaves it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.features.bins import merged_bins
+from interp.features.feature_store import FeatureStore
+from interp.storage.files import Progress, no_progress, write_json, write_text
+
+BATCH = 128
+"""Features a file."""
+N_BARS, DIGITS = 40, 3
+"""Bars of a histogram; and digits behind the point, as SAEDashboard rounds."""
+EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices
+    correlated_neurons_l1 correlated_neurons_pearson correlated_features_indices correlated_features_l1
+    correlated_features_pearson logits_hist_data_bar_heights logits_hist_data_bar_values decoder_weights_dist
+    vector""".split()
+
+
+def write_neuronpedia(
+    features: FeatureStore,
+    out: str | Path,
+    *,
+    model_id: str,
+    layer: int,
+    sae_set: str,
+    dataset: str = "",
+    progress: Progress = no_progress,
+) -> Path:
+    """Write all features that fire to the folder `out`, and return it. model_id, layer and sae_set name the source on
+    Neuronpedia, `dataset` where the text is from. Raises ValueError for a layer below 0."""
+    if layer < 0:
+        raise ValueError(f"layer={layer} must be 0 or more")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("batch-*.json"):
+        old.unlink()
+    table = features.table().sort_values("latent")
+    fires = table[table["n_active"] > 0]
+    batches = [fires.iloc[start : start + BATCH] for start in range(0, len(fires), BATCH)]
+    named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
+    for number, rows in enumerate(batches):
+        batch = {**named, "sae_id_suffix": None, "features": _batch(features, rows, dataset)}
+        write_text(out / f"batch-{number}.json", json.dumps(batch, separators=(",", ":"), allow_nan=False))
+        progress(number + 1, len(batches), "writing features")
+    skipped = [int(latent) for latent in table["latent"][table["n_active"] == 0]]
+    sparsity = {"log_sparsity": None, "skipped_indexes": skipped}
+    write_json(out / "skipped_indexes.json", {**named, "layer": str(layer), **sparsity})
+    sizes = {"n_prompts_total": features.meta["n_sequences"], "n_tokens_in_prompt": features.n_ctx}
+    settings = {**named, **sizes, "huggingface_dataset_path": dataset, "n_features_per_batch": BATCH}
+    write_json(out / "run_settings.json", settings)
+    return out
+
+
+def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dict[str, Any]]:
+    first, last = int(rows["latent"].min()), int(rows["latent"].max())
+    where = f"where latent between {first} and {last}"
+    histograms = features.sql(f"select * from histograms {where} order by latent, bin").groupby("latent")
+    intervals = features.sql(f"select * from intervals {where}").set_index(["latent", "interval"])
+    order = "latent, kind desc, case kind when 'top' then 0 else -interval end, rank"
+    examples = features.sql(f"select * from examples {where} order by {order}").groupby("latent")
+    made = []
+    for row in rows.to_dict(orient="records"):
+        latent = int(row["latent"])
+        known = examples.get_group(latent) if latent in examples.groups else pd.DataFrame()
+        shown = [_activation(each, row, intervals, features.vocab) for each in known.to_dict(orient="records")]
+        made.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": shown})
+    return made
+
+
+def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset: str) -> dict[str, Any]:
+    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=N_BARS)
+    logits: dict[str, list] = {}
+    for side, name in (("top", "pos"), ("bottom", "neg")):
+        tokens, values = row[f"{side}_logit_tokens"], row[f"{side}_logits"]
+        logits[f"{name}_str"] = [features.vocab[token] for token in tokens] if tokens is not None else []
+        logits[f"{name}_values"] = _rounded(values) if values is not None else []
+    return {
+        "feature_index": int(row["latent"]),
+        **{name: [] for name in EMPTY},
+        **logits,
+        "frac_nonzero": float(row["density"]),
+        "freq_hist_data_bar_values": _rounded((edges[1:] + edges[:-1]) / 2),
+        "freq_hist_data_bar_heights": [int(count) for count in counts],
+        "n_prompts_total": features.meta["n_sequences"],
+        "n_tokens_in_prompt": features.n_ctx,
+        "dataset": dataset,
+    }
+
+
+def _activation(example: dict, row: dict, intervals: pd.DataFrame, vocab: list[str]) -> dict[str, Any]:
+    low, high, share = -1.0, float(row["max"]), -1.0
+    if example["kind"] != "top":
+        interval = intervals.loc[(example["latent"], example["interval"])]
+        low, high = float(interval["low"]), float(interval["high"])
+        share = float(interval["n"]) / max(int(row["n_active"]), 1)
+    return {
+        "bin_min": round(low, DIGITS),
+        "bin_max": round(high, DIGITS),
+        "bin_contains": round(share, DIGITS),
+        "tokens": [vocab[token] for token in example["tokens"]],
+        "values": _rounded(example["values"]),
+        "qualifying_token_index": int(example["row"] - example["start"]),
+    }
+
+
+def _rounded(values: Any) -> list[float]:
+    return np.round(np.asarray(values, float), DIGITS).tolist()

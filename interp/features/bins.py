@@ -1,0 +1,14 @@
+"""Neighbouring bins of a histogram added up, for the page, figures and other tools."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def merged_bins(low: ArrayLike, high: ArrayLike, n: ArrayLike, *, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and counts of at most `at_most` bins, each the sum of as many neighbours; bins must touch each other.
+    A first bin that reaches down to 0 is cut at half its upper edge, since a log axis has no 0."""
+    lows, highs, counts = np.asarray(low, float), np.asarray(high, float), np.asarray(n)
+    step = -(-len(counts) // at_most)
+    first = lows[0] if lows[0] > 0 else highs[0] / 2
+    edges = np.concatenate([[first], lows[step::step], highs[-1:]])
+    return edges, np.add.reduceat(counts, np.arange(0, len(counts), step))

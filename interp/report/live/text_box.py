@@ -1,0 +1,95 @@
+"""A text box for a notebook: the tokens of what is typed, and which of a run's features fire on each.
+
+explore(Run("runs/demo"), "Once upon a time")         in marimo, mo.ui.anywidget(explore(…))
+"""
+
+from importlib.resources import files
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from interp.display.verdict_looks import verdict_words
+from interp.report.inputs import FinishedRun
+from interp.report.live.live_model import LiveModel
+
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
+
+
+def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
+    """A text box in a notebook, its tokens and what fires on each, live; `text` is what it reads first.
+
+    It is an anywidget, which Jupyter, VS Code, Colab and marimo show. What it shares with the kernel are four traits:
+    the page sets `text` and `latent`, the kernel answers with `reading` and `card`. A cell can set the first two as
+    well. Raises ValueError without the package anywidget."""
+    if find_spec("anywidget") is None:
+        raise ValueError("exploring in a notebook needs the package anywidget: pip install anywidget")
+    import anywidget
+    import traitlets
+
+    code = files("interp.report.live")
+    answers = Answers(run)
+
+    class Explore(anywidget.AnyWidget):
+        _esm = code.joinpath("widget.js").read_text(encoding="utf-8")
+        _css = code.joinpath("widget.css").read_text(encoding="utf-8")
+        text = traitlets.Unicode().tag(sync=True)
+        latent = traitlets.Int(None, allow_none=True).tag(sync=True)
+        reading = traitlets.Dict().tag(sync=True)
+        card = traitlets.Unicode().tag(sync=True)
+
+        @traitlets.observe("text")
+        def _read(self, change: Any) -> None:
+            self.reading = answers.reading(change["new"])
+
+        @traitlets.observe("latent")
+        def _show(self, change: Any) -> None:
+            self.card = answers.card(change["new"])
+
+    return Explore(text=text)
+
+
+class Answers:
+    """Answers to what the page asks, as JSON."""
+
+    def __init__(self, run: FinishedRun):
+        self.run, self.live, self.vocab = run, LiveModel(run), run.features.vocab
+        ranking = run.ranking if run.manifest("ranking") else None
+        self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
+        self._maxima = run.features.table().set_index("latent")["max"]
+
+    def reading(self, text: str) -> dict[str, Any]:
+        """tokens: how they are spelt; firing: of each token [latent, strength], the strongest; features: of the text
+        [latent, strength, tokens]; about: of each of those latents its verdict and its rule. A strength is a share of
+        the latent's maximum in the scan, 1 where it never fired there. Of a text that cannot be read `error` alone,
+        which says why."""
+        try:
+            read = self.live.read(text)
+        except ValueError as error:
+            return {"error": str(error)} if text else {}
+        firing = [[[latent, self._strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
+        features = [
+            [latent, self._strength(latent, max(z for _, z in places)), len(places)]
+            for latent, _, places in read["features"]
+        ]
+        shown = {row[0] for rows in (*firing, features) for row in rows}
+        return {
+            "tokens": [self.vocab[token] for token in read["tokens"]],
+            "firing": firing,
+            "features": features,
+            "about": {str(latent): self._about(latent) for latent in sorted(shown)},
+        }
+
+    def card(self, latent: int | None) -> str:
+        """The feature as HTML; "" where there is no such latent."""
+        if latent is None or not 0 <= latent < self.run.features.d_sae:
+            return ""
+        return self.run.feature(latent)._repr_html_()
+
+    def _strength(self, latent: int, z: float) -> float:
+        return z / (float(self._maxima.get(latent, 0)) or z)
+
+    def _about(self, latent: int) -> list[str]:
+        row = self._verdicts.get(latent)
+        if row is None:
+            return ["", ""]
+        return [verdict_words(str(row.verdict)), str(row.explanation or "")]

@@ -1,0 +1,163 @@
+"""Writing the page: its code and style, and the data that it reads, in a folder that is whole or not there."""
+
+import html
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.compare.null_dictionaries import Nulls
+from interp.display.verdict_looks import UNTESTED, VERDICTS, verdict_css
+from interp.report.columns import MIN_F1, recommended_order, table_columns, worth_showing
+from interp.report.inputs import ReportInputs, report_inputs
+from interp.report.latent_map import map_payload
+from interp.report.notes import features_key
+from interp.report.payloads import CHUNK, effects_of, encode, pack, payloads
+from interp.report.summary import summary
+from interp.report.verdict_evidence import explanations, senses_of, verdict_evidence, views
+from interp.storage.files import Progress, no_progress
+from interp.storage.folders import locked
+
+GENERATOR = '<meta name="generator" content="interp">'
+
+
+def write_report(
+    run_or_features: Any,
+    out: str | Path,
+    *,
+    ranking: pd.DataFrame | None = None,
+    quality: pd.DataFrame | None = None,
+    curves: Mapping[str, pd.DataFrame] | None = None,
+    nulls: Nulls | None = None,
+    title: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
+
+    run_or_features: a `Run` (its ranking, nulls, quality, concepts, curves, wall times and panels are read where they
+    are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
+    "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. seed:
+    that of the map.
+
+    Raises ValueError when the source is neither, when a table is of other features, when a stage of the run was made of
+    other inputs than the run now has, or when `out` holds something else than a report.
+    """
+    out = Path(out)
+    _check_replaceable(out)
+    tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
+    instead = {name: value for name, value in tables.items() if value is not None}
+    inputs = replace(report_inputs(run_or_features), **instead)
+    with locked(out):
+        temporary = out.with_name(f".{out.name}-unfinished")
+        if temporary.exists():  # what a process that was killed left
+            shutil.rmtree(temporary)
+        temporary.mkdir()
+        new, old = temporary / "new", temporary / "old"
+        try:
+            _write_assets(new, inputs.title)
+            _write_data(new / "data", inputs, seed, progress or no_progress)
+            _replace(out, new, old)
+        finally:
+            shutil.rmtree(temporary)
+    return out / "index.html"
+
+
+def _replace(out: Path, new: Path, old: Path) -> None:
+    """Move `out` to `old` and `new` to `out`, or leave all as it is."""
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+
+
+def assets() -> dict[str, str]:
+    """Style and code of the page, by the names of their files."""
+    code = [file for file in files("interp.report").iterdir() if Path(file.name).suffix in (".js", ".css")]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in code}
+    for mark, hues in {"": verdict_css(), " on a dark screen": verdict_css(dark=True)}.items():
+        texts["page.css"] = texts["page.css"].replace(f"/* the colours of verdicts{mark} */", hues)
+    return texts
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a script, inline or not: nothing in it can close the script or end a line."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _write_assets(folder: Path, title: str) -> None:
+    from plotly.offline import get_plotlyjs
+
+    (folder / "assets").mkdir(parents=True)
+    for name, text in assets().items():
+        (folder / "assets" / name).write_text(text, encoding="utf-8")
+    _write_script(folder / "assets", "plotly", pack(get_plotlyjs()))
+    page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
+    (folder / "index.html").write_text(page.replace("{{title}}", html.escape(title)), encoding="utf-8")
+
+
+def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
+    store, total = inputs.store, -(-inputs.store.d_sae // CHUNK) + 3
+    verdicts = inputs.verdicts
+    evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(UNTESTED)])
+    folder.mkdir()
+    page: dict[str, Any] = {
+        "title": inputs.title,
+        "key": features_key(store),
+        "latents": store.d_sae,
+        "tokens": inputs.n_scanned,
+        "n_ctx": store.n_ctx,
+        "chunk": CHUNK,
+        "ranked": inputs.ranking is not None,
+        "verdicts": {name: shown._asdict() for name, shown in VERDICTS.items()},
+        "min_f1": MIN_F1,
+        "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
+        "logits": str(store.meta.get("logit_effects") or ""),
+        "evidence": [measure._asdict() for measure in evidence.measures],
+        "order": recommended_order(inputs.features, verdicts),
+        "worth_showing": worth_showing(inputs.features, verdicts),
+        "columns": table_columns(store, inputs.features, verdicts),
+    }
+    _write_script(folder, "page", page)
+    _write_script(folder, "vocab", encode(store.vocab))
+    progress(1, total, "drawing the figures")
+    _write_script(folder, "summary", encode(summary(inputs)))
+    progress(2, total, "mapping the decoder")
+    _write_script(folder, "map", encode(map_payload(inputs, page["columns"]["explanation"], seed)))
+    progress(3, total, "writing features")
+    extras: dict[str, Mapping[int, Any]] = {
+        "senses": senses_of(store, verdicts),
+        "effects": effects_of(inputs.effects),
+        "explanation": explanations(verdicts),
+        "view": views(verdicts),
+        "evidence": evidence.rows,
+    }
+    for done, (name, payload) in enumerate(payloads(store, inputs.features, extras), 4):
+        _write_script(folder, name, encode(payload))
+        progress(done, total, "writing features")
+    progress(total, total, "page written")
+
+
+def _write_script(folder: Path, name: str, data: Any) -> None:
+    (folder / f"{name}.js").write_text(f"receive({json.dumps(name)},{script_json(data)});\n", encoding="utf-8")
+
+
+def _check_replaceable(out: Path) -> None:
+    if not out.exists():
+        return
+    index = out / "index.html"
+    ours = index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:4096]
+    if not out.is_dir() or (any(out.iterdir()) and not ours):
+        raise ValueError(f"{out} exists and is not a report; give write_report a new folder, or remove it")

@@ -87,4 +87,5 @@ def test_hooks_are_gone_after_an_error_and_mistakes_are_named(prompts):
     with pytest.raises(ValueError, match="positions \\[7, 7, 7\\] must be one of 0..6"):
         feature_edges(model, prompts, (UP, later), (DOWN, later), positions=torch.tensor([7, 7, 7]))
     with pytest.raises(ValueError, match="has no W_enc"):
-        feature_edges(model, prompts, (UP, later), (DOWN, type("Bare", (), {"W_dec": torch.eye(D)})()))
+        bare = type("Bare", (), {"W_dec": torch.eye(D), "kind": "sae", "metadata": {}})()
+        feature_edges(model, prompts, (UP, later), (DOWN, bare))

@@ -15,7 +15,7 @@ from interp.sae import resampling, sparse_ops
 from interp.sae.fold import keep_near
 from interp.sae.learner import Learner
 from interp.sae.resampling import along_what_is_missing
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 
 HOOK, D, D_SAE = "activations", 16, 48
 SHARED = {"d_sae": D_SAE, "tokens": 256 * 60, "batch_size": 256, "device": "cpu"}
@@ -31,7 +31,7 @@ def store(tmp_path_factory):
 
 def learner_of(store, **given):
     return Learner(
-        TopKConfig(**SHARED | {"k": 4} | given), Hooks(inputs=(store.statistics(HOOK),)), torch.device("cpu")
+        TopKConfig(**SHARED | {"k": 4} | given), HookScales(inputs=(store.statistics(HOOK),)), torch.device("cpu")
     )
 
 

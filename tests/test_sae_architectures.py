@@ -24,7 +24,7 @@ from interp.sae import (
 )
 from interp.sae.architectures.sae_config import config_from_dict, config_to_dict
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 
 CPU = torch.device("cpu")
 HOOK = "activations"
@@ -186,7 +186,7 @@ def test_a_skip_takes_what_is_linear(store, tmp_path):
 
 
 def learner_for(config: SAEConfig, store: ActivationStore) -> Learner:
-    return Learner(config, Hooks(inputs=(store.statistics(HOOK),)), CPU)
+    return Learner(config, HookScales(inputs=(store.statistics(HOOK),)), CPU)
 
 
 def test_resampling_begins_dead_latents_anew(store):
@@ -219,7 +219,7 @@ def test_rows_of_outlying_norm_train_nothing(store):
     rows, about = planted(256), store.statistics(HOOK)
     spoilt = torch.cat([rows, 100 * rows[:5]])
     limits = (), (5 * about.mean_norm,)
-    one, two = (Learner(TopKConfig(**shared, k=4), Hooks(inputs=(about,), limits=each), CPU) for each in limits)
+    one, two = (Learner(TopKConfig(**shared, k=4), HookScales(inputs=(about,), limits=each), CPU) for each in limits)
     assert one.step(rows).loss == pytest.approx(two.step(spoilt).loss, rel=1e-6)
     torch.testing.assert_close(one.weights["encoder_rows"], two.weights["encoder_rows"])
 

@@ -13,7 +13,7 @@ from interp.sae.architectures.encoders import Activation, Weights
 from interp.sae.architectures.topk import BatchPick
 from interp.sae.encoding import Workspace, encode, piece_rows
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.storage.processes import Processes, share, share_pieces, torch_on_one_thread
 
 PICKERS = [
@@ -126,7 +126,9 @@ def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(kind, 
     config = kind(d_sae=d_sae, k=k, tokens=10 * rows, batch_size=rows, device="cpu")
     batch = problem(rows, 16)[0]
     learner = Learner(
-        config, Hooks(inputs=(ActivationStore.from_batches(batch, tmp_path).statistics("activations"),)), batch.device
+        config,
+        HookScales(inputs=(ActivationStore.from_batches(batch, tmp_path).statistics("activations"),)),
+        batch.device,
     )
     learner.step(batch)
     with Sizes() as sizes, torch_on_one_thread():  # a mode is seen in its own thread

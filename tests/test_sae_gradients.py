@@ -23,7 +23,7 @@ from interp.sae import (
 from interp.sae.architectures.thresholds import rise
 from interp.sae.encoding import encode
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.sae.sparse_ops import (
     Encoded,
     RowGradient,
@@ -87,13 +87,13 @@ def statistics(d: int, seed: int) -> ActivationStatistics:
 
 
 SITES = {
-    "autoencoder": Hooks(inputs=(statistics(D_IN, 0),)),
-    "crosscoder": Hooks(inputs=(statistics(D_IN, 0), statistics(9, 1))),
-    "transcoder": Hooks(inputs=(statistics(D_IN, 0),), outputs=(statistics(11, 2),)),
+    "autoencoder": HookScales(inputs=(statistics(D_IN, 0),)),
+    "crosscoder": HookScales(inputs=(statistics(D_IN, 0), statistics(9, 1))),
+    "transcoder": HookScales(inputs=(statistics(D_IN, 0),), outputs=(statistics(11, 2),)),
 }
 
 
-def learner_for(config: SAEConfig, site: Hooks, n_dead: int = 0) -> Learner:
+def learner_for(config: SAEConfig, site: HookScales, n_dead: int = 0) -> Learner:
     """A learner in the middle of its run, its weights away from where they began."""
     learner = Learner(config, site, torch.device("cpu"), torch.float64)
     generator = torch.Generator().manual_seed(5)
@@ -109,7 +109,7 @@ def learner_for(config: SAEConfig, site: Hooks, n_dead: int = 0) -> Learner:
     return learner
 
 
-def inputs(site: Hooks) -> tuple[torch.Tensor, torch.Tensor]:
+def inputs(site: HookScales) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(ROWS, site.d_in, generator=generator, dtype=torch.float64)
     return x, x if site.tied else torch.randn(ROWS, site.d_out, generator=generator, dtype=torch.float64)
@@ -123,7 +123,7 @@ def picked(pre: torch.Tensor, config: SAEConfig, k: int) -> torch.Tensor:
     return torch.where((pre >= least) & (pre > 0), pre, 0)
 
 
-def norms(W_dec: torch.Tensor, site: Hooks) -> torch.Tensor:
+def norms(W_dec: torch.Tensor, site: HookScales) -> torch.Tensor:
     return sum(part.norm(dim=1) for part in W_dec.split(list(site.widths), dim=1))
 
 

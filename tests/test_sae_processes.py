@@ -25,7 +25,7 @@ from interp.sae import (
     train_sae,
 )
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.storage.processes import Processes, processes
 from tests.test_processes import launch
 from tests.test_sae_architectures import CONFIGS, planted, shared, steps
@@ -106,7 +106,7 @@ def in_double(store: JoinedStore, name: str, config: SAEConfig, of: Processes) -
     sweep = SWEEPS[name]
     outputs = () if sweep.target is None else (store.statistics(sweep.target),)
     few = (store.statistics(A).mean_norm,) if name == CUT else ()
-    site = Hooks(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
+    site = HookScales(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
     learner = Learner(config, site, torch.device("cpu"), torch.float64, of)
     hooks = sweep.hooks if sweep.target is None else [*sweep.hooks, sweep.target]
     batches = store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))

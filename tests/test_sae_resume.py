@@ -33,7 +33,7 @@ from interp.sae import (
     train_sae,
     training,
 )
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.storage import processes
 from tests.test_sae_architectures import CONFIGS, planted
 
@@ -296,7 +296,7 @@ def test_a_member_that_waited_for_the_others_goes_on_alone(train, tmp_path):
 
 def test_a_learner_takes_its_state_to_its_device(stores, monkeypatch):
     """A checkpoint is read on the CPU. The device `meta` has shapes alone."""
-    site = Hooks(inputs=(ActivationStore.open(stores / "a").statistics("activations"),))
+    site = HookScales(inputs=(ActivationStore.open(stores / "a").statistics("activations"),))
     first = learner.Learner(RESAMPLED, site, torch.device("cpu"))
     first.step(planted(32, 8))
     tensors, numbers = first.state()

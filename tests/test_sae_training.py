@@ -10,7 +10,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
 from interp.sae.architectures.thresholds import rise
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 
 D_IN, D_SAE = 16, 48
 HOOK = "activations"
@@ -54,7 +54,7 @@ def without_speed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def learner_for(config, store: ActivationStore) -> Learner:
-    return Learner(config, Hooks(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
+    return Learner(config, HookScales(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
 
 
 def test_picks_from_a_bfloat16_matmul_have_full_precision_values(store):
@@ -252,7 +252,7 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
 
 
 def test_a_batch_without_a_row_to_train_on_is_refused(store):
-    site = Hooks(inputs=(store.statistics(HOOK),), limits=(0.0125,))
+    site = HookScales(inputs=(store.statistics(HOOK),), limits=(0.0125,))
     with pytest.raises(ValueError, match=r"no row of a batch is within the norm limits 0.0125: raise batch_size"):
         Learner(topk(), site, torch.device("cpu")).step(planted()[:8])
 

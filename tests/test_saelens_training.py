@@ -20,7 +20,7 @@ from interp.sae import (
 )
 from interp.sae.learner import Learner
 from interp.sae.model import SAE, Transcoder
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from models.loading import to_hooked_transformer
 from models.transformer import Transformer, TransformerConfig
 
@@ -46,7 +46,7 @@ def learner_like(theirs: Any, config: SAEConfig) -> Learner:
     at = {"mean": torch.zeros(D_IN), "geometric_median": torch.zeros(D_IN), "second_moment": None}
     rows = {"n_rows": ROWS, "second_moment_rows": ROWS, "geometric_median_rows": ROWS}
     statistics = ActivationStatistics(**at, **rows, mean_norm=D_IN**0.5, variance=1.0)
-    learner = Learner(config, Hooks(inputs=(statistics,)), torch.device("cpu"), torch.float64)
+    learner = Learner(config, HookScales(inputs=(statistics,)), torch.device("cpu"), torch.float64)
     learner.variance = 1.0
     weights = dict(theirs.named_parameters())
     for name, weight in learner.weights.items():

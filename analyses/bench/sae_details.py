@@ -24,7 +24,7 @@ from interp.sae.encoding import Workspace, encode
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 
 HELD_OUT_ROWS = 20_000
 PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}
@@ -80,7 +80,7 @@ def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
             counts = [b["tokens"] - a["tokens"] for a, b in itertools.pairwise(log)]
             taken = sum(n / row["tokens_per_second"] for n, row in zip(counts, log[1:], strict=True))
             trained.append(sum(counts) / taken)
-            learner = Learner(config, Hooks(inputs=(store.statistics("activations"),)), torch.device("cpu"))
+            learner = Learner(config, HookScales(inputs=(store.statistics("activations"),)), torch.device("cpu"))
             learner.step(ready[0])
             start = time.perf_counter()
             for j in range(steps - 1):

@@ -24,7 +24,7 @@ from interp.sae import (
 )
 from interp.sae.encoding import has_fast_bfloat16
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 
 Build = Callable[[], Contender]
 
@@ -121,7 +121,7 @@ def statistics_of(data: Sequence[torch.Tensor]) -> ActivationStatistics:
 
 
 def learner_of(config: SAEConfig, data: Sequence[torch.Tensor]) -> Learner:
-    return Learner(config, Hooks(inputs=(statistics_of(data),)), data[0].device)
+    return Learner(config, HookScales(inputs=(statistics_of(data),)), data[0].device)
 
 
 def random_rows(size: Size, device: str) -> list[torch.Tensor]:

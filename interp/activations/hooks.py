@@ -145,7 +145,7 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
 
 def own_hook(dictionary: Any) -> str | None:
     """The hook that a dictionary says it was trained on; None where it says none, or only that it has no name."""
-    own = (getattr(dictionary, "metadata", None) or {}).get("hook_name")
+    own = dictionary.metadata.get("hook_name")
     return own if isinstance(own, str) and own not in ("", UNNAMED) else None
 
 

@@ -17,7 +17,7 @@ Dead and faint latents together are idle. Failing: where most latents are faint 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import scipy.sparse
@@ -131,9 +131,40 @@ class SparseCodes:
         return scipy.sparse.csr_matrix(arrays, shape=self.shape)
 
 
+class Metadata(TypedDict, total=False):
+    """Where a dictionary belongs, by SAELens's names where it has some. One from elsewhere may have further keys."""
+
+    hook_name: str
+    """The hook that it reads."""
+    hook_names: list[str]
+    """Those that a crosscoder reads and writes, in the order of its rows."""
+    hook_name_out: str
+    """The hook that a transcoder writes."""
+    norm_limit: float
+    """The norm above which a row means nothing to it."""
+    model_name: str
+    model_weights: str
+    """The digest of the model's weights."""
+    context_size: int
+    prepend_bos: bool
+    exclude_special_tokens: list[int]
+    """Token ids that it was not taught."""
+    exclude_positions: list[int]
+    """Positions that it was not taught."""
+    seqpos_slice: list[int]
+    """The first position that it was taught and the one behind the last, where it was taught all between."""
+
+
 @runtime_checkable
 class Dictionary(Protocol):
     """`W_dec` has one row a latent: the direction that the latent writes. Latents fire where z != 0."""
+
+    @property
+    def kind(self) -> str:
+        """`sae`, `transcoder` or `crosscoder`."""
+
+    @property
+    def metadata(self) -> Metadata: ...
 
     @property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"]: ...
@@ -176,11 +207,11 @@ def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_
     return None
 
 
-def norm_limit(dictionary: Any) -> float | None:
+def norm_limit(dictionary: Dictionary) -> float | None:
     """The norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None where it has no limit.
 
     Raises ValueError for one that is no number above 0."""
-    limit = (getattr(dictionary, "metadata", None) or {}).get("norm_limit")
+    limit: Any = dictionary.metadata.get("norm_limit")
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
@@ -188,7 +219,7 @@ def norm_limit(dictionary: Any) -> float | None:
     return float(limit)
 
 
-def limit_on(dictionary: Any, store: ActivationStore, hook: str) -> float | None:
+def limit_on(dictionary: Dictionary, store: ActivationStore, hook: str) -> float | None:
     """The limit of a dictionary, where a store may hold rows above it."""
     limit = norm_limit(dictionary)
     return None if limit is None or limit >= store.norm_limits.get(hook, float("inf")) else limit

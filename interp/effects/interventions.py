@@ -81,8 +81,8 @@ def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None
     """
     check_finite(W_dec=dictionary.W_dec)
     check_own_hook(dictionary, hook, hooks_of(model), "the model")
-    writes = writes or (getattr(dictionary, "metadata", None) or {}).get("hook_name_out") or hook
-    if writes == hook and getattr(dictionary, "kind", "") == "transcoder":
+    writes = writes or dictionary.metadata.get("hook_name_out") or hook
+    if writes == hook and dictionary.kind == "transcoder":
         raise ValueError(f"a transcoder writes to another hook than {hook}, which it reads: name it with writes=")
     hooks = resolve_hooks(model, [hook, writes])
     return Place(hooks[hook], hooks[writes], norm_limit(dictionary))
@@ -90,7 +90,7 @@ def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None
 
 def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
     """Rows that mean something to the dictionary: not of the model's special tokens, nor of those it was not taught."""
-    untaught = (getattr(dictionary, "metadata", None) or {}).get("exclude_special_tokens")
+    untaught: Any = dictionary.metadata.get("exclude_special_tokens")
     ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
     return ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
 

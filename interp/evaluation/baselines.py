@@ -12,14 +12,14 @@ All three dictionaries encode with a fixed matrix and keep the k largest of what
 """
 
 import copy
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.activations import ActivationStore
-from interp.codes.sparse_codes import SparseCodes
+from interp.codes.sparse_codes import Metadata, SparseCodes
 from interp.sae.kernels.torch_kernels import TorchKernels
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -27,6 +27,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 class FixedDictionary:
     """A `Dictionary` with given weights; `k` None keeps every positive latent."""
+
+    kind: ClassVar[str] = "sae"
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class FixedDictionary:
         if k is not None and not 1 <= k <= len(W_dec):
             raise ValueError(f"k={k} must be in 1..d_sae={len(W_dec)}")
         self.W_enc, self.W_dec, self.b_dec, self.k = W_enc, W_dec, b_dec, k
+        self.metadata: Metadata = {}
 
     @property
     def d_in(self) -> int:

@@ -22,7 +22,6 @@ from interp.activations import ActivationStore
 from interp.activations.row_statistics import Moments
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
-from interp.sae import Transcoder
 from interp.sae.kernels.dispatch import kernels
 from interp.storage.files import open_tensors, write_tensors
 
@@ -39,7 +38,7 @@ class Contributions:
         self.sae, self.folder = sae, folder
         self.W_dec, self.b_dec = sae.W_dec.detach().float().contiguous(), sae.b_dec.detach().float()
         self.squares = self.W_dec.double().square().sum(1)
-        self.reconstructs = not isinstance(sae, Transcoder) and self.W_dec.shape[1] == sae.d_in
+        self.reconstructs = sae.kind != "transcoder" and self.W_dec.shape[1] == sae.d_in
         self._begin()
 
     def add(self, x: Float[Tensor, "row d_in"], codes: SparseCodes) -> None:

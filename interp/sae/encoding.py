@@ -37,16 +37,16 @@ _FURTHER_COLUMNS = 16
 
 
 class Picker(Protocol):
-    """What takes entries from pre-activations: the k largest of a row, those above a threshold, …"""
+    """A picker takes entries from pre-activations: the k largest of a row, those above a threshold, …"""
 
     by_row: ClassVar[bool]
-    """Whether a row's picks depend on that row alone."""
+    """True where a row's picks depend on that row alone."""
 
     def pick(self, pre: PreActivations) -> SparseCodes:
         """The entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
-        """What `pick` would pick from bfloat16 pre-activations, and the entries that rounding may have put behind."""
+        """Gives the picks from bfloat16 pre-activations, and the entries that rounding may have put behind them."""
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         """The picks among the entries of a shortlist, whose values are exact now."""
@@ -113,13 +113,14 @@ def encode(
 
 
 def piece_rows(rows: int, d_sae: int, low_precision: bool = False) -> int:
-    """How many rows `encode` takes at a time: the same for any number of threads, as a matmul's last bits follow it."""
+    """Counts the rows that `encode` takes at a time; any number of threads takes as many, as a matmul's last bits
+    follow from it."""
     at_once = _LOW_AT_ONCE if low_precision else _FULL_AT_ONCE
     return max(1, min(rows, _MOST_ROWS, at_once // d_sae))
 
 
 def has_fast_bfloat16(x: Tensor) -> bool:
-    """Whether a bfloat16 matmul is the faster one where x lives (on a CPU: AVX-512 BF16 or AMX units)."""
+    """Tells whether a bfloat16 matmul is the faster one where x lives (on a CPU: AVX-512 BF16 or AMX units)."""
     if x.dtype != torch.float32:
         return False
     if x.device.type == "cuda":

@@ -16,13 +16,13 @@ from interp.activations import ActivationStatistics
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.model import SAE, Crosscoder, Transcoder
-from interp.sae.scales import Hooks, scale_of
+from interp.sae.scales import HookScales, scale_of
 
 _DRAW = 0x1A7E47
 """Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
 
 
-def draw(config: SAEConfig, hooks: Hooks, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+def draw(config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """The weights at the start, in random directions; where hooks are tied the encoder is the decoder's transpose."""
     generator = torch.Generator().manual_seed(_DRAW + config.seed)
 
@@ -56,7 +56,7 @@ def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"], cosin
 
 
 def fold(
-    weights: dict[str, Tensor], encoder: Encoder, hooks: Hooks, config: SAEConfig, metadata: dict[str, Any]
+    weights: dict[str, Tensor], encoder: Encoder, hooks: HookScales, config: SAEConfig, metadata: dict[str, Any]
 ) -> SAE:
     """The dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps its
     encoder and decoder rows as they are."""

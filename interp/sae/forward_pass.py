@@ -22,12 +22,13 @@ from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
 from interp.storage.processes import Processes
 
 
-class Batch(NamedTuple):
-    """Where the rows of this process stand in the batch of all."""
+class WholeBatch(NamedTuple):
+    """The batch of all processes together, and where the rows of this process begin in it."""
 
     rows: int
-    """Rows of the whole batch."""
+    """Rows of all processes."""
     first: int
+    """How many of them come before those of this process."""
     processes: Processes
 
     def spread(self, n_latents: int, enough: int) -> slice:
@@ -36,7 +37,7 @@ class Batch(NamedTuple):
         return slice(-self.first % step, None, step)
 
     def rows_in(self, rows: slice) -> int:
-        """How many rows these slices hold, of all processes together."""
+        """Counts the rows that these slices hold, of all processes together."""
         return len(range(0, self.rows, rows.step))
 
 
@@ -48,11 +49,11 @@ class ForwardPass:
     inputs: Float[Tensor, "row d_in"]
     """Scaled to a mean norm of √d."""
     outputs: Float[Tensor, "row d_out"]
-    """What is to be reconstructed: of a transcoder another hook, else the inputs."""
+    """The rows to reconstruct: of a transcoder those of another hook, else the inputs."""
     x: Float[Tensor, "row d_in"]
     """The inputs, centred by b_dec where they are reconstructed. It asks for no gradient."""
     tied: bool
-    batch: Batch
+    batch: WholeBatch
     step: int
     """Steps done before this one."""
     variance: float
@@ -77,7 +78,7 @@ class ForwardPass:
 
     @cached_property
     def target(self) -> Float[Tensor, "row d_out"]:
-        """What the latents are to reconstruct: the outputs without what a skip path takes."""
+        """The rows that the latents reconstruct: the outputs without what a skip path takes."""
         return self.outputs - self.x @ self.weights["W_skip"] if "W_skip" in self.weights else self.outputs
 
     @property

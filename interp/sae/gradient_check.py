@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.activations.row_statistics import running_sums, statistics_of
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.learner import Learner
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.sae.sparse_ops import Encoded, SquaredError, Support
 
 _D_IN, _ROWS = 16, 120
@@ -91,7 +91,7 @@ def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0
 def _in_the_middle(config: SAEConfig, generator: torch.Generator) -> Learner:
     rows = torch.randn(200, _D_IN, generator=generator) + torch.randn(_D_IN, generator=generator)
     statistics = statistics_of(running_sums(rows, rows.norm(dim=1)), len(rows), rows)
-    learner = Learner(config, Hooks(inputs=(statistics,)), torch.device("cpu"), torch.float64)
+    learner = Learner(config, HookScales(inputs=(statistics,)), torch.device("cpu"), torch.float64)
     for weight in learner.weights.values():
         weight += torch.randn(weight.shape, generator=generator, dtype=torch.float64) * 0.2
     config.project(learner.weights)

@@ -21,7 +21,7 @@ from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.fold import draw, fold, keep_near
-from interp.sae.forward_pass import Batch, ForwardPass
+from interp.sae.forward_pass import ForwardPass, WholeBatch
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
 from interp.sae.resampling import (
@@ -34,7 +34,7 @@ from interp.sae.resampling import (
     along_what_is_missing,
     rows_compared,
 )
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.storage.processes import Processes, torch_on_one_thread
 
 _FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
@@ -56,13 +56,13 @@ class StepResult(NamedTuple):
 class Learner:
     """`step` is one step of training; `state` and `load_state` are all there is to go on from.
 
-    Raises ValueError where the architecture cannot be trained on such a hooks.
+    Raises ValueError where the architecture cannot be trained on such hooks.
     """
 
     def __init__(
         self,
         config: SAEConfig,
-        hooks: Hooks,
+        hooks: HookScales,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         processes: Processes | None = None,
@@ -145,11 +145,11 @@ class Learner:
         self,
         x: Float[Tensor, "row d_in"],
         y: Float[Tensor, "row d_out"] | None = None,
-        batch: Batch | None = None,
+        batch: WholeBatch | None = None,
         ops: Any = sparse_ops,
     ) -> ForwardPass:
         """The loss on scaled inputs, over the rows of this process, and its gradients."""
-        f = self._forward(x, x if y is None else y, batch or Batch(len(x), 0, self.processes), ops)
+        f = self._forward(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.processes), ops)
         with torch.enable_grad():
             f.support, f.pre = self.config.encode(f)
             f.z = self.config.activate(f)
@@ -179,7 +179,7 @@ class Learner:
                 adam = AdamStep(lr, self.steps_done + 1, scale, unit_norm=unit_norm)
                 gradient.adam_(self.weights[name], self.means[name], self.squares[name], adam)
 
-    def _forward(self, x: Tensor, y: Tensor, batch: Batch, ops: Any) -> ForwardPass:
+    def _forward(self, x: Tensor, y: Tensor, batch: WholeBatch, ops: Any) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
@@ -203,9 +203,9 @@ class Learner:
             ops=ops,
         )
 
-    def _batch(self, rows: int) -> Batch:
+    def _batch(self, rows: int) -> WholeBatch:
         counts = self.processes.gather(torch.tensor([rows])).tolist()
-        return Batch(sum(counts), sum(counts[: self.processes.rank]), self.processes)
+        return WholeBatch(sum(counts), sum(counts[: self.processes.rank]), self.processes)
 
     def _resample(self, f: ForwardPass) -> None:
         """Keep rows of this step, and draw the idle latents again where the step is one at which this is done."""
@@ -248,7 +248,7 @@ class Learner:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
-    def _spread(self, y: Float[Tensor, "row d_out"], batch: Batch) -> float:
+    def _spread(self, y: Float[Tensor, "row d_out"], batch: WholeBatch) -> float:
         """Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
         mean = self.processes.sum_(y.sum(0)) / max(1, batch.rows)
         return float(torch.linalg.vector_norm(y - mean)) ** 2

@@ -1,4 +1,4 @@
-"""Where else the metrics of a training go: TensorBoard, Weights & Biases, or a function of the user's.
+"""The metrics of a training go to further places: TensorBoard, Weights & Biases, or a function of the user's.
 
     log="tensorboard"        tensorboard/events.out.tfevents.…     look at it with: tensorboard --logdir FOLDER
     log="wandb"              wandb/…                               WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, … hold

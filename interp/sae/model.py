@@ -10,15 +10,16 @@ f is the dictionary's `encoder`: TopK, Threshold (ReLU and JumpReLU), or Matchin
 same latents, as `SparseCodes`, without gradients.
 """
 
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp.codes.sparse_codes import SparseCodes
+from interp.codes.sparse_codes import Metadata, SparseCodes
 from interp.display.cards import card, facts
 from interp.sae import formats
 from interp.sae.architectures.encoders import Encoder, Weights
@@ -51,13 +52,14 @@ class SAE(nn.Module):
         b_dec: Float[Tensor, " d_out"],
         encoder: Encoder,
         config: SAEConfig | None = None,
-        metadata: dict[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         rows = W_enc.T.contiguous()  # one contiguous row a latent, as the kernels read it
         self.W_enc, self.W_dec = _frozen(rows.T), _frozen(W_dec)
         self.b_enc, self.b_dec = _frozen(b_enc), _frozen(b_dec)
-        self.encoder, self.config, self.metadata = encoder, config, dict(metadata or {})
+        self.encoder, self.config = encoder, config
+        self.metadata = cast(Metadata, dict(metadata or {}))
 
     @property
     def d_in(self) -> int:
@@ -112,24 +114,25 @@ class SAE(nn.Module):
     def __repr__(self) -> str:
         """`TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture (or the encoder of a dictionary from
         elsewhere), widths, sparsity and hooks."""
-        told = self.encoder if self.config is None else self.config
-        name = type(told).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
+        source = self.encoder if self.config is None else self.config
+        name = type(source).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
         widths = f"{self.d_in} → {self.d_sae}" + ("" if self.d_out == self.d_in else f" → {self.d_out}")
-        sparsity = [f"{field}={value}" for field in _SPARSITY if (value := getattr(told, field, None)) is not None]
-        hooks = self.metadata.get("hook_names") or [self.metadata.get(key) for key in ("hook_name", "hook_name_out")]
+        sparsity = [f"{field}={value}" for field in _SPARSITY if (value := getattr(source, field, None)) is not None]
+        hooks: Any = self.metadata.get("hook_names")
+        hooks = hooks or [self.metadata.get("hook_name"), self.metadata.get("hook_name_out")]
         named = " → ".join(dict.fromkeys(str(hook) for hook in hooks if hook))
         return f"{name}({', '.join([widths, *sparsity[:1], *([named] if named else [])])})"
 
     def _repr_html_(self) -> str:
         n_parameters = sum(each.numel() for each in self.parameters())
-        known = {"parameters": f"{n_parameters:,}", "model": self.metadata.get("model_name")}
+        known: dict[str, Any] = {"parameters": f"{n_parameters:,}", "model": self.metadata.get("model_name")}
         known["context"], config = self.metadata.get("context_size"), self.config
         if config is None:
             return card(repr(self), facts({**known, "training": "elsewhere"}))
         options = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
         default = {field.name: field.default for field in fields(config)}
-        told = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_TOLD}
-        return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **told}))
+        changed = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_TOLD}
+        return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
     def _stored(self) -> Stored:
         return Stored(
@@ -140,7 +143,7 @@ class SAE(nn.Module):
             b_dec=self.b_dec,
             encoder=self.encoder,
             config=self.config,
-            metadata=self.metadata,
+            metadata=dict(self.metadata),
             W_skip=getattr(self, "W_skip", None),
             widths=getattr(self, "widths", ()),
             scales=getattr(self, "scales", ()),
@@ -181,7 +184,7 @@ class Crosscoder(SAE):
         super().__init__(**shared)
         self.widths = tuple(widths)
         self.scales = tuple(scales) if scales is not None else (1.0,) * len(self.widths)
-        """What each hook's activations were multiplied with in training, where norms are compared."""
+        """Each hook's activations were multiplied with its scale in training; norms are compared on that scale."""
 
     @property
     def hook_names(self) -> tuple[str, ...]:
@@ -192,7 +195,7 @@ class Crosscoder(SAE):
         return rows.split(list(self.widths), dim=-1)
 
     def decoder_norms(self) -> Float[Tensor, "d_sae hook"]:
-        """How strongly each latent writes to each hook, on scales at which all hooks have the same mean norm per √d."""
+        """Norms of the decoder rows, hook by hook, on scales at which all hooks have the same mean norm per √d."""
         norms = [part.norm(dim=1) * scale for part, scale in zip(self.parts(self.W_dec), self.scales, strict=True)]
         return torch.stack(norms, dim=1)
 

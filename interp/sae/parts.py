@@ -1,4 +1,4 @@
-"""What a file holds, checked as it is taken: the tensors, and whole numbers of the config."""
+"""The parts of a file, each checked as it is taken: tensors, and whole numbers of the config."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ class Parts:
     """The tensors of one file, to be taken one by one."""
 
     dtype: torch.dtype | None = None
-    """What tensors are converted to; None: they stay as they are."""
+    """Tensors are converted to it; None: they stay as they are."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str):
         self._tensors, self.source = dict(tensors), source

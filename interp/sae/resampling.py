@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.sae.encoding import has_fast_bfloat16
-from interp.sae.forward_pass import Batch
+from interp.sae.forward_pass import WholeBatch
 
 MOST_ROWS = 4096
 """Rows that are kept to draw latents again at."""
@@ -52,7 +52,7 @@ class NewLatents(NamedTuple):
 
 
 def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
-    """How many rows to draw latents at, if draws at these steps are to cost little beside the steps between them.
+    """Counts the rows to draw latents at, if draws at these steps are to cost little beside the steps between them.
 
     n rows make n² pairs with one another and 2 n `BATCH_ROWS` with rows of the batch; a step makes batch_size · d_sae.
     """
@@ -82,7 +82,7 @@ class Reservoir:
         rows: Float[Tensor, "row d_in"],
         error: Float[Tensor, "row d_out"],
         loss: Float[Tensor, " row"],
-        batch: Batch,
+        batch: WholeBatch,
     ) -> None:
         """Take the rows of this process that are drawn; all processes keep the same reservoir."""
         losses, kept = batch.processes.gather(loss), len(self.keys)

@@ -31,7 +31,7 @@ _READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRA
 
 
 def to_saelens(stored: Stored, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What goes into `cfg.json`, and the tensors."""
+    """Gives the contents of `cfg.json`, and the tensors."""
     W_enc, W_dec = stored.W_enc, stored.W_dec
     cfg: dict[str, Any] = {"d_in": len(W_enc), "d_sae": len(W_dec), "device": "cpu"}
     cfg |= {"dtype": str(W_dec.dtype).removeprefix("torch."), "normalize_activations": "none"}
@@ -146,7 +146,7 @@ def _one_pass(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> d
 
 
 def _firing(architecture: str, parts: Parts, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What encoder rows are multiplied with, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
+    """Gives the factors of the encoder rows, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
     one, zero = torch.ones(d_sae), torch.zeros(d_sae)
     if architecture == "gated":
         b_gate, b_mag, r_mag = (parts.take(name, d_sae) for name in ("b_gate", "b_mag", "r_mag"))

@@ -17,13 +17,13 @@ from interp.activations import ActivationStatistics
 from interp.activations.row_statistics import within
 
 FLOOR = 10
-"""Added to the covariance of a matched filter (`Hooks.precision`), in mean variances: with much less, filters lean on
-directions that hardly vary and answer the rare row that does with a hundred times its size; with much more FVU jumps
-as latents are drawn."""
+"""It is added to the covariance of a matched filter (`HookScales.precision`), in mean variances: with much less,
+filters lean on directions that hardly vary and answer the rare row that does with a hundred times its size; with much
+more FVU jumps as latents are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hooks:
+class HookScales:
     """Statistics of the hooks, and what follows from them: scales, variances, the filter of resampling."""
 
     inputs: tuple[ActivationStatistics, ...]
@@ -34,7 +34,7 @@ class Hooks:
 
     @property
     def tied(self) -> bool:
-        """Whether what is read is what is written."""
+        """True where what is read is what is written."""
         return not self.outputs
 
     @property
@@ -98,7 +98,7 @@ class Hooks:
 
 
 def scale_of(hook: ActivationStatistics) -> float:
-    """What brings its activations to a mean norm of √d."""
+    """Gives the factor that brings its activations to a mean norm of √d."""
     return len(hook.mean) ** 0.5 / hook.mean_norm if hook.mean_norm > 0 else 1.0
 
 

@@ -22,7 +22,7 @@ class Stored:
     b_dec: Tensor
     encoder: Encoder
     config: SAEConfig | None = None
-    """How it was trained; None for a dictionary from elsewhere."""
+    """The config of its training; None for a dictionary from elsewhere."""
     metadata: dict[str, Any] = field(default_factory=dict)
     W_skip: Tensor | None = None
     """The linear path of a transcoder."""

@@ -34,7 +34,7 @@ from interp.sae.formats import CONFIG, WEIGHTS
 from interp.sae.learner import Learner, StepResult
 from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.sae.training_rows import TrainingRows
 from interp.storage.checks import check_memory
 from interp.storage.files import (
@@ -337,7 +337,7 @@ class TrainingRun:
                 (self.out / name).unlink(missing_ok=True)
 
 
-def _check_room(config: SAEConfig, hooks: Hooks, processes: int) -> None:
+def _check_room(config: SAEConfig, hooks: HookScales, processes: int) -> None:
     """Raises ValueError where weights, gradients and Adam's moments, a batch and what it becomes, need more than is
     free."""
     width = hooks.d_in + hooks.d_out
@@ -351,7 +351,7 @@ def _sum_of(tensors: dict[str, Tensor]) -> str:
 
 
 class _Clock:
-    """When to save, and the progress of all steps of all groups."""
+    """Says when to save, and shows the progress of all steps of all groups."""
 
     def __init__(self, checkpoint_seconds: float, progress: Progress):
         self.checkpoint_seconds, self.progress = checkpoint_seconds, progress

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.activations import ActivationStore
-from interp.sae.scales import Hooks
+from interp.sae.scales import HookScales
 from interp.storage.processes import Processes
 
 
@@ -29,7 +29,7 @@ class TrainingRows:
         limits = [store.limited(name) for name in self.hook_names]
         statistics = tuple(each.statistics for each in limits)
         masks = tuple(each.mask for each in limits)
-        self.hooks = Hooks(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=masks)
+        self.hooks = HookScales(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=masks)
         name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}
         self.metadata: dict[str, Any] = {name: read}
@@ -40,11 +40,8 @@ class TrainingRows:
         if store.weights is not None:
             self.metadata["model_weights"] = store.weights
         self.metadata |= _provenance(store)
-        norms = {name: each.limit for name, each in zip(self.hook_names, limits, strict=True) if each.limit is not None}
-        if norms and len(hooks) > 1:
-            self.metadata["norm_limits"] = norms
-        elif hooks[0] in norms:
-            self.metadata["norm_limit"] = norms[hooks[0]]
+        if len(hooks) == 1 and limits[0].limit is not None:
+            self.metadata["norm_limit"] = limits[0].limit
 
     def batches(self, batch_size: int, seed: int) -> Any:
         part = (self.processes.rank, self.processes.count)
@@ -52,7 +49,7 @@ class TrainingRows:
 
 
 def _provenance(store: ActivationStore) -> dict[str, Any]:
-    """What a dictionary should tell of its rows, by SAELens's names for it where it has some."""
+    """A dictionary tells this of its rows, by SAELens's names where it has some."""
     config = store.manifest["config"]
     about: dict[str, Any] = {}
     if store.weights is not None and "model_name" in store.manifest:

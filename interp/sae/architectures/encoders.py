@@ -1,4 +1,4 @@
-"""How a trained dictionary turns rows into latents, each row on its own.
+"""Encoders: a trained dictionary turns rows into latents, each row on its own.
 
     Encoder      latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` the fast way
     Activation   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
@@ -32,25 +32,25 @@ class StoredEncoder(NamedTuple):
     """An encoder as a folder of ours holds it."""
 
     settings: dict[str, Any]
-    """What stands in `cfg.json`, as JSON has it."""
+    """Numbers, strings and truth values for `cfg.json`."""
     tensors: dict[str, Tensor]
-    """What stands beside the weights, under names of its own."""
+    """Further tensors beside the weights, under names of their own."""
 
 
 class SAELensForm(NamedTuple):
-    """How SAELens writes a dictionary that encodes so."""
+    """SAELens's form of a dictionary that encodes so."""
 
     architecture: str
     settings: dict[str, Any]
-    """What stands in `cfg.json`, by SAELens's names."""
+    """Values for `cfg.json`, by SAELens's names."""
     tensors: dict[str, Tensor]
     has_encoder: bool = True
     """False: SAELens writes no `W_enc` and no `b_enc`."""
 
 
 class Encoder(ABC):
-    """How rows become latents. A subclass with a `name` of its own is registered under it in `ENCODERS`, so that
-    dictionaries that encode so can be saved and read back."""
+    """An encoder turns rows into latents. A subclass with a `name` of its own is registered under it in `ENCODERS`, so
+    that dictionaries that encode so can be saved and read back."""
 
     name: ClassVar[str]
 

@@ -1,4 +1,4 @@
-"""What all architectures share: the options, and the methods by which one says what it is.
+"""The base of all architectures: the options, and the methods by which one says what it is.
 
     loss = Σ over rows of `loss` / (B·V)  +  `revival_loss` of the latents that are dead
 
@@ -32,7 +32,7 @@ ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 
 
 class Limit(NamedTuple):
-    """What the values of a field must be, as an annotation of its type: `Annotated[int, AT_LEAST_1]`."""
+    """A condition on the values of a field, as an annotation of its type: `Annotated[int, AT_LEAST_1]`."""
 
     name: str
     holds: Callable[[Any], bool]
@@ -52,7 +52,7 @@ Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda v
 
 @dataclass(frozen=True, kw_only=True)
 class SAEConfig:
-    """What all architectures share. Fractions are of the steps of the run."""
+    """All architectures share these options. Fractions are of the steps of the run."""
 
     architecture: ClassVar[str]
     resamples_what_is_missing: ClassVar[bool] = True
@@ -79,8 +79,8 @@ class SAEConfig:
     """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
     2024)."""
     freeze: Annotated[str, _FROZEN] = "nothing"
-    """What stays as it was drawn (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`, where decoder
-    rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
+    """The part that stays as it was drawn (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`, where
+    decoder rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
     skip: bool = False
     """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
     aux_coefficient: NonNegative = 1.0
@@ -95,7 +95,7 @@ class SAEConfig:
     seed: Annotated[int, Limit("be in 0..2³¹ − 1", lambda value: 0 <= value < 2**31)] = 0
     """Seed of the weights and of the order of the rows."""
     device: str = "auto"
-    """Where it trains: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
+    """The device that it trains on: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
 
     def __init_subclass__(cls) -> None:
         if "architecture" in cls.__dict__:
@@ -138,7 +138,7 @@ class SAEConfig:
     # What an architecture is: `pick` and `trained` have no default.
 
     def pick(self, f: ForwardPass) -> Picker:
-        """Which entries of the pre-activations fire."""
+        """Gives the picker of the entries of the pre-activations that fire."""
         raise NotImplementedError(f"{type(self).__name__} says nowhere which entries fire: give it a method `pick`")
 
     def encode(self, f: ForwardPass) -> Encoded:
@@ -146,15 +146,15 @@ class SAEConfig:
         return f.encode(self.pick(f))
 
     def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
-        """What the entries are worth: z."""
+        """Gives the values of the entries: z."""
         return f.pre
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        """What the rows cost, added up; all of it is divided by B·V."""
+        """Adds up the cost of the rows; all of it is divided by B·V."""
         return f.squared_error()
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
-        """What revives the latents that are dead (there are some), as a part of the whole loss."""
+        """A part of the whole loss that revives the latents that are dead (there are some)."""
         weight = self.aux_coefficient and self.aux_coefficient * fading(f.fvu) ** 3
         return auxk(f, dead, weight) if weight else 0.0
 
@@ -185,7 +185,7 @@ class SAEConfig:
             raise ValueError("skip=True is for transcoders: give train_sae a target hook")
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
-        """How the trained dictionary encodes, each row on its own."""
+        """Gives the encoder of the trained dictionary, which takes each row on its own."""
         raise NotImplementedError(f"{type(self).__name__} says nowhere what it becomes: give it a method `trained`")
 
 

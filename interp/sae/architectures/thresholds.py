@@ -88,7 +88,7 @@ class Threshold(Activation):
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig(SAEConfig):
-    """What ReLU and Gated share: latents above zero fire, and pay for it."""
+    """ReLU and Gated share this: latents above zero fire, and pay for it."""
 
     resamples_what_is_missing: ClassVar[bool] = False
     l1: NonNegative = 5.0
@@ -204,8 +204,8 @@ class JumpReLUConfig(SAEConfig):
 
     @classmethod
     def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **changes: Any) -> "JumpReLUConfig":
-        """What `TopKConfig.recovery` is for: its short steps, a penalty that grows over all of the run, and a window
-        wide enough for thresholds to hear of what lies near them in few steps."""
+        """The options with the purpose of `TopKConfig.recovery`: its short steps, a penalty that grows over all of the
+        run, and a window wide enough for thresholds to hear of what lies near them in few steps."""
         penalty: dict[str, Any] = {"coefficient": 0.01, "coefficient_warmup": 1.0}
         recipe = short_steps(d_sae, tokens) | penalty | {"threshold": 1.0, "bandwidth": 1.0}
         return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(recipe | changes))

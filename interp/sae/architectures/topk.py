@@ -89,7 +89,7 @@ class TopK(Activation):
 
 @dataclass(frozen=True, kw_only=True)
 class PickConfig(SAEConfig):
-    """What TopK, BatchTopK and Matryoshka share: no penalty, the number of picks is set."""
+    """TopK, BatchTopK and Matryoshka share this: no penalty, the number of picks is set."""
 
     k: int = 32
     """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""
@@ -112,9 +112,10 @@ class PickConfig(SAEConfig):
 
     @classmethod
     def recovery(cls, *, d_sae: int, k: int, tokens: int, **changes: Any) -> Self:
-        """What finds the most true features of planted worlds: small batches and a high rate for many short steps, free
-        decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from three times itself
-        over all of the run. Above 1,024 latents, which come with more dimensions, the rate falls as 1 / d_sae.
+        """The options that find the most true features of planted worlds: small batches and a high rate for many short
+        steps, free decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from three
+        times itself over all of the run. Above 1,024 latents, which come with more dimensions, the rate falls as
+        1 / d_sae.
 
         Matryoshka so trained finds 1,024 features of trees in 96 dimensions with F1 .89 and MCC .82, the mean of three
         seeds, where the best of SAELens's own, tuned, has .74 and .78 (`analyses.bench.recovery`, which uses this
@@ -219,7 +220,7 @@ class MatryoshkaConfig(BatchTopKConfig):
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Where each prefix ends."""
+        """The number of latents in each prefix."""
         return tuple(round(total * self.d_sae) for total in accumulate(self.groups))
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:

@@ -163,7 +163,7 @@ class NumbaKernels(TorchKernels):
 
 
 def _is_dense(offsets: Tensor, table: Tensor) -> bool:
-    """Whether so many entries are stored that matmuls over tiles that hold the zeros too are the faster way.
+    """Tells whether so many entries are stored that matmuls over tiles that hold the zeros too are the faster way.
 
     An entry costs about as much as eight numbers of a dense matmul, or four if the table's rows come from the cache.
     """

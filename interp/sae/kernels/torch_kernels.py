@@ -36,7 +36,7 @@ _ENTRIES_AT_ONCE = 1 << 14
 
 
 class Decoded(NamedTuple):
-    """What the G dictionaries of the first ends[g] latents miss, e^(g) = x_hat^(g) − x; G = 1: the whole dictionary."""
+    """The errors e^(g) = x_hat^(g) − x of the G dictionaries of the first ends[g] latents; G = 1: of all latents."""
 
     error: Float[Tensor, "row d_in"]
     """e of all latents."""
@@ -75,7 +75,7 @@ class AdamStep(NamedTuple):
     lr: float
     step: int
     scale: float = 1.0
-    """What the gradient is multiplied with."""
+    """The gradient is multiplied with it."""
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 6.25e-10

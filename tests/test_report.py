@@ -139,9 +139,6 @@ def run(folder) -> ReportInputs:
             {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered": [0.9, 0.5]}
         ),
         nulls=planted_nulls(),
-        concepts=pd.DataFrame(
-            {"label": ["hostile"], "feature": [1], "f1_feature": [0.9], "neuron": [3], "f1_neuron": [0.4]}
-        ),
         curves={"model": pd.DataFrame(rows), "sae": pd.DataFrame(rows)},
         model_results={"val_loss": 3.0, "unigram_cross_entropy": 5.0},
         stages=[("model", 2.5), ("sae", 2.5), ("features", 2.5)],
@@ -415,9 +412,10 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
 def test_summary_has_the_run_in_order(page):
     summary = data(page, "summary")
     assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
-    assert [row[0] for row in summary["quality"]["rows"]] == ["SAE", HOSTILE]
-    assert summary["concepts"] == [["hostile", 1, 0.9, 3, 0.4]]
-    *drawn, table = summary["panels"]
+    quality, *drawn, table = summary["panels"]
+    rows = [["L0 (latents a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
+    rows += [["CE recovered, of the lower of zero-ablated and unigrams", "90.0%", "50.0%"]]
+    assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
     assert len(drawn) == 5 and all("figure" in panel for panel in drawn)
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
@@ -438,13 +436,8 @@ def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     page = write_report(planted_store(folder / "bare", full=False), folder / "bare-page")
     summary = data(page, "summary")
     notes = " ".join(panel["note"] for panel in summary["panels"] if "figure" not in panel)
-    assert "No ranking" in notes and "No training curve" in notes
-    assert (
-        "No nulls" in summary["nulls"]
-        and "No quality table" in summary["quality"]
-        and "No concepts" in summary["concepts"]
-        and summary["stages"] == []
-    )
+    assert "No ranking" in notes and "No training curve" in notes and "No quality table" in notes
+    assert "No nulls" in summary["nulls"] and summary["stages"] == []
     assert "no decoder directions" in data(page, "map")["missing"]
     feature = data(page, "features-0000")["1"]
     assert feature["logits"] is None and feature["labels"] == [] and feature["neighbours"] == []

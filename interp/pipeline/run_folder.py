@@ -131,7 +131,7 @@ class Run:
         from interp.report.inputs import ReportInputs
 
         done = self._manifests(without_page=True)
-        tables = ("ranking", "quality", "nulls", "concepts", "effects")
+        tables = ("ranking", "quality", "nulls", "effects")
         curves = [name for name in ("model", "sae") if name in done and self.place(f"{name}_curve").is_file()]
         return ReportInputs(
             store=self.features,

@@ -36,8 +36,6 @@ class ReportInputs:
     quality: pd.DataFrame | None = None
     """One row a dictionary, as `quality_table` gives it."""
     nulls: Nulls | None = None
-    concepts: pd.DataFrame | None = None
-    """One row a label: its best latent and its best neuron."""
     effects: pd.DataFrame | None = None
     """One row a latent that was ablated (`interp.effects.feature_effects`)."""
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-/* The run as a whole: facts, verdicts, quality, figures, concepts, wall times. */
+/* The run as a whole: facts, verdicts, wall times, nulls, and the panels of its stages. */
 "use strict";
 
 report.paint = (() => {
@@ -35,15 +35,16 @@ report.views.summary = (() => {
 
   function panel({ title, note, height, figure, table }) {
     if (!figure && !table) return h("p.missing", null, note);
-    if (!figure) return h("figure.panel", null, h("h3", null, title), plain(table), h("figcaption", null, note));
+    if (!figure) return h("figure.panel.whole", null, h("h3", null, title), plain(table), h("figcaption", null, note));
     const plot = h("div.plot", { "--height": `${height}px`, role: "group", "aria-label": title });
     drawn.push([plot, figure]);
     return h("figure.panel", null, h("h3", null, title), plot, table ? plain(table) : null, h("figcaption", null, note));
   }
 
-  /* A table that a stage shows of itself, its first column the rows' names. */
+  /* A table that a stage shows of itself, its first column the rows' names; a latent is a link to its page. */
+  const cellOf = (title, text) => (/^(latent|feature)$/i.test(title) && /^[\d,]+$/.test(text) ? featureLink(Number(text.replaceAll(",", "")), text) : text);
   const plain = ({ columns, rows }) => h("div.wide", { tabindex: "0", role: "region", "aria-label": "Table, scrollable" }, h("table.plain", null, headElement(columns),
-    h("tbody", null, rows.map(([name, ...cells]) => h("tr", null, h("th", { scope: "row" }, name), cells.map((cell) => h("td", null, cell)))))));
+    h("tbody", null, rows.map(([name, ...cells]) => h("tr", null, h("th", { scope: "row" }, cellOf(columns[0], name)), cells.map((cell, i) => h("td", null, cellOf(columns[i + 1], cell))))))));
 
   report.verdictBars = () => {
     const { columns, latents } = report.data.page;
@@ -75,24 +76,6 @@ report.views.summary = (() => {
       h("p.muted", null, "Shares of the latents judged that are neither dead nor faint, with 95 % intervals over latents. One meaning: monosemantic or single-token. Unsure: monosemantic or polysemantic, and the interval of the probability holds ½."), table);
   }
 
-  function quality(table) {
-    if (typeof table === "string") return h("p.missing", null, table);
-    const [names, ...rows] = table.columns.map((title, i) => [title, ...table.rows.map((row) => row[i])]);
-    return h("div.wide", { tabindex: "0", role: "region", "aria-label": "Quality, scrollable" }, h("table.plain", null, h("caption", null, "Quality, on held-out tokens"),
-      headElement(names.map((name, i) => (i ? name : ""))),
-      h("tbody", null, rows.map(([title, ...cells]) => h("tr", null, h("th", { scope: "row" }, title), cells.map((cell) => h("td", null, cell)))))));
-  }
-
-  function concepts(rows) {
-    if (typeof rows === "string") return h("p.missing", null, rows);
-    const bar = (x) => h("td.bar", { "--share": x ?? 0, title: format.fixed(x, 3) }, h("i"));
-    return h("div.wide", { tabindex: "0", role: "region", "aria-label": "Concepts, scrollable" }, h("table.plain.concepts", null, h("caption", null, "Concepts: the best feature beside the best neuron (F1, held out)"),
-      headElement(["Concept", "Feature", "F1", "", "Neuron", "F1", ""]),
-      h("tbody", null, rows.map(([label, feature, f1, neuron, rival]) => h("tr", null,
-        h("th", { scope: "row" }, format.words(label)), h("td", null, feature === null ? "–" : featureLink(feature)), h("td", null, format.fixed(f1)), bar(f1),
-        h("td", null, neuron === null ? "–" : String(neuron)), h("td", null, format.fixed(rival)), bar(rival))))));
-  }
-
   function stages(rows) {
     if (!rows.length) return h("p.missing", null, "No wall times: this page was not made from a run folder.");
     const longest = Math.max(...rows.map(([, seconds]) => seconds));
@@ -117,8 +100,7 @@ report.views.summary = (() => {
     section.replaceChildren(h("h2", null, "Summary"), facts,
       h("div.columns", null, report.verdictBars(), stages(data.stages)),
       nulls(data.nulls),
-      quality(data.quality),
-      h("div.panels", null, data.panels.map(panel)), concepts(data.concepts));
+      h("div.panels", null, data.panels.map(panel)));
     await repaint();
     section.dataset.ready = "true";
   }

@@ -91,10 +91,8 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     return {
         "facts": _facts(inputs),
         "nulls": _nulls(inputs),
-        "quality": _quality(inputs),
-        "concepts": _concepts(inputs),
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
-        "panels": [*_training(inputs), densities, *_population(inputs), *inputs.panels],
+        "panels": [*_quality(inputs), *_training(inputs), densities, *_population(inputs), *inputs.panels],
     }
 
 
@@ -132,15 +130,20 @@ def _population(inputs: ReportInputs) -> list[dict]:
     return [panel.payload() for panel in panels]
 
 
-def _quality(inputs: ReportInputs) -> dict | str:
+def _quality(inputs: ReportInputs) -> list[dict]:
     table = inputs.quality
     if table is None or table.empty:
-        return "No quality table: it needs the model and held-out tokens."
+        return [Panel(note="No quality table: it needs the model and held-out tokens.").payload()]
     if not table.get("outlier_share", pd.Series(0)).any():
         table = table.drop(columns=["fvu_all", "outlier_share"], errors="ignore")
-    columns = [name for name in QUALITY_COLUMNS if name in table]
-    rows = [[_cell(row[name], QUALITY_COLUMNS[name][1]) for name in columns] for _, row in table.iterrows()]
-    return {"columns": [QUALITY_COLUMNS[name][0] for name in columns], "rows": rows}
+    (_, *names), *rows = (
+        [heading, *(_cell(value, form) for value in table[name])]
+        for name, (heading, form) in QUALITY_COLUMNS.items()
+        if name in table
+    )
+    shown = pd.DataFrame(rows, columns=["", *names])
+    note = "CE: the model's cross-entropy where the dictionary's reconstruction takes the place of its activations."
+    return [Panel(title="Quality, on held-out tokens", note=note, table=shown).payload()]
 
 
 def _cell(value: Any, form: str) -> str:
@@ -215,12 +218,3 @@ def _share(by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float
         return None
     cells = [number(value) for value in by_verdict.loc[verdict, columns]]
     return None if None in cells else cells  # type: ignore[return-value]
-
-
-def _concepts(inputs: ReportInputs) -> list | str:
-    table = inputs.concepts
-    if table is None or table.empty:
-        return "No concepts: the tokens carry no labels, or the neurons were not scanned."
-    columns = ["label", "feature", "f1_feature", "neuron", "f1_neuron"]
-    ordered = table.sort_values("f1_feature", ascending=False)
-    return [[number(value) for value in row] for row in ordered[columns].itertuples(index=False)]

@@ -40,7 +40,7 @@ def write_report(
 ) -> Path:
     """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
 
-    run_or_features: a `Run` (its ranking, nulls, quality, concepts, curves, wall times and panels are read where they
+    run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
     are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
     "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. seed:
     that of the map.

@@ -62,14 +62,24 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return _by(table, "dictionary")
 
 
-def _concepts_panel(run: Run) -> "Panel | None":
+def _concepts_panel(run: Run) -> "Panel":
+    import pandas as pd
+
     from interp import figures
     from interp.report.panels import Panel
 
-    if not len(run.concepts):
-        return None
+    concepts = run.concepts.sort_values("f1_feature", ascending=False)
+    if concepts.empty:
+        return Panel(note="No concepts: the tokens carry no labels, or the neurons were not scanned.")
+    table = pd.DataFrame({
+        "Concept": concepts["label"].str.replace("_", " "),
+        "Feature": concepts["feature"].map("{:.0f}".format, na_action="ignore"),
+        "F1 of the feature": concepts["f1_feature"].map("{:.2f}".format, na_action="ignore"),
+        "Neuron": concepts["neuron"].map("{:.0f}".format, na_action="ignore"),
+        "F1 of the neuron": concepts["f1_neuron"].map("{:.2f}".format, na_action="ignore"),
+    })  # fmt: skip
     note = "Above the diagonal the best single feature detects the concept better than the best single neuron."
-    return Panel(note=note, figure=figures.concept_scatter(run.concepts))
+    return Panel(note=f"{note} F1 on held-out text.", figure=figures.concept_scatter(run.concepts), table=table)
 
 
 @stage(

@@ -45,9 +45,9 @@ def auxk(f: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Floa
         left_out.scatter_(1, z.detach().topk(k_aux, dim=1, sorted=False).indices, False)
         z = z.masked_fill(left_out, 0)
     missed = torch.linalg.vector_norm(torch.addmm(error, z, f.decoder_rows(dead))).square()  # of ê + e
-    there = torch.linalg.vector_norm(error).square()
-    a, e = f.everywhere(missed, there)
+    left = torch.linalg.vector_norm(error).square()  # of e
+    a, e = f.everywhere(missed, left)
     pull = math.sqrt(e / a) if a > e else 1.0  # h'(A); and h(A) = h'(A) A + (h'(A) A − E) beyond E
-    beyond = pull * missed.detach() - there if pull < 1 else 0.0
+    beyond = pull * missed.detach() - left if pull < 1 else 0.0
     weight = coefficient * min(1.0, len(dead) / k_aux) / (f.batch.rows_in(rows) * f.variance)
     return weight * (pull * missed + beyond)

@@ -252,13 +252,13 @@ class TrainingRun:
             write_text(self.out / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
 
-    def _check_config(self, there: dict[str, Any]) -> None:
-        mine = as_json(self.key)
-        if there.get("store") != mine["store"]:
+    def _check_config(self, saved: dict[str, Any]) -> None:
+        key = as_json(self.key)
+        if saved.get("store") != key["store"]:
             raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or {_ANEW}")
-        names = [name for name in {**there, **mine} if there.get(name) != mine.get(name) and name != "device"]
+        names = [name for name in {**saved, **key} if saved.get(name) != key.get(name) and name != "device"]
         if names:
-            differ = "; ".join(f"{name} is {there.get(name)!r}, not {mine.get(name)!r}" for name in names)
+            differ = "; ".join(f"{name} is {saved.get(name)!r}, not {key.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.folder} holds training of another config: {differ}. Choose another folder, or {_ANEW}"
             )

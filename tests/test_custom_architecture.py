@@ -18,6 +18,7 @@ from analyses.custom_architecture import GroupLassoConfig
 from interp.activations import ActivationStore
 from interp.cli import main
 from interp.pipeline.config import RunConfig
+from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
 from interp.sae import SAEConfig, TopKConfig, load_sae
@@ -139,6 +140,10 @@ def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, c
     opened = Run(tmp_path / "run")
     assert opened.config.to_dict() == config.to_dict() and opened.config.sae.level == 0.25
     assert opened.sae.config is None and opened.sae.d_sae == 64, "it encodes by what the file of its weights says"
+    for name in [name for name in sys.modules if name.startswith("mine_")]:
+        del sys.modules[name]
+    with pytest.raises(ValueError, match=f"was made with {mine}: add --import"):
+        run_alone(opened, "sae", progress=lambda done, total, note: None)
     assert "biased" not in ARCHITECTURES
 
     mine.write_text(MINE + "# changed")

@@ -21,6 +21,7 @@ from typing import Any
 import tomli_w
 
 from interp.pipeline.config import RunConfig
+from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.checks import forget_peak, peak_memory
@@ -79,9 +80,11 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     """One stage anew, done or not, from what the stages before it left; those are not made again.
 
     config: replaces that of the run folder once the stage is whole. Returns the stage's manifest. Raises ValueError
-    where a stage that it needs has not been run, and while another process works in the run folder.
+    where a stage that it needs has not been run, where a plugin of the run has not been imported, and while another
+    process works in the run folder.
     """
     config, stage = config or run.config, STAGES[name]
+    check_imported(config.plugins, run.path)
     with locked(run.path):
         _finish_replacing(run.path)
         before = [each for each in STAGES if each in stage.reads]

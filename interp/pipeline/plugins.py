@@ -7,6 +7,7 @@ keeps the path and the SHA-256 of each file in its `run.toml`; opening a run, or
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from interp.storage.files import digest_file
@@ -18,7 +19,7 @@ def import_plugin(file: str | Path) -> str:
     the file itself raises is passed on."""
     file = Path(file).resolve()
     digest = plugin_digest(file)
-    name = f"{file.stem}_{digest[:12]}"
+    name = _module_name(file, digest)
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None
@@ -33,9 +34,20 @@ def import_plugin(file: str | Path) -> str:
     return digest
 
 
+def check_imported(plugins: Mapping[str, str], where: Path) -> None:
+    """Raises ValueError for a plugin of the run folder `where` that this process has not imported as it was then."""
+    for file, digest in plugins.items():
+        if _module_name(Path(file), digest) not in sys.modules:
+            raise ValueError(f"{where} was made with {file}: add --import {file}, or make it again if the file changed")
+
+
 def plugin_digest(file: Path) -> str:
     """The SHA-256 of a Python file. Raises ValueError where it is none."""
     check_there(file)
     if not file.is_file() or file.suffix != ".py":
         raise ValueError(f"{file} is no Python file: a plugin's name ends in .py")
     return digest_file(file)
+
+
+def _module_name(file: Path, digest: str) -> str:
+    return f"{file.stem}_{digest[:12]}"

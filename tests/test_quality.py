@@ -94,6 +94,20 @@ def test_identity_recovers_everything_and_the_mean_nothing(model, tokens):
     assert (quality.l0, quality.dead_share) == (0, 1)
 
 
+class Signed(NeuronDictionary):
+    """Its codes are the activations themselves, below 0 too."""
+
+    def _positive(self, x):
+        return x
+
+
+def test_codes_below_0_are_decoded_and_do_not_fire(model, tokens):
+    quality = evaluate_dictionary(Signed(16), model, tokens, HOOK, exclude=[BOS])
+    acts = kept_acts(model, tokens)
+    assert (acts < 0).any() and quality.fvu == pytest.approx(0, abs=1e-9)
+    assert quality.l0 == pytest.approx(float((acts > 0).sum(1).float().mean()))
+
+
 def test_the_zero_of_the_share_recovered_is_the_better_of_zero_ablation_and_unigrams():
     """Two tokens in turn, each behind the other: the logit of the next token is a, and that of token 0 has b more. With
     b < 0 the mean activation is worse than zero, and zero worse than unigrams."""

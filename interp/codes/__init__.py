@@ -1,1 +1,7 @@
-"""Sparse latents of any producer: in memory (`sparse_codes`), on disk (`code_store`), of several side by side."""
+"""Sparse latents of any producer: in memory (`sparse_codes`), on disk (`code_store`), of several side by side.
+
+A latent fires on a row where its code z > 0. That is the one definition of firing in this library: L0, densities, dead
+and faint latents, scans and pages count by it (`SparseCodes.fires`). Encoders of `interp.sae` give no z below 0. Those
+of another producer are decoded like any code, and fire nowhere. A top-k encoder may pick a latent at z = 0, which is
+stored and does not fire either.
+"""

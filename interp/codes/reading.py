@@ -7,7 +7,7 @@ In:  codes of rows in token order (row = seq · n_ctx + pos): in memory (`Sparse
         chunk.rows, chunk.latents, chunk.values     # an entry each
         chunk.by_row, chunk.by_latent               # scipy matrices of the chunk
 
-A latent fires where z > 0: what is below is read as 0.
+A latent fires where z > 0 (`interp.codes`): what is below is read as 0.
 """
 
 from collections.abc import Iterator

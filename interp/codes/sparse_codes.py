@@ -1,8 +1,10 @@
 """Sparse latents: which latents fire on which row, and how strongly.
 
-`SparseCodes` holds the non-zero entries of z [row, d_sae] by row (the CSR layout):
+`SparseCodes` holds entries of z [row, d_sae] by row (the CSR layout); z is 0 where none is stored:
 
-    row i fires   latents[offsets[i]:offsets[i + 1]]   at   values[offsets[i]:offsets[i + 1]]
+    row i has   latents[offsets[i]:offsets[i + 1]]   at   values[offsets[i]:offsets[i + 1]]
+
+A latent fires where z > 0 (`interp.codes`).
 
 Everything after an encoder's pick works on it, so nothing dense of size [row, d_sae] is needed. `code_store` keeps the
 codes of a whole token set on disk.
@@ -41,8 +43,9 @@ class SparseCodes:
 
     @classmethod
     def from_dense(cls, z: Float[Tensor, "row d_sae"]) -> "SparseCodes":
-        active = z != 0
-        return cls.from_counts(active.sum(1), active.nonzero()[:, 1].int(), z[active], z.shape[1])
+        """The entries that are not 0."""
+        stored = z != 0
+        return cls.from_counts(stored.sum(1), stored.nonzero()[:, 1].int(), z[stored], z.shape[1])
 
     @classmethod
     def from_topk(cls, latents: Int[Tensor, "row k"], values: Float[Tensor, "row k"], d_sae: int) -> "SparseCodes":
@@ -95,6 +98,11 @@ class SparseCodes:
         """The row of each stored entry."""
         rows = torch.arange(len(self), device=self.offsets.device)
         return rows.repeat_interleave(self.offsets.diff(), output_size=self.nnz)
+
+    @property
+    def fires(self) -> Bool[Tensor, " nnz"]:
+        """Whether each stored entry is a firing, z > 0."""
+        return self.values > 0
 
     def __getitem__(self, rows: slice) -> "SparseCodes":
         start, stop, step = rows.indices(len(self))
@@ -157,7 +165,7 @@ class Metadata(TypedDict, total=False):
 
 @runtime_checkable
 class Dictionary(Protocol):
-    """`W_dec` has one row a latent: the direction that the latent writes. Latents fire where z != 0."""
+    """`W_dec` has one row a latent: the direction that the latent writes."""
 
     @property
     def kind(self) -> str:
@@ -233,9 +241,9 @@ def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
 
 
 def strengths(maxima: Any, norms: Any = None) -> Float[Tensor, " d_sae"]:
-    """Of each latent, 0 where it never fires."""
-    found = _tensor(maxima).nan_to_num(0.0)
-    return found if norms is None else found * _tensor(norms).to(found)
+    """The strength of each latent, 0 where it never fires."""
+    maxima = _tensor(maxima).nan_to_num(0.0)
+    return maxima if norms is None else maxima * _tensor(norms).to(maxima)
 
 
 def _tensor(values: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
 On the tokens x at a hook, mean m, reconstruction x_hat = decode(codes(x)):
 
-    L0        = mean number of firing latents (z != 0)
+    L0        = mean number of firing latents (`interp.codes`)
     FVU       = sum |x - x_hat|^2 / sum |x - m|^2                            fraction of variance unexplained
     recovered = (CE_nothing - CE_spliced) / (CE_nothing - CE_clean)          1 = as good as clean, 0 = knows no context
 
@@ -188,8 +188,8 @@ class Site:
             x = x.to(device, torch.float32)
             codes = dictionary.codes(x)
             x_hat = dictionary.decode(codes)
-            fired.add_(torch.bincount(codes.latents[codes.values != 0], minlength=len(fired)))
-            maxima.scatter_reduce_(0, codes.latents, codes.values.float().abs(), "amax")
+            fired.add_(torch.bincount(codes.latents[codes.fires], minlength=len(fired)))
+            maxima.scatter_reduce_(0, codes.latents, codes.values.float(), "amax")
             error.add_((x - x_hat).double().square().sum())
             return x_hat
 

@@ -129,7 +129,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
         at = int((~finite).nonzero()[0])
         what = f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {int(row_ids[codes.rows[at]])}"
         raise ValueError(f"{what}: codes must be finite")
-    keep = codes.values > 0
+    keep = codes.fires
     if keep.all():
         return codes
     if (codes.values < 0).any():

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from interp.activations import ActivationStore, filling, scatter
-from interp.activations.harvesting import harvest
+from interp.activations import ActivationStore, filling, harvesting, scatter
+from interp.activations.harvesting import check_harvested, harvest
 from interp.activations.hooks import resolve_hooks
 from tests.test_processes import launch
 
@@ -401,3 +401,15 @@ def test_what_two_processes_left_unfinished_one_or_two_finish_to_the_same_bytes(
     harvest(Toy(), tokens, ["first", "heads"], tmp_path / "cut", **CONFIG, progress=lambda n, *_: told.append(n))
     harvest(Toy(), tokens, ["first", "heads"], tmp_path / "one", **CONFIG)
     assert 0 < len(told) < 12 and contents(tmp_path / "cut") == contents(tmp_path / "one")
+
+
+def test_weights_are_read_only_where_a_store_says_whose_rows_it_holds(tmp_path, tokens, monkeypatch):
+    model, rows = Toy(), torch.randn(32, 8)
+    harvested = harvest(model, tokens, ["first"], tmp_path / "harvested", **CONFIG)
+    made = ActivationStore.from_batches(rows, tmp_path / "made", hook_name="first")
+    hashed = []
+    monkeypatch.setattr(harvesting, "fingerprint", lambda module: hashed.append(module) or harvested.weights)
+    check_harvested(made, model, "first")
+    assert not hashed
+    check_harvested(harvested, model, "first")
+    assert hashed == [model]

@@ -176,7 +176,9 @@ def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
     not harvested, and of a hook that the model calls otherwise, nothing is known.
     """
     module = module_of(model)
-    if store.weights in (None, fingerprint(module)) or store.tokens is None or not has_hook(model, hook):
+    if store.weights is None or store.tokens is None or not has_hook(model, hook):
+        return
+    if store.weights == fingerprint(module):  # last, as it reads all weights
         return
     shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx

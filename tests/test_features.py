@@ -575,11 +575,17 @@ def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):
     # Ids that were given as strings are spelt so: these are not the same scan.
     with pytest.raises(ValueError, match="a scan with other vocab: choose another folder"):
         FeatureStore.from_codes(tokens, codes, tmp_path / "without", vocab=without.vocab)
-    meta = json.loads((tmp_path / "without" / "meta.json").read_text())
-    del meta["vocab"]
-    (tmp_path / "without" / "meta.json").write_text(json.dumps(meta))
-    (tmp_path / "without" / "manifest.json").unlink()
-    assert FeatureStore.open(tmp_path / "without").is_spelt
+
+
+def test_each_fact_of_a_scan_is_asked_for_when_it_is_opened(tokens, z, tmp_path):
+    path = FeatureStore.from_codes(tokens, z, tmp_path).path
+    meta = json.loads((path / "meta.json").read_text())
+    (path / "manifest.json").unlink()
+    assert len(meta) == 11
+    for name in meta:
+        (path / "meta.json").write_text(json.dumps({other: meta[other] for other in meta if other != name}))
+        with pytest.raises(ValueError, match=f"meta.json is damaged, {name}: Field required; scan again"):
+            FeatureStore.open(path)
 
 
 def test_arrays_of_numpy_and_dense_codes_make_the_same_store(tokens, tmp_path):

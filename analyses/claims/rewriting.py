@@ -162,7 +162,7 @@ def rewrite_in_words(
 
 def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dictionary, store: ActivationStore) -> str:
     check_table(features, ranking, "the ranking")
-    hook_name = features.meta.get("hook_name", "")
+    hook_name = features.meta["hook_name"]
     check_scan_of(features, store, hook_name)
     if scanned(features).get("dictionary", own := dictionary_digest(dictionary)) != own:
         raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")

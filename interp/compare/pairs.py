@@ -43,7 +43,7 @@ class Side:
 
     @property
     def hook(self) -> str | None:
-        return self.source.meta.get("hook_name") if isinstance(self.source, FeatureStore) else own_hook(self.source)
+        return self.source.meta["hook_name"] if isinstance(self.source, FeatureStore) else own_hook(self.source)
 
     @property
     def d_sae(self) -> int:

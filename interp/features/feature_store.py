@@ -3,7 +3,7 @@
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable by shard
     tables from the codes in token order                               `interp.features.passes`
 
-A latent fires where z > 0. Any other producer of codes can make a store too: `FeatureStore.from_codes`.
+A latent fires where z > 0 (`interp.codes`). Any other producer of codes can make a store: `FeatureStore.from_codes`.
 The fit half of the sequences (`fit_half`) is for choosing thresholds and explanations, the other for measuring them.
 """
 
@@ -105,12 +105,12 @@ class FeatureStore:
         return self.d_sae
 
     def __repr__(self) -> str:
-        place = f", {self.meta['hook_name']}" if self.meta.get("hook_name") else ""
-        return f"FeatureStore({self.d_sae:,} latents, {self.meta.get('n_tokens', 0):,} tokens{place})"
+        place = f", {self.meta['hook_name']}" if self.meta["hook_name"] else ""
+        return f"FeatureStore({self.d_sae:,} latents, {self.meta['n_tokens']:,} tokens{place})"
 
     def _repr_html_(self) -> str:
-        known: dict[str, Any] = {"latents that fire": self.meta.get("n_alive"), "contexts of": f"{self.n_ctx} tokens"}
-        known |= {"L0": f"{self.meta['l0']:.1f}" if "l0" in self.meta else None, "folder": self.path}
+        known: dict[str, Any] = {"latents that fire": self.meta["n_alive"], "contexts of": f"{self.n_ctx} tokens"}
+        known |= {"L0": f"{self.meta['l0']:.1f}", "folder": self.path}
         tables = ((name, ", ".join(schema.names)) for name, schema in SCHEMAS.items())
         return card(self, facts(known), table(("table", "columns"), tables))
 
@@ -147,7 +147,7 @@ class FeatureStore:
     @property
     def is_spelt(self) -> bool:
         """Whether `vocab` is how tokens are spelt; otherwise the scan was given none, and it holds their ids."""
-        return self.meta.get("vocab", "given") == "given"
+        return self.meta["vocab"] == "given"
 
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -34,12 +34,15 @@ CONTRIBUTIONS = "contributions"
 class _Meta(TypedDict):
     d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
     n_ctx: Count
-    n_tokens: NotRequired[Amount]
-    hook_name: NotRequired[str]
-    vocab: NotRequired[str]
-    labels: NotRequired[list[str]]
-    logit_effects: NotRequired[str]
-    settings: NotRequired[dict[str, Any]]
+    n_sequences: Count
+    n_tokens: Amount
+    n_alive: Amount
+    l0: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    hook_name: str
+    vocab: Literal["given", "ids"]
+    labels: list[str]
+    logit_effects: str
+    settings: dict[str, Any]
 
 
 class Scan:

@@ -205,7 +205,7 @@ def test_stores_of_the_same_rows_are_read_as_one(tmp_path):
     both = join_stores({"base": base, "tuned": tuned})
     assert isinstance(both, JoinedStore) and both.hook_names == ("base/one", "base/two", "tuned/one", "tuned/two")
     assert (both.d("base/one"), both.d("tuned/two"), len(both), both.n_ctx) == (3, 4, 200, 20)
-    assert (both.shard_rows, both.n_shards, both.n_excluded) == (base.shard_rows, 4, 0)
+    assert (both.shard_rows, both.n_shards) == (base.shard_rows, 4)
     assert torch.equal(both.tokens, base.tokens)
     assert (
         both.statistics("tuned/one").mean_norm == tuned.statistics("one").mean_norm != base.statistics("one").mean_norm
@@ -218,6 +218,9 @@ def test_stores_of_the_same_rows_are_read_as_one(tmp_path):
     assert torch.equal(found, torch.cat(parts, 1))
     assert both.batches("base/one", 30).state_dict() == base.batches("one", 30).state_dict()
     assert both.fingerprint == f"base/{base.fingerprint} tuned/{tuned.fingerprint}"
+    assert (both.provenance, both.weights) == (base.provenance._replace(model_name=None), None)
+    assert both.location == f"{tmp_path / 'a'}, {tmp_path / 'b'}" and not hasattr(both, "path")
+    assert repr(both) == "JoinedStore(200 rows of base/one (3), base/two (4), tuned/one (3), tuned/two (4))"
     both.verify()
 
 

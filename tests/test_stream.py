@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from interp import ActivationStore, BatchTopKConfig, TopKConfig, scan_features, train_sae, train_sweep
+from interp.activations import ActivationSource
 from interp.activations.harvesting import harvest
 from interp.activations.stream import ActivationStream
 from models.transformer import Transformer, TransformerConfig
@@ -56,6 +57,15 @@ def test_where_all_rows_fit_the_weights_are_those_of_a_harvested_store(model, to
         assert same(streamed, stored) and streamed.metadata == stored.metadata
         assert stored.metadata.get("norm_limit") == (store.norm_limits[HOOK] if hook == HOOK else None)
     handle.remove()
+
+
+def test_a_stream_is_a_source_and_no_store(model, tokens):
+    stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
+    assert isinstance(stream, ActivationSource) and not isinstance(stream, ActivationStore)
+    shown = f"ActivationStream({N_SEQ * (N_CTX - 1)} rows of {HOOK} (16), {MLP} (24), in {stream.n_chunks} chunks)"
+    assert repr(stream) == shown and not hasattr(stream, "_repr_html_") and not hasattr(stream, "shard")
+    with pytest.raises(ValueError, match=f"the stream has no activations of 'other'; it has {HOOK}, {MLP}"):
+        stream.statistics("other")
 
 
 class Twin(ActivationStore):

@@ -3,14 +3,17 @@
 from interp.activations.batches import ActivationBatches
 from interp.activations.joined import JoinedStore, join_stores
 from interp.activations.row_statistics import ActivationStatistics, geometric_median
-from interp.activations.store import ActivationStore, Shard
+from interp.activations.sources import ActivationSource, Shard, StoredRows
+from interp.activations.store import ActivationStore
 
 __all__ = [
     "ActivationBatches",
+    "ActivationSource",
     "ActivationStatistics",
     "ActivationStore",
     "JoinedStore",
     "Shard",
+    "StoredRows",
     "geometric_median",
     "join_stores",
 ]

@@ -32,6 +32,7 @@ from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, m
 from interp.activations.model_rows import Passes, check_tokens, fingerprint
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST
+from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.storage.files import Progress, digest_json, no_progress
 from interp.storage.processes import Processes, processes
@@ -169,7 +170,7 @@ def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
 
 
 @torch.no_grad()
-def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
+def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     """Raises ValueError unless the model gives the activations that the store holds at a hook.
 
     The same weights do; others are asked for one sequence, and half precision gives nearly the same. Of rows that were
@@ -185,10 +186,12 @@ def check_harvested(store: ActivationStore, model: Model, hook: str) -> None:
     tokens, of_it = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
     check_tokens(module, tokens)
     with evaluating(module):
-        found = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
+        acts = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
     there = shard.acts[of_it].float()
-    if found.shape[1] != there.shape[1]:
-        raise ValueError(f"{hook} has width {found.shape[1]} in the model, {there.shape[1]} in {store.path}: {_OTHER}")
-    unlike = float((found[shard.row_ids[of_it] - seq * n_ctx] - there).norm() / there.norm().clamp(min=1e-30))
+    if acts.shape[1] != there.shape[1]:
+        raise ValueError(
+            f"{hook} has width {acts.shape[1]} in the model, {there.shape[1]} in {store.location}: {_OTHER}"
+        )
+    unlike = float((acts[shard.row_ids[of_it] - seq * n_ctx] - there).norm() / there.norm().clamp(min=1e-30))
     if unlike > MAX_UNLIKE:
-        raise ValueError(f"the model's {hook} is {unlike:.0%} off the activations in {store.path}: {_OTHER}")
+        raise ValueError(f"the model's {hook} is {unlike:.0%} off the activations in {store.location}: {_OTHER}")

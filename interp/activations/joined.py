@@ -11,27 +11,71 @@ excluded tokens and number of shards, and without outliers left out (these are n
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from interp.activations.batches import ShardColumn
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.activations.batches import ActivationBatches
 from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS
-from interp.activations.store import ActivationStore, Shard, named_hooks
+from interp.activations.sources import Limited, Provenance, Shard
+from interp.activations.store import ActivationStore, named_hooks
 
 
-class JoinedStore(ActivationStore):
+class JoinedStore:
     """Rows of several stores side by side: those of the first, with the activations of all. Made by `join_stores`.
 
     A hook is called "<store>/<its name there>".
     """
 
+    weights = None
+    """Several models have no one digest."""
+
     def __init__(self, stores: Mapping[str, ActivationStore]):
-        first = next(iter(stores.values()))
-        fingerprint = " ".join(f"{name}/{store.fingerprint}" for name, store in stores.items())
-        super().__init__(first.path, first.manifest, fingerprint)
         self.stores = stores
+        self.fingerprint = " ".join(f"{name}/{store.fingerprint}" for name, store in stores.items())
+        self._rows = next(iter(stores.values()))  # all hold the same
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        hooks = ", ".join(f"{hook} ({self.d(hook)})" for hook in self.hook_names)
+        return f"JoinedStore({len(self):,} rows of {hooks})"
 
     @property
     def hook_names(self) -> tuple[str, ...]:
         return tuple(f"{name}/{hook}" for name, store in self.stores.items() for hook in store.hook_names)
+
+    @property
+    def location(self) -> str:
+        """The folders, for messages."""
+        return ", ".join(store.location for store in self.stores.values())
+
+    @property
+    def n_ctx(self) -> int | None:
+        return self._rows.n_ctx
+
+    @property
+    def tokens(self) -> Int[Tensor, "seq pos"] | None:
+        return self._rows.tokens
+
+    @property
+    def n_shards(self) -> int:
+        return self._rows.n_shards
+
+    @property
+    def shard_rows(self) -> tuple[int, ...]:
+        return self._rows.shard_rows
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the rows come from; several models have no one name."""
+        return self._rows.provenance._replace(model_name=None)
+
+    @property
+    def norm_limits(self) -> dict[str, float]:
+        stores = self.stores.items()
+        return {f"{name}/{hook}": limit for name, store in stores for hook, limit in store.norm_limits.items()}
 
     def d(self, hook: str) -> int:
         store, name = self.of(hook)
@@ -41,29 +85,32 @@ class JoinedStore(ActivationStore):
         store, name = self.of(hook)
         return store.statistics(name)
 
+    def limited(self, hook: str) -> Limited:
+        """What there is to know of a hook's rows before training on them (`ActivationStore.limited`)."""
+        store, name = self.of(hook)
+        return store.limited(name)
+
     def shard(self, i: int, hook: str) -> Shard:
         store, name = self.of(hook)
         return store.shard(i, name)
 
-    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        found = [(hook_name, *self.of(hook_name)) for hook_name in named_hooks(hook)]
-        return tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in found)
-
-    @property
-    def weights(self) -> str | None:
-        """None, as several models have no one digest."""
-        return None
-
-    @property
-    def norm_limits(self) -> dict[str, float]:
-        stores = self.stores.items()
-        return {f"{name}/{hook}": limit for name, store in stores for hook, limit in store.norm_limits.items()}
-
-    @property
-    def keeps_outliers(self) -> bool:
-        return all(store.keeps_outliers for store in self.stores.values())
+    def batches(
+        self,
+        hook: str | Sequence[str],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        epochs: int | None = 1,
+        part: tuple[int, int] = (0, 1),
+    ) -> ActivationBatches:
+        """Batches of rows in float32, of several hooks side by side (`ActivationStore.batches`)."""
+        hooks = [(hook_name, *self.of(hook_name)) for hook_name in named_hooks(hook)]
+        columns = tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
+        rows = self.shard_rows
+        return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
 
     def verify(self) -> None:
+        """Check every byte. Raises ValueError that names the first file that is not as it was written."""
         for store in self.stores.values():
             store.verify()
 

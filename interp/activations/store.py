@@ -13,10 +13,9 @@ Every tensor is checked against the manifest when it is first read: after one da
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -49,35 +48,13 @@ from interp.activations.shards import (
     StoreFiles,
     read_store_manifest,
 )
+from interp.activations.sources import Limited, Provenance, Shard
 from interp.display.cards import card, facts
 from interp.storage.files import Progress, digest_file, no_progress, read_json
 from interp.storage.folders import locked
 
 log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 8192
-
-
-@dataclass(frozen=True)
-class Shard:
-    row_ids: Int[Tensor, " row"]
-    """seq · n_ctx + pos of each row, ascending."""
-    acts: Float[Tensor, "row d"]
-    """In the dtype of the store."""
-
-    def within(self, limit: float | None) -> "Shard":
-        """The rows whose norm is not above the limit; all of them where there is none."""
-        return self if limit is None else Shard(self.row_ids[kept := within(self.acts, limit)], self.acts[kept])
-
-
-class Limited(NamedTuple):
-    """What must be known of a hook's rows before training on them."""
-
-    limit: float | None
-    """The norm above which a row is an outlier; None: none is."""
-    mask: float | None
-    """The limit, where there may be rows above it."""
-    statistics: ActivationStatistics
-    """Of the rows within the limit."""
 
 
 class ActivationStore:
@@ -157,6 +134,16 @@ class ActivationStore:
         return self.manifest["config"].get("weights")
 
     @property
+    def provenance(self) -> Provenance:
+        """Where the rows come from, as a dictionary that is trained on them tells it."""
+        return Provenance.of(self.manifest)
+
+    @property
+    def location(self) -> str:
+        """The folder, for messages."""
+        return str(self.path)
+
+    @property
     def n_excluded(self) -> int:
         return sum(self.excluded.values())
 
@@ -207,8 +194,8 @@ class ActivationStore:
         outliers = outliers_among(acts := self._longest_shard(hook), statistics, self.n_ctx)
         if not outliers.found:
             return Limited(None, None, statistics)
-        said = "%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`"
-        log.warning(said, hook, self.path, outliers.said)
+        message = "%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`"
+        log.warning(message, hook, self.path, outliers.said)
         kept = acts[within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
         few = some_of(kept, sample_rows(acts.shape[1]))
@@ -224,7 +211,7 @@ class ActivationStore:
         return Shard(self.row_ids(i), self._files.column(i, name=hook))
 
     def row_ids(self, i: int) -> Int[Tensor, " row"]:
-        """Of one shard."""
+        """The ids of a shard's rows, ascending."""
         return self._files.column(i, name=ROW_IDS).long()
 
     def batches(

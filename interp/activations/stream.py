@@ -1,6 +1,6 @@
 """Rows to train on that are never stored: the model runs while the dictionary trains.
 
-In:  a model, tokens, hooks. Out: what a store gives to training: `batches`, `statistics`, `norm_limits`.
+In:  a model, tokens, hooks. Out: an `ActivationSource`: what a store gives to training, without shards.
 
 1. In each epoch the sequences are put in a random order and cut into chunks that fill a buffer in memory.
 2. The model runs on the sequences of a chunk; their rows, rounded as a store rounds them, leave in a random order.
@@ -12,7 +12,6 @@ a chunk, not of all the text, and each epoch runs the model again. One that goes
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +24,8 @@ from interp.activations.hooks import Model, evaluating
 from interp.activations.model_rows import Passes
 from interp.activations.row_statistics import ActivationStatistics, running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.store import ActivationStore, Shard, named_hooks
+from interp.activations.sources import Limited, Provenance
+from interp.activations.store import named_hooks
 from interp.storage.checks import is_constant
 from interp.storage.files import Progress, digest_json, no_progress, shuffled
 from interp.storage.processes import part_of, torch_on_all_threads
@@ -41,8 +41,11 @@ class Chunk(NamedTuple):
     """`running_sums` of the rows before they were rounded."""
 
 
-class ActivationStream(ActivationStore):
-    """Options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is told of each chunk."""
+class ActivationStream:
+    """The `ActivationSource` of a model that runs meanwhile.
+
+    Options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is told of each chunk.
+    """
 
     def __init__(
         self,
@@ -66,42 +69,51 @@ class ActivationStream(ActivationStore):
         self._held: Chunk | None = None
         with evaluating(self.passes.module):
             widths, limits = self.passes.widths(), self.passes.limits(max_norm)[0]
-        self.limits = limits or {}
+        self.norm_limits: dict[str, float] = limits or {}
         row_bytes = sum(widths.values()) * self._dtype.itemsize
         n_seq, n_ctx = tokens.shape
         self.n_chunks = -(-n_seq // max(1, buffer_bytes // (n_ctx * row_bytes)))
-        manifest: dict[str, Any] = {"config": config, "dtype": dtype, "shards": [], "files": {}, "n_ctx": n_ctx}
-        manifest |= {"n_ids": tokens.numel(), "n_rows": self.passes.n_rows, "norm_limits": self.limits}
-        manifest |= {"hooks": {name: {"d": d} for name, d in widths.items()}, "excluded": self.passes.excluded}
-        if self.passes.name:
-            manifest["model_name"] = self.passes.name
-        manifest["prepend_bos"] = is_constant(tokens[:, 0])
-        super().__init__(Path(), manifest, digest_json({**config, "n_chunks": self.n_chunks}))
-        self.tokens = self.passes.tokens.int()
+        self.fingerprint = digest_json({**config, "n_chunks": self.n_chunks})
+        self.hook_names, self.n_ctx, self._widths = tuple(widths), n_ctx, widths
+        self.weights: str = config["weights"]
+        left_out = config["exclude"], config.get("exclude_positions", ())
+        self.provenance = Provenance(self.passes.name or None, *left_out, is_constant(tokens[:, 0]))
         chunk = self.chunk(self.passes.spread(_STATISTICS_TOKENS if self.n_chunks > 1 else tokens.numel()))
         self._statistics = {name: _statistics_of(chunk.sums[name], chunk.acts[name]) for name in widths}
 
-    @property
-    def keeps_outliers(self) -> bool:
-        """Whether they were kept or left out is settled."""
-        return True
+    def __len__(self) -> int:
+        """Rows of an epoch; those above a norm limit count, as they are not known before the model runs."""
+        return self.passes.n_rows
+
+    def __repr__(self) -> str:
+        hooks = ", ".join(f"{hook} ({d})" for hook, d in self._widths.items())
+        return f"ActivationStream({len(self):,} rows of {hooks}, in {self.n_chunks} chunks)"
+
+    def d(self, hook: str) -> int:
+        """The width of a hook. Raises ValueError for a hook that is not streamed."""
+        if hook not in self._widths:
+            raise ValueError(f"the stream has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
+        return self._widths[hook]
 
     def statistics(self, hook: str) -> ActivationStatistics:
-        self._hook(hook)
+        self.d(hook)
         return self._statistics[hook]
 
-    @property
-    def n_shards(self) -> int:
-        raise ValueError("a stream keeps no rows: harvest a store to scan them or to look at them")
+    def limited(self, hook: str) -> Limited:
+        """What there is to know of a hook's rows before training: all that leave are within the limit."""
+        return Limited(self.norm_limits.get(hook), None, self.statistics(hook))
 
-    def shard(self, i: int, hook: str) -> Shard:
-        raise ValueError(f"a stream keeps no shard {i} of {hook}: harvest a store to look at its rows")
-
-    def batches(  # type: ignore[override]
-        self, hook: str | Sequence[str], batch_size: int, seed: int = 0, **options: Any
-    ) -> "_StreamBatches":
-        """Endless; of the options of a store's `batches` it takes `part`."""
-        return _StreamBatches(self, named_hooks(hook), batch_size, seed, options.get("part", (0, 1)))
+    def batches(
+        self,
+        hook: str | Sequence[str],
+        batch_size: int,
+        seed: int = 0,
+        *,
+        epochs: None = None,
+        part: tuple[int, int] = (0, 1),
+    ) -> "StreamBatches":
+        """Endless batches of rows in float32; `part=(rank, count)` gives the rank's slice of each."""
+        return StreamBatches(self, named_hooks(hook), batch_size, seed, part)
 
     def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:
         """Run the model on these sequences, unless they are those of the last call."""
@@ -119,7 +131,7 @@ class ActivationStream(ActivationStore):
                 for name, norm in norms.items():
                     if not norm.isfinite().all():
                         raise ValueError(f"hook {name!r}: activations in sequences {batch.tolist()} are not finite")
-                    kept &= (norm <= self.limits.get(name, float("inf"))).cpu()
+                    kept &= (norm <= self.norm_limits.get(name, float("inf"))).cpu()
                 for name, x in rows.items():
                     at = slice(used, used + int(kept.sum()))
                     x, norm = (x, norms[name]) if kept.all() else (x[kept], norms[name][kept])
@@ -131,8 +143,8 @@ class ActivationStream(ActivationStore):
         return self._held
 
 
-class _StreamBatches(Iterator[Tensor]):
-    """`activations.ActivationBatches`, of chunks whose numbers of rows are not known before the model runs."""
+class StreamBatches(Iterator[Tensor]):
+    """What `ActivationBatches` is of a store, of chunks whose numbers of rows are not known before the model runs."""
 
     def __init__(
         self, stream: ActivationStream, hooks: tuple[str, ...], batch_size: int, seed: int, part: tuple[int, int]
@@ -163,7 +175,7 @@ class _StreamBatches(Iterator[Tensor]):
         self._epoch, self._chunk, self._row = state["epoch"], state["chunk"], state["row"]
 
     def _sequences(self) -> Int[Tensor, " seq"]:
-        """Those of the chunk, ascending."""
+        """The sequences of the chunk, ascending."""
         order = shuffled(len(self.stream.passes.tokens), self.seed, self._epoch)
         return torch.from_numpy(np.sort(np.array_split(order, self.stream.n_chunks)[self._chunk]))
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations import ActivationStore
+from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, is_faint, limit_on
 from interp.storage.files import Progress, open_tensors, write_tensors
@@ -72,7 +72,7 @@ def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[Part]:
         yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
 
 
-def encoded(dictionary: Dictionary, store: ActivationStore, hook: str, n_rows: int) -> Iterator[Part]:
+def encoded(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[Part]:
     """Rows lie scattered over the shards, so all are read; the few that are asked for are encoded."""
     limit = limit_on(dictionary, store, hook)
     for i in range(store.n_shards):

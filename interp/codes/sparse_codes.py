@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.activations.store import ActivationStore
+from interp.activations.sources import ActivationSource
 
 FAINT = 0.25
 
@@ -227,7 +227,7 @@ def norm_limit(dictionary: Dictionary) -> float | None:
     return float(limit)
 
 
-def limit_on(dictionary: Dictionary, store: ActivationStore, hook: str) -> float | None:
+def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> float | None:
     """The limit of a dictionary, where a store may hold rows above it."""
     limit = norm_limit(dictionary)
     return None if limit is None or limit >= store.norm_limits.get(hook, float("inf")) else limit

@@ -7,7 +7,7 @@ none, as a CSV file, is told by its latents, and by how often they fire.
 import pandas as pd
 import torch
 
-from interp.activations import ActivationStore
+from interp.activations import StoredRows
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import read_json
 
@@ -43,9 +43,9 @@ def check_table(
         raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
 
 
-def check_scan_of(features: FeatureStore, store: ActivationStore, hook: str | None = None) -> None:
+def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
     """Raises ValueError for a scan of other tokens than the store holds, or of another hook."""
     if store.tokens is None or not torch.equal(features.tokens, store.tokens):
-        raise ValueError(f"{features.path} is a scan of other tokens than {store.path} holds: scan that store")
+        raise ValueError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
     if hook is not None and features.meta["hook_name"] not in ("", hook):
         raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations import ActivationStore
+from interp.activations import StoredRows
 from interp.activations.row_statistics import Moments
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
@@ -83,7 +83,7 @@ class Contributions:
 
 def encode_store(
     sae: Dictionary,
-    store: ActivationStore,
+    store: StoredRows,
     hook: str,
     codes: CodeStore,
     contributions: Contributions,

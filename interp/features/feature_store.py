@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.activations import ActivationStore
+from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
 from interp.activations.hooks import check_own_hook, words_of
+from interp.activations.stream import ActivationStream
 from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.display.cards import card, facts, table
@@ -190,7 +191,7 @@ class FeatureStore:
 @torch.no_grad()
 def scan_features(
     sae: Dictionary,
-    store: ActivationStore,
+    store: StoredRows,
     hook: str,
     out: str | Path,
     *,
@@ -229,11 +230,13 @@ def scan_features(
     return FeatureStore(out)
 
 
-def _checked_tokens(sae: Dictionary, store: ActivationStore, hook: str, model: Any) -> Int[Tensor, "seq pos"]:
+def _checked_tokens(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> Int[Tensor, "seq pos"]:
+    if isinstance(store, ActivationStream):
+        raise ValueError("a stream keeps no rows: harvest a store to scan them")
     check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
     if store.d(hook) != sae.d_in:
         raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
-    check_own_hook(sae, hook, store.hook_names, store.path)
+    check_own_hook(sae, hook, store.hook_names, store.location)
     if store.tokens is None:
         raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
     if model is not None:

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations import ActivationStore
+from interp.activations import ActivationSource
 from interp.activations.hooks import Model
 from interp.activations.stream import ActivationStream
 from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_sae(
-    store: ActivationStore | Model,
+    store: ActivationSource | Model,
     hook: str | Sequence[str],
     config: SAEConfig,
     out: str | Path | None = None,
@@ -95,7 +95,7 @@ def train_sae(
 
 
 def train_sweep(
-    store: ActivationStore | Model,
+    store: ActivationSource | Model,
     hook: str | Sequence[str],
     configs: Sequence[SAEConfig],
     out: str | Path | None = None,
@@ -126,14 +126,14 @@ def train_sweep(
 
 
 def _source(
-    store: ActivationStore | Model,
+    store: ActivationSource | Model,
     hook: str | Sequence[str],
     target: str | None,
     tokens: Int[Tensor, "seq pos"] | None,
     harvesting: Mapping[str, Any],
     clock: "_Clock",
 ) -> TrainingRows:
-    if not isinstance(store, ActivationStore):
+    if not isinstance(store, ActivationSource):
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
         names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]

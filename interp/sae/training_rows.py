@@ -5,7 +5,7 @@ part of each batch is this process's.
 from collections.abc import Sequence
 from typing import Any
 
-from interp.activations import ActivationStore
+from interp.activations import ActivationSource
 from interp.sae.scales import HookScales
 from interp.storage.processes import Processes
 
@@ -16,7 +16,7 @@ class TrainingRows:
     Raises ValueError for an empty store, for no hook, and for one that is named twice.
     """
 
-    def __init__(self, store: ActivationStore, hook: str | Sequence[str], target: str | None, processes: Processes):
+    def __init__(self, store: ActivationSource, hook: str | Sequence[str], target: str | None, processes: Processes):
         hooks = (hook,) if isinstance(hook, str) else tuple(hook)
         targets = () if target is None else (target,)
         if len(store) == 0:
@@ -48,19 +48,19 @@ class TrainingRows:
         return self.store.batches(self.hook_names, batch_size, seed=seed, epochs=None, part=part)
 
 
-def _provenance(store: ActivationStore) -> dict[str, Any]:
+def _provenance(store: ActivationSource) -> dict[str, Any]:
     """A dictionary tells this of its rows, by SAELens's names where it has some."""
-    config = store.manifest["config"]
+    rows = store.provenance
     about: dict[str, Any] = {}
-    if store.weights is not None and "model_name" in store.manifest:
-        about["model_name"] = store.manifest["model_name"]
-    if config.get("exclude"):
-        about["exclude_special_tokens"] = config["exclude"]
-    if left_out := config.get("exclude_positions"):
+    if store.weights is not None and rows.model_name is not None:
+        about["model_name"] = rows.model_name
+    if rows.exclude:
+        about["exclude_special_tokens"] = rows.exclude
+    if left_out := rows.exclude_positions:
         about["exclude_positions"] = left_out
         kept = [position for position in range(store.n_ctx or 0) if position not in left_out]
         if len(kept) == kept[-1] + 1 - kept[0]:
             about["seqpos_slice"] = [kept[0], kept[-1] + 1]
-    if "prepend_bos" in store.manifest:
-        about["prepend_bos"] = store.manifest["prepend_bos"]
+    if rows.prepend_bos is not None:
+        about["prepend_bos"] = rows.prepend_bos
     return about

@@ -1,0 +1,130 @@
+"""What training and scans need of activations, whoever gives them.
+
+ActivationSource     rows to train on: their statistics, and batches in a random order
+  ActivationStream   the model runs while the dictionary trains
+  StoredRows         rows that can be read again, shard after shard: what a scan needs too
+    ActivationStore  a folder
+    JoinedStore      several folders side by side
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.activations.row_statistics import ActivationStatistics, within
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some rows of a hook, with their ids."""
+
+    row_ids: Int[Tensor, " row"]
+    """seq · n_ctx + pos of each row, ascending."""
+    acts: Float[Tensor, "row d"]
+    """In the dtype of the store."""
+
+    def within(self, limit: float | None) -> "Shard":
+        """The rows whose norm is not above the limit; all of them where there is none."""
+        return self if limit is None else Shard(self.row_ids[kept := within(self.acts, limit)], self.acts[kept])
+
+
+class Limited(NamedTuple):
+    """What must be known of a hook's rows before training on them."""
+
+    limit: float | None
+    """The norm above which a row is an outlier; None: none is."""
+    mask: float | None
+    """The limit, where there may be rows above it."""
+    statistics: ActivationStatistics
+    """Of the rows within the limit."""
+
+
+class Provenance(NamedTuple):
+    """Where rows come from, as a dictionary that is trained on them tells it."""
+
+    model_name: str | None
+    """The name of the model that ran; None where none did, or several."""
+    exclude: Sequence[int]
+    """Token ids that were left out."""
+    exclude_positions: Sequence[int]
+    """Positions of a sequence that were left out."""
+    prepend_bos: bool | None
+    """Whether all sequences begin with one token; None where that is not known."""
+
+    @classmethod
+    def of(cls, manifest: dict[str, Any]) -> "Provenance":
+        """What the manifest of a store says."""
+        config = manifest["config"]
+        left_out = config.get("exclude") or (), config.get("exclude_positions") or ()
+        return cls(manifest.get("model_name"), *left_out, manifest.get("prepend_bos"))
+
+
+@runtime_checkable
+class ActivationSource(Protocol):
+    """Rows x [row, d] of one or more hooks, all of the same tokens, to train on."""
+
+    fingerprint: str
+    """Says which data this is: a training that was cut off goes on only on the same."""
+
+    @property
+    def hook_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def n_ctx(self) -> int | None:
+        """Tokens of a sequence; None where the rows come from no tokens."""
+
+    @property
+    def weights(self) -> str | None:
+        """Digest of the weights of the model that gave the rows; None where no model did, or several."""
+
+    @property
+    def norm_limits(self) -> dict[str, float]:
+        """Norms above which rows were left out, by hook; a hook without a limit is not in it."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    def d(self, hook: str) -> int:
+        """The width of a hook. Raises ValueError for a hook that is not there."""
+
+    def statistics(self, hook: str) -> ActivationStatistics: ...
+
+    def limited(self, hook: str) -> Limited: ...
+
+    def batches(
+        self,
+        hook: str | Sequence[str],
+        batch_size: int,
+        seed: int = 0,
+        *,
+        epochs: None,
+        part: tuple[int, int] = (0, 1),
+    ) -> Any:
+        """Endless batches [batch, Σ d] in float32, which `state_dict` and `load_state_dict` take up again."""
+
+
+class StoredRows(ActivationSource, Protocol):
+    """Rows that are kept, each in a shard, and can be read again."""
+
+    @property
+    def location(self) -> str:
+        """Where the rows lie, for messages."""
+
+    @property
+    def tokens(self) -> Int[Tensor, "seq pos"] | None:
+        """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
+
+    @property
+    def n_shards(self) -> int: ...
+
+    @property
+    def shard_rows(self) -> tuple[int, ...]:
+        """Rows of each shard."""
+
+    def shard(self, i: int, hook: str) -> Shard: ...

@@ -10,7 +10,7 @@ from interp import FeatureStore
 from interp.activations.hooks import capture, module_of, resolve_hooks
 from interp.effects import ABLATE, add, dose_response, feature_effects, intervene, pin, steer
 from interp.effects.feature_effects import _interval
-from interp.effects.interventions import place_of
+from interp.effects.interventions import dictionary_hooks
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
 from interp.sae import SAE, TopK, Transcoder
 from models import load_model
@@ -169,7 +169,7 @@ def losses_and_logs(module, place, row, change):
 
 def by_hand(model, hook, dictionary, tokens, latent):
     """The columns of a latent, sequence by sequence, from the definitions; and some of each sequence."""
-    place, module = place_of(model, hook, dictionary), module_of(model)
+    place, module = dictionary_hooks(model, hook, dictionary), module_of(model)
     total = dict.fromkeys(("n", "targets", "loss", "later", "n_later", "kl", "gradient", "integrated"), 0.0)
     logs, said, done = torch.zeros(V + 30, dtype=torch.float64), [], []
     each: dict[str, list[tuple[float, int]]] = {"loss_change": [], "kl": []}
@@ -332,7 +332,7 @@ def test_the_null_is_as_long_a_change_along_another_latent_that_fires(tokens, tm
     model, dictionary = ours(), sae().double()
     dictionary.b_enc[2:] = -1e6  # of twenty, two that fire: each is the other's null
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    place, acts = place_of(model, POST, dictionary), capture(model, tokens, resolve_hooks(model, [POST]))[POST]
+    place, acts = dictionary_hooks(model, POST, dictionary), capture(model, tokens, resolve_hooks(model, [POST]))[POST]
     table = feature_effects(features, model, POST, dictionary, latents=[0, 1], sequences=7)
     for row in table.itertuples():
         own, other = dictionary.W_dec[[row.latent, 1 - row.latent]]
@@ -429,7 +429,7 @@ def test_a_transcoder_writes_to_another_hook(tokens):
     torch.testing.assert_close(found["blocks.1.hook_resid_mid"], x)
     del dictionary.metadata["hook_name_out"]
     with pytest.raises(ValueError, match="a transcoder writes to another hook .* writes="):
-        place_of(model, "blocks.1.hook_resid_mid", dictionary)
+        dictionary_hooks(model, "blocks.1.hook_resid_mid", dictionary)
 
 
 def test_rows_above_the_norm_limit_are_left_alone(tokens, tmp_path):

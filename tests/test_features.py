@@ -20,7 +20,7 @@ from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
 from interp.features import examples, joined_pieces, passes
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
-from interp.features.passes import SCHEMAS
+from interp.features.table_passes import SCHEMAS
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"

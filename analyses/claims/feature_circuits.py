@@ -93,16 +93,16 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
     trained, judged = (
         activations(run.model, run, n, folder / f"{n}", hooks) for n in (setting.tokens, setting.compared)
     )
-    sites: list[tuple[str, Dictionary]] = []
+    dictionaries: list[tuple[str, Dictionary]] = []
     scans: list[FeatureStore] = []
     for reads, writes in KINDS[kind]:
         shared: dict[str, Any] = {"k": setting.k, "tokens": setting.tokens, "seed": seed}
         config = TopKConfig(d_sae=setting.factor * trained.d(reads), **shared)
-        sites.append((reads, sae := train_sae(trained, reads, config, target=writes)))
+        dictionaries.append((reads, sae := train_sae(trained, reads, config, target=writes)))
         out = folder / f"{seed}-{reads}"
         scans.append(scan_features(sae, judged, reads, out, vocab=run.tokenizer.display(), settings=FEW))
     prompts, at = drawn_prompts(run.val_tokens.tokens, setting, seed)
-    table = feature_edges(run.model, prompts, *sites, positions=at, targets=setting.targets)
+    table = feature_edges(run.model, prompts, *dictionaries, positions=at, targets=setting.targets)
     agreement = table.groupby("prompt")[["attribution", "ablation"]].corr("spearman").iloc[::2, 1]
     shown = strongest(table, setting.drawn, in_words(run, prompts, at))
     end = int(at[shown["prompt"].iloc[0]]) + 1
@@ -111,7 +111,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
         "agreement": agreement.to_numpy(),
         "pooled": float(table["attribution"].corr(table["ablation"], method="spearman")),
         "edges": len(table),
-        **on_the_loss(scans[0], run, sites[0], setting, seed),
+        **on_the_loss(scans[0], run, dictionaries[0], setting, seed),
         **{f"shown_{name}": shown[name].to_numpy() for name in ("upstream", "downstream", "effect")},
         "names": {side: named(scan, shown[side]) for side, scan in zip(SIDES, scans, strict=True)},
         "title": f"What makes the features of “{' '.join(words.split())}” fire",
@@ -119,13 +119,13 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
 
 
 def on_the_loss(
-    features: FeatureStore, run: Run, site: tuple[str, Dictionary], setting: Setting, seed: int
+    features: FeatureStore, run: Run, dictionary: tuple[str, Dictionary], setting: Setting, seed: int
 ) -> dict[str, float]:
     """How well gradients tell what the loss rises by without a latent, over latents that are drawn."""
     n_active = features.table().sort_values("latent")["n_active"].to_numpy()
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active >= MIN_FIRED))[: setting.latents]
     options = dict(sequences=setting.sequences, integrated_steps=setting.steps, seed=seed)
-    effects = feature_effects(features, run.model, *site, latents=np.sort(drawn).tolist(), **options)
+    effects = feature_effects(features, run.model, *dictionary, latents=np.sort(drawn).tolist(), **options)
     return {name: effects.attrs[f"{name}_agreement"] for name in WAYS}
 
 

@@ -37,7 +37,7 @@ from interp import Run
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
-from interp.evaluation.quality import Replace, Site, recovered
+from interp.evaluation.quality import Replace, Splice, recovered
 from interp.explain.counting import Strengths, learn_strengths
 from interp.explain.explanations import from_json
 from interp.explain.predicates import Rule, Text
@@ -152,8 +152,9 @@ def rewrite_in_words(
         "token lookup": lambda _, rows: means[tokens.reshape(-1)[rows].long()],
         "permuted rules": partial(_in_words, permuted, new_text, dictionary),
     }
-    site = Site([dictionary] * len(replacements), model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
-    losses = pd.DataFrame([_loss(site, name, replace) for name, replace in replacements.items()])
+    several = [dictionary] * len(replacements)
+    splice = Splice(several, model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
+    losses = pd.DataFrame([_loss(splice, name, replace) for name, replace in replacements.items()])
     shares = pd.DataFrame({"latent": np.arange(features.d_sae), "words_share": words.shares})
     for table in (losses, shares):
         table.attrs["features"] = identity(features)
@@ -222,7 +223,7 @@ def _in_words(
     return dictionary.decode(SparseCodes(offsets, latents, values, codes.d_sae)) + always
 
 
-def _loss(site: Site, name: str, replace: Replace) -> dict[str, float | str]:
+def _loss(splice: Splice, name: str, replace: Replace) -> dict[str, float | str]:
     error = 0.0
 
     def measured(x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]) -> Float[Tensor, "row d_in"]:
@@ -231,16 +232,16 @@ def _loss(site: Site, name: str, replace: Replace) -> dict[str, float | str]:
         error += float((x - x_hat).double().square().sum())
         return x_hat
 
-    ce = site.cross_entropy(measured, f"splicing {name}")
+    ce = splice.cross_entropy(measured, f"splicing {name}")
     return {
         "reconstruction": name,
-        "fvu": float(ratio(error, site.inside.spread)),
-        "ce_clean": site.ce_clean,
+        "fvu": float(ratio(error, splice.inside.spread)),
+        "ce_clean": splice.ce_clean,
         "ce_spliced": ce,
-        "ce_mean_ablated": site.ce_mean_ablated,
-        "ce_nothing": site.ce_nothing,
-        "ce_recovered": recovered(site.ce_clean, ce, site.ce_nothing),
-        "n_tokens": site.inside.n,
+        "ce_mean_ablated": splice.ce_mean_ablated,
+        "ce_nothing": splice.ce_nothing,
+        "ce_recovered": recovered(splice.ce_clean, ce, splice.ce_nothing),
+        "n_tokens": splice.inside.n,
     }
 
 

@@ -35,7 +35,7 @@ from interp.activations.hooks import Model
 from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap
-from interp.effects.interventions import place_of
+from interp.effects.interventions import dictionary_hooks
 from interp.effects.steering import activations
 from interp.explain.holding import Numbered, first_that_hold
 from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
@@ -64,17 +64,18 @@ def sensitivity(
     """A row a latent: latent, n (windows in which its rule was brought to hold, of `windows`), sensitivity with low and
     high of a 95 % bootstrap over windows, and unchanged; NaN where n is 0.
 
-    Raises ValueError for windows below 1 or text of fewer tokens a sequence than a window has, and as `place_of`."""
+    Raises ValueError for windows below 1 or text of fewer tokens a sequence than a window has, and as
+    `dictionary_hooks`."""
     if windows < 1 or features.n_ctx < _WINDOW:
         raise ValueError(f"windows={windows} must be at least 1, and sequences ({features.n_ctx}) {_WINDOW} tokens")
     text = Text.read(features.tokens.numpy(), features.vocab, spelt=features.is_spelt)
-    writer, place, rows = _Writer(text, seed), place_of(model, hook, dictionary), []
+    writer, hooks, rows = _Writer(text, seed), dictionary_hooks(model, hook, dictionary), []
     for latent, rule in rules.items():
         before, after, at = writer.windows(rule, windows)
         fires = np.zeros((2, 0))
         if len(at):
             tokens = torch.from_numpy(np.concatenate([after, before]))
-            z = activations(model, place, dictionary, latent, tokens).numpy(force=True)
+            z = activations(model, hooks, dictionary, latent, tokens).numpy(force=True)
             fires = (z[np.arange(len(z)), np.tile(at, 2)] > 0).reshape(2, -1)
         told = bootstrap(fires[0].astype(float), seed=seed)
         rows.append((latent, len(at), *told, float(fires[1].mean()) if len(at) else np.nan))

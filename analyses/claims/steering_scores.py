@@ -31,9 +31,9 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.ablations import Batch
+from interp.effects.ablations import AblationBatch
 from interp.effects.downstream import Downstream
-from interp.effects.interventions import columns, is_taught, place_of
+from interp.effects.interventions import columns, dictionary_hooks, is_taught
 from interp.effects.steering import Steered, activations, pins
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import ratio
@@ -57,7 +57,7 @@ def steering_scores(
     """One row a latent: latent, multiple (its dose, of its maximum), kl (nats, there), output, self_output and input as
     above. All but the last are NaN where up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
 
-    Raises ValueError for a latent that never fires, and as `place_of`.
+    Raises ValueError for a latent that never fires, and as `dictionary_hooks`.
     """
     if not kl > 0 or sequences < 1 or not len(latents):
         raise ValueError(f"kl={kl} must be above 0, sequences={sequences} and latents ({len(latents)}) at least 1")
@@ -66,7 +66,7 @@ def steering_scores(
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     rows = []
     with evaluating(module):
-        text = _Text(Downstream(module, place_of(model, hook, dictionary), tokens[:2]), dictionary, tokens)
+        text = _Text(Downstream(module, dictionary_hooks(model, hook, dictionary), tokens[:2]), dictionary, tokens)
         by_token, concepts = (FiringByToken.of(features, latents, text.p.shape[1], behind) for behind in (0, 1))
         for place, latent in enumerate(latents):
             multiple, found, p = text.dose(latent, maxima[latent].plus, kl)
@@ -92,7 +92,7 @@ def steering_success(
     """One row a latent, each held alone: latent, success and self_success. `prompts` are the first `prompt_tokens` of
     sequences that the seed draws.
 
-    Raises ValueError for a latent that never fires, and as `place_of`.
+    Raises ValueError for a latent that never fires, and as `dictionary_hooks`.
     """
     if min(prompts, prompt_tokens, n_tokens) < 1:
         given = f"prompts={prompts}, prompt_tokens={prompt_tokens} and n_tokens={n_tokens}"
@@ -100,12 +100,12 @@ def steering_success(
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(features.tokens), generator=generator)[:prompts]
     begun = features.tokens[chosen, :prompt_tokens]
-    place = place_of(model, hook, dictionary)
+    hooks = dictionary_hooks(model, hook, dictionary)
     free = Steered(model, hook, dictionary, {}).sample(begun, n_tokens, 1.0, seed)
     concepts = FiringByToken.of(features, list(multiples), len(features.vocab), 1).share
 
     def shares(latent: int, written: Tensor, concept: Float[np.ndarray, " d_vocab"]) -> Float[np.ndarray, "2"]:
-        z = activations(model, place, dictionary, latent, written)[:, -n_tokens:]
+        z = activations(model, hooks, dictionary, latent, written)[:, -n_tokens:]
         tokens = written[:, -n_tokens:].numpy(force=True)
         return np.array([concept[tokens].mean(), (z > 0).double().mean()])
 
@@ -154,7 +154,7 @@ class FiringByToken(NamedTuple):
         return ratio(between, n * rate * (1 - rate))
 
 
-class _Text(Batch):
+class _Text(AblationBatch):
     """Sampled sequences after a clean pass to the hook, and the model's next-token probabilities as it is."""
 
     def __init__(self, downstream: Downstream, dictionary: Dictionary, tokens: Tensor):

@@ -92,8 +92,8 @@ class ActivationBatches(Iterator[Tensor]):
         mine = part_of(wanted, *self.part)
         batch, filled = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns)), 0
         while filled < len(batch):
-            place = self._enter(self._row + mine.start + filled)
-            rows = self._order[place.row : place.row + len(batch) - filled]
+            at = self._enter(self._row + mine.start + filled)
+            rows = self._order[at.row : at.row + len(batch) - filled]
             gather(self._acts, rows, batch[filled : filled + len(rows)])
             filled += len(rows)
         self._row += wanted
@@ -108,31 +108,31 @@ class ActivationBatches(Iterator[Tensor]):
         check_state(state, self.state_dict())
         self._row = state["row"]
 
-    def _enter(self, row: int) -> "_Place":
+    def _enter(self, row: int) -> "_EpochRow":
         """Have the shard that a row is in at hand, and the one after it on its way."""
-        place = self._find(row)
-        if (place.epoch, place.shard) != self._entered:
+        at = self._find(row)
+        if (at.epoch, at.shard) != self._entered:
             self._entered = None
-            following = row - place.row + self.shard_rows[place.shard]
+            following = row - at.row + self.shard_rows[at.shard]
             more = self.epochs is None or following < self.epochs * self._n_rows
-            self._acts = self._shards.get(place.shard, self._find(following).shard if more else None)
+            self._acts = self._shards.get(at.shard, self._find(following).shard if more else None)
             n_rows = len(self._acts[0])
-            order = shuffled(n_rows, self.seed, place.epoch, place.shard) if self.shuffle else np.arange(n_rows)
-            self._order, self._entered = torch.from_numpy(order), (place.epoch, place.shard)
-        return place
+            order = shuffled(n_rows, self.seed, at.epoch, at.shard) if self.shuffle else np.arange(n_rows)
+            self._order, self._entered = torch.from_numpy(order), (at.epoch, at.shard)
+        return at
 
-    def _find(self, row: int) -> "_Place":
+    def _find(self, row: int) -> "_EpochRow":
         epoch, row = divmod(row, self._n_rows)
         n_shards = len(self.shard_rows)
         shards = shuffled(n_shards, self.seed, epoch) if self.shuffle else np.arange(n_shards)
         ends = np.array(self.shard_rows)[shards].cumsum()
         slot = int(np.searchsorted(ends, row, side="right"))
         shard = int(shards[slot])
-        return _Place(epoch, shard, row - int(ends[slot]) + self.shard_rows[shard])
+        return _EpochRow(epoch, shard, row - int(ends[slot]) + self.shard_rows[shard])
 
 
-class _Place(NamedTuple):
-    """Where a row of the endless row of epochs is."""
+class _EpochRow(NamedTuple):
+    """The epoch and the shard that one of the endless rows lies in."""
 
     epoch: int
     shard: int

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from interp.activations.filling import ScatterConfig, check_same
 from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
-from interp.activations.model_rows import Passes, check_tokens, fingerprint
+from interp.activations.model_rows import ModelPasses, check_tokens, fingerprint
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import MANIFEST
 from interp.activations.sources import StoredRows
@@ -76,7 +76,7 @@ def harvest(
     hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
     disk is full.
     """
-    passes = Passes(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+    passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
     rest = {"rows_per_shard": rows_per_shard, "seed": seed}
     origin = {"source": "harvest", **passes.described(dtype, max_norm), **rest}
     team = processes()
@@ -94,7 +94,7 @@ def harvest(
 class _Shared:
     """The forward passes of a harvest, and the processes that share them out."""
 
-    passes: Passes
+    passes: ModelPasses
     team: Processes
 
     def batch(self, start: int) -> Int[Tensor, " seq"]:

@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class Hook(NamedTuple):
-    """A place in a model."""
+    """What goes out of a submodule of a model, or into it."""
 
     module: nn.Module
     reads: Literal["output", "input"] = "output"
     """Of a tuple the first entry; the input is the first argument."""
 
     def attach(self, act: Callable[[Any], Any]) -> RemovableHandle:
-        """Call `act` with what goes through the place in each forward pass; what it returns, if not None, goes on."""
+        """Call `act` with what goes through the hook in each forward pass; what it returns, if not None, goes on."""
         if self.reads == "output":
             return self.module.register_forward_hook(lambda _, __, output: _on_first(output, act))
 
@@ -46,9 +46,9 @@ class Hook(NamedTuple):
         return self.module.register_forward_pre_hook(before, with_kwargs=True)
 
 
-Places = Mapping[str, nn.Module | tuple[nn.Module, str]]
-"""Names of submodules, and of places (module, "input" | "output")."""
-Model = nn.Module | tuple[nn.Module, Places]
+NamedModules = Mapping[str, nn.Module | tuple[nn.Module, str]]
+"""Names of submodules, and of pairs (module, "input" | "output")."""
+Model = nn.Module | tuple[nn.Module, NamedModules]
 """A torch module, hooked or not, or one with names for some of its submodules."""
 _INPUT = ".input"
 UNNAMED = "activations"
@@ -60,17 +60,17 @@ def module_of(model: Model) -> nn.Module:
 
 
 def name_of(module: nn.Module) -> str:
-    """What Hugging Face or TransformerLens calls a model; "" where it has no name."""
-    places: Any = ((module, "name"), (getattr(module, "cfg", None), "model_name"))
-    places += ((getattr(module, "config", None), "_name_or_path"),)
-    return next((name for place, key in places if isinstance(name := getattr(place, key, None), str) and name), "")
+    """The name that Hugging Face or TransformerLens gives a model; "" where it has none."""
+    owners: Any = ((module, "name"), (getattr(module, "cfg", None), "model_name"))
+    owners += ((getattr(module, "config", None), "_name_or_path"),)
+    return next((name for owner, key in owners if isinstance(name := getattr(owner, key, None), str) and name), "")
 
 
 def size_of(model: nn.Module, name: str) -> int | None:
     """n_ctx or d_vocab, as a language model, its `cfg` or Hugging Face's `config` says it; None where none does."""
     theirs = {"n_ctx": "max_position_embeddings", "d_vocab": "vocab_size"}[name]
-    places: Any = ((model, name), (getattr(model, "cfg", None), name), (getattr(model, "config", None), theirs))
-    return next((size for place, key in places if isinstance(size := getattr(place, key, None), int)), None)
+    owners: Any = ((model, name), (getattr(model, "cfg", None), name), (getattr(model, "config", None), theirs))
+    return next((size for owner, key in owners if isinstance(size := getattr(owner, key, None), int)), None)
 
 
 def words_of(model: Model) -> list[str] | None:
@@ -80,7 +80,7 @@ def words_of(model: Model) -> list[str] | None:
 
 
 def hooks_of(model: Model) -> dict[str, Hook]:
-    """All that a model's hooks may be called, each with its place.
+    """All names that a model's hooks may be called by, each with its hook.
 
     A model with a `hook_dict` (HookedRootModule, HookedTransformer, TransformerBridge, `models.LanguageModel`) is asked
     for that and for `hook_aliases`, a pair (module, {name: submodule}) for its map, any other torch module for its
@@ -92,11 +92,11 @@ def hooks_of(model: Model) -> dict[str, Hook]:
         named = {name: module for name, module in model.named_modules() if name}
     else:
         named = {**named, **getattr(model, "hook_aliases", {})}
-    return {name: Hook(*place) if isinstance(place, tuple) else Hook(place) for name, place in named.items()}
+    return {name: Hook(*part) if isinstance(part, tuple) else Hook(part) for name, part in named.items()}
 
 
 def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
-    """The place that a name stands for, with `.input` behind it too; None if there is no such."""
+    """The hook that a name stands for, with `.input` behind it too; None if there is no such."""
     if name in known:
         return known[name]
     whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
@@ -108,7 +108,7 @@ def has_hook(model: Model, name: str) -> bool:
 
 
 def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
-    """The place in the model that each hook name stands for.
+    """The hook of the model that each name stands for.
 
     Raises ValueError that names the nearest names if there is no such hook.
     """
@@ -127,43 +127,44 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
     """For a dictionary that says which hook it was trained on (`metadata["hook_name"]`), and is used on `hook_name`.
 
-    Raises ValueError if its own hook is among those `known` in `where`, and not the same place under another name
+    Raises ValueError if its own hook is among those `known` in `where`, and not the same hook under another name
     (`known` as `hooks_of` gives it tells). If it is not among them, the two may be one hook under the names of two
     libraries: a warning is logged. `metadata["hook_name"] = hook_name` says that it belongs there.
     """
-    own = own_hook(dictionary)
-    if own is None or hook_name == UNNAMED or own == hook_name or own.endswith(f"/{hook_name}"):
+    trained = own_hook(dictionary)
+    if trained is None or hook_name == UNNAMED or trained == hook_name or trained.endswith(f"/{hook_name}"):
         return
-    if isinstance(known, Mapping) and (place := find_hook(known, own)) is not None:
-        if place == find_hook(known, hook_name):
-            return
-        raise ValueError(f"the dictionary was trained on {own}, which {where} has too, not on {hook_name}: name {own}")
-    if own in known:
-        raise ValueError(f"the dictionary was trained on {own}, which {where} has too, not on {hook_name}: name {own}")
-    log.warning("the dictionary was trained on %s; %s calls the hook that it is used on %s", own, where, hook_name)
+    hook = find_hook(known, trained) if isinstance(known, Mapping) else None
+    if hook is not None and hook == find_hook(known, hook_name):
+        return
+    if hook is not None or trained in known:
+        raise ValueError(
+            f"the dictionary was trained on {trained}, which {where} has too, not on {hook_name}: name {trained}"
+        )
+    log.warning("the dictionary was trained on %s; %s calls the hook that it is used on %s", trained, where, hook_name)
 
 
 def own_hook(dictionary: Any) -> str | None:
     """The hook that a dictionary says it was trained on; None where it says none, or only that it has no name."""
-    own = dictionary.metadata.get("hook_name")
-    return own if isinstance(own, str) and own not in ("", UNNAMED) else None
+    name = dictionary.metadata.get("hook_name")
+    return name if isinstance(name, str) and name not in ("", UNNAMED) else None
 
 
 def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, Hook]) -> dict[str, Tensor]:
-    """What goes through the hooks in one forward pass, which ends when the last of them has fired.
+    """Run a forward pass that ends when the last of the hooks has fired; returns what went through them.
 
     A submodule that runs more than once counts with its first run.
     """
-    found: dict[str, Any] = {}
+    acts_of: dict[str, Any] = {}
 
     def recorder(name: str) -> Callable[[Any], None]:
         def record(acts: Any) -> None:
-            if name in found:
+            if name in acts_of:
                 return
-            if len(found) + 1 < len(hooks) and isinstance(acts, Tensor):  # the model runs on, and may write into it
+            if len(acts_of) + 1 < len(hooks) and isinstance(acts, Tensor):  # the model runs on, and may write into it
                 acts = acts.clone()
-            found[name] = acts
-            if len(found) == len(hooks):
+            acts_of[name] = acts
+            if len(acts_of) == len(hooks):
                 raise _Captured
 
         return record
@@ -174,8 +175,8 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
                 stack.enter_context(hook.attach(recorder(name)))
             module(tokens)
     except _Captured:
-        return {name: found[name] for name in hooks}
-    silent = next(name for name in hooks if name not in found)
+        return {name: acts_of[name] for name in hooks}
+    silent = next(name for name in hooks if name not in acts_of)
     usable = _nearest(silent, _usable(module, silent))
     raise ValueError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires, such as {usable}")
 
@@ -202,7 +203,7 @@ def hooked_rows(
 
 
 def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
-    """What `act` makes of an output, or of the first entry of a tuple; None if it changes nothing."""
+    """Give an output, or the first entry of a tuple, to `act`; None if that changes nothing."""
     if not isinstance(output, tuple):
         return act(output)
     changed = act(output[0])
@@ -221,14 +222,14 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
-    """Of any model's output, in single precision at least."""
+    """The logits in any model's output, in single precision at least."""
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     logits = output[0] if logits is None else logits
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def to_model(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Int[Tensor, "seq pos"]:
-    """As the model takes them, on its device."""
+    """The token ids as the model takes them, on its device."""
     parameter = next(module.parameters(), None)
     return tokens.long() if parameter is None else tokens.long().to(parameter.device)
 

@@ -19,7 +19,7 @@ _CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
 
 
-class Passes:
+class ModelPasses:
     """Forward passes over sequences of a token set, and which of its rows, by id seq · n_ctx + pos, are kept.
 
     Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.activations.batches import check_state, gather
 from interp.activations.hooks import Model, evaluating
-from interp.activations.model_rows import Passes
+from interp.activations.model_rows import ModelPasses
 from interp.activations.row_statistics import ActivationStatistics, running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Limited, Provenance
@@ -63,7 +63,7 @@ class ActivationStream:
     ):
         if buffer_bytes < 1:
             raise ValueError(f"buffer_bytes={buffer_bytes} must be at least 1")
-        self.passes = Passes(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+        self.passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
         config = {"source": "stream", **self.passes.described(dtype, max_norm)}
         self.progress, self._dtype = progress, DTYPES[dtype]
         self._held: Chunk | None = None

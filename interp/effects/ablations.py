@@ -18,15 +18,17 @@ from interp.activations.hooks import to_model
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.downstream import Downstream
 from interp.features.feature_store import FeatureStore
+from interp.storage.processes import slices
 
 NUMBERS_AT_ONCE = 1 << 25
 """Log-probabilities in memory, thrice or so."""
 _CHUNK_SEQUENCES = 64
-Run = Callable[[Tensor], Tensor]
+FunctionOfChange = Callable[[Tensor], Tensor]
+"""What follows from a change of the activations: logits, or a loss."""
 
 
 class Firings(NamedTuple):
-    """Of the pairs (latent, sequence) of a batch, pair after pair, position after position."""
+    """The firings of pairs (latent, sequence) of a batch, pair after pair, position after position."""
 
     pair: Int[Tensor, " firing"]
     """Where its sums are: the latent's number · sequences + the sequence's."""
@@ -50,7 +52,7 @@ class Others:
         self.place = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
 
     def instead(self, firings: Firings, n_ctx: int) -> Firings:
-        """At the same rows, along another latent at each position."""
+        """Firings at the same rows, along another latent at each position."""
         latent, step = firings.latent.cpu(), firings.row.cpu() % n_ctx
         step = step % max(len(self.latents) - 1, 1) + 1  # so that none comes round to itself
         other = self.latents[(self.place[latent] + step) % len(self.latents)]
@@ -80,15 +82,14 @@ def sampled_sequences(
         stop = min(start + _CHUNK_SEQUENCES, n_seq)
         codes = features.codes[start * n_ctx : stop * n_ctx]
         fires = torch.zeros(stop - start, features.d_sae, dtype=torch.bool)
-        firing = codes.values > 0
-        fires[codes.rows[firing] // n_ctx, codes.latents[firing].long()] = True
+        fires[codes.rows[codes.fires] // n_ctx, codes.latents[codes.fires].long()] = True
         ranks = torch.where(fires[:, latents].T, rank[start:stop], n_seq)  # [latent, seq]
         best = torch.cat([best, ranks], 1).topk(n, dim=1, largest=False).values
     order = torch.cat([rank.argsort(), torch.tensor([-1])])
     return order[best.sort(1).values]
 
 
-class Batch:
+class AblationBatch:
     """Some sequences after a clean pass to the hook, and the firings in them that are to be ablated."""
 
     def __init__(
@@ -97,7 +98,7 @@ class Batch:
         self.downstream, self.tokens = downstream, to_model(downstream.module, tokens)
         self.W_dec = dictionary.W_dec.detach().to(self.tokens.device)
         self.entered = downstream.enter(self.tokens)
-        self.codes, usable = downstream.place.codes(dictionary, self.entered.acts)
+        self.codes, usable = downstream.hooks.codes(dictionary, self.entered.acts)
         self.usable = usable.view(tokens.shape).to(self.tokens.device) & present.to(self.tokens.device)
         self.counted = self.usable.clone()  # what has a next token
         self.counted[:, -1] = False
@@ -109,12 +110,12 @@ class Batch:
         of = column[latents]
         pair = torch.where(of >= 0, pair_of[of, rows // self.tokens.shape[1]], -1)
         keep = (pair >= 0) & (z > 0) & self.usable.flatten().cpu()[rows]
-        found = Firings(pair[keep], latents[keep], rows[keep], z[keep])
-        found = found.take((found.pair * self.tokens.numel() + found.row).argsort())
-        return Firings(*(each.to(self.W_dec.device) for each in found))
+        firings = Firings(pair[keep], latents[keep], rows[keep], z[keep])
+        firings = firings.take((firings.pair * self.tokens.numel() + firings.row).argsort())
+        return Firings(*(column.to(self.W_dec.device) for column in firings))
 
     def clean(self, rows: Int[Tensor, " asked"]) -> Clean:
-        """Of all rows, unless each position stands for itself."""
+        """The clean model at the rows; at all rows, unless each position stands for itself."""
         with torch.enable_grad():
             if self.downstream.by_position:
                 change = self.W_dec.new_zeros(len(rows), self.W_dec.shape[1], requires_grad=True)
@@ -143,14 +144,13 @@ class Batch:
                 yield Ablated(some, log_p, nothing, nothing, nothing.to(log_p))
             return
         pos, later = self.tokens.shape[1], self.later(firings)
-        for groups, pairs, some, own, run, change in self._pairs_at_once(firings):
-            logits = run(change)
-            pair_at, pos_at = later[groups].nonzero().unbind(1)
-            seq = torch.zeros_like(pairs).index_copy_(0, own, some.row // pos)
-            row = seq[pair_at] * pos + pos_at
+        for some in self._pairs_at_once(firings):
+            logits = some.logits(some.change)
+            pair_at, pos_at = later[some.part].nonzero().unbind(1)
+            row = some.seq[pair_at] * pos + pos_at
             loss = F.cross_entropy(logits[pair_at, pos_at], self.next[row], reduction="none")
-            log_p = logits[own, some.row % pos].log_softmax(1)
-            yield Ablated(some, log_p, pairs[pair_at], row, loss)
+            log_p = logits[some.pair_at, some.firings.row % pos].log_softmax(1)
+            yield Ablated(some.firings, log_p, some.pairs[pair_at], row, loss)
 
     def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
         """Pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal parts of
@@ -159,35 +159,37 @@ class Batch:
             for some in self._firings_at_once(firings):
                 yield some.pair, _along(self.changes(some), steps, partial(self._loss, some.row))
             return
-        for _, pairs, some, own, run, change in self._pairs_at_once(firings):
-            seq = torch.zeros_like(pairs).index_copy_(0, own, some.row // self.tokens.shape[1])
-            counted, following = self.counted[seq], self.next.view(self.tokens.shape)[seq]
-
-            def loss(
-                change: Tensor, run: Run = run, counted: Tensor = counted, following: Tensor = following
-            ) -> Float[Tensor, ""]:
-                return F.cross_entropy(run(change)[counted], following[counted], reduction="sum")
-
-            yield pairs, _along(change, steps, loss)
+        for some in self._pairs_at_once(firings):
+            yield some.pairs, _along(some.change, steps, partial(self._loss_of_pairs, some))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
-        for part in slices(len(firings.pair), NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab):
+        """Some firings at a time; none where nothing fires."""
+        if not len(firings.pair):
+            return
+        for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
             yield firings.take(part)
 
-    def _pairs_at_once(self, firings: Firings) -> Iterator[tuple[slice, Tensor, Firings, Tensor, "Run", Tensor]]:
-        """Of some pairs: where they are among all, which, their firings, the pair of each firing, the model from the
-        hook on as a function of a change, and the change."""
+    def _pairs_at_once(self, firings: Firings) -> Iterator["_SomePairs"]:
+        """Some pairs at a time, with all of their firings; none where nothing fires."""
+        if not len(firings.pair):
+            return
         pos = self.tokens.shape[1]
         pairs, group, counts = firings.pair.unique_consecutive(return_inverse=True, return_counts=True)
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        for groups in slices(len(counts), NUMBERS_AT_ONCE // 2 // (pos * self.downstream.d_vocab)):
-            part = slice(int(ends[groups.start]), int(ends[groups.stop]))
-            some, own = firings.take(part), group[part] - groups.start
-            seq = firings.row[ends[groups]] // pos
+        for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 2 // (pos * self.downstream.d_vocab))):
+            entries = slice(int(ends[part.start]), int(ends[part.stop]))
+            some, pair_at = firings.take(entries), group[entries] - part.start
+            seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])
-            change[own, some.row % pos] = self.changes(some)
+            change[pair_at, some.row % pos] = self.changes(some)
             stream = None if self.entered.stream is None else self.entered.stream[seq]
-            yield groups, pairs[groups], some, own, partial(self.downstream.logits, self.tokens[seq], stream), change
+            logits = partial(self.downstream.logits, self.tokens[seq], stream)
+            yield _SomePairs(part, pairs[part], seq, some, pair_at, logits, change)
+
+    def _loss_of_pairs(self, some: "_SomePairs", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
+        """The summed loss of the sequences of some pairs."""
+        counted, following = self.counted[some.seq], self.next.view(self.tokens.shape)[some.seq]
+        return F.cross_entropy(some.logits(change)[counted], following[counted], reduction="sum")
 
     def _loss(self, row: Tensor, change: Float[Tensor, "row d_out"]) -> Float[Tensor, ""]:
         log_p = self._logits(row, change).log_softmax(1)
@@ -207,7 +209,25 @@ class Batch:
         return self.downstream.logits(self.tokens.flatten()[rows, None], stream, change[:, None])[:, 0]
 
 
+class _SomePairs(NamedTuple):
+    """Some of the pairs (latent, sequence), and the model from the hook on as a function of a change in each."""
+
+    part: slice
+    """Where they are among all pairs."""
+    pairs: Int[Tensor, " pair"]
+    seq: Int[Tensor, " pair"]
+    """The sequence of each, in the batch."""
+    firings: Firings
+    pair_at: Int[Tensor, " firing"]
+    """The pair of each firing, counted from the first of these."""
+    logits: FunctionOfChange
+    change: Float[Tensor, "pair pos d_out"]
+    """Minus what the latent writes, at its firings."""
+
+
 class Ablated(NamedTuple):
+    """The model without some firings: log-probabilities at each, and the losses behind the first of each pair."""
+
     firings: Firings
     log_p: Float[Tensor, "firing d_vocab"]
     later_pair: Int[Tensor, " later"]
@@ -215,15 +235,10 @@ class Ablated(NamedTuple):
     later_loss: Float[Tensor, " later"]
 
 
-def _along(change: Float[Tensor, "part ..."], steps: int, loss: Run) -> Float[Tensor, " part"]:
+def _along(change: Float[Tensor, "part ..."], steps: int, loss: FunctionOfChange) -> Float[Tensor, " part"]:
     total = torch.zeros_like(change)
     for k in range(steps):
         at = (change * ((k + 0.5) / steps)).requires_grad_(True)
         with torch.enable_grad():
             total += torch.autograd.grad(loss(at), at)[0]
     return (total / steps * change).flatten(1).sum(1)
-
-
-def slices(length: int, size: int) -> Iterator[slice]:
-    size = max(1, size)
-    return (slice(start, min(start + size, length)) for start in range(0, length, size))

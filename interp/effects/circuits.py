@@ -1,6 +1,6 @@
 """Which features of an earlier layer make one of a later layer fire? Edges between two dictionaries, prompt by prompt.
 
-In:  a model, (hook, dictionary) of an earlier and of a later place, prompts [prompt, pos] and a position of each. The
+In:  a model, (hook, dictionary) of an earlier and of a later hook, prompts [prompt, pos] and a position of each. The
      targets are the later latents j that fire most strongly at the position; r_j = x · W_enc[:, j] is what they read.
 Out: for each earlier latent i that fires at or before the position, summed over the positions where it does,
 
@@ -27,15 +27,16 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.codes.sparse_codes import Dictionary, SparseCodes
-from interp.effects.interventions import is_taught, place_of
+from interp.effects.interventions import dictionary_hooks, is_taught
 from interp.storage.files import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 13
-Site = tuple[str, Dictionary]
+HookedDictionary = tuple[str, Dictionary]
+"""The name of a hook, and a dictionary of it."""
 
 
 class _Firing(NamedTuple):
-    """Of the earlier latents, at or before each prompt's position."""
+    """The firings of the earlier latents, at or before each prompt's position."""
 
     pair: Int[Tensor, " firing"]
     """Which of the pairs of a prompt and a latent."""
@@ -48,8 +49,8 @@ class _Firing(NamedTuple):
 def feature_edges(
     model: Model,
     tokens: Int[Tensor, "prompt pos"],
-    upstream: Site,
-    downstream: Site,
+    upstream: HookedDictionary,
+    downstream: HookedDictionary,
     *,
     positions: Int[Tensor, " prompt"] | None = None,
     targets: int = 4,
@@ -60,11 +61,11 @@ def feature_edges(
     ablation (NaN without `ablate`), both in the unit of the target's activations. positions: the last, where none are
     given.
 
-    Raises ValueError as `place_of`, for a later dictionary without W_enc, for positions outside, and where the later
-    hook does not depend on the earlier one.
+    Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, and where the
+    later hook does not depend on the earlier one.
     """
     module, tokens = module_of(model), to_model(module_of(model), tokens)
-    up, down = place_of(model, *upstream), place_of(model, *downstream)
+    up, down = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
     W_enc = _encoder_of(*downstream)
     at = _checked(positions, tokens, targets)
     with evaluating(module):
@@ -91,11 +92,11 @@ def _table(
     edges: dict[str, Tensor], chosen: list[tuple[Tensor, Tensor]], by_target: list[Tensor], ablated: Tensor
 ) -> pd.DataFrame:
     prompt = edges["prompt"]
-    found = [
+    targets = [
         {"downstream": latents[prompt], "activation": z[prompt], "attribution": owed, "ablation": ablated[:, k]}
         for k, ((latents, z), owed) in enumerate(zip(chosen, by_target, strict=True))
     ]
-    parts = [{name: value.numpy(force=True) for name, value in (edges | each).items()} for each in found]
+    parts = [{name: value.numpy(force=True) for name, value in (edges | target).items()} for target in targets]
     table = pd.concat(map(pd.DataFrame, parts), ignore_index=True)
     return table[table["activation"] > 0].sort_values(["prompt", "downstream", "upstream"], ignore_index=True)
 
@@ -108,7 +109,7 @@ def _encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"
 
 
 class _Reading:
-    """What later latents read, as a function of a change at the earlier place."""
+    """What later latents read, as a function of a change at the earlier hook."""
 
     def __init__(self, module: nn.Module, writes: Hook, reads: Hook, W_enc: Float[Tensor, "d_in d_sae"]):
         self.module, self.writes, self.reads, self.W_enc = module, writes, reads, W_enc
@@ -138,9 +139,9 @@ class _Reading:
         pos, n = tokens.shape[1], max(1, _ROWS_AT_ONCE // tokens.shape[1])
         for start in range(0, len(prompt), n):
             part = slice(start, min(start + n, len(prompt)))
-            own = (firing.pair >= part.start) & (firing.pair < part.stop)
+            inside = (firing.pair >= part.start) & (firing.pair < part.stop)
             change = firing.change.new_zeros(part.stop - part.start, pos, firing.change.shape[1])
-            change[firing.pair[own] - start, firing.row[own] % pos] = firing.change[own]
+            change[firing.pair[inside] - start, firing.row[inside] % pos] = firing.change[inside]
             later = self.later(tokens[prompt[part]], at[prompt[part]], change)
             yield part, torch.einsum("pd,ptd->pt", later, self.W_enc.T[wanted[prompt[part]]])
 
@@ -164,7 +165,7 @@ def _firings(
 ) -> tuple[Int[Tensor, " pair"], _Firing]:
     """The pairs, prompt · d_sae + latent, and their firings."""
     rows, latents = codes.rows, codes.latents.long()
-    keep = (codes.values > 0) & (rows % pos <= at.to(rows.device)[rows // pos]) & usable.to(rows.device)[rows]
+    keep = codes.fires & (rows % pos <= at.to(rows.device)[rows // pos]) & usable.to(rows.device)[rows]
     rows, latents, z = rows[keep], latents[keep], codes.values[keep]
     pairs, pair = torch.unique(rows // pos * dictionary.d_sae + latents, return_inverse=True)
     return pairs, _Firing(pair, rows, -z[:, None] * dictionary.W_dec.detach()[latents])

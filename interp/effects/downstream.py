@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, capture, evaluating, logits_of, to_model
-from interp.effects.interventions import Place
+from interp.effects.interventions import DictionaryHooks
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class Entered(NamedTuple):
 class Downstream:
     """`by_position`: whether a change reaches no other position, so that [row, 1] tokens give what [seq, pos] do."""
 
-    def __init__(self, module: nn.Module, place: Place, tokens: Int[Tensor, "seq pos"]):
+    def __init__(self, module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"]):
         """`tokens`: some on which the short ways are tried."""
-        self.module, self.place = module, place
-        tokens, blocks = to_model(module, tokens), _blocks(module, place.writes.module)
+        self.module, self.hooks = module, hooks
+        tokens, blocks = to_model(module, tokens), _blocks(module, hooks.writes.module)
         self._skipped: Sequence[nn.Module] = ()
         self._direct = self._tupled = self.by_position = False
         with evaluating(module):
@@ -52,7 +52,7 @@ class Downstream:
             self.d_vocab = clean.shape[-1]
             half = torch.finfo(change.dtype).bits < 32
             agree = partial(_agree, changed=changed, clean=clean, tolerance=_HALF_TOLERANCE if half else _TOLERANCE)
-            for skipped, direct in _short_ways(module, blocks, place.writes, tokens):
+            for skipped, direct in _short_ways(module, blocks, hooks.writes, tokens):
                 self._skipped, self._direct = skipped, direct
                 stream = self.enter(tokens).stream
                 last = len(skipped) == len(blocks)
@@ -74,7 +74,7 @@ class Downstream:
 
     def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
         """A clean pass up to the hook."""
-        hooks = {_READS: self.place.reads}
+        hooks = {_READS: self.hooks.reads}
         if self._skipped:
             hooks["stream"] = Hook(self._skipped[-1])
         found = capture(self.module, tokens, hooks)
@@ -91,7 +91,7 @@ class Downstream:
                 entering = stream + change.to(stream.dtype) if self._direct else stream
                 stack.enter_context(_handing_on(self._skipped, (entering,) if self._tupled else entering))
             if not self._direct:
-                added = self.place.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype))
+                added = self.hooks.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype))
                 stack.enter_context(added)
             return logits_of(self.module(tokens))
 
@@ -105,7 +105,7 @@ class Downstream:
             for block in blocks[:1]:
                 stack.enter_context(block.register_forward_hook(note))
             clean = logits_of(self.module(tokens))
-        acts = capture(self.module, tokens, {_WRITES: self.place.writes})[_WRITES]
+        acts = capture(self.module, tokens, {_WRITES: self.hooks.writes})[_WRITES]
         generator = torch.Generator().manual_seed(0)
         change = torch.randn(acts.shape, generator=generator).to(acts) * acts.float().square().mean().sqrt().to(acts)
         change = change.flatten(2)

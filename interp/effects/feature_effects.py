@@ -37,9 +37,9 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.ablations import NUMBERS_AT_ONCE, Batch, Firings, Others, sampled_sequences
+from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Others, sampled_sequences
 from interp.effects.downstream import Downstream
-from interp.effects.interventions import check_width, place_of
+from interp.effects.interventions import check_width, dictionary_hooks
 from interp.features.feature_store import FeatureStore
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress, no_progress, ratio
@@ -81,7 +81,7 @@ def feature_effects(
     `attrs`: way (what was run again), sequences, seed, and gradient_agreement (and integrated_agreement) over the
     latents. Raises ValueError if model, dictionary and scan are not of each other.
     """
-    module, place = module_of(model), place_of(model, hook, dictionary, writes)
+    module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary, writes)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     chosen = _chosen(features, dictionary, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
@@ -89,7 +89,7 @@ def feature_effects(
         raise ValueError(f"{given} must be at least 1, 1 and 0")
     with evaluating(module):
         sampled = sampled_sequences(features, chosen, sequences, seed)
-        downstream = Downstream(module, place, features.tokens[:2])
+        downstream = Downstream(module, hooks, features.tokens[:2])
         told = progress, int((sampled >= 0).sum())
         run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, *told)
         block = max(1, 2 * NUMBERS_AT_ONCE // downstream.d_vocab)
@@ -154,7 +154,7 @@ class _Ablations:
         together = max(1, NUMBERS_AT_ONCE // (self.tokens.shape[1] * self.downstream.d_vocab))
         sequences = sampled[sampled >= 0].unique()
         for seqs in sequences.split(together) if len(sequences) else ():  # of no sequence there is one empty part
-            batch = Batch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
+            batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
             pair_of = torch.full((len(latents), len(seqs)), -1)
             latent, k = torch.isin(sampled, seqs).nonzero().unbind(1)
             pair_of[latent, torch.searchsorted(seqs, sampled[latent, k])] = latent * sampled.shape[1] + k
@@ -169,7 +169,7 @@ class _Ablations:
         table = _table(latents.numpy(), {name: values.numpy() for name, values in by_latent.items()}, self.gradients)
         return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
 
-    def _add(self, batch: Batch, firings: Firings, sums: dict[str, Tensor], likelier: Tensor, n: int) -> None:
+    def _add(self, batch: AblationBatch, firings: Firings, sums: dict[str, Tensor], likelier: Tensor, n: int) -> None:
         """Of the firings of a batch, to each pair's sums."""
 
         def add(name: str, pair: Tensor, values: Tensor) -> None:

@@ -51,8 +51,8 @@ Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
 """A mask over all tokens, or positions that are the same in each sequence (from the end where negative); None: all."""
 
 
-class Place(NamedTuple):
-    """Where a dictionary reads a model and where it writes: one hook, but for a transcoder."""
+class DictionaryHooks(NamedTuple):
+    """The hook that a dictionary reads and the one that it writes: the same, but for a transcoder."""
 
     reads: Hook
     writes: Hook
@@ -74,8 +74,8 @@ def check_width(features: FeatureStore, dictionary: Dictionary) -> None:
         raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
 
 
-def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> Place:
-    """Where a dictionary belongs; `writes` names the hook of a transcoder, or its metadata do (`hook_name_out`).
+def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> DictionaryHooks:
+    """The hooks of a dictionary; `writes` names the one that a transcoder writes, or its metadata do (`hook_name_out`).
 
     Raises ValueError if the model lacks a hook, or the dictionary was trained on another one that the model has too.
     """
@@ -85,7 +85,7 @@ def place_of(model: Model, hook: str, dictionary: Dictionary, writes: str | None
     if writes == hook and dictionary.kind == "transcoder":
         raise ValueError(f"a transcoder writes to another hook than {hook}, which it reads: name it with writes=")
     hooks = resolve_hooks(model, [hook, writes])
-    return Place(hooks[hook], hooks[writes], norm_limit(dictionary))
+    return DictionaryHooks(hooks[hook], hooks[writes], norm_limit(dictionary))
 
 
 def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
@@ -109,9 +109,9 @@ def intervene(
     """Within the block the model runs with the latents changed; afterwards, and after an error, it is as it was.
 
     `keep_error` False puts decode(z') in the place of x. Rows above the dictionary's norm limit keep their own x.
-    Raises ValueError as `place_of`, and for a latent that the dictionary does not have.
+    Raises ValueError as `dictionary_hooks`, and for a latent that the dictionary does not have.
     """
-    place = place_of(model, hook, dictionary, writes)
+    hooks = dictionary_hooks(model, hook, dictionary, writes)
     if not actions or not all(0 <= latent < dictionary.d_sae for latent in actions):
         raise ValueError(f"latents {sorted(actions)} must be some of 0..{dictionary.d_sae - 1}")
     latents = torch.tensor(list(actions), device=dictionary.W_dec.device)
@@ -119,7 +119,7 @@ def intervene(
     change: dict[str, Tensor] = {}
 
     def read(acts: Tensor) -> None:
-        codes, usable = place.codes(dictionary, acts)
+        codes, usable = hooks.codes(dictionary, acts)
         z = columns(codes, latents)
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
         chosen = usable & _chosen(positions, acts).to(usable.device)
@@ -134,7 +134,7 @@ def intervene(
             new = torch.where(change["chosen"][:, None].to(rows.device), change["recons"].to(rows), rows)
         return new.view(acts.shape)
 
-    with place.reads.attach(read), place.writes.attach(write):
+    with hooks.reads.attach(read), hooks.writes.attach(write):
         yield module_of(model)
 
 
@@ -147,12 +147,13 @@ def _fitting(delta: Tensor | None, rows: Tensor) -> Tensor:
 
 
 def columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
-    """Of the dense codes, those of some latents."""
+    """The columns of the dense codes that belong to some latents."""
     column = torch.full((codes.d_sae,), -1, device=latents.device)
     column[latents] = torch.arange(len(latents), device=latents.device)
-    found = column[codes.latents.long()]
+    at = column[codes.latents.long()]
+    stored = at >= 0
     z = codes.values.new_zeros(len(codes), len(latents))
-    return z.index_put_((codes.rows[found >= 0], found[found >= 0]), codes.values[found >= 0], accumulate=True)
+    return z.index_put_((codes.rows[stored], at[stored]), codes.values[stored], accumulate=True)
 
 
 def _chosen(positions: Positions, acts: Tensor) -> Bool[Tensor, " row"]:

@@ -22,7 +22,16 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.interventions import Action, Place, check_width, columns, intervene, is_taught, pin, place_of
+from interp.effects.interventions import (
+    Action,
+    DictionaryHooks,
+    check_width,
+    columns,
+    dictionary_hooks,
+    intervene,
+    is_taught,
+    pin,
+)
 from interp.features.feature_store import FeatureStore
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -88,14 +97,14 @@ def dose_response(
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, dictionary, {latent: 1.0})[latent].plus
     targets = to_model(module_of(model), tokens)[:, 1:].flatten()
-    place, rows, clean = place_of(model, hook, dictionary), [], None
+    hooks, rows, clean = dictionary_hooks(model, hook, dictionary), [], None
     for multiple in (None, *multiples):
         actions = {} if multiple is None else {latent: pin(multiple * maximum)}
         steered = Steered(model, hook, dictionary, actions)
         log_p = steered.logits(tokens).log_softmax(-1)
         clean = log_p if clean is None else clean
         written = steered.sample(prompts, n_tokens, 1.0, seed)
-        z = activations(model, place, dictionary, latent, written)[:, -n_tokens:]
+        z = activations(model, hooks, dictionary, latent, written)[:, -n_tokens:]
         row = {"multiple": float("nan") if multiple is None else multiple, **_costs(log_p, clean, targets, concept)}
         rows.append(row | {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum})
     return pd.DataFrame(rows)
@@ -182,12 +191,12 @@ def pins(features: FeatureStore, dictionary: Dictionary, multiples: Mapping[int,
 
 
 def activations(
-    model: Model, place: Place, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
+    model: Model, hooks: DictionaryHooks, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
     """Of a latent, as the model reads tokens undisturbed; 0 above the norm limit. Longer texts are read from behind."""
     module = module_of(model)
     tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])
     with evaluating(module):
-        codes, usable = place.codes(dictionary, capture(module, tokens, {"reads": place.reads})["reads"])
+        codes, usable = hooks.codes(dictionary, capture(module, tokens, {"reads": hooks.reads})["reads"])
     z = columns(codes, torch.tensor([latent], device=usable.device))[:, 0]
     return (z * usable).view(tokens.shape)

@@ -45,7 +45,7 @@ from interp.storage.files import Progress, digest, no_progress, ratio
 log = logging.getLogger(__name__)
 
 Replace = Callable[[Tensor, Tensor], Tensor | None]
-"""From activations [row, d_in] of a batch, and their places seq * n_ctx + pos in the tokens (ascending, on the CPU), to
+"""From activations [row, d_in] of a batch, and their ids seq * n_ctx + pos in the tokens (ascending, on the CPU), to
 what stands in for them; None leaves them."""
 ULTRA_LOW = 1e-5
 
@@ -100,8 +100,8 @@ def evaluate_dictionary(
     trained on another hook that the model has too (`hooks.check_own_hook`), on tokens that the model cannot take, or if
     every token is excluded.
     """
-    site = Site([dictionary], model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
-    return site.quality("dictionary", dictionary)
+    splice = Splice([dictionary], model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
+    return splice.quality("dictionary", dictionary)
 
 
 def quality_table(
@@ -120,21 +120,21 @@ def quality_table(
     Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of each dictionary's decoder.
     Raises ValueError as `evaluate_dictionary`.
     """
-    site = Site(list(dictionaries.values()), model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
-    qualities = {name: site.quality(name, dictionary) for name, dictionary in dictionaries.items()}
+    splice = Splice([*dictionaries.values()], model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
+    qualities = {name: splice.quality(name, dictionary) for name, dictionary in dictionaries.items()}
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
     return table
 
 
 def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
-    """By which a table of qualities is known to be of a dictionary (`attrs["decoders"]`)."""
+    """A digest by which a table of qualities is known to be of a dictionary (`attrs["decoders"]`)."""
     return digest(W_dec.detach().float())
 
 
-class Site:
-    """A hook of a model, the tokens to run through it, which of their positions may be replaced, and what does not
-    depend on the dictionary: the activations' mean and variance, and the cross-entropies without a dictionary."""
+class Splice:
+    """The splice of dictionaries into one hook of a model: the tokens to run, which positions may be replaced, and what
+    does not depend on the dictionary, which is mean and variance and the cross-entropies without a dictionary."""
 
     def __init__(
         self,
@@ -168,9 +168,9 @@ class Site:
         self.ce_clean = self.cross_entropy(measure, "clean model", self.outside.add)
         if not self.inside.n:
             raise ValueError(f"every activation at {hook_name} is above the norm limit {self.limit:.4g}")
-        if self.limit is None and (found := sample.outliers(tokens.shape[1], "auto")).found:
-            remedy = f"metadata['norm_limit'] = {found.limit:.4g} of the dictionary leaves them out"
-            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, found.said, remedy)
+        if self.limit is None and (outliers := sample.outliers(tokens.shape[1], "auto")).found:
+            remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary leaves them out"
+            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.said, remedy)
         mean = self.inside.mean
         self.ce_mean_ablated = self.cross_entropy(lambda x, _: mean.to(x.device).expand_as(x), "mean-ablated model")
         self.ce_zero_ablated = self.cross_entropy(lambda x, _: torch.zeros_like(x), "zero-ablated model")

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_model
-from interp.features.scan_input import Rows
+from interp.features.scan_input import ScanRows
 from interp.features.token_counts import TokenCounts
 
 N_LOGIT_BINS = 40
@@ -114,7 +114,7 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
 
 
 @torch.no_grad()
-def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: Rows) -> dict[str, Any]:
+def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: ScanRows) -> dict[str, Any]:
     """Columns of the features table for some latents; none where there is no path to the logits. `following` counts the
     tokens behind the firings."""
     if path.directions is None or path.W_U is None:

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Int
 from numba import njit
 
 from interp.features.firing import FiringStatistics
-from interp.features.scan_input import Columns, Rows
+from interp.features.scan_input import Columns, ScanRows
 from interp.storage.files import splitmix64
 
 BEFORE, AFTER = 11, 4
@@ -55,7 +55,7 @@ class Examples(NamedTuple):
     """Entries "latent interval rank"."""
 
 
-def pick_examples(columns: Columns, firing: FiringStatistics, rows: Rows) -> Examples:
+def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> Examples:
     config, text = rows.config, (rows.tokens.reshape(-1), rows.n_ctx)
     sizes = N_INTERVALS, config.n_top, config.n_per_interval
     return Examples(*_pick(*columns, firing.maxima, *text, np.uint64(config.seed), *sizes))
@@ -71,7 +71,7 @@ def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np
     return {key: column[alive] for key, column in {**columns, "n": examples.counts.reshape(-1)}.items()}
 
 
-def example_table(examples: Examples, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, Any]:
+def example_table(examples: Examples, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, Any]:
     """The table `examples`: the kept firings in their windows."""
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)

@@ -1,7 +1,7 @@
 """What every latent of a dictionary fires on: the scan, and the store of what it found.
 
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable by shard
-    tables from the codes in token order                               `interp.features.passes`
+    tables from the codes in token order                               `interp.features.table_passes`
 
 A latent fires where z > 0 (`interp.codes`). Any other producer of codes can make a store: `FeatureStore.from_codes`.
 The fit half of the sequences (`fit_half`) is for choosing thresholds and explanations, the other for measuring them.
@@ -29,9 +29,9 @@ from interp.display.cards import card, facts, table
 from interp.features import Feature
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
-from interp.features.passes import SCHEMAS
 from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_meta, tensor_digest
 from interp.features.scan_input import ScanConfig, fit_half
+from interp.features.table_passes import SCHEMAS
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import Progress, open_tensors, read_any_json
 from interp.storage.folders import locked

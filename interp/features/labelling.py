@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
-from interp.features.scan_input import Columns, Rows
+from interp.features.scan_input import Columns, ScanRows
 from interp.storage.files import ratio
 from interp.storage.processes import slices
 
@@ -39,7 +39,7 @@ class LabelSets:
     """Rows of each "half label" among those that were encoded; half 1 is the fit half."""
 
     @classmethod
-    def gather(cls, masks: Mapping[str, np.ndarray], rows: Rows) -> "LabelSets":
+    def gather(cls, masks: Mapping[str, np.ndarray], rows: ScanRows) -> "LabelSets":
         """From one mask a label, read one at a time, so that lazy masks need no memory: each label parts the sets that
         the labels before it make."""
         of_row, members = np.zeros(rows.tokens.size, np.uint32), np.zeros((1, 0), bool)
@@ -65,7 +65,7 @@ class LabelSets:
         return cls(tuple(masks), of_row, offsets, ids.astype(np.uint16), n_rows @ members)
 
 
-def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[str, np.ndarray]:
+def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, np.ndarray]:
     """The table `labels`: one row a label and latent that fires."""
     bin_of = _threshold_bins(firing.histogram)
     fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit

@@ -22,8 +22,8 @@ from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
-from interp.features.passes import SCHEMAS, n_passes, write_tables
-from interp.features.scan_input import Rows, ScanConfig
+from interp.features.scan_input import ScanConfig, ScanRows
+from interp.features.table_passes import SCHEMAS, n_passes, write_tables
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import Progress, digest, no_progress, read_json, write_json, write_tensors
 from interp.storage.folders import MANIFEST, verify, write_manifest
@@ -110,7 +110,7 @@ class Scan:
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write everything but the codes, meta.json last."""
         codes.finish()
-        rows = Rows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
+        rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
         n_alive = write_tables(rows, labels, decoder, self.out, self.advance)
         write_json(self.out / "vocab.json", self.vocab)

@@ -1,9 +1,9 @@
 """What a scan reads: its settings, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
-Out: `Rows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents at a
-     time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its sums run in
-     token order, and no result depends on how the rows were cut into chunks.
+Out: `ScanRows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents
+     at a time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its sums run
+     in token order, and no result depends on how the rows were cut into chunks.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
+class ScanRows:
     """All rows of a scan in token order."""
 
     codes: CodeStore

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 
 from interp.features.firing import FiringStatistics
-from interp.features.scan_input import Columns, Rows, insert_best
+from interp.features.scan_input import Columns, ScanRows, insert_best
 
 N_AFTER = 1
 """Tokens behind the firing one that are counted: the next one shows whether what a latent promotes follows."""
@@ -36,7 +36,7 @@ class TokenCounts(NamedTuple):
     """Int64 "pair 4": token, n, n_fit, mass in steps."""
 
 
-def count_tokens(columns: Columns, firing: FiringStatistics, rows: Rows) -> dict[int, TokenCounts]:
+def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[int, TokenCounts]:
     """For each offset, of the tokens that stand so many places behind the firing ones; before them, if negative."""
     fired = columns.offsets, columns.rows, columns.values, 1 / firing.mass_steps
     text = rows.tokens.reshape(-1), rows.n_ctx, rows.fit, rows.vocab_size

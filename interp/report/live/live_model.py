@@ -25,7 +25,7 @@ from torch import Tensor
 from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
 from interp.effects import steer
 from interp.effects.downstream import Downstream
-from interp.effects.interventions import place_of
+from interp.effects.interventions import dictionary_hooks
 from interp.report.inputs import FinishedRun
 
 MAX_TOKENS = 1024
@@ -41,7 +41,7 @@ class LiveModel:
         """Raises FileNotFoundError, naming the stage, for a run that is not finished."""
         self.features, self.sae, self.tokenizer = run.features, run.sae, run.tokenizer
         self.model, self.hook = run.model, run.hook_name
-        self.place = place_of(self.model, self.hook, self.sae)
+        self.place = dictionary_hooks(self.model, self.hook, self.sae)
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
         table = self.features.table().set_index("latent")["max"]
         self._maxima = table.reindex(range(self.features.d_sae)).fillna(0).to_numpy()

@@ -26,7 +26,7 @@ from interp.features.decoder import Decoder, logit_columns, neighbour_tables
 from interp.features.examples import example_table, interval_table, pick_examples
 from interp.features.firing import Coactivation, FiringStatistics
 from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
-from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, Rows, ScanConfig, latent_blocks
+from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, ScanConfig, ScanRows, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
 from interp.storage.files import atomic
 from interp.storage.processes import in_threads
@@ -80,7 +80,7 @@ def n_passes(config: ScanConfig, d_sae: int) -> int:
     return max(1, len(_pair_blocks(config, d_sae))) + 1
 
 
-def write_tables(rows: Rows, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance) -> int:
+def write_tables(rows: ScanRows, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance) -> int:
     """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -99,7 +99,7 @@ def write_tables(rows: Rows, labels: LabelSets | None, decoder: Decoder, folder:
     return int((columns.n_active > 0).sum())
 
 
-def _pair_tables(rows: Rows, columns: ColumnFiles, advance: Advance) -> Iterator[dict[str, Any]]:
+def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance) -> Iterator[dict[str, Any]]:
     """The table of co-activations, in pieces. The first pass fills `columns` too."""
     config, d_sae, n_read = rows.config, rows.codes.d_sae, lambda n: advance(n, "counting firings")
     is_cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
@@ -114,7 +114,7 @@ def _pair_tables(rows: Rows, columns: ColumnFiles, advance: Advance) -> Iterator
 
 
 def _latent_tables(
-    rows: Rows, labels: LabelSets | None, decoder: Decoder, files: ColumnFiles, advance: Advance
+    rows: ScanRows, labels: LabelSets | None, decoder: Decoder, files: ColumnFiles, advance: Advance
 ) -> Iterator[Tables]:
     """The tables of each block of latents, in order."""
     n_rows, d_sae = rows.tokens.size, files.d_sae
@@ -128,7 +128,7 @@ def _latent_tables(
         advance(n_rows * last // d_sae - n_rows * first // d_sae, "describing latents")
 
 
-def _describe(columns: Columns, rows: Rows, labels: LabelSets | None, decoder: Decoder) -> Tables:
+def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decoder: Decoder) -> Tables:
     """All tables of some latents that follow from their own firings."""
     latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
     firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)

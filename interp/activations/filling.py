@@ -29,7 +29,7 @@ _IDS_A_CHUNK = 1 << 18
 
 @dataclass(frozen=True, kw_only=True)
 class ScatterConfig:
-    """What is written. Two writers with the same config and the same rows write the same bytes."""
+    """The config of a store that is written. Two writers of one config and the same rows write the same bytes."""
 
     widths: Mapping[str, int]
     """Hook name → d."""
@@ -62,7 +62,7 @@ class ScatterConfig:
         return max(1, -(-n_rows // (self.rows_per_shard or by_default)))
 
     def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
-        """How many of the rows go to each shard. They come in blocks, so that they need not all be in memory."""
+        """The number of rows that go to each shard. Rows come in blocks, so that they need not all be in memory."""
         each = (np.bincount(shard_of(ids.numpy(), n_shards, self.seed), minlength=n_shards) for ids in row_ids)
         return tuple(sum(each, np.zeros(n_shards, np.int64)).tolist())
 
@@ -198,8 +198,8 @@ def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path)
     """Raises ValueError that names what differs between the config of the store in `folder` and the one asked for."""
     differ = [key for key in sorted({*there, *asked}) if there.get(key) != asked.get(key)]
     if differ:
-        said = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)
-        what = f"{folder} holds a store of another config: {said}"
+        differences = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)
+        what = f"{folder} holds a store of another config: {differences}"
         raise ValueError(f"{what}. Choose another folder, or resume=False to replace it")
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Hook(NamedTuple):
-    """What goes out of a submodule of a model, or into it."""
+    """The output of a submodule of a model, or its input."""
 
     module: nn.Module
     reads: Literal["output", "input"] = "output"

@@ -69,7 +69,7 @@ class JoinedStore:
 
     @property
     def provenance(self) -> Provenance:
-        """Where the rows come from; several models have no one name."""
+        """The origin of the rows; several models have no one name."""
         return self._rows.provenance._replace(model_name=None)
 
     @property
@@ -86,7 +86,7 @@ class JoinedStore:
         return store.statistics(name)
 
     def limited(self, hook: str) -> Limited:
-        """What there is to know of a hook's rows before training on them (`ActivationStore.limited`)."""
+        """The limit of a hook's rows and their statistics (`ActivationStore.limited`)."""
         store, name = self.of(hook)
         return store.limited(name)
 

@@ -73,7 +73,7 @@ class ModelPasses:
         return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
 
     def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
-        """Of all that are kept, those of some sequences at a time."""
+        """Ids of the rows that are kept, those of some sequences at a time."""
         for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
             yield start * self.tokens.shape[1] + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
 
@@ -81,7 +81,7 @@ class ModelPasses:
         return torch.isin(tokens, self._exclude, invert=True)
 
     def widths(self) -> dict[str, int]:
-        """Of the hooks, as a first sequence shows them."""
+        """The width of each hook, as a first sequence shows it."""
         return {name: x.shape[1] for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
 
     def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
@@ -107,22 +107,22 @@ class ModelPasses:
             row_ids, acts = self.on(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
-        found = {hook: sample.outliers(self.tokens.shape[1], max_norm) for hook, sample in samples.items()}
+        by_hook = {hook: sample.outliers(self.tokens.shape[1], max_norm) for hook, sample in samples.items()}
         words = words_of(self.module)
         limits = {}
-        for hook, outliers in found.items():
-            if max_norm == "auto" and not outliers.found:
+        for hook, outliers in by_hook.items():
+            if max_norm == "auto" and not outliers.dominate:
                 continue
             if not outliers.limit > 0:
                 raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
             limits[hook] = outliers.limit
             if max_norm == "auto":
                 where = samples[hook].places(outliers.limit, self.tokens, words)
-                log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.said, where)
-        return limits, {hook: outliers.told for hook, outliers in found.items()}
+                log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
+        return limits, {hook: outliers.told for hook, outliers in by_hook.items()}
 
     def described(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
-        """What these rows are of, and how they are kept, after a check of that: for who has to know them again."""
+        """Facts by which these rows are known again: what they are of and how they are kept, after a check of that."""
         check_dtype(dtype)
         check_max_norm(max_norm)
         return {
@@ -160,7 +160,7 @@ class NormSample:
         return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
 
     def places(self, limit: float, tokens: Int[Tensor, "seq pos"], words: Sequence[str] | None) -> str:
-        """Where most of the rows above a limit are. words: of the token ids, where they are known."""
+        """Says where most of the rows above a limit are. words: of the token ids, where they are known."""
         at = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions, ids = at % tokens.shape[1], tokens.flatten()[at]
         named = ", ".join(repr(words[i]) if words else str(i) for i in _frequent(ids))

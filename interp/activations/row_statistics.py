@@ -41,7 +41,7 @@ SAMPLE_ROWS = 1 << 13
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationStatistics:
-    """What a store knows about one hook."""
+    """Facts that a store holds about one hook."""
 
     mean: Float[Tensor, " d"]
     mean_norm: float
@@ -67,11 +67,12 @@ class Outliers(NamedTuple):
     """Share above the limit."""
     variance: float
     """Share that they hold, about the centre of the others."""
-    found: bool
+    dominate: bool
     """Whether they are few and hold most of it."""
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
+        """The outliers in a line."""
         times = f"above {self.limit / self.median_norm:.3g} × the median {self.median_norm:.4g}"
         return f"{self.rows:.2%} of the rows, with norms {times}, hold {self.variance:.1%} of the variance"
 
@@ -88,7 +89,7 @@ def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> 
 
 
 class Moments:
-    """Of rows: how many, and their running sums."""
+    """The number of some rows, and their running sums."""
 
     def __init__(self) -> None:
         self.n, self.sums = 0, torch.zeros(1, dtype=torch.float64)
@@ -113,12 +114,12 @@ class Moments:
 
 
 def sample_rows(d: int) -> int:
-    """How many rows the estimates of a hook of width d are made from."""
+    """The number of rows that estimates of a hook of width d are made from."""
     return _SAMPLE_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS
 
 
 def statistics_of(sums: Float[Tensor, " d_plus_2"], n_rows: int, sample: Float[Tensor, "n d"]) -> ActivationStatistics:
-    """From the `running_sums` over all rows, and a random sample of the rows."""
+    """Statistics from the `running_sums` over all rows, and a random sample of the rows."""
     mean = sums[:-2] / n_rows
     mean_norm, mean_square = (sums[-2:] / n_rows).tolist()
     few = sample[:_MEDIAN_ROWS].float()

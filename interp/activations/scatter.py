@@ -181,7 +181,7 @@ class ScatterWriter:
     def _flush(self) -> None:
         """Hand the buffer to the thread, and go on with the other one."""
         self._wait()
-        sums = {hook: own.clone() for hook, own in self._sums.items()}
+        sums = {hook: total.clone() for hook, total in self._sums.items()}
         rows = {name: tensor[: self._used] for name, tensor in self._buffers[0].items()}
         self._pending = self._thread.submit(self._write, rows, self._state(), sums)
         self._buffers.reverse()
@@ -231,10 +231,10 @@ class ScatterWriter:
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             if (outliers := outliers_among(sample, statistics, self.config.n_ctx)).found:
                 remedy = "`store.select(…, max_norm='auto')` makes one without them"
-                log.warning("the store %s keeps outliers at %s: %s; %s", self.out, hook, outliers.said, remedy)
-            found = vars(statistics)
-            tensors |= {f"{hook}/{name}": found[name] for name in TENSORS if found[name] is not None}
-            numbers = {name: found[name] for name in found if name not in (*TENSORS, "n_rows")}
+                log.warning("the store %s keeps outliers at %s: %s; %s", self.out, hook, outliers.summary, remedy)
+            values = vars(statistics)
+            tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
+            numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}
             hooks[hook] = {"d": d, **numbers}
         write_small(self.out / STATISTICS, tensors)
         return hooks

@@ -46,7 +46,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """Where each tensor of a shard lies in its safetensors file: its header, then the columns, one after the other."""
+    """The places of a shard's tensors in its safetensors file: its header, then the columns, one after the other."""
 
     n_rows: int
     columns: tuple[Column, ...]
@@ -78,9 +78,9 @@ class ShardLayout:
         data = tensor.view(torch.uint8).numpy()
         with open(file, "rb") as stream:
             stream.seek(self.offset(name))
-            found = stream.readinto(data.data)
-        if found < len(data):
-            raise ValueError(f"{file} is truncated: {found} bytes of {name!r}, {len(data)} expected")
+            n_bytes = stream.readinto(data.data)
+        if n_bytes < len(data):
+            raise ValueError(f"{file} is truncated: {n_bytes} bytes of {name!r}, {len(data)} expected")
         return tensor.view(n_rows, column.width) if column.width else tensor
 
 
@@ -105,7 +105,7 @@ class _File(TypedDict):
 
 
 class _Outliers(TypedDict):
-    """Of a sample of the rows, before any was left out: shares above the limit, or above 10 × the median norm."""
+    """Outliers in a sample, before any was left out: shares above the limit, or above 10 × the median norm."""
 
     median_norm: Finite
     rows: Finite
@@ -138,7 +138,7 @@ class StoreFiles:
         self._checked: set[tuple[int, str]] = set()
 
     def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
-        """Of shard i; in the memory of `into`, if that is given."""
+        """A column of shard i; in the memory of `into`, if that is given."""
         file = self._shard(i)
         tensor = self.layouts[i].read(file, name, into=into)
         if (i, name) not in self._checked:
@@ -175,7 +175,7 @@ class StoreFiles:
 
 
 def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:
-    """Of a store whose row ids lie in 0..n_ids-1 and whose hooks have these widths."""
+    """The columns of a store whose row ids lie in 0..n_ids-1 and whose hooks have these widths."""
     ids = Column(ROW_IDS, torch.int32 if n_ids <= 2**31 else torch.int64, 0)
     return ids, *(Column(name, DTYPES[dtype], d) for name, d in widths.items())
 
@@ -225,7 +225,7 @@ def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
 
 
 def _misfit(manifest: dict[str, Any]) -> str:
-    """What of it does not fit the rest; "" if all does."""
+    """Says what in a manifest does not fit the rest; "" if all does."""
     if manifest["dtype"] not in DTYPES:
         return f"dtype = {manifest['dtype']!r} is none of {', '.join(DTYPES)}"
     n_rows, n_ids, n_ctx, shards = (manifest[key] for key in ("n_rows", "n_ids", "n_ctx", "shards"))

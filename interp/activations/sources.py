@@ -32,7 +32,7 @@ class Shard:
 
 
 class Limited(NamedTuple):
-    """What must be known of a hook's rows before training on them."""
+    """The limit of a hook's rows and their statistics, which training needs first."""
 
     limit: float | None
     """The norm above which a row is an outlier; None: none is."""
@@ -43,7 +43,7 @@ class Limited(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """Where rows come from, as a dictionary that is trained on them tells it."""
+    """The origin of rows, as a dictionary that is trained on them tells it."""
 
     model_name: str | None
     """The name of the model that ran; None where none did, or several."""
@@ -56,7 +56,7 @@ class Provenance(NamedTuple):
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> "Provenance":
-        """What the manifest of a store says."""
+        """The origin that the manifest of a store tells."""
         config = manifest["config"]
         left_out = config.get("exclude") or (), config.get("exclude_positions") or ()
         return cls(manifest.get("model_name"), *left_out, manifest.get("prepend_bos"))
@@ -114,7 +114,7 @@ class StoredRows(ActivationSource, Protocol):
 
     @property
     def location(self) -> str:
-        """Where the rows lie, for messages."""
+        """The folders that the rows lie in, for messages."""
 
     @property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:

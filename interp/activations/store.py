@@ -135,7 +135,7 @@ class ActivationStore:
 
     @property
     def provenance(self) -> Provenance:
-        """Where the rows come from, as a dictionary that is trained on them tells it."""
+        """The origin of the rows, as a dictionary that is trained on them tells it."""
         return Provenance.of(self.manifest)
 
     @property
@@ -183,7 +183,7 @@ class ActivationStore:
         return outliers_among(self._longest_shard(hook), self.statistics(hook), self.n_ctx, max_norm)
 
     def limited(self, hook: str) -> Limited:
-        """What there is to know of a hook's rows before training on them.
+        """The limit of a hook's rows and their statistics, which training needs first.
 
         A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
         outliers are looked for: where there are some (a warning), the statistics are those of one shard without them.
@@ -192,10 +192,10 @@ class ActivationStore:
         if hook in self.norm_limits or self.keeps_outliers:
             return Limited(self.norm_limits.get(hook), None, statistics)
         outliers = outliers_among(acts := self._longest_shard(hook), statistics, self.n_ctx)
-        if not outliers.found:
+        if not outliers.dominate:
             return Limited(None, None, statistics)
         message = "%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`"
-        log.warning(message, hook, self.path, outliers.said)
+        log.warning(message, hook, self.path, outliers.summary)
         kept = acts[within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
         few = some_of(kept, sample_rows(acts.shape[1]))
@@ -233,7 +233,7 @@ class ActivationStore:
         return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        """How the rows of hooks are read into memory that is there already."""
+        """Readers of the rows of hooks, into memory that is there already."""
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
             ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
@@ -311,8 +311,8 @@ def _select(
         with ScatterWriter(out, config, shard_rows, batch_rows=_ROWS_AT_ONCE, resume=resume) as writer:
             writer.limits, writer.outliers = _limits(store, names, max_norm)
             for ids, acts, position in _blocks(store, names, writer.position):
-                own = kept[ids % len(kept)]
-                writer.add(ids[own], {name: x[own] for name, x in acts.items()}, position)
+                keep = kept[ids % len(kept)]
+                writer.add(ids[keep], {name: x[keep] for name, x in acts.items()}, position)
                 progress(position, len(store), "rows")
             excluded = store.excluded | {"position": store.excluded.get("position", 0) + len(store) - sum(shard_rows)}
             writer.finish(store.tokens, excluded, store.manifest.get("model_name", ""))
@@ -334,7 +334,7 @@ def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> 
 def _origin(
     store: ActivationStore, hook_names: list[str], max_norm: float | str | None, left_out: list[int]
 ) -> Mapping[str, Any]:
-    """What the harvest of these rows would say, and what they were selected from."""
+    """The origin that a harvest of these rows would tell, and the store that they were selected from."""
     config = store.manifest["config"]
     positions = sorted({*config.get("exclude_positions", ()), *left_out})
     return {
@@ -355,7 +355,7 @@ def _limits(
         return (None if store.keeps_outliers else before), store.manifest.get("outliers")
     outliers = {name: store.outliers(name, max_norm) for name in hook_names}
     for name, each in outliers.items():
-        if max_norm != "auto" or each.found:
+        if max_norm != "auto" or each.dominate:
             before[name] = min(each.limit, before.get(name, each.limit))
     return before, {name: each.told for name, each in outliers.items()}
 

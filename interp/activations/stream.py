@@ -100,7 +100,7 @@ class ActivationStream:
         return self._statistics[hook]
 
     def limited(self, hook: str) -> Limited:
-        """What there is to know of a hook's rows before training: all that leave are within the limit."""
+        """The limit of a hook's rows and their statistics: all that leave are within it."""
         return Limited(self.norm_limits.get(hook), None, self.statistics(hook))
 
     def batches(
@@ -144,7 +144,7 @@ class ActivationStream:
 
 
 class StreamBatches(Iterator[Tensor]):
-    """What `ActivationBatches` is of a store, of chunks whose numbers of rows are not known before the model runs."""
+    """The batches of a stream, from chunks whose numbers of rows are not known before the model runs."""
 
     def __init__(
         self, stream: ActivationStream, hooks: tuple[str, ...], batch_size: int, seed: int, part: tuple[int, int]

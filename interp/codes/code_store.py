@@ -75,7 +75,7 @@ class CodeRun:
             raise self.damaged(f"its row ids do not ascend below {n_rows}")
 
     def row_ids(self, start: int, stop: int) -> tuple[int, Int64[np.ndarray, " row"]]:
-        """Those of the run's rows in the range, and the place of the first among all of the run."""
+        """Ids of the run's rows in the range, and the number of the run's rows before them."""
         low = max(int(np.searchsorted(self._firsts[:-1], start, side="right")) - 1, 0)
         high = int(np.searchsorted(self._firsts[:-1], stop, side="left"))
         ids = self._read("row_ids", low * _STEP, min(high * _STEP, self.n_rows))
@@ -103,13 +103,13 @@ class CodeRun:
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         column = self._columns[name]
         at = column.start + int(start) * column.dtype.itemsize
-        found = np.fromfile(self.file, column.dtype, max(int(stop - start), 0), offset=at)
-        if len(found) < stop - start:
+        values = np.fromfile(self.file, column.dtype, max(int(stop - start), 0), offset=at)
+        if len(values) < stop - start:
             raise self.damaged("it is truncated")
-        return found
+        return values
 
     def _layout(self) -> dict[str, _Column]:
-        """From the file's header, where it describes all of the file."""
+        """The columns by the file's header, where it describes all of the file."""
         with open(self.file, "rb") as stream:
             size, length = self.file.stat().st_size, int.from_bytes(stream.read(8), "little")
             text = stream.read(length) if length <= _MAX_HEADER else b""
@@ -198,19 +198,19 @@ class CodeStore:
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
         length = max(stop - start, 0)
-        found = [run.read(start, start + length) for run in self._runs]
+        parts = [run.read(start, start + length) for run in self._runs]
         counts, is_there = np.zeros(length, np.int64), np.zeros(length, bool)
-        for run, own in zip(self._runs, found, strict=True):
-            places = own.row_ids - start
+        for run, part in zip(self._runs, parts, strict=True):
+            places = part.row_ids - start
             if is_there[places].any():
                 raise run.damaged("it has a row that another run has too")
-            is_there[places], counts[places] = True, np.diff(own.offsets)
+            is_there[places], counts[places] = True, np.diff(part.offsets)
         ends = np.concatenate([[0], counts.cumsum()])
         latents, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
-        for own in found:
-            first = ends[own.row_ids - start] - own.offsets[:-1]
-            places = np.repeat(first, np.diff(own.offsets)) + np.arange(len(own.latents))
-            latents[places], values[places] = own.latents, own.values
+        for part in parts:
+            first = ends[part.row_ids - start] - part.offsets[:-1]
+            places = np.repeat(first, np.diff(part.offsets)) + np.arange(len(part.latents))
+            latents[places], values[places] = part.latents, part.values
         return SparseCodes(torch.from_numpy(ends), torch.from_numpy(latents), torch.from_numpy(values), self.d_sae)
 
     def _run(self, name: str) -> CodeRun:

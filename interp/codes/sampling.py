@@ -76,6 +76,6 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, c
             mine[place] = key
             rows[latent, part, place] = start + row
             last[latent, part, 0], last[latent, part, 1] = group, place
-            own = mine[place - place % _BLOCK :][:_BLOCK]
-            largest[place // _BLOCK] = own[np.argmax(own)]
+            block = mine[place - place % _BLOCK :][:_BLOCK]
+            largest[place // _BLOCK] = block[np.argmax(block)]
             worst[latent, part, 0] = largest[np.argmax(largest)]

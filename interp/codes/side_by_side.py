@@ -87,13 +87,13 @@ def encoded(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -
 def in_order(parts: Iterator[Part], n_rows: int) -> SparseCodes:
     """All latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
     row_ids, codes = zip(*parts, strict=True)
-    ids, found = torch.cat(row_ids).numpy(), SparseCodes.cat(codes).scipy()
+    ids = torch.cat(row_ids).numpy()
     places = scipy.sparse.csr_matrix((np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids)))
-    return SparseCodes.from_scipy(places @ found)
+    return SparseCodes.from_scipy(places @ SparseCodes.cat(codes).scipy())
 
 
 def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
-    """Where z > 0, of the latents `chosen`, which are numbered anew."""
+    """The firings of the latents `chosen`, which are numbered anew."""
     matrix = codes.scipy()[:, chosen]
     matrix.data = np.maximum(matrix.data, 0)
     matrix.eliminate_zeros()

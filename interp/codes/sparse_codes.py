@@ -49,7 +49,7 @@ class SparseCodes:
 
     @classmethod
     def from_topk(cls, latents: Int[Tensor, "row k"], values: Float[Tensor, "row k"], d_sae: int) -> "SparseCodes":
-        """The same number of picks on each row. Picks with value 0 stay stored, as scipy keeps explicit zeros."""
+        """Codes with as many picks on each row. Picks with value 0 stay stored, as scipy keeps explicit zeros."""
         rows, k = latents.shape
         offsets = torch.arange(0, rows * k + 1, k, device=latents.device)
         return cls(offsets, latents.reshape(-1).int(), values.reshape(-1), d_sae)
@@ -79,7 +79,7 @@ class SparseCodes:
         return cls.from_counts(counts, latents, values, parts[0].d_sae)
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "SparseCodes":
-        """The same entries at other values."""
+        """Codes with these entries at other values."""
         return SparseCodes(self.offsets, self.latents, values, self.d_sae)
 
     def __len__(self) -> int:
@@ -194,14 +194,14 @@ class Dictionary(Protocol):
 
 
 def offsets_of(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
-    """Where each row begins, and the last ends."""
+    """The entry at which each row begins, and the end of the last."""
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, 0, out=offsets[1:])
     return offsets
 
 
 def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_sae: int) -> str | None:
-    """What is wrong with codes in memory, in a few words; None where nothing is."""
+    """Says what is wrong with codes in memory, in a few words; None where nothing is."""
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(latents) or (offsets[1:] < offsets[:-1]).any():
         return f"its offsets do not ascend from 0 to {len(latents)}"
     if len(values) != len(latents):

@@ -97,14 +97,14 @@ def universality(
 
     Raises ValueError for scans of unlike tokens, codes of unlike numbers of rows, and where no latent fires enough.
     """
-    own, other = codes_of_same_text(ours, theirs)
-    shifted = ShiftedCodes.drawn(other, seed)
-    found, null = best_matches(own, other, progress), best_matches(own, shifted, progress)
-    columns = {"latent": np.arange(own.d_sae), "fired": found.fired.astype(int), "other": found.other}
-    table = pd.DataFrame({**columns, "correlation": found.correlation, "null": null.correlation})
+    our_codes, their_codes = codes_of_same_text(ours, theirs)
+    shifted = ShiftedCodes.drawn(their_codes, seed)
+    matches, by_shift = best_matches(our_codes, their_codes, progress), best_matches(our_codes, shifted, progress)
+    columns = {"latent": np.arange(our_codes.d_sae), "fired": matches.fired.astype(int), "other": matches.other}
+    table = pd.DataFrame({**columns, "correlation": matches.correlation, "null": by_shift.correlation})
     table = table[table["fired"] >= min_fired].reset_index(drop=True)
     if table.empty:
-        most = int(found.fired.max())
+        most = int(matches.fired.max())
         raise ValueError(f"no latent fires on min_fired={min_fired} rows, but at most on {most}: take more text")
     median, by_chance = (bootstrap(table[name].to_numpy(), np.median, seed=seed) for name in ("correlation", "null"))
     return Universality(table, median, by_chance, shifted.by)
@@ -114,7 +114,7 @@ def universality(
 def stability(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"], *, threshold: float = 0.7, seed: int = 0
 ) -> Stability:
-    """Of unlike numbers of rows, all of the fewer are matched.
+    """Match the rows of two decoders one to one; of unlike numbers of rows, all of the fewer.
 
     Raises ValueError for rows of unlike widths, for none, and for a threshold that is not in 0..1.
     """
@@ -124,16 +124,16 @@ def stability(
         raise ValueError(f"decoders have {len(ours)} and {len(theirs)} rows: none is left to be matched")
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold={threshold} is a cosine and must be in 0..1")
-    own, other, signed = matched_rows(ours, theirs)
+    matched, other, signed = matched_rows(ours, theirs)
     random = random_directions(second_moments(theirs.detach().float().cpu()), len(theirs), seed)
-    at, _, by_chance = matched_rows(ours, random)
-    cosine, found, chance = np.abs(signed), np.abs(by_chance), np.full(len(ours), np.nan)
-    chance[at] = found
-    columns = {"latent": own, "other": other, "cosine": cosine, "chance": chance[own]}
+    at, _, signed_by_chance = matched_rows(ours, random)
+    cosine, by_chance, chance = np.abs(signed), np.abs(signed_by_chance), np.full(len(ours), np.nan)
+    chance[at] = by_chance
+    columns = {"latent": matched, "other": other, "cosine": cosine, "chance": chance[matched]}
     table = pd.DataFrame(columns).sort_values("latent", ignore_index=True)
     share = bootstrap((cosine >= threshold).astype(float), seed=seed)
-    chance_share = float((found >= threshold).mean())
-    return Stability(table, bootstrap(cosine, seed=seed), float(found.mean()), share, chance_share, threshold)
+    chance_share = float((by_chance >= threshold).mean())
+    return Stability(table, bootstrap(cosine, seed=seed), float(by_chance.mean()), share, chance_share, threshold)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class ShiftedCodes:
 
     @classmethod
     def drawn(cls, codes: CodeSource, seed: int) -> "ShiftedCodes":
-        """By between a quarter and three quarters of the text."""
+        """Shift by between a quarter and three quarters of the text."""
         n = len(codes)
         return cls(codes, int(np.random.default_rng(seed).integers(n // 4, max(3 * n // 4, 1) + 1)))
 
@@ -176,8 +176,8 @@ def codes_of_same_text(
     """Raises ValueError for scans of unlike tokens; codes do not say of which they are."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
         check_same_tokens(ours, theirs)
-    own, other = (each.codes if isinstance(each, FeatureStore) else each for each in (ours, theirs))
-    return own, other
+    our_codes, their_codes = (each.codes if isinstance(each, FeatureStore) else each for each in (ours, theirs))
+    return our_codes, their_codes
 
 
 def bootstrap(
@@ -187,10 +187,10 @@ def bootstrap(
     values = values[~np.isnan(values)]
     if not len(values):
         return Estimate(np.nan, np.nan, np.nan)
-    generator, found = np.random.default_rng(seed), []
+    generator, draws = np.random.default_rng(seed), []
     step = max(1, _AT_ONCE // len(values))
     for start in range(0, _DRAWS, step):
         n = min(step, _DRAWS - start)
-        found.append(statistic(values[generator.integers(len(values), size=(n, len(values)))], axis=1))
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
+        draws.append(statistic(values[generator.integers(len(values), size=(n, len(values)))], axis=1))
+    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
     return Estimate(float(statistic(values, axis=0)), float(low), float(high))

@@ -60,14 +60,14 @@ def splitting(
         raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")
     if narrow.d_sae > wide.d_sae:
         raise ValueError(f"the narrow dictionary has {narrow.d_sae} latents, the wide one {wide.d_sae}: swap them")
-    own, other = codes_of_same_text(narrow, wide)
+    narrow_codes, wide_codes = codes_of_same_text(narrow, wide)
     limits = min_cosine, min_fired, progress
-    edges, *fired = masked_edges(own, other, *limits)
-    by_chance = masked_edges(own, ShiftedCodes.drawn(other, seed), *limits)[0]
+    edges, *fired = masked_edges(narrow_codes, wide_codes, *limits)
+    by_chance = masked_edges(narrow_codes, ShiftedCodes.drawn(wide_codes, seed), *limits)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
     alive, n_wide = np.flatnonzero(fired[0] >= min_fired), max(int((fired[1] >= min_fired).sum()), 1)
-    n_children = np.bincount(edges["latent"][edges["is_best"]], minlength=own.d_sae)[alive]
+    n_children = np.bincount(edges["latent"][edges["is_best"]], minlength=narrow_codes.d_sae)[alive]
     return Splitting(
         edges.reset_index(drop=True),
         pd.DataFrame({"latent": alive, "fired": fired[0][alive].astype(int), "children": n_children}),

@@ -54,7 +54,7 @@ _SHIFTS = 1
 
 @dataclass(frozen=True, kw_only=True)
 class NullsConfig:
-    """How much is spent on the nulls; the verdict that they stand beside does not depend on it."""
+    """The budget of the nulls; the verdict that they stand beside does not depend on it."""
 
     tokens: int = 300_000
     """On which all dictionaries are judged: the first of those harvested."""
@@ -118,9 +118,10 @@ def compare_with_nulls(
         check_scan_of(neurons, store)
     check_harvested(store, model, hook)
     if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
-        given = {**_left_out(store), "dtype": store.manifest["dtype"], "batch_size": batch_size, "seed": settings.seed}
+        harvesting = {**_left_out(store), "dtype": store.manifest["dtype"]}
+        harvesting |= {"batch_size": batch_size, "seed": settings.seed}
         bench = _Bench(features, config, settings, out, progress)
-        for name, table in _judged(bench, neurons, store, hook, model, given)._asdict().items():
+        for name, table in _judged(bench, neurons, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(out / f"{name}.parquet", table)
     shutil.rmtree(out / "work", ignore_errors=True)
@@ -187,9 +188,9 @@ class _Bench:
         norms, parts = sae.W_dec.norm(dim=1), encoded(sae, store, hook, self.n_rows)
         if name in COMPARED:
             codes = in_order(parts, self.n_rows)
-            found = best_matches(self.features.codes[: self.n_rows], codes).correlation
+            correlation = best_matches(self.features.codes[: self.n_rows], codes).correlation
             column = COMPARED[name]
-            self.correlations[column] = np.fmax(found, self.correlations.get(column, -np.inf))
+            self.correlations[column] = np.fmax(correlation, self.correlations.get(column, -np.inf))
             parts = stored(codes, self.n_rows)
         self.take(name, sae.d_sae, parts, norms)
 
@@ -209,9 +210,9 @@ class _Bench:
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
         nulls, seed, chosen = _SHIFTS, self.settings.seed, self.samples.chosen
-        given: Any = {"vocab": vocab, "nulls": nulls, "seed": seed, "progress": self.progress}
+        options: Any = {"vocab": vocab, "nulls": nulls, "seed": seed, "progress": self.progress}
         faint = np.concatenate(list(self.samples.faint.values()))
-        table = rank_codes(self.tokens, self.samples, faint=faint, **given)
+        table = rank_codes(self.tokens, self.samples, faint=faint, **options)
         table = table.sort_values("latent").reset_index(drop=True)
         table["latent"] = np.concatenate(list(chosen.values()))
         table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))

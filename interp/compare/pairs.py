@@ -62,7 +62,7 @@ class Side:
 
     @property
     def origins(self) -> dict[str, str]:
-        """What is known of the model: digests, by what they are of."""
+        """Digests by which the model is known, by what they are of."""
         if not isinstance(self.source, FeatureStore):
             weights = self.source.metadata.get("model_weights")
             return {"weights": weights} if weights else {}

@@ -109,7 +109,7 @@ def _encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"
 
 
 class _Reading:
-    """What later latents read, as a function of a change at the earlier hook."""
+    """The reading of later latents, as a function of a change at the earlier hook."""
 
     def __init__(self, module: nn.Module, writes: Hook, reads: Hook, W_enc: Float[Tensor, "d_in d_sae"]):
         self.module, self.writes, self.reads, self.W_enc = module, writes, reads, W_enc
@@ -135,7 +135,7 @@ class _Reading:
     def ablations(
         self, tokens: Tensor, at: Tensor, wanted: Int[Tensor, "prompt target"], prompt: Tensor, firing: _Firing
     ) -> Iterator[tuple[slice, Float[Tensor, "pair target"]]]:
-        """What the targets read without a latent, some pairs at a time."""
+        """The readings of the targets without a latent, some pairs at a time."""
         pos, n = tokens.shape[1], max(1, _ROWS_AT_ONCE // tokens.shape[1])
         for start in range(0, len(prompt), n):
             part = slice(start, min(start + n, len(prompt)))

@@ -30,7 +30,7 @@ past the blocks."""
 
 
 class Entered(NamedTuple):
-    """What a clean pass hands to the rest of the model."""
+    """The activations that a clean pass hands to the rest of the model."""
 
     acts: Float[Tensor, "seq pos ..."]
     """At the hook that the dictionary reads."""
@@ -67,7 +67,7 @@ class Downstream:
 
     @property
     def way(self) -> str:
-        """What is run again, in words."""
+        """Says what is run again."""
         if self.by_position:
             return "behind the last block, for changed positions only"
         return f"behind {len(self._skipped)} blocks" if self._skipped else "by whole forward passes"
@@ -77,8 +77,8 @@ class Downstream:
         hooks = {_READS: self.hooks.reads}
         if self._skipped:
             hooks["stream"] = Hook(self._skipped[-1])
-        found = capture(self.module, tokens, hooks)
-        return Entered(found[_READS], found.get("stream"))
+        acts = capture(self.module, tokens, hooks)
+        return Entered(acts[_READS], acts.get("stream"))
 
     def logits(
         self,
@@ -132,9 +132,9 @@ def _short_ways(
     outputs = {str(n): Hook(block) for n, block in enumerate(blocks[: at + 1])}
     if not outputs:
         return
-    found = capture(module, tokens, {**outputs, _WRITES: writes})
+    acts = capture(module, tokens, {**outputs, _WRITES: writes})
     for n in (at, at - 1):
-        if str(n) in found and torch.equal(found[str(n)], found[_WRITES]):
+        if str(n) in acts and torch.equal(acts[str(n)], acts[_WRITES]):
             yield blocks[: n + 1], True
     if at:
         yield blocks[:at], False

@@ -85,8 +85,8 @@ def feature_effects(
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     chosen = _chosen(features, dictionary, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
-        given = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"
-        raise ValueError(f"{given} must be at least 1, 1 and 0")
+        asked = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"
+        raise ValueError(f"{asked} must be at least 1, 1 and 0")
     with evaluating(module):
         sampled = sampled_sequences(features, chosen, sequences, seed)
         downstream = Downstream(module, hooks, features.tokens[:2])
@@ -145,7 +145,7 @@ class _Ablations:
         self.others = Others(features, dictionary, seed)
 
     def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
-        """Of some latents, each on its own sequences."""
+        """The table of some latents, each on its own sequences."""
         device = to_model(self.downstream.module, latents).device
         sums = {name: torch.zeros(sampled.numel(), dtype=torch.float64, device=device) for name in _SUMS}
         likelier = torch.zeros(len(latents), self.downstream.d_vocab, device=device)
@@ -170,7 +170,7 @@ class _Ablations:
         return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
 
     def _add(self, batch: AblationBatch, firings: Firings, sums: dict[str, Tensor], likelier: Tensor, n: int) -> None:
-        """Of the firings of a batch, to each pair's sums."""
+        """Add the firings of a batch to each pair's sums."""
 
         def add(name: str, pair: Tensor, values: Tensor) -> None:
             sums[name].index_add_(0, pair, values.double())
@@ -219,8 +219,10 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
 def _interval(
     above: Sums, below: Sums, counts: Bool[np.ndarray, "latent sequence"], squared: bool
 ) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
-    """Of each latent's ratio of sums over the sequences that count. squared: a KL, which is not below 0 and goes as
-    the square of the change, so that its root is nearer to a normal one."""
+    """The interval of each latent's ratio of sums over the sequences that count.
+
+    squared: a KL, which is not below 0 and goes as the square of the change, so that its root is nearer to a normal one.
+    """
 
     def scaled(values: np.ndarray) -> np.ndarray:
         return np.sqrt(np.maximum(values, 0)) if squared else values
@@ -237,7 +239,7 @@ def _interval(
 
 def _agreements(sums: dict[str, np.ndarray], gradient: str, n: np.ndarray) -> np.ndarray:
     """Spearman over each latent's sequences of what a gradient says and what ablation does."""
-    said, done = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in (gradient, "total"))
-    ranks = [pd.DataFrame(each).rank(axis=1) for each in (said, done)]
-    found = ranks[0].corrwith(ranks[1], axis=1).to_numpy()
-    return np.where(n >= _MIN_SEQUENCES, found, np.nan)
+    attributed, ablated = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in (gradient, "total"))
+    ranks = [pd.DataFrame(each).rank(axis=1) for each in (attributed, ablated)]
+    correlation = ranks[0].corrwith(ranks[1], axis=1).to_numpy()
+    return np.where(n >= _MIN_SEQUENCES, correlation, np.nan)

@@ -29,7 +29,7 @@ from interp.storage.checks import check_finite
 
 
 class Action(NamedTuple):
-    """What becomes of a latent: z' = times · z + plus, in the unit of its activations."""
+    """A change of a latent: z' = times · z + plus, in the unit of its activations."""
 
     times: float
     plus: float

@@ -81,8 +81,9 @@ def dose_response(
     concept: Sequence[int] = (),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What each multiple costs on the scan's text and brings in what the model then writes. The first row, of multiple
-    NaN, is the model as it is.
+    """The cost of each multiple on the scan's text, and what it brings in the text that the model then writes.
+
+    The first row, of multiple NaN, is the model as it is.
 
     loss        mean next-token loss on sampled sequences, nats
     kl          mean KL(as it is ‖ steered) on the same, nats
@@ -193,7 +194,10 @@ def pins(features: FeatureStore, dictionary: Dictionary, multiples: Mapping[int,
 def activations(
     model: Model, hooks: DictionaryHooks, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
-    """Of a latent, as the model reads tokens undisturbed; 0 above the norm limit. Longer texts are read from behind."""
+    """Activations of a latent, as the model reads tokens undisturbed; 0 above the norm limit.
+
+    Longer texts are read from behind.
+    """
     module = module_of(model)
     tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])
     with evaluating(module):

@@ -168,9 +168,9 @@ class Splice:
         self.ce_clean = self.cross_entropy(measure, "clean model", self.outside.add)
         if not self.inside.n:
             raise ValueError(f"every activation at {hook_name} is above the norm limit {self.limit:.4g}")
-        if self.limit is None and (outliers := sample.outliers(tokens.shape[1], "auto")).found:
+        if self.limit is None and (outliers := sample.outliers(tokens.shape[1], "auto")).dominate:
             remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary leaves them out"
-            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.said, remedy)
+            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.summary, remedy)
         mean = self.inside.mean
         self.ce_mean_ablated = self.cross_entropy(lambda x, _: mean.to(x.device).expand_as(x), "mean-ablated model")
         self.ce_zero_ablated = self.cross_entropy(lambda x, _: torch.zeros_like(x), "zero-ablated model")

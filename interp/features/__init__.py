@@ -69,16 +69,16 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     row, as the characters that they make."""
     units = [(unit, place) for place, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
     for is_stray, run in groupby(units, lambda unit: re.fullmatch(_STRAY, unit[0]) is not None):
-        own = list(run)
+        parts = list(run)
         if not is_stray:
-            yield from ((text, [place]) for text, place in own)
+            yield from ((text, [place]) for text, place in parts)
             continue
-        read = bytes(int(byte[1:3], 16) for byte, _ in own).decode("utf-8", "surrogateescape")
+        read = bytes(int(byte[1:3], 16) for byte, _ in parts).decode("utf-8", "surrogateescape")
         start = 0
         for character in read:
             stop = start + len(character.encode("utf-8", "surrogateescape"))
             is_whole = stop > start + 1 or character.isascii()
-            yield character if is_whole else own[start][0], [place for _, place in own[start:stop]]
+            yield character if is_whole else parts[start][0], [place for _, place in parts[start:stop]]
             start = stop
 
 

@@ -34,11 +34,13 @@ def check_table(
     if not differs and len(latents) and latents.max() >= features.d_sae:
         differs = [f"latent {latents.max()}, which is not in 0..{features.d_sae - 1}"]
     if not differs and "n_active" in table:
-        own = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
-        said = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
-        if (unlike := own != said).any():
+        here_active = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
+        there_active = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
+        if (unlike := here_active != there_active).any():
             at = unlike.argmax()
-            differs = [f"another latent {latents[at]}: it fires {said[at]:.0f} times there, {own[at]:.0f} here"]
+            differs = [
+                f"another latent {latents[at]}: it fires {there_active[at]:.0f} times there, {here_active[at]:.0f} here"
+            ]
     if differs:
         raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
 

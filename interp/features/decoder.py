@@ -59,7 +59,7 @@ class LogitPath:
 
 @dataclass(frozen=True)
 class Decoder:
-    """What is known of a dictionary besides its codes; each part may be missing."""
+    """Facts of a dictionary besides its codes; each part may be missing."""
 
     W_dec: Float[Tensor, "latent d_in"] | None
     W_enc: Float[Tensor, "d_in latent"] | None
@@ -126,9 +126,9 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows:
     columns: dict[str, Any] = {}
     for side in ("top", "bottom"):
         best = effects[:, shown].topk(k, largest=side == "top")
-        found = {"logit_tokens": shown[best.indices], "logits": best.values}
-        columns |= {f"{side}_{name}": list(tensor.numpy()) for name, tensor in found.items()}
-    spread = (torch.histc(own[shown], N_LOGIT_BINS) for own in effects)
+        kept = {"logit_tokens": shown[best.indices], "logits": best.values}
+        columns |= {f"{side}_{name}": list(tensor.numpy()) for name, tensor in kept.items()}
+    spread = (torch.histc(effect[shown], N_LOGIT_BINS) for effect in effects)
     columns["logit_counts"] = [counts.int().numpy() for counts in spread]
     n_next, share, auroc = _follow(effects.numpy(), np.stack(columns["top_logit_tokens"]), rows.unigrams, *following)
     return columns | {"top_logit_next": list(n_next), "top_logit_next_share": list(share), "next_auroc": auroc}
@@ -153,7 +153,7 @@ def neighbour_tables(W_dec: Float[Tensor, "latent d_in"], k: int) -> Iterator[di
 
 
 def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:
-    """What rows at a hook add to the residual stream; None where that is not known."""
+    """The part that rows at a hook add to the residual stream; None where that is not known."""
     known = hooks_of(model)
     hook = find_hook(known, hook_name)
     names = [hook_name] + [name for name, other in known.items() if other == hook]
@@ -199,9 +199,9 @@ def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | No
     along, against = _run(norm, probe), _run(norm, -probe)
     weight, bias = (along - against) / 2 / probe * probe.square().mean().sqrt(), (along + against) / 2
     centres = torch.allclose(_run(norm, probe + _FAR), along, rtol=1e-3, atol=1e-3)
-    found, shaped = _run(norm, x) - bias, _shaped(x, weight, centres)
-    inverse = (found * shaped).sum(1, keepdim=True) / shaped.square().sum(1, keepdim=True)
-    if (shaped * inverse - found).norm() > 1e-3 * found.norm():
+    normed, shaped = _run(norm, x) - bias, _shaped(x, weight, centres)
+    inverse = (normed * shaped).sum(1, keepdim=True) / shaped.square().sum(1, keepdim=True)
+    if (shaped * inverse - normed).norm() > 1e-3 * normed.norm():
         return None
     return _Linear(weight[0], centres, float(inverse.mean()))
 
@@ -211,7 +211,7 @@ def _shaped(x: Tensor, weight: Tensor, centres: bool) -> Tensor:
 
 
 def _run(module: nn.Module, x: Tensor) -> Tensor:
-    """In single precision, whatever that of the model is."""
+    """Run a module in single precision, whatever that of the model is."""
     weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return functional_call(module, {name: weight.detach().float() for name, weight in weights.items()}, (x,))
 

@@ -59,7 +59,7 @@ class Contributions:
         self._begin()
 
     def fvu_rise(self, n_shards: int) -> Float[Tensor, " d_sae"] | None:
-        """Of all shards together; None where one is missing, or where what is written is not what is read."""
+        """The rise of FVU over all shards; None where one is missing, or where what is written is not what is read."""
         total, rises = Moments(), torch.zeros(len(self.squares), dtype=torch.float64)
         files = sorted(self.folder.glob("*.safetensors"))
         if len(files) < n_shards:
@@ -102,9 +102,9 @@ def encode_store(
         parts = []
         for ids, acts in zip(shard.row_ids.split(batch), shard.acts.split(batch), strict=True):
             x = acts.to(device, torch.float32)
-            found = sae.codes(x)
-            contributions.add(x, found)
-            parts.append(_firing(found, ids))
+            encoded = sae.codes(x)
+            contributions.add(x, encoded)
+            parts.append(_firing(encoded, ids))
             advance(len(ids), "encoding")
         contributions.keep(name)
         codes.write_run(name, shard.row_ids, SparseCodes.cat(parts))

@@ -45,7 +45,7 @@ _hashed = njit(cache=True, nogil=True)(splitmix64)
 
 
 class Examples(NamedTuple):
-    """Where the kept firings of each latent stand in the columns; −1 behind the last of each row."""
+    """The entries of each latent's kept firings in the columns; −1 behind the last of each row."""
 
     counts: np.ndarray
     """Firings of each "latent interval"."""
@@ -131,7 +131,7 @@ def window_key(tokens, n_ctx, row):
 
 @njit(cache=True, nogil=True)
 def _find_repeats(tokens, n_ctx, part, n_parts, keys, sequences, out):
-    """Of the windows of one part, by their keys: a table with the first sequence of each."""
+    """Find the windows of one part that an earlier sequence has, by a table of the first sequence of each key."""
     last = np.uint64(len(keys) - 1)
     for row in range(len(tokens)):
         key, sequence = window_key(tokens, n_ctx, row), row // n_ctx

@@ -51,8 +51,8 @@ class FeatureStore:
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
         """The store in a folder, or that of a run folder."""
-        own = Path(path) / "features"
-        return cls(own if own.is_dir() and not (Path(path) / "meta.json").is_file() else path)
+        folder = Path(path) / "features"
+        return cls(folder if folder.is_dir() and not (Path(path) / "meta.json").is_file() else path)
 
     @classmethod
     def from_codes(

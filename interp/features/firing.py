@@ -33,7 +33,10 @@ _QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
 
 @dataclass(frozen=True)
 class FiringStatistics:
-    """Of the latents from `first` on, each array "latent"; `histogram` is "latent bin", `n_rows` the rows encoded."""
+    """Statistics of the latents from `first` on.
+
+    Arrays are "latent", `histogram` is "latent bin"; `n_rows` were encoded.
+    """
 
     first: int
     n_rows: int
@@ -51,7 +54,7 @@ class FiringStatistics:
 
     @property
     def mass_steps(self) -> np.ndarray:
-        """What one unit of each latent's mass is, where masses are counted in integers."""
+        """The unit of each latent's mass, where masses are counted in integers."""
         return np.ldexp(1.0, np.frexp(self.maxima)[1] - 30)
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -133,7 +136,7 @@ def bin_of_bits(bits):
 def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
     """Float "latent quantile": those of the firings by interpolation inside a bin; NaN without firings."""
     edges = bin_edges().astype(np.float64)
-    found = np.full((len(histogram), len(_QUANTILES)), np.nan)
+    out = np.full((len(histogram), len(_QUANTILES)), np.nan)
     counts = histogram.astype(np.float64)
     below = counts.cumsum(1)
     alive = np.flatnonzero(below[:, -1] > 0)
@@ -143,8 +146,8 @@ def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
         inside = counts[alive, index]
         share = (target - (below[alive, index] - inside)) / inside
         high = np.minimum(edges[index + 1], maxima[alive])
-        found[alive, i] = edges[index] + share * (high - edges[index])
-    return found
+        out[alive, i] = edges[index] + share * (high - edges[index])
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -187,10 +190,10 @@ def _keep_strongest(offsets, latents, bits, k):
 def _count_pairs(first, columns, rows, offsets, latents, counts):
     """The counts of one latent after another, so that its row of the matrix stays in cache."""
     for i in range(len(counts)):
-        own = counts[i]
+        row_counts = counts[i]
         for c in range(columns[first + i], columns[first + i + 1]):
             for e in range(offsets[rows[c]], offsets[rows[c] + 1]):
-                own[latents[e]] += 1
+                row_counts[latents[e]] += 1
 
 
 @njit(cache=True, nogil=True)

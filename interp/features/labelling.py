@@ -40,19 +40,19 @@ class LabelSets:
 
     @classmethod
     def gather(cls, masks: Mapping[str, np.ndarray], rows: ScanRows) -> "LabelSets":
-        """From one mask a label, read one at a time, so that lazy masks need no memory: each label parts the sets that
-        the labels before it make."""
+        """Gather the sets from one mask a label, read one at a time, so that lazy masks need no memory: each label
+        parts the sets that the labels before it make."""
         of_row, members = np.zeros(rows.tokens.size, np.uint32), np.zeros((1, 0), bool)
         for name in masks:
             mask = np.asarray(masks[name], dtype=bool).reshape(-1)
-            found = np.zeros(2 * len(members), bool)
+            is_there = np.zeros(2 * len(members), bool)
             for block in slices(len(of_row), _ROWS_AT_ONCE):
                 of_row[block] = 2 * of_row[block] + mask[block]
-                found[of_row[block]] = True
-            number = (found.cumsum() - 1).astype(np.uint32)
+                is_there[of_row[block]] = True
+            number = (is_there.cumsum() - 1).astype(np.uint32)
             for block in slices(len(of_row), _ROWS_AT_ONCE):
                 of_row[block] = number[of_row[block]]
-            members = np.hstack([members.repeat(2, 0), np.tile([[False], [True]], (len(members), 1))])[found]
+            members = np.hstack([members.repeat(2, 0), np.tile([[False], [True]], (len(members), 1))])[is_there]
         set_of, ids = np.nonzero(members)
         offsets = np.concatenate([[0], np.bincount(set_of, minlength=len(members)).cumsum()])
         n_rows = np.zeros((2, len(members)), np.int64)
@@ -100,9 +100,9 @@ def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStati
     n_latents = len(firing.n_active)
     best, f1 = np.full(n_latents, None, dtype=object), np.full(n_latents, np.nan)
     fit = np.nan_to_num(table["f1_fit"]).reshape(-1, n_labels)
-    found = (fit.argmax(1) + n_labels * np.arange(len(fit)))[fit.max(1) > 0]
-    at = table["latent"][found] - firing.first
-    best[at], f1[at] = table["label"][found], table["f1"][found]
+    entries = (fit.argmax(1) + n_labels * np.arange(len(fit)))[fit.max(1) > 0]
+    at = table["latent"][entries] - firing.first
+    best[at], f1[at] = table["label"][entries], table["f1"][entries]
     return {"best_label": best, "best_label_f1": f1}
 
 
@@ -136,8 +136,8 @@ def _count(columns, rows, values, bits, n_ctx, fit, set_of_row, label_offsets, l
             row = rows[e]
             t, half = bin_of[j, bin_of_bits(bits[e])], np.int64(fit[row // n_ctx])
             fired[j, half, t] += 1
-            own = np.int64(set_of_row[row])
-            for i in range(label_offsets[own], label_offsets[own + 1]):
+            label_set = np.int64(set_of_row[row])
+            for i in range(label_offsets[label_set], label_offsets[label_set + 1]):
                 label = label_ids[i]
                 both[j, label, half, t] += 1
                 sums[j, label] += values[e]

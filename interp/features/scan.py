@@ -46,7 +46,7 @@ class _Meta(TypedDict):
 
 
 class Scan:
-    """What a scan is of but its codes, and how far it is."""
+    """A scan that is being made: all that goes into it but the codes, and how far it is."""
 
     def __init__(
         self,
@@ -154,13 +154,13 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
 
 
 def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Of some of the masks, in this order."""
+    """A digest of some of the masks, in this order."""
     masks = ((name, np.packbits(np.asarray(labels[name], dtype=bool))) for name in names)
     return digest(*(part for mask in masks for part in mask))
 
 
 def dictionary_digest(sae: Dictionary) -> str:
-    """Of the decoder and of what the encoder makes of 32 fixed inputs."""
+    """A digest of the decoder and of what the encoder makes of 32 fixed inputs."""
     probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
     codes = sae.codes(probe.to(sae.W_dec.device))
     return tensor_digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)
@@ -168,8 +168,8 @@ def dictionary_digest(sae: Dictionary) -> str:
 
 def tensor_digest(*tensors: Tensor | None) -> str:
     """SHA-256 of dtypes, shapes and bytes."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    return digest(*(part for x in given for part in (str((x.dtype, tuple(x.shape))), x)))
+    present = [tensor for tensor in tensors if tensor is not None]
+    return digest(*(part for x in present for part in (str((x.dtype, tuple(x.shape))), x)))
 
 
 def _clear(out: Path) -> None:

@@ -30,7 +30,7 @@ _MOST = {"seed": 2**31 - 1, "n_before": 100}
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
-    """What is kept of each latent.
+    """The settings of a scan: what is kept of each latent.
 
     Measures need only the counts: n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0 leave out the tables
     of examples, of co-activating and of neighbouring latents, which take most of a scan's time.
@@ -103,7 +103,7 @@ class ScanRows:
 
     @cached_property
     def unigrams(self) -> np.ndarray:
-        """How often each token of the vocabulary occurs in the text."""
+        """The number of times that each token of the vocabulary occurs in the text."""
         return np.bincount(self.tokens.reshape(-1), minlength=self.vocab_size)
 
     def feed(self, *accumulators: Callable[[CodeChunk], None], advance: Callable[[int], None]) -> None:
@@ -149,10 +149,10 @@ class ColumnFiles:
         for chunk in range(self._n_chunks):
             at = chunk * (self.d_sae + 1)
             starts = self._part("starts", np.int64, at + first, at + last + 1)
-            own = slice(start, start := start + int(starts[-1] - starts[0]))
-            rows[own] = self._part("rows", np.int64, starts[0], starts[-1])
-            values[own] = self._part("values", np.float32, starts[0], starts[-1])
-            latents[own] = np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts))
+            part = slice(start, start := start + int(starts[-1] - starts[0]))
+            rows[part] = self._part("rows", np.int64, starts[0], starts[-1])
+            values[part] = self._part("values", np.float32, starts[0], starts[-1])
+            latents[part] = np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts))
         if last - first == 1:  # one latent, of however many firings: they are in order
             return Columns(first, offsets, rows, values)
         order = latents.argsort(kind="stable")  # a radix sort, as the keys are bytes

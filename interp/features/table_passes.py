@@ -76,7 +76,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 
 def n_passes(config: ScanConfig, d_sae: int) -> int:
-    """How often `write_tables` reads all firings."""
+    """The number of times that `write_tables` reads all firings."""
     return max(1, len(_pair_blocks(config, d_sae))) + 1
 
 
@@ -141,13 +141,13 @@ def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decode
         "tokens": token_table(counts, firing, rows.config.n_tokens),
         "offsets": offset_table(counts, firing, rows.unigrams),
     }
-    own = {name: column[tables["offsets"]["offset"] == 0] for name, column in tables["offsets"].items()}
+    by_token = {name: column[tables["offsets"]["offset"] == 0] for name, column in tables["offsets"].items()}
     features = {
         **firing.columns(),
-        "top_token": own["top_token"],
-        "top_token_share": own["top_share"],
-        "token_entropy": own["entropy"],
-        "n_tokens": own["n_tokens"],
+        "top_token": by_token["top_token"],
+        "top_token_share": by_token["top_share"],
+        "token_entropy": by_token["entropy"],
+        "n_tokens": by_token["n_tokens"],
         **{name: column[latents] for name, column in decoder.norms.items()},
         **logit_columns(decoder.logits, latents, counts[1], rows),
     }

@@ -29,7 +29,7 @@ _MEASURES = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top
 
 
 class TokenCounts(NamedTuple):
-    """Of the tokens at one offset: those of latent j are pairs[starts[j]:starts[j + 1]], tokens ascending."""
+    """Counts of tokens at one offset: the pairs of latent j are pairs[starts[j]:starts[j + 1]], tokens ascending."""
 
     starts: np.ndarray
     pairs: np.ndarray
@@ -46,10 +46,10 @@ def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> 
 
 def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int) -> dict[str, np.ndarray]:
     """The table `tokens`: the `k` most frequent of each latent and offset, ties to the smaller token."""
-    best = np.stack([_most(*own, k) for own in counts.values()], 1)
+    best = np.stack([_most(*at_offset, k) for at_offset in counts.values()], 1)
     latent, which, rank = np.nonzero(best >= 0)
-    shifts = np.cumsum([0, *(len(own.pairs) for own in counts.values())])
-    pairs = np.concatenate([own.pairs for own in counts.values()])
+    shifts = np.cumsum([0, *(len(at_offset.pairs) for at_offset in counts.values())])
+    pairs = np.concatenate([at_offset.pairs for at_offset in counts.values()])
     token, n, n_fit, mass = pairs[best[latent, which, rank] + shifts[which]].T
     return {
         "latent": firing.first + latent,
@@ -65,7 +65,7 @@ def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigr
     """The table `offsets`, and `top_token` beside it: NaN, 0 or −1 where no firing has a token at the offset."""
     share = unigrams / max(unigrams.sum(), 1)
     log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
-    parts = [_summarise(*own, log_share) for own in counts.values()]
+    parts = [_summarise(*at_offset, log_share) for at_offset in counts.values()]
     columns: dict[str, Any] = {
         name: np.stack(part, 1) for name, part in zip(_MEASURES, zip(*parts, strict=True), strict=True)
     }
@@ -125,19 +125,19 @@ def _summarise(starts, pairs, log_share):
     top_token, mass = np.full(d, -1, np.int64), np.zeros(d, np.int64)
     entropy, kl, top_share = np.full(d, np.nan), np.full(d, np.nan), np.full(d, np.nan)
     for j in range(d):
-        own = pairs[starts[j] : starts[j + 1]]
-        if len(own) == 0:
+        of_latent = pairs[starts[j] : starts[j + 1]]
+        if len(of_latent) == 0:
             continue
         most, self_log, text_log = 0, 0.0, 0.0
-        for at in range(len(own)):
-            token, count = own[at, 0], own[at, 1]
+        for at in range(len(of_latent)):
+            token, count = of_latent[at, 0], of_latent[at, 1]
             n[j] += count
-            mass[j] += own[at, 3]
+            mass[j] += of_latent[at, 3]
             self_log += count * np.log(count)
             text_log += count * log_share[token]
             if count > most:
                 most, top_token[j] = count, token
-        n_tokens[j], top_share[j], n_80[j] = len(own), most / n[j], _n_80(own[:, 1], n[j])
+        n_tokens[j], top_share[j], n_80[j] = len(of_latent), most / n[j], _n_80(of_latent[:, 1], n[j])
         entropy[j] = max(np.log(n[j]) - self_log / n[j], 0.0)
         kl[j] = max(self_log / n[j] - np.log(n[j]) - text_log / n[j], 0.0)
     return n, n_tokens, n_80, top_token, mass, entropy, kl, top_share
@@ -145,7 +145,7 @@ def _summarise(starts, pairs, log_share):
 
 @njit(cache=True, nogil=True)
 def _n_80(counts, total):
-    """How many of the largest counts add up to 80 % of their total: the small ones, which are many, by how many."""
+    """The number of the largest counts that add up to 80 % of their total; small ones are counted by their value."""
     covered, n, of_count = 0, 0, np.zeros(_SMALL, np.int64)
     for count in counts:
         if count < _SMALL:

@@ -37,9 +37,9 @@ def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
         _adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        place, found = ".".join(map(str, first["loc"])) or "all of it", first["msg"]
+        place, fault = ".".join(map(str, first["loc"])) or "all of it", first["msg"]
         value = "" if first["type"] == "missing" else f" = {str(first['input'])[:50]!r}"
-        raise ValueError(f"{file} is damaged, {place}{value}: {found}; {remedy}") from None
+        raise ValueError(f"{file} is damaged, {place}{value}: {fault}; {remedy}") from None
     return content
 
 
@@ -92,8 +92,8 @@ def free_memory() -> int:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return free
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    return max(0, min(free, limit - taken))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min(free, limit - used))
 
 
 def forget_peak() -> None:

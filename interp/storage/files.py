@@ -199,7 +199,7 @@ def _own(temporary: Path) -> int:
 
 
 def _dtype(dtype: Any) -> str:
-    """Of torch or numpy, as safetensors names it: F32, BF16, U8, BOOL."""
+    """The name that safetensors has for a dtype of torch or numpy: F32, BF16, U8, BOOL."""
     name = str(dtype).removeprefix("torch.")
     return (
         "BOOL"

@@ -73,9 +73,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     manifest = read_json(file, _remedy(folder))
-    own = {name: value for name, value in manifest.items() if name != "sha256"}
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
     is_store = "sha256" not in manifest and "format" in manifest  # whose opening looks at each entry
-    if not is_store and manifest.get("sha256") != digest_json(own):
+    if not is_store and manifest.get("sha256") != digest_json(content):
         raise ValueError(f"{file} is altered: {_remedy(folder)}")
     return manifest
 
@@ -101,9 +101,9 @@ def check_size(file: Path, n_bytes: int, remedy: str) -> None:
     """Raises ValueError for a file that is missing, or of another size."""
     if not file.is_file():
         raise ValueError(f"{file} is missing: {remedy}")
-    if (found := file.stat().st_size) != n_bytes:
-        said = "truncated" if found < n_bytes else "altered"
-        raise ValueError(f"{file} is {said}: {found} bytes, {n_bytes} were written; {remedy}")
+    if (there := file.stat().st_size) != n_bytes:
+        fault = "truncated" if there < n_bytes else "altered"
+        raise ValueError(f"{file} is {fault}: {there} bytes, {n_bytes} were written; {remedy}")
 
 
 def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
@@ -132,15 +132,15 @@ def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
             continue
-        own = {} if file in answered else {"sha256": digest_file(file)}
-        yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **own}
+        sums = {} if file in answered else {"sha256": digest_file(file)}
+        yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **sums}
 
 
 def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
     file = folder / name
     check_size(file, entry["bytes"], _remedy(folder))
-    found = file.stat()
-    key = str(file), found.st_ino, found.st_size, found.st_mtime_ns
+    stat = file.stat()
+    key = str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns
     if "sha256" not in entry or key in _verified or os.environ.get("INTERP_VERIFY") == "0":
         return
     if digest_file(file) != entry["sha256"]:
@@ -149,7 +149,7 @@ def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    """Of a stage's folder, or one inside it, that the run makes it again."""
+    """The remedy for a damaged folder: of a stage's folder, or one inside it, that the run makes it again."""
     for stage in (folder, *folder.parents[:2]):
         if (stage.parent / RUN_FILE).is_file():
             return f"delete {stage} and `interp run` makes it again"

@@ -82,7 +82,7 @@ class Processes:
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def all_do(self, work: Callable[[], Result]) -> Result:
-        """What `work` gives here. Where it fails in one process it fails in all: a ValueError as one, with its text."""
+        """Do `work` and return its result. Where it fails in one process it fails in all, a ValueError as one."""
         if self.count == 1:
             return work()
         failure: Exception | None = None
@@ -90,8 +90,8 @@ class Processes:
             result = work()
         except Exception as error:
             failure = error
-        said = "" if failure is None else f"{self.rank} {type(failure).__name__} {failure}\0"
-        heard = bytes(self.gather(torch.tensor(list(said.encode()), dtype=torch.uint8)).tolist()).decode()
+        report = "" if failure is None else f"{self.rank} {type(failure).__name__} {failure}\0"
+        heard = bytes(self.gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
         if failure is not None:
             raise failure
         if heard:

@@ -221,7 +221,7 @@ def _interval(
 ) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
     """The interval of each latent's ratio of sums over the sequences that count.
 
-    squared: a KL, which is not below 0 and goes as the square of the change, so that its root is nearer to a normal one.
+    squared: a KL, which is not below 0 and goes as the square of the change, so that its root is nearer to normal.
     """
 
     def scaled(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from numba import njit
 from safetensors import safe_open
 
+from interp.storage import checks
 from interp.storage.files import (
     atomic,
     digest,
@@ -77,3 +78,14 @@ def test_splitmix_is_the_published_generator_and_equal_when_compiled():
 def test_ratio_of_nothing_is_nan_unless_told():
     assert np.array_equal(ratio([1, 2], [2, 0]), [0.5, np.nan], equal_nan=True)
     assert ratio(1, np.zeros(2), empty=0.0).tolist() == [0, 0]
+
+
+def test_memory_under_a_limit_is_told_where_there_is_no_proc(monkeypatch):
+    def missing(path):
+        raise FileNotFoundError(path)
+
+    limit = 1 << 45
+    monkeypatch.setattr(checks.resource, "getrlimit", lambda _: (limit, limit))
+    assert 0 < checks.free_memory() < limit
+    monkeypatch.setattr(checks.Path, "read_text", missing)
+    assert 0 < checks.free_memory() < limit

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.storage.folders import MANIFEST, is_whole, locked, read_manifest, verify, write_manifest
+from interp.storage.folders import MANIFEST, is_whole, locked, read_manifest, verify, whole_folder, write_manifest
 
 
 @pytest.fixture
@@ -155,3 +155,38 @@ def test_a_damaged_file_of_tensors_or_json_is_named_with_its_remedy(tmp_path):
             read_json(tmp_path / "x.json", "scan again")
     write_json(tmp_path / "x.json", json.loads('{"a": 1}'))
     assert read_json(tmp_path / "x.json", "") == {"a": 1}
+
+
+def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
+    folder = tmp_path / "codes"
+
+    def make(text: str, fails: bool = False) -> None:
+        with whole_folder(folder) as new:
+            assert not new.exists()
+            new.mkdir()
+            (new / "file").write_text(text)
+            if fails:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make("nothing", fails=True)
+    assert not list(tmp_path.iterdir())
+    make("first")
+    with pytest.raises(KeyboardInterrupt):
+        make("second", fails=True)
+    assert (folder / "file").read_text() == "first"
+    make("second")
+    assert (folder / "file").read_text() == "second" and list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed_or_put_back(tmp_path):
+    folder, work = tmp_path / "codes", tmp_path / ".codes-unfinished"
+    (work / "new").mkdir(parents=True)
+    (work / "new" / "part").touch()
+    folder.mkdir()
+    (folder / "file").write_text("first")
+    folder.rename(work / "old")  # killed between the two renames
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as new:
+        assert not new.exists() and (folder / "file").read_text() == "first"
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == [folder]

@@ -29,12 +29,12 @@ from torch import Tensor
 
 from interp.activations.filling import ScatterConfig, check_same
 from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
-from interp.activations.model_rows import ModelPasses, check_tokens, fingerprint
+from interp.activations.model_rows import ModelPasses, check_model_takes, fingerprint
 from interp.activations.scatter import ScatterWriter
-from interp.activations.shards import MANIFEST
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.storage.files import Progress, digest_json, no_progress
+from interp.storage.folders import MANIFEST
 from interp.storage.processes import Processes, processes
 
 MAX_UNLIKE = 0.1
@@ -184,7 +184,7 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx
     tokens, of_it = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
-    check_tokens(module, tokens)
+    check_model_takes(module, tokens)
     with evaluating(module):
         acts = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
     there = shard.acts[of_it].float()

@@ -40,7 +40,7 @@ class ModelPasses:
         self.hooks, self.module, self.batch_size = resolve_hooks(model, names), module_of(model), batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        check_tokens(self.module, tokens)
+        check_model_takes(self.module, tokens)
         for token in exclude:
             if not 0 <= token < 1 << 31:
                 raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
@@ -167,7 +167,8 @@ class NormSample:
         return f"most at positions {', '.join(map(str, _frequent(positions)))}, of tokens {named}"
 
 
-def check_tokens(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
+def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
+    """Raises ValueError for what are no token ids [seq, pos], or none of the model's, and for too long sequences."""
     if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
     n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")

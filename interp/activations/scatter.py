@@ -32,9 +32,10 @@ from torch import Tensor
 
 from interp.activations.filling import FillingShards, ScatterConfig, check_same, write_small, write_tokens
 from interp.activations.row_statistics import TENSORS, outliers_among, running_sums, sample_rows, statistics_of
-from interp.activations.shards import DTYPES, FORMAT, MANIFEST, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
+from interp.activations.shards import DTYPES, FORMAT, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
 from interp.storage.checks import is_constant
 from interp.storage.files import as_json, digest_file, write_json
+from interp.storage.folders import MANIFEST
 
 _BUFFER_BYTES = 16 << 20
 log = logging.getLogger(__name__)

@@ -22,12 +22,11 @@ from typing_extensions import TypedDict
 
 from interp.storage.checks import Amount, Count, Digest, FileName, Finite, validated
 from interp.storage.files import digest, read_json, tensors_header
-from interp.storage.folders import check_size
+from interp.storage.folders import MANIFEST, check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"
 ROW_IDS = "row_ids"
-MANIFEST = "manifest.json"
 PROGRESS, TOKENS, STATISTICS = (f"{name}.safetensors" for name in ("progress", "tokens", "statistics"))
 REMEDY = "harvest the store again"
 

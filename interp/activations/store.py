@@ -40,7 +40,6 @@ from interp.activations.row_statistics import (
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import (
     DTYPES,
-    MANIFEST,
     REMEDY,
     ROW_IDS,
     STATISTICS,
@@ -51,7 +50,7 @@ from interp.activations.shards import (
 from interp.activations.sources import Limited, Provenance, Shard
 from interp.display.cards import card, facts
 from interp.storage.files import Progress, digest_file, no_progress, read_json
-from interp.storage.folders import locked
+from interp.storage.folders import MANIFEST, locked
 
 log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 8192

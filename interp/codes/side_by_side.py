@@ -4,7 +4,6 @@ In: for each dictionary parts of its codes. Out: `SideBySide`, in which the samp
 follow those of the first. The codes lie in a folder of work; a process that was killed finds those that were whole.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, is_faint, limit_on
 from interp.storage.files import Progress, open_tensors, write_tensors
+from interp.storage.folders import whole_folder
 
 _ROWS_AT_ONCE = 1 << 15
 Part = tuple[Int[Tensor, " row"], SparseCodes]
@@ -48,23 +48,21 @@ class SideBySide:
         """Keep the codes of the sample, and which of it are faint among all; norms: of the decoder's rows, None = 1.
         They appear whole; where they are there already, no part is asked for."""
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.latents])
-        place = self.work / f"codes-{name.replace(' ', '-')}"
-        if not place.exists():
-            unfinished, done = self.work / "unfinished", 0
-            shutil.rmtree(unfinished, ignore_errors=True)
-            codes = CodeStore.create(unfinished, n_rows=self.n_rows, d_sae=len(chosen))
-            maxima = torch.zeros(d_sae)
-            for i, (row_ids, part) in enumerate(parts):
-                codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
-                maxima.scatter_reduce_(0, part.latents.cpu(), part.values.detach().float().cpu(), "amax")
-                done += len(row_ids)
-                self.progress(done, self.n_rows, f"{name}: encoding")
-            codes.finish()
-            write_tensors(self.work / f"{place.name}.safetensors", {"maxima": maxima})
-            unfinished.replace(place)
-        with open_tensors(self.work / f"{place.name}.safetensors", "begin the nulls anew") as file:
+        folder = self.work / f"codes-{name.replace(' ', '-')}"
+        if not folder.exists():
+            done, maxima = 0, torch.zeros(d_sae)
+            with whole_folder(folder) as new:
+                codes = CodeStore.create(new, n_rows=self.n_rows, d_sae=len(chosen))
+                for i, (row_ids, part) in enumerate(parts):
+                    codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))
+                    maxima.scatter_reduce_(0, part.latents.cpu(), part.values.detach().float().cpu(), "amax")
+                    done += len(row_ids)
+                    self.progress(done, self.n_rows, f"{name}: encoding")
+                codes.finish()
+                write_tensors(self.work / f"{folder.name}.safetensors", {"maxima": maxima})
+        with open_tensors(self.work / f"{folder.name}.safetensors", "begin the nulls anew") as file:
             self.faint[name] = is_faint(file.get_tensor("maxima"), norms).numpy()[chosen]
-        self._codes.append(CodeStore(place))
+        self._codes.append(CodeStore(folder))
 
 
 def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[Part]:

@@ -3,6 +3,7 @@
     with locked(folder): …                           # whoever writes to a folder holds it; a second one is refused
     write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
+    with whole_folder(out) as new: …                 # makes a folder that appears whole or not at all
 
 The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
 
@@ -15,6 +16,7 @@ INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 import fcntl
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,34 @@ def locked(folder: str | Path) -> Iterator[None]:
         if made and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         os.close(handle)
+
+
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """A path to make a folder at, which takes the place of `folder` when the block ends; after an error `folder` stays.
+
+    Whoever calls it holds the lock of what both lie in. What a process left that was killed meanwhile is removed, or
+    put back where it was killed between the two renames.
+    """
+    folder = Path(folder)
+    work = folder.with_name(f".{folder.name}-unfinished")
+    new, old = work / "new", work / "old"
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(work)
 
 
 def check_free(folder: str | Path) -> None:

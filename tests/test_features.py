@@ -17,7 +17,7 @@ from interp.activations.harvesting import harvest
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
-from interp.features import examples, joined_pieces, passes
+from interp.features import examples, joined_pieces, table_passes
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
 from interp.features.table_passes import SCHEMAS
@@ -310,8 +310,8 @@ def test_a_planted_threshold_is_found(tokens, tmp_path):
 def test_coactivations(strongest, z, present, tokens, tmp_path, monkeypatch):
     settings = ScanConfig(n_coactivations=4)
     if strongest:
-        monkeypatch.setattr(passes, "_EXACT_L0", 0)
-        monkeypatch.setattr(passes, "_STRONGEST", strongest)
+        monkeypatch.setattr(table_passes, "_EXACT_L0", 0)
+        monkeypatch.setattr(table_passes, "_STRONGEST", strongest)
     store = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), tmp_path, settings=settings)
     kept = z.copy()
     if strongest:
@@ -402,9 +402,9 @@ def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeyp
     told = []
     monkeypatch.setattr("interp.features.labelling._ROWS_AT_ONCE", 70)
     monkeypatch.setattr("interp.codes.code_store._STEP", 3)
-    monkeypatch.setattr(passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
+    monkeypatch.setattr(table_passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
     monkeypatch.setattr("interp.features.scan_input.CHUNK_ENTRIES", 100)
-    monkeypatch.setattr(passes, "CHUNK_ENTRIES", 100)
+    monkeypatch.setattr(table_passes, "CHUNK_ENTRIES", 100)
     tight = scan_features(
         sae, store, HOOK, tmp_path / "tight", labels=labels, settings=SETTINGS, progress=lambda *t: told.append(t)
     )
@@ -448,10 +448,10 @@ KILLED = """
     import os, signal, sys, torch
     from interp.activations import ActivationStore
     from interp.evaluation.baselines import RandomDictionary
-    from interp.features import passes, scan_input
+    from interp.features import scan_input, table_passes
     from interp.features.feature_store import scan_features
 
-    scan_input.CHUNK_ENTRIES = passes.CHUNK_ENTRIES = 200
+    scan_input.CHUNK_ENTRIES = table_passes.CHUNK_ENTRIES = 200
     store, out = sys.argv[1:]
     torch.set_num_threads(1)
     kills = ("a", "encoding", 0.1), ("b", "counting firings", 0.5), ("c", "describing latents", 0.8)

@@ -134,8 +134,9 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
     trained = own_hook(dictionary)
     if trained is None or hook_name == UNNAMED or trained == hook_name or trained.endswith(f"/{hook_name}"):
         return
-    hook = find_hook(known, trained) if isinstance(known, Mapping) else None
-    if hook is not None and hook == find_hook(known, hook_name):
+    hooks: Mapping[str, Hook] = known if isinstance(known, Mapping) else {}
+    hook = find_hook(hooks, trained)
+    if hook is not None and hook == find_hook(hooks, hook_name):
         return
     if hook is not None or trained in known:
         raise ValueError(

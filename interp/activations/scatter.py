@@ -230,7 +230,7 @@ class ScatterWriter:
         for hook, d in self.config.widths.items():
             sample = self._shards.sample(hook, sample_rows(d), self.config.seed)
             statistics = statistics_of(self._sums[hook], n_rows, sample)
-            if (outliers := outliers_among(sample, statistics, self.config.n_ctx)).found:
+            if (outliers := outliers_among(sample, statistics, self.config.n_ctx)).dominate:
                 remedy = "`store.select(…, max_norm='auto')` makes one without them"
                 log.warning("the store %s keeps outliers at %s: %s; %s", self.out, hook, outliers.summary, remedy)
             values = vars(statistics)

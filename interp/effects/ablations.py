@@ -144,13 +144,13 @@ class AblationBatch:
                 yield Ablated(some, log_p, nothing, nothing, nothing.to(log_p))
             return
         pos, later = self.tokens.shape[1], self.later(firings)
-        for some in self._pairs_at_once(firings):
-            logits = some.logits(some.change)
-            pair_at, pos_at = later[some.part].nonzero().unbind(1)
-            row = some.seq[pair_at] * pos + pos_at
+        for pairs in self._pairs_at_once(firings):
+            logits = pairs.logits(pairs.change)
+            pair_at, pos_at = later[pairs.part].nonzero().unbind(1)
+            row = pairs.seq[pair_at] * pos + pos_at
             loss = F.cross_entropy(logits[pair_at, pos_at], self.next[row], reduction="none")
-            log_p = logits[some.pair_at, some.firings.row % pos].log_softmax(1)
-            yield Ablated(some.firings, log_p, some.pairs[pair_at], row, loss)
+            log_p = logits[pairs.pair_at, pairs.firings.row % pos].log_softmax(1)
+            yield Ablated(pairs.firings, log_p, pairs.pairs[pair_at], row, loss)
 
     def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
         """Pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal parts of
@@ -159,8 +159,8 @@ class AblationBatch:
             for some in self._firings_at_once(firings):
                 yield some.pair, _along(self.changes(some), steps, partial(self._loss, some.row))
             return
-        for some in self._pairs_at_once(firings):
-            yield some.pairs, _along(some.change, steps, partial(self._loss_of_pairs, some))
+        for pairs in self._pairs_at_once(firings):
+            yield pairs.pairs, _along(pairs.change, steps, partial(self._loss_of_pairs, pairs))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
         """Some firings at a time; none where nothing fires."""

@@ -66,7 +66,7 @@ def automaton(
     shuffles: int = 20,
     seed: int = 0,
 ) -> Automaton:
-    """Of the latents that fire on `min_fired` rows. The seed draws the shuffles.
+    """The automaton of the latents that fire on `min_fired` rows. The seed draws the shuffles.
 
     Raises ValueError where no direct path from the hook to the logits is known, and where fewer than two latents fire
     enough."""
@@ -108,7 +108,8 @@ def _strongest_shuffled(
 
 
 def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
-    """How much more often each fires at the position behind one at which another does than anywhere; 0 where never."""
+    """The factor by which each fires more often at the position behind one at which another does than anywhere; 0 where
+    never."""
     n_ctx, codes, n = features.n_ctx, features.codes, len(latents)
     both, before, behind, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0
     step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
@@ -144,7 +145,7 @@ def _shuffled(order: Int64[np.ndarray, " token"], generator: np.random.Generator
 
 
 def _alternating(effect: Square) -> Square:
-    """Of each pair the weaker edge, 0 unless each edge is stronger than the loop where it begins."""
+    """The weaker edge of each pair, 0 unless each edge is stronger than the loop where it begins."""
     beyond = effect > np.diag(effect)[:, None]
     return np.where(beyond & beyond.T, np.minimum(effect, effect.T), 0.0)
 

@@ -38,7 +38,7 @@ KEPT = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What results depend on, beside an analysis's own settings."""
+    """The sizes that results depend on, beside an analysis's own settings."""
 
     run: str = ""
     """The run folder whose model and text these are; the demo's own where it is empty."""

@@ -99,7 +99,7 @@ class Studied:
 
 @dataclass(frozen=True)
 class Found:
-    """What a pass over the codes of one dictionary gives."""
+    """The sums that a pass over the codes of one dictionary gives."""
 
     entry: Trained
     dead_share: float

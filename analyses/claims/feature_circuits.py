@@ -121,7 +121,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
 def on_the_loss(
     features: FeatureStore, run: Run, dictionary: tuple[str, Dictionary], setting: Setting, seed: int
 ) -> dict[str, float]:
-    """How well gradients tell what the loss rises by without a latent, over latents that are drawn."""
+    """The agreement of gradients with the rise of the loss without a latent, over latents that are drawn."""
     n_active = features.table().sort_values("latent")["n_active"].to_numpy()
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active >= MIN_FIRED))[: setting.latents]
     options = dict(sequences=setting.sequences, integrated_steps=setting.steps, seed=seed)
@@ -147,7 +147,7 @@ def in_words(run: Run, prompts: torch.Tensor, at: torch.Tensor) -> list[int]:
 
 
 def strongest(table: pd.DataFrame, n: int, prompts: Sequence[int]) -> pd.DataFrame:
-    """Of the prompt among `prompts` whose target fires most strongly the edges of the largest effect."""
+    """The edges of the largest effect."""
     own = table[table["prompt"].isin(prompts)]
     rows = own[own["prompt"] == own.loc[own["activation"].idxmax(), "prompt"]].rename(columns={"ablation": "effect"})
     return rows.loc[rows["effect"].abs().sort_values(ascending=False).index[:n]]

@@ -150,8 +150,8 @@ class LogOdds:
         return torch.from_numpy(self.odds[texts.numpy()].sum(1) > 0)
 
     def accuracy(self, tokens: Int[Tensor, "seq pos"], mask: Bool[Tensor, "seq pos"], n: int) -> list[float | None]:
-        """Of texts of n tokens: the share told right of those that have the label on at least half, and of those that
-        have it nowhere; None where there are none."""
+        """The accuracy on texts of n tokens: the share told right of those that have the label on at least half, and of
+        those that have it nowhere; None where there are none."""
         keep = tokens.shape[1] // n * n
         texts, share = tokens[:, :keep].reshape(-1, n), mask[:, :keep].reshape(-1, n).float().mean(1)
         said = self.inside(texts)

@@ -63,7 +63,7 @@ def feature_lives(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Lives:
-    """Of latents that fire on `min_fired` rows. The seed draws the shuffles.
+    """The lives of latents that fire on `min_fired` rows. The seed draws the shuffles.
 
     Raises ValueError for fewer than MIN_RUN + 1 checkpoints, codes of unlike numbers of rows, a threshold that is not
     in 0..1, and where no latent fires enough."""
@@ -93,8 +93,8 @@ def feature_lives(
 
 
 def _lives(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
-    """Of the correlations of the latents of each checkpoint with every one; the features, those that last longest and
-    were born first before the others."""
+    """Lives by the correlations of the latents of each checkpoint with every one; the features, those that last longest
+    and were born first before the others."""
     parts, kept = [], []
     for c, r in enumerate(found):
         present = r >= threshold

@@ -86,7 +86,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def planted_births(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
-    """How many of the planted births are found, and how many features are called born when checkpoints are shuffled."""
+    """The number of planted births that are found, and how many features are called born when checkpoints are
+    shuffled."""
     generator, n, t = torch.Generator().manual_seed(seed), setting.concepts, setting.checkpoints
     born = torch.randint(1, t - MIN_RUN + 1, (n,), generator=generator)
     born[: n // 5] = 0
@@ -160,7 +161,7 @@ def lives_of_seed(seed: int, setting: Setting, run: Run, work: Path) -> dict[str
 
 
 def best_f1(truth: SparseCodes, codes: CodeStore) -> np.ndarray:
-    """Of each label, the F1 of the latent that detects it best by firing at all; labels on few rows have none."""
+    """The F1, for each label, of the latent that detects it best by firing at all; labels on few rows have none."""
     (sums,) = joint_sums(truth, codes, [(0, 0)])
     f1 = ratio(2 * sums.products[0], sums.ours.fired[:, None] + sums.theirs.fired, empty=0.0).max(1)
     return np.where(sums.ours.fired >= MIN_FIRED, f1, 0.0)

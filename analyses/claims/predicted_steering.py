@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.ndarray]:
-    """Of latents that are drawn, what is predicted and what is found: of those for which there is a dose."""
+    """The predictions for latents that are drawn, and what is found: for those for which there is a dose."""
     sae = studied.dictionary(setting.factor, seed)
     features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
     model, table = studied.run.model, features.table().set_index("latent")

@@ -50,7 +50,7 @@ def correlations(
 
 
 def pearson(z: Float32[np.ndarray, " row"], values: Float64[np.ndarray, " row"]) -> float:
-    """Of one latent; 0 if either is constant."""
+    """Pearson's correlation of one latent; 0 if either is constant."""
     return float(np.corrcoef(z, values)[0, 1]) if z.std() > 0 and values.std() > 0 else 0.0
 
 

@@ -171,7 +171,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
 
 
 def _rules(ranking: pd.DataFrame, text: Text, d_sae: int) -> list[Rule]:
-    """Of each latent; () for one that was not ranked or has none."""
+    """The rules of each latent; () for one that was not ranked or has none."""
     if "explanation_json" not in ranking:
         raise ValueError("the ranking has no column explanation_json, by which rules are read: `interp rank` makes one")
     rules: list[Rule] = [()] * d_sae
@@ -185,7 +185,7 @@ def _counts(features: FeatureStore) -> Int64[np.ndarray, " d_sae"]:
 
 
 def _exchanged(rules: Sequence[Rule], density: np.ndarray, seed: int) -> Int64[np.ndarray, " d_sae"]:
-    """Of each latent that has a rule, another such latent of about equal density; of the others themselves."""
+    """For each latent that has a rule, another such latent of about equal density; of the others themselves."""
     rng, out = np.random.default_rng(seed), np.arange(len(rules))
     having = np.array([j for j, rule in enumerate(rules) if rule], np.int64)
     by_density = having[np.argsort(density[having], kind="stable")]

@@ -158,7 +158,8 @@ def absorption(
 
 
 class _Absorbed:
-    """Of each latent: rows where its rule holds, at how many of them it fires, and how many each other one absorbed."""
+    """The counts of each latent: rows where its rule holds, at how many of them it fires, and how many each other one
+    absorbed."""
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class _Absorbed:
                 self._add(part, row[some], unit[some])
 
     def _add(self, codes: SparseCodes, row: Int64[np.ndarray, " pair"], unit: Int64[np.ndarray, " pair"]) -> None:
-        """Of some rows, each with a unit whose rule holds there."""
+        """Add some rows, each with a unit whose rule holds there."""
         offsets, fired, z = (part.numpy() for part in (codes.offsets, codes.latents, codes.values))
         counts = np.diff(offsets)[row]
         pair = np.repeat(np.arange(len(row)), counts)

@@ -78,7 +78,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
 
 
 def rules_of(features: FeatureStore, setting: Setting, seed: int) -> dict[int, Rule]:
-    """Of latents that are drawn among those that fire enough to have rules: those rules that are good enough."""
+    """The rules of latents that are drawn among those that fire enough: those rules that are good enough."""
     table = features.table().sort_values("latent")
     often = np.flatnonzero(table["n_active"].to_numpy() >= MIN_FIRED)
     chosen = np.zeros(features.d_sae, bool)

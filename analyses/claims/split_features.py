@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
-    """Of each width the latents of the label, and the edges from each width to the next."""
+    """The latents of the label at each width, and the edges from each width to the next."""
     shared: dict[str, Any] = {"k": setting.k, "tokens": setting.tokens, "seed": seed}
     codes, mask = [], studied.run.train_tokens.labels[LABEL][: len(studied.judged.tokens)].flatten()
     for width in setting.widths:

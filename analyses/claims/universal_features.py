@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def codes_of_model(seed: int, run: Run, setting: Setting, out: Path) -> dict[str, CodeStore]:
-    """Of a dictionary of the model's MLP, and of its neurons, on the tokens that are compared."""
+    """The codes of a dictionary of the model's MLP, and of its neurons, on the tokens that are compared."""
     model, work = model_of_seed(run, seed, setting, out), out / "work"
     store = activations(model, run, setting.tokens, work / f"trained-{seed}")
     judged = activations(model, run, setting.compared, work / f"judged-{seed}")

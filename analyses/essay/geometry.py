@@ -102,7 +102,7 @@ def plateau(d_star: np.ndarray, inverse: np.ndarray, factor: float = 1.6) -> tup
 
 
 def kernel_density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the values in [MIN_D, MAX_D], with a Gaussian kernel."""
+    """The density of the values in [MIN_D, MAX_D], with a Gaussian kernel."""
     at = np.linspace(MIN_D, MAX_D, 551)
     values = values[(values >= MIN_D) & (values <= MAX_D)]
     kernel = np.exp(-0.5 * ((at[:, None] - values) / BANDWIDTH) ** 2)

@@ -39,7 +39,7 @@ NU_ERROR, NU_RECONSTRUCTION = 0.2, 0.5
 
 @dataclass(frozen=True)
 class LatentScaling:
-    """Of every latent; nan where it did not fire."""
+    """The scaling of every latent; nan where it did not fire."""
 
     nu_error: Float[Tensor, " d_sae"]
     nu_reconstruction: Float[Tensor, " d_sae"]
@@ -61,7 +61,7 @@ class MeanDifference:
 
 
 def relative_norms(norms: Float[Tensor, "d_sae 2"]) -> Float[Tensor, " d_sae"]:
-    """Of `Crosscoder.decoder_norms()`; ½ where both are 0."""
+    """The relative norms of `Crosscoder.decoder_norms()`; ½ where both are 0."""
     first, second = norms.unbind(1)
     largest = norms.amax(1).clamp(min=torch.finfo(norms.dtype).tiny)
     return 0.5 * (1 + (second - first) / largest)
@@ -135,7 +135,8 @@ def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int
 
 
 def mean_difference(batches: Iterable[Float[Tensor, "row d_in"]]) -> MeanDifference:
-    """Of activations of two models of one width side by side. Raises ValueError for widths that cannot be halved."""
+    """The mean difference of activations of two models of one width side by side. Raises ValueError for widths that
+    cannot be halved."""
     widths = getattr(batches, "widths", ())
     if widths and (len(widths) != 2 or widths[0] != widths[1]):
         raise ValueError(f"the batches are of hooks of widths {widths}: two models of one width can be compared")

@@ -81,7 +81,7 @@ def gold(world: World, responses: Responses) -> np.ndarray:
 
 
 def win_rate(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of gold scores on the same prompts; a tie is half a win."""
+    """The win rate by gold scores on the same prompts; a tie is half a win."""
     return float(((ours > theirs) + 0.5 * (ours == theirs)).mean())
 
 

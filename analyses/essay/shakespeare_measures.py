@@ -66,9 +66,9 @@ def unit_activations(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Floa
 
 
 def contrast(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[np.ndarray, " measure"]:
-    """Of the units that fire at all, over the places that have one before them: η² of the character, mean; kurtosis,
-    median (its mean is that of the rarest unit); by how much η² of the pair with the character before exceeds that of
-    the character, mean; standard deviation, mean."""
+    """The contrast of the units that fire at all, over the places that have one before them: η² of the character, mean;
+    kurtosis, median (its mean is that of the rarest unit); by how much η² of the pair with the character before exceeds
+    that of the character, mean; standard deviation, mean."""
     acts = unit_activations(model, tokens).unflatten(0, tokens.shape)[:, 1:].flatten(0, 1)
     pairs = tokens[:, :-1].long() * model.config.d_vocab + tokens[:, 1:]
     share, pair_share = (token_variance_share(acts, group.flatten()) for group in (tokens[:, 1:], pairs))
@@ -79,7 +79,7 @@ def contrast(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[np.nda
 def shuffled_contrast(
     model: Transformer, tokens: Int[Tensor, "seq pos"], shuffles: int
 ) -> Float[np.ndarray, "shuffle measure"]:
-    """The same of models whose weight matrices have their entries permuted."""
+    """The contrast of models whose weight matrices have their entries permuted."""
     return np.stack([contrast(shuffled_model(model, seed=seed), tokens) for seed in range(shuffles)])
 
 
@@ -97,6 +97,6 @@ def token_variance_share(acts: Float[Tensor, "row unit"], tokens: Int[Tensor, " 
 
 
 def kurtosis(acts: Float[Tensor, "row unit"]) -> Float[Tensor, " unit"]:
-    """Of each unit over the rows; NaN for a unit that never changes."""
+    """The kurtosis of each unit over the rows; NaN for a unit that never changes."""
     squares = (acts.double() - acts.double().mean(0)).square()
     return squares.square().mean(0) / squares.mean(0).square()

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def sweep(seed: int, relu: bool, setting: Setting) -> dict[str, Any]:
-    """Of the restarts at each density, the one of the lowest loss."""
+    """The restart at each density that has the lowest loss."""
     importance = setting.decay ** torch.arange(setting.n)
     recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size)
     return best_of(seed, setting.densities, importance, setting.m, setting.restarts, recipe, relu=relu)

@@ -120,7 +120,7 @@ def _states(z: np.ndarray, density: Sequence[float], importance: Sequence[float]
 
 
 def _edges(values: Sequence[float]) -> list[float]:
-    """Of cells around these values, in powers of ten, as a log axis has its range."""
+    """The edges of cells around these values, in powers of ten, as a log axis has its range."""
     powers = np.log10(values)
     half = (powers[-1] - powers[0]) / (len(powers) - 1) / 2
     return [powers[0] - half, powers[-1] + half]

@@ -70,7 +70,7 @@ def gram_slider(
     active: int = 0,
     title: str = "WᵀW and biases as features grow sparser",
 ) -> go.Figure:
-    """The same with a slider: WᵀW, beside it the biases, and the lengths coloured by superposition."""
+    """A panel a step of a slider: WᵀW, beside it the biases, and the lengths coloured by superposition."""
     labels = list(panels)
     fig = make_subplots(
         cols=3,
@@ -149,7 +149,7 @@ def feature_polygons(
 def polygon_multiples(
     panels: Mapping[str, np.ndarray], *, title: str = "Features in two dimensions as they grow sparser"
 ) -> go.Figure:
-    """The same side by side, for paper."""
+    """The polygons side by side, for paper."""
     fig = make_subplots(
         cols=len(panels), subplot_titles=list(map(escaped, panels)), horizontal_spacing=0.02, shared_yaxes=True
     )

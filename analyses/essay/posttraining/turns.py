@@ -46,7 +46,7 @@ class ChatTokenizer:
         return self.joined(self.prompts(prompts), [[*each.ids, *end] for each in encoded])
 
     def joined(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> "Sequences":
-        """The same of ids."""
+        """Prompts with their responses, both as token ids."""
         length = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
         tokens = torch.full((len(prompts), length), self.bos_id, dtype=torch.int64)
         mask = torch.zeros(tokens.shape, dtype=torch.bool)

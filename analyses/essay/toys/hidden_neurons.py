@@ -79,7 +79,7 @@ def gradient(
     y: Float[Tensor, "instance n sample"],
     importance: Float[Tensor, "instance n"],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the mean loss over the samples, for W_in, W_out and b as if they were free."""
+    """The gradient of the mean loss over the samples, for W_in, W_out and b as if they were free."""
     h = torch.bmm(W_in, x).relu_()
     y_hat = torch.baddbmm(b, W_out, h)
     fires = y_hat > 0

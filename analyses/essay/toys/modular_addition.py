@@ -101,7 +101,7 @@ def start(config: AdditionConfig, seeds: Sequence[int], decays: Sequence[float])
 def logits(
     weights: dict[str, Tensor], pairs: Int[Tensor, "instance pair"], config: AdditionConfig
 ) -> Float[Tensor, "instance pair p"]:
-    """Of pairs a·p + b."""
+    """The logits of pairs a·p + b."""
     return hidden(weights, pairs, config) @ weights["W_out"]
 
 

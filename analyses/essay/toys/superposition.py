@@ -98,7 +98,7 @@ def gradient(
     *,
     relu: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Of the mean loss over the samples, for W and for b. W counts twice: it writes h and it reads h.
+    """The gradient of the mean loss over the samples, for W and for b. W counts twice: it writes h and it reads h.
 
     With e = I (x̂ − x) where x̂ > 0, and 0 elsewhere:  ∂b = 2 Σ e,  ∂W = 2 Σ (h eᵀ + (W e) xᵀ)."""
     h = torch.bmm(W, x)

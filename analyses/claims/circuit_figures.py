@@ -31,8 +31,8 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
     for col, (name, title) in enumerate(titles.items(), 1):
         look: dict[str, Any] = dict(color=BLUE, size=5, opacity=0.6, line_width=0)
         hover = [f"latent {latent}" for latent in table["latent"]] if "latent" in table else None
-        said = dict(mode="markers", marker=look, text=hover, showlegend=False)
-        fig.add_scatter(x=table[name], y=table["success"], **said, row=1, col=col)
+        style = dict(mode="markers", marker=look, text=hover, showlegend=False)
+        fig.add_scatter(x=table[name], y=table["success"], **style, row=1, col=col)
         fig.update_xaxes(title_text=title, row=1, col=col)
     panelled(styled(fig, "How well will a latent steer?", height=380))
     return fig.update_yaxes(title_text="rise of its concept in what is written", col=1)

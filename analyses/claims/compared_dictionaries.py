@@ -171,12 +171,12 @@ def telling_tokens(
         part = codes[start : min(start + ROWS, len(codes))]
         row = np.repeat(np.arange(len(part)), part.offsets.diff().numpy())
         place = np.searchsorted(shown, part.latents.numpy()).clip(max=len(shown) - 1)
-        own = (shown[place] == part.latents.numpy()) & (part.values.numpy() > 0)
-        np.add.at(counts, (place[own], flat[start + row[own]]), 1)
+        mine = (shown[place] == part.latents.numpy()) & (part.values.numpy() > 0)
+        np.add.at(counts, (place[mine], flat[start + row[mine]]), 1)
     p, q = counts / counts.sum(1, keepdims=True).clip(1), text / text.sum()
     worth = np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(q > 0, q, 1)), 0)
     best = np.argsort(-worth, 1, kind="stable")[:, :n]
     return {
-        int(latent): " ".join(vocab[token] for token in own if count[token]) or f"#{latent}"
-        for latent, own, count in zip(shown, best, counts, strict=True)
+        int(latent): " ".join(vocab[token] for token in mine if count[token]) or f"#{latent}"
+        for latent, mine, count in zip(shown, best, counts, strict=True)
     }

@@ -89,19 +89,19 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "dictionary_scaling", arguments, "runs/compare")
     setting = QUICK if o.quick else Setting()
     record = Record(o.out, setting, svg=not o.quick)
-    found = [
+    by_seed = [
         record.piece(f"seed-{seed}", partial(of_seed, seed, setting, o.out / "work" / f"{seed}"))
         for seed in setting.seeds
     ]
-    grids = [grid_of(each, setting).assign(seed=seed) for each, seed in zip(found, setting.seeds, strict=True)]
+    grids = [grid_of(each, setting).assign(seed=seed) for each, seed in zip(by_seed, setting.seeds, strict=True)]
     grid = pd.concat(grids)
-    curves = {width: [each[f"present_{width}"] for each in found] for width in setting.judged_widths}
+    curves = {width: [each[f"present_{width}"] for each in by_seed] for width in setting.judged_widths}
     frequency = World(setting, 0).frequency.numpy()
     drawn = {
         "scaling_frontier": scaling_frontier(grid[grid["seed"] == setting.seeds[0]]),
         "completeness": completeness_curves(curves, frequency),
     }
-    results = record.finish([scaling_claim(grid), completeness_claim(found, setting)], drawn)
+    results = record.finish([scaling_claim(grid), completeness_claim(by_seed, setting)], drawn)
     shutil.rmtree(o.out / "work", ignore_errors=True)
     return results
 

@@ -25,10 +25,10 @@ def context_effects(rows: pd.DataFrame) -> go.Figure:
         error = dict(type="data", array=spread, color=INK, thickness=1)
         fig.add_bar(x=names, y=mean, error_y=error, name=name, marker_color=colour, row=1, col=1)
     for label, colour in zip(labels, SEQUENCE[2:] * len(labels), strict=False):
-        own = rows[rows["label"] == label]
-        held = pd.DataFrame(list(own["pinned"]))
+        seeds_of_label = rows[rows["label"] == label]
+        held = pd.DataFrame(list(seeds_of_label["pinned"]))
         x = ["free", *(f"{float(multiple):g} ×" for multiple in held)]
-        y = [own["free"].mean(), *held.mean()]
+        y = [seeds_of_label["free"].mean(), *held.mean()]
         look = dict(mode="lines+markers", line=dict(color=colour, width=2))
         fig.add_scatter(x=x, y=y, name=escaped(label), **look, row=1, col=2)
     fig.add_hline(0.8, line=dict(color=GREY, width=1, dash="dot"), row=1, col=2)

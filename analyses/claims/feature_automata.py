@@ -42,11 +42,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
-    loops, cycles = (table_of(found[0], kind) for kind in KINDS)
+    by_seed = [
+        record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
+    ]
+    loops, cycles = (table_of(by_seed[0], kind) for kind in KINDS)
     cycles = cycles[~cycles["latent"].duplicated() & ~cycles["other"].duplicated()]  # one of a latent in the figure
-    names = {int(latent): name for latent, name in found[0]["names"].items()}
-    results = record.finish([claim(found)], {"automaton": circuit_figures.automaton(loops, cycles, names=names)})
+    names = {int(latent): name for latent, name in by_seed[0]["names"].items()}
+    results = record.finish([claim(by_seed)], {"automaton": circuit_figures.automaton(loops, cycles, names=names)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -56,19 +58,19 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     sae = studied.dictionary(setting.factor, seed)
     vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
     features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=FEW)
-    found = automaton(features, studied.run.model, HOOK, sae, shuffles=setting.shuffles, seed=seed)
-    tables = dict(zip(KINDS, found.above(), strict=True))
+    edges = automaton(features, studied.run.model, HOOK, sae, shuffles=setting.shuffles, seed=seed)
+    tables = dict(zip(KINDS, edges.above(), strict=True))
     shown = {*tables["loop"]["latent"], *tables["cycle"]["latent"], *tables["cycle"]["other"]}
     names = telling_tokens(features.codes, features.tokens, vocab, shown)
     return {
         **{f"{kind}_{name}": tables[kind][name].to_numpy() for kind, columns in KINDS.items() for name in columns},
         "names": {str(latent): name for latent, name in names.items()},
-        "best_loop": float(found.loops["effect"].max()),
-        "best_cycle": float(found.cycles["effect"].max()) if len(found.cycles) else 0.0,
-        "null_loop": found.null_loop,
-        "null_cycle": found.null_cycle,
-        "latents": len(found.loops),
-        "lift": found.lift,
+        "best_loop": float(edges.loops["effect"].max()),
+        "best_cycle": float(edges.cycles["effect"].max()) if len(edges.cycles) else 0.0,
+        "null_loop": edges.null_loop,
+        "null_cycle": edges.null_cycle,
+        "latents": len(edges.loops),
+        "lift": edges.lift,
     }
 
 
@@ -85,9 +87,9 @@ def claim(found: Sequence[dict[str, Any]]) -> Claim:
         best, null = (interval([each[f"{end}_{kind}"] for each in found]) for end in ("best", "null"))
         lift = [float(table["lift"].median()) for table in tables[kind] if len(table)]
         numbers |= {f"{kind}s": counts[kind], f"best_{kind}": best, f"null_{kind}": null, f"lift_of_{kind}s": lift}
-        said = f", median lift {min(lift):.1f} to {max(lift):.1f}" if lift else ""
+        lifts = f", median lift {min(lift):.1f} to {max(lift):.1f}" if lift else ""
         told.append(
-            f"{' and '.join(map(str, counts[kind]))} {kind}s by seed, the best {best}, of shuffles {null}{said}"
+            f"{' and '.join(map(str, counts[kind]))} {kind}s by seed, the best {best}, of shuffles {null}{lifts}"
         )
     return Claim(
         row="17",

@@ -69,18 +69,18 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = QUICK if o.quick else Setting()
     record = Record(o.out, setting, svg=not o.quick)
     run, work = studied_run(setting, o.out), o.out / "work"
-    found = {
+    pieces = {
         (kind, seed): record.piece(
             f"{kind.replace(' ', '-')}-{seed}", lambda kind=kind, seed=seed: edges_of(kind, seed, setting, run, work)
         )
         for kind in KINDS
         for seed in setting.seeds
     }
-    first = found["residual stream", setting.seeds[0]]
+    first = pieces["residual stream", setting.seeds[0]]
     edges = pd.DataFrame({name: first[f"shown_{name}"] for name in ("upstream", "downstream", "effect")})
     names = {(side, int(latent)): name for side, of in first["names"].items() for latent, name in of.items()}
     results = record.finish(
-        claims(found), {"circuit": circuit_figures.circuit(edges, names=names, title=first["title"])}
+        claims(pieces), {"circuit": circuit_figures.circuit(edges, names=names, title=first["title"])}
     )
     shutil.rmtree(work, ignore_errors=True)
     return results
@@ -142,14 +142,16 @@ def in_words(run: Run, prompts: torch.Tensor, at: torch.Tensor) -> list[int]:
     last = [
         run.tokenizer.decode(row[max(0, end - 11) : end + 1].tolist()) for row, end in zip(prompts, at, strict=True)
     ]
-    found = [i for i, text in enumerate(last) if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 5]
-    return found or list(range(len(prompts)))
+    worded = [i for i, text in enumerate(last) if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 5]
+    return worded or list(range(len(prompts)))
 
 
 def strongest(table: pd.DataFrame, n: int, prompts: Sequence[int]) -> pd.DataFrame:
     """The edges of the largest effect."""
-    own = table[table["prompt"].isin(prompts)]
-    rows = own[own["prompt"] == own.loc[own["activation"].idxmax(), "prompt"]].rename(columns={"ablation": "effect"})
+    chosen = table[table["prompt"].isin(prompts)]
+    rows = chosen[chosen["prompt"] == chosen.loc[chosen["activation"].idxmax(), "prompt"]].rename(
+        columns={"ablation": "effect"}
+    )
     return rows.loc[rows["effect"].abs().sort_values(ascending=False).index[:n]]
 
 
@@ -164,14 +166,14 @@ def claims(found: dict[tuple[str, int], dict[str, Any]]) -> list[Claim]:
     by_kind = {kind: [each for (of, _), each in found.items() if of == kind] for kind in KINDS}
     numbers: dict[str, Any] = {}
     told, means = [], []
-    for kind, own in by_kind.items():
-        mean = [float(np.nanmean(each["agreement"])) for each in own]
-        pooled, edges = interval([each["pooled"] for each in own]), sum(each["edges"] for each in own)
-        low = float(np.nanmin([np.nanmin(each["agreement"]) for each in own]))
+    for kind, trained in by_kind.items():
+        mean = [float(np.nanmean(each["agreement"])) for each in trained]
+        pooled, edges = interval([each["pooled"] for each in trained]), sum(each["edges"] for each in seeds)
+        low = float(np.nanmin([np.nanmin(each["agreement"]) for each in trained]))
         numbers[kind] = {"by_prompt": interval(mean), "pooled": pooled, "lowest": low, "edges": edges}
         told.append(f"{kind}: {interval(mean)} (lowest prompt {low:.2f}, all edges together {pooled}; {edges:,} edges)")
         means += mean
-    ways = {kind: {way: [each[way] for each in own] for way in WAYS} for kind, own in by_kind.items()}
+    ways = {kind: {way: [each[way] for each in trained] for way in WAYS} for kind, trained in by_kind.items()}
     return [
         Claim(
             row="circuits",

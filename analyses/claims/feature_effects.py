@@ -64,8 +64,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
-    results = record.finish(claims(found), drawn(found))
+    by_seed = [
+        record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
+    ]
+    results = record.finish(claims(by_seed), drawn(by_seed))
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -99,13 +101,13 @@ def of_label(
     inside, off = loss_rises(latent, mask, features.tokens, model, sae, setting.sequences)
     told = LogOdds(features.tokens, mask, model.d_vocab)
     held, shares = studied.run.val_tokens, {}
-    texts, given, more = setting.written
-    prompts = features.tokens[~mask.any(1)][:texts, :given]
+    texts, prompt_length, more = setting.written
+    prompts = features.tokens[~mask.any(1)][:texts, :prompt_length]
     for multiple in PINNED:
         actions = {latent: multiple}
-        written = steer(features, model, HOOK, sae, actions, prompts, more, seed=seed)[:, given:]
+        written = steer(features, model, HOOK, sae, actions, prompts, more, seed=seed)[:, prompt_length:]
         shares[f"{multiple:g}"] = float(told.inside(written).float().mean())
-    free = model.generate(prompts, more, seed=seed)[:, given:]
+    free = model.generate(prompts, more, seed=seed)[:, prompt_length:]
     concept = np.flatnonzero(told.odds > np.log(4)).tolist()
     doses = dose_response(
         features, model, HOOK, sae, latent, multiples=setting.multiples, sequences=8, concept=concept, seed=seed
@@ -154,8 +156,8 @@ class LogOdds:
         those that have it nowhere; None where there are none."""
         keep = tokens.shape[1] // n * n
         texts, share = tokens[:, :keep].reshape(-1, n), mask[:, :keep].reshape(-1, n).float().mean(1)
-        said = self.inside(texts)
-        right = (said[share >= 0.5], ~said[share == 0])
+        told_inside = self.inside(texts)
+        right = (told_inside[share >= 0.5], ~told_inside[share == 0])
         return [float(each.float().mean()) if len(each) else None for each in right]
 
 
@@ -202,13 +204,13 @@ def held(of: ByLabel) -> Claim:
 def dosed(of: ByLabel, most_loss: float) -> Claim:
     ranges = {label: [useful_range(doses_of(each), most_loss) for each in of[label]] for label in of}
     told = "; ".join(
-        f"{label} {', '.join('none' if found is None else f'{found[0]:g} to {found[1]:g}' for found in ranges[label])}"
+        f"{label} {', '.join('none' if each is None else f'{each[0]:g} to {each[1]:g}' for each in ranges[label])}"
         for label in of
     )
     return Claim(
         row="19a",
         text="The probability of the label's tokens rises over a range of multiples before the loss breaks.",
-        holds=all(found is not None for each in ranges.values() for found in each),
+        holds=all(useful is not None for each in ranges.values() for useful in each),
         found=f"Useful range, times the maximum, by seed: {told}; breaks at {most_loss:.2f} nats a token.",
         numbers={"ranges": ranges},
     )

@@ -72,22 +72,22 @@ def feature_lives(
         raise ValueError(f"{n} checkpoints are too few: a birth shows in at least {MIN_RUN + 1}")
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold} is a correlation and must be above 0 and at most 1")
-    alive, found = [], []
-    for i, own in enumerate(checkpoints):
+    alive, correlations = [], []
+    for i, codes in enumerate(checkpoints):
         matches = []
         for j, other in enumerate(checkpoints):
-            matches.append(best_matches(own, other))
+            matches.append(best_matches(codes, other))
             progress(i * n + j + 1, n * n, "correlations")
         alive.append(np.flatnonzero(matches[i].fired >= min_fired))
-        found.append(np.stack([each.correlation for each in matches], 1)[alive[i]])
+        correlations.append(np.stack([each.correlation for each in matches], 1)[alive[i]])
     if not any(map(len, alive)):
         raise ValueError(f"no latent fires on min_fired={min_fired} rows: take more text")
-    table, presence = _lives(found, threshold)
+    table, presence = _lives(correlations, threshold)
     table["latent"] = [alive[c][at] for c, at in zip(table["checkpoint"], table["latent"], strict=True)]
     generator, shuffled = np.random.default_rng(seed), []
     for _ in range(_SHUFFLES):
         order = generator.permutation(n)
-        shuffled.append((_lives([found[c][:, order] for c in order], threshold)[0]["kind"] == "born").mean())
+        shuffled.append((_lives([correlations[c][:, order] for c in order], threshold)[0]["kind"] == "born").mean())
     table["split"] = _splits(table, checkpoints, threshold, min_fired)
     return Lives(table, presence, float(np.mean(shuffled)))
 
@@ -99,15 +99,17 @@ def _lives(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, P
     for c, r in enumerate(found):
         present = r >= threshold
         present[:, c] = True
-        own = np.flatnonzero(~present[:, c + 1 :].any(1))
-        run = np.argmin(np.column_stack([present[own, c::-1], np.zeros(len(own), bool)]), 1)  # up to c, without a gap
+        ending = np.flatnonzero(~present[:, c + 1 :].any(1))
+        run = np.argmin(
+            np.column_stack([present[ending, c::-1], np.zeros(len(ending), bool)]), 1
+        )  # up to c, without a gap
         start = c + 1 - run
-        gap = np.array([present[f, :s].any() for f, s in zip(own, start, strict=True)], bool)
+        gap = np.array([present[f, :s].any() for f, s in zip(ending, start, strict=True)], bool)
         kind = np.where(gap, "flickers", np.where(start == 0, "there", np.where(run >= MIN_RUN, "born", "passing")))
         born = np.where(kind == "born", start, np.nan)
-        died = np.full(len(own), np.nan if c == len(found) - 1 else c + 1)
-        parts.append(pd.DataFrame({"checkpoint": c, "latent": own, "kind": kind, "born": born, "died": died}))
-        kept.append(r[own])
+        died = np.full(len(ending), np.nan if c == len(found) - 1 else c + 1)
+        parts.append(pd.DataFrame({"checkpoint": c, "latent": ending, "kind": kind, "born": born, "died": died}))
+        kept.append(r[ending])
     table = pd.concat(parts, ignore_index=True)
     order = table.sort_values(["checkpoint", "born"], ascending=[False, True], na_position="last", kind="stable").index
     return table.loc[order].reset_index(drop=True), np.concatenate(kept)[order]

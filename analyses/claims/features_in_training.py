@@ -70,17 +70,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     ]
     run = studied_run(setting, o.out)
     losses = record.piece("losses", lambda: {"losses": [loss_at(step, run) for step in steps_of(run)]})["losses"]
-    found = [
+    by_seed = [
         record.piece(f"seed-{seed}", partial(lives_of_seed, seed, setting, run, o.out / "work"))
         for seed in setting.seeds
     ]
-    steps, first = steps_of(run), found[0]
+    steps, first = steps_of(run), by_seed[0]
     shown = dict(steps=steps, losses=losses)
     drawn = {
         "feature_lives": checkpoint_figures.feature_lives(table_of(first), first["presence"], **shown),
         "concept_births": checkpoint_figures.concept_births(first["label_f1"], first["labels"], **shown),
     }
-    results = record.finish([planted_claim(planted), trained_claim(found, steps)], drawn)
+    results = record.finish([planted_claim(planted), trained_claim(by_seed, steps)], drawn)
     shutil.rmtree(o.out / "work", ignore_errors=True)
     return results
 
@@ -110,13 +110,13 @@ def planted_births(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
     lives = feature_lives(codes, seed=seed)
     truth = SparseCodes.from_dense(judged)
     best = [best_matches(each, truth) for each in codes]
-    said: dict[int, float] = {}
+    birth_of: dict[int, float] = {}
     for row in lives.table[lives.table["kind"] == "born"].itertuples():
         matches = best[int(row.checkpoint)]
         if matches.correlation[row.latent] >= 0.7:
-            said.setdefault(int(matches.other[row.latent]), float(row.born))
+            birth_of.setdefault(int(matches.other[row.latent]), float(row.born))
     planted = torch.nonzero(born)[:, 0].tolist()
-    right = [k for k in planted if k in said and abs(said[k] - int(born[k])) <= 1]
+    right = [k for k in planted if k in birth_of and abs(birth_of[k] - int(born[k])) <= 1]
     return {"births": len(planted), "right": len(right), "shuffled": lives.null, "share_born": lives.share_born}
 
 

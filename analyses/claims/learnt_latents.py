@@ -113,7 +113,7 @@ def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataF
     models = {"trained": model, "shuffled model": shuffled_model(model, seed=seed)}
     models["untrained model"] = model.untrained(seed)
     others = {"other shuffled": shuffled_model(model, seed=seed + 50), "other untrained": model.untrained(seed + 50)}
-    found = {}
+    judged_of = {}
     for place, each in (models | others).items():
         kinds = {place: "nothing"} | (FROZEN if place == "trained" else {})
         seeds = (0, 1) if place in models else (2,)
@@ -126,10 +126,10 @@ def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataF
         saes = train_sweep(store, HOOK, list(configs.values()), out=folder / place / "dictionaries")
         for (kind, s), sae in zip(configs, saes, strict=True):
             features = scan_features(sae, scanned, HOOK, folder / place / f"{kind} {s}", model=each, settings=COUNTS)
-            found[kind, s] = _Judged(features, sae, each)
-    random = [found[name, 2].features for name in others]
-    parts = [judged.evidence(found[kind, 1].features, random).assign(kind=kind)
-             for (kind, number), judged in found.items() if number == 0]  # fmt: skip
+            judged_of[kind, s] = _Judged(features, sae, each)
+    random = [judged_of[name, 2].features for name in others]
+    parts = [judged.evidence(judged_of[kind, 1].features, random).assign(kind=kind)
+             for (kind, number), judged in judged_of.items() if number == 0]  # fmt: skip
     for place in models | others:
         for kept_as in ("store", "scanned"):
             shutil.rmtree(folder / place / kept_as)
@@ -177,9 +177,11 @@ def matched(table: pd.DataFrame) -> np.ndarray:
     weight = pd.Series(0.0, table.index)
     for _, part in table.groupby(["corpus", "seed"]):
         for kind in part.kind[~part.is_learnt].unique():
-            own = part[part.is_learnt | (part.kind == kind)]
-            found = matched_weights(own[["density", "token_entropy"]].to_numpy(), own.is_learnt.to_numpy())
-            weight[own.index] += found / max(found.sum(), 1e-9)
+            two_kinds = part[part.is_learnt | (part.kind == kind)]
+            weights = matched_weights(
+                two_kinds[["density", "token_entropy"]].to_numpy(), two_kinds.is_learnt.to_numpy()
+            )
+            weight[two_kinds.index] += weights / max(weights.sum(), 1e-9)
     return weight.to_numpy()
 
 
@@ -199,23 +201,23 @@ def held_out(table: pd.DataFrame, nulls: Sequence[str]) -> list[dict[str, Any]]:
 
 def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, float]:
     """`auroc`, and `ece` at even odds, of those used; `n` of them; `called` learnt, the share of trained ones."""
-    own = table[used]
-    weight, learnt = matched(own), own.is_learnt.to_numpy()
+    rows = table[used]
+    weight, learnt = matched(rows), rows.is_learnt.to_numpy()
     even = weight / np.where(learnt, weight[learnt].sum(), weight[~learnt].sum())
-    found: dict[str, float] = {"n": len(own), "called": float((p[own.index][learnt] >= 0.5).mean())}
-    found["auroc"] = float(roc_auc_score(learnt, p[own.index], sample_weight=weight))
-    found["ece"] = expected_calibration_error(p[own.index].to_numpy(), learnt, even)
+    scores: dict[str, float] = {"n": len(rows), "called": float((p[rows.index][learnt] >= 0.5).mean())}
+    scores["auroc"] = float(roc_auc_score(learnt, p[rows.index], sample_weight=weight))
+    scores["ece"] = expected_calibration_error(p[rows.index].to_numpy(), learnt, even)
     for kind in table.kind[~table.is_learnt].unique():
         both = table[table.is_learnt | (table.kind == kind)]
-        found[kind] = float(roc_auc_score(both.is_learnt, p[both.index], sample_weight=matched(both)))
-    return found
+        scores[kind] = float(roc_auc_score(both.is_learnt, p[both.index], sample_weight=matched(both)))
+    return scores
 
 
 def singles(table: pd.DataFrame) -> dict[str, float]:
     """AUROC of each predictor alone, or of its opposite, matched likewise."""
     x, weight = LearntFit.predictors(table[list(EVIDENCE)]), matched(table)
-    found = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
-    return dict(zip(LearntFit.read["predictors"], (max(float(a), 1 - float(a)) for a in found), strict=True))
+    areas = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
+    return dict(zip(LearntFit.read["predictors"], (max(float(a), 1 - float(a)) for a in areas), strict=True))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -79,13 +79,15 @@ def context_similarity(features: FeatureStore, latents: Int64[np.ndarray, " unit
     tokens = features.tokens.numpy().reshape(-1)
     n_vocab = max(int(tokens.max()), int(counts["token"].max())) + 1
     weight = 1 / np.sqrt(np.maximum(np.bincount(tokens, minlength=n_vocab), 1) / len(tokens))
-    found, places = np.zeros((len(latents), len(latents))), counts["offset"].unique()
+    similarity, places = np.zeros((len(latents), len(latents))), counts["offset"].unique()
     for place in places:
-        own = counts[counts["offset"] == place]
-        halves = [_directions(own, n, latents, weight) for n in (own["n_fit"], own["n"] - own["n_fit"])]
+        at_place = counts[counts["offset"] == place]
+        halves = [
+            _directions(at_place, n, latents, weight) for n in (at_place["n_fit"], at_place["n"] - at_place["n_fit"])
+        ]
         across = (halves[0] @ halves[1].T).toarray()
-        found += (across + across.T) / (2 * len(places))
-    return found
+        similarity += (across + across.T) / (2 * len(places))
+    return similarity
 
 
 def _directions(own: pd.DataFrame, n: pd.Series, latents: np.ndarray, weight: np.ndarray) -> scipy.sparse.csr_matrix:
@@ -102,8 +104,8 @@ def _over_latents(cosine: np.ndarray, similarity: np.ndarray, generator: np.rand
     row, column = np.triu_indices(n, 1)
     drawn = []
     for _ in range(_DRAWS):
-        own = generator.integers(n, size=n)
-        a, b = own[row], own[column]
+        sample = generator.integers(n, size=n)
+        a, b = sample[row], sample[column]
         differ = a != b  # a latent that is drawn twice is no neighbour of itself
         drawn.append(_spearman(cosine[a, b][differ], similarity[a, b][differ]))
     low, high = np.nanquantile(drawn, [0.025, 0.975])

@@ -43,14 +43,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    found = {
+    by_seed = {
         seed: record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     }
     tables = {
         f"seed {seed}": pd.DataFrame({name: each[name] for name in ("cosine", "similarity")})
-        for seed, each in found.items()
+        for seed, each in by_seed.items()
     }
-    results = record.finish([claim(list(found.values()))], {"neighbourhoods": neighbour_figures.neighbourhoods(tables)})
+    results = record.finish(
+        [claim(list(by_seed.values()))], {"neighbourhoods": neighbour_figures.neighbourhoods(tables)}
+    )
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -58,13 +60,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     sae = studied.dictionary(setting.factor, seed)
     features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
-    found = neighbourhoods(features, latents=setting.latents, seed=seed)
+    measured = neighbourhoods(features, latents=setting.latents, seed=seed)
     random = neighbourhoods(RandomDirections(features, seed), latents=setting.latents, seed=seed)
     return {
-        "cosine": found.pairs["cosine"].to_numpy(np.float32),
-        "similarity": found.pairs["similarity"].to_numpy(np.float32),
-        "rho": list(found.rank_correlation),
-        "other_contexts": found.null,
+        "cosine": measured.pairs["cosine"].to_numpy(np.float32),
+        "similarity": measured.pairs["similarity"].to_numpy(np.float32),
+        "rho": list(measured.rank_correlation),
+        "other_contexts": measured.null,
         "random_directions": random.rank_correlation.value,
     }
 

@@ -53,8 +53,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
-    tables = [pd.DataFrame(each) for each in found]
+    by_seed = [
+        record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
+    ]
+    tables = [pd.DataFrame(each) for each in by_seed]
     results = record.finish(claims(tables), {"steering_scores": circuit_figures.steering_scores(tables[0])})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
@@ -76,7 +78,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.nd
 
 
 def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
-    rank = {said: [_spearman(table, said, done) for table in tables] for said, done in PREDICTED.items()}
+    rank = {predicted: [_spearman(table, predicted, done) for table in tables] for predicted, done in PREDICTED.items()}
     best = [table.nlargest(max(1, len(table) // 10), "output")["success"].mean() for table in tables]
     drawn = [table["success"].mean() for table in tables]
     gain = interval(np.subtract(rank["output"], rank["input"]).tolist())

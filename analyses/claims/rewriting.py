@@ -165,7 +165,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     check_table(features, ranking, "the ranking")
     hook_name = features.meta["hook_name"]
     check_scan_of(features, store, hook_name)
-    if scanned(features).get("dictionary", own := dictionary_digest(dictionary)) != own:
+    if scanned(features).get("dictionary", here := dictionary_digest(dictionary)) != here:
         raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
     return hook_name
 

@@ -147,14 +147,14 @@ def absorption(
     need = min_share * (table["mean"].reindex(latents).to_numpy() * W[chosen].norm(dim=1).numpy())
     supply = (W @ torch.nn.functional.normalize(W[chosen], dim=1).T).numpy()
     numbered = Numbered.of([[rule] for rule in rules.values()], text)
-    found, chance = (_Absorbed(latents, supply, need) for _ in range(2))
-    found.count(features.codes, text, numbered)
+    counts, chance = (_Absorbed(latents, supply, need) for _ in range(2))
+    counts.count(features.codes, text, numbered)
     chance.count(ShiftedCodes.drawn(features.codes, seed), text, numbered)
-    taken = found.takers.sum(1)
-    shares = {"latent": latents, "n_rule": found.n, "fires": ratio(found.fires, found.n)}
-    shares |= {"absorbed": ratio(taken, found.n), "by_chance": ratio(chance.takers.sum(1), chance.n)}
-    shares |= {"taker": np.where(taken > 0, found.takers.argmax(1), -1)}
-    return pd.DataFrame({**shares, "taker_share": ratio(found.takers.max(1), taken)})
+    absorbed = counts.takers.sum(1)
+    shares = {"latent": latents, "n_rule": counts.n, "fires": ratio(counts.fires, counts.n)}
+    shares |= {"absorbed": ratio(absorbed, counts.n), "by_chance": ratio(chance.takers.sum(1), chance.n)}
+    shares |= {"taker": np.where(absorbed > 0, counts.takers.argmax(1), -1)}
+    return pd.DataFrame({**shares, "taker_share": ratio(counts.takers.max(1), absorbed)})
 
 
 class _Absorbed:
@@ -189,12 +189,12 @@ class _Absorbed:
         counts = np.diff(offsets)[row]
         pair = np.repeat(np.arange(len(row)), counts)
         entry = np.arange(len(pair)) - np.repeat(counts.cumsum() - counts, counts) + np.repeat(offsets[row], counts)
-        own = (fired[entry] == self.latents[unit[pair]]) & (z[entry] > 0)
-        fires = np.bincount(pair[own], minlength=len(row)) > 0
-        supplied = np.where(own, 0, z[entry] * self.supply[fired[entry], unit[pair]])
+        is_own = (fired[entry] == self.latents[unit[pair]]) & (z[entry] > 0)
+        fires = np.bincount(pair[is_own], minlength=len(row)) > 0
+        supplied = np.where(is_own, 0, z[entry] * self.supply[fired[entry], unit[pair]])
         order = np.lexsort((-supplied, pair))
         best = order[np.unique(pair[order], return_index=True)[1]]  # the strongest entry of each row that has any
-        taken = best[(supplied[best] >= self.need[unit[pair[best]]]) & ~fires[pair[best]]]
+        taking = best[(supplied[best] >= self.need[unit[pair[best]]]) & ~fires[pair[best]]]
         self.n += np.bincount(unit, minlength=len(self.latents))
         self.fires += np.bincount(unit[fires], minlength=len(self.latents))
-        np.add.at(self.takers, (unit[pair[taken]], fired[entry[taken]]), 1)
+        np.add.at(self.takers, (unit[pair[taking]], fired[entry[taking]]), 1)

@@ -52,9 +52,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
-    shown = pd.DataFrame({name: np.concatenate([each[name] for each in found]) for name in SHARES})
-    results = record.finish(claims(found), {"rules_at_work": rules_at_work(shown)})
+    by_seed = [
+        record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
+    ]
+    shown = pd.DataFrame({name: np.concatenate([each[name] for each in by_seed]) for name in SHARES})
+    results = record.finish(claims(by_seed), {"rules_at_work": rules_at_work(shown)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -65,9 +67,9 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=PAIRS)
     text = Text.read(features.tokens.numpy(), vocab)
     rules = rules_of(features, setting, seed)
-    found = absorption(features, text, rules, seed=seed)
+    absorbed = absorption(features, text, rules, seed=seed)
     fresh = sensitivity(features, studied.run.model, HOOK, sae, rules, windows=setting.windows, seed=seed)
-    both, grouped = found.merge(fresh, on="latent"), communities(features, seed=seed)
+    both, grouped = absorbed.merge(fresh, on="latent"), communities(features, seed=seed)
     return {
         **{name: both[name].to_numpy(float) for name in SHARES},
         "modularity": grouped.modularity,

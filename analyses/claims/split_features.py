@@ -51,8 +51,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    found = [record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds]
-    results = record.finish([claim(found, setting)], {"splitting": drawn(found[0], setting)})
+    by_seed = [
+        record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
+    ]
+    results = record.finish([claim(by_seed, setting)], {"splitting": drawn(by_seed[0], setting)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 

@@ -92,14 +92,14 @@ class Encoded:
 
 def compared(ours: Encoded, theirs: Encoded) -> dict[str, Any]:
     rows = [each.sae.W_dec.detach()[torch.from_numpy(each.alive)] for each in (ours, theirs)]
-    found, alike = stability(*rows), universality(ours.codes, theirs.codes)
+    stable, alike = stability(*rows), universality(ours.codes, theirs.codes)
     return {
-        "cosine": found.table["cosine"].to_numpy(),
-        "chance": found.table["chance"].to_numpy(),
-        "mcc": found.mcc.value,
-        "mcc_chance": found.chance,
-        "share": found.share.value,
-        "share_chance": found.chance_share,
+        "cosine": stable.table["cosine"].to_numpy(),
+        "chance": stable.table["chance"].to_numpy(),
+        "mcc": stable.mcc.value,
+        "mcc_chance": stable.chance,
+        "share": stable.share.value,
+        "share_chance": stable.chance_share,
         "r": alike.median.value,
         "r_shifted": alike.null.value,
         "alive": len(ours.alive),
@@ -110,14 +110,14 @@ def compared(ours: Encoded, theirs: Encoded) -> dict[str, Any]:
 def claim(pairs: Mapping[tuple[str, int, int], dict[str, Any]]) -> Claim:
     numbers, told = {}, []
     for kind in KINDS:
-        own = [pair for (of, *_), pair in pairs.items() if of == kind]
+        of_kind = [pair for (of, *_), pair in pairs.items() if of == kind]
         names = ("mcc", "mcc_chance", "share", "share_chance", "r", "r_shifted", "alive", "l0")
-        found = {name: interval([float(pair[name]) for pair in own]) for name in names}
-        numbers |= {f"{kind}_{name}": value for name, value in found.items()}
+        over = {name: interval([float(pair[name]) for pair in of_kind]) for name in names}
+        numbers |= {f"{kind}_{name}": value for name, value in over.items()}
         told.append(
-            f"{kind} (L0 {found['l0'].mean:.1f}, {found['alive'].mean:,.0f} fire): matched {found['share'].percent()}, "
-            f"by chance {found['share_chance'].mean:.1%}; PW-MCC {found['mcc']}, by chance "
-            f"{found['mcc_chance'].mean:.3f}; median r {found['r']}, on shifted text {found['r_shifted'].mean:.3f}"
+            f"{kind} (L0 {over['l0'].mean:.1f}, {over['alive'].mean:,.0f} fire): matched {over['share'].percent()}, "
+            f"by chance {over['share_chance'].mean:.1%}; PW-MCC {over['mcc']}, by chance "
+            f"{over['mcc_chance'].mean:.3f}; median r {over['r']}, on shifted text {over['r_shifted'].mean:.3f}"
         )
     return Claim(
         row="15",

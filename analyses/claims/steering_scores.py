@@ -69,11 +69,11 @@ def steering_scores(
         text = _Text(Downstream(module, dictionary_hooks(model, hook, dictionary), tokens[:2]), dictionary, tokens)
         by_token, concepts = (FiringByToken.of(features, latents, text.p.shape[1], behind) for behind in (0, 1))
         for place, latent in enumerate(latents):
-            multiple, found, p = text.dose(latent, maxima[latent].plus, kl)
+            multiple, divergence, p = text.dose(latent, maxima[latent].plus, kl)
             rise = (p - text.p).mean(0).double().numpy(force=True) if multiple == multiple else np.nan
             brought = {"output": concepts.share[:, place], "self_output": by_token.share[:, place]}
             outputs = {name: float(np.sum(rise * share)) for name, share in brought.items()}
-            rows.append({"latent": latent, "multiple": multiple, "kl": found, **outputs})
+            rows.append({"latent": latent, "multiple": multiple, "kl": divergence, **outputs})
     return pd.DataFrame(rows).assign(input=by_token.explained())
 
 
@@ -95,8 +95,8 @@ def steering_success(
     Raises ValueError for a latent that never fires, and as `dictionary_hooks`.
     """
     if min(prompts, prompt_tokens, n_tokens) < 1:
-        given = f"prompts={prompts}, prompt_tokens={prompt_tokens} and n_tokens={n_tokens}"
-        raise ValueError(f"{given} must be at least 1")
+        sizes = f"prompts={prompts}, prompt_tokens={prompt_tokens} and n_tokens={n_tokens}"
+        raise ValueError(f"{sizes} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(features.tokens), generator=generator)[:prompts]
     begun = features.tokens[chosen, :prompt_tokens]
@@ -131,15 +131,17 @@ class FiringByToken(NamedTuple):
         for start in range(0, len(codes), step):
             rows = np.arange(start, min(start + step, len(codes)))
             there, z = codes.present(start, rows[-1] + 1).numpy(), codes[start : rows[-1] + 1].scipy()
-            found = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=float)[:, list(latents)]
-            own, back = rows - start, np.minimum(rows % n_ctx, behind)
-            reach = np.concatenate([own[back >= k] for k in range(behind + 1)])
-            before = np.concatenate([own[back >= k] - k for k in range(behind + 1)])
-            found = scipy.sparse.csr_matrix((np.ones(len(reach)), (reach, before)), (len(own), len(own))) @ found
-            found.data = np.minimum(found.data, 1)
-            by_token = scipy.sparse.csr_matrix((there.astype(float), (tokens[rows], own)), (d_vocab, len(own)))
+            reached = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=float)[:, list(latents)]
+            inside, back = rows - start, np.minimum(rows % n_ctx, behind)
+            reach = np.concatenate([inside[back >= k] for k in range(behind + 1)])
+            before = np.concatenate([inside[back >= k] - k for k in range(behind + 1)])
+            reached = (
+                scipy.sparse.csr_matrix((np.ones(len(reach)), (reach, before)), (len(inside), len(inside))) @ reached
+            )
+            reached.data = np.minimum(reached.data, 1)
+            by_token = scipy.sparse.csr_matrix((there.astype(float), (tokens[rows], inside)), (d_vocab, len(inside)))
             n += np.bincount(tokens[rows][there], minlength=d_vocab)
-            fired += (by_token @ found).toarray()
+            fired += (by_token @ reached).toarray()
         return cls(n, fired)
 
     @property
@@ -166,18 +168,18 @@ class _Text(AblationBatch):
         """The multiple that costs `kl`, what it costs, and the probabilities there; the multiple is NaN where there is
         none. KL grows about as the square of a small dose."""
         z = columns(self.codes, torch.tensor([latent], device=self.codes.latents.device))[:, 0].to(self.W_dec)
-        multiple, found, p = 2.0, np.nan, self.p
+        multiple, divergence, p = 2.0, np.nan, self.p
         low, high = 0.0, MAX_MULTIPLE
         for _ in range(_TRIES):
             change = (multiple * maximum - z) * self.usable.flatten()
             log_p = self._log_p(change[:, None] * self.W_dec[latent])
-            p, found = log_p.exp(), float((self.p * (self.log_p - log_p)).sum(1).mean())
-            if abs(found - kl) <= _NEAR * kl:
-                return multiple, found, p
-            low, high = (multiple, high) if found < kl else (low, multiple)
-            guess = multiple * float(np.clip((kl / max(found, 1e-9)) ** 0.5, 1 / _STEP, _STEP))
+            p, divergence = log_p.exp(), float((self.p * (self.log_p - log_p)).sum(1).mean())
+            if abs(divergence - kl) <= _NEAR * kl:
+                return multiple, divergence, p
+            low, high = (multiple, high) if divergence < kl else (low, multiple)
+            guess = multiple * float(np.clip((kl / max(divergence, 1e-9)) ** 0.5, 1 / _STEP, _STEP))
             multiple = guess if low < guess < high else (low + high) / 2
-        return np.nan, found, p
+        return np.nan, divergence, p
 
     def _log_p(self, change: Float[Tensor, "row d_out"]) -> Float[Tensor, "row d_vocab"]:
         shaped = change.view(*self.tokens.shape, -1)

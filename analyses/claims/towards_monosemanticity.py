@@ -76,14 +76,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     say(start, "model and activations")
     entries = train_all(studied, setting, out)
     say(start, f"{len(entries)} dictionaries")
-    found = [measure(entry, studied, setting, out) for entry in entries]
+    measured = [measure(entry, studied, setting, out) for entry in entries]
     say(start, "all encoded")
-    sizes = sizes_of(found, studied, setting)
-    judged = judge(found, studied, setting, out)
+    sizes = sizes_of(measured, studied, setting)
+    judged = judge(measured, studied, setting, out)
     say(start, "all judged")
-    labels = pd.concat([one.labels for one in found], ignore_index=True)
+    labels = pd.concat([one.labels for one in measured], ignore_index=True)
     claims = [*eleven(sizes, judged, f"{setting.main}×"), twelve(labels, f"{setting.main}×")]
-    details = {label: follow(label, found, studied, setting) for label in LABELS}
+    details = {label: follow(label, measured, studied, setting) for label in LABELS}
     save_figures(sizes, labels, details, setting, out)
     results = {
         "claims": claims,

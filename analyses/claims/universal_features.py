@@ -89,9 +89,9 @@ def codes_of_model(seed: int, run: Run, setting: Setting, out: Path) -> dict[str
 
 
 def compared(ours: CodeStore, theirs: CodeStore) -> dict[str, Any]:
-    found = universality(ours, theirs)
-    arrays = {name: found.table[name].to_numpy() for name in ("correlation", "null")}
-    return {**arrays, "median": found.median.value, "median_null": found.null.value}
+    matches = universality(ours, theirs)
+    arrays = {name: matches.table[name].to_numpy() for name in ("correlation", "null")}
+    return {**arrays, "median": matches.median.value, "median_null": matches.null.value}
 
 
 def claim(pairs: Mapping[tuple[str, int, int], dict[str, Any]]) -> Claim:

@@ -99,8 +99,8 @@ class Texts:
 
 def enough(source: Iterator[Document], characters: int) -> list[Document]:
     """Documents until they make up this many characters."""
-    taken, total = [], 0
+    texts, total = [], 0
     while total < characters:
-        taken.append(next(source))
-        total += len(taken[-1].text)
-    return taken
+        texts.append(next(source))
+        total += len(texts[-1].text)
+    return texts

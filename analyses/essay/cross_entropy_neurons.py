@@ -104,8 +104,8 @@ def train_all(seed: int, setting: Setting) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, p in CASES.items():
         for loss in LOSSES:
-            found = train_binary(torch.tensor(p), loss, restarts=setting.restarts, steps=setting.steps, seed=seed)
-            made |= {f"{name} {loss} {field}": value.numpy() for field, value in vars(found).items()}
+            trained = train_binary(torch.tensor(p), loss, restarts=setting.restarts, steps=setting.steps, seed=seed)
+            made |= {f"{name} {loss} {field}": value.numpy() for field, value in vars(trained).items()}
     curve = train_real(
         torch.tensor(CASES["equal"]), restarts=setting.real_restarts, steps=setting.real_steps, seed=seed
     )

@@ -76,12 +76,14 @@ def sweep(seed: int, setting: Setting) -> dict[str, Any]:
     """One model a sparsity: D*, and each feature's dimensionality and length."""
     inverse = torch.logspace(0, float(np.log10(setting.largest)), setting.sparsities)
     recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size, lr=setting.lr)
-    found = train(1 / inverse, torch.ones(len(inverse), setting.n), setting.m, recipe=recipe, seed=seed, judged_on=1024)
+    trained = train(
+        1 / inverse, torch.ones(len(inverse), setting.n), setting.m, recipe=recipe, seed=seed, judged_on=1024
+    )
     return {
-        "d_star": (setting.m / found.W.square().sum((1, 2))).numpy(),
-        "dimensionality": np.stack([dimensionality(W.T) for W in found.W]),
-        "length": found.W.norm(dim=1).numpy(),
-        "loss": found.loss.numpy(),
+        "d_star": (setting.m / trained.W.square().sum((1, 2))).numpy(),
+        "dimensionality": np.stack([dimensionality(W.T) for W in trained.W]),
+        "length": trained.W.norm(dim=1).numpy(),
+        "loss": trained.loss.numpy(),
     }
 
 
@@ -116,8 +118,8 @@ def modes(at: np.ndarray, height: np.ndarray) -> list[float]:
 
 
 def claims(runs: list[dict[str, Any]], features: pd.DataFrame, inverse: np.ndarray) -> list[Claim]:
-    found = [plateau(run["d_star"], inverse) for run in runs]
-    level = interval([each[0] for each in found])
+    plateaus = [plateau(run["d_star"], inverse) for run in runs]
+    level = interval([each[0] for each in plateaus])
     values = features["dimensionality"].to_numpy()
     peaks = modes(*kernel_density(values))
     missed = {name: min((abs(peak - line) for peak in peaks), default=1.0) for name, line in LINES.items()}
@@ -129,9 +131,9 @@ def claims(runs: list[dict[str, Any]], features: pd.DataFrame, inverse: np.ndarr
             row="8a",
             text="400 features in 30 dimensions: D*, the dimensions per feature, has a plateau at .5 ± .03.",
             holds=abs(level.mean - 0.5) <= 0.03,
-            found=f"Flattest stretch at D* = {level}, 1 / (1 − S) from {np.mean([f[1] for f in found]):.1f} "
-            f"to {np.mean([f[2] for f in found]):.1f}.",
-            numbers={"level": level, "each": [each[0] for each in found]},
+            found=f"Flattest stretch at D* = {level}, 1 / (1 − S) from {np.mean([f[1] for f in plateaus]):.1f} "
+            f"to {np.mean([f[2] for f in plateaus]):.1f}.",
+            numbers={"level": level, "each": [each[0] for each in plateaus]},
         ),
         Claim(
             row="8b",

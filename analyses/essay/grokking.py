@@ -106,10 +106,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     table, power = curves(pieces, setting), np.concatenate([piece["power"] for piece in pieces])
     kept = record.piece("addition-frequencies", lambda: only_those_frequencies(pieces[-1], setting))
     parity = record.piece("parity", lambda: train_parities(setting))
-    found = addition_claims(table, power, kept) + parity_claims(parity)
+    claims = addition_claims(table, power, kept) + parity_claims(parity)
     drawn = {**addition_figures(table, power, pieces, setting), **parity_figures(parity, setting)}
     speed = float(np.mean([piece["milliseconds"] for piece in pieces]))
-    return record.finish(found, drawn, values={"milliseconds_a_step": speed, "frequencies": kept["frequencies"]})
+    return record.finish(claims, drawn, values={"milliseconds_a_step": speed, "frequencies": kept["frequencies"]})
 
 
 def train_addition(until: int, before: list[dict[str, Any]], setting: Setting) -> dict[str, Any]:
@@ -147,11 +147,11 @@ def only_those_frequencies(piece: Mapping[str, Any], setting: Setting) -> dict[s
     E = training.weights["E"]
     most = largest(fourier_power(E))
     tables = {"whole": E, "alone": keep_frequencies(E, most), "without": keep_frequencies(E, ~most)}
-    found = {
+    losses = {
         name: accuracies({**training.weights, "E": table}, training.order, config)[:, 1]
         for name, table in tables.items()
     }
-    return {**found, "frequencies": [(row.nonzero()[:, 0] + 1).tolist() for row in most]}
+    return {**losses, "frequencies": [(row.nonzero()[:, 0] + 1).tolist() for row in most]}
 
 
 def train_parities(setting: Setting) -> dict[str, Any]:

@@ -63,13 +63,13 @@ def run_seed(folder: Path, setting: ChatSetting, seed: int) -> dict[str, Any]:
     world = make_world(setting, seed)
     base = base_model(folder, setting, seed, world)
     tuned = tuned_model(folder, setting, seed, world, base)
-    found: dict[str, Any] = {"curve": read_stage(folder / f"seed-{seed}" / "sft")["curve"]}
+    results: dict[str, Any] = {"curve": read_stage(folder / f"seed-{seed}" / "sft")["curve"]}
     for name, model in (("base", base), ("sft", tuned)):
-        found[name] = standing(model, world, world.heldout, setting)
-        found[name]["plain_loss"] = evaluate_loss(model, world.val, precision="float32")
-        found[name]["finished"] = finished_sentences(model, world)
-    found["tasks"], found["samples"] = answers(base, tuned, world, setting)
-    return found
+        results[name] = standing(model, world, world.heldout, setting)
+        results[name]["plain_loss"] = evaluate_loss(model, world.val, precision="float32")
+        results[name]["finished"] = finished_sentences(model, world)
+    results["tasks"], results["samples"] = answers(base, tuned, world, setting)
+    return results
 
 
 def finished_sentences(model: Transformer, world: World) -> dict[str, float]:
@@ -95,8 +95,10 @@ def answers(
     by_task = defaultdict(list)
     for turn, ids in zip(world.heldout, respond(tuned, prompts, end, limit, temperature=0).ids, strict=True):
         by_task[turn.task].append(turn.is_right(world.chat.decode(ids)))
-    said = {name: respond(model, prompts[:SHOWN], end, limit) for name, model in (("Before", base), ("After", tuned))}
-    shown = {name: _conversations(world, drawn) for name, drawn in said.items()}
+    responses = {
+        name: respond(model, prompts[:SHOWN], end, limit) for name, model in (("Before", base), ("After", tuned))
+    }
+    shown = {name: _conversations(world, drawn) for name, drawn in responses.items()}
     return {task: float(np.mean(right)) for task, right in by_task.items()}, shown
 
 

@@ -90,13 +90,13 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row 
         sums.add(z, torch.stack(crosscoder.parts(x.float())) - bias[:, None], written)
     decoders = torch.stack(crosscoder.parts(crosscoder.W_dec)).double() * scales[:, None, None]
     owner = crosscoder.decoder_norms().argmax(1)
-    own = decoders[owner, torch.arange(crosscoder.d_sae)]
-    length = sums.squares * own.square().sum(1)
+    owned = decoders[owner, torch.arange(crosscoder.d_sae)]
+    length = sums.squares * owned.square().sum(1)
 
     def beta(products: Float[Tensor, "model d_sae d"], shares: Float[Tensor, "model d_sae"]) -> Tensor:
-        return ((products * scales[:, None, None] * own).sum(2) + shares) / length
+        return ((products * scales[:, None, None] * owned).sum(2) + shares) / length
 
-    shares = sums.squares * (decoders * own).sum(2)
+    shares = sums.squares * (decoders * owned).sum(2)
     error, written = beta(sums.errors, shares), beta(sums.written, torch.zeros_like(shares))
     return LatentScaling(
         nu_error=_of_the_other(error, owner),

@@ -66,7 +66,7 @@ def run_seed(models: Path, work: Path, setting: Setting, seed: int) -> dict[str,
     dpo = preferred_model(models, setting.models, setting.preference, seed, world, sft, setting.preference.beta)
     stages = {"base": base, "sft": sft, "dpo": dpo}
     stores = harvest_stages(stages, world, setting, work, seed)
-    tables, quality, found = [], [], {}
+    tables, quality, by_pair = [], [], {}
     for pair, (first, second) in PAIRS.items():
         coders, batches = train_crosscoders(stores[first], stores[second], setting, seed)
         rows = list(batches)
@@ -78,13 +78,13 @@ def run_seed(models: Path, work: Path, setting: Setting, seed: int) -> dict[str,
         if pair == SELF:
             continue
         read = read_conversations(stages[first], stages[second], world, setting)
-        found[pair] = {"baseline": _baseline(rows, read)} | {
+        by_pair[pair] = {"baseline": _baseline(rows, read)} | {
             kind: _end_latent(coder, tables[i - 2], read, stages[second], world.chat.end_id)
             for i, (kind, coder) in enumerate(coders.items())
         }
     shutil.rmtree(work)
     table = pd.concat(tables, ignore_index=True)
-    return {"table": table.to_dict("list"), "quality": quality, "found": found}
+    return {"table": table.to_dict("list"), "quality": quality, "found": by_pair}
 
 
 def _baseline(rows: list[torch.Tensor], read: Conversations) -> dict[str, float]:
@@ -98,16 +98,16 @@ def _baseline(rows: list[torch.Tensor], read: Conversations) -> dict[str, float]
 
 
 def _end_latent(coder: Crosscoder, table: pd.DataFrame, read: Conversations, model: Any, end_id: int) -> dict[str, Any]:
-    found: dict[str, Any] = find_end(coder, read)
-    latent = int(found["latent"])
-    found["relative_norm"] = float(relative_norms(coder.decoder_norms())[latent])
-    found |= table[table["latent"] == latent][["nu_error", "nu_reconstruction", "fired"]].squeeze().to_dict()
-    found["probabilities"] = end_probabilities(coder, latent, read, model, end_id)
+    end: dict[str, Any] = find_end(coder, read)
+    latent = int(end["latent"])
+    end["relative_norm"] = float(relative_norms(coder.decoder_norms())[latent])
+    end |= table[table["latent"] == latent][["nu_error", "nu_reconstruction", "fired"]].squeeze().to_dict()
+    end["probabilities"] = end_probabilities(coder, latent, read, model, end_id)
     value = coder.encode(read.x)[:, latent]
     shown = [(read.conversation == i).nonzero()[:, 0].tolist() for i in range(len(read.conversation.unique()))][-SHOWN:]
-    found["turns"] = [[read.text[i] for i in rows] for rows in shown]
-    found["values"] = [[round(float(value[i]), 4) for i in rows] for rows in shown]
-    return found
+    end["turns"] = [[read.text[i] for i in rows] for rows in shown]
+    end["values"] = [[round(float(value[i]), 4) for i in rows] for rows in shown]
+    return end
 
 
 def count_exclusives(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,14 +172,16 @@ def _means(by_kind: dict[str, np.ndarray]) -> str:
 def _end_claim(runs: list[dict[str, Any]]) -> Claim:
     ends = [run["found"][TUNING]["BatchTopK"] for run in runs]
     f1, norm = [end["f1"] for end in ends], [end["relative_norm"] for end in ends]
-    said = [np.mean([end["probabilities"][name][0] for end in ends]) for name in ("as it is", "without the latent")]
+    probability = [
+        np.mean([end["probabilities"][name][0] for end in ends]) for name in ("as it is", "without the latent")
+    ]
     return Claim(
         row="25c",
         text="One latent fires where <end> is expected (F1 ≥ .8) and writes more to the tuned model (norm > .6).",
         holds=min(f1) >= 0.8 and min(norm) > 0.6,
-        found=f"F1 {interval(f1)}, relative norm {interval(norm)}; P(<end>) there is {said[0]:.2f}, without the "
-        f"latent {said[1]:.2f}.",
-        numbers={"f1": f1, "relative_norm": norm, "p_end": said},
+        found=f"F1 {interval(f1)}, relative norm {interval(norm)}; P(<end>) there is {probability[0]:.2f}, without the "
+        f"latent {probability[1]:.2f}.",
+        numbers={"f1": f1, "relative_norm": norm, "p_end": probability},
     )
 
 

@@ -80,9 +80,9 @@ def train_crosscoders(
     """Both kinds, and an iterator over as many rows as latent scaling is to see."""
     both = join_stores({"first": first, "second": second})
     hooks = [f"first/{setting.hook}", f"second/{setting.hook}"]
-    given: dict[str, Any] = dict(d_sae=setting.d_sae, tokens=setting.tokens, batch_size=1024, seed=seed)
+    shared: dict[str, Any] = dict(d_sae=setting.d_sae, tokens=setting.tokens, batch_size=1024, seed=seed)
     coders = train_sae(
-        both, hooks, [BatchTopKConfig(**given, k=setting.k), ReLUConfig(**given, l1=setting.l1, aux_coefficient=0.0)]
+        both, hooks, [BatchTopKConfig(**shared, k=setting.k), ReLUConfig(**shared, l1=setting.l1, aux_coefficient=0.0)]
     )
     batches = both.batches(hooks, 4096, seed=seed + 1, epochs=1)
     return dict(zip(KINDS, coders, strict=True)), islice(iter(batches), -(-setting.scaling_rows // 4096))  # type: ignore[arg-type]
@@ -167,12 +167,12 @@ def end_probabilities(
     power = (z * rows.norm(dim=1))[read.expects].mean(0)
     power[latent] = -1
     other = int(power.argmax())
-    found = {}
-    for name, taken in (("as it is", None), ("without the latent", latent), ("without the strongest other", other)):
-        resid = second if taken is None else second - z[:, taken, None] * rows[taken]
+    means = {}
+    for name, removed in (("as it is", None), ("without the latent", latent), ("without the strongest other", other)):
+        resid = second if removed is None else second - z[:, removed, None] * rows[removed]
         p = model.unembed(model.ln_final(resid)).softmax(1)[:, end_id]
-        found[name] = [_mean(p[read.expects]), _mean(p[read.response & ~read.expects])]
-    return found
+        means[name] = [_mean(p[read.expects]), _mean(p[read.response & ~read.expects])]
+    return means
 
 
 def _mean(values: Float[Tensor, " token"]) -> float:

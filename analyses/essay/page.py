@@ -138,8 +138,8 @@ class _Page:
 
 
 def _dot(claim: Mapping[str, Any]) -> str:
-    said = html.escape(f"{claim['row']}: {claim['text']} ({HOLDS[claim['holds']]})")
-    return f'<a class="dot {_CLASS[claim["holds"]]}" href="#claim-{claim["row"]}" title="{said}"></a>'
+    label = html.escape(f"{claim['row']}: {claim['text']} ({HOLDS[claim['holds']]})")
+    return f'<a class="dot {_CLASS[claim["holds"]]}" href="#claim-{claim["row"]}" title="{label}"></a>'
 
 
 def _claims(chapter: Chapter) -> str:

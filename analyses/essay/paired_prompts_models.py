@@ -70,13 +70,13 @@ def log_odds(
     The prompt ends one place before the end of the context: training gives the last place nothing to predict.
     """
     he, she = (one_token(tokenizer, word) for word in (" he", " she"))
-    found = []
+    odds = []
     for ids in (encoding.ids for encoding in tokenizer.encode_batch(prompts)):
         asked = torch.tensor([tokenizer.bos_id, *ids]).expand(len(before), -1)
         rows = torch.cat([before, asked], 1)[:, 1 - before.shape[1] :]
         logits = model(rows)[:, -1]
-        found.append(float((logits[:, he] - logits[:, she]).mean()))
-    return np.array(found)
+        odds.append(float((logits[:, he] - logits[:, she]).mean()))
+    return np.array(odds)
 
 
 def one_token(tokenizer: Tokenizer, word: str) -> int:

@@ -80,9 +80,9 @@ def diagram(n: int, seed: int, setting: Setting) -> dict[str, Any]:
     importance = torch.ones(len(density), n)
     importance[:, -1] = importances.repeat_interleave(setting.cells * restarts)
     recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size, lr=setting.lr)
-    found = train(density, importance, n - 1, recipe=recipe, seed=seed, judged_on=setting.judged_on)
-    states = state_of_extra(found.W).view(cells, restarts)
-    best = found.loss.view(cells, restarts).argmin(1, keepdim=True)
+    trained = train(density, importance, n - 1, recipe=recipe, seed=seed, judged_on=setting.judged_on)
+    states = state_of_extra(trained.W).view(cells, restarts)
+    best = trained.loss.view(cells, restarts).argmin(1, keepdim=True)
     return {
         "state": states.gather(1, best).view(setting.cells, setting.cells),
         "all": states.view(setting.cells, setting.cells, restarts),

@@ -106,12 +106,12 @@ def sweep(task: Task, seed: int, setting: Setting) -> dict[str, Any]:
     importance = (s.decay ** torch.arange(s.n)).expand(s.restarts, -1).contiguous()
     rows = []
     for density in s.densities:
-        found = train_networks(
+        trained = train_networks(
             torch.full((s.restarts,), float(density)), importance, s.m, task, recipe=s.recipe(density), seed=seed
         )
-        several, alive = polysemantic(found.W_in)
-        share, best = several.sum(-1) / alive.sum(-1).clamp(min=1), found.loss.argmin()
-        rows.append((found.W_in[best], share[best], found.loss[best], share.mean()))
+        several, alive = polysemantic(trained.W_in)
+        share, best = several.sum(-1) / alive.sum(-1).clamp(min=1), trained.loss.argmin()
+        rows.append((trained.W_in[best], share[best], trained.loss[best], share.mean()))
     return {
         key: torch.stack(list(column)).numpy()
         for key, column in zip(("W_in", "share", "loss", "single"), zip(*rows, strict=True), strict=True)

@@ -68,27 +68,27 @@ QUICK = Setting(seeds=(0, 1), best_of=(1, 2), models=QUICK_MODELS, preference=QU
 def run_seed(folder: Path, setting: Setting, seed: int) -> dict[str, Any]:
     world = make_world(setting.models, seed)
     sft = tuned_model(folder, setting.models, seed, world, base_model(folder, setting.models, seed, world))
-    found: dict[str, Any] = reward_model(sft, world, setting, seed)
-    found["policies"] = []
+    results: dict[str, Any] = reward_model(sft, world, setting, seed)
+    results["policies"] = []
     for beta in setting.preference.betas:
         policy = preferred_model(folder, setting.models, setting.preference, seed, world, sft, beta)
         facts = read_stage(folder / f"seed-{seed}" / f"dpo-{beta:g}")
-        found["policies"] += [{"beta": beta, "seed": seed, **row} for row in facts["curve"]]
+        results["policies"] += [{"beta": beta, "seed": seed, **row} for row in facts["curve"]]
         if beta == setting.preference.beta:
-            found["conversations"] = conversations(sft, policy, world, setting, seed)
-    return found
+            results["conversations"] = conversations(sft, policy, world, setting, seed)
+    return results
 
 
 def reward_model(sft: Transformer, world: World, setting: Setting, seed: int) -> dict[str, Any]:
     """Trained on noisy pairs; its agreement with the gold rule on clean ones; the best of n that it picks."""
-    given = setting.preference
-    pairs = make_pairs(sft, world, world.turns[: given.prompts], setting.models, given.noise, seed)
+    sizes = setting.preference
+    pairs = make_pairs(sft, world, world.turns[: sizes.prompts], setting.models, sizes.noise, seed)
     clean = make_pairs(sft, world, world.heldout, setting.models, 0.0, seed + 500)
     reward = RewardModel(sft)
-    config = PostTrainingConfig(epochs=given.reward_epochs, lr=given.reward_lr, seed=seed)
+    config = PostTrainingConfig(epochs=sizes.reward_epochs, lr=sizes.reward_lr, seed=seed)
     train_reward_model(reward, pairs.chosen, pairs.rejected, config)
     agrees = (reward.rewards(clean.chosen) > reward.rewards(clean.rejected)).double().mean()
-    scores = gold(world, draw(sft, world, world.turns[: given.prompts], setting.models, seed=2 * seed))
+    scores = gold(world, draw(sft, world, world.turns[: sizes.prompts], setting.models, seed=2 * seed))
     counts = {"pairs": len(pairs.chosen), "clean_pairs": len(clean.chosen), "turned": pairs.turned}
     best = best_of_n(sft, reward, world, setting, seed)
     return {**counts, "agrees": float(agrees), "satisfied": float((scores > 0.5).mean()), "best_of_n": best}

@@ -100,11 +100,11 @@ def best_of(
     relu: bool = True,
 ) -> dict[str, Any]:
     density = torch.tensor(densities, dtype=torch.float32).repeat_interleave(restarts)
-    found: Autoencoders = train(
+    trained: Autoencoders = train(
         density, importance.expand(len(density), -1).contiguous(), m, relu=relu, recipe=recipe, seed=seed
     )
-    best = found.loss.view(-1, restarts).argmin(1) + restarts * torch.arange(len(densities))
-    return {"W": found.W[best], "b": found.b[best], "loss": found.loss[best]}
+    best = trained.loss.view(-1, restarts).argmin(1) + restarts * torch.arange(len(densities))
+    return {"W": trained.W[best], "b": trained.b[best], "loss": trained.loss[best]}
 
 
 def kept(run: dict[str, Any]) -> np.ndarray:
@@ -121,7 +121,7 @@ def kept_table(runs: list[dict[str, Any]], setting: Setting) -> pd.DataFrame:
 def claims(runs: dict[str, list[dict[str, Any]]], polygons: list[dict[str, Any]], setting: Setting) -> list[Claim]:
     linear, relu = (np.array([kept(run) for run in runs[name]]) for name in MODELS)
     sparse = np.array(setting.densities) <= 0.01
-    found = interval(relu[:, sparse].mean(1).tolist())
+    average = interval(relu[:, sparse].mean(1).tolist())
     at = int(np.argmin(np.abs(np.array(setting.densities) - 0.01)))
     ratio = interval(
         [float(r["loss"][at] / li["loss"][at]) for r, li in zip(runs["ReLU"], runs["linear"], strict=True)]
@@ -140,7 +140,7 @@ def claims(runs: dict[str, list[dict[str, Any]]], polygons: list[dict[str, Any]]
             row="7b",
             text=f"With a ReLU and squared error, a model of sparse features (S ≥ .99) keeps more than {m}.",
             holds=bool((relu[:, sparse] > m).all()),
-            found=f"{found} kept on average, at least {relu[:, sparse].min()}; loss at S = .99: {_short(ratio)} "
+            found=f"{average} kept on average, at least {relu[:, sparse].min()}; loss at S = .99: {_short(ratio)} "
             "of the linear model's.",
             numbers={"kept": relu.tolist(), "loss_ratio": ratio},
         ),

@@ -121,9 +121,9 @@ def pronoun_counts(texts: Iterable[str], words: Sequence[str], *, window: int = 
             word = token if token in counts else token.lower()
             if word in counts:
                 after = (t.lower() for t in tokens[start + 1 : start + 1 + window])
-                found = next((place[t] for t in after if t in place), None)
-                if found is not None:
-                    counts[word][found] += 1
+                first = next((place[t] for t in after if t in place), None)
+                if first is not None:
+                    counts[word][first] += 1
     return {word: (he, she) for word, (he, she) in counts.items()}
 
 

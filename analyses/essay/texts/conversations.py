@@ -81,9 +81,9 @@ def _facts() -> list[_Fact]:
     facts = []
     for i, (task, a, b) in enumerate(pairs):
         for x, y in ((a, b), (b, a)) if task == "opposite" else ((a, b),):
-            said = tuple(text.format(a=x, b=y) for text in _SAID[task])
+            statement = tuple(text.format(a=x, b=y) for text in _SAID[task])
             asked = tuple(text.format(a=x) for text in _ASKED[task])
-            facts.append(_Fact(task, said, asked, y, kept=i % 5 == 2))
+            facts.append(_Fact(task, statement, asked, y, kept=i % 5 == 2))
     return facts
 
 

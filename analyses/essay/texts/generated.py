@@ -43,8 +43,8 @@ def words_of(texts: Iterable[str]) -> set[str]:
 def word_share(texts: Iterable[str], words: Collection[str]) -> float:
     """Which share of the words in `texts`, each as often as it stands there, is among `words`; NaN without any.
     The first and last word of a text may be cut off, and do not count."""
-    found = [word for text in texts for word in _words(text, whole=True)]
-    return sum(word in words for word in found) / len(found) if found else float("nan")
+    all_words = [word for text in texts for word in _words(text, whole=True)]
+    return sum(word in words for word in all_words) / len(all_words) if all_words else float("nan")
 
 
 class _Ngrams(NamedTuple):

@@ -52,7 +52,7 @@ def demo(stages: Results) -> str:
 
 def share_row(item: tuple[str, Results]) -> list[Any]:
     name, shares = item
-    cells = [shares.get(verdict) for verdict in ("one_meaning", "monosemantic", "lexical", "polysemantic")]
+    cells = [shares.get(verdict) for verdict in ("one_meaning", "monosemantic", "single-token", "polysemantic")]
     return [name, *(f"{c['share']:.0%} ({c['ci_low']:.0%}–{c['ci_high']:.0%})" if c else None for c in cells)]
 
 

@@ -23,10 +23,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp.features.feature_store import FeatureStore as FeatureStore
     from interp.features.feature_store import ScanConfig as ScanConfig
     from interp.features.feature_store import scan_features as scan_features
-    from interp.monosemanticity.ranking import rank_codes as rank_codes
-    from interp.monosemanticity.ranking import rank_features as rank_features
-    from interp.monosemanticity.verdicts import ranking_evidence as ranking_evidence
-    from interp.monosemanticity.verdicts import verdict_shares as verdict_shares
     from interp.pipeline.config import RunConfig as RunConfig
     from interp.pipeline.execution import run_stages as run_stages
     from interp.pipeline.opening import open_any as open_any
@@ -48,6 +44,10 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp.sae import load_sae as load_sae
     from interp.sae import train_sae as train_sae
     from interp.sae import train_sweep as train_sweep
+    from interp.verdict.ranking import rank_codes as rank_codes
+    from interp.verdict.ranking import rank_features as rank_features
+    from interp.verdict.verdicts import ranking_evidence as ranking_evidence
+    from interp.verdict.verdicts import verdict_shares as verdict_shares
 
 _PACKAGES = ("effects", "exchange", "figures")
 _NAMES = {
@@ -58,8 +58,8 @@ _NAMES = {
     "interp.evaluation.quality": ("evaluate_dictionary", "quality_table"),
     "interp.exchange.dictionary_formats": ("SAETransformer",),
     "interp.features.feature_store": ("FeatureStore", "ScanConfig", "scan_features"),
-    "interp.monosemanticity.ranking": ("rank_codes", "rank_features"),
-    "interp.monosemanticity.verdicts": ("ranking_evidence", "verdict_shares"),
+    "interp.verdict.ranking": ("rank_codes", "rank_features"),
+    "interp.verdict.verdicts": ("ranking_evidence", "verdict_shares"),
     "interp.pipeline.config": ("RunConfig",),
     "interp.pipeline.execution": ("run_stages",),
     "interp.pipeline.opening": ("open_any",),

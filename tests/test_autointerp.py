@@ -521,6 +521,6 @@ def test_keys_are_words_of_printable_characters():
 
 
 def test_nothing_else_loads_it():
-    code = "import sys, interp.explain, interp.monosemanticity.ranking, interp.report, interp.cli\n"
+    code = "import sys, interp.verdict, interp.verdict.ranking, interp.report, interp.cli\n"
     code += "assert not [name for name in sys.modules if name.startswith(('interp.exchange.judge', 'openai'))]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

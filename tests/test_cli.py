@@ -22,9 +22,9 @@ from interp.activations import ActivationStore
 from interp.cli import COMMANDS, main
 from interp.cli.console import Bar
 from interp.cli.sae_commands import field_lines
-from interp.monosemanticity.verdicts import UNTESTED
 from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
+from interp.verdict.verdicts import UNTESTED
 from tests.tiny import SECTIONS, TINY
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +164,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
     def never(*_, **__):
         raise AssertionError("worked before it looked where to write")
 
-    for name in ("monosemanticity.ranking.rank_features", "report.write_report"):
+    for name in ("verdict.ranking.rank_features", "report.write_report"):
         monkeypatch.setattr(f"interp.{name}", never)
     file, store = tmp_path / "file", folder / "features"
     file.touch()

@@ -8,12 +8,12 @@ import torch
 
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from interp.explain import explain
-from interp.explain.background import SAMPLE, FitSample
-from interp.explain.counting import count_rules
-from interp.explain.places import PLACES
-from interp.explain.predicates import KINDS, PLANES, Atom, Kind, Text
-from interp.explain.search import merged
+from interp.text.places import PLACES
+from interp.verdict import explain
+from interp.verdict.background import SAMPLE, FitSample
+from interp.verdict.counting import count_rules
+from interp.verdict.predicates import KINDS, PLANES, Atom, Kind, Text
+from interp.verdict.search import merged
 from tests.test_scores import hash_of
 
 WORDS = [
@@ -273,7 +273,7 @@ def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
 
 
 def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
-    monkeypatch.setattr("interp.explain.background.MAX_ROWS", 2000)
+    monkeypatch.setattr("interp.verdict.background.MAX_ROWS", 2000)
     tokens = random_text(np.random.default_rng(2))
     text = Text.read(tokens, WORDS)
     rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]

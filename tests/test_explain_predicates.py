@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from interp.explain.explanations import bits, phrase
-from interp.explain.places import PLACES, spelling, states
-from interp.explain.predicates import PLANES, Atom, Text
-from interp.explain.vocabulary import plain_strings, token_affixes, token_classes
+from interp.text.places import PLACES, spelling, states
+from interp.text.vocabulary import plain_strings, token_affixes, token_classes
+from interp.verdict.explanations import bits, phrase
+from interp.verdict.predicates import PLANES, Atom, Text
 
 CHARACTERS = sorted(set("abcxyzEnter the.\n\n\t \"'()[]{}#/:<>$*_\\,=123!?“”«»|é") | {"<|bos|>"})
 WORDS = {place.words: number for number, place in enumerate(PLACES)}

@@ -9,8 +9,6 @@ import torch
 
 from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
 from interp.codes.sparse_codes import is_faint
-from interp.metrics.measures import column
-from interp.monosemanticity.ranking import rank_codes
 from interp.sae import resampling, sparse_ops
 from interp.sae.fold import keep_near
 from interp.sae.learner import Learner
@@ -205,10 +203,10 @@ def test_faint_latents_are_not_tested_unless_it_is_asked_for(tmp_path):
     tokens, codes = faint_world()
     features = FeatureStore.from_codes(tokens, codes, tmp_path / "features")
     table = rank_features(features).set_index("latent").sort_index()
-    assert set(table.verdict[:15]) == {"lexical"} and table.verdict[20] == "dead"
+    assert set(table.verdict[:15]) == {"single-token"} and table.verdict[20] == "dead"
     assert set(table.verdict[15:20]) == {"faint"} and table.monosemanticity[15:20].isna().all()
     asked = rank_features(features, judge_faint=True).set_index("latent").sort_index()
-    assert set(asked.verdict[:20]) == {"lexical"} and asked.monosemanticity[15:20].notna().all()
+    assert set(asked.verdict[:20]) == {"single-token"} and asked.monosemanticity[15:20].notna().all()
     assert asked.monosemanticity[:15].equals(table.monosemanticity[:15]), "they change no other's number"
     bare = rank_codes(tokens, codes, faint=is_faint(column(features, "max")).numpy()).set_index("latent").sort_index()
     assert bare.verdict.tolist() == table.verdict.tolist()

@@ -26,13 +26,13 @@ from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
 @pytest.fixture
 def ranking() -> pd.DataFrame:
     generator = np.random.default_rng(0)
-    verdicts = ["monosemantic", "polysemantic", "lexical", "too_rare", "dense", "dead"] * 10
+    verdicts = ["monosemantic", "polysemantic", "single-token", "too_rare", "dense", "dead"] * 10
     return pd.DataFrame(
         {
             "latent": range(60),
             "verdict": verdicts,
             "monosemanticity": generator.random(60),
-            "context_coherence": generator.random(60),
+            "likeness": generator.random(60),
             "density": np.where(np.array(verdicts) == "dead", 0, 10 ** -generator.uniform(1, 5, 60)),
             "x": generator.normal(size=60),
             "y": generator.normal(size=60),
@@ -271,8 +271,8 @@ def test_corpus_text_is_never_markup():
 
 
 def test_a_table_without_its_columns_is_refused_by_name(ranking):
-    with pytest.raises(ValueError, match="context_coherence"):
-        figures.coherence_density(ranking.drop(columns="context_coherence"))
+    with pytest.raises(ValueError, match="likeness"):
+        figures.coherence_density(ranking.drop(columns="likeness"))
     with pytest.raises(ValueError, match="no logit effects"):
         figures.logit_bars(
             {"top_logit_tokens": None, "top_logits": None, "bottom_logit_tokens": None, "bottom_logits": None}, []
@@ -295,7 +295,7 @@ def test_scores_of_any_world_are_compared_the_best_on_top():
 
 
 def test_verdict_shares_are_dots_with_intervals_a_panel_a_verdict():
-    verdicts, names = ["monosemantic", "lexical", "dead"], ["SAE", "neurons"]
+    verdicts, names = ["monosemantic", "single-token", "dead"], ["SAE", "neurons"]
     rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in zip(verdicts, (0.5, 0.3, np.nan), strict=True)]
     table = pd.DataFrame(rows, columns=["dictionary", "verdict", "share", "ci_low", "ci_high"])
     is_one = table["verdict"] == "monosemantic"
@@ -308,7 +308,7 @@ def test_verdict_shares_are_dots_with_intervals_a_panel_a_verdict():
     for trace, above, below in ((every, 0.2, 0.1), (sure, 0.03, 0.05), (lexical, 0.2, 0.1)):
         assert list(trace.error_x.array) == pytest.approx([above] * 2)
         assert list(trace.error_x.arrayminus) == pytest.approx([below] * 2)
-    hues = [VERDICT_COLOURS[verdict] for verdict in ("monosemantic", "monosemantic", "lexical")]
+    hues = [VERDICT_COLOURS[verdict] for verdict in ("monosemantic", "monosemantic", "single-token")]
     assert [trace.marker.color for trace in (every, sure, lexical)] == hues
     assert sure.marker.symbol == "circle-open" and list(drawn.layout.yaxis.ticktext) == names
     assert [note.text for note in drawn.layout.annotations] == ["monosemantic", "single-token"]
@@ -332,7 +332,9 @@ def test_a_saved_figure_is_as_wide_as_asked_and_no_letter_is_below_7_points(rank
 def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(ranking):
     key = for_print(figures.coherence_density(ranking))
     [note] = [note for note in key.layout.annotations if "●" in note.text]
-    assert key.layout.showlegend is False and "single-token" in note.text and VERDICT_COLOURS["lexical"] in note.text
+    assert (
+        key.layout.showlegend is False and "single-token" in note.text and VERDICT_COLOURS["single-token"] in note.text
+    )
     lines = figures.cosine_histogram({"one": [0.1] * 9, "two": [0.9] * 8}, null="one")
     assert {note.text for note in for_print(lines).layout.annotations} == {"one", "two"}
     close = figures.cosine_histogram({f"a long name, number {i}": [0.5] * 9 for i in range(6)})

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from analyses.claims import learnt_latents
-from interp.monosemanticity.calibration import EVIDENCE, MAX_NEXT, MIN_KL, LearntFit, fit_learnt, learnt_evidence
-from interp.monosemanticity.verdicts import UNTESTED
+from interp.verdict.learnt import EVIDENCE, MAX_NEXT, MIN_KL, PREDICTORS, LearntFit, fit_learnt, learnt_evidence
+from interp.verdict.verdicts import UNTESTED
 
-NAMES = LearntFit.read["predictors"]
+NAMES = PREDICTORS
 OWN = {"next_auroc": 0.9, "loss_change": 0.1, "kl": 0.1, "twin_correlation": 0.95, "random_correlation": 0.2}
 RANDOM = {"next_auroc": 0.5, "loss_change": 0.0, "kl": 0.01, "twin_correlation": 0.4, "random_correlation": 0.5}
 

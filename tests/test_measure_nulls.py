@@ -11,10 +11,10 @@ from scipy.stats import spearmanr
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.metrics import nulls
-from interp.metrics.measures import MEASURES, largest_cosines, measure_values
-from interp.metrics.null_scale import circular_shifts
-from interp.metrics.nulls import RandomDirections, SampledCodes, measure_scales, random_directions, second_moments
+from interp.verdict import nulls
+from interp.verdict.measures import MEASURES, largest_cosines, measure_values
+from interp.verdict.null_scale import circular_shifts
+from interp.verdict.nulls import RandomDirections, SampledCodes, measure_scales, random_directions, second_moments
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]

@@ -9,7 +9,7 @@ import torch
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.metrics.measures import (
+from interp.verdict.measures import (
     MEASURES,
     best_token_concentration,
     burstiness,
@@ -26,7 +26,7 @@ from interp.metrics.measures import (
     tokens_around,
     twin_correlation,
 )
-from interp.metrics.twins import best_correlations, matched_rows, nearest_rows
+from interp.verdict.twins import best_correlations, matched_rows, nearest_rows
 
 N_SEQ, N_CTX, VOCAB, D = 64, 16, 30, 12
 ROWS = N_SEQ * N_CTX
@@ -174,9 +174,9 @@ def twin(features, tokens, z, tmp_path_factory):
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
-    monkeypatch.setattr("interp.metrics.twins.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.verdict.twins.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
-    monkeypatch.setattr("interp.metrics.twins.BUFFER_MB", buffer_mb)
+    monkeypatch.setattr("interp.verdict.twins.BUFFER_MB", buffer_mb)
     found = best_correlations(features, other)
     for j in range(D):
         if j == 3:
@@ -268,7 +268,7 @@ def test_measures_without_their_inputs_are_nan(tokens, z, tmp_path):
 
 
 def test_a_new_measure_is_one_function(features, monkeypatch):
-    monkeypatch.setattr("interp.metrics.measures.MEASURES", dict(MEASURES))
+    monkeypatch.setattr("interp.verdict.measures.MEASURES", dict(MEASURES))
 
     @measure(sign=1, null="shift")
     def strongest(features):

@@ -31,9 +31,9 @@ from interp.evaluation.quality import decoder_digest
 from interp.exchange.endpoint import Endpoint, EndpointConfig
 from interp.exchange.judge import Judge, JudgeConfig
 from interp.features.belonging import check_scan_of, check_table, identity
-from interp.metrics.measures import concept_table
 from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
 from interp.storage.folders import write_manifest
+from interp.verdict.measures import concept_table
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from interp.display.cards import Markup, card, facts, interval_mark, table
-from interp.monosemanticity.verdicts import Ranking, read_ranking
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
+from interp.verdict.verdicts import Ranking, read_ranking
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -52,7 +52,12 @@ def test_what_a_run_holds_shows_itself_without_scripts_and_without_a_colour_of_i
 
 
 def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):
-    rows = {"latent": range(20), "verdict": ["monosemantic", "lexical"] * 10, "monosemanticity": 0.9, "ci_low": 0.8}
+    rows = {
+        "latent": range(20),
+        "verdict": ["monosemantic", "single-token"] * 10,
+        "monosemanticity": 0.9,
+        "ci_low": 0.8,
+    }
     rows |= {"ci_high": 1.0, "sure": True, "explanation": HOSTILE, "explanation_f1": [0.9, 0.1] * 10, "z": 1.0}
     table = pd.DataFrame(rows)
     table.attrs = {"features": {"tokens": "a"}}

@@ -5,12 +5,12 @@ import pytest
 from scipy.stats import binomtest
 
 from interp.compare.null_dictionaries import NullsConfig, _shares
-from interp.monosemanticity.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares, wilson
 from interp.pipeline.stages.findings import beside_nulls, by_dictionary
 from interp.pipeline.stages.findings import verdicts as verdict_line
+from interp.verdict.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares, wilson
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
-ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("lexical", False, 1), ("too_rare", False, 0)]
+ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("single-token", False, 1), ("too_rare", False, 0)]
 ROWS += [("dead", False, 0), ("faint", False, 0)]
 NEW = ["sure_share", "sure_low", "sure_high", "unsure_share", "unsure_low", "unsure_high"]
 
@@ -38,7 +38,7 @@ def test_shares_tell_the_sure_from_the_unsure_of_all_that_are_not_idle():
     assert (one["sure_low"], one["sure_high"]) == wilson(3, 10)
     assert (several["ci_low"], several["ci_high"]) == wilson(4, 10)
     assert (one["unsure_low"], one["unsure_high"]) == wilson(3, 10)
-    settled = table.loc[["lexical", "dense", "too_rare"]]
+    settled = table.loc[["single-token", "dense", "too_rare"]]
     assert settled[NEW].isna().all(axis=None) and settled["share"].tolist() == [0.1, 0, 0.1]
     assert table.loc[["dead", "faint"]].drop(columns="n").isna().all(axis=None)
     # Every latent that is not idle is sure, unsure or settled without the probability.
@@ -46,8 +46,8 @@ def test_shares_tell_the_sure_from_the_unsure_of_all_that_are_not_idle():
 
 
 def test_no_latent_and_all_latents_have_an_interval_of_some_width():
-    table = verdict_shares(ranking().query("verdict == 'lexical'")).set_index("verdict")
-    assert table.loc["lexical", "share"] == 1 > table.loc["lexical", "ci_low"] > 0
+    table = verdict_shares(ranking().query("verdict == 'single-token'")).set_index("verdict")
+    assert table.loc["single-token", "share"] == 1 > table.loc["single-token", "ci_low"] > 0
     assert table.loc["dense", "share"] == 0 < table.loc["dense", "ci_high"] < 1
     nothing = verdict_shares(ranking().query("verdict == 'dead'")).set_index("verdict")
     assert nothing.loc["monosemantic", ["share", "ci_low", "ci_high"]].tolist() == [0, 0, 1]

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.explain import explain
-from interp.explain.predicates import Text
 from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.monosemanticity.ranking import rank_codes
 from interp.storage.files import splitmix64
+from interp.verdict import explain
+from interp.verdict.predicates import Text
+from interp.verdict.ranking import rank_codes
 from tests.test_explain import truth
 
 N_CTX = 40
@@ -118,5 +118,5 @@ def test_evidence_is_of_each_window_once():
         rank_codes(torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(each))) for each in (z, silent)
     ]
     assert (tables[0]["n_active"] > tables[1]["n_active"]).all()
-    for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "context_coherence"):
+    for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "likeness"):
         np.testing.assert_array_equal(tables[0][name], tables[1][name])

@@ -20,8 +20,6 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
-from interp.monosemanticity.ranking import rank_features
-from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import recommended_order, worth_showing
 from interp.report.inputs import ReportInputs
@@ -29,6 +27,8 @@ from interp.report.latent_map import map_names, surroundings
 from interp.report.panels import Panel
 from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, number, numbers
 from interp.report.verdict_evidence import senses_of, verdict_evidence
+from interp.verdict.ranking import rank_features
+from interp.verdict.verdicts import ranking_evidence
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -41,9 +41,9 @@ WHOLE = 4
 """Polysemantic with one sense, and not sure of it."""
 SENSES = [
     {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639]}
-    | {"following": [1, 5], "promoted": 0.25, "stability": 0.9, "monosemanticity": 0.97, "by_chance": 0.02},
+    | {"following": [1, 5], "promoted": 0.25, "common": ['after " a"'], "monosemanticity": 0.97, "by_chance": 0.02},
     {"share": 0.3, "rule": "", "f1": None, "n": 12, "rows": [20]}
-    | {"following": [], "promoted": None, "stability": None, "monosemanticity": None, "by_chance": None},
+    | {"following": [], "promoted": None, "common": [], "monosemanticity": None, "by_chance": None},
 ]
 
 
@@ -76,18 +76,18 @@ def planted_ranking() -> pd.DataFrame:
     table["n_senses"] = 1 + (score < 0.5)
     table["explanation"] = [f"fires on {VOCAB[j % len(VOCAB)]}" for j in range(D_SAE)]
     table["explanation_f1"] = score
-    table["context_coherence"] = score / 2
+    table["likeness"] = score / 2
     table.at[WHOLE, "n_senses"] = 1
     names = ("measure", "value", "z", "null_low", "null_high")
     table["evidence"] = [
         [
-            dict(zip(names, ("context_coherence", at / 2, at * 5, -0.1, 0.1 + at / 10), strict=True)),
+            dict(zip(names, ("likeness", at / 2, at * 5, -0.1, 0.1 + at / 10), strict=True)),
             dict(zip(names, ("n_senses", float(n), -at, None, None), strict=True)),
             dict(zip(names, ("my_own", None, None, None, None), strict=True)),
         ]
         for at, n in zip(score, table["n_senses"], strict=True)
     ]
-    table["sure"], table["view"] = score > 0.9, np.where(score > 0.5, "form_before", "")
+    table["sure"], table["alike"] = score > 0.9, np.where(score > 0.5, "in verse", "")
     table["explanation_precision"], table["explanation_recall"] = score * 0.9, score * 0.8
     table["explanation_f1_by_interval"] = [[0.1, 0.2, 0.3, np.nan, value] for value in score]
     table["senses"] = [[] for _ in range(D_SAE)]
@@ -97,8 +97,8 @@ def planted_ranking() -> pd.DataFrame:
 
 def planted_nulls() -> Nulls:
     shares = [(name, 90, n, verdict, share, share - 0.1, share + 0.1) for name, n, mono in SHARES
-              for verdict, share in (("monosemantic", mono), ("lexical", 1 - mono), ("dead", np.nan), ("faint", np.nan),
-                                     ("one_meaning", mono))]  # fmt: skip
+              for verdict, share in (("monosemantic", mono), ("single-token", 1 - mono), ("dead", np.nan),
+                                     ("faint", np.nan), ("one_meaning", mono))]  # fmt: skip
     columns = ["dictionary", "latents", "trained_tokens", "verdict", "share", "ci_low", "ci_high"]
     table = pd.DataFrame(shares, columns=columns).assign(n=7)
     is_one = table["verdict"] == "monosemantic"
@@ -261,7 +261,7 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
         ("monosemantic", True, 0.9, 0.2, 10, 4), ("monosemantic", True, 0.8, 0.3, 30, 4),
         ("monosemantic", True, 0.8, 0.3, 20, 4), ("monosemantic", True, 0.99, 0.9, 99, 4),
         ("polysemantic", True, 0.4, 0.2, 10, 4), ("monosemantic", True, 0.2, 0.2, 10, 4),
-        ("lexical", True, 0.99, 0.99, 10, 4), ("monosemantic", False, 0.9, 0.2, 10, 4),
+        ("single-token", True, 0.99, 0.99, 10, 4), ("monosemantic", False, 0.9, 0.2, 10, 4),
         ("too_rare", False, 0.0, 0.2, 1, 4), ("faint", False, np.nan, 0.2, 10, 0.9),
         ("dead", False, np.nan, np.nan, 0, np.nan),
     ]  # fmt: skip
@@ -302,9 +302,9 @@ def evidence_of(page: Path, latent: int) -> dict[str, tuple]:
 def test_evidence_stands_beside_its_z_and_its_null(page):
     score = planted_ranking().set_index("latent").loc[9, "monosemanticity"]
     shown = evidence_of(page, 9)
-    assert set(shown) == {"Context coherence", "Senses", "Twin seed"}
+    assert set(shown) == {"Likeness", "Senses", "Twin seed"}
     assert all(measure["null"] and measure["meaning"] for measure, *_ in shown.values())
-    coherence, *found = shown["Context coherence"]
+    coherence, *found = shown["Likeness"]
     assert found == pytest.approx([score / 2, score * 5, -0.1, 0.1 + score / 10], rel=1e-3)
     senses, *found = shown["Senses"]
     assert found == [1 + (score < 0.5), pytest.approx(-score, rel=1e-3), None, None]
@@ -313,9 +313,9 @@ def test_evidence_stands_beside_its_z_and_its_null(page):
 
 def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
     ranking, shown = planted_ranking(), evidence_of(page, 9)
-    low, high = shown["Context coherence"][0]["domain"]
-    inside = ranking["context_coherence"].between(low, high).mean()
-    assert low == pytest.approx(-0.1) and high < ranking["context_coherence"].max() and inside > 0.95
+    low, high = shown["Likeness"][0]["domain"]
+    inside = ranking["likeness"].between(low, high).mean()
+    assert low == pytest.approx(-0.1) and high < ranking["likeness"].max() and inside > 0.95
     assert shown["Senses"][0]["domain"] == [1, 2], "no band was given"
 
 
@@ -340,7 +340,7 @@ def test_senses_have_their_rule_and_firings_in_context(page, run):
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
     senses = chunk[str(SPLIT)]["senses"]
-    for name in ("share", "monosemanticity", "by_chance", "stability", "rule", "f1", "n", "following", "promoted"):
+    for name in ("share", "monosemanticity", "by_chance", "common", "rule", "f1", "n", "following", "promoted"):
         assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
     for place, (shown, given) in enumerate(zip(senses, SENSES, strict=True)):
         assert [row for _, row, *_ in shown["examples"]] == given["rows"]
@@ -374,12 +374,12 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     assert "bits" not in feature["explanation"], "this ranking has none"
-    assert feature["view"] == ("form before" if ranking["view"] else None)
+    assert feature["alike"] == (ranking["alike"] or None)
 
 
 def test_summary_shows_every_dictionary_beside_its_nulls(page):
     nulls = data(page, "summary")["nulls"]
-    assert nulls["verdicts"] == ["monosemantic", "lexical"]
+    assert nulls["verdicts"] == ["monosemantic", "single-token"]
     this, *others = nulls["rows"]
     ranking = planted_ranking().query("verdict != 'dead'")
     one = (ranking["verdict"] == "monosemantic").mean()
@@ -551,7 +551,7 @@ def test_the_page_and_the_figures_agree_on_the_hue_of_a_verdict():
     parts = assets()["page.css"].split("@media")[:2]
     light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part)) for part in parts)
     assert {verdict: light[verdict] for verdict in VERDICT_COLOURS} == VERDICT_COLOURS
-    assert {*VERDICT_COLOURS} <= dark.keys() and light["single-token"] == VERDICT_COLOURS["lexical"]
+    assert {*VERDICT_COLOURS} <= dark.keys() and light["single-token"] == VERDICT_COLOURS["single-token"]
 
 
 def test_chromium_shows_the_feature_of_the_address(chromium, page, run):

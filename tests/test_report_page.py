@@ -64,7 +64,7 @@ def address(tmp_path_factory) -> str:
 def planted_ranking() -> pd.DataFrame:
     table = pd.DataFrame({"latent": np.arange(D_SAE), "monosemanticity": 0.999, "ci_low": 0.99, "ci_high": 0.999})
     table["verdict"], table["sure"], table["n_senses"] = "monosemantic", True, 1
-    table.loc[20:, "verdict"] = "lexical"
+    table.loc[20:, "verdict"] = "single-token"
     table.loc[25:, ["verdict", "sure"]] = "polysemantic", False
     table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
     table["explanation_f1"], table["token_share"] = 0.5, 0.9
@@ -110,7 +110,7 @@ def latents(browser) -> list[int]:
 
 def test_enter_opens_the_row_that_the_keys_have_reached_whatever_was_clicked_before(browser, address):
     browser.open(f"{address}#features")
-    browser.click(".chip[data-verdict=lexical]")
+    browser.click(".chip[data-verdict=single-token]")
     second = latents(browser)[1]
     browser.press("j")
     assert browser.evaluate("document.activeElement.closest('tr')?.dataset.latent") == str(second)
@@ -119,7 +119,7 @@ def test_enter_opens_the_row_that_the_keys_have_reached_whatever_was_clicked_bef
     browser.press("Escape")
     browser.wait("Boolean(document.activeElement.closest('tr.at'))")
     assert browser.evaluate("document.activeElement.textContent") == str(second), "the focus comes back to its row"
-    assert browser.evaluate("document.querySelector('.chip[data-verdict=lexical]').ariaPressed") == "true"
+    assert browser.evaluate("document.querySelector('.chip[data-verdict=single-token]').ariaPressed") == "true"
     browser.click("th[data-key=density] button")
     before, order = browser.evaluate("document.querySelector('th[data-key=density]').ariaSort"), latents(browser)
     for key in ("ArrowDown", "j", "k", "Enter"):
@@ -320,16 +320,16 @@ def question(browser) -> str:
 def test_the_address_holds_the_search_the_filters_and_the_order(browser, address):
     browser.open(f"{address}#features")
     assert question(browser) == "#features"
-    browser.click(".chip[data-verdict=lexical]")
+    browser.click(".chip[data-verdict=single-token]")
     browser.click("th[data-key=density] button")
     browser.click("th[data-key=density] button")
     found(browser, "w")
     shown, asked = latents(browser), question(browser)
-    assert asked == "#features?q=w&verdict=lexical&sort=density&reversed=1" and len(shown) > 1
+    assert asked == "#features?q=w&verdict=single-token&sort=density&reversed=1" and len(shown) > 1
     browser.press("Enter")
     browser.open(f"{address}{asked}")
     assert latents(browser) == shown and browser.evaluate("document.getElementById('search').value") == "w"
-    assert browser.evaluate("document.querySelector('.chip[data-verdict=lexical]').ariaPressed") == "true"
+    assert browser.evaluate("document.querySelector('.chip[data-verdict=single-token]').ariaPressed") == "true"
     assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == "ascending"
     browser.open(f"{address}{asked.replace('#features', f'#feature/{shown[0]}')}")
     assert f"1 of {len(shown)} in this order" in browser.text(".path")[0]
@@ -374,12 +374,12 @@ def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser,
     assert question(browser) == "#features?explanation_f1=0.3," and len(latents(browser)) == n - 1
     assert browser.text(".applied") == ["F1 of the explanation ≥ 0.3 ✕"]
     assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 3, "its own range does not narrow it"
-    browser.click(".chip[data-verdict=lexical]")
+    browser.click(".chip[data-verdict=single-token]")
     assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 1, "another filter does"
     browser.open(f"{address}{question(browser)}")
     assert set(latents(browser)) == {*range(20, 25)}
     browser.click(".applied .chip")
-    browser.click(".chip[data-verdict=lexical]")
+    browser.click(".chip[data-verdict=single-token]")
     assert question(browser) == "#features" and len(latents(browser)) == n and browser.text(".applied") == [""]
     browser.drag("[data-range=explanation_f1] svg", 0.45, 0.6)
     assert set(latents(browser)) == set(browser.evaluate(f"{f1}.flatMap((x, i) => (x < 0.55 && x > 0.4 ? [i] : []))"))

@@ -12,11 +12,11 @@ from interp import Run
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
-from interp.explain.counting import cases, learn_strengths
-from interp.explain.explanations import as_json, from_json
-from interp.explain.holding import Numbered, first_that_hold
-from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Text
 from interp.features.feature_store import FeatureStore
+from interp.verdict.counting import cases, learn_strengths
+from interp.verdict.explanations import as_json, from_json
+from interp.verdict.holding import Numbered, first_that_hold
+from interp.verdict.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Text
 from models.transformer import Transformer, TransformerConfig
 
 WORDS = [

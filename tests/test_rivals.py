@@ -20,7 +20,7 @@ from interp.activations import ActivationStore
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import ScanConfig
-from interp.metrics.measures import MEASURES
+from interp.verdict.measures import MEASURES
 from models.transformer import Transformer, TransformerConfig
 from tests.test_measures import (
     N_CTX,

@@ -10,7 +10,7 @@ from interp import FeatureStore
 from interp.activations.hooks import capture, resolve_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
-from interp.explain.predicates import Atom, Text
+from interp.verdict.predicates import Atom, Text
 from models.transformer import Transformer, TransformerConfig
 from tests.test_rewriting import WORDS, atom_holds
 

@@ -32,7 +32,7 @@ VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 # Imports all once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
-import interp.evaluation.baselines, interp.compare.null_dictionaries, interp.monosemanticity.ranking
+import interp.evaluation.baselines, interp.compare.null_dictionaries, interp.verdict.ranking
 import interp.evaluation.quality, interp.report, models.training
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
@@ -181,7 +181,7 @@ def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
     working = verdicts[~verdicts.verdict.isin(["dead", "faint"])]
     expected = working.groupby("dictionary").verdict.value_counts(normalize=True)
     for row in shares[shares.n > 0].query("verdict not in ('dead', 'faint')").itertuples():
-        parts = ("monosemantic", "lexical") if row.verdict == "one_meaning" else (row.verdict,)
+        parts = ("monosemantic", "single-token") if row.verdict == "one_meaning" else (row.verdict,)
         assert row.share == pytest.approx(sum(expected.get((row.dictionary, part), 0) for part in parts))
         assert row.ci_low <= row.share <= row.ci_high
     trained = shares.drop_duplicates("dictionary").set_index("dictionary").trained_tokens

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from interp.explain import Explanations, explain
 from interp.features.feature_store import FeatureStore
+from interp.verdict import Explanations, explain
 
 
 def main() -> None:

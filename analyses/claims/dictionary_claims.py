@@ -94,7 +94,7 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
     )
     tested = judged[judged.tested]
     table["probability"] = tested.groupby(["dictionary", "seed"], sort=False).monosemanticity.mean()
-    for verdict in ("monosemantic", "polysemantic", "lexical", "dense"):
+    for verdict in ("monosemantic", "polysemantic", "single-token", "dense"):
         is_one = (tested.verdict == verdict).groupby([tested.dictionary, tested.seed], sort=False)
         table[f"share_{verdict}"] = is_one.mean()
     return table.reset_index()

@@ -27,8 +27,8 @@ from interp.evaluation.quality import quality_table
 from interp.features.decoder import logit_path
 from interp.features.encode import Contributions, encode_store
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
-from interp.metrics.measures import next_auroc
-from interp.monosemanticity.ranking import rank_codes
+from interp.verdict.measures import next_auroc
+from interp.verdict.ranking import rank_codes
 from models.transformer import Transformer
 
 HOOK = "blocks.0.mlp.hook_post"

@@ -37,9 +37,9 @@ from interp.compare.null_dictionaries import FROZEN
 from interp.effects import feature_effects
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.metrics.twins import best_correlations
-from interp.monosemanticity.calibration import EVIDENCE, LearntFit, fit_learnt
 from interp.sae import SAE
+from interp.verdict.learnt import EVIDENCE, PREDICTORS, LearntFit, fit_learnt
+from interp.verdict.twins import best_correlations
 from models.corpus import CorpusConfig, load_documents
 from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
@@ -217,7 +217,7 @@ def singles(table: pd.DataFrame) -> dict[str, float]:
     """AUROC of each predictor alone, or of its opposite, matched likewise."""
     x, weight = LearntFit.predictors(table[list(EVIDENCE)]), matched(table)
     areas = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
-    return dict(zip(LearntFit.read["predictors"], (max(float(a), 1 - float(a)) for a in areas), strict=True))
+    return dict(zip(PREDICTORS, (max(float(a), 1 - float(a)) for a in areas), strict=True))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

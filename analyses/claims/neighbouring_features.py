@@ -22,7 +22,7 @@ from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, op
 from analyses.claims.neighbourhoods import neighbourhoods
 from analyses.record import Claim, Interval, Record, interval
 from interp import ScanConfig, scan_features
-from interp.metrics.nulls import RandomDirections
+from interp.verdict.nulls import RandomDirections
 
 FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=50)
 

@@ -8,7 +8,7 @@ The run's features, their ranking with its rules, and held-out text, on which no
 hook the activations are replaced, in turn, by
 
     dictionary       decode(codes(x))
-    words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`explain.counting`)
+    words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`verdict.counting`)
     token lookup     the mean activation of the training text at the same token: the strongest that knows no context
     permuted rules   as words, with the rules exchanged among latents of about equal density, and learnt anew for them
 
@@ -38,15 +38,15 @@ from interp.activations import ActivationStore
 from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.evaluation.quality import Replace, Splice, recovered
-from interp.explain.counting import Strengths, learn_strengths
-from interp.explain.explanations import from_json
-from interp.explain.predicates import Rule, Text
 from interp.features.belonging import check_scan_of, check_table, identity, scanned
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
 from interp.report.panels import Panel
 from interp.storage.files import Progress, no_progress, ratio, write_json, write_parquet
+from interp.verdict.counting import Strengths, learn_strengths
+from interp.verdict.explanations import from_json
+from interp.verdict.predicates import Rule, Text
 
 NEAR = 16
 """Latents of about equal density, among which rules are exchanged."""
@@ -68,7 +68,7 @@ class InWords(NamedTuple):
     n_tokens (replaced)."""
     shares: pd.DataFrame
     """A row a latent: latent, words_share, the share of its variance on the held-out half of the features' text that
-    its words explain (`explain.counting`); 0 without a rule, NaN where it is constant there."""
+    its words explain (`verdict.counting`); 0 without a rule, NaN where it is constant there."""
 
 
 def main(arguments: list[str] | None = None) -> InWords:

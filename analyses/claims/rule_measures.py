@@ -37,10 +37,10 @@ from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap
 from interp.effects.interventions import dictionary_hooks
 from interp.effects.steering import activations
-from interp.explain.holding import Numbered, first_that_hold
-from interp.explain.predicates import KINDS, Atom, Conjunction, Rule, Text
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import ratio
+from interp.verdict.holding import Numbered, first_that_hold
+from interp.verdict.predicates import KINDS, Atom, Conjunction, Rule, Text
 
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""

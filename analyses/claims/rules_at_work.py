@@ -5,7 +5,7 @@
     python -m analyses.claims.rules_at_work --quick            a tiny model, for the tests: the numbers mean nothing
 
 TopK dictionaries of one model's MLP, of several seeds; of latents that are drawn, those whose rule in words has a
-held-out F1 of at least ½ (`interp.explain`). Reported, each beside its null, with no bar to pass
+held-out F1 of at least ½ (`interp.verdict`). Reported, each beside its null, with no bar to pass
     sensitivity  on windows that the rule generates, beside the same windows before (`rule_measures.sensitivity`)
     absorption   share of the rows of the rule at which another latent took the latent's place, beside shifted codes
                  (`rule_measures.absorption`; without labels)
@@ -27,8 +27,8 @@ from analyses.claims.rule_measures import absorption, sensitivity
 from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
 from interp.compare import MIN_FIRED
-from interp.explain import explain
-from interp.explain.predicates import Rule, Text
+from interp.verdict import explain
+from interp.verdict.predicates import Rule, Text
 
 PAIRS = ScanConfig(n_top=0, n_per_interval=0, n_neighbours=0)
 SHARES = ("sensitivity", "unchanged", "fires", "absorbed", "by_chance")

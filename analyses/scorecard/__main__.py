@@ -3,7 +3,8 @@
     python -m analyses.scorecard                 worlds A, B and C; goes on where it was cut off (out/worlds)
     python -m analyses.scorecard --short         without the synthetic worlds and the knobs
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
-    python -m analyses.scorecard --calibrate     fits the calibration that the package ships, writes it into the package
+    python -m analyses.scorecard --readings DIR  and latents of real dictionaries that careful readers judged
+    python -m analyses.scorecard --readings DIR --calibrate      fits the calibration, writes it into the package
     python -m analyses.scorecard --quick         small worlds, for the tests
 
 Claim: the probability of one meaning tells latents with one meaning from latents with several (AUROC ≥ .95 in world A
@@ -41,15 +42,16 @@ import pandas as pd
 
 from analyses.record import check_run
 from analyses.scorecard import figures
-from analyses.scorecard.judged import calibration_worlds, claimed, family_calibrations, fit_to, judge_world
+from analyses.scorecard.judged import READ, calibration_worlds, claimed, family_calibrations, fit_to, judge_world
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
+from analyses.scorecard.read_latents import agreement, read_latents, read_sources
 from analyses.scorecard.report import OURS, SINGLE, by_group, of_families, plain, report, scores_alone
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
 from analyses.scorecard.world_models import learned_world, run_world
-from interp.monosemanticity.calibration import Calibration
-from interp.monosemanticity.verdicts import wilson
+from interp.verdict.calibration import Calibration
+from interp.verdict.verdicts import wilson
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),
@@ -63,7 +65,7 @@ KNOBS: dict[str, tuple[float, ...]] = {
 }
 KNOB_FAMILIES = ("topics", "records", "scripts")
 MODEL_FAMILIES = ("topics", "agreement", "nesting")
-CALIBRATION_FILE = Path(__file__).parents[2] / "interp" / "monosemanticity" / "calibration.json"
+CALIBRATION_FILE = Path(__file__).parents[2] / "interp" / "verdict" / "calibration.json"
 
 Judge = Callable[[Calibration | None], pd.DataFrame]
 
@@ -76,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     statistics = pd.concat([kept(out, name, partial(judge, None)) for name, _, judge in worlds])
     statistics = statistics[statistics.basis.isna() | statistics.basis.isin(TRAINED)]
     statistics["world"] = statistics.world.mask(statistics.basis.notna(), "a transformer's " + statistics.world)
+    sources = read_sources(options.readings) if options.readings else []
+    read = {name: kept(out, f"read-{name}", partial(read_latents, options.readings, name)) for name in sources}
+    statistics = pd.concat([statistics, *read.values()])
     if options.calibrate:
         fit_to(statistics).save(CALIBRATION_FILE)
         print(f"{len(claimed(statistics)):,} latents of {statistics.world.nunique()} worlds → {CALIBRATION_FILE}")
@@ -86,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     learnt = pd.concat([table for table in tables.values() if "basis" in table])
     results: dict[str, Any] = {"seeds": options.seeds, "model_seeds": options.model_seeds}
     singles = OURS if options.quick else SINGLE
+    if sources:
+        results["readings"] = readings(options, calibrations)
     results |= world_a(planted, singles) | world_b(learnt, singles) | {"nulls": nulls(learnt)}
     if options.run:
         results |= labelled_run(options, fit_to(statistics))
@@ -96,6 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     (out / "results.json").write_text(json.dumps(plain(results), indent=1))
     save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
     return results
+
+
+def readings(options: argparse.Namespace, calibrations: dict[str, Calibration]) -> list[dict[str, Any]]:
+    """Latents that readers judged, those of each source by a calibration on all others and on planted text."""
+    tables = []
+    for name in read_sources(options.readings):
+        judge = partial(read_latents, options.readings, name)
+        tables.append(judged(options.out, f"read-{name}", judge, calibrations[READ + name]))
+    table = agreement(pd.concat(tables))
+    print("readers' judgement, each source left out", table.round(3).to_string(index=False), sep="\n", flush=True)
+    return table.to_dict(orient="records")
 
 
 def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
@@ -112,7 +130,7 @@ def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
 
 def judged(out: Path, name: str, judge: Judge, calibration: Calibration) -> pd.DataFrame:
     """The table of a world by a calibration, kept under the name of both."""
-    arrays = (calibration.mean, calibration.scale, calibration.weights, calibration.bias)
+    arrays = (calibration.weights, calibration.bias)
     digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:8]
     return kept(out, f"{name} by {digest}", partial(judge, calibration))
 
@@ -230,6 +248,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-seeds", type=int, default=1, help="worlds B of each family (default 1)")
     parser.add_argument("--short", action="store_true", help="neither worlds C nor knobs")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
+    parser.add_argument("--readings", type=Path, help="a folder of latents that readers judged (`read_latents`)")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.run:

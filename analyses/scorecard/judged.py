@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.scorecard.factors import Factor
+from analyses.scorecard.pair_sums import Embed
 from analyses.scorecard.planted_latents import World, WorldConfig, planted_world
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.rivals import rival_measures
@@ -26,12 +27,16 @@ from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, s
 from interp.codes.reading import count_firings
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.metrics.measures import measure_values
-from interp.monosemanticity import cohesion, evidence
-from interp.monosemanticity.calibration import Calibration, calibrate, fit_calibration
-from interp.monosemanticity.firings import Embed
 from interp.storage.files import Progress, no_progress
+from interp.verdict import evidence
+from interp.verdict.calibration import Calibration, fit_calibration
+from interp.verdict.measures import measure_values
+from interp.verdict.similarity import NAMES
 
+ALWAYS_ONE = Calibration(np.zeros((2, len(NAMES))), np.full(2, 9.0))
+"""For latents of which the statistics alone are asked: none has senses to be looked for."""
+READ = "read: "
+"""Begins the family of latents that readers judged."""
 TRUE = ("top_share", "polysemanticity", "is_countable", "is_one", "is_several")
 
 
@@ -97,7 +102,7 @@ def judge_latents(
 
     With a calibration also: `monosemanticity`, `ci_low`, `ci_high`; `n_senses`, and `sample_senses`, their number were
     the meaning of each sampled firing known; `sense_one` and `sense_purity`, of each sense the probability that it has
-    one meaning and the share of its mass that has, where there are several; every single measure (`metrics.measures`)
+    one meaning and the share of its mass that has, where there are several; every single measure (`verdict.measures`)
     and every rival of the verdict (`rivals`).
     """
     facts = count_firings(latents.codes)
@@ -106,13 +111,15 @@ def judge_latents(
         latents.codes,
         n_vocab=len(vocab),
         maxima=facts.maxima,
-        has_one=calibration.probability if calibration else lambda values: 1.0,
+        calibration=calibration or ALWAYS_ONE,
         vocab=vocab,
         nulls=0,
     )
     columns = about | {"latent": np.arange(len(facts.maxima))} | {name: getattr(truth, name) for name in TRUE}
     columns |= {"true_senses": truth.n_senses, "n_active": facts.n_active, "tested": found.testable}
-    columns |= {name: found.of(name) for name in evidence.NAMES}
+    columns |= {name: found.of(name) for name in NAMES}
+    errors = found.found.covariance
+    columns |= {"variance": errors[:, 0, 0], "covariance": errors[:, 0, 1], "variance_of_likeness": errors[:, 1, 1]}
     if calibration is None:
         return pd.DataFrame(columns)
     columns |= _verdict(found, calibration, truth, factors, len(latents.codes))
@@ -123,13 +130,16 @@ def _verdict(
     found: evidence.Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
 ) -> dict[str, Any]:
     meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
-    purity = sense_purity(meanings, found.shares, found.senses)
+    purity, n_senses = sense_purity(meanings, found.shares, found.found.senses), found.found.n_senses
+    chance = calibration.probability(found.found.statistics, found.found.covariance)
     return {
-        **calibrate(found, calibration),
-        "n_senses": found.n_senses,
+        "monosemanticity": chance.one,
+        "ci_low": chance.low,
+        "ci_high": chance.high,
+        "n_senses": n_senses,
         "sample_senses": senses_in_sample(meanings, found.shares),
-        "sense_one": [list(one[:n]) for one, n in zip(found.sense_one, found.n_senses, strict=True)],
-        "sense_purity": [list(own[:n]) for own, n in zip(purity, found.n_senses, strict=True)],
+        "sense_one": [list(one[:n]) for one, n in zip(found.found.sense_one, n_senses, strict=True)],
+        "sense_purity": [list(own[:n]) for own, n in zip(purity, n_senses, strict=True)],
     }
 
 
@@ -157,6 +167,8 @@ def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
 def fit_to(judged: pd.DataFrame) -> Calibration:
     """A calibration on all latents of the table whose truth is claimed."""
     table = claimed(judged)
-    worlds = np.unique(table.world.to_numpy(str), return_inverse=True)[1]
-    values = table[list(cohesion.NAMES)].to_numpy(np.float64)
-    return fit_calibration(values, table.is_one.to_numpy(bool), worlds)
+    one, read = table.is_one.to_numpy(bool), table.family.str.startswith(READ).to_numpy(bool)
+    # Read latents and planted ones weigh the same; of the planted ones, those of one meaning and those of several.
+    kinds = [read, ~read & one, ~read & ~one]
+    weight = np.select(kinds, [share / max(kind.sum(), 1) for kind, share in zip(kinds, (2, 1, 1), strict=True)])
+    return fit_calibration(table[list(NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight)

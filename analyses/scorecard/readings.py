@@ -38,7 +38,7 @@ from interp.features.feature_store import FeatureStore
 STRONGEST, SPREAD, AROUND = 8, 14, 12
 """Firings shown of each feature, and tokens on either side of each."""
 ROWS_AT_ONCE = 1 << 16
-SINGLE = ("single-token", "lexical")
+SINGLE = ("single-token",)
 ANSWERS = ("latent", "p_one", "n_meanings", "meaning")
 INSTRUCTION = """\
 Each feature below fires on some tokens of a text. Every line is one firing: how strong it is, in tenths of the

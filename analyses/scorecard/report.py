@@ -9,12 +9,11 @@ from analyses.scorecard import synthetic as scorecard_synthetic
 from analyses.scorecard.judged import claimed
 from analyses.scorecard.rivals import RIVALS
 from analyses.scorecard.scores import not_scored, scorecard, verdict_quality
-from interp.metrics.measures import SIGNS
+from interp.verdict.measures import SIGNS
+from interp.verdict.similarity import NAMES
 
-OURS = dict.fromkeys(
-    ("effect_size", "core_share", "consistency", "cosine", "between_within_ratio", "between_similarity"), 1
-)
-KNOWN = {"context_coherence": 1, "token_coherence": 1} | SIGNS | RIVALS
+OURS = dict.fromkeys(NAMES, 1)
+KNOWN = SIGNS | RIVALS
 SINGLE = OURS | KNOWN
 _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]
 

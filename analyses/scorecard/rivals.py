@@ -18,7 +18,7 @@ input is missing. With P the tokens at an offset, U the text's unigrams, L a lab
     label_nmi                      + I(fires; L) / √(H(fires) H(L))
 
 Coherences are activation-weighted, of vectors centred by their mean, between groups of neighbouring rows
-(`metrics.null_scale`).
+(`verdict.null_scale`).
 Failing: token-ness is not meaning; a dimensionality is superposition; a twin tells stability; the residual holds the
 very direction that a latent reads, so that any direction of large variance looks coherent; labels know only themselves.
 """
@@ -30,17 +30,17 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
+from analyses.scorecard.pair_sums import Embed, PairSummer
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.metrics.measures import Values, tokens_around
-from interp.metrics.null_scale import rows_per_group
-from interp.metrics.twins import nearest_rows
-from interp.monosemanticity.contexts import embed_windows
-from interp.monosemanticity.firings import Embed, PairSummer
 from interp.storage.files import ratio
+from interp.text.neighbours import window_sums
+from interp.verdict.measures import Values, tokens_around
+from interp.verdict.null_scale import rows_per_group
+from interp.verdict.twins import nearest_rows
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
 _NAMES = [f"token_entropy_{place}" for place in _AROUND] + ["least_token_entropy", "token_concentration"]
@@ -150,7 +150,7 @@ def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Embed:
 
     def centred(rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
         own = of_token[text.reshape(-1)[rows]]
-        vectors = embed_windows(text, rows, of_token, past=PAST, future=FUTURE) + own - mean
+        vectors = window_sums(text.reshape(-1), text.shape[1], rows, of_token, PAST, FUTURE) + own - mean
         return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
     return centred

@@ -15,7 +15,7 @@ from analyses.scorecard.learned_world import Sizes, judge_learned, learned_laten
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.truth import Truth
 from interp import Run, load_sae
-from interp.monosemanticity.calibration import Calibration
+from interp.verdict.calibration import Calibration
 
 MIN_TOKENS = 200
 """A token of the labelled corpus is a factor if it is there so often."""

@@ -121,10 +121,10 @@ def rank_command(
     Rank latents from monosemantic to polysemantic, each measure beside its null.
     Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
     in_run = _check_source(source, out, "the ranking's file", *TABLES)
-    from interp.monosemanticity.ranking import rank_features
-    from interp.monosemanticity.verdicts import verdict_counts
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts
+    from interp.verdict.ranking import rank_features
+    from interp.verdict.verdicts import verdict_counts
 
     asked = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}

@@ -11,12 +11,12 @@ one-to-one matching of the largest |cosine| in sum (Hungarian algorithm),
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|              share = mean_{(i, j) ∈ M} 1[|Ŵ_i · Ŵ'_j| ≥ threshold]
 
-and the same on random directions in place of Ŵ', which are as anisotropic as they are (`metrics.nulls`): what chance
+and the same on random directions in place of Ŵ', which are as anisotropic as they are (`verdict.nulls`): what chance
 gives. Estimates have a 95 % interval of a bootstrap over latents or pairs.
 
 Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023), "Universality"; the shift, Harris
 2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above .7, Paulo & Belrose 2025 (arXiv
-2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`metrics.twins`); of the matching O(n³) at worst,
+2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`verdict.twins`); of the matching O(n³) at worst,
 and 12 bytes for each two latents.
 Failing: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
 null says how much. It is directed: a narrow dictionary's latents may all be found in a wide one, and not the other
@@ -39,9 +39,9 @@ from torch import Tensor
 from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.metrics.nulls import random_directions, second_moments
-from interp.metrics.twins import best_matches, check_same_tokens, matched_rows
 from interp.storage.files import Progress, no_progress
+from interp.verdict.nulls import random_directions, second_moments
+from interp.verdict.twins import best_matches, check_same_tokens, matched_rows
 
 MIN_FIRED = 10
 """Of fewer firings a correlation is what chance makes it."""

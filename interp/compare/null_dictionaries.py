@@ -16,7 +16,7 @@ All have as many latents, learn from as many tokens in as many steps, and are ju
 settings (`ranking.rank_codes`), a sample of the latents of each.
 
 Failing: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
-too; they have a verdict of their own, single-token (`lexical`).
+too; they have a verdict of their own, single-token.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ from interp.codes.side_by_side import SideBySide, encoded, in_order, stored
 from interp.evaluation.baselines import shuffled_model
 from interp.features.belonging import check_scan_of, check_table, identity
 from interp.features.feature_store import FeatureStore
-from interp.metrics.twins import best_matches, nearest_rows
-from interp.monosemanticity.ranking import rank_codes
-from interp.monosemanticity.verdicts import verdict_shares
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.storage.files import Progress, no_progress, write_parquet
+from interp.verdict.ranking import rank_codes
+from interp.verdict.twins import best_matches, nearest_rows
+from interp.verdict.verdicts import verdict_shares
 
 FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
 COMPARED = {"twin seed": "twin_correlation"}

@@ -25,9 +25,9 @@ from interp.compare.across_models import MIN_FIRED
 from interp.features.belonging import scanned
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import tensor_digest
-from interp.metrics.measures import column
 from interp.sae import SAE, load_sae
 from interp.storage.folder_kinds import find
+from interp.verdict.measures import column
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ VERDICTS = {
     "polysemantic": Shown(
         "polysemantic", "its firings are more likely to have several meanings than one", "#d55e00", "#f08a3c"
     ),
-    "lexical": Shown(
+    "single-token": Shown(
         "single-token",
         "almost all of its activation lies on one token and its variants in case and space",
         "#009e73",

@@ -35,7 +35,7 @@ from interp.storage.files import write_text
 
 UPSTREAM = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries say how the dictionary was made."""
-SHARES = ("monosemantic", "polysemantic", "lexical")
+SHARES = ("monosemantic", "polysemantic", "single-token")
 
 
 def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None) -> Path:
@@ -177,7 +177,7 @@ def _quality(table: pd.DataFrame) -> list[str]:
 
 
 def _shares(shares: pd.DataFrame) -> list[str]:
-    rows = ["| dictionary | " + " | ".join(SHARES).replace("lexical", "single-token") + " |", "|---|---|---|---|"]
+    rows = ["| dictionary | " + " | ".join(SHARES) + " |", "|---|---|---|---|"]
     for name, part in shares.groupby("dictionary", sort=False):
         by = part.set_index("verdict")
         cells = [f"{by['share'][v]:.0%} ({by['ci_low'][v]:.0%} to {by['ci_high'][v]:.0%})" for v in SHARES]

@@ -105,7 +105,7 @@ class Run:
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
         """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""
-        from interp.monosemanticity.verdicts import ranking_evidence
+        from interp.verdict.verdicts import ranking_evidence
 
         return ranking_evidence(self.ranking, latent)
 

@@ -95,7 +95,7 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
         verdict == "faint",
         good & (share <= MAX_TOKEN_SHARE),
         good,
-        verdict == "lexical",
+        verdict == "single-token",
         sure & verdict.isin(["monosemantic", "polysemantic"]),
         verdict.isin(["monosemantic", "polysemantic"]),
     ]

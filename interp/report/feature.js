@@ -88,7 +88,7 @@ report.views.feature = (() => {
     const words = report.data.page.verdicts[verdictOf(latent)]?.meaning;
     const summary = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
       isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
-      isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.view ? ` Its firings are most similar in the view: ${feature.view}.` : null);
+      isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.alike ? [" Above all its firings share: ", h("span.rule", null, feature.alike), "."] : null);
     if (!known.length) return [summary, nothing("No evidence: it does not fire often enough to be judged.")];
     const head = headElement(["Evidence", "", "Value", "z"]);
     const body = known.map((row) => h("tr", null,
@@ -134,8 +134,9 @@ report.views.feature = (() => {
   function sense(one, feature) {
     const percent = (x) => `${format.fixed(100 * x, 0)} %`;
     const chance = one.by_chance === null ? "" : ` (by chance in ${percent(one.by_chance)} of shifted senses)`;
-    const numbers = [one.share === null ? null : `${percent(one.share)} of its activation`, one.monosemanticity === null ? null : `probability of one meaning ${format.fixed(one.monosemanticity)}${chance}`, one.f1 === null ? null : `F1 of its rule ${format.fixed(one.f1)}`, one.n === null ? null : `${format.count(one.n)} firings`, one.stability === null ? null : `found again in bootstraps ${format.fixed(one.stability)}`];
-    return [h("p.rule", null, ruleElement(one.rule, one.f1, "No rule was found.")), h("p.muted", null, numbers.filter(Boolean).join(", ")),
+    const numbers = [one.share === null ? null : `${percent(one.share)} of its activation`, one.monosemanticity === null ? null : `probability of one meaning ${format.fixed(one.monosemanticity)}${chance}`, one.f1 === null ? null : `F1 of its rule ${format.fixed(one.f1)}`, one.n === null ? null : `${format.count(one.n)} firings`];
+    return [h("p.rule", null, ruleElement(one.rule, one.f1, "No rule was found.")),
+      one.common.length ? h("p.rule", null, h("span.muted", null, "its firings share: "), one.common.join("; ")) : null, h("p.muted", null, numbers.filter(Boolean).join(", ")),
       one.examples.length ? list(one.examples, feature) : null,
       one.following.length || one.promoted !== null ? h("p.following", null,
         one.following.length ? [h("span.muted", null, "then "), one.following.map((token) => [tokenElement(word(token)), " "])] : null,

@@ -18,8 +18,8 @@ from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.quality import decoder_digest
 from interp.features.belonging import check_table
 from interp.features.feature_store import FeatureStore
-from interp.monosemanticity.verdicts import ranking_evidence
 from interp.report.verdict_evidence import COLUMNS
+from interp.verdict.verdicts import ranking_evidence
 
 if TYPE_CHECKING:
     from interp.features import Feature

@@ -10,10 +10,10 @@ import pandas as pd
 
 from interp import figures
 from interp.display.verdict_looks import UNTESTED, VERDICTS
-from interp.monosemanticity.verdicts import IDLE, ONE_MEANING, verdict_shares
 from interp.report.inputs import ReportInputs
 from interp.report.panels import Panel
 from interp.report.payloads import number
+from interp.verdict.verdicts import IDLE, ONE_MEANING, verdict_shares
 
 QUALITY_COLUMNS = {
     "dictionary": ("dictionary", ""),
@@ -117,7 +117,7 @@ def _population(inputs: ReportInputs) -> list[dict]:
         missing = "No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(UNTESTED)]
-    known = ("context_coherence", "monosemanticity")
+    known = ("likeness", "monosemanticity")
     scores = [name for name in known if name in ranking and ranking[name].notna().any()]
     panels = [] if scores else [Panel(note="No latent has a score: none fires often enough to be judged.")]
     if "monosemanticity" in scores:

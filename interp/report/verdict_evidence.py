@@ -25,20 +25,12 @@ LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
 # measure → title, what it says
 KNOWN = {
-    "effect_size": ("Effect size", "how far its firings stand out from the text, in standard deviations"),
-    "core_share": ("Core share", "share of its activation at firings that stand out"),
-    "consistency": ("Consistency", "what weak firings share with strong ones: 1 is all"),
-    "cosine": ("Similarity", "mean cosine of two sampled firings, in the view where they are most alike"),
-    "between_within_ratio": (
-        "Between/within ratio",
-        "similarity between its two parts over that within each: near 0 is two meanings",
+    "concentration": (
+        "Concentration",
+        "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
     ),
-    "between_similarity": ("Between-part similarity", "of its two least similar parts"),
-    "unshared_rarity": ("Unshared rarity (nats)", "how much rarer it fires than what its two parts share explains"),
-    "context_coherence": ("Context coherence", "mean cosine of the contexts of two firings, by activation"),
-    "token_coherence": ("Token coherence", "the same of the firing tokens themselves"),
+    "likeness": ("Likeness", "of two firings, by the rarest thing that they share: 1 is all that there is to explain"),
     "n_senses": ("Senses", "parts into which its firings fall"),
-    "separation": ("Separation", "depth of the valley between two senses, in standard deviations"),
     "token_share": ("Share of the commonest token", "of its activation, with variants in case and space"),
     "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one"),
     "best_token_concentration": (
@@ -57,13 +49,9 @@ KNOWN = {
 OTHER_NULLS = {"next_auroc": ANY, "nearest_twin": DIRECTIONS, "burstiness": ""}
 OTHER_NULLS |= dict.fromkeys(("enc_dec_cosine", "max_cosine", "twin_cosine"), LIKE_DECODER)
 """Measures whose z and band are not taken against SHIFTED, with what they are taken against."""
-EVEN = "_even"
-"""Suffix of the measures of a split whose smaller part has a third of the activation."""
-VIEWS = {"same": "token itself", "previous_same": "previous token itself", "next_same": "next token itself"}
-"""Views whose name does not say what they compare, with words that do."""
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
-OF_SENSE = ("share", "f1", "n", "monosemanticity", "by_chance", "stability", "promoted")
-N_EXAMPLES, N_FOLLOWING = 6, 8
+OF_SENSE = ("share", "f1", "n", "monosemanticity", "by_chance", "promoted")
+N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
 BEFORE, AFTER = 20, 11
 """Tokens of an example of a sense on both sides, within the sequence."""
 ROWS_AT_ONCE = 1 << 16
@@ -99,11 +87,9 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
 
 
 def _known(name: str) -> tuple[str, str, str]:
-    of = name.removesuffix(EVEN)
-    if of not in KNOWN:
+    if name not in KNOWN:
         return name.replace("_", " ").capitalize(), "", "its null"
-    title, meaning = KNOWN[of]
-    return title if of == name else f"{title}, of an even split", meaning, OTHER_NULLS.get(of, SHIFTED)
+    return *KNOWN[name], OTHER_NULLS.get(name, SHIFTED)
 
 
 def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
@@ -133,11 +119,12 @@ def _plain(value: Any) -> Any:
     return [number(each, 3) for each in value] if hasattr(value, "__len__") else number(value, 3)
 
 
-def views(ranking: pd.DataFrame) -> dict[int, str]:
-    """The view in which the firings of each latent are most alike, where the ranking says."""
-    known = ranking["view"].dropna() if "view" in ranking else pd.Series(dtype=object)
-    named = zip(known.index.tolist(), known.tolist(), strict=True)
-    return {latent: VIEWS.get(name, name.replace("_", " ")) for latent, name in named if name}
+def alike(ranking: pd.DataFrame) -> dict[int, str]:
+    """What the firings of each latent share above all, in words, where the ranking says."""
+    if "alike" not in ranking:
+        return {}
+    words = ranking["alike"].fillna("")
+    return {latent: own for latent, own in zip(words.index.tolist(), words.tolist(), strict=True) if own}
 
 
 def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
@@ -147,7 +134,7 @@ def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
     several = {j: list(cell) for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
     n_rows = store.meta["n_sequences"] * store.n_ctx
-    rows = [row for senses in several.values() for sense in senses for row in _ids(sense, "rows", N_EXAMPLES)]
+    rows = [row for senses in several.values() for sense in senses for row in _examples(sense)]
     if wrong := [row for row in rows if not 0 <= row < n_rows]:
         raise ValueError(f"a sense has the row {wrong[0]}, but the store has {n_rows} rows")
     shown = [np.arange(*_window(row, store.n_ctx)) for row in rows]
@@ -183,12 +170,18 @@ def _sense(
 ) -> dict[str, Any]:
     """acts: row → the latent's activation there."""
     examples = []
-    for row in _ids(sense, "rows", N_EXAMPLES):
+    for row in _examples(sense):
         start, stop = _window(row, n_ctx)
         sparse = [x for at in range(start, stop) if acts.get(at) for x in (at - start, number(acts[at]))]
         examples.append([place, row, row - start, encode_tokens(tokens[start:stop]), sparse])
     words = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING)}
+    words["common"] = [] if sense.get("common") is None else [str(common) for common in sense["common"]]
     return {name: number(sense.get(name)) for name in OF_SENSE} | words | {"examples": examples}
+
+
+def _examples(sense: Mapping[str, Any]) -> list[int]:
+    """Rows of the strongest firings, then of the weakest."""
+    return _ids(sense, "rows", N_EXAMPLES) + _ids(sense, "weak_rows", N_WEAK)
 
 
 def _ids(sense: Mapping[str, Any], name: str, most: int) -> list[int]:

@@ -19,7 +19,7 @@ from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, effects_of, encode, pack, payloads
 from interp.report.summary import summary
-from interp.report.verdict_evidence import explanations, senses_of, verdict_evidence, views
+from interp.report.verdict_evidence import alike, explanations, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
 from interp.storage.folders import locked
 
@@ -141,7 +141,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "senses": senses_of(store, verdicts),
         "effects": effects_of(inputs.effects),
         "explanation": explanations(verdicts),
-        "view": views(verdicts),
+        "alike": alike(verdicts),
         "evidence": evidence.rows,
     }
     for done, (name, payload) in enumerate(payloads(store, inputs.features, extras), 4):

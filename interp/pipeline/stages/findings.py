@@ -93,7 +93,7 @@ def _concepts_panel(run: Run) -> "Panel":
 )
 def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the best latent and the best neuron for each label, F1 on held-out text"""
-    from interp.metrics.measures import concept_table
+    from interp.verdict.measures import concept_table
 
     table = concept_table(run.features, run.neurons)
     write_parquet(folder / "concepts.parquet", table)
@@ -115,7 +115,7 @@ def beside_nulls(results: Mapping[str, Any]) -> str:
     """A line a dictionary: the share of one meaning (95 % interval), and its two parts."""
     return NEXT_LINE.join(
         f"{name + ':':20s} {one['share']:4.0%} one meaning ({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
-        f"{of['monosemantic']['share']:4.0%} monosemantic, {of['lexical']['share']:4.0%} single-token"
+        f"{of['monosemantic']['share']:4.0%} monosemantic, {of['single-token']['share']:4.0%} single-token"
         for name, of in results["shares"].items()
         for one in [of["one_meaning"]]
     )
@@ -177,12 +177,12 @@ def _twin_scan(config: RunConfig) -> dict[str, Any]:
     optional=("effects", "nulls"),
     config={"ranking": RankingConfig},
     outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", "interp.monosemanticity.verdicts:read_ranking")},
+    opens={"ranking": ("ranking.parquet", "interp.verdict.verdicts:read_ranking")},
     summary=verdicts,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""
-    from interp.monosemanticity.verdicts import verdict_counts
+    from interp.verdict.verdicts import verdict_counts
 
     table = ranked(run, run.config.ranking, progress)
     write_parquet(folder / "ranking.parquet", table)
@@ -191,7 +191,7 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame":
     """The ranking of a run's features, with the evidence of its labels, and of its effects and nulls where they are."""
-    from interp.monosemanticity.ranking import rank_features
+    from interp.verdict.ranking import rank_features
 
     if config.use_labels and not run.harvested.labels:
         raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")

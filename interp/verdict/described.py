@@ -4,7 +4,7 @@
     2  One pass over all codes and the text counts each of them exactly (`counting`).
     3  The best on the fit half is the explanation, scored on text that it was not chosen on (`explanations`).
 
-A sense is a part into which the sampled firings of a latent fall (`monosemanticity.senses`). Its rule has no "or". On
+A sense is a part into which the sampled firings of a latent fall (`verdict.senses`). Its rule has no "or". On
 the fit half it is taken to have the share of its latent's firings that it has of the sampled ones, and all else, the
 latent's other senses too, is wrong to hit; so its rule says what sets it apart.
 
@@ -23,18 +23,20 @@ from jaxtyping import Bool, Float32, Int, Int64
 from torch import Tensor
 
 from interp.codes.reading import CodeSource, check_codes, read_chunks
-from interp.explain.background import Background, FitSample
-from interp.explain.counting import count_rules
-from interp.explain.explanations import Explanations, choose
-from interp.explain.predicates import Rule, Text
-from interp.explain.search import candidates
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.monosemanticity.evidence import Evidence
 from interp.storage.files import Progress, no_progress
+from interp.verdict.background import Background, FitSample
+from interp.verdict.counting import count_rules
+from interp.verdict.evidence import Evidence
+from interp.verdict.explanations import Explanations, choose
+from interp.verdict.predicates import Rule, Text
+from interp.verdict.search import candidates
 
 SHOWN = 8
-"""Example rows of a sense."""
+"""Example rows of a sense, the strongest."""
+SHOWN_WEAK = 4
+"""The same, the weakest."""
 FOLLOWING = 5
 """Tokens that follow in a sense."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
@@ -65,9 +67,9 @@ def describe(
     """The latents chosen and their senses. sample: of the pass that the evidence is from; maxima: of each latent;
     labels: those that rules may name.
 
-    A sense is `share` of the activation mass, `monosemanticity` and what of it is `by_chance`, `stability`, `n` sampled
-    firings, `rows` of the strongest, `following` tokens, `promoted` share, `rule` and its `f1`
-    (`ranking.rank_features`).
+    A sense is `share` of the activation mass, `monosemanticity` and what of it is `by_chance`, what its firings
+    share (`common`, in words), `n` sampled firings, `rows` of the strongest and `weak_rows`, `following` tokens,
+    `promoted` share, `rule` and its `f1`; where no rule was found, the first of `common` is it.
     """
     found = _senses(features, evidence)
     words, senses = explain(
@@ -85,7 +87,7 @@ def describe(
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
     for (latent, _, sense), rule, f1 in zip(found, senses.phrases, senses.f1, strict=True):
-        described[latent].append(sense | {"rule": rule, "f1": _known(f1)})
+        described[latent].append(sense | {"rule": rule or next(iter(sense["common"]), ""), "f1": _known(f1)})
     return Described(words, described)
 
 
@@ -183,19 +185,20 @@ def _senses(
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
     """Latent, rows with the strongest first, and what is known of each sense without its rule."""
     flat, promoted, found = features.tokens.numpy().reshape(-1), _promoted(features), []
-    for latent in np.flatnonzero(evidence.n_senses > 1).tolist():
-        for sense in range(evidence.n_senses[latent]):
-            at = np.flatnonzero(evidence.senses[latent] == sense)
-            at = at[np.argsort(-evidence.shares[latent, at], kind="stable")]
-            rows = evidence.rows[latent, at]
+    n_senses = evidence.found.n_senses
+    for latent in np.flatnonzero(n_senses > 1).tolist():
+        for sense in range(n_senses[latent]):
+            at = np.flatnonzero(evidence.found.senses[latent] == sense)
+            rows = evidence.rows[latent, at[::-1]]  # the strongest tenth first
             following = _following(flat, features.n_ctx, rows)
             about = {
                 "share": float(evidence.shares[latent, at].sum()),
-                "monosemanticity": _known(evidence.sense_one[latent, sense]),
+                "monosemanticity": _known(evidence.found.sense_one[latent, sense]),
                 "by_chance": _known(evidence.sense_by_chance(latent, sense)),
-                "stability": float(evidence.stability[latent, sense]),
+                "common": [common.words for common in evidence.found.common.get((latent, sense), ())],
                 "n": len(rows),
                 "rows": rows[:SHOWN].tolist(),
+                "weak_rows": rows[SHOWN:][-SHOWN_WEAK:].tolist(),
                 "following": _commonest(following),
                 "promoted": _promoted_share(following, promoted.get(latent, ())),
             }

@@ -40,9 +40,9 @@ from interp.features.belonging import scanned
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.scan import check_labelled, labels_digest
-from interp.metrics.measures import MEASURES, Null, Values, column
-from interp.metrics.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale, null_scale
-from interp.monosemanticity.evidence import Evidence
+from interp.verdict.evidence import Evidence
+from interp.verdict.measures import MEASURES, Null, Values, column
+from interp.verdict.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale, null_scale
 
 UNITS = 512
 """Latents that are shifted; enough for the null, since latents are pooled."""

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 from numba import njit
 
-from interp.explain import beam
-from interp.explain.background import Background, Universe
-from interp.explain.holding import by_id, cover, mark, pack, transpose
-from interp.explain.predicates import GROWN, KINDS, MAX_CONTEXT_TOKENS, MAX_PARTS, MAX_TOKENS, PLANES, Atom, Rule
+from interp.verdict import beam
+from interp.verdict.background import Background, Universe
+from interp.verdict.holding import by_id, cover, mark, pack, transpose
+from interp.verdict.predicates import GROWN, KINDS, MAX_CONTEXT_TOKENS, MAX_PARTS, MAX_TOKENS, PLANES, Atom, Rule
 
 MIN_FIRINGS = 5
 """With fewer, no rule is proposed."""

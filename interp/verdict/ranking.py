@@ -4,33 +4,34 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
 
     latent                  index in the dictionary
     monosemanticity         probability of one meaning (`calibration`); NaN for latents that were not tested
-    ci_low, ci_high         its 95 % interval over the firings sampled and the worlds calibrated on; NaN likewise
+    ci_low, ci_high         its 95 % interval over the firings sampled and the sources calibrated on; NaN likewise
     verdict                 dead           never fires
                             too_rare       fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or
-                                           blocks of a long one (`metrics.null_scale`): two equal senses could not be
+                                           blocks of a long one (`verdict.null_scale`): two equal senses could not be
                                            told from one
                             faint          fires, but never a quarter as strongly as the median latent (`interp.codes`):
                                            it does next to nothing, and is not tested unless it is asked for
-                            dense          fires on > 50 % of tokens, or on > 10 % with coherence at the base rate
-                            lexical        ≥ 90 % of its activation on one token and its variants in case and space
+                            dense          fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
+                            single-token   ≥ 90 % of its activation on one token and its variants in case and space
                             monosemantic   probability ≥ ½;    polysemantic   < ½
     n_senses                parts into which its firings fall (`senses`); 0 where not tested. 1 for a polysemantic
                             latent: its firings have no meaning in common, yet no parts can be told apart
-                            (monosemanticity and n_senses know no token share: a lexical latent's may be low)
-    explanation             words that predict where it fires, found on the fit half (`interp.explain`); "" if none
+                            (monosemanticity and n_senses know no token share: a single-token latent's may be low)
+    explanation             words that predict where it fires, found on the fit half (`interp.verdict`); "" if none
     explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval
-                            of that rule on all tokens of the held-out half (`explain.Explanations`)
-    explanation_json        the rule itself, for programs (`explain.explanations`); "" if none
-    senses                  one dictionary a sense, the largest first (`explain.described`); [] for one sense or none
+                            of that rule on all tokens of the held-out half (`verdict.Explanations`)
+    explanation_json        the rule itself, for programs (`verdict.explanations`); "" if none
+    senses                  one dictionary a sense, the largest first (`verdict.described`); [] for one sense or none
     sure                    the interval lies on one side of ½; a monosemantic or polysemantic latent that is not sure
                             has the likelier of the two verdicts, no more
     learnt                  probability that it is the model's own, not the text's statistics seen through random
                             weights (`calibration`); NaN where it was not tested or there is no evidence of it
-    view                    in what its firings are most alike (`views`)
-    context_coherence       mean cosine of the contexts of two firings, activation-weighted (`evidence`)
-    token_entropy, …, density                          the measures of `metrics.measures`
+    alike                   what its firings share above all, in words (`senses.most_shared`); view: the kind of that
+                            predicate (`text.kinds`)
+    concentration, likeness what the probability is made of (`similarity`)
+    token_entropy, …, density                          the measures of `verdict.measures`
     n_active, n_sequences   firings, and sequences fired in
-    evidence                one dictionary for each statistic of the verdict (`evidence.NAMES`), n_senses and each
+    evidence                one dictionary for each statistic of the verdict (`similarity.NAMES`), n_senses and each
                             measure: `measure`, `value`, `z` (standard deviations above its null), `null_low`,
                             `null_high` (the null's central 95 % for a latent of that size); the last three are None
                             where there is no null or the latent was not tested (`ranking_evidence`: as a table)
@@ -38,8 +39,8 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
 The codes are read twice: for all evidence and samples, and to count the rules; for a twin and its null once more each.
 A verdict is about the text that was scanned, and knows no label and no language model. How often it is right is
 measured by `analyses/scorecard/__main__.py`.
-Failing: what lies in none of the views that are looked at (surroundings, the token, its spelling, its neighbours), an
-idea or a tone, say, is no common meaning here; two meanings of one script, topic or form count as one.
+Failing: what no kind of predicate says, an idea or a tone, is no common meaning here; two meanings of one script, topic
+or form, where that is rare in the text, count as one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,24 +54,23 @@ from jaxtyping import Bool, Float64, Int
 
 from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
 from interp.codes.sparse_codes import is_faint
-from interp.explain import FitSample, describe
 from interp.features.belonging import identity
 from interp.features.feature_store import FeatureStore
-from interp.metrics.measures import MEASURES, WordMass, measure_values
-from interp.metrics.null_scale import NullScale, circular_shifts
-from interp.metrics.nulls import Masks, SampledCodes, check_labels, measure_scales
-from interp.metrics.twins import check_twin
-from interp.monosemanticity.calibration import Calibration, LearntFit, learnt_evidence
-from interp.monosemanticity.evidence import NAMES, Evidence, collect_evidence
-from interp.monosemanticity.firings import Listener
-from interp.monosemanticity.verdicts import UNTESTED, Ranking, evidence_rows, verdict_columns
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress
+from interp.verdict import FitSample, describe
+from interp.verdict.calibration import Calibration
+from interp.verdict.evidence import Evidence, Listener, collect_evidence
+from interp.verdict.learnt import LearntFit, learnt_evidence
+from interp.verdict.measures import MEASURES, WordMass, measure_values
+from interp.verdict.null_scale import NullScale, circular_shifts
+from interp.verdict.nulls import Masks, SampledCodes, check_labels, measure_scales
+from interp.verdict.similarity import NAMES
+from interp.verdict.twins import check_twin
+from interp.verdict.verdicts import UNTESTED, Ranking, evidence_rows, verdict_columns
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
-BOOTSTRAPS = 4
-"""In which the senses of a latent are looked for again."""
 _RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval", "json")
 
 
@@ -90,7 +90,7 @@ def rank_features(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table; what its columns mean is
-    in `help("interp.monosemanticity.ranking")`.
+    in `help("interp.verdict.ranking")`.
 
     latents: rank these alone, to the same numbers as among all. The codes and the nulls are those of all; the rest of
     the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
@@ -121,7 +121,7 @@ def rank_features(
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
     given = features.tokens, features.codes, features.vocab, features.is_spelt, facts, calibration, faint
-    options: dict[str, Any] = {"nulls": nulls, "seed": seed, "bootstraps": BOOTSTRAPS, "progress": progress}
+    options: dict[str, Any] = {"nulls": nulls, "seed": seed, "progress": progress}
     columns, evidence = _judge(*given, chosen & ~faint, listeners=[sampled.add, rule_sample.add], **options)
     words, senses = describe(
         features, evidence, rule_sample, maxima, chosen & ~faint, labels if use_labels else None, progress
@@ -186,7 +186,7 @@ def _judge(
         codes,
         n_vocab=len(vocab),
         maxima=facts.maxima,
-        has_one=calibration.probability,
+        calibration=calibration,
         vocab=vocab if is_spelt else None,
         listeners=[words.add, *listeners],
         chosen=looked_at,
@@ -196,7 +196,7 @@ def _judge(
 
 
 _ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]
-_ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "learnt", "view", NAMES[0]]
+_ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "learnt", "alike", "view", *NAMES]
 _ORDER += [*MEASURES, "n_active", "n_sequences"]
 
 

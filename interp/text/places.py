@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8, UInt64
 from numba import njit
 
-from interp.explain.vocabulary import characters, is_control
+from interp.text.vocabulary import characters, is_control
 
 RECENT = 8
 
@@ -103,16 +103,21 @@ def spelling(strings: Sequence[str]) -> Spelling:
 
 def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.ndarray, "seq pos"]:
     """Bit b of a token: PLACES[b] holds there. Where no token is spelt, only its sequence and repeats are told."""
+    state, bits = read_states(tokens, spelt), np.zeros(tokens.shape, np.uint64)
+    for number, place in enumerate(PLACES):
+        bits |= (place.holds(state) != 0).astype(np.uint64) << np.uint64(number)
+    return bits
+
+
+def read_states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> Any:
+    """The reader's state at each token, a record array [seq, pos] of `STATE` and `AT_TOKEN`."""
     state, memory = np.recarray(tokens.shape, _RECORD), np.zeros(3, _RECORD)
     for name in ("line_known", "line_empty", "paragraph", "sentence"):
         memory[name][_FRESH] = 1
     memory["prev"], memory["prev2"] = CONTROL, CONTROL
     memory["line_empty"][_CUT], memory["text"][_CUT] = 1, -1
     _read_all(np.ascontiguousarray(tokens), spelt.kinds, spelt.first, memory, state)
-    bits = np.zeros(tokens.shape, np.uint64)
-    for number, place in enumerate(PLACES):
-        bits |= (place.holds(state) != 0).astype(np.uint64) << np.uint64(number)
-    return bits
+    return state
 
 
 @njit(cache=True, nogil=True)

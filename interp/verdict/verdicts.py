@@ -15,12 +15,12 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from interp.display import cards
-from interp.metrics.null_scale import NullScale
-from interp.monosemanticity import views
-from interp.monosemanticity.calibration import Calibration, calibrate
-from interp.monosemanticity.evidence import NAMES, Evidence
+from interp.verdict.calibration import Calibration
+from interp.verdict.evidence import Evidence
+from interp.verdict.null_scale import NullScale
+from interp.verdict.similarity import NAMES
 
-VERDICTS = ("monosemantic", "polysemantic", "lexical", "dense", "too_rare", "faint", "dead")
+VERDICTS = ("monosemantic", "polysemantic", "single-token", "dense", "too_rare", "faint", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
 IDLE = ("faint", "dead")
 UNTESTED = ("too_rare", *IDLE)
@@ -29,9 +29,8 @@ ONE_MEANING = "one_meaning"
 DENSE = 0.5
 """A latent that fires on more than this share of tokens splits the text, whatever it means."""
 DENSE_WITHOUT_MEANING = 0.1
-"""The same, for latents whose contexts and tokens are no more alike than those of shifted text."""
-BASE_RATE_Z = 3.0
-LEXICAL_SHARE = 0.9
+"""The same, for latents that more likely than not have no one meaning."""
+SINGLE_SHARE = 0.9
 """Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
 _STATED = ("measure", "value", "z", "null_low", "null_high")
 NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
@@ -51,19 +50,23 @@ def verdict_columns(
 ) -> dict[str, np.ndarray]:
     """An array a column, in the order of the latents. token_share: the largest share of activation on one token."""
     density = n_active / max(n_rows, 1)
-    found = calibrate(evidence, calibration)
-    z = np.fmax(*(evidence.null(name).z for name in NAMES[:2]))
-    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~(z >= BASE_RATE_Z))
-    one = found["monosemanticity"] >= 0.5
-    cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= LEXICAL_SHARE, one]
+    found = calibration.probability(evidence.found.statistics, evidence.found.covariance)
+    one = found.one >= 0.5
+    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~one)
+    cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= SINGLE_SHARE, one]
+    verdicts = ["dead", "too_rare", "faint", "dense", "single-token", "monosemantic"]
+    common = [evidence.found.common.get((latent, 0), []) for latent in range(len(n_active))]
     return {
         "latent": np.arange(len(n_active)),
-        **found,
-        "verdict": np.select(cases, ["dead", "too_rare", "faint", "dense", "lexical", "monosemantic"], "polysemantic"),
-        "n_senses": evidence.n_senses,
-        "sure": (found["ci_low"] > 0.5) | (found["ci_high"] < 0.5),
-        "view": np.array([*views.NAMES, ""], dtype=object)[evidence.best_view],
-        NAMES[0]: evidence.of(NAMES[0]),
+        "monosemanticity": found.one,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "verdict": np.select(cases, verdicts, "polysemantic"),
+        "n_senses": evidence.found.n_senses,
+        "sure": (found.low > 0.5) | (found.high < 0.5),
+        "alike": np.array([own[0].words if own else "" for own in common], dtype=object),
+        "view": np.array([own[0].kind if own else "" for own in common], dtype=object),
+        **{name: evidence.of(name) for name in NAMES},
         "token_share": token_share,
         "density": density,
         "n_active": n_active,
@@ -77,9 +80,9 @@ def evidence_rows(
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
     """Of some latents, a list of dictionaries each; None where there is no null."""
-    n_senses = np.where(evidence.testable, evidence.n_senses, np.nan)
+    n_senses = np.where(evidence.testable, evidence.found.n_senses, np.nan)
     stated: dict[str, tuple[np.ndarray, NullScale | None]]
-    stated = {name: (evidence.of(name), evidence.null(name)) for name in (*NAMES[2:], *NAMES[:2])}
+    stated = {name: (evidence.of(name), evidence.null(name)) for name in NAMES}
     stated |= {"n_senses": (n_senses, evidence.senses_null)}
     stated |= {name: (values, scales.get(name)) for name, values in measures.items()}
     listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
@@ -132,7 +135,7 @@ class Ranking(pd.DataFrame):
 
     def _title(self) -> str:
         counts = self["verdict"].value_counts()
-        said = ", ".join(f"{n:,} {str(name).replace('lexical', 'single-token')}" for name, n in counts.items())
+        said = ", ".join(f"{n:,} {name}" for name, n in counts.items())
         return f"Ranking of {len(self):,} latents: {said}".replace("_", " ")
 
 
@@ -164,14 +167,14 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
     unsure_share, unsure_low, unsure_high   those of either verdict by probability that are not: ½ may lie on either
                                             side of these. The last six are NaN for all other verdicts.
 
-    The last row, `one_meaning`, counts monosemantic and single-token (`lexical`) latents together.
+    The last row, `one_meaning`, counts monosemantic and single-token latents together.
     """
     works = int((~ranking["verdict"].isin(IDLE)).sum())
     unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
     rows = []
     for verdict in (*VERDICTS, ONE_MEANING):
         one = verdict == ONE_MEANING
-        own = ranking["verdict"].isin(("monosemantic", "lexical") if one else (verdict,))
+        own = ranking["verdict"].isin(("monosemantic", "single-token") if one else (verdict,))
         judged = one or verdict in BY_PROBABILITY
         shares = {("share", "ci_low", "ci_high"): int(own.sum()) if verdict not in IDLE else None}
         shares["sure_share", "sure_low", "sure_high"] = int((own & ~unsure).sum()) if judged else None

@@ -30,12 +30,12 @@ from numba import njit
 
 from interp.codes.reading import ROWS_PER_CHUNK, CodeChunk, CodeSource, read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from interp.explain.holding import Numbered, TextBits, atom_bits, begins, first_that_hold, pack, popcount, rule_bits
-from interp.explain.predicates import Atom, Rule, Text
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import Progress, no_progress, ratio
 from interp.storage.processes import in_threads
+from interp.verdict.holding import Numbered, TextBits, atom_bits, begins, first_that_hold, pack, popcount, rule_bits
+from interp.verdict.predicates import Atom, Rule, Text
 
 N_SLICES = 5
 Latents = Float64[np.ndarray, " d_sae"]

@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Rule, Text
+from interp.verdict.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Rule, Text
 
 
 class Numbered(NamedTuple):

@@ -22,11 +22,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from interp.explain import beam
-from interp.explain.counting import Counts
-from interp.explain.predicates import KINDS, MAX_ATOMS, MAX_PARTS, MAX_TOKENS, Atom, Conjunction, Rule, Text
-from interp.explain.vocabulary import quoted
 from interp.storage.files import ratio
+from interp.text.vocabulary import quoted
+from interp.verdict import beam
+from interp.verdict.counting import Counts
+from interp.verdict.predicates import KINDS, MAX_ATOMS, MAX_PARTS, MAX_TOKENS, Atom, Conjunction, Rule, Text
 
 LONG, LONG_PRICE = 8, 2
 """Items beyond so many cost so many times their price more: a long list is hard to read."""

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float64, Int16, Int64, UInt64
 from numba import njit
 
-from interp.explain.holding import cover, mark, popcount
-from interp.explain.predicates import MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
+from interp.verdict.holding import cover, mark, popcount
+from interp.verdict.predicates import MAX_ATOMS, MAX_CONTEXT_TOKENS, MAX_TOKENS
 
 WIDTH = 6
 """Conjunctions of each kind that go on."""

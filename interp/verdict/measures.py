@@ -18,7 +18,7 @@ Sign: + where a large value is said to mean one meaning, − where a small one i
 
 P is of the tokens at an offset from the firings (0 is the firing token itself), U of the text's unigrams: KL(P‖U) over
 KL(P‖U) + H(P), P's cross-entropy under U, is 0 for any text and 1 for always one token. A word is a token with all its
-variants in case and space. `context_coherence` is the verdict's own evidence, and taken there.
+variants in case and space.
 
 To add a measure, write its function here under `@measure`: its column in a ranking, its row of `ranking_evidence` and
 its null (`nulls`) follow. What a measure fails at is what it takes for meaning. Token-ness: a feature of one abstract
@@ -39,11 +39,11 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from interp.codes.reading import CodeChunk, read_chunks
-from interp.explain.vocabulary import plain_strings
 from interp.features.belonging import scanned
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
-from interp.metrics.twins import best_correlations
+from interp.text.vocabulary import plain_strings
+from interp.verdict.twins import best_correlations
 
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]

@@ -21,8 +21,8 @@ from numba import njit
 
 from interp.codes.reading import CodeChunk
 from interp.codes.sampling import FiringSampler
-from interp.explain.holding import by_id, n_words, pack, transpose_all
-from interp.explain.predicates import GROWN, KINDS, Text
+from interp.verdict.holding import by_id, n_words, pack, transpose_all
+from interp.verdict.predicates import GROWN, KINDS, Text
 
 SAMPLE = 512
 """Firings of a latent that propose rules."""

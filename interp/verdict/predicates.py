@@ -22,8 +22,8 @@ from jaxtyping import Bool, Int, Int64, UInt64
 from numba import njit
 from torch import Tensor
 
-from interp.explain.places import PLACES, Spelling, spelling, states
-from interp.explain.vocabulary import Vocabulary, quoted
+from interp.text.places import PLACES, Spelling, spelling, states
+from interp.text.vocabulary import Vocabulary, quoted
 
 MAX_TOKENS, MAX_CONTEXT_TOKENS = 8, 4
 """Tokens in one set, of x_t and of what stands before it; a longer list is no explanation."""

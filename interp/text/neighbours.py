@@ -1,0 +1,122 @@
+"""Which tokens stand beside which, as vectors of tokens and of windows, learnt from the text alone.
+
+In: token ids. Out: for each token two unit vectors, from its positive pointwise mutual information with others,
+
+    PMI(a, b) = ln n(a, b) N / (n(a) n(b)^0.75 …),    max(PMI, 0) ≈ U S Vᵀ,    v(a) = U_a √S      (Levy et al. 2015)
+
+`roles`, counted right before and right after: what part a token plays; `topics`, counted within WINDOW tokens: what it
+is about. Both are centred over the text. A window's vector is the sum of the topics of its tokens, but for the one at
+its position, each weighed by 1 / (1 + p / 10⁻³) (Arora et al. 2017), centred, of unit length.
+
+Failing: a bag of tokens has no order. A rare token's vector is mostly noise. In text of one topic all differences are
+of style.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float32, Float64, Int, Int64
+from numba import njit
+
+DIM = 64
+PAST, FUTURE = 16, 8
+WINDOW = 8
+"""Two tokens co-occur when they are at most this far apart."""
+MAX_NEIGHBOURS = 1024
+"""Commonest tokens beside which a token is counted for its role."""
+SAMPLED_WINDOWS = 60_000
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    roles: Float32[np.ndarray, "d_vocab dim"]
+    """Unit length; a token that was not seen has the zero vector."""
+    topics: Float32[np.ndarray, "d_vocab dim"]
+    counts: Int64[np.ndarray, " d_vocab"]
+    summands: Float32[np.ndarray, "d_vocab dim"]
+    mean: Float32[np.ndarray, " dim"]
+    """Of the windows' sums."""
+
+    @classmethod
+    def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> "Neighbours":
+        counts = np.bincount(tokens.reshape(-1), minlength=n_vocab)
+        share = counts / max(counts.sum(), 1)
+        roles = _vectors(_beside(tokens, n_vocab, share), share)
+        topics = _vectors(_within(tokens, n_vocab), share)
+        summands = (topics / (1 + share / 1e-3)[:, None]).astype(np.float32)
+        rows = np.arange(0, tokens.size, max(1, tokens.size // SAMPLED_WINDOWS))
+        sums = window_sums(tokens.reshape(-1), tokens.shape[1], rows, summands, PAST, FUTURE)
+        return cls(roles, topics, counts, summands, sums.mean(0))
+
+    def windows(
+        self, tokens: Int[np.ndarray, "seq pos"], rows: Int64[np.ndarray, " row"]
+    ) -> Float32[np.ndarray, "row dim"]:
+        """The vectors of the windows around `rows` = seq * n_ctx + pos, their own tokens left out."""
+        sums = window_sums(tokens.reshape(-1), tokens.shape[1], rows, self.summands, PAST, FUTURE) - self.mean
+        return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+
+
+def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
+    """Counts of pairs at most WINDOW apart in one sequence, both ways."""
+    counts = scipy.sparse.csr_matrix((n_vocab, n_vocab), dtype=np.float32)
+    per_chunk = max(1, 1_000_000 // tokens.shape[1])
+    for start in range(0, len(tokens), per_chunk):
+        chunk = tokens[start : start + per_chunk]
+        for distance in range(1, min(WINDOW, tokens.shape[1] - 1) + 1):
+            left, right = chunk[:, :-distance].reshape(-1), chunk[:, distance:].reshape(-1)
+            ones = np.ones(len(left), np.float32)
+            counts += scipy.sparse.csr_matrix((ones, (left, right)), shape=counts.shape)
+    return (counts + counts.T).tocsr()
+
+
+def _beside(
+    tokens: Int[np.ndarray, "seq pos"], n_vocab: int, share: Float64[np.ndarray, " d_vocab"]
+) -> scipy.sparse.csr_matrix:
+    """Counts of each token beside the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
+    common = np.full(n_vocab, -1)
+    common[np.argsort(-share, kind="stable")[:MAX_NEIGHBOURS]] = np.arange(min(n_vocab, MAX_NEIGHBOURS))
+    left, right = tokens[:, :-1].reshape(-1), tokens[:, 1:].reshape(-1)
+    rows, columns = np.concatenate([right, left]), np.concatenate([common[left], common[right]])
+    columns[len(left) :] += MAX_NEIGHBOURS * (columns[len(left) :] >= 0)
+    known = columns >= 0
+    entries = np.ones(known.sum(), np.float32), (rows[known], columns[known])
+    return scipy.sparse.csr_matrix(entries, shape=(n_vocab, 2 * MAX_NEIGHBOURS))
+
+
+def _vectors(
+    counts: scipy.sparse.csr_matrix, share: Float64[np.ndarray, " d_vocab"]
+) -> Float32[np.ndarray, "d_vocab dim"]:
+    """The left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
+    from sklearn.utils.extmath import randomized_svd
+
+    total, context = np.asarray(counts.sum(1)).ravel(), np.asarray(counts.sum(0)).ravel() ** 0.75
+    context /= max(context.sum(), 1e-12)
+    pairs = counts.tocoo()
+    pmi = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
+    # A pair seen once says little: shrink as if one more pair had been seen at its chance rate.
+    pmi *= pairs.data / (pairs.data + 1)
+    keep = pmi > 0
+    entries = pmi[keep].astype(np.float32), (pairs.row[keep], pairs.col[keep])
+    positive = scipy.sparse.csr_matrix(entries, shape=counts.shape)
+    dim = max(1, min(DIM, counts.shape[0] - 1))
+    if positive.nnz == 0:
+        return np.zeros((counts.shape[0], dim), np.float32)
+    left, scale, _ = randomized_svd(positive, dim, n_iter=3, random_state=0)
+    vectors = left * np.sqrt(scale)
+    seen = share > 0
+    vectors[seen] -= share[seen] @ vectors[seen]
+    vectors[~seen] = 0
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def window_sums(tokens, n_ctx, rows, summands, past, future):
+    """Of each row, the sum of the summands of the tokens around it, its own left out, within its sequence."""
+    out = np.zeros((len(rows), summands.shape[1]), np.float32)
+    for i in range(len(rows)):
+        position = rows[i] % n_ctx
+        for row in range(rows[i] - min(past, position), rows[i] + min(future, n_ctx - 1 - position) + 1):
+            if row != rows[i]:
+                out[i] += summands[tokens[row]]
+    return out

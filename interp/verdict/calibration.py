@@ -1,0 +1,128 @@
+"""From how alike a latent's firings are to the probability that they have one meaning.
+
+    μ = b + a · x,    σ² = aᵀ C a + spread of the fits,    P = 1 / (1 + exp(−μ / √(1 + π σ² / 8)))
+
+x are the statistics of `similarity`, C the covariance of their errors, had other firings been drawn. P is the mean over
+what x might have been (MacKay 1992), so that a sample that cannot say is near ½; its interval is μ ∓ 1.96 σ. No weight
+is negative: more alike is never less of one meaning.
+
+Fitted (`python -m analyses.scorecard --calibrate`) to latents of real dictionaries that careful readers judged, and to
+latents of planted text whose meanings are known; both weigh the same, and of the planted ones either kind. The further
+fits leave sources of latents and families of text out at random, since latents of one err together.
+
+Failing: right on average where latents are as in those sources; one of a kind that none of them has is judged by the
+nearest, and the interval knows of no other kind.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from interp.storage.files import write_text
+from interp.verdict.similarity import NAMES
+
+BOUNDS = 1e-3, 1 - 1e-3
+"""A probability from a hundred firings is never surer than this."""
+FITS = 20
+"""To sources drawn anew."""
+PENALTY = 1e-3
+"""Of the weights' squares; the statistics lie between 0 and 1."""
+
+Statistics = Float64[np.ndarray, "*latent statistic"]
+
+
+class Probability(NamedTuple):
+    one: Float64[np.ndarray, "*latent"]
+    low: Float64[np.ndarray, "*latent"]
+    high: Float64[np.ndarray, "*latent"]
+    """Its 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    weights: Float64[np.ndarray, "fit statistic"]
+    """The first fit is to all, the others to sources drawn with replacement."""
+    bias: Float64[np.ndarray, " fit"]
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "Calibration":
+        """From a file that `save` wrote; None: the one that ships with the package.
+
+        Raises ValueError for one of other statistics.
+        """
+        source = Path(path) if path is not None else files("interp.verdict") / "calibration.json"
+        content = json.loads(source.read_text())
+        if content["statistics"] != list(NAMES):
+            raise ValueError(f"{source} is of {content['statistics']}, not {NAMES}: fit it anew")
+        return cls(np.array(content["weights"], float), np.array(content["bias"], float))
+
+    def save(self, path: str | Path) -> None:
+        content = {
+            "statistics": list(NAMES),
+            "weights": self.weights.round(4).tolist(),
+            "bias": self.bias.round(4).tolist(),
+        }
+        lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+    def probability(
+        self, values: Statistics, covariance: Float64[np.ndarray, "*latent statistic statistic"]
+    ) -> Probability:
+        """NaN where a statistic is."""
+        logits = values @ self.weights.T + self.bias  # *latent fit
+        a, mean = self.weights[0], logits[..., 0]
+        variance = np.einsum("i,...ij,j->...", a, covariance, a) + logits[..., 1:].var(-1)
+        error = 1.96 * np.sqrt(variance)
+        return Probability(
+            _logistic(mean / np.sqrt(1 + np.pi * variance / 8)), _logistic(mean - error), _logistic(mean + error)
+        )
+
+
+def fit_calibration(
+    values: Float64[np.ndarray, "latent statistic"],
+    is_one: Bool[np.ndarray, " latent"],
+    source: Sequence[str] | np.ndarray,
+    weight: Float64[np.ndarray, " latent"],
+    fits: int = FITS,
+) -> Calibration:
+    """Fit to latents whose truth is known. source: where each is from, a dictionary or a family of text.
+
+    Raises ValueError unless both kinds of latents are there.
+    """
+    if is_one.all() or not is_one.any():
+        raise ValueError("calibration needs latents with one meaning and latents with several")
+    rng, sources = np.random.default_rng(0), np.unique(source)
+    found: list[np.ndarray] = []
+    while len(found) < 1 + fits:
+        drawn = sources if not found else rng.choice(sources, len(sources))
+        times = np.array([(drawn == own).sum() for own in sources])[np.searchsorted(sources, source)]
+        if len(np.unique(is_one[times > 0])) == 2:
+            found.append(_fitted(values, is_one, weight * times))
+    every = np.array(found)
+    return Calibration(every[:, :-1], every[:, -1])
+
+
+def _fitted(values: np.ndarray, is_one: np.ndarray, weight: np.ndarray) -> Float64[np.ndarray, " parameter"]:
+    """Non-negative weights, then the bias, of the largest penalised likelihood."""
+    from scipy.optimize import minimize
+
+    x, sign, share = np.column_stack([values, np.ones(len(values))]), np.where(is_one, 1.0, -1.0), weight / weight.sum()
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (x @ theta)
+        slope = -share * sign / (1 + np.exp(margin))
+        ridge = PENALTY * np.append(theta[:-1], 0)
+        return float(share @ np.logaddexp(0, -margin) + ridge @ theta / 2), x.T @ slope + ridge
+
+    bounds = [(0, None)] * values.shape[1] + [(None, None)]
+    return minimize(loss, np.zeros(x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
+
+
+def _logistic(logit: np.ndarray) -> np.ndarray:
+    return np.clip(1 / (1 + np.exp(-logit)), *BOUNDS)

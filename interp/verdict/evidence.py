@@ -1,0 +1,274 @@
+"""All evidence about every latent, beside the same evidence on shifted text.
+
+In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, the sampled firings and their senses.
+
+    1  One pass over the codes samples each latent's firings evenly over the tenths of its activation range, as careful
+       readers are shown them: up to PER_TENTH a tenth, at most one a group of neighbouring sequences (`null_scale`).
+       A window of the text that stands in several sequences counts in the first (`features.examples`). Whoever else
+       counts firings listens.
+    2  What is true at each of these positions, and how rare that is (`text.surprise`); with it how alike the firings
+       are, and the probability that they have one meaning (`similarity`, `calibration`).
+    3  Where it is below ½, the senses into which they fall, and of each the probability that it has one meaning.
+    4  The same for some latents on shifted text: their firings moved by one shift through the text as in a ring.
+
+A firing in tenth t (0 … 9), of n sampled there, weighs √(t + ½) / max(n, FULL): a tenth of few firings says less, and
+readers forgive stragglers among the weakest.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
+from numba import njit
+
+from interp.codes.reading import CodeChunk, CodeSource, read_chunks
+from interp.codes.sampling import FiringSampler
+from interp.features.examples import first_windows
+from interp.storage.files import Progress, no_progress
+from interp.text.surprise import Predicates
+from interp.verdict.calibration import Calibration
+from interp.verdict.null_scale import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
+from interp.verdict.senses import MAX_SENSES, most_shared, sense_of_each
+from interp.verdict.similarity import NAMES, TYPICAL, Shared, likeness, similarities
+
+TENTHS, PER_TENTH, FULL = 10, 12, 8
+MIN_FIRINGS = 6
+"""Of a sense with fewer it is not asked whether it has one meaning."""
+NULL_LATENTS = 256
+"""Latents whose firings are looked at on each shifted text; enough for the null, since latents are pooled."""
+LATENTS_AT_ONCE = 1024
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[CodeChunk], None]
+"""Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
+
+
+class Common(NamedTuple):
+    """What the firings of a sense have in common."""
+
+    words: str
+    kind: str
+    share: float
+    """Of their weight."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Of each latent; NaN or −1 where it was not looked at."""
+
+    statistics: Float64[np.ndarray, "d_sae statistic"]
+    """`similarity.NAMES`."""
+    covariance: Float64[np.ndarray, "d_sae statistic statistic"]
+    senses: Int64[np.ndarray, "d_sae firing"]
+    """The sense of each sampled firing, 0 for the largest; −1 for none."""
+    sense_one: Float64[np.ndarray, "d_sae sense"]
+    """The probability that a sense has one meaning itself, where there are several."""
+    common: dict[tuple[int, int], list[Common]] = field(default_factory=dict)
+    """Of each latent and sense."""
+
+    @classmethod
+    def empty(cls, d_sae: int, n_firings: int) -> "Judged":
+        n = len(NAMES)
+        senses = np.full((d_sae, n_firings), -1, np.int64)
+        return cls(np.full((d_sae, n), np.nan), np.zeros((d_sae, n, n)), senses, np.full((d_sae, MAX_SENSES), np.nan))
+
+    @property
+    def n_senses(self) -> Int64[np.ndarray, " d_sae"]:
+        """0 where not looked at."""
+        return self.senses.max(1, initial=-1) + 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    found: Judged
+    nulls: Sequence[Judged]
+    """The same of some latents on each shifted text."""
+    rows: Int64[np.ndarray, "d_sae firing"]
+    """Sampled firings, seq * n_ctx + pos, those of the weakest tenth first; −1 where there are fewer."""
+    shares: Float64[np.ndarray, "d_sae firing"]
+    """The share of its latent's activation mass that each stands for."""
+    effective_groups: Float64[np.ndarray, " d_sae"]
+    """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: how many groups the firings really spread over."""
+    testable: Bool[np.ndarray, " d_sae"]
+    """Fires in at least MIN_GROUPS groups."""
+
+    def of(self, name: str) -> Float64[np.ndarray, " d_sae"]:
+        return self.found.statistics[:, NAMES.index(name)]
+
+    def null(self, name: str) -> NullScale:
+        """How far a latent's statistic stands above the shifted texts', and the band of the latter."""
+        place = NAMES.index(name)
+        values = np.stack([each.statistics[:, place] for each in (self.found, *self.nulls)])
+        return null_scale(values[0], values[1:], self.effective_groups, min_std=0.005)
+
+    @property
+    def senses_null(self) -> NullScale:
+        """The same of the number of senses: firings without a common meaning fall into parts too."""
+        counts = np.stack([np.where(each.n_senses, each.n_senses, np.nan) for each in (self.found, *self.nulls)])
+        return null_scale(counts[0], counts[1:], self.effective_groups, min_std=0.1)
+
+    def sense_by_chance(self, latent: int, sense: int) -> float:
+        """Of the senses of shifted text, the share that has one meaning with at least this sense's probability."""
+        one = self.found.sense_one[latent, sense]
+        shifted = np.concatenate([np.zeros(0), *(null.sense_one[np.isfinite(null.sense_one)] for null in self.nulls)])
+        return float((shifted >= one).mean()) if len(shifted) and np.isfinite(one) else np.nan
+
+
+def collect_evidence(
+    tokens: Int[torch.Tensor, "seq pos"],
+    codes: CodeSource,
+    *,
+    n_vocab: int,
+    maxima: Float32[np.ndarray, " d_sae"],
+    calibration: Calibration,
+    vocab: Sequence[str] | None = None,
+    nulls: int = 2,
+    seed: int = 0,
+    listeners: Sequence[Listener] = (),
+    chosen: Bool[np.ndarray, " d_sae"] | None = None,
+    progress: Progress | None = None,
+) -> Evidence:
+    """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
+
+    vocab: None where nothing is known of how tokens are spelt. listeners: each is handed every chunk, whole groups at a
+    time. chosen: of other latents nothing is asked; the nulls are of all.
+    """
+    rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
+    per_group, counted = rows_per_group(n_seq, n_ctx), first_windows(tokens.numpy())
+    _warn_of_too_few(n_seq, n_ctx, per_group)
+    shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
+    sampler, groups = FiringSampler(codes.d_sae, TENTHS, PER_TENTH, seed, per_group), _Groups(codes.d_sae, per_group)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        reading = read_chunks(
+            codes, per_group, maxima=maxima, counted=counted, progress=progress or no_progress, note="reading firings"
+        )
+        for chunk in reading:
+            for task in [pool.submit(listener, chunk) for listener in (*listeners, groups.add, sampler.add)]:
+                task.result()
+    rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
+    testable = groups.n >= MIN_GROUPS
+    wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
+    drawn = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
+    found, *others = (Judged.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
+    if len(wanted) or any(map(len, drawn)):
+        predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
+        judge = _Judge(predicates, calibration, rows, sampler.count / max(counted.sum(), 1))
+        judge(wanted, found, progress=progress or no_progress)
+        for shift, some, null in zip(shifts, drawn, others, strict=True):
+            judge(some, null, shift)
+    return Evidence(found, others, rows, shares, groups.effective, testable)
+
+
+class _Judge(NamedTuple):
+    predicates: Predicates
+    calibration: Calibration
+    rows: Int64[np.ndarray, "d_sae firing"]
+    densities: Float64[np.ndarray, " d_sae"]
+    """The share of the text's rows on which each fires."""
+
+    def __call__(
+        self, latents: Int64[np.ndarray, " latent"], out: Judged, shift: int = 0, progress: Progress = no_progress
+    ) -> None:
+        """Fill in what there is to say of some latents, their firings `shift` rows further on."""
+        n_rows = self.predicates.corpus.tokens.size
+        for start in range(0, len(latents), LATENTS_AT_ONCE):
+            own = latents[start : start + LATENTS_AT_ONCE]
+            present = self.rows[own] >= 0
+            rows, place = np.unique((self.rows[own][present] + shift) % n_rows, return_inverse=True)
+            holds, ends = self.predicates.at(rows), np.cumsum(present.sum(1))
+            places = np.split(place, ends[:-1])
+
+            def judge(number: int, own=own, rows=rows, holds=holds, places=places) -> None:
+                self._one(int(own[number]), rows[places[number]], holds[places[number]], out, said=shift == 0)
+
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                for done, _ in enumerate(pool.map(judge, range(len(own)))):
+                    if done % 64 == 0:
+                        progress(start + done, len(latents), "comparing firings")
+
+    def _one(
+        self, latent: int, rows: np.ndarray, holds: Int32[np.ndarray, "firing place"], out: Judged, said: bool
+    ) -> None:
+        present = np.flatnonzero(self.rows[latent] >= 0)
+        weights, density = firing_weights(present // PER_TENTH), float(self.densities[latent])
+        shared = Shared.among(holds, weights, self.predicates.surprise)
+        r = similarities(shared, len(rows), density)
+        alike = likeness(r, weights)
+        out.statistics[latent], out.covariance[latent] = alike.values, alike.covariance
+        one = self.calibration.probability(alike.values, alike.covariance).one
+        sense = np.zeros(len(rows), np.int64) if one >= 0.5 else sense_of_each(r, weights)
+        out.senses[latent, present] = sense
+        n_senses = int(sense.max(initial=-1)) + 1
+        for number in range(n_senses):
+            own = np.flatnonzero(sense == number)
+            part = weights[own] / weights[own].sum()
+            if n_senses > 1 and len(own) >= MIN_FIRINGS:
+                # By what sets these firings off from the text among all of the latent's: any part shares something.
+                within = likeness(r[np.ix_(own, own)], part)
+                out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
+            if said:
+                of_sense = (
+                    shared if len(own) == len(sense) else Shared.among(holds[own], part, self.predicates.surprise)
+                )
+                most = (TYPICAL - np.log(max(density * weights[own].sum(), 1e-12))) / 2
+                out.common[latent, number] = [
+                    Common(self.predicates.words(which, rows[own[at]]), self.predicates.kind_of(which), share)
+                    for which, at, share in most_shared(of_sense, part, most)
+                ]
+
+
+def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, " firing"]:
+    """Of firings in these tenths; they sum to 1."""
+    n = np.bincount(tenth, minlength=TENTHS)[tenth]
+    weights = np.sqrt(tenth + 0.5) / np.maximum(n, FULL)
+    return weights / weights.sum()
+
+
+class _Groups:
+    """Counts, chunk by chunk, the groups in which each latent fires."""
+
+    def __init__(self, d_sae: int, rows_per_group: int):
+        self.n, self._last = np.zeros(d_sae, np.int64), np.full(d_sae, -1, np.int64)
+        self._mass, self._total, self._square = np.zeros((3, d_sae))
+        self._rows_per_group = rows_per_group
+
+    def add(self, chunk: CodeChunk) -> None:
+        entries = chunk.start, chunk.offsets, chunk.latents, chunk.values, self._rows_per_group
+        _add_groups(*entries, self.n, self._last, self._mass, self._total, self._square)
+
+    @property
+    def effective(self) -> Float64[np.ndarray, " d_sae"]:
+        square = self._square + self._mass**2
+        return (self._total + self._mass) ** 2 / np.where(square > 0, square, 1)
+
+
+@njit(cache=True, nogil=True)
+def _add_groups(start, offsets, latents, values, rows_per_group, n, last, mass, total, square):
+    for row in range(len(offsets) - 1):
+        group = (start + row) // rows_per_group
+        for entry in range(offsets[row], offsets[row + 1]):
+            latent, value = latents[entry], values[entry]
+            if value <= 0:
+                continue
+            if last[latent] != group:
+                total[latent] += mass[latent]
+                square[latent] += mass[latent] * mass[latent]
+                n[latent] += 1
+                last[latent], mass[latent] = group, 0.0
+            mass[latent] += value
+
+
+def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
+    n_groups = -(-n_seq * n_ctx // per_group)
+    if n_groups < MIN_GROUPS:
+        log.warning(
+            "%d sequences of %d tokens are %d independent groups, and a latent is tested if it fires in at least %d: "
+            "nothing can be. Scan at least %d sequences, or as many blocks of %d tokens in longer ones",
+            *(n_seq, n_ctx, n_groups, MIN_GROUPS, MIN_GROUPS, MIN_BLOCK),
+        )

@@ -1,0 +1,136 @@
+"""How alike are the firings of a latent? By the rarest thing that they share.
+
+In: the predicates that hold at n sampled firings (`text.surprise`), and the weight w_i of each, Σ w = 1. With c(a) the
+weight of the firings at which predicate a holds, k how many of them, and p(a) the share of the text's positions where
+it holds,
+
+    lift(a) = ln c(a) (k − 2) / k − ln p(a)          nats: how much commoner it is among the other firings than in text
+    s_ij    = max over predicates a that hold at i and j of lift(a), 0 if there is none
+    r_ij    = min(1, max(0, s_ij − FLOOR) / (½ (R + TYPICAL) − FLOOR)),      R = −ln density,   r_ii = 1
+
+r is 1 for "all that there is to explain", and about 0 among firings at random positions, which share what any text has
+in common. A predicate gets no credit for the two firings that are compared: hence k − 2. Out, with λ₁ ≥ λ₂ the largest
+eigenvalues of √w_i r_ij √w_j,
+
+    concentration = λ₁ − λ₂                   1 if all firings are one cluster, 0 for two equal ones or for many
+    likeness      = Σ_{i≠j} w_i w_j r_ij / Σ_{i≠j} w_i w_j
+
+and how each of them would move if firing i had another weight, of which their errors are made.
+
+Source: own; derivatives of eigenvalues as in first-order perturbation, errors as by the infinitesimal jackknife (Efron
+1982). Cost: 3 ms a latent.
+Failing: what no kind of predicate says is not shared, an idea or a tone, say.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32, Int64
+from numba import njit
+
+LEAST = 3
+"""Firings that must share a predicate for it to count."""
+FLOOR, TYPICAL = 0.4, 4.0
+"""Nats. A latent that fires on much of the text is explained by little: TYPICAL keeps chance from being enough."""
+NAMES = ("concentration", "likeness")
+
+
+class Shared(NamedTuple):
+    """The predicates that LEAST firings or more share, and that tell more than FLOOR."""
+
+    numbers: Int64[np.ndarray, " shared"]
+    lift: Float64[np.ndarray, " shared"]
+    share: Float64[np.ndarray, " shared"]
+    """Weight of the firings that have each."""
+    first: Int64[np.ndarray, " shared_plus_1"]
+    members: Int64[np.ndarray, " member"]
+    """The firings of each, ascending."""
+
+    @classmethod
+    def among(
+        cls,
+        predicates: Int32[np.ndarray, "firing place"],
+        weights: Float64[np.ndarray, " firing"],
+        surprise: Float32[np.ndarray, " predicate"],
+    ) -> "Shared":
+        """predicates: −1 for none."""
+        return cls(*_shared(np.ascontiguousarray(predicates), weights, surprise))
+
+
+class Likeness(NamedTuple):
+    values: Float64[np.ndarray, " statistic"]
+    """NAMES; NaN of a single firing."""
+    moves: Float64[np.ndarray, "statistic firing"]
+    """By how much each would change if the firing's weight were doubled."""
+
+    @property
+    def covariance(self) -> Float64[np.ndarray, "statistic statistic"]:
+        """Of the statistics' errors, had other firings been drawn."""
+        return self.moves @ self.moves.T
+
+
+def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
+    """r of n firings of a latent that fires on the share `density` of the text."""
+    s = _similarities(n, shared.lift, shared.first, shared.members)
+    r = np.clip((s - FLOOR) / ((TYPICAL - np.log(max(density, 1e-12))) / 2 - FLOOR), 0, 1)
+    np.fill_diagonal(r, 1)
+    return r
+
+
+def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]) -> Likeness:
+    """Of some firings; weights sum to 1."""
+    if len(weights) < 2:
+        return Likeness(np.full(len(NAMES), np.nan), np.zeros((len(NAMES), len(weights))))
+    root = np.sqrt(weights)
+    value, vector = np.linalg.eigh(r * root[:, None] * root)
+    second, first = value[-2:]
+    v2, v1 = np.square(vector[:, -2:]).T
+    other = 1 - (weights**2).sum()
+    beside = r @ weights - weights  # of each firing with the others, weighted
+    mean = weights @ beside / other
+    moves = first * (v1 - weights) - second * (v2 - weights)
+    mean_moves = 2 * weights * (beside - mean * (1 - weights)) / other
+    return Likeness(np.array([first - second, mean]), np.stack([moves, mean_moves]))
+
+
+@njit(cache=True, nogil=True)
+def _shared(predicates, weights, surprise):
+    n_places = predicates.shape[1]
+    flat = predicates.reshape(-1)
+    order = np.argsort(flat, kind="mergesort")
+    total = len(flat)
+    numbers, lift, share = np.empty(total, np.int64), np.empty(total), np.empty(total)
+    first, members = np.zeros(total + 1, np.int64), np.empty(total, np.int64)
+    found, size, begin = 0, 0, np.searchsorted(flat[order], 0)
+    while begin < total:
+        end, number = begin, flat[order[begin]]
+        while end < total and flat[order[end]] == number:
+            end += 1
+        if end - begin >= LEAST:
+            start, weight, last = size, 0.0, -1
+            for entry in range(begin, end):
+                firing = order[entry] // n_places
+                if firing != last:
+                    members[size] = last = firing
+                    weight += weights[firing]
+                    size += 1
+            k = size - start
+            told = np.log(max(weight * (k - 2) / k, 1e-12)) + surprise[number] if k >= LEAST else 0.0
+            if told > FLOOR:
+                numbers[found], lift[found], share[found] = number, told, weight
+                found += 1
+                first[found] = size
+            else:
+                size = start
+        begin = end
+    return numbers[:found], lift[:found], share[:found], first[: found + 1], members[:size]
+
+
+@njit(cache=True, nogil=True)
+def _similarities(n, lift, first, members):
+    s = np.zeros((n, n))
+    for place in np.argsort(lift):  # the largest comes last, and stays
+        for a in range(first[place], first[place + 1]):
+            for b in range(first[place], a):
+                s[members[a], members[b]] = s[members[b], members[a]] = lift[place]
+    return s

@@ -1,0 +1,144 @@
+"""Likeness, senses and their probability against a naive twin, and on firings whose meanings are planted."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.codes.sparse_codes import SparseCodes
+from interp.verdict.calibration import Calibration, fit_calibration
+from interp.verdict.evidence import FULL, collect_evidence, firing_weights
+from interp.verdict.senses import most_shared, sense_of_each
+from interp.verdict.similarity import FLOOR, LEAST, NAMES, TYPICAL, Shared, likeness, similarities
+
+DENSITY = 1e-3
+
+
+def planted(sizes, n_stray=0, seed=0):
+    """Firings in groups, each of which shares a predicate of its own, beside others that anything has."""
+    rng, n = np.random.default_rng(seed), sum(sizes) + n_stray
+    common = rng.integers(20, size=(n, 3))
+    own = np.full(n, -1)
+    own[: sum(sizes)] = 100 + np.repeat(np.arange(len(sizes)), sizes)
+    surprise = np.full(100 + len(sizes), 3.0, np.float32)
+    surprise[100:] = 7.0
+    return np.column_stack([common, own]).astype(np.int32), np.full(n, 1 / n), surprise
+
+
+def test_likeness_is_its_definition():
+    rng = np.random.default_rng(1)
+    predicates, _, surprise = planted([20, 10], 6)
+    predicates[:, 2] = predicates[:, 1]  # a predicate that is there twice holds once
+    weights = rng.random(36)
+    weights /= weights.sum()
+    shared = Shared.among(predicates, weights, surprise)
+    s = np.zeros((36, 36))
+    for number in np.unique(predicates[predicates >= 0]):
+        holds = (predicates == number).any(1)
+        k = holds.sum()
+        lift = np.log(weights[holds].sum() * (k - 2) / k) + surprise[number] if k >= LEAST else 0
+        s[np.ix_(holds, holds)] = np.maximum(s[np.ix_(holds, holds)], lift if lift > FLOOR else 0)
+    r = np.clip((s - FLOOR) / ((-np.log(DENSITY) + TYPICAL) / 2 - FLOOR), 0, 1)
+    np.fill_diagonal(r, 1)
+    np.testing.assert_allclose(similarities(shared, 36, DENSITY), r, atol=1e-6)
+    found = likeness(r, weights)
+    values = np.linalg.eigvalsh(np.sqrt(np.outer(weights, weights)) * r)
+    mean = sum(weights[i] * weights[j] * r[i, j] for i in range(36) for j in range(36) if i != j)
+    expected = values[-1] - values[-2], mean / (1 - (weights**2).sum())
+    np.testing.assert_allclose(found.values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("firing", [0, 22, 35])
+def test_moves_are_derivatives(firing):
+    predicates, weights, surprise = planted([20, 10], 6)
+    r = similarities(Shared.among(predicates, weights, surprise), len(weights), DENSITY)
+    found = likeness(r, weights)
+    other = weights.copy()
+    other[firing] *= 1 + 1e-5
+    other /= other.sum()
+    values = np.linalg.eigvalsh(np.sqrt(np.outer(other, other)) * r)
+    mean = (other @ (r @ other - other)) / (1 - (other**2).sum())
+    moved = (np.array([values[-1] - values[-2], mean]) - found.values) / 1e-5
+    np.testing.assert_allclose(found.moves[:, firing], moved, rtol=1e-3, atol=1e-6)
+
+
+def test_one_meaning_is_alike_and_two_are_not_and_chance_is_neither():
+    def values(*sizes, n_stray=0):
+        predicates, weights, surprise = planted(sizes, n_stray)
+        return likeness(
+            similarities(Shared.among(predicates, weights, surprise), len(weights), DENSITY), weights
+        ).values
+
+    one, two, chance = values(60), values(30, 30), values(n_stray=60)
+    assert (one > 0.8).all() and two[0] < 0.3 and (chance < 0.2).all()
+    assert one[0] > values(50, n_stray=10)[0] > values(40, 20)[0] > two[0]
+    assert np.isnan(likeness(np.ones((1, 1)), np.ones(1)).values).all()
+
+
+@pytest.mark.parametrize("sizes", [(60,), (30, 30), (20, 20, 20), (40, 10, 10)])
+def test_senses_are_the_planted_ones_and_say_what_they_share(sizes):
+    predicates, weights, surprise = planted(sizes, 4)
+    r = similarities(Shared.among(predicates, weights, surprise), len(weights), DENSITY)
+    sense = sense_of_each(r, weights)
+    assert sense.max() + 1 == len(sizes)
+    for number in range(len(sizes)):
+        own = sense == number
+        shared = Shared.among(predicates[own], weights[own] / weights[own].sum(), surprise)
+        (best, firing, share), *_ = most_shared(shared, weights[own] / weights[own].sum(), 6.0)
+        assert best == predicates[own][firing, 3] and share > 0.8
+    assert (sense[-4:] == -1).all()
+
+
+def test_levels_weigh_alike_but_where_few_fire_and_strong_ones_more():
+    weights = firing_weights(np.repeat([0, 5, 9], [12, 12, 2]))
+    assert weights.sum() == pytest.approx(1)
+    totals = [weights[:12].sum(), weights[12:24].sum(), weights[24:].sum()]
+    np.testing.assert_allclose(np.array(totals) / totals[1], np.sqrt([0.5 / 5.5, 1, 9.5 / 5.5]) * [1, 1, 2 / FULL])
+
+
+def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
+    rng = np.random.default_rng(14)
+    values, none = rng.random((4000, len(NAMES))), np.zeros((len(NAMES), len(NAMES)))
+    one = rng.random(4000) < 1 / (1 + np.exp(-8 * (values[:, 0] - 0.5)))
+    fitted = fit_calibration(values[:2000], one[:2000], np.array([*"abcde"])[np.arange(2000) % 5], np.ones(2000))
+    p = fitted.probability(values[2000:], none).one
+    for low in (0.1, 0.4, 0.7):
+        own = (p > low) & (p < low + 0.2)
+        assert one[2000:][own].mean() == pytest.approx(p[own].mean(), abs=0.1)
+    fitted.save(tmp_path / "calibration.json")
+    again = Calibration.load(tmp_path / "calibration.json").probability(values, none)
+    np.testing.assert_allclose(again.one, fitted.probability(values, none).one, atol=1e-3)
+    with pytest.raises(ValueError, match="with several"):
+        fit_calibration(values, np.ones(4000, bool), np.zeros(4000), np.ones(4000))
+
+
+def test_no_statistic_counts_against_one_meaning():
+    rng = np.random.default_rng(3)
+    values = rng.random((500, len(NAMES)))
+    fitted = fit_calibration(values, rng.random(500) < 1 - values[:, 1], np.array(["a", "b"] * 250), np.ones(500))
+    assert (fitted.weights >= 0).all()
+
+
+def test_a_sample_that_cannot_say_is_near_a_half_and_its_interval_wide():
+    fitted = Calibration(np.array([[8.0, 0.0]] * 3), np.array([-4.0] * 3))
+    values = np.array([[0.9, 0.9]] * 2)
+    errors = np.zeros((2, 2, 2))
+    errors[1, 0, 0] = 0.25
+    sure, unsure = (fitted.probability(values[i], errors[i]) for i in range(2))
+    assert sure.one > 0.95 > 0.9 > unsure.one > 0.5
+    assert sure.low == pytest.approx(sure.high) and unsure.low < 0.1 < 0.9 < unsure.high
+
+
+def test_the_calibration_that_ships_is_monotone_and_tells_clear_cases():
+    fitted, sure = Calibration.load(), np.zeros((2, 2))
+    assert (fitted.weights >= 0).all()
+    low, high = (fitted.probability(np.array([x, x]), sure).one for x in (0.05, 0.95))
+    assert low < 0.15 and high > 0.85
+
+
+def test_evidence_without_any_firing_is_not_testable():
+    codes = SparseCodes.from_dense(torch.zeros(64, 3))
+    tokens = torch.arange(64, dtype=torch.int32).reshape(8, 8) % 5
+    maxima = np.zeros(3, np.float32)
+    evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=maxima, calibration=Calibration.load())
+    assert not evidence.testable.any() and np.isnan(evidence.null(NAMES[0]).z).all()
+    assert (evidence.found.n_senses == 0).all()

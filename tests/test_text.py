@@ -1,0 +1,123 @@
+"""What holds at a position, against a reading by hand; how rare it is, against counts of all positions."""
+
+import numpy as np
+import pytest
+
+from interp.text.kinds import AROUND, KINDS, Corpus, Positions
+from interp.text.neighbours import FUTURE, PAST, Neighbours
+from interp.text.surprise import Predicates
+
+WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
+TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
+
+
+@pytest.fixture(scope="module")
+def predicates():
+    """The sentence above, and random text of the same words."""
+    own = np.array([WORDS.index(word) for word in TEXT.split("|")])
+    other = np.random.default_rng(0).integers(len(WORDS), size=(80, len(own)))
+    return Predicates.count(np.vstack([own, other]).astype(np.int32), len(WORDS), WORDS)
+
+
+def value(predicates, kind, row):
+    return predicates.corpus.kinds[kind].values(Positions(predicates.corpus, np.array([row])))[0]
+
+
+def same(predicates, kind, a, b):
+    return value(predicates, kind, a) == value(predicates, kind, b)
+
+
+@pytest.mark.parametrize(
+    ("kind", "alike", "unlike"),
+    [
+        ("token", (1, 6), (1, 2)),
+        ("letters", (7, 11), (7, 2)),  # " dog" and " Dog"
+        ("last_2", (4, 13), (4, 3)),
+        ("previous", (4, 13), (4, 5)),
+        ("next", (3, 12), (3, 2)),
+        ("stem", (3, 4), (3, 2)),  # " sat" + "ting" is one word
+        ("line_head", (2, 8), (2, 13)),
+        ("parentheses", (6, 7), (6, 2)),
+        ("line_start", (1, 11), (1, 2)),
+        ("shape", (1, 2), (1, 11)),
+    ],
+)
+def test_kinds_say_what_stands_there(predicates, kind, alike, unlike):
+    assert same(predicates, kind, *alike) and not same(predicates, kind, *unlike)
+
+
+def test_nothing_looks_across_the_edge_of_a_sequence(predicates):
+    n_ctx = predicates.corpus.tokens.shape[1]
+    first, last = n_ctx, 2 * n_ctx - 1
+    assert value(predicates, "previous", first) == value(predicates, "next", last) == -1
+    around = value(predicates, "around", first)
+    assert (around[:AROUND] == -1).all() and around[AROUND] == predicates.corpus.tokens[1, 0]
+
+
+def test_surprises_are_of_the_share_of_all_positions(predicates):
+    tokens = predicates.corpus.tokens
+    n_ctx = tokens.shape[1]
+    for kind, holds in {
+        "token": tokens == 2,
+        "previous": np.pad(tokens[:, :-1] == 2, ((0, 0), (1, 0))),
+        "around": np.stack([(tokens[:, max(0, p - AROUND) : p + AROUND + 1] == 2).any(1) for p in range(n_ctx)], 1),
+    }.items():
+        number = predicates.first[kind] + 2
+        assert predicates.surprise[number] == pytest.approx(-np.log(holds.mean()), abs=1e-4), kind
+        row = int(np.flatnonzero(holds.reshape(-1))[7])
+        assert number in predicates.at(np.array([row])), kind
+
+
+def test_rows_are_read_alike_in_any_order_and_company(predicates):
+    rows = np.random.default_rng(1).integers(predicates.corpus.tokens.size, size=200)
+    every = predicates.at(rows)
+    for place in (0, 57, 199):
+        np.testing.assert_array_equal(predicates.at(rows[[place]])[0], every[place])
+
+
+def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
+    rows = np.arange(predicates.corpus.tokens.size)
+    numbers = predicates.at(rows)
+    assert numbers.max() < len(predicates.surprise)
+    for row in (3, 40, 200):
+        for number in numbers[row][numbers[row] >= 0]:
+            assert predicates.words(int(number), row)
+    said = {predicates.kind_of(int(n)): predicates.words(int(n), 7) for n in numbers[7] if n >= 0}
+    assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
+    assert said["line_head"] == 'in lines that begin with " the"' and said["stem"] == 'in words that begin like "dog"'
+
+
+def test_numbered_tokens_are_not_spelt():
+    tokens = np.random.default_rng(2).integers(20, size=(50, 16)).astype(np.int32)
+    predicates = Predicates.count(tokens, 20)
+    assert set(predicates.first) == {name for name, kind in KINDS.items() if not kind.needs_strings}
+    number = predicates.first["token"] + int(tokens[0, 3])
+    assert predicates.words(number, 3) == f"token {tokens[0, 3]}"
+
+
+def test_a_window_sums_its_tokens_without_its_middle_and_stays_in_its_sequence():
+    rng, n_ctx = np.random.default_rng(4), 40
+    tokens = rng.integers(20, size=(50, n_ctx)).astype(np.int32)
+    known = Neighbours.learn(tokens, 20)
+    windows = known.windows(tokens, np.arange(tokens.size)).reshape(*tokens.shape, -1)
+    for sequence, position in [(0, 0), (7, 20), (49, n_ctx - 1)]:
+        reach = range(position - PAST, position + FUTURE + 1)
+        window = [p for p in reach if 0 <= p < n_ctx and p != position]
+        expected = known.summands[tokens[sequence, window]].sum(0) - known.mean
+        np.testing.assert_allclose(windows[sequence, position], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_tokens_of_one_topic_are_of_one_class():
+    rng = np.random.default_rng(5)
+    topic = rng.integers(4, size=(200, 1))
+    tokens = (topic * 10 + rng.integers(10, size=(200, 32))).astype(np.int32)
+    known = Neighbours.learn(tokens, 41)
+    cosine = (known.topics @ known.topics.T)[:40, :40]
+    alike = np.arange(40)[:, None] // 10 == np.arange(40)[None, :] // 10
+    assert cosine[alike].mean() > 0.8 and cosine[~alike].mean() < 0.1
+    assert not known.topics[40].any()
+
+
+def test_token_ids_beyond_the_vocabulary_are_refused():
+    with pytest.raises(ValueError, match="from 0 to 9, but the vocabulary has 5"):
+        Corpus.read(np.arange(10, dtype=np.int32)[None], 5)

@@ -14,6 +14,8 @@ from interp.sae.fold import keep_near
 from interp.sae.learner import Learner
 from interp.sae.resampling import along_what_is_missing
 from interp.sae.scales import HookScales
+from interp.verdict.measures import column
+from interp.verdict.ranking import rank_codes
 
 HOOK, D, D_SAE = "activations", 16, 48
 SHARED = {"d_sae": D_SAE, "tokens": 256 * 60, "batch_size": 256, "device": "cpu"}

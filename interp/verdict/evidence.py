@@ -8,7 +8,8 @@ In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, t
        counts firings listens.
     2  What is true at each of these positions, and how rare that is (`text.surprise`); with it how alike the firings
        are, and the probability that they have one meaning (`similarity`, `calibration`).
-    3  Where it is below ½, the senses into which they fall, and of each the probability that it has one meaning.
+    3  Where it is not surely above ½, the senses into which they fall, and of each the probability that it has one
+       meaning.
     4  The same for some latents on shifted text: their firings moved by one shift through the text as in a ring.
 
 A firing in tenth t (0 … 9), of n sampled there, weighs √(t + ½) / max(n, FULL): a tenth of few firings says less, and
@@ -201,8 +202,8 @@ class _Judge(NamedTuple):
         r = similarities(shared, len(rows), density)
         alike = likeness(r, weights)
         out.statistics[latent], out.covariance[latent] = alike.values, alike.covariance
-        one = self.calibration.probability(alike.values, alike.covariance).one
-        sense = np.zeros(len(rows), np.int64) if one >= 0.5 else sense_of_each(r, weights)
+        is_sure = self.calibration.probability(alike.values, alike.covariance).low > 0.5
+        sense = np.zeros(len(rows), np.int64) if is_sure else sense_of_each(r, weights)
         out.senses[latent, present] = sense
         n_senses = int(sense.max(initial=-1)) + 1
         for number in range(n_senses):

@@ -67,8 +67,8 @@ class LearntFit:
             raise ValueError(
                 f"{source} is of other predictors: run python -m analyses.claims.learnt_latents --calibrate"
             )
-        arrays = (np.array(content[name], float) for name in ("mean", "scale", "weights"))
-        return cls(*arrays, float(content["bias"]))
+        mean, scale, weights = (np.array(content[name], float) for name in ("mean", "scale", "weights"))
+        return cls(mean, scale, weights, float(content["bias"]))
 
     def save(self, path: str | Path) -> None:
         arrays = {name: getattr(self, name).round(6).tolist() for name in ("mean", "scale", "weights")}

@@ -324,7 +324,7 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
     assert "d_sae = 'many' must be a valid integer" in line("--d-sae", "many")
     assert "device='gpu' is not there" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
-    assert "there are topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
+    assert "there are relu, gated, jumprelu, topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
     assert "l1=-1.0 must not be negative" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
     assert "topk needs d_sae" in line("--k", 8)
     assert "k=16 must be in 1..d_sae=8" in line("--d-sae", 8, "--sweep", "k=4,16")

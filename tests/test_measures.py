@@ -270,7 +270,7 @@ def test_measures_without_their_inputs_are_nan(tokens, z, tmp_path):
 def test_a_new_measure_is_one_function(features, monkeypatch):
     monkeypatch.setattr("interp.verdict.measures.MEASURES", dict(MEASURES))
 
-    @measure(sign=1, null="shift")
+    @measure("Mine", "what I say of it", sign=1, null="shift")
     def strongest(features):
         return features.table().sort_values("latent")["max"].to_numpy(float)
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from interp.features.feature_store import FeatureStore
 from interp.report.payloads import encode_tokens, number
+from interp.verdict.measures import MEASURES
 
 COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
@@ -23,32 +24,20 @@ SHIFTED = "the same firings, circularly shifted against the text"
 DIRECTIONS = "random directions"
 LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
-# measure → title, what it says
-KNOWN = {
+STATISTICS = {
     "concentration": (
         "Concentration",
         "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
     ),
     "likeness": ("Likeness", "of two firings, by the rarest thing that they share: 1 is all that there is to explain"),
     "n_senses": ("Senses", "parts into which its firings fall"),
-    "token_share": ("Share of the commonest token", "of its activation, with variants in case and space"),
-    "token_entropy": ("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one"),
-    "best_token_concentration": (
-        "Token concentration",
-        "at the offset where it is largest, 3 before to 1 after: 1 is always one token",
-    ),
-    "next_auroc": ("Next-token AUROC", "do its positive logits predict what follows? ½: no more than any token"),
-    "enc_dec_cosine": ("Encoder–decoder cosine", "of the direction it reads and the one it writes"),
-    "max_cosine": ("Max cosine", "with the decoder row of any other latent"),
-    "label_f1": ("Label F1", "of the label that it detects best, held out: 1 is the label itself"),
-    "burstiness": ("Burstiness", "firings in a sequence that has any"),
     "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
     "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
-    "twin_correlation": ("Twin correlation", "largest, with the activation of a latent of that dictionary"),
 }
-OTHER_NULLS = {"next_auroc": ANY, "nearest_twin": DIRECTIONS, "burstiness": ""}
-OTHER_NULLS |= dict.fromkeys(("enc_dec_cosine", "max_cosine", "twin_cosine"), LIKE_DECODER)
-"""Measures whose z and band are not taken against SHIFTED, with what they are taken against."""
+"""The title and the meaning of what stands in the evidence and is no measure (`verdict.measures`)."""
+OTHER_NULLS = {"nearest_twin": DIRECTIONS, "twin_cosine": LIKE_DECODER}
+NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
+"""What z and band are taken against, by the null of a measure."""
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
 OF_SENSE = ("share", "f1", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
@@ -87,9 +76,12 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
 
 
 def _known(name: str) -> tuple[str, str, str]:
-    if name not in KNOWN:
-        return name.replace("_", " ").capitalize(), "", "its null"
-    return *KNOWN[name], OTHER_NULLS.get(name, SHIFTED)
+    if name in MEASURES:
+        measure = MEASURES[name]
+        return measure.title, measure.meaning, NULLS[measure.null]
+    if name in STATISTICS:
+        return *STATISTICS[name], OTHER_NULLS.get(name, SHIFTED)
+    return name.replace("_", " ").capitalize(), "", "its null"
 
 
 def _domain(part: pd.DataFrame) -> tuple[float, float] | None:

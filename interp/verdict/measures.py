@@ -20,12 +20,13 @@ P is of the tokens at an offset from the firings (0 is the firing token itself),
 KL(P‖U) + H(P), P's cross-entropy under U, is 0 for any text and 1 for always one token. A word is a token with all its
 variants in case and space.
 
-To add a measure, write its function here under `@measure`: its column in a ranking, its row of `ranking_evidence` and
-its null (`nulls`) follow. What a measure fails at is what it takes for meaning. Token-ness: a feature of one abstract
-meaning (any French word) scores as a union would, and a token detector perfectly, whatever its other senses are; rarely
-firing latents look concentrated by chance (of K tokens in N firings, H is low by about (K − 1) / 2N). Effects on the
-next token say little of early layers, and a union of two tokens with one successor looks like one; a direction near
-another's may be a meaning split in two; a muddle that the data force on every seed is stable.
+To add a measure, write its function here under `@measure`, with its title and what it says: its column in a ranking,
+its row of `ranking_evidence` and of the page, and its null (`nulls`) follow. What a measure fails at is what it takes
+for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as a union would, and a token
+detector perfectly, whatever its other senses are; rarely firing latents look concentrated by chance (of K tokens in N
+firings, H is low by about (K − 1) / 2N). Effects on the next token say little of early layers, and a union of two
+tokens with one successor looks like one; a direction near another's may be a meaning split in two; a muddle that the
+data force on every seed is stable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,9 @@ MIN_SHARE = 0.5
 @dataclass(frozen=True)
 class Measure:
     function: Callable[..., Values]
+    title: str
+    meaning: str
+    """What it says of a latent, in a few words: with the title, all that a page needs."""
     sign: int
     null: Null
     """The same function where the codes are circularly shifted against the text (`shift`), or where the dictionary's
@@ -70,11 +74,13 @@ MEASURES: dict[str, Measure] = {}
 """By name, in the order of their columns."""
 
 
-def measure(*, sign: int, null: Null, needs_twin: bool = False) -> Callable[[Callable[..., Values]], Callable]:
+def measure(
+    title: str, meaning: str, *, sign: int, null: Null, needs_twin: bool = False
+) -> Callable[[Callable[..., Values]], Callable]:
     """Register a function of a FeatureStore (and a twin) as the measure of its name."""
 
     def register(function: Callable[..., Values]) -> Callable[..., Values]:
-        MEASURES[function.__name__] = Measure(function, sign, null, needs_twin)
+        MEASURES[function.__name__] = Measure(function, title, meaning, sign, null, needs_twin)
         return function
 
     return register
@@ -88,12 +94,22 @@ def measure_values(
     return {name: known[name] if name in known else each(features, twin) for name, each in MEASURES.items()}
 
 
-@measure(sign=-1, null="shift")
+@measure(
+    "Token entropy (nats)",
+    "how many different tokens it fires on: 0 is a single one",
+    sign=-1,
+    null="shift",
+)
 def token_entropy(features: FeatureStore) -> Values:
     return column(features, "token_entropy")
 
 
-@measure(sign=1, null="shift")
+@measure(
+    "Token concentration",
+    "at the offset where it is largest, 3 before to 1 after: 1 is always one token",
+    sign=1,
+    null="shift",
+)
 def best_token_concentration(features: FeatureStore) -> Values:
     """At the offset where it is largest, so that a latent is measured where it looks."""
     around = tokens_around(features)
@@ -101,7 +117,12 @@ def best_token_concentration(features: FeatureStore) -> Values:
     return np.where(around.is_looked_at.any(1), best, np.nan)
 
 
-@measure(sign=1, null="shift")
+@measure(
+    "Share of the commonest token",
+    "of its activation, with variants in case and space",
+    sign=1,
+    null="shift",
+)
 def token_share(features: FeatureStore) -> Values:
     """Reads the codes."""
     words = WordMass(features.tokens, features.vocab, features.d_sae)
@@ -110,29 +131,55 @@ def token_share(features: FeatureStore) -> Values:
     return words.largest_share
 
 
-@measure(sign=1, null="ranks")
+@measure(
+    "Next-token AUROC",
+    "do its positive logits predict what follows? ½: no more than any token",
+    sign=1,
+    null="ranks",
+)
 def next_auroc(features: FeatureStore) -> Values:
     """½: what it promotes follows its firings no more often than in any text. NaN without logit effects."""
     return column(features, "next_auroc")
 
 
-@measure(sign=1, null="directions")
+@measure(
+    "Encoder–decoder cosine",
+    "of the direction it reads and the one it writes",
+    sign=1,
+    null="directions",
+)
 def enc_dec_cosine(features: FeatureStore) -> Values:
     return column(features, "enc_dec_cosine")
 
 
-@measure(sign=-1, null="directions")
+@measure(
+    "Max cosine",
+    "with the decoder row of any other latent",
+    sign=-1,
+    null="directions",
+)
 def max_cosine(features: FeatureStore) -> Values:
     return np.full(features.d_sae, np.nan) if features.W_dec is None else largest_cosines(features.W_dec)
 
 
-@measure(sign=1, null="shift", needs_twin=True)
+@measure(
+    "Twin correlation",
+    "largest, with the activation of a latent of a dictionary from another seed",
+    sign=1,
+    null="shift",
+    needs_twin=True,
+)
 def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
     """Reads the codes of both."""
     return best_correlations(features, twin)
 
 
-@measure(sign=1, null="shift")
+@measure(
+    "Label F1",
+    "of the label that it detects best, held out: 1 is the label itself",
+    sign=1,
+    null="shift",
+)
 def label_f1(features: FeatureStore) -> Values:
     """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
     return column(features, "best_label_f1")
@@ -158,12 +205,22 @@ def _best(store: FeatureStore) -> pd.DataFrame:
     return labels.drop_duplicates("label").set_index("label")[["latent", "n_label", "f1"]]
 
 
-@measure(sign=1, null="none")
+@measure(
+    "Burstiness",
+    "firings in a sequence that has any",
+    sign=1,
+    null="none",
+)
 def burstiness(features: FeatureStore) -> Values:
     return column(features, "burstiness")
 
 
-@measure(sign=-1, null="none")
+@measure(
+    "Density",
+    "share of the tokens that it fires on",
+    sign=-1,
+    null="none",
+)
 def density(features: FeatureStore) -> Values:
     found = column(features, "density")
     return np.where(found > 0, found, np.nan)

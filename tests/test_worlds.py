@@ -229,7 +229,8 @@ def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
     quality = verdict_quality(held_out)
     assert quality["accuracy"] > 0.88 and quality["ece"] < 0.1
     assert quality["senses_exact"] < quality["senses_of_sample"] < quality["senses_of_sample_countable"] <= 1
-    assert quality["n_parts"] > 100 and 0.5 < quality["parts_one"] < 1 and quality["parts_auroc"] > 0.8
+    assert quality["n_parts"] > 100 and 0.85 < quality["parts_one"] < 1, "nearly all senses have one meaning"
+    assert quality["parts_auroc"] > 0.6, "a dozen do not: a weak number"
     curve = calibration_curve(held_out)
     assert curve.n.sum() == len(claimed(held_out)) and curve.p.is_monotonic_increasing
     assert ((curve.low <= curve.share) & (curve.share <= curve.high)).all()

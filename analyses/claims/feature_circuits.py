@@ -168,7 +168,7 @@ def claims(found: dict[tuple[str, int], dict[str, Any]]) -> list[Claim]:
     told, means = [], []
     for kind, trained in by_kind.items():
         mean = [float(np.nanmean(each["agreement"])) for each in trained]
-        pooled, edges = interval([each["pooled"] for each in trained]), sum(each["edges"] for each in seeds)
+        pooled, edges = interval([each["pooled"] for each in trained]), sum(each["edges"] for each in trained)
         low = float(np.nanmin([np.nanmin(each["agreement"]) for each in trained]))
         numbers[kind] = {"by_prompt": interval(mean), "pooled": pooled, "lowest": low, "edges": edges}
         told.append(f"{kind}: {interval(mean)} (lowest prompt {low:.2f}, all edges together {pooled}; {edges:,} edges)")

@@ -28,7 +28,9 @@ def all_figures() -> dict[str, Callable[..., Any]]:
 
 
 def _is_figure(name: str, made: Any) -> bool:
-    if name.startswith("_") or not inspect.isfunction(made) or made.__module__.rpartition(".")[2] in TOOLS:
+    if name.startswith("_") or not inspect.isfunction(made):
+        return False
+    if made.__module__.startswith("plotly.") or made.__module__.rpartition(".")[2] in TOOLS:
         return False
     from plotly.graph_objects import Figure
 

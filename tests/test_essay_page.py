@@ -1,6 +1,7 @@
 """The page of the essay: what the prose asks for, filled from results, whole and harmless."""
 
 import html
+import importlib
 import json
 import re
 from dataclasses import dataclass
@@ -166,3 +167,10 @@ def test_on_a_phone_panels_stand_below_one_another_and_titles_break(chromium, ou
     assert drawn["notes"] == pytest.approx([drawn["y"][1], drawn["y2"][1]]) and drawn["height"] > 600
     place = "document.querySelector('.plot')"
     assert chromium.evaluate(f"{place}.scrollWidth <= {place}.clientWidth") and not chromium.complaints
+
+
+def test_every_analysis_of_the_page_is_a_module_that_can_be_run():
+    for name in ANALYSES:
+        module = importlib.import_module(place_of(name))
+        assert callable(module.main), name
+        assert hasattr(module, "QUICK"), name

@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 def place_of(name: str) -> str:
-    return f"analyses.{name}" if name in OF_FEATURES else f"analyses.essay.{name}"
+    """The module that answers to this name."""
+    return f"analyses.claims.{name}" if name in OF_FEATURES else f"analyses.essay.{name}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -32,13 +32,13 @@ ModuleSide = tuple[nn.Module, Literal["output", "input"]]
 
 @dataclass(frozen=True)
 class Trace:
-    """What went into each module at its first call (the first argument), and what came out (of a tuple the first)."""
+    """Records what entered each module at its first call (its first argument), and what came out (a tuple's first item)."""
 
     into: dict[nn.Module, Tensor] = field(default_factory=dict)
     out: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def equal(self, module: nn.Module, x: Tensor) -> bool:
-        """Whether the module put out x."""
+        """Is true if the module put out x."""
         return module in self.out and torch.equal(self.out[module], x)
 
     def reads(self, module: nn.Module, x: Tensor) -> bool:

@@ -157,7 +157,7 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """Where a library cannot load a model and says so in many lines, raise ValueError with the first of them."""
+    """Raises ValueError with the first line of what a library says at length when it cannot load a model."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Where text and language models come from: one registered function each, known by its name.
+"""Registers where text and language models come from: one function each, known by its name.
 
     @text_source(fields=("paths",), takes="at least one file or glob")
     def files(paths, size): …                          # an iterator of `Document`s of at most `size` characters

@@ -246,7 +246,7 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
 
 
 def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:
-    """What the end of a training depends on; tensors by checksum."""
+    """Lists what the end of a training depends on; tensors by checksum."""
     facts = {f"training.{field.name}": getattr(config, field.name) for field in fields(config)}
     facts |= {f"model.{field.name}": getattr(model.config, field.name) for field in fields(model.config)}
     tensors = {

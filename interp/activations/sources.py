@@ -1,4 +1,4 @@
-"""What training and scans need of activations, whoever gives them.
+"""This module defines what training and scans need of activations, whoever gives them.
 
 ActivationSource     rows to train on: their statistics, and batches in a random order
   ActivationStream   the model runs while the dictionary trains

@@ -124,7 +124,7 @@ class ActivationStore:
 
     @property
     def keeps_outliers(self) -> bool:
-        """Whether it was made to keep all rows, whatever their norm (`max_norm=None`)."""
+        """Is true if the store was made to keep all rows, whatever their norm (`max_norm=None`)."""
         return self.manifest.get("norm_limits", {}) is None
 
     @property
@@ -318,7 +318,7 @@ def _select(
 
 
 def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> Bool[Tensor, " pos"]:
-    """Whether rows are kept, by their id modulo its length."""
+    """Marks the positions whose rows are kept: a row's id modulo the length of this mask."""
     n_ctx = store.n_ctx or 0
     if positions is None:
         return torch.ones(max(1, n_ctx), dtype=torch.bool)

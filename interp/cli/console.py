@@ -26,19 +26,19 @@ _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 def is_first() -> bool:
-    """Whether this is the only process, or of those that `torchrun` started the first."""
+    """Is true in the only process, or in the first of those that `torchrun` started."""
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether an error speaks of the input, the disk or the memory; other errors are ours, and keep their traceback."""
+    """Is true of an error about the input, the disk or the memory; other errors are ours, and keep their traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
     kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
     return isinstance(error, kinds) or _lacks_memory(error)
 
 
 def one_line(error: BaseException) -> str:
-    """What the error says, on one line, with the remedy where the disk or the memory is full."""
+    """Puts what the error says on one line, with the remedy where the disk or the memory is full."""
     if isinstance(error, OSError) and error.errno and error.filename and error.errno != errno.ENOSPC:
         return f"{printable(str(error.filename))}: {error.strerror}"
     message = printable(str(error)) or type(error).__name__
@@ -57,7 +57,7 @@ def printable(text: str) -> str:
 
 
 def usage_line(error: Any) -> str:
-    """What is wrong with the words of a command (typer's error), the nearest option, and where to read on."""
+    """Says what is wrong with the words of a command (typer's error), the nearest option, and where to read on."""
     message = printable(error.format_message()).removesuffix(".")
     if near := getattr(error, "possibilities", None):
         message = f"{printable(error.message)}. Did you mean {', '.join(near)}?"

@@ -1,4 +1,4 @@
-"""What the commands read and write: models by name, hooks and tables, and output paths checked before long work."""
+"""Reads what commands are given (models by name, hooks, tables) and checks output paths before long work."""
 
 import os
 from collections.abc import Sequence

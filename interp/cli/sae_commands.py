@@ -170,7 +170,7 @@ def _config(values: dict[str, Any]) -> "SAEConfig":
 
 
 def _line(sae: Any, folder: Path, sweep: list[str]) -> str:
-    """What the training reached; of a sweep, with the values of the swept fields."""
+    """Says what a training reached; in a sweep, with the values of the swept fields."""
     r = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     values = "".join(f"{name}={r['config'][name]} " for name, _ in map(assignment, sweep))
     readers = "interp, SAELens and SAEBench read it" if sae.preferred_format == "saelens" else "interp reads it"

@@ -185,7 +185,7 @@ class CodeStore:
         return sum(run.n_rows for run in self._runs)
 
     def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
-        """Which rows of the range were encoded at all; the others were excluded at harvest."""
+        """Marks the rows of the range that were encoded; the others were excluded at harvest."""
         mask = torch.zeros(stop - start, dtype=torch.bool)
         for run in self._runs:
             _, row_ids = run.row_ids(start, stop)

@@ -133,5 +133,5 @@ def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
 
 
 def encoded_rows(codes: Any, start: int, stop: int) -> Bool[Tensor, " row"]:
-    """Which rows of the range were encoded; codes in memory are of every row."""
+    """Marks the rows of the range that were encoded; codes in memory are of every row."""
     return codes.present(start, stop) if hasattr(codes, "present") else torch.ones(stop - start, dtype=torch.bool)

@@ -101,7 +101,7 @@ class SparseCodes:
 
     @property
     def fires(self) -> Bool[Tensor, " nnz"]:
-        """Whether each stored entry is a firing, z > 0."""
+        """Marks the stored entries that are firings, z > 0."""
         return self.values > 0
 
     def __getitem__(self, rows: slice) -> "SparseCodes":
@@ -140,7 +140,7 @@ class SparseCodes:
 
 
 class Metadata(TypedDict, total=False):
-    """Where a dictionary belongs, by SAELens's names where it has some. One from elsewhere may have further keys."""
+    """Says where a dictionary belongs, by SAELens's names where it has some. A foreign one may have further keys."""
 
     hook_name: str
     """The hook that it reads."""

@@ -1,4 +1,4 @@
-"""Where else a feature lives: dictionaries of other models, seeds, widths and checkpoints beside one another.
+"""Finds where else a feature lives: in dictionaries of other models, seeds, widths and checkpoints.
 
 In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each beside its null.
 """

@@ -1,6 +1,6 @@
-"""What becomes of a latent in a wider dictionary: is it kept, or does it split?
+"""Tells what becomes of a latent in a wider dictionary: is it kept, or does it split?
 
-Of a narrow and of a wider dictionary of the same activations, an edge leads from narrow latent i to wide j where their
+Given a narrow and a wider dictionary of the same activations, an edge leads from narrow latent i to wide j where their
 masked cosine is at least `min_cosine`: that of the two activations on the rows where j fires,
 
     masked_ij = Σ_{z'_j > 0} z_i z'_j / √(Σ_{z'_j > 0} z_i² · Σ z'_j²)

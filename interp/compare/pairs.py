@@ -1,4 +1,4 @@
-"""What two things can be compared by: the seeds, the widths or the models of their dictionaries.
+"""Tells what two things can be compared by: the seeds, the widths or the models of their dictionaries.
 
 In: two folders, each a run, a feature store or an SAE. Out: `Pair`, of
 

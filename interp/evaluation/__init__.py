@@ -1,1 +1,1 @@
-"""How much a dictionary keeps of what it reads (`quality`), and the dictionaries it is held against (`baselines`)."""
+"""Measures how much a dictionary keeps of what it reads (`quality`), beside simple dictionaries (`baselines`)."""

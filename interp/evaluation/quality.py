@@ -1,4 +1,4 @@
-"""How much of an activation, and of what the model does with it, a dictionary keeps.
+"""Measures how much of an activation, and of what the model does with it, a dictionary keeps.
 
 On the tokens x at a hook, mean m, reconstruction x_hat = decode(codes(x)):
 

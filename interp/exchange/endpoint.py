@@ -72,7 +72,7 @@ class Answer(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What asking would take, of which nothing is on disk yet. Tokens are a guess: a third of the UTF-8 bytes."""
+    """Counts what asking would take, less what is on disk already. Tokens are a guess: a third of the UTF-8 bytes."""
 
     requests: int
     cached: int
@@ -125,7 +125,7 @@ class Endpoint:
         return self._answers.get(self._digest(body))
 
     def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> Estimate:
-        """What asking these would take, `answer_tokens` being those of one answer."""
+        """Estimates what asking these would take; `answer_tokens` are those of one answer."""
         distinct = {self._digest(body): body for body in bodies}.values()
         new = [body for body in distinct if self.known(body) is None]
         prompt = sum(math.ceil(len(m["content"].encode()) / _BYTES_PER_TOKEN) for b in new for m in b["messages"])

@@ -1,4 +1,4 @@
-"""How well a language model can tell from an explanation where a latent fires: detection and fuzzing.
+"""Measures how well a language model can tell from an explanation where a latent fires: detection and fuzzing.
 
     detection   shown an explanation and a text: does the latent fire in it?
     fuzzing     shown an explanation and a text with marked tokens: are those the tokens where it fires?

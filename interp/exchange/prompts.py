@@ -1,4 +1,4 @@
-"""What a language model is shown of a latent and asked, and how strictly its answers are read.
+"""Writes what a language model is shown of a latent and asked, and reads its answers strictly.
 
     explain     firings of the fit half, the strongest, and some of each slice of (0, max]   → {"explanation": "…"}
     detection   an explanation, and texts of the other half: as many windows in which the    → [1, 0, …]
@@ -191,7 +191,7 @@ def _span(features: FeatureStore, row: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _silent(
     features: FeatureStore, latents: Sequence[int], centres: Int64[np.ndarray, "latent candidate"]
 ) -> Bool[np.ndarray, "latent candidate"]:
-    """Whether the latent is silent in the window around each row; one pass over the codes."""
+    """Marks the rows around which the latent is silent in the whole window; one pass over the codes."""
     start, stop = _span(features, centres)
     silent = np.ones(centres.shape, bool)
     place = np.full(features.d_sae, -1)

@@ -1,4 +1,5 @@
-"""What every latent of a dictionary fires on: one scan of the codes of a token set → tables on disk, and their store.
+"""Finds what every latent of a dictionary fires on: one scan of the codes of a token set → tables on disk, and their
+store.
 
 The firings are laid out by latent once; each table is then a function of a latent's rows and values. Everything is
 counted exactly unless its module says otherwise, and no result depends on how the rows were cut into chunks: counts are

@@ -1,4 +1,4 @@
-"""What belongs to a scan: tables that were made of its features, and the activations that it was made of.
+"""Checks what belongs to a scan: tables made of its features, and the activations that it was made of.
 
 A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. What has
 none, as a CSV file, is told by its latents, and by how often they fire.

@@ -1,4 +1,4 @@
-"""What each latent's decoder direction says: the directions near it, the logits it pushes, and whether they follow.
+"""Reads each latent's decoder direction: the directions near it, the logits it pushes, and whether they follow.
 
 The direct path from a hook to the logits, of any model that shows its unembedding `W_U`:
 

@@ -1,4 +1,4 @@
-"""Where a latent fires: its strongest firings, a fair sample of each slice of its range, each window of text once.
+"""Shows where a latent fires: its strongest firings and a fair sample of each slice of its range, each text once.
 
     interval of z = ceil(z / max * N_INTERVALS) - 1        equal slices of (0, max], 0 = the weakest
 
@@ -103,7 +103,7 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
 
 
 def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"]:
-    """Whether the window of each row stands in no earlier sequence."""
+    """Marks the rows whose window stands in no earlier sequence."""
     flat, n_parts = np.ascontiguousarray(tokens).reshape(-1), max(1, -(-tokens.size // MAX_WINDOWS))
     size = 1 << max(1, int(2 * min(tokens.size, MAX_WINDOWS)).bit_length())
     out = np.ones(flat.size, bool)

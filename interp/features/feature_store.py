@@ -1,4 +1,4 @@
-"""What every latent of a dictionary fires on: the scan, and the store of what it found.
+"""Scans what every latent of a dictionary fires on, and opens the store of the tables that this leaves.
 
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable by shard
     tables from the codes in token order                               `interp.features.table_passes`
@@ -147,7 +147,7 @@ class FeatureStore:
 
     @property
     def is_spelt(self) -> bool:
-        """Whether `vocab` is how tokens are spelt; otherwise the scan was given none, and it holds their ids."""
+        """Is true if `vocab` is how tokens are spelt; otherwise the scan was given none, and it holds their ids."""
         return self.meta["vocab"] == "given"
 
     @cached_property
@@ -162,7 +162,7 @@ class FeatureStore:
         return W_dec
 
     def fit_half(self) -> Bool[Tensor, " seq"]:
-        """Which sequences thresholds and explanations are fitted on."""
+        """Marks the sequences that thresholds and explanations are fitted on."""
         return fit_half(len(self.tokens))
 
     def table(self, name: str = "features") -> pd.DataFrame:

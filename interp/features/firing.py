@@ -1,4 +1,4 @@
-"""How often and how strongly each latent fires, and which fire together.
+"""Counts how often and how strongly each latent fires, and which fire together.
 
 Over the rows where z_j > 0: count, mean, standard deviation, maximum, a histogram and quantiles, and the number of
 sequences fired in; burstiness is firings / sequences fired in.

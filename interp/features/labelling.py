@@ -1,4 +1,4 @@
-"""How well each latent finds each label.
+"""Measures how well each latent finds each label.
 
     precision = n_both / n_active      recall = n_both / n_label      F1 = 2 TP / (n_fired + n_label),   z >= threshold
 

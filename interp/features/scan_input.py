@@ -1,4 +1,4 @@
-"""What a scan reads: its settings, the codes of a token set by row, and the same firings by latent.
+"""Holds what a scan reads: its settings, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
 Out: `ScanRows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents
@@ -119,7 +119,7 @@ class ScanRows:
 
 
 def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
-    """Which sequences belong to the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
+    """Marks the sequences of the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
     return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
 
 

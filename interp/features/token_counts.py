@@ -1,4 +1,4 @@
-"""Which tokens a latent fires on, which stand before them, and which follow; and how concentrated they are.
+"""Counts which tokens a latent fires on, which stand before them, which follow, and how concentrated they are.
 
 For each latent, token and offset o in -n_before .. N_AFTER: the firings whose token at that offset is this one, how
 many of them lie in the fit half, and their activation mass. With n_t firings that have token t at the offset,

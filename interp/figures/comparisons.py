@@ -1,4 +1,4 @@
-"""What dictionaries have in common: how well another one's best latent follows each, and what splits in a wider one.
+"""Draws what dictionaries have in common: how well another one's best latent follows each, and what splits.
 
 In: tables of `interp.compare`, with columns that say of what. Out: plotly Figures.
 """

@@ -47,8 +47,9 @@ _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("
 
 
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """What each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a dictionary with
-    its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever is better."""
+    """Draws what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a
+    dictionary with its L0. 0 is the mean activation for the first;
+    for the second, zero ablation or unigrams, whichever is better."""
     need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = [
         f"{escaped(name)} (L0 {l0:.0f})"
@@ -122,7 +123,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
 def cosine_histogram(
     cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
 ) -> go.Figure:
-    """How cosines are spread, a line a name. null: the name of those that chance gives, drawn as a grey area."""
+    """Draws how cosines are spread, a line a name. null: the name of those that chance gives, drawn as a grey area."""
     fig = go.Figure()
     finite = {name: np.asarray(values, float) for name, values in cosines.items()}
     finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
@@ -144,7 +145,7 @@ def cosine_histogram(
 def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
 ) -> go.Figure:
-    """Which latents fire together: `n` around the closest pair, those that fire together beside each other.
+    """Draws which latents fire together: `n` around the closest pair, those that fire together side by side.
     coactivations: a FeatureStore's table of that name; a pair that neither latent has among its closest is white."""
     need(coactivations, "latent", "other", "jaccard")
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
@@ -212,8 +213,8 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
 
 
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
-    """How well the best feature detects a concept against how frequent the concept is: a dictionary that only has what
-    is frequent rises from left to right. n_tokens: of the scan, whose labels `n_label` counts."""
+    """Draws how well the best feature detects a concept against how frequent the concept is: a dictionary that has
+    only what is frequent rises from left to right. n_tokens: of the scan, whose labels `n_label` counts."""
     need(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)

@@ -34,8 +34,8 @@ EDGE = 6.0
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
-    """How strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis), drawn in
-    at most 32 bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
+    """Draws how strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis),
+    in at most 32 bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
     histogram = _one_latent(histogram, latent, "histograms")
     need(histogram, "low", "high", "n")
     edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)

@@ -99,7 +99,7 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
 
 
 def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """How one score is spread within each verdict: a violin with its box, and the number of latents. Those whose
+    """Draws how one score is spread within each verdict: a violin with its box, and the number of latents. Those whose
     verdict is that they were not tested have no score, whatever the table holds."""
     need(ranking, "verdict", score)
     fig = go.Figure()
@@ -111,7 +111,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity"
 
 
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """How one score is spread in the dictionary and in each of its nulls, a row each, the dictionary on top. verdicts:
+    """Draws how one score is spread in the dictionary and in each null, a row each, the dictionary on top. verdicts:
     those of a run's nulls, a row a dictionary and latent; of those that were tested."""
     need(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()

@@ -131,7 +131,7 @@ def _placed(
 
 
 def _letters(name: str) -> int:
-    """How many are seen: an entity such as &lt; is one, and the marks of direction are none."""
+    """Counts the letters that are seen: an entity such as &lt; is one, and the marks of direction are none."""
     return len(html.unescape(name).strip("\u2068\u2069"))
 
 
@@ -143,7 +143,7 @@ def _boxes(a: float, b: float, width: float, height: float) -> dict[str, Box]:
 
 
 def _is_free(box: Box, others: list[Box], room: tuple[float, float]) -> bool:
-    """Whether it lies within the plot and under next to nothing."""
+    """Is true if the box lies within the plot and under next to nothing."""
     left, right, bottom, top = box
     if left < 0 or right > room[0] or bottom < 0 or top > room[1]:
         return False

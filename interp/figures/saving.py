@@ -70,7 +70,7 @@ def save(
 
 
 def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -> dict[str, Any]:
-    """What is known of a figure: its title and width, the data in it, the command, the versions, and what it is of."""
+    """Gathers what is known of a figure: title, width, the data in it, the command, the versions, its sources."""
     return {
         "title": fig.layout.title.text,
         "width_mm": round(in_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,

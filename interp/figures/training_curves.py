@@ -42,8 +42,8 @@ TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
-    """What a training wrote, against tokens seen: loss, FVU, L0, share of dead latents, learning rate, speed. Of the
-    panels that are not asked for by name, one whose values never change (the L0 of TopK) is left out.
+    """Draws what a training wrote, against tokens seen: loss, FVU, L0, share of dead latents, learning rate, speed.
+    Of the panels that are not asked for by name, one whose values never change (the L0 of TopK) is left out.
 
     run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another. panels: columns to draw,
@@ -83,7 +83,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
 
 
 def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
-    """Whether it takes more than one value, to three digits, in all the trainings."""
+    """Is true if the column takes more than one value, to three digits, in all the trainings."""
     return len({f"{value:.3g}" for table in tables if column in table for value in table[column]}) > 1
 
 

@@ -30,7 +30,7 @@ Add = Callable[[Tensor], object]
 
 
 class Support:
-    """Which entries of [row, d_sae] fire; `codes` holds them with the values that were picked, without a gradient."""
+    """Names the entries of [row, d_sae] that fire; `codes` holds them with the values picked, without a gradient."""
 
     def __init__(self, codes: SparseCodes):
         self.codes = codes

@@ -63,7 +63,7 @@ class Encoder(ABC):
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
-        """The same latents without gradients; by `encode`, some rows at a time, where there is no faster way."""
+        """Encodes without gradients; by `encode`, some rows at a time, where there is no faster way."""
         rows = max(1, _DENSE_AT_ONCE // len(weights.W_dec))
         return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
 

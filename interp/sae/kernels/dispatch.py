@@ -1,4 +1,4 @@
-"""Which implementation of the sparse operations serves where a tensor lives.
+"""Chooses the implementation of the sparse operations that serves where a tensor lives.
 
     CPU, float32 or float64    `numba_kernels`
     CUDA, float32              `triton_kernels`, where they are installed and give what the twin gives

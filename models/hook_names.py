@@ -32,7 +32,7 @@ ModuleSide = tuple[nn.Module, Literal["output", "input"]]
 
 @dataclass(frozen=True)
 class Trace:
-    """Records what entered each module at its first call (its first argument), and what came out (a tuple's first item)."""
+    """Records what entered each module at its first call (the first argument), and what left it (a tuple's first)."""
 
     into: dict[nn.Module, Tensor] = field(default_factory=dict)
     out: dict[nn.Module, Tensor] = field(default_factory=dict)

@@ -10,8 +10,8 @@ from interp import FeatureStore
 from interp.activations.hooks import capture, module_of, resolve_hooks
 from interp.effects import ABLATE, add, dose_response, feature_effects, intervene, pin, steer
 from interp.effects.feature_effects import _interval
-from interp.effects.interventions import dictionary_hooks
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
+from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.sae import SAE, TopK, Transcoder
 from models import load_model
 from models.transformer import Transformer, TransformerConfig

@@ -35,8 +35,8 @@ from interp.activations.hooks import Model
 from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap
-from interp.effects.interventions import dictionary_hooks
 from interp.effects.steering import activations
+from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import ratio
 from interp.verdict.holding import Numbered, first_that_hold

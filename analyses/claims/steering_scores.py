@@ -32,9 +32,10 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import AblationBatch
-from interp.effects.downstream import Downstream
-from interp.effects.interventions import columns, dictionary_hooks, is_taught
+from interp.effects.interventions import columns, is_taught
 from interp.effects.steering import Steered, activations, pins
+from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import ratio
 

@@ -1,6 +1,6 @@
 """Sequences after a clean pass to the hook, and the model from there on without latents that fire in them.
 
-In:  a feature store; tokens, the model from a hook on (`effects.downstream`), a dictionary.
+In:  a feature store; tokens, the model from a hook on (`evaluation.downstream`), a dictionary.
 Out: sequences where latents fire; firings of pairs (latent, sequence); of some pairs at a time the log-probabilities
      without the latent, or the gradient along the way there.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.activations.hooks import to_model
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.downstream import Downstream
+from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 from interp.storage.processes import slices
 

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.codes.sparse_codes import Dictionary, SparseCodes
-from interp.effects.interventions import dictionary_hooks, is_taught
+from interp.effects.interventions import is_taught
+from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.storage.files import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 13

@@ -38,8 +38,9 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Others, sampled_sequences
-from interp.effects.downstream import Downstream
-from interp.effects.interventions import check_width, dictionary_hooks
+from interp.effects.interventions import check_width
+from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress, no_progress, ratio

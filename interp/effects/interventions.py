@@ -21,11 +21,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, module_of, resolve_hooks
-from interp.activations.row_statistics import within
-from interp.codes.sparse_codes import Dictionary, norm_limit
+from interp.activations.hooks import Model, module_of
+from interp.codes.sparse_codes import Dictionary
+from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.feature_store import FeatureStore
-from interp.storage.checks import check_finite
 
 
 class Action(NamedTuple):
@@ -51,41 +50,10 @@ Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
 """A mask over all tokens, or positions that are the same in each sequence (from the end where negative); None: all."""
 
 
-class DictionaryHooks(NamedTuple):
-    """The hook that a dictionary reads and the one that it writes: the same, but for a transcoder."""
-
-    reads: Hook
-    writes: Hook
-    limit: float | None
-    """The norm above which rows mean nothing to the dictionary."""
-
-    def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> Any:
-        """The latents of each row [seq · pos], and which rows are within the limit."""
-        rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
-        if rows.shape[1] != dictionary.d_in:
-            raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
-        usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else within(rows, self.limit)
-        return dictionary.codes(rows), usable
-
-
 def check_width(features: FeatureStore, dictionary: Dictionary) -> None:
     """ValueError for the scan of a dictionary of another size."""
     if dictionary.d_sae != features.d_sae:
         raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
-
-
-def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> DictionaryHooks:
-    """The hooks of a dictionary; `writes` names the one that a transcoder writes, or its metadata do (`hook_name_out`).
-
-    Raises ValueError if the model lacks a hook, or the dictionary was trained on another one that the model has too.
-    """
-    check_finite(W_dec=dictionary.W_dec)
-    check_own_hook(dictionary, hook, hooks_of(model), "the model")
-    writes = writes or dictionary.metadata.get("hook_name_out") or hook
-    if writes == hook and dictionary.kind == "transcoder":
-        raise ValueError(f"a transcoder writes to another hook than {hook}, which it reads: name it with writes=")
-    hooks = resolve_hooks(model, [hook, writes])
-    return DictionaryHooks(hooks[hook], hooks[writes], norm_limit(dictionary))
 
 
 def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:

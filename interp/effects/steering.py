@@ -24,14 +24,13 @@ from interp.activations.hooks import Model, capture, evaluating, logits_of, modu
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.interventions import (
     Action,
-    DictionaryHooks,
     check_width,
     columns,
-    dictionary_hooks,
     intervene,
     is_taught,
     pin,
 )
+from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.feature_store import FeatureStore
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)

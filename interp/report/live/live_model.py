@@ -24,8 +24,8 @@ from torch import Tensor
 
 from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
 from interp.effects import steer
-from interp.effects.downstream import Downstream
-from interp.effects.interventions import dictionary_hooks
+from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.evaluation.downstream import Downstream
 from interp.report.inputs import FinishedRun
 
 MAX_TOKENS = 1024

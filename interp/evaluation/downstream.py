@@ -1,6 +1,7 @@
 """The model from a hook on: what it makes of a change at the hook, without running again what comes before.
 
-In:  a model and a hook; tokens, and a change that is added to what goes through the hook. Out: logits.
+In:  a model, the hook that a dictionary reads and the one that it writes (the same, but for a transcoder); tokens, and
+     a change that is added to what goes through the one written. Out: logits.
 
 A block that lies before the hook is not run: it hands on what the last of them put out in a clean pass. Where the hook
 is a block's output the change is added to that, and where no block is left each position is a sequence of its own, so
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, capture, evaluating, logits_of, to_model
-from interp.effects.interventions import DictionaryHooks
+from interp.evaluation.dictionary_hooks import DictionaryHooks
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class Entered(NamedTuple):
 
     acts: Float[Tensor, "seq pos ..."]
     """At the hook that the dictionary reads."""
+    target: Float[Tensor, "seq pos ..."]
+    """At the hook that it writes."""
     stream: Float[Tensor, "seq pos d_model"] | None
     """What the last block before the hook puts out; None where the whole model is run."""
 
@@ -75,10 +78,12 @@ class Downstream:
     def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
         """A clean pass up to the hook."""
         hooks = {_READS: self.hooks.reads}
+        if self.hooks.writes != self.hooks.reads:
+            hooks[_WRITES] = self.hooks.writes
         if self._skipped:
             hooks["stream"] = Hook(self._skipped[-1])
         acts = capture(self.module, tokens, hooks)
-        return Entered(acts[_READS], acts.get("stream"))
+        return Entered(acts[_READS], acts.get(_WRITES, acts[_READS]), acts.get("stream"))
 
     def logits(
         self,
@@ -88,10 +93,10 @@ class Downstream:
     ) -> Float[Tensor, "seq pos d_vocab"]:
         with ExitStack() as stack:
             if stream is not None:
-                entering = stream + change.to(stream.dtype) if self._direct else stream
+                entering = (stream + change).to(stream.dtype) if self._direct else stream
                 stack.enter_context(_handing_on(self._skipped, (entering,) if self._tupled else entering))
             if not self._direct:
-                added = self.hooks.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype))
+                added = self.hooks.writes.attach(lambda acts: (acts + change.view(acts.shape)).to(acts.dtype))
                 stack.enter_context(added)
             return logits_of(self.module(tokens))
 

@@ -1,0 +1,43 @@
+"""The hooks of a model that a dictionary belongs to: the one that it reads and the one that it writes."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
+from interp.activations.row_statistics import within
+from interp.codes.sparse_codes import Dictionary, norm_limit
+from interp.storage.checks import check_finite
+
+
+class DictionaryHooks(NamedTuple):
+    """The hook that a dictionary reads and the one that it writes: the same, but for a transcoder."""
+
+    reads: Hook
+    writes: Hook
+    limit: float | None
+    """The norm above which rows mean nothing to the dictionary."""
+
+    def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> Any:
+        """The latents of each row [seq · pos], and which rows are within the limit."""
+        rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
+        if rows.shape[1] != dictionary.d_in:
+            raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
+        usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else within(rows, self.limit)
+        return dictionary.codes(rows), usable
+
+
+def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> DictionaryHooks:
+    """The hooks of a dictionary; `writes` names the one that a transcoder writes, or its metadata do (`hook_name_out`).
+
+    Raises ValueError if the model lacks a hook, or the dictionary was trained on another one that the model has too.
+    """
+    check_finite(W_dec=dictionary.W_dec)
+    check_own_hook(dictionary, hook, hooks_of(model), "the model")
+    writes = writes or dictionary.metadata.get("hook_name_out") or hook
+    if writes == hook and dictionary.kind == "transcoder":
+        raise ValueError(f"a transcoder writes to another hook than {hook}, which it reads: name it with writes=")
+    hooks = resolve_hooks(model, [hook, writes])
+    return DictionaryHooks(hooks[hook], hooks[writes], norm_limit(dictionary))

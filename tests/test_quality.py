@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary, quality_table
+from interp.sae import TopK
+from interp.sae.model import Crosscoder, Transcoder
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, MLP, BOS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post", 0
@@ -151,7 +154,7 @@ def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, to
     row = table.iloc[1].drop("dictionary").to_dict()
     assert row == pytest.approx(vars(alone), rel=1e-4)  # other batches, other sums in float32
     assert table.fvu[0] < 1e-9 < table.fvu[1]
-    assert reports[-1][:2] == (65, 65)
+    assert reports[-1][:2] == (78, 78)  # once up to the hook, and for each of clean, mean, zeros and two
     assert model.training and not any(module._forward_hooks for module in model.modules())
     model.eval()
 
@@ -162,6 +165,79 @@ def test_a_plain_torch_module_works_too(tokens):
     quality = evaluate_dictionary(NeuronDictionary(16), (body, {"middle": body[1]}), tokens, "middle")
     assert quality.n_tokens == tokens.numel()
     assert quality.ce_recovered_zero < 1
+
+
+READS, WRITES = "blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"
+
+
+def random_weights(d_in, d_sae, d_out, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_enc": (d_sae,), "b_dec": (d_out,)}
+    return {name: 0.5 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_a_transcoder_is_held_against_the_hook_that_it_writes(model, tokens, skips):
+    """By hand: what it makes of one hook in the place of the other, errors and ablations there."""
+    W_skip = random_weights(16, 16, 16)["W_dec"] if skips else None
+    metadata = {"hook_name": READS, "hook_name_out": WRITES}
+    transcoder = Transcoder(**random_weights(16, 20, 16), encoder=TopK(4), W_skip=W_skip, metadata=metadata)
+    quality = evaluate_dictionary(transcoder, model, tokens, READS, batch_size=4, exclude=[BOS])
+    x, y = kept_acts(model, tokens, READS), kept_acts(model, tokens, WRITES)
+    with torch.no_grad():
+        y_hat, mean = transcoder(x), y.mean(0)
+        replaced = iter(y_hat)
+        spliced = slow_cross_entropy(model, tokens, WRITES, lambda _: next(replaced))
+        by_mean = slow_cross_entropy(model, tokens, WRITES, lambda _: mean)
+        by_zero = slow_cross_entropy(model, tokens, WRITES, torch.zeros_like)
+    fvu = float((y - y_hat).square().sum() / (y - mean).square().sum())
+    measured = [quality.fvu, quality.ce_spliced, quality.ce_mean_ablated, quality.ce_zero_ablated]
+    assert measured == pytest.approx([fvu, spliced, by_mean, by_zero], rel=1e-3)
+    with pytest.raises(ValueError, match="transcoder does not write the hook that SAE writes: measure them apart"):
+        quality_table({"SAE": NeuronDictionary(16), "transcoder": transcoder}, model, tokens, READS)
+
+
+def test_a_crosscoder_is_refused_in_words(model, tokens):
+    names = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
+    weights = random_weights(32, 4, 32)
+    crosscoder = Crosscoder(widths=(16, 16), encoder=TopK(2), metadata={"hook_names": names}, **weights)
+    with pytest.raises(ValueError, match="the crosscoder reads blocks.0.hook_resid_post and blocks.1.hook_resid_post"):
+        evaluate_dictionary(crosscoder, model, tokens, names[0])
+
+
+class Averaging(torch.nn.Module):
+    """Each position reads the mean of those up to it, or as an encoder of all."""
+
+    def __init__(self, causal):
+        super().__init__()
+        self.causal, self.embed, self.out = causal, torch.nn.Embedding(30, 16), torch.nn.Linear(16, 30)
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        n = torch.arange(1, 1 + x.shape[1], dtype=x.dtype)[:, None]
+        return self.out(x + (x.cumsum(1) / n if self.causal else x.mean(1, keepdim=True)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_sees_later_tokens_predicts_no_next_ones(tokens, dtype):
+    torch.manual_seed(0)
+    check_predicts_next(Averaging(causal=True).to(dtype), tokens)
+    with pytest.raises(NoNextTokens, match="depend on later tokens .* predicts no next tokens"):
+        check_predicts_next(Averaging(causal=False).to(dtype), tokens)
+
+
+def test_without_logits_there_are_no_next_tokens(tokens):
+    silent = Averaging(causal=True)
+    silent.register_forward_hook(lambda *_: {"last_hidden_state": torch.zeros(1)})
+    with pytest.raises(NoNextTokens, match="puts out no logits"):
+        check_predicts_next(silent, tokens)
+
+
+def test_of_an_encoder_quality_tells_all_but_losses(tokens, caplog):
+    quality = evaluate_dictionary(NeuronDictionary(16, signed=True), Averaging(causal=False), tokens, "embed")
+    assert quality.fvu == pytest.approx(0, abs=1e-9) and quality.l0 == 16
+    assert all(np.isnan(value) for name, value in vars(quality).items() if name.startswith("ce_"))
+    assert "cross-entropies are left out: the model's logits depend on later tokens" in caplog.text
 
 
 def test_bad_input_is_named(model, tokens):

@@ -152,9 +152,9 @@ def rewrite_in_words(
         "token lookup": lambda _, rows: means[tokens.reshape(-1)[rows].long()],
         "permuted rules": partial(_in_words, permuted, new_text, dictionary),
     }
-    several = [dictionary] * len(replacements)
+    several = dict.fromkeys(replacements, dictionary)
     splice = Splice(several, model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
-    losses = pd.DataFrame([_loss(splice, name, replace) for name, replace in replacements.items()])
+    losses = _losses(splice, replacements)
     shares = pd.DataFrame({"latent": np.arange(features.d_sae), "words_share": words.shares})
     for table in (losses, shares):
         table.attrs["features"] = identity(features)
@@ -223,26 +223,22 @@ def _in_words(
     return dictionary.decode(SparseCodes(offsets, latents, values, codes.d_sae)) + always
 
 
-def _loss(splice: Splice, name: str, replace: Replace) -> dict[str, float | str]:
-    error = 0.0
-
-    def measured(x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]) -> Float[Tensor, "row d_in"]:
-        nonlocal error
-        x_hat = replace(x, rows).to(x.device)  # type: ignore[union-attr]
-        error += float((x - x_hat).double().square().sum())
-        return x_hat
-
-    ce = splice.cross_entropy(measured, f"splicing {name}")
-    return {
-        "reconstruction": name,
-        "fvu": float(ratio(error, splice.inside.spread)),
-        "ce_clean": splice.ce_clean,
-        "ce_spliced": ce,
-        "ce_mean_ablated": splice.ce_mean_ablated,
-        "ce_nothing": splice.ce_nothing,
-        "ce_recovered": recovered(splice.ce_clean, ce, splice.ce_nothing),
-        "n_tokens": splice.inside.n,
-    }
+def _losses(splice: Splice, replacements: Mapping[str, Replace]) -> pd.DataFrame:
+    losses = splice.losses(replacements)
+    rows = [
+        {
+            "reconstruction": name,
+            "fvu": float(ratio(losses.squared_error[name], splice.inside.spread)),
+            "ce_clean": losses.ce_clean,
+            "ce_spliced": ce,
+            "ce_mean_ablated": losses.ce_mean_ablated,
+            "ce_nothing": losses.ce_nothing,
+            "ce_recovered": recovered(losses.ce_clean, ce, losses.ce_nothing),
+            "n_tokens": splice.inside.n,
+        }
+        for name, ce in losses.ce.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def loss_in_words(losses: pd.DataFrame) -> go.Figure:

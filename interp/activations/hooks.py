@@ -222,13 +222,6 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:4])
 
 
-def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
-    """The logits in any model's output, in single precision at least."""
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    logits = output[0] if logits is None else logits
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
 def to_model(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Int[Tensor, "seq pos"]:
     """The token ids as the model takes them, on its device."""
     parameter = next(module.parameters(), None)

@@ -193,6 +193,24 @@ class Dictionary(Protocol):
     def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]: ...
 
 
+def check_one_hook(dictionary: Dictionary) -> None:
+    """Raises ValueError for a crosscoder, where the dictionary of one hook is needed."""
+    if dictionary.kind == "crosscoder":
+        hooks = " and ".join(dictionary.metadata.get("hook_names", ())) or "several hooks"
+        raise ValueError(
+            f"the crosscoder reads {hooks} side by side, and cannot be scanned, spliced in or steered at one of them: "
+            "train a dictionary on each"
+        )
+
+
+def reconstruction(
+    dictionary: Dictionary, codes: SparseCodes, x: Float[Tensor, "row d_in"]
+) -> Float[Tensor, "row d_out"]:
+    """What a dictionary makes of rows x from their codes: decoded and, of a transcoder with one, its skip of x."""
+    decoded, W_skip = dictionary.decode(codes), getattr(dictionary, "W_skip", None)
+    return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
+
+
 def offsets_of(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
     """The entry at which each row begins, and the end of the last."""
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)

@@ -36,6 +36,7 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
+from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Others, sampled_sequences
 from interp.effects.interventions import check_width
@@ -80,10 +81,12 @@ def feature_effects(
     costs a pass behind the hook. `integrated_steps` cost thrice as much (Sundararajan et al. 2017, arXiv 1703.01365).
 
     `attrs`: way (what was run again), sequences, seed, and gradient_agreement (and integrated_agreement) over the
-    latents. Raises ValueError if model, dictionary and scan are not of each other.
+    latents. Raises ValueError if model, dictionary and scan are not of each other, and for a model that predicts no
+    next tokens.
     """
     module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary, writes)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
+    check_predicts_next(model, features.tokens)
     chosen = _chosen(features, dictionary, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
         asked = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model, module_of
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.sparse_codes import Dictionary, reconstruction
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.feature_store import FeatureStore
 
@@ -92,7 +92,7 @@ def intervene(
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
         chosen = usable & _chosen(positions, acts).to(usable.device)
         if not keep_error:
-            change["recons"] = dictionary.decode(codes) + delta
+            change["recons"] = reconstruction(dictionary, codes, acts.flatten(0, 1).flatten(1)) + delta
         change.update(delta=delta * chosen[:, None], chosen=chosen)
 
     def write(acts: Tensor) -> Tensor:

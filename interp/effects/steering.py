@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model, capture, evaluating, logits_of, module_of, size_of, to_model
+from interp.activations.hooks import Model, capture, evaluating, module_of, size_of, to_model
+from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.interventions import (
     Action,
@@ -52,8 +53,8 @@ def steer(
 ) -> Int[Tensor, "batch pos_plus_n"]:
     """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
 
-    Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, and for the scan of a
-    dictionary of another size.
+    Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of a
+    dictionary of another size, and for a model that predicts no next tokens.
     """
     if isinstance(prompt, str):
         tokenizer = getattr(module_of(model), "tokenizer", None)
@@ -63,6 +64,7 @@ def steer(
     if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
         what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
         raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")
+    check_predicts_next(model, features.tokens)
     steered = Steered(model, hook, dictionary, pins(features, dictionary, multiples))
     return steered.sample(prompt, n_tokens, temperature, seed)
 
@@ -93,6 +95,7 @@ def dose_response(
     """
     if sequences < 1 or n_tokens < 1:
         raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
+    check_predicts_next(model, features.tokens)
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, dictionary, {latent: 1.0})[latent].plus

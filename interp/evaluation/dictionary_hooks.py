@@ -8,7 +8,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
 from interp.activations.row_statistics import within
-from interp.codes.sparse_codes import Dictionary, norm_limit
+from interp.codes.sparse_codes import Dictionary, check_one_hook, norm_limit
 from interp.storage.checks import check_finite
 
 
@@ -32,9 +32,11 @@ class DictionaryHooks(NamedTuple):
 def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> DictionaryHooks:
     """The hooks of a dictionary; `writes` names the one that a transcoder writes, or its metadata do (`hook_name_out`).
 
-    Raises ValueError if the model lacks a hook, or the dictionary was trained on another one that the model has too.
+    Raises ValueError if the model lacks a hook, if the dictionary was trained on another one that the model has too,
+    and for a crosscoder.
     """
     check_finite(W_dec=dictionary.W_dec)
+    check_one_hook(dictionary)
     check_own_hook(dictionary, hook, hooks_of(model), "the model")
     writes = writes or dictionary.metadata.get("hook_name_out") or hook
     if writes == hook and dictionary.kind == "transcoder":

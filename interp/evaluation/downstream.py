@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import Hook, capture, evaluating, logits_of, to_model
+from interp.activations.hooks import Hook, capture, evaluating, to_model
+from interp.activations.next_tokens import logits_of
 from interp.evaluation.dictionary_hooks import DictionaryHooks
 
 log = logging.getLogger(__name__)
@@ -77,13 +78,7 @@ class Downstream:
 
     def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
         """A clean pass up to the hook."""
-        hooks = {_READS: self.hooks.reads}
-        if self.hooks.writes != self.hooks.reads:
-            hooks[_WRITES] = self.hooks.writes
-        if self._skipped:
-            hooks["stream"] = Hook(self._skipped[-1])
-        acts = capture(self.module, tokens, hooks)
-        return Entered(acts[_READS], acts.get(_WRITES, acts[_READS]), acts.get("stream"))
+        return enter(self.module, self.hooks, tokens, self._skipped)
 
     def logits(
         self,
@@ -115,6 +110,19 @@ class Downstream:
         change = torch.randn(acts.shape, generator=generator).to(acts) * acts.float().square().mean().sqrt().to(acts)
         change = change.flatten(2)
         return change, clean, self.logits(tokens, None, change)
+
+
+def enter(
+    module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"], skipped: Sequence[nn.Module] = ()
+) -> Entered:
+    """A clean pass up to the hooks of a dictionary, and what the last of the blocks that are skipped puts out."""
+    asked = {_READS: hooks.reads}
+    if hooks.writes != hooks.reads:
+        asked[_WRITES] = hooks.writes
+    if skipped:
+        asked["stream"] = Hook(skipped[-1])
+    acts = capture(module, tokens, asked)
+    return Entered(acts[_READS], acts.get(_WRITES, acts[_READS]), acts.get("stream"))
 
 
 def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

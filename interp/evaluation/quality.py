@@ -1,53 +1,55 @@
-"""Measures how much of an activation, and of what the model does with it, a dictionary keeps.
+"""How much of an activation, and of what the model does with it, a dictionary keeps.
 
-On the tokens x at a hook, mean m, reconstruction x_hat = decode(codes(x)):
+On the tokens, with y the activation at the hook that the dictionary writes (a transcoder's target; of other
+dictionaries the hook that they read), m its mean, and y_hat the dictionary's reconstruction:
 
     L0        = mean number of firing latents (`interp.codes`)
-    FVU       = sum |x - x_hat|^2 / sum |x - m|^2                            fraction of variance unexplained
+    FVU       = sum |y - y_hat|^2 / sum |y - m|^2                            fraction of variance unexplained
     recovered = (CE_nothing - CE_spliced) / (CE_nothing - CE_clean)          1 = as good as clean, 0 = knows no context
 
-CE is the next-token cross-entropy in nats over all positions, with the activation replaced by x_hat (spliced), by m
-(mean-ablated) or by 0 (zero-ablated). CE_nothing is what the model has without this activation, told in its favour:
-that of zero ablation, or the loss of unigrams, which know how often each token is and nothing else, whichever is lower.
-Mean ablation can be worse than both (10.6 nats, where unigrams have 6.7), which would flatter every dictionary; shares
-against it and against zero ablation stand beside, since other tools tell those.
+CE is the next-token cross-entropy in nats over all positions, with y replaced by y_hat (spliced), by m (mean-ablated)
+or by 0 (zero-ablated). CE_nothing is what the model has without this activation, told in its favour: that of zero
+ablation, or the loss of unigrams, which know how often each token is and nothing else, whichever is lower. Mean
+ablation can be worse than both (10.6 nats, where unigrams have 6.7), which would flatter every dictionary; shares
+against it and against zero ablation stand beside, since other tools tell those. A model that predicts no next tokens
+(an encoder, or one without logits) has no CE: these fields are NaN, and a warning says why.
 
 Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
 `activations.row_statistics`), keep their own activation in every case, and count in neither L0 nor FVU.
+
+The model runs twice up to the hook, for the mean and for all that is spliced, and once from there on for each
+(`evaluation.downstream`), on so few sequences at a time that their logits fit in memory.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import (
-    Model,
-    check_own_hook,
-    evaluating,
-    hooks_of,
-    logits_of,
-    module_of,
-    resolve_hooks,
-    size_of,
-    to_model,
-)
-from interp.activations.model_rows import NormSample
+from interp.activations.hooks import Model, evaluating, module_of, to_model
+from interp.activations.model_rows import NormSample, check_model_takes
+from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.activations.row_statistics import Moments, within
-from interp.codes.sparse_codes import Dictionary, is_faint, norm_limit
-from interp.storage.checks import check_finite, check_token_ids
+from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction
+from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.evaluation.downstream import Downstream, Entered, enter
+from interp.storage.checks import check_finite
 from interp.storage.files import Progress, digest, no_progress, ratio
 
 log = logging.getLogger(__name__)
 
-Replace = Callable[[Tensor, Tensor], Tensor | None]
-"""From activations [row, d_in] of a batch, and their ids seq * n_ctx + pos in the tokens (ascending, on the CPU), to
-what stands in for them; None leaves them."""
+Replace = Callable[[Tensor, Tensor], Tensor]
+"""From activations [row, d_in] of a batch at the hook that is read, and their ids seq * n_ctx + pos in the tokens
+(ascending, on the CPU), to what stands in at the hook that is written."""
 ULTRA_LOW = 1e-5
+_LOGITS_AT_ONCE = 1 << 25
+"""In memory twice or so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +88,26 @@ def evaluate_dictionary(
     tokens: Int[Tensor, "seq pos"],
     hook_name: str,
     *,
+    writes: str | None = None,
     batch_size: int = 16,
     exclude: Sequence[int] = (),
     unigram_loss: float | None = None,
     progress: Progress | None = None,
 ) -> Quality:
-    """Splice the dictionary into the model at the hook. `batch_size` counts sequences; the model returns logits.
+    """Splice the dictionary into the model at the hook.
 
-    unigram_loss: nats a token of unigrams counted on other text, such as the model's training text. By default they are
-    counted on `tokens` themselves, which gives a lower loss, and a stricter share, where the tokens are few.
+    writes: the hook that a transcoder writes, where its metadata do not say (`hook_name_out`). batch_size: sequences of
+    a forward pass, at most. unigram_loss: nats a token of unigrams counted on other text, such as the model's training
+    text. By default they are counted on `tokens` themselves, which gives a lower loss, and a stricter share, where the
+    tokens are few.
 
     Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, if the dictionary was
-    trained on another hook that the model has too (`hooks.check_own_hook`), on tokens that the model cannot take, or if
-    every token is excluded.
+    trained on another hook that the model has too (`hooks.check_own_hook`), for a crosscoder, on tokens that the model
+    cannot take, or if every token is excluded.
     """
-    splice = Splice([dictionary], model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
-    return splice.quality("dictionary", dictionary)
+    named = {"dictionary": dictionary}
+    splice = Splice(named, model, hook_name, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
+    return _qualities(splice, named)["dictionary"]
 
 
 def quality_table(
@@ -110,6 +116,7 @@ def quality_table(
     tokens: Int[Tensor, "seq pos"],
     hook_name: str,
     *,
+    writes: str | None = None,
     batch_size: int = 16,
     exclude: Sequence[int] = (),
     unigram_loss: float | None = None,
@@ -118,10 +125,10 @@ def quality_table(
     """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
     Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of each dictionary's decoder.
-    Raises ValueError as `evaluate_dictionary`.
+    Raises ValueError as `evaluate_dictionary`, and where the dictionaries do not all write the same hook.
     """
-    splice = Splice([*dictionaries.values()], model, hook_name, tokens, batch_size, exclude, progress, unigram_loss)
-    qualities = {name: splice.quality(name, dictionary) for name, dictionary in dictionaries.items()}
+    splice = Splice(dictionaries, model, hook_name, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
+    qualities = _qualities(splice, dictionaries)
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
     return table
@@ -132,13 +139,45 @@ def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
     return digest(W_dec.detach().float())
 
 
+@dataclass
+class Losses:
+    """What a pass with several things spliced in one after the other found."""
+
+    ce: dict[str, float]
+    """Nats a token of each; NaN where the model predicts no next tokens."""
+    squared_error: dict[str, float]
+    """Σ ‖y − ŷ‖² of each, over the rows that it replaced."""
+    ce_clean: float = math.nan
+    ce_mean_ablated: float = math.nan
+    ce_zero_ablated: float = math.nan
+    ce_unigram: float = math.nan
+
+    @property
+    def ce_nothing(self) -> float:
+        return min(self.ce_zero_ablated, self.ce_unigram)
+
+
+class _Rows(NamedTuple):
+    """The rows of a batch that may be replaced, and those above the norm limit."""
+
+    entered: Entered
+    tokens: Int[Tensor, "seq pos"]
+    x: Float[Tensor, "row d_in"]
+    y: Float[Tensor, "row d_out"]
+    where: Int[Tensor, " row"]
+    """In the batch."""
+    ids: Int[Tensor, " row"]
+    outlying_x: Float[Tensor, "outlier d_in"]
+    outlying_y: Float[Tensor, "outlier d_out"]
+
+
 class Splice:
-    """The splice of dictionaries into one hook of a model: the tokens to run, which positions may be replaced, and what
-    does not depend on the dictionary, which is mean and variance and the cross-entropies without a dictionary."""
+    """The splice of dictionaries into one hook of a model: the tokens to run, which positions may be replaced, and
+    mean and variance of what is there."""
 
     def __init__(
         self,
-        dictionaries: Sequence[Dictionary],
+        dictionaries: Mapping[str, Dictionary],
         model: Model,
         hook_name: str,
         tokens: Int[Tensor, "seq pos"],
@@ -146,114 +185,193 @@ class Splice:
         exclude: Sequence[int],
         progress: Progress | None,
         unigram_loss: float | None = None,
+        *,
+        writes: str | None = None,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        check_token_ids(tokens, size_of(module_of(model), "d_vocab"))
-        self.hook_name, self.hook = hook_name, resolve_hooks(model, [hook_name])[hook_name]
-        self.model, self.known = module_of(model), hooks_of(model)
-        self.tokens, self.batch_size = tokens.long(), batch_size
+        self.hooks = _common_hooks(dictionaries, model, hook_name, writes)
+        self.model, self.tokens = module_of(model), tokens.long()
+        check_model_takes(self.model, self.tokens)
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
             raise ValueError(f"tokens {tuple(tokens.shape)} without ids {list(exclude)} leave nothing to evaluate on")
-        self.limit = min((limit for each in dictionaries if (limit := norm_limit(each)) is not None), default=None)
-        self.progress, self.done, self.total = progress or no_progress, 0, (3 + len(dictionaries)) * len(tokens)
-        self.inside, self.outside, sample = Moments(), Moments(), NormSample()
+        self.behind: Downstream | None = None
+        try:
+            check_predicts_next(model, self.tokens)
+            self.behind = Downstream(self.model, self.hooks, self.tokens[:2])
+            batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
+        except NoNextTokens as reason:
+            log.warning("cross-entropies are left out: %s", reason)
+        self.batch_size, self.unigram_loss = batch_size, unigram_loss
+        self.progress, self.done = progress or no_progress, 0
+        self.total = (4 + len(dictionaries)) * len(tokens)
+        self.inside, self.outside = Moments(), Moments()
+        self._see_rows(hook_name, dictionaries)
 
-        def measure(x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]) -> None:
-            self.inside.add(x)
-            if self.limit is None:
-                sample.add(torch.arange(len(x)), x)
+    def losses(
+        self, replacements: Mapping[str, Replace], see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None
+    ) -> Losses:
+        """Splice in each of the replacements, the mean, zeros and nothing; `see_outliers` is shown the rows (x, y) that
+        stay as they are since they are above the norm limit."""
+        mean = self.inside.mean.float()
+        ablations: dict[str, Replace] = {
+            "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
+            "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
+        }
+        ce = dict.fromkeys([*replacements, *ablations, "clean model"], 0.0 if self.behind else math.nan)
+        error = dict.fromkeys(replacements, 0.0)
+        for rows in self._batches():
+            if len(rows.outlying_x):
+                see_outliers(rows.outlying_x, rows.outlying_y)
+            n = len(rows.tokens)
+            for name, replace in {**replacements, **(ablations if self.behind else {})}.items():
+                y_hat = replace(rows.x, rows.ids).to(rows.y)
+                if name in error:
+                    error[name] += float((rows.y - y_hat).double().square().sum())
+                ce[name] += self._loss(rows, y_hat - rows.y)
+                self._advance(n, f"splicing {name}" if name in error else name)
+            ce["clean model"] += self._loss(rows, torch.zeros_like(rows.y))
+            self._advance(n if self.behind else 3 * n, "clean model")
+        n_predicted = self.tokens.shape[0] * (self.tokens.shape[1] - 1)
+        ce = {name: total / n_predicted for name, total in ce.items()}
+        unigram = _entropy(self.tokens[:, 1:]) if self.unigram_loss is None else self.unigram_loss
+        clean, by_mean, by_zeros = (ce.pop(name) for name in ("clean model", *ablations))
+        return Losses(ce, error, clean, by_mean, by_zeros, unigram if self.behind else math.nan)
 
-        self.ce_clean = self.cross_entropy(measure, "clean model", self.outside.add)
+    def _see_rows(self, hook_name: str, dictionaries: Mapping[str, Dictionary]) -> None:
+        """Mean and variance of what the hook holds, after a check of its widths."""
+        sample = NormSample()
+        for rows in self._batches():
+            if not self.inside.n and not self.outside.n:
+                for name, each in dictionaries.items():
+                    _check_widths(name, each, rows, hook_name)
+            self.inside.add(rows.y)
+            self.outside.add(rows.outlying_y)
+            if self.hooks.limit is None:
+                sample.add(torch.arange(len(rows.x)), rows.x)
+            self._advance(len(rows.tokens), "activations")
         if not self.inside.n:
-            raise ValueError(f"every activation at {hook_name} is above the norm limit {self.limit:.4g}")
-        if self.limit is None and (outliers := sample.outliers(tokens.shape[1], "auto")).dominate:
+            raise ValueError(f"every activation at {hook_name} is above the norm limit {self.hooks.limit:.4g}")
+        if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).dominate:
             remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary leaves them out"
             log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.summary, remedy)
-        mean = self.inside.mean
-        self.ce_mean_ablated = self.cross_entropy(lambda x, _: mean.to(x.device).expand_as(x), "mean-ablated model")
-        self.ce_zero_ablated = self.cross_entropy(lambda x, _: torch.zeros_like(x), "zero-ablated model")
-        self.ce_unigram = _entropy(self.tokens[:, 1:]) if unigram_loss is None else unigram_loss
-        self.ce_nothing = min(self.ce_zero_ablated, self.ce_unigram)
 
-    def quality(self, name: str, dictionary: Dictionary) -> Quality:
-        self._check(name, dictionary)
-        device, n_tokens = dictionary.W_dec.device, self.inside.n
-        fired = torch.zeros(dictionary.d_sae, dtype=torch.long, device=device)
-        maxima = torch.zeros(dictionary.d_sae, device=device)
-        error, beside = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
-
-        def splice(x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]) -> Float[Tensor, "row d_in"]:
-            x = x.to(device, torch.float32)
-            codes = dictionary.codes(x)
-            x_hat = dictionary.decode(codes)
-            fired.add_(torch.bincount(codes.latents[codes.fires], minlength=len(fired)))
-            maxima.scatter_reduce_(0, codes.latents, codes.values.float(), "amax")
-            error.add_((x - x_hat).double().square().sum())
-            return x_hat
-
-        def reconstruct(x: Float[Tensor, "row d_in"]) -> None:
-            x = x.to(device, torch.float32)
-            beside.add_((x - dictionary.decode(dictionary.codes(x))).double().square().sum())
-
-        ce_spliced = self.cross_entropy(splice, f"splicing {name}", reconstruct)
-        return Quality(
-            l0=float(fired.sum()) / n_tokens,
-            fvu=float(ratio(float(error), self.inside.spread)),
-            fvu_all=float(ratio(float(error + beside), (self.inside + self.outside).spread)),
-            ce_clean=self.ce_clean,
-            ce_spliced=ce_spliced,
-            ce_mean_ablated=self.ce_mean_ablated,
-            ce_zero_ablated=self.ce_zero_ablated,
-            ce_unigram=self.ce_unigram,
-            ce_recovered=recovered(self.ce_clean, ce_spliced, self.ce_nothing),
-            ce_recovered_mean=recovered(self.ce_clean, ce_spliced, self.ce_mean_ablated),
-            ce_recovered_zero=recovered(self.ce_clean, ce_spliced, self.ce_zero_ablated),
-            dead_share=float((fired == 0).double().mean()),
-            faint_share=float(is_faint(maxima, dictionary.W_dec.norm(dim=1)).double().mean()),
-            ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
-            n_tokens=n_tokens,
-            outlier_share=self.outside.n / (n_tokens + self.outside.n),
-        )
-
-    def _check(self, name: str, dictionary: Dictionary) -> None:
-        check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
-        if (width := len(self.inside.mean)) != dictionary.d_in:
-            raise ValueError(f"{name} reads width {dictionary.d_in}, but {self.hook_name} has width {width}")
-        check_own_hook(dictionary, self.hook_name, self.known, "the model")
-
-    def cross_entropy(self, replace: Replace, note: str, see: Callable[[Tensor], None] = lambda x: None) -> float:
-        """Nats a token, with what `replace` makes of the activations in their place; `see` gets the outliers."""
-        total = 0.0
+    def _batches(self) -> Iterator[_Rows]:
+        n_ctx = self.tokens.shape[1]
         with evaluating(self.model):
             for start in range(0, len(self.tokens), self.batch_size):
-                total += self._batch(slice(start, start + self.batch_size), replace, see)
-                self.done += len(self.tokens[start : start + self.batch_size])
-                self.progress(self.done, self.total, note)
-        return total / (self.tokens.shape[0] * (self.tokens.shape[1] - 1))
+                here = slice(start, start + self.batch_size)
+                tokens = to_model(self.model, self.tokens[here])
+                entered = self.behind.enter(tokens) if self.behind else enter(self.model, self.hooks, tokens)
+                where = self.keep[here].flatten().nonzero()[:, 0].to(entered.acts.device)
+                x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (entered.acts, entered.target))
+                usable = x.new_ones(len(x), dtype=torch.bool)
+                if self.hooks.limit is not None:
+                    usable = within(x, self.hooks.limit)
+                x, y = x.float(), y.float()
+                ids = start * n_ctx + where[usable].cpu()
+                yield _Rows(entered, tokens, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
 
-    def _batch(self, sequences: slice, replace: Replace, see: Callable[[Tensor], None]) -> float:
-        """Summed cross-entropy of one batch."""
-        tokens = to_model(self.model, self.tokens[sequences])
-        first, keep = sequences.start * tokens.shape[1], self.keep[sequences].flatten().nonzero()[:, 0]
+    def _loss(self, rows: _Rows, change: Float[Tensor, "row d_out"]) -> float:
+        """Summed cross-entropy of a batch with `change` added to the rows."""
+        if self.behind is None:
+            return math.nan
+        added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
+        logits = self.behind.logits(rows.tokens, rows.entered.stream, added.unflatten(0, rows.tokens.shape))
+        sums = [
+            nn.functional.cross_entropy(predicted[:-1], ids[1:], reduction="sum")
+            for predicted, ids in zip(logits, rows.tokens, strict=True)
+        ]
+        return float(torch.stack(sums).sum())
 
-        def put(acts: Tensor) -> Tensor | None:
-            flat, kept = acts.reshape(tokens.numel(), -1), keep.to(acts.device)
-            rows = flat[kept]
-            if self.limit is not None and not (ordinary := within(rows, self.limit)).all():
-                see(rows[~ordinary])
-                rows, kept = rows[ordinary], kept[ordinary]
-            if not len(rows) or (replaced := replace(rows, first + kept.cpu())) is None:
-                return None
-            flat = flat.clone()
-            flat[kept] = replaced.to(flat.device, flat.dtype)
-            return flat.reshape(acts.shape)
+    def _advance(self, n: int, note: str) -> None:
+        self.done += n
+        self.progress(self.done, self.total, note)
 
-        with self.hook.attach(put):
-            output = self.model(tokens)
-        predicted = logits_of(output)[:, :-1].flatten(0, 1)
-        return float(nn.functional.cross_entropy(predicted, tokens[:, 1:].flatten(), reduction="sum"))
+
+@dataclass
+class _Counted:
+    """A dictionary as it reconstructs, and how its latents fire meanwhile."""
+
+    dictionary: Dictionary
+    fired: Int[Tensor, " d_sae"] = field(init=False)
+    maxima: Float[Tensor, " d_sae"] = field(init=False)
+    error_beside: float = 0.0
+    """Σ ‖y − ŷ‖² of the rows above the norm limit."""
+
+    def __post_init__(self) -> None:
+        device = self.dictionary.W_dec.device
+        self.fired = torch.zeros(self.dictionary.d_sae, dtype=torch.long, device=device)
+        self.maxima = torch.zeros(self.dictionary.d_sae, device=device)
+
+    def reconstruct(self, x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]) -> Float[Tensor, "row d_out"]:
+        x = x.to(self.fired.device)
+        codes = self.dictionary.codes(x)
+        self.fired.add_(torch.bincount(codes.latents[codes.fires], minlength=len(self.fired)))
+        self.maxima.scatter_reduce_(0, codes.latents.long(), codes.values.float(), "amax")
+        return reconstruction(self.dictionary, codes, x)
+
+    def see_outliers(self, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
+        x = x.to(self.fired.device)
+        y_hat = reconstruction(self.dictionary, self.dictionary.codes(x), x)
+        self.error_beside += float((y - y_hat.to(y)).double().square().sum())
+
+
+def _qualities(splice: Splice, dictionaries: Mapping[str, Dictionary]) -> dict[str, Quality]:
+    counted = {name: _Counted(dictionary) for name, dictionary in dictionaries.items()}
+
+    def see_outliers(x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
+        for each in counted.values():
+            each.see_outliers(x, y)
+
+    losses = splice.losses({name: each.reconstruct for name, each in counted.items()}, see_outliers)
+    return {name: _quality(splice, losses, name, each) for name, each in counted.items()}
+
+
+def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Quality:
+    n_tokens, fired, ce, error = splice.inside.n, counted.fired, losses.ce[name], losses.squared_error[name]
+    norms = counted.dictionary.W_dec.norm(dim=1)
+    all_rows = splice.inside + splice.outside
+    return Quality(
+        l0=float(fired.sum()) / n_tokens,
+        fvu=float(ratio(error, splice.inside.spread)),
+        fvu_all=float(ratio(error + counted.error_beside, all_rows.spread)),
+        ce_clean=losses.ce_clean,
+        ce_spliced=ce,
+        ce_mean_ablated=losses.ce_mean_ablated,
+        ce_zero_ablated=losses.ce_zero_ablated,
+        ce_unigram=losses.ce_unigram,
+        ce_recovered=recovered(losses.ce_clean, ce, losses.ce_nothing),
+        ce_recovered_mean=recovered(losses.ce_clean, ce, losses.ce_mean_ablated),
+        ce_recovered_zero=recovered(losses.ce_clean, ce, losses.ce_zero_ablated),
+        dead_share=float((fired == 0).double().mean()),
+        faint_share=float(is_faint(counted.maxima, norms).double().mean()),
+        ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
+        n_tokens=n_tokens,
+        outlier_share=splice.outside.n / (n_tokens + splice.outside.n),
+    )
+
+
+def _common_hooks(
+    dictionaries: Mapping[str, Dictionary], model: Model, hook_name: str, writes: str | None
+) -> DictionaryHooks:
+    """The hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
+    hooks = {name: dictionary_hooks(model, hook_name, each, writes) for name, each in dictionaries.items()}
+    (first, common), *others = hooks.items()
+    for name, each in others:
+        if each.writes != common.writes:
+            raise ValueError(f"{name} does not write the hook that {first} writes: measure them apart")
+    limit = min((each.limit for each in hooks.values() if each.limit is not None), default=None)
+    return common._replace(limit=limit)
+
+
+def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:
+    check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
+    if (width := rows.x.shape[1]) != dictionary.d_in:
+        raise ValueError(f"{name} reads width {dictionary.d_in}, but {hook_name} has width {width}")
+    if (width := rows.y.shape[1]) != (d_out := dictionary.W_dec.shape[1]):
+        raise ValueError(f"{name} writes width {d_out}, but the hook that it writes has width {width}")
 
 
 def recovered(clean: float, spliced: float, ablated: float) -> float:

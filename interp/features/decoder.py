@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_model
+from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.features.scan_input import ScanRows
 from interp.features.token_counts import TokenCounts
 
@@ -87,10 +88,16 @@ class Decoder:
 def logit_path(
     W_dec: Float[Tensor, "latent d_in"], model: nn.Module, hook_name: str, tokens: Int[Tensor, "seq pos"]
 ) -> LogitPath:
-    """The path from a hook to the logits; the scale of the final norm is measured on `tokens`."""
+    """The path to the logits from the hook that a dictionary writes; the final norm's scale is measured on `tokens`."""
     W_U = getattr(model, "W_U", None)
     if W_U is None:
         return LogitPath("no logit effects: the model has no W_U")
+    if not hook_name:
+        return LogitPath("no logit effects: the transcoder does not say which hook it writes")
+    try:
+        check_predicts_next(model, tokens)
+    except NoNextTokens as reason:
+        return LogitPath(f"no logit effects: {reason}")
     directions = _in_residual_stream(W_dec.detach(), model, hook_name)
     if directions is None:
         return LogitPath(f"no logit effects: no direct path from {hook_name} to the logits is known")

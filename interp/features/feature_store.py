@@ -24,7 +24,7 @@ from interp.activations.harvesting import check_harvested
 from interp.activations.hooks import check_own_hook, words_of
 from interp.activations.stream import ActivationStream
 from interp.codes.code_store import META, REMEDY, CodeStore
-from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
+from interp.codes.sparse_codes import Dictionary, SparseCodes, check_one_hook, limit_on
 from interp.display.cards import card, facts, table
 from interp.features import Feature
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
@@ -218,6 +218,7 @@ def scan_features(
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))
     if (limit := limit_on(sae, store, hook)) is not None:
         inputs["norm_limit"] = str(limit)
+    written = hook if sae.kind == "sae" else sae.metadata.get("hook_name_out", "")
     with locked(out):
         if (codes := scan.begin(inputs, sae.d_sae, len(store), resume)) is not None:
             contributions = Contributions(sae, Path(out) / CONTRIBUTIONS)
@@ -225,7 +226,7 @@ def scan_features(
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
             if model is not None:
                 few = tokens[:: max(1, len(tokens) // 16)][:16]
-                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, hook, few))
+                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, few))
             scan.finish(codes, decoder)
     return FeatureStore(out)
 
@@ -234,6 +235,7 @@ def _checked_tokens(sae: Dictionary, store: StoredRows, hook: str, model: Any) -
     if isinstance(store, ActivationStream):
         raise ValueError("a stream keeps no rows: harvest a store to scan them")
     check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
+    check_one_hook(sae)
     if store.d(hook) != sae.d_in:
         raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
     check_own_hook(sae, hook, store.hook_names, store.location)

@@ -1,0 +1,55 @@
+"""Whether a model predicts next tokens: all that is told of losses, effects and steered text needs one that does.
+
+In: a model and some tokens. The last token of a sequence is changed: the logits of a model that predicts next tokens do
+not move at the positions before it. Those of an encoder (BERT) do, since every position reads all others.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
+
+_SEQUENCES, _TOKENS = 2, 32
+"""So few tell."""
+
+
+class NoNextTokens(ValueError):
+    """The model predicts no next tokens."""
+
+
+def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
+    """The logits in any model's output, in single precision at least. Raises NoNextTokens where it holds none."""
+    if not isinstance(output, Tensor):
+        output = output[0] if isinstance(output, tuple) else getattr(output, "logits", None)
+    if not isinstance(output, Tensor):
+        raise NoNextTokens("the model puts out no logits, and so no next tokens")
+    return output if output.dtype == torch.float64 else output.float()
+
+
+@torch.no_grad()
+def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
+    """Raises NoNextTokens, with the reason, for a model without logits, and for one whose logits at a position depend
+    on later tokens.
+
+    Logits count as moved by more than rounding can do, which is not nothing: the tokens that an expert of a mixture
+    gets are multiplied together.
+    """
+    module = module_of(model)
+    few = to_model(module, tokens[:_SEQUENCES, :_TOKENS])
+    changed = few.clone()
+    changed[:, -1] = (few[:, -1] + 1) % (size_of(module, "d_vocab") or int(few.max()) + 1)
+    with evaluating(module):
+        before, after = (logits_of(module(each)) for each in (few, changed))
+    if before.shape[:2] != few.shape:
+        shapes = f"logits {tuple(before.shape)} for tokens {tuple(few.shape)}"
+        raise NoNextTokens(f"the model puts out {shapes}, and so none of next tokens")
+    before, after = before[:, :-1], after[:, :-1]
+    weight = next(module.parameters(), before)
+    rounding = torch.finfo(weight.dtype if weight.is_floating_point() else before.dtype).eps ** (2 / 3)
+    moved = float((after - before).norm() / (before - before.mean(-1, keepdim=True)).norm().clamp(min=1e-30))
+    if moved > rounding:
+        what = f"the model's logits depend on later tokens (by {moved:.1%}, where the last one is changed)"
+        raise NoNextTokens(f"{what}: it is an encoder, and predicts no next tokens")

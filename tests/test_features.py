@@ -389,7 +389,7 @@ def test_logit_effects_are_listed_of_tokens_that_occur(tmp_path):
 def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path):
     assert scan_features(sae, store, HOOK, tmp_path / "a").table().top_logits.isna().all()
     wide = NeuronDictionary(16, 4)
-    wrapped = torch.nn.Module()
+    wrapped = torch.nn.Sequential(model)
     wrapped.W_U = model.W_U.detach()
     no_path = scan_features(wide, store, HOOK, tmp_path / "b", model=wrapped)
     assert no_path.table().top_logits.notna().all() and "without a final norm" in no_path.meta["logit_effects"]

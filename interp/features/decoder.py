@@ -94,15 +94,15 @@ def logit_path(
         return LogitPath("no logit effects: the model has no W_U")
     if not hook_name:
         return LogitPath("no logit effects: the transcoder does not say which hook it writes")
-    try:
-        check_predicts_next(model, tokens)
-    except NoNextTokens as reason:
-        return LogitPath(f"no logit effects: {reason}")
     directions = _in_residual_stream(W_dec.detach(), model, hook_name)
     if directions is None:
         return LogitPath(f"no logit effects: no direct path from {hook_name} to the logits is known")
     if directions.shape[1] != W_U.shape[0]:
         return LogitPath(f"no logit effects: {hook_name} has width {directions.shape[1]}, W_U reads {W_U.shape[0]}")
+    try:
+        check_predicts_next(model, tokens)
+    except NoNextTokens as reason:
+        return LogitPath(f"no logit effects: {reason}")
     norm, through = getattr(model, "final_norm", getattr(model, "ln_final", None)), "without a final norm"
     if norm is not None:
         inputs = capture(model, to_model(model, tokens), {"norm": Hook(norm, "input")})["norm"]

@@ -5,7 +5,6 @@ import gzip
 import html
 import json
 import re
-import sys
 from pathlib import Path
 
 import numba
@@ -22,11 +21,13 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import recommended_order, worth_showing
+from interp.report.contexts import activations_around
 from interp.report.inputs import ReportInputs
+from interp.report.json_text import encode_tokens, number, numbers
 from interp.report.latent_map import map_names, surroundings
 from interp.report.panels import Panel
-from interp.report.payloads import CHUNK, N_PER_INTERVAL, N_TOP, encode_tokens, number, numbers
-from interp.report.verdict_evidence import senses_of, verdict_evidence
+from interp.report.payloads import CHUNK
+from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.ranking import rank_features
 from interp.verdict.verdicts import ranking_evidence
 
@@ -40,7 +41,7 @@ SPLIT = 1
 WHOLE = 4
 """Polysemantic with one sense, and not sure of it."""
 SENSES = [
-    {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639]}
+    {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639], "weak_rows": [5]}
     | {"following": [1, 5], "promoted": 0.25, "common": ['after " a"'], "monosemanticity": 0.97, "by_chance": 0.02},
     {"share": 0.3, "rule": "", "f1": None, "n": 12, "rows": [20]}
     | {"following": [], "promoted": None, "common": [], "monosemanticity": None, "by_chance": None},
@@ -131,8 +132,10 @@ def run(folder) -> ReportInputs:
         headline="words explain 87 %",
         fact=("Words explain", "87%"),
     )
+    store = planted_store(folder / "features", full=True)
     return ReportInputs(
-        store=planted_store(folder / "features", full=True),
+        store=store,
+        labels={"hostile": store.tokens == 1, "a<b": store.tokens > 20},
         title="run <b>",
         ranking=planted_ranking(),
         quality=pd.DataFrame(
@@ -188,32 +191,32 @@ def test_no_corpus_text_is_markup_in_any_file(page):
 
 
 def test_chunks_hold_the_examples_of_the_store(page, run):
-    store = run.store
+    """Each with all activations of its sequence and its labels, by the codes and the masks."""
+    store, label_sets = run.store, data(page, "page")["label_sets"]
     table = store.table("examples")
-    kept = table[
-        (table["kind"] == "top") & (table["rank"] < N_TOP)
-        | (table["kind"] == "interval") & (table["rank"] < N_PER_INTERVAL)
-    ]
-    wanted = {}
-    for row in kept.itertuples():
-        place = -1 if row.kind == "top" else row.interval
-        active = {at: value for at, value in enumerate(row.values) if value}
-        wanted.setdefault(row.latent, []).append(
-            (place, row.rank, row.row, row.row - row.start, list(row.tokens), active)
-        )
-    for name, latents in (("features-0000", range(CHUNK)), ("features-0001", range(CHUNK, D_SAE))):
-        chunk = data(page, name)
-        assert list(chunk) == [str(latent) for latent in latents]
-        for latent in latents:
-            expected = [(place, *rest) for place, _, *rest in sorted(wanted.get(latent, []), key=lambda w: w[:2])]
-            shown = chunk[str(latent)]["examples"]
-            assert [(place, row, at, decode_tokens(tokens)) for place, row, at, tokens, _ in shown] == [
-                e[:4] for e in expected
-            ]
-            for (*_, sparse), (*_, active) in zip(shown, expected, strict=True):
-                assert sparse[::2] == list(active)
-                assert sparse[1::2] == pytest.approx(list(active.values()), rel=1e-3)
+    kinds = table["interval"].where(table["kind"] != "top", -1)
+    z = store.codes[0 : N_SEQ * N_CTX].dense().numpy()
+    masks = {name: mask.reshape(-1).numpy() for name, mask in run.labels.items()}
+    for latent in range(D_SAE):
+        mine = table["latent"] == latent
+        shown = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["examples"]
+        ranked = table[mine].assign(kind=kinds[mine]).sort_values(["kind", "rank"])
+        assert [(kind, row) for kind, row, *_ in shown] == list(zip(ranked["kind"], ranked["row"], strict=True))
+        for _, row, labels, value, sparse in shown:
+            start = row // N_CTX * N_CTX
+            active = np.flatnonzero(z[start : start + N_CTX, latent])
+            assert sparse[::2] == active.tolist() and value == pytest.approx(z[row, latent], rel=1e-3)
+            assert sparse[1::2] == pytest.approx(z[start + active, latent], rel=0.06)
+            assert label_sets[labels] == [name for name, mask in masks.items() if mask[row]]
     assert data(page, "features-0000")[str(DEAD)]["examples"] == []
+
+
+def test_text_files_hold_every_token_once(run, folder, monkeypatch):
+    monkeypatch.setattr("interp.report.contexts.TOKENS_A_FILE", 7 * N_CTX)
+    page = write_report(run, folder / "small files")
+    n_files = -(-N_SEQ // data(page, "page")["sequences_a_file"])
+    tokens = [decode_tokens(data(page, f"text-{k:04d}")) for k in range(n_files)]
+    assert n_files == 6 and sum(tokens, []) == run.store.tokens.reshape(-1).tolist()
 
 
 @pytest.mark.parametrize("digits", [3, 4])
@@ -334,30 +337,22 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
     assert all(measure.meaning for measure in shown.measures), "a measure has no words on the page"
 
 
-def test_senses_have_their_rule_and_firings_in_context(page, run):
-    store = run.store
-    z, tokens = store.codes[0 : N_SEQ * N_CTX].dense().numpy()[:, SPLIT], store.tokens.reshape(-1).tolist()
+def test_senses_have_their_rule_and_firings_in_context(page):
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
     senses = chunk[str(SPLIT)]["senses"]
     for name in ("share", "monosemanticity", "by_chance", "common", "rule", "f1", "n", "following", "promoted"):
         assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
-    for place, (shown, given) in enumerate(zip(senses, SENSES, strict=True)):
-        assert [row for _, row, *_ in shown["examples"]] == given["rows"]
-        for where, row, at, packed, sparse in shown["examples"]:
-            start = row - at
-            window = decode_tokens(packed)
-            assert where == place and start == row // N_CTX * N_CTX and window == tokens[start : start + len(window)]
-            active = [x for i in range(len(window)) if z[start + i] for x in (i, z[start + i])]
-            assert sparse == pytest.approx(active, rel=1e-3)
-            assert start + len(window) == min(row + 12, start + N_CTX)
+    assert [[row for _, row, *_ in sense["examples"]] for sense in senses] == [[0, 17, 639, 5], [20]]
+    assert [sense["n_weak"] for sense in senses] == [1, 0]
 
 
-def test_senses_are_the_same_however_many_rows_are_read_at_a_time(run, monkeypatch):
-    store, ranking = run.store, planted_ranking().set_index("latent", drop=False)
-    whole = senses_of(store, ranking)
-    monkeypatch.setattr(sys.modules[senses_of.__module__], "ROWS_AT_ONCE", 7)
-    assert senses_of(store, ranking) == whole and whole[SPLIT]
+def test_activations_are_the_same_however_many_rows_are_read_at_a_time(run, monkeypatch):
+    table = run.store.table("examples")
+    firings = table["latent"].to_numpy(), table["row"].to_numpy()
+    whole = activations_around(run.store, *firings)
+    monkeypatch.setattr("interp.report.contexts.ROWS_AT_ONCE", 3 * N_CTX)
+    assert activations_around(run.store, *firings) == whole and all(whole[1])
 
 
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
@@ -564,11 +559,11 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     assert "<img" not in dom and HOSTILE in text
     rows = re.findall(r'<li class="example" data-row="(\d+)"', section)
     stored = data(page, "features-0000")[str(latent)]["examples"]
-    assert 'role="tab"' not in section and 'class="null"' in section and "precision" in text
-    assert [int(row) for row in rows] == [row for _, row, *_ in stored]
-    firing = re.findall(r'<span class="token on firing" data-value="([\d.e-]+)"', section)
-    values = [dict(zip(sparse[::2], sparse[1::2], strict=True))[at] for _, _, at, _, sparse in stored]
-    assert [float(value) for value in firing] == pytest.approx(values)
+    assert "Sense 1" not in text and 'class="null"' in section and "precision" in text
+    strongest = sorted({row: value for _, row, _, value, _ in stored}.items(), key=lambda each: -each[1])[:15]
+    assert [int(row) for row in rows][:15] == [row for row, _ in strongest]
+    firing = re.findall(r'<span class="token on firing" data-value="([\d.e-]+)"', section)[:15]
+    assert [float(value) for value in firing] == pytest.approx([value for _, value in strongest])
     assert "שלום" in text and 'class="mark line"' in section
     for other, _ in data(page, "features-0000")[str(latent)]["neighbours"]:
         assert f'href="#feature/{other}"' in section
@@ -578,12 +573,11 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
     dom = chromium.dom(page.as_uri() + f"#feature/{SPLIT}")
     section = dom[dom.index('<section id="feature"') :]
     text = html.unescape(re.sub(r"<[^>]+>", "", section))
-    assert "Sense 2 (30 %)" in text and "70 % of its activation" in text and "No rule was found" in text
+    assert "Sense 2 · 30 %" in text and "70 % of its activation" in text and "No rule was found" in text
     assert text.count("25 % followed by one of its positive logits") == 1
     assert HOSTILE in text and "<img" not in dom
     rows = [int(row) for row in re.findall(r'<li class="example" data-row="(\d+)"', section)]
-    strongest = [row for place, row, *_ in data(page, "features-0000")[str(SPLIT)]["examples"] if place < 0]
-    assert rows[: len(strongest) + 4] == [*strongest, 0, 17, 639, 20]
+    assert rows[-5:] == [0, 17, 639, 5, 20] and "Its weakest" in text
 
 
 def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(chromium, page):
@@ -594,7 +588,7 @@ def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(c
     sure = planted_ranking().query("sure").latent.iloc[0]
     dom = chromium.dom(page.as_uri() + f"#feature/{sure}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
-    assert "nsure" not in text.split("Where it fires")[0] and "1 sense" in text
+    assert "nsure" not in text.split("Strongest")[0] and "1 sense" in text
 
 
 def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):

@@ -184,9 +184,11 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     browser.size(390, 844)
     browser.open(f"{address}#feature/3")
     top = "document.querySelector('{}').getBoundingClientRect().top"
-    tops = [browser.evaluate(top.format(part)) for part in (".example", ".logits", ".rest")]
+    tops = [browser.evaluate(top.format(part)) for part in (".example", ".logits", ".side .missing")]
     assert 0 < tops[0] < 844 and tops == sorted(tops)
-    assert browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open)") == [False, False]
+    small = "Array.from(document.querySelectorAll('#feature :is(button, input)'), (e) => e.getBoundingClientRect())"
+    assert browser.evaluate(f"{small}.filter((b) => b.height && b.height < 40).length") == 0, "a finger is 40 pixels"
+    assert not browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open).some(Boolean)")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
     browser.evaluate("document.querySelector('details').scrollIntoView()")
     browser.click("details summary")
@@ -196,9 +198,6 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     cards = "Array.from(document.querySelectorAll('tr[data-latent]'), (e) => e.getBoundingClientRect())"
     assert browser.evaluate(f"{cards}.every((b) => b.left >= 0 && b.right <= 390)")
     assert browser.evaluate(f"new Set({cards}.map((b) => b.height)).size") == 1, "what scrolls is counted in rows"
-    browser.size(1400, 900)
-    browser.open(f"{address}#feature/3")
-    assert browser.evaluate("document.querySelector('details').open"), "there is room for it here"
 
 
 def test_the_examples_stay_in_view_beside_the_evidence_below_the_histogram_that_filters_them(browser, address):
@@ -208,10 +207,14 @@ def test_the_examples_stay_in_view_beside_the_evidence_below_the_histogram_that_
         for part in (".fires .histogram", ".fires .example", ".fires")
     )
     assert 0 < example["top"] - histogram["bottom"] < 100 and fires["height"] <= 900
+    folds = "Array.from(document.querySelectorAll('.side h3'), (e) => e.getBoundingClientRect().bottom)"
+    assert browser.evaluate(folds)[1] < 900, "logits and the verdict are in the first view"
     browser.evaluate("document.querySelector('.side').style.minHeight = '3000px'")
     browser.evaluate("scrollTo(0, 1500)")
     browser.wait("scrollY === 1500")
-    assert browser.evaluate("document.querySelector('.fires').getBoundingClientRect().top") == 0
+    edges = ("'.fires').getBoundingClientRect().top", "'.masthead').getBoundingClientRect().bottom")
+    below, above = (browser.evaluate(f"document.querySelector({edge}") for edge in edges)
+    assert abs(below - above) < 2, "right below what stays at the top"
 
 
 @pytest.mark.parametrize("view", ["overview", "features", "map", "summary"])
@@ -245,7 +248,7 @@ def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, addre
 
 def test_hebrew_reads_from_right_to_left(browser, address):
     browser.open(f"{address}#feature/9")
-    tokens = "Array.from(document.querySelectorAll('.example:first-child .token'),"
+    tokens = "Array.from(document.querySelectorAll('.panel:not([hidden]) .example:first-child .token'),"
     lefts = dict(map(tuple, browser.evaluate(f"{tokens} (e) => [e.textContent, e.getBoundingClientRect().left])")))
     assert lefts["β"] < lefts["ל"] < lefts["ש"]
 
@@ -256,7 +259,7 @@ def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser,
         browser.open(f"{address}#feature/{latent}")
         assert browser.text(".example .firing")[0] == shown
     pieces = browser.evaluate(
-        "report.examples.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
+        "report.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
     )
     assert [(piece["text"], piece["tokens"]) for piece in pieces] == [
         ("a", [0]), ("ש", [0, 1]), ("ל", [1, 2]), ("b", [2]), ("⟨ce⟩", [3]), ("c", [4]),
@@ -264,33 +267,65 @@ def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser,
     ]  # fmt: skip
 
 
+def test_examples_stand_with_their_firing_tokens_in_one_column_and_open_to_the_whole_context(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    firing = "Array.from(document.querySelectorAll('.panel:not([hidden]) .firing'), (e) => e.getBoundingClientRect())"
+    assert browser.evaluate(f"new Set({firing}.map((b) => b.left)).size") == 1
+    assert browser.evaluate(f"{firing}.every((b) => b.height < 30)"), "on one line each"
+    browser.click(".example .value")
+    assert browser.text(".whole .text .token") and browser.text(".whole .about")[0].startswith(
+        f"sequence {N_SEQ - 1}, position"
+    )
+    tokens = browser.evaluate("Array.from(report.text.of(report.data.page.latents - 1), word).join('')")
+    shown = browser.evaluate("document.querySelector('.whole .text').textContent")
+    assert len(shown) > 40 and tokens.startswith("<|bos|> return")
+    browser.click(".example .value")
+    assert not browser.text(".whole")
+    for width in ("passage", "whole", "line"):
+        browser.click(f".widths [value={width}]")
+        assert len(browser.evaluate(firing)) > 3
+    before = len(browser.text(".panel:not([hidden]) .example"))
+    browser.click(".more")
+    assert len(browser.text(".panel:not([hidden]) .example")) > before
+
+
 def test_what_is_copied_of_an_example_is_its_text(browser, address):
     browser.open(f"{address}#feature/7")
+    browser.click(".widths [value=whole]")
     browser.evaluate("getSelection().selectAllChildren(document.querySelector('.example .text'))")
     assert browser.evaluate("getSelection().toString()").startswith("<|bos|> return +returned1231233 a\n\tβשלw")
     drawn = "getComputedStyle(document.querySelector('.example .text .{}'), '::before').content"
     assert [browser.evaluate(drawn.format(kind)) for kind in ("space", "line", "tab")] == ['"·"', '"↵"', '"⇥"']
+    browser.click(".widths [value=line]")
     assert browser.evaluate("document.querySelector('.example .text').getBoundingClientRect().height") < 40, (
         "on one line"
     )
+    browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
+    browser.click(".tools .copies button")
+    browser.wait("window.written")
+    assert browser.evaluate("window.written").startswith("1.98\t<|bos|> return +returned1231233 a«↵»\tβשלw")
+    browser.evaluate("window.written = ''")
+    browser.click(".tools .copies button + button")
+    first, *_ = json.loads(browser.wait("window.written"))
+    assert first["latent"] == 7 and first["token"] == "\n" and first["tokens"][first["position"]] == "\n"
 
 
-def test_senses_are_tabs_over_the_strongest_firings_and_a_weak_rule_says_so(browser, address):
+def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
     visible = f"{rows}.filter(Boolean)"
-    assert browser.text("[role=tab]") == ["Strongest", "Sense 1 (70 %)", "Sense 2 (30 %)"]
+    assert browser.text("[role=tab]") == ["Strongest", "Each strength", "Sense 1 · 70 %", "Sense 2 · 30 %"]
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
     assert "No reliable rule was found" in browser.text(".lead .weak")[0]
-    browser.click("#tab-1")
+    browser.click("#tab-2")
     assert browser.evaluate(visible)[:2] == ["10", "26"]
-    assert browser.evaluate("document.querySelector('#sense-1 .rule').textContent") == "a rule that holds"
+    assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"
     browser.press("ArrowRight")
-    assert browser.evaluate("[location.hash, document.activeElement.id]") == [f"#feature/{SPLIT}", "tab-2"]
-    assert browser.text("#sense-2 .rule .weak") == ["No reliable rule was found; the nearest is a rule that does not"]
-    weight = "getComputedStyle(document.querySelector('#sense-{} .rule > *')).fontWeight"
-    assert browser.evaluate(weight.format(2)) < browser.evaluate(weight.format(1))
+    assert browser.evaluate("[location.hash, document.activeElement.id]") == [f"#feature/{SPLIT}", "tab-3"]
+    assert browser.text("#panel-3 .rule .weak") == ["No reliable rule was found; the nearest is a rule that does not"]
+    weight = "getComputedStyle(document.querySelector('#panel-{} .rule > *')).fontWeight"
+    assert browser.evaluate(weight.format(3)) < browser.evaluate(weight.format(2))
 
 
 def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, address):
@@ -396,12 +431,12 @@ def test_a_range_of_the_activations_chooses_among_the_stored_examples(browser, a
     first = browser.evaluate(f"{shown}.filter(Boolean)")
     browser.evaluate("document.querySelector('[role=group] > .brushed').scrollIntoView({block: 'center'})")
     browser.drag("[role=group] > .brushed", 0.6, 0.98)
-    [said] = browser.text(".contexts [role=status]")
+    [said] = browser.text(".chosen[role=status]")
     kept = browser.evaluate(f"{shown}.filter(Boolean).map(Number)")
     stored = int(re.search(r"of the (\d+) examples", said)[1])
     assert f" {len(kept)} of the " in said and 0 < len(kept) < stored
     assert kept == [seq * N_CTX + 3 for seq in reversed(range(N_SEQ - len(kept), N_SEQ))], "strongest first"
-    browser.click(".contexts [role=status] button")
+    browser.click(".chosen button")
     assert browser.evaluate(f"{shown}.filter(Boolean)") == first and question(browser) == "#feature/3"
 
 
@@ -586,6 +621,5 @@ def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said
 
 def test_a_feature_is_printed_on_two_pages(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    assert browser.evaluate("document.querySelector('details').open"), "with its evidence"
     printed = base64.b64decode(browser.send("Page.printToPDF", printBackground=True)["data"])
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 2

@@ -137,6 +137,7 @@ class Run:
             store=self.features,
             title=self.path.resolve().name,
             curves={name: getattr(self, f"{name}_curve") for name in curves},
+            labels=self.harvested.labels if "features" in done else {},
             model_results=self.results("model") if "model" in done else {},
             stages=[(name, made["wall_seconds"]) for name, made in done.items()],
             panels=self.panels(),

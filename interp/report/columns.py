@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.display.verdict_looks import UNTESTED
 from interp.features.feature_store import FeatureStore
-from interp.report.payloads import number
+from interp.report.json_text import number
 
 N_TOKENS = 8
 MIN_F1 = 0.3

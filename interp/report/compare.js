@@ -4,7 +4,7 @@
 report.views.compare = (() => {
   const { columns, verdictOf, isUnsure } = report.selection;
   const { latents, ranked } = report.data.page;
-  const { activations, open, block, facts, logits, ruleElement, strongest, word } = report.views.feature.parts;
+  const { activations, open, block, facts, logits, ruleElement, strongest } = report.views.feature.parts;
   let wanted;
 
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
@@ -42,7 +42,7 @@ report.views.compare = (() => {
         ranked ? intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent]) : null),
       h("p.lead", null, ruleElement(columns.explanation[latent], columns.explanation_f1[latent], "No explanation was found.")),
       facts(feature), block("Direct logit effects", logits(feature)), block("Activations", activations(feature)),
-      block("Strongest", feature.facts.n_active ? strongest(feature) : h("p.missing", null, "It never fired on the tokens scanned.")));
+      block("Strongest", feature.facts.n_active ? strongest(latent, feature) : h("p.missing", null, "It never fired on the tokens scanned.")));
   }
 
   async function show(section, argument) {

@@ -1,29 +1,38 @@
-/* An example: the text around one firing, each token shaded by the latent's activation there. */
+/* Examples: the text around firings of one latent, each token shaded by its activation there.
+ *
+ * They stand below each other with the firing token in one column; a click opens the whole context. How much of the text is
+ * shown is one choice for the whole page. An example is [kind, row, labels, value, [pos, value, …]] (contexts.py). */
 "use strict";
 
-report.examples = (() => {
+/* The tokens scanned, in files of several sequences each. */
+report.text = (() => {
+  const { n_ctx, sequences_a_file: many } = report.data.page;
   const FIRST_CODE = 93, SURROGATES = 0xd800, N_SURROGATES = 0x800;
-  const STRAY = /⟨([0-9a-f]{2})⟩/;
-  const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  const files = new Map();
 
-  const decodeTokens = (text) => Array.from(text, (character) => {
+  const decoded = (text) => Int32Array.from(text, (character) => {
     const code = character.codePointAt(0);
     return (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
   });
 
-  /* Pieces of text, and of which tokens each is: a token as it stands, but stray bytes, shown as ⟨d7⟩, of one token or of
-   * several in a row, as the character that they make. */
-  function pieces(words) {
-    const units = words.flatMap((text, token) => text.split(STRAY).map((part, k) =>
-      (k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] })).filter((unit) => unit.text || !text));
-    const joined = [];
-    for (let k = 0; k < units.length; k++) {
-      const joint = character(units.slice(k, k + 4));
-      joined.push(joint ?? units[k]);
-      if (joint) k += joint.length - 1;
-    }
-    return joined;
+  const load = (sequences) => Promise.all([...new Set(sequences.map((sequence) => Math.floor(sequence / many)))].map(async (file) => {
+    if (!files.has(file)) files.set(file, decoded(await loadData(numbered("text", file))));
+  }));
+
+  /* The token ids of a sequence; null where its file is not loaded yet. */
+  function of(sequence) {
+    const file = files.get(Math.floor(sequence / many)), start = (sequence % many) * n_ctx;
+    return file ? file.subarray(start, start + n_ctx) : null;
   }
+
+  return { load, of };
+})();
+
+/* Pieces of text, and of which tokens each is: a token as it stands, but stray bytes, shown as ⟨d7⟩, of one token or of
+ * several in a row, as the character that they make. */
+report.pieces = (() => {
+  const STRAY = /⟨([0-9a-f]{2})⟩/;
+  const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   /* The character whose bytes these units begin with; null where they begin with none. */
   function character(units) {
@@ -32,41 +41,181 @@ report.examples = (() => {
     const joint = units.slice(0, length);
     if (joint.length < 2 || joint.length < length || joint.some((unit) => unit.byte === undefined)) return null;
     try {
-      return { text: utf8.decode(Uint8Array.from(joint, (unit) => unit.byte)), tokens: joint.flatMap((unit) => unit.tokens), length };
+      const text = utf8.decode(Uint8Array.from(joint, (unit) => unit.byte));
+      return { text, tokens: joint.flatMap((unit) => unit.tokens), length };
     } catch {
       return null; // bytes that make no character stay as they are
     }
   }
 
-  /* The activation at its firing token. */
-  const valueOf = ([, , firing, , sparse]) => sparse[sparse.findIndex((place, k) => k % 2 === 0 && place === firing) + 1];
+  const unitsOf = (text, token) => text.split(STRAY).map((part, k) =>
+    (k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] }));
 
-  function example([, row, firing, packed, sparse], most, word) {
-    const active = new Map();
-    for (let k = 0; k < sparse.length; k += 2) active.set(sparse[k], sparse[k + 1]);
-    const { n_ctx } = report.data.page;
-    const where = `row ${row}: sequence ${Math.floor(row / n_ctx)}, position ${row % n_ctx}`;
-    const text = h("div.text", { dir: "auto" }); // tokens are not isolated, so that Hebrew and Arabic read as they are written
-    for (const piece of pieces(decodeTokens(packed).map(word))) {
-      const values = piece.tokens.map((token) => active.get(token)).filter((value) => value !== undefined);
-      const at = values.sort((a, b) => Math.abs(b) - Math.abs(a))[0];
-      const shade = at === undefined ? null : Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3);
-      text.append(h(`span.token${at === undefined ? "" : ".on"}${piece.tokens.includes(firing) ? ".firing" : ""}`, { "data-value": at, "--shade": shade }, visible(piece.text)), h("wbr"));
+  return (words) => {
+    const units = words.flatMap((text, token) => unitsOf(text, token).filter((unit) => unit.text || !text)), joined = [];
+    for (let k = 0; k < units.length; k++) {
+      const joint = character(units.slice(k, k + 4));
+      joined.push(joint ?? units[k]);
+      if (joint) k += joint.length - 1;
     }
-    return h("li.example", { "data-row": row }, h("span.value", { title: where }, format.significant(active.get(firing))), text);
+    return joined;
+  };
+})();
+
+report.examples = (() => {
+  const { n_ctx, label_sets: labelSets } = report.data.page;
+  const NARROW = matchMedia("(max-width: 640px)");
+  const AROUND = { line: [48, 40], passage: [32, 20], whole: [n_ctx, n_ctx] };
+  const WIDTHS = { line: ["One line", "the firing tokens in one column"], passage: ["Passage", "the text around, on several lines"], whole: ["Whole", "all of the context"] };
+  const FEW = 15;
+  const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu, LETTERS = /\p{L}/gu;
+  let width = NARROW.matches ? "passage" : "line";
+
+  const valueOf = ([, , , value]) => value;
+  const sequenceOf = ([, row]) => Math.floor(row / n_ctx);
+  const placeOf = ([, row]) => row % n_ctx;
+  const load = (examples) => report.text.load(examples.map(sequenceOf));
+
+  /* What is known of an example whose text is loaded, as its copy says it. */
+  function described(one, latent) {
+    const tokens = Array.from(report.text.of(sequenceOf(one)), word), place = placeOf(one), activations = new Array(n_ctx).fill(0);
+    for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) activations[sparse[k]] = sparse[k + 1];
+    activations[place] = valueOf(one);
+    return { latent, sequence: sequenceOf(one), position: place, activation: valueOf(one), labels: labelSets[one[2]] ?? [], token: tokens[place], tokens, activations };
+  }
+
+  /* The pieces of an example between two places of its sequence, as elements, and which of them fires. */
+  function shaded(one, from, to, most) {
+    const firing = placeOf(one) - from, active = new Map();
+    for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) active.set(sparse[k] - from, sparse[k + 1]);
+    active.set(firing, valueOf(one));
+    const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
+    const pieces = report.pieces(Array.from(tokens, word));
+    const elements = pieces.map(({ text, tokens: own }) => {
+      const at = own.map((token) => active.get(token)).filter(Boolean).sort((a, b) => Math.abs(b) - Math.abs(a))[0];
+      const shade = at === undefined ? null : Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3);
+      const isBlank = text.length > 2 && !text.trim(); // an indentation, drawn narrow on one line
+      const kind = `span.token${isBlank ? ".blank" : ""}${at === undefined ? "" : ".on"}${own.includes(firing) ? ".firing" : ""}`;
+      return h(kind, { "data-value": at, "data-place": from + own.at(-1), "--shade": shade }, visible(text));
+    });
+    return { elements, firing: pieces.findIndex(({ tokens: own }) => own.includes(firing)), text: pieces.map((piece) => piece.text).join("") };
+  }
+
+  const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
+  const breakable = (elements) => elements.map((element) => [element, h("wbr")]);
+
+  /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are written. */
+  function textOf(one, most, how) {
+    const [before, after] = AROUND[how], place = placeOf(one);
+    const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
+    const { elements, firing, text } = shaded(one, from, to, most);
+    if (how !== "line") return h("div.text", { dir: isRightToLeft(text) ? "rtl" : "ltr" }, from ? h("span.muted", null, "… ") : null, breakable(elements), to < n_ctx ? h("span.muted", null, " …") : null);
+    const near = text.slice(Math.max(text.length / 2 - 60, 0), text.length / 2 + 60);
+    return h("div.line.text", { dir: isRightToLeft(near) ? "rtl" : "ltr" }, h("span.before", null, h("span", null, elements.slice(0, firing))), h("span.after", null, elements.slice(firing)));
+  }
+
+  /* All of the context of one example, with what is known of it. */
+  function opened(one, most, latent) {
+    const next = report.text.of(sequenceOf(one))[placeOf(one) + 1], text = textOf(one, most, "whole");
+    const labels = (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
+    const facts = h("p.about", null, labels, h("span.muted", null, `sequence ${format.count(sequenceOf(one))}, position ${placeOf(one)}`),
+      next === undefined ? null : h("span", null, h("span.muted", null, "next "), tokenElement(word(next))), copies(() => [one], latent));
+    report.examples.onopen?.(latent, one, text, facts);
+    return h("div.whole", null, facts, text);
+  }
+
+  function example(one, most, latent) {
+    let isOpen = false;
+    const button = h("button.value", { type: "button", "aria-expanded": "false", "aria-label": `activation ${format.significant(valueOf(one))}: open the whole context`, title: "open the whole context" }, format.significant(valueOf(one)));
+    const place = h("div.place");
+    const item = h("li.example", { "data-row": one[1] }, button, place);
+    const draw = () => {
+      if (!report.text.of(sequenceOf(one))) return load([one]).then(draw);
+      place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, width));
+    };
+    item.addEventListener("click", (event) => {
+      if (event.target.closest("a, .about") || (event.target !== button && String(getSelection()))) return;
+      isOpen = !isOpen;
+      button.setAttribute("aria-expanded", String(isOpen));
+      draw();
+    });
+    draw();
+    return Object.assign(item, { draw });
+  }
+
+  /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest shade. */
+  function list(examples, most, latent, few = FEW) {
+    const shown = h("ol.examples", null, examples.slice(0, few).map((one) => example(one, most, latent)));
+    if (examples.length <= few) return shown;
+    const onclick = () => {
+      const rest = examples.slice(few).map((one) => example(one, most, latent));
+      shown.append(...rest);
+      more.remove();
+      rest[0].querySelector("button").focus({ preventScroll: true });
+    };
+    const more = h("button.more", { type: "button", onclick }, `${format.count(examples.length - few)} more`);
+    return h("div", null, shown, more);
+  }
+
+  /* On one line each, the firing token in guillemets. */
+  function asText(one, latent) {
+    const { tokens, position, activation } = described(one, latent), [before, after] = AROUND.passage;
+    const join = (words) => report.pieces(words).map((piece) => piece.text).join("");
+    const text = `${join(tokens.slice(Math.max(position - before, 0), position))}«${tokens[position]}»${join(tokens.slice(position + 1, position + after + 1))}`;
+    return `${format.significant(activation)}\t${text.replaceAll("\n", "↵")}`;
+  }
+
+  /* Buttons that copy what `chosen` names, as text and as JSON. */
+  function copies(chosen, latent) {
+    const copy = async (button, write) => {
+      const examples = chosen();
+      await load(examples);
+      await copied(write(examples));
+      const said = button.textContent;
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = said; }, 1200);
+    };
+    const button = (said, write) => h("button", { type: "button", onclick() { copy(this, write); } }, said);
+    return h("span.copies", { role: "group", "aria-label": "Copy" }, button("Copy text", (all) => all.map((one) => asText(one, latent)).join("\n")),
+      button("JSON", (all) => JSON.stringify(all.map((one) => described(one, latent)), null, 1)));
+  }
+
+  async function copied(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // where a browser lends no clipboard to a page on a disk
+      const field = h("textarea", { "aria-hidden": "true" });
+      field.value = text;
+      document.body.append(field);
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+    }
+  }
+
+  /* How much of the text is shown, everywhere on the page. */
+  function widths() {
+    const choose = (chosen) => {
+      width = chosen;
+      for (const button of group.children) button.setAttribute("aria-pressed", String(button.value === width));
+      for (const item of document.querySelectorAll(".example")) item.draw?.();
+    };
+    const group = h("span.widths", { role: "group", "aria-label": "How much of the text" }, Object.entries(WIDTHS).map(([name, [said, title]]) =>
+      h("button", { type: "button", value: name, title, "aria-pressed": String(name === width), onclick: () => choose(name) }, said)));
+    return group;
   }
 
   /* The value of a token under the pointer. */
   document.addEventListener("pointerover", (event) => {
     const tip = document.getElementById("tip");
-    const token = event.target.closest?.(".token[data-value]");
+    const token = event.target.closest?.(".token:is([data-value], [data-tip])");
     tip.hidden = !token;
     if (!token) return;
-    tip.textContent = format.significant(Number(token.dataset.value));
+    tip.textContent = [token.dataset.value && format.significant(Number(token.dataset.value)), token.dataset.tip].filter(Boolean).join(" · ");
     const box = token.getClientRects()[0];
     tip.style.left = `${Math.min(Math.max(box.left + box.width / 2, 30), innerWidth - 30)}px`;
     tip.style.top = `${box.top}px`;
   });
 
-  return { example, pieces, valueOf };
+  return { example, list, load, copies, widths, valueOf, onopen: null };
 })();

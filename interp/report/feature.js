@@ -4,54 +4,43 @@
 report.views.feature = (() => {
   const { columns, verdictOf, labelOf, isUnsure, isInseparable } = report.selection;
   const { evidence, latents, tokens: scanned, min_f1: MIN_F1 } = report.data.page;
-  const { example, valueOf } = report.examples;
-  const N_PREDICTED = 5;
-  const WIDE = matchMedia("(min-width: 1021px)");
-  let vocab, wanted;
+  const { list, load, copies, widths, valueOf } = report.examples;
+  const { logits, effects } = report.logits;
+  const N_PREDICTED = 5, N_FIRST = 15, N_OF_INTERVAL = 5;
+  const BESIDE = ["fires on", "firings", "activation", "tokens"];
+  let wanted;
 
-  const word = (token) => vocab[token] ?? `⟨${token}⟩`;
-  const { logits, effects } = report.logits(word);
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
-  /* Open where there is room; on a phone a tap away. */
-  const folded = (title, ...children) => h("details.block", { open: WIDE.matches }, h("summary", null, h("h3", null, title)), ...children);
+  const folded = (title, ...children) => h("details.block", null, h("summary", null, h("h3", null, title)), ...children);
   const nothing = (text) => h("p.missing", null, text);
 
-  const list = (kept, feature) => h("ol.examples", null, kept.map((one) => example(one, feature.facts.max || 1, word)));
+  /* All examples that are stored, the strongest first, each once. */
+  function stored(feature) {
+    const rows = new Set();
+    return feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row)).sort((a, b) => valueOf(b) - valueOf(a));
+  }
 
-  const strongest = (feature) => list(feature.examples.filter(([place]) => place < 0), feature);
+  const listed = (latent, feature, examples, few) => list(examples, feature.facts.max || 1, latent, few);
+  const strongest = (latent, feature) => listed(latent, feature, stored(feature).slice(0, N_FIRST));
 
-  function intervals(feature) {
+  /* A fair sample of each slice of its range, the strongest slice first. */
+  function intervals(latent, feature) {
     return feature.intervals.map(([low, high, n], place) => {
-      const kept = feature.examples.filter(([where]) => where === place);
-      const range = `${format.significant(low)} to ${format.significant(high)}`;
+      const kept = feature.examples.filter(([kind]) => kind === place);
+      const range = `${format.significant(low)} to ${format.significant(high)} `;
       const share = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
-      return [h("h3", null, `Interval ${place + 1}: ${range} `, h("small", null, share)), kept.length ? list(kept, feature) : nothing("No firing in this interval.")];
+      return [h("h4", null, range, h("small", null, share)), kept.length ? listed(latent, feature, kept, N_OF_INTERVAL) : nothing("No firing in this slice.")];
+    }).reverse();
+  }
+
+  /* Its slices are dotted. */
+  function activations({ histogram: { edges, counts }, intervals: slices }, onrange = null) {
+    const lines = slices.slice(1).map(([low]) => low);
+    const ticks = [edges[0], ...lines.filter((v, k) => v > edges[0] && k % 2 === 0), edges.at(-1)];
+    return report.histogram({
+      title: "Histogram of activations", edges, counts, log: true, lines, height: onrange ? 96 : 150, ticks,
+      axis: onrange ? "activation (log scale): drag to choose examples" : "activation (log scale)", unit: "firings", onrange,
     });
-  }
-
-  /* Its intervals are dotted. */
-  function activations({ histogram: { edges, counts }, intervals }, onrange = null) {
-    const lines = intervals.slice(1).map(([low]) => low);
-    return report.histogram({ title: "Histogram of activations", edges, counts, log: true, lines, height: onrange ? 104 : 150, ticks: [edges[0], ...lines.filter((v, k) => v > edges[0] && k % 2 === 0), edges.at(-1)], axis: "activation (log scale)", unit: "firings", onrange });
-  }
-
-  /* The histogram above the examples; while a range of it is chosen, `place` has the stored examples in it, instead of what
-   * the others show. */
-  function chooser(feature, place, others) {
-    const { edges } = feature.histogram, rows = new Set();
-    const stored = feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row)).sort((a, b) => valueOf(b) - valueOf(a));
-    const choose = (range) => {
-      histogram.show({ range });
-      place.hidden = !range;
-      for (const other of others) other.hidden = Boolean(range);
-      if (!range) return place.replaceChildren();
-      const [from, to] = range, isIn = (x) => (!from || x >= edges[from]) && (to === edges.length - 1 || x < edges[to]);
-      const kept = stored.filter((one) => isIn(valueOf(one)));
-      place.replaceChildren(h("h3", { role: "status" }, `Activation ${format.significant(edges[from])} to ${format.significant(edges[to])} `,
-        h("small", null, `${format.count(kept.length)} of the ${format.count(stored.length)} examples stored `), h("button.link", { type: "button", onclick: () => choose(null) }, "All of them")), list(kept, feature));
-    };
-    const histogram = activations(feature, choose);
-    return folded("Activations", histogram, stored.length ? h("p.below", null, "Drag over it to see the examples of a range.") : null);
   }
 
   /* Other latents, each with its explanation, numbers and a way to set the two side by side. */
@@ -88,14 +77,19 @@ report.views.feature = (() => {
     const words = report.data.page.verdicts[verdictOf(latent)]?.meaning;
     const summary = h("p.said", null, verdictElement(verdictOf(latent)), words ? `: ${words}.` : null,
       isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
-      isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.alike ? [" Above all its firings share: ", h("span.rule", null, feature.alike), "."] : null);
+      isInseparable(latent) ? " No meaning that its firings share was found, and no senses that could be told apart." : null, feature.alike ? [" Above all its firings share: ", h("span.rule", null, ruleText(feature.alike)), "."] : null);
     if (!known.length) return [summary, nothing("No evidence: it does not fire often enough to be judged.")];
-    const head = headElement(["Evidence", "", "Value", "z"]);
-    const body = known.map((row) => h("tr", null,
-      h("th", { scope: "row" }, row.title, row.meaning ? h("small", null, row.meaning) : null),
-      h("td.gauge", null, row.domain ? gauge(row.domain, row.value, row.low, row.high) : null),
-      h("td", null, format.significant(row.value)), h("td", null, row.z === null ? h("span.muted", null, "–") : format.fixed(row.z, 1))));
-    return [summary, h("table.plain.evidence", null, head, h("tbody", null, body), h("caption.below", null, legend(known)))];
+    const [deciding, rest] = [true, false].map((decides) => known.filter((row) => row.decides === decides));
+    return [summary, deciding.length ? evidenceTable(deciding, false) : null,
+      rest.length ? h("details", null, h("summary", null, `${format.count(rest.length)} more measures, each beside its null`), evidenceTable(rest)) : null];
+  }
+
+  function evidenceTable(rows, isExplained = true) {
+    const line = ({ title, meaning, domain, value, z, low, high }) => h("tr", null,
+      h("th", { scope: "row", title: meaning || null }, title, meaning && isExplained ? h("small", null, meaning) : null),
+      h("td.gauge", null, domain ? gauge(domain, value, low, high) : null),
+      h("td", null, format.significant(value)), h("td", null, z === null ? h("span.muted", null, "–") : format.fixed(z, 1)));
+    return h("table.plain.evidence", null, headElement(["Evidence", "", "Value", "z"]), h("tbody", null, rows.map(line)), h("caption.below", null, legend(rows)));
   }
 
   function legend(rows) {
@@ -130,26 +124,53 @@ report.views.feature = (() => {
   const ruleElement = (rule, f1, none) => !rule ? h("span.muted", null, none)
     : isWeak(f1) ? h("span.weak", null, "No reliable rule was found; the nearest is ", ruleText(rule)) : ruleText(rule);
 
-  /* One group of contexts of a latent that has several: its rule, its firings, and what follows them. */
-  function sense(one, feature) {
+  /* What is known of one sense, and its firings. */
+  function sense(latent, feature, one) {
     const percent = (x) => `${format.fixed(100 * x, 0)} %`;
     const chance = one.by_chance === null ? "" : ` (by chance in ${percent(one.by_chance)} of shifted senses)`;
-    const numbers = [one.share === null ? null : `${percent(one.share)} of its activation`, one.monosemanticity === null ? null : `probability of one meaning ${format.fixed(one.monosemanticity)}${chance}`, one.f1 === null ? null : `F1 of its rule ${format.fixed(one.f1)}`, one.n === null ? null : `${format.count(one.n)} firings`];
+    const numbers = [one.share === null ? null : `${percent(one.share)} of its activation`, one.n === null ? null : `${format.count(one.n)} firings`,
+      one.f1 === null ? null : `F1 of its rule ${format.fixed(one.f1)}`,
+      one.monosemanticity === null ? null : `probability of one meaning ${format.fixed(one.monosemanticity)}${chance}`];
+    const cut = one.examples.length - one.n_weak, weak = one.examples.slice(cut);
+    const tokens = one.following.map((token) => [tokenElement(word(token)), " "]);
+    if (one.promoted !== null) numbers.push(`${percent(one.promoted)} followed by one of its positive logits`);
     return [h("p.rule", null, ruleElement(one.rule, one.f1, "No rule was found.")),
-      one.common.length ? h("p.rule", null, h("span.muted", null, "its firings share: "), one.common.join("; ")) : null, h("p.muted", null, numbers.filter(Boolean).join(", ")),
-      one.examples.length ? list(one.examples, feature) : null,
-      one.following.length || one.promoted !== null ? h("p.following", null,
-        one.following.length ? [h("span.muted", null, "then "), one.following.map((token) => [tokenElement(word(token)), " "])] : null,
-        one.promoted === null ? null : h("span.muted", null, `${one.following.length ? "· " : ""}${percent(one.promoted)} followed by one of its positive logits`)) : null];
+      one.common.length ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(one.common.join("; "))) : null,
+      h("p.muted", null, numbers.filter(Boolean).join(", ")),
+      tokens.length ? h("p.following", null, h("span.muted", null, "followed by "), tokens) : null,
+      cut ? listed(latent, feature, one.examples.slice(0, cut)) : null,
+      weak.length ? [h("h4", null, "Its weakest"), listed(latent, feature, weak)] : null];
   }
 
-  /* The strongest firings; where a latent has several senses, tabs over them. */
-  function firings(feature) {
-    if (!feature.senses) return [h("h3", null, "Strongest"), strongest(feature)];
-    const names = ["Strongest", ...feature.senses.map((one, k) => `Sense ${k + 1}${one.share === null ? "" : ` (${format.fixed(100 * one.share, 0)} %)`}`)];
-    const panels = [strongest(feature), ...feature.senses.map((one) => sense(one, feature))].map((content, k) =>
-      h("div.sense", { role: "tabpanel", id: `sense-${k}`, "aria-labelledby": `tab-${k}`, hidden: k > 0 }, content));
-    const choose = (chosen) => tabs.forEach((tab, k) => {
+  /* Where it fires: a histogram of its activations over tabs of examples. A range that is chosen over it leaves the
+   * examples in it. */
+  function firings(latent, feature) {
+    const { edges } = feature.histogram, all = stored(feature), senses = feature.senses ?? [];
+    let shown = all;
+    const first = h("div", null, listed(latent, feature, all, N_FIRST)), range = h("p.chosen", { role: "status", hidden: true });
+    const shares = senses.map((one, k) => `Sense ${k + 1}${one.share === null ? "" : ` · ${format.fixed(100 * one.share, 0)} %`}`);
+    const choose = (bins) => {
+      const [from, to] = bins ?? [0, edges.length - 1], isIn = (x) => (!from || x >= edges[from]) && (to === edges.length - 1 || x < edges[to]);
+      shown = all.filter((one) => isIn(valueOf(one)));
+      histogram.show({ range: bins });
+      range.hidden = !bins;
+      const said = `${format.significant(edges[from])} to ${format.significant(edges[to])}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `;
+      range.replaceChildren(said, h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
+      first.replaceChildren(listed(latent, feature, shown, N_FIRST));
+      if (bins) parts.choose(0);
+    };
+    const histogram = activations(feature, choose);
+    const parts = tabs("Its firings", [["Strongest", [range, first]], ["Each strength", intervals(latent, feature)], ...senses.map((one, k) => [shares[k], sense(latent, feature, one)])]);
+    return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" }, h("div.firinghead", null,
+      h("div.strengths", null, histogram, facts(feature, BESIDE)), h("div.tools", null, parts.list, widths(), copies(() => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()], latent))), parts.panels);
+  }
+
+  /* Tabs over panels: [title, contents], …. */
+  function tabs(label, parts) {
+    const panels = parts.map(([, ...contents], k) => h("div.panel", { role: "tabpanel", id: `panel-${k}`, "aria-labelledby": `tab-${k}`, hidden: true }, contents));
+    let chosen = 0;
+    const choose = (to) => buttons.forEach((tab, k) => {
+      chosen = to;
       tab.setAttribute("aria-selected", String(k === chosen));
       tab.tabIndex = k === chosen ? 0 : -1;
       panels[k].hidden = k !== chosen;
@@ -158,31 +179,39 @@ report.views.feature = (() => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
       event.stopPropagation();
-      const next = (tabs.indexOf(event.target) + step + tabs.length) % tabs.length;
+      const next = (buttons.indexOf(event.target) + step + buttons.length) % buttons.length;
       choose(next);
-      tabs[next].focus();
+      buttons[next].focus();
     };
-    const tabs = names.map((name, k) => h("button.tab", { type: "button", role: "tab", id: `tab-${k}`, "aria-controls": `sense-${k}`, onclick: () => choose(k), onkeydown }, name));
+    const tab = (title, k) => h("button.tab", { type: "button", role: "tab", id: `tab-${k}`, "aria-controls": `panel-${k}`, onclick: () => choose(k), onkeydown }, title);
+    const buttons = parts.map(([title], k) => tab(title, k));
     choose(0);
-    return [h("div.tabs", { role: "tablist", "aria-label": "Its senses" }, tabs), panels];
+    return { list: h("div.tabs", { role: "tablist", "aria-label": label }, buttons), panels, choose, chosen: () => chosen };
   }
 
-  function facts({ facts: f }) {
-    const rows = [["fires on", f.density === null ? "–" : `${format.percent(f.density)} of tokens (${format.count(f.n_active)})`], ["sequences", `${format.count(f.n_sequences)}, ${format.significant(f.burstiness, 2)} firings in each`],
+  function facts({ facts: f }, names = null) {
+    const percent = (x) => `${format.significant(100 * x, 2)} %`;
+    const rows = [["fires on", f.density === null ? "–" : `${format.percent(f.density)} of tokens`],
+      ["firings", `${format.count(f.n_active)} in ${format.count(f.n_sequences)} sequences`],
       ["activation", `mean ${format.significant(f.mean)}, max ${format.significant(f.max)}`],
-      ["tokens", `${format.count(f.n_tokens)} ${f.n_tokens === 1 ? "kind" : "kinds"}, entropy ${format.significant(f.token_entropy, 2)} nats`]];
-    if (f.dec_norm !== null && f.dec_norm !== undefined) rows.push(["decoder norm", format.significant(f.dec_norm)]);
-    if (f.enc_dec_cosine !== null && f.enc_dec_cosine !== undefined) rows.push(["encoder · decoder", format.fixed(f.enc_dec_cosine)]);
-    if (f.fvu_rise !== null && f.fvu_rise !== undefined) rows.push(["explains", `${format.significant(100 * f.fvu_rise, 2)} % of the variance`]);
-    return h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+      ["tokens", `${format.count(f.n_tokens)} ${f.n_tokens === 1 ? "kind" : "kinds"}, entropy ${format.significant(f.token_entropy, 2)} nats`],
+      ["explains", f.fvu_rise ?? null, percent, " of the variance"], ["decoder norm", f.dec_norm ?? null, format.significant, ""],
+      ["encoder · decoder", f.enc_dec_cosine ?? null, format.fixed, ""]];
+    return h("dl.facts", null, rows.filter(([name, x]) => x !== null && (names?.includes(name) ?? true)).map(([name, x, write, unit]) =>
+      h("div", null, h("dt", null, name), h("dd", null, write ? `${write(x)}${unit}` : x))));
   }
+
+  /* The tokens of a rule that is nothing but a list of them. */
+  const listedTokens = (rule) => (/^"[^"]+"(?:(?:,| or|, or) "[^"]+")*$/.test(rule) ? rule.match(/"[^"]+"/g).length : 0);
+
+  const firesAt = (rule) => ({ 0: "Fires on ", 1: "Fires on the token " })[listedTokens(rule)] ?? `Fires on any of ${listedTokens(rule)} tokens: `;
 
   /* What it fires on: its rule in words, or a label that says it better. */
   function firesOn(latent) {
     const [rule, f1] = [columns.explanation[latent], columns.explanation_f1[latent]], measured = (x) => h("small", null, ` F1 ${format.fixed(x)}, held out`);
     const ruled = [ruleElement(rule, f1, "No explanation was found."), rule && f1 !== null ? measured(f1) : null];
     const label = labelOf(latent), label_f1 = columns.label_f1[latent];
-    if (label === null || label_f1 <= (f1 ?? 0)) return [isWeak(f1) || !rule ? null : h("span.muted", null, "Fires on "), ruled];
+    if (label === null || label_f1 <= (f1 ?? 0)) return [isWeak(f1) || !rule ? null : h("span.muted", null, firesAt(rule)), ruled];
     return [h("span.muted", null, "Fires in "), h("b", null, format.words(label)), measured(label_f1), rule ? h("span.second", null, h("span.muted", null, "in words: "), ruled) : null];
   }
 
@@ -201,35 +230,39 @@ report.views.feature = (() => {
     const { place, of } = report.table.visit(latent);
     const step = (by, text, key) => {
       const to = report.table.neighbour(latent, by);
-      return h("a.step", to === undefined ? { "aria-disabled": "true", class: "step off" } : { href: `#feature/${to}`, title: `${text} (${key})` }, text);
+      const where = to === undefined ? { "aria-disabled": "true", class: "step off" } : { href: `#feature/${to}`, title: `${text} (${key})` };
+      return h("a.step", { ...where, "aria-label": text }, by < 0 ? "‹ " : null, h("span.long", null, text), by > 0 ? " ›" : null);
     };
     const nearest = [...feature.neighbours, ...feature.coactivations][0]?.[0];
     return h("header.feature", null,
-      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, h("a", { href: `#compare/${latent}${nearest === undefined ? "" : `/${nearest}`}`, title: "beside the feature nearest to it" }, "Compare"), step(-1, "‹ Previous", "k"), step(1, "Next ›", "j"))),
-      h("div.name", null, h("h2", null, `Feature ${latent}`), columns.density[latent] ? h("span.muted", null, `fires on ${format.percent(columns.density[latent])} of tokens`) : null, h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
+      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, h("a", { href: `#compare/${latent}${nearest === undefined ? "" : `/${nearest}`}`, title: "beside the feature nearest to it" }, "Compare"), step(-1, "Previous", "k"), step(1, "Next", "j"))),
+      h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
         columns.learnt[latent] === null ? null : h("span.muted", { title: "probability that it is the model's own, not the text's statistics seen through random weights" }, `learnt by the model ${format.fixed(columns.learnt[latent])}`),
-        columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null),
-      h("p.lead", null, firesOn(latent), " ", predicts(feature)),
-      report.notes.editor(latent));
+        columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null,
+        report.notes.editor(latent)),
+      h("p.lead", null, firesOn(latent), " ", predicts(feature)));
   }
 
   function page(latent, feature) {
-    const dead = !feature.facts.n_active;
-    if (dead) return [heading(latent, feature), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`), h("div.side", null, block("Logits", logits(feature)), block("Nearest in the decoder", near(latent, feature)))];
-    const [chosen, contexts, rest] = [h("div.contexts", { hidden: true }), h("div.contexts", null, firings(feature)), h("div.contexts.rest", null, h("h2", null, "By strength"), intervals(feature))];
-    const fires = h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" }, h("div.contexts", null, h("h2", null, "Where it fires"), chooser(feature, chosen, [contexts, rest])), chosen, contexts, rest);
-    return [heading(latent, feature), h("div.split", null, fires, h("div.side", null,
-      block("Direct logit effects", logits(feature)), effects(feature, block), folded("Why this verdict", verdict(latent, feature)), explained(latent, feature), block("In numbers", facts(feature)),
-      block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)), block("Nearest in the decoder", near(latent, feature)),
-      block("Co-activating features", links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"], ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent."))))];
+    const nearest = block("Nearest in the decoder", near(latent, feature));
+    if (!feature.facts.n_active) {
+      return [heading(latent, feature), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`),
+        h("div.side", null, block("Logits", logits(feature)), nearest)];
+    }
+    const together = links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"],
+      ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent.");
+    return [heading(latent, feature), h("div.split", null, firings(latent, feature), h("div.side", null,
+      block("Direct logit effects", logits(feature)), effects(feature, block), block("Why this verdict", verdict(latent, feature)),
+      explained(latent, feature), nearest, block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)),
+      block("Co-activating features", together), block("In numbers", facts(feature))))];
   }
 
   const near = (latent, feature) => links(latent, feature.neighbours, ["Feature", "", "cosine"], ([, cosine]) => h("td", null, format.fixed(cosine)), "No neighbours: the store has no decoder directions.");
 
   /* All that is known of a latent. */
   async function open(latent) {
-    const [feature, words] = await Promise.all([loadFeature(latent), loadData("vocab")]);
-    vocab = words;
+    const [feature] = await Promise.all([loadFeature(latent), loadWords()]);
+    await load(stored(feature).slice(0, N_FIRST));
     return feature;
   }
 
@@ -248,8 +281,8 @@ report.views.feature = (() => {
     scrollTo(0, 0);
     // What j and k open next is read meanwhile; if that fails, it is said when they do.
     const beside = [1, -1].map((by) => report.table.neighbour(latent, by)).filter((to) => to !== undefined);
-    (window.requestIdleCallback ?? setTimeout)(() => beside.forEach((to) => loadFeature(to).catch(() => null)));
+    (window.requestIdleCallback ?? setTimeout)(() => beside.forEach((to) => open(to).catch(() => null)));
   }
 
-  return { within: "features", titled: (latent) => `Feature ${latent}`, show, parts: { activations, open, block, facts, logits, ruleElement, strongest, word } };
+  return { within: "features", titled: (latent) => `Feature ${latent}`, show, parts: { activations, open, block, facts, logits, ruleElement, strongest } };
 })();

@@ -18,6 +18,7 @@ from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.quality import decoder_digest
 from interp.features.belonging import check_table
 from interp.features.feature_store import FeatureStore
+from interp.report.contexts import Labels
 from interp.report.verdict_evidence import COLUMNS
 from interp.verdict.verdicts import ranking_evidence
 
@@ -38,6 +39,8 @@ class ReportInputs:
     nulls: Nulls | None = None
     effects: pd.DataFrame | None = None
     """One row a latent that was ablated (`interp.effects.feature_effects`)."""
+    labels: Labels = field(default_factory=dict)
+    """What is true of the tokens scanned, such as the kind of text that they are of."""
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Rows of metrics of the trainings: "model", "sae"."""
     model_results: Mapping[str, Any] = field(default_factory=dict)

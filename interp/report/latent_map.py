@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from interp.features.feature_store import FeatureStore
 from interp.report.inputs import ReportInputs
-from interp.report.payloads import number
+from interp.report.json_text import number
 
 MIN_FOR_UMAP = 20
 LATENTS_EACH, MAX_CLUSTERS, MIN_LATENTS = 40, 60, 6

@@ -59,14 +59,15 @@ report.views.overview = (() => {
     return chosen;
   }
 
-  async function card(latent, words) {
+  async function card(latent) {
     const { min_f1 } = report.data.page, feature = await loadFeature(latent);
-    const strongest = feature.examples.filter(([place]) => place < 0).slice(0, 3);
+    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 3);
+    await report.examples.load(strongest);
     const rule = columns.explanation_f1[latent] >= min_f1 ? columns.explanation[latent] : "";
     return h("article.card", null,
       h("h3", null, featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null),
       h("p.rule", null, rule ? ruleText(rule) : h("span.muted", null, "No rule in words holds."), rule ? h("small", null, ` F1 ${format.fixed(columns.explanation_f1[latent])}`) : null),
-      h("ol.examples", null, strongest.map((one) => report.examples.example(one, feature.facts.max || 1, (token) => words[token] ?? `⟨${token}⟩`))));
+      report.examples.list(strongest, feature.facts.max || 1, latent));
   }
 
   async function show(section) {
@@ -76,9 +77,9 @@ report.views.overview = (() => {
       h("h2", null, "Features worth a look"), h("p.muted", null, "Rules that predict much, and one latent of several meanings. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
       h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
-    const [summary, words] = await Promise.all([loadData("summary"), loadData("vocab")]);
+    const [summary] = await Promise.all([loadData("summary"), loadWords()]);
     places[0].replaceChildren(report.verdictBars(), h("div", null, nulls(summary.nulls), summary.nulls.compare ? h("p", null, summary.nulls.compare) : null, summary.nulls.said ? h("p.muted", null, summary.nulls.said) : null));
-    places[1].replaceChildren(...(await Promise.all(worthShowing().map((latent) => card(latent, words)))));
+    places[1].replaceChildren(...(await Promise.all(worthShowing().map(card))));
     section.dataset.ready = "true";
   }
 

@@ -56,7 +56,15 @@ const loadData = (() => {
   };
 })();
 
-const loadFeature = async (latent) => (await loadData(`features-${String(Math.floor(latent / report.data.page.chunk)).padStart(4, "0")}`))[latent];
+const numbered = (name, k) => `${name}-${String(k).padStart(4, "0")}`;
+
+const loadFeature = async (latent) => (await loadData(numbered("features", Math.floor(latent / report.data.page.chunk))))[latent];
+
+/* The text of a token, once loadWords() has come back. */
+const { loadWords, word } = (() => {
+  let words = [];
+  return { word: (token) => words[token] ?? `⟨${token}⟩`, loadWords: async () => { words = await loadData("vocab"); } };
+})();
 
 /* plotly.js travels gzipped, at a third of its size, and is needed by the summary only. */
 const loadPlotly = (() => {

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from interp.report.payloads import number
+from interp.report.json_text import number
 
 if TYPE_CHECKING:
     import pandas as pd

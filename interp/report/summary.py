@@ -11,8 +11,8 @@ import pandas as pd
 from interp import figures
 from interp.display.verdict_looks import UNTESTED, VERDICTS
 from interp.report.inputs import ReportInputs
+from interp.report.json_text import number
 from interp.report.panels import Panel
-from interp.report.payloads import number
 from interp.verdict.verdicts import IDLE, ONE_MEANING, verdict_shares
 
 QUALITY_COLUMNS = {

@@ -2,8 +2,7 @@
 
 In: a ranking, and its column `evidence`, a list a latent of {measure, value, z, null_low, null_high}. Out: what each
 measure is, once for the page, and for each latent its rows [place among the measures, value, z, null_low, null_high]. A
-measure that is not known here goes by its own name. A sense has its rule and examples of its own, which are as those of
-`payloads`, with the sense's place in the place of the interval.
+measure that is not known here goes by its own name. A sense has its rule and examples of its own (`contexts`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,12 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp.features.feature_store import FeatureStore
-from interp.report.payloads import encode_tokens, number
+from interp.report.contexts import Contexts
+from interp.report.json_text import number
 from interp.verdict.measures import MEASURES
+from interp.verdict.similarity import NAMES
 
 COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
+DECIDING = (*NAMES, "token_share")
+"""What the probability of one meaning is made of, and what tells a single-token latent."""
 OUTLIERS = 0.01
 """Share of the latents on either side that may lie beyond the ends of a bar."""
 SHIFTED = "the same firings, circularly shifted against the text"
@@ -41,9 +43,6 @@ NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
 OF_SENSE = ("share", "f1", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
-BEFORE, AFTER = 20, 11
-"""Tokens of an example of a sense on both sides, within the sequence."""
-ROWS_AT_ONCE = 1 << 16
 
 
 class Measure(NamedTuple):
@@ -53,6 +52,8 @@ class Measure(NamedTuple):
     """What the z and the band are taken against; "" where there is no null."""
     domain: tuple[float, float] | None
     """The ends of its bar: nearly all latents and nearly all of their nulls lie between. None: there is no bar."""
+    decides: bool
+    """Whether the verdict is made of it."""
 
 
 class VerdictEvidence(NamedTuple):
@@ -69,7 +70,8 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
     for place, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning, null = _known(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())
-        measures.append(Measure(title, meaning, null if has_null else "", _domain(part[part["latent"].isin(tested)])))
+        domain = _domain(part[part["latent"].isin(tested)])
+        measures.append(Measure(title, meaning, null if has_null else "", domain, name in DECIDING))
         for latent, *numbers in part[["latent", *COLUMNS[2:]]].itertuples(index=False, name=None):
             rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)
@@ -119,61 +121,48 @@ def alike(ranking: pd.DataFrame) -> dict[int, str]:
     return {latent: own for latent, own in zip(words.index.tolist(), words.tolist(), strict=True) if own}
 
 
-def senses_of(store: FeatureStore, ranking: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
-    """The senses of each latent that has more than one. Raises ValueError where one names a row that is not there."""
+def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
+    """The senses of each latent that has more than one."""
     if "senses" not in ranking:
         return {}
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
-    several = {j: list(cell) for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
-    n_rows = store.meta["n_sequences"] * store.n_ctx
-    rows = [row for senses in several.values() for sense in senses for row in _examples(sense)]
-    if wrong := [row for row in rows if not 0 <= row < n_rows]:
+    return {j: list(cell) for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
+
+
+def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> list[tuple[int, int, int]]:
+    """The latent, the place of the sense and the row of each firing that is shown of a sense, its strongest and then
+    its weakest. Raises ValueError where a sense names a row that is not there."""
+    shown = [
+        (latent, place, row)
+        for latent, parts in senses.items()
+        for place, sense in enumerate(parts)
+        for row in _ids(sense, "rows", N_EXAMPLES) + _ids(sense, "weak_rows", N_WEAK)
+    ]
+    if wrong := [row for *_, row in shown if not 0 <= row < n_rows]:
         raise ValueError(f"a sense has the row {wrong[0]}, but the store has {n_rows} rows")
-    shown = [np.arange(*_window(row, store.n_ctx)) for row in rows]
-    acts = _activations(store, list(several), np.unique(np.concatenate([np.zeros(0, np.int64), *shown])), n_rows)
-    tokens = store.tokens.reshape(-1).numpy()
+    return shown
+
+
+def senses_of(
+    senses: Mapping[int, list[Mapping[str, Any]]], shown: Sequence[tuple[int, int, int]], contexts: Contexts
+) -> dict[int, list[dict[str, Any]]]:
+    """The senses as the page shows them, with the firings `shown` of them (`sense_rows`)."""
+    latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
+    examples: dict[tuple[int, int], list] = {}
+    for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
+        examples.setdefault((latent, place), []).append(example)
     return {
-        latent: [_sense(place, sense, acts[latent], tokens, store.n_ctx) for place, sense in enumerate(senses)]
-        for latent, senses in several.items()
+        latent: [_sense(sense) | {"examples": examples.get((latent, place), [])} for place, sense in enumerate(parts)]
+        for latent, parts in senses.items()
     }
 
 
-def _activations(store: FeatureStore, latents: list[int], wanted: np.ndarray, n_rows: int) -> dict[int, dict]:
-    """Each latent with its activations by row, where it fires in the rows that are wanted."""
-    activations: dict[int, dict[int, float]] = {latent: {} for latent in latents}
-    for start in range(0, n_rows, ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, n_rows)
-        rows = wanted[slice(*np.searchsorted(wanted, [start, stop]))]
-        if len(rows):
-            acts = store.codes[start:stop].scipy()[rows - start].tocsc()[:, latents].tocoo()
-            for row, column, value in zip(rows[acts.row].tolist(), acts.col.tolist(), acts.data.tolist(), strict=True):
-                activations[latents[column]][row] = value
-    return activations
-
-
-def _window(row: int, n_ctx: int) -> tuple[int, int]:
-    """The rows shown around one, within its sequence."""
-    start = row - row % n_ctx
-    return max(row - BEFORE, start), min(row + AFTER + 1, start + n_ctx)
-
-
-def _sense(
-    place: int, sense: Mapping[str, Any], acts: Mapping[int, float], tokens: np.ndarray, n_ctx: int
-) -> dict[str, Any]:
-    """acts: row → the latent's activation there."""
-    examples = []
-    for row in _examples(sense):
-        start, stop = _window(row, n_ctx)
-        sparse = [x for at in range(start, stop) if acts.get(at) for x in (at - start, number(acts[at]))]
-        examples.append([place, row, row - start, encode_tokens(tokens[start:stop]), sparse])
+def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:
     words = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING)}
     words["common"] = [] if sense.get("common") is None else [str(common) for common in sense["common"]]
-    return {name: number(sense.get(name)) for name in OF_SENSE} | words | {"examples": examples}
-
-
-def _examples(sense: Mapping[str, Any]) -> list[int]:
-    """Rows of the strongest firings, then of the weakest."""
-    return _ids(sense, "rows", N_EXAMPLES) + _ids(sense, "weak_rows", N_WEAK)
+    return (
+        {name: number(sense.get(name)) for name in OF_SENSE} | words | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
+    )
 
 
 def _ids(sense: Mapping[str, Any], name: str, most: int) -> list[int]:

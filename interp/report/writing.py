@@ -9,17 +9,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
 from interp.display.verdict_looks import UNTESTED, VERDICTS, verdict_css
 from interp.report.columns import MIN_F1, recommended_order, table_columns, worth_showing
+from interp.report.contexts import Contexts, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs, report_inputs
+from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
-from interp.report.payloads import CHUNK, effects_of, encode, pack, payloads
+from interp.report.payloads import CHUNK, effects_of, payloads
 from interp.report.summary import summary
-from interp.report.verdict_evidence import alike, explanations, senses_of, verdict_evidence
+from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
 from interp.storage.folders import locked
 
@@ -111,6 +114,10 @@ def _write_assets(folder: Path, title: str) -> None:
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
     store, total = inputs.store, -(-inputs.store.d_sae // CHUNK) + 3
     verdicts = inputs.verdicts
+    senses = senses_in(verdicts)
+    of_senses = sense_rows(senses, store.tokens.numel())
+    rows = store.sql("select distinct row from examples")["row"].tolist()
+    contexts = Contexts(store, inputs.labels, np.array([*rows, *(row for *_, row in of_senses)], np.int64))
     evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(UNTESTED)])
     folder.mkdir()
     page: dict[str, Any] = {
@@ -120,6 +127,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "tokens": inputs.n_scanned,
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
+        "sequences_a_file": sequences_a_file(store),
+        "label_sets": contexts.label_sets,
         "ranked": inputs.ranking is not None,
         "verdicts": {name: shown._asdict() for name, shown in VERDICTS.items()},
         "min_f1": MIN_F1,
@@ -132,19 +141,21 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     }
     _write_script(folder, "page", page)
     _write_script(folder, "vocab", encode(store.vocab))
+    for name, tokens in text_files(store):
+        _write_script(folder, name, encode(tokens))
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
     _write_script(folder, "map", encode(map_payload(inputs, page["columns"]["explanation"], seed)))
     progress(3, total, "writing features")
     extras: dict[str, Mapping[int, Any]] = {
-        "senses": senses_of(store, verdicts),
+        "senses": senses_of(senses, of_senses, contexts),
         "effects": effects_of(inputs.effects),
         "explanation": explanations(verdicts),
         "alike": alike(verdicts),
         "evidence": evidence.rows,
     }
-    for done, (name, payload) in enumerate(payloads(store, inputs.features, extras), 4):
+    for done, (name, payload) in enumerate(payloads(store, inputs.features, contexts, extras), 4):
         _write_script(folder, name, encode(payload))
         progress(done, total, "writing features")
     progress(total, total, "page written")

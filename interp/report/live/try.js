@@ -6,9 +6,8 @@ report.views.try = (() => {
   const { latents } = report.data.page;
   const EXAMPLE = "Once upon a time, in the middle of the night,";
   const held = new Map();
-  let words, read, at, parts;
+  let read, at, parts;
 
-  const word = (token) => words[token] ?? `⟨${token}⟩`;
   const percent = (p) => `${format.significant(100 * p, 2)} %`;
   const failed = (place, error) => place.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
 
@@ -49,7 +48,7 @@ report.views.try = (() => {
 
   function showText(found) {
     read = found;
-    const pieces = report.examples.pieces(read.tokens.map(word));
+    const pieces = report.pieces(read.tokens.map(word));
     parts.reading.replaceChildren(h("p.muted", null, `${format.count(read.tokens.length)} tokens, shaded by the strength of what fires most. Choose one:`),
       h("div.text", { dir: "auto" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", "aria-label": text.trim() ? null : spelled(text), onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
     parts.features.replaceChildren(h("h2", null, "In the whole text"),
@@ -99,7 +98,7 @@ report.views.try = (() => {
     if (!parts.form.reportValidity()) return;
     const asked = { prompt: parts.field.value, multiples: Object.fromEntries(held), n_tokens: value("tokens"), temperature: value("temperature"), seed: value("seed") };
     askSamples("steer", asked, ({ prompt, plain, steered }) => {
-      const text = (ids) => report.examples.pieces(ids.map(word)).map((piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text)));
+      const text = (ids) => report.pieces(ids.map(word)).map((piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text)));
       parts.samples.replaceChildren(h("div.pair", null, [["The model as it is", plain], ["With what is held", steered]].map(([title, ids]) => h("div", null, h("h3", null, title), h("div.text.sampled", { dir: "auto" }, text(ids))))));
     });
   }
@@ -133,7 +132,7 @@ report.views.try = (() => {
   }
 
   async function show(section, argument) {
-    words ??= await loadData("vocab");
+    await loadWords();
     if (!parts) build(section);
     if (/^\d+$/.test(argument ?? "") && Number(argument) < latents) hold(Number(argument));
     section.dataset.ready = "true";

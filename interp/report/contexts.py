@@ -1,0 +1,104 @@
+"""Where latents fire, in context: the text of all tokens scanned, and the activations of a latent in a sequence.
+
+In: a FeatureStore, and which firings are shown. Out: what the page reads.
+
+    text-0000, text-0001, …    token ids of whole sequences, about TOKENS_A_FILE a file, one character an id: code point
+                               = id + 93, past the surrogates, which is 10 % smaller than digits
+    an example                 [kind, row, labels, value, activations]
+
+        kind           the interval of its activation, −1 for the strongest, or the place of its sense
+        row            seq * n_ctx + pos of the firing
+        labels         place of its set of labels in the page's list, None where no token carries labels
+        value          the activation there
+        activations    [pos, value, pos, value, …] of the tokens of its sequence where the latent fires, in few digits
+
+Many examples lie in the same text, so that they name it rather than hold it; the page loads it where it is looked at.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from interp.features.feature_store import FeatureStore
+from interp.report.json_text import encode_tokens, numbers
+
+TOKENS_A_FILE = 1 << 16
+FEW_DIGITS = 2
+ROWS_AT_ONCE = 1 << 16
+"""Rows of codes in memory."""
+
+Labels = Mapping[str, Any]
+"""Label → Bool "seq pos" over the tokens scanned."""
+
+
+def sequences_a_file(store: FeatureStore) -> int:
+    return max(TOKENS_A_FILE // store.n_ctx, 1)
+
+
+def text_files(store: FeatureStore) -> Iterator[tuple[str, str]]:
+    """Name and tokens of each file."""
+    for number, tokens in enumerate(store.tokens.split(sequences_a_file(store))):
+        yield f"text-{number:04d}", encode_tokens(tokens.reshape(-1).numpy())
+
+
+class Contexts:
+    """The labels of the firings shown, and the activations around them. rows: of all of those firings."""
+
+    def __init__(self, store: FeatureStore, labels: Labels, rows: Int[np.ndarray, " firing"]):
+        self.store, self.label_sets = store, list[list[str]]()
+        self._rows = np.unique(rows)
+        self._set_of = np.zeros(0, np.int64)
+        if labels:
+            masks = [np.asarray(labels[name]).reshape(-1)[self._rows] for name in labels]
+            sets, self._set_of = np.unique(np.stack(masks, 1), axis=0, return_inverse=True)
+            names = np.array(list(labels), dtype=object)
+            self.label_sets = [names[has].tolist() for has in sets]
+
+    def examples(self, kinds: Iterable[int], latents: Collection[int], rows: Collection[int]) -> list[list]:
+        """The firings of `latents` in `rows`, pair by pair, as the page reads them."""
+        places, of = (np.array(list(each), dtype=np.int64) for each in (rows, latents))
+        at = np.searchsorted(self._rows, places)
+        sets: list = self._set_of[at].tolist() if self.label_sets else [None] * len(rows)
+        around = activations_around(self.store, of, places)
+        shown = zip(kinds, rows, sets, *around, strict=True)
+        return [[int(kind), int(row), *rest] for kind, row, *rest in shown]
+
+
+def activations_around(
+    store: FeatureStore, latents: Int[np.ndarray, " firing"], rows: Int[np.ndarray, " firing"]
+) -> tuple[list, list[list]]:
+    """The activation of each latent in its row, and [pos, value, pos, value, …] of the latent in the sequence that the
+    row lies in. One pass over the codes."""
+    n_ctx, n_sequences = store.n_ctx, int(store.meta["n_sequences"])
+    shown, column = np.unique(latents, return_inverse=True)
+    column_of = np.full(store.d_sae, -1, np.int64)
+    column_of[shown] = np.arange(len(shown))
+    sequences, step = rows // n_ctx, max(ROWS_AT_ONCE // n_ctx, 1)
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    for first in range(0, n_sequences, step):
+        here = (sequences >= first) & (sequences < first + step)
+        if not here.any():
+            continue
+        wanted = np.zeros((len(shown), step), bool)
+        wanted[column[here], sequences[here] - first] = True
+        codes = store.codes[first * n_ctx : min(first + step, n_sequences) * n_ctx]
+        fires = codes.fires.numpy()
+        columns, at = column_of[codes.latents.numpy()[fires]], codes.rows.numpy()[fires]
+        is_wanted = (columns >= 0) & wanted[columns, at // n_ctx]
+        parts.append((columns[is_wanted], first * n_ctx + at[is_wanted], codes.values.numpy()[fires][is_wanted]))
+    columns, at, values = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.lexsort((at, columns))
+    columns, at = columns[order], at[order]
+    values = values[order]
+    pairs: list = [None] * (2 * len(order))
+    pairs[::2], pairs[1::2] = (at % n_ctx).tolist(), numbers(values, FEW_DIGITS)
+    keys, of_firing = columns * n_sequences + at // n_ctx, column * n_sequences + sequences
+    starts, stops = (2 * np.searchsorted(keys, of_firing, side) for side in ("left", "right"))
+    around = [pairs[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    entries, wanted_entries = columns * n_sequences * n_ctx + at, column * n_sequences * n_ctx + rows
+    fired = np.isin(wanted_entries, entries)
+    value = np.zeros(len(rows))
+    value[fired] = values[np.searchsorted(entries, wanted_entries[fired])]
+    return numbers(value), around

@@ -90,7 +90,7 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
 def test_numbered_tokens_are_not_spelt():
     tokens = np.random.default_rng(2).integers(20, size=(50, 16)).astype(np.int32)
     predicates = Predicates.count(tokens, 20)
-    assert set(predicates.first) == {name for name, kind in KINDS.items() if not kind.needs_strings}
+    assert set(predicates.first) == {name for name, kind in KINDS.items() if not kind.needs_strings} - {"label"}
     number = predicates.first["token"] + int(tokens[0, 3])
     assert predicates.words(number, 3) == f"token {tokens[0, 3]}"
 

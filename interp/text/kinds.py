@@ -2,7 +2,7 @@
 
 In: `Positions`, some rows of a `Corpus`. Out, for each kind: the value that holds at each row, or several of them; −1
 for none. Two positions share a predicate if they have a value of its kind in common: both are after "the", both stand
-in parentheses, both within twelve tokens of "import".
+in parentheses, both within twelve tokens of "import". A rule in words is made of the same predicates (`verdict.rules`).
 
     token, spelling     which token it is, and how it is spelt: script, shape, first and last letters, length
     role, about         classes of tokens by what stands beside them and around them (`neighbours`), at several grains
@@ -12,29 +12,32 @@ in parentheses, both within twelve tokens of "import".
     places              in the line, the sentence, brackets, quotes, a comment, a URL, … (`places`)
     topic               what the window around it is about (`neighbours`), at several grains
     around              the tokens at most twelve away on either side
+    before, inside      the eight tokens before, and the script that five of them have or more: of rules alone
+    label               the labels that a user gave: of rules alone
 
 To add a kind, write one entry: `kind` with a function of `Positions`, or `of_token` for what a token's own string says.
-Similarity, senses and what is said of them follow. Nothing looks across the edge of a sequence.
+Similarity, senses, rules and what is said of them follow. Nothing looks across the edge of a sequence.
 """
 
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 from numba import njit
+from torch import Tensor
 
 from interp.text.neighbours import Neighbours
 from interp.text.places import Spelling, read_states, spelling
-from interp.text.vocabulary import plain_strings, quoted
+from interp.text.vocabulary import listed, plain_strings, quoted
 
 HASHED = 1 << 20
 """Values of kinds whose values are hashed: two unlike ones fall on one by chance once in a million."""
 ROLE_GRAINS, ABOUT_GRAINS, TOPIC_GRAINS = (12, 40, 120, 400), (40, 400), (10, 40, 150)
-AROUND = 12
+AROUND, BEFORE = 12, 8
 STEM = 5
 """Letters."""
 LISTED = 3
@@ -46,15 +49,21 @@ BESIDE = {-2: "two after", -1: "after", 1: "before", 2: "two before"}
 Values = Int64[np.ndarray, "row *value"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     values: "Callable[[Positions], Values]"
     size: "Callable[[Corpus], int]"
     """How many values there are."""
-    words: "Callable[[Corpus, int, int], str]"
-    """How a value is said, given a row where it holds."""
-    needs_strings: bool
-    """Of tokens that are only numbered it says nothing."""
+    name: "Callable[[Corpus, int, int], str]"
+    """What a value is called, given a row where it holds."""
+    words: str = "{}"
+    """How it is said; {} stands for the names of one value or of several."""
+    speaks_of: str
+    """A conjunction of a rule says one thing of each at most; what is said of "token" is its subject."""
+    needs_strings: bool = False
+    """Tokens that are only numbered have no value of this kind."""
+    compares: bool = True
+    """Two positions are alike by a value that they share. Other kinds are of rules alone."""
 
 
 KINDS: dict[str, Kind] = {}
@@ -70,11 +79,15 @@ class Corpus:
     neighbours: Neighbours
     tables: dict[str, Int64[np.ndarray, " d_vocab_plus_1"]]
     """The class of each token; the last entry is for no token."""
+    spellings: dict[str, list[Any]]
+    """What each class of a table in SPELLINGS has in common."""
     topics: dict[int, Float32[np.ndarray, "topic dim"]]
     """Centres, of unit length, at each grain."""
     spelling: Spelling
     letters: tuple[Int64[np.ndarray, " letter"], Int64[np.ndarray, " d_vocab_plus_1"]]
     """Those of all tokens one after the other, in lower case, and where each token's begin."""
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] = field(default_factory=dict)
+    """The positions that carry each label."""
 
     @classmethod
     def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "Corpus":
@@ -87,14 +100,15 @@ class Corpus:
             raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
         tokens, strings = np.ascontiguousarray(tokens), None if vocab is None else plain_strings(vocab)
         neighbours = Neighbours.learn(tokens, n_vocab)
-        tables = {"token": np.append(np.arange(n_vocab), -1)}
+        tables, spellings = {"token": np.append(np.arange(n_vocab), -1)}, {}
         for name, vectors, grains in (
             ("role", neighbours.roles, ROLE_GRAINS),
             ("about", neighbours.topics, ABOUT_GRAINS),
         ):
             tables |= {f"{name}_{n}": _classes(vectors, neighbours.counts, n) for n in grains}
         if strings is not None:
-            tables |= {name: _numbered([spelt(string) for string in strings]) for name, spelt in SPELLINGS.items()}
+            for name, spelt_as in SPELLINGS.items():
+                tables[name], spellings[name] = _numbered([spelt_as(string) for string in strings])
             marks = [_marks(string) for string in [*strings, ""]]
             tables |= dict(zip(MARKS, np.array(marks, np.int64).T, strict=True))
         rows = np.unique(np.linspace(0, tokens.size - 1, SAMPLED_WINDOWS).astype(np.int64))
@@ -102,13 +116,27 @@ class Corpus:
         topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
         spelt = spelling(strings or [""] * n_vocab)
         bare = [_bare(string) for string in strings or [""] * n_vocab]
-        letters = np.array([ord(letter) for own in bare for letter in own], np.int64)
-        begin = np.concatenate([[0], np.cumsum([len(own) for own in bare])])
-        return cls(tokens, strings, neighbours, tables, topics, spelt, (letters, begin))
+        letters = np.array([ord(letter) for word in bare for letter in word], np.int64)
+        begin = np.concatenate([[0], np.cumsum([len(word) for word in bare])])
+        return cls(tokens, strings, neighbours, tables, spellings, topics, spelt, (letters, begin))
+
+    def with_text(
+        self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
+    ) -> "Corpus":
+        """Another text, with the classes and topics that were learnt from this one.
+
+        Raises ValueError for a label of another shape.
+        """
+        for name, mask in (labels or {}).items():
+            if tuple(mask.shape) != tokens.shape:
+                raise ValueError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
+        return replace(self, tokens=np.ascontiguousarray(tokens), labels=labels or {})
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        return {name: each for name, each in KINDS.items() if self.strings is not None or not each.needs_strings}
+        """Those that say something of this text."""
+        usable = {name: each for name, each in KINDS.items() if self.strings is not None or not each.needs_strings}
+        return {name: each for name, each in usable.items() if each.size(self)}
 
     def quoted(self, token: int) -> str:
         return f"token {token}" if self.strings is None else quoted(self.strings[token])
@@ -117,8 +145,8 @@ class Corpus:
         """The commonest tokens of a class."""
         members = np.flatnonzero(self.tables[table][:-1] == value)
         members = members[np.argsort(-self.neighbours.counts[members], kind="stable")]
-        shown = ", ".join(self.quoted(token) for token in members[:LISTED])
-        return shown if len(members) <= LISTED else f"tokens like {shown}"
+        strings = [self.quoted(token) for token in members[:LISTED]]
+        return listed(strings) if len(members) <= LISTED else f"tokens like {', '.join(strings)}"
 
 
 class Positions:
@@ -126,10 +154,10 @@ class Positions:
 
     def __init__(self, corpus: Corpus, rows: Int64[np.ndarray, " row"]):
         self.n_ctx = corpus.tokens.shape[1]
-        sequences, own = np.unique(rows // self.n_ctx, return_inverse=True)
+        self.sequences, sequence = np.unique(rows // self.n_ctx, return_inverse=True)
         self.corpus, self.place = corpus, rows % self.n_ctx
-        self.tokens = np.ascontiguousarray(corpus.tokens[sequences])
-        self.rows = own * self.n_ctx + self.place
+        self.tokens = np.ascontiguousarray(corpus.tokens[self.sequences])
+        self.rows = sequence * self.n_ctx + self.place
 
     def token(self, offset: int = 0) -> Int64[np.ndarray, " row"]:
         """The token so far behind each row; −1 beyond the sequence's edge."""
@@ -155,25 +183,34 @@ class Positions:
         )
 
 
-def kind(size: int, words: str | Callable[[Corpus, int, int], str], *, needs_strings: bool = False) -> Callable:
+def kind(size: int, name: str | Callable[[Corpus, int, int], str], **fields: Any) -> Callable:
     """Register a function of `Positions` as the kind of its name; size: how many values it has."""
 
     def register(function: Callable[[Positions], Values]) -> Callable[[Positions], Values]:
-        say = words if callable(words) else lambda corpus, value, row: words.format(value)
-        KINDS[function.__name__] = Kind(function, lambda corpus: size, say, needs_strings)
+        named = name if callable(name) else lambda corpus, value, row: name.format(value)
+        KINDS[function.__name__] = Kind(values=function, size=lambda corpus: size, name=named, **fields)
         return function
 
     return register
 
 
-def of_token(name: str, table: str, words: str, offset: int = 0) -> None:
-    """Register the class that the token at an offset has in a table; {} stands for the class's commonest tokens."""
+def of_token(name: str, table: str, words: str = "{}", offset: int = 0, speaks_of: str = "token") -> None:
+    """Register the class that the token at an offset has in a table; {} stands for what the class is called."""
     KINDS[name] = Kind(
-        lambda at: at.of(table, offset),
-        lambda corpus: int(corpus.tables[table].max(initial=0)) + 1,
-        lambda corpus, value, row: words.format(corpus.like(table, value)),
-        table in SPELLINGS,
+        values=lambda at: at.of(table, offset),
+        size=lambda corpus: int(corpus.tables[table].max(initial=0)) + 1,
+        name=lambda corpus, value, row: _class_name(corpus, table, value),
+        words=words,
+        speaks_of=speaks_of,
+        needs_strings=table in SPELLINGS,
     )
+
+
+def _class_name(corpus: Corpus, table: str, value: int) -> str:
+    """What the tokens of a class are called: by how they are spelt, or by those that are commonest."""
+    if table not in SPELT_NAMES:
+        return corpus.like(table, value)
+    return SPELT_NAMES[table](corpus.spellings[table][value])
 
 
 def _script(string: str) -> str:
@@ -208,6 +245,53 @@ SPELLINGS: dict[str, Callable[[str], Any]] = {
     "length": lambda s: (len(s.strip()), _script(s)),
 }
 """Classes of tokens by their strings."""
+CATEGORIES = {
+    "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Chinese characters",
+    "Po": "punctuation marks", "Ps": "opening brackets", "Pe": "closing brackets", "Pd": "dashes",
+    "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
+    "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
+}  # fmt: skip
+"""What tokens are called whose first character is of these Unicode categories, or has no script."""
+CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
+
+
+def _script_name(script: str) -> str:
+    return CATEGORIES.get(script) or _of_script("tokens", script)
+
+
+def _of_script(tokens: str, script: str) -> str:
+    return f"{tokens} in {script.capitalize()} script"
+
+
+def _shape_name(shape: tuple[str, str]) -> str:
+    script, case = shape
+    return _script_name(script) if case == "other" else _of_script(CASES[case], script)
+
+
+def _start_name(start: tuple[bool, tuple[str, str]]) -> str:
+    has_space, shape = start
+    return f"{_shape_name(shape)} {'with' if has_space else 'without'} a space before"
+
+
+def _length_name(length: tuple[int, str]) -> str:
+    n, script = length
+    return f"{_script_name(script)} of {n} character{'' if n == 1 else 's'}"
+
+
+def _affix_name(words: str, n: int) -> Callable[[str], str]:
+    return lambda affix: f"{words} {quoted(affix)}" if len(affix) == n else f"{quoted(affix)} in any case"
+
+
+SPELT_NAMES: dict[str, Callable[[Any], str]] = {
+    "script": _script_name,
+    "shape": _shape_name,
+    "start": _start_name,
+    **{f"first_{n}": _affix_name("tokens that begin with", n) for n in (2, 3, 4)},
+    **{f"last_{n}": _affix_name("tokens that end in", n) for n in (2, 3)},
+    "letters": lambda bare: f"{quoted(bare)} in any case",
+    "length": _length_name,
+}
+"""What the tokens of a class are called."""
 
 
 MARKS = ("opens", "ends", "breaks", "blank", "stops", "bracket")
@@ -230,9 +314,10 @@ def _marks(string: str) -> tuple[int, ...]:
     )
 
 
-def _numbered(values: Sequence[Any]) -> Int64[np.ndarray, " d_vocab_plus_1"]:
+def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
+    """The number of each value, with −1 for no token; and the values by number."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
-    return np.array([numbers[value] for value in values] + [-1])
+    return np.array([numbers[value] for value in values] + [-1]), list(numbers)
 
 
 def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> Int64[np.ndarray, " d_vocab_plus_1"]:
@@ -255,24 +340,26 @@ def _centres(windows: np.ndarray, n: int) -> Float32[np.ndarray, "topic dim"]:
     return (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
-of_token("token", "token", "{}")
+of_token("token", "token")
 for _offset, _name in ((-1, "previous"), (1, "next"), (-2, "before_previous"), (2, "after_next")):
-    of_token(_name, "token", f"{BESIDE[_offset]} {{}}", _offset)
-for _table, _said in {
-    "script": "{}, by their script", "shape": "{}, by their script and case", "start": "{}, by script, case and space",
-    "first_2": "{}, which begin alike", "first_3": "{}, which begin alike", "first_4": "{}, which begin alike",
-    "last_2": "{}, which end alike", "last_3": "{}, which end alike", "letters": "{}", "length": "{}, by their length",
-}.items():  # fmt: skip
-    of_token(_table, _table, _said)
+    of_token(_name, "token", f"{BESIDE[_offset]} {{}}", _offset, f"token {_offset}")
+for _table in SPELLINGS:
+    of_token(_table, _table)
 for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
-    of_token(_table, _table, "{}")
+    of_token(_table, _table)
 for _table in ("role_40", "role_120", "about_40", "about_400"):
-    of_token(f"previous_{_table}", _table, "after {}", -1)
+    of_token(f"previous_{_table}", _table, "after {}", -1, "token -1")
 for _table in ("role_40", "role_120"):
-    of_token(f"next_{_table}", _table, "before {}", 1)
+    of_token(f"next_{_table}", _table, "before {}", 1, "token 1")
 
 
-@kind(HASHED, lambda corpus, value, row: f"in words that begin like {_word_at(corpus, row)}", needs_strings=True)
+@kind(
+    HASHED,
+    lambda corpus, value, row: _word_at(corpus, row),
+    words="in words that begin like {}",
+    speaks_of="word",
+    needs_strings=True,
+)
 def stem(at: Positions) -> Values:
     """The first letters of the whole word that a piece is part of."""
     corpus, tables = at.corpus, at.corpus.tables
@@ -280,25 +367,32 @@ def stem(at: Positions) -> Values:
     return _stems(at.tokens, spans[0], spans[1], corpus.letters[0], corpus.letters[1])
 
 
-@kind(HASHED, lambda corpus, value, row: f"in lines that begin with {corpus.quoted(value)}", needs_strings=True)
+@kind(
+    HASHED,
+    lambda corpus, value, row: corpus.quoted(value),
+    words="in lines that begin with {}",
+    speaks_of="line",
+    needs_strings=True,
+)
 def line_head(at: Positions) -> Values:
     """The first token of the line that is not blank."""
     return _heads(at.tokens, at.rows, at.corpus.tables["breaks"], at.corpus.tables["blank"])
 
 
-@kind(9, "{} tokens into a line", needs_strings=True)
+@kind(9, "{}", words="{} tokens into a line", speaks_of="place in the line", needs_strings=True)
 def line_place(at: Positions) -> Values:
     return np.where(at.state.line_known, np.minimum(at.state.line_tokens, 8), -1)
 
 
-@kind(9, "{} tokens into a sentence", needs_strings=True)
+@kind(9, "{}", words="{} tokens into a sentence", speaks_of="place in the sentence", needs_strings=True)
 def sentence_place(at: Positions) -> Values:
     return _since(at.tokens, at.rows, at.corpus.tables["stops"], 8)
 
 
 @kind(
     4,
-    lambda corpus, value, row: ["outside brackets", *(f"directly inside {own}" for own in BRACKETS)][value],
+    lambda corpus, value, row: ("outside brackets", *(f"directly inside {pair}" for pair in BRACKETS))[value],
+    speaks_of="brackets",
     needs_strings=True,
 )
 def bracket(at: Positions) -> Values:
@@ -306,79 +400,157 @@ def bracket(at: Positions) -> Values:
     return _innermost(at.tokens, at.rows, at.corpus.tables["bracket"])
 
 
-@kind(32, lambda corpus, value, row: f"{row % corpus.tokens.shape[1]} tokens into a sequence, or about as many")
+def _sequence_place_name(corpus: Corpus, value: int, row: int) -> str:
+    if value < 3:
+        return ("at the start of a sequence", "one token into a sequence", "2 or 3 tokens into a sequence")[value]
+    return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
+
+
+@kind(32, _sequence_place_name, speaks_of="sequence")
 def sequence_place(at: Positions) -> Values:
     return np.where(at.place < 2, at.place, 1 + np.log2(np.maximum(at.place, 1)).astype(np.int64))
 
 
-@kind(6, "in lines indented {} times", needs_strings=True)
+@kind(6, "{}", words="in lines indented {} times", speaks_of="indentation", needs_strings=True)
 def indent(at: Positions) -> Values:
     return np.where(at.state.line_known, np.minimum((at.state.indent + 3) // 4, 5), -1)
 
 
-def _place(name: str, size: int, words: Sequence[str], of: Callable[[Any], Any]) -> None:
-    """Register what the reader of places knows: one of some values, each with its words."""
+def _place(kind_name: str, names: Sequence[str], speaks_of: str, of: Callable[[Any], Any], size: int = 0) -> None:
+    """Register what the reader of places knows: one of some values, each with its name; the last is of all above."""
+    size = size or len(names)
 
     def values(at: Positions) -> Values:
         return np.minimum(np.asarray(of(at.state)).astype(np.int64), size - 1)
 
-    KINDS[name] = Kind(values, lambda corpus: size, lambda corpus, value, row: words[min(value, len(words) - 1)], True)
+    KINDS[kind_name] = Kind(
+        values=values,
+        size=lambda corpus: size,
+        name=lambda corpus, value, row: names[min(value, len(names) - 1)],
+        speaks_of=speaks_of,
+        needs_strings=True,
+    )
 
 
-_place("line_start", 2, ["within a line", "at the start of a line"], lambda s: s.line_start)
-_place("sentence_start", 2, ["within a sentence", "at the start of a sentence"], lambda s: s.sentence_start)
+_place("line_start", ["within a line", "at the start of a line"], "place in the line", lambda s: s.line_start)
 _place(
-    "word_part", 4, ["outside words", "inside a word", "at the start of a word"], lambda s: s.in_word + 2 * s.word_start
+    "sentence_start",
+    ["within a sentence", "at the start of a sentence"],
+    "place in the sentence",
+    lambda s: s.sentence_start,
 )
-_place("paragraph", 2, ["within a paragraph", "in a paragraph's first line"], lambda s: s.paragraph)
+_place(
+    "word_part",
+    ["outside words", "inside a word", "at the start of a word"],
+    "word",
+    lambda s: s.in_word + 2 * s.word_start,
+    4,
+)
+_place("paragraph", ["within a paragraph", "in a paragraph's first line"], "paragraph", lambda s: s.paragraph)
 _place(
     "brackets",
-    5,
-    ["outside brackets", "one bracket deep", "two brackets deep", "three brackets deep or more"],
+    [
+        "outside brackets",
+        "one bracket deep",
+        "two brackets deep",
+        "three brackets deep",
+        "four brackets deep or more",
+    ],
+    "brackets",
     lambda s: s.brackets,
 )
-_place("parentheses", 2, ["outside parentheses", "in parentheses"], lambda s: s.parens > 0)
-_place("squares", 2, ["outside square brackets", "in square brackets"], lambda s: s.squares > 0)
-_place("braces", 2, ["outside braces", "in braces"], lambda s: s.braces > 0)
-_place("quotes", 4, ["outside quotes", "in quotes", "in quotes within quotes"], lambda s: s.quotes)
+_place("parentheses", ["outside parentheses", "in parentheses"], "parentheses", lambda s: s.parens > 0)
+_place("squares", ["outside square brackets", "in square brackets"], "square brackets", lambda s: s.squares > 0)
+_place("braces", ["outside braces", "in braces"], "braces", lambda s: s.braces > 0)
+_place(
+    "quotes",
+    ["outside quotes", "in quotes", "in quotes within quotes", "three quotes deep or more"],
+    "quotes",
+    lambda s: s.quotes,
+)
 _place(
     "literal",
-    4,
     ["outside string literals", "in a string literal", "in a triple-quoted string"],
+    "literal",
     lambda s: (s.literal > 0) + 2 * (s.triple > 0),
+    4,
 )
-_place("comment", 2, ["outside comments", "in a comment"], lambda s: s.comment)
-_place("tag", 2, ["outside tags", "in a <tag>"], lambda s: s.tag)
-_place("math", 2, ["outside $ signs", "between $ signs"], lambda s: s.math)
-_place("url", 2, ["outside URLs", "in a URL"], lambda s: s.url)
-_place("bold", 2, ["outside ** marks", "between ** marks"], lambda s: s.bold)
+_place("comment", ["outside comments", "in a comment"], "comment", lambda s: s.comment)
+_place("tag", ["outside tags", "in a <tag>"], "markup", lambda s: s.tag)
+_place("math", ["outside $ signs", "between $ signs"], "markup", lambda s: s.math)
+_place("url", ["outside URLs", "in a URL"], "markup", lambda s: s.url)
+_place("bold", ["outside ** marks", "between ** marks"], "markup", lambda s: s.bold)
 _place(
-    "repeats", 9, ["not among the eight tokens before", "that occur among the eight tokens before"], lambda s: s.repeats
+    "repeats",
+    ["not among the eight tokens before", "that repeat the token before", "that occur among the eight tokens before"],
+    "repetition",
+    lambda s: s.repeats,
+    9,
 )
 
 
 def _topic(grain: int) -> None:
-    def words(corpus: Corpus, value: int, row: int) -> str:
+    def name(corpus: Corpus, value: int, row: int) -> str:
         nearness = corpus.neighbours.topics @ corpus.topics[grain][value] * np.log1p(corpus.neighbours.counts)
-        return f"in text about {', '.join(corpus.quoted(int(token)) for token in np.argsort(-nearness)[:LISTED])}"
+        return ", ".join(corpus.quoted(int(token)) for token in np.argsort(-nearness)[:LISTED])
 
-    KINDS[f"topic_{grain}"] = Kind(lambda at: at.topic(grain), lambda corpus: len(corpus.topics[grain]), words, False)
+    KINDS[f"topic_{grain}"] = Kind(
+        values=lambda at: at.topic(grain),
+        size=lambda corpus: len(corpus.topics[grain]),
+        name=name,
+        words="in text about {}",
+        speaks_of="topic",
+    )
 
 
 for _grain in TOPIC_GRAINS:
     _topic(_grain)
 
 
-def _window(name: str, offsets: range, words: str) -> None:
-    KINDS[name] = Kind(
-        lambda at: np.stack([at.token(offset) for offset in offsets], 1),
-        lambda corpus: len(corpus.neighbours.counts),
-        lambda corpus, value, row: words.format(corpus.quoted(value)),
-        False,
+def _window(kind_name: str, offsets: range, words: str, *, compares: bool = True) -> None:
+    """Register the tokens at some offsets."""
+    KINDS[kind_name] = Kind(
+        values=lambda at: np.stack([at.token(offset) for offset in offsets], 1),
+        size=lambda corpus: len(corpus.neighbours.counts),
+        name=lambda corpus, value, row: corpus.quoted(value),
+        words=words,
+        speaks_of="tokens around",
+        compares=compares,
     )
 
 
 _window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}")
+_window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}", compares=False)
+
+
+@kind(
+    HASHED,
+    lambda corpus, value, row: _class_name(corpus, "shape", value),
+    words="among {}",
+    speaks_of="text around",
+    needs_strings=True,
+    compares=False,
+)
+def inside(at: Positions) -> Values:
+    """The shape that five of the eight tokens before have, or more."""
+    shape = at.corpus.tables["shape"]
+    return _most_before(at.tokens, at.rows, shape, BEFORE, 5)
+
+
+def _labels(at: Positions) -> Values:
+    sequence = at.rows // at.n_ctx
+    masks = [mask[at.sequences].numpy()[sequence, at.place] for mask in at.corpus.labels.values()]
+    return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
+
+
+KINDS["label"] = Kind(
+    values=_labels,
+    size=lambda corpus: len(corpus.labels),
+    name=lambda corpus, value, row: list(corpus.labels)[value],
+    words="labelled {}",
+    speaks_of="label",
+    compares=False,
+)
 
 
 def _word_at(corpus: Corpus, row: int) -> str:
@@ -447,6 +619,22 @@ def _innermost(tokens, rows, bracket):
                 closed -= 1
             elif own > 0:
                 out[i] = own
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _most_before(tokens, rows, classes, n, least):
+    """The class that `least` of the n tokens before each row have; −1 for none."""
+    n_ctx, flat, out = tokens.shape[1], tokens.reshape(-1), np.full(len(rows), -1, np.int64)
+    for i in range(len(rows)):
+        first = rows[i] - min(n, rows[i] % n_ctx)
+        for a in range(first, rows[i] - least + 1):
+            same = 0
+            for b in range(a, rows[i]):
+                same += classes[flat[b]] == classes[flat[a]]
+            if same >= least:
+                out[i] = classes[flat[a]]
+                break
     return out
 
 

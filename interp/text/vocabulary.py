@@ -101,6 +101,11 @@ def quoted(string: str) -> str:
     return f'"{shown}"'
 
 
+def listed(names: Sequence[str]) -> str:
+    """The names, the last after "or"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 _NAMED = {
     "\n": "a newline",
     "\n\n": "a blank line",

@@ -182,7 +182,7 @@ class _Judge(NamedTuple):
             own = latents[start : start + LATENTS_AT_ONCE]
             present = self.rows[own] >= 0
             rows, place = np.unique((self.rows[own][present] + shift) % n_rows, return_inverse=True)
-            holds, ends = self.predicates.at(rows), np.cumsum(present.sum(1))
+            holds, ends = self.predicates.at(rows, self.predicates.compared), np.cumsum(present.sum(1))
             places = np.split(place, ends[:-1])
 
             def judge(number: int, own=own, rows=rows, holds=holds, places=places) -> None:

@@ -14,7 +14,7 @@ import torch
 from interp import Run, harvest, load_sae
 from interp.activations.hooks import evaluating
 from interp.cli import main
-from interp.effects import ABLATE, intervene, steer
+from interp.effects import ABLATE, dose_response, intervene, steer
 from interp.report.live import Explorer, LiveModel
 from interp.report.notes import edit_notes
 
@@ -97,6 +97,7 @@ def test_other_sites_and_other_names_are_refused(server):
         ("notes", {"edits": {"../1": {"star": [False, True]}}}, "../1"),
         ("notes", {"edits": {"01": {"star": [False, True]}}}, "01"),
         ("read", {"text": "\ud800"}, "half a character"),
+        ("without", {"latent": 999_999, "sequence": 0}, "there is no latent 999999"),
         ("notes", {"edits": {"1": {"label": ["", "x" * 20_001]}}}, "label"),
     ],
 )
@@ -174,6 +175,35 @@ def test_samples_are_those_of_the_library_under_the_same_seed(server, run):
         arguments = (run.features, run.model, run.config.harvest.hook_name, run.sae, held, tokens, 7)
         assert answer[name] == steer(*arguments, temperature=0.8, seed=5)[0].tolist()
     assert status == 200 and answer["prompt"] == tokens.shape[1] and answer["plain"] != answer["steered"]
+
+
+def test_the_loss_without_a_feature_is_that_of_ablating_it_by_hand(server, run):
+    latent, row = run.features.sql("select latent, row from examples where kind = 'top' order by value desc").iloc[0]
+    sequence = int(row) // run.features.n_ctx
+    status, answer = post(server, "without", {"latent": int(latent), "sequence": sequence})
+    tokens = run.features.tokens[sequence : sequence + 1].long()
+
+    def losses() -> torch.Tensor:
+        with evaluating(run.model):
+            return torch.nn.functional.cross_entropy(run.model(tokens)[0, :-1], tokens[0, 1:], reduction="none")
+
+    as_it_is = losses()
+    with intervene(run.model, run.config.harvest.hook_name, run.sae, {int(latent): ABLATE}):
+        expected = losses() - as_it_is
+    first, *changes = answer["changes"]
+    assert status == 200 and first is None and expected.abs().max() > 1e-4
+    assert changes == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-5)
+
+
+def test_a_dose_is_measured_as_the_library_does(server, run):
+    status, answer = post(server, "dose", {"latent": 3})
+    free, *doses = answer
+    assert status == 200 and free[0] is None and free[1] == 0
+    assert [multiple for multiple, *_ in doses] == [-4, -2, -1, 0, 1, 2, 4, 8]
+    top = [int(token) for token in run.features[3].facts["top_logit_tokens"][:5]]
+    arguments = (run.features, run.model, run.config.harvest.hook_name, run.sae, 3)
+    row = dose_response(*arguments, multiples=(8.0,), sequences=8, n_tokens=1, concept=top).iloc[1]
+    assert doses[-1] == pytest.approx([8, row["kl"], row["concept"]], rel=1e-4)
 
 
 def test_edits_of_several_writers_lose_nothing(run, server):
@@ -254,10 +284,27 @@ def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
     latent = re.search(r"\d+", page.text(".features .firing a")[0])[0]
     page.click(".features .firing a")
     page.wait(f"document.getElementById('feature').dataset.latent === '{latent}'")
-    page.click("#feature .steer")
-    page.wait(f"document.querySelector('.held a')?.textContent === 'Feature {latent}'")
+    page.evaluate("history.back()")
+    page.wait("document.body.dataset.view === 'try'")
     assert page.text(".piece") == shown, "the text stays"
     assert not page.complaints
+
+
+def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(page, server, run):
+    latent = int(run.features.sql("select latent from features order by n_active desc").iloc[0, 0])
+    page.open(f"{server.address}/#feature/{latent}")
+    page.click(".example .value")
+    page.wait("document.querySelector('.whole .about').textContent.includes('predicted better')")
+    page.click(".tab:last-child")
+    page.wait("document.querySelectorAll('.written').length === 2 && document.querySelector('.doses svg') !== null")
+    prompt = page.evaluate("document.querySelector('.steering textarea').value")
+    plain, before = page.text(".written")
+    assert prompt and plain.startswith("The model as it is") and len(page.text(".doses circle")) == 16
+    slider = "document.querySelector('.steering input')"
+    page.evaluate(f"{slider}.value = 8; {slider}.dispatchEvent(new Event('input'))")
+    page.wait(f"document.querySelectorAll('.written')[1].textContent !== {json.dumps(before)}")
+    assert page.text(".steering output") == ["held at 8 × its maximum"] and page.text(".written .won")
+    assert page.faint() == [] and not page.complaints
 
 
 def test_what_is_written_with_a_feature_held_stands_beside_what_is_not(page):

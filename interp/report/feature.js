@@ -160,9 +160,10 @@ report.views.feature = (() => {
       if (bins) parts.choose(0);
     };
     const histogram = activations(feature, choose);
-    const parts = tabs("Its firings", [["Strongest", [range, first]], ["Each strength", intervals(latent, feature)], ...senses.map((one, k) => [shares[k], sense(latent, feature, one)])]);
+    const parts = tabs("Its firings", [["Strongest", range, first], ["Each strength", intervals(latent, feature)],
+      ...senses.map((one, k) => [shares[k], sense(latent, feature, one)]), ...(report.steering ? [["Steer", report.steering(latent, all[0])]] : [])]);
     return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" }, h("div.firinghead", null,
-      h("div.strengths", null, histogram, facts(feature, BESIDE)), h("div.tools", null, parts.list, widths(), copies(() => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()], latent))), parts.panels);
+      h("div.strengths", null, histogram, facts(feature, BESIDE)), h("div.tools", null, parts.list, widths(), copies(() => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()] ?? [], latent))), parts.panels);
   }
 
   /* Tabs over panels: [title, contents], …. */
@@ -174,6 +175,7 @@ report.views.feature = (() => {
       tab.setAttribute("aria-selected", String(k === chosen));
       tab.tabIndex = k === chosen ? 0 : -1;
       panels[k].hidden = k !== chosen;
+      if (k === chosen) panels[k].firstElementChild?.dispatchEvent(new Event("shown"));
     });
     const onkeydown = (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];

@@ -6,6 +6,8 @@ In:  a finished run, and text. Out: values for JSON. One call at a time goes thr
     live.read("Once upon a time")                 which latents fire at each token, and which in the text
     live.at("Once upon a time", 3)                what each latent adds there to the prediction of the next token
     live.steer("Once upon", {476: 2.0})           what the model writes as it is, and with a latent held
+    live.dose(476)                                what holding a latent at each multiple costs and brings
+    live.without(476, 12)                         what the loss of each token of a scanned sequence is without a latent
 
 A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
 have no latents, as in the scan. An activation is in the dictionary's unit, a strength is its share of the latent's
@@ -19,11 +21,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
-from interp.effects import steer
+from interp.effects import dose_response, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.report.inputs import FinishedRun
@@ -32,6 +35,9 @@ MAX_TOKENS = 1024
 """Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
 N_LATENTS, N_FEATURES, N_NEXT, N_MOVED = 10, 20, 10, 4
 """Latents of a token, features of a text, tokens of a prediction, tokens that a latent moves."""
+DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
+"""Multiples of a latent's maximum."""
+N_CONCEPT = 5
 NUMBERS_AT_ONCE = 1 << 25
 """Logits in memory."""
 
@@ -43,8 +49,8 @@ class LiveModel:
         self.model, self.hook = run.model, run.hook_name
         self.place = dictionary_hooks(self.model, self.hook, self.sae)
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
-        table = self.features.table().set_index("latent")["max"]
-        self._maxima = table.reindex(range(self.features.d_sae)).fillna(0).to_numpy()
+        self._table = self.features.table().set_index("latent")
+        self._maxima = self._table["max"].reindex(range(self.features.d_sae)).fillna(0).to_numpy()
         self._special = torch.tensor(self.tokenizer.special_ids, dtype=torch.long)
         self._free = threading.Lock()
         with evaluating(self.model):
@@ -110,6 +116,34 @@ class LiveModel:
         with self._free:
             both = [steer(*of_run, held, tokens, n_tokens, **options)[0].tolist() for held in ({}, multiples)]
         return {"prompt": tokens.shape[1], "plain": both[0], "steered": both[1]}
+
+    def dose(self, latent: int) -> list[list[float | None]]:
+        """[multiple, kl, concept] of each of DOSES, and of the model as it is with the multiple None
+        (`interp.effects.dose_response`). The concept is the first tokens of its positive logits; None without them."""
+        top = self._table["top_logit_tokens"].get(latent) if "top_logit_tokens" in self._table else None
+        concept = [] if top is None else [int(token) for token in top[:N_CONCEPT]]
+        of_run = self.features, self.model, self.hook, self.sae
+        with self._free:
+            doses = dose_response(*of_run, latent, multiples=DOSES, sequences=8, n_tokens=1, concept=concept)
+        columns = doses[["multiple", "kl", "concept"]].astype(object)
+        return columns.where(columns.notna(), None).values.tolist()
+
+    def without(self, latent: int, sequence: int) -> dict[str, Any]:
+        """changes: how much larger the loss of each token of a scanned sequence is, in nats, where the latent's share
+        z_j d_j is taken from all rows; None for the first token, which nothing predicts. Raises ValueError for a
+        latent or a sequence that is not there."""
+        if not (latent < self.features.d_sae and sequence < len(self.features.tokens)):
+            raise ValueError(f"there is no latent {latent} or no sequence {sequence} in {self.features!r}")
+        tokens = to_model(self.model, self.features.tokens[sequence : sequence + 1].long())
+        with self._free, evaluating(self.model):
+            entered = self._downstream.enter(tokens)
+            z = torch.from_numpy(self._codes(tokens, entered.acts)[:, [latent]].toarray()).to(self.sae.W_dec)
+            share = -(z * self.sae.W_dec[latent].detach())[None]
+            losses = []
+            for change in (torch.zeros_like(share), share):
+                logits = self._downstream.logits(tokens, entered.stream, change)
+                losses.append(F.cross_entropy(logits[0, :-1].float(), tokens[0, 1:], reduction="none").cpu())
+        return {"changes": [None, *(losses[1] - losses[0]).tolist()]}
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """Raises ValueError for a text of no token, or of more than the model takes."""

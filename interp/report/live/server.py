@@ -2,7 +2,7 @@
 
     GET  /, /assets/…, /data/…     the page that the stage `report` wrote, with what is live added
     GET  /api/notes                the notes in the run folder
-    POST /api/read, /api/at, /api/steer, /api/notes          JSON in, JSON out; a refusal is {"error": "…"}
+    POST /api/{read,at,steer,dose,without,notes}      JSON in, JSON out; a refusal is {"error": "…"}
 
 No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
 JSON and come from this page (forged requests), and what is served is for this page only.
@@ -44,10 +44,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-ASSETS = ("live.css", "live.js", "try.js")
+SCRIPTS = ("live.js", "try.js", "steering.js")
+ASSETS = ("live.css", *SCRIPTS)
 LAST_SCRIPT = '<script src="assets/main.js"></script>'
 ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
-    f'\n<script src="assets/{name}"></script>\n' for name in ("live.js", "try.js")
+    f'\n<script src="assets/{name}"></script>\n' for name in SCRIPTS
 )
 
 Latent = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
@@ -73,6 +74,14 @@ class _Steer(_Asked):
     n_tokens: Annotated[Count, Field(le=MAX_SAMPLED)]
     temperature: Annotated[float, Field(ge=0, le=10)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Dose(_Asked):
+    latent: Amount
+
+
+class _Without(_Dose):
+    sequence: Amount
 
 
 class _Edit(_Asked):
@@ -139,6 +148,8 @@ class Explorer(ThreadingHTTPServer):
             "/api/read": (_Read, self.live.read),
             "/api/at": (_At, self.live.at),
             "/api/steer": (_Steer, self._steer),
+            "/api/dose": (_Dose, self.live.dose),
+            "/api/without": (_Without, self.live.without),
             "/api/notes": (_Edits, self._edit),
         }
         if path not in calls:

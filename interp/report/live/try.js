@@ -138,12 +138,6 @@ report.views.try = (() => {
     section.dataset.ready = "true";
   }
 
-  const { editor } = report.notes;
-  report.notes.editor = (latent) => {
-    const fields = editor(latent);
-    fields.append(h("a.steer", { href: `#try/${latent}` }, "Steer the model with it"));
-    return fields;
-  };
   document.querySelector("nav").append(h("a", { href: "#try", "data-view": "try" }, "Try text"));
   document.getElementById("main").append(h("section.view", { id: "try", "aria-label": "Try text", hidden: true }));
 

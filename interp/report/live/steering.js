@@ -1,0 +1,131 @@
+/* "Steer", a tab of a feature's examples on a served page: what the model writes with the feature held, and what that costs;
+ * and in the whole context of an example, what the feature does to the loss at each token. */
+"use strict";
+
+report.steering = (() => {
+  const PAUSE = 250, N_BEFORE = 16, LEAST = -4, MOST = 8, FIRST = 2, N_TOKENS = 48;
+
+  /* The tokens of one text that are not in the other at the same place of their longest common subsequence. */
+  function changed(before, after) {
+    const length = Array.from({ length: before.length + 1 }, () => new Array(after.length + 1).fill(0));
+    for (let i = before.length - 1; i >= 0; i--) {
+      for (let k = after.length - 1; k >= 0; k--) {
+        length[i][k] = before[i] === after[k] ? length[i + 1][k + 1] + 1 : Math.max(length[i + 1][k], length[i][k + 1]);
+      }
+    }
+    const [lost, won] = [new Set(), new Set()];
+    for (let i = 0, k = 0; i < before.length || k < after.length;) {
+      if (i < before.length && k < after.length && before[i] === after[k]) [i, k] = [i + 1, k + 1];
+      else if (k < after.length && (i === before.length || length[i][k + 1] >= length[i + 1][k])) won.add(k++);
+      else lost.add(i++);
+    }
+    return [lost, won];
+  }
+
+  function written(title, ids, prompt, marks, kind) {
+    const token = (piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : piece.tokens.some((at) => marks.has(at - prompt)) ? kind : ""}`, null, visible(piece.text));
+    const pieces = report.pieces(ids.map(word)).map((piece) => [token(piece), h("wbr")]);
+    return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
+  }
+
+  /* What each dose costs, KL, and what it brings, the probability of what the feature writes: two curves over the multiples. */
+  function chart(doses) {
+    const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 150, 8, 8, 16, 118], rows = doses.filter(([multiple]) => multiple !== null);
+    const free = doses.find(([multiple]) => multiple === null);
+    const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
+    const curve = (at, kind) => {
+      const most = Math.max(...rows.map((row) => row[at] ?? 0), free[at] ?? 0) || 1;
+      const y = (v) => BASE - (v / most) * (BASE - TOP);
+      const points = rows.filter((row) => row[at] !== null).map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
+      return [svg("polyline", { class: kind, points: points.join(" ") }), rows.map((row) => row[at] === null ? [] :
+        svg("circle", { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 }, svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`)))];
+    };
+    const line = svg("line", { class: "dose", y1: TOP, y2: BASE });
+    const ticks = [LEAST, 0, 4, MOST].map((multiple) => svg("text", { x: x(multiple), y: BASE + 14, "text-anchor": multiple === LEAST ? "start" : multiple === MOST ? "end" : "middle" }, `${multiple} ×`.replace("-", "−")));
+    const last = rows.at(-1);
+    const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `At ${last[0]} times its maximum: KL ${format.significant(last[1])} nats, probability of what it writes ${format.significant(last[2])}` },
+      svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }), line, curve(1, "kl"), curve(2, "concept"), ticks);
+    const legend = h("p.below", null, h("span.kl", null, `KL to the model as it is, up to ${format.significant(Math.max(...rows.map((row) => row[1])), 2)} nats`), " ",
+      free[2] === null ? null : h("span.concept", null, `probability of its positive logits, ${format.percent(free[2])} as it is, up to ${format.percent(Math.max(...rows.map((row) => row[2])))}`));
+    const place = (multiple) => { for (const end of ["x1", "x2"]) line.setAttribute(end, x(multiple)); };
+    return Object.assign(h("div.doses", null, picture, legend), { place });
+  }
+
+  /* The text up to the strongest firing, and its token. */
+  function opening(example) {
+    const { n_ctx } = report.data.page, [, row] = example, place = row % n_ctx;
+    const words = Array.from(report.text.of(Math.floor(row / n_ctx)), word).slice(Math.max(place - N_BEFORE, 0), place + 1);
+    return report.pieces(words.filter((text) => !/^<\|.*\|>$/.test(text))).map((piece) => piece.text).join("");
+  }
+
+  return (latent, example) => {
+    let timer, newest = 0, isOpen = false, doses = null;
+    const said = h("output", null), texts = h("div.texts", { "aria-live": "polite" }), costs = h("div");
+    const field = h("textarea", { rows: 2, spellcheck: "false", "aria-label": "A text that the model goes on with", oninput: () => later() });
+    const slider = h("input", { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST, "aria-label": "Times the maximum of the feature", oninput: () => later() });
+
+    function later() {
+      const multiple = slider.valueAsNumber;
+      said.textContent = `held at ${multiple} × its maximum`.replace("-", "−");
+      slider.setAttribute("aria-valuetext", said.textContent);
+      doses?.place(multiple);
+      clearTimeout(timer);
+      timer = setTimeout(write, PAUSE);
+    }
+
+    /* What is asked last is shown. */
+    async function write() {
+      const own = ++newest, asked = { prompt: field.value, multiples: { [latent]: slider.valueAsNumber }, n_tokens: N_TOKENS, temperature: 1, seed: 0 };
+      texts.classList.add("waiting");
+      try {
+        const { prompt, plain, steered } = await ask("steer", asked);
+        if (own !== newest) return;
+        const [lost, won] = changed(plain.slice(prompt), steered.slice(prompt));
+        texts.replaceChildren(written("The model as it is", plain, prompt, lost, ".lost"), written("With the feature held", steered, prompt, won, ".won"));
+      } catch (error) {
+        if (own === newest) texts.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
+      }
+      texts.classList.remove("waiting");
+    }
+
+    async function cost() {
+      costs.replaceChildren(h("p.waiting", null, "Measuring what each dose costs …"));
+      try {
+        doses = chart(await ask("dose", { latent }));
+        doses.place(slider.valueAsNumber);
+        costs.replaceChildren(doses);
+      } catch (error) {
+        costs.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
+      }
+    }
+
+    const panel = h("div.steering", null, h("div.typed", null, field, h("label.dose", null, slider, said)), texts, costs);
+    panel.addEventListener("shown", () => {
+      if (isOpen) return;
+      isOpen = true;
+      field.value = opening(example);
+      later();
+      cost();
+    });
+    return panel;
+  };
+})();
+
+/* Where the loss of the next token rises without the feature, its token is underlined, and where it falls, in the other hue. */
+report.examples.onopen = async (latent, [, row], text, facts) => {
+  const { n_ctx } = report.data.page, MOST = 1, LEAST = 0.02;
+  const said = facts.appendChild(h("span.muted", null, "reading the loss …"));
+  try {
+    const { changes } = await ask("without", { latent, sequence: Math.floor(row / n_ctx) });
+    for (const token of text.querySelectorAll(".token[data-place]")) {
+      const change = changes[Number(token.dataset.place)];
+      if (change === null || Math.abs(change) < LEAST) continue;
+      token.classList.add(change > 0 ? "helped" : "hindered");
+      token.style.setProperty("--change", Math.min(Math.abs(change) / MOST, 1).toFixed(3));
+      token.dataset.tip = `loss without it ${change > 0 ? "+" : "−"}${format.significant(Math.abs(change), 2)} nats`;
+    }
+    said.replaceChildren(h("span.helped", null, "predicted better"), ", ", h("span.hindered", null, "worse"), " with the feature than without it");
+  } catch (error) {
+    said.textContent = `${error.message}.`;
+  }
+};

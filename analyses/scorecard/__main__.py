@@ -1,6 +1,6 @@
 """Is the monosemanticity ranking right? Every score against the truth, in worlds where the truth is known.
 
-    python -m analyses.scorecard                 worlds A, B and C; goes on where it was cut off (out/worlds)
+    python -m analyses.scorecard                 worlds A to D; goes on where it was cut off (out/worlds)
     python -m analyses.scorecard --short         without the synthetic worlds and the knobs
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
     python -m analyses.scorecard --readings DIR  and latents of real dictionaries that careful readers judged
@@ -16,6 +16,8 @@ A   planted latents on planted text (`interp.benchmark`): eleven families of tex
 B   a transformer trained on planted text of three families, its dictionary and its neurons, judged by the factors of
     the text (which the ranking never saw). With --run: the run's latents and neurons, judged by the labels of its
     corpus and by token.
+D   latents of another maker, planted in texts unlike the others: what machines write, and what people say. They are
+    ranked as a user ranks his own (`FeatureStore.from_codes`, `rank_features`) by the calibration that ships.
 C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
 
 Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (how often
@@ -42,6 +44,7 @@ import pandas as pd
 
 from analyses.record import check_run
 from analyses.scorecard import figures
+from analyses.scorecard.foreign_worlds import TEXTS, foreign_scores, judge_foreign
 from analyses.scorecard.judged import READ, calibration_worlds, claimed, family_calibrations, fit_to, judge_world
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
@@ -96,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     results |= world_a(planted, singles) | world_b(learnt, singles) | {"nulls": nulls(learnt)}
     if options.run:
         results |= labelled_run(options, fit_to(statistics))
+    results["D"] = worlds_d(options)
     if not options.short:
         results |= worlds_c(out, options.quick)
     if not options.short and not options.quick:
@@ -201,6 +205,16 @@ def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
 
 def _judge_planted(config: WorldConfig, name: str, calibration: Calibration | None) -> pd.DataFrame:
     return judge_world(planted_world(config), name, calibration)
+
+
+def worlds_d(options: argparse.Namespace) -> list[dict[str, Any]]:
+    size = {"n_seq": 300, "n_latents": 40} if options.quick else {}
+    tables = [
+        judged(options.out, f"D-{name}", partial(judge_foreign, name, **size), Calibration.load()) for name in TEXTS
+    ]
+    table = foreign_scores(pd.concat(tables))
+    print("worlds of another maker", table.round(3).to_string(index=False), sep="\n", flush=True)
+    return table.to_dict(orient="records")
 
 
 def worlds_c(out: Path, quick: bool) -> dict[str, Any]:

@@ -39,30 +39,31 @@ class LanguageModel(nn.Module):
         self.d_vocab = int(facts.d_vocab if self._is_lens else inner.get_input_embeddings().weight.shape[0])
         self._facts = config
         if self._is_lens:
-            self.hook_dict = dict(inner.hook_dict)
-            self.hook_dict |= layer_aliases(self.n_layers, self.hook_dict)
-            self._useful = list(self.hook_dict)
+            self._useful = list(inner.hook_dict)
+            self.hook_dict = {**inner.hook_dict, **layer_aliases(self.n_layers, inner.hook_dict)}
         else:
             self._look(inner)
 
     def _look(self, inner: Any) -> None:
         was_training = inner.training
-        ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _PROBE)]], device=next(inner.parameters()).device)
+        ids = torch.tensor(
+            [[self.d_vocab // n for n in range(2, 2 + _PROBE)]] * 2
+        )  # what is [1, pos] is no row a token
+        ids = ids.to(next(inner.parameters()).device)
         seen = trace(self.eval(), ids)
         self.train(was_training)
         hooks = find_hooks(inner, self.n_layers, inner.get_output_embeddings(), seen)
         named = {name: module for name, module in inner.named_modules() if name}
         self.hook_dict = {**hooks, **layer_aliases(self.n_layers, hooks), **named}
-        self._useful = [*hooks] + [
-            name for name, module in named.items() if module in seen.out and seen.out[module].shape[:2] == ids.shape
-        ]
+        fit = (name for name, module in named.items() if module in seen.out and seen.out[module].shape[:2] == ids.shape)
+        self._useful = [*hooks, *(name for name in fit if (named[name], "output") not in hooks.values())]
 
     def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         output = self.inner(tokens) if self._is_lens else self.inner(tokens, use_cache=False)
         return output if isinstance(output, Tensor) else output.logits
 
     def hooks(self) -> list[str]:
-        """List the hooks that put out one vector a token, TransformerLens's names first."""
+        """List the hooks that put out one vector a token, each by one name, TransformerLens's first."""
         return list(self._useful)
 
     @property

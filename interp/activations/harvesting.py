@@ -60,6 +60,9 @@ def harvest(
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
+    A hook with several names in the model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of
+    them, and found in the store by all.
+
     `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). With
     `resume`, a finished store of the same config is opened as it is, and one that was cut off is finished, to the same
     bytes. `progress` is told (tokens done, tokens in all, note).
@@ -156,7 +159,7 @@ def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, 
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.own, together)).items()}
             team.all_do(partial(shared.add, writer, together, acts, progress))
-        about = passes.excluded, passes.name
+        about = passes.excluded, passes.name, passes.aliases
         team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, *about))
 
 

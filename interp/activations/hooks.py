@@ -124,6 +124,22 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
     return hooks
 
 
+def names_of(model: Model, hook: Hook) -> list[str]:
+    """All names of a hook in a model; the first is the one that it goes by."""
+    known = hooks_of(model)
+    names = [name for name, other in known.items() if other == hook]
+    if hook.reads == "input":
+        whole = Hook(hook.module)
+        names += [name + _INPUT for name, other in known.items() if other == whole]
+    return names
+
+
+def main_name(model: Model, name: str) -> str:
+    """The name that a hook goes by in a model, whichever of its names is given. Raises ValueError if there is no such
+    hook."""
+    return names_of(model, resolve_hooks(model, [name])[name])[0]
+
+
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
     """For a dictionary that says which hook it was trained on (`metadata["hook_name"]`), and is used on `hook_name`.
 

@@ -77,6 +77,10 @@ class JoinedStore:
         stores = self.stores.items()
         return {f"{name}/{hook}": limit for name, store in stores for hook, limit in store.norm_limits.items()}
 
+    def name_of(self, hook: str) -> str:
+        """The name by which a hook is here: its store's, and the one that it has there."""
+        return f"{hook.partition('/')[0]}/{self.of(hook)[1]}"
+
     def d(self, hook: str) -> int:
         store, name = self.of(hook)
         return store.d(name)
@@ -104,7 +108,7 @@ class JoinedStore:
         part: tuple[int, int] = (0, 1),
     ) -> ActivationBatches:
         """Batches of rows in float32, of several hooks side by side (`ActivationStore.batches`)."""
-        hooks = [(hook_name, *self.of(hook_name)) for hook_name in named_hooks(hook)]
+        hooks = [(self.name_of(hook_name), *self.of(hook_name)) for hook_name in named_hooks(hook)]
         columns = tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
         rows = self.shard_rows
         return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
@@ -117,10 +121,11 @@ class JoinedStore:
     def of(self, hook: str) -> tuple[ActivationStore, str]:
         """The store of a hook, and the hook's name in it."""
         name, _, there = hook.partition("/")
-        if name not in self.stores or there not in self.stores[name].hook_names:
+        try:
+            return self.stores[name], self.stores[name].name_of(there)
+        except (KeyError, ValueError):
             known = ", ".join(self.hook_names)
-            raise ValueError(f"the joined stores have no activations of {hook!r}; they have {known}")
-        return self.stores[name], there
+            raise ValueError(f"the joined stores have no activations of {hook!r}; they have {known}") from None
 
 
 def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:

@@ -10,7 +10,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations.filling import check_dtype, check_max_norm
-from interp.activations.hooks import Model, hooked_rows, module_of, name_of, resolve_hooks, size_of, words_of
+from interp.activations.hooks import (
+    Hook,
+    Model,
+    hooked_rows,
+    module_of,
+    name_of,
+    names_of,
+    resolve_hooks,
+    size_of,
+    words_of,
+)
 from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.storage.files import digest
 
@@ -21,6 +31,8 @@ log = logging.getLogger(__name__)
 
 class ModelPasses:
     """Forward passes over sequences of a token set, and which of its rows, by id seq · n_ctx + pos, are kept.
+
+    A hook goes by its first name in the model, whichever is given; `aliases` are its others.
 
     Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position
     to leave out, and where no row is left.
@@ -37,7 +49,13 @@ class ModelPasses:
     ):
         """batch_size: sequences a forward pass."""
         names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
-        self.hooks, self.module, self.batch_size = resolve_hooks(model, names), module_of(model), batch_size
+        self.module, self.batch_size = module_of(model), batch_size
+        self.hooks, self.aliases = dict[str, Hook](), dict[str, list[str]]()
+        for hook in resolve_hooks(model, names).values():
+            main, *others = names_of(model, hook)
+            self.hooks[main] = hook
+            if others:
+                self.aliases[main] = others
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         check_model_takes(self.module, tokens)

@@ -19,7 +19,7 @@ import importlib.metadata
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -120,9 +120,14 @@ class ScatterWriter:
         self.position = position
 
     def finish(
-        self, tokens: Int[Tensor, "seq pos"] | None = None, excluded: Mapping[str, int] = {}, model_name: str = ""
+        self,
+        tokens: Int[Tensor, "seq pos"] | None = None,
+        excluded: Mapping[str, int] = {},
+        model_name: str = "",
+        aliases: Mapping[str, Sequence[str]] = {},
     ) -> None:
-        """Write what is left, the small files, and the manifest last. `excluded`: rows left out before, by cause."""
+        """Write what is left, the small files, and the manifest last. `excluded`: rows left out before, by cause;
+        `aliases`: further names of hooks."""
         self._flush()
         self._wait()
         n_rows = int(self._shards.filled.sum())
@@ -139,6 +144,7 @@ class ScatterWriter:
             "format": FORMAT,
             "config": dict(self.config.origin),
             **({"model_name": model_name} if model_name else {}),
+            **({"aliases": {name: list(others) for name, others in aliases.items()}} if aliases else {}),
             **({} if tokens is None else {"prepend_bos": is_constant(tokens[:, 0])}),
             "dtype": self.config.dtype,
             "n_rows": n_rows,

@@ -115,6 +115,7 @@ class _Manifest(TypedDict):
     format: str
     config: dict[str, Any]
     model_name: NotRequired[str]
+    aliases: NotRequired[dict[str, list[str]]]
     prepend_bos: NotRequired[bool]
     dtype: str
     n_rows: Count

@@ -90,6 +90,9 @@ class ActivationSource(Protocol):
     def __len__(self) -> int:
         """Rows."""
 
+    def name_of(self, hook: str) -> str:
+        """The name by which a hook is here, of all that it has in the model. Raises ValueError where it is not."""
+
     def d(self, hook: str) -> int:
         """The width of a hook. Raises ValueError for a hook that is not there."""
 

@@ -91,6 +91,19 @@ class ActivationStore:
     def hook_names(self) -> tuple[str, ...]:
         return tuple(self.manifest["hooks"])
 
+    @property
+    def aliases(self) -> dict[str, list[str]]:
+        """Further names that hooks have in the model."""
+        return dict(self.manifest.get("aliases", {}))
+
+    def name_of(self, hook: str) -> str:
+        """The name that the store has for a hook, of all that it has in the model. Raises ValueError where it is not
+        there."""
+        for name in self.hook_names:
+            if hook == name or hook in self.aliases.get(name, ()):
+                return name
+        raise ValueError(f"{self.path} has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
+
     def d(self, hook: str) -> int:
         return self._hook(hook)["d"]
 
@@ -167,6 +180,7 @@ class ActivationStore:
         return tokens.int()
 
     def statistics(self, hook: str) -> ActivationStatistics:
+        hook = self.name_of(hook)
         numbers, stored = {**self._hook(hook)}, self._files.small(STATISTICS)
         numbers.pop("d")
         tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in TENSORS}
@@ -187,6 +201,7 @@ class ActivationStore:
         A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
         outliers are looked for: where there are some (a warning), the statistics are those of one shard without them.
         """
+        hook = self.name_of(hook)
         statistics = self.statistics(hook)
         if hook in self.norm_limits or self.keeps_outliers:
             return Limited(self.norm_limits.get(hook), None, statistics)
@@ -206,8 +221,7 @@ class ActivationStore:
 
     def shard(self, i: int, hook: str) -> Shard:
         """One shard in memory."""
-        self._hook(hook)
-        return Shard(self.row_ids(i), self._files.column(i, name=hook))
+        return Shard(self.row_ids(i), self._files.column(i, name=self.name_of(hook)))
 
     def row_ids(self, i: int) -> Int[Tensor, " row"]:
         """The ids of a shard's rows, ascending."""
@@ -236,7 +250,7 @@ class ActivationStore:
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
             ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
-            for name in named_hooks(hook)
+            for name in map(self.name_of, named_hooks(hook))
         )
 
     def select(
@@ -263,9 +277,7 @@ class ActivationStore:
         self._files.verify()
 
     def _hook(self, hook: str) -> dict[str, Any]:
-        if hook not in self.manifest["hooks"]:
-            raise ValueError(f"{self.path} has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
-        return self.manifest["hooks"][hook]
+        return self.manifest["hooks"][self.name_of(hook)]
 
 
 def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
@@ -288,7 +300,7 @@ def _select(
     check_max_norm(max_norm)
     if out.resolve() == store.path.resolve():
         raise ValueError(f"{out} is the store that is selected from: choose another folder")
-    names = store.hook_names if hook_names is None else tuple(dict.fromkeys(hook_names))
+    names = store.hook_names if hook_names is None else tuple(dict.fromkeys(map(store.name_of, hook_names)))
     widths = {name: store.d(name) for name in names}
     kept = _kept_positions(store, positions)
     config = ScatterConfig(
@@ -314,7 +326,8 @@ def _select(
                 writer.add(ids[keep], {name: x[keep] for name, x in acts.items()}, position)
                 progress(position, len(store), "rows")
             excluded = store.excluded | {"position": store.excluded.get("position", 0) + len(store) - sum(shard_rows)}
-            writer.finish(store.tokens, excluded, store.manifest.get("model_name", ""))
+            aliases = {name: others for name, others in store.aliases.items() if name in names}
+            writer.finish(store.tokens, excluded, store.manifest.get("model_name", ""), aliases)
 
 
 def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> Bool[Tensor, " pos"]:

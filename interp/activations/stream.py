@@ -89,19 +89,23 @@ class ActivationStream:
         hooks = ", ".join(f"{hook} ({d})" for hook, d in self._widths.items())
         return f"ActivationStream({len(self):,} rows of {hooks}, in {self.n_chunks} chunks)"
 
+    def name_of(self, hook: str) -> str:
+        """The name by which a hook is streamed, of all that it has in the model. Raises ValueError where it is not."""
+        for name in self.hook_names:
+            if hook == name or hook in self.passes.aliases.get(name, ()):
+                return name
+        raise ValueError(f"the stream has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
+
     def d(self, hook: str) -> int:
         """The width of a hook. Raises ValueError for a hook that is not streamed."""
-        if hook not in self._widths:
-            raise ValueError(f"the stream has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
-        return self._widths[hook]
+        return self._widths[self.name_of(hook)]
 
     def statistics(self, hook: str) -> ActivationStatistics:
-        self.d(hook)
-        return self._statistics[hook]
+        return self._statistics[self.name_of(hook)]
 
     def limited(self, hook: str) -> Limited:
         """The limit of a hook's rows and their statistics: all that leave are within it."""
-        return Limited(self.norm_limits.get(hook), None, self.statistics(hook))
+        return Limited(self.norm_limits.get(self.name_of(hook)), None, self.statistics(hook))
 
     def batches(
         self,
@@ -113,7 +117,7 @@ class ActivationStream:
         part: tuple[int, int] = (0, 1),
     ) -> "StreamBatches":
         """Endless batches of rows in float32; `part=(rank, count)` gives the rank's slice of each."""
-        return StreamBatches(self, named_hooks(hook), batch_size, seed, part)
+        return StreamBatches(self, tuple(map(self.name_of, named_hooks(hook))), batch_size, seed, part)
 
     def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:
         """Run the model on these sequences, unless they are those of the last call."""

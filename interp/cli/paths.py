@@ -38,7 +38,7 @@ def only_hook(store: Any, hook: str | None) -> str:
     """The hook that is named, or the only one of the store. Raises ValueError where the store has several."""
     if hook is None and len(store.hook_names) > 1:
         raise ValueError(f"the store holds {', '.join(store.hook_names)}: say which with --hook")
-    return store.hook_names[0] if hook is None else hook
+    return store.hook_names[0] if hook is None else store.name_of(hook)
 
 
 def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:

@@ -248,7 +248,7 @@ def norm_limit(dictionary: Dictionary) -> float | None:
 def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> float | None:
     """The limit of a dictionary, where a store may hold rows above it."""
     limit = norm_limit(dictionary)
-    return None if limit is None or limit >= store.norm_limits.get(hook, float("inf")) else limit
+    return None if limit is None or limit >= store.norm_limits.get(store.name_of(hook), float("inf")) else limit
 
 
 def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:

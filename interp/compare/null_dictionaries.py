@@ -5,7 +5,7 @@ of verdicts and of their shares for eight dictionaries:
 
     SAE                   the dictionary that is ranked; learnt again where the nulls are to have fewer tokens
     twin seed             the same config from another seed: what luck changes
-    neurons               the MLP's neurons as they come
+    neurons               the MLP's neurons as they come (or coordinates, where a model does not show them)
     frozen decoder        the same config, its decoder left as it was drawn (arXiv 2602.14111)
     frozen encoder        its encoder
     soft-frozen decoder   decoder rows kept within a cosine of 0.8 of their start (same source)
@@ -99,13 +99,15 @@ def compare_with_nulls(
     config: SAEConfig | None,
     out: str | Path,
     *,
+    neurons_are: str = "neurons",
     settings: NullsConfig | None = None,
     batch_size: int = 64,
     progress: Progress = no_progress,
 ) -> Nulls:
     """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
 
-    features, and neurons where they are judged too: scans over the tokens of `store`, which holds `hook` of `model`;
+    features, and neurons where they are judged too (`neurons_are` their name in the tables): scans over the tokens of
+    `store`, which holds `hook` of `model`;
     `config` is what the dictionary of `features` was trained with; None for one from elsewhere, and the nulls are TopK
     dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are harvested as the store was, `batch_size`
     sequences a forward pass.
@@ -113,6 +115,7 @@ def compare_with_nulls(
     Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
     """
     settings, out = settings or NullsConfig(), Path(out)
+    hook = store.name_of(hook)
     check_scan_of(features, store, hook)
     if neurons is not None:
         check_scan_of(neurons, store)
@@ -121,7 +124,8 @@ def compare_with_nulls(
         harvesting = {**_left_out(store), "dtype": store.manifest["dtype"]}
         harvesting |= {"batch_size": batch_size, "seed": settings.seed}
         bench = _Bench(features, config, settings, out, progress)
-        for name, table in _judged(bench, neurons, store, hook, model, harvesting)._asdict().items():
+        beside = None if neurons is None else (neurons_are, neurons)
+        for name, table in _judged(bench, beside, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(out / f"{name}.parquet", table)
     shutil.rmtree(out / "work", ignore_errors=True)
@@ -130,7 +134,12 @@ def compare_with_nulls(
 
 
 def _judged(
-    bench: "_Bench", neurons: FeatureStore | None, store: ActivationStore, hook: str, model: nn.Module, options: Any
+    bench: "_Bench",
+    beside: tuple[str, FeatureStore] | None,
+    store: ActivationStore,
+    hook: str,
+    model: nn.Module,
+    options: Any,
 ) -> Nulls:
     features, told = bench.features, _named(bench.progress, "dictionaries")
     configs = {"twin seed": bench.twin}
@@ -143,8 +152,8 @@ def _judged(
         bench.take_scan("SAE", features)
     for name, sae in saes.items():
         bench.take_learnt(name, sae, store, hook)
-        if name == "twin seed" and neurons is not None:
-            bench.take_scan("neurons", neurons)
+        if name == "twin seed" and beside is not None:
+            bench.take_scan(*beside)
     for name, other in _other_models(model, bench.settings.seed):
         bench.take_model(f"{name} model", other, hook, options)
     verdicts = bench.judge(features.vocab if features.is_spelt else None)
@@ -176,7 +185,7 @@ class _Bench:
         smaller = dataclasses.replace(alike, tokens=min(budget or alike.tokens, alike.tokens))
         self.own = smaller if config is not None and smaller != config else None
         self.twin = dataclasses.replace(smaller, seed=alike.seed + 1)
-        self.trained_tokens = {"neurons": 0} | ({} if config else {"SAE": math.nan})
+        self.trained_tokens = {"neurons": 0, "coordinates": 0} | ({} if config else {"SAE": math.nan})
         self.features, self.settings, self.out, self.progress = features, settings, out, progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()

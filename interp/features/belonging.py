@@ -49,5 +49,5 @@ def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = 
     """Raises ValueError for a scan of other tokens than the store holds, or of another hook."""
     if store.tokens is None or not torch.equal(features.tokens, store.tokens):
         raise ValueError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
-    if hook is not None and features.meta["hook_name"] not in ("", hook):
+    if hook is not None and features.meta["hook_name"] not in ("", store.name_of(hook)):
         raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")

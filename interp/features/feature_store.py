@@ -211,7 +211,7 @@ def scan_features(
     another hook that the store has too (`hooks.check_own_hook`), if the labels are those of other tokens or the model
     another than was harvested, or if `out` holds the scan of something else.
     """
-    tokens = _checked_tokens(sae, store, hook, model)
+    tokens, hook = _checked_tokens(sae, store, hook, model), store.name_of(hook)
     vocab = words_of(model) if vocab is None and model is not None else vocab
     scan = Scan(Path(out), tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}

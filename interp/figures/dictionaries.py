@@ -186,10 +186,11 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     """For each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts are
     named where there is room; the pointer names the others, and `concept_dots` all of them."""
     need(concepts, "label", "f1_feature", "f1_neuron")
-    fig = go.Figure()
+    rival, fig = _rival(concepts), go.Figure()
     fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot", width=1), **BARE)
-    _named_points(fig, concepts, concepts["f1_neuron"], "feature %{y:.3f}, neuron %{x:.3f}")
-    styled(fig, "Concepts: best feature against best neuron", x="F1 of the best neuron (held out)", height=520)
+    _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
+    title = f"Concepts: best feature against best {rival}"
+    styled(fig, title, x=f"F1 of the best {rival} (held out)", height=520)
     fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
     return with_placed_names(fig.update_xaxes(range=[-0.03, 1.05]))
 
@@ -200,16 +201,21 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     need(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     places, names = np.arange(len(rows)), list(map(words, rows["label"]))
-    fig = go.Figure()
+    rival, fig = _rival(concepts), go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
     fig.add_scatter(x=line, y=np.repeat(places, 3), mode="lines", line=dict(color="#c9ced6", width=2), **BARE)
-    for column, name, colour in (("f1_neuron", "best neuron", VERMILLION), ("f1_feature", "best feature", BLUE)):
+    for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
         fig.add_scatter(x=rows[column], y=places, mode="markers", name=name, marker=dict(color=colour, size=7))
     height = 130 + 15 * len(rows)
-    styled(fig, "Concepts: best feature and best neuron", x="F1 (held out)", y="concept", height=height)
+    styled(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
     fig.update_xaxes(range=[-0.02, 1.02])
     return fig.update_yaxes(tickvals=places, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
+
+
+def _rival(concepts: pd.DataFrame) -> str:
+    """What the features are held against; tables of before do not say that it is a neuron."""
+    return concepts["rival"].iloc[0] if "rival" in concepts and len(concepts) else "neuron"
 
 
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from interp.display.cards import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
-from interp.pipeline.stages import STAGES, Stage
+from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
 from interp.storage.files import as_json, digest_json, read_json, write_json
 from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.folders import read_manifest, verify
@@ -34,9 +34,23 @@ if TYPE_CHECKING:
     from models.transformer import Transformer
 
 PANELS = "panels"
+MLP_NEURONS = "mlp.hook_post"
+"""What TransformerLens calls the neurons of a block's MLP."""
 SHOWN = ("seed", "tokens")
 """Fields of the configuration that a figure's provenance names."""
 log = logging.getLogger(__name__)
+
+
+class Baseline(NamedTuple):
+    """What latents are compared with, and its hook."""
+
+    name: Literal["neurons", "coordinates"]
+    """The neurons of the MLP; or, where the model does not show them, the coordinates at the dictionary's own hook."""
+    hook_name: str
+
+    @property
+    def singular(self) -> str:
+        return self.name.removesuffix("s")
 
 
 class Run:
@@ -85,8 +99,17 @@ class Run:
 
     @property
     def hook_name(self) -> str:
-        """Where the dictionary reads the model."""
-        return self.config.harvest.hook_name
+        """Where the dictionary reads the model, by the name that the hook goes by in the store."""
+        made = self.manifest("activations")
+        return next(iter(made["results"]["d"])) if made else self.config.harvest.hook_name
+
+    @property
+    def baseline(self) -> Baseline:
+        """What the latents are compared with."""
+        *_, hook_name = self.results("activations")["d"]
+        is_named = self.config.harvest.neuron_hook is not None
+        is_mlp = is_named or hook_name != self.hook_name or hook_name.endswith(MLP_NEURONS)
+        return Baseline("neurons" if is_mlp else "coordinates", hook_name)
 
     def feature(self, latent: int) -> "Feature":
         """A latent with what is known of it, its verdict too once it is ranked; it shows itself in a notebook."""
@@ -114,6 +137,11 @@ class Run:
         manifest = read_manifest(self.path / stage)
         return manifest if manifest and "fingerprint" in manifest else None
 
+    def has(self, stage: str) -> bool:
+        """Whether a stage is finished, and its results are not left out."""
+        made = self.manifest(stage)
+        return made is not None and LEFT_OUT not in made["results"]
+
     def results(self, stage: str) -> dict[str, Any]:
         """What a finished stage reached, such as a training's fvu, l0 and dead."""
         return self._finished(stage)["results"]
@@ -130,7 +158,7 @@ class Run:
         """What its page is made of (`interp.report`): all that its stages left by now."""
         from interp.report.inputs import ReportInputs
 
-        done = self._manifests(without_page=True)
+        done = {name: manifest for name, manifest in self._manifests(without_page=True).items() if self.has(name)}
         tables = ("ranking", "quality", "nulls", "effects")
         curves = [name for name in ("model", "sae") if name in done and self.place(f"{name}_curve").is_file()]
         return ReportInputs(
@@ -148,7 +176,7 @@ class Run:
         """What its finished stages, and analyses of what they left, show of themselves on the page, as JSON. A panel
         whose stages have been run again since is left out, with a warning."""
         done = self._manifests(without_page=True)
-        panels = [panel for name in done if (panel := STAGES[name].panel(self)) is not None]
+        panels = [panel for name in done if self.has(name) and (panel := STAGES[name].panel(self)) is not None]
         shown = [panel.payload() for panel in panels]
         for file in sorted((self.path / PANELS).glob("*.json")):
             kept = read_json(file, "run its analysis again")
@@ -222,6 +250,8 @@ class Run:
         manifest = self.manifest(stage)
         if manifest is None:
             raise FileNotFoundError(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
+        if not self.has(stage):
+            raise FileNotFoundError(f"{self.path} has no {stage}: it was left out, as {manifest['results'][LEFT_OUT]}")
         return manifest
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:

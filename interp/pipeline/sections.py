@@ -2,7 +2,6 @@
 their own rooms, and [model] with `pretrained`. Each is a frozen dataclass, and says in a ValueError what cannot be.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +26,8 @@ class HarvestConfig:
     hook_name: str = "blocks.0.hook_resid_post"
     """Where the dictionary is learnt."""
     neuron_hook: str | None = None
-    """Where the neurons are that its latents are compared with. None: the MLP of the block that `hook_name` names."""
+    """Where the neurons are that its latents are compared with. None: the MLP of the block that `hook_name` is in, or
+    where the model shows no such hook (a mixture of experts, a state space) the coordinates at `hook_name` instead."""
     tokens: int = 1_200_000
     """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
     batch_size: int = 64
@@ -48,11 +48,6 @@ class HarvestConfig:
         """Keyword arguments for `interp.harvest`; a harvest for a null repeats them."""
         names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
         return {name: getattr(self, name) for name in names}
-
-    @property
-    def neurons(self) -> str:
-        block = re.match(r"blocks\.\d+\.", self.hook_name)
-        return self.neuron_hook or (f"{block.group()}mlp.hook_post" if block else self.hook_name)
 
 
 @dataclass(frozen=True, kw_only=True)

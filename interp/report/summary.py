@@ -39,6 +39,7 @@ DICTIONARIES = {
     "SAE": "the same settings, learnt from as many tokens as the nulls",
     "twin seed": "the same settings from another seed",
     "neurons": "the MLP's neurons as they come",
+    "coordinates": "the coordinates at the dictionary's own hook as they come",
     "frozen decoder": "the same settings, the decoder left as it was drawn",
     "frozen encoder": "the same settings, the encoder left as it was drawn",
     "soft-frozen decoder": "the same settings, decoder rows kept near their start",
@@ -134,6 +135,7 @@ def _quality(inputs: ReportInputs) -> list[dict]:
     table = inputs.quality
     if table is None or table.empty:
         return [Panel(note="No quality table: it needs the model and held-out tokens.").payload()]
+    table = table.dropna(axis="columns", how="all")
     if not table.get("outlier_share", pd.Series(0)).any():
         table = table.drop(columns=["fvu_all", "outlier_share"], errors="ignore")
     (_, *names), *rows = (

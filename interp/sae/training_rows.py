@@ -17,15 +17,15 @@ class TrainingRows:
     """
 
     def __init__(self, store: ActivationSource, hook: str | Sequence[str], target: str | None, processes: Processes):
-        hooks = (hook,) if isinstance(hook, str) else tuple(hook)
-        targets = () if target is None else (target,)
+        hooks = tuple(map(store.name_of, (hook,) if isinstance(hook, str) else hook))
+        targets = [] if target is None else [store.name_of(target)]
         if len(store) == 0:
             raise ValueError("the store is empty: there is nothing to train on")
         if not hooks:
             raise ValueError("there is no hook to train on")
-        if len({*hooks, *targets}) < len(hooks + targets):
-            raise ValueError(f"a hook is named twice: {', '.join(hooks + targets)}. An autoencoder needs no target")
-        self.store, self.hook_names, self.processes = store, hooks + targets, processes
+        if len({*hooks, *targets}) < len([*hooks, *targets]):
+            raise ValueError(f"a hook is named twice: {', '.join([*hooks, *targets])}. An autoencoder needs no target")
+        self.store, self.hook_names, self.processes = store, (*hooks, *targets), processes
         limits = [store.limited(name) for name in self.hook_names]
         statistics = tuple(each.statistics for each in limits)
         masks = tuple(each.mask for each in limits)
@@ -33,9 +33,9 @@ class TrainingRows:
         name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}
         self.metadata: dict[str, Any] = {name: read}
-        if target is not None:
-            self.key["target"] = target
-            self.metadata["hook_name_out"] = target
+        if targets:
+            self.key["target"] = targets[0]
+            self.metadata["hook_name_out"] = targets[0]
         self.metadata["context_size"] = store.n_ctx
         if store.weights is not None:
             self.metadata["model_weights"] = store.weights

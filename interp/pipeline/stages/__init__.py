@@ -77,9 +77,13 @@ class Stage:
     def summary_of(self, manifest: Mapping[str, Any]) -> str:
         """What it reached, in a line."""
         results = manifest["results"]
+        if LEFT_OUT in results:
+            return f"left out: {results[LEFT_OUT]}"
         return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
 
 
+LEFT_OUT = "left_out"
+"""The key, in the results of a stage that means nothing for the run's model, of the reason."""
 STAGES: dict[str, Stage] = {}
 """The stages by name, in the order in which they run."""
 

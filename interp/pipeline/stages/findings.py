@@ -1,5 +1,6 @@
 """What the features are worth: `quality`, `concepts`, `nulls`, `ranking` and, where a run ends, `report`."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ NEXT_LINE = "\n" + " " * 24
     shared=("harvest", "sae"),
     opens={"quality": ("quality.parquet", PARQUET)},
     summary=lambda results: NEXT_LINE.join(
-        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, CE recovered {r['ce_recovered']:.3f}"
+        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, "
+        + ("no loss of next tokens" if math.isnan(r["ce_clean"]) else f"CE recovered {r['ce_recovered']:.3f}")
         for name, r in results.items()
     ),
 )
@@ -37,17 +39,18 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
     from interp.evaluation.quality import quality_table
 
-    config, hook_name = run.config, run.config.harvest.hook_name
+    config, hook_name = run.config, run.hook_name
     d_in = run.store.d(hook_name)
     k = min(d_in, getattr(config.sae, "k", None) or max(1, round(run.results("sae")["l0"])))
     seed = getattr(config.sae, "seed", 0)
-    is_mlp = hook_name == config.harvest.neurons
-    dictionaries: dict[str, Dictionary] = {
-        "SAE": run.sae,
-        "PCA": PCADictionary.fit(run.store, hook_name, k=k),
-        "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
-        "random": RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed),
-    }
+    is_mlp = run.baseline == ("neurons", hook_name)
+    dictionaries: dict[str, Dictionary] = {"SAE": run.sae}
+    if run.sae.kind == "sae":  # the others stand in for what they read
+        dictionaries |= {
+            "PCA": PCADictionary.fit(run.store, hook_name, k=k),
+            "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
+            "random": RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed),
+        }
     table = quality_table(
         dictionaries,
         run.model,
@@ -55,7 +58,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         hook_name,
         batch_size=config.quality.batch_size,
         exclude=run.tokenizer.special_ids,
-        unigram_loss=run.results("model")["unigram_cross_entropy"],
+        unigram_loss=run.results("model").get("unigram_cross_entropy"),
         progress=progress,
     )
     write_parquet(folder / "quality.parquet", table)
@@ -69,16 +72,17 @@ def _concepts_panel(run: Run) -> "Panel":
     from interp.report.panels import Panel
 
     concepts = run.concepts.sort_values("f1_feature", ascending=False)
+    rival = run.baseline.singular
     if concepts.empty:
         return Panel(note="No concepts: the tokens carry no labels, or the neurons were not scanned.")
     table = pd.DataFrame({
         "Concept": concepts["label"].str.replace("_", " "),
         "Feature": concepts["feature"].map("{:.0f}".format, na_action="ignore"),
         "F1 of the feature": concepts["f1_feature"].map("{:.2f}".format, na_action="ignore"),
-        "Neuron": concepts["neuron"].map("{:.0f}".format, na_action="ignore"),
-        "F1 of the neuron": concepts["f1_neuron"].map("{:.2f}".format, na_action="ignore"),
+        rival.capitalize(): concepts["neuron"].map("{:.0f}".format, na_action="ignore"),
+        f"F1 of the {rival}": concepts["f1_neuron"].map("{:.2f}".format, na_action="ignore"),
     })  # fmt: skip
-    note = "Above the diagonal the best single feature detects the concept better than the best single neuron."
+    note = f"Above the diagonal the best single feature detects the concept better than the best single {rival}."
     return Panel(note=f"{note} F1 on held-out text.", figure=figures.concept_scatter(run.concepts), table=table)
 
 
@@ -86,16 +90,16 @@ def _concepts_panel(run: Run) -> "Panel":
     inputs=("features", "neurons"),
     opens={"concepts": ("concepts.parquet", PARQUET)},
     summary=lambda results: (
-        f"best feature beats best neuron on {sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} "
-        f"of {len(results)} labels"
+        f"best feature beats best {next((r['rival'] for r in results.values() if 'rival' in r), 'neuron')} on "
+        f"{sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} of {len(results)} labels"
     ),
     panel=_concepts_panel,
 )
 def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the best latent and the best neuron for each label, F1 on held-out text"""
+    """the best latent and the best neuron (or coordinate) for each label, F1 on held-out text"""
     from interp.verdict.measures import concept_table
 
-    table = concept_table(run.features, run.neurons)
+    table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
     write_parquet(folder / "concepts.parquet", table)
     return _by(table, "label")
 
@@ -137,10 +141,11 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.features,
         run.neurons,
         run.store,
-        config.hook_name,
+        run.hook_name,
         run.model,
         run.sae.config,
         folder,
+        neurons_are=run.baseline.name,
         settings=run.config.nulls,
         batch_size=config.batch_size,
         progress=progress,
@@ -202,8 +207,8 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
         labels=run.harvested.labels,
         use_labels=config.use_labels,
         twin=_open_twin(config),
-        effects=run.effects if run.manifest("effects") else None,
-        matches=run.nulls.twins if run.manifest("nulls") else None,
+        effects=run.effects if run.has("effects") else None,
+        matches=run.nulls.twins if run.has("nulls") else None,
         judge_faint=config.judge_faint,
         progress=progress,
     )

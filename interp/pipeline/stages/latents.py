@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
-from interp.pipeline.stages import section, stage
+from interp.pipeline.stages import LEFT_OUT, section, stage
 from interp.storage.files import Progress, write_parquet
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MEASURED = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 NEURONS_AT_ONCE = 32
-"""How many neurons of a pretrained model fire on a token, the strongest: half of the gated ones are positive."""
+"""How many neurons of a pretrained model, or coordinates, fire on a token, the strongest: half of the gated ones are
+positive."""
 FEATURES = "interp.features.feature_store:FeatureStore.open"
 
 
@@ -38,12 +39,13 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a sparse autoencoder, trained on the activations, or loaded"""
     if not isinstance(run.config.sae, LoadedConfig):
         return _train(run, run.config.sae, folder, progress)
-    from interp.activations.hooks import check_own_hook
-    from interp.codes.sparse_codes import limit_on
+    from interp.activations.hooks import check_own_hook, hooks_of
+    from interp.codes.sparse_codes import check_one_hook, limit_on
     from interp.sae import load_sae
 
-    loaded, hook_name = load_sae(run.config.sae.load, run.config.sae.sae_id), run.config.harvest.hook_name
-    check_own_hook(loaded, hook_name, run.model.hook_dict, "the model")
+    loaded, hook_name = load_sae(run.config.sae.load, run.config.sae.sae_id), run.hook_name
+    check_one_hook(loaded)
+    check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
     if loaded.d_in != run.store.d(hook_name):
         has = f"{run.config.sae.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}"
         raise ValueError(f"{has}: name its own hook in [harvest]")
@@ -77,23 +79,25 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
 )
 def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """statistics, examples, logit effects and label agreement of every latent"""
-    return _scan(run, run.sae, run.config.harvest.hook_name, folder, progress)
+    return _scan(run, run.sae, run.hook_name, folder, progress)
 
 
 @stage(
     inputs=("corpus", "model", "activations"),
     shared=("harvest", "scan", "model"),
     opens={"neurons": (".", FEATURES)},
-    summary="{latents:,} neurons, {dead:,} dead, L0 {mean_l0:.1f}",
+    summary=lambda r: f"{r['latents']:,} {r.get('basis', 'neurons')}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
 )
 def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the same of every neuron of the MLP, to compare; of a pretrained model those that are strongest at each token"""
+    """the same of every neuron of the MLP, to compare, or of the coordinates where there is none; of a pretrained model
+    those that are strongest at each token"""
     from interp.evaluation.baselines import NeuronDictionary
 
-    hook_name = run.config.harvest.neurons
-    d = run.store.d(hook_name)
-    k = None if run.config.model.is_trained else min(d, NEURONS_AT_ONCE)
-    return _scan(run, NeuronDictionary(d, k), hook_name, folder, progress)
+    basis, hook_name = run.baseline
+    d, are_neurons = run.store.d(hook_name), basis == "neurons"
+    k = None if are_neurons and run.config.model.is_trained else min(d, NEURONS_AT_ONCE)
+    scan = _scan(run, NeuronDictionary(d, k, signed=not are_neurons), hook_name, folder, progress)
+    return {**scan, "basis": basis}
 
 
 @stage(
@@ -107,15 +111,20 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """what the model says without each latent: loss, KL, and the tokens that it makes likelier or less likely"""
+    from interp.activations.next_tokens import NoNextTokens, check_predicts_next
     from interp.effects import feature_effects
 
     config, features = run.config.effects, run.features
+    try:
+        check_predicts_next(run.model, features.tokens)
+    except NoNextTokens as reason:
+        return {LEFT_OUT: str(reason)}
     most = features.table().sort_values("fvu_rise", ascending=False)["latent"] if config.latents else None
     latents = None if most is None else sorted(most[: config.latents])
     table = feature_effects(
         features,
         run.model,
-        run.config.harvest.hook_name,
+        run.hook_name,
         run.sae,
         latents=latents,
         sequences=config.sequences,
@@ -138,7 +147,7 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.sae import train_sae
 
-    train_sae(run.store, run.config.harvest.hook_name, config, out=folder, progress=progress)
+    train_sae(run.store, run.hook_name, config, out=folder, progress=progress)
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 

@@ -1,12 +1,13 @@
 """From text to activations: `corpus`, `model`, `activations`."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import REFERENCE, WEIGHTS, ModelConfig, model_files
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run_folder import MLP_NEURONS, Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
 from interp.pipeline.stages import section, stage
 from interp.storage.files import Progress, digest_file, write_json
@@ -35,10 +36,10 @@ def _check_model(config: RunConfig) -> None:
 
 
 def _check_hooks(config: RunConfig) -> None:
-    """That the model has the hooks, before it is trained."""
+    """That the model has the hooks, before it is trained; and that a pretrained one puts out a vector a token there."""
     import torch
 
-    from interp.activations.hooks import resolve_hooks
+    from interp.activations.hooks import evaluating, hooked_rows, resolve_hooks
     from models.transformer import Transformer
 
     if config.model.is_trained:
@@ -46,7 +47,22 @@ def _check_hooks(config: RunConfig) -> None:
             model: Any = Transformer(config.model.transformer(d_vocab=2))
     else:
         model = config.model.pretrained()
-    resolve_hooks(model, [config.harvest.hook_name, config.harvest.neurons])
+    hooks = resolve_hooks(model, _hooks(model, config.harvest))
+    if not config.model.is_trained:
+        with evaluating(model):
+            hooked_rows(model, torch.zeros(1, 2, dtype=torch.long), hooks)
+
+
+def _hooks(model: Any, config: HarvestConfig) -> list[str]:
+    """The dictionary's hook and, where the model shows them, that of the neurons; one where they are the same."""
+    from interp.activations.hooks import has_hook, main_name
+
+    hook_name = main_name(model, config.hook_name)
+    if config.neuron_hook is not None:
+        return list(dict.fromkeys((hook_name, main_name(model, config.neuron_hook))))
+    block = re.match(r"blocks\.\d+\.", hook_name)
+    neurons = f"{block.group()}{MLP_NEURONS}" if block else hook_name
+    return list(dict.fromkeys((hook_name, neurons))) if has_hook(model, neurons) else [hook_name]
 
 
 @stage(
@@ -98,11 +114,16 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         "model": (".", "interp.pipeline.pretrained:open_model"),
         "model_curve": ("metrics.jsonl", "interp.figures.training_curves:training_rows"),
     },
-    summary="validation {val_loss:.3f} nats a token ({bits_per_character:.3f} bits a character); "
-    "unigram {unigram_cross_entropy:.3f}, bigram {bigram_cross_entropy:.3f}",
+    summary=lambda r: (
+        f"no loss: {r['no_loss']}"
+        if "no_loss" in r
+        else f"validation {r['val_loss']:.3f} nats a token ({r['bits_per_character']:.3f} bits a character); "
+        f"unigram {r['unigram_cross_entropy']:.3f}, bigram {r['bigram_cross_entropy']:.3f}"
+    ),
 )
 def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a transformer trained on the corpus, or a pretrained one, measured against the corpus's unigrams and bigrams"""
+    from interp.activations.next_tokens import NoNextTokens, check_predicts_next
     from models.evaluation import measure_losses
     from models.training import train_model
     from models.transformer import Transformer
@@ -112,7 +133,13 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     if not config.is_trained:
         rows = max(1, MAX_EVALUATED // run.val_tokens.n_ctx)
         val, how = run.val_tokens[:rows], {"batch_size": 8, "precision": "float32", "progress": progress}
-        results = measure_losses(config.pretrained(), texts[0], val.tokens, val.characters, **how)
+        results: dict[str, Any]
+        try:
+            check_predicts_next(config.pretrained(), val.tokens)
+            results = measure_losses(config.pretrained(), texts[0], val.tokens, val.characters, **how)
+        except NoNextTokens as reason:
+            n_parameters = sum(parameter.numel() for parameter in config.pretrained().parameters())
+            results = {"no_loss": str(reason), "parameters": n_parameters}
         named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
         write_json(folder / REFERENCE, named)
         if config.is_slow:  # de-quantized once, so that whatever opens the run later need not wait for it
@@ -139,7 +166,7 @@ def activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.activations.harvesting import harvest
 
     config = run.config.harvest
-    hooks = list(dict.fromkeys((config.hook_name, config.neurons)))
+    hooks = _hooks(run.model, config)
     options = config.options | {"exclude": run.tokenizer.special_ids, "progress": progress}
     store = harvest(run.model, run.harvested.tokens, hooks, folder / "store", **options)
     size = sum(file.stat().st_size for file in (folder / "store").iterdir())

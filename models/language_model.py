@@ -46,10 +46,8 @@ class LanguageModel(nn.Module):
 
     def _look(self, inner: Any) -> None:
         was_training = inner.training
-        ids = torch.tensor(
-            [[self.d_vocab // n for n in range(2, 2 + _PROBE)]] * 2
-        )  # what is [1, pos] is no row a token
-        ids = ids.to(next(inner.parameters()).device)
+        ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _PROBE)]])
+        ids = ids.repeat(2, 1).to(next(inner.parameters()).device)  # a table of positions puts out [1, pos, …]
         seen = trace(self.eval(), ids)
         self.train(was_training)
         hooks = find_hooks(inner, self.n_layers, inner.get_output_embeddings(), seen)

@@ -4,6 +4,8 @@
 (`models.hook_names`), and those of its own submodules; a name with `.input` behind it means what goes into a submodule.
 """
 
+import copy
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ _PROBE = 3
 
 
 class LanguageModel(nn.Module):
-    """`inner` is a Hugging Face causal language model, or one of TransformerLens; its `state_dict` is this one's."""
+    """`inner` is a language model or text encoder of Hugging Face, or one of TransformerLens; its `state_dict` is this
+    one's."""
 
     hook_dict: Mapping[str, ModuleSide | nn.Module]
     """What a hook may be called: TransformerLens's names first, then those of all submodules."""
@@ -30,6 +33,8 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         config: Any = getattr(inner, "config", None)
         self._is_lens = hasattr(inner, "hook_dict")
+        remembers = not self._is_lens and "use_cache" in inspect.signature(inner.forward).parameters
+        self._options = {"use_cache": False} if remembers else {}
         facts: Any = inner.cfg if self._is_lens else config.get_text_config()
         self.name = name or str(getattr(facts, "model_name", None) or getattr(config, "_name_or_path", ""))
         self.d_model = int(getattr(facts, "d_model", None) or facts.hidden_size)
@@ -57,8 +62,9 @@ class LanguageModel(nn.Module):
         self._useful = [*hooks, *(name for name in fit if (named[name], "output") not in hooks.values())]
 
     def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
-        output = self.inner(tokens) if self._is_lens else self.inner(tokens, use_cache=False)
-        return output if isinstance(output, Tensor) else output.logits
+        """Return the logits; of a model that puts out none, what it puts out."""
+        output = self.inner(tokens, **self._options)
+        return getattr(output, "logits", output)
 
     def hooks(self) -> list[str]:
         """List the hooks that put out one vector a token, each by one name, TransformerLens's first."""
@@ -113,13 +119,11 @@ class LanguageModel(nn.Module):
         """A model of this architecture with weights as they are drawn before training; None for TransformerLens's."""
         if self._is_lens:
             return None
-        from transformers import AutoModelForCausalLM
-
         weight = next(self.inner.parameters())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            drawn = AutoModelForCausalLM.from_config(self.inner.config, dtype=weight.dtype)
-        return LanguageModel(drawn.to(weight.device).eval(), self.tokenizer, name=f"{self.name}, untrained")
+            drawn = type(self.inner)(copy.deepcopy(self.inner.config)).to(weight.device, weight.dtype)
+        return LanguageModel(drawn.eval(), self.tokenizer, name=f"{self.name}, untrained")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.state_dict(*args, **kwargs)

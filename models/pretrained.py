@@ -32,7 +32,7 @@ def source_of(place: str) -> tuple[str, str]:
 
 @model_source(takes="a name on the hub, or a folder")
 def huggingface(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
-    """Any causal language model of Hugging Face with a fast tokenizer."""
+    """Any language model or text encoder of Hugging Face with a fast tokenizer."""
     is_path = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if is_path and not Path(name).exists():  # the hub would be asked for a name that it cannot have
         raise FileNotFoundError(f"{name} does not exist: name a folder, a GGUF file or a model of Hugging Face")
@@ -98,8 +98,15 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     if isinstance(model, LanguageModel | Transformer):
         model.tokenizer = wrapped(tokenizer, model.d_vocab) or model.tokenizer
         return model
-    if not hasattr(model, "hook_dict") and not hasattr(model, "get_output_embeddings"):
-        raise ValueError(f"{type(model).__name__} is no model of Hugging Face or TransformerLens: wrap it in one")
+    kind = type(model).__name__
+    if not hasattr(model, "hook_dict"):
+        if not hasattr(model, "get_output_embeddings"):
+            raise ValueError(f"{kind} is no model of Hugging Face or TransformerLens: wrap it in one")
+        if getattr(model, "main_input_name", "input_ids") != "input_ids":
+            how = "store its activations with ActivationStore.from_batches"
+            raise ValueError(f"{kind} reads {model.main_input_name}, and no tokens: {how}")
+        if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
+            raise ValueError(f"{kind} reads two texts: give its encoder alone, such as model.get_encoder()")
     opened = LanguageModel(model)
     opened.tokenizer = wrapped(tokenizer or getattr(model, "tokenizer", None), opened.d_vocab)
     return opened
@@ -130,16 +137,18 @@ def _tokenizer_folder(place: str) -> Path | None:
 
 
 def _from_transformers(name: str, folder: str, dtype: str, revision: str | None, tokenizer: Any, **options: Any) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from models.language_model import LanguageModel
     from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
 
+    revision = revision or "main"
     with _one_line(name), _without_progress_bars():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False, **options)
+        loaded: Any = auto_class(config).from_pretrained(
             folder,
             dtype=dtype,
-            revision=revision or "main",
+            revision=revision,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -153,6 +162,24 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     opened = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
     opened.tokenizer = wrapped(tokenizer, opened.d_vocab)
     return opened
+
+
+def auto_class(config: Any) -> Any:
+    """Choose how `transformers` opens a model of text: as the class that its configuration names, else as a causal
+    language model, a masked one, or an encoder without logits, the first that it can be.
+
+    Raises ValueError for what is no model of text."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
+
+    doors: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
+    opened = {door: door._model_mapping[type(config)] for door in doors if type(config) in door._model_mapping}
+    named = [door for door, made in opened.items() if made.__name__ in (config.architectures or ())]
+    takes_text = [door for door, made in opened.items() if made.main_input_name == "input_ids"]
+    for door in (*named, *takes_text):
+        if door in takes_text and (door is not AutoModel or not config.is_encoder_decoder):
+            return door
+    kind = type(config).__name__.removesuffix("Config")
+    raise ValueError(f"{kind} is no model of text: store its activations with ActivationStore.from_batches")
 
 
 @contextmanager

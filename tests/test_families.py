@@ -1,0 +1,152 @@
+"""Twelve families of models at the one door, stage by stage: tiny models with random weights from their `transformers`
+configurations. What a stage cannot do is said in one line."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn.functional import cross_entropy
+
+from interp import ActivationStore, TopKConfig, harvest, quality_table, rank_features, scan_features, train_sae
+from interp.activations.next_tokens import NoNextTokens
+from interp.effects import feature_effects, steer
+from interp.evaluation.baselines import NeuronDictionary
+from interp.pipeline.config import RunConfig
+from interp.pipeline.execution import run_stages
+from interp.report import write_report
+from models import load_model
+from models.pretrained import auto_class
+from tests.foreign_models import TEXTS, foreign_tokenizer
+
+D, N_CTX = 16, 16
+SIZES = {"hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+SIZES |= {"max_position_embeddings": 64}
+IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+GROUPED = {**SIZES, **IDS, "num_key_value_heads": 1, "head_dim": 8}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
+GPT2 = {"n_embd": D, "n_layer": 2, "n_head": 2, "n_inner": 24, "n_positions": 64}
+FAMILIES = {
+    "GPT-2": ("GPT2Config", GPT2 | IDS),
+    "GPT-NeoX": ("GPTNeoXConfig", SIZES | IDS),
+    "Llama": ("LlamaConfig", GROUPED),
+    "Qwen3": ("Qwen3Config", GROUPED),
+    "Gemma 3": ("Gemma3TextConfig", GROUPED),
+    "Mixtral": ("MixtralConfig", GROUPED | {"num_local_experts": 4}),
+    "OLMoE": ("OlmoeConfig", SIZES | IDS | EXPERTS),
+    "Qwen3-MoE": ("Qwen3MoeConfig", GROUPED | EXPERTS | {"moe_intermediate_size": 8}),
+    "Mamba": ("MambaConfig", {"hidden_size": D, "num_hidden_layers": 2, "state_size": 4} | IDS),
+    "BERT": ("BertConfig", SIZES | {"pad_token_id": 0}),
+    "T5": ("T5Config", {"d_model": D, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "pad_token_id": 0}),
+}
+BLOCKS = {"GPT-2": "transformer.h.1", "GPT-NeoX": "gpt_neox.layers.1", "Mamba": "backbone.layers.1"}
+BLOCKS |= {"BERT": "bert.encoder.layer.1", "T5": "encoder.block.1"}
+"""What the family itself calls its second block, where not `model.layers.1`."""
+WITH_NEURONS = ("GPT-2", "GPT-NeoX", "Llama", "Qwen3", "Gemma 3")
+NO_NEXT = {"BERT": "logits depend on later tokens", "T5": "puts out no logits"}
+HOOK = "blocks.1.hook_resid_post"
+
+
+def made(family, vocab_size=330):
+    name, sizes = FAMILIES[family]
+    config = getattr(transformers, name)(**sizes, vocab_size=vocab_size)
+    model = auto_class(config)._model_mapping[type(config)](config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.copy_(0.5 * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """Each token tells much of the next, so that there is something to find."""
+    generator = torch.Generator().manual_seed(1)
+    steps = torch.randint(1, 4, (100, N_CTX), generator=generator)
+    return steps.cumsum(1) % 60 + 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
+    model = load_model(made(family))
+    store = harvest(model, tokens, [BLOCKS.get(family, "model.layers.1")], tmp_path / "store")
+    assert store.hook_names == (HOOK,), "whatever the family calls it"
+    sae = train_sae(store, HOOK, TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256), out=tmp_path / "sae")
+    features = scan_features(sae, store, HOOK, tmp_path / "features", model=model)
+    quality = quality_table({"SAE": sae, "zero": NeuronDictionary(D, 1)}, model, tokens[:20], HOOK)
+    assert 0 < quality.fvu[0] < 1 and quality.l0[0] == 4
+    if family in NO_NEXT:
+        assert NO_NEXT[family] in caplog.text and quality.filter(like="ce_").isna().all(axis=None)
+        assert "no logit effects" in features.meta["logit_effects"]
+        for refused in (
+            lambda: feature_effects(features, model, HOOK, sae, sequences=1),
+            lambda: steer(features, model, HOOK, sae, {int(features.table().latent[0]): 1.0}, tokens[:1], 2),
+        ):
+            with pytest.raises(NoNextTokens, match=NO_NEXT[family]):
+                refused()
+    else:
+        with torch.no_grad():
+            loss = cross_entropy(model(tokens[:20])[:, :-1].flatten(0, 1), tokens[:20, 1:].flatten())
+        assert quality.ce_clean[0] == pytest.approx(float(loss), rel=1e-4) != pytest.approx(quality.ce_spliced[0])
+        assert features.table().top_logits.notna().any()
+        effects = feature_effects(features, model, HOOK, sae, sequences=2)
+        assert np.isfinite(effects.dropna(subset=["n_firings"]).loss_change).any()
+    page = write_report(features, tmp_path / "page", ranking=rank_features(features, nulls=1))
+    assert page.is_file()
+
+
+def test_images_have_a_way_of_their_own(tmp_path):
+    sizes = {name: SIZES[name] for name in list(SIZES)[:4]}
+    config = transformers.ViTConfig(**sizes, image_size=16, patch_size=8)
+    vit = transformers.ViTModel(config).eval()
+    with pytest.raises(ValueError, match="ViTModel reads pixel_values, and no tokens: .* ActivationStore.from_batches"):
+        load_model(vit)
+    vit.save_pretrained(tmp_path / "vit")
+    with pytest.raises(ValueError, match="ViT is no model of text"):
+        load_model(tmp_path / "vit")
+    with torch.no_grad():
+        rows = vit(torch.randn(64, 3, 16, 16)).last_hidden_state.flatten(0, 1)
+    store = ActivationStore.from_batches(rows, tmp_path / "store")
+    sae = train_sae(store, "activations", TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256))
+    assert sae.d_in == D
+
+
+def test_two_texts_at_once_are_refused_in_words():
+    name, sizes = FAMILIES["T5"]
+    both = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, vocab_size=99))
+    with pytest.raises(ValueError, match="reads two texts: give its encoder alone"):
+        load_model(both)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Mixtral", "Mamba", "BERT", "T5"])
+def test_a_run_goes_through(family, tmp_path):
+    """What each is compared with, and what is left out by name, with the hook by the family's own name."""
+    tokenizer = foreign_tokenizer("gpt2")
+    made(family, len(tokenizer)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "text.txt").write_text("\n\n".join(TEXTS[:60]), encoding="utf-8")
+    text = {"source": "files", "paths": [str(tmp_path / "text.txt")], "val_fraction": 0.2, "document_characters": 200}
+    config = RunConfig.from_dict({
+        "corpus": text,
+        "model": {"source": "huggingface", "name": str(tmp_path / "model"), "n_ctx": N_CTX},
+        "harvest": {"hook_name": BLOCKS.get(family, "model.layers.1"), "tokens": 2_000},
+        "sae": {"d_sae": 24, "k": 4, "tokens": 4_000, "batch_size": 256},
+        "quality": {"tokens": 500},
+        "effects": {"latents": 4, "sequences": 1},
+        "ranking": {"nulls": 1},
+        "nulls": {"tokens": 1_000, "sae_tokens": 1_000, "latents": 4},
+    })  # fmt: skip
+    run = run_stages(config, tmp_path / "run")
+    basis = "neurons" if family in WITH_NEURONS else "coordinates"
+    assert run.hook_name == HOOK and run.baseline.name == basis
+    assert run.neurons.d_sae == (24 if family in WITH_NEURONS else 2 * D)
+    assert basis in set(run.nulls.shares.dictionary) and set(run.concepts.rival) <= {basis[:-1]}
+    assert run.summaries()["neurons"].split()[1].startswith(basis)
+    assert run.page.is_file()
+    if family in NO_NEXT:
+        assert NO_NEXT[family] in run.summaries()["effects"] and NO_NEXT[family] in run.summaries()["model"]
+        assert "no loss of next tokens" in run.summaries()["quality"]
+        with pytest.raises(FileNotFoundError, match=f"was left out, as the model.*{NO_NEXT[family]}"):
+            print(run.effects)
+    else:
+        assert run.has("effects") and "CE recovered" in run.summaries()["quality"]

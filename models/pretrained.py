@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from models.tokenizer import Tokenizer
 
 
+REFERENCE = "pretrained.json"
+"""The file of a run's stage `model` that names the pretrained model."""
+WEIGHTS = "weights"
+"""The folder of a run's stage `model` with weights that were de-quantized."""
+
+
 def source_of(place: str) -> tuple[str, str]:
     """Tell the model source and the name in it: both from "SOURCE:NAME", else the source that owns the place.
 
@@ -69,23 +75,34 @@ def _model_folder(place: str) -> Path:
     return Path(place) / "model" if (Path(place) / "run.toml").is_file() else Path(place)
 
 
-def _was_trained_here(place: str) -> bool:
+def _is_a_runs(place: str) -> bool:
     from models.whole_files import read_json
 
     folder = _model_folder(place)
+    if (folder / REFERENCE).is_file():
+        return True
     return folder.is_dir() and "model_type" not in read_json(folder / "config.json", "name a folder that holds a model")
 
 
-@model_source(takes="a run's folder, or the folder of its stage `model`", owns=_was_trained_here)
+@model_source(takes="a run's folder, or the folder of its stage `model`", owns=_is_a_runs)
 def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
-    """The small transformer that a run trained."""
+    """The small transformer that a run trained, or the pretrained model that it names."""
     from models.pretrained_tokenizer import wrapped
     from models.transformer import Transformer
+    from models.whole_files import read_json
 
-    model = Transformer.load(_model_folder(name))
+    folder = _model_folder(name)
+    if (folder / REFERENCE).is_file():
+        named = read_json(folder / REFERENCE, "run the stage again")
+        source, there, its_revision = named["source"], named["name"], named["revision"]
+        if (folder / WEIGHTS).is_dir():
+            source, there, its_revision = "huggingface", str(folder / WEIGHTS), None
+        dtype = named["dtype"] if dtype == "auto" else dtype
+        return MODEL_SOURCES[source].load(there, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
+    model = Transformer.load(folder)
     model.tokenizer = wrapped(tokenizer)
-    if model.tokenizer is None and (folder := _tokenizer_folder(name)) is not None:
-        model.tokenizer = load_tokenizer(folder)
+    if model.tokenizer is None and (beside := _tokenizer_folder(name)) is not None:
+        model.tokenizer = load_tokenizer(beside)
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tomli_w
+import torch
 
 from interp import ranking_evidence
 from interp.activations import ActivationStore
@@ -382,6 +383,25 @@ def test_of_two_processes_the_first_speaks(folder, tmp_path):
     words = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path / "out")
     (code, out, error), *others = together(2, *words, "--k", 4)
     assert code == 0 and error == "" and out.startswith("SAE in ") and others == [(0, "", "")]
+
+
+def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for words in (("rank", folder / "run"), ("scan", folder / "run", folder / "store", "--out", tmp_path / "scan")):
+        assert "works in one process" in refused(capsys, *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/out", "file:///tmp/out", "memory://out"])
+def test_an_address_is_no_folder(folder, tmp_path, capsys, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    assert "is an address" in refused(capsys, "train-sae", folder / "store", "--d-sae", 8, "--k", 2, "--out", address)
+    assert "is an address" in refused(capsys, "rank", address)
+    with pytest.raises(ValueError, match="is an address"):
+        ActivationStore.from_batches(torch.zeros(4, 3), address)
+    with pytest.raises(ValueError, match="is an address"):
+        load_sae(folder / "sae").save(address)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_mistake_is_told_by_the_first_process_only(folder, tmp_path, capsys, monkeypatch):

@@ -13,6 +13,7 @@ from interp.effects import feature_effects, steer
 from interp.evaluation.baselines import NeuronDictionary
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
+from interp.pipeline.run_folder import Run
 from interp.report import write_report
 from models import load_model
 from models.pretrained import auto_class
@@ -119,7 +120,7 @@ def test_two_texts_at_once_are_refused_in_words():
 
 
 @pytest.mark.parametrize("family", ["Llama", "Mixtral", "Mamba", "BERT", "T5"])
-def test_a_run_goes_through(family, tmp_path):
+def test_a_run_goes_through(family, tmp_path, monkeypatch):
     """What each is compared with, and what is left out by name, with the hook by the family's own name."""
     tokenizer = foreign_tokenizer("gpt2")
     made(family, len(tokenizer)).save_pretrained(tmp_path / "model")
@@ -128,7 +129,7 @@ def test_a_run_goes_through(family, tmp_path):
     text = {"source": "files", "paths": [str(tmp_path / "text.txt")], "val_fraction": 0.2, "document_characters": 200}
     config = RunConfig.from_dict({
         "corpus": text,
-        "model": {"source": "huggingface", "name": str(tmp_path / "model"), "n_ctx": N_CTX},
+        "model": {"source": "huggingface", "name": "./model", "n_ctx": N_CTX},
         "harvest": {"hook_name": BLOCKS.get(family, "model.layers.1"), "tokens": 2_000},
         "sae": {"d_sae": 24, "k": 4, "tokens": 4_000, "batch_size": 256},
         "quality": {"tokens": 500},
@@ -136,7 +137,11 @@ def test_a_run_goes_through(family, tmp_path):
         "ranking": {"nulls": 1},
         "nulls": {"tokens": 1_000, "sae_tokens": 1_000, "latents": 4},
     })  # fmt: skip
-    run = run_stages(config, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    run_stages(config, "run")
+    monkeypatch.chdir("/")
+    run, again = Run(tmp_path / "run"), load_model(tmp_path / "run")
+    assert all(torch.equal(x, y) for x, y in zip(again.parameters(), run.model.parameters(), strict=True))
     basis = "neurons" if family in WITH_NEURONS else "coordinates"
     assert run.hook_name == HOOK and run.baseline.name == basis
     assert run.neurons.d_sae == (24 if family in WITH_NEURONS else 2 * D)

@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.activations.filling import ScatterConfig, check_dtype, naming_full_disk
 from interp.activations.scatter import ScatterWriter
 from interp.activations.shards import DTYPES, clear
+from interp.storage.folder_kinds import check_local
 
 _ROWS_AT_ONCE = 8192
 
@@ -25,6 +26,7 @@ def scatter_batches(
 ) -> None:
     """See `ActivationStore.from_batches`."""
     check_dtype(dtype)
+    check_local(out)
     out.mkdir(parents=True, exist_ok=True)
     clear(out)
     spool = out / "rows.tmp"

@@ -52,6 +52,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "publish": publish_command,
     "warm-up": warm_up_command,
 }
+_SHARED = ("harvest", "train-sae")
+"""The commands that the processes of `torchrun` share out; of another each would write the same files."""
 _WITH_OPTIONS = {"train-sae": with_fields}
 _WITH_HELP = {"run": with_stages_and_sources}
 """What the library adds to the options of a command that is called, or to the help that is asked for: loading it takes
@@ -131,6 +133,9 @@ def _app(words: Sequence[str]) -> typer.Typer:
         words = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
     called = next((word for word in words if not word.startswith("-")), "")
     more = _WITH_OPTIONS | (_WITH_HELP if {"-h", "--help"} & set(words) else {})
+    if called in COMMANDS and called not in _SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        shared = " and ".join(f"`interp {name}`" for name in _SHARED)
+        raise ValueError(f"`interp {called}` works in one process, and {shared} in several: start it without torchrun")
     for name, command in COMMANDS.items():
         app.command(name)(more[name](command) if name == called and name in more else command)
     return app

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.cli.console import is_first, one_line
-from interp.storage.folder_kinds import find, is_meant_as_path
+from interp.storage.folder_kinds import check_local, find, is_meant_as_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,6 +114,7 @@ def check_writable(flag: str, out: Path, *endings: str) -> None:
     `out`, and while another process holds that folder: to be asked before libraries that take seconds."""
     from interp.storage.folders import check_free
 
+    check_local(out)
     if endings:
         check_ending(flag, out, *endings)
     if out.exists() and out.is_dir() == bool(endings):

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any
 from interp.pipeline.validation import at_least_1, read_fields
 from interp.storage.files import digest_file, read_json
 from models import DTYPES
-from models.pretrained import MODEL_SOURCES
+from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS
 
 if TYPE_CHECKING:
     from models.layers import TransformerConfig
-
-REFERENCE = "pretrained.json"
-"""The file of the stage `model` that names the pretrained model."""
-WEIGHTS = "weights"
-"""The folder of the stage `model` with the weights that were de-quantized."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from interp.sae.parts import Parts, whole_number
 from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
 from interp.storage.files import read_json, write_json, write_tensors
+from interp.storage.folder_kinds import check_local
 from interp.storage.folders import MANIFEST, verify
 
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
@@ -37,6 +38,7 @@ def write(stored: Stored, folder: Path, format: str) -> None:
     """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
+    check_local(folder)
     if (folder / _SPARSIFY).exists():
         raise ValueError(f"{folder} holds another dictionary's {_SPARSIFY}: choose another folder")
     cfg, tensors = _to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))

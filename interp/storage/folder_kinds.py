@@ -9,6 +9,7 @@
 """
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from typing import NamedTuple
 RUN_FILE = "run.toml"
 """What makes a folder a run's: its whole configuration."""
 _MOST_NAMES = 8
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+"""The first part of an address; one letter before the colon would be a drive."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,14 @@ def find(path: str | Path, *kinds: str) -> Found:
     raise ValueError(f"{path} {is_not}: {_contents(path)}; {first.made_by}")
 
 
+def check_local(path: str | Path) -> None:
+    """Raises ValueError for the address of another place, such as s3://bucket/folder: as a path it would be a new
+    folder here."""
+    scheme = next(iter(Path(path).parts), "")
+    if _SCHEME.fullmatch(scheme):
+        raise ValueError(f"{path} is an address ({scheme}//…), and only folders of this machine can be named: copy it")
+
+
 def is_run(path: str | Path) -> bool:
     """Whether the path is a run folder."""
     return _is(Path(path), KINDS["run"])
@@ -106,6 +117,7 @@ def is_meant_as_path(name: str) -> bool:
 def check_there(path: str | Path, *kinds: str) -> None:
     """Raises ValueError where there is neither a file nor a folder, with the nearest path that is there and, of
     `kinds`, how the first is made."""
+    check_local(path)
     if not (path := Path(path)).exists():
         near = nearest(path)
         meant = f"; did you mean {near}?" if near else ""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.storage.files import as_json, digest_file, digest_json, read_json, write_json
-from interp.storage.folder_kinds import RUN_FILE
+from interp.storage.folder_kinds import RUN_FILE, check_local
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,9 @@ _verified: set[tuple[str, int, int, int]] = set()
 def locked(folder: str | Path) -> Iterator[None]:
     """Hold the folder, which is made where it is not there and removed if the block leaves it empty.
 
-    Raises ValueError while another process holds it.
+    Raises ValueError while another process holds it, and for an address such as s3://….
     """
+    check_local(folder)
     folder = Path(folder)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

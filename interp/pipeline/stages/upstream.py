@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from interp.pipeline.config import RunConfig
-from interp.pipeline.pretrained import REFERENCE, WEIGHTS, ModelConfig, model_files
+from interp.pipeline.pretrained import ModelConfig, model_files
 from interp.pipeline.run_folder import MLP_NEURONS, Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
 from interp.pipeline.stages import section, stage
 from interp.storage.files import Progress, digest_file, write_json
+from models.pretrained import REFERENCE, WEIGHTS
 
 MAX_EVALUATED = 20_000
 """Validation tokens on which a pretrained model's loss is measured."""
@@ -141,6 +142,8 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
             n_parameters = sum(parameter.numel() for parameter in config.pretrained().parameters())
             results = {"no_loss": str(reason), "parameters": n_parameters}
         named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
+        if Path(config.name).exists():  # so that the run opens from wherever it is named
+            named["name"] = str(Path(config.name).resolve())
         write_json(folder / REFERENCE, named)
         if config.is_slow:  # de-quantized once, so that whatever opens the run later need not wait for it
             config.pretrained().save(folder / WEIGHTS)

@@ -83,8 +83,8 @@ def make_model(
 def save_figures(features: pd.DataFrame, ranking: pd.DataFrame, out: Path) -> None:
     for name, figure in (
         ("density", figures.density_histogram(features)),
-        ("monosemanticity", figures.score_distributions(ranking)),
-        ("coherence", figures.coherence_density(ranking)),
+        ("explanations", figures.score_distributions(ranking)),
+        ("likeness", figures.coherence_density(ranking)),
     ):
         figures.save(figure, out / f"{name}.html")
 

@@ -31,6 +31,8 @@ from interp.storage.files import write_json, write_text
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
 """Latents drawn on their own, where none is named."""
+NAMED_FROM = 0.6
+"""F1 from which a latent has the name of a concept on the map."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,12 @@ def drawn(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figu
 
 def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Results]:
     """The results of a run by the names that figures have for them."""
-    for stage in ("model", "sae"):
-        if (run.path / stage / "metrics.jsonl").is_file():
-            yield Results({"run": run.path / stage}, stage)
+    if (run.path / "model" / "metrics.jsonl").is_file():
+        levels = {name: run.results("model").get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
+        known = {name: loss for name, loss in levels.items() if loss is not None}
+        yield Results({"run": run.path / "model"}, "model", {"levels": known})
+    if (run.path / "sae" / "metrics.jsonl").is_file():
+        yield Results({"run": run.path / "sae"}, "sae")
     store, table = run.features, run.features.table()
     whole: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
     if run.manifest("quality"):
@@ -93,7 +98,7 @@ def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Res
         whole["ranking"] = ranking
         yield Results({"ranking": ranking}, "max", {"score": "max"})
         if store.W_dec is not None:
-            whole["points"] = on_the_map(store, ranking)
+            whole["points"] = on_the_map(run, ranking)
             yield Results({"points": whole["points"]}, "density", {"colour": "density"})
     if run.manifest("nulls"):
         whole |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
@@ -122,11 +127,17 @@ def cosines_of(run: Run) -> Iterator[Results]:
         yield Results({"cosines": cosines}, "twin_seed", {"null": "frozen decoder", "title": title})
 
 
-def on_the_map(store: FeatureStore, ranking: pd.DataFrame) -> pd.DataFrame:
-    """The rows of latents that fire, with the coordinates of their decoder directions."""
+def on_the_map(run: Run, ranking: pd.DataFrame) -> pd.DataFrame:
+    """The rows of latents that fire, with the coordinates of their decoder directions. `name`: the concept that a
+    latent detects best of all, "" where there is none."""
     fires = ranking[ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
-    points = decoder_layout(np.asarray(store.W_dec, np.float32)[fires["latent"]])
-    return fires.assign(x=points[:, 0], y=points[:, 1])
+    points = decoder_layout(np.asarray(run.features.W_dec, np.float32)[fires["latent"]])
+    concepts = run.concepts if run.manifest("concepts") else pd.DataFrame({"feature": [], "f1_feature": []})
+    found = (
+        concepts[concepts["f1_feature"] >= NAMED_FROM].sort_values("f1_feature").drop_duplicates("feature", keep="last")
+    )
+    names = found.set_index("feature")["label"] if len(found) else {}
+    return fires.assign(x=points[:, 0], y=points[:, 1], name=fires["latent"].map(names).fillna(""))
 
 
 def shown_latents(run: Run) -> list[int]:

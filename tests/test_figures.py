@@ -90,7 +90,7 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.training(metrics),
         figures.training({"a": metrics, "b": metrics}),
         figures.quality(QUALITY),
-        figures.score_distributions(ranking),
+        figures.score_distributions(ranking, score="monosemanticity"),
         figures.coherence_density(ranking),
         figures.concept_scatter(CONCEPTS),
         figures.concept_dots(CONCEPTS),
@@ -163,7 +163,7 @@ def test_activation_histogram_draws_the_bins_of_the_latent_asked_for():
     intervals = pd.DataFrame({"latent": [0, 0], "low": [0.0, 1.0]})
     figure = figures.activation_histogram(bins, latent=0, intervals=intervals)
     assert list(figure.data[0].y) == [3, 1] and list(figure.data[0].x) == [0.5, 1.0]
-    assert [shape.x0 for shape in figure.layout.shapes] == [1.0]
+    assert list(figure.data[1].x) == [1.0] * 3 and "intervals" in figure.data[1].name
     with pytest.raises(ValueError, match="one latent"):
         figures.activation_histogram(bins)
     with pytest.raises(ValueError, match="latent 5"):
@@ -196,7 +196,7 @@ def test_training_draws_the_same_from_a_folder_a_run_and_a_table(metrics, tmp_pa
     table = metrics.drop(columns="val_loss")
     for source in (folder, str(folder), tmp_path / "run", SimpleNamespace(path=tmp_path / "run"), table):
         figure = figures.training(source)
-        assert [list(trace.y) for trace in figure.data] == [list(table[c]) for c in ("loss", "fvu", "l0", "dead")]
+        assert [list(trace.y) for trace in figure.data] == [list(table[c]) for c in ("fvu", "l0", "dead")]
         assert figure.layout.title.text == "Training of the dictionary"
     with pytest.raises(ValueError, match="holds no metrics.jsonl"):
         figures.training(tmp_path)
@@ -219,7 +219,7 @@ def test_training_of_a_sweep_is_named_by_what_differs(metrics, tmp_path):
     assert [trace.name for trace in figures.training(tmp_path / "0").data if trace.showlegend] == list(
         map(str, range(11))
     )
-    assert len(figures.training({"old": tmp_path / "0", "new": metrics}).data) == 12 * 4 + 1
+    assert len(figures.training({"old": tmp_path / "0", "new": metrics}).data) == 12 * 3
 
 
 def test_training_of_a_model_has_its_held_out_loss(metrics):
@@ -235,7 +235,7 @@ def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ra
     assert [trace.marker.color for trace in figure.data] == [
         VERDICT_COLOURS[v] for v in dict.fromkeys(alive["verdict"])
     ]
-    assert sum(len(trace.y) for trace in figures.score_distributions(ranking).data) == 40, (
+    assert sum(len(trace.y) for trace in figures.score_distributions(ranking, score="monosemanticity").data) == 40, (
         "of six verdicts four are tested"
     )
 
@@ -243,18 +243,25 @@ def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ra
 def test_score_distributions_leave_out_what_was_not_tested():
     verdicts = ["monosemantic"] * 3 + ["polysemantic"] * 2 + ["too_rare", "dead", "unranked"]
     table = pd.DataFrame({"verdict": verdicts, "monosemanticity": [0.9, 0.8, 0.7, 0.1, 0.2, 0.0, 0.0, 0.0]})
-    drawn = figures.score_distributions(table).data
+    drawn = figures.score_distributions(table, score="monosemanticity").data
     assert [len(trace.y) for trace in drawn] == [3, 2] and min(min(trace.y) for trace in drawn) == 0.1
 
 
-def test_names_beside_points_do_not_lie_on_one_another_and_are_left_out_where_there_is_no_room():
+def test_names_beside_points_do_not_lie_on_one_another_and_the_others_stand_off_at_the_end_of_a_line():
     generator = np.random.default_rng(1)
     labels = ["python comment", "html", "python keyword", "dna", "python_string", "latex", "uuid", "german"]
     crowd = pd.DataFrame({"label": labels, "f1_neuron": 0.4 + generator.random(8) / 50})
     crowd["f1_feature"] = 0.7 + generator.random(8) / 50
-    points = figures.concept_scatter(crowd).data[1]
+    figure = figures.concept_scatter(crowd)
+    points = figure.data[1]
     named = [side for text, side in zip(points.text, points.textposition, strict=True) if text]
     assert 1 <= len(named) == len(set(named)) < 8 and "python string" in points.hovertext
+    off = [note.text for note in figure.layout.annotations if note.name == "leader"]
+    assert sorted([*off, *filter(None, points.text)]) == sorted(points.hovertext)
+    printed = for_print(figure)
+    assert sorted([note.text for note in printed.layout.annotations] + [*filter(None, printed.data[1].text)]) == sorted(
+        points.hovertext
+    ), "laid out anew, each name stands once"
     apart = pd.DataFrame({"label": ["a b", "c"], "f1_neuron": [0.2, 0.8], "f1_feature": [0.2, 0.8]})
     assert list(figures.concept_scatter(apart).data[1].text) == ["a b", "c"], "a space is a space, no mark of a token"
     assert "".join(figures.concept_scatter(apart.assign(f1_feature=[0.2, 0.2001])).data[1].text)
@@ -294,24 +301,25 @@ def test_scores_of_any_world_are_compared_the_best_on_top():
         score_comparison({"A": table(core=0.9).drop(columns="auroc_low")})
 
 
-def test_verdict_shares_are_dots_with_intervals_a_panel_a_verdict():
-    verdicts, names = ["monosemantic", "single-token", "dead"], ["SAE", "neurons"]
-    rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in zip(verdicts, (0.5, 0.3, np.nan), strict=True)]
+def test_verdict_shares_are_dots_with_intervals_on_one_scale():
+    verdicts, names = ["one_meaning", "monosemantic", "single-token", "dead"], ["SAE", "neurons"]
+    known = list(zip(verdicts, (0.5, 0.2, 0.3, np.nan), strict=True))
+    rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in known]
     table = pd.DataFrame(rows, columns=["dictionary", "verdict", "share", "ci_low", "ci_high"])
-    is_one = table["verdict"] == "monosemantic"
+    is_one = table["verdict"] == "one_meaning"
     for column, value in (("sure_share", 0.4), ("sure_low", 0.35), ("sure_high", 0.43)):
         table[column] = np.where(is_one, value, np.nan)
     drawn = figures.verdict_shares(table)
-    every, sure, lexical = (trace for trace in drawn.data if trace.x[0] is not None)
-    assert [every.xaxis, sure.xaxis, lexical.xaxis] == ["x", "x", "x2"]
-    assert [list(trace.x) for trace in (every, sure, lexical)] == [[0.5] * 2, [0.4] * 2, [0.3] * 2]
-    for trace, above, below in ((every, 0.2, 0.1), (sure, 0.03, 0.05), (lexical, 0.2, 0.1)):
+    every, sure, single = (trace for trace in drawn.data if trace.x[0] is not None)
+    assert [every.xaxis, sure.xaxis, single.xaxis] == ["x", "x", "x2"]
+    assert [list(trace.x) for trace in (every, sure, single)] == [[0.5] * 2, [0.4] * 2, [0.3] * 2]
+    for trace, above, below in ((every, 0.2, 0.1), (sure, 0.03, 0.05), (single, 0.2, 0.1)):
         assert list(trace.error_x.array) == pytest.approx([above] * 2)
         assert list(trace.error_x.arrayminus) == pytest.approx([below] * 2)
-    hues = [VERDICT_COLOURS[verdict] for verdict in ("monosemantic", "monosemantic", "single-token")]
-    assert [trace.marker.color for trace in (every, sure, lexical)] == hues
+    assert single.marker.color == VERDICT_COLOURS["single-token"]
     assert sure.marker.symbol == "circle-open" and list(drawn.layout.yaxis.ticktext) == names
-    assert [note.text for note in drawn.layout.annotations] == ["monosemantic", "single-token"]
+    assert [note.text for note in drawn.layout.annotations] == ["one meaning", "single-token"]
+    assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range
     with pytest.raises(ValueError, match="sure_share"):
         figures.verdict_shares(table.drop(columns="sure_share"))
 
@@ -361,7 +369,8 @@ def test_examples_are_laid_out_for_one_width():
 
 def test_latents_that_fire_together_stand_together_and_unknown_pairs_are_empty():
     pairs = pd.DataFrame([(0, 1, 0.5), (2, 3, 0.4), (1, 4, 0.3)], columns=["latent", "other", "jaccard"])
-    [heat] = figures.coactivation_heatmap(pairs, n=3).data
+    heat, itself = figures.coactivation_heatmap(pairs, n=3).data
+    assert np.array_equal(~np.isnan(np.array(itself.z)), np.eye(3))
     ticks = figures.coactivation_heatmap(pairs, n=3).layout.xaxis.ticktext
     assert set(ticks) == {"0", "1", "4"} and np.nansum(np.array(heat.z)) == pytest.approx(1.6)
     assert len(figures.coactivation_heatmap(pairs, n=50).layout.xaxis.ticktext) == 5
@@ -383,7 +392,7 @@ def test_the_quality_table_as_latex():
 
 
 def test_save_writes_what_the_ending_says(ranking, tmp_path):
-    figure = figures.score_distributions(ranking)
+    figure = figures.score_distributions(ranking, score="monosemanticity")
     assert figures.save(figure, tmp_path / "scores.json").exists()
     assert json.loads((tmp_path / "scores.json").read_text())["layout"]["width"] == WIDTH
     made_from = SimpleNamespace(provenance=lambda: {"seed": {"sae": 3}, "config_sha256": "ab"})
@@ -399,7 +408,7 @@ def test_save_writes_what_the_ending_says(ranking, tmp_path):
 
 @pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="needs Chrome or Chromium")
 def test_images_have_the_width_of_print(ranking, tmp_path):
-    figure = figures.score_distributions(ranking)
+    figure = figures.score_distributions(ranking, score="monosemanticity")
     assert 'width="319' in figures.save(figure, tmp_path / "scores.svg").read_text()
     written = figures.save(figure, tmp_path / "scores.pdf", width="page").read_bytes()
     page = [float(number) for number in re.search(rb"MediaBox \[([^]]*)", written)[1].split()]
@@ -453,7 +462,7 @@ def test_an_image_without_a_browser_is_refused_in_words(ranking, tmp_path, monke
 
     monkeypatch.setattr("kaleido.write_fig_from_object_sync", missing)
     with pytest.raises(RuntimeError, match="install one, or save .html"):
-        figures.save(figures.score_distributions(ranking), tmp_path / "scores.png")
+        figures.save(figures.score_distributions(ranking, score="monosemanticity"), tmp_path / "scores.png")
 
 
 def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():

@@ -18,6 +18,8 @@ from interp.figures.theme import (
     BLUE,
     GREEN,
     GREY,
+    INK,
+    PALE,
     SCALE,
     SEQUENCE,
     VERDICT_COLOURS,
@@ -68,7 +70,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
     styled(
         fig,
         "Quality of the dictionaries",
-        x="share kept (1: all; 0: the mean activation; of CE, zero ablation or unigrams)",
+        x="share kept (1 = all)",
         y="dictionary",
         height=height,
     )
@@ -96,7 +98,8 @@ def quality_latex(table: pd.DataFrame) -> str:
 
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
     """The decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose decimal
-    logarithm is drawn: `density`). points: x, y and the column. Distances have no unit, so the axes have no numbers.
+    logarithm is drawn: `density`). points: x, y and the column; where it has a column `name`, points are named
+    that have one. Distances have no unit, so the axes have no numbers.
     The colours of numbers end at their 2nd and 98th percentile, so that a few far off leave the others apart."""
     need(points, "x", "y", colour)
     fig = go.Figure()
@@ -116,8 +119,21 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
     x, y = f"{escaped(way)} 1 (no unit)", f"{escaped(way)} 2 (no unit)"
     styled(fig, "Map of the decoder", x=x, y=y, height=520)
-    fig.update_xaxes(ticks="", showticklabels=False, showgrid=False)
-    return fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, scaleanchor="x", constrain="domain")
+    fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["x"]))
+    fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
+    if "name" in points:
+        named = points[points["name"] != ""]
+        ring = dict(color="rgba(255,255,255,0)", size=5, line=dict(color=INK, width=1))
+        look = dict(mode="markers+text", text=list(map(words, named["name"])), textfont_size=11, marker=ring)
+        fig.add_scatter(x=named["x"], y=named["y"], hoverinfo="skip", showlegend=False, **look)
+    return with_placed_names(fig)
+
+
+def _with_margin(values: pd.Series) -> list[float]:
+    """The range of an axis that shows all values, with a twentieth of it free on both sides."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 1.0
+    return [low - margin, high + margin]
 
 
 def cosine_histogram(
@@ -146,7 +162,8 @@ def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
 ) -> go.Figure:
     """Draws which latents fire together: `n` around the closest pair, those that fire together side by side.
-    coactivations: a FeatureStore's table of that name; a pair that neither latent has among its closest is white."""
+    coactivations: a FeatureStore's table of that name; a pair that neither latent has among its closest is white, and
+    a latent with itself grey."""
     need(coactivations, "latent", "other", "jaccard")
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
     known = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
@@ -156,6 +173,8 @@ def coactivation_heatmap(
     grid = [[known.get((row, column), np.nan) for column in order] for row in order]
     bar = colour_bar("Jaccard index")
     fig = go.Figure(go.Heatmap(z=grid, x=places, y=places, colorscale=SCALE, zmin=0, colorbar=bar, hoverongaps=False))
+    itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
+    fig.add_heatmap(z=itself, x=places, y=places, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
     styled(fig, "Latents that fire together", x="other latent", y="latent", height=560)
     ticks = [escaped((names or {}).get(latent, latent)) for latent in order]
     lines: dict[str, Any] = dict(tickvals=places, ticktext=ticks, showgrid=False, constrain="domain", ticks="")

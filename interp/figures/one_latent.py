@@ -50,9 +50,11 @@ def activation_histogram(
         hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br>%{y:,} firings<extra></extra>",
     )
     if intervals is not None:
-        for edge in _one_latent(intervals, latent, "intervals")["low"]:
-            if edge > edges[0]:
-                fig.add_vline(x=float(edge), line=dict(color=GREY, width=1, dash="dot"))
+        begins = [float(low) for low in _one_latent(intervals, latent, "intervals")["low"] if low > edges[0]]
+        x, y = np.repeat(begins, 3), np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
+        look = dict(mode="lines", line=dict(color=GREY, width=1, dash="dot"), hoverinfo="skip")
+        fig.add_scatter(x=x, y=y, name="where the examples' intervals begin", showlegend=True, **look)
+        fig.update_traces(showlegend=False, selector=dict(type="bar"))
     styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick="D2", tickformat=".3~g")
 

@@ -38,7 +38,7 @@ MAX_NAMED = 3
 """Dictionaries whose numbers of ultra-low latents are told."""
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
-    "likeness": "likeness of two firings (share of what there is to explain)",
+    "likeness": "likeness of two firings",
     "concentration": "concentration (gap between the largest eigenvalues)",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",
@@ -98,7 +98,7 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     return fig
 
 
-def score_distributions(ranking: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
+def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
     """Draws how one score is spread within each verdict: a violin with its box, and the number of latents. Those whose
     verdict is that they were not tested have no score, whatever the table holds."""
     need(ranking, "verdict", score)
@@ -142,8 +142,8 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     need(ranking, "latent", "verdict", precision, recall)
     fig = go.Figure()
     for f1 in (0.2, 0.4, 0.6, 0.8):
-        x = np.linspace(f1 / (2 - f1), 1, 60)
-        fig.add_scatter(x=x, y=f1 * x / (2 * x - f1), mode="lines", line=dict(color="#c9ced6", width=1), **BARE)
+        inverse = np.linspace(1, 2 / f1 - 1, 200)  # of recall; precision has the same steps from the other end
+        fig.add_scatter(x=1 / inverse, y=1 / inverse[::-1], mode="lines", line=dict(color="#c9ced6", width=1), **BARE)
         note = dict(text=f"F1 {f1}", showarrow=False, font=dict(size=10, color=INK), bgcolor="rgba(255,255,255,.75)")
         fig.add_annotation(x=1, y=f1 / (2 - f1), xanchor="right", yanchor="middle", borderpad=0, **note)
     scored = _tested(ranking, precision, recall)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
+from interp.figures.theme import GREY, HEIGHT, INK, WIDTH, without_slider
 
 WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
 """Millimetres: a column of ACM's two and of ICML's, the text of NeurIPS."""
@@ -38,6 +38,12 @@ CHARACTER, LINE = 0.56, 1.15
 TOLERATED = 2.0
 """Square pixels of another name, or of a point, that one may touch."""
 SIDES = ("middle right", "middle left", "top center", "bottom center")
+LEADER = "leader"
+"""The name of annotations that name a point from further away, with a line to it."""
+REACHES = (16.0, 26.0, 38.0, 54.0, 74.0)
+"""Pixels from a point to the middle of the nearer end of a name that a line leads to."""
+DIRECTIONS = 16
+"""Ways from a point, evenly around it, that are tried at each reach."""
 
 
 def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
@@ -87,23 +93,36 @@ def in_pixels(width: str | float) -> float:
 
 
 def with_placed_names(fig: go.Figure) -> go.Figure:
-    """Set `textposition` of every point of a trace of mode `markers+text`, and take away the names for which there is
-    no room; those of points that lie higher are placed first. A name that is taken away stays in `hovertext`. Where an
-    axis has no range yet, names stay as they are."""
+    """Set the name of every point of a trace of mode `markers+text` beside it; those of points that lie higher are
+    placed first. A name for which there is no room beside its point stands further off, at the end of a thin line, and
+    where there is none there either it is taken away. All names stay in `hovertext`. Where an axis has no range yet,
+    names stay as they are."""
     if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
         return fig
+    fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
     room = fig.layout.width - _AXES[0], fig.layout.height - _AXES[1]
     for trace in fig.select_traces(dict(type="scatter", mode="markers+text")):
         names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
         size = trace.textfont.size or fig.layout.font.size or 12
         x, y = _along(trace.x, fig.layout.xaxis, room[0]), _along(trace.y, fig.layout.yaxis, room[1])
-        sides = _placed(x, y, names, size, room)
+        sides, leaders = _placed(x, y, names, size, room)
         trace.update(
             hovertext=names,
             text=[name if side else "" for name, side in zip(names, sides, strict=True)],
             textposition=[side or "middle right" for side in sides],
         )
+        for i, (right, up) in leaders.items():
+            line = dict(showarrow=True, arrowhead=0, arrowwidth=0.7, arrowcolor=GREY, standoff=4, ax=right, ay=-up)
+            anchor = "left" if right > 0 else "right"
+            place = dict(x=_in_axis(trace.x[i], fig.layout.xaxis), y=_in_axis(trace.y[i], fig.layout.yaxis))
+            look = dict(xanchor=anchor, yanchor="middle", font_size=size, borderpad=1)
+            fig.add_annotation(text=names[i], name=LEADER, **place, **line, **look)
     return fig
+
+
+def _in_axis(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
+    """A value as annotations give it: on a logarithmic axis its logarithm."""
+    return float(np.log10(value)) if axis.type == "log" else float(value)
 
 
 def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: float) -> np.ndarray:
@@ -115,8 +134,9 @@ def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: floa
 
 def _placed(
     x: np.ndarray, y: np.ndarray, names: list[str], size: float, room: tuple[float, float], sides: Sequence[str] = SIDES
-) -> list[str]:
-    """The first free side for each name, "" where none is. x, y and room (width, height) in pixels."""
+) -> tuple[list[str], dict[int, tuple[float, float]]]:
+    """The first free side for each name, "" where none is, and for those the way from the point to the name, where
+    there is room for it further off. x, y and room (width, height) in pixels."""
     points: list[Box] = [(a - GAP, a + GAP, b - GAP, b + GAP) for a, b in zip(x, y, strict=True)]
     placed: list[Box] = []
     chosen = [""] * len(names)
@@ -127,7 +147,38 @@ def _placed(
         if free:
             chosen[i] = free[0]
             placed.append(boxes[chosen[i]])
-    return chosen
+    leaders = {}
+    for i in [i for i, name in enumerate(names) if name and not chosen[i]]:
+        extent = CHARACTER * size * _letters(names[i]), LINE * size
+        others = placed + points[:i] + points[i + 1 :]
+        free_ways = [way for way in _ways() if _is_free(_box_at(float(x[i]), float(y[i]), way, extent), others, room)]
+        if free_ways:
+            lines = [_line(float(x[i]), float(y[i]), way) for way in free_ways]
+            crossed = [sum(not _is_free(step, placed, room) for step in line) for line in lines]
+            best = int(np.argmin(crossed))
+            leaders[i] = free_ways[best]
+            placed += [_box_at(float(x[i]), float(y[i]), free_ways[best], extent), *lines[best]]
+    return chosen, leaders
+
+
+def _ways() -> list[tuple[float, float]]:
+    """The ways from a point (right, up) to the nearer end of its name, the shortest first."""
+    angles = (np.arange(DIRECTIONS) + 0.5) * 2 * np.pi / DIRECTIONS
+    return [(reach * float(np.cos(a)), reach * float(np.sin(a))) for reach in REACHES for a in angles]
+
+
+def _line(a: float, b: float, way: tuple[float, float]) -> list[Box]:
+    """The line from a point to its name, as boxes along it."""
+    steps = np.linspace(GAP / max(float(np.hypot(*way)), GAP), 1, 12)
+    ends = ((a + way[0] * step, b + way[1] * step) for step in steps)
+    return [(right - 1, right + 1, up - 1, up + 1) for right, up in ends]
+
+
+def _box_at(a: float, b: float, way: tuple[float, float], extent: tuple[float, float]) -> Box:
+    """Where a name lies whose nearer end is this way from its point."""
+    end, middle = a + way[0], b + way[1]
+    left = end if way[0] > 0 else end - extent[0]
+    return left, left + extent[0], middle - extent[1] / 2, middle + extent[1] / 2
 
 
 def _letters(name: str) -> int:
@@ -209,7 +260,8 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     low, high = fig.layout.xaxis.range or (min(np.min(t.x) for t in traces), max(np.max(t.x) for t in traces))
     width, height = fig.layout.width - 55, fig.layout.height - 60
     names = [str(trace.name) for trace in traces]
-    sides = _placed((x - low) / (high - low) * width, y / top * height, names, size, (width, height), list(anchors))
+    along = (x - low) / (high - low) * width
+    sides, _ = _placed(along, y / top * height, names, size, (width, height), list(anchors))
     if not all(sides):
         return fig
     for trace, a, b, side in zip(traces, x, y, sides, strict=True):

@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 from interp.figures.theme import (
     GREY,
     HEIGHT,
+    INK,
     coloured,
     escaped,
     panelled,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # column of metrics.jsonl → the title of its axis
-PANELS = {
+TITLES = {
     "loss": "loss",
     "fvu": "FVU",
     "l0": "L0 (latents a token)",
@@ -38,24 +39,29 @@ PANELS = {
     "lr": "learning rate",
     "tokens_per_second": "tokens per second",
 }
+PANELS = ("loss", "fvu", "l0", "dead", "faint", "lr")
+"""The columns that are drawn unless others are named."""
 TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
-    """Draws what a training wrote, against tokens seen: loss, FVU, L0, share of dead latents, learning rate, speed.
-    Of the panels that are not asked for by name, one whose values never change (the L0 of TopK) is left out.
+    """Draws what a training wrote, against tokens seen: FVU, L0, the shares of dead and of faint latents, and the
+    learning rate; of a language model the loss. Of the panels that are not asked for by name, one whose values never
+    change (the L0 of TopK) is left out, and so is a dictionary's loss where its FVU is drawn.
 
     run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another. panels: columns to draw,
-    by default all of PANELS that are there; levels: name → a loss to draw as a line, such as that of an n-gram model.
+    by default those of PANELS that are there; levels: name → a loss to draw as a line, such as that of an n-gram model.
     Raises ValueError where there are no metrics.
     """
     named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))
     tables = [table for _, table, _ in named]
-    drawn = list(panels) or [column for column in PANELS if column == "loss" or _varies(column, tables)]
-    rows, cols = -(-len(drawn) // 2), min(len(drawn), 2)
     is_dictionary = any("fvu" in table for table in tables)
-    axes = PANELS | ({} if is_dictionary else {"loss": "loss (nats a token)"})
+    drawn = list(panels) or [column for column in PANELS if _varies(column, tables)]
+    if not panels:
+        drawn = [column for column in drawn if column != "loss" or not is_dictionary] or ["loss"]
+    rows, cols = -(-len(drawn) // 2), min(len(drawn), 2)
+    axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
     titles = [axes[column] for column in drawn] if len(drawn) > 1 else None
     spacing = dict(vertical_spacing=0.38 / rows, horizontal_spacing=0.14)
     fig = make_subplots(rows=rows, cols=cols, subplot_titles=titles, **spacing)
@@ -69,7 +75,8 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
                 fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
         if "val_loss" in table and "loss" in drawn:
             held_out = table.dropna(subset=["val_loss"])
-            style = dict(mode="lines+markers", line=dict(color=colour, width=1.5, dash="dot"), marker_size=5)
+            hollow = dict(symbol="circle-open", size=5, color=INK if len(tables) == 1 else colour, line_width=1)
+            style = dict(mode="markers", marker=hollow)
             key = dict(name=f"{name} validation".strip(), legendgroup=name)
             fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, row=1, col=1)
     for name, loss in (levels or {}).items():

@@ -118,11 +118,11 @@ def _population(inputs: ReportInputs) -> list[dict]:
         missing = "No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(UNTESTED)]
-    known = ("likeness", "monosemanticity")
+    known = ("likeness", "explanation_f1")
     scores = [name for name in known if name in ranking and ranking[name].notna().any()]
     panels = [] if scores else [Panel(note="No latent has a score: none fires often enough to be judged.")]
-    if "monosemanticity" in scores:
-        note = "The ranking's probability that a latent means one thing, within each verdict."
+    if "explanation_f1" in scores:
+        note = "How well each latent's rule in words finds where it fires, on held-out text, within each verdict."
         panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
     if scores:
         points = ranking.assign(density=inputs.features["density"])

@@ -121,11 +121,12 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     styled(fig, "Map of the decoder", x=x, y=y, height=520)
     fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["x"]))
     fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
+    fig.update_yaxes(scaleanchor="x", constrain="domain")
     if "name" in points:
         named = points[points["name"] != ""]
         ring = dict(color="rgba(255,255,255,0)", size=5, line=dict(color=INK, width=1))
-        look = dict(mode="markers+text", text=list(map(words, named["name"])), textfont_size=11, marker=ring)
-        fig.add_scatter(x=named["x"], y=named["y"], hoverinfo="skip", showlegend=False, **look)
+        names: dict[str, Any] = dict(mode="markers+text", text=list(map(words, named["name"])), textfont_size=11)
+        fig.add_scatter(x=named["x"], y=named["y"], marker=ring, hoverinfo="skip", showlegend=False, **names)
     return with_placed_names(fig)
 
 

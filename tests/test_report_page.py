@@ -348,6 +348,24 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.wait("document.body.dataset.view === 'overview'")
 
 
+def test_rows_of_the_table_have_evidence_and_several_verdicts_are_asked_for_at_once(browser, address):
+    browser.open(f"{address}#features")
+    browser.wait("document.querySelector('td.snippet .firing') !== null")
+    first = latents(browser)[0]
+    assert first == BEST and browser.text(f"tr[data-latent='{first}'] .snippet .firing") == [VOCAB[first]]
+    bars = browser.evaluate("document.querySelector('td.activations path').getAttribute('d')")
+    assert bars.count("M") > 1
+    browser.click(".chip[data-verdict=single-token]")
+    browser.click(".chip[data-verdict=polysemantic]")
+    assert set(latents(browser)) == {SPLIT, *range(20, D_SAE)} and question(browser).endswith(
+        "verdict=single-token,polysemantic"
+    )
+    browser.open(f"{address}{question(browser)}")
+    assert set(latents(browser)) == {SPLIT, *range(20, D_SAE)}
+    browser.click(".chip[data-verdict=polysemantic]")
+    assert set(latents(browser)) == set(range(20, 25))
+
+
 def question(browser) -> str:
     return browser.evaluate("location.hash")
 
@@ -453,7 +471,7 @@ def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_
 MAP = ".plot.map canvas"
 
 
-def test_a_point_of_the_map_says_what_it_is_and_opens_its_feature_by_key_or_click(browser, address):
+def test_a_point_of_the_map_says_what_it_is_and_has_its_feature_beside_it_by_key_or_click(browser, address):
     browser.open(f"{address}#map")
     browser.evaluate("document.querySelector('.plot.map').focus()")
     for key in ("+", "ArrowRight"):
@@ -464,11 +482,18 @@ def test_a_point_of_the_map_says_what_it_is_and_opens_its_feature_by_key_or_clic
     place = "(({x, y}) => [x, y])(document.querySelector('.ring').getBoundingClientRect())"
     x, y = browser.evaluate(place)
     browser.press("Enter")
-    browser.wait(f"document.getElementById('feature').dataset.latent === '{latent}'")
-    browser.press("Escape")
-    browser.wait("document.body.dataset.view === 'map'")
+    browser.wait("document.activeElement.closest('.mapped .card') !== null")
+    assert browser.text(".mapped .card h3 a") == [said] and len(browser.text(".mapped .card .example")) == 4
+    browser.evaluate("document.querySelector('.mapped .card').remove()")
     browser.click_at(x, y)
-    browser.wait(f"document.body.dataset.view === 'feature' && location.hash === '#feature/{latent}'")
+    browser.wait("document.querySelector('.mapped .card') !== null")
+    assert browser.text(".mapped .card h3 a") == [said] and browser.evaluate("location.hash") == "#map"
+    browser.click(".listed li:nth-child(2) button")
+    second = browser.text(".listed li:nth-child(2) button")[0].split()[0]
+    browser.wait(f"document.querySelector('.mapped .card h3 a').textContent === 'Feature {second}'")
+    assert browser.evaluate("document.querySelector('.ring').hidden") is False
+    browser.press("Enter")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
 
 
 def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
@@ -481,6 +506,10 @@ def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
     points = browser.evaluate("loadData('map')")
     within = {latent for latent, x in zip(points["latents"], points["x"], strict=True) if x < corners[2]}
     assert 0 < len(within) < len(points["latents"]) and browser.text("#map .applied") == ["A part of the map ✕"]
+    assert browser.text(".mapped .list h3") == [f"{len(within)} selected"] and len(browser.text(".listed li")) == len(
+        within
+    )
+    assert sum(int(text.split()[-1]) for text in browser.text("#map .legend li")) == len(within), "so says the legend"
     browser.click(".maphead output a")
     browser.wait(f"document.querySelectorAll('tr[data-latent]').length === {len(within)}")
     assert set(latents(browser)) == within and question(browser) == asked.replace("#map", "#features")
@@ -495,6 +524,10 @@ def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
 def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
     browser.open(f"{address}#map")
     assert "single-token 5" in browser.text(".legend")[0]
+    assert (
+        len(browser.evaluate("Array.from(document.querySelectorAll('.contours path'), (e) => e.getAttribute('d'))"))
+        == 3
+    )
     field = "document.querySelector('.maphead select')"
     for way, said in (("density", "density"), ("label", "python 1"), ("monosemanticity", "0.01.0")):
         browser.evaluate(f"{field}.value = '{way}'; {field}.dispatchEvent(new Event('change'))")
@@ -540,7 +573,7 @@ def test_stars_labels_and_notes_stay_are_found_and_come_out_and_in_as_json(brows
     assert browser.text("tr[data-latent='3'] .own")[0].strip() == HOSTILE
     browser.click(".chip[data-starred]")
     assert 3 in found(browser, "onerror") and found(browser, "label:onerror") == [3]
-    assert browser.text("tr[data-latent='3'] .label mark") == ["onerror"]
+    assert browser.text("tr[data-latent='3'] .mine mark") == ["onerror"]
     browser.open(address)
     assert browser.text(".mine li") == [f"★ Feature 3 {HOSTILE}", "Feature 5 why?\nbecause"]
     assert browser.evaluate("document.querySelector('.mine img')") is None

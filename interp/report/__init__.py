@@ -5,7 +5,7 @@ In: a run, or a FeatureStore (with a ranking and a quality table where there are
     index.html              the page; opens with an overview
     assets/                 style, code, plotly.js
     data/page.js            the table's columns: all that the first paint needs
-    data/{vocab,summary,map}.js, data/{features,text}-0000.js, …      loaded when looked at
+    data/{vocab,rows,summary,map}.js, data/{features,text}-0000.js, …      loaded when looked at
 
 Browsers refuse to fetch() from file://, so data files are scripts that call `receive(name, data)`. Text from a corpus
 enters JSON alone, with <, >, & and the line separators escaped, and leaves it as text nodes alone.

@@ -25,7 +25,7 @@ report.text = (() => {
     return file ? file.subarray(start, start + n_ctx) : null;
   }
 
-  return { load, of };
+  return { load, of, decoded };
 })();
 
 /* Pieces of text, and of which tokens each is: a token as it stands, but stray bytes, shown as ⟨d7⟩, of one token or of
@@ -65,7 +65,7 @@ report.pieces = (() => {
 report.examples = (() => {
   const { n_ctx, label_sets: labelSets } = report.data.page;
   const NARROW = matchMedia("(max-width: 640px)");
-  const AROUND = { line: [48, 40], passage: [32, 20], whole: [n_ctx, n_ctx] };
+  const AROUND = { line: [48, 40], passage: [32, 20], snippet: [14, 10], whole: [n_ctx, n_ctx] };
   const WIDTHS = { line: ["One line", "the firing tokens in one column"], passage: ["Passage", "the text around, on several lines"], whole: ["Whole", "all of the context"] };
   const FEW = 15;
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu, LETTERS = /\p{L}/gu;
@@ -124,14 +124,15 @@ report.examples = (() => {
     return h("div.whole", null, facts, text);
   }
 
-  function example(one, most, latent) {
+  /* how: as wide as is chosen for the page, where it is not given. */
+  function example(one, most, latent, how = null) {
     let isOpen = false;
     const button = h("button.value", { type: "button", "aria-expanded": "false", "aria-label": `activation ${format.significant(valueOf(one))}: open the whole context`, title: "open the whole context" }, format.significant(valueOf(one)));
     const place = h("div.place");
     const item = h("li.example", { "data-row": one[1] }, button, place);
     const draw = () => {
       if (!report.text.of(sequenceOf(one))) return load([one]).then(draw);
-      place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, width));
+      place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, how ?? width));
     };
     item.addEventListener("click", (event) => {
       if (event.target.closest("a, .about") || (event.target !== button && String(getSelection()))) return;
@@ -144,11 +145,11 @@ report.examples = (() => {
   }
 
   /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest shade. */
-  function list(examples, most, latent, few = FEW) {
-    const shown = h("ol.examples", null, examples.slice(0, few).map((one) => example(one, most, latent)));
+  function list(examples, most, latent, few = FEW, how = null) {
+    const shown = h("ol.examples", null, examples.slice(0, few).map((one) => example(one, most, latent, how)));
     if (examples.length <= few) return shown;
     const onclick = () => {
-      const rest = examples.slice(few).map((one) => example(one, most, latent));
+      const rest = examples.slice(few).map((one) => example(one, most, latent, how));
       shown.append(...rest);
       more.remove();
       rest[0].querySelector("button").focus({ preventScroll: true });

@@ -2,7 +2,7 @@
 "use strict";
 
 report.applied = (() => {
-  const { state, set, setRange, onchange, hasNone, clear } = report.selection;
+  const { state, set, setRange, onchange, hasNone, toggle } = report.selection;
   const { all } = report.ranges;
 
   /* "0.1 to 0.5", "≥ 0.1" or "< 0.5". */
@@ -16,8 +16,9 @@ report.applied = (() => {
     const removable = Object.keys(state.ranges).map((name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)]);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!all) return removable;
-    const rest = [["query", (text) => `“${text}”`], ["verdict", format.verdict], ["starred", () => "starred"], ["label", format.words]];
-    return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: key === "verdict" ? null : "" })]), ...removable];
+    const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"], ["label", format.words]];
+    return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: "" })]),
+      ...state.verdict.map((name) => [format.verdict(name), () => toggle(name)]), ...removable];
   }
 
   /* A line of them that follows the selection. all: those with a control of their own too. */
@@ -35,7 +36,7 @@ report.applied = (() => {
 
 report.filters = (() => {
   const { latents } = report.data.page;
-  const { columns, state, verdictOf, set, setRange, counts, order, onchange } = report.selection;
+  const { columns, state, verdictOf, set, setRange, toggle, counts, order, onchange } = report.selection;
   const HINT = 'Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const WIDE = matchMedia("(min-width: 641px) and (min-height: 700px)");
 
@@ -45,7 +46,7 @@ report.filters = (() => {
     const known = Object.keys(report.data.page.verdicts);
     const names = [...counted.keys()].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
     const chip = (data, onclick, ...text) => h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, ...text);
-    return [...names.map((verdict) => chip({ "data-verdict": verdict }, () => set({ verdict: state.verdict === verdict ? null : verdict }), verdictElement(verdict), h("span.number", null, format.count(counted.get(verdict))))),
+    return [...names.map((verdict) => chip({ "data-verdict": verdict }, () => toggle(verdict), verdictElement(verdict), h("span.number", null, format.count(counted.get(verdict))))),
       chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "★ starred")];
   }
 

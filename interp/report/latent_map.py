@@ -19,8 +19,9 @@ from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 
 MIN_FOR_UMAP = 20
-LATENTS_EACH, MAX_CLUSTERS, MIN_LATENTS = 40, 60, 6
-"""Latents a cluster on average, most clusters, and the fewest latents that a name needs."""
+LATENTS_EACH, MAX_CLUSTERS, MIN_LATENTS = (40, 12), (60, 240), (6, 4)
+"""Latents a cluster on average, most clusters, and the fewest latents that a name needs: of the map as a whole, and of
+the names that come in where it is looked at more closely."""
 MIN_SHARE, MIN_LIFT = 0.25, 3.0
 """The least share of the latents of a cluster that have its name, and how many times the share among all that is."""
 REPEATS = 3
@@ -46,7 +47,11 @@ def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) ->
         "labels": known,
         "inside": [None if label is None else known.index(label) for label in labels],
         "way": "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA",
-        "names": map_names(points, labels, [explanations[latent] for latent in latents], seed=seed),
+        "names": [
+            [*name, level]
+            for level in range(len(LATENTS_EACH))
+            for name in map_names(points, labels, [explanations[latent] for latent in latents], level, seed=seed)
+        ],
     }
 
 
@@ -96,14 +101,20 @@ def _pca(rows: np.ndarray) -> np.ndarray:
 
 
 def map_names(
-    points: Float[np.ndarray, "latent 2"], labels: Sequence[str | None], explanations: Sequence[str], *, seed: int = 0
+    points: Float[np.ndarray, "latent 2"],
+    labels: Sequence[str | None],
+    explanations: Sequence[str],
+    level: int = 0,
+    *,
+    seed: int = 0,
 ) -> list[list]:
-    """The clusters are those of k-means; one whose latents have too little in common has no name."""
+    """The clusters are those of k-means; one whose latents have too little in common has no name. level: a place of
+    LATENTS_EACH, the finer the later."""
     from sklearn.cluster import KMeans
 
     phrases_of = [_phrases(label, text) for label, text in zip(labels, explanations, strict=True)]
     overall = Counter(phrase for phrases in phrases_of for phrase in phrases)
-    k = min(MAX_CLUSTERS, len(points) // LATENTS_EACH)
+    k = min(MAX_CLUSTERS[level], len(points) // LATENTS_EACH[level])
     if k < 2 or not overall:
         return []
     cluster = KMeans(k, n_init=1, random_state=seed).fit_predict(points)
@@ -112,7 +123,7 @@ def map_names(
         counts = Counter(phrase for i in members for phrase in phrases_of[i])
         telling = {name: n for name, n in counts.items() if n / len(members) >= MIN_LIFT * overall[name] / len(points)}
         name, n = max(telling.items(), key=lambda item: (item[1], item[0]), default=("", 0))
-        if n >= max(MIN_LATENTS, MIN_SHARE * len(members)):
+        if n >= max(MIN_LATENTS[level], MIN_SHARE * len(members)):
             x, y = np.median(points[[i for i in members if name in phrases_of[i]]], axis=0)
             named.append((n, [number(x), number(y), name]))
     named.sort(key=lambda item: -item[0])

@@ -1,4 +1,5 @@
-/* The decoder's rows in the plane, coloured by what is known of them; a click opens the feature, a lasso selects. */
+/* The decoder's rows in the plane, coloured by what is known of them, beside the list of what is selected: a click shows a
+ * feature beside the map, a lasso selects. */
 "use strict";
 
 report.views.map = (() => {
@@ -13,7 +14,8 @@ report.views.map = (() => {
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const REST = "other, or no label for half of its firings";
   const PLAIN = 200, FAINT = 34;
-  let points, way = "verdict", scatter, names, card, ring, legend, status;
+  const CLOSE = 2.2, LISTED = 100;
+  let points, placeOf, way = "verdict", scatter, names, contours, card, ring, legend, status, chosen, listed, at = -1, ringed = -1;
 
   const bytes = (hue) => [1, 3, 5].map((at) => parseInt(hue.slice(at, at + 2), 16));
   const blend = (share) => {
@@ -24,8 +26,8 @@ report.views.map = (() => {
   /* Latent → its hue, and a legend. */
   function grouped(nameOf, hueOf, write) {
     const counts = new Map();
-    for (const latent of points.latents) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
-    const hues = new Map([...counts.keys()].map((name) => [name, bytes(hueOf(name))]));
+    for (const latent of points.latents) if (has(latent)) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
+    const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
     const shown = [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => h("li", { "--hue": hueOf(name) }, h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(n)}`)));
     return { hueOf: (latent) => hues.get(nameOf(latent)), legend: h("ul.legend", null, shown) };
   }
@@ -62,26 +64,62 @@ report.views.map = (() => {
     points.latents.forEach((latent, k) => colours.set([...hueOf(latent), has(latent) ? PLAIN : FAINT], 4 * k));
     scatter.paint(colours, bytes(report.paint.style("--paper")));
     legend.replaceChildren(shown);
-    status.replaceChildren(h("a", { href: "#features" }, `List the ${format.count(order().length)} selected`));
+    status.replaceChildren(h("a", { href: "#features" }, `Table of the ${format.count(order().length)} selected`));
+    list();
   }
 
-  function hovered(k) {
-    card.hidden = ring.hidden = k < 0;
-    if (k < 0) return;
+  /* The first of what is selected, each with its rule; pointing at one rings its point. */
+  function list() {
+    const shown = order().filter((latent) => placeOf.has(latent)), point = (latent) => () => hovered(placeOf.get(latent), true);
+    listed.replaceChildren(h("h3", null, `${format.count(shown.length)} selected`),
+      h("ol.listed", null, shown.slice(0, LISTED).map((latent) => h("li", { onpointerenter: point(latent), onpointerleave: () => hovered(-1), onfocusin: point(latent) },
+        h("button.link", { type: "button", onclick: () => pick(placeOf.get(latent)) }, `${latent} `, verdictElement(verdictOf(latent))), h("div.rule", null, ruleOf(latent))))),
+      shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null);
+  }
+
+  const ruleOf = (latent) => (columns.explanation[latent] ? ruleText(columns.explanation[latent]) : h("span.muted", null, "no explanation"));
+
+  /* A card of one feature beside the map. */
+  async function pick(k) {
+    const latent = points.latents[k], [feature] = await Promise.all([loadFeature(latent), loadWords()]);
+    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4), one = columns.monosemanticity[latent];
+    const link = featureLink(latent, `Feature ${latent}`);
+    chosen.replaceChildren(h("article.card", null, h("h3", null, link, " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
+      one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`)), h("p.rule", null, ruleOf(latent)),
+    report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet")));
+    at = k;
+    hovered(k, true);
+    link.focus({ preventScroll: true });
+  }
+
+  function placeRing() {
+    ring.hidden = ringed < 0;
+    const [px, py] = ringed < 0 ? [0, 0] : scatter.toPixels(points.x[ringed], points.y[ringed]);
+    ring.style.transform = `translate(${px}px, ${py}px)`;
+    return [px, py];
+  }
+
+  /* Ring a point, or where there is none the one beside the map, and say what it is where that is not said there. */
+  function hovered(k, isListed = false) {
+    ringed = k < 0 ? at : k;
+    card.hidden = k < 0 || isListed;
+    const [px, py] = placeRing();
+    if (card.hidden) return;
     const latent = points.latents[k], one = columns.monosemanticity[latent];
     card.replaceChildren(h("b", null, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? ", unsure" : "", one === null ? "" : ` ${format.fixed(one)}`,
-      h("div.rule", null, columns.explanation[latent] ? ruleText(columns.explanation[latent]) : h("span.muted", null, "no explanation")));
-    const [px, py] = scatter.toPixels(points.x[k], points.y[k]), [width] = scatter.size();
-    ring.style.transform = `translate(${px}px, ${py}px)`;
+      h("div.rule", null, ruleOf(latent)));
+    const [width] = scatter.size();
     card.style.transform = `translate(${Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4))}px, ${py > card.offsetHeight + 16 ? py - card.offsetHeight - 12 : py + 14}px)`;
   }
 
   /* Put the names of clusters at their places; one that would cover another, of more points, is left out. */
   function placeNames() {
-    const taken = [], [width, height] = scatter.size();
-    points.names.forEach(([x, y], k) => {
+    placeRing();
+    const taken = [], [width, height] = scatter.size(), isClose = scatter.closeness() > CLOSE, { view } = scatter;
+    contours.setAttribute("transform", `translate(${width / 2 - view.x * view.scale} ${height / 2 + view.y * view.scale}) scale(${view.scale} ${-view.scale})`);
+    points.names.forEach(([x, y, , level], k) => {
       const [px, py] = scatter.toPixels(x, y), [w, tall] = [names[k].offsetWidth / 2 + 4, 10];
-      const isFree = px > w && px < width - w && py > tall && py < height - tall && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall);
+      const isFree = (!level || isClose) && px > w && px < width - w && py > tall && py < height - tall && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall);
       if (isFree) taken.push([px, py, w]);
       names[k].style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
       names[k].style.visibility = isFree ? "visible" : "hidden";
@@ -109,15 +147,19 @@ report.views.map = (() => {
     ring = h("i.ring", { hidden: true });
     legend = h("div");
     status = h("output");
-    const host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, Enter opens the feature in the middle. The table of features lists the same latents." }, h("div.names", null, names), ring, card);
+    placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
+    chosen = h("div.chosen-one", { "aria-live": "polite" });
+    listed = h("div.list");
+    contours = svg("g", { class: "contours" }, report.contours(points.x, points.y).map((path) => svg("path", { d: path })));
+    const host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, Enter shows the feature in the middle. The list beside it has the same latents." }, svg("svg", { "aria-hidden": "true" }, contours), h("div.names", null, names), ring, card);
     const explained = points.way === "UMAP"
       ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
       : "Decoder directions on their first two principal components.";
-    section.replaceChildren(h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status), h("p.muted", null, `${explained} Click a point to open its feature; a lasso selects for the table. What its filters leave out is dimmed.`),
-      report.applied(true), legend, host);
+    section.replaceChildren(h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status), h("p.muted", null, `${explained} Click a point to see its feature; a lasso selects, here and for the table. What is not selected is dimmed.`),
+      report.applied(true), legend, h("div.mapped", null, host, h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed)));
     scatter = report.scatter(host, {
       x: Float32Array.from(points.x), y: Float32Array.from(points.y), onhover: hovered, onmove: placeNames,
-      onpick: (k) => { location.hash = `#feature/${points.latents[k]}`; }, onlasso: (corners) => set({ part: corners.join(",") }),
+      onpick: pick, onlasso: (corners) => set({ part: corners.join(",") }),
     });
     onchange(() => { if (!section.hidden) repaint(); });
   }

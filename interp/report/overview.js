@@ -67,7 +67,7 @@ report.views.overview = (() => {
     return h("article.card", null,
       h("h3", null, featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null),
       h("p.rule", null, rule ? ruleText(rule) : h("span.muted", null, "No rule in words holds."), rule ? h("small", null, ` F1 ${format.fixed(columns.explanation_f1[latent])}`) : null),
-      report.examples.list(strongest, feature.facts.max || 1, latent));
+      report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet"));
   }
 
   async function show(section) {

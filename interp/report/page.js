@@ -115,6 +115,8 @@ const format = {
     if (!x) return x === 0 ? "0" : "–";
     return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");
   },
+  /* A small share, with its unit. */
+  share: (x) => (x ? `${format.density(100 * x)} %` : "–"),
   percent: (share) => `${format.significant(100 * share, 2)} %`,
   duration(seconds) {
     if (seconds < 60) return `${seconds.toFixed(1)} s`;

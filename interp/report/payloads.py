@@ -17,11 +17,12 @@ import pandas as pd
 from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import Contexts
-from interp.report.json_text import DIGITS, number, numbers
+from interp.report.json_text import DIGITS, encode_tokens, number, numbers
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 64
 N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
+SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 8, 6, 16
 FACTS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",
@@ -80,6 +81,25 @@ def _block(
     }
     none: dict[str, Any] = {"histogram": {"edges": [], "counts": []}}
     return {j: {name: by.get(j, none.get(name, [])) for name, by in shown.items()} for j in range(start, stop)}
+
+
+def row_evidence(store: FeatureStore) -> dict[str, list]:
+    """What the table shows of each latent beside its numbers: the tokens around its strongest firing with the place of
+    that token among them, and its histogram of activations as digits, the square roots of its counts up to 9."""
+    strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
+    tokens, n_ctx = store.tokens.reshape(-1).numpy(), store.n_ctx
+    snippets: list = [None] * store.d_sae
+    for latent, row in zip(strongest["latent"].tolist(), strongest["row"].tolist(), strict=True):
+        start = max(row - SNIPPET_BEFORE, row - row % n_ctx)
+        stop = min(row + SNIPPET_AFTER + 1, row - row % n_ctx + n_ctx)
+        snippets[latent] = [encode_tokens(tokens[start:stop]), row - start]
+    table = store.sql(TABLES["histograms"].format(where=""))
+    low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
+    digits = [""] * store.d_sae
+    for latent, part in _slices(table).items():
+        heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
+        digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
+    return {"snippets": snippets, "histograms": digits}
 
 
 def effects_of(table: pd.DataFrame | None) -> dict[int, dict[str, Any]]:

@@ -14,7 +14,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   host.prepend(canvas, svg("svg", { "aria-hidden": "true" }, ring));
   const renderer = report.points(canvas, positions);
   const view = { x: 0, y: 0, scale: 1 };
-  const [left, right, bottom, top] = grid.box;
+  const [left, right] = bulk(x), [bottom, top] = bulk(y);
   let whole = 1, width = 0, height = 0, drawn = 0, budget = 5 * MIN_POINTS, before = 0, isAsked = false, isLasso = false, isFitted = false;
 
   /* What is drawn: as many points as the budget allows, then on, until all are. */
@@ -82,9 +82,16 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     isFitted = true;
   }).observe(host);
 
-  const scatter = { paint, fit, zoom, move, near, toPixels, toData, view, size: () => [width, height], lasso: (on) => { isLasso = on; }, drawn: () => drawn };
+  const scatter = { paint, fit, zoom, move, near, toPixels, toData, view, size: () => [width, height], closeness: () => view.scale / whole, lasso: (on) => { isLasso = on; }, drawn: () => drawn };
   report.pointing(host, canvas, { ...scatter, isLasso: () => isLasso, ring, corners: CORNERS, onhover, onpick, onlasso });
   return scatter;
+
+  /* The ends of nearly all values with a margin, so that a few far points leave no frame half empty. */
+  function bulk(values) {
+    const sorted = Float64Array.from(values).sort(), at = (share) => sorted[Math.round(share * (n - 1))];
+    const [low, high] = [at(0.004), at(0.996)], margin = 0.08 * (high - low);
+    return [Math.max(low - margin, sorted[0]), Math.min(high + margin, sorted[n - 1])];
+  }
 
   function drawnByLot(n) {
     const lot = Uint32Array.from({ length: n }, (_, k) => k);
@@ -222,5 +229,31 @@ report.pointing = (host, canvas, { move, zoom, fit, near, toPixels, toData, size
     event.stopPropagation();
     at = -1;
     hover(near(width / 2, height / 2, Math.hypot(width, height)));
+  });
+};
+
+/* Contours of the density of points: for each level, a path in the coordinates of the points. Marching squares over a blurred
+ * grid; levels are shares of the largest density. */
+report.contours = (x, y, levels = [0.08, 0.25, 0.55]) => {
+  const SIDE = 64, BLUR = 3, [left, right, bottom, top] = report.grid(x, y).box;
+  const [dx, dy] = [(right - left) / (SIDE - 8) || 1, (top - bottom) / (SIDE - 8) || 1];
+  let density = new Float64Array(SIDE * SIDE);
+  for (let i = 0; i < x.length; i++) density[Math.round((y[i] - bottom) / dy + 4) * SIDE + Math.round((x[i] - left) / dx + 4)] += 1;
+  for (let pass = 0; pass < BLUR; pass++) for (const step of [1, SIDE]) {
+    density = density.map((v, k) => (v * 2 + (density[k - step] ?? 0) + (density[k + step] ?? 0)) / 4);
+  }
+  const most = Math.max(...density), point = (column, row) => `${(left + (column - 4) * dx).toFixed(4)} ${(bottom + (row - 4) * dy).toFixed(4)}`;
+  return levels.map((share) => {
+    const level = share * most, path = [];
+    for (let row = 0; row < SIDE - 1; row++) for (let column = 0; column < SIDE - 1; column++) {
+      const [a, b, c, d] = [0, 1, SIDE + 1, SIDE].map((k) => density[row * SIDE + column + k] - level);
+      const cut = (from, to) => from / (from - to), ends = [];
+      if (a > 0 !== b > 0) ends.push(point(column + cut(a, b), row));
+      if (b > 0 !== c > 0) ends.push(point(column + 1, row + cut(b, c)));
+      if (c > 0 !== d > 0) ends.push(point(column + 1 - cut(c, d), row + 1));
+      if (d > 0 !== a > 0) ends.push(point(column, row + 1 - cut(d, a)));
+      for (let k = 0; k + 1 < ends.length; k += 2) path.push(`M${ends[k]}L${ends[k + 1]}`);
+    }
+    return path.join("");
   });
 };

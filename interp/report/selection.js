@@ -76,10 +76,11 @@ report.selection = (() => {
     top_token: { title: "Top token", value: (i) => columns.tokens[i][0] ?? null, up: true },
     label: { title: "Best label", value: labelOf, up: true, hint: "detected with an F1 of 0.3 or more" },
     label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
+    mine: { title: "Your label", value: (i) => report.notes.of(i).label || null, up: true },
   };
   const ASKED = { q: "query", verdict: "verdict", starred: "starred", label: "label", part: "part", sort: "sort" };
-  const NOTHING = { query: "", verdict: null, starred: "", label: "", part: "", ranges: {} };
-  const hasNone = () => Object.keys(NOTHING).every((key) => (key === "ranges" ? !Object.keys(state.ranges).length : !state[key]));
+  const NOTHING = { query: "", verdict: [], starred: "", label: "", part: "", ranges: {} };
+  const hasNone = () => Object.keys(NOTHING).every((key) => (key === "ranges" ? !Object.keys(state.ranges).length : !state[key].length));
   /* Latent → its place in the recommended order, which decides between equals in any other. */
   const places = [];
   recommended.forEach((i, place) => { places[i] = place; });
@@ -90,7 +91,7 @@ report.selection = (() => {
   let order = null, has = new Uint8Array(latents), counts = {};
 
   function matches(i) {
-    if (state.verdict !== null ? verdictOf(i) !== state.verdict : isIdle(i) && !state.terms.length) return false;
+    if (state.verdict.length ? !state.verdict.includes(verdictOf(i)) : isIdle(i) && !state.terms.length) return false;
     if (state.starred && !report.notes.of(i).star) return false;
     if (state.label && labelOf(i) !== state.label) return false;
     return !state.inside || Boolean(state.inside[i]);
@@ -141,6 +142,9 @@ report.selection = (() => {
     set({ ranges: range ? { ...rest, [name]: range } : rest }, isMoving);
   }
 
+  /* Ask for a verdict too, or no longer. */
+  const toggle = (verdict) => set({ verdict: state.verdict.includes(verdict) ? state.verdict.filter((name) => name !== verdict) : [...state.verdict, verdict] });
+
   const clear = () => set({ ...NOTHING });
 
   /* Find the latents in the polygon; the map is read for it if it is not yet. */
@@ -158,7 +162,7 @@ report.selection = (() => {
   /* The search, the filters and the order as the question of an address; "" where all is as at first. */
   function question() {
     const asked = new URLSearchParams();
-    for (const [name, key] of Object.entries(ASKED)) if (state[key]) asked.set(name, state[key]);
+    for (const [name, key] of Object.entries(ASKED)) if (state[key]?.length) asked.set(name, state[key]);
     for (const [name, range] of Object.entries(state.ranges)) asked.set(name, report.ranges.written(name, range));
     if (state.sort !== null && state.up !== Boolean(KEYS[state.sort].up)) asked.set("reversed", "1");
     return String(asked).replaceAll("%2C", ",");
@@ -172,7 +176,7 @@ report.selection = (() => {
     const sort = known("sort", Object.keys(KEYS));
     const corners = asked.get("part") ?? "";
     set({
-      query: asked.get("q") ?? "", verdict: known("verdict", columns.verdicts), starred: known("starred", ["1"]) ?? "", label: known("label", columns.labels) ?? "",
+      query: asked.get("q") ?? "", verdict: columns.verdicts.filter((name) => asked.get("verdict")?.split(",").includes(name)), starred: known("starred", ["1"]) ?? "", label: known("label", columns.labels) ?? "",
       part: /^-?[\d.]+(,-?[\d.]+){5,}$/.test(corners) && corners.split(",").length % 2 === 0 ? corners : "",
       ranges: Object.fromEntries(Object.keys(ranges).map((name) => [name, report.ranges.read(name, asked.get(name))]).filter(([, range]) => range)),
       sort, up: sort !== null && Boolean(KEYS[sort].up) !== asked.has("reversed"),
@@ -196,7 +200,7 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, clear, adopt, remember,
+    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle, clear, adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),
     counts: (name) => arranged() && counts[name],

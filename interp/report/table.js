@@ -6,9 +6,9 @@ report.table = (() => {
   const { columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable } = report.selection;
   const { parted, marked, place: placeOfFit } = report.search;
   const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
-  const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning whose explanation holds, on many tokens before on one, by its F1 and then by activation mass; then other sure ones, single-token, unsure, faint and dead.";
+  const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning, whose rules hold and are unlike each other; then others whose rules hold, on many tokens before on one; then other sure ones, single-token, unsure, faint and dead.";
   const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
-  let scroller, body, count, ordered, drawn = "", rowHeight = 36, order = [], cursor = 0;
+  let scroller, body, count, ordered, evidence = null, drawn = "", rowHeight = 56, order = [], cursor = 0;
 
   /* Show what is selected now, from the top. */
   function refresh() {
@@ -17,39 +17,62 @@ report.table = (() => {
     scroller.scrollTop = 0;
     cursor = 0;
     count.textContent = `${format.count(order.length)} of ${format.count(latents)} features`;
-    if (idle && state.verdict === null && !state.terms.length) count.textContent += `, ${format.count(idle)} faint or dead ones left out`;
+    if (idle && !state.verdict.length && !state.terms.length) count.textContent += `, ${format.count(idle)} faint or dead ones left out`;
     ordered.replaceChildren(...(state.sort === null ? [state.terms.length ? MATCHES : RECOMMENDED] : [h("button.link", { type: "button", onclick: () => report.selection.set({ sort: null }) }, "Back to the order at first")]));
     for (const cell of scroller.querySelectorAll("th")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
     }
     for (const field of document.querySelectorAll("#features [data-state]")) if (field.value !== state[field.dataset.state]) field.value = state[field.dataset.state];
-    for (const chip of document.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(chip.dataset.starred ? Boolean(state.starred) : chip.dataset.verdict === state.verdict));
+    for (const chip of document.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(chip.dataset.starred ? Boolean(state.starred) : state.verdict.includes(chip.dataset.verdict)));
     draw();
   }
 
   const cell = (key, ...children) => h(`td.${key}`, { role: "cell" }, ...children);
 
+  const none = () => h("span.muted", null, "–");
+
+  /* The strongest firing in its context, once the file of them is there. */
+  function snippet(i) {
+    if (!evidence?.snippets[i]) return null;
+    const [packed, firing] = evidence.snippets[i], pieces = report.pieces(Array.from(report.text.decoded(packed), word));
+    const parts = pieces.map(({ text, tokens }) => h(`span.token${tokens.includes(firing) ? ".firing" : ""}`, null, visible(text)));
+    const at = parts.findIndex((part) => part.classList.contains("firing"));
+    return h("span.line.text", null, h("span.before", null, h("span", null, parts.slice(0, at))), h("span.after", null, parts.slice(at)));
+  }
+
+  /* Its histogram of activations, in digits. */
+  function bars(i) {
+    const heights = Array.from(evidence?.histograms[i] ?? ""), width = 64 / heights.length;
+    const path = heights.map((height, k) => `M${(k * width).toFixed(1)} 27v${-3 * height}h${(width - 0.6).toFixed(1)}V27z`).join("");
+    return svg("svg", { viewBox: "0 0 64 28", "aria-hidden": "true" }, svg("path", { class: "bin", d: path }));
+  }
+
+  function cells(i) {
+    const label = labelOf(i), { label: mine, star } = report.notes.of(i), { terms } = state, fit = placeOfFit(terms, i);
+    const rule = columns.explanation[i], tokens = columns.tokens[i];
+    return {
+      latent: [star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)],
+      verdict: [verdictElement(verdictOf(i)), isUnsure(i) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null],
+      monosemanticity: intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i]),
+      learnt: format.fixed(columns.learnt[i]),
+      senses: isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i]),
+      explanation: rule ? h("span", { title: rule }, ruleText(...parted(terms, "rule", rule))) : none(),
+      explanation_f1: format.fixed(columns.explanation_f1[i]),
+      density: format.share(columns.density[i]),
+      max: format.significant(columns.max[i]),
+      top_token: tokens.length ? h(fit < 0 ? "span" : "mark", null, tokenElement(tokens[Math.max(fit, 0)])) : none(),
+      label: label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : none(),
+      label_f1: label ? format.fixed(columns.label_f1[i]) : null,
+      mine: mine ? h("bdi.own", { title: `your label: ${mine}` }, marked(terms, "label", mine)) : null,
+    };
+  }
+
   function row(place) {
-    const i = order[place];
-    const label = labelOf(i), { star, label: mine } = report.notes.of(i);
-    const { terms } = state;
-    const fit = placeOfFit(terms, i);
-    const isAt = place === cursor;
-    return h("tr", { role: "row", "aria-rowindex": place + 2, class: isAt ? "at" : null, "data-latent": i },
-      cell("latent", star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
-      cell("verdict", verdictElement(verdictOf(i)), isUnsure(i) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null),
-      cell("monosemanticity", intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
-      cell("learnt", format.fixed(columns.learnt[i])),
-      cell("senses", isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i])),
-      cell(columns.explanation_f1[i] < report.data.page.min_f1 ? "explanation.weak" : "explanation", columns.explanation[i] ? h("span", { title: columns.explanation[i] }, ruleText(...parted(terms, "rule", columns.explanation[i]))) : h("span.muted", null, "–")),
-      cell("explanation_f1", format.fixed(columns.explanation_f1[i])),
-      cell("density", format.density(columns.density[i])),
-      cell("max", format.significant(columns.max[i])),
-      cell("top_token", columns.tokens[i].length ? h(fit < 0 ? "span" : "mark", null, tokenElement(columns.tokens[i][Math.max(fit, 0)])) : h("span.muted", null, "–")),
-      cell("label", mine ? h("bdi.own", { title: `your label: ${mine}` }, marked(terms, "label", mine), label ? " " : null) : null,
-        label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : mine ? null : h("span.muted", null, "–")),
-      cell("label_f1", format.fixed(label ? columns.label_f1[i] : null)));
+    const i = order[place], isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
+    return h("tr", { role: "row", "aria-rowindex": place + 2, class: place === cursor ? "at" : null, "data-latent": i },
+      Object.entries(cells(i)).map(([key, content]) => cell(key === "explanation" && isWeak ? "explanation.weak" : key, content)),
+      cell("snippet", snippet(i)), cell("activations", bars(i)));
   }
 
   /* Rows in sight, and a dozen on either side; what lies beyond is two empty rows of its height. */
@@ -72,7 +95,7 @@ report.table = (() => {
   const focusRow = () => body.querySelector("tr.at a")?.focus({ preventScroll: true });
 
   function measure() {
-    rowHeight = parseFloat(getComputedStyle(scroller).getPropertyValue("--row")) || 36;
+    rowHeight = parseFloat(getComputedStyle(scroller).getPropertyValue("--row")) || 56;
     drawn = "";
     draw();
   }
@@ -88,7 +111,8 @@ report.table = (() => {
 
   function build(section) {
     body = h("tbody", { role: "rowgroup" });
-    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, Object.entries(KEYS).map(header)));
+    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, Object.entries(KEYS).map(header),
+      [["snippet", "Strongest firing"], ["activations", "Activations"]].map(([key, title]) => h(`th.${key}`, { role: "columnheader", scope: "col" }, title))));
     const table = h("table", { role: "table", "aria-rowcount": latents + 1, "aria-label": "Features" }, head, body);
     scroller = h("div.scroller", { onscroll: () => requestAnimationFrame(() => draw()), tabindex: "0", role: "region", "aria-label": "Features, scrollable" }, table);
     body.addEventListener("click", (event) => {
@@ -99,6 +123,7 @@ report.table = (() => {
     ordered = h("p.ordered");
     section.append(report.filters(count, ordered), scroller);
     report.selection.onchange(refresh);
+    Promise.all([loadData("rows"), loadWords()]).then(([rows]) => { evidence = rows; measure(); });
     window.addEventListener("resize", measure);
     window.addEventListener("beforeprint", () => draw(Math.min(order.length, 500)));
     window.addEventListener("afterprint", measure);

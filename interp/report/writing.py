@@ -20,7 +20,7 @@ from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
-from interp.report.payloads import CHUNK, effects_of, payloads
+from interp.report.payloads import CHUNK, effects_of, payloads, row_evidence
 from interp.report.summary import summary
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
@@ -141,6 +141,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     }
     _write_script(folder, "page", page)
     _write_script(folder, "vocab", encode(store.vocab))
+    _write_script(folder, "rows", encode(row_evidence(store)))
     for name, tokens in text_files(store):
         _write_script(folder, name, encode(tokens))
     progress(1, total, "drawing the figures")

@@ -84,9 +84,9 @@ def _numbers(table: pd.DataFrame, name: str) -> list:
 
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     """The latents in the order in which a newcomer should meet them: first those that are worth showing; then those
-    surely of one meaning with a readable rule of MIN_F1 or more, on many tokens before on one; then other sure ones,
-    single-token ones, unsure ones, those not judged, faint ones, and dead ones last. Within each group by the rule's F1,
-    then by the variance that they explain, or where that is not known by the sum of their activations."""
+    surely of one meaning whose rule holds, on many tokens before on one; then other sure ones, single-token ones,
+    unsure ones, those not judged, faint ones, and dead ones last. Within each group by the rule's F1, then by the
+    variance that they explain, or where that is not known by the sum of their activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
@@ -120,7 +120,7 @@ def _holds(ranking: pd.DataFrame) -> pd.Series:
     return holds & (ranking["learnt"].fillna(1) >= 0.5) if "learnt" in ranking else holds
 
 
-def worth_showing(features: pd.DataFrame, ranking: pd.DataFrame, n: int = 5) -> list[int]:
+def worth_showing(features: pd.DataFrame, ranking: pd.DataFrame, n: int = 6) -> list[int]:
     """At most `n` latents surely of one meaning whose rules predict most, no two with rules alike: by the square of
     the rule's F1 times the entropy of the tokens that it predicts. The last place is for one surely of several
     meanings, where there is one."""

@@ -4,7 +4,8 @@
 report.views.overview = (() => {
   const { columns, latents, tokens, order, ranked } = report.data.page;
   const { verdictOf, isUnsure } = report.selection;
-  const N_SHOWN = 5;
+  const N_SHOWN = 6;
+  const LEARNT = ["this page's dictionary", "SAE", "twin seed"];
   const WORDS = [
     ["Latent", "a unit of the dictionary: a direction that it writes, and the activation with which it writes it on each token."],
     ["Feature", "a latent with what is known of it: where it fires, what it writes, its verdict."],
@@ -34,16 +35,25 @@ report.views.overview = (() => {
     return [...all, h("b", null, `${first.filter(Boolean).join(" · ")}.`), ` ${format.count(one)} are monosemantic (${format.count(surely)} surely), ${format.count(several)} have several meanings or none, ${format.count(single)} detect a single token${idle}.`];
   }
 
-  /* The share of one meaning of the dictionary and of each null, with its interval, on one scale. */
+  /* The share of one meaning of the dictionary beside the null that comes nearest to it; the others are folded. */
   function nulls(data) {
     if (typeof data === "string") return h("p.missing", null, data);
-    const rows = data.rows.filter(({ one }) => one);
-    if (!rows.length) return h("p.missing", null, "No share of one meaning is known of the nulls.");
-    const most = Math.max(...rows.map(({ one }) => one[2]), 0.01);
-    return h("table.bars.shares", null, h("caption", null, `One meaning (monosemantic or single-token), of those neither dead nor faint; 95 % intervals`),
-      h("tbody", null, rows.map(({ dictionary, means, judged, trained, one: [share, low, high] }, k) => h("tr", { title: means },
-        h("th", { scope: "row" }, dictionary), h("td.bar", { "--share": share / most, "--hue": dictionary === "SAE" || !k ? "var(--monosemantic)" : "var(--dead)" }, h("i")),
-        h("td", null, percent(share)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `of ${format.count(judged)}${trained ? `, learnt from ${format.count(trained)} tokens` : ""}`)))));
+    const rows = data.rows.filter(({ one }) => one), own = rows.find(({ dictionary }) => dictionary === "SAE") ?? rows[0];
+    const others = rows.filter(({ dictionary }) => !LEARNT.includes(dictionary) && dictionary !== own?.dictionary);
+    if (!own || !others.length) return h("p.missing", null, "No share of one meaning is known of the nulls.");
+    const nearest = others.reduce((best, row) => (row.one[0] > best.one[0] ? row : best));
+    const folded = rows.filter((row) => row !== own && row !== nearest);
+    const alike = own.trained ? `learnt from ${format.count(own.trained)} tokens each, ` : "";
+    return h("div", null, shares(`One meaning, beside the null that comes nearest: the same settings, ${alike}${format.count(own.judged)} latents judged`, [own, nearest]),
+      h("details", null, h("summary", null, `${format.count(folded.length)} more dictionaries, and how to read them`), shares("", folded),
+        data.compare ? h("p.muted", null, data.compare) : null, data.said ? h("p.muted", null, data.said) : null));
+  }
+
+  function shares(caption, rows) {
+    const line = ({ dictionary, means, one: [share, low, high] }) => h("tr", { title: means }, h("th", { scope: "row" }, dictionary),
+      h("td.bar", { "--share": share, "--hue": LEARNT.includes(dictionary) ? "var(--monosemantic)" : "var(--dead)" }, h("i")),
+      h("td", null, percent(share)), h("td.muted", null, `${percent(low)} to ${percent(high)}`));
+    return h("table.bars.shares", null, caption ? h("caption", null, caption) : null, h("tbody", null, rows.map(line)));
   }
 
   /* What was chosen with the run; else the first in the recommended order whose commonest tokens differ. */
@@ -78,7 +88,7 @@ report.views.overview = (() => {
       h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
     const [summary] = await Promise.all([loadData("summary"), loadWords()]);
-    places[0].replaceChildren(report.verdictBars(), h("div", null, nulls(summary.nulls), summary.nulls.compare ? h("p", null, summary.nulls.compare) : null, summary.nulls.said ? h("p.muted", null, summary.nulls.said) : null));
+    places[0].replaceChildren(report.verdictBars(), nulls(summary.nulls));
     places[1].replaceChildren(...(await Promise.all(worthShowing().map(card))));
     section.dataset.ready = "true";
   }

@@ -35,10 +35,11 @@ report.views.summary = (() => {
 
   function panel({ title, note, height, figure, table }) {
     if (!figure && !table) return h("p.missing", null, note);
-    if (!figure) return h("figure.panel.whole", null, h("h3", null, title), plain(table), h("figcaption", null, note));
+    if (!figure) return h(table.columns.length > 7 ? "figure.panel.whole" : "figure.panel", null, h("h3", null, title), plain(table), h("figcaption", null, note));
     const plot = h("div.plot", { "--height": `${height}px`, role: "group", "aria-label": title });
     drawn.push([plot, figure]);
-    return h("figure.panel", null, h("h3", null, title), plot, table ? plain(table) : null, h("figcaption", null, note));
+    return h("figure.panel", null, h("h3", null, title), plot, h("figcaption", null, note),
+      table ? h("details", null, h("summary", null, `The numbers, ${format.count(table.rows.length)} rows`), plain(table)) : null);
   }
 
   /* A table that a stage shows of itself, its first column the rows' names; a latent is a link to its page. */
@@ -60,9 +61,10 @@ report.views.summary = (() => {
     })));
   };
 
-  /* Verdict shares of the dictionary and of its nulls: a figure, and the numbers with their intervals. */
-  function nulls(data) {
-    if (typeof data === "string") return h("p.missing", null, data);
+  /* Verdicts, wall times, and the verdict shares of the dictionary and of its nulls: a figure, and the numbers with their
+   * intervals. */
+  function nulls(data, besides) {
+    if (typeof data === "string") return [h("div.columns", null, besides), h("p.missing", null, data)];
     const percent = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
     const cell = ([share, low, high]) => share === null ? h("td", null, "–") : h("td", null, `${percent(share)} %`, h("small", null, `${percent(low)} to ${percent(high)}`));
     const trained = (n) => (n ? format.count(n) : "–");
@@ -71,8 +73,8 @@ report.views.summary = (() => {
       headElement(heads),
       h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.dictionary, h("small", null, row.means)),
         [row.one, ...row.shares, row.unsure].map((share) => cell(share ?? [null])), h("td", null, format.count(row.judged)), h("td", null, format.count(row.faint)), h("td", null, format.count(row.dead)), h("td", null, trained(row.trained)))))));
-    return h("section.nulls", null, h("h3", null, "Beside its nulls"),
-      h("div.beside", null, h("div", null, h("p.note", null, data.panel.note), data.compare ? h("p.note", null, data.compare) : null, data.said ? h("p.note", null, data.said) : null), panel({ ...data.panel, note: "" })),
+    const notes = [data.compare, data.said, data.panel.note].filter(Boolean).map((text) => h("p.note", null, text));
+    return h("section.nulls", null, h("div.beside", null, h("div", null, besides, h("h3", null, "Beside its nulls"), notes), panel({ ...data.panel, note: "" })),
       h("p.muted", null, "Shares of the latents judged that are neither dead nor faint, with 95 % intervals over latents. One meaning: monosemantic or single-token. Unsure: monosemantic or polysemantic, and the interval of the probability holds ½."), table);
   }
 
@@ -98,8 +100,7 @@ report.views.summary = (() => {
     const data = await loadData("summary");
     const facts = h("dl.facts", null, data.facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
     section.replaceChildren(h("h2", null, "Summary"), facts,
-      h("div.columns", null, report.verdictBars(), stages(data.stages)),
-      nulls(data.nulls),
+      nulls(data.nulls, [report.verdictBars(), stages(data.stages)]),
       h("div.panels", null, data.panels.map(panel)));
     await repaint();
     section.dataset.ready = "true";

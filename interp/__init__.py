@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp.features.feature_store import FeatureStore as FeatureStore
     from interp.features.feature_store import ScanConfig as ScanConfig
     from interp.features.feature_store import scan_features as scan_features
+    from interp.features.of_text import features_of as features_of
     from interp.pipeline.config import RunConfig as RunConfig
     from interp.pipeline.execution import run_stages as run_stages
     from interp.pipeline.opening import open_any as open_any
@@ -58,6 +59,7 @@ _NAMES = {
     "interp.evaluation.quality": ("evaluate_dictionary", "quality_table"),
     "interp.exchange.dictionary_formats": ("SAETransformer",),
     "interp.features.feature_store": ("FeatureStore", "ScanConfig", "scan_features"),
+    "interp.features.of_text": ("features_of",),
     "interp.verdict.ranking": ("rank_codes", "rank_features"),
     "interp.verdict.verdicts": ("ranking_evidence", "verdict_shares"),
     "interp.pipeline.config": ("RunConfig",),

@@ -35,6 +35,9 @@ def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: st
     Raises ValueError if the model lacks a hook, if the dictionary was trained on another one that the model has too,
     and for a crosscoder.
     """
+    if not isinstance(hook, str) or not hasattr(dictionary, "W_dec"):
+        given = f"hook is a {type(hook).__name__}, dictionary a {type(dictionary).__name__}"
+        raise ValueError(f"{given}: the order is (model, hook, dictionary), with the hook's name")
     check_finite(W_dec=dictionary.W_dec)
     check_one_hook(dictionary)
     check_own_hook(dictionary, hook, hooks_of(model), "the model")

@@ -21,11 +21,13 @@ from interp.storage.folders import read_manifest, verify
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from interp.activations import ActivationStore
     from interp.compare.null_dictionaries import Nulls
     from interp.features import Feature
     from interp.features.feature_store import FeatureStore
+    from interp.features.of_text import TextFeatures
     from interp.report.inputs import ReportInputs
     from interp.report.panels import Panel
     from interp.sae import SAE
@@ -118,6 +120,12 @@ class Run:
             return feature
         rows = self.ranking[self.ranking["latent"] == latent]
         return replace(feature, verdict=rows.iloc[0] if len(rows) else None)
+
+    def activations(self, text: "str | Tensor") -> "TextFeatures":
+        """What fires on a text, or on token ids: `words`, `codes`, `firings()` and `latents()`, the strongest first."""
+        from interp.features.of_text import features_of
+
+        return features_of(self.model, self.hook_name, self.sae, text, tokenizer=self.tokenizer)
 
     @property
     def notes(self) -> "pd.DataFrame":

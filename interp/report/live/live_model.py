@@ -26,9 +26,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
+from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
+from interp.features.of_text import firing, opened
 from interp.report.inputs import FinishedRun
 
 MAX_TOKENS = 1024
@@ -48,6 +50,7 @@ class LiveModel:
         self.features, self.sae, self.tokenizer = run.features, run.sae, run.tokenizer
         self.model, self.hook = run.model, run.hook_name
         self.place = dictionary_hooks(self.model, self.hook, self.sae)
+        check_predicts_next(self.model, self.features.tokens)
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
         self._table = self.features.table().set_index("latent")
         self._maxima = self._table["max"].reindex(range(self.features.d_sae)).fillna(0).to_numpy()
@@ -147,23 +150,14 @@ class LiveModel:
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """Raises ValueError for a text of no token, or of more than the model takes."""
-        tokenizer = self.tokenizer
-        if any("\ud800" <= character < "\ue000" for character in text):
-            raise ValueError("the text holds half a character (a lone surrogate): leave it out")
-        opening = tokenizer.bos_id if tokenizer.adds_bos else tokenizer.eos_id
-        ids = [*([] if opening is None else [opening]), *tokenizer.encode(text).ids]
-        if not text or len(ids) > self.n_ctx:
-            what = f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"
-            raise ValueError(what if text else "there is no text: write some")
-        return torch.tensor([ids])
+        ids = opened(self.tokenizer, text)
+        if len(ids) > self.n_ctx:
+            what = f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here"
+            raise ValueError(f"{what}: shorten it")
+        return ids[None]
 
     def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."]) -> scipy.sparse.csr_matrix:
-        codes, usable = self.place.codes(self.sae, acts)
-        counted = usable.cpu() & ~torch.isin(tokens[0].cpu(), self._special)
-        z = scipy.sparse.csr_matrix(scipy.sparse.diags(counted.numpy().astype(np.float32)) @ codes.scipy())
-        z.data[z.data < 0] = 0
-        z.eliminate_zeros()
-        return z
+        return firing(self.place, self.sae, acts, ~torch.isin(tokens[0].cpu(), self._special))
 
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]

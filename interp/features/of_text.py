@@ -1,0 +1,104 @@
+"""What fires on a text: its tokens, their codes, and the latents that fire, the strongest first.
+
+    read = features_of(model, "blocks.15.hook_resid_post", sae, "Once upon a time")
+    read.words, read.codes, read.firings().head()
+
+The text is read behind the token that opens a sequence (BOS or, where the tokenizer adds none, the end of text), as in
+a harvest. Nothing fires on special tokens, nor on rows above the dictionary's norm limit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.activations.hooks import Model, capture, evaluating, module_of, to_model, words_of
+from interp.activations.model_rows import check_model_takes
+from interp.codes.sparse_codes import Dictionary, SparseCodes
+from interp.display.cards import card, table
+from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    tokens: Int[Tensor, " pos"]
+    words: list[str]
+    """How each token is spelt; its id, where the model has no tokenizer."""
+    codes: SparseCodes
+    """A row a token."""
+
+    def firings(self) -> pd.DataFrame:
+        """One row a firing, the strongest first: latent, activation, position, token."""
+        z = self.codes.scipy().tocoo()
+        order = np.lexsort((z.col, z.row, -z.data))
+        rows = {"latent": z.col[order], "activation": z.data[order], "position": z.row[order]}
+        return pd.DataFrame(rows).assign(token=[self.words[position] for position in z.row[order]])
+
+    def latents(self) -> pd.DataFrame:
+        """One row a latent that fires, the strongest first: latent, activation (its largest), position and token (of
+        that), n_firings."""
+        firings = self.firings()
+        counts = firings.groupby("latent").size()
+        best = firings.drop_duplicates("latent", ignore_index=True)
+        return best.assign(n_firings=counts.reindex(best["latent"]).to_numpy())
+
+    def __repr__(self) -> str:
+        n_latents = len(self.codes.latents.unique())
+        return f"TextFeatures({len(self.tokens)} tokens, {n_latents} latents fire)"
+
+    def _repr_html_(self) -> str:
+        strongest = self.latents().head(_SHOWN)
+        rows = ((row.latent, f"{row.activation:.3g}", row.token, row.n_firings) for row in strongest.itertuples())
+        return card(self, "".join(self.words), table(("latent", "largest activation", "at", "firings"), rows))
+
+
+def features_of(
+    model: Model, hook: str, dictionary: Dictionary, text: str | Int[Tensor, " pos"], *, tokenizer: Any = None
+) -> TextFeatures:
+    """Read a text, or token ids. tokenizer: the model's own by default.
+
+    Raises ValueError as `dictionary_hooks`, for a text without a tokenizer, and for one that the model cannot take.
+    """
+    module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary)
+    tokenizer = tokenizer or getattr(module, "tokenizer", None)
+    tokens = (opened(tokenizer, text) if isinstance(text, str) else torch.as_tensor(text)).reshape(1, -1)
+    check_model_takes(module, tokens)
+    special = torch.tensor(sorted(getattr(module, "special_ids", ())), dtype=torch.long)
+    with evaluating(module):
+        acts = capture(module, to_model(module, tokens), {hook: hooks.reads})[hook]
+        codes = firing(hooks, dictionary, acts, ~torch.isin(tokens.cpu().long(), special).flatten())
+    shown = words_of(model) if tokenizer is None else tokenizer.display()
+    words = [str(i) if shown is None else shown[i] for i in tokens.flatten().tolist()]
+    return TextFeatures(tokens.flatten(), words, SparseCodes.from_scipy(codes))
+
+
+def opened(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
+    """The token ids of a text behind the one that opens a sequence. Raises ValueError for a text without a token or of
+    half a character, and without a tokenizer."""
+    if tokenizer is None:
+        raise ValueError(f"{text[:40]!r} is text, and the model has no tokenizer: give token ids")
+    if any("\ud800" <= character < "\ue000" for character in text):
+        raise ValueError("the text holds half a character (a lone surrogate): leave it out")
+    if not text:
+        raise ValueError("there is no text: write some")
+    opening = tokenizer.bos_id if tokenizer.adds_bos else tokenizer.eos_id
+    return torch.tensor([*([] if opening is None else [opening]), *tokenizer.encode(text).ids])
+
+
+def firing(
+    hooks: DictionaryHooks, dictionary: Dictionary, acts: Float[Tensor, "1 pos ..."], counted: Bool[Tensor, " pos"]
+) -> scipy.sparse.csr_matrix:
+    """The activations above 0 at the positions that count, [pos, d_sae]."""
+    codes, usable = hooks.codes(dictionary, acts)
+    kept = (usable.cpu() & counted).numpy().astype(np.float32)
+    z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ codes.scipy())
+    z.data[z.data < 0] = 0
+    z.eliminate_zeros()
+    return z

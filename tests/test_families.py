@@ -74,7 +74,7 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
     assert store.hook_names == (HOOK,), "whatever the family calls it"
     sae = train_sae(store, HOOK, TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256), out=tmp_path / "sae")
     features = scan_features(sae, store, HOOK, tmp_path / "features", model=model)
-    quality = quality_table({"SAE": sae, "zero": NeuronDictionary(D, 1)}, model, tokens[:20], HOOK)
+    quality = quality_table(model, HOOK, {"SAE": sae, "zero": NeuronDictionary(D, 1)}, tokens[:20])
     assert 0 < quality.fvu[0] < 1 and quality.l0[0] == 4
     if family in NO_NEXT:
         assert NO_NEXT[family] in caplog.text and quality.filter(like="ce_").isna().all(axis=None)

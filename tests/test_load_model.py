@@ -255,7 +255,7 @@ def test_inputs_of_modules_are_spliced(model, family, tokens):
     """Replacing the neurons by 0 is replacing what the MLP writes by its output matrix's bias."""
     halves = torch.cat([torch.eye(D_MLP), -torch.eye(D_MLP)])
     whole = FixedDictionary(halves.T.contiguous(), halves, torch.zeros(D_MLP), None)
-    neurons = evaluate_dictionary(whole, model, tokens, "blocks.1.mlp.hook_post")
+    neurons = evaluate_dictionary(model, "blocks.1.mlp.hook_post", whole, tokens)
     assert neurons.ce_spliced == pytest.approx(neurons.ce_clean, abs=1e-4) and neurons.fvu < 1e-9
     twin = copy.deepcopy(model)
     matrix = resolve_hooks(twin, ["blocks.1.mlp.hook_post"])["blocks.1.mlp.hook_post"].module

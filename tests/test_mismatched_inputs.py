@@ -245,7 +245,7 @@ def with_unembedding(features: FeatureStore, W_U: torch.Tensor, out: Path) -> Fe
 
 
 def evaluate(files: Files, hook: str, tokens: torch.Tensor) -> Any:
-    return evaluate_dictionary(dictionary(HOOK), Transformer.load(files.run / "model"), tokens, hook)
+    return evaluate_dictionary(Transformer.load(files.run / "model"), hook, dictionary(HOOK), tokens)
 
 
 def endpoint(folder: Path) -> Endpoint:

@@ -247,7 +247,7 @@ def test_quality_leaves_the_rows_above_the_limit_alone(model, tokens, saes):
     ce, x, above = slow_splice(model, tokens, sae, sae.metadata["norm_limit"])
     error = (sae(x) - x).square().sum(1)
     mean = x[~above].mean(0)
-    found = evaluate_dictionary(sae, model, tokens, HOOK, batch_size=7, exclude=[BOS])
+    found = evaluate_dictionary(model, HOOK, sae, tokens, batch_size=7, exclude=[BOS])
     assert found.ce_spliced == pytest.approx(ce, rel=1e-4)
     assert found.ce_mean_ablated == pytest.approx(
         slow_splice(model, tokens, lambda x: mean.expand_as(x), sae.metadata["norm_limit"])[0], rel=1e-4
@@ -262,14 +262,14 @@ def test_quality_leaves_the_rows_above_the_limit_alone(model, tokens, saes):
 
 def test_a_table_of_qualities_has_the_lowest_limit_and_warns_where_there_is_none(model, tokens, saes, caplog):
     random = RandomDictionary(16, 48, 4, seed=0)
-    table = quality_table({"SAE": saes["without"], "random": random}, model, tokens, HOOK, exclude=[BOS])
+    table = quality_table(model, HOOK, {"SAE": saes["without"], "random": random}, tokens, exclude=[BOS])
     assert table["n_tokens"].nunique() == 1 and (table["outlier_share"] > 0.02).all() and not caplog.records
-    alone = quality_table({"random": random}, model, tokens, HOOK, exclude=[BOS])
+    alone = quality_table(model, HOOK, {"random": random}, tokens, exclude=[BOS])
     assert alone["outlier_share"][0] == 0 and table["fvu"][1] != pytest.approx(alone["fvu"][0], rel=0.01)
     assert "decide on FVU" in caplog.text and "norm_limit" in caplog.text
     saes["without"].metadata["norm_limit"], before = "large", saes["without"].metadata["norm_limit"]
     with pytest.raises(ValueError, match="norm_limit='large'"):
-        evaluate_dictionary(saes["without"], model, tokens, HOOK)
+        evaluate_dictionary(model, HOOK, saes["without"], tokens)
     saes["without"].metadata["norm_limit"] = before
 
 

@@ -50,7 +50,7 @@ def kept_acts(model, tokens, hook=HOOK):
 
 def test_equals_the_naive_formulas(model, tokens):
     dictionary = RandomDictionary(16, 40, 5, seed=3)
-    quality = evaluate_dictionary(dictionary, model, tokens, HOOK, batch_size=4, exclude=[BOS])
+    quality = evaluate_dictionary(model, HOOK, dictionary, tokens, batch_size=4, exclude=[BOS])
     acts = kept_acts(model, tokens)
     mean, z, recons = acts.mean(0), dictionary.encode(acts), dictionary(acts)
     with torch.no_grad():
@@ -85,13 +85,13 @@ def test_equals_the_naive_formulas(model, tokens):
 
 def test_identity_recovers_everything_and_the_mean_nothing(model, tokens):
     identity = NeuronDictionary(16, 16, signed=True)
-    quality = evaluate_dictionary(identity, model, tokens, HOOK, exclude=[BOS])
+    quality = evaluate_dictionary(model, HOOK, identity, tokens, exclude=[BOS])
     assert quality.ce_recovered_mean == pytest.approx(1, abs=1e-6)
     assert quality.ce_recovered_zero == pytest.approx(1, abs=1e-6)
     assert quality.fvu == pytest.approx(0, abs=1e-9)
     nothing = torch.zeros(16, 4)
     only_mean = FixedDictionary(nothing, nothing.T, kept_acts(model, tokens).mean(0), None)
-    quality = evaluate_dictionary(only_mean, model, tokens, HOOK, exclude=[BOS])
+    quality = evaluate_dictionary(model, HOOK, only_mean, tokens, exclude=[BOS])
     assert quality.ce_recovered_mean == pytest.approx(0, abs=1e-4)
     assert quality.fvu == pytest.approx(1, abs=1e-5)
     assert (quality.l0, quality.dead_share) == (0, 1)
@@ -105,7 +105,7 @@ class Signed(NeuronDictionary):
 
 
 def test_codes_below_0_are_decoded_and_do_not_fire(model, tokens):
-    quality = evaluate_dictionary(Signed(16), model, tokens, HOOK, exclude=[BOS])
+    quality = evaluate_dictionary(model, HOOK, Signed(16), tokens, exclude=[BOS])
     acts = kept_acts(model, tokens)
     assert (acts < 0).any() and quality.fvu == pytest.approx(0, abs=1e-9)
     assert quality.l0 == pytest.approx(float((acts > 0).sum(1).float().mean()))
@@ -131,7 +131,7 @@ def test_the_zero_of_the_share_recovered_is_the_better_of_zero_ablation_and_unig
     unigram = np.log(2)
     assert clean < halved < unigram < zero < mean
     halves = FixedDictionary(torch.eye(2) / 2, torch.eye(2), torch.zeros(2), None)
-    given = halves, (body, {"middle": body[1]}), tokens, "middle"
+    given = (body, {"middle": body[1]}), "middle", halves, tokens
     quality = evaluate_dictionary(*given)
     measured = [quality.ce_clean, quality.ce_spliced, quality.ce_unigram, quality.ce_zero_ablated]
     assert measured == pytest.approx([clean, halved, unigram, zero], rel=1e-5)
@@ -147,9 +147,9 @@ def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, to
     reports = []
     dictionaries = {"neurons": NeuronDictionary(24), "few neurons": NeuronDictionary(24, 2)}
     table = quality_table(
-        dictionaries, model, tokens, MLP, batch_size=5, exclude=[BOS], progress=lambda *report: reports.append(report)
+        model, MLP, dictionaries, tokens, batch_size=5, exclude=[BOS], progress=lambda *report: reports.append(report)
     )
-    alone = evaluate_dictionary(dictionaries["few neurons"], model, tokens, MLP, batch_size=13, exclude=[BOS])
+    alone = evaluate_dictionary(model, MLP, dictionaries["few neurons"], tokens, batch_size=13, exclude=[BOS])
     assert list(table.dictionary) == ["neurons", "few neurons"]
     row = table.iloc[1].drop("dictionary").to_dict()
     assert row == pytest.approx(vars(alone), rel=1e-4)  # other batches, other sums in float32
@@ -162,7 +162,7 @@ def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, to
 def test_a_plain_torch_module_works_too(tokens):
     torch.manual_seed(0)
     body = torch.nn.Sequential(torch.nn.Embedding(30, 16), torch.nn.Tanh(), torch.nn.Linear(16, 30))
-    quality = evaluate_dictionary(NeuronDictionary(16), (body, {"middle": body[1]}), tokens, "middle")
+    quality = evaluate_dictionary((body, {"middle": body[1]}), "middle", NeuronDictionary(16), tokens)
     assert quality.n_tokens == tokens.numel()
     assert quality.ce_recovered_zero < 1
 
@@ -182,7 +182,7 @@ def test_a_transcoder_is_held_against_the_hook_that_it_writes(model, tokens, ski
     W_skip = random_weights(16, 16, 16)["W_dec"] if skips else None
     metadata = {"hook_name": READS, "hook_name_out": WRITES}
     transcoder = Transcoder(**random_weights(16, 20, 16), encoder=TopK(4), W_skip=W_skip, metadata=metadata)
-    quality = evaluate_dictionary(transcoder, model, tokens, READS, batch_size=4, exclude=[BOS])
+    quality = evaluate_dictionary(model, READS, transcoder, tokens, batch_size=4, exclude=[BOS])
     x, y = kept_acts(model, tokens, READS), kept_acts(model, tokens, WRITES)
     with torch.no_grad():
         y_hat, mean = transcoder(x), y.mean(0)
@@ -194,7 +194,7 @@ def test_a_transcoder_is_held_against_the_hook_that_it_writes(model, tokens, ski
     measured = [quality.fvu, quality.ce_spliced, quality.ce_mean_ablated, quality.ce_zero_ablated]
     assert measured == pytest.approx([fvu, spliced, by_mean, by_zero], rel=1e-3)
     with pytest.raises(ValueError, match="transcoder does not write the hook that SAE writes: measure them apart"):
-        quality_table({"SAE": NeuronDictionary(16), "transcoder": transcoder}, model, tokens, READS)
+        quality_table(model, READS, {"SAE": NeuronDictionary(16), "transcoder": transcoder}, tokens)
 
 
 def test_a_crosscoder_is_refused_in_words(model, tokens):
@@ -202,7 +202,7 @@ def test_a_crosscoder_is_refused_in_words(model, tokens):
     weights = random_weights(32, 4, 32)
     crosscoder = Crosscoder(widths=(16, 16), encoder=TopK(2), metadata={"hook_names": names}, **weights)
     with pytest.raises(ValueError, match="the crosscoder reads blocks.0.hook_resid_post and blocks.1.hook_resid_post"):
-        evaluate_dictionary(crosscoder, model, tokens, names[0])
+        evaluate_dictionary(model, names[0], crosscoder, tokens)
 
 
 class Averaging(torch.nn.Module):
@@ -234,16 +234,24 @@ def test_without_logits_there_are_no_next_tokens(tokens):
 
 
 def test_of_an_encoder_quality_tells_all_but_losses(tokens, caplog):
-    quality = evaluate_dictionary(NeuronDictionary(16, signed=True), Averaging(causal=False), tokens, "embed")
+    quality = evaluate_dictionary(Averaging(causal=False), "embed", NeuronDictionary(16, signed=True), tokens)
     assert quality.fvu == pytest.approx(0, abs=1e-9) and quality.l0 == 16
     assert all(np.isnan(value) for name, value in vars(quality).items() if name.startswith("ce_"))
     assert "cross-entropies are left out: the model's logits depend on later tokens" in caplog.text
 
 
+def test_arguments_in_another_order_are_told(model, tokens):
+    dictionary = NeuronDictionary(16)
+    with pytest.raises(ValueError, match=r"hook is a Transformer, .*the order is \(model, hook, dictionary\)"):
+        evaluate_dictionary(dictionary, model, tokens, HOOK)
+    with pytest.raises(ValueError, match=r"dictionaries is a NeuronDictionary: the order is \(model, hook, {name: "):
+        quality_table(model, HOOK, dictionary, tokens)
+
+
 def test_bad_input_is_named(model, tokens):
     with pytest.raises(ValueError, match="reads width 5, but blocks.0.hook_resid_post has width 16"):
-        evaluate_dictionary(NeuronDictionary(5), model, tokens, HOOK)
+        evaluate_dictionary(model, HOOK, NeuronDictionary(5), tokens)
     with pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid'"):
-        evaluate_dictionary(NeuronDictionary(16), model, tokens, "blocks.0.hook_resid")
+        evaluate_dictionary(model, "blocks.0.hook_resid", NeuronDictionary(16), tokens)
     with pytest.raises(ValueError, match="nothing to evaluate on"):
-        evaluate_dictionary(NeuronDictionary(16), model, torch.zeros(2, 4, dtype=torch.long), HOOK, exclude=[0])
+        evaluate_dictionary(model, HOOK, NeuronDictionary(16), torch.zeros(2, 4, dtype=torch.long), exclude=[0])

@@ -33,7 +33,7 @@ def test_saelens_splices_our_dictionary_as_we_do(family, tmp_path, monkeypatch):
     assert about.norm_limit == store.norm_limits[HOOK] and about.exclude_special_tokens == sorted(model.special_ids)
 
     plain = text[text != sink][: 40 * 24].view(-1, 24)
-    ours = evaluate_dictionary(sae, model, plain, HOOK)
+    ours = evaluate_dictionary(model, HOOK, sae, plain)
     assert ours.outlier_share == 0
     bridge = SAETransformerBridge.boot_transformers(str(folder))
     with torch.no_grad():

@@ -205,7 +205,7 @@ def test_a_saved_transcoder_splices_into_a_hooked_sae_transformer(tmp_path):
     expected = model.run_with_hooks(tokens, fwd_hooks=[(writes, lambda acts, hook: transcoder(cache[reads]))])
     torch.testing.assert_close(spliced, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(spliced, hooked(tokens), atol=1e-2)
-    quality = evaluate_dictionary(load_sae(tmp_path), model, tokens, reads)
+    quality = evaluate_dictionary(model, reads, load_sae(tmp_path), tokens)
     y, losses = cache[writes], -spliced[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None])
     fvu = (y - transcoder(cache[reads])).square().sum() / (y - y.mean((0, 1))).square().sum()
     assert [quality.fvu, quality.ce_spliced] == pytest.approx([float(fvu), float(losses.detach().mean())], rel=1e-3)

@@ -133,7 +133,7 @@ def test(data: HookData, recipes: Sequence[Recipe], o: argparse.Namespace) -> li
         if not file.exists():
             sae: SAE = load_sae(file.parent)
             bos = (data.run.tokenizer.bos_id,)
-            quality = evaluate_dictionary(sae, data.run.model, data.test_tokens, data.hook, batch_size=64, exclude=bos)
+            quality = evaluate_dictionary(data.run.model, data.hook, sae, data.test_tokens, batch_size=64, exclude=bos)
             file.write_text(json.dumps({**asdict(quality), **asdict(recipe), "seconds": measured["seconds"]}))
         tested.append(json.loads(file.read_text()))
     return tested

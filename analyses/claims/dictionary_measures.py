@@ -185,7 +185,7 @@ def sizes_of(found: Sequence[Found], studied: Studied, setting: Setting) -> pd.D
             named[f"{NEURONS}, best {k}"] = NeuronDictionary(one.entry.dictionary.d_in, k=k)
     tokens = studied.run.val_tokens.tokens[: max(1, setting.quality_tokens // studied.run.val_tokens.n_ctx)]
     exclude = (studied.run.tokenizer.bos_id,)
-    table = quality_table(named, studied.models[False], tokens, HOOK, batch_size=32, exclude=exclude)
+    table = quality_table(studied.models[False], HOOK, named, tokens, batch_size=32, exclude=exclude)
     columns = ["dictionary", "l0", "fvu", "ce_recovered_zero", "ce_recovered_mean"]
     table = table[columns].copy()
     for i, one in enumerate(mine):

@@ -112,7 +112,7 @@ def quality_command(
     ids, opened = _ids(tokens, max_tokens), open_model(model)
     with Bar("quality") as bar:
         options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "progress": bar}
-        table = quality_table(dictionaries, opened, ids, hook, **options)
+        table = quality_table(opened, hook, dictionaries, ids, **options)
     if out is not None:
         write_table(table, out)
     print(table.set_index("dictionary").T.to_string(float_format=lambda value: f"{value:.4g}"))

@@ -83,10 +83,10 @@ class Quality:
 
 
 def evaluate_dictionary(
-    dictionary: Dictionary,
     model: Model,
-    tokens: Int[Tensor, "seq pos"],
     hook_name: str,
+    dictionary: Dictionary,
+    tokens: Int[Tensor, "seq pos"],
     *,
     writes: str | None = None,
     batch_size: int = 16,
@@ -106,15 +106,15 @@ def evaluate_dictionary(
     cannot take, or if every token is excluded.
     """
     named = {"dictionary": dictionary}
-    splice = Splice(named, model, hook_name, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
+    splice = Splice(model, hook_name, named, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
     return _qualities(splice, named)["dictionary"]
 
 
 def quality_table(
-    dictionaries: Mapping[str, Dictionary],
     model: Model,
-    tokens: Int[Tensor, "seq pos"],
     hook_name: str,
+    dictionaries: Mapping[str, Dictionary],
+    tokens: Int[Tensor, "seq pos"],
     *,
     writes: str | None = None,
     batch_size: int = 16,
@@ -127,7 +127,7 @@ def quality_table(
     Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of each dictionary's decoder.
     Raises ValueError as `evaluate_dictionary`, and where the dictionaries do not all write the same hook.
     """
-    splice = Splice(dictionaries, model, hook_name, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
+    splice = Splice(model, hook_name, dictionaries, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
     qualities = _qualities(splice, dictionaries)
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
@@ -177,9 +177,9 @@ class Splice:
 
     def __init__(
         self,
-        dictionaries: Mapping[str, Dictionary],
         model: Model,
         hook_name: str,
+        dictionaries: Mapping[str, Dictionary],
         tokens: Int[Tensor, "seq pos"],
         batch_size: int,
         exclude: Sequence[int],
@@ -357,6 +357,9 @@ def _common_hooks(
     dictionaries: Mapping[str, Dictionary], model: Model, hook_name: str, writes: str | None
 ) -> DictionaryHooks:
     """The hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
+    if not isinstance(dictionaries, Mapping):
+        kind = type(dictionaries).__name__
+        raise ValueError(f"dictionaries is a {kind}: the order is (model, hook, {{name: dictionary}}, tokens)")
     hooks = {name: dictionary_hooks(model, hook_name, each, writes) for name, each in dictionaries.items()}
     (first, common), *others = hooks.items()
     for name, each in others:

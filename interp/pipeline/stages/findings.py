@@ -52,10 +52,10 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
             "random": RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed),
         }
     table = quality_table(
-        dictionaries,
         run.model,
-        run.held_out.tokens,
         hook_name,
+        dictionaries,
+        run.held_out.tokens,
         batch_size=config.quality.batch_size,
         exclude=run.tokenizer.special_ids,
         unigram_loss=run.results("model").get("unigram_cross_entropy"),

@@ -425,6 +425,19 @@ def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys
     assert lines == ["sae: 300 of 1,000, 01:10 left, loss 0.123", "sae: 400 of 1,000, 01:02 left, loss 0.123"]
 
 
+def test_a_silent_step_is_heard_of(monkeypatch, capsys):
+    monkeypatch.setattr("interp.cli.console._SECONDS_OF_SILENCE", 0.02)
+    with Bar("ranking") as bar:
+        bar(0, 7, "background")
+        heard, deadline = "", time.monotonic() + 30
+        while heard.count("\n") < 2 and time.monotonic() < deadline:
+            heard += capsys.readouterr().err
+    assert heard.startswith("ranking: 0 of 7, still at it after 0 min, background\nranking: 0 of 7")
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with Bar("sae") as bar:

@@ -6,6 +6,7 @@ Under `torchrun` the first process speaks.
 import errno
 import os
 import sys
+import threading
 import time
 import tomllib
 from typing import Any
@@ -21,7 +22,7 @@ _FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or dis
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
 _LONGEST = 2000
 """Characters of an error: a library may quote the whole of a damaged file."""
-_SECONDS_A_LINE = 10.0
+_SECONDS_A_LINE, _SECONDS_OF_SILENCE = 10.0, 60.0
 _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
@@ -76,7 +77,7 @@ def _lacks_memory(error: BaseException) -> bool:
 
 class Bar:
     """Progress of one long step, passed to the library as `progress`: tqdm's bar on a terminal, and elsewhere, as in
-    the log of a job, a plain line every ten seconds."""
+    the log of a job, a plain line every ten seconds, or after a minute in which the step told nothing."""
 
     def __init__(self, name: str):
         self.name = name
@@ -84,26 +85,31 @@ class Bar:
         self._last_line = time.monotonic()
         self._total: int | None = None
         self._done = 0
+        self._note = ""
         self._step: Any = None
+        self._timer: threading.Timer | None = None
 
     def __call__(self, done: int, total: int, note: str) -> None:
         if not is_first():
             return
         if total != self._total or done < self._done:
             self._begin_step(done, total)
-        self._done = done
+        self._done, self._note = done, note
         if self._on_terminal:
             self._step.set_postfix_str(note, refresh=False)
             self._step.update(done - self._step.n)
         elif (now := time.monotonic()) - self._last_line >= _SECONDS_A_LINE:
             self._last_line = now
             print(self._line(done, total, now, note), file=sys.stderr, flush=True)
+            self._listen()
 
     def close(self) -> None:
         """Take the bar off the terminal."""
         if self._step is not None:
             self._step.close()
         self._step, self._total = None, None
+        if self._timer is not None:
+            self._timer.cancel()
 
     def __enter__(self) -> "Bar":
         return self
@@ -119,6 +125,22 @@ class Bar:
 
             how: Any = {"desc": self.name, "leave": False, "dynamic_ncols": True, "bar_format": "{bar:20} " + _LINE}
             self._step = tqdm(total=total, initial=done, file=sys.stderr, **how)
+        else:
+            self._listen()
+
+    def _listen(self) -> None:
+        """Tell that the step goes on where it is silent from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(_SECONDS_OF_SILENCE, self._tell_again)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _tell_again(self) -> None:
+        minutes = (time.monotonic() - self._began) / 60
+        after = f"still at it after {minutes:.0f} min" + (f", {self._note}" if self._note else "")
+        print(f"{self.name}: {self._done:,} of {self._total or 0:,}, {after}", file=sys.stderr, flush=True)
+        self._listen()
 
     def _line(self, done: int, total: int, now: float, note: str) -> str:
         from tqdm import tqdm

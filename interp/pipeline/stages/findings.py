@@ -110,15 +110,22 @@ def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
 
 def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
     """Dictionary → verdict → the shares that a line of the command line tells."""
-    columns = ["verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
+    columns = ["verdict", "n", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
     firing = shares.dropna(subset=["share"]).groupby("dictionary", sort=False)
     return {str(name): _by(rows[columns], "verdict") for name, rows in firing}
 
 
+def _of_tested(shares: Mapping[str, Mapping[str, Any]]) -> str:
+    """The latents that the shares are of; runs of before do not tell."""
+    counts = [share["n"] for verdict, share in shares.items() if "n" in share and verdict != "one_meaning"]
+    return f" of {sum(counts):,} tested have" if counts else ""
+
+
 def beside_nulls(results: Mapping[str, Any]) -> str:
-    """A line a dictionary: the share of one meaning (95 % interval), and its two parts."""
+    """A line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its parts."""
     return NEXT_LINE.join(
-        f"{name + ':':20s} {one['share']:4.0%} one meaning ({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
+        f"{name + ':':20s} {one['share']:4.0%}{_of_tested(of)} one meaning "
+        f"({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
         f"{of['monosemantic']['share']:4.0%} monosemantic, {of['single-token']['share']:4.0%} single-token"
         for name, of in results["shares"].items()
         for one in [of["one_meaning"]]

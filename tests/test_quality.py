@@ -159,6 +159,13 @@ def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, to
     model.eval()
 
 
+def test_what_memory_does_not_hold_is_run_again(model, tokens, monkeypatch):
+    asked = model, HOOK, RandomDictionary(16, 40, 5), tokens
+    held = evaluate_dictionary(*asked, batch_size=4)
+    monkeypatch.setattr("interp.evaluation.quality._HELD_BYTES", 6000)
+    assert evaluate_dictionary(*asked, batch_size=4) == held
+
+
 def test_a_plain_torch_module_works_too(tokens):
     torch.manual_seed(0)
     body = torch.nn.Sequential(torch.nn.Embedding(30, 16), torch.nn.Tanh(), torch.nn.Linear(16, 30))

@@ -17,8 +17,9 @@ against it and against zero ablation stand beside, since other tools tell those.
 Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
 `activations.row_statistics`), keep their own activation in every case, and count in neither L0 nor FVU.
 
-The model runs twice up to the hook, for the mean and for all that is spliced, and once from there on for each
-(`evaluation.downstream`), on so few sequences at a time that their logits fit in memory.
+The model runs once up to the hook (twice, where what goes through it is more than memory should hold: the mean must be
+known first), and from there on once for each thing that is spliced in (`evaluation.downstream`), on so few sequences
+at a time that their logits fit in memory.
 """
 
 import logging
@@ -48,6 +49,8 @@ Replace = Callable[[Tensor, Tensor], Tensor]
 """From activations [row, d_in] of a batch at the hook that is read, and their ids seq * n_ctx + pos in the tokens
 (ascending, on the CPU), to what stands in at the hook that is written."""
 ULTRA_LOW = 1e-5
+_HELD_BYTES = 1 << 28
+"""Of what went through the hook in the first pass, for the second."""
 _LOGITS_AT_ONCE = 1 << 25
 """In memory twice or so."""
 
@@ -207,6 +210,7 @@ class Splice:
         self.progress, self.done = progress or no_progress, 0
         self.total = (4 + len(dictionaries)) * len(tokens)
         self.inside, self.outside = Moments(), Moments()
+        self._held, self._free_bytes = dict[int, Entered](), _HELD_BYTES
         self._see_rows(hook_name, dictionaries)
 
     def losses(
@@ -251,6 +255,7 @@ class Splice:
             if self.hooks.limit is None:
                 sample.add(torch.arange(len(rows.x)), rows.x)
             self._advance(len(rows.tokens), "activations")
+        self._free_bytes = 0  # what is held now is for the next pass
         if not self.inside.n:
             raise ValueError(f"every activation at {hook_name} is above the norm limit {self.hooks.limit:.4g}")
         if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).dominate:
@@ -263,7 +268,7 @@ class Splice:
             for start in range(0, len(self.tokens), self.batch_size):
                 here = slice(start, start + self.batch_size)
                 tokens = to_model(self.model, self.tokens[here])
-                entered = self.behind.enter(tokens) if self.behind else enter(self.model, self.hooks, tokens)
+                entered = self._held.pop(start, None) or self._enter(start, tokens)
                 where = self.keep[here].flatten().nonzero()[:, 0].to(entered.acts.device)
                 x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (entered.acts, entered.target))
                 usable = x.new_ones(len(x), dtype=torch.bool)
@@ -272,6 +277,14 @@ class Splice:
                 x, y = x.float(), y.float()
                 ids = start * n_ctx + where[usable].cpu()
                 yield _Rows(entered, tokens, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
+
+    def _enter(self, start: int, tokens: Int[Tensor, "seq pos"]) -> Entered:
+        """A pass up to the hook; it is held for the next time while there is room."""
+        entered = self.behind.enter(tokens) if self.behind else enter(self.model, self.hooks, tokens)
+        n_bytes = sum(acts.nbytes for acts in entered if acts is not None)
+        if n_bytes <= self._free_bytes:
+            self._held[start], self._free_bytes = entered, self._free_bytes - n_bytes
+        return entered
 
     def _loss(self, rows: _Rows, change: Float[Tensor, "row d_out"]) -> float:
         """Summed cross-entropy of a batch with `change` added to the rows."""

@@ -266,8 +266,10 @@ def page(chromium, server):
 
 
 def typed(browser, text: str) -> None:
-    browser.evaluate(f"document.getElementById('typed').value = {json.dumps(text)}")
-    browser.click("#try .typed button")
+    field = "document.getElementById('typed')"
+    browser.wait("document.querySelector('.there .logits') !== null")  # what it opened with is read
+    browser.evaluate(f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('input'))")
+    browser.wait(f"{field}.dataset.read === {json.dumps(text)}")
 
 
 def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):

@@ -570,14 +570,15 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
 
 
 def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
-    dom = chromium.dom(page.as_uri() + f"#feature/{SPLIT}")
-    section = dom[dom.index('<section id="feature"') :]
-    text = html.unescape(re.sub(r"<[^>]+>", "", section))
-    assert "Sense 2 · 30 %" in text and "70 % of its activation" in text and "No rule was found" in text
-    assert text.count("25 % followed by one of its positive logits") == 1
-    assert HOSTILE in text and "<img" not in dom
-    rows = [int(row) for row in re.findall(r'<li class="example" data-row="(\d+)"', section)]
-    assert rows[-5:] == [0, 17, 639, 5, 20] and "Its weakest" in text
+    chromium.open(page.as_uri() + f"#feature/{SPLIT}")
+    for tab in (2, 3):
+        chromium.click(f"#tab-{tab}")
+    first, second = chromium.text("#panel-2")[0], chromium.text("#panel-3")[0]
+    assert "70 % of its activation" in first and "No rule was found" in second and "Its weakest" in first
+    assert first.count("25 % followed by one of its positive logits") == 1 and "Sense 2 · 30 %" in chromium.text(".tab")
+    assert HOSTILE in first and chromium.evaluate("document.querySelector('img')") is None
+    rows = "Array.from(document.querySelectorAll('#panel-{} .example'), (e) => Number(e.dataset.row))"
+    assert [chromium.evaluate(rows.format(panel)) for panel in (2, 3)] == [[0, 17, 639, 5], [20]]
 
 
 def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(chromium, page):

@@ -160,23 +160,28 @@ report.views.feature = (() => {
       if (bins) parts.choose(0);
     };
     const histogram = activations(feature, choose);
-    const parts = tabs("Its firings", [["Strongest", range, first], ["Each strength", intervals(latent, feature)],
-      ...senses.map((one, k) => [shares[k], sense(latent, feature, one)]), ...(report.steering ? [["Steer", report.steering(latent, all[0])]] : [])]);
-    return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" }, h("div.firinghead", null,
-      h("div.strengths", null, histogram, facts(feature, BESIDE)), h("div.tools", null, parts.list, widths(), copies(() => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()] ?? [], latent))), parts.panels);
+    const parts = tabs("Its firings", [["Strongest", () => [range, first]], ["Each strength", () => intervals(latent, feature)],
+      ...senses.map((one, k) => [shares[k], () => sense(latent, feature, one)]),
+      ...(report.steering ? [["Steer", () => report.steering(latent, all[0])]] : [])]);
+    const copied = () => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()] ?? [];
+    return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
+      h("div.firinghead", null, h("div.strengths", null, histogram, facts(feature, BESIDE)),
+        h("div.tools", null, parts.list, widths(), copies(copied, latent))), parts.panels);
   }
 
-  /* Tabs over panels: [title, contents], …. */
+  /* Tabs over panels: [title, what makes the contents], …; a panel is made when it is first looked at. */
   function tabs(label, parts) {
-    const panels = parts.map(([, ...contents], k) => h("div.panel", { role: "tabpanel", id: `panel-${k}`, "aria-labelledby": `tab-${k}`, hidden: true }, contents));
+    const panels = parts.map((_, k) => h("div.panel", { role: "tabpanel", id: `panel-${k}`, "aria-labelledby": `tab-${k}`, hidden: true }));
     let chosen = 0;
-    const choose = (to) => buttons.forEach((tab, k) => {
+    const choose = (to) => {
       chosen = to;
-      tab.setAttribute("aria-selected", String(k === chosen));
-      tab.tabIndex = k === chosen ? 0 : -1;
-      panels[k].hidden = k !== chosen;
-      if (k === chosen) panels[k].firstElementChild?.dispatchEvent(new Event("shown"));
-    });
+      if (!panels[to].childElementCount) panels[to].replaceChildren(h("div", null, parts[to][1]()));
+      buttons.forEach((tab, k) => {
+        tab.setAttribute("aria-selected", String(k === chosen));
+        tab.tabIndex = k === chosen ? 0 : -1;
+        panels[k].hidden = k !== chosen;
+      });
+    };
     const onkeydown = (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
@@ -246,7 +251,7 @@ report.views.feature = (() => {
   }
 
   function page(latent, feature) {
-    const nearest = block("Nearest in the decoder", near(latent, feature));
+    const nearest = block("Nearest in the decoder", report.neighbourhood(latent, feature.neighbours.map(([other]) => other)), near(latent, feature));
     if (!feature.facts.n_active) {
       return [heading(latent, feature), nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`),
         h("div.side", null, block("Logits", logits(feature)), nearest)];

@@ -59,7 +59,7 @@ report.steering = (() => {
   }
 
   return (latent, example) => {
-    let timer, newest = 0, isOpen = false, doses = null;
+    let timer, newest = 0, doses = null;
     const said = h("output", null), texts = h("div.texts", { "aria-live": "polite" }), costs = h("div");
     const field = h("textarea", { rows: 2, spellcheck: "false", "aria-label": "A text that the model goes on with", oninput: () => later() });
     const slider = h("input", { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST, "aria-label": "Times the maximum of the feature", oninput: () => later() });
@@ -99,15 +99,10 @@ report.steering = (() => {
       }
     }
 
-    const panel = h("div.steering", null, h("div.typed", null, field, h("label.dose", null, slider, said)), texts, costs);
-    panel.addEventListener("shown", () => {
-      if (isOpen) return;
-      isOpen = true;
-      field.value = opening(example);
-      later();
-      cost();
-    });
-    return panel;
+    field.value = opening(example);
+    later();
+    cost();
+    return h("div.steering", null, h("div.typed", null, field, h("label.dose", null, slider, said)), texts, costs);
   };
 })();
 

@@ -5,8 +5,12 @@ report.views.try = (() => {
   const { columns, verdictOf, isUnsure } = report.selection;
   const { latents } = report.data.page;
   const EXAMPLE = "Once upon a time, in the middle of the night,";
+  const PAUSE = 350;
   const held = new Map();
-  let read, at, parts;
+  let read, at, parts, timer, isSingle = true;
+
+  /* Features of one token are left out where that is asked for. */
+  const isShown = (latent) => isSingle || format.verdict(verdictOf(latent)) !== "single-token";
 
   const percent = (p) => `${format.significant(100 * p, 2)} %`;
   const failed = (place, error) => place.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
@@ -53,7 +57,7 @@ report.views.try = (() => {
       h("div.text", { dir: "auto" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", "aria-label": text.trim() ? null : spelled(text), onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
     parts.features.replaceChildren(h("h2", null, "In the whole text"),
       read.features.length ? h("p.muted", null, "Strength: its activation, as a share of its maximum in the scan. Point at a feature to see where it fires.") : h("p.missing", null, "No feature fires."),
-      h("ol.firing", null, read.features.map(([latent, strength, places]) => {
+      h("ol.firing", null, read.features.filter(([latent]) => isShown(latent)).map(([latent, strength, places]) => {
         const own = places.map(([position, z]) => [position, z, latent]);
         return h("li", { onpointerenter: () => shade(own), onpointerleave: () => shade(), onfocusin: () => shade(own), onfocusout: () => shade() },
           h("div.what", null, described(latent)), h("div.amount", null, `strength ${format.fixed(strength)}`, h("small", null, places.length === 1 ? " at 1 token" : ` at ${format.count(places.length)} tokens`)), holdButton(latent));
@@ -77,7 +81,7 @@ report.views.try = (() => {
       h("table.logits.positive", null, h("caption", null, "The model's next token, and its probability"), h("tbody", null, next.map(([token, p]) =>
         h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": p / most }, h("i")), h("td", null, percent(p)))))),
       features.length ? h("p.muted", null, "What fires here, and what each feature does to that prediction: probabilities without it → with it.") : h("p.missing", null, "No feature fires here."),
-      h("ol.firing", null, features.map(({ latent, activation, kl, raises, lowers }) => h("li", null, h("div.what", null, described(latent), changes("positive", "raises", raises), changes("negative", "lowers", lowers)),
+      h("ol.firing", null, features.filter(({ latent }) => isShown(latent)).map(({ latent, activation, kl, raises, lowers }) => h("li", null, h("div.what", null, described(latent), changes("positive", "raises", raises), changes("negative", "lowers", lowers)),
         h("div.amount", null, `activation ${format.significant(activation)}`, h("small", { title: "how far the prediction moves without it" }, ` KL ${format.significant(kl, 2)} nats`)), holdButton(latent)))));
   }
 
@@ -115,20 +119,22 @@ report.views.try = (() => {
     parts.held = h("ul.firing.held", null);
     parts.sample = h("button", { type: "submit" }, "Write");
     parts.options = Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")]));
-    parts.field = h("textarea", { id: "typed", rows: 3, spellcheck: "false", onkeydown(event) { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) go(); } });
+    parts.field = h("textarea", { id: "typed", rows: 3, spellcheck: "false", oninput() { clearTimeout(timer); timer = setTimeout(go, PAUSE); } });
     parts.field.value = EXAMPLE;
     const go = () => {
       parts.field.dataset.read = parts.field.value;
       for (const place of [parts.there, parts.features]) place.replaceChildren();
       askRead("read", { text: parts.field.value }, showText);
     };
+    const single = h("input", { type: "checkbox", checked: isSingle, onchange() { isSingle = this.checked; if (read) showText(read); } });
     parts.form = h("form.hold", { onsubmit(event) { event.preventDefault(); sample(); } }, parts.held,
       h("p.options", null, h("label", null, "Feature ", feature), h("button", { type: "button", onclick: add }, "Hold"), Array.from(fields.values()), parts.sample));
     section.replaceChildren(h("div.typed", null, h("label", { for: "typed" }, "A text for the model"), parts.field,
-      h("p.options", null, h("button", { type: "button", onclick: go, title: "Ctrl-Enter in the text" }, "Which features fire?"))),
+      h("p.options", null, h("label", null, single, " features of a single token too"))),
     parts.reading, h("div.split", null, parts.there, parts.features),
     h("h2", null, "Hold features while it writes"), h("p.muted", null, "The text above goes on, once as the model is and once with the features held at a multiple of their maximum; both are drawn with the same seed."), parts.form, parts.samples);
     showHeld();
+    go();
   }
 
   async function show(section, argument) {

@@ -1,0 +1,34 @@
+/* A small map: a latent, those nearest to it in the decoder, and what lies around them. */
+"use strict";
+
+report.neighbourhood = (() => {
+  const [W, H, MARGIN, MOST] = [400, 150, 0.35, 600];
+
+  /* The part of the plane that holds some points, with a margin, as wide as the picture. */
+  function frame(xs, ys) {
+    const [left, right, bottom, top] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    const scale = Math.min(W / ((right - left) * (1 + 2 * MARGIN) || 1), H / ((top - bottom) * (1 + 2 * MARGIN) || 1));
+    return { x: (v) => W / 2 + (v - (left + right) / 2) * scale, y: (v) => H / 2 - (v - (bottom + top) / 2) * scale };
+  }
+
+  /* An element that is filled once the map is read; neighbours: their latents, the nearest first. */
+  return (latent, neighbours) => {
+    const host = h("div.neighbourhood");
+    loadData("map").then((points) => {
+      const places = points.missing ? [] : [latent, ...neighbours].map((each) => points.latents.indexOf(each)).filter((k) => k >= 0);
+      if (places.length < 2 || points.latents[places[0]] !== latent) return;
+      const to = frame(places.map((k) => points.x[k]), places.map((k) => points.y[k]));
+      const around = points.latents.map((_, k) => k).filter((k) => to.x(points.x[k]) > 0 && to.x(points.x[k]) < W && to.y(points.y[k]) > 0 && to.y(points.y[k]) < H);
+      const dot = (k, r, kind) => svg("circle", { class: kind, cx: to.x(points.x[k]).toFixed(1), cy: to.y(points.y[k]).toFixed(1), r });
+      const named = (k) => {
+        const other = points.latents[k], verdict = report.selection.verdictOf(other), circle = dot(k, 5, "near");
+        circle.style.fill = hueOfVerdict(verdict);
+        const title = svg("title", null, `Feature ${other}: ${report.selection.columns.explanation[other] || "no explanation"}`);
+        return svg("a", { href: `#feature/${other}`, "aria-label": `Feature ${other}` }, title, circle);
+      };
+      host.replaceChildren(svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Its neighbours on the map of the decoder" },
+        around.slice(0, MOST).map((k) => dot(k, 1.8, "far")), places.slice(1).map(named), dot(places[0], 6, "self")));
+    });
+    return host;
+  };
+})();

@@ -35,7 +35,7 @@ from interp.report.inputs import FinishedRun
 
 MAX_TOKENS = 1024
 """Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
-N_LATENTS, N_FEATURES, N_NEXT, N_MOVED = 10, 20, 10, 4
+N_LATENTS, N_FEATURES, N_NEXT, N_MOVED = 10, 60, 10, 4
 """Latents of a token, features of a text, tokens of a prediction, tokens that a latent moves."""
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""

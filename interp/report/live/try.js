@@ -5,9 +5,9 @@ report.views.try = (() => {
   const { columns, verdictOf, isUnsure } = report.selection;
   const { latents } = report.data.page;
   const EXAMPLE = "Once upon a time, in the middle of the night,";
-  const PAUSE = 350;
+  const PAUSE = 350, N_LISTED = 20;
   const held = new Map();
-  let read, at, parts, timer, isSingle = true;
+  let read, at, parts, timer, isSingle = false;
 
   /* Features of one token are left out where that is asked for. */
   const isShown = (latent) => isSingle || format.verdict(verdictOf(latent)) !== "single-token";
@@ -41,7 +41,7 @@ report.views.try = (() => {
   function shade(only) {
     const strength = (position) => {
       if (only) return Math.max(0, ...only.filter(([place]) => place === position).map(([, z, latent]) => z / columns.max[latent]));
-      return Math.max(0, ...read.firing[position].map(([latent, z]) => z / columns.max[latent]));
+      return Math.max(0, ...read.firing[position].filter(([latent]) => isShown(latent)).map(([latent, z]) => z / columns.max[latent]));
     };
     for (const button of parts.reading.querySelectorAll(".piece")) {
       const shown = Math.max(...button.dataset.tokens.split(",").map((position) => strength(Number(position))));
@@ -50,17 +50,24 @@ report.views.try = (() => {
     }
   }
 
+  /* One cell a token, each as dark as the feature is strong there: below each other they are a grid of tokens and features. */
+  function strip(own) {
+    const strengths = new Map(own.map(([position, z, latent]) => [position, z / columns.max[latent]]));
+    return h("div.strip", { "aria-hidden": "true" }, read.tokens.map((token, position) =>
+      h("i", { title: word(token), "--shade": strengths.has(position) ? Math.max(Math.min(strengths.get(position), 1), 0.1).toFixed(2) : null })));
+  }
+
   function showText(found) {
     read = found;
     const pieces = report.pieces(read.tokens.map(word));
-    parts.reading.replaceChildren(h("p.muted", null, `${format.count(read.tokens.length)} tokens, shaded by the strength of what fires most. Choose one:`),
+    parts.reading.replaceChildren(h("p.muted", null, `${format.count(read.tokens.length)} tokens, shaded by the strongest of the features listed. Choose one:`),
       h("div.text", { dir: "auto" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", "aria-label": text.trim() ? null : spelled(text), onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
     parts.features.replaceChildren(h("h2", null, "In the whole text"),
       read.features.length ? h("p.muted", null, "Strength: its activation, as a share of its maximum in the scan. Point at a feature to see where it fires.") : h("p.missing", null, "No feature fires."),
-      h("ol.firing", null, read.features.filter(([latent]) => isShown(latent)).map(([latent, strength, places]) => {
+      h("ol.firing", null, read.features.filter(([latent]) => isShown(latent)).slice(0, N_LISTED).map(([latent, strength, places]) => {
         const own = places.map(([position, z]) => [position, z, latent]);
         return h("li", { onpointerenter: () => shade(own), onpointerleave: () => shade(), onfocusin: () => shade(own), onfocusout: () => shade() },
-          h("div.what", null, described(latent)), h("div.amount", null, `strength ${format.fixed(strength)}`, h("small", null, places.length === 1 ? " at 1 token" : ` at ${format.count(places.length)} tokens`)), holdButton(latent));
+          h("div.what", null, described(latent), strip(own)), h("div.amount", null, `strength ${format.fixed(strength)}`, h("small", null, places.length === 1 ? " at 1 token" : ` at ${format.count(places.length)} tokens`)), holdButton(latent));
       })));
     shade();
     choose(read.tokens.length - 1);
